@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people and machines see: progress on a terminal, plain lines in a pipe, one JSON document on request.
+
+Everything meant for people goes to stderr, so that stdout holds nothing but the answer: a JSON document or the text that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass
+class Counter:
+    """Progress of one piece of work with a known number of parts."""
+
+    progress: Progress | None
+    task: TaskID | None
+
+    def advance(self, amount: float = 1) -> None:
+        """Count ``amount`` parts as done."""
+        if self.progress is not None and self.task is not None:
+            self.progress.advance(self.task, amount)
+
+
+@dataclass
+class Console:
+    """Human output on stderr, machine output on stdout.
+
+    Attributes:
+        json_mode: the caller asked for JSON; tables and results then appear there and nowhere else.
+        verbose: details (log lines of the tools that run) are shown, and tracebacks of errors.
+        seconds: the wall time of every step so far, by title.
+    """
+
+    json_mode: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    _rich: RichConsole = field(default_factory=lambda: RichConsole(stderr=True, highlight=False, soft_wrap=True))
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person watches a terminal."""
+        return self._rich.is_terminal
+
+    def info(self, message: str) -> None:
+        """Say one thing a person should know."""
+        if not self.quiet:
+            self._rich.print(message, markup=False)
+
+    def detail(self, message: str) -> None:
+        """Pass on a log line of a tool; shown with ``-v`` and always in a pipe, where a log is what is wanted."""
+        if not self.quiet and (self.verbose or not self.interactive):
+            self._rich.print("    " + message, markup=False, style="dim" if self.interactive else None)
+
+    def warn(self, message: str) -> None:
+        """Say what is odd but does not stop the work."""
+        self._rich.print("warning: " + message, markup=False, style="yellow")
+
+    def error(self, message: str) -> None:
+        """Say why the work stopped."""
+        self._rich.print("error: " + message, markup=False, style="bold red")
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce a step, run the block, then say how long it took; failed steps say so too."""
+        begin = time.monotonic()
+        self.info(f"==> {title}")
+        done = False
+        try:
+            if self.interactive and not self.quiet:
+                with self._rich.status(title):
+                    yield
+            else:
+                yield
+            done = True
+        finally:
+            took = time.monotonic() - begin
+            self.seconds[title] = self.seconds.get(title, 0.0) + took
+            self.info(f"<== {title}: {'done' if done else 'stopped'} after {took:.1f} s")
+
+    @contextmanager
+    def progress(self, total: float, title: str) -> Iterator[Counter]:
+        """Show a bar for ``total`` parts on a terminal; in a pipe only the title appears."""
+        if not self.interactive or self.quiet:
+            self.info(title)
+            yield Counter(None, None)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn())
+        with Progress(*columns, console=self._rich) as progress:
+            yield Counter(progress, progress.add_task(title, total=total))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table for people; in JSON mode the caller's document carries the same facts."""
+        if self.json_mode or self.quiet:
+            return
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self._rich.print(table)
+
+    def output(self, text: str) -> None:
+        """Write the answer itself to stdout."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def json(self, document: Any) -> None:
+        """Write ``document`` to stdout as one JSON object, keys in the order given."""
+        self.output(json.dumps(document, indent=2))
