@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many compilers may run at once on this machine: what the CPUs allow, and what memory allows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 1 << 30
+#: A kernel unit for the CPU peaks below this much (measured with GCC 12, all Highway targets in one unit).
+ORDINARY_UNIT_BYTES = int(1.5 * GIB)
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The number of jobs and the reasons for it, in words."""
+
+    count: int
+    why: tuple[str, ...]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _cgroup_folders(sys_root: Path, proc_root: Path) -> list[Path]:
+    """This process's cgroup v2 folder and all above it: each may hold a tighter limit."""
+    mount = sys_root / "fs" / "cgroup"
+    for line in (_read(proc_root / "self" / "cgroup") or "").splitlines():
+        if line.startswith("0::"):
+            folder = mount / line[3:].lstrip("/")
+            return [folder, *[p for p in folder.parents if p == mount or mount in p.parents]]
+    return [mount]
+
+
+def cpu_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) -> int:
+    """CPUs this process may use: the affinity mask, cut to the cgroup's quota."""
+    limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _cgroup_folders(sys_root, proc_root):
+        parts = (_read(folder / "cpu.max") or "").split()
+        if len(parts) == 2 and parts[0].isdigit() and parts[1].isdigit() and int(parts[1]):
+            limit = min(limit, max(1, int(parts[0]) // int(parts[1])))
+    return limit
+
+
+def memory_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) -> int | None:
+    """Bytes this process may still use: available memory, cut to the cgroup's limit; None when neither is known."""
+    limits = []
+    for line in (_read(proc_root / "meminfo") or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            limits.append(int(line.split()[1]) * 1024)
+    for folder in _cgroup_folders(sys_root, proc_root):
+        text = _read(folder / "memory.max")
+        if text and text.isdigit():
+            limits.append(max(0, int(text) - int(_read(folder / "memory.current") or 0)))
+    return min(limits, default=None)
+
+
+def decide(max_jobs: int | None, *, cpus: int | None = None, memory: int | None = None) -> Jobs:
+    """Choose the number of jobs; ``max_jobs`` (the user's word) wins over everything.
+
+    Args:
+        max_jobs: ``MAX_JOBS``.
+        cpus: usable CPUs; None asks the machine.
+        memory: usable bytes; None asks the machine.
+    """
+    if max_jobs is not None:
+        return Jobs(max_jobs, (f"MAX_JOBS={max_jobs}",))
+    cpus = cpu_limit() if cpus is None else cpus
+    memory = memory_limit() if memory is None else memory
+    why = [f"{cpus} usable CPUs"]
+    count = cpus
+    if memory is not None:
+        fit = max(1, memory // ORDINARY_UNIT_BYTES)
+        why.append(f"{memory / GIB:.1f} GiB of memory fit {fit} units of {ORDINARY_UNIT_BYTES / GIB:.1f} GiB")
+        count = min(count, fit)
+    return Jobs(count, tuple(why))
