@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Compiles all extensions of the accelerator into $SRC_DIR/stage. What to build is decided by setup.py; nothing is decided here.
+set -euo pipefail
+
+# A compiler missing from the build environment would silently be the host's: PATH ends with the caller's.
+for tool in "$CC" "$CXX" cmake ninja; do
+  found=$(command -v "$tool" || true)
+  case "$found" in
+    "$BUILD_PREFIX"/*) echo "$tool: $found" ;;
+    *) echo "error: $tool is '${found:-missing}', expected a program of the build environment $BUILD_PREFIX" >&2; exit 1 ;;
+  esac
+done
+
+# ccache answers by content, not by path: the work directory is new for every build.
+if [ -n "${CCACHE_DIR:-}" ]; then
+  export CCACHE_BASEDIR="$SRC_DIR" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=time_macros
+  ccache --zero-stats > /dev/null
+else
+  export VLLM_DISABLE_CCACHE=1
+fi
+export VLLM_DISABLE_SCCACHE=1 VLLM_SKIP_VERSION_SUFFIX=1 VLLM_WERROR=1 CMAKE_BUILD_TYPE=Release
+# The include path reaches Highway and libtorch; the host's own libraries stay out of sight.
+export CMAKE_ARGS="${CMAKE_ARGS:-} -DCMAKE_PREFIX_PATH=$PREFIX"
+
+"$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
+
+if [ -n "${CCACHE_DIR:-}" ]; then
+  ccache --print-stats | awk '/^(direct_cache_hit|preprocessed_cache_hit|cache_miss)\t/ { print "ccache " $1 ": " $2 }'
+fi

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs every operator of the installed package against torch, in each dtype, at a width that no vector divides."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+
+from vllm import _custom_ops as ops
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+def close(name: str, got: torch.Tensor, want: torch.Tensor) -> None:
+    """Raise when ``got`` differs from the float64 reference by more than its dtype explains."""
+    tolerance = TOLERANCE[got.dtype]
+    torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance, msg=lambda text: f"{name} {got.dtype}: {text}")
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding in neox order, float64."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def main() -> None:
+    """Check all operators; an exception is a failure."""
+    torch.manual_seed(0)
+    width = 769
+    for dtype in TOLERANCE:
+        x = torch.randn(5, 2 * width).to(dtype)
+        a, b = x.double().chunk(2, -1)
+        for name, reference in (
+            ("silu_and_mul", F.silu(a) * b),
+            ("gelu_and_mul", F.gelu(a) * b),
+            ("gelu_tanh_and_mul", F.gelu(a, approximate="tanh") * b),
+        ):
+            out = torch.empty(5, width, dtype=dtype)
+            getattr(ops, name)(out, x)
+            close(name, out, reference)
+        tanh = F.gelu(x.double(), approximate="tanh")
+        for name, reference in (("gelu_new", tanh), ("gelu_fast", tanh), ("gelu_quick", x.double() * torch.sigmoid(1.702 * x.double()))):
+            out = torch.empty_like(x)
+            getattr(ops, name)(out, x)
+            close(name, out, reference)
+        y, weight = torch.randn(5, width).to(dtype), torch.rand(width).to(dtype)
+        out = torch.empty_like(y)
+        ops.rms_norm(out, y, weight, 1e-6)
+        close("rms_norm", out, F.rms_norm(y.double(), (width,), weight.double(), 1e-6))
+        residual = torch.randn(5, width).to(dtype)
+        total = (y.double() + residual.double()).to(dtype)
+        ops.fused_add_rms_norm(y, residual, weight, 1e-6)
+        close("fused_add_rms_norm residual", residual, total.double())
+        close("fused_add_rms_norm", y, F.rms_norm(total.double(), (width,), weight.double(), 1e-6))
+        size, positions = 64, torch.tensor([3, 0, 9])
+        angle = torch.outer(torch.arange(16.0), 1e4 ** (-torch.arange(0, size, 2) / size))
+        cache = torch.cat([angle.cos(), angle.sin()], -1).to(dtype)
+        query, key = torch.randn(3, 4 * size).to(dtype), torch.randn(3, 2 * size).to(dtype)
+        cos, sin = cache[positions].double().unsqueeze(1).chunk(2, -1)
+        want = [rotate(t.double().view(3, -1, size), cos, sin).view(3, -1) for t in (query, key)]
+        ops.rotary_embedding(positions, query, key, size, cache, is_neox=True)
+        close("rotary_embedding query", query, want[0])
+        close("rotary_embedding key", key, want[1])
+    print(f"all operators agree with torch {torch.__version__} in {', '.join(str(d) for d in TOLERANCE)}")
+
+
+if __name__ == "__main__":
+    main()
