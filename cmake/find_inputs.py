@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For CMake without setup.py: writes plan.json for a device and prints where torch and Python keep their headers, as JSON.
+
+Usage: find_inputs.py DEVICE PLAN_FILE
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from vllm_build import kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build.errors import VllmBuildError  # noqa: E402
+
+
+def main() -> int:
+    """Write the plan, print the rest; the exit code is that of the failure, as for vllm-build."""
+    device, plan_file = sys.argv[1], Path(sys.argv[2])
+    try:
+        text = plan.resolve(kernels_table.load(ROOT), device).to_json()
+        torch = torch_files.find()
+    except VllmBuildError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    # An unchanged plan keeps its time: Ninja configures again when it is newer than the build files.
+    if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
+        plan_file.write_text(text, encoding="utf-8")
+    found = {
+        "VLLM_PLAN": str(plan_file),
+        "VLLM_TORCH_INCLUDE_DIRS": str(torch.include),
+        "VLLM_TORCH_CPU_LIBRARY": str(torch.library),
+        "VLLM_PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+include_guard()
+include(vllm_json_list)
+include(vllm_add_kernel)
+include(vllm_compile_options)
+
+#[[
+vllm_add_extension(<json of one extension of the plan>)
+
+Adds a MODULE library named after the extension, made of its own units and one OBJECT library a kernel, and its install rule.
+
+  {"name": "vllm._C", "module": "_C", "folder": "vllm", "component": "vllm-kernels", "sources": ["csrc/bindings/module.cc"],
+   "kernels": [{"name": "norm-cpu", ...}]}
+    -> target _C, file _C.abi3.so, installed to vllm/ by `cmake --install <build folder> --component vllm-kernels`
+]]
+function(vllm_add_extension json)
+  foreach(key module folder component)
+    string(JSON ${key} GET "${json}" ${key})
+  endforeach()
+  vllm_json_list(sources "${json}" sources)
+  vllm_json_list(kernels "${json}" kernels)
+
+  list(TRANSFORM sources PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  add_library(${module} MODULE ${sources})
+  vllm_compile_options(${module})
+  target_compile_definitions(${module} PRIVATE VLLM_MODULE_NAME=${module} $<$<BOOL:${VLLM_ABI3}>:Py_LIMITED_API=0x030A0000>)
+  target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
+  target_link_libraries(${module} PRIVATE vllm::torch_stable)
+  foreach(kernel IN LISTS kernels)
+    vllm_add_kernel(${module} "${kernel}")
+  endforeach()
+
+  # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.
+  string(REGEX REPLACE "[^/]+" ".." up "${folder}")
+  set_target_properties(${module} PROPERTIES
+    PREFIX "" OUTPUT_NAME "${module}" SUFFIX "${VLLM_EXT_SUFFIX}"
+    BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib")
+  target_link_options(${module} PRIVATE
+    LINKER:-z,defs               # a symbol nobody provides is found here, not on the user's machine
+    LINKER:--exclude-libs,ALL    # static libraries stay private: another copy of Highway in the process is not ours
+    LINKER:--gc-sections)
+  install(TARGETS ${module} LIBRARY DESTINATION "${folder}" COMPONENT "${component}")
+endfunction()
