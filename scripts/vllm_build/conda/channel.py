@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local conda channels: which ones a build uses, and how packages are put into one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from rattler.index import index_fs
+
+from vllm_build import paths
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+SUBDIRS = ("linux-64", "noarch")
+LOCAL, CONDA_FORGE = "local", "conda-forge"
+
+
+def choose(name: str | None) -> str:
+    """The channel that feeds a build: ``local`` (made here from PyPI and Debian packages) where apt exists, else ``conda-forge``.
+
+    Raises:
+        ConfigurationError: ``name`` is neither.
+    """
+    if name in (None, ""):
+        return LOCAL if shutil.which("apt-get") else CONDA_FORGE
+    if name not in (LOCAL, CONDA_FORGE):
+        raise ConfigurationError(f"CHANNEL={name!r} is not known", expected=f"{LOCAL} or {CONDA_FORGE}")
+    return str(name)
+
+
+def url(name: str) -> str:
+    """What solvers are given for a channel name."""
+    return paths.toolchain_channel().as_uri() if name == LOCAL else name
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(stream.read()).hexdigest()
+
+
+def initialise(folder: Path) -> None:
+    """Make an empty channel of ``folder``; an existing one is left as it is."""
+    for subdir in SUBDIRS:
+        index = folder / subdir / "repodata.json"
+        if not index.is_file():
+            index.parent.mkdir(parents=True, exist_ok=True)
+            index.write_text(json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}), encoding="utf-8")
+
+
+def reindex(folder: Path) -> None:
+    """Write the index anew from the files: kept entries would hold the old sha256 of a file that was replaced (conda/rattler#2608)."""
+    initialise(folder)
+    asyncio.run(index_fs(str(folder), write_zst=False, write_shards=False, force=True))
+
+
+def publish(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Put packages (``.../<subdir>/<name>.conda``) into the channel ``folder`` and index it; a name that is there already stays as it is.
+
+    Each file is copied under a temporary name and renamed, so a channel never shows half a package.
+    """
+    initialise(folder)
+    published = []
+    for file in files:
+        target = folder / file.parent.name / file.name
+        published.append(target)
+        if target.is_file():
+            continue
+        temporary = target.with_name("." + target.name + ".new")
+        shutil.copyfile(file, temporary)
+        temporary.replace(target)
+    reindex(folder)
+    return published

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: conda packages of one variant, built, tested, installed in a clean prefix and run there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import kernels_table, locks, paths, plan, stamp
+from vllm_build.conda import channel, environment, rattler, render, variants
+from vllm_build.errors import BuildError
+from vllm_build.toolchain import channel as toolchain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.console import Console
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the tree, the variant, the channel that feeds the build, where the packages go."""
+
+    root: Path
+    variant: variants.Variant
+    channel: str
+    output: Path
+
+    @property
+    def channel_urls(self) -> list[str]:
+        """The channels to install from: the packages' own first."""
+        return [self.output.as_uri(), channel.url(self.channel)]
+
+    @property
+    def prefix(self) -> Path:
+        """The clean prefix that the packages are installed into and run in."""
+        return self.output / f"env-{self.variant.name}"
+
+    @property
+    def state(self) -> Path:
+        """What the last complete run made, with sha256: the ground for reuse."""
+        return self.output / ".state" / f"{self.variant.name}.json"
+
+
+def stamps(request: Request) -> dict[str, str]:
+    """The keys that the tree and the channel give the recipe, over what the files say."""
+    found = stamp.values(request.root)
+    if request.channel == channel.LOCAL:
+        found["channel_digest"] = toolchain.channel_digest(request.root)
+    return found
+
+
+def expected(request: Request) -> tuple[render.Output, ...]:
+    """The packages that this tree gives for the variant; their names change with everything that shapes their content."""
+    return render.render(request.root, request.variant, stamps(request))
+
+
+def reusable(request: Request, outputs: tuple[render.Output, ...]) -> bool:
+    """Whether an earlier run left exactly these packages, complete and unchanged."""
+    try:
+        recorded: dict[str, str] = json.loads(request.state.read_text(encoding="utf-8"))["packages"]
+    except (OSError, ValueError, KeyError):
+        return False
+    for output in outputs:
+        path = request.output / output.subdir / output.filename
+        if not path.is_file() or recorded.get(f"{output.subdir}/{output.filename}") != channel.sha256(path):
+            return False
+    return True
+
+
+def build(request: Request, console: Console) -> list[Path]:
+    """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
+
+    Raises:
+        BuildError: a step of the build or a package test failed; the work folder with the logs is kept.
+    """
+    work = request.output / ".work" / request.variant.name
+    # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
+    shutil.rmtree(work, ignore_errors=True)
+    ccache = paths.ccache_dir()
+    ccache.mkdir(parents=True, exist_ok=True)
+    built = rattler.build(
+        request.root / "recipe" / "recipe.yaml",
+        variant_files=[request.variant.path],
+        variants={key: [value] for key, value in stamps(request).items()},
+        channels=[channel.url(request.channel)],
+        output_dir=work,
+        env={"CCACHE_DIR": str(ccache)},
+        package_format="conda:19",
+        console=console,
+    )
+    if not built:
+        raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
+    published = channel.publish(built, request.output)
+    shutil.rmtree(work, ignore_errors=True)
+    return published
+
+
+def _install(request: Request, outputs: tuple[render.Output, ...]) -> str:
+    """Install exactly the packages of this build into the clean prefix; says whether the prefix was there already."""
+    specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
+    marker = request.prefix / "conda-meta" / "vllm-build.json"
+    wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
+    if marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
+        return "reused"
+    environment.create(request.prefix, specs, request.channel_urls)
+    marker.write_text(wanted, encoding="utf-8")
+    return "created"
+
+
+def _record(request: Request, outputs: tuple[render.Output, ...]) -> dict[str, str]:
+    packages = {f"{o.subdir}/{o.filename}": channel.sha256(request.output / o.subdir / o.filename) for o in outputs}
+    request.state.parent.mkdir(parents=True, exist_ok=True)
+    temporary = request.state.with_name(request.state.name + ".new")
+    temporary.write_text(json.dumps({"packages": packages}, indent=2), encoding="utf-8")
+    temporary.replace(request.state)
+    return packages
+
+
+def install_line(request: Request) -> str:
+    """The command that installs the packages elsewhere."""
+    channels = " ".join(f"-c {url}" for url in request.channel_urls)
+    return f"conda install --override-channels {channels} vllm"
+
+
+def package(request: Request, console: Console) -> dict[str, Any]:
+    """Build (or reuse), install and run the packages of one variant; returns the facts for ``--json``.
+
+    Raises:
+        BusyError: another build writes to the same output.
+        BuildError, PackageTestError, ToolchainError: the stage that failed.
+    """
+    if request.channel == channel.LOCAL:
+        with console.step("toolchain channel"):
+            report = toolchain.ensure(request.root, console)
+            console.info(f"    {report.summary()}")
+    with locks.exclusive(request.output, "the output folder"):
+        with console.step("plan"):
+            resolved = plan.resolve(kernels_table.load(request.root), request.variant.accelerator)
+            console.info(f"    {request.variant.accelerator}: " + ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in resolved.extensions))
+            outputs = expected(request)
+        reuse = reusable(request, outputs)
+        if reuse:
+            for output in outputs:
+                console.info(f"    reused {output.filename}: nothing that shapes it has changed")
+        else:
+            with console.step("build and test packages"):
+                build(request, console)
+        packages = _record(request, outputs)
+        with console.step("install in a clean prefix"):
+            how = _install(request, outputs)
+            console.info(f"    {how} {request.prefix}")
+        with console.step("run"):
+            said = environment.run_in(request.prefix, ["python", str(request.root / "recipe" / "test_ops.py")], cwd=request.prefix)
+            console.info("    " + said.strip())
+    return {
+        "variant": request.variant.name,
+        "channel": request.channel,
+        "reused": reuse,
+        "packages": [{"path": str(request.output / name), "sha256": value} for name, value in packages.items()],
+        "prefix": str(request.prefix),
+        "install": install_line(request),
+        "seconds": {title: round(seconds, 2) for title, seconds in console.seconds.items()},
+        "cpu_count": os.cpu_count(),
+    }

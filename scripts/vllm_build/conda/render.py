@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renders the recipe without building: names, versions, build strings and requirements of every output."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rattler_build import JinjaConfig, PlatformConfig, RattlerBuildError, RenderConfig, Stage0Recipe, VariantConfig
+
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from vllm_build.conda.variants import Variant
+
+PLATFORM = "linux-64"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One package that a build will give."""
+
+    name: str
+    version: str
+    build: str
+    noarch: bool
+    run: tuple[str, ...]
+
+    @property
+    def subdir(self) -> str:
+        """The folder of the channel that it lies in."""
+        return "noarch" if self.noarch else PLATFORM
+
+    @property
+    def filename(self) -> str:
+        """The name of its file."""
+        return f"{self.name}-{self.version}-{self.build}.conda"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts for ``--json``."""
+        return {**asdict(self), "subdir": self.subdir, "filename": self.filename}
+
+
+def render(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[Output, ...]:
+    """Render ``recipe/recipe.yaml`` for one variant, ``overrides`` winning over the files.
+
+    Raises:
+        ConfigurationError: the recipe or the variant is not valid; the message is rattler-build's.
+    """
+    platform = PlatformConfig(target_platform=PLATFORM, build_platform=PLATFORM)
+    try:
+        files = [str(root / "recipe" / "variants.yaml"), str(variant.path)]
+        config = VariantConfig.from_files_with_context(files, JinjaConfig(platform=platform))
+        if overrides:
+            config = config.merge(VariantConfig({key: [value] for key, value in overrides.items()}, zip_keys=config.zip_keys))
+        rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(config, RenderConfig(platform=platform))
+    except RattlerBuildError as error:
+        raise ConfigurationError(f"recipe/recipe.yaml does not render for {variant.path}: {error}") from error
+    return tuple(_output(item.recipe.to_dict()) for item in rendered)
+
+
+def _output(recipe: dict[str, Any]) -> Output:
+    package, build = recipe["package"], recipe["build"]
+    run = tuple(str(item) for item in recipe["requirements"].get("run", []))
+    return Output(package["name"], str(package["version"]), str(build["string"]), build.get("noarch") == "python", run)

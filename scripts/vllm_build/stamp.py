@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps ``recipe/variants.yaml`` in step with the tree: the version and the digests that the recipe puts into names and pins.
+
+The file is committed, so that plain ``rattler-build build --recipe recipe`` needs nothing of this library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build import digest, version
+from vllm_build.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEADER = """\
+# SPDX-License-Identifier: Apache-2.0
+# Written by `vllm-build stamp`; a test fails when it is out of step with the tree.
+"""
+
+
+def values(root: Path) -> dict[str, str]:
+    """The stamps of the tree as it is now."""
+    return {
+        "vllm_version": version.base_version(root),
+        "kernel_digest": digest.kernel_digest(root)[: digest.SHORT],
+        "package_digest": digest.package_digest(root)[: digest.SHORT],
+    }
+
+
+def _text(stamps: dict[str, str]) -> str:
+    return _HEADER + "".join(f'{key}:\n  - "{value}"\n' for key, value in stamps.items())
+
+
+def write(root: Path) -> bool:
+    """Write the file; returns whether anything changed."""
+    path, text = root / "recipe" / "variants.yaml", _text(values(root))
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return True
+
+
+def check(root: Path) -> None:
+    """Compare the file with the tree.
+
+    Raises:
+        IntegrityError: it says something else than the tree.
+    """
+    path, text = root / "recipe" / "variants.yaml", _text(values(root))
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        raise IntegrityError(f"{path} is out of step with the tree", expected="the stamps of this tree", remedy="vllm-build stamp")
