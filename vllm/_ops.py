@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the compiled libraries beside this package and loads them into torch's dispatcher.
+
+The libraries register their ops when the dynamic linker loads them; nothing is imported as a Python module, so the same ``.abi3.so`` serves
+interpreters with and without the GIL. Loading one twice is harmless. Loading *another* library that defines the same ops is not: libtorch
+throws inside a static initialiser and the process aborts without a traceback. :func:`load` looks for that beforehand and raises instead.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vllm import build_info
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library this package knows how to load.
+
+    Attributes:
+        name: file name without suffix, and the name users load it by.
+        folder: where it lies, relative to the package.
+        component: the conda package that brings it.
+        namespaces: where in ``torch.ops`` its ops appear.
+    """
+
+    name: str
+    folder: str
+    component: str
+    namespaces: tuple[str, ...]
+
+
+LIBRARIES = {
+    library.name: library
+    for library in (
+        Library("_C", ".", "vllm-kernels", ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar")),
+        Library("_moe_C", ".", "vllm-kernels", ("_moe_C",)),
+        Library("_rocm_C", ".", "vllm-kernels", ("_rocm_C",)),
+        Library("_vllm_fa2_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa2_C",)),
+        Library("_vllm_fa3_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa3_C",)),
+        Library("_flashmla_C", ".", "vllm-flashmla", ("_flashmla_C",)),
+    )
+}
+
+_lock = threading.RLock()
+_loaded: dict[str, Path] = {}
+
+
+def _candidates(library: Library) -> tuple[Path, ...]:
+    """Where the library may lie, best first: a build for this very interpreter's ABI, then the other, which loads as well."""
+    suffixes = (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
+    return tuple((_PACKAGE / library.folder / f"{library.name}{suffix}").resolve() for suffix in suffixes)
+
+
+def _find(library: Library) -> Path | None:
+    return next((path for path in _candidates(library) if path.is_file()), None)
+
+
+def _known(name: str) -> Library:
+    try:
+        return LIBRARIES[name]
+    except KeyError:
+        raise ValueError(f"vllm has no library {name!r}; it knows {', '.join(LIBRARIES)}") from None
+
+
+def available() -> frozenset[str]:
+    """Names of the libraries that are installed, loaded or not. Imports nothing."""
+    return frozenset(name for name, library in LIBRARIES.items() if _find(library))
+
+
+def loaded() -> dict[str, Path]:
+    """The libraries that this process has loaded, each with its file."""
+    return dict(_loaded)
+
+
+def _missing(library: Library) -> ImportError:
+    lines = [f"vllm's kernel library {library.name} is not installed. Looked for:"]
+    lines += [f"  {path}" for path in _candidates(library)]
+    if (_PACKAGE.parent / "VERSION").is_file():
+        lines.append(f"This vllm is a source tree. Build it with: pip install -e {_PACKAGE.parent}")
+        lines.append("(VLLM_TARGET_DEVICE=cpu chooses the CPU kernels), or start Python elsewhere to import an installed vllm.")
+    else:
+        lines.append(f"Install the kernels of this release for your device: conda install {library.component}")
+        if library.component == "vllm-kernels":
+            lines.append('The solver picks the build that fits the machine; "vllm-kernels=*=cpu_*" asks for the CPU one.')
+    return ImportError("\n".join(lines), name=f"vllm.{library.name}", path=str(_candidates(library)[0]))
+
+
+def _mapped_files() -> list[Path]:
+    """Files that the dynamic linker has mapped into this process; empty where the kernel does not tell."""
+    try:
+        with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as lines:
+            found = {fields[5].rstrip("\n") for line in lines if len(fields := line.split(maxsplit=5)) == 6}  # noqa: PLR2004
+    except OSError:
+        return []
+    return sorted(Path(name) for name in found if name.startswith("/") and re.search(r"\.so(\.|$)", name))
+
+
+def _is_mapped(path: Path) -> bool:
+    return any(mapped.exists() and mapped.samefile(path) for mapped in _mapped_files())
+
+
+def _defines(path: Path, ops: list[str]) -> list[str]:
+    """Those of ``ops`` (names without namespace) whose schema text the library holds: that is what it hands to torch to define them."""
+    try:
+        data = path.read_bytes()
+    except OSError:  # unlinked since it was mapped
+        return []
+    return [op for op in ops if re.search(rb"(?<![A-Za-z0-9_])" + re.escape(op.encode()) + rb"\(", data)]
+
+
+def _refuse_second_definition(library: Library, path: Path) -> None:
+    """Raise when something else has defined an op that ``path`` is about to define.
+
+    Raises:
+        ImportError: names the ops and, where it can be found out, the other library.
+    """
+    import torch  # noqa: PLC0415 - only here does anything need it
+
+    defined = [name.partition("::") for name in torch._C._dispatch_get_all_op_names()]  # noqa: SLF001 - torch lists its ops nowhere else
+    ops = sorted({op.partition(".")[0] for namespace, _, op in defined if namespace in library.namespaces})
+    if not ops or _is_mapped(path):
+        return
+    twice = _defines(path, ops)
+    if not twice:
+        return
+    torch_home = Path(torch.__file__).resolve().parent
+    others = [other for other in _mapped_files() if other != path and torch_home not in other.resolve().parents and _defines(other, twice)]
+    owner = ", ".join(map(str, others)) or "Python code (torch.library), or a library that cannot be identified"
+    named = ", ".join(f"{library.namespaces[0]}::{op}" for op in twice[:3]) + (f" and {len(twice) - 3} more" if len(twice) > 3 else "")  # noqa: PLR2004
+    raise ImportError(
+        f"cannot load {path}: this process already has definitions of {named}.\n"
+        f"They come from {owner}.\n"
+        "Two libraries that define the same op abort a process. Import only one vllm per process, or remove the other from sys.path.",
+        name=f"vllm.{library.name}",
+        path=str(path),
+    )
+
+
+def _torch_floor(library: Library) -> str | None:
+    """The lowest torch release, ``major.minor``, that the installed build of ``library`` asks for; None where no record says it."""
+    try:
+        records = build_info.installed()
+    except build_info.BuildInfoError as error:
+        raise ImportError(f"the kernels' record is damaged, install {library.component} again: {error}") from error
+    return next((record.torch_target for record in records if record.component == library.component), None)
+
+
+def _check_torch(library: Library, path: Path) -> None:
+    import torch  # noqa: PLC0415 - only here does anything need it
+
+    floor = _torch_floor(library)
+    release = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    wanted = re.fullmatch(r"(\d+)\.(\d+)", floor) if floor else None
+    if release and wanted and tuple(map(int, release.groups())) < tuple(map(int, wanted.groups())):
+        raise ImportError(
+            f"{path} needs torch >= {floor}; this environment has torch {torch.__version__}.\n"
+            f"Install a newer one: conda install 'pytorch>={floor}'",
+            name=f"vllm.{library.name}",
+            path=str(path),
+        )
+
+
+def _load(library: Library) -> None:
+    path = _find(library)
+    if path is None:
+        raise _missing(library)
+    try:
+        import torch  # noqa: PLC0415 - `import vllm` stays cheap; the first op pays
+
+        from vllm import _fake  # noqa: PLC0415 - imports torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            "vllm's ops need torch, which is not installed: conda install pytorch, or pip install torch", name="torch"
+        ) from error
+    _check_torch(library, path)
+    _refuse_second_definition(library, path)
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise ImportError(
+            f"the dynamic linker cannot load {path}: {error}\n"
+            f"torch here is {torch.__version__}. A missing symbol or library means that the two do not fit: install them from one channel.",
+            name=f"vllm.{library.name}",
+            path=str(path),
+        ) from error
+    _fake.register(library.namespaces)
+    _loaded[library.name] = path
+
+
+def load(*names: str) -> frozenset[str]:
+    """Load libraries by name, or all that are installed. What is loaded already is left alone; threads may call this at any time.
+
+    Args:
+        names: keys of :data:`LIBRARIES`; none means every installed one.
+
+    Returns:
+        The names of all libraries that are loaded now.
+
+    Raises:
+        ImportError: a library is not installed (with no names: none is), torch is missing or too old, the file does not load, or another
+            library in this process defines the same ops.
+        ValueError: a name is unknown.
+    """
+    wanted = [_known(name) for name in names] or [LIBRARIES[name] for name in sorted(available())] or [LIBRARIES["_C"]]
+    with _lock:
+        for library in wanted:
+            if library.name not in _loaded:
+                _load(library)
+        return frozenset(_loaded)
+
+
+class _Absent:
+    """Stands in for an op namespace without a library: the first use of an op says what is missing."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def __getattr__(self, op: str) -> Any:
+        raise _missing(self._library)
+
+
+def namespace(name: str) -> Any:
+    """``torch.ops.<name>`` with the library of that name loaded.
+
+    A library that is not installed is reported when an op is used, not here: code that merely mentions an op can be imported anywhere.
+
+    Raises:
+        ImportError, ValueError: see :func:`load`.
+    """
+    library = _known(name)
+    if _find(library) is None:
+        return _Absent(library)
+    load(name)
+    import torch  # noqa: PLC0415 - loaded by now
+
+    return getattr(torch.ops, name)

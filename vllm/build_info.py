@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the installed kernels were built from: the ``_build_info/<component>.json`` files that the build leaves beside the libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Where this installation keeps its records.
+DIRECTORY = Path(__file__).resolve().parent / "_build_info"
+#: The layout of the records that this code reads.
+SCHEMA = 1
+
+_KINDS = {str: "a string", int: "an integer", dict: "an object", list: "an array"}
+
+
+class BuildInfoError(ValueError):
+    """A record is not readable as what it claims to be; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class ExtensionInfo:
+    """One extension library.
+
+    Attributes:
+        name: its dotted module name, such as ``vllm._C``.
+        file: its path, relative to the folder that holds the package.
+        sha256: of the file as it was built, in hexadecimal.
+        size: of the file, in bytes.
+        kernels: names of the kernel records compiled into it.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    size: int
+    kernels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """One component: what one conda output holds.
+
+    Attributes:
+        component: the output's name, such as ``vllm-kernels``.
+        version: of the tree it was built from.
+        device: what it was built for (``cpu``, ``cuda``, …).
+        kernel_digest: the hash over everything that shapes the binaries.
+        torch_target: the lowest torch release whose stable ABI serves, as ``major.minor``.
+        extensions: the libraries.
+        document: the whole record, with the keys that only people read.
+    """
+
+    component: str
+    version: str
+    device: str
+    kernel_digest: str
+    torch_target: str
+    extensions: tuple[ExtensionInfo, ...]
+    document: dict[str, Any] = field(repr=False)
+
+
+def _take(record: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = "is missing" if key not in record else f"is {value!r}"
+        raise BuildInfoError(f"{where}: {key} {found}, expected {_KINDS[kind]}")
+    return value
+
+
+def _extension(record: Any, where: str) -> ExtensionInfo:
+    if not isinstance(record, dict):
+        raise BuildInfoError(f"{where} is {record!r}, expected an object")
+    return ExtensionInfo(
+        name=_take(record, "name", str, where),
+        file=_take(record, "file", str, where),
+        sha256=_take(record, "sha256", str, where),
+        size=_take(record, "size", int, where),
+        kernels=tuple(str(kernel) for kernel in _take(record, "kernels", list, where)),
+    )
+
+
+def read(path: Path) -> BuildInfo:
+    """Read one record.
+
+    Raises:
+        BuildInfoError: the file cannot be read, is no JSON object, has another schema, or lacks a key.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BuildInfoError(f"{path}: {error}") from error
+    where = str(path)
+    if not isinstance(document, dict):
+        raise BuildInfoError(f"{where} holds no JSON object")
+    if _take(document, "schema", int, where) != SCHEMA:
+        raise BuildInfoError(
+            f"{where}: schema is {document['schema']}, this vllm reads {SCHEMA}: install vllm and its kernels of one release"
+        )
+    return BuildInfo(
+        component=_take(document, "component", str, where),
+        version=_take(document, "version", str, where),
+        device=_take(document, "device", str, where),
+        kernel_digest=_take(document, "kernel_digest", str, where),
+        torch_target=_take(document, "torch_target", str, where),
+        extensions=tuple(
+            _extension(entry, f"{where}: extensions[{index}]") for index, entry in enumerate(_take(document, "extensions", list, where))
+        ),
+        document=document,
+    )
+
+
+def installed(directory: Path | None = None) -> tuple[BuildInfo, ...]:
+    """Every record in ``directory`` (default: this installation's), sorted by component; none when no kernels are installed.
+
+    Raises:
+        BuildInfoError: see :func:`read`.
+    """
+    return tuple(read(path) for path in sorted((directory or DIRECTORY).glob("*.json")))
+
+
+def check_file(extension: ExtensionInfo, root: Path | None = None) -> str | None:
+    """Compare a library with its record; ``None`` when it is the file that was built, else what differs, in words.
+
+    A package manager that relocates libraries after the build may change bytes; the packages of this project need no relocation.
+
+    Args:
+        extension: the record.
+        root: the folder that holds the package; default: this installation's.
+    """
+    path = (root or DIRECTORY.parent.parent) / extension.file
+    try:
+        size = path.stat().st_size
+        if size != extension.size:
+            return f"has {size} bytes, {extension.size} were built"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if digest == extension.sha256 else f"has sha256 {digest}, {extension.sha256} was built"

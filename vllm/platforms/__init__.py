@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device this process runs on: ``from vllm.platforms import current_platform``.
+
+It is decided on first use: ``VLLM_TARGET_DEVICE``, else the device that the installed kernels were built for. Without kernels there is no
+device to speak of, and ``current_platform.is_unspecified()`` is true.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import TYPE_CHECKING
+
+from vllm import build_info, envs
+from vllm.platforms.interface import CpuArchEnum, Platform, PlatformEnum, UnspecifiedPlatform
+
+if TYPE_CHECKING:
+    current_platform: Platform
+
+__all__ = ["CpuArchEnum", "Platform", "PlatformEnum", "UnspecifiedPlatform", "current_platform", "detect"]
+
+#: Device → module and class. A device that is missing here has no Python support in this release.
+_PLATFORMS = {
+    "cpu": ("vllm.platforms.cpu", "CpuPlatform"),
+    "empty": ("vllm.platforms.interface", "UnspecifiedPlatform"),
+}
+
+
+def _device_and_reason() -> tuple[str, str]:
+    if device := envs.VLLM_TARGET_DEVICE:
+        return device, f"VLLM_TARGET_DEVICE={device}"
+    for record in build_info.installed():
+        if record.component == "vllm-kernels":
+            return record.device, f"the installed {record.component} {record.version} are built for it"
+    return "empty", "no kernels are installed"
+
+
+def detect() -> Platform:
+    """The platform for the environment as it is now.
+
+    Raises:
+        RuntimeError: the device has no platform in this release.
+        ValueError: ``VLLM_TARGET_DEVICE`` or the kernels' record is malformed.
+    """
+    device, reason = _device_and_reason()
+    try:
+        module, name = _PLATFORMS[device]
+    except KeyError:
+        known = ", ".join(_PLATFORMS)
+        raise RuntimeError(f"this release of vllm has no platform for {device!r} ({reason}); it has {known}") from None
+    platform: Platform = getattr(importlib.import_module(module), name)()
+    return platform
+
+
+_current = functools.cache(detect)
+
+
+def __getattr__(name: str) -> Platform:
+    if name == "current_platform":
+        return _current()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
