@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help package test test-fast toolchain toolchain-update render stamp doctor lint format bench-build clean
+
+PYTHON ?= python3
+VARIANT ?= cpu
+BIN := .venv/bin
+VENV := $(BIN)/.installed
+DEV := $(BIN)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+$(VENV): requirements/tools.txt scripts/pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install -r requirements/tools.txt
+	$(PIP) install --no-deps --no-build-isolation -e scripts
+	touch $@
+
+$(DEV): $(VENV) requirements/dev.txt
+	$(PIP) install -r requirements/dev.txt
+	touch $@
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
+
+package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
+	$(BIN)/vllm-build package $(VARIANT)
+
+test: $(DEV)  ## all tests, with a real build of the CPU packages
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV)  ## the tests that build nothing
+	$(BIN)/python -m pytest -m "not slow"
+
+toolchain: $(VENV)  ## build the local toolchain channel, only what changed
+	$(BIN)/vllm-build toolchain
+
+toolchain-update: $(VENV)  ## lock the versions that the mirrors have now
+	$(BIN)/vllm-build toolchain --update
+
+render: $(VENV)  ## show the packages of every variant
+	$(BIN)/vllm-build render
+
+stamp: $(VENV)  ## write the digests of the tree into recipe/variants.yaml
+	$(BIN)/vllm-build stamp
+
+doctor: $(VENV)  ## show what this machine has for a build
+	$(BIN)/vllm-build doctor
+
+lint: $(DEV)  ## ruff, mypy, clang-format
+	$(BIN)/pre-commit run --all-files
+
+format: $(DEV)  ## format Python and C++ in place
+	$(BIN)/ruff format . && git ls-files '*.cc' '*.h' | xargs $(BIN)/clang-format -i
+
+bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
+	$(BIN)/python benchmarks/bench_build.py
+
+clean:  ## remove what builds left in the tree
+	rm -rf output build dist

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of built packages beyond the recipe's own tests: every interpreter, the binary interfaces, the kernel tests."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import audit
+from vllm_build.conda import environment, package
+from vllm_build.errors import PackageTestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.conda.package import Request
+    from vllm_build.console import Console
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A CPython that the packages must serve."""
+
+    name: str
+    spec: str
+
+
+#: The oldest and the newest that the channel has, and one without a GIL: between them lies everything that abi3 promises.
+INTERPRETERS = (
+    Interpreter("3.11", "python 3.11.*"),
+    Interpreter("3.13", "python 3.13.* *_cp313"),
+    Interpreter("3.13t", "python 3.13.* *_cp313t"),
+)
+
+
+def _kernels_spec(request: Request) -> str:
+    for output in package.expected(request):
+        if output.name == "vllm-kernels":
+            if not (request.output / output.subdir / output.filename).is_file():
+                raise PackageTestError(
+                    f"{output.filename} is not in {request.output}", expected="the packages of this tree", remedy=f"make package VARIANT={request.variant.name}"
+                )
+            return f"{output.name} =={output.version} {output.build}"
+    raise PackageTestError("the recipe has no output vllm-kernels")
+
+
+def interpreters(request: Request, console: Console) -> list[dict[str, Any]]:
+    """Install the one kernel package under each interpreter and compute with it, through libtorch alone.
+
+    Raises:
+        ToolchainError: an environment cannot be solved.
+        PackageTestError: a library does not load, or computes wrong.
+    """
+    spec, results = _kernels_spec(request), []
+    for interpreter in INTERPRETERS:
+        prefix = request.output / ".test" / f"py{interpreter.name}"
+        with console.step(f"kernels under CPython {interpreter.name}"):
+            environment.create(prefix, [spec, interpreter.spec], request.channel_urls)
+            said = environment.run_in(prefix, ["python", str(request.root / "recipe" / "test_kernels_load.py")], cwd=prefix)
+            for line in said.strip().splitlines():
+                console.info("    " + line)
+        results.append({"interpreter": interpreter.name, "said": said.strip().splitlines()})
+    return results
+
+
+def libraries(prefix: Path) -> list[Path]:
+    """The compiled libraries of vllm in an environment."""
+    found = sorted(prefix.glob("lib/python*/site-packages/vllm/**/*.so"))
+    if not found:
+        raise PackageTestError(f"{prefix} has no compiled library of vllm", expected="vllm-kernels installed")
+    return found
+
+
+def audits(request: Request, prefix: Path, console: Console) -> list[audit.Finding]:
+    """Audit every library; nothing newer than the glibc of the variant's sysroot may be needed.
+
+    Raises:
+        PackageTestError: a check failed.
+    """
+    major, minor = (int(part) for part in request.variant.values["c_stdlib_version"].split("."))
+    findings = [finding for library in libraries(prefix) for finding in audit.audit(library, glibc=(major, minor))]
+    console.table("audits", ["library", "check", "result"], [[f.library, f.check, "ok" if f.good else f.text] for f in findings])
+    audit.require(findings)
+    return findings
+
+
+def kernel_tests(request: Request, console: Console, arguments: tuple[str, ...] = ()) -> str:
+    """Run tests/kernels with pytest in an environment that holds the installed packages; the tests come from the tree, vllm does not.
+
+    Raises:
+        PackageTestError: a test failed.
+    """
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package.expected(request)]
+    prefix = request.output / ".test" / "kernels"
+    with console.step("kernel tests"):
+        environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls)
+        tests = request.root / "tests" / "kernels"
+        command = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "--rootdir", str(tests), "-q", "-rs", str(tests)]
+        extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+        said = environment.run_in(prefix, [*command, *arguments], cwd=prefix, extra=extra)
+        console.info("    " + said.strip().splitlines()[-1])
+    return said
