@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports torch, loads the kernels and prints what that gave as JSON: run by :mod:`vllm.collect_env` in a process of its own.
+
+A library for another processor or another torch can end the process that loads it; a report about that very environment has to survive.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from typing import Any
+
+
+def _torch() -> dict[str, Any]:
+    import torch  # noqa: PLC0415 - whether this works is the question
+
+    return {
+        "version": torch.__version__,
+        "file": torch.__file__,
+        "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
+        "git": torch.version.git_version,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _kernels() -> dict[str, Any]:
+    from vllm import _ops  # noqa: PLC0415 - after torch has been tried
+
+    _ops.load()
+    import torch  # noqa: PLC0415 - loaded by now
+
+    spaces = {space for name in _ops.loaded() for space in _ops.LIBRARIES[name].namespaces}
+    ops = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.partition("::")[0] in spaces)  # noqa: SLF001 - no public list
+    return {"loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())}, "ops": ops}
+
+
+def probe() -> dict[str, Any]:
+    """What torch and the kernels say of themselves; a part that fails is ``{"error": …}``."""
+    result: dict[str, Any] = {"python": platform.python_version()}
+    for key, question in (("torch", _torch), ("kernels", _kernels)):
+        try:
+            result[key] = question()
+        except Exception as error:  # noqa: BLE001 - whatever breaks here is what the report is for
+            result[key] = {"error": f"{type(error).__name__}: {error}"}
+    return result
+
+
+def main() -> None:
+    """Print the JSON document as the last line of standard output."""
+    sys.stdout.write("\n" + json.dumps(probe()) + "\n")

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m vllm.collect_env [--json]``: what is installed here and what it was built from, for bug reports.
+
+Works without torch and without kernels, and says so. Nothing is sent anywhere. Values of variables whose name suggests a
+secret are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import vllm
+from vllm import _ops, build_info
+from vllm.platforms import detect, host
+
+#: Version of the JSON document's layout.
+SCHEMA = 1
+_PROBE_SECONDS = 300
+
+#: Conda packages that decide whether the kernels load and how fast they are.
+_CONDA_PACKAGES = re.compile(
+    r"vllm.*|(lib|py)torch(-.*)?|python(_abi|-freethreading)?|numpy|lib(gcc|stdcxx)(-.*)?|lib(gomp|hwy)|_openmp_mutex|llvm-openmp|mkl|cuda-version|hip|_x86_64.*"
+)
+_VARIABLES = re.compile(
+    r"(VLLM|TORCH|PYTORCH|OMP|GOMP|KMP|MKL|CUDA|NVIDIA|HIP|ROCM|ROCR|ZE|ONEAPI|SLURM)_.*|LD_(LIBRARY_PATH|PRELOAD)|PYTHON(PATH|HOME)|CONDA_PREFIX"
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
+_ADDRESS_LOGIN = re.compile(r"://[^/@\s]*@")
+
+
+def _python() -> dict[str, Any]:
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "abi": sysconfig.get_config_var("SOABI") or "unknown",
+        "gil": not sysconfig.get_config_var("Py_GIL_DISABLED"),
+        "executable": sys.executable,
+        "prefix": sys.prefix,
+    }
+
+
+def _system() -> dict[str, Any]:
+    release: dict[str, str] = {}
+    if hasattr(platform, "freedesktop_os_release"):
+        try:
+            release = platform.freedesktop_os_release()
+        except OSError:  # no such file: a bare container
+            release = {}
+    libc, version = platform.libc_ver()
+    return {
+        "os": release.get("PRETTY_NAME", platform.system()),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "libc": f"{libc} {version}".strip() or "unknown",
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    return {
+        "model": host.cpu_model(),
+        "usable": host.usable_cpus(),
+        "memory_bytes": host.memory_bytes(),
+        "flags": sorted(host.cpu_flags()),
+    }
+
+
+def _platform() -> dict[str, Any]:
+    try:
+        found = detect()
+    except (RuntimeError, ValueError) as error:
+        return {"error": str(error)}
+    return {"device_name": found.device_name, "device_type": found.device_type}
+
+
+def _components() -> list[dict[str, Any]]:
+    """The record of each component, with the state of each library; a damaged record is an entry with ``error``."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(build_info.DIRECTORY.glob("*.json")):
+        try:
+            record = build_info.read(path)
+        except build_info.BuildInfoError as error:
+            found.append({"component": path.stem, "error": str(error)})
+            continue
+        states = {extension.file: build_info.check_file(extension) for extension in record.extensions}
+        found.append({**record.document, "files": {file: "as built" if state is None else state for file, state in states.items()}})
+    return found
+
+
+def _probe() -> dict[str, Any]:
+    """Run :mod:`vllm._probe` with this process's module path in another process."""
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm import _probe; _probe.main()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(sys.path)], capture_output=True, text=True, check=False, timeout=_PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"importing torch and loading the kernels did not end within {_PROBE_SECONDS} s"}
+    if done.returncode < 0:
+        number = -done.returncode
+        how = f"signal {number} ({signal.strsignal(number)})"
+        return {"error": f"importing torch or loading the kernels ended the process by {how}: {_tail(done.stderr)}"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": f"the process that imports torch failed with status {done.returncode}: {_tail(done.stderr)}"}
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
+
+
+def _tail(text: str) -> str:
+    return " | ".join(text.strip().splitlines()[-3:]) or "no message"
+
+
+def _torch_package() -> str | None:
+    """The version that torch's metadata claims, whether or not torch can be imported."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _conda(prefix: Path) -> dict[str, str]:
+    """Name → ``version build`` of the packages of a conda environment that matter here; empty outside one."""
+    found: dict[str, str] = {}
+    for path in sorted((prefix / "conda-meta").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            name, version, build = record["name"], record["version"], record["build"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found[path.stem] = "unreadable record"
+            continue
+        if _CONDA_PACKAGES.fullmatch(name):
+            found[name] = f"{version} {build}"
+    return found
+
+
+def _variables() -> dict[str, str]:
+    chosen = {name: value for name, value in os.environ.items() if _VARIABLES.fullmatch(name)}
+    return {
+        name: "(set, not shown)" if _SECRET.search(name) else _ADDRESS_LOGIN.sub("://(login)@", value)
+        for name, value in sorted(chosen.items())
+    }
+
+
+def collect() -> dict[str, Any]:
+    """The report as one JSON-compatible document; sections that could not be determined hold an ``error``."""
+    probed = _probe()
+    failed = {"error": probed["error"]} if "error" in probed else {}
+    return {
+        "schema": SCHEMA,
+        "vllm": {"version": vllm.__version__, "path": str(Path(vllm.__file__).parent), "libraries": sorted(_ops.available())},
+        "platform": _platform(),
+        "components": _components(),
+        "torch": {"installed": _torch_package(), **probed.get("torch", failed)},
+        "kernels": probed.get("kernels", failed),
+        "python": _python(),
+        "system": _system(),
+        "cpu": _cpu(),
+        "conda": _conda(Path(sys.prefix)),
+        "environment": _variables(),
+    }
+
+
+def _lines(value: Any, indent: str) -> list[str]:
+    """A document as indented ``key: value`` lines; long lists of words are wrapped."""
+    if isinstance(value, dict):
+        lines = []
+        for key, item in value.items():
+            if isinstance(item, (dict, list)) and item:
+                lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
+            else:
+                shown = "none" if item in (None, {}, [], "") else str(item).replace("\n", "\n" + indent + "  ")
+                lines.append(f"{indent}{key}: {shown}")
+        return lines
+    if value and all(isinstance(item, str) for item in value):
+        return textwrap.wrap(
+            " ".join(value), 118, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    return [
+        line
+        for item in value
+        for line in ([f"{indent}-", *_lines(item, indent + "  ")] if isinstance(item, dict) else [f"{indent}- {item}"])
+    ]
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report as text for people."""
+    return "\n".join(_lines({key: value for key, value in report.items() if key != "schema"}, ""))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; the status is 0 whatever it says, as a broken environment is what it is for."""
+    parser = argparse.ArgumentParser(prog="python -m vllm.collect_env", description="what is installed here, and what it was built from")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    as_json = parser.parse_args(argv).json
+    report = collect()
+    sys.stdout.write((json.dumps(report, indent=2) if as_json else render(report)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
