@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# Shell function shared by the gcc and g++ recipes.
+
+# install_driver PROGRAM TOOL: install Debian's driver PROGRAM as libexec/x86_64-conda-linux-gnu-TOOL and, as
+# bin/x86_64-conda-linux-gnu-TOOL, the small program that starts it with this prefix's sysroot. Needs gcc, binutils and the sysroot in
+# $PREFIX.
+install_driver() {
+    local program=$1 name=x86_64-conda-linux-gnu-$2
+    mkdir -p "$PREFIX/bin" "$PREFIX/libexec"
+    install -m 755 "$program" "$PREFIX/libexec/$name"
+    "$PREFIX/libexec/x86_64-conda-linux-gnu-gcc" --sysroot="$PREFIX/x86_64-conda-linux-gnu/sysroot" -std=gnu11 -O2 -Wall -Werror -s \
+        -DDRIVER_NAME="\"$name\"" -DDRIVER_DIGEST="\"$(sha256sum "$program" "$PREFIX"/lib/gcc/x86_64-linux-gnu/12/cc1* | cut -c 1-64 | tr '\n' ' ')\"" \
+        -o "$PREFIX/bin/$name" "$RECIPE_DIR/../common/gcc_driver.c"
+}
