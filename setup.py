@@ -32,7 +32,7 @@ def get_requirements() -> list[str]:
 
 def extensions() -> list[CMakeExtension]:
     """The extensions of the device; none for devices that compile nothing."""
-    if DEVICE in plan.DEVICES_WITHOUT_KERNELS:
+    if DEVICE in plan.PURE_DEVICES:
         return []
     return [CMakeExtension(extension.name, str(ROOT)) for extension in plan.resolve(kernels_table.load(ROOT), DEVICE).extensions]
 

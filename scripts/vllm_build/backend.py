@@ -12,7 +12,7 @@ from setuptools import build_meta
 from setuptools.build_meta import build_editable, build_sdist, build_wheel, prepare_metadata_for_build_editable, prepare_metadata_for_build_wheel
 
 from vllm_build.device import target_device
-from vllm_build.plan import DEVICES_WITHOUT_KERNELS
+from vllm_build.plan import PURE_DEVICES
 from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _compile_requirements() -> list[str]:
-    if target_device(Settings.from_environ()) in DEVICES_WITHOUT_KERNELS:
+    if target_device(Settings.from_environ()) in PURE_DEVICES:
         return []
     return ["cmake>=3.26", "ninja", "torch>=2.11"]
 

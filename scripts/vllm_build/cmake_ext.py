@@ -55,7 +55,9 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
 
     def compute_num_jobs(self) -> tuple[int, int | None]:
         """Compile jobs at once, and threads per compiler where the compiler has such an option."""
-        chosen = jobs.decide(Settings.from_environ().max_jobs)
+        settings = Settings.from_environ()
+        resolved = plan.resolve(kernels_table.load(self._root()), target_device(settings))
+        chosen = jobs.decide(settings.max_jobs, unit_bytes=resolved.unit_bytes)
         sys.stderr.write(f"jobs: {chosen.count} ({'; '.join(chosen.why)})\n")
         return chosen.count, None
 
@@ -110,7 +112,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         command = [cmake.find_program("cmake"), "--build", str(build), "--parallel", str(count)]
         cmake.run(command, cwd=build, env=os.environ, what="the build", verbose=settings.verbose)
         target = root if self.inplace else Path(self.build_lib).absolute()
-        for component in sorted({extension.component for extension in resolved.extensions}):
+        for component in resolved.components:
             install = [cmake.find_program("cmake"), "--install", str(build), "--component", component, "--prefix", str(target)]
             cmake.run(install, cwd=build, env=os.environ, what=f"installing {component}", verbose=settings.verbose)
             self._record(component, resolved, build, target, found)
@@ -122,7 +124,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         for extension in resolved.extensions:
             if extension.component != component:
                 continue
-            path = target.joinpath(*extension.name.split(".")).with_name(extension.name.rpartition(".")[2] + suffix)
+            path = target / extension.output_file(suffix)
             if not path.is_file():
                 raise ConfigurationError(f"CMake installed no {path}", expected=f"the library of {extension.name}")
             built.append(build_info.describe(extension.name, path, target, tuple(k.name for k in extension.kernels)))

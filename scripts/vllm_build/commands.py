@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vllm_build import device, kernels_table, paths, stamp as stamps
@@ -46,14 +47,15 @@ def toolchain(arguments: Namespace, console: Console) -> int:
     root, only = paths.source_root(), arguments.ids or None
     if arguments.update:
         changed = toolchain_update.update(root, console, only=only)
+        console.table("newly locked", ["build", "file"], [[file.build, file.filename] for file in changed])
         if console.json_mode:
-            console.json({"changed": changed})
+            console.json({"changed": [asdict(file) for file in changed]})
         return 0
     report = toolchain_channel.ensure(root, console, only=only)
+    rows = [[o.id, o.action, f"{o.seconds:.1f}", f"{o.size / 1e6:.1f}"] for o in report.outcomes]
+    console.table(f"toolchain channel {report.path}", ["build", "action", "seconds", "MB"], rows)
     if console.json_mode:
-        console.json(report.as_dict())
-    else:
-        console.info(report.summary())
+        console.json(asdict(report) | {"path": str(report.path), "url": report.url})
     return 0
 
 

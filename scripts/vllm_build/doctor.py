@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import jobs, paths
+from vllm_build import jobs, kernels_table, paths, plan
 from vllm_build.conda import channel, variants
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _disk(what: str, folder: Path) -> Fact:
 
 def examine(root: Path) -> list[Fact]:
     """Look at the interpreter, the programs, the folders, CPUs and memory; nothing is changed."""
-    chosen = jobs.decide(None)
+    chosen = jobs.decide(None, unit_bytes=plan.resolve(kernels_table.load(root), "cpu").unit_bytes)
     program = shutil.which("rattler-build")
     apt = shutil.which("apt-get")
     packages = sorted(paths.toolchain_channel().glob("*/*.conda"))

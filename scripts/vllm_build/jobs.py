@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1 << 30
-#: A kernel unit for the CPU peaks below this much (measured with GCC 12, all Highway targets in one unit).
-ORDINARY_UNIT_BYTES = int(1.5 * GIB)
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,12 @@ def memory_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc"))
     return min(limits, default=None)
 
 
-def decide(max_jobs: int | None, *, cpus: int | None = None, memory: int | None = None) -> Jobs:
+def decide(max_jobs: int | None, *, unit_bytes: int, cpus: int | None = None, memory: int | None = None) -> Jobs:
     """Choose the number of jobs; ``max_jobs`` (the user's word) wins over everything.
 
     Args:
         max_jobs: ``MAX_JOBS``.
+        unit_bytes: what the largest unit of the plan may take to compile.
         cpus: usable CPUs; None asks the machine.
         memory: usable bytes; None asks the machine.
     """
@@ -75,7 +74,7 @@ def decide(max_jobs: int | None, *, cpus: int | None = None, memory: int | None 
     why = [f"{cpus} usable CPUs"]
     count = cpus
     if memory is not None:
-        fit = max(1, memory // ORDINARY_UNIT_BYTES)
-        why.append(f"{memory / GIB:.1f} GiB of memory fit {fit} units of {ORDINARY_UNIT_BYTES / GIB:.1f} GiB")
+        fit = max(1, memory // unit_bytes)
+        why.append(f"{memory / GIB:.1f} GiB of memory fit {fit} units of {unit_bytes / GIB:.1f} GiB")
         count = min(count, fit)
     return Jobs(count, tuple(why))

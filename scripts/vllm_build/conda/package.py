@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import kernels_table, locks, paths, plan, stamp
+from vllm_build import digest, kernels_table, locks, paths, plan, stamp
 from vllm_build.conda import channel, environment, rattler, render, variants
 from vllm_build.errors import BuildError
 from vllm_build.toolchain import channel as toolchain
@@ -49,7 +49,7 @@ def stamps(request: Request) -> dict[str, str]:
     """The keys that the tree and the channel give the recipe, over what the files say."""
     found = stamp.values(request.root)
     if request.channel == channel.LOCAL:
-        found["channel_digest"] = toolchain.channel_digest(request.root)
+        found["channel_digest"] = toolchain.channel_digest(request.root)[: digest.SHORT]
     return found
 
 
@@ -136,7 +136,7 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     if request.channel == channel.LOCAL:
         with console.step("toolchain channel"):
             report = toolchain.ensure(request.root, console)
-            console.info(f"    {report.summary()}")
+            console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
     with locks.exclusive(request.output, "the output folder"):
         with console.step("plan"):
             resolved = plan.resolve(kernels_table.load(request.root), request.variant.accelerator)
