@@ -20,3 +20,36 @@ unpack_debs() {
         fi
     done
 }
+
+# keep_copyright ROOT: copy the copyright files of the packages unpacked in ROOT to ./copyright/, where the recipe's license_file finds them.
+keep_copyright() {
+    local file name
+    mkdir -p copyright
+    for file in "$1"/usr/share/doc/*/copyright; do
+        [ -f "$file" ] || continue
+        name=$(basename "$(dirname "$file")")
+        cp -L "$file" "copyright/$name"
+    done
+}
+
+# copy_library NAME ROOT FOLDER: copy the shared library NAME, found in ROOT's library folders, into FOLDER under that very name.
+copy_library() {
+    local candidate
+    mkdir -p "$3"
+    for candidate in "$2"/usr/lib/x86_64-linux-gnu/"$1" "$2"/lib/x86_64-linux-gnu/"$1"; do
+        if [ -e "$candidate" ]; then
+            install -m 644 "$(readlink -f "$candidate")" "$3/$1"
+            return
+        fi
+    done
+    echo "there is no library $1 below $2" >&2
+    return 1
+}
+
+# relative_links ROOT: turn absolute links below ROOT into relative ones, as if ROOT were the root of a file system.
+relative_links() {
+    local link
+    find "$1" -type l -lname '/*' | while read -r link; do
+        ln -sfn "$(realpath -m -s --relative-to="$(dirname "$link")" "$1$(readlink "$link")")" "$link"
+    done
+}
