@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it as a script.
+
+The bindings hold the interpreter's lock for the whole build and report a failure in one line ("Failed to resolve dependencies"), so a
+failed build is looked at again here, without building: the recipe parsed, rendered and each environment solved, until one of them fails and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def _virtual_packages() -> list[Any]:
+    from rattler import VirtualPackage, VirtualPackageOverrides  # noqa: PLC0415 -- needed after a failure only
+
+    return VirtualPackage.detect(VirtualPackageOverrides.from_env())
+
+
+def _specs(entries: Any) -> list[str]:
+    """Plain match specs of one requirements list of a rendered recipe; pins to sibling outputs are left out."""
+    return [entry for entry in entries or [] if isinstance(entry, str)]
+
+
+async def _solve(specs: list[str], channels: list[str]) -> None:
+    from rattler import solve  # noqa: PLC0415 -- as above
+
+    await solve(sources=channels, specs=specs, platforms=["linux-64", "noarch"], virtual_packages=_virtual_packages())
+
+
+def explain(arguments: dict[str, Any]) -> str | None:
+    """Why a build with these arguments cannot start, or ``None`` when its recipe renders and its environments solve."""
+    from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig  # noqa: PLC0415 -- as above
+
+    platform = PlatformConfig(target_platform="linux-64", build_platform="linux-64")
+    try:
+        variants = VariantConfig.from_files_with_context(arguments["variant_config"], JinjaConfig(platform=platform))
+        extra = VariantConfig(arguments["variant_overrides"], zip_keys=variants.zip_keys)
+        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(variants.merge(extra), RenderConfig(platform=platform))
+    except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
+        return f"the recipe does not render: {error}"
+    for variant in rendered:
+        recipe = variant.recipe.to_dict()
+        name = recipe.get("package", {}).get("name", "?")
+        for environment in ("build", "host"):
+            specs = _specs(recipe.get("requirements", {}).get(environment))
+            if not specs:
+                continue
+            try:
+                asyncio.run(_solve(specs, arguments["channel"]))
+            except Exception as error:  # noqa: BLE001 -- as above
+                return f"no {environment} environment for {name} from {', '.join(arguments['channel'])}: {error}"
+    return None
+
+
+def main(path: str) -> int:
+    """Build as the JSON file ``path`` says; the exit status is that of the build."""
+    arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    with warnings.catch_warnings():
+        # This entry point is marked as deprecated, and is the only one that compiles a staging output once.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from rattler_build import build_recipes  # noqa: PLC0415 -- so that the filter covers the import
+
+        keywords = {key: value for key, value in arguments.items() if key != "recipe"}
+        try:
+            build_recipes([arguments["recipe"]], **keywords)
+        except Exception as error:  # noqa: BLE001 -- one line for the parent, whatever it was
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            try:
+                reason = explain(arguments)
+            except Exception:  # noqa: BLE001 -- an explanation that fails must not hide the error itself
+                reason = traceback.format_exc(limit=1)
+            if reason:
+                sys.stderr.write(reason + "\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian packages through a private apt: own lists, own cache, own sources; the system's apt is read and never changed.
+
+The mirror and the keys come from the machine's configuration. apt checks signatures and hashes itself; the caller checks sha256 again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import FetchError, ResourceError, ToolchainError
+from vllm_build.toolchain.files import disk_errors, write_text
+from vllm_build.toolchain.lock import UPDATE_COMMAND
+from vllm_build.toolchain.sources import SUITES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vllm_build.console import Console
+
+_DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_RELEASES = (*SUITES, "stable", "testing", "oldstable", "oldoldstable", "unstable", "sid", "forky")
+_GONE = re.compile(
+    r"Version '.*' for '.*' was not found|Unable to locate package|Unable to find a source package|Can not find version '|No packages found"
+)
+_STALE = re.compile(r"404 +Not Found|File has unexpected size|Hash Sum mismatch")
+_FULL = re.compile(r"No space left on device|don't have enough free space|Disk quota exceeded")
+#: Only the transport settings of the machine (proxies, certificates, retries) are taken over: its hooks would touch the system's caches.
+_TAKEN = re.compile(r"Acquire::(?!IndexTargets|Languages|GzipIndexes|CompressionTypes)[A-Za-z]")
+
+
+def require_apt() -> None:
+    """Check that this machine has apt.
+
+    Raises:
+        ToolchainError: it has not.
+    """
+    missing = [tool for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb") if shutil.which(tool) is None]
+    if missing:
+        raise ToolchainError(
+            f"this machine has no {', '.join(missing)}, and parts of the toolchain channel come from Debian packages",
+            expected="a Debian-like machine",
+            remedy="build against conda-forge instead: make package CHANNEL=conda-forge",
+        )
+
+
+def _run(command: Sequence[str], env: dict[str, str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+
+
+def _errors_of(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.startswith(("E:", "W:", "Err:", "  "))]
+    return "; ".join(dict.fromkeys(lines[-4:])) or output.strip()[-300:] or "no output"
+
+
+def choose_mirror(targets: str) -> str | None:
+    """The address of a Debian mirror among ``REPO_URI|RELEASE|COMPONENT`` lines of ``apt-get indextargets``; ``None`` when there is none.
+
+    Security and update archives do not hold the base suites, so they do not count.
+    """
+    for line in targets.splitlines():
+        address, _, rest = line.partition("|")
+        release, _, component = rest.partition("|")
+        if release in _RELEASES and component == "main" and not address.startswith("cdrom:"):
+            return address.rstrip("/")
+    return None
+
+
+def choose_keys(configuration: str, mirror: str) -> str | None:
+    """The ``signed-by`` file of the entry for ``mirror`` in the machine's source lists, deb822 or one-line; ``None`` when it names none."""
+    for stanza in re.split(r"\n\s*\n", configuration):
+        if mirror not in stanza:
+            continue
+        found = re.search(r"^Signed-By:[ \t]*(/\S+)[ \t]*$", stanza, re.MULTILINE | re.IGNORECASE)
+        if found:
+            return found.group(1)
+        for line in stanza.splitlines():
+            one_line = re.match(r"deb(?:-src)?\s+\[([^\]]*)\]\s+(\S+)", line.strip())
+            if one_line and one_line.group(2).rstrip("/") == mirror:
+                option = re.search(r"signed-by=(/\S+)", one_line.group(1), re.IGNORECASE)
+                if option:
+                    return option.group(1)
+    return None
+
+
+def transport_settings(dump: str) -> list[str]:
+    """The lines of ``apt-config dump`` that say how to reach a mirror."""
+    return [line for line in dump.splitlines() if _TAKEN.match(line) and not line.endswith(' "";')]
+
+
+@dataclass
+class PrivateApt:
+    """An apt whose whole state lies in ``folder``."""
+
+    folder: Path
+    console: Console
+    _fresh: bool = field(default=False, init=False)
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "apt.conf"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every apt command: messages in English, our configuration first."""
+        return {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(self._config), "DEBIAN_FRONTEND": "noninteractive"}
+
+    def _machine(self) -> tuple[str, str, str]:
+        """Transport settings, mirror address and keys as the machine's own apt has them."""
+        require_apt()
+        env = {**os.environ, "LC_ALL": "C.UTF-8"}
+        targets = _run(["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"], env)
+        mirror = choose_mirror(targets.stdout)
+        if mirror is None:
+            raise ToolchainError(
+                "the apt configuration of this machine names no Debian mirror",
+                expected="an entry for one of the suites " + ", ".join(SUITES) + " in the machine's apt sources",
+                remedy="add one, or build against conda-forge instead: make package CHANNEL=conda-forge",
+            )
+        places = dict(
+            line.split("=", 1)
+            for line in _run(
+                ["apt-config", "shell", "F", "Dir::Etc::sourcelist/f", "D", "Dir::Etc::sourceparts/d"], env
+            ).stdout.splitlines()
+        )
+        files = [Path(places.get("F", "").strip("'")), *sorted(Path(places.get("D", "").strip("'")).glob("*.[ls]*"))]
+        text = "\n\n".join(
+            path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file() and path.suffix in (".list", ".sources")
+        )
+        keys = choose_keys(text, mirror) or (str(_DEBIAN_KEYS) if _DEBIAN_KEYS.exists() else "")
+        return "\n".join(transport_settings(_run(["apt-config", "dump"], env).stdout)), mirror, keys
+
+    def prepare(self) -> None:
+        """Write the private configuration; lists of another mirror are dropped.
+
+        Raises:
+            ToolchainError: no apt, or no Debian mirror in its configuration.
+            ResourceError: the disk is full.
+        """
+        transport, mirror, keys = self._machine()
+        options = f" [arch=amd64 signed-by={keys}]" if keys else " [arch=amd64]"
+        lines = [f"{kind}{options} {mirror} {suite} main" for suite in SUITES for kind in ("deb", "deb-src")]
+        sources = self.folder / "sources.list"
+        with disk_errors(self.folder):
+            if sources.is_file() and sources.read_text(encoding="utf-8") != "\n".join(lines) + "\n":
+                shutil.rmtree(self.folder / "lists", ignore_errors=True)
+            for name in ("lists/partial", "cache/archives/partial", "state", "none"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            # An empty status file: what is installed on the machine must not shape what is downloaded.
+            write_text(self.folder / "status", "")
+        write_text(sources, "\n".join(lines) + "\n")
+        settings = {
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": self.folder / "none",
+            "Dir::Etc::sourcelist": sources,
+            "Dir::Etc::sourceparts": self.folder / "none",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": self.folder / "none",
+            "Dir::State": self.folder / "state",
+            "Dir::State::lists": self.folder / "lists",
+            "Dir::State::status": self.folder / "status",
+            "Dir::Cache": self.folder / "cache",
+            "Acquire::Languages": "none",
+            "APT::Architecture": "amd64",
+            # Downloads go to the user's cache, which the unprivileged _apt user of a root run may not enter.
+            "APT::Sandbox::User": "root",
+        }
+        write_text(
+            self._config,
+            transport + "\n" + "".join(f'{key} "{value}";\n' for key, value in settings.items()) + 'APT::Architectures { "amd64"; };\n',
+        )
+
+    def _have_lists(self) -> bool:
+        lists = self.folder / "lists"
+        return all(any(lists.glob(f"*_dists_{suite}_*{kind}*")) for suite in SUITES for kind in ("Packages", "Sources"))
+
+    def refresh(self, *, force: bool = False) -> None:
+        """``apt-get update`` of the private lists when they are not there, or once per process when forced.
+
+        Raises:
+            FetchError: the mirror cannot be reached or refuses.
+            ResourceError: the disk is full.
+        """
+        if self._fresh or (not force and self._have_lists()):
+            return
+        with self.console.step("read the Debian mirror's package lists"):
+            done = _run(["apt-get", "update", "-q", "--error-on=any"], self.environment())
+        self._check(done, "the package lists cannot be read from the Debian mirror")
+        self._fresh = True
+
+    def _check(self, done: subprocess.CompletedProcess[str], message: str) -> None:
+        if done.returncode == 0:
+            return
+        output = done.stdout + done.stderr
+        if _FULL.search(output):
+            raise ResourceError(
+                f"no space left on the disk of {self.folder}", remedy="free some space, or set VLLM_BUILD_CACHE to another disk"
+            )
+        raise FetchError(
+            f"{message}: {_errors_of(output)}",
+            expected="the mirror of the machine's apt configuration to answer",
+            remedy="check the network and the machine's apt sources, then run the same command again",
+        )
+
+    def show(self, arguments: Sequence[str]) -> str:
+        """Output of ``apt-cache``; empty when the package is unknown."""
+        return _run(["apt-cache", *arguments], self.environment()).stdout
+
+    def download(self, items: Iterable[tuple[str, str]], folder: Path, *, source: bool = False) -> None:
+        """Download exact (name, version) pairs into ``folder``.
+
+        Raises:
+            FetchError: the mirror no longer has a version (names the update command), or does not answer.
+            ResourceError: the disk is full.
+        """
+        wanted = [f"{name}={version}" for name, version in items]
+        command = ["apt-get", "-q", *(("source", "--download-only") if source else ("download",)), *wanted]
+        self.refresh()
+        done = _run(command, self.environment(), folder)
+        output = done.stdout + done.stderr
+        if done.returncode and (_GONE.search(output) or _STALE.search(output)):
+            # The lists may be older than the mirror: look once more before saying that a version is gone.
+            self.refresh(force=True)
+            done = _run(command, self.environment(), folder)
+            output = done.stdout + done.stderr
+        if done.returncode and _GONE.search(output):
+            raise FetchError(
+                f"the Debian mirror no longer has a locked version: {_errors_of(output)}",
+                expected=", ".join(wanted),
+                remedy=f"{UPDATE_COMMAND} takes the versions it has now",
+            )
+        self._check(done, "download from the Debian mirror failed")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a channel package is up to date: one digest over all that shapes it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from vllm_build.toolchain import sources
+from vllm_build.toolchain.files import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from vllm_build.toolchain.lock import Lock, LockedFile
+
+#: Part of every digest; raise it when the engine itself starts to make other packages from the same inputs.
+FORMAT = 1
+#: Hex digits of a digest in build strings.
+SHORT = 12
+
+
+def _folder(folder: Path) -> list[tuple[str, str, bool]]:
+    """Name, sha256 and executable bit of every file below ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [(path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100)) for path in files]
+
+
+def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
+    """The shared helpers whose file names occur in the recipe's files, or in a helper that does: a change of one rebuilds its users only."""
+    helpers = {path.name: path.read_bytes() for path in sorted(common.glob("*")) if path.is_file()}
+    texts = [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    used: set[str] = set()
+    while texts:
+        text = texts.pop()
+        found = {name for name in helpers if name.encode() in text} - used
+        used |= found
+        texts.extend(helpers[name] for name in found)
+    return [entry for entry in _folder(common) if entry[0] in used]
+
+
+def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> dict[str, str]:
+    """Digest of every build by id; ``builds`` in build order with all that they need.
+
+    It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is the lock and the variant), the shared
+    helpers it uses, the variant, the digests of what it needs, and the version of rattler-build.
+
+    Raises:
+        ConfigurationError: the lock has nothing for a build.
+    """
+    common = sources.recipes_folder(root) / "common"
+    tool = importlib.metadata.version("py-rattler-build")
+    folders: dict[Path, list[tuple[str, str, bool]]] = {}
+    helpers: dict[Path, list[tuple[str, str, bool]]] = {}
+    digests: dict[str, str] = {}
+    for build in builds:
+        if build.folder not in folders:
+            folders[build.folder] = [entry for entry in _folder(build.folder) if entry[0] != "sources.toml"]
+            helpers[build.folder] = _mentioned(build.folder, common)
+        content = {
+            "format": FORMAT,
+            "tool": tool,
+            "id": build.id,
+            "variant": dict(sorted(build.variant.items())),
+            "files": [asdict(file) for file in lock.of_build(build.id)],
+            "recipe": folders[build.folder],
+            "common": helpers[build.folder],
+            "needs": [digests[need] for need in sorted(build.needs)],
+        }
+        digests[build.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:SHORT]
+    return digests
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest over all build digests."""
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()[:SHORT]
+
+
+def upstream_version(file: LockedFile) -> str:
+    """Upstream's version of a locked file: without Debian's epoch, revision and repackaging mark, without a wheel's local part.
+
+    Examples:
+        ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` -> ``2.13.0``.
+    """
+    version = file.version
+    if file.type != "pypi":
+        version = version.partition(":")[2] if ":" in version else version
+        version = version.rpartition("-")[0] if "-" in version else version
+        version = re.sub(r"[+~](dfsg|ds|really|repack).*$", "", version)
+    return version.partition("+")[0].replace("~", "_")

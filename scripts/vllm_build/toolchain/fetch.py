@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verified files of one build: from the download cache, else through apt and pip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import FetchError, IntegrityError
+from vllm_build.toolchain import pypi
+from vllm_build.toolchain.apt import PrivateApt
+from vllm_build.toolchain.files import disk_errors, sha256_of
+from vllm_build.toolchain.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from vllm_build.console import Console
+    from vllm_build.toolchain.lock import LockedFile
+
+
+@dataclass
+class Fetcher:
+    """Fetches locked files into the store of ``cache``; apt is set up only when a Debian file is missing."""
+
+    cache: Path
+    console: Console
+    _apt: PrivateApt | None = field(default=None, init=False)
+
+    @property
+    def store(self) -> Store:
+        """The download cache."""
+        return Store(self.cache / "downloads")
+
+    def apt(self) -> PrivateApt:
+        """The private apt, prepared.
+
+        Raises:
+            ToolchainError: no apt on this machine.
+        """
+        if self._apt is None:
+            apt = PrivateApt(self.cache / "apt", self.console)
+            apt.prepare()
+            self._apt = apt
+        return self._apt
+
+    def _absent(self, files: Iterable[LockedFile]) -> list[LockedFile]:
+        return [file for file in files if self.store.get(file) is None]
+
+    def ensure(self, files: Sequence[LockedFile]) -> list[LockedFile]:
+        """Bring ``files`` into the store and return those that are to be used: all, or one group where they are alternatives.
+
+        Raises:
+            FetchError: a file cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
+        """
+        always = [file for file in files if not file.choice]
+        first = [file for file in files if file.choice == "first"]
+        second = [file for file in files if file.choice == "second"]
+        self._fetch(self._absent(always))
+        if not first:
+            return always
+        try:
+            self._fetch(self._absent(first))
+        except pypi.MissingVersionError:
+            if not second:
+                raise
+            self.console.info(f"pip finds no {first[0].label} on this machine; taking {second[0].label}")
+            self._fetch(self._absent(second))
+            return [*always, *second]
+        return [*always, *first]
+
+    def _fetch(self, files: Sequence[LockedFile]) -> None:
+        binary = [file for file in files if file.type == "apt"]
+        source = [file for file in files if file.type == "apt-source"]
+        wheels: defaultdict[tuple[str, str], list[LockedFile]] = defaultdict(list)
+        for file in files:
+            if file.type == "pypi":
+                wheels[file.python, file.abi].append(file)
+        for group, is_source in ((binary, False), (source, True)):
+            if group:
+                with self.store.incoming() as folder:
+                    self.apt().download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
+                    self._take(group, folder)
+        for (python, abi), group in sorted(wheels.items()):
+            with self.store.incoming() as folder:
+                pypi.download({(file.name, file.version, file.sha256) for file in group}, folder, python=python, abi=abi or None)
+                self._take(group, folder)
+
+    def _take(self, files: Sequence[LockedFile], folder: Path) -> None:
+        """Move what arrived into the store, recognised by content: apt and pip have their own ways to spell file names."""
+        arrived = {sha256_of(path): path for path in sorted(folder.iterdir()) if path.is_file()}
+        for file in files:
+            path = arrived.get(file.sha256)
+            if path is not None:
+                self.store.put(file, path)
+                continue
+            same = [
+                other for other in arrived.values() if other.exists() and other.name.split("_")[0].split("-")[0] == file.name.split("-")[0]
+            ]
+            if same:
+                self.store.put(file, same[0])  # says which bytes came instead
+            raise FetchError(f"{file.filename} did not arrive with {file.label}", remedy="run the same command again")
+
+    def folder_of(self, files: Iterable[LockedFile], folder: Path) -> None:
+        """Make ``folder`` hold exactly ``files`` under their own names (hard links into the store where the disk allows).
+
+        Raises:
+            IntegrityError: a file was damaged in the meantime.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True)
+            for file in files:
+                path = self.store.path(file)
+                if not path.is_file():
+                    raise IntegrityError(f"{file.filename} vanished from the download cache", remedy="run the same command again")
+                try:
+                    os.link(path, folder / file.filename)
+                except OSError:
+                    shutil.copyfile(path, folder / file.filename)

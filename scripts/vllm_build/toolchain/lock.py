@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``toolchain/lock.toml``: the exact files every build of the channel starts from, by name, version and sha256; no address anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import tomlkit
+
+from vllm_build._toml import TOMLDecodeError, loads
+from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+UPDATE_COMMAND = "vllm-build toolchain --update"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEADER = (
+    "SPDX-License-Identifier: Apache-2.0",
+    f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml; do not edit.",
+)
+
+
+@dataclass(frozen=True, order=True)
+class LockedFile:
+    """One file.
+
+    Attributes:
+        build: id of the build that uses it.
+        position: place of its source in ``sources.toml``; the first source names the upstream version.
+        type: ``apt``, ``apt-source`` or ``pypi``.
+        name: package name as Debian or PyPI spell it.
+        version: the full version, with Debian's epoch and revision or the local part of a wheel.
+        filename: name under which the recipe finds it.
+        sha256: of the content, hexadecimal.
+        size: bytes; 0 where the index does not tell (PyPI's simple index).
+        suite: Debian suite, empty for PyPI.
+        python: interpreter version of a wheel, else empty.
+        abi: ABI tag of a wheel where one was asked for, else empty.
+        choice: empty, or the group a file belongs to when its source has an alternative: ``first`` or ``second``. All files of the
+            ``first`` group are fetched, or, where its version does not exist for pip, all of the ``second``.
+    """
+
+    build: str
+    position: int
+    type: str
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    size: int = 0
+    suite: str = ""
+    python: str = ""
+    abi: str = ""
+    choice: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call it in a message."""
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """All locked files by build id."""
+
+    files: Mapping[str, tuple[LockedFile, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, files: Iterable[LockedFile]) -> Lock:
+        """Group ``files`` by build, sorted."""
+        groups: defaultdict[str, list[LockedFile]] = defaultdict(list)
+        for file in files:
+            groups[file.build].append(file)
+        return cls({name: tuple(sorted(groups[name])) for name in sorted(groups)})
+
+    def replaced(self, build: str, files: Iterable[LockedFile]) -> Lock:
+        """This lock with the entries of ``build`` replaced."""
+        return Lock.of([*(f for name, group in self.files.items() if name != build for f in group), *files])
+
+    def of_build(self, build: str) -> tuple[LockedFile, ...]:
+        """The files of one build.
+
+        Raises:
+            ConfigurationError: the lock has none for it.
+        """
+        try:
+            return self.files[build]
+        except KeyError:
+            raise ConfigurationError(
+                f"toolchain/lock.toml has no files for {build!r}",
+                expected="one entry per source of its sources.toml",
+                remedy=f"{UPDATE_COMMAND} --only {build}",
+            ) from None
+
+
+_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi", "choice")
+_NUMBERS = ("position", "size")
+_REQUIRED = ("build", "position", "type", "name", "version", "filename", "sha256")
+
+
+def _entry(path: Path, number: int, table: Any) -> LockedFile:
+    def fail(message: str, expected: str) -> ConfigurationError:
+        return ConfigurationError(f"{path}: [[file]] number {number}: {message}", expected=expected, remedy=UPDATE_COMMAND)
+
+    if not isinstance(table, dict):
+        raise fail("not a table", "[[file]] tables")
+    for key in table:
+        if key not in _TEXTS + _NUMBERS:
+            raise fail(f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS))
+    for key in _REQUIRED:
+        if key not in table:
+            raise fail(f"{key!r} is missing", "a complete entry")
+    for key, value in table.items():
+        if key in _TEXTS and (not isinstance(value, str) or not value):
+            raise fail(f"{key!r} is not a text", f'{key} = "..."')
+        if key in _NUMBERS and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise fail(f"{key!r} is not a number", f"{key} = 1")
+    if not _SHA256.fullmatch(table["sha256"]):
+        raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
+    if table["type"] not in ("apt", "apt-source", "pypi"):
+        raise fail(f"unknown type {table['type']!r}", "one of apt, apt-source, pypi")
+    if table.get("choice", "first") not in ("first", "second"):
+        raise fail(f"unknown choice {table['choice']!r}", "first or second")
+    if "/" in table["filename"] or table["filename"].startswith("."):
+        raise fail(f"filename {table['filename']!r} is not a plain name", "a name without folders")
+    return LockedFile(**table)
+
+
+def parse(text: str, path: Path) -> Lock:
+    """Parse the lock; ``path`` is for messages.
+
+    Raises:
+        ConfigurationError: not TOML, or an entry that is not complete and well formed.
+    """
+    try:
+        data = loads(text)
+    except TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy=UPDATE_COMMAND) from error
+    if set(data) - {"file"} or not isinstance(data.get("file", []), list):
+        raise ConfigurationError(f"{path}: unknown content {sorted(data)}", expected="[[file]] tables only", remedy=UPDATE_COMMAND)
+    return Lock.of(_entry(path, number, table) for number, table in enumerate(data.get("file", []), 1))
+
+
+def path_of(root: Path) -> Path:
+    """Where the lock of the source tree ``root`` lies."""
+    return root / "toolchain" / "lock.toml"
+
+
+def read(root: Path) -> Lock:
+    """The lock of the source tree ``root``; empty when there is none yet.
+
+    Raises:
+        ConfigurationError: as ``parse``.
+    """
+    path = path_of(root)
+    return parse(path.read_text(encoding="utf-8"), path) if path.exists() else Lock()
+
+
+def dumps(lock: Lock) -> str:
+    """The lock as text: same content, same bytes."""
+    document = tomlkit.document()
+    for line in _HEADER:
+        document.add(tomlkit.comment(line))
+    tables = tomlkit.aot()
+    for group in lock.files.values():
+        for file in group:
+            table = tomlkit.table()
+            for key in ("build", "position", "type", "name", "version", "suite", "python", "abi", "choice", "filename", "size", "sha256"):
+                value = getattr(file, key)
+                if value or key == "position":
+                    table.add(key, value)
+            tables.append(table)
+    document.add("file", tables)
+    return tomlkit.dumps(document)
+
+
+def write(root: Path, lock: Lock) -> None:
+    """Write the lock of the source tree ``root``, whole or not at all."""
+    write_text(path_of(root), dumps(lock))

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The channel's index, put together from one record per build, so that no package is read again and no reader sees half an index."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rattler.index import index_fs
+
+from vllm_build.errors import BuildError
+from vllm_build.toolchain.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+SUBDIRS = ("linux-64", "noarch")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one build put into the channel.
+
+    Attributes:
+        id: the build.
+        digest: the digest it was built for.
+        seconds: wall time of the build.
+        packages: repodata entries by ``<subdir>/<file name>``.
+    """
+
+    id: str
+    digest: str
+    seconds: float
+    packages: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its packages."""
+        return sum(int(entry.get("size", 0)) for entry in self.packages.values())
+
+    def complete_in(self, channel: Path) -> bool:
+        """Whether every package file is there with the size it was recorded with."""
+        return bool(self.packages) and all(
+            (channel / name).is_file() and (channel / name).stat().st_size == entry.get("size") for name, entry in self.packages.items()
+        )
+
+
+def _records_folder(channel: Path) -> Path:
+    return channel / ".builds"
+
+
+def write_record(channel: Path, record: Record) -> None:
+    """Remember what a build made."""
+    write_text(_records_folder(channel) / f"{record.id}.json", json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+
+
+def remove_record(channel: Path, name: str) -> None:
+    """Forget a build."""
+    (_records_folder(channel) / f"{name}.json").unlink(missing_ok=True)
+
+
+def read_records(channel: Path) -> dict[str, Record]:
+    """All records by id. One that cannot be read counts as absent: its build runs again and writes it anew."""
+    records: dict[str, Record] = {}
+    for path in sorted(_records_folder(channel).glob("*.json")):
+        try:
+            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            continue
+        if record.id == path.stem and isinstance(record.packages, dict):
+            records[record.id] = record
+    return records
+
+
+def write_index(channel: Path, records: Iterable[Record]) -> None:
+    """Write ``repodata.json`` of every subdir from ``records``; one that would not change stays untouched."""
+    entries: dict[str, dict[str, Any]] = {subdir: {} for subdir in SUBDIRS}
+    for record in records:
+        for name, entry in record.packages.items():
+            subdir, _, file = name.partition("/")
+            entries[subdir][file] = entry
+    for subdir, packages in entries.items():
+        document = {
+            "info": {"subdir": subdir},
+            "packages": {},
+            "packages.conda": dict(sorted(packages.items())),
+            "removed": [],
+            "repodata_version": 1,
+        }
+        text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+        path = channel / subdir / "repodata.json"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+
+def index_entries(output: Path, packages: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Repodata entries of fresh packages in the channel folder ``output``, by ``<subdir>/<file name>``, as the standard indexer makes them.
+
+    Raises:
+        BuildError: a package does not appear in the index: it is damaged.
+    """
+    asyncio.run(index_fs(output, write_zst=False, write_shards=False, force=True))
+    result: dict[str, dict[str, Any]] = {}
+    for package in packages:
+        subdir = package.parent.name
+        index = json.loads((output / subdir / "repodata.json").read_text(encoding="utf-8"))
+        entry = {**index.get("packages", {}), **index.get("packages.conda", {})}.get(package.name)
+        if entry is None:
+            raise BuildError(f"{package.name} was built but cannot be indexed", remedy="run the same command again")
+        result[f"{subdir}/{package.name}"] = entry
+    return result

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the channel is made from: every ``toolchain/recipes/*/sources.toml``, parsed, checked and in build order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from vllm_build._toml import TOMLDecodeError, loads
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+#: Debian releases packages may come from; only their base suites, which no longer move once released, so a lock stays good.
+SUITES = ("bullseye", "bookworm", "trixie")
+#: The interpreter whose wheels are taken when a source names none: the result must not depend on the interpreter that runs the build.
+DEFAULT_PYTHON = "3.11"
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_ABI = re.compile(r"cp3[0-9]{1,2}t?|abi3")
+
+
+@dataclass(frozen=True)
+class AptSource:
+    """Debian binary packages, exactly the named ones: no dependency closure."""
+
+    suite: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AptSourcePackage:
+    """The files of one Debian source package: its ``.dsc``, the upstream tarballs and Debian's own part."""
+
+    suite: str
+    package: str
+
+
+@dataclass(frozen=True)
+class PypiSource:
+    """One wheel that pip finds.
+
+    Attributes:
+        requirement: an exact requirement such as ``numpy==2.4.6``.
+        python: version of the interpreter that the wheel must fit, such as ``3.13``.
+        abi: ABI tag where the version alone does not say it, such as ``cp313t``.
+        alternative: an exact requirement for the same role, taken where pip finds no ``requirement``; see ``lock``.
+        extras: exact requirements that are fetched beside ``alternative`` and only then.
+    """
+
+    requirement: str
+    python: str = DEFAULT_PYTHON
+    abi: str | None = None
+    alternative: str | None = None
+    extras: tuple[str, ...] = ()
+
+
+Source: TypeAlias = AptSource | AptSourcePackage | PypiSource
+
+
+@dataclass(frozen=True)
+class Build:
+    """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before."""
+
+    id: str
+    folder: Path
+    sources: tuple[Source, ...]
+    needs: tuple[str, ...] = ()
+    variant: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe file."""
+        return self.folder / "recipe.yaml"
+
+
+class _Reader:
+    """Typed access to one parsed file; every complaint names the file and, where it can be told, the line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+        try:
+            self.data = loads(self.text)
+        except TOMLDecodeError as error:
+            raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy="correct the file") from error
+
+    def fail(self, message: str, *, at: str | None = None, expected: str | None = None) -> ConfigurationError:
+        where = str(self.path)
+        if at is not None:
+            numbers = [n for n, line in enumerate(self.text.splitlines(), 1) if at in line]
+            where += f":{numbers[0]}" if numbers else ""
+        return ConfigurationError(f"{where}: {message}", expected=expected)
+
+    def keys(self, table: Mapping[str, Any], allowed: Iterable[str], what: str) -> None:
+        known = tuple(allowed)
+        for key in table:
+            if key not in known:
+                raise self.fail(f"unknown key {key!r} in {what}", at=key, expected="one of " + ", ".join(known))
+
+    def tables(self, table: Mapping[str, Any], key: str, what: str) -> list[Mapping[str, Any]]:
+        value = table.get(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            raise self.fail(f"{what} has no {key!r} tables", at=key, expected=f"at least one [[{key}]] table")
+        return value
+
+    def string(self, table: Mapping[str, Any], key: str, what: str, pattern: re.Pattern[str] | None = None) -> str:
+        value = table.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.fail(f"{what} needs the text {key!r}", at=key, expected=f'{key} = "..."')
+        if pattern is not None and not pattern.fullmatch(value):
+            raise self.fail(f"{key} = {value!r} in {what} is malformed", at=value, expected=f"text that matches {pattern.pattern}")
+        return value
+
+    def strings(self, table: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self.fail(f"{key!r} in {what} is not a list of texts", at=key, expected=f'{key} = ["..."]')
+        if len(set(value)) != len(value):
+            raise self.fail(f"{key!r} in {what} names something twice", at=key)
+        return tuple(value)
+
+    def exact(self, text: str, what: str) -> str:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise self.fail(f"{text!r} in {what} is no requirement: {error}", at=text, expected="name==version") from error
+        pins = list(requirement.specifier)
+        if (
+            len(pins) != 1
+            or pins[0].operator != "=="
+            or "*" in pins[0].version
+            or requirement.marker
+            or requirement.extras
+            or requirement.url
+        ):
+            raise self.fail(f"{text!r} in {what} does not name one version", at=text, expected="name==version")
+        return text
+
+
+def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
+    suite = reader.string(table, "suite", what)
+    if suite not in SUITES:
+        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(SUITES))
+    return suite
+
+
+def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
+    kind = reader.string(table, "type", what)
+    if kind == "apt":
+        reader.keys(table, ("type", "suite", "packages"), what)
+        packages = reader.strings(table, "packages", what)
+        bad = [name for name in packages if not _DEBIAN_NAME.fullmatch(name)]
+        if bad or not packages:
+            raise reader.fail(f"'packages' in {what} needs Debian package names", at=bad[0] if bad else "packages", expected='["libc6"]')
+        return AptSource(_suite(reader, table, what), packages)
+    if kind == "apt-source":
+        reader.keys(table, ("type", "suite", "package"), what)
+        return AptSourcePackage(_suite(reader, table, what), reader.string(table, "package", what, _DEBIAN_NAME))
+    if kind == "pypi":
+        reader.keys(table, ("type", "requirement", "python", "abi", "alternative", "extras"), what)
+        alternative = reader.exact(reader.string(table, "alternative", what), what) if "alternative" in table else None
+        extras = tuple(reader.exact(text, what) for text in reader.strings(table, "extras", what))
+        if extras and alternative is None:
+            raise reader.fail(f"'extras' in {what} go with an 'alternative' only", at="extras")
+        return PypiSource(
+            requirement=reader.exact(reader.string(table, "requirement", what), what),
+            python=reader.string(table, "python", what, re.compile(r"3\.[0-9]{1,2}")) if "python" in table else DEFAULT_PYTHON,
+            abi=reader.string(table, "abi", what, _ABI) if "abi" in table else None,
+            alternative=alternative,
+            extras=extras,
+        )
+    raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
+
+
+def _variant(reader: _Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
+    value = table.get("variant", {})
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise reader.fail(f"'variant' in {what} is not a table of texts", at="variant", expected='variant = { key = "value" }')
+    return dict(value)
+
+
+def parse_file(path: Path) -> list[Build]:
+    """Parse one ``sources.toml``.
+
+    Raises:
+        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it.
+    """
+    reader = _Reader(path)
+    reader.keys(reader.data, ("build",), "the file")
+    builds: list[Build] = []
+    for table in reader.tables(reader.data, "build", "the file"):
+        name = reader.string(table, "id", "a [[build]] table", _ID)
+        what = f"build {name!r}"
+        reader.keys(table, ("id", "variant", "needs", "source"), what)
+        builds.append(
+            Build(
+                id=name,
+                folder=path.parent,
+                sources=tuple(_source(reader, source, f"a source of {what}") for source in reader.tables(table, "source", what)),
+                needs=reader.strings(table, "needs", what),
+                variant=_variant(reader, table, what),
+            )
+        )
+    if not (path.parent / "recipe.yaml").is_file():
+        raise ConfigurationError(f"{path}: there is no recipe.yaml beside it", expected="a recipe for these sources")
+    return builds
+
+
+def ordered(builds: Iterable[Build]) -> list[Build]:
+    """``builds`` so that each comes after all that it needs, otherwise by id.
+
+    Raises:
+        ConfigurationError: two builds share an id, one needs something unknown, or they need each other in a circle.
+    """
+    by_id: dict[str, Build] = {}
+    for build in builds:
+        if build.id in by_id:
+            raise ConfigurationError(
+                f"{build.folder}/sources.toml: build {build.id!r} also exists in {by_id[build.id].folder}/sources.toml"
+            )
+        by_id[build.id] = build
+    for build in by_id.values():
+        for need in build.needs:
+            if need not in by_id:
+                raise ConfigurationError(
+                    f"{build.folder}/sources.toml: build {build.id!r} needs {need!r}, which no recipe makes",
+                    expected="one of " + ", ".join(sorted(by_id)),
+                )
+    result: list[Build] = []
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            circle = " -> ".join((*trail[trail.index(name) :], name))
+            raise ConfigurationError(f"{by_id[name].folder}/sources.toml: builds need each other in a circle: {circle}")
+        if name not in done:
+            for need in sorted(by_id[name].needs):
+                visit(need, (*trail, name))
+            done.add(name)
+            result.append(by_id[name])
+
+    for name in sorted(by_id):
+        visit(name, ())
+    return result
+
+
+def recipes_folder(root: Path) -> Path:
+    """Where the recipes of the channel lie in the source tree ``root``."""
+    return root / "toolchain" / "recipes"
+
+
+def load(root: Path) -> list[Build]:
+    """All builds of the source tree ``root``, in build order.
+
+    Raises:
+        ConfigurationError: as ``parse_file`` and ``ordered``, or there is no recipe at all.
+    """
+    files = sorted(recipes_folder(root).glob("*/sources.toml"))
+    if not files:
+        raise ConfigurationError(f"{recipes_folder(root)}: no */sources.toml there", expected="the recipes of the toolchain channel")
+    return ordered(build for path in files for build in parse_file(path))
+
+
+def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
+    """The builds named in ``only`` with everything they need, in order; all of them for ``None``.
+
+    Raises:
+        ConfigurationError: a name is unknown.
+    """
+    every = list(builds)
+    if only is None:
+        return every
+    by_id = {build.id: build for build in every}
+    wanted: set[str] = set()
+    stack = list(only)
+    while stack:
+        name = stack.pop()
+        if name not in by_id:
+            raise ConfigurationError(f"no build of the toolchain is called {name!r}", expected="one of " + ", ".join(sorted(by_id)))
+        if name not in wanted:
+            wanted.add(name)
+            stack.extend(by_id[name].needs)
+    return [build for build in every if build.id in wanted]

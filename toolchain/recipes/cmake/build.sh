@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+"$TOOLCHAIN_PYTHON" -m zipfile -e "$TOOLCHAIN_SOURCES"/cmake-*.whl wheel
+mkdir -p "$PREFIX/bin" "$PREFIX/share"
+cp wheel/cmake/data/bin/{cmake,ctest,cpack} "$PREFIX/bin/"
+chmod 755 "$PREFIX"/bin/*
+cp -r wheel/cmake/data/share/cmake-* "$PREFIX/share/"
+# Reference manuals: two thirds of the files, read by no build.
+rm -rf "$PREFIX"/share/cmake-*/Help
+cp wheel/cmake-*.dist-info/licenses/LICENSE_BSD_3 .

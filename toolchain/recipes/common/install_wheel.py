@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs one wheel from ``TOOLCHAIN_SOURCES`` into ``PREFIX`` by the wheel format's own rules, without pip and without the target's Python.
+
+usage: install_wheel.py WHEEL_PATTERN SITE_PACKAGES [--scripts]
+
+SITE_PACKAGES is relative to PREFIX. ``--scripts`` writes the console scripts too (packages for one interpreter; noarch packages declare
+theirs as ``entry_points`` in the recipe, and the installer makes them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import configparser
+import csv
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+# The folders of a wheel's *.data, and where they go below the prefix; None stands for site-packages.
+SCHEMES = {"purelib": None, "platlib": None, "scripts": "bin", "data": "", "headers": "include"}
+SCRIPT = """#!{prefix}/bin/python
+import sys
+from {module} import {first}
+if __name__ == "__main__":
+    sys.exit({call}())
+"""
+
+
+def target(name: str, site: str) -> str:
+    """Where the wheel's member ``name`` goes, relative to the prefix."""
+    head, _, rest = name.partition("/")
+    if not head.endswith(".data"):
+        return f"{site}/{name}"
+    scheme, _, rest = rest.partition("/")
+    base = SCHEMES[scheme]
+    return "/".join(part for part in (site if base is None else base, rest) if part)
+
+
+def write(path: Path, data: bytes, *, executable: bool) -> None:
+    """Write one file with plain permissions."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(0o755 if executable else 0o644)
+
+
+def console_scripts(text: str) -> dict[str, str]:
+    """Name and object reference of every console script in ``entry_points.txt``."""
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # names are case sensitive
+    parser.read_string(text)
+    return dict(parser["console_scripts"]) if parser.has_section("console_scripts") else {}
+
+
+def install(wheel: Path, prefix: Path, site: str, *, scripts: bool) -> None:
+    """Unpack ``wheel``, write its scripts, and make its RECORD name what lies there now."""
+    written: list[Path] = []
+    info = ""
+    entry_points = ""
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            if member.filename.count("/") == 1 and member.filename.endswith(".dist-info/RECORD"):
+                info = member.filename.rpartition("/")[0]
+                continue
+            data = archive.read(member)
+            path = prefix / target(member.filename, site)
+            in_bin = path.parent == prefix / "bin"
+            if in_bin and data.startswith(b"#!python"):
+                data = b"#!" + os.fsencode(prefix / "bin" / "python") + data[len(b"#!python") :]
+            write(path, data, executable=in_bin or bool(member.external_attr >> 16 & stat.S_IXUSR))
+            written.append(path)
+            if member.filename.endswith(".dist-info/entry_points.txt"):
+                entry_points = data.decode()
+    for name, reference in console_scripts(entry_points).items() if scripts else ():
+        module, _, call = reference.partition("[")[0].strip().partition(":")
+        text = SCRIPT.format(prefix=prefix, module=module.strip(), first=call.partition(".")[0], call=call.strip())
+        write(prefix / "bin" / name, text.encode(), executable=True)
+        written.append(prefix / "bin" / name)
+    write(prefix / site / info / "INSTALLER", b"conda\n", executable=False)
+    written.append(prefix / site / info / "INSTALLER")
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    for path in sorted(written):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+        # Scripts carry the prefix, which an installer replaces: no hash holds for them.
+        fixed = prefix / "bin" not in path.parents
+        table.writerow((os.path.relpath(path, prefix / site), f"sha256={digest}" if fixed else "", path.stat().st_size if fixed else ""))
+    table.writerow((f"{info}/RECORD", "", ""))
+    write(prefix / site / info / "RECORD", rows.getvalue().encode(), executable=False)
+
+
+def main() -> None:
+    """Install the one wheel that the pattern matches."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pattern")
+    parser.add_argument("site")
+    parser.add_argument("--scripts", action="store_true")
+    options = parser.parse_args()
+    folder = Path(os.environ["TOOLCHAIN_SOURCES"])
+    found = sorted(folder.glob(options.pattern))
+    if len(found) != 1:
+        parser.error(f"{options.pattern} matches {len(found)} files in {folder}, expected one")
+    install(found[0], Path(os.environ["PREFIX"]), options.site, scripts=options.scripts)
+
+
+if __name__ == "__main__":
+    main()
