@@ -73,7 +73,7 @@ def render(arguments: Namespace, console: Console) -> int:
 def test_package(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
     request = _request(arguments, arguments.variant)
-    result = {"interpreters": verify.interpreters(request, console)}
+    result = {"interpreters": [{"interpreter": i.name, "said": verify.compute(request, i, console)} for i in verify.INTERPRETERS]}
     findings = verify.audits(request, request.output / ".test" / "py3.11", console)
     result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
     if arguments.kernel_tests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm_build import audit
 from vllm_build.conda import environment, package
@@ -45,23 +45,21 @@ def _kernels_spec(request: Request) -> str:
     raise PackageTestError("the recipe has no output vllm-kernels")
 
 
-def interpreters(request: Request, console: Console) -> list[dict[str, Any]]:
-    """Install the one kernel package under each interpreter and compute with it, through libtorch alone.
+def compute(request: Request, interpreter: Interpreter, console: Console) -> list[str]:
+    """Install the one kernel package under an interpreter and compute with it, through libtorch alone; returns what the check said, line by line.
 
     Raises:
-        ToolchainError: an environment cannot be solved.
+        ToolchainError: the environment cannot be solved.
         PackageTestError: a library does not load, or computes wrong.
     """
-    spec, results = _kernels_spec(request), []
-    for interpreter in INTERPRETERS:
-        prefix = request.output / ".test" / f"py{interpreter.name}"
-        with console.step(f"kernels under CPython {interpreter.name}"):
-            environment.create(prefix, [spec, interpreter.spec], request.channel_urls)
-            said = environment.run_in(prefix, ["python", str(request.root / "recipe" / "test_kernels_load.py")], cwd=prefix)
-            for line in said.strip().splitlines():
-                console.info("    " + line)
-        results.append({"interpreter": interpreter.name, "said": said.strip().splitlines()})
-    return results
+    prefix = request.output / ".test" / f"py{interpreter.name}"
+    with console.step(f"kernels under CPython {interpreter.name}"):
+        environment.create(prefix, [_kernels_spec(request), interpreter.spec], request.channel_urls)
+        said = environment.run_in(prefix, ["python", str(request.root / "recipe" / "test_kernels_load.py")], cwd=prefix)
+        lines = said.strip().splitlines()
+        for line in lines:
+            console.info("    " + line)
+    return lines
 
 
 def libraries(prefix: Path) -> list[Path]:

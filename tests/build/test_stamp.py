@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vllm_build import stamp
+from vllm_build.errors import IntegrityError
+
+
+def test_committed_stamp_is_in_step(root: Path) -> None:
+    stamp.check(root)
+
+
+def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
+    (tree / "csrc" / "new.h").write_text("// new\n", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="out of step") as caught:
+        stamp.check(tree)
+    assert caught.value.remedy == "vllm-build stamp"
+    assert stamp.write(tree)
+    stamp.check(tree)
+    assert not stamp.write(tree)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console as RichConsole
+
+from vllm_build.console import Console
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def console() -> Console:
+    """A console that writes into a buffer, as in a pipe."""
+    return Console(_rich=RichConsole(file=io.StringIO(), highlight=False, soft_wrap=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick answers first: tests that build something run last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job for real: the CPU packages, built by the command that users type, then checked from every side."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_build import audit, paths
+from vllm_build.conda import channel, package, variants, verify
+from vllm_build.console import Console
+
+pytestmark = pytest.mark.slow
+ROOT = paths.source_root()
+
+
+@dataclass(frozen=True)
+class Done:
+    """One run of ``vllm-build package cpu``."""
+
+    result: dict[str, Any]
+    log: str
+
+    @property
+    def kernels(self) -> str:
+        (path,) = (p["path"] for p in self.result["packages"] if Path(p["path"]).name.startswith("vllm-kernels-"))
+        return str(path)
+
+
+def vllm_build(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vllm_build", *arguments]
+    return subprocess.run(command, cwd=tree, env=environ(tree), capture_output=True, text=True, check=False)
+
+
+def environ(tree: Path) -> dict[str, str]:
+    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS")
+    return {**{key: value for key in kept if (value := os.environ.get(key))}, "PYTHONPATH": str(tree / "scripts")}
+
+
+def build(tree: Path, output: Path) -> Done:
+    done = vllm_build(tree, "package", "cpu", "--json", "--output", str(output))
+    assert done.returncode == 0, done.stderr[-6000:]
+    return Done(json.loads(done.stdout), done.stderr)
+
+
+@pytest.fixture(scope="session")
+def output() -> Path:
+    """Where `make package` puts its packages, too: what is there is reused."""
+    return ROOT / "output"
+
+
+@pytest.fixture(scope="session")
+def built(output: Path) -> Done:
+    return build(ROOT, output)
+
+
+@pytest.fixture(scope="session")
+def request_(output: Path, built: Done) -> package.Request:
+    assert built.result["packages"]
+    return package.Request(ROOT, variants.load(ROOT, "cpu"), channel.choose(None), output)
+
+
+@pytest.fixture(scope="session")
+def loud() -> Console:
+    return Console()
+
+
+def test_packages_environment_and_install_line(built: Done) -> None:
+    names = [Path(p["path"]).name for p in built.result["packages"]]
+    assert [re.sub(r"-.*", "", name.replace("vllm-kernels", "vllm_kernels")) for name in names] == ["vllm_kernels", "vllm"]
+    for entry in built.result["packages"]:
+        assert channel.sha256(Path(entry["path"])) == entry["sha256"]
+    assert (Path(built.result["prefix"]) / "bin" / "python").exists()
+    assert built.result["install"].startswith("conda install --override-channels -c file:")
+    assert "all operators agree with torch" in built.log
+    assert {"toolchain channel", "plan", "install in a clean prefix", "run"} <= set(built.result["seconds"])
+
+
+def test_second_run_reuses_everything(built: Done, output: Path) -> None:
+    again = build(ROOT, output)
+    assert again.result["reused"] is True
+    assert again.result["packages"] == built.result["packages"]
+    assert "nothing that shapes it has changed" in again.log
+
+
+def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> None:
+    from vllm_build.locks import exclusive  # noqa: PLC0415 - the child must find the lock held by this process
+
+    assert built.result["packages"]
+    with exclusive(output, "the output folder"):
+        done = vllm_build(ROOT, "package", "cpu", "--output", str(output))
+    assert done.returncode == 9, done.stderr
+    assert "another process" in done.stderr
+
+
+@pytest.mark.parametrize("interpreter", verify.INTERPRETERS, ids=lambda i: i.name)
+def test_one_binary_for_every_interpreter(interpreter: verify.Interpreter, request_: package.Request, loud: Console) -> None:
+    said = "\n".join(verify.compute(request_, interpreter, loud))
+    assert f"Python {interpreter.name.removesuffix('t')}." in said
+    assert said.startswith("free-threaded") == interpreter.name.endswith("t")
+    assert said.count(": ok") == 10
+    assert "WRONG" not in said
+
+
+def test_audits_find_nothing(built: Done, request_: package.Request, loud: Console) -> None:
+    findings = verify.audits(request_, Path(built.result["prefix"]), loud)
+    assert {finding.check for finding in findings} == {"abi3audit", "torch-abi-audit", "glibc"}
+    assert all(finding.good for finding in findings)
+
+
+def test_the_channels_compiler_built_it(built: Done) -> None:
+    prefix = Path(built.result["prefix"])
+    (info_file,) = prefix.glob("lib/python*/site-packages/vllm/_build_info/vllm-kernels.json")
+    info = json.loads(info_file.read_text(encoding="utf-8"))
+    assert info["compiler"] == {"id": "GNU", "version": "12.2.0"}
+    assert info["kernel_digest"][:12] in built.kernels
+    for library in verify.libraries(prefix):
+        assert "GCC: (Debian 12.2.0" in audit.compiler_comment(library)
+    if not built.result["reused"]:
+        assert re.search(r"x86_64-conda-linux-gnu-g\+\+: .*_build_env", built.log), "the build script did not name the channel's compiler"
+
+
+def test_kernel_tests_in_the_installed_environment(request_: package.Request, loud: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    said = verify.kernel_tests(request_, loud)
+    with capsys.disabled():
+        print("\nkernel tests: " + said.strip().splitlines()[-1])
+    counts = dict((word, int(number)) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said.strip().splitlines()[-1]))
+    assert counts.get("passed", 0) > 50
+    assert set(counts) == {"passed"}, said[-3000:]
+
+
+def copy_tree(target: Path) -> Path:
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    return target
+
+
+def misses(log: str) -> int:
+    (count,) = re.findall(r"ccache cache_miss: (\d+)", log)
+    return int(count)
+
+
+def test_one_edited_file_compiles_one_unit_and_changes_the_digest(built: Done, tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree")
+    source = tree / "csrc" / "activation" / "activation_cpu.cc"
+    marker = abs(hash(tmp_path)) % 10**9
+    with source.open("a", encoding="utf-8") as stream:
+        stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {marker};\n}}  // namespace\n")
+    edited = build(tree, tmp_path / "output")
+    assert edited.result["reused"] is False
+    assert Path(edited.kernels).name != Path(built.kernels).name
+    assert misses(edited.log) == 1, edited.log[-4000:]
+
+
+def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) -> None:
+    assert built.result["packages"]
+    tree = copy_tree(tmp_path / "tree")
+    variant = tree / "variants" / "cpu.yaml"
+    variant.write_text(variant.read_text(encoding="utf-8").replace('- "12"', '- "99"'), encoding="utf-8")
+    done = vllm_build(tree, "package", "cpu", "--output", str(tmp_path / "output"))
+    assert done.returncode == 4, done.stderr[-3000:]
+    assert "linux-64 99" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "output").glob("*/*.conda"))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from vllm_build.conda import channel, environment
+from vllm_build.errors import ConfigurationError, ToolchainError
+
+
+def make_package(folder: Path, name: str, content: str, *, build: str = "h0_0") -> Path:
+    """A real conda package of one text file, written by rattler-build."""
+    from rattler_build import assemble_package  # noqa: PLC0415 - slow to import, only for those who build
+
+    payload = folder / "payload" / name
+    payload.mkdir(parents=True, exist_ok=True)
+    (payload / f"{name}.txt").write_text(content, encoding="utf-8")
+    target = folder / "noarch"
+    target.mkdir(parents=True, exist_ok=True)
+    assemble_package(name=name, version="1.0", target_platform="noarch", build_string=build, output_dir=str(target), files_dir=str(payload))
+    (made,) = target.glob(f"{name}-1.0-{build}.conda")
+    return made
+
+
+def index(folder: Path) -> dict[str, dict[str, str]]:
+    return dict(json.loads((folder / "noarch" / "repodata.json").read_text(encoding="utf-8"))["packages.conda"])
+
+
+def test_published_packages_are_indexed_with_their_sha256(tmp_path: Path) -> None:
+    package = make_package(tmp_path / "built", "foo", "one")
+    (published,) = channel.publish([package], tmp_path / "channel")
+    assert index(tmp_path / "channel")[package.name]["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
+
+
+def test_a_name_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    first, second = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "foo", "two")
+    (published,) = channel.publish([first], tmp_path / "channel")
+    before = published.read_bytes()
+    channel.publish([second], tmp_path / "channel")
+    assert published.read_bytes() == before
+
+
+def test_no_half_package_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "built").mkdir()
+    package = make_package(tmp_path / "built", "foo", "one")
+
+    def interrupted(_: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel.shutil, "copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            channel.publish([package], tmp_path / "channel")
+    assert not (tmp_path / "channel" / "noarch" / package.name).exists()
+    channel.publish([package], tmp_path / "channel")
+    assert list(index(tmp_path / "channel")) == [package.name]
+
+
+def test_environment_from_a_local_channel(tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    channel.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
+    environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
+
+
+def test_what_cannot_be_solved_is_explained(tmp_path: Path) -> None:
+    channel.initialise(tmp_path / "channel")
+    prefix = tmp_path / "env"
+    with pytest.raises(ToolchainError, match="gxx_linux-64") as caught:
+        environment.create(prefix, ["gxx_linux-64 12.*"], [(tmp_path / "channel").as_uri()])
+    assert "vllm-build toolchain" in (caught.value.remedy or "")
+    assert not prefix.exists()
+
+
+def test_unknown_channel_name() -> None:
+    with pytest.raises(ConfigurationError, match="CHANNEL"):
+        channel.choose("somewhere")
+
+
+def test_conda_forge_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel.shutil, "which", lambda _: None)
+    assert channel.choose(None) == channel.CONDA_FORGE
+    monkeypatch.setattr(channel.shutil, "which", lambda _: "/usr/bin/apt-get")
+    assert channel.choose(None) == channel.LOCAL
+    assert channel.choose("conda-forge") == channel.CONDA_FORGE

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vllm_build import paths, stamp
+from vllm_build.conda import render, variants
+from vllm_build.errors import ConfigurationError
+
+VARIANTS = variants.names(paths.source_root())
+
+
+@pytest.fixture(params=VARIANTS)
+def outputs(request: pytest.FixtureRequest, root: Path) -> dict[str, render.Output]:
+    return {o.name: o for o in render.render(root, variants.load(root, request.param), stamp.values(root))}
+
+
+def test_outputs(outputs: dict[str, render.Output]) -> None:
+    assert set(outputs) == {"vllm-kernels", "vllm"}
+    assert outputs["vllm"].noarch
+    assert outputs["vllm"].subdir == "noarch"
+
+
+def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Output], root: Path) -> None:
+    digest = stamp.values(root)["kernel_digest"]
+    assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_0", outputs["vllm-kernels"].build)
+
+
+def test_vllm_pins_the_digest_and_no_accelerator(outputs: dict[str, render.Output], root: Path) -> None:
+    stamps = stamp.values(root)
+    assert f"vllm-kernels ==0.1.0 *_k{stamps['kernel_digest']}_*" in outputs["vllm"].run
+    for name in VARIANTS:
+        accelerator = variants.load(root, name).accelerator
+        assert accelerator not in outputs["vllm"].build
+        assert accelerator not in " ".join(outputs["vllm"].run)
+
+
+def test_versions_have_no_local_part(outputs: dict[str, render.Output]) -> None:
+    # conda sorts 1.0+cu129 below 1.0.
+    assert all("+" not in output.version for output in outputs.values())
+
+
+def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
+    cpu = variants.load(root, "cpu")
+    other = replace(cpu, values={**cpu.values, "accelerator": "other"})
+    stamps = stamp.values(root)
+    mine, theirs = (
+        {o.name: o.filename for o in render.render(root, cpu, {**stamps, "accelerator": v.accelerator, "c_compiler_version": c})}
+        for v, c in ((cpu, "12"), (other, "13"))
+    )
+    assert mine["vllm"] == theirs["vllm"]
+    assert mine["vllm-kernels"] != theirs["vllm-kernels"]
+
+
+@pytest.mark.parametrize(("key", "output"), [("kernel_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")])
+def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
+    cpu, stamps = variants.load(root, "cpu"), stamp.values(root)
+    before = {o.name: o.filename for o in render.render(root, cpu, stamps)}
+    after = {o.name: o.filename for o in render.render(root, cpu, {**stamps, key: "f" * 12})}
+    assert before[output] != after[output]
+
+
+def test_compilers_are_conda_forge_names(root: Path) -> None:
+    text = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    for function in ("compiler('c')", "compiler('cxx')", "stdlib('c')"):
+        assert function in text
+
+
+def test_a_key_the_recipe_needs_and_nobody_gives_is_an_error(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cpu.yaml"
+    text = (root / "variants" / "cpu.yaml").read_text(encoding="utf-8").replace("accelerator:", "accelerated:")
+    path.write_text(text, encoding="utf-8")
+    variant = variants.Variant("cpu", path, {})
+    with pytest.raises(ConfigurationError, match="does not render"):
+        render.render(root, variant, {})

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_build.conda import variants
+from vllm_build.errors import ConfigurationError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, root: Path) -> Path:
+    (tmp_path / "variants").mkdir()
+    text = (root / "variants" / "cpu.yaml").read_text(encoding="utf-8")
+    (tmp_path / "variants" / "cpu.yaml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def edit(tree: Path, old: str, new: str) -> None:
+    path = tree / "variants" / "cpu.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_every_variant_of_the_tree_loads(root: Path) -> None:
+    assert "cpu" in variants.names(root)
+    for name in variants.names(root):
+        assert variants.load(root, name).name == name
+
+
+def test_a_path_is_a_variant_too(root: Path) -> None:
+    path = root / "variants" / "cpu.yaml"
+    assert variants.load(root, str(path)) == variants.load(root, "cpu")
+
+
+def test_unknown_variant_lists_the_known(tree: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no variant 'cuda99'") as caught:
+        variants.load(tree, "cuda99")
+    assert "cpu" in (caught.value.expected or "")
+
+
+def test_missing_keys_are_named(tree: Path) -> None:
+    edit(tree, 'c_stdlib:\n  - "sysroot"\n', "")
+    with pytest.raises(ConfigurationError, match=r"cpu\.yaml lacks c_stdlib\n"):
+        variants.load(tree, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('- "2.31"', '- "2..31"', "not a version"),
+        ('- "3.11"', "- 3.11", "float"),
+        ('- "12"', '- "12"\n  - "13"', "exactly one|has \\["),
+        ('accelerator:\n  - "cpu"', 'accelerator: "cpu"', "accelerator"),
+        ("accelerator:", "accelerator: [", "not YAML"),
+    ],
+)
+def test_malformed_file_is_refused(tree: Path, old: str, new: str, said: str) -> None:
+    edit(tree, old, new)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        variants.load(tree, "cpu")
+    assert "cpu.yaml" in caught.value.message
+
+
+@given(st.text(max_size=200))
+def test_no_text_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("variant") / "x.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigurationError):
+        variants.load(path.parent, str(path))
