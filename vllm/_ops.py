@@ -17,7 +17,8 @@ from typing import Any
 
 from vllm import build_info
 
-_PACKAGE = Path(__file__).resolve().parent
+#: Links are not followed: some package managers link each file to a store of its own, where the libraries of another package do not lie.
+_PACKAGE = Path(__file__).absolute().parent
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ _loaded: dict[str, Path] = {}
 def _candidates(library: Library) -> tuple[Path, ...]:
     """Where the library may lie, best first: a build for this very interpreter's ABI, then the other, which loads as well."""
     suffixes = (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
-    return tuple((_PACKAGE / library.folder / f"{library.name}{suffix}").resolve() for suffix in suffixes)
+    return tuple(_PACKAGE / library.folder / f"{library.name}{suffix}" for suffix in suffixes)
 
 
 def _find(library: Library) -> Path | None:

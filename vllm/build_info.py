@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 #: Where this installation keeps its records.
-DIRECTORY = Path(__file__).resolve().parent / "_build_info"
+DIRECTORY = Path(__file__).absolute().parent / "_build_info"
 #: The layout of the records that this code reads.
 SCHEMA = 1
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package under test: the installed vllm where there is one, else the tree's."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROOT = Path(__file__).resolve().parents[2]
+if importlib.util.find_spec("vllm") is None:
+    sys.path.insert(0, str(_ROOT))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The source tree that the tests lie in."""
+    return _ROOT
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The folder of the package under test."""
+    import vllm
+
+    return Path(vllm.__file__).resolve().parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path, package: Path) -> Path:
+    """A copy of the package without libraries and records, as an installation of its own: the folder that holds ``vllm``."""
+    site = tmp_path / "site"
+    for source in sorted(package.rglob("*.py")):
+        target = site / "vllm" / source.relative_to(package)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    (site / "vllm" / "_version.py").write_text('__version__ = "1.2.3+test"\n')
+    return site
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a fresh interpreter that finds vllm in ``site``: what tests do to the dispatcher stays there."""
+
+    def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        start = f"import sys; sys.path.insert(0, {str(site)!r}); sys.path[:] = [p for p in sys.path if p]\n"
+        command = [sys.executable, "-c", start + code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=site)
+
+    return run
+
+
+@pytest.fixture
+def library(package: Path) -> Path:
+    """The built ``_C`` library of the package under test."""
+    for name in ("_C.abi3.so", "_C.so"):
+        if (package / name).is_file():
+            pytest.importorskip("torch", reason="torch is not installed here: no library can be loaded")
+            return package / name
+    pytest.skip(f"no kernels in {package}: build them with `pip install -e .`, or run the tests in an environment with vllm-kernels")
+
+
+def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
+    """A record as the build writes it."""
+    return {
+        "schema": 1,
+        "component": component,
+        "version": "0.1.0+cpu",
+        "device": "cpu",
+        "kernel_digest": "0123456789ab",
+        "torch_target": "2.11",
+        "python_abi": "abi3",
+        "compiler": {"id": "GNU", "version": "12.2.0"},
+        "extensions": [
+            {"name": "vllm._C", "file": "vllm/_C.abi3.so", "sha256": hashlib.sha256(b"x").hexdigest(), "size": 1, "kernels": ["norm-cpu"]}
+        ],
+        **changes,
+    }
+
+
+@pytest.fixture
+def write_record() -> Callable[..., Path]:
+    """Write a record into a package folder; the keyword arguments replace keys of a sound one."""
+
+    def write(folder: Path, **changes: Any) -> Path:
+        document = record(**changes)
+        path = folder / "_build_info" / f"{document['component']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+        return path
+
+    return write

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm import envs
+
+DEVICES = ["cuda", "rocm", "cpu", "tpu", "xpu", "empty"]
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_unset_and_empty_are_the_same(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("VLLM_TARGET_DEVICE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("VLLM_TARGET_DEVICE", value)
+    assert envs.VLLM_TARGET_DEVICE is None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices_in_any_case(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    for spelling in (device, device.upper(), f" {device.title()} "):
+        monkeypatch.setenv("VLLM_TARGET_DEVICE", spelling)
+        assert device == envs.VLLM_TARGET_DEVICE
+
+
+def test_read_again_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    first = envs.VLLM_TARGET_DEVICE
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "xpu")
+    assert (first, envs.VLLM_TARGET_DEVICE) == ("cpu", "xpu")
+
+
+def test_malformed_names_variable_value_and_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "gpu")
+    with pytest.raises(ValueError, match=r"^VLLM_TARGET_DEVICE='gpu': expected one of cuda, rocm, cpu, tpu, xpu, empty, in any case$"):
+        _ = envs.VLLM_TARGET_DEVICE
+
+
+@given(st.text())
+def test_one_of_accepts_its_words_and_nothing_else(text: str) -> None:
+    parse = envs._one_of("on", "off")
+    if text.strip().lower() in ("on", "off"):
+        assert parse(text) == text.strip().lower()
+    else:
+        with pytest.raises(ValueError, match="one of on, off"):
+            parse(text)
+
+
+def test_unknown_attribute() -> None:
+    with pytest.raises(AttributeError, match="VLLM_NO_SUCH"):
+        _ = envs.VLLM_NO_SUCH
+
+
+def test_listed_and_documented() -> None:
+    assert set(envs.VARIABLES) <= set(dir(envs))
+    assert all(name.startswith("VLLM_") and variable.meaning for name, variable in envs.VARIABLES.items())
