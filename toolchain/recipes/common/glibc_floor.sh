@@ -4,7 +4,7 @@
 # newest_glibc FILE...: print the newest GLIBC_x.y version that one of the ELF files requires, as x.y; nothing when none does.
 # Reads the names of the versions out of the files: neither the machine nor this channel has a readelf at that stage.
 newest_glibc() {
-    grep -aohE 'GLIBC_[0-9]+(\.[0-9]+)+' "$@" | sed 's/GLIBC_//' | sort -Vu | tail -n 1
+    { grep -aohE 'GLIBC_[0-9]+(\.[0-9]+)+' "$@" || true; } | sed 's/GLIBC_//' | sort -Vu | tail -n 1
 }
 
 # glibc_at_most LIMIT FILE...: fail, naming the file, when one of the files needs a glibc newer than LIMIT.

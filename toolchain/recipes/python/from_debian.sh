@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+. "$RECIPE_DIR/../common/unpack_debs.sh"
+. "$RECIPE_DIR/../common/glibc_floor.sh"
+. "$RECIPE_DIR/common.sh"
+
+root=$SRC_DIR/debs
+unpack_debs "$root"
+keep_copyright "$root"
+mkdir upstream
+tar -xf "$TOOLCHAIN_SOURCES"/python"$PYTHON_VERSION"_*.orig.tar.* -C upstream --strip-components=1
+
+stdlib=$PREFIX/lib/python$PYTHON_VERSION
+mkdir -p "$PREFIX/bin" "$PREFIX/lib" "$PREFIX/include"
+cp -a "$root/usr/lib/python$PYTHON_VERSION" "$stdlib"
+cp -a "$root/usr/include/python$PYTHON_VERSION" "$PREFIX/include/"
+# Instead of the one that chooses between the architectures of a multiarch system.
+cp "$root/usr/include/x86_64-linux-gnu/python$PYTHON_VERSION/pyconfig.h" "$PREFIX/include/python$PYTHON_VERSION/pyconfig.h"
+install -m 755 "$root/usr/bin/python$PYTHON_VERSION" "$PREFIX/bin/"
+
+# Debian lets modules look for dist-packages, disables ensurepip and protects its own installation from pip. Upstream's files again;
+# everything else keeps Debian's corrections.
+for module in site.py sysconfig.py locale.py distutils ensurepip lib2to3; do
+    rm -rf "${stdlib:?}/$module"
+    cp -a "upstream/Lib/$module" "$stdlib/$module"
+done
+rm -r "$stdlib"/{EXTERNALLY-MANAGED,sitecustomize.py,_distutils_system_mod.py,LICENSE.txt,test,distutils/tests,lib2to3/tests}
+# Upstream's name for it is a link to Debian's.
+mv "$stdlib/_sysconfigdata__x86_64-linux-gnu.py" "$stdlib/_sysconfigdata__linux_x86_64-linux-gnu.py"
+# The network information service needs two more libraries, for nobody.
+rm "$stdlib"/lib-dynload/nis.*
+
+copy_python_libraries "$root" libbz2.so.1.0 libcrypt.so.1 libcrypto.so.3 libdb-5.3.so libexpat.so.1 libffi.so.8 liblzma.so.5 libncursesw.so.6 \
+    libpanelw.so.6 libreadline.so.8 libsqlite3.so.0 libssl.so.3 libtinfo.so.6 libuuid.so.1 libz.so.1
+finish_python 2.36

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""neutral_config.py STDLIB PREFIX: take the machine that built this interpreter out of its build configuration.
+
+`_sysconfigdata_*.py` and the Makefile keep every path and flag of the build. Afterwards paths of the installation begin with PREFIX, which
+conda replaces when the package is installed, compilers have their plain names, and no folder of the build remains.
+"""
+
+import os
+import pathlib
+import pprint
+import re
+import sys
+
+# Flags that name folders of the build or belong to one distribution's way of packaging.
+DROPPED = re.compile(
+    r"-(ffile-prefix-map|fdebug-prefix-map|fmacro-prefix-map)=.*|-Wl,-rpath(-link)?[,=].*|-[LI]/.*|-isystem.*|-Wl,-Bsymbolic-functions"
+    r"|-Wl,-z,relro|-Wformat|-Werror=format-security|-Wdate-time|-D_FORTIFY_SOURCE=.*|-Wl,--allow-shlib-undefined"
+)
+# The prefix of tools' names, with or without a folder.
+TOOL = re.compile(r"(?:/\S*/)?x86_64-(?:conda-)?linux-gnu-(?=(?:gcc|g\+\+|cpp|ar|ld|nm|ranlib|readelf|strip|c\+\+|cc|python)\b)")
+# Values about the build tree and the commands that ran in it: of no use to anybody who has the installed interpreter.
+BUILD_ONLY = (
+    "CONFIG_ARGS COVERAGE_INFO COVERAGE_REPORT DTRACE RUNSHARED TESTPYTHON TESTRUNNER WASM_ASSETS_DIR WASM_STDLIB WHEEL_PKG_DIR "
+    "abs_builddir abs_srcdir"
+).split()
+
+
+def neutral(value: str, old_prefix: str, prefix: str) -> str:
+    """VALUE with plain tool names, without flags of the build, and with PREFIX for OLD_PREFIX."""
+    value = TOOL.sub("", value)
+    if re.search(r"(^|\s)-", value):
+        words = []
+        skip = False
+        for word in value.split():
+            if skip:
+                skip = False
+            elif word == "-isystem":
+                skip = True
+            elif not DROPPED.fullmatch(word):
+                words.append(word)
+        value = " ".join(words)
+    # Whole path components only, and not inside a longer path.
+    value = re.sub(r"(?<![\w/.])" + re.escape(old_prefix) + r"(?=/|\s|$)", prefix, value)
+    return value.replace(f"{prefix}/lib/x86_64-linux-gnu", f"{prefix}/lib")
+
+
+def main() -> None:
+    stdlib, prefix = pathlib.Path(sys.argv[1]), sys.argv[2]
+    (data,) = stdlib.glob("_sysconfigdata_*.py")
+    scope: dict[str, dict[str, object]] = {}
+    exec(data.read_text(), scope)  # the file is an assignment to build_time_vars
+    variables = scope["build_time_vars"]
+    old_prefix = str(variables["prefix"])
+    build_folder = str(variables["abs_builddir"])
+    # Not the interpreter's own list of time zone folders: those are the machine's by intention.
+    kept = {"TZPATH"}
+    for key, value in variables.items():
+        if key in BUILD_ONLY:
+            variables[key] = ""
+        elif isinstance(value, str) and key not in kept:
+            variables[key] = neutral(value, old_prefix, prefix)
+    variables["INCLUDEPY"] = f"{prefix}/include/{stdlib.name}"
+    variables["LIBDIR"] = f"{prefix}/lib"
+    variables["INSTALL"] = "install -c"
+    for key in ("INSTALL_DATA", "INSTALL_PROGRAM", "INSTALL_SCRIPT", "INSTALL_SHARED"):
+        variables[key] = str(variables.get(key, "")).replace("/usr/bin/", "")
+    folders = [folder for folder in (build_folder, os.environ.get("SRC_DIR"), os.environ.get("BUILD_PREFIX")) if folder]
+    for key, value in variables.items():
+        if isinstance(value, str) and any(folder in value for folder in folders):
+            variables[key] = ""
+    text = "# Build configuration of this interpreter, with the paths of its installation.\nbuild_time_vars = "
+    data.write_text(text + pprint.pformat(variables, width=140) + "\n")
+
+    (config,) = stdlib.glob("config-*")
+    lines = ["# Values of the installed interpreter; not for building it again."]
+    lines += [f"{key}=\t{value}" for key, value in sorted(variables.items()) if "\n" not in str(value)]
+    (config / "Makefile").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""test_python.py VERSION: is this interpreter complete, at home in its prefix, and able to build extensions?"""
+
+import importlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+
+MODULES = (
+    "_bz2 _ctypes _curses _curses_panel _dbm _decimal _hashlib _lzma _multiprocessing _posixshmem _sqlite3 _ssl _uuid asyncio bz2 ctypes curses "
+    "decimal ensurepip hashlib lzma mmap multiprocessing pyexpat readline resource sqlite3 ssl termios unicodedata uuid venv zlib zoneinfo"
+)
+EXTENSION = """
+#include <Python.h>
+static PyObject *answer(PyObject *self, PyObject *unused) { return PyLong_FromLong(42); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "tiny", "", -1, methods};
+PyMODINIT_FUNC PyInit_tiny(void) { return PyModule_Create(&module); }
+"""
+
+
+def run(*command: str, **more: str) -> str:
+    """Run COMMAND with an environment of nothing but MORE; its output."""
+    return subprocess.run(command, env=more, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def check_modules() -> None:
+    for name in MODULES.split():
+        importlib.import_module(name)
+    import ctypes
+    import hashlib
+    import sqlite3
+    import ssl
+
+    assert sqlite3.connect(":memory:").execute("select 6 * 7").fetchone() == (42,)
+    assert hashlib.sha256(b"").hexdigest().startswith("e3b0c442")
+    assert ssl.create_default_context().get_ciphers()
+    assert ctypes.CDLL(None).abs(-3) == 3
+
+
+def check_libraries() -> None:
+    """What the loader has mapped by now lies in the prefix, but for the C library."""
+    prefix = os.path.realpath(sys.prefix)
+    allowed = re.compile(r"(lib(c|m|dl|rt|pthread|util|resolv|nss_\w+)|ld-linux-x86-64)[-.].*so.*|.*locale-archive|gconv-modules.cache")
+    for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[5] if len(line.split(maxsplit=5)) == 6 else ""
+        if path.startswith("/") and not path.startswith(prefix + "/") and ".so" in path:
+            assert allowed.fullmatch(os.path.basename(path)), f"{path} is the host's"
+
+
+def check_paths(version: str) -> None:
+    prefix = sys.prefix
+    assert os.path.realpath(sys.executable).startswith(os.path.realpath(prefix))
+    for name, path in sysconfig.get_paths().items():
+        assert path.startswith(prefix + "/") or path == prefix, f"{name} = {path}"
+    assert sysconfig.get_path("purelib") == f"{prefix}/lib/python{version}/site-packages"
+    assert sysconfig.get_path("include") == f"{prefix}/include/python{version}"
+    assert not [path for path in sys.path if "dist-packages" in path]
+    assert pathlib.Path(sysconfig.get_path("include"), "pyconfig.h").is_file()
+    for name in ("LIBDIR", "INCLUDEPY", "prefix", "BINDIR", "LIBDEST"):
+        assert str(sysconfig.get_config_var(name)).startswith(prefix), f"{name} = {sysconfig.get_config_var(name)}"
+    assert sysconfig.get_config_var("CC").split()[0] == "gcc", sysconfig.get_config_var("CC")
+    assert pathlib.Path(sysconfig.get_makefile_filename()).is_file()
+    assert bool(sysconfig.get_config_var("Py_GIL_DISABLED")) == version.endswith("t")
+    assert (getattr(sys, "_is_gil_enabled", lambda: True)()) == (not version.endswith("t"))
+    # Nothing of the place where it was built, nor of the system's own Python. Time zones are the system's by intention.
+    foreign = re.compile(r"x86_64-conda|rattler-build_|/build/|_build_env|(?<!\w)/usr/(lib|include|bin|share)\b")
+    left = [f"{key} = {value}" for key, value in sysconfig.get_config_vars().items()
+            if key != "TZPATH" and foreign.search(str(value).replace(prefix, ""))]
+    assert not left, "\n".join(left)
+
+
+def check_names(version: str) -> None:
+    for name in ("python", "python3", f"python{version}", f"python{version.rstrip('t')}"):
+        assert run(f"{sys.prefix}/bin/{name}", "-c", "import sys; print(sys.prefix)") == sys.prefix
+    assert f"-I{sys.prefix}/include/python{version}" in run(f"{sys.prefix}/bin/python{version}-config", "--includes")
+    assert "pydoc" in run(f"{sys.prefix}/bin/pydoc{version}", "pydoc")
+
+
+def check_venv(folder: str) -> None:
+    run(sys.executable, "-m", "venv", f"{folder}/venv", HOME=folder)
+    out = run(f"{folder}/venv/bin/python", "-m", "pip", "--version", HOME=folder)
+    assert f"{folder}/venv/lib" in out, out
+    assert run(f"{folder}/venv/bin/python", "-c", "import sys, ssl, ctypes; print(sys.prefix)") == f"{folder}/venv"
+
+
+def check_extension(folder: str) -> None:
+    """The channel's compiler with the interpreter's own flags."""
+    source, built = pathlib.Path(folder, "tiny.c"), pathlib.Path(folder, "tiny" + sysconfig.get_config_var("EXT_SUFFIX"))
+    source.write_text(EXTENSION)
+    flags = (sysconfig.get_config_var("CFLAGS") + " " + sysconfig.get_config_var("CCSHARED")).split()
+    include = "-I" + sysconfig.get_path("include")
+    run(os.environ["CC"], *flags, include, "-shared", str(source), "-o", str(built))
+    assert run(sys.executable, "-c", "import tiny; print(tiny.answer())", PYTHONPATH=folder) == "42"
+
+
+def main() -> None:
+    version = sys.argv[1]
+    check_modules()
+    check_libraries()
+    check_paths(version)
+    check_names(version)
+    with tempfile.TemporaryDirectory() as folder:
+        check_venv(os.path.realpath(folder))
+        check_extension(os.path.realpath(folder))
+    print(f"python {version} is complete")
+
+
+if __name__ == "__main__":
+    main()
