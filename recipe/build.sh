@@ -12,16 +12,19 @@ for tool in "$CC" "$CXX" cmake ninja; do
   esac
 done
 
-# ccache answers by content, not by path: the work directory is new for every build.
+# The host prefix has a name as long as a path may be, and another one in every output folder. Reached through this link, headers have the same
+# path relative to the work directory in every build: the compiler cache hits, and no such name gets into a binary.
+ln -sfn "$PREFIX" "$SRC_DIR/host"
+export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
+
 if [ -n "${CCACHE_DIR:-}" ]; then
-  export CCACHE_BASEDIR="$SRC_DIR" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=time_macros
+  export CCACHE_BASEDIR="$SRC_DIR" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
   ccache --zero-stats > /dev/null
 else
   export VLLM_DISABLE_CCACHE=1
 fi
 export VLLM_DISABLE_SCCACHE=1 VLLM_SKIP_VERSION_SUFFIX=1 VLLM_WERROR=1 CMAKE_BUILD_TYPE=Release
-# The include path reaches Highway and libtorch; the host's own libraries stay out of sight.
-export CMAKE_ARGS="${CMAKE_ARGS:-} -DCMAKE_PREFIX_PATH=$PREFIX"
+export CMAKE_ARGS="${CMAKE_ARGS:-} -Dhwy_DIR=$SRC_DIR/host/lib/cmake/hwy"
 
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
 

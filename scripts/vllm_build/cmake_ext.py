@@ -26,6 +26,16 @@ def free_threaded() -> bool:
     return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
+def _stable_path(build: Path, name: str, target: Path) -> Path:
+    """A link in the build directory to ``target``, which may lie in a temporary environment of pip with another path in every build."""
+    link = build / "inputs" / name
+    if not link.is_symlink() or link.readlink() != target:
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    return link
+
+
 class CMakeExtension(Extension):
     """An extension that CMake builds: a name for setuptools, no sources of its own.
 
@@ -77,9 +87,9 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             "CMAKE_BUILD_TYPE": self._build_type(settings),
             "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
             "VLLM_PLAN": str(plan_file),
-            "VLLM_TORCH_INCLUDE_DIRS": str(torch.include),
+            "VLLM_TORCH_INCLUDE_DIRS": str(_stable_path(build, "torch-include", torch.include)),
             "VLLM_TORCH_CPU_LIBRARY": str(torch.library),
-            "VLLM_PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
+            "VLLM_PYTHON_INCLUDE_DIR": str(_stable_path(build, "python-include", Path(sysconfig.get_path("include")))),
             "VLLM_EXT_SUFFIX": ".so" if free_threaded() else ".abi3.so",
             "VLLM_ABI3": "OFF" if free_threaded() else "ON",
             "VLLM_WERROR": "ON" if settings.werror else "OFF",

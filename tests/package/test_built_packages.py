@@ -93,7 +93,7 @@ def test_second_run_reuses_everything(built: Done, output: Path) -> None:
 
 
 def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> None:
-    from vllm_build.locks import exclusive  # noqa: PLC0415 - the child must find the lock held by this process
+    from vllm_build.locks import exclusive
 
     assert built.result["packages"]
     with exclusive(output, "the output folder"):
@@ -146,6 +146,14 @@ def copy_tree(target: Path) -> Path:
 def misses(log: str) -> int:
     (count,) = re.findall(r"ccache cache_miss: (\d+)", log)
     return int(count)
+
+
+def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "a" / "deeper" / "tree")
+    again = build(tree, tmp_path / "another" / "output")
+    assert again.result["reused"] is False
+    assert misses(again.log) == 0, again.log[-4000:]
+    assert [p["sha256"] for p in again.result["packages"]] == [p["sha256"] for p in built.result["packages"]]
 
 
 def test_one_edited_file_compiles_one_unit_and_changes_the_digest(built: Done, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import digest, kernels_table, locks, paths, plan, stamp
-from vllm_build.conda import channel, environment, rattler, render, variants
+from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError
 from vllm_build.toolchain import channel as toolchain
 
@@ -89,11 +89,15 @@ def build(request: Request, console: Console) -> list[Path]:
         channels=[channel.url(request.channel)],
         output_dir=work,
         env={"CCACHE_DIR": str(ccache)},
-        package_format="conda:19",
+        # The packages are compressed again when they are normalised; until then this is a temporary file.
+        package_format="conda:1",
+        no_include_recipe=True,
         console=console,
     )
     if not built:
         raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
+    for file in built:
+        normalise.normalise(file)
     published = channel.publish(built, request.output)
     shutil.rmtree(work, ignore_errors=True)
     return published
