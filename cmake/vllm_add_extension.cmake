@@ -37,7 +37,8 @@ function(vllm_add_extension json)
     BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib")
   target_link_options(${module} PRIVATE
     LINKER:-z,defs               # a symbol nobody provides is found here, not on the user's machine
-    LINKER:--exclude-libs,ALL    # static libraries stay private: another copy of Highway in the process is not ours
+    "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
     LINKER:--gc-sections)
+  set_property(TARGET ${module} APPEND PROPERTY LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map")
   install(TARGETS ${module} LIBRARY DESTINATION "${folder}" COMPONENT "${component}")
 endfunction()

@@ -19,6 +19,7 @@ function(vllm_compile_options target)
   target_compile_options(${target} PRIVATE
     -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wundef
     -Wno-psabi                   # GCC's note that passing wide vectors changed with GCC 4.6: they never cross a library's border here
+    -fno-math-errno              # sqrt is an instruction; nobody asks for errno
     -ffunction-sections -fdata-sections
     $<$<BOOL:${VLLM_WERROR}>:-Werror>
     # Paths in messages and debug information are relative: where the tree lies does not shape the binary.

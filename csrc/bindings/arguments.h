@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks of op arguments. Every failure is a std::runtime_error (RuntimeError in Python) that names the op, the argument, what it is and
+// what it should be.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/rows.h"
+
+namespace vllm {
+
+using torch::stable::Tensor;
+
+// "[2, 3]"
+std::string ShapeText(const std::vector<int64_t>& shape);
+
+// A tensor argument under inspection. Each check returns the argument itself or throws.
+class Argument {
+ public:
+  Argument(const char* op, const char* name, const Tensor& tensor);
+
+  [[noreturn]] void Fail(const std::string& found, const std::string& expected) const;
+
+  // It lies in CPU memory.
+  const Argument& OnCpu() const;
+  // float32, bfloat16 or float16.
+  const Argument& Floating() const;
+  const Argument& SameDTypeAs(const Argument& other) const;
+  // `why` completes the message: "expected [2, 4]: <why>".
+  const Argument& HasShape(const std::vector<int64_t>& expected, const std::string& why) const;
+  // At least one dimension, the elements of the last one side by side.
+  const Argument& LastDimensionContiguous() const;
+  // No two elements share memory through a stride of zero: results are written here.
+  const Argument& Writable() const;
+
+  DType dtype() const;
+  const std::vector<int64_t>& shape() const { return shape_; }
+  const std::vector<int64_t>& strides() const { return strides_; }
+  const Tensor& tensor() const { return tensor_; }
+
+  // Rows of the last dimension. Throws when more than Rows::kMaxDims leading dimensions are left after merging.
+  Rows LastDimensionRows() const;
+  // One row of everything when the tensor is contiguous, else rows of the last dimension.
+  Rows LongestRows() const;
+  // Rows of `width` elements, one for each index of the first `leading` dimensions.
+  Rows LeadingRows(size_t leading, int64_t width) const;
+
+ private:
+  const char* op_;
+  const char* name_;
+  Tensor tensor_;
+  std::vector<int64_t> shape_;
+  std::vector<int64_t> strides_;
+};
+
+// For the Meta key: all results are written into arguments, so there is nothing to infer and nothing to do.
+template <auto function>
+struct NoOp;
+
+template <typename... Args, void (*function)(Args...)>
+struct NoOp<function> {
+  static void Call(Args...) {}
+};
+
+}  // namespace vllm

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "norm/norm.h"
+
+#include <optional>
+
+#include "bindings/arguments.h"
+
+namespace vllm {
+namespace {
+
+// The weight's memory, null without a weight.
+const void* CheckedWeight(const char* op, const std::optional<Tensor>& weight_tensor, const Argument& input) {
+  if (!weight_tensor.has_value()) return nullptr;
+  const Argument weight(op, "weight", *weight_tensor);
+  weight.OnCpu().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  return weight_tensor->data_ptr();
+}
+
+void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> weight_tensor, double epsilon) {
+  const char* op = "rms_norm";
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  input.OnCpu().Floating().LastDimensionContiguous();
+  result.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  const void* weight = CheckedWeight(op, weight_tensor, input);
+  RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight, static_cast<float>(epsilon));
+}
+
+void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor, std::optional<Tensor> weight_tensor, double epsilon) {
+  const char* op = "fused_add_rms_norm";
+  const Argument input(op, "input", input_tensor);
+  const Argument residual(op, "residual", residual_tensor);
+  input.OnCpu().Floating().LastDimensionContiguous().Writable();
+  residual.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  const void* weight = CheckedWeight(op, weight_tensor, input);
+  FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight, static_cast<float>(epsilon));
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("rms_norm(Tensor! result, Tensor input, Tensor? weight, float epsilon) -> ()");
+  m.def("fused_add_rms_norm(Tensor! input, Tensor! residual, Tensor? weight, float epsilon) -> ()");
+}
+
+#if defined(VLLM_NORM_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("rms_norm", TORCH_BOX(&vllm::RmsNormOp));
+  m.impl("fused_add_rms_norm", TORCH_BOX(&vllm::FusedAddRmsNormOp));
+}
+#endif
+
+STABLE_TORCH_LIBRARY_IMPL(_C, Meta, m) {
+  m.impl("rms_norm", TORCH_BOX(&vllm::NoOp<&vllm::RmsNormOp>::Call));
+  m.impl("fused_add_rms_norm", TORCH_BOX(&vllm::NoOp<&vllm::FusedAddRmsNormOp>::Call));
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rotary/rotary.h"
+
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+
+#include "bindings/arguments.h"
+
+namespace vllm {
+namespace {
+
+// Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
+Heads CheckedHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
+  argument.OnCpu().Floating().LastDimensionContiguous().Writable();
+  const std::vector<int64_t>& shape = argument.shape();
+  const size_t leading = positions.shape().size();
+  const bool split = shape.size() == leading + 2;
+  bool fits = split || shape.size() == leading + 1;
+  for (size_t i = 0; fits && i < leading; ++i) fits = shape[i] == positions.shape()[i];
+  fits = fits && (split ? shape.back() == head_size : shape.back() % head_size == 0);
+  if (!fits) {
+    std::vector<int64_t> tokens = positions.shape();
+    std::string text = ShapeText(tokens);
+    text.pop_back();
+    const std::string size = std::to_string(head_size);
+    argument.Fail("has shape " + ShapeText(shape), text + ", heads * " + size + "] or " + text + ", heads, " + size +
+                                                       "]: the dimensions of positions, then heads of head_size " + size);
+  }
+  Heads heads;
+  heads.tokens = argument.LeadingRows(leading, head_size);
+  heads.heads = split ? shape[leading] : shape[leading] / head_size;
+  heads.head_stride = split ? argument.strides()[leading] : head_size;
+  return heads;
+}
+
+void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::optional<Tensor> key_tensor, int64_t head_size,
+                       Tensor cos_sin_cache_tensor, bool is_neox, int64_t rope_dim_offset, bool inverse) {
+  const char* op = "rotary_embedding";
+  const Argument positions(op, "positions", positions_tensor);
+  positions.OnCpu();
+  if (positions_tensor.scalar_type() != torch::headeronly::ScalarType::Long) positions.Fail("is not of dtype Long", "int64 positions");
+  if (positions.shape().empty() || positions.shape().size() > 2) {
+    positions.Fail("has shape " + ShapeText(positions.shape()), "[num_tokens] or [batch_size, seq_len]");
+  }
+  const auto fail = [&](const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); };
+  if (head_size < 1) fail("head_size is " + std::to_string(head_size) + ", expected at least 1");
+
+  const Argument cache(op, "cos_sin_cache", cos_sin_cache_tensor);
+  cache.OnCpu().Floating();
+  if (cache.shape().size() != 2 || cache.shape()[1] % 2 != 0) {
+    cache.Fail("has shape " + ShapeText(cache.shape()), "[max_position, rotary_dim] with an even rotary_dim: cosines, then sines");
+  }
+  cache.LastDimensionContiguous();
+  const RotaryCache angles{cos_sin_cache_tensor.data_ptr(), cache.dtype(), cache.shape()[0], cache.shape()[1], cache.strides()[0]};
+  if (rope_dim_offset < 0 || rope_dim_offset > head_size || angles.rotary_dim > head_size - rope_dim_offset) {
+    fail("rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " + std::to_string(angles.rotary_dim) +
+         " of cos_sin_cache do not fit into head_size " + std::to_string(head_size) +
+         ", expected 0 <= rope_dim_offset <= head_size - rotary_dim");
+  }
+
+  const Argument query(op, "query", query_tensor);
+  const Heads query_heads = CheckedHeads(query, positions, head_size);
+  const Rows tokens = positions.LeadingRows(positions.shape().size(), 1);
+  if (!key_tensor.has_value()) {
+    return RotaryEmbedding(tokens, query_heads, nullptr, angles, is_neox, rope_dim_offset, inverse);
+  }
+  const Argument key(op, "key", *key_tensor);
+  key.SameDTypeAs(query);
+  const Heads key_heads = CheckedHeads(key, positions, head_size);
+  RotaryEmbedding(tokens, query_heads, &key_heads, angles, is_neox, rope_dim_offset, inverse);
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def(
+      "rotary_embedding(Tensor positions, Tensor! query, Tensor!? key, int head_size, Tensor cos_sin_cache, bool is_neox, "
+      "int rope_dim_offset=0, bool inverse=False) -> ()");
+}
+
+#if defined(VLLM_ROTARY_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("rotary_embedding", TORCH_BOX(&vllm::RotaryEmbeddingOp)); }
+#endif
+
+STABLE_TORCH_LIBRARY_IMPL(_C, Meta, m) { m.impl("rotary_embedding", TORCH_BOX(&vllm::NoOp<&vllm::RotaryEmbeddingOp>::Call)); }

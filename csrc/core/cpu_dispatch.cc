@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <cctype>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "hwy/highway.h"
+
+#include "core/cpu_dispatch.h"
+
+namespace vllm {
+namespace {
+
+std::string Lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// Targets are bits, better ones lower. Returns those of HWY_TARGETS that the CPU has and VLLM_CPU_ISA allows.
+int64_t Allowed() {
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  const char* variable = std::getenv("VLLM_CPU_ISA");
+  if (variable == nullptr || *variable == '\0') return usable;
+  std::string known;
+  for (int64_t rest = HWY_TARGETS; rest != 0; rest &= rest - 1) {
+    const int64_t target = rest & -rest;
+    const std::string name = Lower(hwy::TargetName(target));
+    if (name == Lower(variable)) return (usable & ~(target - 1)) | HWY_STATIC_TARGET;
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  throw std::runtime_error("VLLM_CPU_ISA is '" + std::string(variable) + "', expected one of " + known);
+}
+
+int64_t AllowedOnce() {
+  static const int64_t allowed = Allowed();
+  return allowed;
+}
+
+struct Choice {
+  Choice() { target.Update(AllowedOnce()); }
+  hwy::ChosenTarget target;
+};
+
+}  // namespace
+
+const hwy::ChosenTarget& CpuTarget() {
+  static const Choice choice;
+  return choice.target;
+}
+
+std::string CpuIsa() {
+  const int64_t allowed = AllowedOnce();
+  return Lower(hwy::TargetName(allowed & -allowed));
+}
+
+}  // namespace vllm

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace vllm {
+
+// Element types that kernels take. Arithmetic is in float32 whatever the element type; results are rounded to nearest, ties to even.
+enum class DType { kFloat32, kBFloat16, kFloat16 };
+
+}  // namespace vllm

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/rows.h"
+
+namespace vllm {
+
+// Queries or keys. A row of `tokens` is one token; head h of it begins at h * head_stride elements.
+struct Heads {
+  Rows tokens;
+  int64_t heads = 0;
+  int64_t head_stride = 0;
+};
+
+// Cosines and sines: row p belongs to position p and holds rotary_dim/2 cosines, then rotary_dim/2 sines.
+struct RotaryCache {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  int64_t positions = 0;
+  int64_t rotary_dim = 0;
+  int64_t stride = 0;  // elements from row to row
+};
+
+// Rotary position embedding (Su et al., arXiv:2104.09864), in place, in float32 and rounded once. In every head the rotary_dim elements
+// from `offset` on are rotated in pairs: (x, y) becomes (x cos - y sin, y cos + x sin).
+//   neox:     pair i is (i, i + rotary_dim/2)
+//   not neox: pair i is (2i, 2i + 1)
+// `inverse` rotates back: the sine changes its sign. `positions` has rows of one int64 (its dtype field means nothing) and as many of them
+// as there are tokens. `key` may be null.
+//
+// Throws std::runtime_error when a position is not in [0, cache.positions); nothing has been changed then.
+void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
+                     bool inverse);
+
+}  // namespace vllm
