@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times whole builds of the CPU packages: cold, warm, no-op and after one edited file.
 
-Each run is the command a user types, on a copy of the tree with an output folder and a compiler cache of its own; the toolchain channel is the
-user's. The share of CPU time is CPU seconds of all child processes over wall seconds times cores: what is missing to 100 % is waiting.
+Each run is the command a user types, on a copy of the tree with an output folder and a compiler cache of its own; the toolchain channel is
+the user's. The share of CPU time is CPU seconds of all child processes over wall seconds times cores: what is missing to 100 % is waiting.
 ``--toolchain`` begins with an empty cache and times the toolchain channel as well.
 """
 
@@ -84,7 +84,9 @@ def main() -> None:
     for run in runs:
         print(f"{run.name:36} {run.wall:8.1f} {run.cpu:8.1f} {run.share:10.0%} {run.to_cold:8.3f}")
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps({"cores": os.cpu_count(), "runs": [asdict(run) for run in runs]}, indent=2) + "\n", encoding="utf-8")
+    arguments.results.write_text(
+        json.dumps({"cores": os.cpu_count(), "runs": [asdict(run) for run in runs]}, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"written to {arguments.results}")
 
 

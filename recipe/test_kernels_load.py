@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the kernels into libtorch and computes with them, without torch's Python part.
 
-Any interpreter can do this, also one that no torch was built for: the calls go through the C functions that libtorch's stable ABI consists of
-(``torch/csrc/stable/c/shim.h``), so a wrong name, argument count or argument type is an error of the dispatcher.
+Any interpreter can do this, also one that no torch was built for: the calls go through the C functions that libtorch's stable ABI consists
+of (``torch/csrc/stable/c/shim.h``), so a wrong name, argument count or argument type is an error of the dispatcher.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 #: The stable ABI's version that the calls below are written for: 2.13, major in the highest byte.
 ABI_VERSION = (2 << 56) | (13 << 48)
 FLOAT32, INT64, CPU = 6, 4, 0
+#: Relative; float32 arithmetic in another order stays well below.
+TOLERANCE = 1e-4
 Shape = tuple[int, ...]
 
 
@@ -34,7 +36,16 @@ class Libtorch:
         integers = ctypes.c_int64 * len(shape)
         handle = ctypes.c_void_p()
         dtype = FLOAT32 if buffer._type_ is ctypes.c_float else INT64
-        arguments = (ctypes.c_int64(len(shape)), integers(*shape), integers(*strides), ctypes.c_int64(0), dtype, CPU, 0, ctypes.byref(handle))
+        arguments = (
+            ctypes.c_int64(len(shape)),
+            integers(*shape),
+            integers(*strides),
+            ctypes.c_int64(0),
+            dtype,
+            CPU,
+            0,
+            ctypes.byref(handle),
+        )
         if self.lib.aoti_torch_create_tensor_from_blob(ctypes.byref(buffer), *arguments):
             message = f"libtorch made no tensor of shape {shape}"
             raise RuntimeError(message)
@@ -62,12 +73,12 @@ def floats(values: list[float]) -> ctypes.Array[ctypes.c_float]:
 
 
 def silu(x: float) -> float:
-    """x * sigmoid(x)."""
+    """X * sigmoid(x)."""
     return x / (1 + math.exp(-x))
 
 
 def gelu(x: float) -> float:
-    """x * Phi(x)."""
+    """X * Phi(x)."""
     return 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
 
 
@@ -83,8 +94,8 @@ PLAIN = {"gelu_new": gelu_tanh, "gelu_fast": gelu_tanh, "gelu_quick": lambda x: 
 def close(name: str, got: list[float], want: list[float]) -> bool:
     """Whether the values agree as float32 does; says which do not."""
     worst = max(abs(g - w) / (1e-5 + abs(w)) for g, w in zip(got, want, strict=True))
-    print(f"  {name}: {'ok' if worst < 1e-4 else 'WRONG'}, largest relative error {worst:.1e}")
-    return worst < 1e-4
+    print(f"  {name}: {'ok' if worst < TOLERANCE else 'WRONG'}, largest relative error {worst:.1e}")
+    return worst < TOLERANCE
 
 
 def check(torch: Libtorch) -> bool:
@@ -95,7 +106,9 @@ def check(torch: Libtorch) -> bool:
     for name, function in GATED.items():
         out, source = floats([0.0] * rows * width), floats(x)
         good &= torch.call(f"_C::{name}", torch.tensor(out, (rows, width)), torch.tensor(source, (rows, 2 * width)))
-        good &= close(name, list(out), [function(x[r * 2 * width + c]) * x[r * 2 * width + width + c] for r in range(rows) for c in range(width)])
+        good &= close(
+            name, list(out), [function(x[r * 2 * width + c]) * x[r * 2 * width + width + c] for r in range(rows) for c in range(width)]
+        )
     for name, function in PLAIN.items():
         out, source = floats([0.0] * len(x)), floats(x)
         good &= torch.call(f"_C::{name}", torch.tensor(out, (rows, 2 * width)), torch.tensor(source, (rows, 2 * width)))
@@ -109,7 +122,9 @@ def check(torch: Libtorch) -> bool:
 
     out, source, w = floats([0.0] * rows * width), floats(a), floats(weight)
     shape = (rows, width)
-    good &= torch.call("_C::rms_norm", torch.tensor(out, shape), torch.tensor(source, shape), torch.optional(torch.tensor(w, (width,))), epsilon)
+    good &= torch.call(
+        "_C::rms_norm", torch.tensor(out, shape), torch.tensor(source, shape), torch.optional(torch.tensor(w, (width,))), epsilon
+    )
     good &= close("rms_norm", list(out), normalised(a))
     source, residual = floats(a), floats(b)
     weights = torch.optional(torch.tensor(w, (width,)))
@@ -133,7 +148,9 @@ def check_rotary(torch: Libtorch) -> bool:
     for token, position in enumerate((1, 3)):
         x, y = query[token * size : token * size + half], query[token * size + half : (token + 1) * size]
         sines = [(math.cos(a), math.sin(a)) for a in angles[position]]
-        want += [p * c - q * s for p, q, (c, s) in zip(x, y, sines, strict=True)] + [q * c + p * s for p, q, (c, s) in zip(x, y, sines, strict=True)]
+        want += [p * c - q * s for p, q, (c, s) in zip(x, y, sines, strict=True)] + [
+            q * c + p * s for p, q, (c, s) in zip(x, y, sines, strict=True)
+        ]
     return called & close("rotary_embedding", list(rotated), want)
 
 

@@ -78,4 +78,6 @@ def require(findings: Iterable[Finding]) -> None:
     """
     bad = [finding for finding in findings if not finding.good]
     if bad:
-        raise PackageTestError("\n".join(f"{f.library}: {f.check}: {f.text}" for f in bad), expected="libraries for every Python and every torch")
+        raise PackageTestError(
+            "\n".join(f"{f.library}: {f.check}: {f.text}" for f in bad), expected="libraries for every Python and every torch"
+        )

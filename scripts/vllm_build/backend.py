@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from setuptools import build_meta
-from setuptools.build_meta import build_editable, build_sdist, build_wheel, prepare_metadata_for_build_editable, prepare_metadata_for_build_wheel
+from setuptools.build_meta import (
+    build_editable,
+    build_sdist,
+    build_wheel,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
 
 from vllm_build.device import target_device
 from vllm_build.plan import PURE_DEVICES

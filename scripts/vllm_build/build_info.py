@@ -36,7 +36,10 @@ def compiler_of(build: Path) -> dict[str, str]:
     """Identity and version of the C++ compiler that CMake recorded in the build directory."""
     for path in sorted((build / "CMakeFiles").glob("*/CMakeCXXCompiler.cmake")):
         text = path.read_text(encoding="utf-8")
-        found = {key: re.search(rf'set\({name} "([^"]*)"\)', text) for key, name in (("id", "CMAKE_CXX_COMPILER_ID"), ("version", "CMAKE_CXX_COMPILER_VERSION"))}
+        found = {
+            key: re.search(rf'set\({name} "([^"]*)"\)', text)
+            for key, name in (("id", "CMAKE_CXX_COMPILER_ID"), ("version", "CMAKE_CXX_COMPILER_VERSION"))
+        }
         return {key: match.group(1) for key, match in found.items() if match}
     return {}
 

@@ -24,8 +24,14 @@ def _common() -> argparse.ArgumentParser:
 
 def _channel(parser: argparse.ArgumentParser) -> None:
     default = os.environ.get("CHANNEL")
-    parser.add_argument("--channel", default=default, help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists")
-    parser.add_argument("--output", type=Path, default=Path("output"), help="the folder, itself a conda channel, that receives the packages")
+    parser.add_argument(
+        "--channel",
+        default=default,
+        help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output"), help="the folder, itself a conda channel, that receives the packages"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,7 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOMEM):
             raise
-        failure: VllmBuildError = ResourceError(f"{error}", expected="room to write", remedy="free some space; VLLM_BUILD_CACHE chooses another place for the cache")
+        failure: VllmBuildError = ResourceError(
+            f"{error}", expected="room to write", remedy="free some space; VLLM_BUILD_CACHE chooses another place for the cache"
+        )
         failure.__cause__ = error
     except VllmBuildError as error:
         failure = error
@@ -90,7 +98,15 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exception(failure)
     console.error(str(failure))
     if arguments.json:
-        console.json({"error": type(failure).__name__, "exit_code": failure.exit_code, "message": failure.message, "expected": failure.expected, "remedy": failure.remedy})
+        console.json(
+            {
+                "error": type(failure).__name__,
+                "exit_code": failure.exit_code,
+                "message": failure.message,
+                "expected": failure.expected,
+                "remedy": failure.remedy,
+            }
+        )
     return failure.exit_code
 
 

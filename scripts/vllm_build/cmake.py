@@ -73,7 +73,9 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
     if verbose:
         sys.stderr.write("+ " + " ".join(command) + "\n")
     lines: list[str] = []
-    with subprocess.Popen(command, cwd=cwd, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command, cwd=cwd, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
         if process.stdout is None:  # impossible with PIPE; tells the type checker so
             raise AssertionError
         for line in process.stdout:
@@ -83,7 +85,9 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
                 sys.stderr.flush()
     output = "".join(lines)
     if process.returncode:
-        raise BuildError(f"{what} failed (exit status {process.returncode})\n{_failure_excerpt(output)}", remedy="VERBOSE=1 shows every command")
+        raise BuildError(
+            f"{what} failed (exit status {process.returncode})\n{_failure_excerpt(output)}", remedy="VERBOSE=1 shows every command"
+        )
     return Ran(output)
 
 

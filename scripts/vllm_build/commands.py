@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vllm_build import device, kernels_table, paths, stamp as stamps
+from vllm_build import device, kernels_table, paths
 from vllm_build import doctor as machine
 from vllm_build import plan as plans
+from vllm_build import stamp as stamps
 from vllm_build.conda import channel, environment, verify
 from vllm_build.conda import package as packages
 from vllm_build.conda import variants as variant_files
@@ -73,7 +74,9 @@ def render(arguments: Namespace, console: Console) -> int:
 def test_package(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
     request = _request(arguments, arguments.variant)
-    result = {"interpreters": [{"interpreter": i.name, "said": verify.compute(request, i, console)} for i in verify.INTERPRETERS]}
+    result: dict[str, Any] = {
+        "interpreters": [{"interpreter": i.name, "said": verify.compute(request, i, console)} for i in verify.INTERPRETERS]
+    }
     findings = verify.audits(request, request.output / ".test" / "py3.11", console)
     result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
     if arguments.kernel_tests:

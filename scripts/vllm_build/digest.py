@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-#: What shapes the bytes of the kernels. Python files do not: what they decide reaches CMake as the plan, which is hashed with the build's own digest.
+#: What shapes the bytes of the kernels, for all devices alike.
 KERNEL_INPUTS = ("CMakeLists.txt", "cmake", "csrc", "third_party", "recipe/build.sh", "recipe/install-kernels.sh", "VERSION")
-#: What shapes the content of the noarch package.
-PACKAGE_INPUTS = ("vllm", "requirements", "pyproject.toml", "setup.py", "scripts/vllm_build", "recipe", "LICENSE", "README.md", "VERSION")
+#: What shapes the content of the noarch package: its files, and the modules that write its metadata.
+PACKAGE_INPUTS = (
+    "vllm",
+    "requirements",
+    "pyproject.toml",
+    "setup.py",
+    "scripts/vllm_build/backend.py",
+    "scripts/vllm_build/requirements.py",
+    "scripts/vllm_build/version.py",
+    "recipe",
+    "LICENSE",
+    "README.md",
+    "VERSION",
+)
 #: Written by builds, stamps and interpreters: never inputs.
 GENERATED = ("_version.py", "__pycache__", "variants.yaml", "_build_info")
 _BINARY_SUFFIXES = (".so", ".pyc", ".svg", ".png")

@@ -40,7 +40,9 @@ def _free(folder: Path) -> int:
 def _disk(what: str, folder: Path) -> Fact:
     free = _free(folder)
     short = free < NEEDED_BYTES
-    remedy = f"a first build takes about {NEEDED_BYTES // jobs.GIB} GiB; VLLM_BUILD_CACHE chooses another place for the cache" if short else None
+    remedy = (
+        f"a first build takes about {NEEDED_BYTES // jobs.GIB} GiB; VLLM_BUILD_CACHE chooses another place for the cache" if short else None
+    )
     return Fact(what, f"{folder}, {free / jobs.GIB:.1f} GiB free", remedy)
 
 
@@ -55,7 +57,11 @@ def examine(root: Path) -> list[Fact]:
         Fact("python", f"{sys.version.split()[0]} at {sys.executable}"),
         Fact("rattler-build", program or "the Python bindings"),
         Fact("channel", channel.choose(None), None if apt else "no apt-get: packages come from conda-forge, which must be reachable"),
-        Fact("toolchain channel", f"{len(packages)} packages in {paths.toolchain_channel()}", None if packages else "vllm-build toolchain (make package does it)"),
+        Fact(
+            "toolchain channel",
+            f"{len(packages)} packages in {paths.toolchain_channel()}",
+            None if packages else "vllm-build toolchain (make package does it)",
+        ),
         Fact("variants", ", ".join(variants.names(root))),
         _disk("cache", paths.cache_root()),
         _disk("output", root / "output"),

@@ -39,18 +39,16 @@ def cpu_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) ->
     """CPUs this process may use: the affinity mask, cut to the cgroup's quota."""
     limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder in _cgroup_folders(sys_root, proc_root):
-        parts = (_read(folder / "cpu.max") or "").split()
-        if len(parts) == 2 and parts[0].isdigit() and parts[1].isdigit() and int(parts[1]):
-            limit = min(limit, max(1, int(parts[0]) // int(parts[1])))
+        quota, _, period = (_read(folder / "cpu.max") or "").partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period):
+            limit = min(limit, max(1, int(quota) // int(period)))
     return limit
 
 
 def memory_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) -> int | None:
     """Bytes this process may still use: available memory, cut to the cgroup's limit; None when neither is known."""
-    limits = []
-    for line in (_read(proc_root / "meminfo") or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            limits.append(int(line.split()[1]) * 1024)
+    meminfo = (_read(proc_root / "meminfo") or "").splitlines()
+    limits = [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
     for folder in _cgroup_folders(sys_root, proc_root):
         text = _read(folder / "memory.max")
         if text and text.isdigit():

@@ -31,7 +31,9 @@ def _lines(path: Path, seen: frozenset[Path]) -> list[str]:
             try:
                 Requirement(line)
             except InvalidRequirement as error:
-                raise ConfigurationError(f"{path}:{number}: {line!r} is not a requirement: {error}", expected="a requirement as PEP 508 defines it") from error
+                raise ConfigurationError(
+                    f"{path}:{number}: {line!r} is not a requirement: {error}", expected="a requirement as PEP 508 defines it"
+                ) from error
             found.append(line)
     return found
 

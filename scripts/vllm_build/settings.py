@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The build's environment variables, read once into one typed, frozen object.
 
-An empty variable counts as unset. A malformed value is a configuration error that names the variable: a build that silently ignores what it was
-told is worse than one that stops.
+An empty variable counts as unset. A malformed value is a configuration error that names the variable: a build that silently ignores what it
+was told is worse than one that stops.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def _count(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if value.isascii() and value.isdigit() and int(value) > 0:
         return int(value)
-    raise ConfigurationError(f"{name}={value!r} is not a count", expected="a whole number of at least 1", remedy=f"unset {name} to let the build decide")
+    raise ConfigurationError(
+        f"{name}={value!r} is not a count", expected="a whole number of at least 1", remedy=f"unset {name} to let the build decide"
+    )
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
@@ -62,7 +64,9 @@ def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(value))
     except ValueError as error:
-        raise ConfigurationError(f"{name}={value!r} cannot be split into words: {error}", expected="words as a shell would read them") from error
+        raise ConfigurationError(
+            f"{name}={value!r} cannot be split into words: {error}", expected="words as a shell would read them"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where libtorch's headers and library lie, found from files alone: torch is never imported, so its own imports cannot slow or break a build."""
+"""Where libtorch's headers and library lie, found from files alone: torch is never imported, so it cannot slow or break a build."""
 
 from __future__ import annotations
 

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build import digest
 from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

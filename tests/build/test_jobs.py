@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build import jobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GIB = jobs.GIB
 

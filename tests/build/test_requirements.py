@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from ruamel.yaml import YAML
 
 from vllm_build import requirements
 from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: PyPI's names where conda-forge has another.
 CONDA_NAMES = {"torch": "pytorch"}
@@ -21,7 +24,9 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def test_includes_comments_and_options(tmp_path: Path) -> None:
-    tree = write(tmp_path, common="# why\nfoo>=1  # because\n", cpu="--extra-index-url x\n-r common.txt\nbar ; python_version > '3'\nfoo>=1\n")
+    tree = write(
+        tmp_path, common="# why\nfoo>=1  # because\n", cpu="--extra-index-url x\n-r common.txt\nbar ; python_version > '3'\nfoo>=1\n"
+    )
     assert requirements.read(tree, "cpu") == ["foo>=1", "bar ; python_version > '3'"]
     assert requirements.read(tree, "empty") == ["foo>=1"]
 

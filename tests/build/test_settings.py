@@ -15,7 +15,9 @@ def test_nothing_set_gives_defaults() -> None:
     assert Settings.from_environ({}) == Settings()
 
 
-@pytest.mark.parametrize("name", ["VLLM_TARGET_DEVICE", "MAX_JOBS", "VERBOSE", "CMAKE_BUILD_TYPE", "VLLM_BUILD_ROOT", "VLLM_VERSION_OVERRIDE"])
+@pytest.mark.parametrize(
+    "name", ["VLLM_TARGET_DEVICE", "MAX_JOBS", "VERBOSE", "CMAKE_BUILD_TYPE", "VLLM_BUILD_ROOT", "VLLM_VERSION_OVERRIDE"]
+)
 def test_empty_counts_as_unset(name: str) -> None:
     assert Settings.from_environ({name: "  "}) == Settings()
 

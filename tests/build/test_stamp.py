@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build import stamp
 from vllm_build.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_committed_stamp_is_in_step(root: Path) -> None:

@@ -132,8 +132,8 @@ def test_the_channels_compiler_built_it(built: Done) -> None:
 def test_kernel_tests_in_the_installed_environment(request_: package.Request, loud: Console, capsys: pytest.CaptureFixture[str]) -> None:
     said = verify.kernel_tests(request_, loud)
     with capsys.disabled():
-        print("\nkernel tests: " + said.strip().splitlines()[-1])
-    counts = dict((word, int(number)) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said.strip().splitlines()[-1]))
+        pass
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said.strip().splitlines()[-1])}
     assert counts.get("passed", 0) > 50
     assert set(counts) == {"passed"}, said[-3000:]
 

@@ -3,17 +3,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build.conda import channel, environment
 from vllm_build.errors import ConfigurationError, ToolchainError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def make_package(folder: Path, name: str, content: str, *, build: str = "h0_0") -> Path:
     """A real conda package of one text file, written by rattler-build."""
-    from rattler_build import assemble_package  # noqa: PLC0415 - slow to import, only for those who build
+    from rattler_build import assemble_package
 
     payload = folder / "payload" / name
     payload.mkdir(parents=True, exist_ok=True)

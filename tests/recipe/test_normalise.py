@@ -7,7 +7,7 @@ import json
 import tarfile
 import time
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
@@ -16,6 +16,9 @@ from rattler_build import assemble_package
 
 from vllm_build.conda import channel, normalise
 from vllm_build.errors import ConfigurationError, IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def make(folder: Path, order: list[str]) -> Path:
@@ -60,7 +63,12 @@ def test_content_modes_and_links_stay(tmp_path: Path) -> None:
     after = members(package, "pkg-")
     assert before.keys() == after.keys()
     for name, (member, data) in after.items():
-        assert (member.mode, member.type, member.linkname, data) == (before[name][0].mode, before[name][0].type, before[name][0].linkname, before[name][1])
+        assert (member.mode, member.type, member.linkname, data) == (
+            before[name][0].mode,
+            before[name][0].type,
+            before[name][0].linkname,
+            before[name][1],
+        )
         assert member.mtime == normalise.EARLIEST
     index = json.loads(members(package, "info-")["info/index.json"][1])
     assert index["timestamp"] == normalise.EARLIEST * 1000
@@ -82,7 +90,7 @@ def test_normalised_package_installs(tmp_path: Path) -> None:
 def test_what_is_no_package_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.conda"
     path.write_bytes(b"no zip")
-    with pytest.raises(IntegrityError, match="not a .conda file"):
+    with pytest.raises(IntegrityError, match=r"not a \.conda file"):
         normalise.normalise(path)
     assert path.read_bytes() == b"no zip"
     assert list(tmp_path.iterdir()) == [path]

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build import paths, stamp
 from vllm_build.conda import render, variants
 from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VARIANTS = variants.names(paths.source_root())
 
@@ -56,7 +59,9 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
     assert mine["vllm-kernels"] != theirs["vllm-kernels"]
 
 
-@pytest.mark.parametrize(("key", "output"), [("kernel_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")])
+@pytest.mark.parametrize(
+    ("key", "output"), [("kernel_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")]
+)
 def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
     cpu, stamps = variants.load(root, "cpu"), stamp.values(root)
     before = {o.name: o.filename for o in render.render(root, cpu, stamps)}

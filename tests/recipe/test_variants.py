@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from vllm_build.conda import variants
 from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

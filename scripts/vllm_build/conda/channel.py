@@ -43,7 +43,11 @@ def url(name: str) -> str:
 def sha256(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(stream.read()).hexdigest()
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(stream.read()).hexdigest()
+        )
 
 
 def initialise(folder: Path) -> None:
@@ -52,7 +56,9 @@ def initialise(folder: Path) -> None:
         index = folder / subdir / "repodata.json"
         if not index.is_file():
             index.parent.mkdir(parents=True, exist_ok=True)
-            index.write_text(json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}), encoding="utf-8")
+            index.write_text(
+                json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}), encoding="utf-8"
+            )
 
 
 def reindex(folder: Path) -> None:

@@ -32,7 +32,10 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
     async def run() -> list[RepoDataRecord]:
         # The solver knows nothing of the machine unless told: __glibc, __cuda and the like are passed in.
         virtual = VirtualPackage.detect(VirtualPackageOverrides.from_env())
-        return await solve(sources=list(channels), specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual)
+        found: list[RepoDataRecord] = await solve(
+            sources=list(channels), specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual
+        )
+        return found
 
     try:
         return asyncio.run(run())
@@ -56,7 +59,14 @@ def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[
     prefix.parent.mkdir(parents=True, exist_ok=True)
 
     async def run() -> None:
-        await install(records, str(prefix), cache_dir=str(paths.rattler_cache() / "pkgs"), client=Client(), show_progress=False, execute_link_scripts=False)
+        await install(
+            records,
+            str(prefix),
+            cache_dir=str(paths.rattler_cache() / "pkgs"),
+            client=Client(),
+            show_progress=False,
+            execute_link_scripts=False,
+        )
 
     try:
         asyncio.run(run())

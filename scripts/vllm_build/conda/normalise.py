@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gives the same content the same bytes: rewrites a ``.conda`` file without the traces of when and where it was made.
 
-rattler-build writes the wall clock into the index and every archive member, orders dependencies by a randomly seeded hash map, and names the
-channels by their address. None of it is content.
+rattler-build writes the wall clock into the index and every archive member, orders dependencies by a randomly seeded hash map, and names
+the channels by their address. None of it is content.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def epoch() -> int:
 
 
 def _index(document: dict[str, Any], seconds: int) -> dict[str, Any]:
-    lists = {key: sorted(document[key]) for key in ("depends", "constrains") if key in document}
+    lists: dict[str, Any] = {key: sorted(document[key]) for key in ("depends", "constrains") if key in document}
     return {**document, **lists, "timestamp": seconds * 1000}
 
 
@@ -88,7 +88,9 @@ def normalise(package: Path) -> None:
                 new.writestr(zipfile.ZipInfo(name, _ZIP_DATE), data)
     except (zipfile.BadZipFile, tarfile.TarError, zstandard.ZstdError) as error:
         temporary.unlink(missing_ok=True)
-        raise IntegrityError(f"{package} is not a .conda file: {error}", expected="a zip archive of zstd-compressed tar archives") from error
+        raise IntegrityError(
+            f"{package} is not a .conda file: {error}", expected="a zip archive of zstd-compressed tar archives"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

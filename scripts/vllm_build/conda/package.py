@@ -144,7 +144,9 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     with locks.exclusive(request.output, "the output folder"):
         with console.step("plan"):
             resolved = plan.resolve(kernels_table.load(request.root), request.variant.accelerator)
-            console.info(f"    {request.variant.accelerator}: " + ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in resolved.extensions))
+            console.info(
+                f"    {request.variant.accelerator}: " + ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in resolved.extensions)
+            )
             outputs = expected(request)
         reuse = reusable(request, outputs)
         if reuse:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from vllm_build.errors import ConfigurationError
 
@@ -63,7 +64,9 @@ def _check_version(path: Path, key: str, value: str) -> None:
     try:
         Version(value.split(" ", 1)[0].removesuffix(".*"))
     except InvalidVersion as error:
-        raise ConfigurationError(f"{path}: {key} is {value!r}, which is not a version", expected='a version such as "12" or "3.11"') from error
+        raise ConfigurationError(
+            f"{path}: {key} is {value!r}, which is not a version", expected='a version such as "12" or "3.11"'
+        ) from error
 
 
 def load(root: Path, name: str) -> Variant:
@@ -74,7 +77,9 @@ def load(root: Path, name: str) -> Variant:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else root / "variants" / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigurationError(f"there is no variant {name!r}", expected="one of " + ", ".join(names(root)) + ", or the path of a variant file")
+        raise ConfigurationError(
+            f"there is no variant {name!r}", expected="one of " + ", ".join(names(root)) + ", or the path of a variant file"
+        )
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except YAMLError as error:

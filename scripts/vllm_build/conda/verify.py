@@ -39,14 +39,16 @@ def _kernels_spec(request: Request) -> str:
         if output.name == "vllm-kernels":
             if not (request.output / output.subdir / output.filename).is_file():
                 raise PackageTestError(
-                    f"{output.filename} is not in {request.output}", expected="the packages of this tree", remedy=f"make package VARIANT={request.variant.name}"
+                    f"{output.filename} is not in {request.output}",
+                    expected="the packages of this tree",
+                    remedy=f"make package VARIANT={request.variant.name}",
                 )
             return f"{output.name} =={output.version} {output.build}"
     raise PackageTestError("the recipe has no output vllm-kernels")
 
 
 def compute(request: Request, interpreter: Interpreter, console: Console) -> list[str]:
-    """Install the one kernel package under an interpreter and compute with it, through libtorch alone; returns what the check said, line by line.
+    """Install the one kernel package under an interpreter and compute with it, through libtorch alone; returns what the check said.
 
     Raises:
         ToolchainError: the environment cannot be solved.
@@ -94,7 +96,21 @@ def kernel_tests(request: Request, console: Console, arguments: tuple[str, ...] 
     with console.step("kernel tests"):
         environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls)
         tests = request.root / "tests" / "kernels"
-        command = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "--rootdir", str(tests), "-q", "-rs", str(tests)]
+        command = [
+            "python",
+            "-P",
+            "-m",
+            "pytest",
+            "-c",
+            str(request.root / "pyproject.toml"),
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(tests),
+            "-q",
+            "-rs",
+            str(tests),
+        ]
         extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
         said = environment.run_in(prefix, [*command, *arguments], cwd=prefix, extra=extra)
         console.info("    " + said.strip().splitlines()[-1])

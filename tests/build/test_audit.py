@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audits must be able to fail: real libraries that break each promise, taken from the packages of this environment."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from vllm_build import audit
+from vllm_build.errors import PackageTestError
+
+
+@pytest.fixture
+def full_api_library(tmp_path: Path) -> Path:
+    """A library that uses CPython's full API, under a name that claims the limited one."""
+    (source,) = (p for p in Path(zstandard.__file__).parent.glob("backend_c.*.so"))
+    return Path(shutil.copy(source, tmp_path / "liar.abi3.so"))
+
+
+def findings(library: Path, glibc: tuple[int, int]) -> dict[str, audit.Finding]:
+    return {finding.check: finding for finding in audit.audit(library, glibc=glibc)}
+
+
+def test_a_library_of_the_full_api_is_found_out(full_api_library: Path) -> None:
+    found = findings(full_api_library, (2, 31))
+    assert not found["abi3audit"].good
+    with pytest.raises(PackageTestError, match="abi3audit"):
+        audit.require(found.values())
+
+
+def test_glibc_floor(full_api_library: Path) -> None:
+    needed = audit.glibc_needed(full_api_library)
+    assert (2, 2) <= needed <= (2, 31)
+    assert findings(full_api_library, needed)["glibc"].good
+    too_old = findings(full_api_library, (2, needed[1] - 1))["glibc"]
+    assert not too_old.good
+    assert f"needs glibc 2.{needed[1]}" in too_old.text
+
+
+def test_compiler_comment(full_api_library: Path) -> None:
+    assert "GCC" in audit.compiler_comment(full_api_library)
+
+
+def test_nothing_found_is_fine() -> None:
+    audit.require([audit.Finding("x.so", "glibc", good=True, text="")])
