@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from vllm_build import audit, paths
@@ -178,3 +180,37 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
     assert "linux-64 99" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "output").glob("*/*.conda"))
+
+
+def test_interrupt_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path) -> None:
+    tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    kept = channel.publish([Path(built.kernels)], output)
+    with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
+        stream.write("\n#error this unit must never be compiled to its end\n")
+    command = [sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
+    with subprocess.Popen(command, cwd=tree, env=environ(tree), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "_build_env" in line:  # the build script runs and has found its compiler
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "interrupted" in rest
+    assert "Traceback" not in rest
+    assert sorted(output.glob("*/*.conda")) == kept
+    left = [p for p in psutil.process_iter(["cmdline"]) if any(str(output) in word for word in p.info["cmdline"] or [])]
+    assert not left, left
+
+
+def test_failed_compile_shows_the_error_and_where_the_log_is(built: Done, tmp_path: Path) -> None:
+    assert built.result["packages"]
+    tree = copy_tree(tmp_path / "tree")
+    with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
+        stream.write("\n#error deliberately broken\n")
+    done = vllm_build(tree, "package", "cpu", "--output", str(tmp_path / "output"))
+    assert done.returncode == 7, done.stderr[-3000:]
+    message = done.stderr[done.stderr.rindex("error: building") :]
+    assert "deliberately broken" in message
+    assert "conda_build.log" in message
+    assert "Traceback" not in message

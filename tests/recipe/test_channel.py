@@ -65,6 +65,17 @@ def test_no_half_package_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(index(tmp_path / "channel")) == [package.name]
 
 
+def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
+    kept, package = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "bar", "two")
+    channel.publish([kept], tmp_path / "channel")
+    # The name that the package is first written under leads to a device that is always full.
+    (tmp_path / "channel" / "noarch" / f".{package.name}.new").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        channel.publish([package], tmp_path / "channel")
+    assert list(index(tmp_path / "channel")) == [kept.name]
+    assert not (tmp_path / "channel" / "noarch" / package.name).exists()
+
+
 def test_environment_from_a_local_channel(tmp_path: Path) -> None:
     (tmp_path / "built").mkdir()
     channel.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
