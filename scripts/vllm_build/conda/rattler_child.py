@@ -2,7 +2,8 @@
 """Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it as a script.
 
 The bindings hold the interpreter's lock for the whole build and report a failure in one line ("Failed to resolve dependencies"), so a
-failed build is looked at again here, without building: the recipe parsed, rendered and each environment solved, until one of them fails and says why.
+failed build is looked at again here, without building: the recipe is parsed and rendered and each environment solved, until one of these
+fails and says why.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 def _virtual_packages() -> list[Any]:
     from rattler import VirtualPackage, VirtualPackageOverrides  # noqa: PLC0415 -- needed after a failure only
 
-    return VirtualPackage.detect(VirtualPackageOverrides.from_env())
+    return list(VirtualPackage.detect(VirtualPackageOverrides.from_env()))
 
 
 def _specs(entries: Any) -> list[str]:

@@ -16,7 +16,7 @@ from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root, toolchain_channel
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import repodata, sources
-from vllm_build.toolchain.digests import build_digests, combined, upstream_version
+from vllm_build.toolchain.digests import build_digests, combined, files_of, upstream_version
 from vllm_build.toolchain.fetch import Fetcher
 from vllm_build.toolchain.files import disk_errors
 
@@ -74,7 +74,10 @@ class _Builder:
     records: dict[str, repodata.Record]
 
     def clean(self, known: Iterable[str]) -> None:
-        """Start from a valid channel: forget builds whose files are gone or that no recipe makes, remove files nobody recorded, write the index."""
+        """Start from a valid channel.
+
+        Builds whose files are gone or that no recipe makes are forgotten, files that nobody recorded are removed, the index is written.
+        """
         names = set(known)
         for record in list(self.records.values()):
             if record.id not in names or not record.complete_in(self.channel):
@@ -106,7 +109,7 @@ class _Builder:
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,
-                    "TOOLCHAIN_VERSION": upstream_version(used[0]),
+                    "TOOLCHAIN_VERSION": upstream_version(used[0]) if used else build.version,
                     "TOOLCHAIN_DIGEST": digest,
                 },
                 no_include_recipe=True,
@@ -180,7 +183,7 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
             record = builder.records.get(build.id)
             reused = record is not None and record.digest == digests[build.id]
             if record is None or not reused:
-                record = builder.build(build, digests[build.id], lock.of_build(build.id))
+                record = builder.build(build, digests[build.id], files_of(build, lock))
             names = tuple(sorted(name.partition("/")[2] for name in record.packages))
             outcomes.append(Outcome(build.id, "reused" if reused else "built", 0.0 if reused else record.seconds, record.size, names))
     return ChannelReport(channel, combined(digests), tuple(outcomes))

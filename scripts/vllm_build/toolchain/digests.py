@@ -32,7 +32,7 @@ def _folder(folder: Path) -> list[tuple[str, str, bool]]:
 
 
 def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
-    """The shared helpers whose file names occur in the recipe's files, or in a helper that does: a change of one rebuilds its users only."""
+    """The shared helpers whose names occur in the recipe's files, or in such a helper: a change of one rebuilds its users only."""
     helpers = {path.name: path.read_bytes() for path in sorted(common.glob("*")) if path.is_file()}
     texts = [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     used: set[str] = set()
@@ -42,6 +42,15 @@ def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
         used |= found
         texts.extend(helpers[name] for name in found)
     return [entry for entry in _folder(common) if entry[0] in used]
+
+
+def files_of(build: sources.Build, lock: Lock) -> tuple[LockedFile, ...]:
+    """The locked files of ``build``; none for one without sources.
+
+    Raises:
+        ConfigurationError: it has sources, and the lock has nothing for it.
+    """
+    return lock.of_build(build.id) if build.sources else ()
 
 
 def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> dict[str, str]:
@@ -67,7 +76,8 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
             "tool": tool,
             "id": build.id,
             "variant": dict(sorted(build.variant.items())),
-            "files": [asdict(file) for file in lock.of_build(build.id)],
+            "version": build.version,
+            "files": [asdict(file) for file in files_of(build, lock)],
             "recipe": folders[build.folder],
             "common": helpers[build.folder],
             "needs": [digests[need] for need in sorted(build.needs)],

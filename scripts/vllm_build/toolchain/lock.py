@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UPDATE_COMMAND = "vllm-build toolchain --update"
+TYPES = ("apt", "apt-source", "pypi")
+CHOICES = ("first", "second")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER = (
     "SPDX-License-Identifier: Apache-2.0",
@@ -32,7 +34,7 @@ class LockedFile:
 
     Attributes:
         build: id of the build that uses it.
-        position: place of its source in ``sources.toml``; the first source names the upstream version.
+        position: place of its package among those of the build, as ``sources.toml`` lists them; the first one names the upstream version.
         type: ``apt``, ``apt-source`` or ``pypi``.
         name: package name as Debian or PyPI spell it.
         version: the full version, with Debian's epoch and revision or the local part of a wheel.
@@ -104,31 +106,38 @@ _NUMBERS = ("position", "size")
 _REQUIRED = ("build", "position", "type", "name", "version", "filename", "sha256")
 
 
-def _entry(path: Path, number: int, table: Any) -> LockedFile:
-    def fail(message: str, expected: str) -> ConfigurationError:
-        return ConfigurationError(f"{path}: [[file]] number {number}: {message}", expected=expected, remedy=UPDATE_COMMAND)
-
+def _complaint(table: Any) -> tuple[str, str] | None:
+    """What is wrong with one entry and what is expected instead; ``None`` when nothing is."""
     if not isinstance(table, dict):
-        raise fail("not a table", "[[file]] tables")
-    for key in table:
+        return "not a table", "[[file]] tables"
+    for key, value in table.items():
         if key not in _TEXTS + _NUMBERS:
-            raise fail(f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS))
+            return f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS)
+        if key in _TEXTS and (not isinstance(value, str) or not value):
+            return f"{key!r} is not a text", f'{key} = "..."'
+        if key in _NUMBERS and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            return f"{key!r} is not a number", f"{key} = 1"
+    return _content_complaint(table)
+
+
+def _content_complaint(table: Mapping[str, Any]) -> tuple[str, str] | None:
     for key in _REQUIRED:
         if key not in table:
-            raise fail(f"{key!r} is missing", "a complete entry")
-    for key, value in table.items():
-        if key in _TEXTS and (not isinstance(value, str) or not value):
-            raise fail(f"{key!r} is not a text", f'{key} = "..."')
-        if key in _NUMBERS and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise fail(f"{key!r} is not a number", f"{key} = 1")
+            return f"{key!r} is missing", "a complete entry"
     if not _SHA256.fullmatch(table["sha256"]):
-        raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
-    if table["type"] not in ("apt", "apt-source", "pypi"):
-        raise fail(f"unknown type {table['type']!r}", "one of apt, apt-source, pypi")
-    if table.get("choice", "first") not in ("first", "second"):
-        raise fail(f"unknown choice {table['choice']!r}", "first or second")
+        return "sha256 is malformed", "64 lower-case hexadecimal digits"
+    for key, known in (("type", TYPES), ("choice", CHOICES)):
+        if table.get(key, known[0]) not in known:
+            return f"unknown {key} {table[key]!r}", "one of " + ", ".join(known)
     if "/" in table["filename"] or table["filename"].startswith("."):
-        raise fail(f"filename {table['filename']!r} is not a plain name", "a name without folders")
+        return f"filename {table['filename']!r} is not a plain name", "a name without folders"
+    return None
+
+
+def _entry(path: Path, number: int, table: Any) -> LockedFile:
+    complaint = _complaint(table)
+    if complaint is not None:
+        raise ConfigurationError(f"{path}: [[file]] number {number}: {complaint[0]}", expected=complaint[1], remedy=UPDATE_COMMAND)
     return LockedFile(**table)
 
 

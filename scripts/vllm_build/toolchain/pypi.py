@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import parse_wheel_filename
+
 from vllm_build.errors import FetchError, IntegrityError, ResourceError
 from vllm_build.toolchain.files import disk_errors
 from vllm_build.toolchain.lock import UPDATE_COMMAND
@@ -145,7 +147,8 @@ def resolve(
         "--report",
         str(report),
     ]
-    _pip([*arguments, *_tags(python, abi), *requirements], ", ".join(requirements), env)
+    arguments += _tags(python, abi)
+    _pip([*arguments, *requirements], ", ".join(requirements), env)
     wheels: list[Wheel] = []
     for item in json.loads(report.read_text(encoding="utf-8"))["install"]:
         information = item["download_info"]
@@ -154,6 +157,10 @@ def resolve(
         name, version = item["metadata"]["name"], item["metadata"]["version"]
         if not sha256:
             raise IntegrityError(f"the index names no sha256 for {name} {version}", expected="an index that does, as PyPI")
-        wheels.append(Wheel(name, version, Path(unquote(urlsplit(information["url"]).path)).name, sha256))
+        filename = Path(unquote(urlsplit(information["url"]).path)).name
+        if abi is not None and abi.endswith("t") and not {abi, "none"} & {tag.abi for tag in parse_wheel_filename(filename)[3]}:
+            # Older pip takes abi3 wheels for free-threaded interpreters, which cannot load them.
+            raise MissingVersionError(f"pip finds {name} {version} only as {filename}", expected=f"a wheel for the ABI {abi}")
+        wheels.append(Wheel(name, version, filename, sha256))
     report.unlink()
     return sorted(wheels, key=lambda wheel: wheel.name)

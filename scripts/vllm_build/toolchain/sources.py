@@ -65,13 +65,17 @@ Source: TypeAlias = AptSource | AptSourcePackage | PypiSource
 
 @dataclass(frozen=True)
 class Build:
-    """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before."""
+    """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before.
+
+    A package without content, such as a metapackage, has no source and names its ``version`` itself.
+    """
 
     id: str
     folder: Path
     sources: tuple[Source, ...]
     needs: tuple[str, ...] = ()
     variant: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
 
     @property
     def recipe(self) -> Path:
@@ -181,6 +185,10 @@ def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
     raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
 
 
+def _source_tables(reader: _Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
+    return reader.tables(table, "source", what) if "source" in table else []
+
+
 def _variant(reader: _Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
     value = table.get("variant", {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
@@ -200,12 +208,15 @@ def parse_file(path: Path) -> list[Build]:
     for table in reader.tables(reader.data, "build", "the file"):
         name = reader.string(table, "id", "a [[build]] table", _ID)
         what = f"build {name!r}"
-        reader.keys(table, ("id", "variant", "needs", "source"), what)
+        reader.keys(table, ("id", "variant", "needs", "source", "version"), what)
+        if ("version" in table) == ("source" in table):
+            raise reader.fail(f"{what} needs either sources or a version", at=name, expected='[[build.source]] tables, or version = "..."')
         builds.append(
             Build(
                 id=name,
                 folder=path.parent,
-                sources=tuple(_source(reader, source, f"a source of {what}") for source in reader.tables(table, "source", what)),
+                sources=tuple(_source(reader, source, f"a source of {what}") for source in _source_tables(reader, table, what)),
+                version=reader.string(table, "version", what) if "version" in table else "",
                 needs=reader.strings(table, "needs", what),
                 variant=_variant(reader, table, what),
             )
@@ -215,18 +226,12 @@ def parse_file(path: Path) -> list[Build]:
     return builds
 
 
-def ordered(builds: Iterable[Build]) -> list[Build]:
-    """``builds`` so that each comes after all that it needs, otherwise by id.
-
-    Raises:
-        ConfigurationError: two builds share an id, one needs something unknown, or they need each other in a circle.
-    """
+def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
     by_id: dict[str, Build] = {}
     for build in builds:
         if build.id in by_id:
-            raise ConfigurationError(
-                f"{build.folder}/sources.toml: build {build.id!r} also exists in {by_id[build.id].folder}/sources.toml"
-            )
+            other = by_id[build.id].folder
+            raise ConfigurationError(f"{build.folder}/sources.toml: build {build.id!r} also exists in {other}/sources.toml")
         by_id[build.id] = build
     for build in by_id.values():
         for need in build.needs:
@@ -235,6 +240,16 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
                     f"{build.folder}/sources.toml: build {build.id!r} needs {need!r}, which no recipe makes",
                     expected="one of " + ", ".join(sorted(by_id)),
                 )
+    return by_id
+
+
+def ordered(builds: Iterable[Build]) -> list[Build]:
+    """``builds`` so that each comes after all that it needs, otherwise by id.
+
+    Raises:
+        ConfigurationError: two builds share an id, one needs something unknown, or they need each other in a circle.
+    """
+    by_id = _by_id(builds)
     result: list[Build] = []
     done: set[str] = set()
 

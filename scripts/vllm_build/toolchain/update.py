@@ -7,7 +7,8 @@ import functools
 import re
 import subprocess
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.locks import exclusive
@@ -63,50 +64,84 @@ def suite_versions(madison: str, suite: str) -> list[str]:
     return sorted(versions, key=functools.cmp_to_key(_compare), reverse=True)
 
 
-def _missing(name: str, suite: str) -> FetchError:
-    return FetchError(
-        f"Debian {suite} has no package {name!r}", expected="a name in that suite's main component", remedy="correct sources.toml"
-    )
+@dataclass(frozen=True)
+class _Place:
+    """Where a package belongs: the build, and its place among the build's packages."""
+
+    build: str
+    position: int
 
 
-def _binary(apt: PrivateApt, build: str, position: int, suite: str, name: str) -> LockedFile:
-    versions = suite_versions("\n".join(line for line in apt.show(["madison", name]).splitlines() if line.endswith(" Packages")), suite)
-    for paragraph in paragraphs(apt.show(["show", f"{name}={versions[0]}"])) if versions else []:
-        if paragraph.get("Package") == name and paragraph.get("Version") == versions[0]:
-            return LockedFile(
-                build=build,
-                position=position,
+#: Packages of one kind, binary or source: (suite, name) and where each belongs.
+_Debian: TypeAlias = "list[tuple[_Place, str, str]]"
+
+
+def _found(madison: str, wanted: _Debian, column: str) -> dict[tuple[str, str], str]:
+    """The newest version of every wanted (suite, name) in the output of ``apt-cache madison``."""
+    lines: defaultdict[str, list[str]] = defaultdict(list)
+    for line in madison.splitlines():
+        if line.endswith(f" {column}"):
+            lines[line.partition("|")[0].strip()].append(line)
+    found = {}
+    for _, suite, name in wanted:
+        versions = suite_versions("\n".join(lines[name]), suite)
+        if not versions:
+            raise FetchError(
+                f"Debian {suite} has no package {name!r}", expected="a name in that suite's main component", remedy="correct sources.toml"
+            )
+        found[suite, name] = versions[0]
+    return found
+
+
+def _binaries(apt: PrivateApt, wanted: _Debian) -> list[LockedFile]:
+    names = sorted({name for _, _, name in wanted})
+    versions = _found(apt.show(["madison", *names]), wanted, "Packages")
+    shown = paragraphs(apt.show(["show", *(f"{name}={version}" for (_, name), version in sorted(versions.items()))]))
+    by_version = {(paragraph.get("Package"), paragraph.get("Version")): paragraph for paragraph in shown}
+    files = []
+    for place, suite, name in wanted:
+        paragraph = by_version[name, versions[suite, name]]
+        files.append(
+            LockedFile(
+                build=place.build,
+                position=place.position,
                 type="apt",
                 name=name,
-                version=versions[0],
+                version=versions[suite, name],
                 suite=suite,
                 filename=paragraph["Filename"].rpartition("/")[2],
                 sha256=paragraph["SHA256"],
                 size=int(paragraph["Size"]),
             )
-    raise _missing(name, suite)
+        )
+    return files
 
 
-def _source(apt: PrivateApt, build: str, position: int, suite: str, name: str) -> list[LockedFile]:
-    versions = suite_versions("\n".join(line for line in apt.show(["madison", name]).splitlines() if line.endswith(" Sources")), suite)
-    for paragraph in paragraphs(apt.show(["showsrc", "--only-source", name])) if versions else []:
-        if paragraph.get("Package", paragraph.get("Source")) == name and paragraph.get("Version") == versions[0]:
-            rows = [line.split() for line in paragraph["Checksums-Sha256"].splitlines() if line]
-            return [
+def _sources(apt: PrivateApt, wanted: _Debian) -> list[LockedFile]:
+    names = sorted({name for _, _, name in wanted})
+    versions = _found(apt.show(["madison", *names]), wanted, "Sources")
+    by_version = {
+        (paragraph.get("Package"), paragraph.get("Version")): paragraph
+        for paragraph in paragraphs(apt.show(["showsrc", "--only-source", *names]))
+    }
+    files = []
+    for place, suite, name in wanted:
+        rows = by_version[name, versions[suite, name]]["Checksums-Sha256"].splitlines()
+        for sha256, size, filename in (row.split() for row in rows if row):
+            files.append(
                 LockedFile(
-                    build=build,
-                    position=position,
+                    build=place.build,
+                    position=place.position,
                     type="apt-source",
                     name=name,
-                    version=versions[0],
+                    version=versions[suite, name],
                     suite=suite,
-                    filename=file,
+                    filename=filename,
                     sha256=sha256,
                     size=int(size),
                 )
-                for sha256, size, file in rows
-            ]
-    raise _missing(name, suite)
+            )
+    return files
 
 
 def _canonical(name: str) -> str:
@@ -156,21 +191,28 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
         FetchError: a package or version does not exist there, or no mirror answers.
         ToolchainError: Debian packages are wanted and this machine has no apt.
     """
-    files: list[LockedFile] = []
+    binaries: _Debian = []
+    packages: _Debian = []
     wanted: defaultdict[tuple[str, str | None], list[tuple[str, int, str, str]]] = defaultdict(list)
     for build in builds:
-        for position, source in enumerate(build.sources):
+        position = 0
+        for source in build.sources:
             if isinstance(source, sources.PypiSource):
                 group = wanted[source.python, source.abi]
                 group.append((build.id, position, source.requirement, "first" if source.alternative else ""))
                 group.extend((build.id, position, text, "second") for text in (source.alternative, *source.extras) if text)
-                continue
-            apt = fetcher.apt()
-            apt.refresh(force=True)
-            if isinstance(source, sources.AptSource):
-                files.extend(_binary(apt, build.id, position, source.suite, name) for name in source.packages)
+                position += 1
+            elif isinstance(source, sources.AptSource):
+                binaries.extend((_Place(build.id, position + place), source.suite, name) for place, name in enumerate(source.packages))
+                position += len(source.packages)
             else:
-                files.extend(_source(apt, build.id, position, source.suite, source.package))
+                packages.append((_Place(build.id, position), source.suite, source.package))
+                position += 1
+    files: list[LockedFile] = []
+    if binaries or packages:
+        fetcher.apt().refresh(force=True)
+        files += _binaries(fetcher.apt(), binaries) if binaries else []
+        files += _sources(fetcher.apt(), packages) if packages else []
     return files + _wheels(wanted, fetcher)
 
 

