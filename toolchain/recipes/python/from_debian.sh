@@ -16,7 +16,6 @@ cp -a "$root/usr/lib/python$PYTHON_VERSION" "$stdlib"
 cp -a "$root/usr/include/python$PYTHON_VERSION" "$PREFIX/include/"
 # Instead of the one that chooses between the architectures of a multiarch system.
 cp "$root/usr/include/x86_64-linux-gnu/python$PYTHON_VERSION/pyconfig.h" "$PREFIX/include/python$PYTHON_VERSION/pyconfig.h"
-install -m 755 "$root/usr/bin/python$PYTHON_VERSION" "$PREFIX/bin/"
 
 # Debian lets modules look for dist-packages, disables ensurepip and protects its own installation from pip. Upstream's files again;
 # everything else keeps Debian's corrections.
@@ -32,4 +31,10 @@ rm "$stdlib"/lib-dynload/nis.*
 
 copy_python_libraries "$root" libbz2.so.1.0 libcrypt.so.1 libcrypto.so.3 libdb-5.3.so libexpat.so.1 libffi.so.8 liblzma.so.5 libncursesw.so.6 \
     libpanelw.so.6 libreadline.so.8 libsqlite3.so.0 libssl.so.3 libtinfo.so.6 libuuid.so.1 libz.so.1
+
+# As Debian links its own: every object, and all of them visible to extension modules.
+"$CC" -O2 -no-pie -Wall -Werror "-I$PREFIX/include/python$PYTHON_VERSION" -o "$PREFIX/bin/python$PYTHON_VERSION" "$RECIPE_DIR/main.c" \
+    -Wl,--whole-archive "$stdlib"/config-*/"libpython$PYTHON_VERSION.a" -Wl,--no-whole-archive -Wl,--export-dynamic -s \
+    "$PREFIX"/lib/libz.so.1 "$PREFIX"/lib/libexpat.so.1 -lm -ldl -lutil -lpthread
+
 finish_python 2.36

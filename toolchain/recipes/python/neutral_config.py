@@ -17,7 +17,9 @@ DROPPED = re.compile(
     r"|-Wl,-z,relro|-Wformat|-Werror=format-security|-Wdate-time|-D_FORTIFY_SOURCE=.*|-Wl,--allow-shlib-undefined"
 )
 # The prefix of tools' names, with or without a folder.
-TOOL = re.compile(r"(?:/\S*/)?x86_64-(?:conda-)?linux-gnu-(?=(?:gcc|g\+\+|cpp|ar|ld|nm|ranlib|readelf|strip|c\+\+|cc|python)\b)")
+TOOL = re.compile(
+    r"(?:/\S*/)?x86_64-(?:conda-)?linux-gnu-(?:gcc-(?=ar\b))?(?=(?:gcc|g\+\+|cpp|ar|ld|nm|ranlib|readelf|strip|c\+\+|cc|python)(?![\w+]))"
+)
 # Values about the build tree and the commands that ran in it: of no use to anybody who has the installed interpreter.
 BUILD_ONLY = (
     "CONFIG_ARGS COVERAGE_INFO COVERAGE_REPORT DTRACE RUNSHARED TESTPYTHON TESTRUNNER WASM_ASSETS_DIR WASM_STDLIB WHEEL_PKG_DIR "

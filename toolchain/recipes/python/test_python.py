@@ -59,18 +59,28 @@ def check_paths(version: str) -> None:
         assert path.startswith(prefix + "/") or path == prefix, f"{name} = {path}"
     assert sysconfig.get_path("purelib") == f"{prefix}/lib/python{version}/site-packages"
     assert sysconfig.get_path("include") == f"{prefix}/include/python{version}"
-    assert not [path for path in sys.path if "dist-packages" in path]
+    import site
+
+    packages = f"{prefix}/lib/python{version}/site-packages"
+    assert site.getsitepackages() == [packages], site.getsitepackages()
+    assert run(sys.executable, "-c", "import sys; print(sys.path[-1])") == packages
     assert pathlib.Path(sysconfig.get_path("include"), "pyconfig.h").is_file()
     for name in ("LIBDIR", "INCLUDEPY", "prefix", "BINDIR", "LIBDEST"):
         assert str(sysconfig.get_config_var(name)).startswith(prefix), f"{name} = {sysconfig.get_config_var(name)}"
-    assert sysconfig.get_config_var("CC").split()[0] == "gcc", sysconfig.get_config_var("CC")
+    for name, tool in (("CC", "gcc"), ("CXX", "g++"), ("AR", "ar")):
+        assert sysconfig.get_config_var(name).split()[0] == tool, sysconfig.get_config_var(name)
     assert pathlib.Path(sysconfig.get_makefile_filename()).is_file()
     assert bool(sysconfig.get_config_var("Py_GIL_DISABLED")) == version.endswith("t")
     assert (getattr(sys, "_is_gil_enabled", lambda: True)()) == (not version.endswith("t"))
     # Nothing of the place where it was built, nor of the system's own Python. Time zones are the system's by intention.
-    foreign = re.compile(r"x86_64-conda|rattler-build_|/build/|_build_env|(?<!\w)/usr/(lib|include|bin|share)\b")
-    left = [f"{key} = {value}" for key, value in sysconfig.get_config_vars().items()
-            if key != "TZPATH" and foreign.search(str(value).replace(prefix, ""))]
+    foreign = re.compile(
+        r"x86_64-(conda-)?linux-gnu-|rattler-build_|/build/|_build_env|(?<!\w)/usr/(lib|include|bin|share)\b|dist-packages"
+    )
+    left = [
+        f"{key} = {value}"
+        for key, value in sysconfig.get_config_vars().items()
+        if key != "TZPATH" and foreign.search(str(value).replace(prefix, ""))
+    ]
     assert not left, "\n".join(left)
 
 
@@ -84,7 +94,7 @@ def check_names(version: str) -> None:
 def check_venv(folder: str) -> None:
     run(sys.executable, "-m", "venv", f"{folder}/venv", HOME=folder)
     out = run(f"{folder}/venv/bin/python", "-m", "pip", "--version", HOME=folder)
-    assert f"{folder}/venv/lib" in out, out
+    assert f"{folder}/venv/lib/" in out, out
     assert run(f"{folder}/venv/bin/python", "-c", "import sys, ssl, ctypes; print(sys.prefix)") == f"{folder}/venv"
 
 
