@@ -34,7 +34,13 @@ def _kernels() -> dict[str, Any]:
 
     spaces = {space for name in _ops.loaded() for space in _ops.LIBRARIES[name].namespaces}
     ops = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.partition("::")[0] in spaces)  # noqa: SLF001 - no public list
-    return {"loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())}, "ops": ops}
+    isa: dict[str, str] = {}
+    if "_C::cpu_isa" in ops:
+        try:
+            isa["cpu_isa"] = _ops.namespace("_C").cpu_isa()
+        except RuntimeError as error:  # VLLM_CPU_ISA is malformed
+            isa["cpu_isa"] = str(error).splitlines()[0]
+    return {**isa, "loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())}, "ops": ops}
 
 
 def probe() -> dict[str, Any]:

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment variables that this package reads at run time, as typed attributes: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
 
-An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset and empty mean the same. A malformed
+An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset, empty and blank mean the same. A malformed
 value raises ``ValueError`` with the variable, the value and what is accepted. What the *build* reads is described in docs/build.md.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    VLLM_CPU_ISA: str | None
     VLLM_TARGET_DEVICE: str | None
 
 
@@ -34,14 +36,31 @@ class Variable:
 
 def _one_of(*accepted: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
-        if value.strip().lower() in accepted:
-            return value.strip().lower()
+        if value.lower() in accepted:
+            return value.lower()
         raise ValueError(f"one of {', '.join(accepted)}, in any case")
 
     return parse
 
 
+#: The instruction sets that the CPU kernels are compiled for, lowest first, by the host's architecture (csrc/core/cpu_targets.h).
+CPU_ISAS = {"x86_64": ("sse2", "avx2", "avx3", "avx3_zen4")}
+
+
+def _cpu_isa(value: str) -> str:
+    machine = platform.machine()
+    if machine not in CPU_ISAS:
+        raise ValueError(f"it to be unset on {machine}, for which no kernels exist")
+    return _one_of(*CPU_ISAS[machine])(value)
+
+
 VARIABLES = {
+    "VLLM_CPU_ISA": Variable(
+        _cpu_isa,
+        None,
+        "The best instruction set that the CPU kernels may use; they take the next lower one that the CPU has. Unset: no limit. "
+        "The kernels read it once, at the first op. avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Ice Lake with bfloat16.",
+    ),
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),
         None,
@@ -55,8 +74,8 @@ def __getattr__(name: str) -> Any:
         variable = VARIABLES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    value = os.environ.get(name, "")
-    if not value.strip():
+    value = os.environ.get(name, "").strip()
+    if not value:
         return variable.default
     try:
         return variable.parse(value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import build_info, collect_env
+from vllm import build_info, collect_env, envs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,19 @@ def test_kernels_are_reported(library: Path, package: Path, python: Callable[...
     assert report["kernels"]["loaded"] == {"_C": str(library)}
     assert "_C::rms_norm" in report["kernels"]["ops"]
     assert "_C" in report["vllm"]["libraries"]
+    if report["platform"].get("device_type") == "cpu":
+        assert report["kernels"]["cpu_isa"] in envs.CPU_ISAS[platform.machine()]
     for component in report["components"]:
         assert set(component["files"].values()) == {"as built"}
+
+
+def test_a_malformed_isa_is_part_of_the_report(
+    library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_ISA", "mmx")
+    report = json.loads(python(package.parent, RUN, "--json").stdout)
+    assert report["kernels"]["loaded"] == {"_C": str(library)}
+    assert report["kernels"]["cpu_isa"].startswith("VLLM_CPU_ISA is 'mmx', expected one of ")
 
 
 def test_components_are_checked_against_their_files(

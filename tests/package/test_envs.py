@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import platform
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm import envs
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
 
 DEVICES = ["cuda", "rocm", "cpu", "tpu", "xpu", "empty"]
 
@@ -41,11 +49,36 @@ def test_malformed_names_variable_value_and_accepted(monkeypatch: pytest.MonkeyP
 @given(st.text())
 def test_one_of_accepts_its_words_and_nothing_else(text: str) -> None:
     parse = envs._one_of("on", "off")
-    if text.strip().lower() in ("on", "off"):
-        assert parse(text) == text.strip().lower()
+    if text.lower() in ("on", "off"):
+        assert parse(text) == text.lower()
     else:
         with pytest.raises(ValueError, match="one of on, off"):
             parse(text)
+
+
+def test_cpu_isa(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("VLLM_CPU_ISA", "AVX2")
+    assert envs.VLLM_CPU_ISA == "avx2"
+    monkeypatch.setenv("VLLM_CPU_ISA", "avx512")
+    with pytest.raises(ValueError, match=r"^VLLM_CPU_ISA='avx512': expected one of sse2, avx2, avx3, avx3_zen4, in any case$"):
+        _ = envs.VLLM_CPU_ISA
+    monkeypatch.setattr(platform, "machine", lambda: "vax")
+    with pytest.raises(ValueError, match="VLLM_CPU_ISA='avx512': expected it to be unset on vax"):
+        _ = envs.VLLM_CPU_ISA
+
+
+def test_cpu_isas_are_those_of_the_library(
+    library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert library.is_file()
+    code = "from vllm import _custom_ops; print(_custom_ops._C.cpu_isa())"
+    monkeypatch.setenv("VLLM_CPU_ISA", "no such thing")
+    message = python(package.parent, code).stderr
+    known = message.split("expected one of ")[1].splitlines()[0].split(", ")
+    assert tuple(reversed(known)) == envs.CPU_ISAS[platform.machine()]
+    monkeypatch.setenv("VLLM_CPU_ISA", known[-1])
+    assert python(package.parent, code).stdout == known[-1] + "\n"
 
 
 def test_unknown_attribute() -> None:

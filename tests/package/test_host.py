@@ -14,7 +14,15 @@ from vllm.platforms import host
 if TYPE_CHECKING:
     from pathlib import Path
 
-X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz: rev 2\nflags\t\t: fpu avx2 avx512f\n\nprocessor\t: 1\nmodel name\t: Other\nflags\t\t: fpu\n"
+X86 = """\
+processor\t: 0
+model name\t: Some CPU @ 2.00GHz: rev 2
+flags\t\t: fpu avx2 avx512f
+
+processor\t: 1
+model name\t: Other
+flags\t\t: fpu
+"""
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve2\nCPU part\t: 0xd4f\n"
 
 

@@ -210,3 +210,27 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 print(set(seen))
 """
     assert python(copy, code).stdout == "{frozenset({'_C'})}\n"
+
+
+ALL = """
+import torch
+from vllm import _ops
+_ops.load()
+done, missing = [], []
+for name in torch._C._dispatch_get_all_op_names():
+    if name.startswith("_C::"):
+        schemas = torch._C._jit_get_schemas_for_operator(name.partition(".")[0])
+        takes_tensors = any("Tensor" in str(argument.type) for schema in schemas for argument in schema.arguments)
+        if takes_tensors:
+            has = torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta")
+            (done if has else missing).append(name)
+print(len(done), missing)
+"""
+
+
+def test_every_op_with_tensors_is_known_to_torch_compile(library: Path, copy: Path, python: Run) -> None:
+    install(library, copy)
+    done = python(copy, ALL)
+    count, _, missing = done.stdout.partition(" ")
+    assert int(count or 0) >= 9, done.stderr
+    assert missing == "[]\n"
