@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment variables that this package reads at run time, as typed attributes: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
 
-An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset, empty and blank mean the same. A malformed
-value raises ``ValueError`` with the variable, the value and what is accepted. What the *build* reads is described in docs/build.md.
+An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset, empty and blank mean the same. A
+malformed value raises ``ValueError`` with the variable, the value and what is accepted. What the *build* reads is described in docs/build.md.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ VARIABLES = {
         _cpu_isa,
         None,
         "The best instruction set that the CPU kernels may use; they take the next lower one that the CPU has. Unset: no limit. "
-        "The kernels read it once, at the first op. avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Ice Lake with bfloat16.",
+        "The kernels read it once, at the first op. avx3 is AVX-512 as Skylake-X has it, avx3_zen4 as Zen 4 and Sapphire Rapids have it.",
     ),
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),
