@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # What conda-forge's activation of the C compiler sets, in its names. While a package is being built, flags point into its host prefix.
 # As there, an earlier value of a flag variable is replaced, so that a package does not depend on who builds it.
+# Package tests set CONDA_BUILD as well, but have one prefix only.
+_building=0
+if [ "${CONDA_BUILD:-0}" = 1 ] && [ -n "${BUILD_PREFIX:-}" ] && [ -n "${PREFIX:-}" ] && [ -n "${SRC_DIR:-}" ]; then _building=1; fi
 _host="${CONDA_PREFIX}"
-if [ "${CONDA_BUILD:-0}" = 1 ]; then _host="${PREFIX}"; fi
+if [ "${_building}" = 1 ]; then _host="${PREFIX}"; fi
 _tool="${CONDA_PREFIX}/bin/x86_64-conda-linux-gnu"
 _map="-fdebug-prefix-map=${_host}=/usr/local/src/conda-prefix"
-if [ "${CONDA_BUILD:-0}" = 1 ]; then _map="-fdebug-prefix-map=${SRC_DIR}=/usr/local/src/conda ${_map} -fdebug-prefix-map=${BUILD_PREFIX}=/usr/local/src/conda-build-prefix"; fi
+if [ "${_building}" = 1 ]; then _map="-fdebug-prefix-map=${SRC_DIR}=/usr/local/src/conda ${_map} -fdebug-prefix-map=${BUILD_PREFIX}=/usr/local/src/conda-build-prefix"; fi
 HOST="x86_64-conda-linux-gnu"
 BUILD="x86_64-conda-linux-gnu"
 CONDA_TOOLCHAIN_HOST="x86_64-conda-linux-gnu"
@@ -40,4 +43,4 @@ CPPFLAGS="-DNDEBUG -D_FORTIFY_SOURCE=2 -O2 -isystem ${_host}/include"
 CFLAGS="-fPIC -fstack-protector-strong -fno-plt -O2 -ffunction-sections -pipe -isystem ${_host}/include ${_map}"
 LDFLAGS="-Wl,-O2 -Wl,--sort-common -Wl,--as-needed -Wl,-z,relro -Wl,-z,now -Wl,--gc-sections -Wl,-rpath,${_host}/lib -Wl,-rpath-link,${_host}/lib -L${_host}/lib"
 CMAKE_ARGS="-DCMAKE_AR=${_tool}-ar -DCMAKE_C_COMPILER_AR=${_tool}-gcc-ar -DCMAKE_CXX_COMPILER_AR=${_tool}-gcc-ar -DCMAKE_RANLIB=${_tool}-ranlib -DCMAKE_C_COMPILER_RANLIB=${_tool}-gcc-ranlib -DCMAKE_CXX_COMPILER_RANLIB=${_tool}-gcc-ranlib -DCMAKE_LINKER=${_tool}-ld -DCMAKE_NM=${_tool}-nm -DCMAKE_OBJCOPY=${_tool}-objcopy -DCMAKE_OBJDUMP=${_tool}-objdump -DCMAKE_READELF=${_tool}-readelf -DCMAKE_STRIP=${_tool}-strip -DCMAKE_BUILD_TYPE=Release"
-if [ "${CONDA_BUILD:-0}" = 1 ]; then CMAKE_ARGS="${CMAKE_ARGS} -DCMAKE_FIND_ROOT_PATH=${PREFIX};${BUILD_PREFIX}/x86_64-conda-linux-gnu/sysroot -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=NEVER -DCMAKE_FIND_ROOT_PATH_MODE_LIBRARY=ONLY -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY -DCMAKE_INSTALL_PREFIX=${PREFIX} -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_PROGRAM_PATH=${BUILD_PREFIX}/bin;${PREFIX}/bin"; fi
+if [ "${_building}" = 1 ]; then CMAKE_ARGS="${CMAKE_ARGS} -DCMAKE_FIND_ROOT_PATH=${PREFIX};${BUILD_PREFIX}/x86_64-conda-linux-gnu/sysroot -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=NEVER -DCMAKE_FIND_ROOT_PATH_MODE_LIBRARY=ONLY -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY -DCMAKE_INSTALL_PREFIX=${PREFIX} -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_PROGRAM_PATH=${BUILD_PREFIX}/bin;${PREFIX}/bin"; fi

@@ -11,7 +11,7 @@ import sysconfig
 import tempfile
 
 MODULES = (
-    "_bz2 _ctypes _curses _curses_panel _dbm _decimal _hashlib _lzma _multiprocessing _posixshmem _sqlite3 _ssl _uuid asyncio bz2 ctypes curses "
+    "_bz2 _ctypes _curses _curses_panel _decimal _hashlib _lzma _multiprocessing _posixshmem _sqlite3 _ssl _uuid asyncio bz2 ctypes curses "
     "decimal ensurepip hashlib lzma mmap multiprocessing pyexpat readline resource sqlite3 ssl termios unicodedata uuid venv zlib zoneinfo"
 )
 EXTENSION = """

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+mkdir highway
+tar -xf "$TOOLCHAIN_SOURCES"/highway_*.orig.tar.gz -C highway --strip-components=1
+case "$(command -v "$CXX")" in "$BUILD_PREFIX"/*) ;; *) echo "$CXX is not the channel's compiler" >&2; exit 1 ;; esac
+
+# Of contrib only what is headers: its library is a sorting routine for every instruction set, minutes of compiling for nobody here.
+cmake -S highway -B build $CMAKE_ARGS -DHWY_FORCE_STATIC_LIBS=ON -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DHWY_ENABLE_CONTRIB=OFF \
+    -DHWY_ENABLE_EXAMPLES=OFF -DHWY_ENABLE_TESTS=OFF -DCMAKE_VERBOSE_MAKEFILE=ON
+cmake --build build -j "$CPU_COUNT"
+cmake --install build
+
+for folder in algo dot math unroller; do
+    mkdir -p "$PREFIX/include/hwy/contrib/$folder"
+    cp highway/hwy/contrib/"$folder"/*-inl.h "$PREFIX/include/hwy/contrib/$folder/"
+done
+rm -rf "$PREFIX/include/hwy/tests"

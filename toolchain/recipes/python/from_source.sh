@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+. "$RECIPE_DIR/../common/unpack_debs.sh"
+. "$RECIPE_DIR/../common/glibc_floor.sh"
+. "$RECIPE_DIR/common.sh"
+
+dev=$SRC_DIR/dev
+unpack_debs "$dev"
+keep_copyright "$dev"
+relative_links "$dev"
+# So that -lz and the like can only mean the shared library.
+find "$dev" -name '*.a' -delete
+mkdir python
+tar -xf "$TOOLCHAIN_SOURCES"/python3.*.orig.tar.xz -C python --strip-components=1
+cp python/LICENSE copyright/cpython
+
+# First, because the build imports each extension module when it is done.
+copy_python_libraries "$dev" libbz2.so.1.0 libcrypto.so.1.1 libffi.so.7 liblzma.so.5 libncursesw.so.6 libpanelw.so.6 libreadline.so.8 \
+    libsqlite3.so.0 libssl.so.1.1 libtinfo.so.6 libuuid.so.1 libz.so.1
+
+gil=()
+case $PYTHON_VERSION in *t) gil=(--disable-gil) ;; esac
+
+# The activation's flags are for packages on top of this one; CPython's own go into its sysconfig and from there into every extension.
+unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
+# Without pkg-config, which might answer for the host: each library by its variables.
+export PKG_CONFIG=false
+export CPPFLAGS="-I$dev/usr/include -I$dev/usr/include/x86_64-linux-gnu"
+export LDFLAGS="-L$dev/usr/lib/x86_64-linux-gnu -L$dev/lib/x86_64-linux-gnu -Wl,-rpath,$PREFIX/lib -Wl,-rpath-link,$PREFIX/lib"
+export LIBFFI_CFLAGS=' ' LIBFFI_LIBS=-lffi LIBSQLITE3_CFLAGS=' ' LIBSQLITE3_LIBS=-lsqlite3 LIBUUID_CFLAGS="-I$dev/usr/include/uuid" LIBUUID_LIBS=-luuid
+export ZLIB_CFLAGS=' ' ZLIB_LIBS=-lz BZIP2_CFLAGS=' ' BZIP2_LIBS=-lbz2 LIBLZMA_CFLAGS=' ' LIBLZMA_LIBS=-llzma
+export LIBREADLINE_CFLAGS=' ' LIBREADLINE_LIBS=-lreadline CURSES_CFLAGS=-D_DEFAULT_SOURCE CURSES_LIBS='-lncursesw -ltinfo'
+export PANEL_CFLAGS=-D_DEFAULT_SOURCE PANEL_LIBS='-lpanelw -lncursesw -ltinfo'
+
+mkdir build
+cd build
+../python/configure --prefix="$PREFIX" --with-openssl="$dev/usr" --with-ensurepip=no --with-system-libmpdec=no --without-static-libpython \
+    --disable-test-modules --with-ssl-default-suites=openssl --with-computed-gotos OPT='-DNDEBUG -fwrapv -O2 -Wall' "${gil[@]}"
+make -j"$CPU_COUNT"
+# Byte code comes later, for the installed files as they are then; -l keeps the installation from compiling thrice what is thrown away.
+make altinstall COMPILEALL_OPTS=-l
+cd ..
+
+stdlib=$PREFIX/lib/python$PYTHON_VERSION
+# Programs for a graphical system that is not here.
+rm -rf "$stdlib"/{idlelib,tkinter,turtledemo,turtle.py,test} "$PREFIX"/bin/idle3* "$PREFIX/lib/pkgconfig" "$PREFIX/share/man"
+"$STRIP" "$PREFIX/bin/python$PYTHON_VERSION" "$stdlib"/lib-dynload/*.so
+finish_python 2.31
