@@ -4,9 +4,6 @@
 The libraries register their ops when the dynamic linker loads them; nothing is imported as a Python module, so the same ``.abi3.so`` serves
 interpreters with and without the GIL. Loading one twice is harmless. Loading *another* library that defines the same ops is not: libtorch
 throws inside a static initialiser and the process aborts without a traceback. :func:`load` looks for that beforehand and raises instead.
-
-What ``torch.compile`` and ``torch.export`` need to know of an op, its effect on shapes and dtypes, the libraries register themselves under
-torch's ``Meta`` key: there are no fake implementations in Python.
 """
 
 from __future__ import annotations
@@ -178,6 +175,8 @@ def _load(library: Library) -> None:
         raise _missing(library)
     try:
         import torch  # noqa: PLC0415 - `import vllm` stays cheap; the first op pays
+
+        from vllm import _fake  # noqa: PLC0415 - imports torch
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -195,6 +194,7 @@ def _load(library: Library) -> None:
             name=f"vllm.{library.name}",
             path=str(path),
         ) from error
+    _fake.register(library.namespaces)
     _loaded[library.name] = path
 
 

@@ -2,7 +2,7 @@
 """The environment variables that this package reads at run time, as typed attributes: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
 
 An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset, empty and blank mean the same. A
-malformed value raises ``ValueError`` with the variable, the value and what is accepted. What the *build* reads is described in docs/build.md.
+malformed value raises ``ValueError`` with the variable, the value and what is accepted. What the *build* reads: docs/build.md.
 """
 
 from __future__ import annotations

@@ -35,9 +35,10 @@ def _parts(version: str) -> tuple[int | str, ...]:
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"[.+-]", version))
 
 
-try:
+# Asked of the folder, not of the import system: import hooks of editable installs answer with another tree's file.
+if (_PACKAGE / "_version.py").is_file():
     from vllm._version import __version__
-except ModuleNotFoundError:
+else:
     __version__ = _of_source_tree(_PACKAGE)
 
 #: The version in parts that compare, release numbers first.
