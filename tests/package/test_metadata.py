@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the distribution says of itself against what is in the tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
+
+
+@pytest.fixture
+def pyproject(root: Path) -> dict[str, Any]:
+    document: dict[str, Any] = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    return document
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a module imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+def test_requirements_are_what_is_imported(root: Path) -> None:
+    names = set().union(*(imported(path) for path in (root / "vllm").rglob("*.py"))) - set(sys.stdlib_module_names) - {"vllm"}
+    lines = (root / "requirements" / "common.txt").read_text(encoding="utf-8").splitlines()
+    required = {Requirement(line.partition("#")[0]).name for line in lines if line.partition("#")[0].strip()}
+    assert required == names
+
+
+def test_every_package_is_listed(root: Path, pyproject: dict[str, Any]) -> None:
+    folders = {path.parent.relative_to(root).as_posix().replace("/", ".") for path in (root / "vllm").rglob("*.py")}
+    assert set(pyproject["tool"]["setuptools"]["packages"]) == folders
+    assert all((root / package.replace(".", "/") / "__init__.py").is_file() for package in folders)
+
+
+def test_typed(root: Path, pyproject: dict[str, Any]) -> None:
+    assert (root / "vllm" / "py.typed").is_file()
+    assert "py.typed" in pyproject["tool"]["setuptools"]["package-data"]["vllm"]
+
+
+def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[str, Any]) -> None:
+    (oldest,) = re.findall(r"^>=3\.(\d+)$", pyproject["project"]["requires-python"])
+    assert pyproject["tool"]["ruff"]["target-version"] == f"py3{oldest}"
+    assert pyproject["tool"]["mypy"]["python_version"] == f"3.{oldest}"
+    assert f"python >=3.{oldest}\n" in (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+
+
+def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
+    cmake_ext = (root / "scripts" / "vllm_build" / "cmake_ext.py").read_text(encoding="utf-8")
+    (target,) = re.findall(r'^TORCH_TARGET = "(.*)"$', cmake_ext, re.MULTILINE)
+    assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
+    recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    assert f"- libtorch >={target}\n" in recipe
+    assert f"- pytorch >={target}\n" in recipe
+
+
+def test_checks_are_strict(pyproject: dict[str, Any]) -> None:
+    assert pyproject["tool"]["ruff"]["lint"]["select"] == ["ALL"]
+    assert pyproject["tool"]["mypy"]["strict"] is True
+    options = pyproject["tool"]["pytest"]["ini_options"]
+    assert {"--strict-markers", "--strict-config"} <= set(options["addopts"])
+    assert (options["xfail_strict"], options["filterwarnings"][0]) == (True, "error")
+
+
+def test_every_test_folder_is_run(root: Path, pyproject: dict[str, Any]) -> None:
+    folders = {path.parent.relative_to(root).parts[:2] for path in (root / "tests").rglob("test_*.py") if "data" not in path.parts}
+    listed = {tuple(name.split("/")) for name in pyproject["tool"]["pytest"]["ini_options"]["testpaths"]}
+    assert folders - listed == {("tests", "kernels")}  # run in an environment with the kernels
