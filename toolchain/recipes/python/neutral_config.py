@@ -20,16 +20,18 @@ DROPPED = re.compile(
 TOOL = re.compile(
     r"(?:/\S*/)?x86_64-(?:conda-)?linux-gnu-(?:gcc-(?=ar\b))?(?=(?:gcc|g\+\+|cpp|ar|ld|nm|ranlib|readelf|strip|c\+\+|cc|python)(?![\w+]))"
 )
+# The folder of a command that is on every PATH.
+COMMAND_FOLDER = re.compile(r"^/(usr/)?bin/(?=\w+(\s|$))")
 # Values about the build tree and the commands that ran in it: of no use to anybody who has the installed interpreter.
 BUILD_ONLY = (
-    "CONFIG_ARGS COVERAGE_INFO COVERAGE_REPORT DTRACE RUNSHARED TESTPYTHON TESTRUNNER WASM_ASSETS_DIR WASM_STDLIB WHEEL_PKG_DIR "
+    "CONFIG_ARGS COVERAGE_INFO COVERAGE_REPORT DTRACE RUNSHARED TESTPYTHON TESTRUNNER UPDATE_FILE WASM_ASSETS_DIR WASM_STDLIB WHEEL_PKG_DIR "
     "abs_builddir abs_srcdir"
 ).split()
 
 
 def neutral(value: str, old_prefix: str, prefix: str) -> str:
     """VALUE with plain tool names, without flags of the build, and with PREFIX for OLD_PREFIX."""
-    value = TOOL.sub("", value)
+    value = COMMAND_FOLDER.sub("", TOOL.sub("", value))
     if re.search(r"(^|\s)-", value):
         words = []
         skip = False
@@ -63,9 +65,6 @@ def main() -> None:
             variables[key] = neutral(value, old_prefix, prefix)
     variables["INCLUDEPY"] = f"{prefix}/include/{stdlib.name}"
     variables["LIBDIR"] = f"{prefix}/lib"
-    variables["INSTALL"] = "install -c"
-    for key in ("INSTALL_DATA", "INSTALL_PROGRAM", "INSTALL_SCRIPT", "INSTALL_SHARED"):
-        variables[key] = str(variables.get(key, "")).replace("/usr/bin/", "")
     folders = [folder for folder in (build_folder, os.environ.get("SRC_DIR"), os.environ.get("BUILD_PREFIX")) if folder]
     for key, value in variables.items():
         if isinstance(value, str) and any(folder in value for folder in folders):
