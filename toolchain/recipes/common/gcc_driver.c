@@ -15,26 +15,26 @@
 // What this starts. Compiler caches that identify a compiler by the bytes of its program must see a change of the real one.
 __attribute__((used)) static const char started[] = "starts " DRIVER_DIGEST;
 
-static int fail(const char *what) {
+static int fail(const char* what) {
   fprintf(stderr, "%s: %s: %s\n", DRIVER_NAME, what, strerror(errno));
   return 1;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   char prefix[PATH_MAX];
   ssize_t length = readlink("/proc/self/exe", prefix, sizeof(prefix) - 1);
   if (length < 0) return fail("/proc/self/exe");
   prefix[length] = '\0';
   // Twice: off with the file's name, off with bin.
   for (int i = 0; i < 2; ++i) {
-    char *slash = strrchr(prefix, '/');
+    char* slash = strrchr(prefix, '/');
     if (slash) *slash = '\0';
   }
 
   size_t room = strlen(prefix) + sizeof("/libexec/" DRIVER_NAME) + sizeof("--sysroot=" SYSROOT);
-  char *driver = malloc(room);
-  char *sysroot = malloc(room);
-  char **arguments = calloc((size_t)argc + 2, sizeof(char *));
+  char* driver = malloc(room);
+  char* sysroot = malloc(room);
+  char** arguments = calloc((size_t)argc + 2, sizeof(char*));
   if (!driver || !sysroot || !arguments) return fail("out of memory");
   snprintf(driver, room, "%s/libexec/%s", prefix, DRIVER_NAME);
   snprintf(sysroot, room, "--sysroot=%s%s", prefix, SYSROOT);

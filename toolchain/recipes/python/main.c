@@ -12,7 +12,7 @@ __attribute__((visibility("hidden"))) int close_range(unsigned first, unsigned l
   return (int)syscall(__NR_close_range, first, last, flags);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
   config.use_frozen_modules = 0;

@@ -5,6 +5,7 @@
 conda replaces when the package is installed, compilers have their plain names, and no folder of the build remains.
 """
 
+import ast
 import os
 import pathlib
 import pprint
@@ -24,9 +25,20 @@ TOOL = re.compile(
 COMMAND_FOLDER = re.compile(r"^/(usr/)?bin/(?=\w+(\s|$))")
 # Values about the build tree and the commands that ran in it: of no use to anybody who has the installed interpreter.
 BUILD_ONLY = (
-    "CONFIG_ARGS COVERAGE_INFO COVERAGE_REPORT DTRACE RUNSHARED TESTPYTHON TESTRUNNER UPDATE_FILE WASM_ASSETS_DIR WASM_STDLIB WHEEL_PKG_DIR "
-    "abs_builddir abs_srcdir"
-).split()
+    "CONFIG_ARGS",
+    "COVERAGE_INFO",
+    "COVERAGE_REPORT",
+    "DTRACE",
+    "RUNSHARED",
+    "TESTPYTHON",
+    "TESTRUNNER",
+    "UPDATE_FILE",
+    "WASM_ASSETS_DIR",
+    "WASM_STDLIB",
+    "WHEEL_PKG_DIR",
+    "abs_builddir",
+    "abs_srcdir",
+)
 
 
 def neutral(value: str, old_prefix: str, prefix: str) -> str:
@@ -49,11 +61,12 @@ def neutral(value: str, old_prefix: str, prefix: str) -> str:
 
 
 def main() -> None:
+    """Rewrite the configuration in place."""
     stdlib, prefix = pathlib.Path(sys.argv[1]), sys.argv[2]
     (data,) = stdlib.glob("_sysconfigdata_*.py")
-    scope: dict[str, dict[str, object]] = {}
-    exec(data.read_text(), scope)  # the file is an assignment to build_time_vars
-    variables = scope["build_time_vars"]
+    # The file is one assignment, to build_time_vars.
+    (assignment,) = ast.parse(data.read_text()).body
+    variables: dict[str, object] = ast.literal_eval(assignment.value)  # type: ignore[attr-defined]
     old_prefix = str(variables["prefix"])
     build_folder = str(variables["abs_builddir"])
     # Not the interpreter's own list of time zone folders: those are the machine's by intention.

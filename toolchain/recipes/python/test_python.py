@@ -49,7 +49,7 @@ def check_libraries() -> None:
     for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
         path = line.split(maxsplit=5)[5] if len(line.split(maxsplit=5)) == 6 else ""
         if path.startswith("/") and not path.startswith(prefix + "/") and ".so" in path:
-            assert allowed.fullmatch(os.path.basename(path)), f"{path} is the host's"
+            assert allowed.fullmatch(pathlib.PurePath(path).name), f"{path} is the host's"
 
 
 def check_paths(version: str) -> None:

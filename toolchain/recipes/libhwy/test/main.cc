@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdio>
 
-float sum_of_exp(const float *values, std::size_t count);
-const char *target();
+float sum_of_exp(const float* values, std::size_t count);
+const char* target();
 
 int main() {
   float values[37];
