@@ -74,6 +74,7 @@ def render(arguments: Namespace, console: Console) -> int:
 def test_package(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
     request = _request(arguments, arguments.variant)
+    verify.prepare(request, console)
     result: dict[str, Any] = {
         "interpreters": [{"interpreter": i.name, "said": verify.compute(request, i, console)} for i in verify.INTERPRETERS]
     }

@@ -68,7 +68,9 @@ def built(output: Path) -> Done:
 @pytest.fixture(scope="session")
 def request_(output: Path, built: Done) -> package.Request:
     assert built.result["packages"]
-    return package.Request(ROOT, variants.load(ROOT, "cpu"), channel.choose(None), output)
+    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.choose(None), output)
+    verify.prepare(request, Console())
+    return request
 
 
 @pytest.fixture(scope="session")

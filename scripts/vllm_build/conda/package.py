@@ -13,6 +13,7 @@ from vllm_build import digest, kernels_table, locks, paths, plan, stamp
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError
 from vllm_build.toolchain import channel as toolchain
+from vllm_build.toolchain import sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +46,18 @@ class Request:
         return self.output / ".state" / f"{self.variant.name}.json"
 
 
+def toolchain_builds(request: Request) -> list[str]:
+    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and variants stay out."""
+    names = render.required_names(request.root, request.variant, stamp.values(request.root))
+    suffix = "-" + request.variant.values["python"]
+    return [build.id for build in sources.load(request.root) if build.id in names or build.id.removesuffix(suffix) in names]
+
+
 def stamps(request: Request) -> dict[str, str]:
     """The keys that the tree and the channel give the recipe, over what the files say."""
     found = stamp.values(request.root)
     if request.channel == channel.LOCAL:
-        found["channel_digest"] = toolchain.channel_digest(request.root)[: digest.SHORT]
+        found["channel_digest"] = toolchain.channel_digest(request.root, toolchain_builds(request))[: digest.SHORT]
     return found
 
 
@@ -139,7 +147,7 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     """
     if request.channel == channel.LOCAL:
         with console.step("toolchain channel"):
-            report = toolchain.ensure(request.root, console)
+            report = toolchain.ensure(request.root, console, toolchain_builds(request))
             console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
     with locks.exclusive(request.output, "the output folder"):
         with console.step("plan"):

@@ -44,12 +44,7 @@ class Output:
         return {**asdict(self), "subdir": self.subdir, "filename": self.filename}
 
 
-def render(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[Output, ...]:
-    """Render ``recipe/recipe.yaml`` for one variant, ``overrides`` winning over the files.
-
-    Raises:
-        ConfigurationError: the recipe or the variant is not valid; the message is rattler-build's.
-    """
+def _rendered(root: Path, variant: Variant, overrides: Mapping[str, str]) -> list[dict[str, Any]]:
     platform = PlatformConfig(target_platform=PLATFORM, build_platform=PLATFORM)
     try:
         files = [str(root / "recipe" / "variants.yaml"), str(variant.path)]
@@ -59,7 +54,28 @@ def render(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[
         rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(config, RenderConfig(platform=platform))
     except RattlerBuildError as error:
         raise ConfigurationError(f"recipe/recipe.yaml does not render for {variant.path}: {error}") from error
-    return tuple(_output(item.recipe.to_dict()) for item in rendered)
+    return [item.recipe.to_dict() for item in rendered]
+
+
+def render(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[Output, ...]:
+    """Render ``recipe/recipe.yaml`` for one variant, ``overrides`` winning over the files.
+
+    Raises:
+        ConfigurationError: the recipe or the variant is not valid; the message is rattler-build's.
+    """
+    return tuple(_output(recipe) for recipe in _rendered(root, variant, overrides))
+
+
+def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
+    """Names of all packages that building, installing and running the outputs asks a channel for.
+
+    Raises:
+        ConfigurationError: as ``render``.
+    """
+    recipes = _rendered(root, variant, overrides)
+    parts = [part["requirements"] for recipe in recipes for part in (recipe, *recipe.get("staging_caches", []))]
+    names = {str(entry).split(" ", 1)[0] for part in parts for kind in ("build", "host", "run") for entry in part.get(kind, [])}
+    return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
 def _output(recipe: dict[str, Any]) -> Output:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import audit
-from vllm_build.conda import environment, package
+from vllm_build.conda import channel, environment, package
 from vllm_build.errors import PackageTestError
+from vllm_build.toolchain import channel as toolchain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,12 @@ INTERPRETERS = (
     Interpreter("3.13", "python 3.13.* *_cp313"),
     Interpreter("3.13t", "python 3.13.* *_cp313t"),
 )
+
+
+def prepare(request: Request, console: Console) -> None:
+    """Bring the whole toolchain channel up to date: the checks need interpreters and test tools that packages do without."""
+    if request.channel == channel.LOCAL:
+        toolchain.ensure(request.root, console)
 
 
 def _kernels_spec(request: Request) -> str:

@@ -142,6 +142,7 @@ class _Builder:
             for name in record.packages:
                 # A name that is back with other bytes must not be answered from the cache of extracted packages.
                 os.utime(output / name)
+                (output / name).chmod(0o644)
                 (output / name).replace(self.channel / name)
         self.records[record.id] = record
         repodata.write_record(self.channel, record)
@@ -149,13 +150,13 @@ class _Builder:
         self._sweep()
 
 
-def channel_digest(root: Path) -> str:
-    """Digest over everything that shapes the channel of the source tree ``root``: recipes, lock, tool version.
+def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
+    """Digest over everything that shapes the channel of the source tree ``root``, or ``only`` these builds with what they need.
 
     Raises:
         ConfigurationError: a recipe or the lock is malformed or incomplete.
     """
-    return combined(build_digests(root, sources.load(root), locking.read(root)))
+    return combined(build_digests(root, sources.select(sources.load(root), only), locking.read(root)))
 
 
 def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> ChannelReport:
