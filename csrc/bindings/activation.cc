@@ -62,12 +62,3 @@ STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
   m.impl("gelu_quick", TORCH_BOX(&vllm::GeluQuick));
 }
 #endif
-
-STABLE_TORCH_LIBRARY_IMPL(_C, Meta, m) {
-  m.impl("silu_and_mul", TORCH_BOX(&vllm::NoOp<&vllm::SiluAndMul>::Call));
-  m.impl("gelu_and_mul", TORCH_BOX(&vllm::NoOp<&vllm::GeluAndMul>::Call));
-  m.impl("gelu_tanh_and_mul", TORCH_BOX(&vllm::NoOp<&vllm::GeluTanhAndMul>::Call));
-  m.impl("gelu_new", TORCH_BOX(&vllm::NoOp<&vllm::GeluNew>::Call));
-  m.impl("gelu_fast", TORCH_BOX(&vllm::NoOp<&vllm::GeluFast>::Call));
-  m.impl("gelu_quick", TORCH_BOX(&vllm::NoOp<&vllm::GeluQuick>::Call));
-}

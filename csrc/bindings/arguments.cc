@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/arguments.h"
 
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <stdexcept>
 
 namespace vllm {
@@ -41,6 +39,12 @@ const Argument& Argument::Floating() const {
   if (type != ScalarType::Float && type != ScalarType::BFloat16 && type != ScalarType::Half) {
     Fail("is of dtype " + DTypeText(type), "Float, BFloat16 or Half");
   }
+  return *this;
+}
+
+const Argument& Argument::OfDType(ScalarType expected) const {
+  const ScalarType type = tensor_.scalar_type();
+  if (type != expected) Fail("is of dtype " + DTypeText(type), DTypeText(expected));
   return *this;
 }
 

@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
 
 #include <cstdint>
 #include <string>
@@ -31,6 +32,7 @@ class Argument {
   const Argument& OnCpu() const;
   // float32, bfloat16 or float16.
   const Argument& Floating() const;
+  const Argument& OfDType(torch::headeronly::ScalarType expected) const;
   const Argument& SameDTypeAs(const Argument& other) const;
   // `why` completes the message: "expected [2, 4]: <why>".
   const Argument& HasShape(const std::vector<int64_t>& expected, const std::string& why) const;
@@ -57,15 +59,6 @@ class Argument {
   Tensor tensor_;
   std::vector<int64_t> shape_;
   std::vector<int64_t> strides_;
-};
-
-// For the Meta key: all results are written into arguments, so there is nothing to infer and nothing to do.
-template <auto function>
-struct NoOp;
-
-template <typename... Args, void (*function)(Args...)>
-struct NoOp<function> {
-  static void Call(Args...) {}
 };
 
 }  // namespace vllm

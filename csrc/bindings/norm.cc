@@ -50,8 +50,3 @@ STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
   m.impl("fused_add_rms_norm", TORCH_BOX(&vllm::FusedAddRmsNormOp));
 }
 #endif
-
-STABLE_TORCH_LIBRARY_IMPL(_C, Meta, m) {
-  m.impl("rms_norm", TORCH_BOX(&vllm::NoOp<&vllm::RmsNormOp>::Call));
-  m.impl("fused_add_rms_norm", TORCH_BOX(&vllm::NoOp<&vllm::FusedAddRmsNormOp>::Call));
-}

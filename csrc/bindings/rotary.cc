@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rotary/rotary.h"
 
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <optional>
 
 #include "bindings/arguments.h"
@@ -38,8 +36,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
                        Tensor cos_sin_cache_tensor, bool is_neox, int64_t rope_dim_offset, bool inverse) {
   const char* op = "rotary_embedding";
   const Argument positions(op, "positions", positions_tensor);
-  positions.OnCpu();
-  if (positions_tensor.scalar_type() != torch::headeronly::ScalarType::Long) positions.Fail("is not of dtype Long", "int64 positions");
+  positions.OnCpu().OfDType(torch::headeronly::ScalarType::Long);
   if (positions.shape().empty() || positions.shape().size() > 2) {
     positions.Fail("has shape " + ShapeText(positions.shape()), "[num_tokens] or [batch_size, seq_len]");
   }
@@ -83,5 +80,3 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 #if defined(VLLM_ROTARY_CPU)
 STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("rotary_embedding", TORCH_BOX(&vllm::RotaryEmbeddingOp)); }
 #endif
-
-STABLE_TORCH_LIBRARY_IMPL(_C, Meta, m) { m.impl("rotary_embedding", TORCH_BOX(&vllm::NoOp<&vllm::RotaryEmbeddingOp>::Call)); }

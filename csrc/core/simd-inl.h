@@ -22,34 +22,52 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using VF32 = hn::Vec<F32>;
 
+// Elements of T, as float32.
+template <typename T>
+HWY_INLINE VF32 Promote(hn::Vec<hn::Rebind<T, F32>> v) {
+  const F32 d;
+#if HWY_TARGET == HWY_SSE2
+  // Without an instruction for it Highway takes infinity and NaN in float16 for large numbers. Here the bits are moved to where float32 has
+  // them, the difference of the exponents' biases is multiplied in, which serves subnormal numbers too, and the exponent of infinity and
+  // NaN is put in place.
+  if constexpr (hwy::IsSame<T, hwy::float16_t>()) {
+    const hn::RebindToUnsigned<F32> du;
+    const auto bits = hn::PromoteTo(du, hn::BitCast(hn::Rebind<uint16_t, F32>(), v));
+    const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFFu)));
+    const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
+    const auto special = hn::IfThenElseZero(hn::Gt(magnitude, hn::Set(du, 0x7BFFu << 13)), hn::Set(du, 0x7F800000u));
+    const auto finite = hn::BitCast(du, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f)));
+    return hn::BitCast(d, hn::Or3(sign, special, finite));
+  }
+#endif
+  return hn::PromoteTo(d, v);
+}
+
 // Lanes(F32()) elements from `p`, as float32.
 template <typename T>
 HWY_INLINE VF32 Load(const T* HWY_RESTRICT p) {
-  const F32 d;
   if constexpr (sizeof(T) == sizeof(float)) {
-    return hn::LoadU(d, p);
+    return hn::LoadU(F32(), p);
   } else {
-    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, F32>(), p));
+    return Promote<T>(hn::LoadU(hn::Rebind<T, F32>(), p));
   }
 }
 
 // The first n < Lanes(F32()) elements from `p`, as float32; the other lanes are zero.
 template <typename T>
 HWY_INLINE VF32 LoadTail(const T* HWY_RESTRICT p, size_t n) {
-  const F32 d;
   if constexpr (sizeof(T) == sizeof(float)) {
-    return hn::LoadN(d, p, n);
+    return hn::LoadN(F32(), p, n);
   } else {
-    return hn::PromoteTo(d, hn::LoadN(hn::Rebind<T, F32>(), p, n));
+    return Promote<T>(hn::LoadN(hn::Rebind<T, F32>(), p, n));
   }
 }
 
 // Lanes(F32()) elements to `p`, rounded to T, ties to even.
 template <typename T>
 HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
-  const F32 d;
   if constexpr (sizeof(T) == sizeof(float)) {
-    hn::StoreU(v, d, p);
+    hn::StoreU(v, F32(), p);
   } else {
     const hn::Rebind<T, F32> dt;
     hn::StoreU(hn::DemoteTo(dt, v), dt, p);
@@ -59,9 +77,8 @@ HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
 // The first n < Lanes(F32()) elements to `p`; nothing behind them is touched.
 template <typename T>
 HWY_INLINE void StoreTail(VF32 v, T* HWY_RESTRICT p, size_t n) {
-  const F32 d;
   if constexpr (sizeof(T) == sizeof(float)) {
-    hn::StoreN(v, d, p, n);
+    hn::StoreN(v, F32(), p, n);
   } else {
     const hn::Rebind<T, F32> dt;
     hn::StoreN(hn::DemoteTo(dt, v), dt, p, n);
@@ -74,7 +91,7 @@ HWY_INLINE VF32 RoundTo(VF32 v) {
   if constexpr (sizeof(T) == sizeof(float)) {
     return v;
   } else {
-    return hn::PromoteTo(F32(), hn::DemoteTo(hn::Rebind<T, F32>(), v));
+    return Promote<T>(hn::DemoteTo(hn::Rebind<T, F32>(), v));
   }
 }
 

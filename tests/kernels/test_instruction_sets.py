@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the numerical tests once for each instruction set that was compiled and that this CPU has, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NUMERICAL = ("test_activation.py", "test_norm.py", "test_rotary.py")
+ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_isa())"
+
+
+def python(limit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """This interpreter with this process's module path, and VLLM_CPU_ISA set."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = os.environ | {"VLLM_CPU_ISA": limit, "PYTHONPATH": path, "KERNEL_TEST_EXAMPLES": "10"}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def compiled() -> list[str]:
+    """Instruction sets that the library was compiled for: it lists them when it is asked for one that is none."""
+    refused = python("none", "-c", ASK)
+    match = re.search(r"RuntimeError: VLLM_CPU_ISA is 'none', expected one of (.*)", refused.stderr)
+    assert match, refused.stderr
+    return match.group(1).split(", ")
+
+
+def test_more_than_the_baseline_is_compiled() -> None:
+    assert len(compiled()) > 1
+
+
+@pytest.mark.parametrize("variable", ["", "AVX2"])
+def test_variable_may_be_empty_or_in_capitals(variable: str) -> None:
+    if variable.lower() not in {"", *compiled()}:
+        pytest.skip(f"not compiled for {variable}")
+    done = python(variable, "-c", ASK)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
+    """Rank 0 is the best instruction set that was compiled."""
+    sets = compiled()
+    if rank >= len(sets):
+        pytest.skip(f"compiled for {len(sets)} instruction sets only")
+    limit = sets[rank]
+    chosen = python(limit, "-c", ASK).stdout.strip()
+    if chosen != limit:
+        pytest.skip(f"this CPU has no {limit}")
+    here = Path(__file__).parent
+    config = ["-c", str(pytestconfig.inipath)] if pytestconfig.inipath else []
+    files = [str(here / name) for name in NUMERICAL]
+    done = python(limit, "-m", "pytest", "-q", "-p", "no:cacheprovider", *config, "--rootdir", str(pytestconfig.rootpath), *files)
+    assert done.returncode == 0, f"with {limit}:\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
