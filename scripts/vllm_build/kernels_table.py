@@ -94,7 +94,7 @@ class _Lines:
                 self._starts[match.group(1), index] = number
             if match or (re.match(r"\s*\[", line) and "=" not in line and '"' not in line):
                 headers.append(number)
-        self._ends = dict(zip(headers, [*headers[1:], len(self._lines)], strict=True))
+        self._ends = dict(zip(headers, [*headers, len(self._lines)][1:], strict=True))
 
     def top(self, key: str) -> int:
         """1-based line of a top-level key or table, 1 when it is not found."""
@@ -212,6 +212,8 @@ def load(root: Path) -> KernelsTable:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", expected="the table of kernels", remedy="check the tree out again") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is") from error
     try:
         data = loads(text)
     except TOMLDecodeError as error:

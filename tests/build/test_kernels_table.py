@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vllm_build import kernels_table
+from vllm_build.errors import ConfigurationError
+from vllm_build.kernels_table import Extension, Kernel, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = """\
+# a comment with [[kernel]] and sources = in it
+[[extension]]
+name = "vllm._C"
+component = "vllm-kernels"
+sources = ["module.cc"]
+
+[[kernel]]
+name = "norm-cpu"
+extension = "vllm._C"
+devices = ["cpu"]
+sources = [
+  "norm/norm_cpu.cc", # [[kernel]]
+  "norm/binding.cc",
+]
+macro = "VLLM_NORM_CPU"
+libraries = ["hwy"]
+
+[[kernel]]
+name = "norm-gpu"
+extension = "vllm._C"
+devices = ["cuda", "rocm"]
+sources = ["norm/norm.cu", "norm/binding.cc"]
+macro = "VLLM_NORM_GPU"
+"""
+FILES = ("module.cc", "norm/norm_cpu.cc", "norm/binding.cc", "norm/norm.cu")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in FILES:
+        path = tmp_path / "csrc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    write(tmp_path, GOOD)
+    return tmp_path
+
+
+def write(tree: Path, text: str) -> None:
+    (tree / "csrc" / "kernels.toml").write_text(text, encoding="utf-8")
+
+
+def test_records_are_typed(tree: Path) -> None:
+    table = load(tree)
+    assert table.path == tree / "csrc" / "kernels.toml"
+    assert table.extensions == (Extension("vllm._C", "vllm-kernels", ("csrc/module.cc",)),)
+    assert table.kernels == (
+        Kernel("norm-cpu", "vllm._C", ("cpu",), ("csrc/norm/norm_cpu.cc", "csrc/norm/binding.cc"), "VLLM_NORM_CPU", ("hwy",), "ordinary"),
+        Kernel("norm-gpu", "vllm._C", ("cuda", "rocm"), ("csrc/norm/norm.cu", "csrc/norm/binding.cc"), "VLLM_NORM_GPU", (), "ordinary"),
+    )
+
+
+def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
+    table = load(root)
+    listed = {source for record in (*table.extensions, *table.kernels) for source in record.sources}
+    assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.cc")}
+
+
+def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Path) -> None:
+    for kernel in load(root).kernels:
+        if kernel.macro is None:
+            continue
+        users = {
+            p.relative_to(root).as_posix() for p in (root / "csrc").rglob("*.[ch]*") if re.search(rf"\b{kernel.macro}\b", p.read_text())
+        }
+        assert users, f"nothing asks for {kernel.macro}"
+        assert users <= set(kernel.sources)
+
+
+MISTAKES = {
+    "unknown key": ('libraries = ["hwy"]', 'libary = ["hwy"]', 16, "unknown key 'libary' in [[kernel]]"),
+    "unknown key of an extension": ('component = "vllm-kernels"', 'output = "vllm-kernels"', 4, "unknown key 'output' in [[extension]]"),
+    "unknown table": ("[[extension]]\nname", "[extra]\nx = 1\n[[extension]]\nname", 2, "unknown key 'extra'"),
+    "missing key": ('extension = "vllm._C"\ndevices = ["cpu"]', 'devices = ["cpu"]', 7, "[[kernel]] has no 'extension'"),
+    "missing source": ('"norm/norm.cu"', '"norm/gone.cu"', 22, "source 'norm/gone.cu' does not exist"),
+    "source outside": ('"norm/norm.cu"', '"../norm.cu"', 22, "source '../norm.cu' leaves the folder"),
+    "absolute source": ('"norm/norm.cu"', '"/norm.cu"', 22, "source '/norm.cu' leaves the folder"),
+    "source twice in a record": ('"norm/binding.cc",\n]', '"norm/norm_cpu.cc",\n]', 12, "'norm/norm_cpu.cc' stands twice in 'sources'"),
+    "source twice for a device": ('["cuda", "rocm"]', '["cuda", "cpu"]', 22, "source 'norm/binding.cc' is listed by 'norm-cpu' too"),
+    "source of an extension": ('"norm/norm.cu"', '"module.cc"', 22, "source 'module.cc' is listed by 'vllm._C' too"),
+    "macro twice": ("VLLM_NORM_GPU", "VLLM_NORM_CPU", 23, "macro 'VLLM_NORM_CPU' is used by 'norm-cpu' too"),
+    "name twice": ('"norm-gpu"', '"norm-cpu"', 19, "a second [[kernel]] is named 'norm-cpu'"),
+    "bad name": ('"norm-gpu"', '"Norm GPU"', 19, "name = 'Norm GPU' is not valid"),
+    "bad macro": ("VLLM_NORM_GPU", "norm_gpu", 23, "macro = 'norm_gpu' is not valid"),
+    "bad module name": ('name = "vllm._C"', 'name = "torch._C"', 3, "name = 'torch._C' is not valid"),
+    "no such extension": (
+        'extension = "vllm._C"\ndevices = ["cpu"]',
+        'extension = "vllm._D"\ndevices = ["cpu"]',
+        9,
+        "no [[extension]] is named",
+    ),
+    "unknown device": ('["cuda", "rocm"]', '["cuda", "tpu"]', 21, "'tpu' in 'devices' is not known"),
+    "no device": ('["cuda", "rocm"]', "[]", 21, "devices = [] is not valid"),
+    "string for a list": ('["cuda", "rocm"]', '"cuda"', 21, "devices = 'cuda' is not valid"),
+    "number in a list": ('["cuda", "rocm"]', '["cuda", 9]', 21, "devices = ['cuda', 9] is not valid"),
+    "number for a string": ('"norm-gpu"', "7", 19, "name = 7 is not valid"),
+    "unknown memory class": ('macro = "VLLM_NORM_GPU"', 'memory = "huge"', 23, "memory = 'huge' is not valid"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_reported_with_its_line(tree: Path, mistake: str) -> None:
+    before, after, line, message = MISTAKES[mistake]
+    assert GOOD.count(before) == 1
+    write(tree, GOOD.replace(before, after))
+    with pytest.raises(ConfigurationError) as caught:
+        load(tree)
+    assert caught.value.message.startswith(f"{tree / 'csrc' / 'kernels.toml'}:{line}: {message}")
+    assert caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[extension]\n", "kernels.toml: "),
+        ("", "kernels.toml:1: the table has no [[extension]] records"),
+        ("extension = 3\n", "kernels.toml:1: the table has no [[extension]] records"),
+        ("kernel = []\nextension = [3]\n", "kernels.toml:2: extension is not a record"),
+        (GOOD[: GOOD.index("[[kernel]]\nname")], "the table has no [[kernel]] records"),
+    ],
+)
+def test_what_is_no_table(tree: Path, text: str, message: str) -> None:
+    write(tree, text)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        load(tree)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"kernels\.toml: No such file"):
+        load(tmp_path)
+
+
+LINES = st.sampled_from(
+    [
+        *GOOD.splitlines(),
+        "[[kernel]]",
+        "[extension]",
+        "name = 3",
+        "sources = []",
+        'macro = ""',
+        "]",
+        '"',
+        "kernel = 1",
+        "[kernel.x]",
+        "x.y = 1",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=30).map("\n".join) | st.text(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_is_a_table_or_a_configuration_error(tree: Path, text: str) -> None:
+    write(tree, text.encode("utf-8", "replace").decode())
+    try:
+        table = load(tree)
+    except ConfigurationError as error:
+        table, message = None, error.message
+    else:
+        message = ""
+    assert (table is None) == message.startswith(str(tree / kernels_table.TABLE))
+
+
+def test_not_utf8(tree: Path) -> None:
+    (tree / kernels_table.TABLE).write_bytes(b'name = "\xff"\n')
+    with pytest.raises(ConfigurationError, match=r"kernels\.toml: is not UTF-8"):
+        load(tree)
