@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _UNSOLVED = re.compile(r"Failed to resolve dependencies|Cannot solve the request|no (build|host) environment for ")
 _UNPARSED = re.compile(r"Failed to parse recipe|the recipe does not render|RecipeParseError")
-_TESTS = re.compile(r"[Tt]est(s)? failed|failed to run test|Failed to run tests?|TestFailed", re.IGNORECASE)
+_TESTS = re.compile(r"tests? failed|failed to run tests?|failed package content tests|TestFailed", re.IGNORECASE)
 _POLL_SECONDS = 0.1
 _TAIL = 25
 

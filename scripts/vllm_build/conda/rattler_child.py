@@ -61,6 +61,8 @@ def explain(arguments: dict[str, Any]) -> str | None:
 
 def main(path: str) -> int:
     """Build as the JSON file ``path`` says; the exit status is that of the build."""
+    # A script's own folder comes first on the path, where "rattler" would be the module beside this one.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
         # This entry point is marked as deprecated, and is the only one that compiles a staging output once.

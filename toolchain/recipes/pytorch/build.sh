@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
+. "$RECIPE_DIR/../common/compile_python.sh"
 # Not taken: what libtorch has, test programs and test libraries, protoc, and the wheel's copy of libgomp.
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/install_wheel.py" "torch-*.whl" "$SITE_PACKAGES" \
     --without 'torch/lib/*' --without 'torch/include/*' --without 'torch/share/*' --without 'torch/test/*' --without 'torch/bin/*'
@@ -28,3 +29,5 @@ done
 # lib, where the rest finds its neighbours, libgomp and libstdc++ among them, by its own $ORIGIN.
 patchelf --set-rpath '$ORIGIN/../../..' "$torch"/_C.*.so
 patchelf --set-rpath '$ORIGIN/../../../..' "$torch/lib/libtorch_global_deps.so" "$torch/bin/torch_shm_manager"
+
+compile_python torch
