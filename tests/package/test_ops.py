@@ -161,6 +161,25 @@ def test_a_package_of_links_is_looked_at_where_it_appears(copy: Path, python: Ru
     assert python(linked, code).stdout == f"_C {linked}/vllm/_build_info\n"
 
 
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"op(Tensor x)", ["op"]),
+        (b"\0op(\0other(", ["op", "other"]),
+        (b"an_op( 1op( Xop(", []),
+        (b"an_op(\0::op(", ["op"]),
+        (b"op \0 opp( op", []),
+        (b"", []),
+    ],
+)
+def test_schemas_are_found_as_whole_words(tmp_path: Path, data: bytes, found: list[str]) -> None:
+    path = tmp_path / "lib.so"
+    path.write_bytes(data)
+    assert _ops._defines(path, ["op", "other"]) == found
+    path.unlink()
+    assert _ops._defines(path, ["op"]) == []
+
+
 def install(library: Path, site: Path) -> Path:
     return shutil.copy(library, site / "vllm" / library.name)
 
