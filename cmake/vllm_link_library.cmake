@@ -16,16 +16,26 @@ function(vllm_link_library target library)
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)
     if(HIGHWAY_SRC_DIR)
+      if(NOT EXISTS "${HIGHWAY_SRC_DIR}/CMakeLists.txt")
+        message(FATAL_ERROR "HIGHWAY_SRC_DIR: ${HIGHWAY_SRC_DIR} holds no CMakeLists.txt\n  expected: the folder of Highway's sources")
+      endif()
+      set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # its option() and
+      set(CMAKE_POLICY_DEFAULT_CMP0126 NEW)  # set(CACHE) heed the variables below
       set(BUILD_SHARED_LIBS OFF)
       set(HWY_ENABLE_TESTS OFF)
       set(HWY_ENABLE_EXAMPLES OFF)
-      set(HWY_ENABLE_CONTRIB OFF)  # its compiled parts (sort, thread pool); the headers we use are there without it
+      set(HWY_ENABLE_CONTRIB OFF)            # compiled parts (sorting, thread pool) that nothing here uses
       set(HWY_ENABLE_INSTALL OFF)
       set(CMAKE_POSITION_INDEPENDENT_CODE ON)
-      set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+      set(CMAKE_WARN_DEPRECATED OFF)
       add_subdirectory("${HIGHWAY_SRC_DIR}" "${CMAKE_CURRENT_BINARY_DIR}/highway" EXCLUDE_FROM_ALL SYSTEM)
     else()
-      find_package(hwy 1.2 CONFIG REQUIRED GLOBAL)
+      find_package(hwy 1.2 CONFIG QUIET GLOBAL)
+      if(NOT hwy_FOUND)
+        message(FATAL_ERROR
+          "Highway >= 1.2 was not found\n  expected: hwy-config.cmake below a folder of CMAKE_PREFIX_PATH\n"
+          "  to do: install libhwy (conda), or pass -DHIGHWAY_SRC_DIR=<folder of Highway's sources>")
+      endif()
     endif()
   endif()
   if(TARGET hwy::hwy)

@@ -9,6 +9,7 @@
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   // Not an op of upstream's: the name of the instruction set that the CPU kernels run with, as VLLM_CPU_ISA spells it.
+  // Ask once: torch 2.13 leaks every string that an op returns.
   m.def("cpu_isa() -> str");
 }
 
