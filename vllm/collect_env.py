@@ -8,6 +8,7 @@ secret are left out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -53,11 +54,8 @@ def _python() -> dict[str, Any]:
 
 def _system() -> dict[str, Any]:
     release: dict[str, str] = {}
-    if hasattr(platform, "freedesktop_os_release"):
-        try:
-            release = platform.freedesktop_os_release()
-        except OSError:  # no such file: a bare container
-            release = {}
+    with contextlib.suppress(OSError):  # no such file: a bare container
+        release = platform.freedesktop_os_release()
     libc, version = platform.libc_ver()
     return {
         "os": release.get("PRETTY_NAME", platform.system()),
