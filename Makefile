@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help package test test-fast toolchain toolchain-update render stamp doctor lint format bench-build clean
 
+# An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
+export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 PYTHON ?= python3
 VARIANT ?= cpu
 BIN := .venv/bin
