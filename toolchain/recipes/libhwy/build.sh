@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
+. "$RECIPE_DIR/../common/unpack_archive.sh"
 
-mkdir highway
-tar -xf "$TOOLCHAIN_SOURCES"/highway_*.orig.tar.gz -C highway --strip-components=1
+unpack_archive highway "highway_*.orig.tar.?z"
 case "$(command -v "$CXX")" in "$BUILD_PREFIX"/*) ;; *) echo "$CXX is not the channel's compiler" >&2; exit 1 ;; esac
 
 # Of contrib only what is headers: its library is a sorting routine for every instruction set, minutes of compiling for nobody here.

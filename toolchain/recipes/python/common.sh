@@ -31,10 +31,14 @@ finish_python() {
 
     env -i "$bin/python" -I -B "$RECIPE_DIR/neutral_config.py" "$stdlib" "$PREFIX"
     write_script "$bin/python$PYTHON_VERSION-config" "$config/python-config.py"
-    ln -sfn "python$PYTHON_VERSION-config" "$bin/python3-config"
+    for name in python3 "python$series"; do
+        [ "$name" = "python$PYTHON_VERSION" ] || ln -sfn "python$PYTHON_VERSION-config" "$bin/$name-config"
+    done
     printf 'import pydoc\n\npydoc.cli()\n' > pydoc.py
     write_script "$bin/pydoc$PYTHON_VERSION" pydoc.py
-    ln -sfn "pydoc$PYTHON_VERSION" "$bin/pydoc3"
+    for name in pydoc3 "pydoc$series"; do
+        [ "$name" = "pydoc$PYTHON_VERSION" ] || ln -sfn "pydoc$PYTHON_VERSION" "$bin/$name"
+    done
     mkdir -p "$stdlib/site-packages"
     # An empty folder is not kept in a package.
     echo 'Packages of this environment are installed here.' > "$stdlib/site-packages/README.txt"

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 . "$RECIPE_DIR/../common/unpack_debs.sh"
+. "$RECIPE_DIR/../common/unpack_archive.sh"
 . "$RECIPE_DIR/../common/glibc_floor.sh"
 . "$RECIPE_DIR/common.sh"
 
 root=$SRC_DIR/debs
 unpack_debs "$root"
 keep_copyright "$root"
-mkdir upstream
-tar -xf "$TOOLCHAIN_SOURCES"/python"$PYTHON_VERSION"_*.orig.tar.* -C upstream --strip-components=1
+unpack_archive upstream "python${PYTHON_VERSION}_*.orig.tar.?z"
 
 stdlib=$PREFIX/lib/python$PYTHON_VERSION
 mkdir -p "$PREFIX/bin" "$PREFIX/lib" "$PREFIX/include"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 . "$RECIPE_DIR/../common/unpack_debs.sh"
+. "$RECIPE_DIR/../common/unpack_archive.sh"
 . "$RECIPE_DIR/../common/glibc_floor.sh"
 . "$RECIPE_DIR/common.sh"
 
@@ -10,8 +11,7 @@ keep_copyright "$dev"
 relative_links "$dev"
 # So that -lz and the like can only mean the shared library.
 find "$dev" -name '*.a' -delete
-mkdir python
-tar -xf "$TOOLCHAIN_SOURCES"/python3.*.orig.tar.xz -C python --strip-components=1
+unpack_archive python "python3.*.orig.tar.?z"
 cp python/LICENSE copyright/cpython
 
 # First, because the build imports each extension module when it is done.
