@@ -55,9 +55,8 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("variant", nargs="*", help="variants; default: all")
     _channel(render)
 
-    test = add("test-package", "Check built packages: every interpreter, ABI audits, glibc floor, kernel tests.")
+    test = add("test-package", "Check built packages: every interpreter, ABI audits, glibc floor, the tests of kernels and package.")
     test.add_argument("variant")
-    test.add_argument("--kernel-tests", action="store_true", help="also run tests/kernels against the installed package")
     _channel(test)
 
     install = add("install", "Install built packages into a prefix.")

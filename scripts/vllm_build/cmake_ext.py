@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -150,6 +151,18 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             "compiler": build_info.compiler_of(build),
         }
         build_info.write(target / "vllm" / "_build_info" / f"{component}.json", document, tuple(built))
+
+    def copy_extensions_to_source(self) -> None:
+        """Editable installs: setuptools builds apart and copies libraries back by name; their ``build_info`` belongs beside them."""
+        build_py = self.get_finalized_command("build_py")
+        build_py.ensure_finalized()
+        for built in self.get_outputs():
+            target = self._root() / Path(built).relative_to(self.build_lib)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A library that is mapped into a running process is replaced, never overwritten.
+            temporary = target.with_name(target.name + ".new")
+            shutil.copy2(built, temporary)
+            temporary.replace(target)
 
     def get_outputs(self) -> list[str]:
         """Files this command adds to a distribution: libraries and their ``build_info``."""

@@ -80,8 +80,8 @@ def test_package(arguments: Namespace, console: Console) -> int:
     }
     findings = verify.audits(request, request.output / ".test" / "py3.11", console)
     result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
-    if arguments.kernel_tests:
-        result["kernel_tests"] = [{"said": verify.kernel_tests(request, console).strip().splitlines()[-1]}]
+    said = verify.installed_tests(request, console)
+    result["tests"] = {name: text.strip().splitlines()[-1] for name, text in said.items()}
     if console.json_mode:
         console.json(result)
     return 0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,33 +91,30 @@ def audits(request: Request, prefix: Path, console: Console) -> list[audit.Findi
     return findings
 
 
-def kernel_tests(request: Request, console: Console, arguments: tuple[str, ...] = ()) -> str:
-    """Run tests/kernels with pytest in an environment that holds the installed packages; the tests come from the tree, vllm does not.
+#: Tests that need vllm and torch installed, and nothing of the build library.
+INSTALLED_TESTS = ("kernels", "package")
+
+
+def installed_tests(request: Request, console: Console) -> dict[str, str]:
+    """Run the tests of the installed packages in an environment that holds them; the tests come from the tree, vllm does not.
+
+    Returns pytest's output by folder of tests.
 
     Raises:
         PackageTestError: a test failed.
     """
     specs = [f"{o.name} =={o.version} {o.build}" for o in package.expected(request)]
-    prefix = request.output / ".test" / "kernels"
-    with console.step("kernel tests"):
-        environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls)
-        tests = request.root / "tests" / "kernels"
-        command = [
-            "python",
-            "-P",
-            "-m",
-            "pytest",
-            "-c",
-            str(request.root / "pyproject.toml"),
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            str(tests),
-            "-q",
-            "-rs",
-            str(tests),
-        ]
-        extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-        said = environment.run_in(prefix, [*command, *arguments], cwd=prefix, extra=extra)
-        console.info("    " + said.strip().splitlines()[-1])
+    prefix = request.output / ".test" / "installed"
+    environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls)
+    # -P: the tree's own vllm, beside the tests, must not be the one that is tested.
+    pytest = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
+    said = {}
+    for name in INSTALLED_TESTS:
+        folder = str(request.root / "tests" / name)
+        with console.step(f"tests/{name} in the installed environment"):
+            extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
+            said[name] = environment.run_in(prefix, [*pytest, "--rootdir", folder, folder], cwd=prefix, extra=extra)
+            for line in said[name].strip().splitlines():
+                if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
+                    console.info("    " + line)
     return said
