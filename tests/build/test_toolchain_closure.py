@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A part of the channel must be complete: whoever gets a package from it must find there what the package requires."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from ruamel.yaml import YAML
+
+from vllm_build import paths
+from vllm_build.toolchain import sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BUILDS = {build.id: build for build in sources.load(paths.source_root())}
+
+
+def requirements(node: object) -> set[str]:
+    """All names below ``requirements: run`` of a recipe, conditions and outputs included."""
+    if isinstance(node, str):
+        return {node.split(" ", 1)[0]}
+    if isinstance(node, dict):
+        return set().union(*(requirements(value) for key, value in node.items() if key != "if"))
+    return set().union(*(requirements(value) for value in node or [])) if isinstance(node, list) else set()
+
+
+def run_names(recipe: Path) -> set[str]:
+    document = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))
+    parts = [document, *document.get("outputs", [])]
+    return set().union(*(requirements(part.get("requirements", {}).get("run", [])) for part in parts))
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_what_a_package_requires_is_built_with_it(name: str) -> None:
+    build = BUILDS[name]
+    closure = {b.id for b in sources.select(BUILDS.values(), [name])}
+    python = build.variant.get("python_version")
+    for required in run_names(build.recipe):
+        makers = {i for i in BUILDS if i == required or i.startswith(f"{required}-") and i.removeprefix(f"{required}-")[0].isdigit()}
+        if required.startswith("__"):
+            continue  # a fact about the machine, not a package
+        if required in {"python", "python_abi"} and python is None:
+            continue  # noarch: any interpreter of the channel will do, and who asks for one gets it
+        assert makers, f"{name} requires {required}, which no recipe makes"
+        assert makers & closure, f"{name} requires {required}: add one of {sorted(makers)} to its needs"
