@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pip as the source of wheels, with a folder of wheels for an index."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+
+import pytest
+
+from vllm_build.errors import FetchError, IntegrityError
+from vllm_build.toolchain import pypi
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any", content: str = "") -> Path:
+    path = folder / f"{name}-{version}-{tags}.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", content)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where pip looks."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    folder = tmp_path / "into"
+    folder.mkdir()
+    return folder
+
+
+def test_the_exact_file_arrives_and_nothing_else(index: Path, into: Path) -> None:
+    wanted = wheel(index, "sample", "1.0")
+    wheel(index, "sample", "2.0")
+    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.11", abi=None)
+    assert [path.name for path in into.iterdir()] == [wanted.name]
+    assert sha256(into / wanted.name) == sha256(wanted)
+
+
+def test_wheels_for_another_interpreter(index: Path, into: Path) -> None:
+    wanted = wheel(index, "sample", "1.0", "cp313-cp313t-manylinux_2_28_x86_64")
+    for tags in ("cp313-cp313-manylinux_2_28_x86_64", "cp311-cp311-manylinux2014_x86_64", "cp313-cp313t-manylinux_2_40_x86_64"):
+        wheel(index, "sample", "1.0", tags)
+    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t")
+    assert [path.name for path in into.iterdir()] == [wanted.name]
+
+
+def test_other_bytes_are_an_integrity_error(index: Path, into: Path) -> None:
+    there = wheel(index, "sample", "1.0")
+    with pytest.raises(IntegrityError) as caught:
+        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+    assert sha256(there) in caught.value.message
+    assert "sample 1.0" in caught.value.message
+
+
+def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> None:
+    wheel(index, "sample", "2.0")
+    with pytest.raises(pypi.MissingVersionError) as caught:
+        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+    assert caught.value.exit_code == FetchError.exit_code
+    assert "vllm-build toolchain --update" in str(caught.value)
+
+
+def test_an_index_that_does_not_answer_is_not_a_missing_version(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FetchError, match="cannot reach its index") as caught:
+        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+    assert not isinstance(caught.value, pypi.MissingVersionError)
+
+
+def test_resolving_names_the_file_and_its_hash(index: Path, into: Path) -> None:
+    one, two = wheel(index, "sample_one", "1.0"), wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64")
+    found = pypi.resolve(["sample-one==1.0", "two==3.0"], into, python="3.11", abi=None)
+    assert [(w.name, w.version, w.filename, w.sha256) for w in found] == [
+        ("sample_one", "1.0", one.name, sha256(one)),
+        ("two", "3.0+cpu", two.name, sha256(two)),
+    ]
+    assert list(into.iterdir()) == []
+
+
+def test_resolving_what_does_not_exist(index: Path, into: Path) -> None:
+    wheel(index, "sample", "1.0", "cp311-cp311-manylinux_2_28_x86_64")
+    with pytest.raises(pypi.MissingVersionError):
+        pypi.resolve(["sample==1.0"], into, python="3.13", abi=None)
+
+
+def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path, into: Path) -> None:
+    wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
+    with pytest.raises(pypi.MissingVersionError):
+        pypi.resolve(["sample==1.0"], into, python="3.13", abi="cp313t")
+    assert pypi.resolve(["sample==1.0"], into, python="3.13", abi=None)[0].filename.startswith("sample-1.0-cp311-abi3")

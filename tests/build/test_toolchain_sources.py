@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain import sources
+from vllm_build.toolchain.sources import AptSource, AptSourcePackage, Build, PypiSource
+
+GOOD = """
+[[build]]
+id = "thing-3.13t"
+variant = { python_version = "3.13t" }
+needs = ["other"]
+[[build.source]]
+type = "apt"
+suite = "bookworm"
+packages = ["libstdc++6", "gcc-12"]
+[[build.source]]
+type = "apt-source"
+suite = "trixie"
+package = "python3.13"
+[[build.source]]
+type = "pypi"
+requirement = "numpy==2.4.6"
+python = "3.13"
+abi = "cp313t"
+[[build]]
+id = "other"
+version = "1.0"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text("schema_version: 1\n", encoding="utf-8")
+    path = folder / "sources.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_kind_of_source(tmp_path: Path) -> None:
+    first, second = sources.parse_file(write(tmp_path, GOOD))
+    assert first.sources == (
+        AptSource("bookworm", ("libstdc++6", "gcc-12")),
+        AptSourcePackage("trixie", "python3.13"),
+        PypiSource("numpy==2.4.6", "3.13", "cp313t"),
+    )
+    assert first.needs == ("other",)
+    assert dict(first.variant) == {"python_version": "3.13t"}
+    assert (second.sources, second.version) == ((), "1.0")
+
+
+PYPI = '[[build]]\nid = "a"\n[[build.source]]\ntype = "pypi"\nrequirement = "{}"\n'
+APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no 'build' tables"),
+        ("[[build]\n", "not valid TOML"),
+        ("[build]\n", "no 'build' tables"),
+        ('[[build]]\nid = "a"\n', "either sources or a version"),
+        ('[[build]]\nid = "a"\nversion = "1"\n[[build.source]]\ntype = "pypi"\nrequirement = "x==1"\n', "either sources or a version"),
+        ('[[build]]\nid = "A b"\n', "malformed"),
+        ("[[build]]\nid = 3\n", "needs the text 'id'"),
+        ('[[build]]\nid = "a"\nsource = 3\n', "no 'source' tables"),
+        (PYPI.format("x==1") + 'url = "u"\n', ":6: unknown key 'url'"),
+        (PYPI.format("x>=1"), "does not name one version"),
+        (PYPI.format("x==1.*"), "does not name one version"),
+        (PYPI.format("x[y]==1"), "does not name one version"),
+        (PYPI.format("x y"), ":5: 'x y'"),
+        (PYPI.format("x==1") + 'python = "three"\n', "malformed"),
+        (PYPI.format("x==1") + 'abi = "xx"\n', "malformed"),
+        (PYPI.format("x==1") + 'extras = ["y==1"]\n', "go with an 'alternative'"),
+        (APT + 'suite = "potato"\npackages = ["a1"]\n', "unknown suite 'potato'"),
+        (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),
+        (APT + 'suite = "bookworm"\npackages = ["ok1", "Not OK"]\n', "needs Debian package names"),
+        (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "names something twice"),
+        ('[[build]]\nid = "a"\nversion = "1"\nneeds = "b"\n', "not a list of texts"),
+        ('[[build]]\nid = "a"\nversion = "1"\nvariant = { k = 3 }\n', "not a table of texts"),
+        ('[[build]]\nid = "a"\n[[build.source]]\ntype = "svn"\n', "unknown type 'svn'"),
+    ],
+)
+def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        sources.parse_file(path)
+    assert message in caught.value.message
+    assert str(path) in caught.value.message
+
+
+def test_sources_without_a_recipe(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    (tmp_path / "recipe.yaml").unlink()
+    with pytest.raises(ConfigurationError, match=r"no recipe\.yaml"):
+        sources.parse_file(path)
+
+
+def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
+    return [Build(id=name, folder=Path("r", name), sources=(), needs=needs, version="1") for name, needs in edges.items()]
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ({"a": ("b",)}, "'a' needs 'b', which no recipe makes"),
+        ({"a": ("a",)}, "a -> a"),
+        ({"a": ("b",), "b": ("c",), "c": ("a",)}, "a -> b -> c -> a"),
+    ],
+)
+def test_impossible_orders(edges: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        sources.ordered(graph(edges))
+
+
+def test_an_id_belongs_to_one_build() -> None:
+    with pytest.raises(ConfigurationError, match="also exists"):
+        sources.ordered(graph({"a": ()}) + graph({"a": ()}))
+
+
+@st.composite
+def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
+    names = draw(st.lists(st.from_regex(r"[a-z]{1,4}", fullmatch=True), min_size=1, max_size=8, unique=True))
+    return {name: tuple(draw(st.lists(st.sampled_from(names[:n]), unique=True))) if n else () for n, name in enumerate(names)}
+
+
+@given(acyclic(), st.randoms())
+def test_what_is_needed_comes_first_and_the_order_is_one(edges: dict[str, tuple[str, ...]], random: object) -> None:
+    builds = graph(edges)
+    expected = [build.id for build in sources.ordered(builds)]
+    random.shuffle(builds)  # type: ignore[attr-defined]
+    order = [build.id for build in sources.ordered(builds)]
+    assert order == expected
+    assert sorted(order) == sorted(edges)
+    assert all(order.index(need) < order.index(name) for name, needs in edges.items() for need in needs)
+
+
+@given(acyclic(), st.data())
+def test_a_selection_holds_all_it_needs_and_no_more(edges: dict[str, tuple[str, ...]], data: st.DataObject) -> None:
+    wanted = data.draw(st.sets(st.sampled_from(sorted(edges))))
+    chosen = {build.id for build in sources.select(sources.ordered(graph(edges)), sorted(wanted))}
+    assert wanted <= chosen
+    assert all(need in chosen for name in chosen for need in edges[name])
+    assert all(name in wanted or any(name in edges[other] for other in chosen) for name in chosen)
+
+
+def test_an_unknown_selection() -> None:
+    with pytest.raises(ConfigurationError, match="called 'b'"):
+        sources.select(graph({"a": ()}), ["b"])
+
+
+def test_the_tree_has_recipes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no \*/sources\.toml"):
+        sources.load(tmp_path)
+
+
+def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
+    builds = sources.load(root)
+    assert {"gxx_linux-64", "python-3.11", "python-3.13", "python-3.13t", "pytorch-3.11", "libtorch", "cmake", "libhwy"} <= {
+        b.id for b in builds
+    }
+    for build in builds:
+        text = build.recipe.read_text(encoding="utf-8")
+        assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
+        assert "://" not in (build.folder / "sources.toml").read_text(encoding="utf-8"), f"{build.folder}: sources are named, not addressed"
