@@ -2,5 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Python package alone; the kernels come as packages of their own.
 set -euo pipefail
+# Builds run as whoever they run as; the prefix is a new one.
+export PIP_ROOT_USER_ACTION=ignore
 export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1
 "$PYTHON" -m pip install . -v --no-deps --no-build-isolation --no-index --ignore-installed

@@ -103,8 +103,15 @@ class Console:
             yield Counter(progress, progress.add_task(title, total=total))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table for people; in JSON mode the caller's document carries the same facts."""
+        """Print a table for people, plain columns in a pipe; in JSON mode the caller's document carries the same facts."""
         if self.json_mode or self.quiet:
+            return
+        if not self.interactive:
+            cells = [list(columns), *([cell.replace("\n", ", ") for cell in row] for row in rows)]
+            widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+            self.info(title)
+            for row in cells:
+                self.info("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
             return
         table = Table(title=title, title_justify="left")
         for column in columns:

@@ -114,10 +114,11 @@ def build(request: Request, console: Console) -> list[Path]:
 def _install(request: Request, outputs: tuple[render.Output, ...]) -> str:
     """Install exactly the packages of this build into the clean prefix; says whether the prefix was there already."""
     specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
-    marker = request.prefix / "conda-meta" / "vllm-build.json"
+    marker = request.state.with_name(f"env-{request.variant.name}.json")
     wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
-    if marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
+    if request.prefix.is_dir() and marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
         return "reused"
+    marker.unlink(missing_ok=True)
     environment.create(request.prefix, specs, request.channel_urls)
     marker.write_text(wanted, encoding="utf-8")
     return "created"
