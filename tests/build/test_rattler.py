@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -11,14 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from vllm_build.conda import rattler
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError
-from typing import TYPE_CHECKING
-import itertools
 
 if TYPE_CHECKING:
     from vllm_build.console import Console
@@ -158,15 +158,15 @@ def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None
 
 
 def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
-    path = recipe(
-        tmp_path, 'echo "$$" > "$SRC_DIR/../../../../pid.new"', 'mv "$SRC_DIR/../../../../pid.new" "$SRC_DIR/../../../../pid"', "sleep 600"
-    )
+    up = "$SRC_DIR/../../../.."
+    path = recipe(tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600")
     program = (
         "import sys; from pathlib import Path\n"
         "from vllm_build.console import Console; from vllm_build.conda import rattler\n"
         "rattler.find_program = lambda: None\n"
         "try:\n"
-        "    rattler.build(Path(sys.argv[1]), variants={'key': ['v']}, channels=[sys.argv[2]], output_dir=Path(sys.argv[3]), console=Console())\n"
+        "    recipe, channel, out = sys.argv[1:]\n"
+        "    rattler.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), console=Console())\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
     )
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
 PROGRAM = """#!/bin/sh
 printf '%s\\n' "$@" > "$RECORD"
 echo 'some output'
-[ -z "$FAIL" ] || { echo "Error: × Script failed to execute"; exit 1; }
+[ -z "$FAIL" ] || { echo "Error: Script failed to execute"; exit 1; }
 """
 
 

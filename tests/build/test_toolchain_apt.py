@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.toolchain import apt, update
 from vllm_build.toolchain.apt import PrivateApt
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vllm_build.console import Console
     from pathlib import Path
+
+    from vllm_build.console import Console
 
 
 def test_the_mirror_is_the_first_with_a_base_suite() -> None:
@@ -110,7 +111,10 @@ indextargets*) printf '%s|bookworm|main\n' "$FAKE_MIRROR" ;;
 esac
 """
 FAKE_APT_CONFIG = """#!/bin/sh
-case "$1" in dump) echo 'Acquire::http::Proxy "http://proxy.example:3128";' ;; shell) echo "F='/nonexistent/sources.list'"; echo "D='/nonexistent/'" ;; esac
+case "$1" in
+dump) echo 'Acquire::http::Proxy "http://proxy.example:3128";' ;;
+shell) echo "F='/nonexistent/sources.list'"; echo "D='/nonexistent/'" ;;
+esac
 """
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +15,12 @@ from vllm_build.errors import BuildError, BusyError, ConfigurationError, FetchEr
 from vllm_build.locks import exclusive
 from vllm_build.toolchain import channel, update
 from vllm_build.toolchain import lock as locking
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vllm_build.toolchain.channel import ChannelReport
-    from vllm_build.console import Console
     from pathlib import Path
+
+    from vllm_build.console import Console
+    from vllm_build.toolchain.channel import ChannelReport
 
 RECIPE = """
 context:

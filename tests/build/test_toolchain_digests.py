@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from vllm_build.toolchain import digests, sources
 from vllm_build.toolchain.lock import Lock, LockedFile
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

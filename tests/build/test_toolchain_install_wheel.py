@@ -7,9 +7,9 @@ import csv
 import subprocess
 import sys
 import zipfile
+from typing import TYPE_CHECKING
 
 import pytest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

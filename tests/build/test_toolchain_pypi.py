@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.toolchain import pypi
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -76,7 +76,7 @@ def test_a_full_disk_keeps_the_old_text(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "f"
     write_text(path, "old")
 
-    def full(self: Path, target: Path) -> None:
+    def full(_self: Path, _target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
