@@ -78,7 +78,7 @@ def said(console: Console) -> str:
 
 
 def test_a_package_and_its_live_log(tmp_path: Path, console: Console) -> None:
-    path = recipe(tmp_path, 'echo "key is $KEY, given is $GIVEN"', 'mkdir -p "$PREFIX/etc"', 'echo x > "$PREFIX/etc/x"')
+    path = recipe(tmp_path, 'echo "key is $KEY, given is $GIVEN"', 'mkdir -p "$PREFIX/etc"', 'echo x > "$PREFIX/etc/x"', "sleep 1")
     (package,) = build(tmp_path, path, console, env={"GIVEN": "something"})
     assert package.parent == tmp_path / "out" / "noarch"
     assert package.name.startswith("sample-1.0-")

@@ -34,7 +34,8 @@ _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _UNSOLVED = re.compile(r"Failed to resolve dependencies|Cannot solve the request|no (build|host) environment for ")
 _UNPARSED = re.compile(r"Failed to parse recipe|the recipe does not render|RecipeParseError")
 _TESTS = re.compile(r"tests? failed|failed to run tests?|failed package content tests|TestFailed", re.IGNORECASE)
-_POLL_SECONDS = 0.1
+#: A script's log lives as long as its work folder; what is over sooner than this may go unseen, and has nothing to say.
+_POLL_SECONDS = 0.03
 _TAIL = 25
 
 
