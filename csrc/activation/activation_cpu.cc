@@ -120,6 +120,14 @@ HWY_NOINLINE void Range(const Rows& out, const Rows& input, int64_t begin, int64
     const T* y = x + out.width;
     T* to = out.Row<T>(row) + column;
     size_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      VF32 v0 = f(Load(x + i)), v1 = f(Load(x + i + lanes));
+      if constexpr (kMul) {
+        v0 = hn::Mul(v0, Load(y + i));
+        v1 = hn::Mul(v1, Load(y + i + lanes));
+      }
+      StoreTwo(v0, v1, to + i);
+    }
     for (; i + lanes <= n; i += lanes) {
       VF32 v = f(Load(x + i));
       if constexpr (kMul) v = hn::Mul(v, Load(y + i));

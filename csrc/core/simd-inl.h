@@ -53,7 +53,7 @@ HWY_INLINE VF32 Load(const T* HWY_RESTRICT p) {
   }
 }
 
-// The first n < Lanes(F32()) elements from `p`, as float32; the other lanes are zero.
+// The first n <= Lanes(F32()) elements from `p`, as float32; the other lanes are zero.
 template <typename T>
 HWY_INLINE VF32 LoadTail(const T* HWY_RESTRICT p, size_t n) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -74,7 +74,19 @@ HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
   }
 }
 
-// The first n < Lanes(F32()) elements to `p`; nothing behind them is touched.
+// 2 * Lanes(F32()) elements to `p`. For bfloat16 on targets that cannot convert, packing two vectors costs as much as packing one.
+template <typename T>
+HWY_INLINE void StoreTwo(VF32 v0, VF32 v1, T* HWY_RESTRICT p) {
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
+    const hn::Repartition<T, F32> dt;
+    hn::StoreU(hn::OrderedDemote2To(dt, v0, v1), dt, p);
+  } else {
+    Store(v0, p);
+    Store(v1, p + hn::Lanes(F32()));
+  }
+}
+
+// The first n <= Lanes(F32()) elements to `p`; nothing behind them is touched.
 template <typename T>
 HWY_INLINE void StoreTail(VF32 v, T* HWY_RESTRICT p, size_t n) {
   if constexpr (sizeof(T) == sizeof(float)) {

@@ -31,6 +31,14 @@ HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, si
   const size_t lanes = hn::Lanes(F32());
   const VF32 factor = hn::Set(F32(), scale);
   size_t i = 0;
+  for (; i + 2 * lanes <= width; i += 2 * lanes) {
+    VF32 v0 = hn::Mul(Load(from + i), factor), v1 = hn::Mul(Load(from + i + lanes), factor);
+    if constexpr (kWeight) {
+      v0 = hn::Mul(v0, Load(weight + i));
+      v1 = hn::Mul(v1, Load(weight + i + lanes));
+    }
+    StoreTwo(v0, v1, to + i);
+  }
   for (; i + lanes <= width; i += lanes) {
     VF32 v = hn::Mul(Load(from + i), factor);
     if constexpr (kWeight) v = hn::Mul(v, Load(weight + i));
@@ -58,7 +66,8 @@ HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weigh
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* from = input.Row<T>(row);
-    // Four sums, so that one addition need not wait for the last.
+    // Four sums, so that one addition need not wait for the last. FusedAddRmsNormRows adds in the same order: its results are the same
+    // bits.
     VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
     size_t i = 0;
     for (; i + 4 * lanes <= width; i += 4 * lanes) {
@@ -67,18 +76,28 @@ HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weigh
       sum2 = AddSquare(Load(from + i + 2 * lanes), sum2);
       sum3 = AddSquare(Load(from + i + 3 * lanes), sum3);
     }
-    for (; i + lanes <= width; i += lanes) sum0 = AddSquare(Load(from + i), sum0);
-    if (i < width) sum1 = AddSquare(LoadTail(from + i, width - i), sum1);
+    for (; i < width; i += lanes) sum0 = AddSquare(LoadTail(from + i, HWY_MIN(lanes, width - i)), sum0);
     Normalize(from, out.Row<T>(row), weight, width, Scale(sum0, sum1, sum2, sum3, width, epsilon));
   }
 }
 
-// Adds, stores the rounded sum and returns it.
+// Adds two vectors in place. Returns the sums as they are rounded and stored.
 template <typename T>
-HWY_INLINE VF32 AddInPlace(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual) {
-  const VF32 sum = RoundTo<T>(hn::Add(Load(input), Load(residual)));
-  Store(sum, residual);
-  return sum;
+HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF32& sum0, VF32& sum1) {
+  const size_t lanes = hn::Lanes(F32());
+  sum0 = hn::Add(Load(input), Load(residual));
+  sum1 = hn::Add(Load(input + lanes), Load(residual + lanes));
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
+    const hn::Repartition<T, F32> dt;
+    const auto rounded = hn::OrderedDemote2To(dt, sum0, sum1);
+    hn::StoreU(rounded, dt, residual);
+    sum0 = hn::PromoteLowerTo(F32(), rounded);
+    sum1 = hn::PromoteUpperTo(F32(), rounded);
+  } else {
+    sum0 = RoundTo<T>(sum0);
+    sum1 = RoundTo<T>(sum1);
+    StoreTwo(sum0, sum1, residual);
+  }
 }
 
 template <typename T>
@@ -91,16 +110,19 @@ HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, c
     VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
     size_t i = 0;
     for (; i + 4 * lanes <= width; i += 4 * lanes) {
-      sum0 = AddSquare(AddInPlace(x + i, r + i), sum0);
-      sum1 = AddSquare(AddInPlace(x + i + lanes, r + i + lanes), sum1);
-      sum2 = AddSquare(AddInPlace(x + i + 2 * lanes, r + i + 2 * lanes), sum2);
-      sum3 = AddSquare(AddInPlace(x + i + 3 * lanes, r + i + 3 * lanes), sum3);
+      VF32 v0, v1, v2, v3;
+      AddTwo(x + i, r + i, v0, v1);
+      AddTwo(x + i + 2 * lanes, r + i + 2 * lanes, v2, v3);
+      sum0 = AddSquare(v0, sum0);
+      sum1 = AddSquare(v1, sum1);
+      sum2 = AddSquare(v2, sum2);
+      sum3 = AddSquare(v3, sum3);
     }
-    for (; i + lanes <= width; i += lanes) sum0 = AddSquare(AddInPlace(x + i, r + i), sum0);
-    if (i < width) {
-      const VF32 sum = RoundTo<T>(hn::Add(LoadTail(x + i, width - i), LoadTail(r + i, width - i)));
-      StoreTail(sum, r + i, width - i);
-      sum1 = AddSquare(sum, sum1);
+    for (; i < width; i += lanes) {
+      const size_t n = HWY_MIN(lanes, width - i);
+      const VF32 sum = RoundTo<T>(hn::Add(LoadTail(x + i, n), LoadTail(r + i, n)));
+      StoreTail(sum, r + i, n);
+      sum0 = AddSquare(sum, sum0);
     }
     Normalize<T>(r, x, weight, width, Scale(sum0, sum1, sum2, sum3, width, epsilon));
   }
