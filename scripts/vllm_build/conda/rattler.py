@@ -70,6 +70,7 @@ class _Logs:
                 if known is None or known[0] != inode:
                     if known is not None:
                         self._read(path)
+                        known[1].close()
                     self._open[path] = (inode, path.open("rb"), b"")
             except FileNotFoundError:
                 continue
@@ -245,9 +246,11 @@ def build(
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     environment = {**os.environ, "PATH": search, **(env or {})}
     environment.setdefault("RATTLER_CACHE_DIR", str(rattler_cache()))
-    with tempfile.TemporaryDirectory() as folder:
-        status, output = _supervise(arguments, environment, Path(folder), logs)
-    logs.close()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            status, output = _supervise(arguments, environment, Path(folder), logs)
+    finally:
+        logs.close()
     if status:
         raise _failure(recipe, output, logs, output_dir)
     return sorted(path for path, state in _packages(output_dir).items() if before.get(path) != state)
