@@ -33,6 +33,7 @@ function(vllm_add_extension json)
   # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.
   string(REGEX REPLACE "[^/]+" ".." up "${folder}")
   set_target_properties(${module} PROPERTIES
+    DEFINE_SYMBOL ""             # CMake's own <target>_EXPORTS has no reader here
     PREFIX "" OUTPUT_NAME "${module}" SUFFIX "${VLLM_EXT_SUFFIX}"
     BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib")
   target_link_options(${module} PRIVATE

@@ -11,7 +11,7 @@ Adds the kernel's units as an OBJECT library of their own and links it into the 
 no other unit's command line changes when the kernel is switched.
 
   vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"]}]=])
-    -> OBJECT library _C.norm-cpu: -DVLLM_NORM_CPU, linked with hwy::hwy
+    -> OBJECT library _C.norm-cpu: -DVLLM_NORM_CPU, headers of hwy::hwy; _C is linked with libhwy
 ]]
 function(vllm_add_kernel extension json)
   string(JSON name GET "${json}" name)
@@ -27,7 +27,6 @@ function(vllm_add_kernel extension json)
   target_link_libraries(${target} PRIVATE vllm::torch_stable)
   foreach(library IN LISTS libraries)
     vllm_link_library(${target} ${library})
-    vllm_link_library(${extension} ${library})
   endforeach()
   target_link_libraries(${extension} PRIVATE ${target})
 endfunction()
