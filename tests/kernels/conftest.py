@@ -10,7 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOW_TO_BUILD = "build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`; or `pip install -e .` in this tree"
+HOW_TO_BUILD = """\
+Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`; or `pip install -e .` in this tree."""
 
 try:
     import torch
