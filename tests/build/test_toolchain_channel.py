@@ -253,6 +253,7 @@ def test_an_alternative_is_taken_where_the_first_is_not_found(tree: Tree) -> Non
     }
     (tree.index / "low-1.0-py3-none-any.whl").unlink()
     assert tree.actions(["low"]) == {"low": "built"}
+    assert locking.read(tree.root).of_build("low")[-1].name == "third", "the alternative itself comes first and names the version"
     assert {path.name for path in (tree.cache / "downloads" / "sha256").rglob("*.whl")} == {
         "second-1.0-py3-none-any.whl",
         "third-1.0-py3-none-any.whl",

@@ -131,5 +131,5 @@ def test_the_lock_of_this_tree_is_complete_and_has_no_address(root: Path) -> Non
             elif isinstance(source, sources.AptSourcePackage):
                 wanted = {("apt-source", source.package)}
             else:
-                wanted = {("pypi", source.requirement.partition("==")[0].lower().replace("_", "-"))}
+                wanted = {("pypi", source.requirement.partition("=")[0].lower().replace("_", "-"))}
             assert wanted <= locked, f"{build.id}: run {locking.UPDATE_COMMAND} --only {build.id}"

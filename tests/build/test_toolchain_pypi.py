@@ -115,3 +115,11 @@ def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path, into: Path
     with pytest.raises(pypi.MissingVersionError):
         pypi.resolve(["sample==1.0"], into, python="3.13", abi="cp313t")
     assert pypi.resolve(["sample==1.0"], into, python="3.13", abi=None)[0].filename.startswith("sample-1.0-cp311-abi3")
+
+
+def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
+    default, local = wheel(index, "sample", "1.0"), wheel(index, "sample", "1.0+cpu", content="x = 1\n")
+    assert pypi.resolve(["sample==1.0"], into, python="3.11", abi=None)[0].filename == local.name
+    assert pypi.resolve(["sample===1.0"], into, python="3.11", abi=None)[0].filename == default.name
+    pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None, operator="===")
+    assert [path.name for path in into.iterdir()] == [default.name]

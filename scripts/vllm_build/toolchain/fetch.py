@@ -76,18 +76,19 @@ class Fetcher:
     def _fetch(self, files: Sequence[LockedFile]) -> None:
         binary = [file for file in files if file.type == "apt"]
         source = [file for file in files if file.type == "apt-source"]
-        wheels: defaultdict[tuple[str, str], list[LockedFile]] = defaultdict(list)
+        wheels: defaultdict[tuple[str, str, str], list[LockedFile]] = defaultdict(list)
         for file in files:
             if file.type == "pypi":
-                wheels[file.python, file.abi].append(file)
+                wheels[file.python, file.abi, "===" if file.choice == "second" else "=="].append(file)
         for group, is_source in ((binary, False), (source, True)):
             if group:
                 with self.store.incoming() as folder:
                     self.apt().download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
                     self._take(group, folder)
-        for (python, abi), group in sorted(wheels.items()):
+        for (python, abi, operator), group in sorted(wheels.items()):
             with self.store.incoming() as folder:
-                pypi.download({(file.name, file.version, file.sha256) for file in group}, folder, python=python, abi=abi or None)
+                wanted = {(file.name, file.version, file.sha256) for file in group}
+                pypi.download(wanted, folder, python=python, abi=abi or None, operator=operator)
                 self._take(group, folder)
 
     def _take(self, files: Sequence[LockedFile], folder: Path) -> None:

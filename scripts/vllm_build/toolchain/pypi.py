@@ -101,8 +101,10 @@ def _pip(arguments: Sequence[str], what: str, env: Mapping[str, str] | None = No
     raise FetchError(f"pip failed for {what}: {reason}", remedy="run pip by hand to see more")
 
 
-def download(items: Iterable[tuple[str, str, str]], folder: Path, *, python: str, abi: str | None) -> None:
+def download(items: Iterable[tuple[str, str, str]], folder: Path, *, python: str, abi: str | None, operator: str = "==") -> None:
     """Download wheels given as (name, version, sha256) into ``folder``, without their dependencies.
+
+    ``operator`` is ``===`` where ``1.0+local`` must not stand for ``1.0``.
 
     Raises:
         IntegrityError: the index has the version with other bytes.
@@ -113,7 +115,8 @@ def download(items: Iterable[tuple[str, str, str]], folder: Path, *, python: str
     wanted = sorted(items)
     with disk_errors(folder):
         listing = folder / "requirements.txt"
-        listing.write_text("".join(f"{name}=={version} --hash=sha256:{sha256}\n" for name, version, sha256 in wanted), encoding="utf-8")
+        lines = [f"{name}{operator}{version} --hash=sha256:{sha256}\n" for name, version, sha256 in wanted]
+        listing.write_text("".join(lines), encoding="utf-8")
     what = ", ".join(f"{name} {version}" for name, version, _ in wanted)
     _pip(["download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(folder), "-r", str(listing), *_tags(python, abi)], what)
     listing.unlink()

@@ -49,7 +49,8 @@ class PypiSource:
         requirement: an exact requirement such as ``numpy==2.4.6``.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
         abi: ABI tag where the version alone does not say it, such as ``cp313t``.
-        alternative: an exact requirement for the same role, taken where pip finds no ``requirement``; see ``lock``.
+        alternative: an exact requirement for the same role, taken where pip finds no ``requirement``; ``name===1.0`` keeps
+            ``1.0+local`` out, which ``name==1.0`` admits.
         extras: exact requirements that are fetched beside ``alternative`` and only then.
     """
 
@@ -140,13 +141,13 @@ class _Reader:
         pins = list(requirement.specifier)
         if (
             len(pins) != 1
-            or pins[0].operator != "=="
+            or pins[0].operator not in ("==", "===")
             or "*" in pins[0].version
             or requirement.marker
             or requirement.extras
             or requirement.url
         ):
-            raise self.fail(f"{text!r} in {what} does not name one version", at=text, expected="name==version")
+            raise self.fail(f"{text!r} in {what} does not name one version", at=text, expected="name==version or name===version")
         return text
 
 

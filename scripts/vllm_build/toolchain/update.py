@@ -154,9 +154,9 @@ def _wheels(wanted: Wanted, fetcher: Fetcher) -> list[LockedFile]:
         rounds: list[list[tuple[str, int, str, str]]] = []
         for item in sorted(set(items)):
             # One call cannot hold two versions of a name: later ones go into another round.
-            name = item[2].partition("==")[0]
+            name = item[2].partition("=")[0]
             for batch in rounds:
-                if all(other[2] == item[2] or _canonical(other[2].partition("==")[0]) != _canonical(name) for other in batch):
+                if all(other[2] == item[2] or _canonical(other[2].partition("=")[0]) != _canonical(name) for other in batch):
                     batch.append(item)
                     break
             else:
@@ -166,7 +166,7 @@ def _wheels(wanted: Wanted, fetcher: Fetcher) -> list[LockedFile]:
                 found = pypi.resolve(sorted({item[2] for item in batch}), folder, python=python, abi=abi)
             by_name = {_canonical(wheel.name): wheel for wheel in found}
             for build, position, requirement, choice in batch:
-                wheel = by_name[_canonical(requirement.partition("==")[0].strip())]
+                wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
                 files.append(
                     LockedFile(
                         build=build,
@@ -200,8 +200,9 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
             if isinstance(source, sources.PypiSource):
                 group = wanted[source.python, source.abi]
                 group.append((build.id, position, source.requirement, "first" if source.alternative else ""))
-                group.extend((build.id, position, text, "second") for text in (source.alternative, *source.extras) if text)
-                position += 1
+                others = [text for text in (source.alternative, *source.extras) if text]
+                group.extend((build.id, position + place, text, "second") for place, text in enumerate(others))
+                position += max(1, len(others))
             elif isinstance(source, sources.AptSource):
                 binaries.extend((_Place(build.id, position + place), source.suite, name) for place, name in enumerate(source.packages))
                 position += len(source.packages)
