@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU architectures: parses lists of them, and matches what a kernel is written for with what a build is for (build contract, section 5)."""
+"""GPU architectures: reads lists of them, and matches what a kernel is written for with what a build is for (contract, section 5)."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ def serving_entry(record: tuple[Arch, ...], target: Arch) -> Arch | None:
 
 
 def match(record: tuple[Arch, ...], targets: tuple[Arch, ...]) -> Match:
-    """Choose the entries of ``record`` that serve ``targets``: as the record spells them, each once; a target with PTX adds PTX to its entry."""
+    """Choose the entries of ``record`` that serve ``targets``: as the record spells them, each once.
+
+    A target with PTX adds PTX to the entry that serves it.
+    """
     chosen: dict[Arch, bool] = {}
     unserved = []
     for target in targets:

@@ -110,8 +110,8 @@ class Console:
             cells = [list(columns), *([cell.replace("\n", ", ") for cell in row] for row in rows)]
             widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
             self.info(title)
-            for row in cells:
-                self.info("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            for line in cells:
+                self.info("    " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
             return
         table = Table(title=title, title_justify="left")
         for column in columns:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,7 +86,5 @@ def test_every_target_is_served_or_listed(record: tuple[archs.Arch, ...], target
 
 @given(st.text(max_size=30))
 def test_no_text_crashes_the_parser(text: str) -> None:
-    try:
-        archs.parse(text, "x")
-    except ConfigurationError as error:
-        assert error.expected
+    with contextlib.suppress(ConfigurationError):
+        assert archs.parse(text, "x")
