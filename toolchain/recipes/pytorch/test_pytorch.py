@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional
+from packaging.requirements import Requirement
 from torch.utils import cpp_extension
 
 prefix = Path(os.environ["PREFIX"]).resolve()
@@ -28,6 +30,12 @@ for wanted in ("libtorch_cpu.so", "libtorch_python.so", "libgomp.so.1", "libstdc
     found = {path for path in libraries if path.name.startswith(wanted)}
     assert len(found) == 1, f"{wanted}: {sorted(map(str, found))}"
     assert prefix in next(iter(found)).resolve().parents, f"{found} is not from {prefix}"
+
+for text in importlib.metadata.requires("torch") or ():
+    requirement = Requirement(text)
+    wanted_here = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    if wanted_here and not requirement.name.startswith(("nvidia-", "cuda-", "triton")):
+        assert importlib.metadata.version(requirement.name) in requirement.specifier, text
 
 for folder in cpp_extension.include_paths():
     assert Path(folder).is_dir(), folder
