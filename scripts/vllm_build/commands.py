@@ -93,7 +93,7 @@ def install(arguments: Namespace, console: Console) -> int:
     with console.step(f"install {' '.join(arguments.specs)}"):
         records = environment.create(arguments.prefix.absolute(), arguments.specs, urls)
     if console.json_mode:
-        console.json([{"name": r.name.normalized, "version": str(r.version), "build": r.build} for r in records])
+        console.json(records)
     return 0
 
 

@@ -76,10 +76,12 @@ def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "channel" / "noarch" / package.name).exists()
 
 
-def test_environment_from_a_local_channel(tmp_path: Path) -> None:
+def test_environment_from_a_local_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "built").mkdir()
     channel.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
-    environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    (record,) = environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    assert (record["name"], record["version"], record["build"]) == ("foo", "1.0", "h0_0")
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 

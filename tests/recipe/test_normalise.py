@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import tarfile
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
-from rattler import install, solve
 from rattler_build import assemble_package
 
-from vllm_build.conda import channel, normalise
+from vllm_build.conda import channel, environment, normalise
 from vllm_build.errors import ConfigurationError, IntegrityError
 
 if TYPE_CHECKING:
@@ -74,16 +72,12 @@ def test_content_modes_and_links_stay(tmp_path: Path) -> None:
     assert index["timestamp"] == normalise.EARLIEST * 1000
 
 
-def test_normalised_package_installs(tmp_path: Path) -> None:
+def test_normalised_package_installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = make(tmp_path, [])
     normalise.normalise(package)
     channel.publish([package], tmp_path / "channel")
-
-    async def run() -> None:
-        records = await solve(sources=[(tmp_path / "channel").as_uri()], specs=["foo"])
-        await install(records, str(tmp_path / "env"), cache_dir=str(tmp_path / "cache"), show_progress=False)
-
-    asyncio.run(run())
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
     assert (tmp_path / "env" / "bin" / "alias").resolve().name == "tool"
 
 

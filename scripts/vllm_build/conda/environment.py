@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, install, solve
 from rattler.exceptions import SolverError
@@ -40,41 +42,65 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
     try:
         return asyncio.run(run())
     except SolverError as error:
-        raise ToolchainError(
-            f"no environment with {', '.join(specs)} can be solved from {', '.join(channels)}\n{error}",
-            expected="packages that fit each other and this machine",
-            remedy="build what is missing: vllm-build toolchain, vllm-build package",
-        ) from error
+        raise _unsolved(specs, channels, str(error)) from error
 
 
-def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataRecord]:
+def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> ToolchainError:
+    return ToolchainError(
+        f"no environment with {', '.join(specs)} can be solved from {', '.join(channels)}\n{why}",
+        expected="packages that fit each other and this machine",
+        remedy="build what is missing: vllm-build toolchain, vllm-build package",
+    )
+
+
+def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[dict[str, str]]:
     """Solve ``specs`` and install them into ``prefix``, replacing what is there; the new prefix appears whole or not at all.
+
+    The work is done by a child process: py-rattler 0.28 sometimes crashes while an interpreter that has installed something ends.
+
+    Returns name, version, build and channel of every package.
 
     Raises:
         ToolchainError: the specs cannot be solved.
+        PackageTestError: the solved packages could not be installed.
     """
-    records = solve_specs(specs, channels)
     if prefix.exists():
         shutil.rmtree(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
-
-    async def run() -> None:
-        await install(
-            records,
-            str(prefix),
-            cache_dir=str(paths.rattler_cache() / "pkgs"),
-            client=Client(),
-            show_progress=False,
-            execute_link_scripts=False,
-        )
-
+    arguments = json.dumps({"prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
+    command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
+    env = {**os.environ, "PYTHONPATH": str(paths.source_root() / "scripts")}
     try:
-        asyncio.run(run())
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     except BaseException:
         # Half an environment would look like one to the next caller.
         shutil.rmtree(prefix, ignore_errors=True)
         raise
+    if done.returncode:
+        shutil.rmtree(prefix, ignore_errors=True)
+        if done.returncode == ToolchainError.exit_code:
+            raise _unsolved(specs, channels, done.stderr.strip())
+        raise PackageTestError(f"installing {', '.join(specs)} into {prefix} failed (exit status {done.returncode})\n{done.stderr.strip()}")
+    records: list[dict[str, str]] = json.loads(done.stdout)
     return records
+
+
+def _child(arguments: dict[str, Any]) -> int:
+    """Solve and install; writes the packages as JSON to stdout, or why they cannot be solved to stderr."""
+    try:
+        records = solve_specs(arguments["specs"], arguments["channels"])
+    except ToolchainError as error:
+        sys.stderr.write(str(error.__cause__))
+        return error.exit_code
+
+    async def run() -> None:
+        cache = paths.rattler_cache() / "pkgs"
+        await install(records, arguments["prefix"], cache_dir=str(cache), client=Client(), show_progress=False, execute_link_scripts=False)
+
+    asyncio.run(run())
+    facts = [{"name": r.name.normalized, "version": str(r.version), "build": str(r.build), "channel": str(r.channel)} for r in records]
+    sys.stdout.write(json.dumps(facts))
+    return 0
 
 
 def environ_of(prefix: Path) -> dict[str, str]:
@@ -101,3 +127,11 @@ def run_in(prefix: Path, command: Sequence[str], *, cwd: Path, extra: Mapping[st
     if done.returncode:
         raise PackageTestError(f"{' '.join(command)} failed in {prefix} (exit status {done.returncode})\n{done.stdout.rstrip()}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    status = _child(json.loads(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Past the interpreter's own end, where the crash would be.
+    os._exit(status)
