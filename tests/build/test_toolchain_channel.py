@@ -112,12 +112,16 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     first = tree.packages()
     assert tree.actions() == {"low": "reused", "high": "reused"}
     assert tree.packages() == first
+    extracted = {name: tree.cache / "rattler" / "pkgs" / name.removesuffix(".conda") for name in first}
+    for folder in extracted.values():
+        folder.mkdir(parents=True, exist_ok=True)
     recipe = tree.root / "toolchain" / "recipes" / "high" / "recipe.yaml"
     recipe.write_text(recipe.read_text(encoding="utf-8") + "about:\n  summary: another one\n", encoding="utf-8")
     assert tree.actions() == {"low": "reused", "high": "built"}
     second = tree.packages()
     assert len(second) == 2
     assert len(first & second) == 1, "the superseded package is gone, the other is untouched"
+    assert {name for name, folder in extracted.items() if folder.exists()} == first & second, "and so is what was extracted from it"
 
 
 def test_a_change_below_reaches_what_needs_it(tree: Tree) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from vllm_build.conda import rattler
 from vllm_build.errors import BuildError
 from vllm_build.locks import exclusive
-from vllm_build.paths import cache_root, toolchain_channel
+from vllm_build.paths import cache_root, rattler_cache, toolchain_channel
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import repodata, sources
 from vllm_build.toolchain.digests import build_digests, combined, files_of, upstream_version
@@ -65,6 +64,11 @@ class ChannelReport:
         return sum(outcome.action == "built" for outcome in self.outcomes)
 
 
+def _forget_extracted(file: str) -> None:
+    """Remove a package from the cache of extracted packages: nobody can ask for these bytes any more."""
+    shutil.rmtree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), ignore_errors=True)
+
+
 @dataclass
 class _Builder:
     root: Path
@@ -92,6 +96,7 @@ class _Builder:
             for path in (self.channel / subdir).iterdir():
                 if path.name != "repodata.json" and f"{subdir}/{path.name}" not in listed:
                     path.unlink()
+                    _forget_extracted(path.name)
 
     def build(self, build: sources.Build, digest: str, files: Sequence[locking.LockedFile]) -> repodata.Record:
         """Run one build and take its packages into the channel."""
@@ -140,8 +145,8 @@ class _Builder:
         """New files in, then record and index, then superseded files out: at each moment the index names existing files only."""
         with disk_errors(self.channel):
             for name in record.packages:
-                # A name that is back with other bytes must not be answered from the cache of extracted packages.
-                os.utime(output / name)
+                # Built once more for the same inputs, a package has the same name and may have other bytes.
+                _forget_extracted(name.partition("/")[2])
                 (output / name).chmod(0o644)
                 (output / name).replace(self.channel / name)
         self.records[record.id] = record

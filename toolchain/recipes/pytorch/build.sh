@@ -15,8 +15,8 @@ cp wheel/torch/lib/libtorch_global_deps.so "$torch/lib/"
 install -m 755 wheel/torch/bin/torch_shm_manager "$torch/bin/"
 
 # PyTorch looks for these in its own folders; it finds the libtorch package there.
-for library in c10 shm torch torch_cpu torch_python; do
-    ln -s "$up/lib/lib$library.so" "$torch/lib/lib$library.so"
+for library in "$PREFIX"/lib/lib{c10,shm,torch}*.so; do
+    ln -s "$up/lib/$(basename "$library")" "$torch/lib/$(basename "$library")"
 done
 for header in "$PREFIX"/include/{ATen,c10,caffe2,fmt,pybind11,torch}; do
     ln -s "$up/include/$(basename "$header")" "$torch/include/$(basename "$header")"
