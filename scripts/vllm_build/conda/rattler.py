@@ -118,7 +118,7 @@ def _arguments(
 
 
 def _command_line(program: str, arguments: Mapping[str, Any]) -> list[str]:
-    command = [program, "build", "--log-style", "plain", "--color", "never", "--recipe", arguments["recipe"]]
+    command = [program, "--log-style", "plain", "--color", "never", "build", "--recipe", arguments["recipe"]]
     for key in ("variant_config", "channel"):
         for value in arguments[key]:
             command += ["--" + key.replace("_", "-"), value]
