@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from vllm_build import cli, commands, errors
+from vllm_build import cli, errors
+from vllm_build.commands import doctor
 
 
 def subclasses() -> list[type[errors.VllmBuildError]]:
@@ -32,7 +33,7 @@ def failing(error: BaseException) -> object:
 def test_errors_end_with_their_code_and_no_traceback(
     kind: type[errors.VllmBuildError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(kind("it broke", expected="whole", remedy="mend it")))
+    monkeypatch.setattr(doctor, "run", failing(kind("it broke", expected="whole", remedy="mend it")))
     assert cli.main(["doctor"]) == kind.exit_code
     said = capsys.readouterr()
     assert not said.out
@@ -42,13 +43,13 @@ def test_errors_end_with_their_code_and_no_traceback(
 
 
 def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(errors.FetchError("gone")))
+    monkeypatch.setattr(doctor, "run", failing(errors.FetchError("gone")))
     assert cli.main(["doctor", "-v"]) == errors.FetchError.exit_code
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_json_carries_the_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(errors.IntegrityError("wrong bytes", remedy="fetch again")))
+    monkeypatch.setattr(doctor, "run", failing(errors.IntegrityError("wrong bytes", remedy="fetch again")))
     assert cli.main(["doctor", "--json"]) == errors.IntegrityError.exit_code
     document = json.loads(capsys.readouterr().out)
     assert document["error"] == "IntegrityError"
@@ -56,19 +57,19 @@ def test_json_carries_the_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(doctor, "run", failing(KeyboardInterrupt()))
     assert cli.main(["doctor"]) == errors.EXIT_INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(doctor, "run", failing(OSError(errno.ENOSPC, "No space left on device")))
     assert cli.main(["doctor"]) == errors.ResourceError.exit_code
     assert "No space left" in capsys.readouterr().err
 
 
 def test_other_os_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(OSError(errno.EIO, "I/O error")))
+    monkeypatch.setattr(doctor, "run", failing(OSError(errno.EIO, "I/O error")))
     with pytest.raises(OSError, match="I/O error"):
         cli.main(["doctor"])
 

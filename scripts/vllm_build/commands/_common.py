@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several subcommands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_build import paths
+from vllm_build.conda import channel, variants
+from vllm_build.conda.package import Request
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def add_channel(parser: ArgumentParser) -> None:
+    """Options of every command that reads or writes packages."""
+    default = os.environ.get("CHANNEL")
+    parser.add_argument(
+        "--channel",
+        default=default,
+        help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output"), help="the folder, itself a conda channel, that receives the packages"
+    )
+
+
+def request(arguments: Namespace, variant: str) -> Request:
+    """The request that the arguments describe."""
+    root = paths.source_root()
+    return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute())

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build package``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.commands._common import add_channel, request
+from vllm_build.conda import package
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.console import Console
+
+NAME = "package"
+HELP = "Build the conda packages of a variant, install them in a clean prefix and run them."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("variant", help="a name of variants/, or the path of a variant file")
+    add_channel(parser)
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Build, install and run the packages of one variant."""
+    result = package.package(request(arguments, arguments.variant), console)
+    console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
+    console.table("packages", ["file", "sha256"], [[p["path"], p["sha256"]] for p in result["packages"]])
+    if console.json_mode:
+        console.json(result)
+    else:
+        console.info("install with:")
+        console.output(result["install"])
+    return 0
