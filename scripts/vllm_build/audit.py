@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
-from vllm_build.errors import PackageTestError
+from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +54,12 @@ class Finding:
 
 def _program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).parent / name
+    if not program.is_file():
+        raise ToolchainError(
+            f"{name} is not installed beside {sys.executable}",
+            expected="the tools of requirements/tools.txt under Python >= 3.11, the oldest that all of them run on",
+            remedy="make test PYTHON=python3.11, after removing .venv",
+        )
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from vllm_build.files import sha256_of, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,7 @@ class BuiltExtension:
 
 def describe(name: str, path: Path, root: Path, kernels: tuple[str, ...]) -> BuiltExtension:
     """Describe the library at ``path``, named relative to ``root``."""
-    data = path.read_bytes()
-    return BuiltExtension(name, path.relative_to(root).as_posix(), hashlib.sha256(data).hexdigest(), len(data), kernels)
+    return BuiltExtension(name, path.relative_to(root).as_posix(), sha256_of(path), path.stat().st_size, kernels)
 
 
 def compiler_of(build: Path) -> dict[str, str]:
@@ -47,7 +47,4 @@ def compiler_of(build: Path) -> dict[str, str]:
 def write(path: Path, document: dict[str, Any], extensions: tuple[BuiltExtension, ...]) -> None:
     """Write the document with its schema number and extensions; sorted, so that the same build gives the same bytes."""
     document = {"schema": SCHEMA, **document, "extensions": [asdict(extension) for extension in extensions]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

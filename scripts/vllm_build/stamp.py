@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import digest, version
 from vllm_build.errors import IntegrityError
+from vllm_build.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +39,7 @@ def write(root: Path) -> bool:
     path, text = root / "recipe" / "variants.yaml", _text(values(root))
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text)
     return True
 
 

@@ -38,7 +38,7 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
     closure = {b.id for b in sources.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
     for required in run_names(build.recipe):
-        makers = {i for i in BUILDS if i == required or i.startswith(f"{required}-") and i.removeprefix(f"{required}-")[0].isdigit()}
+        makers = {i for i in BUILDS if i == required or (i.startswith(f"{required}-") and i.removeprefix(f"{required}-")[0].isdigit())}
         if required.startswith("__"):
             continue  # a fact about the machine, not a package
         if required in {"python", "python_abi"} and python is None:

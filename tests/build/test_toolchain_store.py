@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vllm_build.errors import IntegrityError, ResourceError
-from vllm_build.toolchain.files import disk_errors, sha256_of, write_text
+from vllm_build.files import disk_errors, sha256_of, write_text
 from vllm_build.toolchain.lock import LockedFile
 from vllm_build.toolchain.store import Store
 

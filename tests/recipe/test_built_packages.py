@@ -20,6 +20,7 @@ import pytest
 from vllm_build import audit, paths
 from vllm_build.conda import channel, package, variants, verify
 from vllm_build.console import Console
+from vllm_build.files import sha256_of
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -82,7 +83,7 @@ def test_packages_environment_and_install_line(built: Done) -> None:
     names = [Path(p["path"]).name for p in built.result["packages"]]
     assert [re.sub(r"-.*", "", name.replace("vllm-kernels", "vllm_kernels")) for name in names] == ["vllm_kernels", "vllm"]
     for entry in built.result["packages"]:
-        assert channel.sha256(Path(entry["path"])) == entry["sha256"]
+        assert sha256_of(Path(entry["path"])) == entry["sha256"]
     assert (Path(built.result["prefix"]) / "bin" / "python").exists()
     assert built.result["install"].startswith("conda install --override-channels -c file:")
     assert "all operators agree with torch" in built.log

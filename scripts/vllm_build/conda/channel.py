@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -38,16 +37,6 @@ def choose(name: str | None) -> str:
 def url(name: str) -> str:
     """What solvers are given for a channel name."""
     return paths.toolchain_channel().as_uri() if name == LOCAL else name
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(stream.read()).hexdigest()
-        )
 
 
 def initialise(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build import digest, kernels_table, locks, paths, plan, stamp
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError
+from vllm_build.files import sha256_of, write_text
 from vllm_build.toolchain import channel as toolchain
 from vllm_build.toolchain import sources
 
@@ -74,7 +75,7 @@ def reusable(request: Request, outputs: tuple[render.Output, ...]) -> bool:
         return False
     for output in outputs:
         path = request.output / output.subdir / output.filename
-        if not path.is_file() or recorded.get(f"{output.subdir}/{output.filename}") != channel.sha256(path):
+        if not path.is_file() or recorded.get(f"{output.subdir}/{output.filename}") != sha256_of(path):
             return False
     return True
 
@@ -120,16 +121,13 @@ def _install(request: Request, outputs: tuple[render.Output, ...]) -> str:
         return "reused"
     marker.unlink(missing_ok=True)
     environment.create(request.prefix, specs, request.channel_urls)
-    marker.write_text(wanted, encoding="utf-8")
+    write_text(marker, wanted)
     return "created"
 
 
 def _record(request: Request, outputs: tuple[render.Output, ...]) -> dict[str, str]:
-    packages = {f"{o.subdir}/{o.filename}": channel.sha256(request.output / o.subdir / o.filename) for o in outputs}
-    request.state.parent.mkdir(parents=True, exist_ok=True)
-    temporary = request.state.with_name(request.state.name + ".new")
-    temporary.write_text(json.dumps({"packages": packages}, indent=2), encoding="utf-8")
-    temporary.replace(request.state)
+    packages = {f"{o.subdir}/{o.filename}": sha256_of(request.output / o.subdir / o.filename) for o in outputs}
+    write_text(request.state, json.dumps({"packages": packages}, indent=2) + "\n")
     return packages
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
+from vllm_build.files import disk_errors
 from vllm_build.paths import rattler_cache
-from vllm_build.toolchain.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
-from vllm_build.toolchain.files import disk_errors, write_text
+from vllm_build.files import disk_errors, write_text
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 from vllm_build.toolchain.sources import SUITES
 

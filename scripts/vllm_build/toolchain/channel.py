@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from vllm_build.conda import rattler
 from vllm_build.errors import BuildError
+from vllm_build.files import disk_errors
 from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root, rattler_cache, toolchain_channel
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import repodata, sources
 from vllm_build.toolchain.digests import build_digests, combined, files_of, upstream_version
 from vllm_build.toolchain.fetch import Fetcher
-from vllm_build.toolchain.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from vllm_build.files import sha256_of
 from vllm_build.toolchain import sources
-from vllm_build.toolchain.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

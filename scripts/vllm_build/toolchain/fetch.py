@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import FetchError, IntegrityError
+from vllm_build.files import disk_errors, sha256_of
 from vllm_build.toolchain import pypi
 from vllm_build.toolchain.apt import PrivateApt
-from vllm_build.toolchain.files import disk_errors, sha256_of
 from vllm_build.toolchain.store import Store
 
 if TYPE_CHECKING:

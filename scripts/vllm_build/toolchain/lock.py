@@ -12,7 +12,7 @@ import tomlkit
 
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
-from vllm_build.toolchain.files import write_text
+from vllm_build.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

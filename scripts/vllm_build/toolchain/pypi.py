@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import parse_wheel_filename
 
 from vllm_build.errors import FetchError, IntegrityError, ResourceError
-from vllm_build.toolchain.files import disk_errors
+from vllm_build.files import disk_errors
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 
 if TYPE_CHECKING:

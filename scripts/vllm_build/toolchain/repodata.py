@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rattler.index import index_fs
 
 from vllm_build.errors import BuildError
-from vllm_build.toolchain.files import write_text
+from vllm_build.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import IntegrityError
-from vllm_build.toolchain.files import disk_errors, sha256_of
+from vllm_build.files import disk_errors, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
