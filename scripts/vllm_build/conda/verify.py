@@ -113,7 +113,7 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
         folder = str(request.root / "tests" / name)
         with console.step(f"tests/{name} in the installed environment"):
             extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
-            said[name] = environment.run_in(prefix, [*pytest, "--rootdir", folder, folder], cwd=prefix, extra=extra)
+            said[name] = environment.run_in(prefix, [*pytest, "--rootdir", folder, "--confcutdir", folder, folder], cwd=prefix, extra=extra)
             for line in said[name].strip().splitlines():
                 if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
                     console.info("    " + line)
