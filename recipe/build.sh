@@ -18,7 +18,8 @@ ln -sfn "$PREFIX" "$SRC_DIR/host"
 export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
 
 if [ -n "${CCACHE_DIR:-}" ]; then
-  export CCACHE_BASEDIR="$SRC_DIR" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
+  # Sources and compiler lie below one folder, whose own place does not count.
+  export CCACHE_BASEDIR="${SRC_DIR%/*}" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
   ccache --zero-stats > /dev/null
 else
   export VLLM_DISABLE_CCACHE=1

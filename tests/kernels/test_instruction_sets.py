@@ -56,5 +56,18 @@ def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
     # The module path comes from this process; the configuration's own would put the source tree before the installed package.
     config = ["-o", "pythonpath=", *(["-c", str(pytestconfig.inipath)] if pytestconfig.inipath else [])]
     files = [str(here / name) for name in NUMERICAL]
-    done = python(limit, "-m", "pytest", "-q", "-p", "no:cacheprovider", *config, "--rootdir", str(pytestconfig.rootpath), "--confcutdir", str(here), *files)
+    done = python(
+        limit,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *config,
+        "--rootdir",
+        str(pytestconfig.rootpath),
+        "--confcutdir",
+        str(here),
+        *files,
+    )
     assert done.returncode == 0, f"with {limit}:\n{done.stdout[-8000:]}{done.stderr[-2000:]}"

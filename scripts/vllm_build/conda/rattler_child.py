@@ -48,14 +48,16 @@ def explain(arguments: dict[str, Any]) -> str | None:
     for variant in rendered:
         recipe = variant.recipe.to_dict()
         name = recipe.get("package", {}).get("name", "?")
-        for environment in ("build", "host"):
-            specs = _specs(recipe.get("requirements", {}).get(environment))
-            if not specs:
-                continue
-            try:
-                asyncio.run(_solve(specs, arguments["channel"]))
-            except Exception as error:  # noqa: BLE001 -- as above
-                return f"no {environment} environment for {name} from {', '.join(arguments['channel'])}: {error}"
+        # What several outputs share is compiled first, in environments of its own.
+        for part in (*recipe.get("staging_caches", []), recipe):
+            for environment in ("build", "host"):
+                specs = _specs(part.get("requirements", {}).get(environment))
+                if not specs:
+                    continue
+                try:
+                    asyncio.run(_solve(specs, arguments["channel"]))
+                except Exception as error:  # noqa: BLE001 -- as above
+                    return f"no {environment} environment for {name} from {', '.join(arguments['channel'])}: {error}"
     return None
 
 
