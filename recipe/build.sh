@@ -17,6 +17,10 @@ done
 ln -sfn "$PREFIX" "$SRC_DIR/host"
 export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
 
+# The link step gives the libraries paths relative to themselves. Another one would make rattler-build rewrite them after build_info has recorded
+# their sha256.
+export LDFLAGS="${LDFLAGS//"-Wl,-rpath,$PREFIX/lib"/}"
+
 if [ -n "${CCACHE_DIR:-}" ]; then
   # Sources and compiler lie below one folder, whose own place does not count.
   export CCACHE_BASEDIR="${SRC_DIR%/*}" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
