@@ -17,9 +17,9 @@ done
 ln -sfn "$PREFIX" "$SRC_DIR/host"
 export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
 
-# The link step gives the libraries paths relative to themselves. Another one would make rattler-build rewrite them after build_info has recorded
-# their sha256.
-export LDFLAGS="${LDFLAGS//"-Wl,-rpath,$PREFIX/lib"/}"
+# The relinker of rattler-build knows the archive's layout, not the installed one: it puts $ORIGIN/../../lib first, as DT_RPATH. The link step does
+# the same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
+export LDFLAGS="${LDFLAGS//"-Wl,-rpath,$PREFIX/lib"/} -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/../../lib'"
 
 if [ -n "${CCACHE_DIR:-}" ]; then
   # Sources and compiler lie below one folder, whose own place does not count.
