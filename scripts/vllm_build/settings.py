@@ -1,106 +1,201 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: RUF009 - `_var` declares fields, as `dataclasses.field` does; nothing mutable is shared
 """The build's environment variables, read once into one typed, frozen object.
 
-An empty variable counts as unset. A malformed value is a configuration error that names the variable: a build that silently ignores what it
-was told is worse than one that stops.
+The fields of :class:`Settings` are the one table of variables: type, default and documentation of each; ``docs/settings.md`` and
+``vllm-build settings`` are made from it. An empty variable counts as unset. A malformed value is a configuration error that names the
+variable: a build that silently ignores what it was told is worse than one that stops.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from packaging.version import Version
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.settings_kinds import COUNT, DIGEST, FLAG, FOLDER, RELEASE, SHA256, TEXT, WORDS, Kind, checked, choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+D = TypeVar("D")
 
 DEVICES = ("cuda", "rocm", "cpu", "tpu", "xpu", "empty")
+DEVICE = choice(*DEVICES)
 BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
+GENERATORS = ("Ninja", "Unix Makefiles")
 
 
-def _text(environ: Mapping[str, str], name: str) -> str | None:
-    value = environ.get(name, "").strip()
-    return value or None
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: of the variable.
+        field: the attribute of :class:`Settings` that holds its value.
+        section: the heading it stands under in the documentation.
+        kind: how its text becomes a value.
+        default: what an unset variable means, in words.
+        doc: what it does, one line.
+    """
+
+    name: str
+    field: str
+    section: str
+    kind: Kind[Any]
+    default: str
+    doc: str
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """The typed value; None when the variable is unset or empty.
+
+        Raises:
+            ConfigurationError: the value is malformed.
+        """
+        text = environ.get(self.name, "")
+        if not text.strip():
+            return None
+        return checked(self.name, self.kind, text, f"correct {self.name}, or unset it (unset means: {self.default})")
 
 
-def _flag(environ: Mapping[str, str], name: str) -> bool:
-    value = _text(environ, name)
-    if value is None or value.lower() in _FALSE:
-        return False
-    if value.lower() in _TRUE:
-        return True
-    raise ConfigurationError(f"{name}={value!r} is not a switch", expected="1 or 0", remedy=f"set {name}=1, or unset it")
+def _var(name: str, kind: Kind[Any], value: D, default: str, doc: str) -> D:
+    """Declare a field: ``value`` is what it holds when variable ``name`` is unset, ``default`` says so in words."""
+    return dataclasses.field(default=value, metadata={"variable": (name, kind, default, doc)})
 
 
-def _count(environ: Mapping[str, str], name: str) -> int | None:
-    value = _text(environ, name)
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit() and int(value) > 0:
-        return int(value)
-    raise ConfigurationError(
-        f"{name}={value!r} is not a count", expected="a whole number of at least 1", remedy=f"unset {name} to let the build decide"
-    )
-
-
-def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
-    value = _text(environ, name)
-    if value is None:
-        return None
-    for choice in choices:
-        if value.lower() == choice.lower():
-            return choice
-    raise ConfigurationError(f"{name}={value!r} is not known", expected="one of " + ", ".join(choices))
-
-
-def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
-    value = environ.get(name, "")
-    try:
-        return tuple(shlex.split(value))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{name}={value!r} cannot be split into words: {error}", expected="words as a shell would read them"
-        ) from error
+_NONE: None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment asks of a build.
+    """What the environment asks of a build; ``Settings()`` is an empty environment. Each field's variable is documented beside it."""
 
-    Attributes:
-        target_device: ``VLLM_TARGET_DEVICE``; None lets the build choose.
-        version_override: ``VLLM_VERSION_OVERRIDE``, taken verbatim.
-        skip_version_suffix: ``VLLM_SKIP_VERSION_SUFFIX``, as conda packages need it.
-        max_jobs: ``MAX_JOBS``, compile jobs at once; None derives them from CPUs and memory.
-        build_type: ``CMAKE_BUILD_TYPE``; None means the caller's default.
-        cmake_args: ``CMAKE_ARGS`` split like a shell does; they go last, so they win.
-        build_root: ``VLLM_BUILD_ROOT``, where build directories are kept between calls; None means ``build/`` in the tree.
-        highway_source: ``HIGHWAY_SRC_DIR``, a Highway source tree used instead of an installed one.
-        kernel_digest: ``VLLM_KERNEL_DIGEST``, the digest that the caller believes the tree has; a build that finds another one refuses.
-        disable_sccache, disable_ccache: ``VLLM_DISABLE_SCCACHE``, ``VLLM_DISABLE_CCACHE``.
-        verbose: ``VERBOSE``, command lines are shown.
-        werror: ``VLLM_WERROR``, compiler warnings are errors.
-    """
+    # Device and toolkits
+    target_device: str | None = _var(
+        "VLLM_TARGET_DEVICE",
+        DEVICE,
+        _NONE,
+        "the flavour of the installed torch, else the toolkit that is found, else `cpu`",
+        "The device to build for, in any case.",
+    )
+    cuda_home: Path | None = _var(
+        "CUDA_HOME", FOLDER, _NONE, "`CUDA_PATH`, else nvcc on `PATH`, else a conda prefix or NVIDIA's wheels", "The CUDA toolkit."
+    )
+    cuda_path: Path | None = _var("CUDA_PATH", FOLDER, _NONE, "see `CUDA_HOME`", "The CUDA toolkit; `CUDA_HOME` comes first.")
+    rocm_home: Path | None = _var(
+        "ROCM_HOME", FOLDER, _NONE, "`ROCM_PATH`, else hipcc on `PATH`, else a conda prefix or `/opt/rocm`", "The ROCm installation."
+    )
+    rocm_path: Path | None = _var("ROCM_PATH", FOLDER, _NONE, "see `ROCM_HOME`", "The ROCm installation; `ROCM_HOME` comes first.")
+    sycl_home: Path | None = _var(
+        "CMPLR_ROOT",
+        FOLDER,
+        _NONE,
+        "icpx on `PATH`, else a conda prefix, else below `ONEAPI_ROOT`",
+        "The oneAPI compiler, as oneAPI's `setvars.sh` sets it.",
+    )
+    oneapi_root: Path | None = _var(
+        "ONEAPI_ROOT", FOLDER, _NONE, "`/opt/intel/oneapi`", "The oneAPI installation; its newest compiler is taken."
+    )
+    cuda_archs: str | None = _var(
+        "TORCH_CUDA_ARCH_LIST",
+        TEXT,
+        _NONE,
+        "all of the project's list that the toolkit supports",
+        "CUDA architectures, such as `8.0;9.0a;10.0+PTX`.",
+    )
+    cmake_cuda_archs: str | None = _var(
+        "CMAKE_CUDA_ARCHITECTURES",
+        TEXT,
+        _NONE,
+        "see `TORCH_CUDA_ARCH_LIST`",
+        "CUDA architectures as CMake spells them; an error when it disagrees with `TORCH_CUDA_ARCH_LIST`.",
+    )
+    rocm_archs: str | None = _var(
+        "PYTORCH_ROCM_ARCH",
+        TEXT,
+        _NONE,
+        "all of the project's list that the toolkit supports",
+        "ROCm architectures, such as `gfx90a;gfx942`.",
+    )
+    # Version
+    version_override: str | None = _var(
+        "VLLM_VERSION_OVERRIDE", TEXT, _NONE, "`VERSION` and the device's suffix", "The version, verbatim, without a suffix."
+    )
+    skip_version_suffix: bool = _var("VLLM_SKIP_VERSION_SUFFIX", FLAG, False, "`0`", "`1`: the base version as it is, as conda needs it.")
+    main_cuda_version: Version = _var(
+        "VLLM_MAIN_CUDA_VERSION", RELEASE, Version("13.0"), "`13.0`", "The CUDA release whose builds carry no suffix."
+    )
+    skip_precompiled_version_suffix: bool = _var(
+        "VLLM_SKIP_PRECOMPILED_VERSION_SUFFIX", FLAG, False, "`0`", "`1`: a precompiled build has the suffix that a compiled one has."
+    )
+    # Jobs
+    max_jobs: int | None = _var(
+        "MAX_JOBS", COUNT, _NONE, "what CPUs, their quota and memory allow", "Compile jobs at once, before nvcc's threads divide them."
+    )
+    nvcc_threads: int | None = _var("NVCC_THREADS", COUNT, _NONE, "`1`", "Threads of each nvcc (CUDA >= 11.2); divides the jobs.")
+    # CMake
+    build_type: str | None = _var(
+        "CMAKE_BUILD_TYPE",
+        choice(*BUILD_TYPES),
+        _NONE,
+        "`Debug` with `--debug`, else `RelWithDebInfo`; `Release` in the recipe",
+        "CMake's build type.",
+    )
+    generator: str | None = _var(
+        "CMAKE_GENERATOR", choice(*GENERATORS), _NONE, "Ninja where it is found, else make", "What CMake writes build files for."
+    )
+    cmake_args: tuple[str, ...] = _var("CMAKE_ARGS", WORDS, (), "none", "More arguments for CMake; they go last, so they win.")
+    verbose: bool = _var("VERBOSE", FLAG, False, "`0`", "`1`: show command lines.")
+    werror: bool = _var("VLLM_WERROR", FLAG, False, "`0`; `1` in the recipe", "`1`: compiler warnings are errors.")
+    build_root: Path | None = _var(
+        "VLLM_BUILD_ROOT", FOLDER, _NONE, "`build/` in the tree", "Where build folders, one per configuration, are kept between calls."
+    )
+    highway_source: Path | None = _var(
+        "HIGHWAY_SRC_DIR", FOLDER, _NONE, "an installed Highway", "A tree of Highway's sources to build and link statically."
+    )
+    kernel_digest: str | None = _var(
+        "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "The kernel digest that the caller believes the tree has; another one refuses."
+    )
+    # Compiler caches
+    c_launcher: str | None = _var(
+        "CMAKE_C_COMPILER_LAUNCHER", TEXT, _NONE, "sccache, else ccache, where they are found", "The program in front of the C compiler."
+    )
+    cxx_launcher: str | None = _var("CMAKE_CXX_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of the C++ compiler.")
+    cuda_launcher: str | None = _var("CMAKE_CUDA_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of nvcc.")
+    hip_launcher: str | None = _var("CMAKE_HIP_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of the HIP compiler.")
+    disable_sccache: bool = _var("VLLM_DISABLE_SCCACHE", FLAG, False, "`0`", "`1`: do not use sccache when it is found.")
+    disable_ccache: bool = _var("VLLM_DISABLE_CCACHE", FLAG, False, "`0`", "`1`: do not use ccache when it is found.")
+    # Precompiled kernels
+    use_precompiled: bool = _var("VLLM_USE_PRECOMPILED", FLAG, False, "`0`", "`1`: take the kernels from a build of this very source.")
+    precompiled_location: str | None = _var(
+        "VLLM_PRECOMPILED_WHEEL_LOCATION",
+        TEXT,
+        _NONE,
+        "a lookup by kernel digest",
+        "A wheel or `.conda` file, path or URL; implies reuse.",
+    )
+    precompiled_sha256: str | None = _var("VLLM_PRECOMPILED_SHA256", SHA256, _NONE, "not compared", "The sha256 that file must have.")
+    precompiled_stores: tuple[str, ...] = _var(
+        "VLLM_PRECOMPILED_STORES", WORDS, (), "none", "Folders, http(s) indexes and conda channels to look the kernel digest up in."
+    )
+    precompiled_partial: bool = _var(
+        "VLLM_PRECOMPILED_PARTIAL", FLAG, False, "`0`", "`1`: compile the outputs that no store has, instead of refusing."
+    )
+    # Where programs are looked for
+    search_path: str = _var("PATH", TEXT, "", "nothing is found", "Folders of compilers and build programs.")
+    conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")
+    build_prefix: Path | None = _var("BUILD_PREFIX", FOLDER, _NONE, "none", "The build environment of a conda build.")
+    host_prefix: Path | None = _var("PREFIX", FOLDER, _NONE, "none", "The host environment of a conda build.")
 
-    target_device: str | None = None
-    version_override: str | None = None
-    skip_version_suffix: bool = False
-    max_jobs: int | None = None
-    build_type: str | None = None
-    cmake_args: tuple[str, ...] = ()
-    build_root: Path | None = None
-    highway_source: Path | None = None
-    kernel_digest: str | None = None
-    disable_sccache: bool = False
-    disable_ccache: bool = False
-    verbose: bool = False
-    werror: bool = False
+    @property
+    def precompiled(self) -> bool:
+        """Whether kernels are reused, not compiled: asked for, or implied by a location."""
+        return self.use_precompiled or self.precompiled_location is not None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -110,19 +205,38 @@ class Settings:
             ConfigurationError: a value is malformed.
         """
         env = os.environ if environ is None else environ
-        build_root, highway = _text(env, "VLLM_BUILD_ROOT"), _text(env, "HIGHWAY_SRC_DIR")
-        return cls(
-            target_device=_choice(env, "VLLM_TARGET_DEVICE", DEVICES),
-            version_override=_text(env, "VLLM_VERSION_OVERRIDE"),
-            skip_version_suffix=_flag(env, "VLLM_SKIP_VERSION_SUFFIX"),
-            max_jobs=_count(env, "MAX_JOBS"),
-            build_type=_choice(env, "CMAKE_BUILD_TYPE", BUILD_TYPES),
-            cmake_args=_words(env, "CMAKE_ARGS"),
-            build_root=Path(build_root).absolute() if build_root else None,
-            highway_source=Path(highway).absolute() if highway else None,
-            kernel_digest=_text(env, "VLLM_KERNEL_DIGEST"),
-            disable_sccache=_flag(env, "VLLM_DISABLE_SCCACHE"),
-            disable_ccache=_flag(env, "VLLM_DISABLE_CCACHE"),
-            verbose=_flag(env, "VERBOSE"),
-            werror=_flag(env, "VLLM_WERROR"),
-        )
+        values = ((variable.field, variable.read(env)) for variable in variables())
+        return cls(**{field: value for field, value in values if value is not None})
+
+
+#: Headings of the documentation, by the first field that stands under each.
+_SECTIONS = {
+    "target_device": "Device and toolkits",
+    "version_override": "Version",
+    "max_jobs": "Jobs",
+    "build_type": "CMake",
+    "c_launcher": "Compiler caches",
+    "use_precompiled": "Precompiled kernels",
+    "search_path": "Where programs are looked for",
+}
+
+
+def variables() -> Iterator[Variable]:
+    """Every variable of the build, in the order of the documentation."""
+    section = ""
+    for field in dataclasses.fields(Settings):
+        section = _SECTIONS.get(field.name, section)
+        name, kind, default, doc = field.metadata["variable"]
+        yield Variable(name, field.name, section, kind, default, doc)
+
+
+def problems(environ: Mapping[str, str] | None = None) -> list[ConfigurationError]:
+    """All malformed variables at once, where :meth:`Settings.from_environ` stops at the first."""
+    env = os.environ if environ is None else environ
+    found = []
+    for variable in variables():
+        try:
+            variable.read(env)
+        except ConfigurationError as error:
+            found.append(error)
+    return found

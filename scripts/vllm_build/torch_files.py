@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_build.errors import ToolchainError
+from vllm_build.torch_flavour import TorchFlavour, installed
+
+__all__ = ["TorchFiles", "TorchFlavour", "find", "installed"]
 
 _MARKER = Path("torch") / "headeronly" / "version.h"
 

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an installed torch was built for, read from its files: torch is never imported, so it can neither slow nor break a build.
+
+Evidence, best first: the attributes of ``torch/version.py``; the local part of its version (``+cpu``, ``+cu130``, ``+rocm6.4``, ``+xpu``);
+the packages that its metadata requires; the libraries beside it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+import re
+import sys
+import sysconfig
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Folders in which pip, `build` and uv make an environment for one build: a torch there was installed for us, not chosen by anybody.
+_BUILD_ENVIRONMENT = re.compile(r"pip-build-env-.*|build-env-.*|builds-v\d+")
+_LIBRARIES = {"cuda": ("libtorch_cuda.so", "libc10_cuda.so"), "rocm": ("libtorch_hip.so", "libc10_hip.so"), "xpu": ("libtorch_xpu.so",)}
+_REQUIRES = {
+    "cuda": r"nvidia-|cuda-",
+    "rocm": r"rocm\b|pytorch-triton-rocm|triton-rocm",
+    "xpu": r"intel-sycl-rt|dpcpp-cpp-rt|pytorch-triton-xpu",
+}
+
+
+@dataclass(frozen=True)
+class TorchFlavour:
+    """An installed torch.
+
+    Attributes:
+        device: ``cuda``, ``rocm``, ``xpu`` or ``cpu``.
+        version: torch's version as it names itself; empty when nothing says it.
+        toolkit_version: the CUDA or ROCm release it was built with, where it says so.
+        path: the folder of the package, or of its metadata, or the prefix of a libtorch without Python.
+        temporary: it lies in an environment that a build front end made for this one build.
+    """
+
+    device: str
+    version: str
+    toolkit_version: Version | None
+    path: Path
+    temporary: bool = False
+
+    def __str__(self) -> str:
+        release = f" {self.toolkit_version}" if self.toolkit_version else ""
+        return f"torch {self.version or 'of unknown version'} built for {self.device}{release} in {self.path}"
+
+
+def _release(text: str | None) -> Version | None:
+    """``13.0``, ``6.4.43483-a187df25c`` and the like: the first two numbers."""
+    match = re.match(r"(\d+)\.(\d+)", text or "")
+    return Version(f"{match[1]}.{match[2]}") if match else None
+
+
+def from_local(version: str) -> tuple[str, Version | None] | None:
+    """Device and release that the local part of a version names; None when it names none.
+
+    CUDA's digits are run together: the major is the first two, except in ``cu92`` and ``cu9x``'s like, which no supported torch carries.
+    """
+    local = version.partition("+")[2]
+    if match := re.match(r"cu(\d\d)(\d+)(?!\d)", local):
+        return "cuda", Version(f"{match[1]}.{match[2]}")
+    if match := re.match(r"rocm([\d.]*)", local):
+        return "rocm", _release(match[1])
+    if match := re.match(r"(cpu|xpu)(?![a-z0-9])", local):
+        return match[1], None
+    return None
+
+
+def _attributes(path: Path) -> dict[str, str | None]:
+    """The plain assignments of ``torch/version.py``; nothing when the file is missing or is no Python."""
+    try:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return {}
+    found: dict[str, str | None] = {}
+    for statement in module.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
+            found |= {target.id: value.value for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _from_attributes(values: dict[str, str | None]) -> tuple[str, Version | None] | None:
+    if values.get("hip"):
+        return "rocm", _release(values.get("rocm") or values["hip"])
+    if values.get("xpu"):
+        return "xpu", None
+    if values.get("cuda"):
+        return "cuda", _release(values["cuda"])
+    return ("cpu", None) if "cuda" in values else None
+
+
+def _from_libraries(folder: Path) -> tuple[str, Version | None] | None:
+    for device, names in _LIBRARIES.items():
+        if any((folder / name).exists() for name in names):
+            return device, None
+    return ("cpu", None) if (folder / "libtorch_cpu.so").exists() else None
+
+
+def _from_requirements(distribution: importlib.metadata.Distribution) -> tuple[str, Version | None] | None:
+    for line in distribution.requires or []:
+        for device, pattern in _REQUIRES.items():
+            if re.match(pattern, line, re.IGNORECASE):
+                return device, None
+    return None
+
+
+def _is_temporary(path: Path) -> bool:
+    return any(_BUILD_ENVIRONMENT.fullmatch(part) for part in path.parts)
+
+
+def in_folder(site: Path) -> TorchFlavour | None:
+    """The torch of one ``site-packages`` folder: its package, or its metadata alone; None when there is neither."""
+    package = site / "torch"
+    distribution = next(iter(importlib.metadata.distributions(name="torch", path=[str(site)])), None)
+    values = _attributes(package / "version.py")
+    if distribution is None and not (package / "__init__.py").is_file() and not values:
+        return None
+    metadata = distribution.version if distribution is not None else ""
+    version = values.get("__version__") or metadata
+    found = (
+        _from_attributes(values)
+        or from_local(version)
+        or from_local(metadata)
+        or (distribution and _from_requirements(distribution))
+        or _from_libraries(package / "lib")
+        or ("cpu", None)
+    )
+    return TorchFlavour(found[0], version, found[1], package if package.is_dir() else site, _is_temporary(site))
+
+
+def in_prefix(prefix: Path) -> TorchFlavour | None:
+    """A libtorch without its Python part, as in the host environment of a conda build; None when there is none."""
+    found = _from_libraries(prefix / "lib")
+    if found is None:
+        return None
+    version = ""
+    for path in sorted((prefix / "conda-meta").glob("libtorch-[0-9]*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            version = str(record["version"])
+            match = re.match(r"cuda(\d\d)(\d+)", str(record["build"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if match and found[0] == "cuda":
+            found = "cuda", Version(f"{match[1]}.{match[2]}")
+    return TorchFlavour(found[0], version, found[1], prefix, _is_temporary(prefix))
+
+
+def _sites(path: Sequence[str] | None) -> list[Path]:
+    """Folders that may hold a torch, in the order in which an import would look, then this interpreter's own ``site-packages``.
+
+    The latter matters in pip's isolated builds, which hide the environment that the result will be installed into.
+    """
+    sites = [Path(entry) for entry in (sys.path if path is None else path) if entry]
+    if path is None:
+        spec = importlib.util.find_spec("torch") if "torch" not in sys.modules else PathFinder.find_spec("torch")
+        if spec is not None and spec.origin is not None:
+            sites.insert(0, Path(spec.origin).parents[1])
+        sites += [Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")]
+    return list(dict.fromkeys(sites))
+
+
+def installed(path: Sequence[str] | None = None, prefixes: Sequence[Path] | None = None) -> tuple[TorchFlavour, ...]:
+    """Every torch in sight, the one that would be imported first.
+
+    Args:
+        path: folders to look in; None means this interpreter's import path and its ``site-packages``.
+        prefixes: where to look for a libtorch without Python; None means this interpreter's prefix.
+    """
+    found = [flavour for site in _sites(path) if (flavour := in_folder(site))]
+    if not found:
+        found = [flavour for prefix in (prefixes if prefixes is not None else [Path(sys.prefix)]) if (flavour := in_prefix(prefix))]
+    return tuple(found)
