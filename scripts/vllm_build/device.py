@@ -13,6 +13,8 @@ from vllm_build.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from packaging.version import Version
+
     from vllm_build.settings import Settings
     from vllm_build.toolkit import Toolkit
     from vllm_build.torch_files import TorchFlavour
@@ -37,6 +39,13 @@ class Target:
     reason: str
     toolkit: Toolkit | None = None
     torch: TorchFlavour | None = None
+
+    @property
+    def release(self) -> Version | None:
+        """The release of the toolkit, else of the one that a torch for this device was built with."""
+        if self.toolkit is not None:
+            return self.toolkit.version
+        return self.torch.toolkit_version if self.torch is not None and self.torch.device == self.name else None
 
 
 def _check(name: str, reason: str, torches: Sequence[TorchFlavour]) -> None:
@@ -99,6 +108,16 @@ def resolve(settings: Settings, *, system: str | None = None, torches: Sequence[
     # The contradiction first: a toolkit for a device that is impossible here need not be looked for.
     _check(asked, f"VLLM_TARGET_DEVICE={asked}", torches)
     return Target(asked, f"VLLM_TARGET_DEVICE={asked}", toolkit.find(asked, settings), torch)
+
+
+def assume(name: str, settings: Settings) -> Target:
+    """A build for device ``name`` whatever torch is installed: the answer to a question, not a build that is about to start.
+
+    Raises:
+        ToolchainError: the device's toolkit is broken, too old, or not where a variable says.
+    """
+    torch = next((torch for torch in torch_files.installed() if not torch.temporary), None)
+    return Target(name, "asked for", toolkit.find(name, settings), torch)
 
 
 def target_device(settings: Settings) -> str:

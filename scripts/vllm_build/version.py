@@ -14,7 +14,6 @@ from vllm_build.files import write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.device import Target
     from vllm_build.settings import Settings
 
 
@@ -93,14 +92,6 @@ def full_version(
     return f"{base}{'.' if '+' in base else '+'}{mark}" if mark else base
 
 
-def of_target(root: Path, settings: Settings, target: Target, *, sdist: bool = False) -> str:
-    """The version of a build for ``target``: the release comes from its toolkit, else from its torch."""
-    release = target.toolkit.version if target.toolkit else None
-    if release is None and target.torch is not None and target.torch.device == target.name:
-        release = target.torch.toolkit_version
-    return full_version(root, settings, target.name, release, sdist=sdist)
-
-
 def of_tree(root: Path, settings: Settings, *, sdist: bool = False) -> str:
     """The version of a build here and now. The device is looked for only where it can make a difference.
 
@@ -110,7 +101,8 @@ def of_tree(root: Path, settings: Settings, *, sdist: bool = False) -> str:
     """
     if sdist or settings.version_override or settings.skip_version_suffix:
         return full_version(root, settings, "empty", sdist=sdist)
-    return of_target(root, settings, device.resolve(settings))
+    target = device.resolve(settings)
+    return full_version(root, settings, target.name, target.release)
 
 
 def write_version_file(root: Path, version: str) -> None:

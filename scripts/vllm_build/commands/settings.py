@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build settings``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import paths, settings, settings_docs
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.console import Console
+
+NAME = "settings"
+HELP = "Show the build's environment variables: what is set, what it means, what is malformed."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--write", action="store_true", help=f"write {settings_docs.PAGE} from the table of variables")
+    kind.add_argument("--check", action="store_true", help=f"compare {settings_docs.PAGE} with the table of variables")
+
+
+def _row(variable: settings.Variable) -> dict[str, Any]:
+    text = os.environ.get(variable.name, "")
+    row: dict[str, Any] = {
+        "name": variable.name,
+        "set": bool(text.strip()),
+        "value": text if text.strip() else None,
+        "accepts": variable.kind.accepts,
+        "default": variable.default,
+        "doc": variable.doc,
+        "error": None,
+    }
+    try:
+        variable.read(os.environ)
+    except ConfigurationError as error:
+        row["error"] = str(error)
+    return row
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Show the variables; the status is a configuration error's when one is malformed."""
+    root = paths.source_root()
+    if arguments.check:
+        settings_docs.check(root)
+        console.info(f"{settings_docs.PAGE} agrees with the table of variables")
+        return 0
+    if arguments.write:
+        console.info(f"{settings_docs.PAGE} {'is written' if settings_docs.write(root) else 'was up to date'}")
+        return 0
+    rows = [_row(variable) for variable in settings.variables()]
+    if console.json_mode:
+        console.json(rows)
+    shown = [[row["name"], row["value"] if row["set"] else f"unset: {row['default']}", row["error"] or row["doc"]] for row in rows]
+    console.table("environment variables of the build", ["variable", "value", "effect"], shown)
+    return ConfigurationError.exit_code if any(row["error"] for row in rows) else 0
