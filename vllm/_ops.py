@@ -143,7 +143,10 @@ def _refuse_second_definition(library: Library, path: Path) -> None:
     if not twice:
         return
     torch_home = Path(torch.__file__).resolve().parent
-    others = [other for other in _mapped_files() if other != path and torch_home not in other.resolve().parents and _defines(other, twice)]
+    # conda keeps torch's libraries in its prefix and links to them.
+    torch_files = {file.resolve() for file in (torch_home / "lib").glob("*")}
+    strangers = [file for file in _mapped_files() if file != path and torch_home not in file.resolve().parents]
+    others = [file for file in strangers if file.resolve() not in torch_files and _defines(file, twice)]
     owner = ", ".join(map(str, others)) or "Python code (torch.library), or a library that cannot be identified"
     named = ", ".join(f"{library.namespaces[0]}::{op}" for op in twice[:3]) + (f" and {len(twice) - 3} more" if len(twice) > 3 else "")  # noqa: PLR2004
     raise ImportError(

@@ -8,7 +8,9 @@ install_driver() {
     local program=$1 name=x86_64-conda-linux-gnu-$2
     mkdir -p "$PREFIX/bin" "$PREFIX/libexec"
     install -m 755 "$program" "$PREFIX/libexec/$name"
-    "$PREFIX/libexec/x86_64-conda-linux-gnu-gcc" --sysroot="$PREFIX/x86_64-conda-linux-gnu/sysroot" -std=gnu11 -O2 -Wall -Werror -s \
+    # Without the run path that the build sets: the program would hold the prefix, be another one in every environment, and compiler caches that
+    # compare its bytes would never hit.
+    env -u LD_RUN_PATH "$PREFIX/libexec/x86_64-conda-linux-gnu-gcc" --sysroot="$PREFIX/x86_64-conda-linux-gnu/sysroot" -std=gnu11 -O2 -Wall -Werror -s \
         -DDRIVER_NAME="\"$name\"" -DDRIVER_DIGEST="\"$(sha256sum "$program" "$PREFIX"/lib/gcc/x86_64-linux-gnu/12/cc1* | cut -c 1-64 | tr '\n' ' ')\"" \
         -o "$PREFIX/bin/$name" "$RECIPE_DIR/../common/gcc_driver.c"
 }
