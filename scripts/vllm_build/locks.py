@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from vllm_build.errors import BusyError
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold ``folder/.lock`` for the duration of the block.
 
-    The kernel drops the lock with the process, so a killed build leaves nothing to clean up.
+    The kernel drops the lock with the process, so a killed build leaves nothing to clean up. The standard library alone: pip's build
+    environments have nothing else.
 
     Raises:
         BusyError: another process holds it; waiting would hide a second build that runs by mistake.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    # Not inherited by children (PEP 446): a compiler cache's server that outlives the build must not keep the lock.
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(
-            f"another process is writing to {what} ({folder})",
-            expected="one build at a time",
-            remedy="wait for it to end, or choose another folder",
-        ) from error
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BusyError(
+                f"another process is writing to {what} ({folder})",
+                expected="one build at a time",
+                remedy="wait for it to end, or choose another folder",
+            ) from error
         yield
     finally:
-        lock.release()
+        os.close(handle)

@@ -9,11 +9,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from vllm_build.errors import ToolchainError
 from vllm_build.torch_flavour import TorchFlavour, installed
 
 __all__ = ["TorchFiles", "TorchFlavour", "find", "installed"]
 
+#: The libtorch release whose stable ABI the extensions are written against; every later one loads them.
+MINIMUM = Version("2.11")
 _MARKER = Path("torch") / "headeronly" / "version.h"
 
 
@@ -41,24 +45,34 @@ def _version_of(include: Path) -> str:
 
 
 def find(prefix: Path | None = None) -> TorchFiles:
-    """Look in a conda prefix (``include/torch``, ``lib``), then in the torch that this interpreter would import.
+    """Look in a conda prefix (``include/torch``, ``lib``), then in the torch that this interpreter would import, then in its site-packages.
+
+    The last is the environment that an isolated build hides: the stable ABI makes its torch as good as one installed for the build alone.
 
     Raises:
-        ToolchainError: neither place has libtorch's stable headers and its library.
+        ToolchainError: no place has libtorch's stable headers and its library, or they are older than the ABI that the kernels use.
     """
     candidates: list[tuple[str, Path, Path]] = []
     base = prefix or Path(sys.prefix)
     candidates.append((f"libtorch in the prefix {base}", base / "include", base / "lib"))
     spec = importlib.util.find_spec("torch")
-    if spec is not None and spec.origin is not None:
-        package = Path(spec.origin).parent
-        candidates.append((f"the installed torch in {package}", package / "include", package / "lib"))
+    packages = [Path(spec.origin).parent] if spec is not None and spec.origin is not None else []
+    packages += [flavour.path for flavour in installed() if flavour.path.name == "torch"]
+    candidates += [(f"the installed torch in {p}", p / "include", p / "lib") for p in dict.fromkeys(packages)]
+    old = []
     for origin, include, lib in candidates:
         library = lib / "libtorch_cpu.so"
         if (include / _MARKER).is_file() and library.is_file():
-            return TorchFiles(include, library, _version_of(include), origin)
+            version = _version_of(include)
+            if Version(version) >= MINIMUM:
+                return TorchFiles(include, library, version, origin)
+            old.append(f"{origin} is {version}")
+    if old:
+        raise ToolchainError(
+            "the installed torch is too old: " + "; ".join(old), expected=f"torch >= {MINIMUM}", remedy=f"pip install 'torch>={MINIMUM}'"
+        )
     raise ToolchainError(
         "libtorch's headers were not found; looked at " + "; ".join(f"{include} ({origin})" for origin, include, _ in candidates),
-        expected="torch >= 2.11 installed in this environment",
-        remedy="pip install 'torch>=2.11', or build in an environment with libtorch",
+        expected=f"torch >= {MINIMUM} installed in this environment",
+        remedy=f"pip install 'torch>={MINIMUM}', or build in an environment with libtorch",
     )

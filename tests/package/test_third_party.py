@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
 
 KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "get"}
-WAYS = {"apt-source": {"type", "suite", "package"}}
+WAYS = {"apt-source": {"type", "suite", "package", "revision"}}
 
 
 @pytest.fixture
@@ -55,4 +55,4 @@ def test_the_toolchain_builds_the_locked_highway(root: Path, lock: dict[str, Any
     locked = toml.loads((root / "toolchain" / "lock.toml").read_text(encoding="utf-8"))["file"]
     (highway,) = [entry for entry in lock["source"] if entry["name"] == "highway"]
     (archive,) = [entry for entry in locked if entry["filename"] == highway["filename"]]
-    assert (archive["sha256"], archive["size"]) == (highway["sha256"], highway["size"])
+    assert (archive["sha256"], archive["size"], archive["version"]) == (highway["sha256"], highway["size"], highway["get"]["revision"])

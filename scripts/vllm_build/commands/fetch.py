@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build fetch``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build import locks, paths, third_party
+from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain.fetch import Fetcher
+from vllm_build.toolchain.lock import LockedFile
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.console import Console
+
+NAME = "fetch"
+HELP = "Bring the locked third-party sources into the cache, where builds outside a recipe find them."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of third_party/lock.toml; default: all")
+
+
+def _locked_file(source: third_party.Source) -> LockedFile:
+    if source.get["type"] != "apt-source":
+        raise ConfigurationError(
+            f"{third_party.LOCK}: {source.name} is to be had by {source.get['type']!r}",
+            expected="apt-source, the one way this command knows",
+            remedy=f"set {source.name.upper()}_SRC_DIR to its sources",
+        )
+    get = source.get
+    # No build of the toolchain channel: the place in the download cache follows from the sha256 alone.
+    return LockedFile(
+        f"third_party/{source.name}",
+        0,
+        "apt-source",
+        get["package"],
+        get["revision"],
+        source.filename,
+        source.sha256,
+        source.size,
+        get["suite"],
+    )
+
+
+def fetch(source: third_party.Source, console: Console) -> str:
+    """Fetch one source unless it is there; returns the folder.
+
+    Raises:
+        FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
+    """
+    if folder := source.cached():
+        console.info(f"{source.name} {source.version}: {folder}")
+        return str(folder)
+    with console.step(f"fetch {source.name} {source.version}"), locks.exclusive(paths.cache_root() / "sources", "the source cache"):
+        fetcher, file = Fetcher(paths.cache_root(), console), _locked_file(source)
+        fetcher.ensure([file])
+        return str(third_party.extract(source, fetcher.store.path(file)))
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Fetch the named sources, or all."""
+    known = third_party.read(paths.source_root())
+    for name in arguments.names:
+        if name not in known:
+            raise ConfigurationError(f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known))
+    folders = {name: fetch(known[name], console) for name in arguments.names or known}
+    if console.json_mode:
+        console.json(folders)
+    return 0

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After linking: every op of the reference list is registered, with its schema and its implementation, and nothing else is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import op_table, torch_files
+from vllm_build.errors import BuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vllm_build.plan import Plan
+
+#: Libraries of the driver, which a build machine without the device does not have; the check then cannot run there.
+_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.\d]*: cannot open shared object file")
+
+
+def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
+    """What the libraries registered otherwise than the list says, one sentence each.
+
+    Args:
+        expected: dispatch key → schemas, from :func:`vllm_build.op_table.of_plan`.
+        answer: of :mod:`vllm_build.op_probe`.
+    """
+    registered, found, listed = answer["registered"], [], set()
+    for key, schemas in expected.items():
+        for text in schemas:
+            schema = answer["expected"][text]
+            name = schema.partition("(")[0]
+            listed.add(name)
+            if name not in registered:
+                found.append(f"{name} is not registered")
+                continue
+            actual, keys = registered[name]
+            if actual != schema:
+                found.append(f"{name} is registered as {actual}, listed as {schema}")
+            if key not in keys:
+                found.append(f"{name} has no implementation for {key}, only for {', '.join(keys) or 'nothing'}")
+    found += [f"{name} is registered and not listed" for name in sorted(set(registered) - listed)]
+    return found
+
+
+def torch_path() -> str | None:
+    """What a child's ``PYTHONPATH`` needs to import torch: empty when nothing; None when this interpreter has no Python part of torch.
+
+    A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        return os.environ.get("PYTHONPATH", "")
+    sites = [str(torch.path.parent) for torch in torch_files.installed() if (torch.path / "__init__.py").is_file()]
+    return sites[0] if sites else None
+
+
+def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
+    """Load ``libraries`` in a child process and compare with ``csrc/ops.toml``; returns what was found, in words.
+
+    Raises:
+        BuildError: a library does not load, or the ops differ from the list.
+        ConfigurationError: the list is malformed, or a kernel is missing in it.
+    """
+    expected = op_table.of_plan(op_table.load(root), plan)
+    path = torch_path()
+    if path is None:
+        return "ops not compared: this environment has no importable torch"
+    request = {"libraries": [str(path) for path in libraries], "schemas": sorted({s for schemas in expected.values() for s in schemas})}
+    done = subprocess.run(
+        # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
+        [sys.executable, "-c", Path(__file__).with_name("op_probe.py").read_text(encoding="utf-8")],
+        input=json.dumps(request),
+        # Plugins of torch that happen to be installed are not what is under test.
+        env={**os.environ, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip()
+        if driver := _DRIVER.search(said):
+            return f"ops not compared: {driver.group(0)}"
+        raise BuildError(
+            f"the libraries do not load (exit status {done.returncode}):\n{said[-2000:]}", expected="libraries that torch loads"
+        )
+    found = differences(expected, json.loads(done.stdout))
+    if found:
+        raise BuildError(
+            "the ops are not those of the reference list:\n" + "\n".join(f"  {line}" for line in found),
+            expected=f"exactly the ops of {op_table.TABLE} for the planned kernels",
+            remedy=f"correct the registration in csrc/bindings, or {op_table.TABLE}",
+        )
+    return f"{len(request['schemas'])} ops registered as listed"

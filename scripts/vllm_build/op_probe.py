@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as a program of its own: loads compiled libraries into torch and says what they registered.
+
+    stdin   {"libraries": [path, ...], "schemas": [text, ...]}
+    stdout  {"registered": {op: [schema, [dispatch key, ...]]}, "expected": {text: schema}}
+
+Schemas are as torch prints them, so that two spellings of one schema are equal. A process of its own, because a library that defines an op
+a second time makes libtorch abort.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+KEYS = ("CPU", "CUDA", "HIP", "XPU", "Meta", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
+
+
+def probe(libraries: list[str], schemas: list[str]) -> dict[str, Any]:
+    """Load and compare; torch's own exceptions pass through."""
+    private: Any = torch._C  # noqa: SLF001 - torch lists its ops nowhere else
+    before = set(private._dispatch_get_all_op_names())  # noqa: SLF001
+    for library in libraries:
+        torch.ops.load_library(library)
+    registered = {}
+    for name in sorted(set(private._dispatch_get_all_op_names()) - before):  # noqa: SLF001
+        base, _, overload = name.partition(".")
+        keys = [key for key in KEYS if private._dispatch_has_kernel_for_dispatch_key(name, key)]  # noqa: SLF001
+        registered[name] = [str(private._get_schema(base, overload)), keys]  # noqa: SLF001
+    return {"registered": registered, "expected": {text: str(private.parse_schema(text)) for text in schemas}}
+
+
+if __name__ == "__main__":
+    request = json.load(sys.stdin)
+    json.dump(probe(request["libraries"], request["schemas"]), sys.stdout)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs CMake and Ninja: progress is passed on, the whole output kept in a log, and a failure shown by the one error that matters."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import BuildError, ResourceError, ToolchainError
+from vllm_build.files import disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+#: "[3/9] Building …" of Ninja, "[ 33%] Building …" of make.
+_PROGRESS = re.compile(r"^\[ *\d+(/\d+|%)\]")
+_FAILED = re.compile(r"^FAILED: ")
+_ERROR = re.compile(r"\b(fatal )?error\b ?:|undefined reference to|CMake Error|: not found$|multiple definition of", re.IGNORECASE)
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_OUT_OF_MEMORY = re.compile(r"Killed signal terminated program|virtual memory exhausted|out of memory allocating|std::bad_alloc")
+_CONTEXT_LINES, _TAIL_LINES = 12, 20
+
+
+def first_error(output: str) -> str:
+    """The part of a build's output that explains its failure: the first error of the first unit that failed, with what follows it.
+
+    Without a unit that Ninja or make names as failed (a configure step), the first error of all; without any error, the last lines.
+    """
+    lines = output.splitlines()
+    failed = next((i for i, line in enumerate(lines) if _FAILED.match(line)), None)
+    for i in range(failed + 1 if failed is not None else 0, len(lines)):
+        # The command line of the unit follows FAILED: and may hold anything, -Werror among it.
+        if not _ERROR.search(lines[i]) or (failed is not None and i == failed + 1 and not re.match(r"\S+:\d+", lines[i])):
+            continue
+        end = next((j for j in range(i + 1, len(lines)) if _PROGRESS.match(lines[j]) or _FAILED.match(lines[j])), len(lines))
+        return "\n".join([*(lines[failed : failed + 1] if failed is not None else []), *lines[i : min(end, i + _CONTEXT_LINES)]])
+    return "\n".join(lines[-_TAIL_LINES:])
+
+
+@contextmanager
+def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End ``process`` when the block is left early, also by SIGTERM, as batch systems send it.
+
+    A compile that goes on would write into a folder that the next build uses.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _failure(what: str, status: int, output: str, log: Path) -> BuildError | ResourceError:
+    excerpt = f"{what} failed (exit status {status})\n{first_error(output)}"
+    if _FULL.search(output):
+        return ResourceError(excerpt, expected="room for the objects", remedy="free some space; VLLM_BUILD_ROOT chooses another disk")
+    if _OUT_OF_MEMORY.search(output):
+        return BuildError(excerpt, expected="memory for every compiler that runs", remedy="set MAX_JOBS to less than it was")
+    return BuildError(excerpt, remedy=f"the whole output is in {log}; VERBOSE=1 shows every command")
+
+
+def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str, log: Path, verbose: bool) -> str:
+    """Run ``command``; returns its output, which is in ``log`` as well.
+
+    Raises:
+        BuildError: it exited with another status than 0, or was killed for memory.
+        ResourceError: the disk is full.
+        ToolchainError: the program cannot be started.
+    """
+    if verbose:
+        sys.stderr.write("+ " + " ".join(command) + "\n")
+    lines: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except OSError as error:
+        raise ToolchainError(f"{command[0]} cannot be started: {error.strerror}", expected="a program that runs on this machine") from error
+    with disk_errors(log.parent), process, log.open("w", encoding="utf-8") as record, _ended_with_us(process):
+        record.write("+ " + " ".join(command) + "\n")
+        for line in process.stdout or ():
+            lines.append(line)
+            record.write(line)
+            if verbose or _PROGRESS.match(line) or line.startswith("--"):
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    output = "".join(lines)
+    if process.returncode:
+        raise _failure(what, process.returncode, output, log)
+    return output

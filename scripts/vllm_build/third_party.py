@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Locked third-party sources: ``third_party/lock.toml``, and their extracted copies in the cache.
+
+A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.fetch`) fills it. Needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vllm_build import paths
+from vllm_build._toml import TOMLDecodeError, loads
+from vllm_build.errors import ConfigurationError, IntegrityError
+from vllm_build.files import disk_errors, sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LOCK = "third_party/lock.toml"
+_TEXTS = ("name", "version", "license", "filename", "sha256")
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
+_MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One locked source archive.
+
+    Attributes:
+        name: what the build calls it; ``<NAME>_SRC_DIR`` overrides it.
+        version: upstream's.
+        filename, size, sha256: of the archive.
+        get: how to obtain it; ``type`` and that type's keys.
+    """
+
+    name: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+    get: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where the extracted sources lie in the cache: a name for each content, so a changed lock never finds old sources."""
+        return paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}"
+
+    def cached(self) -> Path | None:
+        """The extracted sources, or None when they have not been fetched."""
+        return self.folder if self.folder.is_dir() else None
+
+
+def _source(path: Path, number: int, entry: object) -> Source:
+    def fail(what: str, expected: str) -> ConfigurationError:
+        return ConfigurationError(f"{path}: [[source]] number {number}: {what}", expected=expected, remedy=f"correct {LOCK}")
+
+    if not isinstance(entry, dict):
+        raise fail("not a table", "[[source]] followed by keys")
+    for key in _TEXTS:
+        if not isinstance(entry.get(key), str) or not entry[key]:
+            raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
+    for key in ("name", "version", "filename"):
+        if not _SAFE.fullmatch(entry[key]):
+            raise fail(f"{key} = {entry[key]!r} cannot name a file", "letters, digits and ._+-")
+    if not _SHA256.fullmatch(entry["sha256"]):
+        raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
+    size, get = entry.get("size"), entry.get("get")
+    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+        raise fail(f"size = {size!r} is not a number of bytes", "size = the archive's bytes")
+    if not isinstance(get, dict) or not all(isinstance(v, str) for v in get.values()) or "type" not in get:
+        raise fail(f"get = {get!r} is not valid", 'get = { type = "…", … }')
+    return Source(entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get)
+
+
+def read(root: Path) -> dict[str, Source]:
+    """The locked sources of the tree by name.
+
+    Raises:
+        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is malformed.
+    """
+    path = root / LOCK
+    try:
+        data = loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}", expected="the lock of third-party sources") from error
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
+    entries = data.get("source", [])
+    if data.get("schema") != 1 or not isinstance(entries, list):
+        raise ConfigurationError(f"{path} has schema {data.get('schema')!r}", expected="schema = 1 and [[source]] tables")
+    sources = [_source(path, number, entry) for number, entry in enumerate(entries, 1)]
+    return {source.name: source for source in sources}
+
+
+def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
+    """The member under the name it gets, below one top folder that is dropped; None for what is not extracted."""
+    parts = PurePosixPath(member.name).parts
+    if PurePosixPath(member.name).is_absolute() or ".." in parts or not (member.isfile() or member.isdir() or member.issym()):
+        raise IntegrityError(
+            f"{source.filename} holds {member.name!r}, which must not be extracted", expected="plain files below one folder"
+        )
+    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and what is in it
+        # Links are documentation in the archives we lock; nothing that compiles is reached through one.
+        return None
+    member.name = "/".join(parts[1:])
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def extract(source: Source, archive: Path) -> Path:
+    """Unpack the verified ``archive`` into the cache; the folder appears whole. Returns it.
+
+    Raises:
+        IntegrityError: the archive is not the locked one, or holds what must not be extracted.
+        ResourceError: the disk is full.
+    """
+    found = sha256_of(archive)
+    if found != source.sha256:
+        raise IntegrityError(f"{archive} has sha256 {found}", expected=f"sha256 {source.sha256}", remedy="fetch it again")
+    with disk_errors(source.folder.parent):
+        source.folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=source.folder.parent, prefix=".incoming-"))
+        try:
+            _unpack(source, archive, temporary)
+            temporary.chmod(0o755)
+            if source.folder.is_dir():
+                return source.folder
+            temporary.rename(source.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return source.folder
+
+
+def _unpack(source: Source, archive: Path, folder: Path) -> None:
+    total = 0
+    try:
+        with tarfile.open(archive) as tar:
+            for count, member in enumerate(tar):
+                total += member.size
+                if total > _MAX_BYTES or count > _MAX_MEMBERS:
+                    raise IntegrityError(f"{source.filename} unpacks to more than is plausible", expected="a source archive")
+                checked = _checked(member, source)
+                if checked is None:
+                    continue
+                target = folder / checked.name
+                if checked.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as stream, tar.extractfile(member) or io.BytesIO() as content:
+                    shutil.copyfileobj(content, stream)
+                target.chmod(checked.mode)
+    except (tarfile.TarError, EOFError, FileExistsError) as error:
+        raise IntegrityError(f"{archive} cannot be unpacked: {error}", expected="the locked archive") from error
