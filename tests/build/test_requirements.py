@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from vllm_build import requirements
 from vllm_build.errors import ConfigurationError
+from vllm_build.settings import DEVICES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +37,57 @@ def test_includes_comments_and_options(tmp_path: Path) -> None:
     assert requirements.read(tree, "empty") == ["foo>=1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("foo\n", ["foo"]),
+        ("# foo\n  # bar\n\t\n", []),
+        ("foo\t# why\nbar   #why\n", ["foo", "bar"]),
+        ("foo @ https://host.invalid/a.whl#sha256=0 # why\n", ["foo @ https://host.invalid/a.whl#sha256=0"]),
+        ("foo==1 \\\n  --hash=sha256:00 \\\n  --hash=sha256:11\nbar\n", ["foo==1", "bar"]),
+        ("foo>=1,\\\n<2", ["foo>=1, <2"]),
+        ("foo \\\n", ["foo"]),
+        ("-r  more.txt\n", ["more"]),
+        ("-rmore.txt # why\n", ["more"]),
+        ("--requirement more.txt\n", ["more"]),
+        ("--requirement=more.txt\n", ["more"]),
+        ("-c limits.txt\n--constraint=limits.txt\n-i x\n--pre\n-e .\n--no-binary :all:\n", []),
+        ("foo; python_version < '3.11'\n", ["foo; python_version < '3.11'"]),
+        ("more\n-r more.txt\n", ["more"]),
+    ],
+)
+def test_lines(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert requirements.read(write(tmp_path, cpu=text, more="more\n"), "cpu") == expected
+
+
+@given(st.lists(st.sampled_from(["foo>=1", "# bar", "", "--pre", "baz[x]==2", "qux # q", "-c x", "tail \\\n"])))
+def test_only_requirements_come_out(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    found = requirements.read(write(tmp_path_factory.mktemp("tree"), cpu="\n".join(lines)), "cpu")
+    assert [str(Requirement(line)) for line in found] == found
+
+
 def test_circle_is_an_error(tmp_path: Path) -> None:
     tree = write(tmp_path, common="-r cpu.txt\n", cpu="-r common.txt\n")
-    with pytest.raises(ConfigurationError, match="includes itself"):
+    with pytest.raises(ConfigurationError, match=r"includes itself: cpu\.txt includes common\.txt includes cpu\.txt"):
         requirements.read(tree, "cpu")
+
+
+def test_missing_include_names_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"other\.txt, which .*cpu\.txt includes, does not exist"):
+        requirements.read(write(tmp_path, cpu="-r other.txt\n"), "cpu")
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    tree = write(tmp_path, cpu="")
+    (tree / "requirements" / "cpu.txt").write_bytes(b"foo\xff")
+    with pytest.raises(ConfigurationError, match="not UTF-8 at byte 3"):
+        requirements.read(tree, "cpu")
+
+
+def test_unknown_device(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'dev'") as caught:
+        requirements.read(write(tmp_path, dev="pytest"), "dev")
+    assert all(device in str(caught.value.expected) for device in DEVICES)
 
 
 def test_malformed_line_is_named(tmp_path: Path) -> None:
@@ -48,13 +101,43 @@ def test_missing_device_is_an_error(tmp_path: Path) -> None:
         requirements.read(write(tmp_path), "rocm")
 
 
-def test_recipe_requires_what_pip_requires(root: Path) -> None:
+def run_requirements(root: Path) -> dict[str, set[str]]:
+    """Output of the recipe -> what it requires at run time."""
     recipe = YAML(typ="safe", pure=True).load((root / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
-    (vllm,) = (o for o in recipe["outputs"] if o.get("package", {}).get("name") == "vllm")
+    return {o["package"]["name"]: set(o["requirements"]["run"]) for o in recipe["outputs"] if "package" in o}
+
+
+def as_conda(line: str) -> str:
+    """A requirement of pip's as conda writes it."""
+    requirement = Requirement(line)
+    assert not requirement.marker, f"{line}: conda has no markers; the recipe needs a selector, and this test to know it"
+    return f"{CONDA_NAMES.get(requirement.name, requirement.name)} {requirement.specifier}".strip()
+
+
+def test_every_device_has_its_file(root: Path) -> None:
+    for device in DEVICES:
+        assert requirements.read(root, device)
+
+
+def test_recipe_requires_what_pip_requires(root: Path) -> None:
+    """The Python package is one for all devices, so what it requires is what they have in common."""
     own = {"python >=3.10"}
-    conda = {entry for entry in vllm["requirements"]["run"] if not entry.startswith("vllm-kernels") and entry not in own}
-    pip = set()
-    for line in requirements.read(root, "cpu"):
-        name = line.split(">", 1)[0]
-        pip.add(f"{CONDA_NAMES.get(name, name)} {line.removeprefix(name)}")
-    assert conda == pip
+    conda = {entry for entry in run_requirements(root)["vllm"] if not entry.startswith("vllm-kernels")}
+    assert conda - own == {as_conda(line) for line in requirements.read(root, "empty")}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_kernel_packages_require_what_the_device_adds(root: Path, device: str) -> None:
+    """What one device needs beyond the common part belongs to the packages of its kernels."""
+    added = {as_conda(line) for line in requirements.read(root, device)} - {as_conda(line) for line in requirements.read(root, "empty")}
+    of_kernels = set().union(*(run for name, run in run_requirements(root).items() if name != "vllm"))
+    assert added <= of_kernels
+
+
+def test_common_is_what_the_package_imports(root: Path) -> None:
+    """Every third-party import below vllm/ is a common requirement, and the other way round."""
+    names = {Requirement(line).name for line in requirements.read(root, "empty")}
+    imported = set()
+    for path in sorted((root / "vllm").rglob("*.py")):
+        imported |= set(re.findall(r"^\s*(?:import|from)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert imported - set(sys.stdlib_module_names) - {"vllm"} == names

@@ -1,50 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
-from vllm_build.errors import ConfigurationError
+from vllm_build import cli, paths, settings, settings_docs
+from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.settings import DEVICES, Settings
+from vllm_build.settings_kinds import COUNT, FLAG, RELEASE
+
+VARIABLES = {variable.name: variable for variable in settings.variables()}
+NUMERIC = ["MAX_JOBS", "NVCC_THREADS", "VLLM_MAIN_CUDA_VERSION"]
+#: What the build contract calls by name.
+CONTRACT = {
+    *("VLLM_TARGET_DEVICE", "VLLM_VERSION_OVERRIDE", "VLLM_SKIP_VERSION_SUFFIX", "VLLM_MAIN_CUDA_VERSION"),
+    *("VLLM_SKIP_PRECOMPILED_VERSION_SUFFIX", "MAX_JOBS", "NVCC_THREADS", "VLLM_DISABLE_SCCACHE", "VLLM_DISABLE_CCACHE", "CMAKE_ARGS"),
+    *(f"CMAKE_{language}_COMPILER_LAUNCHER" for language in ("C", "CXX", "CUDA", "HIP")),
+    *("CMAKE_BUILD_TYPE", "VERBOSE", "CUDA_HOME", "ROCM_HOME", "CUDA_PATH", "ROCM_PATH", "PREFIX"),
+    *("TORCH_CUDA_ARCH_LIST", "PYTORCH_ROCM_ARCH", "CMAKE_CUDA_ARCHITECTURES"),
+    *("VLLM_USE_PRECOMPILED", "VLLM_PRECOMPILED_WHEEL_LOCATION", "VLLM_PRECOMPILED_SHA256"),
+    *("VLLM_PRECOMPILED_STORES", "VLLM_PRECOMPILED_PARTIAL"),
+}
+
+
+def test_every_variable_of_the_contract_is_there() -> None:
+    assert set(VARIABLES) >= CONTRACT
+
+
+def test_every_field_has_one_variable_with_words() -> None:
+    assert [variable.field for variable in settings.variables()] == [field.name for field in dataclasses.fields(Settings)]
+    assert len(VARIABLES) == len(dataclasses.fields(Settings))
+    for variable in VARIABLES.values():
+        assert variable.section
+        assert variable.kind.accepts
+        assert variable.default
+        assert re.fullmatch(r"[^\n|]+\.", variable.doc), variable.name
 
 
 def test_nothing_set_gives_defaults() -> None:
     assert Settings.from_environ({}) == Settings()
 
 
+def test_this_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_JOBS", "7")
+    assert Settings.from_environ().max_jobs == 7
+    monkeypatch.setenv("MAX_JOBS", "x")
+    assert [error.message for error in settings.problems()] == ["MAX_JOBS='x' is not valid"]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t\n"])
+@pytest.mark.parametrize("name", VARIABLES)
+def test_empty_counts_as_unset(name: str, blank: str) -> None:
+    assert Settings.from_environ({name: blank}) == Settings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().max_jobs = 1  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
-    "name", ["VLLM_TARGET_DEVICE", "MAX_JOBS", "VERBOSE", "CMAKE_BUILD_TYPE", "VLLM_BUILD_ROOT", "VLLM_VERSION_OVERRIDE"]
-)
-def test_empty_counts_as_unset(name: str) -> None:
-    assert Settings.from_environ({name: "  "}) == Settings()
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_device_in_any_case(device: str) -> None:
-    assert Settings.from_environ({"VLLM_TARGET_DEVICE": device.upper()}).target_device == device
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "text", "expected"),
     [
-        ("VLLM_TARGET_DEVICE", "gpu"),
-        ("MAX_JOBS", "0"),
-        ("MAX_JOBS", "-1"),
-        ("MAX_JOBS", "two"),
-        ("MAX_JOBS", "1.5"),
-        ("MAX_JOBS", "²"),
-        ("VERBOSE", "maybe"),
-        ("CMAKE_BUILD_TYPE", "Fast"),
-        ("CMAKE_ARGS", "-DA='open"),
+        ("VLLM_TARGET_DEVICE", "ROCm", "rocm"),
+        ("MAX_JOBS", "8", 8),
+        ("NVCC_THREADS", " 2 ", 2),
+        ("VLLM_MAIN_CUDA_VERSION", "12.9", Version("12.9")),
+        ("VLLM_MAIN_CUDA_VERSION", "12.10", Version("12.10")),
+        ("CMAKE_BUILD_TYPE", "relwithdebinfo", "RelWithDebInfo"),
+        ("CMAKE_GENERATOR", "unix makefiles", "Unix Makefiles"),
+        ("CMAKE_ARGS", "-DA='b c' -DD=e\\ ", ("-DA=b c", "-DD=e ")),
+        ("VERBOSE", "1", True),
+        ("VERBOSE", "No", False),
+        ("VLLM_USE_PRECOMPILED", "true", True),
+        ("VLLM_SKIP_VERSION_SUFFIX", "off", False),
+        ("CUDA_HOME", "/opt/cuda", Path("/opt/cuda")),
+        ("ROCM_PATH", "relative", Path.cwd() / "relative"),
+        ("TORCH_CUDA_ARCH_LIST", " 8.0;9.0a ", "8.0;9.0a"),
+        ("VLLM_PRECOMPILED_SHA256", "AB" * 32, "ab" * 32),
+        ("VLLM_PRECOMPILED_STORES", "a 'b c' https://d.invalid/e", ("a", "b c", "https://d.invalid/e")),
+        ("VLLM_KERNEL_DIGEST", "0123456789ab", "0123456789ab"),
+        ("VLLM_VERSION_OVERRIDE", " 1.0 ", "1.0"),
     ],
 )
-def test_malformed_value_names_the_variable(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=name) as caught:
-        Settings.from_environ({name: value})
-    assert caught.value.expected
+def test_values(name: str, text: str, expected: Any) -> None:
+    assert getattr(Settings.from_environ({name: text}), VARIABLES[name].field) == expected
+
+
+def test_folders_know_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Settings.from_environ({"CUDA_HOME": "~/cuda"}).cuda_home == Path("/home/somebody/cuda")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "abc", "1e9", "+3", "1_000", "0x10", "²", "٣", "inf", "nan", "1 2", "1,5", "99999999999"])
+@pytest.mark.parametrize("name", NUMERIC)
+def test_malformed_numbers(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environ({name: text})
+    assert name in caught.value.message
+    assert repr(text) in caught.value.message
+    assert caught.value.expected == VARIABLES[name].kind.accepts
+    assert name in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("MAX_JOBS", "1.5"),
+        ("MAX_JOBS", "1000001"),
+        ("VLLM_MAIN_CUDA_VERSION", "13"),
+        ("VLLM_MAIN_CUDA_VERSION", "13.0rc1"),
+        ("VLLM_TARGET_DEVICE", "gpu"),
+        ("VERBOSE", "maybe"),
+        ("VLLM_WERROR", "2"),
+        ("CMAKE_BUILD_TYPE", "Fast"),
+        ("CMAKE_GENERATOR", "Xcode"),
+        ("CMAKE_ARGS", "-DA='open"),
+        ("CUDA_HOME", "~nobody-of-that-name/cuda"),
+        ("VLLM_PRECOMPILED_SHA256", "ab"),
+        ("VLLM_PRECOMPILED_SHA256", "g" * 64),
+        ("VLLM_PRECOMPILED_STORES", '"open'),
+        ("VLLM_KERNEL_DIGEST", "abc"),
+        ("VLLM_KERNEL_DIGEST", "0" * 65),
+    ],
+)
+def test_malformed_value_names_variable_value_and_what_is_accepted(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environ({name: text})
+    assert f"{name}={text!r}" in caught.value.message
+    assert caught.value.expected == VARIABLES[name].kind.accepts
+
+
+def test_all_problems_at_once() -> None:
+    found = settings.problems({"MAX_JOBS": "x", "VERBOSE": "y", "CUDA_HOME": "/fine"})
+    assert sorted(error.message for error in found) == ["MAX_JOBS='x' is not valid", "VERBOSE='y' is not valid"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"VLLM_USE_PRECOMPILED": "0"}, False),
+        ({"VLLM_USE_PRECOMPILED": "1"}, True),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "some.whl"}, True),
+        ({"VLLM_PRECOMPILED_STORES": "folder"}, False),
+    ],
+)
+def test_precompiled(environ: dict[str, str], expected: object) -> None:
+    assert Settings.from_environ(environ).precompiled is expected
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+
+
+@given(st.sampled_from(sorted(VARIABLES)), TEXTS)
+def test_any_text_is_read_or_refused_by_name(name: str, text: str) -> None:
+    try:
+        read = Settings.from_environ({name: text})
+    except ConfigurationError as error:
+        assert name in error.message  # noqa: PT017 - either outcome is right, each with its own check
+    else:
+        assert text.strip() or read == Settings()
 
 
 @given(st.integers(min_value=1, max_value=10**6))
@@ -52,6 +177,101 @@ def test_every_positive_count_is_read(count: int) -> None:
     assert Settings.from_environ({"MAX_JOBS": f" {count} "}).max_jobs == count
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1)))
+@given(TEXTS)
+def test_counts_are_plain_decimal_digits(text: str) -> None:
+    try:
+        count = COUNT.parse(text)
+    except ValueError:
+        return
+    assert re.fullmatch(r"\s*0*[1-9][0-9]*\s*", text)
+    assert count == int(text)
+
+
+@given(TEXTS)
+def test_releases_are_dotted_numbers(text: str) -> None:
+    try:
+        release = RELEASE.parse(text)
+    except ValueError:
+        return
+    assert 2 <= len(release.release) <= 3
+    assert not release.is_prerelease
+
+
+@given(TEXTS)
+def test_flags_are_a_few_words(text: str) -> None:
+    try:
+        value = FLAG.parse(text)
+    except ValueError:
+        return
+    assert value is (text.strip().lower() in ("1", "true", "yes", "on"))
+
+
+@given(st.sampled_from(DEVICES), st.data())
+def test_device_in_any_case(device: str, data: st.DataObject) -> None:
+    upper = data.draw(st.lists(st.booleans(), min_size=len(device), max_size=len(device)))
+    spelled = "".join(letter.upper() if up else letter for letter, up in zip(device, upper, strict=True))
+    assert Settings.from_environ({"VLLM_TARGET_DEVICE": spelled}).target_device == device
+
+
+@given(st.lists(TEXTS.filter(bool), min_size=1))
 def test_cmake_args_are_split_like_a_shell(words: list[str]) -> None:
     assert Settings.from_environ({"CMAKE_ARGS": shlex.join(words)}).cmake_args == tuple(words)
+
+
+# docs/settings.md
+
+
+def test_page_is_in_step_with_the_table(root: Path) -> None:
+    settings_docs.check(root)
+
+
+def test_page_has_every_variable_once(root: Path) -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\|$", (root / settings_docs.PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(VARIABLES) <= set(rows)
+
+
+def test_page_is_written_once(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="out of step"):
+        settings_docs.check(tmp_path)
+    assert settings_docs.write(tmp_path)
+    settings_docs.check(tmp_path)
+    assert not settings_docs.write(tmp_path)
+    (tmp_path / settings_docs.PAGE).write_text("other", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="out of step"):
+        settings_docs.check(tmp_path)
+    assert settings_docs.write(tmp_path)
+
+
+# vllm-build settings
+
+
+@pytest.mark.usefixtures("bare")
+def test_command_shows_every_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAX_JOBS", "3")
+    assert cli.main(["settings", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(VARIABLES)
+    assert (rows["MAX_JOBS"]["set"], rows["MAX_JOBS"]["value"]) == (True, "3")
+    assert (rows["NVCC_THREADS"]["set"], rows["NVCC_THREADS"]["value"]) == (False, None)
+    assert cli.main(["settings"]) == 0
+    assert "Compile jobs at once" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("bare")
+def test_command_shows_what_is_malformed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAX_JOBS", "many")
+    assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
+    assert row["name"] == "MAX_JOBS"
+    assert "'many'" in row["error"]
+
+
+def test_command_writes_and_checks_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(paths, "source_root", lambda: tmp_path)
+    assert cli.main(["settings", "--check"]) == IntegrityError.exit_code
+    assert cli.main(["settings", "--write"]) == 0
+    assert "is written" in capsys.readouterr().err
+    assert cli.main(["settings", "--write"]) == 0
+    assert "was up to date" in capsys.readouterr().err
+    assert cli.main(["settings", "--check"]) == 0

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build import doctor, paths
-from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from vllm_build.console import Console
 
 NAME = "doctor"
-HELP = "Show what was found on this machine, and what contradicts what."
+HELP = "Show what was found on this machine, what is missing, and what contradicts what."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,10 +22,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show what was found; the status is a toolchain error's when something needs a remedy."""
+    """Show what was found; status 2 when things contradict one another, 4 when something is missing."""
     del arguments
     facts = doctor.examine(paths.source_root())
     if console.json_mode:
         console.json([fact.as_dict() for fact in facts])
-    console.table("doctor", ["what", "found", "remedy"], [[f.what, f.found, f.remedy or ""] for f in facts])
-    return ToolchainError.exit_code if any(fact.remedy for fact in facts) else 0
+    console.table(
+        "doctor", ["what", "found", "remedy"], [[f.what, f.found, f"{f.problem}: {f.remedy}" if f.problem else ""] for f in facts]
+    )
+    return doctor.exit_code(facts)

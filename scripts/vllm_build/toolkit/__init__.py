@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import ToolchainError
+from vllm_build.toolkit import cuda
 from vllm_build.toolkit._search import Toolkit
 from vllm_build.toolkit.cuda import find_cuda
 from vllm_build.toolkit.rocm import find_rocm
@@ -52,10 +53,12 @@ def require(device: str, settings: Settings) -> Toolkit:
     found = find(device, settings)
     if found is None:
         what, variable, program = _WANTED[device]
+        usual = device == "cuda" and (cuda.USUAL / "bin" / "nvcc").is_file()
+        there = f"set {variable}={cuda.USUAL}, where one is" if usual else f"install it and set {variable} or PATH"
         raise ToolchainError(
             f"no toolkit for device {device} was found: neither {variable} nor PATH, a conda environment or a wheel has {program}",
             expected=what,
-            remedy=f"install it and set {variable} or PATH, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
+            remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
         )
     return found
 

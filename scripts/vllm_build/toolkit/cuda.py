@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FLOOR = Version("11.8")
 #: Folders of a conda prefix (and of NVIDIA's own installers) that hold headers and libraries of one platform.
 TARGETS = ("targets/x86_64-linux", "targets/sbsa-linux")
+#: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was not chosen; a hint where none is found.
+USUAL = Path("/usr/local/cuda")
 _RELEASE = r"release (\d+\.\d+)"
 _MARKER = Path("include", "cuda_runtime.h")
 _VARIABLE = "CUDA_HOME"

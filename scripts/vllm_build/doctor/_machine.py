@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPUs, memory and disks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from vllm_build import jobs, limits, paths
+from vllm_build.doctor._fact import Fact, contradiction, missing
+from vllm_build.kernels_table import MEMORY_CLASSES
+from vllm_build.limits import GIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vllm_build.device import Target
+    from vllm_build.settings import Settings
+
+#: A first build of the toolchain channel and of one variant: downloads, channel, extracted packages, work folders.
+NEEDED_BYTES = 12 * GIB
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _disk(what: str, folder: Path, variable: str | None) -> Fact:
+    place = _existing(folder)
+    elsewhere = f"{variable} chooses another place" if variable else "--output chooses another place"
+    if not os.access(place, os.W_OK):
+        return missing(what, f"{folder} cannot be written", f"make it writable; {elsewhere}")
+    free = shutil.disk_usage(place).free
+    found = f"{folder}, {free / GIB:.1f} GiB free"
+    if free < NEEDED_BYTES:
+        return missing(what, found, f"a first build takes about {NEEDED_BYTES // GIB} GiB; {elsewhere}")
+    return Fact(what, found)
+
+
+def _work(asked: Settings, target: Target) -> Iterator[Fact]:
+    chosen = jobs.decide(asked.max_jobs, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
+    yield Fact("jobs", f"{chosen.jobs} ({'; '.join(chosen.why)})")
+    fitting = jobs.decide(None, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
+    if asked.max_jobs is not None and chosen.jobs > fitting.jobs:
+        tight = min((limit.amount for limit in limits.memory_limits()), default=None)
+        if tight is not None and tight < chosen.jobs * MEMORY_CLASSES["ordinary"]:
+            yield contradiction(
+                "memory",
+                f"MAX_JOBS={asked.max_jobs}, and memory fits {fitting.jobs} jobs ({'; '.join(fitting.why)})",
+                "unset MAX_JOBS, or set it lower: the build may be killed",
+            )
+
+
+def examine(root: Path, asked: Settings, target: Target) -> list[Fact]:
+    """What the machine has, and whether a build fits."""
+    return [
+        *_work(asked, target),
+        _disk("cache", paths.cache_root(), "VLLM_BUILD_CACHE"),
+        _disk("build folders", asked.build_root or root / "build", "VLLM_BUILD_ROOT"),
+        _disk("output", root / "output", None),
+    ]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stand-ins for toolkits and torch: small shell scripts and files, so that every rule can be tried without its hardware."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build import torch_flavour
+from vllm_build.toolkit import _search, cuda, rocm, sycl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Program = Callable[..., Path]
+    Torch = Callable[..., Path]
+
+NVCC = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release {0}, V{0}.88\nBuild cuda_{0}.r{0}/compiler.1_0"
+
+
+@pytest.fixture
+def program() -> Program:
+    """Writes a program that prints ``stdout`` and exits with ``status``; returns its path."""
+
+    def write(path: Path, stdout: str = "", *, status: int = 0, stderr: str = "") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = ["#!/bin/sh", f"printf '%s\\n' {shlex.quote(stdout)}", f"printf '%s\\n' {shlex.quote(stderr)} >&2", f"exit {status}"]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def nvcc(program: Program) -> Program:
+    """Writes an nvcc of a release below a folder's ``bin``."""
+    return lambda home, release="12.9": program(home / "bin" / "nvcc", NVCC.format(release))
+
+
+@pytest.fixture
+def hipcc(program: Program) -> Program:
+    """Writes a hipcc of a version below a folder's ``bin``."""
+    return lambda home, version="6.4.43483": program(home / "bin" / "hipcc", f"HIP version: {version}-a187df25c\nAMD clang version 19.0.0")
+
+
+@pytest.fixture
+def icpx(program: Program) -> Program:
+    """Writes an icpx of a version below a folder's ``bin``."""
+    return lambda home, version="2025.1.0": program(
+        home / "bin" / "icpx", f"Intel(R) oneAPI DPC++/C++ Compiler {version} ({version}.20250317)\nTarget: x86_64-unknown-linux-gnu"
+    )
+
+
+@pytest.fixture
+def torch() -> Torch:
+    """Writes the files of a torch below a ``site-packages``; importing it fails, because nothing in a build may do that."""
+
+    def write(
+        site: Path, version: str = "2.11.0", *, metadata: str | None = None, requires: tuple[str, ...] = (), **attributes: str
+    ) -> Path:
+        package = site / "torch"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("raise RuntimeError('torch was imported')\n", encoding="utf-8")
+        values: dict[str, str | None] = {"cuda": None, "hip": None, "xpu": None, **attributes}
+        text = f"from typing import Optional\n__version__ = {version!r}\ndebug = False\n"
+        text += "".join(f"{name}: Optional[str] = {value!r}\n" for name, value in values.items())
+        (package / "version.py").write_text(text, encoding="utf-8")
+        info = site / f"torch-{metadata or version}.dist-info"
+        info.mkdir()
+        lines = [
+            "Metadata-Version: 2.1",
+            "Name: torch",
+            f"Version: {metadata or version}",
+            *(f"Requires-Dist: {line}" for line in requires),
+        ]
+        (info / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return package
+
+    return write
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Hides this machine's toolkits and torch; returns the folder that stands for this interpreter's ``site-packages``."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.setattr(_search, "site_folders", lambda: [site])
+    monkeypatch.setattr(torch_flavour, "_sites", lambda path: [Path(entry) for entry in path] if path is not None else [site])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "interpreter"))
+    for module in (cuda, rocm, sycl):
+        monkeypatch.setattr(module, "USUAL", tmp_path / "usual" / module.__name__)
+    for name in ("CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH", "CMPLR_ROOT", "ONEAPI_ROOT", "CONDA_PREFIX", "PREFIX", "BUILD_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("VLLM_TARGET_DEVICE", "VLLM_VERSION_OVERRIDE", "VLLM_SKIP_VERSION_SUFFIX", "VLLM_USE_PRECOMPILED", "MAX_JOBS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    assert sysconfig.get_path("purelib") != str(site)
+    return site

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build contract, section 3: one row for each row of its table, then the base version without git and with every state of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from vllm_build import cli, version
+from vllm_build.settings import DEVICES, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ON: dict[str, Any] = {"use_precompiled": True}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "VERSION").write_text("1.2.3\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("device", "release", "variables", "expected"),
+    [
+        # cuda: all digits of major and minor
+        ("cuda", "12.9", {}, "1.2.3+cu129"),
+        ("cuda", "12.9.1", {}, "1.2.3+cu129"),
+        ("cuda", "12.10", {}, "1.2.3+cu1210"),
+        ("cuda", "11.8", {}, "1.2.3+cu118"),
+        # cuda: none when it equals VLLM_MAIN_CUDA_VERSION, which is 13.0 by default
+        ("cuda", "13.0", {}, "1.2.3"),
+        ("cuda", "13.0.2", {}, "1.2.3"),
+        ("cuda", "13.1", {}, "1.2.3+cu131"),
+        ("cuda", "12.9", {"main_cuda_version": Version("12.9")}, "1.2.3"),
+        ("cuda", "12.9", {"main_cuda_version": Version("12.9.1")}, "1.2.3"),
+        ("cuda", "13.0", {"main_cuda_version": Version("12.9")}, "1.2.3+cu130"),
+        # cuda: nothing known of the toolkit, as where metadata is asked for without one
+        ("cuda", None, {}, "1.2.3"),
+        # cuda, precompiled
+        ("cuda", "12.9", ON, "1.2.3+precompiled"),
+        ("cuda", "13.0", ON, "1.2.3+precompiled"),
+        ("cuda", "12.9", {"precompiled_location": "some.whl"}, "1.2.3+precompiled"),
+        ("cuda", "12.9", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
+        ("cuda", "13.0", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3"),
+        ("cuda", "12.9", {"skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
+        # precompiled is a word of cuda alone
+        ("cpu", None, ON, "1.2.3+cpu"),
+        ("rocm", "6.4.1", ON, "1.2.3+rocm64"),
+        # rocm
+        ("rocm", "6.4.1", {}, "1.2.3+rocm64"),
+        ("rocm", "7.10", {}, "1.2.3+rocm710"),
+        ("rocm", "13.0", {}, "1.2.3+rocm130"),
+        ("rocm", None, {}, "1.2.3+rocm"),
+        # the others: their name, whatever toolkit there is
+        ("cpu", None, {}, "1.2.3+cpu"),
+        ("cpu", "13.0", {}, "1.2.3+cpu"),
+        ("tpu", None, {}, "1.2.3+tpu"),
+        ("xpu", None, {}, "1.2.3+xpu"),
+        ("xpu", "2025.1", {}, "1.2.3+xpu"),
+        ("empty", None, {}, "1.2.3+empty"),
+    ],
+)
+def test_suffix(tree: Path, device: str, release: str | None, variables: dict[str, Any], expected: str) -> None:
+    found = version.full_version(tree, Settings(**variables), device, Version(release) if release else None)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "variables", "expected"),
+    [
+        # VLLM_VERSION_OVERRIDE, verbatim, before all others
+        ("1.2.3", {"version_override": "9.9RC1"}, "9.9RC1"),
+        ("1.2.3", {"version_override": "9.9+x", "skip_version_suffix": True}, "9.9+x"),
+        ("1.2.3", {"version_override": "9.9", **ON}, "9.9"),
+        # then the base version, as it is with VLLM_SKIP_VERSION_SUFFIX
+        ("1.2.3", {"skip_version_suffix": True}, "1.2.3"),
+        ("1.2.3", {"skip_version_suffix": True, **ON}, "1.2.3"),
+        ("1.2.3+local", {"skip_version_suffix": True}, "1.2.3+local"),
+        # the separator is `+` when the base has no local part, else `.`
+        ("1.2.3", {}, "1.2.3+cu129"),
+        ("1.2.3.dev4", {}, "1.2.3.dev4+cu129"),
+        ("1.2.3.dev4+g123abc", {}, "1.2.3.dev4+g123abc.cu129"),
+        ("1.2.3+local", ON, "1.2.3+local.precompiled"),
+    ],
+)
+def test_order_and_separator(tree: Path, base: str, variables: dict[str, Any], expected: str) -> None:
+    (tree / "VERSION").write_text(base, encoding="utf-8")
+    assert version.full_version(tree, Settings(**variables), "cuda", Version("12.9")) == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("variables", [{}, ON])
+def test_sdist_never_has_a_suffix(tree: Path, device: str, variables: dict[str, Any]) -> None:
+    assert version.full_version(tree, Settings(**variables), device, Version("12.9"), sdist=True) == "1.2.3"
+    assert version.full_version(tree, Settings(version_override="7", **variables), device, sdist=True) == "7"
+
+
+@pytest.mark.usefixtures("bare")
+def test_rocm_release_from_torch_when_there_is_no_toolkit(bare: Path, tree: Path, torch: Callable[..., Path]) -> None:
+    torch(bare, "2.11.0+rocm6.4", hip="6.4.43484-123956094", rocm="6.4.2")
+    assert version.of_tree(tree, Settings()) == "1.2.3+rocm64"
+
+
+@pytest.mark.usefixtures("bare")
+def test_rocm_toolkit_comes_before_torch(bare: Path, tree: Path, torch: Callable[..., Path], hipcc: Callable[..., Path]) -> None:
+    torch(bare, "2.11.0+rocm6.4", hip="6.4.43484")
+    hipcc(tree / "rocm", "7.1.0")
+    assert version.of_tree(tree, Settings(rocm_home=tree / "rocm")) == "1.2.3+rocm71"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(version_override="1.2.3"), Settings(skip_version_suffix=True), Settings(target_device="cpu", skip_version_suffix=True)],
+)
+def test_device_is_not_looked_for_where_it_makes_no_difference(tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("looked for a device")
+
+    monkeypatch.setattr(version.device, "resolve", refuse)
+    assert version.of_tree(tree, settings) == "1.2.3"
+    assert version.of_tree(tree, Settings(), sdist=True) == "1.2.3"
+
+
+# The base version comes without git when there is no git.
+
+
+def _git(folder: Path, *words: str) -> None:
+    env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(folder)}
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.invalid", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *words], cwd=folder, env=env, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A repository of two commits with this library and its own VERSION."""
+    source = request.config.rootpath
+    folder = tmp_path_factory.mktemp("repository")
+    shutil.copytree(source / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (folder / "VERSION").write_text("4.5.6\n", encoding="utf-8")
+    _git(folder, "init", "--quiet")
+    for number in range(2):
+        (folder / "README").write_text(str(number), encoding="utf-8")
+        _git(folder, "add", ".")
+        _git(folder, "commit", "--quiet", "-m", str(number))
+    return folder
+
+
+def _clone(repository: Path, target: Path, *options: str) -> Path:
+    _git(repository, "clone", "--quiet", *options, repository.as_uri(), str(target))
+    return target
+
+
+def _full(repository: Path, target: Path) -> Path:
+    return _clone(repository, target)
+
+
+def _shallow(repository: Path, target: Path) -> Path:
+    return _clone(repository, target, "--depth", "1")
+
+
+def _dirty(repository: Path, target: Path) -> Path:
+    (_clone(repository, target) / "README").write_text("changed", encoding="utf-8")
+    return target
+
+
+def _detached(repository: Path, target: Path) -> Path:
+    _git(_clone(repository, target), "checkout", "--quiet", "HEAD~1")
+    return target
+
+
+def _tarball(repository: Path, target: Path) -> Path:
+    archive = target.with_suffix(".tar")
+    _git(repository, "archive", "--output", str(archive), "HEAD")
+    target.mkdir()
+    shutil.unpack_archive(archive, target)
+    return target
+
+
+def _below_another_repository(repository: Path, target: Path) -> Path:
+    """An unpacked sdist inside somebody else's repository, whose tags are none of our business."""
+    target.mkdir()
+    _git(target, "init", "--quiet")
+    (target / "other").write_text("", encoding="utf-8")
+    _git(target, "add", ".")
+    _git(target, "commit", "--quiet", "-m", "other")
+    _git(target, "tag", "v99.0")
+    return _tarball(repository, target / "inner")
+
+
+_STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_repository]
+_PROGRAM = "from vllm_build import paths, settings, version; print(version.of_tree(paths.source_root(), settings.Settings.from_environ()))"
+
+
+@pytest.mark.parametrize("state", _STATES, ids=lambda state: state.__name__.strip("_"))
+@pytest.mark.parametrize("with_git", [True, False])
+def test_base_version_in_every_state_of_a_tree(
+    repository: Path, tmp_path: Path, state: Callable[[Path, Path], Path], *, with_git: bool
+) -> None:
+    folder = state(repository, tmp_path / "tree")
+    env = {"PATH": os.environ["PATH"] if with_git else "", "PYTHONPATH": str(folder / "scripts"), "VLLM_TARGET_DEVICE": "cpu"}
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=env, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "4.5.6+cpu\n"
+
+
+# vllm/_version.py carries the full version, spelled as metadata spells it.
+
+
+@given(
+    st.tuples(st.integers(0, 99), st.integers(0, 99)),
+    st.sampled_from(["", "a1", "RC2", ".dev3", ".post4", "-1"]),
+    st.sampled_from(["", "+cu129", "+Local_x.7", "+cpu"]),
+)
+def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, numbers: tuple[int, int], stage: str, local: str) -> None:
+    folder = tmp_path_factory.mktemp("tree")
+    text = f"{numbers[0]}.{numbers[1]}{stage}{local}"
+    version.write_version_file(folder, text)
+    namespace: dict[str, Any] = {}
+    exec((folder / "vllm" / "_version.py").read_text(encoding="utf-8"), namespace)  # noqa: S102 - the file under test, written a line above
+    assert namespace["__version__"] == str(Version(text))
+
+
+# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only the version.
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        (["--device", "cuda", "--toolkit-version", "12.9", "--base", "1.0"], {}, "1.0+cu129"),
+        (["--device", "CUDA", "--toolkit-version", "12.10", "--base", "1.0+x"], {}, "1.0+x.cu1210"),
+        (["--device", "cuda", "--toolkit-version", "13.0", "--base", "1.0"], {}, "1.0"),
+        (["--device", "cuda", "--toolkit-version", "13.0", "--base", "1.0"], {"VLLM_MAIN_CUDA_VERSION": "12.9"}, "1.0+cu130"),
+        (["--device", "cuda", "--toolkit-version", "12.9", "--base", "1.0"], {"VLLM_USE_PRECOMPILED": "1"}, "1.0+precompiled"),
+        (["--device", "rocm", "--toolkit-version", "6.4.1", "--base", "1.0"], {}, "1.0+rocm64"),
+        (["--device", "rocm", "--base", "1.0"], {}, "1.0+rocm"),
+        (["--device", "cuda", "--base", "1.0"], {}, "1.0"),
+        (["--base", "1.0"], {}, "1.0+cpu"),
+        (["--base", "1.0"], {"VLLM_TARGET_DEVICE": "xpu"}, "1.0+xpu"),
+        (["--base", "1.0", "--device", "tpu"], {"VLLM_TARGET_DEVICE": "xpu"}, "1.0+tpu"),
+        (["--base", "1.0", "--sdist"], {"VLLM_TARGET_DEVICE": "xpu"}, "1.0"),
+        (["--base", "1.0"], {"VLLM_VERSION_OVERRIDE": "7.7"}, "7.7"),
+        (["--base", "1.0"], {"VLLM_SKIP_VERSION_SUFFIX": "1"}, "1.0"),
+        (["--base", "1.0"], {"VLLM_SKIP_VERSION_SUFFIX": ""}, "1.0+cpu"),
+    ],
+)
+def test_command(
+    arguments: list[str], environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["version", *arguments]) == 0
+    assert capsys.readouterr().out == expected + "\n"
+    assert cli.main(["version", "--json", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == expected
+
+
+@pytest.mark.usefixtures("bare")
+def test_command_takes_the_release_of_torch(bare: Path, torch: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    torch(bare, "2.11.0+cu126", cuda="12.6")
+    assert cli.main(["version", "--base", "1.0"]) == 0
+    assert capsys.readouterr().out == "1.0+cu126\n"
+    assert cli.main(["version", "--base", "1.0", "--device", "cuda"]) == 0
+    assert capsys.readouterr().out == "1.0+cu126\n"
+    assert cli.main(["version", "--base", "1.0", "--toolkit-version", "12.9"]) == 0
+    assert capsys.readouterr().out == "1.0+cu129\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--device", "gpu"], "--device"),
+        (["--device", ""], "--device"),
+        (["--device", "cuda", "--toolkit-version", "x"], "--toolkit-version"),
+        (["--device", "cuda", "--toolkit-version", "-1"], "--toolkit-version"),
+        (["--device", "cpu", "--base", "one"], "base"),
+        (["--device", "cpu", "--base", ""], "base"),
+    ],
+)
+def test_command_names_what_is_malformed(arguments: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version", *arguments]) == 2
+    assert name in capsys.readouterr().err

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vllm_build import cli, doctor, limits
+from vllm_build.conda import channel
+from vllm_build.doctor import CONTRADICTION, MISSING, Fact, _fact, _machine
+from vllm_build.errors import BusyError, ConfigurationError, ToolchainError
+from vllm_build.limits import GIB, Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Examine = Callable[..., list[Fact]]
+
+
+@pytest.fixture
+def examine(bare: Path, tmp_path: Path, root: Path, program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Examine:
+    """Examines a machine that has all a CPU build needs, changed by variables."""
+    del bare
+    tools = tmp_path / "tools"
+    for name in ("cc", "c++", "ninja", "apt-get"):
+        program(tools / name, f"{name} 1.0")
+    program(tools / "cmake", "cmake version 4.4.4")
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    for name in ("CC", "CXX", "CHANNEL"):
+        monkeypatch.delenv(name, raising=False)
+    package = tmp_path / "cache" / "channel" / "linux-64" / "x-1-0.conda"
+    package.parent.mkdir(parents=True)
+    package.write_bytes(b"")
+    monkeypatch.setattr(_machine, "NEEDED_BYTES", 0)
+    monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(8 * GIB, "8 GiB")])
+    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(4, "4 CPUs")])
+
+    def run(**variables: str) -> list[Fact]:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return doctor.examine(root)
+
+    return run
+
+
+def problems(facts: list[Fact]) -> dict[str, str | None]:
+    return {fact.what: fact.problem for fact in facts if fact.problem}
+
+
+def named(facts: list[Fact], what: str) -> Fact:
+    (fact,) = [fact for fact in facts if fact.what == what]
+    return fact
+
+
+def test_all_is_well(examine: Examine) -> None:
+    facts = examine()
+    assert problems(facts) == {}
+    assert doctor.exit_code(facts) == 0
+    whats = {fact.what for fact in facts}
+    assert {
+        "device",
+        "torch",
+        "toolkit for cuda",
+        "C++ compiler",
+        "cmake",
+        "generator",
+        "compiler cache",
+        "jobs",
+        "cache",
+        "output",
+    } <= whats
+    assert named(facts, "device").found.startswith("cpu")
+    assert "+cpu" in named(facts, "version").found
+    assert "vllm._C" in named(facts, "kernels").found
+
+
+def test_a_clean_environment_can_be_given(root: Path, bare: Path) -> None:
+    del bare
+    assert named(doctor.examine(root, {"VLLM_TARGET_DEVICE": "empty"}), "device").found.startswith("empty")
+
+
+def test_every_malformed_variable_is_told(examine: Examine) -> None:
+    facts = examine(MAX_JOBS="0", VERBOSE="x")
+    assert [fact.found for fact in facts if fact.what == "variable"] == ["MAX_JOBS='0' is not valid", "VERBOSE='x' is not valid"]
+    assert named(facts, "device").found.startswith("cpu"), "the rest is examined as well"
+    assert doctor.exit_code(facts) == ConfigurationError.exit_code
+
+
+# device, torch, toolkits
+
+
+def test_device_contradicts_torch(examine: Examine, bare: Path, torch: Callable[..., Path]) -> None:
+    torch(bare, "2.11.0+cu130", cuda="13.0")
+    facts = examine(VLLM_TARGET_DEVICE="rocm")
+    assert problems(facts) == {"device": CONTRADICTION, "toolkit for rocm": MISSING}
+    assert "built for cuda" in named(facts, "device").found
+
+
+def test_torch_is_too_old(examine: Examine, bare: Path, torch: Callable[..., Path]) -> None:
+    torch(bare, "2.10.1+cpu")
+    facts = examine()
+    assert problems(facts) == {"torch": CONTRADICTION}
+    assert "2.11" in str(named(facts, "torch").remedy)
+
+
+def test_torch_of_no_version(examine: Examine, bare: Path, torch: Callable[..., Path]) -> None:
+    torch(bare, "strange", metadata="2.11")
+    assert problems(examine()) == {}
+
+
+def test_toolkit_of_the_device_is_missing(examine: Examine) -> None:
+    facts = examine(VLLM_TARGET_DEVICE="xpu")
+    assert problems(facts) == {"toolkit for xpu": MISSING, "kernels": MISSING}
+    assert doctor.exit_code(facts) == ToolchainError.exit_code
+
+
+def test_broken_toolkit_stops_detection(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+    program(tmp_path / "tools" / "nvcc", "nonsense", status=1)
+    facts = examine()
+    assert problems(facts) == {"device": MISSING, "toolkit for cuda": MISSING}
+    assert "failed with status 1" in named(facts, "device").found
+
+
+def test_broken_toolkit_of_another_device_is_mentioned(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+    program(tmp_path / "tools" / "nvcc", "nonsense", status=1)
+    facts = examine(VLLM_TARGET_DEVICE="cpu")
+    assert problems(facts) == {}
+    assert "not needed for cpu" in named(facts, "toolkit for cuda").found
+
+
+def test_torch_and_toolkit_of_two_majors(
+    examine: Examine, bare: Path, tmp_path: Path, torch: Callable[..., Path], nvcc: Callable[..., Path]
+) -> None:
+    torch(bare, "2.11.0+cu130", cuda="13.0")
+    nvcc(tmp_path / "cuda", "12.9")
+    facts = examine(CUDA_HOME=str(tmp_path / "cuda"))
+    assert problems(facts)["torch and toolkit"] == CONTRADICTION
+    assert "release 13" in str(named(facts, "torch and toolkit").remedy)
+
+
+def test_torch_and_toolkit_of_one_major(
+    examine: Examine, bare: Path, tmp_path: Path, torch: Callable[..., Path], nvcc: Callable[..., Path]
+) -> None:
+    torch(bare, "2.11.0+cu126", cuda="12.6")
+    nvcc(tmp_path / "cuda", "12.9")
+    assert "torch and toolkit" not in problems(examine(CUDA_HOME=str(tmp_path / "cuda")))
+
+
+def test_home_and_path_disagree(examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+    nvcc(tmp_path / "home", "12.9")
+    nvcc(tmp_path / "other", "12.4")
+    facts = examine(CUDA_HOME=str(tmp_path / "home"), PATH=f"{tmp_path}/tools:{tmp_path}/other/bin", VLLM_TARGET_DEVICE="cuda")
+    assert problems(facts)["toolkit and PATH"] == CONTRADICTION
+    assert str(tmp_path / "home" / "bin") in str(named(facts, "toolkit and PATH").remedy)
+
+
+@pytest.mark.parametrize("behaviour", [{"status": 1}, {"stdout": "release 12.9, V12.9.1"}])
+def test_home_and_path_do_not_disagree(
+    examine: Examine, tmp_path: Path, nvcc: Callable[..., Path], program: Callable[..., Path], behaviour: dict[str, Any]
+) -> None:
+    nvcc(tmp_path / "home", "12.9")
+    program(tmp_path / "other" / "nvcc", **behaviour)
+    facts = examine(CUDA_HOME=str(tmp_path / "home"), PATH=f"{tmp_path}/tools:{tmp_path}/other", VLLM_TARGET_DEVICE="cuda")
+    assert "toolkit and PATH" not in problems(facts)
+
+
+def test_two_homes(examine: Examine, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    assert problems(examine(CUDA_HOME=str(tmp_path / "a"), CUDA_PATH=str(tmp_path / "link"), VLLM_TARGET_DEVICE="cpu")) == {}
+    facts = examine(CUDA_PATH=str(tmp_path / "b"))
+    assert problems(facts) == {"CUDA_HOME": CONTRADICTION}
+    assert "unset CUDA_PATH" in str(named(facts, "CUDA_HOME").remedy)
+
+
+def test_version_is_malformed(examine: Examine) -> None:
+    assert problems(examine(VLLM_VERSION_OVERRIDE="one two")) == {"version": CONTRADICTION}
+
+
+def test_architectures_are_malformed(examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+    nvcc(tmp_path / "cuda", "12.9")
+    facts = examine(CUDA_HOME=str(tmp_path / "cuda"), TORCH_CUDA_ARCH_LIST="8,0", VLLM_TARGET_DEVICE="cuda")
+    assert problems(facts) == {"kernels": CONTRADICTION}
+    assert "TORCH_CUDA_ARCH_LIST" in named(facts, "kernels").found
+
+
+# programs
+
+
+@pytest.mark.parametrize(("name", "what"), [("cc", "C compiler"), ("c++", "C++ compiler"), ("cmake", "cmake"), ("ninja", "generator")])
+def test_program_is_missing(examine: Examine, tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllm_build.cmake.sys.executable", str(tmp_path / "python"))
+    (tmp_path / "tools" / name).unlink()
+    assert problems(examine()) == {what: MISSING}
+    facts = examine(VLLM_TARGET_DEVICE="empty")
+    assert problems(facts) == {}
+    assert "not needed for empty" in named(facts, what).found
+
+
+@pytest.mark.parametrize("behaviour", [{"status": 1}, {"stdout": ""}])
+def test_compiler_does_not_answer(examine: Examine, tmp_path: Path, program: Callable[..., Path], behaviour: dict[str, Any]) -> None:
+    program(tmp_path / "tools" / "c++", **behaviour)
+    assert problems(examine()) == {"C++ compiler": MISSING}
+
+
+def test_compiler_of_another_machine(examine: Examine, tmp_path: Path) -> None:
+    (tmp_path / "tools" / "c++").write_bytes(b"\x7fELF nothing of this machine")
+    assert problems(examine()) == {"C++ compiler": MISSING}
+
+
+def test_chosen_compiler(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+    program(tmp_path / "tools" / "mine", "mine 3")
+    assert "mine 3" in named(examine(CXX="mine -m64"), "C++ compiler").found
+
+
+@pytest.mark.parametrize("text", ["absent", "'open"])
+def test_chosen_compiler_cannot_be_run(examine: Examine, text: str) -> None:
+    facts = examine(CXX=text)
+    assert problems(facts) == {"C++ compiler": CONTRADICTION}
+    assert "CXX" in str(named(facts, "C++ compiler").remedy)
+
+
+def test_compiler_caches(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+    program(tmp_path / "tools" / "ccache")
+    fact = named(examine(VLLM_DISABLE_CCACHE="1"), "compiler cache")
+    assert "sccache: none" in fact.found
+    assert "ccache, disabled by VLLM_DISABLE_CCACHE" in fact.found
+
+
+def test_launcher_cannot_be_run(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+    program(tmp_path / "tools" / "distcc")
+    facts = examine(CMAKE_C_COMPILER_LAUNCHER="distcc;--quick", CMAKE_HIP_COMPILER_LAUNCHER="absent")
+    assert problems(facts) == {"launcher": CONTRADICTION}
+    assert "CMAKE_HIP_COMPILER_LAUNCHER" in named(facts, "launcher").found
+
+
+# precompiled kernels
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"VLLM_PRECOMPILED_SHA256": "0" * 64}, "names none"),
+        ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to look"),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"}, "has none"),
+    ],
+)
+def test_precompiled(examine: Examine, variables: dict[str, str], words: str) -> None:
+    facts = examine(**variables)
+    assert problems(facts) == {"precompiled": CONTRADICTION}
+    assert words in named(facts, "precompiled").found
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"VLLM_PRECOMPILED_SHA256": "0" * 64, "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
+        {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x"},
+    ],
+)
+def test_precompiled_makes_sense(examine: Examine, variables: dict[str, str]) -> None:
+    assert problems(examine(**variables)) == {}
+
+
+# the machine
+
+
+def test_too_many_jobs_for_memory(examine: Examine) -> None:
+    facts = examine(MAX_JOBS="64")
+    assert problems(facts) == {"memory": CONTRADICTION}
+    assert "MAX_JOBS=64" in named(facts, "memory").found
+
+
+@pytest.mark.parametrize("count", ["1", "4", "5"])
+def test_jobs_that_fit_memory(examine: Examine, count: str) -> None:
+    assert problems(examine(MAX_JOBS=count)) == {}
+
+
+def test_memory_is_not_known(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "memory_limits", list)
+    assert problems(examine(MAX_JOBS="64")) == {}
+
+
+def test_disk_is_small(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_machine, "NEEDED_BYTES", 1 << 80)
+    facts = examine()
+    assert problems(facts) == {"cache": MISSING, "build folders": MISSING, "output": MISSING}
+    assert "VLLM_BUILD_CACHE" in str(named(facts, "cache").remedy)
+
+
+def test_folder_cannot_be_written(examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and Path(path) != tmp_path / "locked")
+    (tmp_path / "locked").mkdir()
+    facts = examine(VLLM_BUILD_ROOT=str(tmp_path / "locked" / "build"))
+    assert problems(facts) == {"build folders": MISSING}
+    assert "VLLM_BUILD_ROOT" in str(named(facts, "build folders").remedy)
+
+
+# packages
+
+
+def test_channel_is_unknown(examine: Examine) -> None:
+    assert problems(examine(CHANNEL="nosuch")) == {"channel": CONTRADICTION}
+
+
+def test_local_channel_without_apt(examine: Examine, tmp_path: Path) -> None:
+    (tmp_path / "tools" / "apt-get").unlink()
+    assert named(examine(), "channel").found == channel.CONDA_FORGE
+    assert problems(examine(CHANNEL="local")) == {"channel": MISSING}
+
+
+def test_toolchain_channel_is_empty(examine: Examine, tmp_path: Path) -> None:
+    examine()
+    next((tmp_path / "cache").rglob("*.conda")).unlink()
+    assert problems(examine()) == {"toolchain channel": MISSING}
+    facts = examine(CHANNEL="conda-forge")
+    assert problems(facts) == {}
+    assert "toolchain channel" not in {fact.what for fact in facts}
+
+
+# facts and the command
+
+
+def test_errors_become_facts() -> None:
+    assert _fact.of_error("x", ConfigurationError("a", remedy="b")) == Fact("x", "a", "b", CONTRADICTION)
+    assert _fact.of_error("x", BusyError("a", expected="c")) == Fact("x", "a", "expected: c", MISSING)
+    assert _fact.of_error("x", ToolchainError("a")).remedy
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"), [([], 0), ([None], 0), ([MISSING], 4), ([CONTRADICTION], 2), ([MISSING, CONTRADICTION, None], 2)]
+)
+def test_exit_code(kinds: list[str | None], expected: int) -> None:
+    assert doctor.exit_code([Fact("x", "y", None, kind) for kind in kinds]) == expected
+
+
+@pytest.mark.usefixtures("examine")
+def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    assert "C++ compiler" in capsys.readouterr().err
+    monkeypatch.setenv("NVCC_THREADS", "none")
+    assert cli.main(["doctor", "--json"]) == ConfigurationError.exit_code
+    rows = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in rows if row["problem"]]
+    assert row["found"] == "NVCC_THREADS='none' is not valid"
