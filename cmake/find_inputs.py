@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For CMake without setup.py: writes plan.json for a device and prints where torch and Python keep their headers, as JSON.
+"""For CMake without setup.py: writes plan.json for a device and prints as JSON what CMake is to know beside it.
+
+The variables of the build contract count as they do for setup.py: architectures, toolkit, jobs.
 
 Usage: find_inputs.py DEVICE PLAN_FILE
 """
@@ -14,19 +16,31 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build import device as devices  # noqa: E402
+from vllm_build import jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build.errors import VllmBuildError  # noqa: E402
+from vllm_build.settings import Settings  # noqa: E402
 
 
 def main() -> int:
     """Write the plan, print the rest; the exit code is that of the failure, as for vllm-build."""
     device, plan_file = sys.argv[1], Path(sys.argv[2])
     try:
-        text = plan.resolve(kernels_table.load(ROOT), device).to_json()
+        settings = Settings.from_environ()
+        target = devices.assume(device, settings)
+        resolved = plan.for_settings(kernels_table.load(ROOT), device, target.release, settings)
+        chosen = jobs.decide(
+            settings.max_jobs,
+            settings.nvcc_threads,
+            device=device,
+            toolkit_version=target.release,
+            heavy_units=len(resolved.heavy_sources),
+        )
         torch = torch_files.find()
     except VllmBuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    text = resolved.to_json()
     # An unchanged plan keeps its time: Ninja configures again when it is newer than the build files.
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         plan_file.write_text(text, encoding="utf-8")
@@ -35,7 +49,10 @@ def main() -> int:
         "VLLM_TORCH_INCLUDE_DIRS": str(torch.include),
         "VLLM_TORCH_CPU_LIBRARY": str(torch.library),
         "VLLM_PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
+        "VLLM_HEAVY_JOBS": str(chosen.heavy_jobs),
     }
+    if device == "cuda" and target.toolkit is not None:
+        found["CMAKE_CUDA_COMPILER"] = str(target.toolkit.compiler)
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 

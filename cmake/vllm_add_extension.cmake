@@ -5,7 +5,7 @@ include(vllm_add_kernel)
 include(vllm_compile_options)
 
 #[[
-vllm_add_extension(<json of one extension of the plan>)
+vllm_add_extension(<json of one extension of the plan> <language of GPU code, or nothing>)
 
 Adds a MODULE library named after the extension, made of its own units and one OBJECT library a kernel, and its install rule.
 
@@ -13,7 +13,7 @@ Adds a MODULE library named after the extension, made of its own units and one O
    "kernels": [{"name": "norm-cpu", ...}]}
     -> target _C, file _C.abi3.so, installed to vllm/ by `cmake --install <build folder> --component vllm-kernels`
 ]]
-function(vllm_add_extension json)
+function(vllm_add_extension json language)
   foreach(key module folder component)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
@@ -27,7 +27,7 @@ function(vllm_add_extension json)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
   target_link_libraries(${module} PRIVATE vllm::torch_stable)
   foreach(kernel IN LISTS kernels)
-    vllm_add_kernel(${module} "${kernel}")
+    vllm_add_kernel(${module} "${kernel}" "${language}")
   endforeach()
 
   # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.

@@ -5,17 +5,23 @@ include(vllm_compile_options)
 include(vllm_link_library)
 
 #[[
-vllm_add_kernel(<extension target> <json of one kernel of the plan>)
+vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of GPU code, or nothing>)
 
-Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its macro is a definition of that library, so
-no other unit's command line changes when the kernel is switched.
+Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its macro and its architectures are options of that
+library, so no other unit's command line changes when the kernel is switched or gets another architecture. Units of the memory class `heavy`
+are compiled in the Ninja pool of that name.
 
-  vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"]}]=])
+  vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"],
+                         "options": [], "memory": "ordinary"}]=] "")
     -> OBJECT library _C.norm-cpu: -DVLLM_NORM_CPU, headers of hwy::hwy; _C is linked with libhwy
+  vllm_add_kernel(_C [=[{"name": "norm-gpu", "sources": ["csrc/norm/norm.cu"], "options": ["-gencode=arch=compute_80,code=sm_80"], ...}]=] CUDA)
+    -> OBJECT library _C.norm-gpu: norm.cu is compiled for 8.0
 ]]
-function(vllm_add_kernel extension json)
-  string(JSON name GET "${json}" name)
-  foreach(key sources definitions libraries)
+function(vllm_add_kernel extension json language)
+  foreach(key name memory)
+    string(JSON ${key} GET "${json}" ${key})
+  endforeach()
+  foreach(key sources definitions libraries options)
     vllm_json_list(${key} "${json}" ${key})
   endforeach()
 
@@ -24,6 +30,16 @@ function(vllm_add_kernel extension json)
   add_library(${target} OBJECT ${sources})
   vllm_compile_options(${target})
   target_compile_definitions(${target} PRIVATE ${definitions})
+  if(language)
+    list(FILTER sources INCLUDE REGEX "\\.cu$")
+    set_source_files_properties(${sources} PROPERTIES LANGUAGE ${language})
+    foreach(option IN LISTS options)
+      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:${language}>:${option}>)
+    endforeach()
+  endif()
+  if(memory STREQUAL "heavy")
+    set_target_properties(${target} PROPERTIES JOB_POOL_COMPILE heavy)
+  endif()
   target_link_libraries(${target} PRIVATE vllm::torch_stable)
   foreach(library IN LISTS libraries)
     vllm_link_library(${target} ${library})

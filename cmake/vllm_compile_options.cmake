@@ -8,24 +8,43 @@ Language level, visibility and flags that all our units share. Nothing here depe
 folder: the same source gives the same command line, and a compiler cache hits.
 
   vllm_compile_options(_C)
-    -> -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
+    -> C++   -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
+    -> CUDA  -std=c++17 --objdir-as-tempdir -Xcompiler=-Wall ...
 ]]
 function(vllm_compile_options target)
   set_target_properties(${target} PROPERTIES
     CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
+    HIP_STANDARD 17 HIP_STANDARD_REQUIRED ON HIP_EXTENSIONS OFF
+    CUDA_ARCHITECTURES OFF HIP_ARCHITECTURES OFF  # the plan's, kernel by kernel
+    CUDA_RUNTIME_LIBRARY Static  # loads beside any other CUDA runtime of its major version, and without one
     POSITION_INDEPENDENT_CODE ON
-    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden HIP_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/csrc")
-  target_compile_options(${target} PRIVATE
+  set(host
     -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wundef
     -Wno-psabi                   # GCC's note that passing wide vectors changed with GCC 4.6: they never cross a library's border here
     -fno-math-errno              # sqrt is an instruction; nobody asks for errno
-    -ffunction-sections -fdata-sections
-    $<$<BOOL:${VLLM_WERROR}>:-Werror>
-    # Paths in messages and debug information are relative: where the tree lies does not shape the binary.
-    "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/="
-    "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
+    -ffunction-sections -fdata-sections)
+  if(VLLM_WERROR)
+    list(APPEND host -Werror)
+  endif()
+  # Paths in messages and debug information are relative: where the tree lies does not shape the binary.
+  list(APPEND host "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=" "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
   foreach(folder IN LISTS VLLM_TORCH_INCLUDE_DIRS)
-    target_compile_options(${target} PRIVATE "-ffile-prefix-map=${folder}/=")
+    list(APPEND host "-ffile-prefix-map=${folder}/=")
+  endforeach()
+  foreach(option IN LISTS host)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX,HIP>:${option}>)
+  endforeach()
+
+  # What nvcc hands to the host compiler holds code that it generated; that code shadows, converts and tests undefined macros.
+  list(REMOVE_ITEM host -Wshadow -Wconversion -Wno-sign-conversion -Wundef)
+  list(TRANSFORM host PREPEND -Xcompiler=)
+  list(APPEND host
+    --objdir-as-tempdir          # intermediate files get the object's name, not a random one that would end up in the object
+    $<$<BOOL:${VLLM_WERROR}>:-Werror=all-warnings>)
+  foreach(option IN LISTS host)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${option}>)
   endforeach()
 endfunction()

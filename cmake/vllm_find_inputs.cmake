@@ -11,6 +11,8 @@ installed torch.
     -> VLLM_TORCH_INCLUDE_DIRS              .../site-packages/torch/include
     -> VLLM_TORCH_CPU_LIBRARY               .../site-packages/torch/lib/libtorch_cpu.so
     -> VLLM_PYTHON_INCLUDE_DIR              .../include/python3.11
+    -> VLLM_HEAVY_JOBS                      how many heavy units fit into memory now
+    -> CMAKE_CUDA_COMPILER                  for CUDA, the nvcc that the plan was made for
 ]]
 function(vllm_find_inputs)
   set(names VLLM_PLAN VLLM_TORCH_INCLUDE_DIRS VLLM_TORCH_CPU_LIBRARY VLLM_PYTHON_INCLUDE_DIR)
@@ -29,9 +31,12 @@ function(vllm_find_inputs)
     if(NOT status EQUAL 0)
       message(FATAL_ERROR "${why}")
     endif()
-    foreach(name IN LISTS missing)
-      string(JSON value GET "${found}" ${name})
-      set(${name} "${value}" CACHE PATH "found by cmake/find_inputs.py")
+    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER)
+      string(JSON value ERROR_VARIABLE absent GET "${found}" ${name})
+      # What the caller set is in the cache already, and stays.
+      if(NOT absent)
+        set(${name} "${value}" CACHE STRING "found by cmake/find_inputs.py")
+      endif()
     endforeach()
     # A changed table is a changed plan.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/kernels.toml")

@@ -8,12 +8,12 @@ import errno
 import sys
 import traceback
 
-from vllm_build.commands import doctor, install, package, plan, render, settings, stamp, test_package, toolchain, version
+from vllm_build.commands import archs, doctor, fetch, install, jobs, package, plan, render, settings, stamp, test_package, toolchain, version
 from vllm_build.console import Console
 from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
 
 #: In the order that `vllm-build --help` lists them.
-COMMANDS = (package, toolchain, render, plan, test_package, install, stamp, settings, version, doctor)
+COMMANDS = (package, toolchain, fetch, render, plan, archs, jobs, test_package, install, stamp, settings, version, doctor)
 
 
 def _common() -> argparse.ArgumentParser:

@@ -1,78 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many compilers may run at once on this machine: what the CPUs allow, and what memory allows."""
+"""How many compilers may run at once: what CPUs and memory allow, and with how many threads each compiles (contract, section 4)."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-GIB = 1 << 30
+from packaging.version import Version
+
+from vllm_build import limits
+from vllm_build.kernels_table import MEMORY_CLASSES
+from vllm_build.limits import GIB, Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["GIB", "Jobs", "decide"]
+
+#: The first nvcc that compiles for several architectures in threads (`--threads`).
+NVCC_THREADS_SINCE = Version("11.2")
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """The number of jobs and the reasons for it, in words."""
+    """How a build is spread over the machine.
 
-    count: int
+    Attributes:
+        jobs: compilers at once, heavy ones included.
+        nvcc_threads: threads of each nvcc; None where the compiler has no such option.
+        heavy_jobs: units of the memory class ``heavy`` at once: the depth of their Ninja pool.
+        why: the reasons, in words.
+    """
+
+    jobs: int
+    nvcc_threads: int | None
+    heavy_jobs: int
     why: tuple[str, ...]
 
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _cgroup_folders(sys_root: Path, proc_root: Path) -> list[Path]:
-    """This process's cgroup v2 folder and all above it: each may hold a tighter limit."""
-    mount = sys_root / "fs" / "cgroup"
-    for line in (_read(proc_root / "self" / "cgroup") or "").splitlines():
-        if line.startswith("0::"):
-            folder = mount / line[3:].lstrip("/")
-            return [folder, *[p for p in folder.parents if p == mount or mount in p.parents]]
-    return [mount]
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Variables for the build's process: the thread count reaches nvcc without standing in any command line."""
+        if self.nvcc_threads is None or self.nvcc_threads == 1:
+            return {}
+        return {"NVCC_APPEND_FLAGS": f"{environ.get('NVCC_APPEND_FLAGS', '')} --threads={self.nvcc_threads}".strip()}
 
 
-def cpu_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) -> int:
-    """CPUs this process may use: the affinity mask, cut to the cgroup's quota."""
-    limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _cgroup_folders(sys_root, proc_root):
-        quota, _, period = (_read(folder / "cpu.max") or "").partition(" ")
-        if quota.isdigit() and period.isdigit() and int(period):
-            limit = min(limit, max(1, int(quota) // int(period)))
-    return limit
+def _tightest(known: list[Limit], what: str) -> tuple[int, str]:
+    tightest = min(known, key=lambda limit: limit.amount)
+    return tightest.amount, f"{what}: {tightest.source}"
 
 
-def memory_limit(sys_root: Path = Path("/sys"), proc_root: Path = Path("/proc")) -> int | None:
-    """Bytes this process may still use: available memory, cut to the cgroup's limit; None when neither is known."""
-    meminfo = (_read(proc_root / "meminfo") or "").splitlines()
-    limits = [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
-    for folder in _cgroup_folders(sys_root, proc_root):
-        text = _read(folder / "memory.max")
-        if text and text.isdigit():
-            limits.append(max(0, int(text) - int(_read(folder / "memory.current") or 0)))
-    return min(limits, default=None)
+def _machine(cpus: int | None, memory: int | None) -> tuple[int, int | None, list[str]]:
+    """Usable CPUs and bytes, the caller's or the machine's, and what bounds them; None where memory is not known."""
+    said_cpus, said_memory = f"CPUs: {cpus} given", "memory: not known"
+    if cpus is None:
+        cpus, said_cpus = _tightest(limits.cpu_limits(), "CPUs")
+    if memory is not None:
+        said_memory = f"memory: {memory / GIB:.1f} GiB given"
+    elif known := limits.memory_limits():
+        memory, said_memory = _tightest(known, "memory")
+    return cpus, memory, [said_cpus, said_memory]
 
 
-def decide(max_jobs: int | None, *, unit_bytes: int, cpus: int | None = None, memory: int | None = None) -> Jobs:
-    """Choose the number of jobs; ``max_jobs`` (the user's word) wins over everything.
+def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int, int, str]:
+    """Jobs, heavy ones among them, and why: so many that all of them at their peaks stay within ``memory``; at least one."""
+    ordinary, heavy = MEMORY_CLASSES["ordinary"], MEMORY_CLASSES["heavy"]
+    heavy_jobs = max(1, min(cpus, memory // heavy))
+    if not heavy_units:
+        fit = memory // ordinary
+        return max(1, min(cpus, fit)), heavy_jobs, f"{fit} units of {ordinary / GIB:.1f} GiB fit"
+    if not pools:
+        return (
+            heavy_jobs,
+            heavy_jobs,
+            f"{heavy_jobs} units of {heavy / GIB:.1f} GiB fit, and there are no job pools to tell them from others",
+        )
+    heavy_jobs = min(heavy_jobs, heavy_units)
+    beside = max(0, memory - heavy_jobs * heavy) // ordinary
+    jobs = max(1, min(cpus, heavy_jobs + beside))
+    return jobs, heavy_jobs, f"{heavy_jobs} units of {heavy / GIB:.1f} GiB and {beside} of {ordinary / GIB:.1f} GiB fit at once"
+
+
+def decide(
+    max_jobs: int | None,
+    nvcc_threads: int | None,
+    *,
+    device: str,
+    toolkit_version: Version | None = None,
+    heavy_units: int = 0,
+    pools: bool = True,
+    cpus: int | None = None,
+    memory: int | None = None,
+) -> Jobs:
+    """Choose the number of jobs. ``max_jobs`` is the user's word and wins over CPUs and memory; the heavy pool still fits memory.
+
+    Without ``max_jobs``, at no time do the units that run together exceed memory by their classes, unless a single one does.
 
     Args:
         max_jobs: ``MAX_JOBS``.
-        unit_bytes: what the largest unit of the plan may take to compile.
+        nvcc_threads: ``NVCC_THREADS``.
+        device: what the build is for.
+        toolkit_version: of the device's toolkit; None means not known, and every CUDA above the floor has threads.
+        heavy_units: how many units of the plan are heavy (``len(plan.heavy_sources)``).
+        pools: the build program knows job pools (Ninja); without them any job may be a heavy one.
         cpus: usable CPUs; None asks the machine.
         memory: usable bytes; None asks the machine.
     """
-    if max_jobs is not None:
-        return Jobs(max_jobs, (f"MAX_JOBS={max_jobs}",))
-    cpus = cpu_limit() if cpus is None else cpus
-    memory = memory_limit() if memory is None else memory
-    why = [f"{cpus} usable CPUs"]
-    count = cpus
+    cpus, memory, why = _machine(cpus, memory)
+    jobs, heavy_jobs = cpus, cpus
     if memory is not None:
-        fit = max(1, memory // unit_bytes)
-        why.append(f"{memory / GIB:.1f} GiB of memory fit {fit} units of {unit_bytes / GIB:.1f} GiB")
-        count = min(count, fit)
-    return Jobs(count, tuple(why))
+        jobs, heavy_jobs, said = _fit(cpus, memory, heavy_units, pools=pools)
+        why.append(said)
+        if memory < MEMORY_CLASSES["heavy" if heavy_units else "ordinary"]:
+            why.append("memory is less than one unit may take: the compiler may run out of it")
+    if max_jobs is not None:
+        jobs = max_jobs
+        why.append(f"MAX_JOBS={max_jobs}")
+
+    threads = None
+    if device == "cuda" and (toolkit_version is None or toolkit_version >= NVCC_THREADS_SINCE):
+        threads = nvcc_threads or 1
+        jobs, heavy_jobs = max(1, jobs // threads), max(1, heavy_jobs // threads)
+        if threads > 1:
+            why.append(f"NVCC_THREADS={threads}: a job counts {threads}-fold")
+    return Jobs(jobs, threads, min(jobs, heavy_jobs), tuple(why))

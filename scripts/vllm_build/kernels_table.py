@@ -8,11 +8,16 @@ are compiled together for some devices into one extension). Every mistake in it 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
+from vllm_build import gpu_targets
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.table_records import Lines, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,13 +27,21 @@ if TYPE_CHECKING:
 TABLE = "csrc/kernels.toml"
 #: Devices that can have kernels. ``tpu`` and ``empty`` are devices too, and compile nothing by definition.
 KERNEL_DEVICES = ("cuda", "rocm", "cpu", "xpu")
-#: Bytes that the compiler of one unit of a class may take at its peak; the number of jobs follows from it.
-MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29}
+#: Devices whose code is compiled for a list of architectures.
+GPU_DEVICES = tuple(gpu_targets.TOOLKITS)
+#: Bytes that the compiler of one unit of a class may take at its peak; the number of jobs follows from it. Measured on one core:
+#: ordinary: a CPU kernel for all of Highway's instruction sets with g++ 12 stays below 1.5 GiB, a small CUDA unit for six architectures
+#: with nvcc 13.0 takes 0.4 GiB. heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to 5.5 GiB.
+MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30}
+#: Suffix of sources that are compiled for GPU architectures: as CUDA or as HIP, by the device (one source for both).
+DEVICE_CODE = ".cu"
 
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _MACRO = re.compile(r"VLLM_[A-Z0-9_]+")
-_HEADER = re.compile(r"\s*\[\[\s*(\w+)\s*\]\]")
+_LIST = re.compile(r"\S+( \S+)*")
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+_NEED = re.compile(r"(>=)?(\S+)")
 
 
 @dataclass(frozen=True)
@@ -39,11 +52,17 @@ class Extension:
         name: import name, such as ``vllm._C``; the last part names the file and the ``PyInit_`` function.
         component: the package output, and CMake install component, that carries it.
         sources: units of the extension itself (its module entry point), relative to the source root.
+        devices: devices that have it.
+        needs_arch: GPU device -> what must be in the build's list: an entry as it is spelled (``9.0a``), or ``>=8.0``.
+        min_toolkit: GPU device -> oldest toolkit that builds it.
     """
 
     name: str
     component: str
     sources: tuple[str, ...]
+    devices: tuple[str, ...] = KERNEL_DEVICES
+    needs_arch: Mapping[str, str] = field(default_factory=dict)
+    min_toolkit: Mapping[str, Version] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,8 +75,12 @@ class Kernel:
         devices: devices it is built for, from KERNEL_DEVICES.
         sources: relative to the source root.
         macro: defined on these sources and on no others; None when the sources need none.
-        libraries: third-party libraries the sources compile and link with, as CMake/Libraries.cmake spells them.
+        libraries: third-party libraries the sources compile and link with, as cmake/vllm_link_library.cmake spells them.
         memory: key of MEMORY_CLASSES.
+        archs: GPU device -> architectures it is written for; a device is absent when no source is GPU code.
+        min_toolkit: GPU device -> oldest toolkit that compiles it.
+        optional: a tree or a build may be without it.
+        missing: sources of an optional kernel that are not in the tree.
     """
 
     name: str
@@ -67,6 +90,10 @@ class Kernel:
     macro: str | None
     libraries: tuple[str, ...]
     memory: str
+    archs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    min_toolkit: Mapping[str, Version] = field(default_factory=dict)
+    optional: bool = False
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,111 +105,112 @@ class KernelsTable:
     kernels: tuple[Kernel, ...]
 
 
-class _Lines:
-    """Line numbers of records, keys and strings: the TOML parser keeps none."""
-
-    def __init__(self, text: str) -> None:
-        self._lines = text.splitlines()
-        self._starts: dict[tuple[str, int], int] = {}
-        counts: dict[str, int] = {}
-        headers: list[int] = []
-        for number, line in enumerate(self._lines):
-            match = _HEADER.match(line)
-            if match:
-                index = counts.get(match.group(1), 0)
-                counts[match.group(1)] = index + 1
-                self._starts[match.group(1), index] = number
-            if match or (re.match(r"\s*\[", line) and "=" not in line and '"' not in line):
-                headers.append(number)
-        self._ends = dict(zip(headers, [*headers, len(self._lines)][1:], strict=True))
-
-    def top(self, key: str) -> int:
-        """1-based line of a top-level key or table, 1 when it is not found."""
-        pattern = re.compile(rf'\s*(\[\[?\s*)?"?{re.escape(key)}"?\s*([=\].])')
-        return next((n + 1 for n, line in enumerate(self._lines) if pattern.match(line)), 1)
-
-    def find(self, kind: str, index: int, what: str | None = None) -> int:
-        """1-based line of record ``index`` of ``kind``; of ``what`` (a key, else a quoted string) inside it when it is found there."""
-        start = self._starts.get((kind, index), 0)
-        body = range(start, self._ends.get(start, len(self._lines)))
-        if what is not None:
-            key = re.compile(rf'\s*"?{re.escape(what)}"?\s*=')
-            for number in body:
-                if key.match(self._lines[number]):
-                    return number + 1
-            for number in body:
-                if f'"{what}"' in self._lines[number] or f"'{what}'" in self._lines[number]:
-                    return number + 1
-        return start + 1
-
-
-class _Record:
-    """One record under inspection: typed access to its keys, errors with their line."""
-
-    def __init__(self, path: Path, lines: _Lines, kind: str, index: int, data: object) -> None:
-        self._path, self._lines, self.kind, self.index = path, lines, kind, index
-        if not isinstance(data, dict):
-            raise ConfigurationError(f"{path}:{lines.top(kind)}: {kind} is not a record", expected=f"[[{kind}]] followed by keys")
-        self._data: dict[str, object] = data
-
-    def fail(self, what: str | None, message: str, expected: str) -> NoReturn:
-        line = self._lines.find(self.kind, self.index, what)
-        raise ConfigurationError(f"{self._path}:{line}: {message}", expected=expected, remedy=f"correct that line of {TABLE}")
-
-    def allow(self, *known: str) -> None:
-        for key in self._data:
-            if key not in known:
-                self.fail(key, f"unknown key {key!r} in [[{self.kind}]]", "one of " + ", ".join(known))
-
-    def text(self, key: str, pattern: re.Pattern[str], default: str | None = None) -> str:
-        value = self._data.get(key, default)
-        if value is None:
-            self.fail(None, f"[[{self.kind}]] has no {key!r}", f"{key} = a string that matches {pattern.pattern}")
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.fail(key, f"{key} = {value!r} is not valid", f"a string that matches {pattern.pattern}")
-        return value
-
-    def texts(self, key: str, *, choices: tuple[str, ...] | None = None, required: bool = True) -> tuple[str, ...]:
-        value = self._data.get(key, None if required else [])
-        rule = f"a list of {'one or more ' if required else ''}strings, each once{', from ' + ', '.join(choices) if choices else ''}"
-        if value is None:
-            self.fail(None, f"[[{self.kind}]] has no {key!r}", f"{key} = {rule}")
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or (required and not value):
-            self.fail(key, f"{key} = {value!r} is not valid", rule)
-        for number, item in enumerate(value):
-            if choices and item not in choices:
-                self.fail(key, f"{item!r} in {key!r} is not known", rule)
-            if item in value[:number]:
-                self.fail(item, f"{item!r} stands twice in {key!r}", rule)
-        return tuple(value)
-
-    def has(self, key: str) -> bool:
-        return key in self._data
-
-    def sources(self, root: Path) -> tuple[str, ...]:
-        folder = root / TABLE.rsplit("/", 1)[0]
-        found = []
-        for source in self.texts("sources"):
-            if source.startswith("/") or ".." in source.split("/"):
-                self.fail(source, f"source {source!r} leaves the folder of the table", f"a path below {folder}")
-            if not (folder / source).is_file():
-                self.fail(source, f"source {source!r} does not exist", f"a file below {folder}")
-            found.append((folder / source).relative_to(root).as_posix())
-        return tuple(found)
-
-
-def _records(path: Path, lines: _Lines, data: Mapping[str, object], kind: str) -> list[_Record]:
+def _records(path: Path, lines: Lines, data: Mapping[str, object], kind: str) -> list[Record]:
     value = data.get(kind)
     if not isinstance(value, list) or not value:
         raise ConfigurationError(f"{path}:{lines.top(kind)}: the table has no [[{kind}]] records", expected=f"[[{kind}]] once or more")
-    return [_Record(path, lines, kind, index, item) for index, item in enumerate(value)]
+    return [Record(path, lines, kind, index, item) for index, item in enumerate(value)]
 
 
-def _check_unique(records: list[tuple[_Record, Extension | Kernel]]) -> None:
-    """No name, no macro and, for one device, no source is in two records."""
+def _sources(record: Record, root: Path, *, optional: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The record's sources relative to the source root, and those of them that do not exist where it is optional."""
+    folder = root / TABLE.rsplit("/", 1)[0]
+    found, missing = [], []
+    for source in record.texts("sources"):
+        if source.startswith("/") or ".." in source.split("/"):
+            record.fail(source, f"source {source!r} leaves the folder of the table", f"a path below {folder}")
+        if PurePosixPath(source).as_posix() != source:
+            record.fail(source, f"source {source!r} is not in its shortest form", PurePosixPath(source).as_posix())
+        path = (folder / source).relative_to(root).as_posix()
+        found.append(path)
+        if not (folder / source).is_file():
+            if not optional:
+                record.fail(source, f"source {source!r} does not exist", f"a file below {folder}")
+            missing.append(path)
+    return tuple(found), tuple(missing)
+
+
+def _toolkits(record: Record, devices: tuple[str, ...]) -> dict[str, Version]:
+    found = {device: Version(text) for device, text in record.by_device("min_toolkit", devices, _VERSION).items()}
+    for device, version in found.items():
+        if version <= gpu_targets.FLOORS[device]:
+            floor = f"{gpu_targets.TOOLKITS[device]} {gpu_targets.FLOORS[device]}"
+            record.fail("min_toolkit", f"{device} {version} is what every build has", f"a release above {floor}, or no entry")
+    return found
+
+
+def _extension(record: Record, root: Path) -> Extension:
+    record.allow("name", "component", "sources", "devices", "needs_arch", "min_toolkit")
+    devices = record.texts("devices", choices=KERNEL_DEVICES) if record.has("devices") else KERNEL_DEVICES
+    gpus = tuple(device for device in devices if device in GPU_DEVICES)
+    needs = record.by_device("needs_arch", gpus, _NEED)
+    for device, need in needs.items():
+        at_least, arch = need.startswith(">="), need.removeprefix(">=")
+        if gpu_targets.parse(device, arch, record.at("needs_arch")) != (arch,) or (at_least and not re.fullmatch(r"\d+\.\d", arch)):
+            record.fail("needs_arch", f"needs_arch = {need!r} is not valid", 'an architecture such as "9.0a", or ">=8.0"')
+    sources = _sources(record, root)[0]
+    for source in sources:
+        if source.endswith(DEVICE_CODE):
+            record.fail(source.split("/", 1)[1], f"{source!r} is GPU code", "a [[kernel]] of its own for it")
+    return Extension(
+        name=record.text("name", _EXTENSION_NAME),
+        component=record.text("component", _RECORD_NAME),
+        sources=sources,
+        devices=devices,
+        needs_arch=needs,
+        min_toolkit=_toolkits(record, gpus),
+    )
+
+
+def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Architectures by GPU device: wanted where a source is GPU code, refused where none is."""
+    gpus = tuple(device for device in devices if device in GPU_DEVICES)
+    code = [source for source in sources if source.endswith(DEVICE_CODE)]
+    if code and gpus != devices:
+        others = ", ".join(device for device in devices if device not in GPU_DEVICES)
+        record.fail("devices", f"{DEVICE_CODE} sources are not for {others}", f"a kernel of its own for {others}")
+    found = record.by_device("archs", gpus, _LIST)
+    if found and not code:
+        record.fail("archs", f"archs without a {DEVICE_CODE} source have no effect", f"a {DEVICE_CODE} source, or no archs")
+    for gpu in gpus:
+        if code and gpu not in found:
+            record.fail("archs" if found else None, f"no archs for {gpu}", f'archs = {{ {gpu} = "…" }}: what {code[0]} is written for')
+    return {device: gpu_targets.parse(device, text, record.at("archs")) for device, text in found.items()}
+
+
+def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
+    record.allow(
+        "name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"
+    )  # fmt: skip
+    name, of = record.text("name", _RECORD_NAME), record.text("extension", _EXTENSION_NAME)
+    devices, optional = record.texts("devices", choices=KERNEL_DEVICES), record.flag("optional")
+    sources, missing = _sources(record, root, optional=optional)
+    extension = next((e for e in extensions if e.name == of), None)
+    if extension is None:
+        record.fail("extension", f"no [[extension]] is named {of!r}", "one of " + ", ".join(e.name for e in extensions))
+    for device in devices:
+        if device not in extension.devices:
+            record.fail("devices", f"{of!r} does not exist for {device}", "devices of " + ", ".join(extension.devices))
+    return Kernel(
+        name=name,
+        extension=of,
+        devices=devices,
+        sources=sources,
+        macro=record.text("macro", _MACRO) if record.has("macro") else None,
+        libraries=record.texts("libraries", required=False),
+        memory=record.text("memory", re.compile("|".join(MEMORY_CLASSES)), default="ordinary"),
+        archs=_archs(record, devices, sources),
+        min_toolkit=_toolkits(record, tuple(device for device in devices if device in GPU_DEVICES)),
+        optional=optional,
+        missing=missing,
+    )
+
+
+def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
+    """No name, no macro and, for one device, no kernel's source is in two records; extensions may share the source of their entry point."""
     names: set[tuple[str, str]] = set()
     macros: dict[str, str] = {}
-    sources: dict[tuple[str, str], str] = {}
+    sources: dict[tuple[str, str], tuple[str, str]] = {}
     for record, item in records:
         if (record.kind, item.name) in names:
             record.fail("name", f"a second [[{record.kind}]] is named {item.name!r}", "names that are unique in the table")
@@ -192,12 +220,12 @@ def _check_unique(records: list[tuple[_Record, Extension | Kernel]]) -> None:
             if macro in macros:
                 record.fail("macro", f"macro {macro!r} is used by {macros[macro]!r} too", "a macro of its own for each kernel")
             macros[macro] = item.name
-        for device in item.devices if isinstance(item, Kernel) else KERNEL_DEVICES:
+        for device in item.devices:
             for source in item.sources:
-                if (device, source) in sources:
+                kind, other = sources.setdefault((device, source), (record.kind, item.name))
+                if other != item.name and (kind, record.kind) != ("extension", "extension"):
                     listed = source.split("/", 1)[1]
-                    record.fail(listed, f"source {listed!r} is listed by {sources[device, source]!r} too", "a source once for a device")
-                sources[device, source] = item.name
+                    record.fail(listed, f"source {listed!r} is listed by {other!r} too", "a source once for a device")
 
 
 def load(root: Path) -> KernelsTable:
@@ -205,7 +233,8 @@ def load(root: Path) -> KernelsTable:
 
     Raises:
         ConfigurationError: the file is missing or is no TOML, a key is unknown or missing or of the wrong type, a source does not exist, a
-            source is listed twice for one device, a name or a macro is used by two records. The message names the file and the line.
+            source is listed twice for one device, a name or a macro is used by two records, an architecture does not exist. The message
+            names the file and the line.
     """
     path = root / TABLE
     try:
@@ -218,32 +247,20 @@ def load(root: Path) -> KernelsTable:
         data = loads(text)
     except TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
-    lines = _Lines(text)
+    lines = Lines(text)
     for key in data:
         if key not in ("extension", "kernel"):
             raise ConfigurationError(f"{path}:{lines.top(key)}: unknown key {key!r}", expected="[[extension]] and [[kernel]] records only")
 
-    checked: list[tuple[_Record, Extension | Kernel]] = []
+    checked: list[tuple[Record, Extension | Kernel]] = []
     extensions = []
     for record in _records(path, lines, data, "extension"):
-        record.allow("name", "component", "sources")
-        extension = Extension(record.text("name", _EXTENSION_NAME), record.text("component", _RECORD_NAME), record.sources(root))
+        extension = _extension(record, root)
         extensions.append(extension)
         checked.append((record, extension))
     kernels = []
     for record in _records(path, lines, data, "kernel"):
-        record.allow("name", "extension", "devices", "sources", "macro", "libraries", "memory")
-        kernel = Kernel(
-            name=record.text("name", _RECORD_NAME),
-            extension=record.text("extension", _EXTENSION_NAME),
-            devices=record.texts("devices", choices=KERNEL_DEVICES),
-            sources=record.sources(root),
-            macro=record.text("macro", _MACRO) if record.has("macro") else None,
-            libraries=record.texts("libraries", required=False),
-            memory=record.text("memory", re.compile("|".join(MEMORY_CLASSES)), default="ordinary"),
-        )
-        if kernel.extension not in [extension.name for extension in extensions]:
-            record.fail("extension", f"no [[extension]] is named {kernel.extension!r}", "one of " + ", ".join(e.name for e in extensions))
+        kernel = _kernel(record, root, extensions)
         kernels.append(kernel)
         checked.append((record, kernel))
     _check_unique(checked)

@@ -1,183 +1,216 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the table of kernels to the plan: what one device's build compiles, into what, and what it leaves out and why.
+"""From the table of kernels to the plan: what one device, toolkit and list of architectures get, and what they do not and why.
 
-CMake reads the plan as ``plan.json`` and decides nothing itself. The same table and device give the same bytes: the plan holds no absolute
-path, no time and no job count, and its order is the table's.
+CMake reads the plan as ``plan.json`` and decides nothing itself.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import gpu_targets
 from vllm_build.errors import ConfigurationError, NothingToDoError
-from vllm_build.kernels_table import KERNEL_DEVICES, MEMORY_CLASSES
+from vllm_build.kernels_table import GPU_DEVICES, KERNEL_DEVICES
+from vllm_build.planned import (
+    BUILT,
+    FORMAT,
+    NO_ARCH,
+    NO_SOURCE,
+    OLD_TOOLKIT,
+    WRONG_DEVICE,
+    Decision,
+    Omission,
+    Plan,
+    PlannedExtension,
+    PlannedKernel,
+    Unserved,
+)
 
 if TYPE_CHECKING:
-    from vllm_build.kernels_table import KernelsTable
+    from packaging.version import Version
 
-#: Version of the layout of plan.json; CMake refuses any other.
-FORMAT = 1
+    from vllm_build.kernels_table import Extension, Kernel, KernelsTable
+    from vllm_build.settings import Settings
+
+__all__ = [
+    "FORMAT",
+    "PURE_DEVICES",
+    "Decision",
+    "Omission",
+    "Plan",
+    "PlannedExtension",
+    "PlannedKernel",
+    "Unserved",
+    "for_settings",
+    "require_kernels",
+    "resolve",
+    "survey",
+]
+
 #: Devices with a Python package and, by definition, nothing to compile.
 PURE_DEVICES = ("tpu", "empty")
 
 
-@dataclass(frozen=True)
-class PlannedKernel:
-    """A kernel that will be compiled.
-
-    Attributes:
-        name: the record's name.
-        sources: relative to the source root, with forward slashes.
-        definitions: macros for these sources alone.
-        libraries: third-party libraries that these sources need.
-        memory: memory class, key of MEMORY_CLASSES.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    definitions: tuple[str, ...]
-    libraries: tuple[str, ...]
-    memory: str
+def _needs(need: str, targets: tuple[str, ...]) -> bool:
+    """Whether the list holds what an extension needs: an architecture as it is spelled, or any from a number on."""
+    plain = [target.removesuffix("+PTX") for target in targets]
+    if not need.startswith(">="):
+        return need in plain
+    return any(gpu_targets.number(target) >= gpu_targets.number(need.removeprefix(">=")) for target in plain)
 
 
-@dataclass(frozen=True)
-class PlannedExtension:
-    """A shared library that will be linked.
-
-    Attributes:
-        name: import name, such as ``vllm._C``.
-        component: package output that carries it.
-        sources: the extension's own units, relative to the source root.
-        kernels: at least one.
-    """
-
-    name: str
-    component: str
-    sources: tuple[str, ...]
-    kernels: tuple[PlannedKernel, ...]
-
-    @property
-    def module(self) -> str:
-        """Last part of the name: file stem and suffix of the ``PyInit_`` function."""
-        return self.name.rpartition(".")[2]
-
-    @property
-    def folder(self) -> str:
-        """Folder it is installed to, relative to site-packages, such as ``vllm``."""
-        return self.name.rpartition(".")[0].replace(".", "/")
-
-    def output_file(self, suffix: str) -> str:
-        """Path relative to site-packages; ``suffix`` is the extension suffix, such as ``.abi3.so``."""
-        return f"{self.folder}/{self.module}{suffix}"
+def _match(kernel: Kernel, device: str, version: Version | None, targets: tuple[str, ...]) -> Decision:
+    """The architectures of a kernel that nothing else stands in the way of."""
+    record = kernel.archs[device]
+    refused = {arch: why for arch in record if (why := gpu_targets.why_not_compiled(device, arch, version))}
+    usable = tuple(arch for arch in record if arch not in refused)
+    archs, left = gpu_targets.match(device, usable, targets)
+    unserved = []
+    for target in left:
+        could, _ = gpu_targets.match(device, record, (target,))
+        # `could` is spelled with the target's PTX; the toolkit's refusal is of the record's entry.
+        whys = [why for arch, why in refused.items() if any(arch.removesuffix("+PTX") == c.removesuffix("+PTX") for c in could)]
+        unserved.append(Unserved(target, whys[0] if whys else f"none of {' '.join(record)} serves it"))
+    if archs:
+        return Decision(kernel, BUILT, f"for {' '.join(archs)}", archs, tuple(unserved))
+    if refused and any(u.reason in refused.values() for u in unserved):
+        return Decision(kernel, OLD_TOOLKIT, "; ".join(dict.fromkeys(refused.values())), (), tuple(unserved))
+    return Decision(kernel, NO_ARCH, f"written for {' '.join(record)}, which serve none of {' '.join(targets)}", (), tuple(unserved))
 
 
-@dataclass(frozen=True)
-class Omission:
-    """A kernel of the table that this build leaves out, and the reason in words."""
-
-    kernel: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one build compiles."""
-
-    device: str
-    extensions: tuple[PlannedExtension, ...]
-    omitted: tuple[Omission, ...]
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        """Package outputs that get something, each once, in the table's order."""
-        return tuple(dict.fromkeys(extension.component for extension in self.extensions))
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """Third-party libraries that the build needs, sorted."""
-        return tuple(sorted({lib for extension in self.extensions for kernel in extension.kernels for lib in kernel.libraries}))
-
-    @property
-    def unit_bytes(self) -> int:
-        """Bytes of memory that the largest unit may take to compile."""
-        return max(MEMORY_CLASSES[kernel.memory] for extension in self.extensions for kernel in extension.kernels)
-
-    def sources(self) -> tuple[Path, ...]:
-        """Every unit that is compiled, relative to the source root, in the order of the table."""
-        return tuple(Path(s) for e in self.extensions for group in (e.sources, *(k.sources for k in e.kernels)) for s in group)
-
-    def output_files(self, component: str | None = None, suffix: str = ".abi3.so") -> tuple[str, ...]:
-        """Paths of the libraries relative to site-packages; those of one component, or all."""
-        return tuple(e.output_file(suffix) for e in self.extensions if component in (None, e.component))
-
-    def to_json(self) -> str:
-        """The plan as CMake reads it: two-space indents, a final newline, the same bytes every time."""
-        document = {
-            "format": FORMAT,
-            "device": self.device,
-            "extensions": [
-                {
-                    "name": extension.name,
-                    "module": extension.module,
-                    "folder": extension.folder,
-                    "component": extension.component,
-                    "sources": extension.sources,
-                    "kernels": [
-                        {
-                            "name": kernel.name,
-                            "sources": kernel.sources,
-                            "definitions": kernel.definitions,
-                            "libraries": kernel.libraries,
-                            "memory": kernel.memory,
-                        }
-                        for kernel in extension.kernels
-                    ],
-                }
-                for extension in self.extensions
-            ],
-            "omitted": [{"kernel": omission.kernel, "reason": omission.reason} for omission in self.omitted],
-        }
-        return json.dumps(document, indent=2) + "\n"
+def _decide(kernel: Kernel, extension: Extension, device: str, version: Version | None, targets: tuple[str, ...]) -> Decision:
+    if device not in kernel.devices:
+        return Decision(kernel, WRONG_DEVICE, f"written for {', '.join(kernel.devices)}, not for {device}")
+    if kernel.missing:
+        return Decision(kernel, NO_SOURCE, f"optional, and {', '.join(kernel.missing)} is not in the tree")
+    for what, record in ((kernel.name, kernel), (extension.name, extension)):
+        floor = record.min_toolkit.get(device)
+        if floor is not None and version is not None and version < floor:
+            name = gpu_targets.TOOLKITS[device]
+            return Decision(kernel, OLD_TOOLKIT, f"{what} needs {name} >= {floor}, this is {version}")
+    need = extension.needs_arch.get(device)
+    if need is not None and not _needs(need, targets):
+        what = need.replace(">=", "an architecture >= ")
+        return Decision(kernel, NO_ARCH, f"{extension.name} needs {what} in the list, which is {' '.join(targets)}")
+    if device not in kernel.archs:
+        return Decision(kernel, BUILT, f"for {device}")
+    return _match(kernel, device, version, targets)
 
 
-def resolve(table: KernelsTable, device: str) -> Plan:
-    """Choose the kernels of ``device`` from the table.
+def _planned(decision: Decision, device: str) -> PlannedKernel:
+    kernel = decision.kernel
+    definitions = () if kernel.macro is None else (kernel.macro,)
+    options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
+    return PlannedKernel(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory, decision.archs, options)
+
+
+def survey(
+    table: KernelsTable,
+    device: str,
+    *,
+    toolkit_version: Version | None = None,
+    arch_list: str | None = None,
+    arch_source: str | None = None,
+) -> Plan:
+    """Decide about every kernel of the table; the plan may turn out empty.
 
     Args:
         table: what ``kernels_table.load`` returned.
         device: ``cuda``, ``rocm``, ``cpu``, ``xpu``, ``tpu`` or ``empty``.
+        toolkit_version: of CUDA or ROCm; None means not known, and then nothing is left out because of it. Other devices ignore it.
+        arch_list: GPU architectures in the device's spelling; None means the project's list, cut to what the toolkit compiles.
+        arch_source: where that list comes from, for messages; default: the device's variable.
 
     Raises:
-        ConfigurationError: no such device.
+        ConfigurationError: no such device, a malformed list, or a list for a device that has no architectures.
+        ToolchainError: the toolkit is older than the project supports.
+    """
+    if device not in (*KERNEL_DEVICES, *PURE_DEVICES):
+        raise ConfigurationError(f"unknown device {device!r}", expected="one of " + ", ".join((*KERNEL_DEVICES, *PURE_DEVICES)))
+    targets: tuple[str, ...] = ()
+    if device in GPU_DEVICES:
+        gpu_targets.check_floor(device, toolkit_version)
+        if arch_list is None:
+            targets = gpu_targets.default(device, toolkit_version)
+        else:
+            targets = gpu_targets.parse(device, arch_list, arch_source or gpu_targets.VARIABLES[device])
+    elif arch_list is not None:
+        raise ConfigurationError(
+            f"{arch_source or 'the list of architectures'}: device {device!r} has no GPU architectures",
+            expected="a list for " + " or ".join(GPU_DEVICES),
+            remedy="leave the list out",
+        )
+    extensions = {extension.name: extension for extension in table.extensions}
+    decisions = tuple(_decide(kernel, extensions[kernel.extension], device, toolkit_version, targets) for kernel in table.kernels)
+    planned = []
+    for extension in table.extensions:
+        built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
+        if built:
+            kernels = tuple(_planned(d, device) for d in built)
+            optional = all(d.kernel.optional for d in built)
+            planned.append(PlannedExtension(extension.name, extension.component, extension.sources, kernels, optional))
+    version = str(toolkit_version) if toolkit_version is not None and device in GPU_DEVICES else None
+    return Plan(device, tuple(planned), decisions, version, targets)
+
+
+def require_kernels(plan: Plan, table: KernelsTable) -> None:
+    """Refuse a plan that compiles nothing, and one for a GPU whose architectures leave it without GPU code: never an empty package.
+
+    Raises:
+        ConfigurationError: architectures or toolkit leave the device without a kernel that is written for it.
         NothingToDoError: the device has nothing to compile; the message says why.
     """
+    device = plan.device
     if device in PURE_DEVICES:
         raise NothingToDoError(
             f"device {device!r} compiles nothing",
             expected="a device with kernels: " + ", ".join(KERNEL_DEVICES),
             remedy=f"for {device!r} install the Python package as it is",
         )
-    if device not in KERNEL_DEVICES:
-        raise ConfigurationError(f"unknown device {device!r}", expected="one of " + ", ".join((*KERNEL_DEVICES, *PURE_DEVICES)))
-    chosen: dict[str, list[PlannedKernel]] = {}
-    omitted = []
-    for kernel in table.kernels:
-        if device in kernel.devices:
-            definitions = () if kernel.macro is None else (kernel.macro,)
-            planned = PlannedKernel(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory)
-            chosen.setdefault(kernel.extension, []).append(planned)
-        else:
-            omitted.append(Omission(kernel.name, f"written for {', '.join(kernel.devices)}, not for {device}"))
-    if not chosen:
+    if not any(device in kernel.devices for kernel in table.kernels):
         raise NothingToDoError(
             f"no kernel of {table.path} is written for device {device!r}",
             expected="devices that have kernels: " + ", ".join(d for d in KERNEL_DEVICES if any(d in k.devices for k in table.kernels)),
             remedy="choose one of these devices, or 'empty' for the Python package alone",
         )
-    extensions = tuple(
-        PlannedExtension(e.name, e.component, e.sources, tuple(chosen[e.name])) for e in table.extensions if e.name in chosen
-    )
-    return Plan(device, extensions, tuple(omitted))
+    code = [decision for decision in plan.decisions if device in decision.kernel.archs]
+    if (code or not plan.extensions) and not any(decision.state == BUILT for decision in code):
+        mine = [decision for decision in plan.decisions if device in decision.kernel.devices and decision.state != BUILT]
+        toolkit = f" with {gpu_targets.TOOLKITS[device]} {plan.toolkit_version}" if plan.toolkit_version else ""
+        built_for = f" for {' '.join(plan.targets)}{toolkit}" if plan.targets else ""
+        archs = dict.fromkeys(arch for decision in code for arch in decision.kernel.archs[device])
+        raise ConfigurationError(
+            f"no kernel of {device!r} can be built{built_for}:\n" + "\n".join(f"    {d.kernel.name}: {d.reason}" for d in mine),
+            expected=f"architectures that kernels are written for: {' '.join(archs)}" if archs else "the sources of a kernel",
+            remedy=f"set or unset {gpu_targets.VARIABLES[device]}" if device in GPU_DEVICES else "check the tree out again",
+        )
+
+
+def resolve(
+    table: KernelsTable,
+    device: str,
+    *,
+    toolkit_version: Version | None = None,
+    arch_list: str | None = None,
+    arch_source: str | None = None,
+) -> Plan:
+    """The plan of a build: :func:`survey`, and something to compile in it.
+
+    Raises:
+        ConfigurationError: as ``survey`` does, and when architectures or toolkit leave a GPU without a kernel.
+        NothingToDoError: the device has nothing to compile.
+        ToolchainError: the toolkit is older than the project supports.
+    """
+    plan = survey(table, device, toolkit_version=toolkit_version, arch_list=arch_list, arch_source=arch_source)
+    require_kernels(plan, table)
+    return plan
+
+
+def for_settings(table: KernelsTable, device: str, toolkit_version: Version | None, settings: Settings) -> Plan:
+    """The plan of a build that the environment describes: its variables choose the architectures.
+
+    Raises:
+        ConfigurationError, NothingToDoError, ToolchainError: as ``resolve`` does; also when two of the variables disagree.
+    """
+    text, source = gpu_targets.requested(device, settings) or (None, None)
+    return resolve(table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source)

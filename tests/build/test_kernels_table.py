@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from vllm_build import kernels_table
 from vllm_build.errors import ConfigurationError
@@ -39,6 +40,25 @@ extension = "vllm._C"
 devices = ["cuda", "rocm"]
 sources = ["norm/norm.cu", "norm/binding.cc"]
 macro = "VLLM_NORM_GPU"
+archs = { cuda = "8.0 9.0a+PTX", rocm = "gfx90a" }
+
+[[extension]]
+name = "vllm._D"
+component = "vllm-kernels"
+sources = ["module.cc"]
+devices = ["cuda"]
+needs_arch = { cuda = ">=8.0" }
+min_toolkit = { cuda = "12.3" }
+
+[[kernel]]
+name = "extra"
+extension = "vllm._D"
+devices = ["cuda"]
+sources = ["extra/gone.cu"]
+archs = { cuda = "12.0f" }
+min_toolkit = { cuda = "12.9" }
+memory = "heavy"
+optional = true
 """
 FILES = ("module.cc", "norm/norm_cpu.cc", "norm/binding.cc", "norm/norm.cu")
 
@@ -60,10 +80,35 @@ def write(tree: Path, text: str) -> None:
 def test_records_are_typed(tree: Path) -> None:
     table = load(tree)
     assert table.path == tree / "csrc" / "kernels.toml"
-    assert table.extensions == (Extension("vllm._C", "vllm-kernels", ("csrc/module.cc",)),)
+    assert table.extensions == (
+        Extension("vllm._C", "vllm-kernels", ("csrc/module.cc",)),
+        Extension("vllm._D", "vllm-kernels", ("csrc/module.cc",), ("cuda",), {"cuda": ">=8.0"}, {"cuda": Version("12.3")}),
+    )
     assert table.kernels == (
         Kernel("norm-cpu", "vllm._C", ("cpu",), ("csrc/norm/norm_cpu.cc", "csrc/norm/binding.cc"), "VLLM_NORM_CPU", ("hwy",), "ordinary"),
-        Kernel("norm-gpu", "vllm._C", ("cuda", "rocm"), ("csrc/norm/norm.cu", "csrc/norm/binding.cc"), "VLLM_NORM_GPU", (), "ordinary"),
+        Kernel(
+            "norm-gpu",
+            "vllm._C",
+            ("cuda", "rocm"),
+            ("csrc/norm/norm.cu", "csrc/norm/binding.cc"),
+            "VLLM_NORM_GPU",
+            (),
+            "ordinary",
+            {"cuda": ("8.0", "9.0a+PTX"), "rocm": ("gfx90a",)},
+        ),
+        Kernel(
+            "extra",
+            "vllm._D",
+            ("cuda",),
+            ("csrc/extra/gone.cu",),
+            None,
+            (),
+            "heavy",
+            {"cuda": ("12.0f",)},
+            {"cuda": Version("12.9")},
+            optional=True,
+            missing=("csrc/extra/gone.cu",),
+        ),
     )
 
 
@@ -93,8 +138,19 @@ MISTAKES = {
     "source outside": ('"norm/norm.cu"', '"../norm.cu"', 22, "source '../norm.cu' leaves the folder"),
     "absolute source": ('"norm/norm.cu"', '"/norm.cu"', 22, "source '/norm.cu' leaves the folder"),
     "source twice in a record": ('"norm/binding.cc",\n]', '"norm/norm_cpu.cc",\n]', 12, "'norm/norm_cpu.cc' stands twice in 'sources'"),
-    "source twice for a device": ('["cuda", "rocm"]', '["cuda", "cpu"]', 22, "source 'norm/binding.cc' is listed by 'norm-cpu' too"),
-    "source of an extension": ('"norm/norm.cu"', '"module.cc"', 22, "source 'module.cc' is listed by 'vllm._C' too"),
+    "source not in its shortest form": ('"norm/norm.cu"', '"norm/./norm.cu"', 22, "source 'norm/./norm.cu' is not in its shortest form"),
+    "source twice for a device": (
+        'devices = ["cpu"]',
+        'devices = ["cpu", "cuda"]',
+        22,
+        "source 'norm/binding.cc' is listed by 'norm-cpu' too",
+    ),
+    "source of an extension": (
+        '"norm/norm.cu", "norm/binding.cc"',
+        '"norm/norm.cu", "module.cc"',
+        22,
+        "source 'module.cc' is listed by 'vllm._C' too",
+    ),
     "macro twice": ("VLLM_NORM_GPU", "VLLM_NORM_CPU", 23, "macro 'VLLM_NORM_CPU' is used by 'norm-cpu' too"),
     "name twice": ('"norm-gpu"', '"norm-cpu"', 19, "a second [[kernel]] is named 'norm-cpu'"),
     "bad name": ('"norm-gpu"', '"Norm GPU"', 19, "name = 'Norm GPU' is not valid"),
@@ -102,7 +158,7 @@ MISTAKES = {
     "bad module name": ('name = "vllm._C"', 'name = "torch._C"', 3, "name = 'torch._C' is not valid"),
     "no such extension": (
         'extension = "vllm._C"\ndevices = ["cpu"]',
-        'extension = "vllm._D"\ndevices = ["cpu"]',
+        'extension = "vllm._E"\ndevices = ["cpu"]',
         9,
         "no [[extension]] is named",
     ),
@@ -112,14 +168,43 @@ MISTAKES = {
     "number in a list": ('["cuda", "rocm"]', '["cuda", 9]', 21, "devices = ['cuda', 9] is not valid"),
     "number for a string": ('"norm-gpu"', "7", 19, "name = 7 is not valid"),
     "unknown memory class": ('macro = "VLLM_NORM_GPU"', 'memory = "huge"', 23, "memory = 'huge' is not valid"),
+    "no archs": ('archs = { cuda = "12.0f" }\n', "", 34, "no archs for cuda"),
+    "no archs for one device": (', rocm = "gfx90a"', "", 24, "no archs for rocm"),
+    "archs for no GPU": ('rocm = "gfx90a"', 'cpu = "avx2"', 24, "'cpu' in 'archs' is no GPU device of this record"),
+    "archs of host code": ('libraries = ["hwy"]', 'archs = { cpu = "avx2" }', 16, "'cpu' in 'archs' is no GPU device of this record"),
+    "archs without GPU code": ('"norm/norm.cu", ', "", 24, "archs without a .cu source have no effect"),
+    "arch that is none": ('"8.0 9.0a+PTX"', '"8.0 90a"', 24, "'90a' is no GPU architecture"),
+    "arch that does not exist": ('"8.0 9.0a+PTX"', '"8.0 9.1"', 24, "there is no GPU architecture 9.1"),
+    "processor that is none": ('"gfx90a"', '"mi300"', 24, "'mi300' is no AMD GPU architecture"),
+    "archs as a list": ('{ cuda = "12.0f" }', '["12.0f"]', 39, "archs = ['12.0f'] is not valid"),
+    "GPU code for the CPU": ('["cuda", "rocm"]', '["cuda", "cpu"]', 21, ".cu sources are not for cpu"),
+    "GPU code of an extension": (
+        'sources = ["module.cc"]\ndevices',
+        'sources = ["norm/norm.cu"]\ndevices',
+        29,
+        "'csrc/norm/norm.cu' is GPU code",
+    ),
+    "device that the extension is not for": (
+        'extension = "vllm._D"\ndevices = ["cuda"]',
+        'extension = "vllm._D"\ndevices = ["cuda", "rocm"]',
+        37,
+        "'vllm._D' does not exist for rocm",
+    ),
+    "need that is none": ('">=8.0"', '">=9.0a"', 31, "needs_arch = '>=9.0a' is not valid"),
+    "need that does not exist": ('">=8.0"', '"9.1a"', 31, "there is no GPU architecture 9.1a"),
+    "need of the CPU": ('{ cuda = ">=8.0" }', '{ cpu = "8.0" }', 31, "'cpu' in 'needs_arch' is no GPU device of this record"),
+    "toolkit that is no version": ('{ cuda = "12.9" }', '{ cuda = "12" }', 40, "min_toolkit = {'cuda': '12'} is not valid"),
+    "toolkit that every build has": ('{ cuda = "12.9" }', '{ cuda = "11.8" }', 40, "cuda 11.8 is what every build has"),
+    "toolkit as a number": ('{ cuda = "12.9" }', "12.9", 40, "min_toolkit = 12.9 is not valid"),
+    "optional as a string": ("optional = true", 'optional = "yes"', 42, "optional = 'yes' is not valid"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_is_reported_with_its_line(tree: Path, mistake: str) -> None:
     before, after, line, message = MISTAKES[mistake]
-    assert GOOD.count(before) == 1
-    write(tree, GOOD.replace(before, after))
+    assert before in GOOD
+    write(tree, GOOD.replace(before, after, 1))
     with pytest.raises(ConfigurationError) as caught:
         load(tree)
     assert caught.value.message.startswith(f"{tree / 'csrc' / 'kernels.toml'}:{line}: {message}")

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from vllm_build import device, kernels_table, paths, plan
+from vllm_build import gpu_targets, kernels_table, paths, plan
+from vllm_build.commands._target import add_target, target
+from vllm_build.planned import BUILT
 from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,15 +21,34 @@ HELP = "Show which kernels are built, for what, and which are not and why."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the one that is found")
+    add_target(parser)
+    parser.add_argument("--arch-list", help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: the variables, else all")
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show the kernel plan of a device."""
-    chosen = arguments.device or device.target_device(Settings.from_environ())
-    resolved = plan.resolve(kernels_table.load(paths.source_root()), chosen)
+    """Show the plan of a device, and refuse one that compiles nothing where something should be."""
+    settings, table = Settings.from_environ(), kernels_table.load(paths.source_root())
+    device, version = target(arguments, settings)
+    text, source = (arguments.arch_list, "--arch-list")
+    if text is None:
+        text, source = gpu_targets.requested(device, settings) or (None, "")
+    found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source)
+
+    columns = ["extension", "kernel", "sources", "archs", "macro", "memory", "state", "reason"]
+    cells = []
+    for row in found.rows():
+        left = [f"not for {u['target']}: {u['reason']}" for u in row["unserved"]] if row["state"] == BUILT else []
+        row |= {"sources": "\n".join(row["sources"]), "archs": " ".join(row["archs"]), "reason": "\n".join([row["reason"], *left])}
+        cells.append([row[column] or "-" for column in columns])
+    toolkit = f", {gpu_targets.TOOLKITS[device]} {found.toolkit_version or 'of unknown version'}" if found.targets else ""
+    wanted = f", architectures {' '.join(found.targets)}" if found.targets else ""
+    console.table(f"kernels for {device}{toolkit}{wanted}", columns, cells)
+    plan.require_kernels(found, table)
     if console.json_mode:
-        console.json(json.loads(resolved.to_json()))
-    rows = [[e.name, e.component, k.name, "\n".join(map(str, k.sources))] for e in resolved.extensions for k in e.kernels]
-    console.table(f"kernels for {chosen}", ["extension", "package", "kernel", "sources"], rows)
+        libraries = [
+            {"name": e.name, "component": e.component, "optional": e.optional, "kernels": [k.name for k in e.kernels]}
+            for e in found.extensions
+        ]  # fmt: skip
+        document = {"device": device, "toolkit_version": found.toolkit_version, "targets": list(found.targets)}
+        console.json(document | {"extensions": libraries, "kernels": found.rows()})
     return 0

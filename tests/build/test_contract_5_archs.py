@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 5."""
+"""Build contract, section 5: architecture matching."""
 
 from __future__ import annotations
 
@@ -40,6 +40,22 @@ def matched(record: str, targets: str) -> tuple[str, str]:
         ("9.0a", "10.0", "", "10.0"),
         ("10.0f", "12.0", "", "12.0"),
         ("10.3f", "10.0", "", "10.0"),
+        # In the contract's order: `a` of the number, plain of the number, family, plain below, PTX of any major.
+        ("10.0;10.0f;10.0a", "10.0", "10.0a", ""),
+        ("10.0;10.0f", "10.0", "10.0", ""),
+        ("10.0f;10.0", "10.3f", "10.0f", ""),
+        ("10.0f;10.3f", "10.3", "10.3f", ""),
+        ("8.0;8.6", "8.7", "8.6", ""),
+        ("8.6;7.5+PTX", "8.0", "7.5+PTX", ""),
+        ("7.5+PTX;8.0", "8.9", "8.0", ""),
+        ("9.0a+PTX", "12.0", "9.0a+PTX", ""),
+        # A target's own feature does not change its number.
+        ("9.0", "9.0a", "9.0", ""),
+        ("10.0f", "10.3a", "10.0f", ""),
+        ("9.0a", "9.0f", "9.0a", ""),
+        # As the record spells them, ascending, each once.
+        ("12.0;9.0a;8.0", "8.9;8.0;12.0;9.0", "8.0;9.0a;12.0", ""),
+        ("8.0", "8.0+PTX;8.6", "8.0+PTX", ""),
     ],
 )
 def test_section_5_matching(record: str, targets: str, compiled: str, unserved: str) -> None:

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build plan``, ``jobs`` and ``archs``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_build import cli, limits, paths
+from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
+from vllm_build.limits import GIB, Limit
+
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
+VARIABLES = (
+    "MAX_JOBS",
+    "NVCC_THREADS",
+    "VLLM_TARGET_DEVICE",
+    "TORCH_CUDA_ARCH_LIST",
+    "PYTORCH_ROCM_ARCH",
+    "CMAKE_CUDA_ARCHITECTURES",
+    "CMAKE_ARGS",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "source_root", lambda: SAMPLE)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert cli.main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.main([*arguments]) == ConfigurationError.exit_code
+    said = capsys.readouterr()
+    assert not said.out
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("kernel", "targets", "compiled", "unserved"),
+    [
+        ("8.0;9.0a", "9.0;10.0", ["9.0a"], ["10.0"]),
+        ("8.0+PTX", "9.0 8.0", ["8.0+PTX"], []),
+        ("12.0f", "12.1a+PTX", ["12.0f+PTX"], []),
+        ("gfx90a;gfx942", "gfx942;gfx1100", ["gfx942"], ["gfx1100"]),
+    ],
+)
+def test_archs(capsys: pytest.CaptureFixture[str], kernel: str, targets: str, compiled: list[str], unserved: list[str]) -> None:
+    assert answer(capsys, "archs", "--kernel", kernel, "--targets", targets) == {"archs": compiled, "unserved": unserved}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "targets", "said"),
+    [
+        ("8.0,9.0", "9.0", "--kernel"),
+        ("", "9.0", "--kernel"),
+        ("8.0", "", "--targets"),
+        ("8.0", "+PTX", "--targets"),
+        ("gfx90a", "9.0", "--targets"),
+        ("8.0", "gfx90a", "--targets"),
+    ],
+)
+def test_archs_malformed(capsys: pytest.CaptureFixture[str], kernel: str, targets: str, said: str) -> None:
+    assert said in refused(capsys, "archs", "--kernel", kernel, "--targets", targets)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        (["--device", "cpu"], {}, (16, None)),
+        (["--device", "cpu"], {"MAX_JOBS": "3"}, (3, None)),
+        (["--device", "empty"], {}, (16, None)),
+        (["--device", "CUDA", "--toolkit-version", "12.9"], {}, (16, 1)),
+        (["--device", "cuda", "--toolkit-version", "11.2"], {"NVCC_THREADS": "4"}, (4, 4)),
+        (["--device", "cuda", "--toolkit-version", "11.1"], {"NVCC_THREADS": "4"}, (16, None)),
+        (["--device", "cuda", "--toolkit-version", "12.9"], {"NVCC_THREADS": "4", "MAX_JOBS": "2"}, (1, 4)),
+        (["--device", "rocm", "--toolkit-version", "6.4"], {"NVCC_THREADS": "4"}, (16, None)),
+        (["--device", "cpu"], {"MAX_JOBS": "", "NVCC_THREADS": ""}, (16, None)),
+    ],
+)
+def test_jobs(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environ: dict[str, str],
+    expected: tuple[int, int | None],
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    document = answer(capsys, "jobs", *arguments, "--cpus", "16", "--memory-gib", "64.5")
+    assert list(document) == ["jobs", "nvcc_threads", "heavy_jobs", "why"]
+    assert (document["jobs"], document["nvcc_threads"]) == expected
+    assert 1 <= document["heavy_jobs"] <= document["jobs"]
+    assert "memory: 64.5 GiB given" in document["why"]
+
+
+@pytest.mark.usefixtures("sample")
+def test_jobs_heed_the_heavy_units_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--cpus", "16", "--memory-gib", "16")
+    cuda = answer(capsys, "jobs", "--device", "cuda", "--toolkit-version", "12.9", *given)
+    assert (cuda["jobs"], cuda["heavy_jobs"]) == (4, 2)
+    cpu = answer(capsys, "jobs", "--device", "cpu", *given)
+    assert (cpu["jobs"], cpu["heavy_jobs"]) == (10, 2)
+
+
+def test_jobs_ask_the_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "8 CPUs by affinity")])
+    monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")])
+    assert cli.main(["jobs", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["jobs"] == 2
+    assert "cgroup limit of 4.0 GiB" in said.err
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "abc", "1e9", "1.5"])
+def test_jobs_malformed_cpus(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    assert "--cpus" in refused(capsys, "jobs", "--device", "cpu", f"--cpus={value}")
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "abc", "1e9", "0.0", "inf", "nan", "1,5"])
+def test_jobs_malformed_memory(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    assert "--memory-gib" in refused(capsys, "jobs", "--device", "cpu", f"--memory-gib={value}")
+
+
+@pytest.mark.parametrize("name", ["MAX_JOBS", "NVCC_THREADS"])
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "1e9"])
+def test_jobs_malformed_variables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert name in refused(capsys, "jobs", "--device", "cpu")
+
+
+@pytest.mark.parametrize("command", ["jobs", "plan"])
+@pytest.mark.parametrize(("option", "value"), [("--device", "gpu"), ("--toolkit-version", "new"), ("--toolkit-version", "")])
+def test_malformed_target(capsys: pytest.CaptureFixture[str], command: str, option: str, value: str) -> None:
+    assert option in refused(capsys, command, "--device=cuda", f"{option}={value}")
+
+
+@pytest.mark.usefixtures("sample")
+def test_plan_of_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a")
+    assert (document["device"], document["toolkit_version"], document["targets"]) == ("cuda", "12.2", ["8.0", "9.0a"])
+    assert [e["name"].rpartition(".")[2] for e in document["extensions"]] == ["_C", "_moe_C", "cumem_allocator", "_vllm_fa2_C"]
+    rows = {row["kernel"]: row for row in document["kernels"]}
+    assert rows["gemm-sm90"] == {
+        "extension": "vllm._C",
+        "kernel": "gemm-sm90",
+        "sources": ["csrc/gemm/sm90.cu"],
+        "archs": ["9.0a"],
+        "macro": "VLLM_GEMM_SM90",
+        "memory": "ordinary",
+        "state": "built",
+        "reason": "for 9.0a",
+        "unserved": [{"target": "8.0", "reason": "none of 9.0a serves it"}],
+    }
+    assert {name: row["state"] for name, row in rows.items() if row["state"] != "built"} == {
+        "norm-host": "device",
+        "gemm-blackwell": "arch",
+        "attention-rocm": "device",
+        "fa3": "toolkit",
+        "flashmla": "toolkit",
+    }
+
+
+@pytest.mark.usefixtures("sample")
+def test_plan_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a"]) == 0
+    said = capsys.readouterr()
+    assert not said.out
+    assert "kernels for cuda, CUDA 12.2, architectures 8.0 9.0a" in said.err
+    (line,) = [line for line in said.err.splitlines() if " gemm-sm90 " in line]
+    assert line.split() == [
+        "vllm._C",
+        "gemm-sm90",
+        "csrc/gemm/sm90.cu",
+        "9.0a",
+        "VLLM_GEMM_SM90",
+        "ordinary",
+        "built",
+        "for",
+        "9.0a,",
+        "not",
+        "for",
+        "8.0:",
+        "none",
+        "of",
+        "9.0a",
+        "serves",
+        "it",
+    ]
+    (line,) = [line for line in said.err.splitlines() if " fa3 " in line]
+    assert "toolkit  vllm.vllm_flash_attn._vllm_fa3_C needs CUDA >= 12.3, this is 12.2" in line
+
+
+@pytest.mark.usefixtures("sample")
+@pytest.mark.parametrize(
+    ("device", "environ", "targets"),
+    [
+        ("cuda", {"TORCH_CUDA_ARCH_LIST": "9.0a"}, ["9.0a"]),
+        ("cuda", {"CMAKE_CUDA_ARCHITECTURES": "80-real"}, ["8.0"]),
+        ("rocm", {"PYTORCH_ROCM_ARCH": "gfx942"}, ["gfx942"]),
+        ("cpu", {"TORCH_CUDA_ARCH_LIST": "9.0a"}, []),
+    ],
+)
+def test_plan_of_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str, environ: dict[str, str], targets: list[str]
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert answer(capsys, "plan", "--device", device, "--toolkit-version", "12.9")["targets"] == targets
+
+
+@pytest.mark.usefixtures("sample")
+def test_the_option_wins_over_the_environment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a")
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    assert answer(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "8.0")["targets"] == ["8.0"]
+
+
+@pytest.mark.usefixtures("sample")
+@pytest.mark.parametrize("text", ["", "+PTX", "8.0,9.0", "8.1", "hopper", "gfx90a"])
+def test_plan_malformed_list(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert "--arch-list" in refused(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", f"--arch-list={text}")
+
+
+@pytest.mark.usefixtures("sample")
+def test_plan_without_a_kernel_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "5.0"]) == ConfigurationError.exit_code
+    said = capsys.readouterr().err
+    # The table first, so that everything that was left out is explained.
+    assert said.index("kernels for cuda, CUDA 12.9") < said.index("no kernel of 'cuda' can be built for 5.0 with CUDA 12.9")
+
+
+@pytest.mark.usefixtures("sample")
+def test_plan_with_an_old_toolkit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--device", "rocm", "--toolkit-version", "5.6"]) == ToolchainError.exit_code
+    assert "ROCm 5.6 is too old" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["tpu", "empty"])
+def test_plan_of_devices_that_compile_nothing(capsys: pytest.CaptureFixture[str], device: str) -> None:
+    assert cli.main(["plan", "--device", device]) == NothingToDoError.exit_code
+    assert f"device '{device}' compiles nothing" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("bare", "sample")
+def test_plan_of_what_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, nvcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvcc(tmp_path / "cuda", "12.9")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    document = answer(capsys, "plan")
+    assert (document["device"], document["toolkit_version"]) == ("cuda", "12.9")
+    assert answer(capsys, "plan", "--toolkit-version", "12.2")["toolkit_version"] == "12.2"
+    assert answer(capsys, "plan", "--device", "cuda")["toolkit_version"] == "12.9"
+    assert answer(capsys, "jobs")["nvcc_threads"] == 1
+
+
+@pytest.mark.usefixtures("bare", "sample")
+def test_plan_of_an_unknown_toolkit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--device", "cuda"]) == 0
+    assert "kernels for cuda, CUDA of unknown version, architectures 7.5" in capsys.readouterr().err
