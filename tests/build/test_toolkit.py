@@ -406,5 +406,5 @@ def test_nvcc_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no nvcc on PATH")
     found = toolkit.find_cuda(Settings.from_environ())
     assert found is not None
-    assert found.version >= cuda.FLOOR
+    assert found.version >= Version("11.8")
     assert (found.root / "include" / "cuda_runtime.h").is_file()

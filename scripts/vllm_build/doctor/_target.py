@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from vllm_build.settings import Settings
     from vllm_build.torch_files import TorchFlavour
 
-#: The first torch whose stable ABI has all that the kernels use (requirements/common.txt).
-OLDEST_TORCH = Version("2.11")
 _UNKNOWN = "unknown"
 
 
@@ -30,11 +28,11 @@ def _torch(torches: Sequence[TorchFlavour]) -> Iterator[Fact]:
         yield Fact("torch", "none in this environment; isolated builds and the recipe bring their own")
     for torch in torches:
         try:
-            old = Version(torch.version) < OLDEST_TORCH
+            old = Version(torch.version) < torch_files.MINIMUM
         except InvalidVersion:
             old = False
         if old:
-            yield contradiction("torch", f"{torch} is too old", f"pip install 'torch>={OLDEST_TORCH}'")
+            yield contradiction("torch", f"{torch} is too old", f"pip install 'torch>={torch_files.MINIMUM}'")
         else:
             yield Fact("torch", str(torch))
 

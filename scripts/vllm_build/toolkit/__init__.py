@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import ToolchainError
+from vllm_build.gpu_targets import FLOORS
 from vllm_build.toolkit import cuda
 from vllm_build.toolkit._search import Toolkit
 from vllm_build.toolkit.cuda import find_cuda
@@ -28,8 +29,8 @@ __all__ = ["FINDERS", "Toolkit", "find", "find_cuda", "find_rocm", "find_sycl", 
 #: The finder of each device that needs a toolkit, in the order in which detection tries them.
 FINDERS: Mapping[str, Callable[[Settings], Toolkit | None]] = {"cuda": find_cuda, "rocm": find_rocm, "xpu": find_sycl}
 _WANTED = {
-    "cuda": ("a CUDA toolkit with nvcc, 11.8 or newer", "CUDA_HOME", "nvcc"),
-    "rocm": ("ROCm with hipcc, 5.7 or newer", "ROCM_HOME", "hipcc"),
+    "cuda": (f"a CUDA toolkit with nvcc, {FLOORS['cuda']} or newer", "CUDA_HOME", "nvcc"),
+    "rocm": (f"ROCm with hipcc, {FLOORS['rocm']} or newer", "ROCM_HOME", "hipcc"),
     "xpu": ("the oneAPI DPC++ compiler", "CMPLR_ROOT", "icpx"),
 }
 

@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
+from vllm_build.gpu_targets import FLOORS
 from vllm_build.toolkit import _search
 from vllm_build.toolkit._search import Toolkit
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from vllm_build.settings import Settings
 
-FLOOR = Version("11.8")
 #: Folders of a conda prefix (and of NVIDIA's own installers) that hold headers and libraries of one platform.
 TARGETS = ("targets/x86_64-linux", "targets/sbsa-linux")
 #: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was not chosen; a hint where none is found.
@@ -104,4 +102,4 @@ def find_cuda(settings: Settings) -> Toolkit | None:
         return None
     version = _search.ask(candidate.compiler, _RELEASE, _VARIABLE)
     toolkit = Toolkit("cuda", version, _root(candidate.compiler, settings), candidate.compiler, candidate.reason)
-    return _search.at_least(toolkit, FLOOR, _VARIABLE)
+    return _search.at_least(toolkit, FLOORS["cuda"], _VARIABLE)

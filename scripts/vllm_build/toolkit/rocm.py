@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from vllm_build.gpu_targets import FLOORS
 from vllm_build.toolkit import _search
 from vllm_build.toolkit._search import Toolkit
 
 if TYPE_CHECKING:
     from vllm_build.settings import Settings
 
-FLOOR = Version("5.7")
 #: Where AMD's packages put it on every distribution; its programs are rarely on PATH.
 USUAL = Path("/opt/rocm")
 _VARIABLE = "ROCM_HOME"
@@ -53,4 +53,4 @@ def find_rocm(settings: Settings) -> Toolkit | None:
     root, version = (
         recorded[0] if recorded else (folders[0], _search.ask(candidate.compiler, r"HIP version: (\d+\.\d+(?:\.\d+)?)", _VARIABLE))
     )
-    return _search.at_least(Toolkit("rocm", version, root, candidate.compiler, candidate.reason), FLOOR, _VARIABLE)
+    return _search.at_least(Toolkit("rocm", version, root, candidate.compiler, candidate.reason), FLOORS["rocm"], _VARIABLE)
