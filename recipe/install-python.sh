@@ -5,4 +5,6 @@ set -euo pipefail
 # Builds run as whoever they run as; the prefix is a new one.
 export PIP_ROOT_USER_ACTION=ignore
 export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1
-"$PYTHON" -m pip install . -v --no-deps --no-build-isolation --no-index --ignore-installed
+"$PYTHON" -m pip wheel . --verbose --no-deps --no-build-isolation --no-index --wheel-dir "$SRC_DIR/wheel"
+# By name, not by path: pip would write the path of this folder into the package (direct_url.json).
+"$PYTHON" -m pip install vllm --no-deps --no-index --find-links "$SRC_DIR/wheel" --ignore-installed
