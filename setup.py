@@ -1,48 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts vllm_build's classes together; every decision lies there."""
+"""Puts vllm_build's classes together; every decision lies there. Importing this file does nothing but define what it exports."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setuptools import setup
 
-ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "scripts"))
+if TYPE_CHECKING:
+    from packaging.version import Version
 
-from vllm_build import kernels_table, plan, requirements, version  # noqa: E402 - found through the line above
-from vllm_build.cmake_ext import CMakeExtension, cmake_build_ext  # noqa: E402
-from vllm_build.device import target_device  # noqa: E402
+ROOT = Path(__file__).resolve().parent
+if str(ROOT / "scripts") not in sys.path:
+    sys.path.insert(0, str(ROOT / "scripts"))
+
+from vllm_build import device, distribution, requirements, toolkit, version  # noqa: E402 - found through the line above
+from vllm_build.cmake_ext import CMakeExtension, cmake_build_ext, precompiled_build_ext  # noqa: E402
+from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
 
-SETTINGS = Settings.from_environ()
-DEVICE = target_device(SETTINGS)
+__all__ = [
+    "CMakeExtension",
+    "cmake_build_ext",
+    "get_nvcc_cuda_version",
+    "get_requirements",
+    "get_vllm_version",
+    "precompiled_build_ext",
+]
 
 
 def get_vllm_version() -> str:
-    """The version of the distribution; needs neither torch nor a compiler."""
-    return version.full_version(ROOT, SETTINGS, DEVICE)
+    """The version of the distribution; needs neither torch nor a compiler.
+
+    Raises:
+        ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the installed torch.
+    """
+    return version.of_tree(ROOT, Settings.from_environ())
 
 
 def get_requirements() -> list[str]:
-    """The run requirements of the device."""
-    return requirements.read(ROOT, DEVICE)
+    """The run requirements of the device.
+
+    Raises:
+        ConfigurationError: a requirements file is missing or malformed.
+    """
+    return requirements.read(ROOT, device.target_device(Settings.from_environ()))
 
 
-def extensions() -> list[CMakeExtension]:
-    """The extensions of the device; none for devices that compile nothing."""
-    if DEVICE in plan.PURE_DEVICES:
-        return []
-    return [CMakeExtension(extension.name, str(ROOT)) for extension in plan.resolve(kernels_table.load(ROOT), DEVICE).extensions]
+def get_nvcc_cuda_version() -> Version:
+    """The release of the CUDA toolkit that a build would use.
+
+    Raises:
+        ToolchainError: nvcc is missing, broken or too old.
+    """
+    return toolkit.nvcc_cuda_version(Settings.from_environ())
 
 
 if __name__ == "__main__":
-    version.write_version_file(ROOT, get_vllm_version())
-    setup(
-        version=get_vllm_version(),
-        install_requires=get_requirements(),
-        ext_modules=extensions(),
-        cmdclass={"build_ext": cmake_build_ext},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions() else {},
-    )
+    try:
+        setup(**distribution.arguments(ROOT, Settings.from_environ(), sys.argv))
+    except VllmBuildError as error:
+        sys.stderr.write(f"\nerror: {error}\n")
+        raise SystemExit(error.exit_code) from error

@@ -10,36 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
-
+from vllm_build import cmake, elf
 from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _VERSION = re.compile(r"^GLIBC_(\d+)\.(\d+)(?:\.(\d+))?$")
 
 
 def glibc_needed(library: Path) -> tuple[int, int]:
     """The newest glibc symbol version that the ELF file ``library`` asks for, such as (2, 29); (0, 0) when it asks for none."""
-    newest = (0, 0)
-    with library.open("rb") as stream:
-        for section in ELFFile(stream).iter_sections():
-            if not isinstance(section, GNUVerNeedSection):
-                continue
-            for _, auxiliaries in section.iter_versions():
-                for auxiliary in auxiliaries:
-                    if match := _VERSION.match(auxiliary.name):
-                        newest = max(newest, (int(match.group(1)), int(match.group(2))))
-    return newest
+    matches = [_VERSION.match(version) for _, version in elf.read(library).versions]
+    return max(((int(match.group(1)), int(match.group(2))) for match in matches if match), default=(0, 0))
 
 
 def compiler_comment(library: Path) -> str:
     """What the compiler wrote into the file about itself (section ``.comment``)."""
-    with library.open("rb") as stream:
-        section = ELFFile(stream).get_section_by_name(".comment")
-        return section.data().replace(b"\0", b" ").decode(errors="replace").strip() if section is not None else ""
+    return elf.read(library).comment
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,19 @@ class Finding:
     text: str
 
 
-def _program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+#: Program and arguments of each check; the library comes last.
+_CHECKS = {
+    "abi3audit": ("--strict", "--summary", "--assume-minimum-abi3", "3.10"),
+    "torch-abi-audit": ("--check", "both", "--verbose"),
+}
+
+
+def _run(check: str, program: str, library: Path) -> Finding:
+    done = subprocess.run([program, *_CHECKS[check], str(library)], capture_output=True, text=True, check=False)
+    return Finding(library.name, check, done.returncode == 0, (done.stdout + done.stderr).strip())
+
+
+def _installed(name: str) -> str:
     program = Path(sys.executable).parent / name
     if not program.is_file():
         raise ToolchainError(
@@ -60,20 +60,26 @@ def _program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             expected="the tools of requirements/tools.txt under Python >= 3.11, the oldest that all of them run on",
             remedy="make test PYTHON=python3.11, after removing .venv",
         )
-    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    return str(program)
 
 
 def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
     """All checks of one library: ``abi3audit``, ``torch-abi-audit``, and no glibc newer than ``glibc``."""
-    name = library.name
-    abi3 = _program("abi3audit", "--strict", "--summary", "--assume-minimum-abi3", "3.10", str(library))
-    torch = _program("torch-abi-audit", "--check", "both", "--verbose", str(library))
     needed = glibc_needed(library)
     return (
-        Finding(name, "abi3audit", abi3.returncode == 0, (abi3.stdout + abi3.stderr).strip()),
-        Finding(name, "torch-abi-audit", torch.returncode == 0, (torch.stdout + torch.stderr).strip()),
-        Finding(name, "glibc", needed <= glibc, f"needs glibc {needed[0]}.{needed[1]}, allowed {glibc[0]}.{glibc[1]}"),
+        *(_run(check, _installed(check), library) for check in _CHECKS),
+        Finding(library.name, "glibc", needed <= glibc, f"needs glibc {needed[0]}.{needed[1]}, allowed {glibc[0]}.{glibc[1]}"),
     )
+
+
+def where_installed(libraries: Sequence[Path], *, abi3: bool) -> tuple[Finding, ...]:
+    """The audits of a build: those of the two programs that this environment has; a full-API library is not asked about the limited one."""
+    found = []
+    for check in _CHECKS:
+        program = cmake.look_for(check)
+        if program and (abi3 or check != "abi3audit"):
+            found += [_run(check, program, library) for library in libraries]
+    return tuple(found)
 
 
 def require(findings: Iterable[Finding]) -> None:

@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """PEP 517 backend: setuptools', with the build requirements that the device needs.
 
-torch and the build programs are asked for only where kernels are compiled.
+torch and the build programs are asked for only where kernels are compiled, and only where the machine has none that will do.
+Errors of the build are printed as they are, without the traceback that would bury them in pip's output.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
-from setuptools.build_meta import (
-    build_editable,
-    build_sdist,
-    build_wheel,
-    prepare_metadata_for_build_editable,
-    prepare_metadata_for_build_wheel,
-)
 
-from vllm_build.device import target_device
+from vllm_build import cmake, device, distribution, torch_files
+from vllm_build.errors import ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
 from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Config = Mapping[str, Any] | None
 
 __all__ = [
     "build_editable",
@@ -35,23 +34,88 @@ __all__ = [
     "prepare_metadata_for_build_wheel",
 ]
 
+Result = TypeVar("Result")
+
+
+def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
+    """Make a hook end with the error's own words and exit status."""
+
+    @functools.wraps(hook)
+    def run(*arguments: Any, **options: Any) -> Result:
+        try:
+            return hook(*arguments, **options)
+        except VllmBuildError as error:
+            sys.stderr.write(f"\nerror: {error}\n")
+            raise SystemExit(error.exit_code) from None
+
+    return run
+
 
 def _compile_requirements() -> list[str]:
-    if target_device(Settings.from_environ()) in PURE_DEVICES:
+    settings = Settings.from_environ()
+    if device.resolve(settings).name in PURE_DEVICES or settings.precompiled:
         return []
-    return ["cmake>=3.26", "ninja", "torch>=2.11"]
+    wanted = []
+    try:
+        torch_files.find()
+    except ToolchainError:
+        wanted.append(f"torch>={torch_files.MINIMUM}")
+    try:
+        cmake.find_cmake()
+    except ToolchainError:
+        wanted.append(f"cmake>={'.'.join(map(str, cmake.MINIMUM))}")
+    try:
+        cmake.find_generator(settings)
+    except ToolchainError:
+        wanted.append("ninja")
+    return wanted
 
 
-def get_requires_for_build_wheel(config_settings: Mapping[str, Any] | None = None) -> list[str]:
+@_plainly
+def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     """What a wheel build needs beside ``build-system.requires``."""
     return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
 
 
-def get_requires_for_build_editable(config_settings: Mapping[str, Any] | None = None) -> list[str]:
+@_plainly
+def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """What an editable build needs beside ``build-system.requires``."""
     return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
 
 
-def get_requires_for_build_sdist(config_settings: Mapping[str, Any] | None = None) -> list[str]:
+@_plainly
+def get_requires_for_build_sdist(config_settings: Config = None) -> list[str]:
     """A source distribution compiles nothing."""
     return list(build_meta.get_requires_for_build_sdist(config_settings))
+
+
+@_plainly
+def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Config = None) -> str:
+    """The metadata of the wheel; needs no torch, compiler or network."""
+    return str(build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
+
+
+@_plainly
+def prepare_metadata_for_build_editable(metadata_directory: str, config_settings: Config = None) -> str:
+    """The metadata of the editable wheel."""
+    return str(build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings))
+
+
+@_plainly
+def build_wheel(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
+    """Build the wheel into ``wheel_directory``; returns its file name."""
+    with distribution.staging():
+        return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
+
+
+@_plainly
+def build_editable(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
+    """Build the kernels into the tree, and a wheel that points there; returns its file name."""
+    with distribution.staging():
+        return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
+
+
+@_plainly
+def build_sdist(sdist_directory: str, config_settings: Config = None) -> str:
+    """Build the source distribution, which is the same for every device; returns its file name."""
+    return str(build_meta.build_sdist(sdist_directory, config_settings))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs CMake and Ninja: finds them, composes stable command lines, shows progress, and on failure the one error that matters."""
+"""Finds CMake, its generator and the compiler cache, and composes command lines that are the same in every build of a configuration."""
 
 from __future__ import annotations
 
@@ -12,87 +12,113 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build.errors import BuildError, ToolchainError
+from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from vllm_build.settings import Settings
 
-_PROGRESS = re.compile(r"^\[(\d+)/(\d+)\]")
+#: What CMakeLists.txt asks for.
+MINIMUM = (3, 26)
+MAKE = "Unix Makefiles"
+
+
+def look_for(name: str) -> str | None:
+    """The path of a program: beside this interpreter first (a virtual environment's bin), then on PATH; None when it is in neither."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(name)
 
 
 def find_program(name: str) -> str:
-    """The path of ``cmake`` or ``ninja``: beside this interpreter first (a virtual environment's bin), then on PATH.
+    """As :func:`look_for`.
 
     Raises:
         ToolchainError: it is in neither place.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(name)
+    found = look_for(name)
     if not found:
         raise ToolchainError(f"{name} was not found", expected=f"{name} on PATH or in this environment", remedy=f"pip install {name}")
     return found
 
 
-def compiler_launcher(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """The compiler cache that fronts every compile (build contract, section 4); None when the user set one or none is installed."""
-    if any(environ.get(f"CMAKE_{lang}_COMPILER_LAUNCHER") for lang in ("C", "CXX", "CUDA", "HIP")):
+def version_of(program: str) -> tuple[int, int] | None:
+    """Major and minor version of a cmake; None when the program does not tell it."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
         return None
-    if not settings.disable_sccache and (found := shutil.which("sccache")):
-        return found
-    if not settings.disable_ccache and (found := shutil.which("ccache")):
-        return found
-    return None
+    match = re.match(r"cmake version (\d+)\.(\d+)", done.stdout)
+    return (int(match.group(1)), int(match.group(2))) if match and done.returncode == 0 else None
 
 
-@dataclass
-class Ran:
-    """What one program said and did."""
-
-    output: str
-    seconds: float = 0.0
-
-
-def _failure_excerpt(output: str) -> str:
-    """The part of a build's output that explains its failure: the failing unit's first error with its context, not 400 lines of ninja."""
-    lines = output.splitlines()
-    failed = next((i for i, line in enumerate(lines) if line.startswith("FAILED:")), 0)
-    for i in range(failed, len(lines)):
-        if re.search(r"\b(fatal )?error\b|undefined reference|CMake Error", lines[i]):
-            return "\n".join([*(lines[failed : failed + 1] if failed else []), *lines[i : i + 12]])
-    return "\n".join(lines[-20:])
-
-
-def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str, verbose: bool) -> Ran:
-    """Run ``command`` with its output passed on line by line.
+def find_cmake() -> str:
+    """A cmake that is new enough: beside this interpreter, then every one on PATH.
 
     Raises:
-        BuildError: it exited with another status than 0.
+        ToolchainError: there is none; the message lists those that are too old.
     """
-    if verbose:
-        sys.stderr.write("+ " + " ".join(command) + "\n")
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=cwd, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        if process.stdout is None:  # impossible with PIPE; tells the type checker so
-            raise AssertionError
-        for line in process.stdout:
-            lines.append(line)
-            if verbose or _PROGRESS.match(line) or line.startswith("--"):
-                sys.stderr.write(line)
-                sys.stderr.flush()
-    output = "".join(lines)
-    if process.returncode:
-        raise BuildError(
-            f"{what} failed (exit status {process.returncode})\n{_failure_excerpt(output)}", remedy="VERBOSE=1 shows every command"
-        )
-    return Ran(output)
+    names = [Path(sys.executable).parent / "cmake", *(Path(p) / "cmake" for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p)]
+    seen = []
+    for path in dict.fromkeys(names):
+        if path.is_file() and os.access(path, os.X_OK):
+            version = version_of(str(path))
+            if version is not None and version >= MINIMUM:
+                return str(path)
+            seen.append(f"{path} ({'.'.join(map(str, version)) if version else 'does not tell its version'})")
+    wanted = ".".join(map(str, MINIMUM))
+    raise ToolchainError(
+        f"no usable cmake was found{': ' + ', '.join(seen) if seen else ''}",
+        expected=f"cmake >= {wanted} on PATH or in this environment",
+        remedy=f"pip install 'cmake>={wanted}'",
+    )
 
 
-def configure_command(source: Path, build: Path, definitions: Mapping[str, str], settings: Settings) -> list[str]:
-    """The configure command: definitions sorted, the user's ``CMAKE_ARGS`` last."""
-    command = [find_program("cmake"), "-S", str(source), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={find_program('ninja')}"]
-    command += [f"-D{key}={value}" for key, value in sorted(definitions.items())]
-    return command + list(settings.cmake_args)
+@dataclass(frozen=True)
+class Generator:
+    """What runs the compilers: CMake's name for it, and the program; the program is empty where CMake finds it by itself."""
+
+    name: str
+    program: str
+
+
+def find_generator(settings: Settings) -> Generator:
+    """The user's (``CMAKE_GENERATOR``), else Ninja when it is installed as a program or from PyPI, else make.
+
+    Raises:
+        ToolchainError: neither ninja nor make is there.
+    """
+    if settings.generator and settings.generator != "Ninja":
+        return Generator(settings.generator, "")
+    if ninja := look_for("ninja"):
+        return Generator("Ninja", ninja)
+    if settings.generator is None and (make := look_for("make") or look_for("gmake")):
+        return Generator(MAKE, make)
+    raise ToolchainError("neither ninja nor make was found", expected="ninja on PATH or in this environment", remedy="pip install ninja")
+
+
+def launchers(settings: Settings) -> dict[str, str]:
+    """Definitions for the compiler cache that fronts every compile (build contract, section 4).
+
+    A language for which the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER``, as a variable or in ``CMAKE_ARGS``, keeps that; the others get
+    sccache, else ccache, unless they are disabled or absent.
+    """
+    cache = None if settings.disable_sccache else shutil.which("sccache")
+    if cache is None and not settings.disable_ccache:
+        cache = shutil.which("ccache")
+    users = {"C": settings.c_launcher, "CXX": settings.cxx_launcher, "CUDA": settings.cuda_launcher, "HIP": settings.hip_launcher}
+    found = {}
+    for language, chosen in users.items():
+        name = f"CMAKE_{language}_COMPILER_LAUNCHER"
+        # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts in an old folder as well.
+        if definition(settings.cmake_args, name) is None and (launcher := chosen or cache):
+            found[name] = launcher
+    return found
+
+
+def definition(arguments: tuple[str, ...], name: str) -> str | None:
+    """The value that ``-D<name>[:<type>]=<value>`` (or ``-D`` and the rest as two words) gives to a variable; the last one counts."""
+    value = None
+    for before, word in zip(("", *arguments), arguments, strict=False):
+        text = word if before == "-D" else word.removeprefix("-D") if word.startswith("-D") else ""
+        if match := re.fullmatch(rf"{re.escape(name)}(?::\w+)?=(.*)", text, re.DOTALL):
+            value = match.group(1)
+    return value

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``setup()`` is told: everything about the distribution that depends on the device, the interpreter or the command."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import cmake_ext, configuration, device, kernels_table, plan, requirements, version
+from vllm_build.package_files import versioned_build_py
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vllm_build.settings import Settings
+
+#: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
+_staging: str | None = None
+
+
+@contextmanager
+def staging() -> Iterator[None]:
+    """Let setuptools put the wheel together in a folder that is new and goes away.
+
+    Its own ``build/lib`` stays in the tree, and what one build left there gets into the wheel of the next one, for another device as well.
+    """
+    global _staging  # noqa: PLW0603 - setup.py is run by setuptools within this process and has no other way to hear of it
+    with tempfile.TemporaryDirectory(prefix="vllm-wheel-") as folder:
+        before, _staging = _staging, folder
+        try:
+            yield
+        finally:
+            _staging = before
+
+
+def is_sdist(argv: Sequence[str]) -> bool:
+    """Whether a command line of setup.py makes a source distribution, which is for every device."""
+    return "sdist" in argv[1:]
+
+
+def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]:
+    """The extensions of the device; none for devices that compile nothing.
+
+    Raises:
+        ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
+    """
+    target = device.resolve(settings)
+    if target.name in plan.PURE_DEVICES:
+        return []
+    if settings.precompiled:
+        table = kernels_table.load(root)
+        names = [e.name for e in table.extensions if any(k.extension == e.name and target.name in k.devices for k in table.kernels)]
+    else:
+        names = [e.name for e in configuration.plan_for(root, settings, target).extensions]
+    return [cmake_ext.CMakeExtension(name, str(root)) for name in names]
+
+
+def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments of ``setup()``.
+
+    Args:
+        root: of the source tree.
+        settings: of the environment.
+        argv: the command line of setup.py.
+
+    Raises:
+        VllmBuildError: the environment or the tree is wrong; one class for each kind of failure.
+    """
+    sdist = is_sdist(argv)
+    modules = [] if sdist else extensions(root, settings)
+    options: dict[str, dict[str, Any]] = {}
+    if _staging:
+        options["build"] = {"build_base": _staging}
+    if modules and not configuration.free_threaded():
+        options["bdist_wheel"] = {"py_limited_api": "cp310"}
+    return {
+        "version": version.of_tree(root, settings, sdist=sdist),
+        # What every device needs; the device's own come when a wheel is built, the field is declared dynamic.
+        "install_requires": requirements.read(root, "empty" if sdist else device.target_device(settings)),
+        "ext_modules": modules,
+        "cmdclass": {
+            "build_ext": cmake_ext.precompiled_build_ext if settings.precompiled else cmake_ext.cmake_build_ext,
+            "build_py": versioned_build_py,
+        },
+        "options": options,
+    }

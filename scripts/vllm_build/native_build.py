@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One native build from configure to ``build_info``: compile what is out of date, check what was linked, install, record."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from vllm_build import audit, build_info, cmake, configure, digest, link_check, op_check, process, torch_files, version
+from vllm_build.configuration import ABI3
+from vllm_build.errors import BuildError, IntegrityError
+from vllm_build.files import sha256_of, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.configuration import Configuration
+    from vllm_build.jobs import Jobs
+
+_CHECKED = "checked.json"
+
+
+def announced_digest(config: Configuration) -> str:
+    """The tree's kernel digest, after comparing it with ``VLLM_KERNEL_DIGEST``.
+
+    Raises:
+        IntegrityError: the caller announced another one.
+    """
+    found, announced = digest.kernel_digest(config.root), config.settings.kernel_digest
+    if announced and announced not in (found, found[: digest.SHORT]):
+        raise IntegrityError(
+            f"the kernel sources have the digest {found[: digest.SHORT]}, the caller announced {announced}",
+            expected="recipe/variants.yaml in step with the tree",
+            remedy="vllm-build stamp",
+        )
+    return found
+
+
+def compile_and_link(config: Configuration, jobs: Jobs) -> None:
+    """Bring the configured folder up to date.
+
+    Raises:
+        BuildError: a unit does not compile or link; ResourceError: the disk is full.
+    """
+    verbose = config.settings.verbose
+    command = [cmake.find_cmake(), "--build", str(config.folder), "--parallel", str(jobs.jobs), *(["--verbose"] if verbose else [])]
+    env = configure.environ(config, jobs)
+    process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
+
+
+def check(config: Configuration) -> None:
+    """All checks of the linked libraries (link, ABI, ops); libraries that passed once are not checked again.
+
+    Raises:
+        BuildError: a library would not load everywhere, or registers other ops than it should.
+    """
+    linked = [config.folder / f"{extension.module}{config.suffix}" for extension in config.plan.extensions]
+    for path in linked:
+        if not path.is_file():
+            raise BuildError(f"the build left no {path}", expected="one library for each extension of the plan")
+    # The list of ops and the checks themselves are inputs as well: the kernel digest covers the former, the version of the latter is ours.
+    facts = {"kernels": digest.kernel_digest(config.root), "python": sys.version, "libraries": {p.name: sha256_of(p) for p in linked}}
+    record, text = config.folder / _CHECKED, json.dumps(facts, indent=2, sort_keys=True) + "\n"
+    if record.is_file() and record.read_text(encoding="utf-8") == text:
+        return
+    for path in linked:
+        link_check.require(path, config.plan.device)
+    for finding in audit.where_installed(linked, abi3=config.abi == ABI3):
+        sys.stderr.write(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
+        if not finding.good:
+            raise BuildError(f"{finding.library}: {finding.check}: {finding.text}", expected="a library for every Python and every torch")
+    sys.stderr.write(op_check.require(config.root, config.plan, linked) + "\n")
+    write_text(record, text)
+
+
+def install(config: Configuration, target: Path, kernel_digest: str) -> None:
+    """Install every component of the plan below ``target`` and write its ``build_info``.
+
+    Raises:
+        BuildError: CMake could not, or installed no library where the plan expects one.
+    """
+    for component in config.plan.components:
+        command = [cmake.find_cmake(), "--install", str(config.folder), "--component", component, "--prefix", str(target)]
+        process.run(
+            command,
+            cwd=config.folder,
+            env=configure.environ(config),
+            what=f"installing {component}",
+            log=config.folder / "install.log",
+            verbose=config.settings.verbose,
+        )
+        _record(config, component, target, kernel_digest)
+
+
+def _record(config: Configuration, component: str, target: Path, kernel_digest: str) -> None:
+    built = []
+    for extension in config.plan.extensions:
+        if extension.component == component:
+            path = target / extension.output_file(config.suffix)
+            if not path.is_file():
+                raise BuildError(f"CMake installed no {path}", expected=f"the library of {extension.name}")
+            built.append(build_info.describe(extension.name, path, target, tuple(k.name for k in extension.kernels)))
+    document = {
+        "component": component,
+        "version": version.full_version(config.root, config.settings, config.target.name, config.target.release),
+        "device": config.plan.device,
+        "kernel_digest": kernel_digest,
+        "torch_target": str(torch_files.MINIMUM),
+        "torch_headers": torch_files.find().version,
+        "python_abi": config.abi,
+        "build_type": config.build_type,
+        "compiler": build_info.compiler_of(config.folder),
+    }
+    build_info.write(target / "vllm" / "_build_info" / f"{component}.json", document, tuple(built))
