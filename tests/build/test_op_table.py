@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference list of ops, and the comparison with what torch was told."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_build import kernels_table, op_check, op_table, plan, torch_flavour
+from vllm_build.errors import BuildError, ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REFERENCE = "_C::rms_norm(Tensor! result, Tensor input) -> ()"
+
+
+def write(root: Path, text: str) -> Path:
+    (root / "csrc").mkdir(exist_ok=True)
+    (root / op_table.TABLE).write_text(text, encoding="utf-8")
+    return root
+
+
+def cpu_plan(root: Path) -> Any:
+    return plan.resolve(kernels_table.load(root), "cpu")
+
+
+def test_the_tree_lists_every_kernel_and_every_definition(root: Path) -> None:
+    """Each `m.def` of the CPU's bindings is listed, and nothing else."""
+    table = op_table.load(root)
+    assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
+    listed = {schema.partition("::")[2].partition("(")[0] for s in op_table.of_plan(table, cpu_plan(root)).values() for schema in s}
+    bindings = [root / source for source in cpu_plan(root).sources() if "bindings" in source.parts]
+    defined = {name for path in bindings for name in re.findall(r'm\.def\(\s*"(\w+)', path.read_text(encoding="utf-8"))}
+    assert listed == defined
+
+
+def test_a_kernel_without_an_entry(root: Path) -> None:
+    table = {name: keys for name, keys in op_table.load(root).items() if name != "norm-cpu"}
+    with pytest.raises(ConfigurationError, match="no entry for the kernel 'norm-cpu'"):
+        op_table.of_plan(table, cpu_plan(root))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[a\n", "ops.toml"),
+        ("a = 1\n", "'a' is not a table"),
+        ("[a]\ncpu = ['_C::f() -> ()']\n", "'cpu' is not a dispatch key"),
+        ("[a]\nCPU = []\n", "CPU = \\[\\] is not valid"),
+        ("[a]\nCPU = 'x'\n", "is not valid"),
+        ("[a]\nCPU = ['f() -> ()']\n", "is not valid"),
+        ("[a]\nCPU = [1]\n", "is not valid"),
+    ],
+)
+def test_a_wrong_table(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        op_table.load(write(tmp_path, text))
+
+
+def test_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        op_table.load(tmp_path)
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / op_table.TABLE).write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match=r"ops\.toml"):
+        op_table.load(tmp_path)
+
+
+@given(st.text())
+def test_any_text_is_a_table_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    (root / "csrc").mkdir()
+    (root / op_table.TABLE).write_bytes(text.encode("utf-8", errors="surrogatepass"))
+    with contextlib.suppress(ConfigurationError):
+        op_table.load(root)
+
+
+def answer(**registered: list[Any]) -> dict[str, Any]:
+    return {
+        "registered": {f"_C::{name}": value for name, value in registered.items()},
+        "expected": {REFERENCE: "_C::rms_norm(as torch prints)"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [
+        ({"rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]]}, []),
+        ({}, ["_C::rms_norm is not registered"]),
+        (
+            {"rms_norm": ["_C::rms_norm(otherwise)", ["CPU"]]},
+            ["_C::rms_norm is registered as _C::rms_norm(otherwise), listed as _C::rms_norm(as torch prints)"],
+        ),
+        ({"rms_norm": ["_C::rms_norm(as torch prints)", []]}, ["_C::rms_norm has no implementation for CPU, only for nothing"]),
+        (
+            {"rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]], "more": ["_C::more()", ["CPU"]]},
+            ["_C::more is registered and not listed"],
+        ),
+    ],
+)
+def test_differences(registered: dict[str, list[Any]], said: list[str]) -> None:
+    assert op_check.differences({"CPU": (REFERENCE,)}, answer(**registered)) == said
+
+
+TORCH = """
+import types
+ops = {}
+def get_schema(base, overload):
+    return ops[f"{base}.{overload}" if overload else base]
+_C = types.SimpleNamespace(
+    _dispatch_get_all_op_names=lambda: ["aten::add", *ops],
+    _dispatch_has_kernel_for_dispatch_key=lambda name, key: key == ("CompositeExplicitAutograd" if "isa" in name else "CPU"),
+    _get_schema=get_schema,
+    parse_schema=lambda text: text,
+)
+def load_library(path):
+    exec(open(path).read())
+class Ops:
+    load_library = staticmethod(load_library)
+_register, ops_ = ops, Ops
+"""
+
+
+@pytest.fixture
+def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: Path) -> Path:
+    """A torch that can be loaded without a gigabyte: 'libraries' are Python text that registers."""
+    site = tmp_path / "fake" / "site-packages"
+    (site / "torch").mkdir(parents=True)
+    text = TORCH + "\nregistry = ops\nops = Ops\n_C._dispatch_get_all_op_names = lambda: ['aten::add', *registry]\n"
+    text += "_C._get_schema = lambda base, overload: registry[f'{base}.{overload}' if overload else base]\n"
+    (site / "torch" / "__init__.py").write_text(text, encoding="utf-8")
+    (site / "torch" / "version.py").write_text("__version__ = '2.11.0'\ncuda = None\n", encoding="utf-8")
+    assert bare.is_dir()
+    monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
+    return site
+
+
+def library(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "_C.abi3.so"
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def registering(root: Path, *, leave_out: str = "nothing") -> str:
+    schemas = [s for texts in op_table.of_plan(op_table.load(root), cpu_plan(root)).values() for s in texts]
+    pairs = {schema.partition("(")[0]: schema for schema in schemas if leave_out not in schema}
+    return f"registry.update({pairs!r})"
+
+
+def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Path) -> None:
+    assert op_check.torch_path() == str(fake_torch)
+    path = library(tmp_path, registering(root))
+    assert op_check.require(root, cpu_plan(root), [path]) == "10 ops registered as listed"
+
+
+def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path) -> None:
+    assert fake_torch.is_dir()
+    path = library(tmp_path, registering(root, leave_out="silu_and_mul"))
+    with pytest.raises(BuildError, match="_C::silu_and_mul is not registered"):
+        op_check.require(root, cpu_plan(root), [path])
+
+
+@pytest.mark.parametrize("text", ["raise OSError('undefined symbol: _ZN2at')", "import os; os.abort()"])
+def test_a_library_that_does_not_load(root: Path, fake_torch: Path, tmp_path: Path, text: str) -> None:
+    assert fake_torch.is_dir()
+    with pytest.raises(BuildError, match="do not load"):
+        op_check.require(root, cpu_plan(root), [library(tmp_path, text)])
+
+
+def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_path: Path) -> None:
+    assert fake_torch.is_dir()
+    path = library(tmp_path, "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')")
+    assert op_check.require(root, cpu_plan(root), [path]) == "ops not compared: libcuda.so.1: cannot open shared object file"
+
+
+def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path) -> None:
+    assert "torch" not in sys.modules
+    assert bare.is_dir()
+    if op_check.torch_path() is not None:
+        pytest.skip("the tests' own environment has torch")
+    assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path])
