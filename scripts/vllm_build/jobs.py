@@ -51,11 +51,11 @@ def _tightest(known: list[Limit], what: str) -> tuple[int, str]:
 
 def _machine(cpus: int | None, memory: int | None) -> tuple[int, int | None, list[str]]:
     """Usable CPUs and bytes, the caller's or the machine's, and what bounds them; None where memory is not known."""
-    said_cpus, said_memory = f"CPUs: {cpus} given", "memory: not known"
+    said_cpus, said_memory = f"CPUs: given, {cpus}", "memory: not known"
     if cpus is None:
         cpus, said_cpus = _tightest(limits.cpu_limits(), "CPUs")
     if memory is not None:
-        said_memory = f"memory: {memory / GIB:.1f} GiB given"
+        said_memory = f"memory: given, {memory / GIB:.2f} GiB"
     elif known := limits.memory_limits():
         memory, said_memory = _tightest(known, "memory")
     return cpus, memory, [said_cpus, said_memory]
@@ -67,17 +67,17 @@ def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int,
     heavy_jobs = max(1, min(cpus, memory // heavy))
     if not heavy_units:
         fit = memory // ordinary
-        return max(1, min(cpus, fit)), heavy_jobs, f"{fit} units of {ordinary / GIB:.1f} GiB fit"
+        return max(1, min(cpus, fit)), heavy_jobs, f"units of {ordinary / GIB:.1f} GiB that fit: {fit}"
     if not pools:
         return (
             heavy_jobs,
             heavy_jobs,
-            f"{heavy_jobs} units of {heavy / GIB:.1f} GiB fit, and there are no job pools to tell them from others",
+            f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}; no job pools tell them from others",
         )
     heavy_jobs = min(heavy_jobs, heavy_units)
     beside = max(0, memory - heavy_jobs * heavy) // ordinary
     jobs = max(1, min(cpus, heavy_jobs + beside))
-    return jobs, heavy_jobs, f"{heavy_jobs} units of {heavy / GIB:.1f} GiB and {beside} of {ordinary / GIB:.1f} GiB fit at once"
+    return jobs, heavy_jobs, f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}, and of {ordinary / GIB:.1f} GiB beside them: {beside}"
 
 
 def decide(

@@ -79,14 +79,14 @@ def _groups(proc: Path, controller: str) -> list[Path]:
 def cpu_limits(proc: Path = PROC) -> list[Limit]:
     """Every bound on the CPUs of this process; a quota of less than one CPU counts as one."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [Limit(affinity, f"{affinity} CPUs by affinity")]
+    found = [Limit(affinity, f"affinity, {affinity}")]
     quotas = [_read(folder / "cpu.max").partition(" ") for folder in _groups(proc, "")]
     pairs = [(quota, period) for quota, _, period in quotas]
     pairs += [(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")) for folder in _groups(proc, "cpu")]
     for quota, period in pairs:
         spent, of = _number(quota), _number(period)
         if spent and of:
-            found.append(Limit(max(1, spent // of), f"cgroup quota of {spent / of:g} CPUs"))
+            found.append(Limit(max(1, spent // of), f"cgroup quota, {spent / of:g}"))
     return found
 
 
@@ -104,7 +104,7 @@ def memory_limits(proc: Path = PROC) -> list[Limit]:
         name, _, value = line.partition(":")
         kib = _number(value.strip().partition(" ")[0])
         if name == "MemAvailable" and kib is not None:
-            found.append(Limit(kib * 1024, f"{kib / (1 << 20):.1f} GiB available"))
+            found.append(Limit(kib * 1024, f"{kib / (1 << 20):.2f} GiB available"))
     for controller, limit_file, used_file, prefix in (
         ("", "memory.max", "memory.current", ""),
         ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
@@ -115,7 +115,7 @@ def memory_limits(proc: Path = PROC) -> list[Limit]:
                 continue
             used = max(0, (_number(_read(folder / used_file)) or 0) - _reclaimable(folder, prefix))
             free = max(0, limit - used)
-            found.append(Limit(free, f"cgroup limit of {limit / GIB:.1f} GiB, {free / GIB:.1f} GiB of it free"))
+            found.append(Limit(free, f"cgroup limit of {limit / GIB:.1f} GiB, {free / GIB:.2f} GiB of it free"))
     # These hold for each process alone; batch systems that set them mean the job as a whole.
     for name in ("RLIMIT_AS", "RLIMIT_DATA"):
         soft, _ = resource.getrlimit(getattr(resource, name))

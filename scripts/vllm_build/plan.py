@@ -178,10 +178,12 @@ def require_kernels(plan: Plan, table: KernelsTable) -> None:
         mine = [decision for decision in plan.decisions if device in decision.kernel.devices and decision.state != BUILT]
         toolkit = f" with {gpu_targets.TOOLKITS[device]} {plan.toolkit_version}" if plan.toolkit_version else ""
         built_for = f" for {' '.join(plan.targets)}{toolkit}" if plan.targets else ""
-        archs = dict.fromkeys(arch for decision in code for arch in decision.kernel.archs[device])
+        archs = " ".join(arch for decision in code for arch in decision.kernel.archs[device])
         raise ConfigurationError(
             f"no kernel of {device!r} can be built{built_for}:\n" + "\n".join(f"    {d.kernel.name}: {d.reason}" for d in mine),
-            expected=f"architectures that kernels are written for: {' '.join(archs)}" if archs else "the sources of a kernel",
+            expected="an architecture that kernels are written for: " + " ".join(gpu_targets.parse(device, archs, "the table"))
+            if archs
+            else "the sources of a kernel",
             remedy=f"set or unset {gpu_targets.VARIABLES[device]}" if device in GPU_DEVICES else "check the tree out again",
         )
 

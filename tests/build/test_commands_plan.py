@@ -103,7 +103,7 @@ def test_jobs(
     assert list(document) == ["jobs", "nvcc_threads", "heavy_jobs", "why"]
     assert (document["jobs"], document["nvcc_threads"]) == expected
     assert 1 <= document["heavy_jobs"] <= document["jobs"]
-    assert "memory: 64.5 GiB given" in document["why"]
+    assert "memory: given, 64.50 GiB" in document["why"]
 
 
 @pytest.mark.usefixtures("sample")
@@ -116,7 +116,7 @@ def test_jobs_heed_the_heavy_units_of_the_table(capsys: pytest.CaptureFixture[st
 
 
 def test_jobs_ask_the_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "8 CPUs by affinity")])
+    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "affinity, 8")])
     monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")])
     assert cli.main(["jobs", "--device", "cpu"]) == 0
     said = capsys.readouterr()

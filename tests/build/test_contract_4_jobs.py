@@ -123,11 +123,11 @@ def test_too_little_memory_for_one_unit_is_said() -> None:
 
 
 def test_the_machine_is_asked_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "8 CPUs by affinity"), Limit(3, "cgroup quota of 3 CPUs")])
+    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "affinity, 8"), Limit(3, "cgroup quota, 3")])
     monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(64 * GIB, "64.0 GiB available"), Limit(4 * GIB, "cgroup limit of 4.0 GiB")])
     chosen = jobs.decide(None, None, device="cpu")
     assert chosen.jobs == 2
-    assert chosen.why == ("CPUs: cgroup quota of 3 CPUs", "memory: cgroup limit of 4.0 GiB", "2 units of 1.5 GiB fit")
+    assert chosen.why == ("CPUs: cgroup quota, 3", "memory: cgroup limit of 4.0 GiB", "units of 1.5 GiB that fit: 2")
 
 
 def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

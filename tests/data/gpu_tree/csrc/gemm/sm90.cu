@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "gpu.h"
+
 #ifndef VLLM_GEMM_SM90
 #error "a kernel is compiled with its macro"
 #endif
