@@ -25,4 +25,5 @@ class versioned_build_py(build_py):  # noqa: N801 - setuptools commands are name
         """The files of the package, the generated one among them."""
         found: list[str] = super().get_outputs(include_bytecode)
         generated = str(Path(self.build_lib) / "vllm" / "_version.py")
-        return found if generated in found else [*found, generated]
+        # An editable install finds it in the tree, as the other modules.
+        return found if self.editable_mode or generated in found else [*found, generated]

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Locked third-party sources: the lock, the cache, what an archive may hold, and the command that fetches."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_build import cli, third_party
+from vllm_build.commands import fetch
+from vllm_build.errors import ConfigurationError, IntegrityError
+from vllm_build.files import sha256_of
+from vllm_build.third_party import Source
+from vllm_build.toolchain.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vllm_build.console import Console
+
+ENTRY = """
+[[source]]
+name = "highway"
+version = "1.2.0"
+license = "Apache-2.0"
+filename = "highway.tar.gz"
+size = 10
+sha256 = "SHA"
+get = { type = "apt-source", suite = "trixie", package = "highway", revision = "1.2.0-2" }
+""".replace("SHA", "a" * 64)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def tree(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "third_party").mkdir(exist_ok=True)
+    (tmp_path / third_party.LOCK).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"int x;\n") -> Source:
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            member.size = len(content) if member.isfile() else 0
+            tar.addfile(member, io.BytesIO(content) if member.isfile() else None)
+    get = {"type": "apt-source", "suite": "trixie", "package": "highway", "revision": "1.2.0-2"}
+    return Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), get)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    return info
+
+
+def test_the_lock_of_the_tree(root: Path, cache: Path) -> None:
+    source = third_party.read(root)["highway"]
+    assert source.folder == cache / "sources" / f"highway-{source.version}-{source.sha256[:16]}"
+    assert source.cached() is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("", "[", "lock.toml"),
+        ("schema = 1", "schema = 2", "has schema 2"),
+        ("[[source]]", "[source]", "has schema 1"),
+        ('name = "highway"', "", "'name' is missing"),
+        ('name = "highway"', 'name = "../x"', "cannot name a file"),
+        ('filename = "highway.tar.gz"', 'filename = "a/b"', "cannot name a file"),
+        ("a" * 64, "A" * 64, "sha256 is malformed"),
+        ("size = 10", "size = -1", "size = -1"),
+        ("size = 10", "size = true", "size = True"),
+        ('get = { type = "apt-source",', "get = { ", "get = "),
+        ('revision = "1.2.0-2"', "revision = 1", "get = "),
+    ],
+)
+def test_a_wrong_lock(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = ("schema = 1\n" + ENTRY).replace(old, new, 1) if old else new
+    with pytest.raises(ConfigurationError, match=words):
+        third_party.read(tree(tmp_path, text))
+
+
+def test_sources_that_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="number 1: not a table"):
+        third_party.read(tree(tmp_path, "schema = 1\nsource = [1]\n"))
+    with pytest.raises(ConfigurationError, match="No such file"):
+        third_party.read(tmp_path / "nowhere")
+
+
+@given(st.dictionaries(st.sampled_from(["name", "version", "filename", "sha256", "license", "size", "get"]), st.text() | st.integers()))
+def test_any_entry_is_read_or_a_clear_error(entry: dict[str, object]) -> None:
+    with contextlib.suppress(ConfigurationError):
+        third_party._source(Path("lock.toml"), 1, entry)
+
+
+def test_extract(tmp_path: Path, cache: Path) -> None:
+    members = (
+        member("hw-1/", tarfile.DIRTYPE),
+        member("hw-1/CMakeLists.txt"),
+        member("hw-1/hwy/", tarfile.DIRTYPE),
+        member("hw-1/hwy/a.h"),
+        member("hw-1/run.sh", mode=0o700),
+        member("hw-1/docs", tarfile.SYMTYPE, "hwy"),
+    )
+    source = archive(tmp_path / "a.tar.gz", *members)
+    folder = third_party.extract(source, tmp_path / "a.tar.gz")
+    assert source.cached() == folder
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")) == ["CMakeLists.txt", "hwy", "hwy/a.h", "run.sh"]
+    assert (folder / "hwy" / "a.h").read_bytes() == b"int x;\n"
+    assert oct((folder / "run.sh").stat().st_mode)[-3:] == "755"
+    assert oct((folder / "hwy" / "a.h").stat().st_mode)[-3:] == "644"
+    assert third_party.extract(source, tmp_path / "a.tar.gz") == folder, "somebody else was faster"
+    assert [p.name for p in (cache / "sources").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("/etc/passwd"),
+        member("hw-1/../../x"),
+        member("hw-1/device", tarfile.CHRTYPE),
+        member("hw-1/fifo", tarfile.FIFOTYPE),
+        member("hw-1/hard", tarfile.LNKTYPE, "hw-1/a"),
+    ],
+    ids=lambda info: info.name,
+)
+def test_what_must_not_be_extracted(tmp_path: Path, cache: Path, evil: tarfile.TarInfo) -> None:
+    source = archive(tmp_path / "a.tar.gz", member("hw-1/a"), evil)
+    with pytest.raises(IntegrityError, match="must not be extracted"):
+        third_party.extract(source, tmp_path / "a.tar.gz")
+    assert list((cache / "sources").iterdir()) == []
+
+
+def test_damaged_and_strange_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tar.gz"
+    source = archive(path, member("hw-1/a"))
+    with pytest.raises(IntegrityError, match="has sha256"):
+        third_party.extract(replace(source, sha256="0" * 64), path)
+    twice = archive(path, member("hw-1/a"), member("hw-1/a"))
+    with pytest.raises(IntegrityError, match="cannot be unpacked"):
+        third_party.extract(twice, path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(IntegrityError, match="cannot be unpacked"):
+        third_party.extract(replace(source, sha256=sha256_of(path)), path)
+    large = archive(path, member("hw-1/a"), member("hw-1/b"), content=bytes(2000))
+    monkeypatch.setattr(third_party, "_MAX_BYTES", 3000)
+    with pytest.raises(IntegrityError, match="more than is plausible"):
+        third_party.extract(large, path)
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
+    """A source whose archive is in the download cache already."""
+
+    def make() -> Source:
+        path = tmp_path / "highway.tar.gz"
+        source = archive(path, member("hw-1/CMakeLists.txt"))
+        target = Store(cache / "downloads").path(fetch._locked_file(source))
+        target.parent.mkdir(parents=True)
+        path.rename(target)
+        return source
+
+    return make
+
+
+def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
+    source = downloaded()
+    folder = fetch.fetch(source, console)
+    assert (Path(folder) / "CMakeLists.txt").is_file()
+    assert fetch.fetch(source, console) == folder
+
+
+def test_another_way_than_apt(downloaded: Callable[[], Source], console: Console) -> None:
+    with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
+        fetch.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
+    assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
+
+
+def test_the_command(downloaded: Callable[[], Source], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    source = downloaded()
+    monkeypatch.setattr(third_party, "read", lambda _: {"highway": source})
+    assert cli.main(["fetch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"highway": str(source.folder)}
+    assert cli.main(["fetch", "highway"]) == 0
+    assert cli.main(["fetch", "lowway"]) == ConfigurationError.exit_code
+    assert "has no 'lowway'" in capsys.readouterr().err
