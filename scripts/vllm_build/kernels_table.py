@@ -29,9 +29,9 @@ TABLE = "csrc/kernels.toml"
 KERNEL_DEVICES = ("cuda", "rocm", "cpu", "xpu")
 #: Devices whose code is compiled for a list of architectures.
 GPU_DEVICES = tuple(gpu_targets.TOOLKITS)
-#: Bytes that the compiler of one unit of a class may take at its peak; the number of jobs follows from it. Measured on one core:
-#: ordinary: a CPU kernel for all of Highway's instruction sets with g++ 12 stays below 1.5 GiB, a small CUDA unit for six architectures
-#: with nvcc 13.0 takes 0.4 GiB. heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to 5.5 GiB.
+#: Bytes that the compiler of one unit of a class may take at its peak; the number of jobs follows from it. Measured on one core, x86-64:
+#: ordinary: a CPU kernel for all of Highway's instruction sets takes 0.5 to 0.6 GiB (g++ 12), a small CUDA unit 0.2 to 0.4 GiB (nvcc 13.0);
+#: twice that for what is larger. heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to 5.5 GiB.
 MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30}
 #: Suffix of sources that are compiled for GPU architectures: as CUDA or as HIP, by the device (one source for both).
 DEVICE_CODE = ".cu"
