@@ -8,7 +8,21 @@ import errno
 import sys
 import traceback
 
-from vllm_build.commands import archs, doctor, fetch, install, jobs, package, plan, render, settings, stamp, test_package, toolchain, version
+from vllm_build.commands import (
+    archs,
+    doctor,
+    fetch,
+    install,
+    jobs,
+    package,
+    plan,
+    render,
+    settings,
+    stamp,
+    test_package,
+    toolchain,
+    version,
+)
 from vllm_build.console import Console
 from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
 
