@@ -60,8 +60,8 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
 
 
 def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
-    cmake_ext = (root / "scripts" / "vllm_build" / "cmake_ext.py").read_text(encoding="utf-8")
-    (target,) = re.findall(r'^TORCH_TARGET = "(.*)"$', cmake_ext, re.MULTILINE)
+    torch_files = (root / "scripts" / "vllm_build" / "torch_files.py").read_text(encoding="utf-8")
+    (target,) = re.findall(r'^MINIMUM = Version\("(.*)"\)$', torch_files, re.MULTILINE)
     assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
     recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
     assert f"- libtorch >={target}\n" in recipe
