@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-#: What shapes the bytes of the kernels, for all devices alike.
-KERNEL_INPUTS = ("CMakeLists.txt", "cmake", "csrc", "third_party", "recipe/build.sh", "recipe/install-kernels.sh", "VERSION")
+#: What shapes the bytes of the kernels, for all devices alike: sources, build files, and the modules that choose sources, macros and flags.
+KERNEL_INPUTS = (
+    "CMakeLists.txt",
+    "cmake",
+    "csrc",
+    "third_party",
+    *(f"scripts/vllm_build/{name}.py" for name in ("archs", "gfx", "gpu_targets", "kernels_table", "plan", "planned", "table_records")),
+    "recipe/build.sh",
+    "recipe/install-kernels.sh",
+    "VERSION",
+)
 #: What shapes the content of the noarch package: its files, and the modules that write its metadata.
 PACKAGE_INPUTS = (
     "vllm",
