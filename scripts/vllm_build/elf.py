@@ -131,7 +131,11 @@ class _Reader:
             for _ in range(count):
                 _, _, index, name, next_item = self.at("I2H2I", item)
                 found[index & _VERSION_MASK] = (self.linked_text(section, library), self.linked_text(section, name))
+                if not next_item:  # the last one says so; a damaged count must not be believed
+                    break
                 item += next_item
+            if not following:
+                break
             entry += following
         return found
 
@@ -171,7 +175,7 @@ def read(path: Path) -> SharedLibrary:
             versions=tuple(dict.fromkeys(reader.version_names().values())),
             comment=reader.comment(),
         )
-    except (ValueError, struct.error) as error:
+    except (ValueError, OverflowError, struct.error) as error:
         raise BuildError(
             f"{path} is not a library that can be checked: {error}",
             expected="a complete 64-bit ELF file",

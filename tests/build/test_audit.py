@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from vllm_build import audit
-from vllm_build.errors import PackageTestError
+from vllm_build.errors import PackageTestError, ToolchainError
 
 
 @pytest.fixture
@@ -42,6 +42,17 @@ def test_glibc_floor(full_api_library: Path) -> None:
 
 def test_compiler_comment(full_api_library: Path) -> None:
     assert "GCC" in audit.compiler_comment(full_api_library)
+
+
+def test_audits_of_a_build_are_those_that_are_installed(full_api_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = audit.where_installed([full_api_library], abi3=True)
+    assert {finding.check: finding.good for finding in found}["abi3audit"] is False
+    assert "abi3audit" not in {finding.check for finding in audit.where_installed([full_api_library], abi3=False)}
+    monkeypatch.setattr(audit.cmake, "look_for", lambda _: None)
+    assert audit.where_installed([full_api_library], abi3=True) == ()
+    monkeypatch.setattr(audit.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(ToolchainError, match="abi3audit is not installed beside"):
+        audit.audit(full_api_library, glibc=(2, 31))
 
 
 def test_nothing_found_is_fine() -> None:

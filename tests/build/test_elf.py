@@ -54,6 +54,30 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
         elf.read(path)
 
 
+@pytest.mark.parametrize("place", [47, 0x28, 0x3A, 0x3E])
+def test_offsets_and_sizes_beyond_everything(tmp_path: Path, place: int) -> None:
+    data = bytearray(CONTENT)
+    data[place] = 255
+    path = tmp_path / "beyond.so"
+    path.write_bytes(bytes(data))
+    with pytest.raises(BuildError, match=r"beyond\.so"):
+        elf.read(path)
+
+
+def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
+    """The number of entries says four thousand million; their chain ends long before."""
+    with LIBRARY.open("rb") as stream:
+        file = ELFFile(stream)
+        number = file.get_section_by_name(".gnu.version_r")
+        index = next(i for i, section in enumerate(file.iter_sections()) if section.name == number.name)
+        place = file["e_shoff"] + index * file["e_shentsize"] + 0x2C
+    data = bytearray(CONTENT)
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    path = tmp_path / "many.so"
+    path.write_bytes(bytes(data))
+    assert elf.read(path).versions == elf.read(LIBRARY).versions
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     places=st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=8),

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import re
+import runpy
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -125,7 +128,8 @@ _C = types.SimpleNamespace(
     parse_schema=lambda text: text,
 )
 def load_library(path):
-    exec(open(path).read())
+    with open(path) as file:
+        exec(file.read())
 class Ops:
     load_library = staticmethod(load_library)
 _register, ops_ = ops, Ops
@@ -190,3 +194,25 @@ def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path
     if op_check.torch_path() is not None:
         pytest.skip("the tests' own environment has torch")
     assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path])
+
+
+def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the program it is, in this process, where its lines can be seen."""
+    monkeypatch.syspath_prepend(str(fake_torch))
+    path = library(tmp_path, "registry['_C::rms_norm'] = 'as torch prints'; registry['_C::cpu_isa.x'] = 'isa'")
+    request = {"libraries": [str(path)], "schemas": [REFERENCE]}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    try:
+        runpy.run_path(op_check.__file__.replace("op_check", "op_probe"), run_name="__main__")
+    finally:
+        sys.modules.pop("torch", None)
+    assert json.loads(capsys.readouterr().out) == {
+        "registered": {"_C::cpu_isa.x": ["isa", ["CompositeExplicitAutograd"]], "_C::rms_norm": ["as torch prints", ["CPU"]]},
+        "expected": {REFERENCE: REFERENCE},
+    }
+
+
+def test_a_torch_that_is_importable_is_used_as_it_is(fake_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(fake_torch))
+    monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
+    assert op_check.torch_path() == "/of/the/caller"
