@@ -86,7 +86,9 @@ class _Reader:
         (start,) = self.at("Q", 0x28)
         size, count, names = self.at("3H", 0x3A)
         raw = [self.at("2I4Q2I", start + index * size) for index in range(count)]
-        strings = raw[names] if names < count else None
+        if count and names >= count:
+            raise ValueError("the table of section names does not exist")
+        strings = raw[names] if count else None
         self.sections = [
             _Section(self.text(strings[4] + r[0]) if strings else "", r[1], offset=r[4], size=r[5], link=r[6], info=r[7]) for r in raw
         ]
