@@ -19,7 +19,7 @@ export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PRE
 
 # The relinker of rattler-build knows the archive's layout, not the installed one: it puts $ORIGIN/../../lib first, as DT_RPATH. The link step does
 # the same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
-export LDFLAGS="${LDFLAGS//"-Wl,-rpath,$PREFIX/lib"/} -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/../../lib'"
+export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/../../lib'"
 
 if [ -n "${CCACHE_DIR:-}" ]; then
   # Sources and compiler lie below one folder, whose own place does not count.

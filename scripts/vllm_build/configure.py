@@ -27,7 +27,8 @@ _READ_ONCE = (
     *("CC", "CXX", "CUDACXX", "CUDAHOSTCXX", "HIPCXX", "CFLAGS", "CXXFLAGS", "CUDAFLAGS", "HIPFLAGS", "LDFLAGS"),
     *("CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE", "CONDA_PREFIX", "hwy_DIR", "hwy_ROOT", "SDKROOT", "MACOSX_DEPLOYMENT_TARGET"),
 )
-_RUN_PATH = re.compile(r"(?<!\S)-Wl,(-rpath|-R|--rpath)[,=]\S+")
+#: Absolute run paths would tie a library to one prefix; relative ones ($ORIGIN) are somebody's decision and stay.
+_RUN_PATH = re.compile(r"(?<!\S)-Wl,(-rpath|-R|--rpath)[,=](?!'?\$ORIGIN)\S+")
 _STAMP = "configured.json"
 _STAMP_KEYS = {"root", "generator", "program", "cmake", "definitions", "arguments", "read_once"}
 

@@ -368,6 +368,7 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     [
         ("-Wl,-rpath,/p/lib -Wl,-rpath-link,/p/lib -L/p/lib", " -Wl,-rpath-link,/p/lib -L/p/lib"),
         ("-Wl,-z,now -Wl,--rpath=/p/lib", "-Wl,-z,now "),
+        ("-Wl,-rpath,'$ORIGIN/../../lib' -Wl,-rpath,/p", "-Wl,-rpath,'$ORIGIN/../../lib' "),
         ("-Wl,-O2", "-Wl,-O2"),
     ],
 )
