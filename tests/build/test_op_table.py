@@ -203,7 +203,7 @@ def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.
     request = {"libraries": [str(path)], "schemas": [REFERENCE]}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     try:
-        runpy.run_path(op_check.__file__.replace("op_check", "op_probe"), run_name="__main__")
+        runpy.run_module("vllm_build.op_probe", run_name="__main__")
     finally:
         sys.modules.pop("torch", None)
     assert json.loads(capsys.readouterr().out) == {
