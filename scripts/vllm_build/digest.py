@@ -34,6 +34,8 @@ PACKAGE_INPUTS = (
     "pyproject.toml",
     "setup.py",
     "scripts/vllm_build/backend.py",
+    "scripts/vllm_build/distribution.py",
+    "scripts/vllm_build/package_files.py",
     "scripts/vllm_build/requirements.py",
     "scripts/vllm_build/version.py",
     "recipe",
