@@ -52,7 +52,7 @@ class Store:
             raise IntegrityError(
                 f"{file.label} arrived as other bytes than locked: {file.filename} has sha256 {actual}",
                 expected=f"sha256 {file.sha256}",
-                remedy="find out who changed the file; if the change is right: vllm-build toolchain --update --only " + file.build,
+                remedy="find out who changed the file; if the change is right: vllm-build toolchain --update " + file.build,
             )
         path = self.path(file)
         with disk_errors(self.root):
