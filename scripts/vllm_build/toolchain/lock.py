@@ -97,7 +97,7 @@ class Lock:
             raise ConfigurationError(
                 f"toolchain/lock.toml has no files for {build!r}",
                 expected="one entry per source of its sources.toml",
-                remedy=f"{UPDATE_COMMAND} --only {build}",
+                remedy=f"{UPDATE_COMMAND} {build}",
             ) from None
 
 
