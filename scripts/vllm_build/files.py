@@ -64,3 +64,20 @@ def write_text(path: Path, text: str) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether the file exists and says exactly ``text``."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """``write_text`` unless the file says so already, which keeps its time; returns whether it was written.
+
+    Raises:
+        ResourceError: the disk is full; what was there before is untouched.
+    """
+    if holds(path, text):
+        return False
+    write_text(path, text)
+    return True

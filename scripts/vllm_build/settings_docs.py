@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import settings
 from vllm_build.errors import IntegrityError
-from vllm_build.files import write_text
+from vllm_build.files import holds, write_if_changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,11 +52,7 @@ def page() -> str:
 
 def write(root: Path) -> bool:
     """Write the page below ``root``; returns whether anything changed."""
-    path, text = root / PAGE, page()
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_text(path, text)
-    return True
+    return write_if_changed(root / PAGE, page())
 
 
 def check(root: Path) -> None:
@@ -66,7 +62,7 @@ def check(root: Path) -> None:
         IntegrityError: it says something else.
     """
     path = root / PAGE
-    if not path.is_file() or path.read_text(encoding="utf-8") != page():
+    if not holds(path, page()):
         raise IntegrityError(
             f"{path} is out of step with the table of variables", expected="the page made from it", remedy="vllm-build settings --write"
         )

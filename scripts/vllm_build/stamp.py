@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from vllm_build import digest, version
 from vllm_build.errors import IntegrityError
-from vllm_build.files import write_text
+from vllm_build.files import holds, write_if_changed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: Below the source root.
+FILE = "recipe/variants.yaml"
 _HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
 # Written by `vllm-build stamp`; a test fails when it is out of step with the tree.
@@ -36,11 +38,7 @@ def _text(stamps: dict[str, str]) -> str:
 
 def write(root: Path) -> bool:
     """Write the file; returns whether anything changed."""
-    path, text = root / "recipe" / "variants.yaml", _text(values(root))
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_text(path, text)
-    return True
+    return write_if_changed(root / FILE, _text(values(root)))
 
 
 def check(root: Path) -> None:
@@ -49,6 +47,6 @@ def check(root: Path) -> None:
     Raises:
         IntegrityError: it says something else than the tree.
     """
-    path, text = root / "recipe" / "variants.yaml", _text(values(root))
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    path = root / FILE
+    if not holds(path, _text(values(root))):
         raise IntegrityError(f"{path} is out of step with the tree", expected="the stamps of this tree", remedy="vllm-build stamp")
