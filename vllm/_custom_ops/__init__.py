@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled ops as Python functions, with upstream vLLM's names and arguments.
+
+All of them write into a tensor the caller provides and return ``None``. Shapes are written ``[..., d]``: any number of leading dimensions.
+Supported dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all floating-point tensors of a call; sums are accumulated in
+float32. Everything is a call into ``torch.ops._C``, so ``torch.compile`` sees the op itself.
+
+Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when shapes, dtypes or devices do not fit
+together, or a tensor's last dimension is not contiguous.
+"""
+
+from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
+from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
+from vllm._custom_ops.rotary import rotary_embedding
+
+__all__ = [
+    "fused_add_rms_norm",
+    "gelu_and_mul",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_quick",
+    "gelu_tanh_and_mul",
+    "rms_norm",
+    "rotary_embedding",
+    "silu_and_mul",
+]
