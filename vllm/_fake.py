@@ -21,10 +21,16 @@ def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
     return logits.new_empty((logits.shape[0],), dtype=torch.int64)
 
 
+def _weights_and_experts(scores: torch.Tensor, _groups: int, _kept: int, topk: int, *_args: object) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (scores.shape[0], topk)
+    return scores.new_empty(shape, dtype=torch.float32), scores.new_empty(shape, dtype=torch.int32)
+
+
 #: Ops that return something: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
     "_C::greedy_argmax": _token_of_each_row,
+    "_moe_C::grouped_topk": _weights_and_experts,
 }
 
 

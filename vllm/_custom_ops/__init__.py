@@ -10,17 +10,31 @@ together, or a tensor's last dimension is not contiguous.
 """
 
 from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
+from vllm._custom_ops.moe import (
+    batched_moe_align_block_size,
+    grouped_topk,
+    moe_align_block_size,
+    moe_sum,
+    topk_sigmoid,
+    topk_softmax,
+)
 from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
 from vllm._custom_ops.rotary import rotary_embedding
 
 __all__ = [
+    "batched_moe_align_block_size",
     "fused_add_rms_norm",
     "gelu_and_mul",
     "gelu_fast",
     "gelu_new",
     "gelu_quick",
     "gelu_tanh_and_mul",
+    "grouped_topk",
+    "moe_align_block_size",
+    "moe_sum",
     "rms_norm",
     "rotary_embedding",
     "silu_and_mul",
+    "topk_sigmoid",
+    "topk_softmax",
 ]
