@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
+def _writes_in_place(*_args: object, **_kwargs: object) -> None:
+    """The fake of an op whose whole effect is on the data of its arguments."""
+
+
 def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
     return logits.new_empty((logits.shape[0],), dtype=torch.int64)
 
@@ -26,16 +30,13 @@ def _weights_and_experts(scores: torch.Tensor, _groups: int, _kept: int, topk: i
     return scores.new_empty(shape, dtype=torch.float32), scores.new_empty(shape, dtype=torch.int32)
 
 
-#: Ops that return something: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
+#: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
     "_C::greedy_argmax": _token_of_each_row,
+    "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
     "_moe_C::grouped_topk": _weights_and_experts,
 }
-
-
-def _writes_in_place(*_args: object, **_kwargs: object) -> None:
-    """The fake of an op whose whole effect is on the data of its arguments."""
 
 
 def _only_mutates(schema: torch.FunctionSchema) -> bool:
@@ -44,7 +45,7 @@ def _only_mutates(schema: torch.FunctionSchema) -> bool:
 
 
 def register(namespaces: Iterable[str]) -> tuple[str, ...]:
-    """Register fakes for the ops of ``namespaces`` that have none: those that only mutate their arguments, and those of :data:`RETURNED`.
+    """Register fakes for the ops of ``namespaces`` that have none: those that only mutate arguments, and those of :data:`RETURNED`.
 
     Returns:
         The qualified names of the ops that got one, sorted.

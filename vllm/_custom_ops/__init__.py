@@ -10,20 +10,27 @@ together, or a tensor's last dimension is not contiguous.
 """
 
 from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
-from vllm._custom_ops.moe import (
-    batched_moe_align_block_size,
-    grouped_topk,
-    moe_align_block_size,
-    moe_sum,
-    topk_sigmoid,
-    topk_softmax,
+from vllm._custom_ops.cache import (
+    concat_and_cache_mla,
+    convert_fp8,
+    cp_gather_cache,
+    gather_and_maybe_dequant_cache,
+    reshape_and_cache,
+    reshape_and_cache_flash,
+    swap_blocks,
+    swap_blocks_batch,
 )
+from vllm._custom_ops.moe import batched_moe_align_block_size, grouped_topk, moe_align_block_size, moe_sum, topk_sigmoid, topk_softmax
 from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
 from vllm._custom_ops.rotary import rotary_embedding
 
 __all__ = [
     "batched_moe_align_block_size",
+    "concat_and_cache_mla",
+    "convert_fp8",
+    "cp_gather_cache",
     "fused_add_rms_norm",
+    "gather_and_maybe_dequant_cache",
     "gelu_and_mul",
     "gelu_fast",
     "gelu_new",
@@ -32,9 +39,13 @@ __all__ = [
     "grouped_topk",
     "moe_align_block_size",
     "moe_sum",
+    "reshape_and_cache",
+    "reshape_and_cache_flash",
     "rms_norm",
     "rotary_embedding",
     "silu_and_mul",
+    "swap_blocks",
+    "swap_blocks_batch",
     "topk_sigmoid",
     "topk_softmax",
 ]
