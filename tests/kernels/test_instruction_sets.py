@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-NUMERICAL = ("test_activation.py", "test_cache.py", "test_cache_read.py", "test_moe.py", "test_norm.py", "test_rotary.py")
+NUMERICAL = (
+    "test_activation.py",
+    "test_cache.py",
+    "test_cache_read.py",
+    "test_moe.py",
+    "test_norm.py",
+    "test_quant_fp8.py",
+    "test_rotary.py",
+)
 ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_isa())"
 
 

@@ -114,7 +114,24 @@ def test_opcheck(library: Path, name: str) -> None:
     import torch
 
     assert library.is_file()
-    torch.library.opcheck(op_of(name), arguments(name))
+    args = arguments(name)
+    tests = ["test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"]
+    if any(isinstance(value, torch.Tensor) and value.dtype.itemsize == 1 and value.is_floating_point() for value in args):
+        # It compares contents by arithmetic, which torch 2.13 does not have for float8; test_writes_what_its_schema_says stands in.
+        tests.remove("test_schema")
+    torch.library.opcheck(op_of(name), args, test_utils=tests)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_writes_what_its_schema_says(reloaded: Any, name: str) -> None:
+    import torch
+
+    args = arguments(name)
+    before = copied(args)
+    getattr(reloaded, name)(*args)
+    for argument, old, new in zip(op_of(name)._schema.arguments, before, args, strict=False):
+        if isinstance(new, torch.Tensor) and argument.alias_info is None:
+            assert torch.equal(old.flatten().view(torch.uint8), new.flatten().view(torch.uint8)), argument.name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,6 +22,7 @@ from vllm._custom_ops.cache import (
 )
 from vllm._custom_ops.moe import batched_moe_align_block_size, grouped_topk, moe_align_block_size, moe_sum, topk_sigmoid, topk_softmax
 from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
+from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
 from vllm._custom_ops.rotary import rotary_embedding
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "concat_and_cache_mla",
     "convert_fp8",
     "cp_gather_cache",
+    "dynamic_per_token_scaled_fp8_quant",
+    "dynamic_scaled_fp8_quant",
     "fused_add_rms_norm",
     "gather_and_maybe_dequant_cache",
     "gelu_and_mul",
@@ -44,6 +47,7 @@ __all__ = [
     "rms_norm",
     "rotary_embedding",
     "silu_and_mul",
+    "static_scaled_fp8_quant",
     "swap_blocks",
     "swap_blocks_batch",
     "topk_sigmoid",
