@@ -30,9 +30,17 @@ def _weights_and_experts(scores: torch.Tensor, _groups: int, _kept: int, topk: i
     return scores.new_empty(shape, dtype=torch.float32), scores.new_empty(shape, dtype=torch.int32)
 
 
+def _cut_of_each_request(
+    num_req: int, _heads: int, _kv_heads: int, _head_dim: int, seq_lens: torch.Tensor, *_args: object, **_kwargs: object
+) -> torch.Tensor:
+    # Eight numbers about the batch, four about each request: csrc/bindings/attention.cc.
+    return seq_lens.new_empty((8 + 4 * num_req,), dtype=torch.int32)
+
+
 #: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
+    "_C::get_scheduler_metadata": _cut_of_each_request,
     "_C::greedy_argmax": _token_of_each_row,
     "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
     "_moe_C::grouped_topk": _weights_and_experts,

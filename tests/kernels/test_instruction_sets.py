@@ -13,8 +13,11 @@ import pytest
 
 NUMERICAL = (
     "test_activation.py",
+    "test_attention.py",
+    "test_attention_cache.py",
     "test_cache.py",
     "test_cache_read.py",
+    "test_merge_states.py",
     "test_moe.py",
     "test_norm.py",
     "test_quant_fp8.py",

@@ -10,6 +10,7 @@ together, or a tensor's last dimension is not contiguous.
 """
 
 from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
+from vllm._custom_ops.attention import cpu_attention_with_kv_cache, cpu_attn_reshape_and_cache, get_scheduler_metadata, merge_attn_states
 from vllm._custom_ops.cache import (
     concat_and_cache_mla,
     convert_fp8,
@@ -30,6 +31,8 @@ __all__ = [
     "concat_and_cache_mla",
     "convert_fp8",
     "cp_gather_cache",
+    "cpu_attention_with_kv_cache",
+    "cpu_attn_reshape_and_cache",
     "dynamic_per_token_scaled_fp8_quant",
     "dynamic_scaled_fp8_quant",
     "fused_add_rms_norm",
@@ -39,7 +42,9 @@ __all__ = [
     "gelu_new",
     "gelu_quick",
     "gelu_tanh_and_mul",
+    "get_scheduler_metadata",
     "grouped_topk",
+    "merge_attn_states",
     "moe_align_block_size",
     "moe_sum",
     "reshape_and_cache",
