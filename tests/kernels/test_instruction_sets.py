@@ -22,6 +22,7 @@ NUMERICAL = (
     "test_norm.py",
     "test_quant_fp8.py",
     "test_rotary.py",
+    "test_sampling.py",
 )
 ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_isa())"
 

@@ -25,6 +25,7 @@ from vllm._custom_ops.moe import batched_moe_align_block_size, grouped_topk, moe
 from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
 from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
 from vllm._custom_ops.rotary import rotary_embedding
+from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
 
 __all__ = [
     "batched_moe_align_block_size",
@@ -36,6 +37,7 @@ __all__ = [
     "dynamic_per_token_scaled_fp8_quant",
     "dynamic_scaled_fp8_quant",
     "fused_add_rms_norm",
+    "fused_gumbel_argmax",
     "gather_and_maybe_dequant_cache",
     "gelu_and_mul",
     "gelu_fast",
@@ -43,6 +45,7 @@ __all__ = [
     "gelu_quick",
     "gelu_tanh_and_mul",
     "get_scheduler_metadata",
+    "greedy_argmax",
     "grouped_topk",
     "merge_attn_states",
     "moe_align_block_size",
