@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them")
     parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(NAMES), help=f"of {', '.join(NAMES)}")
     parser.add_argument("--python", type=Path, help="an interpreter with vllm and torch, in place of the packages of the output folder")
-    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3")
+    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
     parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
     parser.add_argument("--docs", action="store_true", help=f"write the summary into {DOCS.name} and draw {PLOT.name}")
@@ -135,7 +135,7 @@ def measure(case: cases.Case, peers: list[Peer], rounds: int, seconds: float) ->
 
 def run(options: argparse.Namespace, peers: list[Peer], limits: machine.Machine) -> list[report.Result]:
     """Measure all cases, printing the table as it grows."""
-    rounds = options.rounds or (3 if options.quick else 7)
+    rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
     wanted = cases.select(options.only, quick=options.quick)
     results: list[report.Result] = []
     op = ""

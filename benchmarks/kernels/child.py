@@ -65,7 +65,7 @@ def checksum(workload: Workload) -> str:
     return digest.hexdigest()[:16]
 
 
-def compare(got: torch.Tensor, want: torch.Tensor) -> None:
+def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
     """Compare one result with PyTorch's.
 
     Raises:
@@ -85,7 +85,7 @@ def compare(got: torch.Tensor, want: torch.Tensor) -> None:
     else:
         relative, absolute = TOLERANCE[got.dtype]
         a, b = got.float(), want.float()
-        allowed = b.abs() * relative + b.square().mean().sqrt() * absolute
+        allowed = slack * (b.abs() * relative + b.square().mean().sqrt() * absolute)
     wrong = int((~((a - b).abs() <= allowed)).sum())
     if wrong:
         raise Different(f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}")
@@ -187,7 +187,7 @@ class Peer:
         returned = call()
         results = workload.outputs or (returned if isinstance(returned, tuple | list) else (returned,))
         for got, want in zip(results, wanted, strict=True):
-            compare(got, want)  # type: ignore[arg-type]
+            compare(got, want, workload.slack)  # type: ignore[arg-type]
 
     def _sample(self) -> float:
         """Nanoseconds of one call, the mean of as many as a sample holds."""

@@ -131,4 +131,5 @@ def _fused(name: str, case: Case, dtype: torch.dtype) -> Workload:
         flops=2.0 * tokens * TOP * 3 * HIDDEN * INSIDE,
         no_compile="what is chosen depends on the data: the compiler would break the graph",
         cold=True,
+        slack=2.0,
     )

@@ -31,6 +31,7 @@ class Workload:
         flops: floating-point operations, where these can be the limit.
         compiles: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
         unchecked: why results of two implementations differ; empty: they are compared.
+        slack: how many times the usual tolerance results may differ, where intermediate results are rounded.
         cold: the data would not be in a cache in a running model: weights, and caches of other layers' size.
     """
 
@@ -44,6 +45,7 @@ class Workload:
     no_compile: str = ""
     unchecked: str = ""
     cold: bool = False
+    slack: float = 1.0
     keep: list[Any] = field(default_factory=list)
 
 
