@@ -146,5 +146,5 @@ def _merge(name: str, case: Case, dtype: torch.dtype) -> Workload:
         wa, wb = ((x - total).exp().t().unsqueeze(-1) for x in (a_lse, b_lse))
         return (a.float() * wa + b.float() * wb).to(dtype), total
 
-    arguments = (out, lse, first, first_lse, second, second_lse)
+    arguments = (out, lse, first, first_lse, second, second_lse, None)
     return simple((name, "_C"), arguments, in_torch, (first, first_lse, second, second_lse), (out, lse))

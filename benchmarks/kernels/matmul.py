@@ -59,8 +59,8 @@ def _mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
 def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
     x = torch.randint(-127, 128, (tokens, hidden), dtype=torch.int8)
-    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which saturate beyond that, by up to a fifth of
-    # the largest result. It would have no time then.
+    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which saturate beyond that, by up to a fifth
+    # of the largest result. It would have no time then.
     weight = torch.randint(-63, 64, (width, hidden), dtype=torch.int8)
     token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
     out = torch.empty(tokens, width, dtype=dtype)
