@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/fp8-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -87,12 +88,74 @@ HWY_NOINLINE void CopyTokens(const NewTokens& key, const NewTokens& value, const
   }
 }
 
+// n elements times `factor`, as codes of F8.
+template <typename F8, typename T>
+HWY_INLINE void Encode(const T* HWY_RESTRICT from, size_t n, float factor, F8* HWY_RESTRICT to) {
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 v_factor = hn::Set(F32(), factor);
+  size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    StoreFour(hn::Mul(Load(from + i), v_factor), hn::Mul(Load(from + i + lanes), v_factor), hn::Mul(Load(from + i + 2 * lanes), v_factor),
+              hn::Mul(Load(from + i + 3 * lanes), v_factor), to + i);
+  }
+  for (; i < n; i += lanes) {
+    const size_t rest = HWY_MIN(lanes, n - i);
+    StoreTail(hn::Mul(LoadTail(from + i, rest), v_factor), to + i, rest);
+  }
+}
+
+// Converts a run of tokens of one head at a time, then copies the codes.
+template <typename F8, typename T>
+HWY_NOINLINE void EncodeTokens(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values,
+                               const int64_t* slots, int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end,
+                               F8* HWY_RESTRICT codes) {
+  const int64_t size = keys.block_size, width = keys.head_size;
+  const auto encode = [&](const NewTokens& tokens, const Run& run, int64_t head, float factor) {
+    const T* from = static_cast<const T*>(tokens.data) + run.token * tokens.token_stride + head * tokens.head_stride;
+    for (int64_t i = 0; i < run.count; ++i) Encode(from + i * tokens.token_stride, static_cast<size_t>(width), factor, codes + i * width);
+  };
+  for (int64_t token = begin; token < end;) {
+    const Run run = NextRun(slots, slot_stride, token, end);
+    token += HWY_MAX(run.count, int64_t{1});
+    if (run.count == 0) continue;
+    const int64_t block = run.slot / size, row = run.slot % size;
+    for (int64_t head = 0; head < keys.heads; ++head) {
+      encode(key, run, head, key_factor);
+      F8* panel = keys.Page<F8>(block, head) + row / CachePages::kPanel * width * CachePages::kPanel + row % CachePages::kPanel;
+      PutKeyRun<F8>(codes, width, run.count, panel, width);
+      encode(value, run, head, value_factor);
+      for (int64_t i = 0; i < run.count; ++i) PutValue<F8>(codes + i * width, values.Page<F8>(block, head), row + i, size, width);
+    }
+  }
+}
+
+template <typename F8>
+void EncodeRange(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const int64_t* slots,
+                 int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end, void* scratch) {
+  F8* codes = static_cast<F8*>(scratch);
+  switch (key.dtype) {
+    case DType::kFloat32:
+      return EncodeTokens<F8, float>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+    case DType::kBFloat16:
+      return EncodeTokens<F8, hwy::bfloat16_t>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+    case DType::kFloat16:
+      return EncodeTokens<F8, hwy::float16_t>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+  }
+}
+
+// Tokens [begin, end). `scratch` is memory for kPanel * head_size bytes.
 void WriteRange(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const int64_t* slots,
-                int64_t slot_stride, float /*key_factor*/, float /*value_factor*/, int64_t begin, int64_t end) {
-  if (keys.dtype == CacheDType::kFloat32) {
-    CopyTokens<uint32_t>(key, value, keys, values, slots, slot_stride, begin, end);
-  } else {
-    CopyTokens<uint16_t>(key, value, keys, values, slots, slot_stride, begin, end);
+                int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end, void* scratch) {
+  switch (keys.dtype) {
+    case CacheDType::kFloat32:
+      return CopyTokens<uint32_t>(key, value, keys, values, slots, slot_stride, begin, end);
+    case CacheDType::kBFloat16:
+    case CacheDType::kFloat16:
+      return CopyTokens<uint16_t>(key, value, keys, values, slots, slot_stride, begin, end);
+    case CacheDType::kFloat8E4M3:
+      return EncodeRange<E4M3>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, scratch);
+    case CacheDType::kFloat8E5M2:
+      return EncodeRange<E5M2>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, scratch);
   }
 }
 
@@ -105,6 +168,7 @@ HWY_AFTER_NAMESPACE();
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
@@ -126,7 +190,8 @@ void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages
   }
   auto& function = VLLM_CPU_DISPATCH(WriteRange);
   ParallelFor(key.count, 2 * key_cache.heads * key_cache.head_size, [&](int64_t begin, int64_t end) {
-    function(key, value, key_cache, value_cache, slots, slot_stride, 1.0f / key_scale, 1.0f / value_scale, begin, end);
+    std::vector<uint8_t> scratch(static_cast<size_t>(CachePages::kPanel * key_cache.head_size));
+    function(key, value, key_cache, value_cache, slots, slot_stride, 1.0f / key_scale, 1.0f / value_scale, begin, end, scratch.data());
   });
 }
 

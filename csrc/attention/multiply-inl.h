@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 
 #include "attention/kv_cache.h"
+#include "core/fp8-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -88,7 +89,7 @@ HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT 
 HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
 
 // A panel of 16 columns, or two of them, times up to kBlockRows rows: panel1 null stands for one. Rows of a panel are b_stride apart.
-// Vectors of more than 16 floats do not occur: core/cpu_targets.h.
+// No CPU has vectors of more than 16 floats.
 template <bool kAdd, typename T>
 HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT panel0,
                                const T* HWY_RESTRICT panel1, size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "attention/attention.h"
@@ -57,6 +58,10 @@ class Pages {
     return Page(key_, key) + key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
   }
 
+  // Asks for the beginning of a page before it is needed: the hardware follows a stream by itself once it has begun, but no block table.
+  void AskForKeys(int64_t key) const { Ask(KeyPanel(key)); }
+  void AskForValues(int64_t key) const { Ask(Page(value_, key)); }
+
   // The piece that begins at `key`, within its block and before `end`. Converts the panel that is not full to `tail`.
   ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
     const int64_t offset = key % value_.block_size;
@@ -72,6 +77,10 @@ class Pages {
   }
 
  private:
+  static void Ask(const T* page) {
+    for (size_t i = 0; i < 8; ++i) hwy::Prefetch(page + i * 64 / sizeof(T));
+  }
+
   const T* Page(const CachePages& pages, int64_t key) const {
     return pages.Page<const T>(tile_.block_table[key / pages.block_size], tile_.key_head);
   }
@@ -167,10 +176,19 @@ HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    Scores(tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); });
+    Scores(tile, begin, end, [&](int64_t key) {
+      if (key + CachePages::kPanel < end) pages.AskForKeys(key + CachePages::kPanel);
+      return pages.KeyPanel(key);
+    });
+    pages.AskForValues(begin);
     Weights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
       const ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
+      if (piece.end < end) {
+        pages.AskForValues(piece.end);
+      } else if (end < tile.item->keys_end) {
+        pages.AskForKeys(end);
+      }
       AddValues(tile, begin, piece);
       key = piece.end;
     }

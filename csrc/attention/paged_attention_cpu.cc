@@ -48,8 +48,9 @@ void AttendTile(const Tile& tile) {
     case CacheDType::kFloat16:
       return AttendAs<hwy::float16_t>(tile);
     case CacheDType::kFloat8E4M3:
+      return AttendAs<E4M3>(tile);
     case CacheDType::kFloat8E5M2:
-      return;
+      return AttendAs<E5M2>(tile);
   }
 }
 
@@ -67,19 +68,7 @@ void FinishTile(const Tile& tile) {
 
 // Adds sums of other keys of the same rows to those of the tile.
 void AddPart(const Tile& tile, const float* sums, const RowState* states) {
-  const size_t lanes = hn::Lanes(F32());
-  for (size_t row = 0; row < tile.rows; ++row, sums += tile.sum_stride) {
-    RowState& mine = tile.states[row];
-    const RowState& other = states[row];
-    if (other.sum == 0.0f) continue;
-    const float max = HWY_MAX(mine.max, other.max);
-    const float keep = mine.sum == 0.0f ? 0.0f : std::exp2(mine.max - max), add = std::exp2(other.max - max);
-    const VF32 v_keep = hn::Set(F32(), keep), v_add = hn::Set(F32(), add);
-    float* to = tile.sums + row * tile.sum_stride;
-    for (size_t i = 0; i < tile.sum_stride; i += lanes) Store(hn::MulAdd(Load(to + i), v_keep, hn::Mul(Load(sums + i), v_add)), to + i);
-    mine.sum = mine.sum * keep + other.sum * add;
-    mine.max = max;
-  }
+  AddRows(sums, states, tile.sums, tile.states, tile.rows, tile.sum_stride);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -90,11 +79,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
+#include "attention/jobs.h"
 #include "core/cpu_dispatch.h"
-#include "core/cpu_parallel.h"
 #include "hwy/aligned_allocator.h"
 
 namespace vllm {
@@ -170,23 +158,6 @@ class TileMemory {
   Tile tile_;
 };
 
-// Calls f(job, memory) for each job, on as many of torch's threads as the work is worth; a thread that is done takes the next job.
-template <typename F>
-void RunJobs(const PagedAttention& call, int64_t jobs, int64_t elements, size_t rows, const F& f) {
-  const int64_t worth = 1 + elements / kElementsPerThread;
-  const int64_t threads = std::min({jobs, worth, static_cast<int64_t>(torch::stable::get_num_threads())});
-  std::atomic<int64_t> next{0};
-  const auto work = [&](int64_t, int64_t) {
-    TileMemory memory(call, rows);
-    for (int64_t job = next++; job < jobs; job = next++) f(job, memory);
-  };
-  if (threads <= 1) {
-    work(0, 1);
-  } else {
-    torch::stable::parallel_for(0, threads, 1, work);
-  }
-}
-
 }  // namespace
 
 void RunPagedAttention(const PagedAttention& call) {
@@ -216,27 +187,30 @@ void RunPagedAttention(const PagedAttention& call) {
   auto& finish = VLLM_CPU_DISPATCH(FinishTile);
   auto& add = VLLM_CPU_DISPATCH(AddPart);
   const int64_t elements = keys * call.query.heads * call.key.head_size;
-  RunJobs(call, static_cast<int64_t>(items.size()) * heads, elements, rows, [&](int64_t job, TileMemory& memory) {
-    const WorkItem& item = items[static_cast<size_t>(job / heads)];
-    Tile& tile = memory.Begin(item, job % heads);
-    attend(tile);
-    if (item.splits == 1) return finish(tile);
-    const size_t at = part(item.slot, tile.key_head);
-    std::copy(tile.sums, tile.sums + tile.rows * sum_stride, &part_sums[at * sum_stride]);
-    std::copy(tile.states, tile.states + tile.rows, &part_states[at]);
-  });
+  RunJobs(
+      static_cast<int64_t>(items.size()) * heads, elements, [&] { return TileMemory(call, rows); },
+      [&](int64_t job, TileMemory& memory) {
+        const WorkItem& item = items[static_cast<size_t>(job / heads)];
+        Tile& tile = memory.Begin(item, job % heads);
+        attend(tile);
+        if (item.splits == 1) return finish(tile);
+        const size_t at = part(item.slot, tile.key_head);
+        std::copy(tile.sums, tile.sums + tile.rows * sum_stride, &part_sums[at * sum_stride]);
+        std::copy(tile.states, tile.states + tile.rows, &part_states[at]);
+      });
   if (split.empty()) return;
-  RunJobs(call, static_cast<int64_t>(split.size()) * heads, elements / CachePages::kPanel, split_rows,
-          [&](int64_t job, TileMemory& memory) {
-            const WorkItem& item = *split[static_cast<size_t>(job / heads)];
-            Tile& tile = memory.Begin(item, job % heads);
-            std::fill(tile.states, tile.states + tile.rows, RowState());
-            for (int64_t i = 0; i < item.splits; ++i) {
-              const size_t at = part(item.slot + i, tile.key_head);
-              add(tile, &part_sums[at * sum_stride], &part_states[at]);
-            }
-            finish(tile);
-          });
+  RunJobs(
+      static_cast<int64_t>(split.size()) * heads, elements / CachePages::kPanel, [&] { return TileMemory(call, split_rows); },
+      [&](int64_t job, TileMemory& memory) {
+        const WorkItem& item = *split[static_cast<size_t>(job / heads)];
+        Tile& tile = memory.Begin(item, job % heads);
+        std::fill(tile.states, tile.states + tile.rows, RowState());
+        for (int64_t i = 0; i < item.splits; ++i) {
+          const size_t at = part(item.slot + i, tile.key_head);
+          add(tile, &part_sums[at * sum_stride], &part_states[at]);
+        }
+        finish(tile);
+      });
 }
 
 }  // namespace vllm

@@ -56,7 +56,7 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
   const int64_t piece = CeilDiv(total, threads * kPiecesPerThread);
   for (RequestCut& cut : cuts) {
     const int64_t chunk = std::max(kMinChunk, CeilDiv(piece, std::max<int64_t>(kLoadRows, cut.tile_tokens * heads_per_key)));
-    // Multiples of a cache line of keys; what is left over by less than half a chunk is not cut off.
+    // Whole panels of keys, and no cut for less than half a chunk: WorkItems.
     cut.chunk = static_cast<int32_t>(std::min<int64_t>(CeilDiv(chunk, 64) * 64, INT32_MAX));
   }
   return cuts;

@@ -24,13 +24,13 @@ namespace HWY_NAMESPACE {
 inline constexpr float kLog2E = 1.44269504f;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// 2^x for x <= 127, relative error below 2e-7; 0 for x < -125.
+// 2^x for x <= 127, relative error below 2e-7; 0 for x < -125. NaN stays NaN.
 HWY_INLINE VF32 Exp2(VF32 x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   const VF32 lowest = hn::Set(d, -125.0f);
-  const auto normal = hn::Ge(x, lowest);
-  x = hn::Max(x, lowest);
+  const auto vanishes = hn::Lt(x, lowest);
+  x = hn::IfThenElse(vanishes, lowest, x);
   // The addition rounds x to a whole number, which is then in the low bits of the sum.
   const VF32 shift = hn::Set(d, 0x1.8p23f);
   const VF32 shifted = hn::Add(x, shift);
@@ -42,7 +42,7 @@ HWY_INLINE VF32 Exp2(VF32 x) {
   p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e42ap-1f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  return hn::IfThenElseZero(normal, hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent)));
+  return hn::IfThenZeroElse(vanishes, hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent)));
 }
 
 // What is done to the scores of one row before their exponential.
@@ -135,6 +135,23 @@ HWY_INLINE void ScaleRow(float* HWY_RESTRICT row, size_t n, float factor) {
   const size_t lanes = hn::Lanes(F32());
   const VF32 v = hn::Set(F32(), factor);
   for (size_t i = 0; i < n; i += lanes) Store(hn::Mul(Load(row + i), v), row + i);
+}
+
+// Adds sums of other keys of the same rows: sums [rows, n] and states [rows], n in whole vectors.
+HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* other_states, float* HWY_RESTRICT sums, RowState* states,
+                        size_t rows, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  for (size_t row = 0; row < rows; ++row, other_sums += n, sums += n) {
+    RowState& mine = states[row];
+    const RowState& other = other_states[row];
+    if (other.sum == 0.0f) continue;
+    const float max = HWY_MAX(mine.max, other.max);
+    const float keep = mine.sum == 0.0f ? 0.0f : std::exp2(mine.max - max), add = std::exp2(other.max - max);
+    const VF32 v_keep = hn::Set(F32(), keep), v_add = hn::Set(F32(), add);
+    for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_keep, hn::Mul(Load(other_sums + i), v_add)), sums + i);
+    mine.sum = mine.sum * keep + other.sum * add;
+    mine.max = max;
+  }
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -51,4 +51,27 @@ struct Tile {
   }
 };
 
+// The same for latent attention: some heads of one request, some of its keys.
+struct LatentTile {
+  // With 64 heads and rows of 576 elements everything fits into 512 KiB.
+  static constexpr int64_t kKeys = 32;
+  static constexpr int64_t kHeads = 64;
+
+  const int32_t* block_table = nullptr;  // of the request
+  int64_t request = 0;
+  int64_t first_head = 0;
+  int64_t keys_begin = 0;
+  int64_t keys_end = 0;
+  size_t rows = 0;           // heads
+  size_t latent_stride = 0;  // elements of a latent row, rounded up to whole panels
+  size_t sum_stride = 0;     // the same of a value
+
+  float* query = nullptr;      // [rows, latent_stride]
+  float* sums = nullptr;       // [rows, sum_stride]
+  float* scores = nullptr;     // [rows, kKeys]
+  float* latent = nullptr;     // [kKeys, latent_stride]
+  float* panels = nullptr;     // [kKeys / 16, latent_stride, 16]
+  RowState* states = nullptr;  // [rows]
+};
+
 }  // namespace vllm

@@ -242,6 +242,23 @@ def test_large_scores(ops: Any, dtype: torch.dtype) -> None:
     compare(batch.run(), batch.reference(), more=2e-4)
 
 
+def test_sinks_of_bfloat16(ops: Any) -> None:
+    batch = Batch(ops, Case(sinks=True))
+    assert batch.sinks is not None
+    batch.sinks = batch.sinks.bfloat16()
+    compare(batch.run(), batch.reference())
+
+
+def test_not_a_number_is_not_hidden(ops: Any, dtype: torch.dtype) -> None:
+    """Scores that are no numbers make the result none, and touch no other head or token."""
+    batch = Batch(ops, Case(((5, 40), (1, 20)), dtype=dtype))
+    batch.query[3, 1] = math.nan
+    output = batch.run()
+    assert bool(output[3, 1].isnan().all())
+    output[3, 1] = 0.0
+    assert not output.isnan().any()
+
+
 def test_strided(ops: Any, dtype: torch.dtype) -> None:
     """Queries inside a wider tensor, output with memory around it, which stays as it is."""
     batch = Batch(ops, Case(dtype=dtype))

@@ -10,7 +10,13 @@ together, or a tensor's last dimension is not contiguous.
 """
 
 from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
-from vllm._custom_ops.attention import cpu_attention_with_kv_cache, cpu_attn_reshape_and_cache, get_scheduler_metadata, merge_attn_states
+from vllm._custom_ops.attention import (
+    cpu_attention_with_kv_cache,
+    cpu_attn_reshape_and_cache,
+    get_scheduler_metadata,
+    merge_attn_states,
+    mla_decode_kvcache,
+)
 from vllm._custom_ops.cache import (
     concat_and_cache_mla,
     convert_fp8,
@@ -48,6 +54,7 @@ __all__ = [
     "greedy_argmax",
     "grouped_topk",
     "merge_attn_states",
+    "mla_decode_kvcache",
     "moe_align_block_size",
     "moe_sum",
     "reshape_and_cache",

@@ -78,6 +78,20 @@ def get_scheduler_metadata(  # noqa: PLR0917 - upstream's signature
     return made
 
 
+def cpu_attn_has_isa(isa: str) -> bool:
+    """Whether this CPU and its operating system run an instruction set that upstream's attention has a kernel for.
+
+    Here one layout and one set of kernels serve every ``isa``; the answer is about the machine. ``vec`` and ``vec16`` are what every CPU
+    runs. Not among the names of ``vllm._custom_ops``: ``torch.compile`` cannot trace an op that returns no tensor.
+
+    Source: Intel SDM, volume 1, chapter 18 (detection of AMX).
+
+    Args:
+        isa: amx, amx_fp8, vec, vec16, neon, vxe, rvv or vsx; False for any other name.
+    """
+    return bool(_C.cpu_attn_has_isa(isa))
+
+
 def cpu_attn_reshape_and_cache(  # noqa: PLR0917 - upstream's signature
     key: torch.Tensor,
     value: torch.Tensor,
@@ -176,6 +190,32 @@ def cpu_attention_with_kv_cache(  # noqa: PLR0917 - upstream's signature
         v_scale,
         kv_cache_dtype,
     )
+
+
+def mla_decode_kvcache(
+    out: torch.Tensor,
+    query: torch.Tensor,
+    kv_cache: torch.Tensor,
+    scale: float,
+    block_tables: torch.Tensor,
+    seq_lens: torch.Tensor,
+) -> None:
+    """Multi-head latent attention of one new token a request: every head attends to the same latent rows.
+
+    A row of the cache is a key, and its first ``value_size`` elements are the value: ``out = softmax(scale q rows) rows[:, :value_size]``.
+    A request without tokens gets zeros.
+
+    Source: DeepSeek-AI, DeepSeek-V2, 2024 (arXiv:2405.04434), section 2.1.
+
+    Args:
+        out: ``[num_seqs, heads, value_size]``, overwritten; 512 in DeepSeek's models.
+        query: ``[num_seqs, heads, head_size]`` with ``head_size >= value_size``; 576 in DeepSeek's models.
+        kv_cache: ``[num_blocks, block_size, head_size]`` of the same dtype, as ``concat_and_cache_mla`` writes it; any block size.
+        scale: of the products.
+        block_tables: ``[num_seqs, max_blocks]``, int32: the blocks of each request.
+        seq_lens: ``[num_seqs]``, int32: tokens of each request.
+    """
+    _C.mla_decode_kvcache(out, query, kv_cache, scale, block_tables, seq_lens)
 
 
 def merge_attn_states(

@@ -76,9 +76,21 @@ def _merge_reference(*args: Any) -> dict[int, torch.Tensor]:
     return {0: prefix * (a - lse).exp().t()[..., None] + suffix * (b - lse).exp().t()[..., None], 1: lse}
 
 
+def _latent() -> tuple[Any, ...]:
+    tables = torch.tensor([[1, 3], [0, 0]], dtype=torch.int32)
+    return torch.empty(2, 3, 4), torch.randn(2, 3, 6), torch.randn(4, 5, 6), 0.4, tables, torch.tensor([7, 5], dtype=torch.int32)
+
+
+def _latent_reference(*args: Any) -> dict[int, torch.Tensor]:
+    _, query, cache, scale, tables, lengths = args
+    rows = [cache[table.long()].flatten(0, 1)[:length] for table, length in zip(tables, lengths.tolist(), strict=True)]
+    return {0: torch.stack([(q @ row.t() * scale).softmax(-1) @ row[:, :4] for q, row in zip(query, rows, strict=True)])}
+
+
 SAMPLES = {
     "get_scheduler_metadata": (_schedule, _schedule_reference),
     "cpu_attn_reshape_and_cache": (_cache, _cache_reference),
     "cpu_attention_with_kv_cache": (_attention, _attention_reference),
     "merge_attn_states": (_merge, _merge_reference),
+    "mla_decode_kvcache": (_latent, _latent_reference),
 }
