@@ -22,7 +22,7 @@ import torch
 
 from kernels import attention, caches, matmul, moe, rowwise
 from kernels.cases import Case
-from kernels.workload import BUILDERS, FP8, Workload
+from kernels.workload import BUILDERS, FP8, Workload, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Data that the op moves at least this much of is taken from other memory at each call, as consecutive layers of a model would do.
 COLD_FROM = 8 << 20
 #: All copies together: several times the last cache of most CPUs.
-COLD_TOTAL, COLD_COPIES = 160 << 20, 64
+COLD_TOTAL, COLD_COPIES = 256 << 20, 64
 #: A sample is at least this long: shorter ones measure the clock.
 SAMPLE_NS = 50_000
 TOPICS = (attention, caches, matmul, moe, rowwise)
@@ -63,6 +63,12 @@ def checksum(workload: Workload) -> str:
             flat = tensor.detach().contiguous().view(torch.uint8).flatten()
             digest.update(flat[: 1 << 22].numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def footprint(workload: Workload) -> int:
+    """Bytes of memory that a workload's tensors take; what is read and written again counts once."""
+    tensors = {t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)}
+    return max(1, size(*tensors.values()))
 
 
 def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
@@ -166,7 +172,7 @@ class Peer:
         moved = workload.reads + workload.writes
         copies = 1
         if workload.cold or moved >= COLD_FROM:
-            copies = max(1, min(COLD_COPIES, COLD_TOTAL // max(1, moved)))
+            copies = max(1, min(COLD_COPIES, COLD_TOTAL // footprint(workload)))
             facts["cold"] = True
         self.keep, self.calls = [workload], [call]
         for copy in range(1, copies):
