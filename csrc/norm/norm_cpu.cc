@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "core/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -25,9 +26,9 @@ HWY_INLINE float Scale(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
   return 1.0f / std::sqrt(hn::ReduceSum(F32(), total) / static_cast<float>(width) + epsilon);
 }
 
-// to = from * scale * weight
+// to = from * scale * weight, written past the caches where `stream` says so: `to` is then aligned for it and not `from`.
 template <typename T, bool kWeight>
-HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, size_t width, float scale) {
+HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, size_t width, float scale, bool stream) {
   const size_t lanes = hn::Lanes(F32());
   const VF32 factor = hn::Set(F32(), scale);
   size_t i = 0;
@@ -37,7 +38,11 @@ HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, si
       v0 = hn::Mul(v0, Load(weight + i));
       v1 = hn::Mul(v1, Load(weight + i + lanes));
     }
-    StoreTwo(v0, v1, to + i);
+    if (stream) {
+      StreamTwo(v0, v1, to + i);
+    } else {
+      StoreTwo(v0, v1, to + i);
+    }
   }
   for (; i + lanes <= width; i += lanes) {
     VF32 v = hn::Mul(Load(from + i), factor);
@@ -52,11 +57,11 @@ HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, si
 }
 
 template <typename T>
-HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float scale) {
+HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float scale, bool stream = false) {
   if (weight == nullptr) {
-    Normalize<T, false>(from, to, weight, width, scale);
+    Normalize<T, false>(from, to, weight, width, scale, stream);
   } else {
-    Normalize<T, true>(from, to, weight, width, scale);
+    Normalize<T, true>(from, to, weight, width, scale, stream);
   }
 }
 
@@ -64,6 +69,7 @@ template <typename T>
 HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weight, float epsilon, int64_t begin, int64_t end) {
   const size_t lanes = hn::Lanes(F32());
   const size_t width = static_cast<size_t>(input.width);
+  const bool stream = out.data != input.data && WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
   for (int64_t row = begin; row < end; ++row) {
     const T* from = input.Row<T>(row);
     // Four sums, so that one addition need not wait for the last. FusedAddRmsNormRows adds in the same order: its results are the same
@@ -77,8 +83,10 @@ HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weigh
       sum3 = AddSquare(Load(from + i + 3 * lanes), sum3);
     }
     for (; i < width; i += lanes) sum0 = AddSquare(LoadTail(from + i, HWY_MIN(lanes, width - i)), sum0);
-    Normalize(from, out.Row<T>(row), weight, width, Scale(sum0, sum1, sum2, sum3, width, epsilon));
+    T* to = out.Row<T>(row);
+    Normalize(from, to, weight, width, Scale(sum0, sum1, sum2, sum3, width, epsilon), stream && StreamAligned(to));
   }
+  if (stream) hwy::FlushStream();
 }
 
 // Adds two vectors in place. Returns the sums as they are rounded and stored.
