@@ -40,9 +40,10 @@ HWY_INLINE void StreamTwo(VF32 v0, VF32 v1, T* HWY_RESTRICT p) {
     const hn::Repartition<T, F32> dt;
     hn::Stream(hn::OrderedDemote2To(dt, v0, v1), dt, p);
   } else {
-    const hn::Rebind<T, F32> dt;
-    hn::Stream(hn::DemoteTo(dt, v0), dt, p);
-    hn::Stream(hn::DemoteTo(dt, v1), dt, p + hn::Lanes(F32()));
+    // As one whole vector: Highway streams no less than that, also where half of one is asked for.
+    const hn::Repartition<T, F32> dt;
+    const hn::Half<decltype(dt)> half;
+    hn::Stream(hn::Combine(dt, hn::DemoteTo(half, v1), hn::DemoteTo(half, v0)), dt, p);
   }
 }
 
