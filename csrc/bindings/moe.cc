@@ -184,7 +184,7 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   }
   int32_t* length = CheckedList(op, "num_tokens_post_pad", length_tensor, 1, "the padded length");
 
-  Alignment alignment = Align(op, ids, experts, block, map);
+  Alignment alignment = Align(op, "topk_ids", ids, experts, block, map);
   const int64_t total = alignment.starts.back();
   int32_t* sorted = CheckedList(op, "sorted_token_ids", sorted_tensor, total, "every expert's routes, filled up to whole blocks");
   int32_t* blocks = CheckedList(op, "experts_ids", blocks_tensor, total / block, "one for each block");

@@ -5,7 +5,8 @@
 
 namespace vllm {
 
-Alignment Align(const std::string& op, const ExpertIds& routes, int64_t experts, int64_t block, const int32_t* map) {
+Alignment Align(const std::string& op, const std::string& name, const ExpertIds& routes, int64_t experts, int64_t block,
+                const int32_t* map) {
   if (map != nullptr) {
     for (int64_t expert = 0; expert < experts; ++expert) {
       if (map[expert] >= -1 && map[expert] < experts) continue;
@@ -20,9 +21,9 @@ Alignment Align(const std::string& op, const ExpertIds& routes, int64_t experts,
     for (int64_t choice = 0; choice < routes.topk; ++choice) {
       const int64_t expert = routes.At(token, choice);
       if (expert < -1 || expert > experts) {
-        throw std::runtime_error(op + ": topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " +
-                                 std::to_string(expert) + ", expected an expert below num_experts " + std::to_string(experts) +
-                                 ", or -1 or num_experts for no expert");
+        throw std::runtime_error(op + ": " + name + "[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " +
+                                 std::to_string(expert) + ", expected an expert below " + std::to_string(experts) + ", or -1 or " +
+                                 std::to_string(experts) + " for no expert");
       }
       const bool none = expert == -1 || expert == experts;
       const int32_t local = none ? -1 : map == nullptr ? static_cast<int32_t>(expert) : map[expert];

@@ -259,8 +259,8 @@ def test_align(moe: Any, *, index: torch.dtype, tokens: int, topk: int, experts:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({0: torch.tensor([[0, -2]])}, r"topk_ids\[0, 1\] is -2, expected an expert below num_experts 3, or -1 or num_experts"),
-        ({0: torch.tensor([[0, 4]])}, r"topk_ids\[0, 1\] is 4, expected an expert below num_experts 3"),
+        ({0: torch.tensor([[0, -2]])}, r"topk_ids\[0, 1\] is -2, expected an expert below 3, or -1 or 3 for no expert"),
+        ({0: torch.tensor([[0, 4]])}, r"topk_ids\[0, 1\] is 4, expected an expert below 3"),
         ({0: torch.tensor([0, 1])}, r"topk_ids has shape \[2\], expected \[tokens, topk\]"),
         ({2: 0}, "block_size is 0, expected at least 1"),
         ({3: int32(3)}, "sorted_token_ids has 3 elements, expected at least 4"),

@@ -42,13 +42,21 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
     ("reshape_and_cache_flash", "v_scale"): ("longer",),
     # As many elements as tokens, in any shape.
     ("moe_align_block_size", "scatter_idx"): ("rank",),
+    # One column more.
+    ("create_onednn_mm_handler", "b"): ("longer",),
+    # As many elements as rows or columns, in any shape.
+    **{
+        (op, argument): ("rank", "flat")
+        for op in ("create_onednn_scaled_mm_handler", "onednn_mm", "onednn_scaled_mm")
+        for argument in ("b_scales", "a_scales", "azp", "handler_tensor")
+    },
     # One token more to choose from.
     ("greedy_argmax", "logits"): ("longer",),
     ("fused_gumbel_argmax", "logits"): ("longer",),
 }
 
 #: Ops that take no tensor.
-WITHOUT_TENSORS = ("cpu_attn_has_isa",)
+WITHOUT_TENSORS = ("cpu_attn_has_isa", "release_dnnl_matmul_handler")
 
 Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
 

@@ -9,7 +9,14 @@ Raises (every function): ``ImportError`` when the kernels are not installed; ``R
 together, or a tensor's last dimension is not contiguous.
 """
 
-from vllm._custom_ops.activation import gelu_and_mul, gelu_fast, gelu_new, gelu_quick, gelu_tanh_and_mul, silu_and_mul
+from vllm._custom_ops.activation import (
+    gelu_and_mul,
+    gelu_fast,
+    gelu_new,
+    gelu_quick,
+    gelu_tanh_and_mul,
+    silu_and_mul,
+)
 from vllm._custom_ops.attention import (
     cpu_attention_with_kv_cache,
     cpu_attn_reshape_and_cache,
@@ -27,11 +34,39 @@ from vllm._custom_ops.cache import (
     swap_blocks,
     swap_blocks_batch,
 )
-from vllm._custom_ops.moe import batched_moe_align_block_size, grouped_topk, moe_align_block_size, moe_sum, topk_sigmoid, topk_softmax
-from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
-from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
-from vllm._custom_ops.rotary import rotary_embedding
-from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
+from vllm._custom_ops.gemm import (
+    create_onednn_mm_handler,
+    create_onednn_scaled_mm_handler,
+    onednn_mm,
+    onednn_scaled_mm,
+    release_dnnl_matmul_handler,
+)
+from vllm._custom_ops.moe import (
+    batched_moe_align_block_size,
+    cpu_fused_moe,
+    grouped_topk,
+    moe_align_block_size,
+    moe_sum,
+    prepack_moe_weight,
+    topk_sigmoid,
+    topk_softmax,
+)
+from vllm._custom_ops.norm import (
+    fused_add_rms_norm,
+    rms_norm,
+)
+from vllm._custom_ops.quant_fp8 import (
+    dynamic_per_token_scaled_fp8_quant,
+    dynamic_scaled_fp8_quant,
+    static_scaled_fp8_quant,
+)
+from vllm._custom_ops.rotary import (
+    rotary_embedding,
+)
+from vllm._custom_ops.sampling import (
+    fused_gumbel_argmax,
+    greedy_argmax,
+)
 
 __all__ = [
     "batched_moe_align_block_size",
@@ -40,6 +75,9 @@ __all__ = [
     "cp_gather_cache",
     "cpu_attention_with_kv_cache",
     "cpu_attn_reshape_and_cache",
+    "cpu_fused_moe",
+    "create_onednn_mm_handler",
+    "create_onednn_scaled_mm_handler",
     "dynamic_per_token_scaled_fp8_quant",
     "dynamic_scaled_fp8_quant",
     "fused_add_rms_norm",
@@ -57,6 +95,10 @@ __all__ = [
     "mla_decode_kvcache",
     "moe_align_block_size",
     "moe_sum",
+    "onednn_mm",
+    "onednn_scaled_mm",
+    "prepack_moe_weight",
+    "release_dnnl_matmul_handler",
     "reshape_and_cache",
     "reshape_and_cache_flash",
     "rms_norm",

@@ -10,6 +10,7 @@ from vllm._ops import namespace
 if TYPE_CHECKING:
     import torch
 
+_C = namespace("_C")
 _moe_C = namespace("_moe_C")  # noqa: N816 - upstream's name of the namespace
 
 
@@ -184,3 +185,55 @@ def moe_sum(
         expert_map: ``[experts]`` int32: rows whose expert it maps to a negative number are not read. Only with ``topk_ids``.
     """
     _moe_C.moe_sum(input, output, topk_ids, expert_map)
+
+
+def prepack_moe_weight(weight: torch.Tensor, packed_weight: torch.Tensor, isa: str) -> None:
+    """Pack the weights of experts for :func:`cpu_fused_moe`: panels of 16 outputs, in which a product reads memory in order.
+
+    Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+
+    Args:
+        weight: ``[experts, outputs, inputs]``, any strides.
+        packed_weight: the same shape and dtype, overwritten; what it holds is for :func:`cpu_fused_moe` alone.
+        isa: upstream's name of a layout, such as ``vec`` or ``amx``; the layout is the same for all.
+    """
+    _C.prepack_moe_weight(weight, packed_weight, isa)
+
+
+def cpu_fused_moe(  # noqa: PLR0917 - upstream's signature
+    output: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    w13: torch.Tensor,
+    w2: torch.Tensor,
+    w13_bias: torch.Tensor | None,
+    w2_bias: torch.Tensor | None,
+    topk_weights: torch.Tensor,
+    topk_id: torch.Tensor,
+    skip_weighted: bool,  # noqa: FBT001 - upstream's signature, called by position
+    act: str,
+    isa: str,
+) -> None:
+    """The experts' feed-forward layers for routed tokens, and their weighted sum.
+
+    ``output[t] = sum over k of topk_weights[t, k] * (act(input[t] @ w13[e].T + w13_bias[e]) @ w2[e].T + w2_bias[e])`` with
+    ``e = topk_id[t, k]``, in float32 and rounded once. Any sizes.
+
+    Source: Shazeer et al., 2017 (arXiv:1701.06538), equation 1; the layers from Shazeer, 2020 (arXiv:2002.05202).
+
+    Args:
+        output: ``[tokens, hidden]``, overwritten.
+        input: ``[tokens, hidden]``.
+        w13: ``[experts, 2 * inner, hidden]``, packed by :func:`prepack_moe_weight`: the gates, then the values they are multiplied with;
+            for ``swigluoai`` they alternate.
+        w2: ``[experts, hidden, inner]``, packed likewise.
+        w13_bias: ``[experts, 2 * inner]`` or None.
+        w2_bias: ``[experts, hidden]`` or None.
+        topk_weights: ``[tokens, topk]`` float32.
+        topk_id: ``[tokens, topk]`` int32 or int64. -1 and the number of experts mark a route that is not taken; other numbers outside are
+            an error, and nothing is written.
+        skip_weighted: take all weights as 1, for a weight that the input has already; with one expert a token only.
+        act: ``silu``, ``gelu`` (exact) or ``gelu_tanh`` of the gate, times the value; or ``swigluoai``, the function of gpt-oss:
+            ``g = min(gate, 7)``, ``u`` the value within -7 to 7, ``g / (1 + exp(-1.702 g)) * (u + 1)``.
+        isa: upstream's name of the layout, as for packing.
+    """
+    _C.cpu_fused_moe(output, input, w13, w2, w13_bias, w2_bias, topk_weights, topk_id, skip_weighted, act, isa)

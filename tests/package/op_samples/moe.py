@@ -31,7 +31,29 @@ def _grouped(*args: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     return {"return": (weights * 2.5, experts.int())}
 
 
+def _experts() -> tuple[Any, ...]:
+    packed = []
+    for weight in (torch.randn(3, 8, 5), torch.randn(3, 5, 4)):
+        memory = torch.empty_like(weight)
+        # Panels of up to 16 outputs: here one panel for each expert, input by input.
+        memory.view(3, -1).copy_(weight.transpose(1, 2).reshape(3, -1))
+        packed.append(memory)
+    return torch.empty(2, 5), torch.randn(2, 5), *packed, None, None, torch.rand(2, 2), torch.tensor([[2, 0], [1, 2]]), False, "silu", "vec"
+
+
+def _experts_sum(_out: torch.Tensor, x: torch.Tensor, w13: torch.Tensor, w2: torch.Tensor, *rest: Any) -> dict[int, torch.Tensor]:
+    weights, ids = rest[2], rest[3]
+    gate, up = (x @ w13.view(3, 5, 8)).chunk(2, dim=-1)
+    rows = (torch.nn.functional.silu(gate) * up) @ w2.view(3, 4, 5)
+    return {0: (rows[ids, torch.arange(2).view(2, 1)] * weights.unsqueeze(-1)).sum(1)}
+
+
 SAMPLES = {
+    "prepack_moe_weight": (
+        lambda: (torch.randn(2, 3, 4), torch.empty(2, 3, 4), "vec"),
+        lambda weight, _packed, _isa: {1: weight.transpose(1, 2).reshape(2, 3, 4)},
+    ),
+    "cpu_fused_moe": (_experts, _experts_sum),
     "topk_softmax": (
         lambda: (*_outputs(), torch.randn(3, 8), True, torch.randn(8), None),
         lambda *args: _routed(args[3].softmax(-1), args[5], 1.0),
