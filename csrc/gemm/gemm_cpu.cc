@@ -7,7 +7,7 @@
 //   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133; oneDNN, weight packed before: 5.1 / 16.2 / 115
 //   bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not waited for)
 //   float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not waited for)
-//   int8      2.1 /  9.8 / 146   oneDNN, weight packed before: 55 / 59 / 121 for int8, 6.4 / 9.7 / 70 for uint8, both wrong
+//   int8      2.0 /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8, 6.9 / 9.9 / 65 for uint8, both wrong
 //
 // - bfloat16, float16: oneDNN takes no such weight without AVX-512 or AVX-NE-CONVERT, and what torch does instead is slow.
 // - int8 (gemm/int8_cpu.cc): without VNNI oneDNN adds up pairs of products in 16 bits, which saturate. Where weights and activations use
