@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast toolchain toolchain-update render stamp doctor lint format bench-build bench-kernels clean
+.PHONY: help package test test-fast toolchain toolchain-update render stamp doctor sanitize lint format bench-build bench-kernels clean
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -48,6 +48,9 @@ stamp: $(VENV)  ## write the digests of the tree into recipe/variants.yaml
 
 doctor: $(VENV)  ## show what this machine has for a build
 	$(BIN)/vllm-build doctor
+
+sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, in PYTHON's environment, which has torch
+	$(PYTHON) tests/kernels/sanitize.py
 
 lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files
