@@ -93,7 +93,8 @@ struct OverByReciprocal {
   HWY_INLINE VF32 operator()(VF32 v) const {
     const VF32 factor = hn::Set(F32(), reciprocal);
     const VF32 quotient = hn::Mul(v, factor);
-    return hn::MulAdd(hn::NegMulAdd(quotient, hn::Set(F32(), divisor), v), factor, quotient);
+    // The remainder with its sign turned, so that the quotient of a zero keeps the zero's sign.
+    return hn::NegMulAdd(hn::MulSub(quotient, hn::Set(F32(), divisor), v), factor, quotient);
   }
 };
 

@@ -37,6 +37,10 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
     },
     **{(op, per_sequence): ("longer",) for op in ATTENTION for per_sequence in ("query_start_loc", "seq_lens", "block_table")},
     ("dynamic_per_token_scaled_fp8_quant", "scale"): ("longer",),
+    ("rms_norm_dynamic_per_token_quant", "scale"): ("longer",),
+    ("dynamic_scaled_int8_quant", "scale"): ("longer",),
+    ("dynamic_scaled_int8_quant", "azp"): ("rank", "flat", "longer"),
+    ("static_scaled_int8_quant", "azp"): ("rank", "flat"),
     # One scale for each of two heads.
     ("reshape_and_cache_flash", "k_scale"): ("longer",),
     ("reshape_and_cache_flash", "v_scale"): ("longer",),
