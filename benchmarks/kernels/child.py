@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COLD_FROM = 8 << 20
 #: All copies together: several times the last cache of most CPUs.
 COLD_TOTAL, COLD_COPIES = 256 << 20, 64
+#: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy serves.
+ARITHMETIC = 100
 #: A sample is at least this long: shorter ones measure the clock.
 SAMPLE_NS = 50_000
 TOPICS = (attention, caches, matmul, moe, rowwise)
@@ -180,7 +182,8 @@ class Peer:
         moved = workload.reads + workload.writes
         copies = 1
         if workload.cold or moved >= COLD_FROM:
-            copies = max(1, min(COLD_COPIES, COLD_TOTAL // footprint(workload)))
+            if workload.flops < ARITHMETIC * moved:
+                copies = max(1, min(COLD_COPIES, COLD_TOTAL // footprint(workload)))
             facts["cold"] = True
         self.keep, self.calls = [workload], [call]
         for copy in range(1, copies):
