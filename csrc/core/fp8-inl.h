@@ -47,6 +47,17 @@ HWY_INLINE VF32 FromHalf(E4M3 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32
 
 HWY_INLINE VF32 FromHalf(E5M2 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32>> half) { return Promote<hwy::float16_t>(half); }
 
+// Codes as vectors move them: many, where p->code is one.
+template <class F8>
+HWY_INLINE const uint8_t* CodesOf(const F8* p) {
+  return reinterpret_cast<const uint8_t*>(p);
+}
+
+template <class F8>
+HWY_INLINE uint8_t* CodesOf(F8* p) {
+  return reinterpret_cast<uint8_t*>(p);
+}
+
 template <class F8>
 HWY_INLINE VF32 DecodeFp8(hn::Vec<hn::Rebind<uint8_t, F32>> codes) {
   const auto bits = HalfBits(F8(), hn::Rebind<int16_t, F32>(), codes);
@@ -55,19 +66,19 @@ HWY_INLINE VF32 DecodeFp8(hn::Vec<hn::Rebind<uint8_t, F32>> codes) {
 
 template <class F8>
 HWY_INLINE VF32 LoadFp8(const F8* HWY_RESTRICT p) {
-  return DecodeFp8<F8>(hn::LoadU(hn::Rebind<uint8_t, F32>(), &p->code));
+  return DecodeFp8<F8>(hn::LoadU(hn::Rebind<uint8_t, F32>(), CodesOf(p)));
 }
 
 template <class F8>
 HWY_INLINE VF32 LoadFp8Tail(const F8* HWY_RESTRICT p, size_t n) {
-  return DecodeFp8<F8>(hn::LoadN(hn::Rebind<uint8_t, F32>(), &p->code, n));
+  return DecodeFp8<F8>(hn::LoadN(hn::Rebind<uint8_t, F32>(), CodesOf(p), n));
 }
 
 template <class F8>
 HWY_INLINE void LoadFp8Two(const F8* HWY_RESTRICT p, VF32& v0, VF32& v1) {
   const hn::Repartition<int16_t, F32> d16;
   const hn::Rebind<hwy::float16_t, F32> dh;
-  const auto bits = HalfBits(F8(), d16, hn::LoadU(hn::Rebind<uint8_t, decltype(d16)>(), &p->code));
+  const auto bits = HalfBits(F8(), d16, hn::LoadU(hn::Rebind<uint8_t, decltype(d16)>(), CodesOf(p)));
   const auto half = hn::BitCast(hn::Repartition<hwy::float16_t, F32>(), bits);
   v0 = FromHalf(F8(), hn::LowerHalf(dh, half));
   v1 = FromHalf(F8(), hn::UpperHalf(dh, half));
@@ -107,12 +118,12 @@ HWY_INLINE hn::Vec<hn::Rebind<uint8_t, F32>> EncodeFp8(VF32 v) {
 
 template <class F8>
 HWY_INLINE void StoreFp8(VF32 v, F8* HWY_RESTRICT p) {
-  hn::StoreU(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), &p->code);
+  hn::StoreU(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), CodesOf(p));
 }
 
 template <class F8>
 HWY_INLINE void StoreFp8Tail(VF32 v, F8* HWY_RESTRICT p, size_t n) {
-  hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), &p->code, n);
+  hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), CodesOf(p), n);
 }
 
 // Four vectors of int32 to one of int8, with saturation, in order.
@@ -129,7 +140,7 @@ HWY_INLINE void StoreFp8Four(VF32 v0, VF32 v1, VF32 v2, VF32 v3, F8* HWY_RESTRIC
   // The sign survives narrowing with saturation: narrowing all four at once is cheaper than moving it in lanes of 32 bits.
   const auto signs = NarrowFour(hn::BitCast(di, v0), hn::BitCast(di, v1), hn::BitCast(di, v2), hn::BitCast(di, v3));
   const auto codes = NarrowFour(Fp8Magnitude<F8>(v0), Fp8Magnitude<F8>(v1), Fp8Magnitude<F8>(v2), Fp8Magnitude<F8>(v3));
-  hn::StoreU(hn::Or(hn::BitCast(du8, codes), hn::And(hn::BitCast(du8, signs), hn::Set(du8, 0x80))), du8, &p->code);
+  hn::StoreU(hn::Or(hn::BitCast(du8, codes), hn::And(hn::BitCast(du8, signs), hn::Set(du8, 0x80))), du8, CodesOf(p));
 }
 
 // The functions of simd-inl.h for both formats, so that a template over element types takes them, too.
