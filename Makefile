@@ -28,8 +28,8 @@ help:  ## this list
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
 	$(BIN)/vllm-build package $(VARIANT)
 
-test: $(DEV)  ## all tests, with a real build of the CPU packages
-	$(BIN)/python -m pytest
+test: $(DEV)  ## all tests, with a real build of the CPU packages and the coverage of the build library
+	$(BIN)/python -m pytest --cov
 
 test-fast: $(DEV)  ## the tests that build nothing
 	$(BIN)/python -m pytest -m "not slow"
