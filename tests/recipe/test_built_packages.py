@@ -202,8 +202,10 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 def test_interrupt_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     kept = channel.publish([Path(built.kernels)], output)
+    # A pipe that nobody writes into: the compiler waits for it until it is ended.
+    os.mkfifo(tmp_path / "never.h")
     with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
-        stream.write("\n#error this unit must never be compiled to its end\n")
+        stream.write(f'\n#include "{tmp_path / "never.h"}"\n')
     command = [sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
     with subprocess.Popen(command, cwd=tree, env=environ(tree), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
