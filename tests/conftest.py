@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def root() -> Path:
 def console() -> Console:
     """A console that writes into a buffer, as in a pipe."""
     return Console(_rich=RichConsole(file=io.StringIO(), highlight=False, soft_wrap=True))
+
+
+def pytest_configure() -> None:
+    """A shell starts what it puts in the background with SIGINT ignored, and children inherit that: tests of Ctrl-C need it as it is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
