@@ -171,7 +171,10 @@ def test_sccache_hits_every_unit(developer: Developer, clone: Path, tmp_path: Pa
 
 def test_sdist_and_the_wheel_from_it(developer: Developer, clone: Path, tmp_path: Path, version: str) -> None:
     (clone / "vllm" / "_version.py").write_text('__version__ = "stale"\n', encoding="utf-8")
-    script = "import sys; sys.path.insert(0, 'scripts'); from vllm_build import backend; print(backend.build_sdist(sys.argv[1]))"
+    script = (
+        "import sys; sys.path.insert(0, 'scripts'); from vllm_build import backend; "
+        "print(backend.get_requires_for_build_sdist(), backend.build_sdist(sys.argv[1]))"
+    )
     # Whatever device the machine has: there is one sdist.
     for folder, device in (("s", "cuda"), ("t", "cpu")):
         (tmp_path / folder).mkdir()
