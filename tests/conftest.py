@@ -8,11 +8,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from rich.console import Console as RichConsole
 
 from vllm_build.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes is a property of the machine and of what else it does, not of the code under test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture
