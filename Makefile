@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast toolchain toolchain-update fetch render stamp doctor lint format bench-build clean
+.PHONY: help package test test-fast toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize bench-kernels
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -52,6 +52,9 @@ stamp: $(VENV)  ## write the digests of the tree into recipe/variants.yaml
 doctor: $(VENV)  ## show what this machine has for a build
 	$(BIN)/vllm-build doctor
 
+sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, in PYTHON's environment, which has torch
+	$(PYTHON) tests/kernels/sanitize.py
+
 lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files
 
@@ -60,6 +63,9 @@ format: $(DEV)  ## format Python and C++ in place
 
 bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
 	$(BIN)/python benchmarks/bench_build.py
+
+bench-kernels: $(DEV)  ## kernels against the official wheel and torch, with the packages in output/; ARGS="--quick --only rms_norm"
+	$(BIN)/python benchmarks/bench_kernels.py $(ARGS)
 
 clean:  ## remove what builds left in the tree
 	rm -rf output build dist

@@ -3,8 +3,8 @@
 
 Ops that write into their arguments and return nothing have nothing to compute on fake tensors: their schema says it all, so the one
 implementation here serves every such op of a library, those of later releases too. Without it torch would run the kernel itself, on zeros.
-Shapes are checked by the kernels alone; a second copy of those checks here would put guards on symbolic shapes and could disagree with the
-first.
+Of ops that return something, :data:`RETURNED` says what. Shapes are checked by the kernels alone; a second copy of those checks here would
+put guards on symbolic shapes and could disagree with the first.
 """
 
 from __future__ import annotations
@@ -14,11 +14,37 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 def _writes_in_place(*_args: object, **_kwargs: object) -> None:
     """The fake of an op whose whole effect is on the data of its arguments."""
+
+
+def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
+    return logits.new_empty((logits.shape[0],), dtype=torch.int64)
+
+
+def _weights_and_experts(scores: torch.Tensor, _groups: int, _kept: int, topk: int, *_args: object) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (scores.shape[0], topk)
+    return scores.new_empty(shape, dtype=torch.float32), scores.new_empty(shape, dtype=torch.int32)
+
+
+def _cut_of_each_request(
+    num_req: int, _heads: int, _kv_heads: int, _head_dim: int, seq_lens: torch.Tensor, *_args: object, **_kwargs: object
+) -> torch.Tensor:
+    # Eight numbers about the batch, four about each request: csrc/bindings/attention.cc.
+    return seq_lens.new_empty((8 + 4 * num_req,), dtype=torch.int32)
+
+
+#: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
+RETURNED: dict[str, Callable[..., object]] = {
+    "_C::fused_gumbel_argmax": _token_of_each_row,
+    "_C::get_scheduler_metadata": _cut_of_each_request,
+    "_C::greedy_argmax": _token_of_each_row,
+    "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
+    "_moe_C::grouped_topk": _weights_and_experts,
+}
 
 
 def _only_mutates(schema: torch.FunctionSchema) -> bool:
@@ -27,7 +53,7 @@ def _only_mutates(schema: torch.FunctionSchema) -> bool:
 
 
 def register(namespaces: Iterable[str]) -> tuple[str, ...]:
-    """Register fakes for every op of ``namespaces`` that only mutates its arguments and has none.
+    """Register fakes for the ops of ``namespaces`` that have none: those that only mutate arguments, and those of :data:`RETURNED`.
 
     Returns:
         The qualified names of the ops that got one, sorted.
@@ -41,7 +67,8 @@ def register(namespaces: Iterable[str]) -> tuple[str, ...]:
             continue
         op, _, overload = rest.partition(".")
         target = getattr(getattr(getattr(torch.ops, space), op), overload or "default")
-        if _only_mutates(target._schema):  # noqa: SLF001 - the schema has no public accessor
-            torch.library.register_fake(target, _writes_in_place)
+        fake = RETURNED.get(name, _writes_in_place if _only_mutates(target._schema) else None)  # noqa: SLF001 - no public accessor
+        if fake is not None:
+            torch.library.register_fake(target, fake)
             done.append(name)
     return tuple(done)

@@ -42,7 +42,8 @@ class Library:
 LIBRARIES = {
     library.name: library
     for library in (
-        Library("_C", ".", "vllm-kernels", ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar")),
+        # On the CPU the MoE ops live in _C; elsewhere in a library of their own.
+        Library("_C", ".", "vllm-kernels", ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar", "_moe_C")),
         Library("_moe_C", ".", "vllm-kernels", ("_moe_C",)),
         Library("_rocm_C", ".", "vllm-kernels", ("_rocm_C",)),
         Library("_vllm_fa2_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa2_C",)),
@@ -244,17 +245,22 @@ class _Absent:
 
 
 def namespace(name: str) -> Any:
-    """``torch.ops.<name>`` with the library of that name loaded.
+    """``torch.ops.<name>`` with the libraries that register ops there loaded, as far as they are installed.
 
-    A library that is not installed is reported when an op is used, not here: code that merely mentions an op can be imported anywhere.
+    Where none is installed, that is reported when an op is used, not here: code that merely mentions an op can be imported anywhere.
 
     Raises:
-        ImportError, ValueError: see :func:`load`.
+        ImportError: see :func:`load`.
+        ValueError: no library registers ops under ``name``.
     """
-    library = _known(name)
-    if _find(library) is None:
-        return _Absent(library)
-    load(name)
+    libraries = [library for library in LIBRARIES.values() if name in library.namespaces]
+    if not libraries:
+        known = sorted({space for library in LIBRARIES.values() for space in library.namespaces})
+        raise ValueError(f"vllm has no ops in {name!r}; it knows {', '.join(known)}")
+    installed = [library.name for library in libraries if _find(library)]
+    if not installed:
+        return _Absent(libraries[0])
+    load(*installed)
     import torch  # noqa: PLC0415 - loaded by now
 
     return getattr(torch.ops, name)

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "activation/activation.h"
 
-#include "bindings/arguments.h"
+#include "bindings/quantized.h"
 
 namespace vllm {
 namespace {
 
-void CheckedActivateAndMul(const char* op, const char* out_name, Activation activation, const Tensor& out_tensor,
-                           const Tensor& input_tensor) {
+// The input holds a gate and a factor for each element of the output.
+void CheckHalved(const Argument& out, const Argument& input) {
+  std::vector<int64_t> half = input.shape();
+  if (half.back() % 2 != 0) input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
+  half.back() /= 2;
+  out.OnCpu().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
+}
+
+void CheckedActivateAndMul(const char* op, const char* out_name, const Gate& gate, const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, out_name, out_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnCpu().Floating().LastDimensionContiguous();
-  std::vector<int64_t> half = input.shape();
-  if (half.back() % 2 != 0) input.Fail("has shape " + ShapeText(half), "an even last dimension: the gate, then the factor");
-  half.back() /= 2;
-  out.OnCpu().SameDTypeAs(input).HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
-  ActivateAndMul(activation, out.LastDimensionRows(), input.LastDimensionRows());
+  CheckHalved(out, input);
+  out.SameDTypeAs(input);
+  ActivateAndMul(gate, out.LastDimensionRows(), input.LastDimensionRows());
 }
 
 void CheckedActivate(const char* op, Activation activation, const Tensor& out_tensor, const Tensor& input_tensor) {
@@ -32,11 +37,35 @@ void CheckedActivate(const char* op, Activation activation, const Tensor& out_te
   }
 }
 
-void SiluAndMul(Tensor result, Tensor input) { CheckedActivateAndMul("silu_and_mul", "result", Activation::kSilu, result, input); }
-void GeluAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_and_mul", "out", Activation::kGelu, out, input); }
-void GeluTanhAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_tanh_and_mul", "out", Activation::kGeluTanh, out, input); }
+void SiluAndMul(Tensor result, Tensor input) { CheckedActivateAndMul("silu_and_mul", "result", {Gate::kSilu}, result, input); }
+void GeluAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_and_mul", "out", {Gate::kGelu}, out, input); }
+void GeluTanhAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_tanh_and_mul", "out", {Gate::kGeluTanh}, out, input); }
+void MulAndSilu(Tensor out, Tensor input) { CheckedActivateAndMul("mul_and_silu", "out", {Gate::kSilu, Layout::kGateLast}, out, input); }
+void FatReluAndMul(Tensor out, Tensor input, double threshold) {
+  CheckedActivateAndMul("fatrelu_and_mul", "out", {Gate::kFatRelu, Layout::kGateFirst, static_cast<float>(threshold)}, out, input);
+}
+void SiluAndMulWithClamp(Tensor result, Tensor input, double limit, double alpha, double beta) {
+  const Gate gate{Gate::kClampedSilu, Layout::kGateFirst, static_cast<float>(limit), static_cast<float>(alpha), static_cast<float>(beta)};
+  CheckedActivateAndMul("silu_and_mul_with_clamp", "result", gate, result, input);
+}
+void SwigluOaiAndMul(Tensor out, Tensor input, double alpha, double limit) {
+  const Gate gate{Gate::kClampedSilu, Layout::kInterleaved, static_cast<float>(limit), static_cast<float>(alpha), 1.0f};
+  CheckedActivateAndMul("swigluoai_and_mul", "out", gate, out, input);
+}
+void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
+  const char* op = "silu_and_mul_quant";
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  input.OnCpu().Floating().LastDimensionContiguous();
+  CheckHalved(result, input);
+  const QType type = CheckedFp8(result);
+  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
+}
 // gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
 void GeluNew(Tensor out, Tensor input) { CheckedActivate("gelu_new", Activation::kGeluTanh, out, input); }
+void GeluTanhOp(Tensor out, Tensor input) { CheckedActivate("gelu_tanh", Activation::kGeluTanh, out, input); }
+void ReluSquared(Tensor out, Tensor input) { CheckedActivate("relu_squared", Activation::kReluSquared, out, input); }
 void GeluFast(Tensor out, Tensor input) { CheckedActivate("gelu_fast", Activation::kGeluTanh, out, input); }
 void GeluQuick(Tensor out, Tensor input) { CheckedActivate("gelu_quick", Activation::kGeluQuick, out, input); }
 
@@ -47,6 +76,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("silu_and_mul(Tensor! result, Tensor input) -> ()");
   m.def("gelu_and_mul(Tensor! out, Tensor input) -> ()");
   m.def("gelu_tanh_and_mul(Tensor! out, Tensor input) -> ()");
+  m.def("mul_and_silu(Tensor! out, Tensor input) -> ()");
+  m.def("fatrelu_and_mul(Tensor! out, Tensor input, float threshold) -> ()");
+  m.def("silu_and_mul_with_clamp(Tensor! result, Tensor input, float limit, float alpha=1., float beta=0.) -> ()");
+  m.def("swigluoai_and_mul(Tensor! out, Tensor input, float alpha=1.702, float limit=7.) -> ()");
+  m.def("silu_and_mul_quant(Tensor! result, Tensor input, Tensor scale) -> ()");
+  m.def("gelu_tanh(Tensor! out, Tensor input) -> ()");
+  m.def("relu_squared(Tensor! out, Tensor input) -> ()");
   m.def("gelu_new(Tensor! out, Tensor input) -> ()");
   m.def("gelu_fast(Tensor! out, Tensor input) -> ()");
   m.def("gelu_quick(Tensor! out, Tensor input) -> ()");
@@ -57,6 +93,13 @@ STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
   m.impl("silu_and_mul", TORCH_BOX(&vllm::SiluAndMul));
   m.impl("gelu_and_mul", TORCH_BOX(&vllm::GeluAndMul));
   m.impl("gelu_tanh_and_mul", TORCH_BOX(&vllm::GeluTanhAndMul));
+  m.impl("mul_and_silu", TORCH_BOX(&vllm::MulAndSilu));
+  m.impl("fatrelu_and_mul", TORCH_BOX(&vllm::FatReluAndMul));
+  m.impl("silu_and_mul_with_clamp", TORCH_BOX(&vllm::SiluAndMulWithClamp));
+  m.impl("swigluoai_and_mul", TORCH_BOX(&vllm::SwigluOaiAndMul));
+  m.impl("silu_and_mul_quant", TORCH_BOX(&vllm::SiluAndMulQuantOp));
+  m.impl("gelu_tanh", TORCH_BOX(&vllm::GeluTanhOp));
+  m.impl("relu_squared", TORCH_BOX(&vllm::ReluSquared));
   m.impl("gelu_new", TORCH_BOX(&vllm::GeluNew));
   m.impl("gelu_fast", TORCH_BOX(&vllm::GeluFast));
   m.impl("gelu_quick", TORCH_BOX(&vllm::GeluQuick));

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/rotary_cache.h"
 
 namespace vllm {
 namespace {
@@ -44,12 +45,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
   if (head_size < 1) fail("head_size is " + std::to_string(head_size) + ", expected at least 1");
 
   const Argument cache(op, "cos_sin_cache", cos_sin_cache_tensor);
-  cache.OnCpu().Floating();
-  if (cache.shape().size() != 2 || cache.shape()[1] % 2 != 0) {
-    cache.Fail("has shape " + ShapeText(cache.shape()), "[max_position, rotary_dim] with an even rotary_dim: cosines, then sines");
-  }
-  cache.LastDimensionContiguous();
-  const RotaryCache angles{cos_sin_cache_tensor.data_ptr(), cache.dtype(), cache.shape()[0], cache.shape()[1], cache.strides()[0]};
+  const RotaryCache angles = CheckedRotaryCache(cache);
   if (rope_dim_offset < 0 || rope_dim_offset > head_size || angles.rotary_dim > head_size - rope_dim_offset) {
     fail("rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " + std::to_string(angles.rotary_dim) +
          " of cos_sin_cache do not fit into head_size " + std::to_string(head_size) +

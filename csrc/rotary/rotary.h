@@ -23,6 +23,10 @@ struct RotaryCache {
   int64_t stride = 0;  // elements from row to row
 };
 
+// Throws std::runtime_error, naming op and argument, when a position is not in [0, cache.positions). `positions` has rows of one int64; its
+// dtype field means nothing.
+void CheckPositions(const char* op, const char* name, const Rows& positions, const RotaryCache& cache);
+
 // Rotary position embedding (Su et al., arXiv:2104.09864), in place, in float32 and rounded once. In every head the rotary_dim elements
 // from `offset` on are rotated in pairs: (x, y) becomes (x cos - y sin, y cos + x sin).
 //   neox:     pair i is (i, i + rotary_dim/2)

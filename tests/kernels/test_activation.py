@@ -35,7 +35,7 @@ def exact_gelu(x: torch.Tensor) -> torch.Tensor:
 
 
 GATED = {"silu_and_mul": F.silu, "gelu_and_mul": exact_gelu, "gelu_tanh_and_mul": tanh_gelu}
-PLAIN = {"gelu_new": tanh_gelu, "gelu_fast": tanh_gelu, "gelu_quick": quick}
+PLAIN = {"gelu_new": tanh_gelu, "gelu_tanh": tanh_gelu, "gelu_fast": tanh_gelu, "gelu_quick": quick}
 #: Below, at and beyond every vector length; one that no vector divides and that takes two threads; nothing at all.
 SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (4, 0)]
 WIDTHS = st.integers(1, 80)

@@ -11,7 +11,28 @@ from pathlib import Path
 
 import pytest
 
-NUMERICAL = ("test_activation.py", "test_norm.py", "test_rotary.py")
+NUMERICAL = (
+    "test_activation.py",
+    "test_attention.py",
+    "test_attention_cache.py",
+    "test_attention_fp8.py",
+    "test_cache.py",
+    "test_cache_read.py",
+    "test_gates.py",
+    "test_latent_attention.py",
+    "test_merge_states.py",
+    "test_gemm.py",
+    "test_moe.py",
+    "test_moe_experts.py",
+    "test_norm.py",
+    "test_norm_quant.py",
+    "test_qk_norm_rope.py",
+    "test_quant_fp8.py",
+    "test_quant_group.py",
+    "test_quant_int8.py",
+    "test_rotary.py",
+    "test_sampling.py",
+)
 ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_isa())"
 
 

@@ -127,6 +127,17 @@ def test_not_a_number_stays_in_its_row(ops: Any, dtype: torch.dtype) -> None:
     assert out[[0, 2]].isfinite().all()
 
 
+def test_results_too_large_for_caches(ops: Any, check: Check, dtype: torch.dtype) -> None:
+    """They are written past the caches, in rows of which only some are aligned for it, and each with a tail."""
+    rows = (16 << 20) // (4096 * dtype.itemsize)
+    x, weight = torch.randn(rows, 4100).to(dtype), torch.randn(4100).to(dtype)
+    out, small = torch.full_like(x, math.nan), torch.empty(7, 4100, dtype=dtype)
+    ops.rms_norm(out, x, weight, 1e-6)
+    check(out, reference(x, weight, 1e-6))
+    ops.rms_norm(small, x[:7], weight, 1e-6)
+    assert torch.equal(out[:7], small)
+
+
 def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     x = torch.randn(61, 1031).to(dtype)
     many, one = torch.empty_like(x), torch.empty_like(x)

@@ -72,7 +72,7 @@ def test_cpu_isas_are_those_of_the_library(
     library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert library.is_file()
-    code = "from vllm import _custom_ops; print(_custom_ops._C.cpu_isa())"
+    code = "from vllm import _ops; print(_ops.namespace('_C').cpu_isa())"
     monkeypatch.setenv("VLLM_CPU_ISA", "no such thing")
     message = python(package.parent, code).stderr
     known = message.split("expected one of ")[1].splitlines()[0].split(", ")

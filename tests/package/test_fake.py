@@ -36,3 +36,19 @@ def test_ops_that_only_write_get_one(copy: Path, python: Callable[..., subproces
     done = python(copy, CODE)
     both = "('_vt::writes', '_vt::writes.other')"
     assert done.stdout.splitlines() == [both, "()", "None", "UnsupportedOperatorException"], done.stderr
+
+
+RETURNED = """
+import torch
+from vllm import _fake
+_fake.RETURNED["_vt::first"] = lambda x: x.new_empty(x.shape[:1])
+torch.library.define("_vt::first", "(Tensor x) -> Tensor")
+print(_fake.register(["_vt"]))
+with torch._subclasses.FakeTensorMode():
+    print(tuple(torch.ops._vt.first(torch.empty(2, 3)).shape))
+"""
+
+
+def test_ops_that_return_something_have_an_entry(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = python(copy, RETURNED)
+    assert done.stdout.splitlines() == ["('_vt::first',)", "(2,)"], done.stderr

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the kernels op by op: ours, the official CPU wheel's, torch eager, torch.compile; and how far ours are from the machine's limits.
+
+Each implementation runs in a process of its own (two libraries with the same ops cannot share one) on the same seeded inputs. Results are
+compared with PyTorch's first; what differs is reported and not timed. The processes then take turns, one sample after the other, for
+several rounds; a ratio is the median over the rounds of two neighbouring times. Other work on the machine hits all of them alike.
+
+Data of 8 MiB or more, weights and caches are taken from other memory at each call, as the layers of a model do; smaller data stays in the
+caches, where the layer before would have left it. Times are of calls from Python, so a few microseconds of each are the call itself.
+
+Without ``--python`` the packages of the output folder are installed into an environment below it, as ``make package`` has built them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kernels import cases, machine, official, plot, report
+from kernels.peers import NAMES, Peer, Runner
+
+from vllm_build import paths
+from vllm_build.commands import _common
+from vllm_build.conda import environment, package
+from vllm_build.console import Console
+from vllm_build.errors import PackageTestError, VllmBuildError
+from vllm_build.files import write_text
+
+ROOT = paths.source_root()
+DOCS, PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks-kernels.svg"
+BEGIN, END = "<!-- bench-kernels: written by benchmarks/bench_kernels.py --docs -->\n", "<!-- end of bench-kernels -->\n"
+#: Beside the packages: a compiler for torch.compile and the machine's limits.
+NEEDED = ("python 3.11.*", "gxx_linux-64", "numpy")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes instead of half an hour")
+    parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them")
+    parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(NAMES), help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--python", type=Path, help="an interpreter with vllm and torch, in place of the packages of the output folder")
+    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
+    parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
+    parser.add_argument("--docs", action="store_true", help=f"write the summary into {DOCS.name} and draw {PLOT.name}")
+    _common.add_channel(parser)
+    return parser.parse_args()
+
+
+def environment_of_packages(options: argparse.Namespace, console: Console) -> Runner:
+    """An environment with the packages of the output folder.
+
+    Raises:
+        PackageTestError: they are not there.
+        ToolchainError: the environment cannot be solved.
+    """
+    request = _common.request(options, "cpu")
+    outputs = package.expected(request)
+    missing = [o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()]
+    if missing:
+        raise PackageTestError(
+            f"{', '.join(missing)} not in {request.output}",
+            expected="the packages of this tree",
+            remedy="make package VARIANT=cpu, or --python",
+        )
+    specs = [*(f"{o.name} =={o.version} {o.build}" for o in outputs), *NEEDED]
+    prefix = request.output / ".bench"
+    with console.step("environment with the packages"):
+        environment.create(prefix, specs, request.channel_urls)
+    return Runner(prefix / "bin" / "python", environment.environ_of(prefix), conda=True)
+
+
+def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
+    """Start the processes; those that cannot run are left out, with the reason."""
+    peers = []
+    for name in dict.fromkeys(("ours", *options.peers)):
+        peer = Peer(name, runner)
+        if name == "official":
+            try:
+                peer.library, numa = official.library(console), official.libnuma()
+            except VllmBuildError as error:
+                console.warn(f"without the official wheel: {error.message}")
+                continue
+            if numa:
+                peer.runner = Runner(runner.python, {**runner.env, "VLLM_BENCH_LIBNUMA": str(numa)}, runner.conda)
+        peer.start()
+        if "failed" in peer.facts:
+            console.warn(f"without {name}: {peer.facts['failed']}")
+            peer.stop()
+            if name == "ours":
+                raise PackageTestError(
+                    f"{runner.python} has no vllm with kernels: {peer.facts['failed']}", remedy="make package VARIANT=cpu"
+                )
+            continue
+        if name == "official" and not peer.facts["torch"].startswith(official.TORCH):
+            console.warn(f"the official wheel {official.VERSION} is made for torch {official.TORCH}x, and this is {peer.facts['torch']}")
+        peers.append(peer)
+    return peers
+
+
+def measure(case: cases.Case, peers: list[Peer], rounds: int, seconds: float) -> report.Result:
+    """Prepare a case everywhere, then let the processes take turns."""
+    result, ready, sums = report.Result(case), [], {}
+    for peer in peers:
+        answer = peer.prepare(case)
+        kind = next((kind for kind in report.FINDINGS if kind in answer), None)
+        if kind:
+            text = answer[kind]
+            result.findings[peer.name] = (kind, text if isinstance(text, str) else "")
+        else:
+            ready.append(peer)
+            sums[peer.name] = answer["checksum"]
+            result.facts = answer
+    if len(set(sums.values())) > 1:
+        raise SystemExit(f"{case.op} {case.label}: the processes have different inputs: {sums}")
+    for turn in range(rounds):
+        for peer in (*ready[turn % len(ready) :], *ready[: turn % len(ready)]) if ready else ():
+            # The threads of the process before spin for a moment before they sleep.
+            time.sleep(0.002)
+            answer = peer.ask({"do": "time", "seconds": seconds})
+            if "ns" in answer:
+                result.times.setdefault(peer.name, []).append(answer["ns"])
+                result.best[peer.name] = min(answer["best"], result.best.get(peer.name, answer["best"]))
+            else:
+                result.findings[peer.name] = ("failed", str(answer.get("failed")))
+    return result
+
+
+def run(options: argparse.Namespace, peers: list[Peer], limits: machine.Machine) -> list[report.Result]:
+    """Measure all cases, printing the table as it grows."""
+    rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
+    wanted = cases.select(options.only, quick=options.quick)
+    results: list[report.Result] = []
+    op = ""
+    for number, case in enumerate(wanted):
+        if number % 100 == 0:
+            limits.measure()
+        if case.op != op:
+            op = case.op
+            print(f"\n{op}\n{report.HEADER}")
+        results.append(measure(case, peers, rounds, options.seconds))
+        print(report.line(results[-1], limits.limits), flush=True)
+    limits.measure()
+    return results
+
+
+def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> list[str]:
+    """Print what the numbers come to; returns what is wrong with ours."""
+    found = limits.limits
+    print()
+    if limits.problem:
+        print(f"the machine's limits are unknown: {limits.problem}")
+    else:
+        print(
+            f"this machine: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f}, "
+            f"past the caches {found.streaming_copy / 1e9:.1f}, {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        )
+    for peer in peers:
+        print(f"{peer.name}: {', '.join(f'{key} {value}' for key, value in peer.facts.items())}")
+    for line in report.totals(results):
+        print(line)
+    for line in report.oddities(results):
+        print(line)
+    wrong = report.problems(results)
+    for line in wrong:
+        print(f"OURS: {line}")
+    return wrong
+
+
+def document(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> dict[str, Any]:
+    """The whole run for JSON."""
+    return {
+        "machine": machine.description(),
+        "limits": asdict(limits.limits),
+        "limits_unknown": limits.problem,
+        "peers": {peer.name: peer.facts for peer in peers},
+        "cases": [result.document(limits.limits) for result in results],
+    }
+
+
+def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
+    """Put the summary between its marks and draw the plot.
+
+    Raises:
+        PackageTestError: the page has no marks.
+    """
+    text = DOCS.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise PackageTestError(f"{DOCS} has no place for the table", expected=BEGIN.strip())
+    before, _, rest = text.partition(BEGIN)
+    about, found = machine.description(), limits.limits
+    facts = (
+        f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f} GB/s "
+        f"(past the caches {found.streaming_copy / 1e9:.1f}), {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
+    )
+    lines = "\n".join(f"- {line}" for line in report.totals(results))
+    columns = "How many times as long as ours the other takes: the geometric mean over shapes and dtypes, in parentheses the least of them."
+    picture = f"![Time relative to ours, by op]({PLOT.name})"
+    middle = "\n" + "\n\n".join((facts, lines, picture, columns, report.summary(results, limits.limits))) + "\n\n"
+    write_text(DOCS, before + BEGIN + middle + END + rest.partition(END)[2])
+    write_text(PLOT, plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot a shape and dtype"))
+
+
+def main() -> int:
+    """Run the benchmark; the exit status is 1 when an op of ours is missing, fails, or computes something else."""
+    options, console = arguments(), Console()
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(paths.cache_root() / "benchmarks" / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    try:
+        cases.select(options.only, quick=options.quick)
+        if options.python:
+            runner = Runner(options.python.absolute(), {**os.environ, **cache}, conda=False)
+        else:
+            found = environment_of_packages(options, console)
+            runner = Runner(found.python, {**found.env, **cache}, found.conda)
+        peers = make_peers(options, runner, console)
+    except (VllmBuildError, ValueError) as error:
+        console.error(str(error))
+        return getattr(error, "exit_code", 2)
+    limits = machine.Machine(runner, int(peers[0].facts["threads"]))
+    try:
+        results = run(options, peers, limits)
+    finally:
+        for peer in peers:
+            peer.stop()
+    wrong = conclude(results, peers, limits)
+    write_text(options.results, json.dumps(document(results, peers, limits), indent=1) + "\n")
+    print(f"written to {options.results}")
+    if options.docs:
+        write_docs(results, limits)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

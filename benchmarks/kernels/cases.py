@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ops are measured, at which shapes. No torch here: the parent process has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+BFLOAT16, FLOAT32 = "bfloat16", "float32"
+Shape = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op at one shape.
+
+    Attributes:
+        op: name as in ``torch.ops``; variants of an op are told apart by ``variant``.
+        dtype: of the floating-point tensors that the caller has.
+        shape: sizes, read by the op's workload and shown in tables.
+    """
+
+    op: str
+    dtype: str
+    shape: Shape = field(hash=False)
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """The case as tables name it."""
+        sizes = " ".join(f"{name} {_short(size)}" for name, size in self.shape.items())
+        return " ".join(part for part in (self.variant, sizes, {BFLOAT16: "bf16", FLOAT32: "f32"}[self.dtype]) if part)
+
+    @property
+    def quick(self) -> bool:
+        """Whether a quick run takes it: bfloat16, few or very many tokens."""
+        return self.dtype == BFLOAT16 and all(self.shape.get(name, size) == size for name, size in QUICK.items())
+
+
+#: What a quick run holds fixed, where a shape has it.
+QUICK = {"tokens": 2048, "hidden": 4096, "context": 4096}
+
+
+def _short(size: int) -> str:
+    return f"{size // 1024}k" if size >= 4096 and size % 1024 == 0 else str(size)  # noqa: PLR2004 - 1024 and 2048 are clearer in full
+
+
+@dataclass(frozen=True)
+class Op:
+    """The shapes of one op."""
+
+    name: str
+    shapes: tuple[Shape, ...]
+    dtypes: tuple[str, ...] = (BFLOAT16, FLOAT32)
+    variant: str = ""
+
+
+TOKENS = (1, 16, 256, 2048)
+#: Activations between the layers of a model: every token count at one hidden size, the larger one at both ends.
+ROWS = (*({"tokens": t, "hidden": 4096} for t in TOKENS), {"tokens": 1, "hidden": 8192}, {"tokens": 2048, "hidden": 8192})
+#: What works on all heads of a token: 32 of the query, 8 of key and value, 128 wide.
+HEADS = tuple({"tokens": t} for t in TOKENS)
+#: Contexts of a decode step by sequences of the batch.
+DECODE = tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096, 8192))
+PREFILL = ({"tokens": 256, "context": 256}, {"tokens": 2048, "context": 2048}, {"tokens": 256, "context": 4096})
+GEMM = (
+    *({"tokens": t, "hidden": 4096, "out": 4096} for t in TOKENS),
+    {"tokens": 1, "hidden": 8192, "out": 8192},
+    {"tokens": 16, "hidden": 8192, "out": 8192},
+)
+LOGITS = tuple({"batch": b, "vocabulary": 128256} for b in (1, 16, 256))
+
+ACTIVATIONS = (
+    "silu_and_mul",
+    "mul_and_silu",
+    "silu_and_mul_with_clamp",
+    "gelu_and_mul",
+    "gelu_tanh_and_mul",
+    "gelu_tanh",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_quick",
+    "relu_squared",
+    "fatrelu_and_mul",
+    "swigluoai_and_mul",
+    "silu_and_mul_quant",
+)
+NORMS = (
+    "rms_norm",
+    "fused_add_rms_norm",
+    "rms_norm_static_fp8_quant",
+    "fused_add_rms_norm_static_fp8_quant",
+    "rms_norm_dynamic_per_token_quant",
+)
+QUANTS = (
+    "static_scaled_fp8_quant",
+    "dynamic_scaled_fp8_quant",
+    "dynamic_per_token_scaled_fp8_quant",
+    "static_scaled_int8_quant",
+    "dynamic_scaled_int8_quant",
+    "per_token_group_fp8_quant",
+    "per_token_group_quant_int8",
+)
+
+OPS = (
+    *(Op(name, ROWS) for name in (*ACTIVATIONS, *NORMS)),
+    Op("rotary_embedding", HEADS, variant="neox"),
+    Op("rotary_embedding", HEADS, variant="interleaved"),
+    Op("fused_qk_norm_rope", HEADS),
+    *(Op(name, ROWS) for name in QUANTS),
+    Op("dynamic_scaled_int8_quant", ROWS[:4], variant="azp"),
+    Op("onednn_mm", GEMM),
+    Op("onednn_scaled_mm", GEMM),
+    Op("reshape_and_cache", HEADS),
+    Op("reshape_and_cache_flash", HEADS),
+    Op("concat_and_cache_mla", HEADS),
+    Op("gather_and_maybe_dequant_cache", HEADS[2:]),
+    Op("cp_gather_cache", HEADS[2:]),
+    Op("swap_blocks", ({"blocks": 256},)),
+    Op("swap_blocks_batch", ({"blocks": 256},)),
+    Op("convert_fp8", ({"blocks": 256},)),
+    Op("cpu_attn_reshape_and_cache", HEADS),
+    Op("get_scheduler_metadata", ({"batch": 16, "context": 4096},)),
+    Op("cpu_attention_with_kv_cache", DECODE[:-1], variant="decode"),
+    Op("cpu_attention_with_kv_cache", DECODE[-1:], (BFLOAT16,), variant="decode"),
+    Op("cpu_attention_with_kv_cache", PREFILL, variant="prefill"),
+    Op("mla_decode_kvcache", tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096))),
+    Op("merge_attn_states", HEADS),
+    Op("topk_softmax", HEADS),
+    Op("topk_sigmoid", HEADS),
+    Op("grouped_topk", HEADS, (FLOAT32,)),
+    Op("moe_align_block_size", HEADS, (FLOAT32,)),
+    Op("batched_moe_align_block_size", HEADS[2:], (FLOAT32,)),
+    Op("moe_sum", HEADS),
+    Op("cpu_fused_moe", HEADS),
+    Op("greedy_argmax", LOGITS, (FLOAT32,)),
+    Op("fused_gumbel_argmax", LOGITS, (FLOAT32,)),
+)
+
+
+def select(only: list[str], *, quick: bool) -> list[Case]:
+    """The cases of a run; ``only`` names ops, all of them when it is empty.
+
+    Raises:
+        ValueError: an op is not known.
+    """
+    unknown = set(only) - {op.name for op in OPS}
+    if unknown:
+        raise ValueError(f"no such op: {', '.join(sorted(unknown))}; known are {', '.join(sorted({op.name for op in OPS}))}")
+    wanted = [op for op in OPS if not only or op.name in only]
+    cases = [Case(op.name, dtype, shape, op.variant) for op in wanted for shape in op.shapes for dtype in op.dtypes]
+    if not quick:
+        return cases
+    chosen = []
+    for op in wanted:
+        own = [case for case in cases if case.op == op.name and case.variant == op.variant]
+        chosen += [case for case in own if case.quick] or own[:1]
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child process: one implementation of the ops, told over pipes what to prepare and when to run.
+
+Two libraries that define the same ops cannot live in one process, so each peer has its own. One JSON object a line comes in, one goes out:
+``{"do": "case", …}`` prepares a case and compares its result with PyTorch's, ``{"do": "time", "seconds": s}`` times it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kernels import attention, caches, matmul, moe, rowwise
+from kernels.cases import Case
+from kernels.workload import BUILDERS, FP8, Workload, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: Data that the op moves at least this much of is taken from other memory at each call, as consecutive layers of a model would do.
+COLD_FROM = 8 << 20
+#: All copies together: several times the last cache of most CPUs.
+COLD_TOTAL, COLD_COPIES = 256 << 20, 64
+#: A sample is at least this long: shorter ones measure the clock.
+SAMPLE_NS = 50_000
+TOPICS = (attention, caches, matmul, moe, rowwise)
+
+#: Error relative to the value, and relative to the root mean square of the result, that rounding explains.
+TOLERANCE = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-6, 2**-6), torch.float16: (2**-9, 2**-9)}
+
+
+class Different(Exception):  # noqa: N818 - a finding, not an error of the program
+    """The op computes something else than PyTorch does."""
+
+
+def seed(case: Case, copy: int) -> None:
+    """Make the inputs of a case the same in every process."""
+    digest = hashlib.sha256(repr((case.op, case.dtype, case.variant, sorted(case.shape.items()), copy)).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def build(case: Case, copy: int = 0) -> Workload:
+    """The workload of a case; copies differ in their numbers and lie in other memory."""
+    seed(case, copy)
+    return BUILDERS[case.op](case.op, case, getattr(torch, case.dtype))
+
+
+def checksum(workload: Workload) -> str:
+    """What tells whether two processes have the same inputs."""
+    digest = hashlib.sha256()
+    for tensor in workload.args:
+        if isinstance(tensor, torch.Tensor):
+            flat = tensor.detach().contiguous().view(torch.uint8).flatten()
+            digest.update(flat[: 1 << 22].numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def footprint(workload: Workload) -> int:
+    """Bytes of memory that a workload's tensors take; what is read and written again counts once."""
+    tensors = {t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)}
+    return max(1, size(*tensors.values()))
+
+
+def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
+    """Compare one result with PyTorch's.
+
+    Raises:
+        Different: they differ by more than rounding explains.
+    """
+    if got.shape != want.shape:
+        raise Different(f"shape {list(got.shape)}, PyTorch has {list(want.shape)}")
+    if not got.is_floating_point() and got.dtype != torch.int8:
+        wrong = int((got != want).sum())
+        if wrong:
+            raise Different(f"{wrong} of {got.numel()} integers differ")
+        return
+    if got.dtype in (torch.int8, FP8):
+        a, b = got.float(), want.float()
+        # A value next to the middle of two steps may go to either of them.
+        allowed = torch.full_like(b, 1.01) if got.dtype == torch.int8 else b.abs() * 0.15 + 2**-8
+    else:
+        relative, absolute = TOLERANCE[got.dtype]
+        a, b = got.float(), want.float()
+        allowed = slack * (b.abs() * relative + b.square().mean().sqrt() * absolute)
+    wrong = int((~((a - b).abs() <= allowed)).sum())
+    if wrong:
+        raise Different(f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}")
+
+
+class Peer:
+    """The implementation that this process times."""
+
+    def __init__(self, name: str, library: str | None) -> None:
+        self.name, self.library = name, library
+        self.calls: list[Callable[[], object]] = []
+        self.keep: list[Workload] = []
+        self._turn = 0
+        self._count = 1
+
+    def load(self) -> dict[str, Any]:
+        """Load the ops; returns facts about this process."""
+        facts = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads(), "from": "PyTorch"}
+        if self.name == "ours":
+            from vllm import _ops, build_info  # noqa: PLC0415 - the other processes have no vllm, and must not
+
+            _ops.load()
+            facts |= {"from": str(_ops.loaded()["_C"]), "isa": torch.ops._C.cpu_isa()}  # noqa: SLF001 - torch's name for the namespace
+            facts["version"] = next((record.version for record in build_info.installed()), "unknown")
+        elif self.name == "official":
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(os.environ.get("VLLM_BENCH_LIBNUMA", "libnuma.so.1"), mode=ctypes.RTLD_GLOBAL)
+            torch.ops.load_library(self.library)
+            facts["from"] = os.path.basename(self.library or "")  # noqa: PTH119 - one name out of a path
+        return facts
+
+    def _bound(self, workload: Workload) -> Callable[[], object]:
+        if self.name in ("ours", "official"):
+            return workload.bind()
+        if self.name == "eager":
+            return lambda: workload.torch(*workload.args)
+        return self._compiled(workload)
+
+    @staticmethod
+    def _compiled(workload: Workload) -> Callable[[], object]:
+        """The compiled function writes where the op does: the copies fuse with what computes them.
+
+        What the op writes into its inputs is returned as new tensors: inductor 2.13 fails on two inputs written in place (KeyError 'buf1').
+        """
+        apart = [all(out is not a for a in workload.args) for out in workload.outputs]
+        outputs = [out for out, own in zip(workload.outputs, apart, strict=True) if own]
+
+        def into(outputs: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
+            results = workload.torch(*args)
+            if not apart:
+                return tuple(results)
+            fresh, returned = iter(outputs), []
+            for own, result in zip(apart, results, strict=False):
+                if own:
+                    next(fresh).copy_(result)
+                else:
+                    returned.append(result)
+            return tuple(returned)
+
+        compiled = torch.compile(into, dynamic=False)
+        return lambda: compiled(outputs, *workload.args)
+
+    def prepare(self, case: Case) -> dict[str, Any]:
+        """Build a case, check its result, and stand ready to time it.
+
+        Raises:
+            AttributeError: the library has no such op.
+            Different: the result is not PyTorch's.
+        """
+        self.calls, self.keep = [], []
+        if self.name == "compile":
+            torch._dynamo.reset()  # noqa: SLF001 - or every shape stays compiled, and the cache of shapes overflows
+        workload = build(case)
+        facts = {
+            "checksum": checksum(workload),
+            "reads": workload.reads,
+            "writes": workload.writes,
+            "flops": workload.flops,
+            "cold": False,
+            "unchecked": workload.unchecked,
+        }
+        if self.name == "compile" and workload.no_compile:
+            return {**facts, "skipped": workload.no_compile}
+        call = self._bound(workload)
+        self._check(case, workload, call)
+        moved = workload.reads + workload.writes
+        copies = 1
+        if workload.cold or moved >= COLD_FROM:
+            copies = max(1, min(COLD_COPIES, COLD_TOTAL // footprint(workload)))
+            facts["cold"] = True
+        self.keep, self.calls = [workload], [call]
+        for copy in range(1, copies):
+            self.keep.append(build(case, copy))
+            self.calls.append(self._bound(self.keep[-1]))
+        for call in self.calls:
+            call()
+        self._turn, self._count = 0, 1
+        self._count = max(1, int(SAMPLE_NS / min(self._sample() for _ in range(2))))
+        return facts
+
+    def _check(self, case: Case, workload: Workload, call: Callable[[], object]) -> None:
+        if self.name == "eager" or workload.unchecked:
+            call()
+            return
+        reference = build(case)
+        wanted = reference.torch(*reference.args)
+        returned = call()
+        returned = list(returned) if isinstance(returned, tuple | list) else [returned]
+        results = workload.outputs or returned
+        if self.name == "compile" and workload.outputs:
+            results = [returned.pop(0) if any(out is a for a in workload.args) else out for out in workload.outputs]
+        for got, want in zip(results, wanted, strict=True):
+            compare(got, want, workload.slack)  # type: ignore[arg-type]
+
+    def _sample(self) -> float:
+        """Nanoseconds of one call, the mean of as many as a sample holds."""
+        calls, clock = self.calls, time.perf_counter_ns
+        begin = clock()
+        for i in range(self._turn, self._turn + self._count):
+            calls[i % len(calls)]()
+        took = clock() - begin
+        self._turn += self._count
+        return took / self._count
+
+    def time(self, seconds: float) -> dict[str, Any]:
+        """Nanoseconds of a call: the median and the least of the samples of ``seconds``."""
+        samples, end = [], time.perf_counter_ns() + seconds * 1e9
+        while not samples or time.perf_counter_ns() < end:
+            samples.append(self._sample())
+        return {"ns": statistics.median(samples), "best": min(samples), "samples": len(samples)}
+
+
+def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what one line asks for; what goes wrong becomes part of the answer."""
+    try:
+        if request["do"] == "case":
+            return peer.prepare(Case(request["op"], request["dtype"], request["shape"], request["variant"]))
+        return peer.time(request["seconds"])
+    except AttributeError as error:
+        missing = "has no attribute" in str(error) and "object" in str(error)
+        return {"missing": True} if missing else {"failed": f"AttributeError: {error}"}
+    except Different as error:
+        return {"different": str(error)}
+    except Exception as error:  # noqa: BLE001 - the parent reports it and goes on with the next case
+        return {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]}
+
+
+def main() -> None:
+    """Serve the pipe until it is closed."""
+    # What libraries print must not come between the answers.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    torch.set_grad_enabled(False)
+    peer = Peer(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)  # noqa: PLR2004 - the program, the name, the library
+    try:
+        facts = peer.load()
+    except Exception as error:  # noqa: BLE001 - reported by the parent
+        facts = {"failed": f"{type(error).__name__}: {error}"}
+    print(json.dumps(facts), file=out, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(peer, json.loads(line))), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

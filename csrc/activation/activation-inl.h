@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// Activation functions and gates on vectors of float32; T is the element type of the result, whose precision suffices. Compiled once for
+// each target.
+#if defined(VLLM_ACTIVATION_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_ACTIVATION_ACTIVATION_INL_H_
+#undef VLLM_ACTIVATION_ACTIVATION_INL_H_
+#else
+#define VLLM_ACTIVATION_ACTIVATION_INL_H_
+#endif
+
+#include "hwy/highway.h"
+
+#include "core/pairs-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// 2^x for x <= 0: 2^n * 2^r with n the nearest integer and |r| <= 1/2. 2^r is a polynomial of degree 5 with the constant term 1, fitted
+// with the least maximal relative error, 9e-8, by Lawson's iteration on 600 Chebyshev nodes; 2^n goes into the exponent bits. Below -126,
+// where float32 has no normal numbers, the result lies between 0 and the smallest of them, and it is 0 from -127 on. NaN gives a number.
+//
+// Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the low bits, so there is no conversion. Highway's own Exp covers all
+// numbers and costs twice the instructions; that showed in every activation of 16-bit elements.
+HWY_INLINE VF32 Exp2OfNonPositive(VF32 x) {
+  const F32 d;
+  const hn::RebindToUnsigned<F32> du;
+  const VF32 shift = hn::Set(d, 12582912.0f);
+  x = hn::Max(x, hn::Set(d, -127.0f));
+  const VF32 shifted = hn::Add(x, shift);
+  const VF32 r = hn::Sub(x, hn::Sub(shifted, shift));
+  VF32 p = hn::Set(d, 0.0013264727f);
+  p = hn::MulAdd(p, r, hn::Set(d, 0.009671513f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.055507336f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.24022242f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.693147f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+}
+
+// a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there a refined estimate does, at a third of
+// the time of a division.
+template <typename T>
+HWY_INLINE VF32 Quotient(VF32 a, VF32 b) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return hn::Div(a, b);
+  } else {
+    const VF32 estimate = hn::ApproximateReciprocal(b);
+    return hn::Mul(a, hn::Mul(estimate, hn::NegMulAdd(b, estimate, hn::Set(F32(), 2.0f))));
+  }
+}
+
+// x * sigmoid(y). The exponential is of -|y|, so nothing overflows.
+template <typename T>
+HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
+  const F32 d;
+  const VF32 e = Exp2OfNonPositive(hn::Mul(hn::Abs(y), hn::Set(d, -1.44269504f)));
+  const VF32 numerator = hn::IfThenElse(hn::Lt(y, hn::Zero(d)), hn::Mul(x, e), x);
+  return Quotient<T>(numerator, hn::Add(hn::Set(d, 1.0f), e));
+}
+
+template <typename T>
+struct Silu {
+  HWY_INLINE VF32 operator()(VF32 x) const { return TimesSigmoid<T>(x, x); }
+};
+
+template <typename T>
+struct GeluQuick {
+  HWY_INLINE VF32 operator()(VF32 x) const { return TimesSigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f))); }
+};
+
+// (1 + tanh(u)) / 2 is sigmoid(2u).
+template <typename T>
+struct GeluTanh {
+  HWY_INLINE VF32 operator()(VF32 x) const {
+    const F32 d;
+    const VF32 square = hn::Mul(x, x);
+    const VF32 factor = hn::MulAdd(square, hn::Set(d, 2 * 0.7978845608f * 0.044715f), hn::Set(d, 2 * 0.7978845608f));
+    return TimesSigmoid<T>(x, hn::Mul(x, factor));
+  }
+};
+
+// x * Phi(x). For the lower tail Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision where 1 + erf(x) cancels. R is a
+// polynomial of degree 8 in t = 1 / (1 + 0.3 z) without a constant term, fitted to 0 <= z <= 14.6 (beyond that Phi underflows) with the
+// least maximal relative error, 1.7e-7, by Lawson's iteration on 400 Chebyshev nodes against 40-digit values of erfc.
+template <typename T>
+struct Gelu {
+  HWY_INLINE VF32 operator()(VF32 x) const {
+    const F32 d;
+    const VF32 one = hn::Set(d, 1.0f);
+    // Phi(-14.6) is 0 in float32; up to there the quotient below has a denominator of at most 5.4.
+    const VF32 z = hn::Min(hn::Abs(x), hn::Set(d, 14.6f));
+    const VF32 t = Quotient<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
+    VF32 r = hn::Set(d, 0.035374343f);
+    r = hn::MulAdd(r, t, hn::Set(d, -0.15595332f));
+    r = hn::MulAdd(r, t, hn::Set(d, 0.2042048f));
+    r = hn::MulAdd(r, t, hn::Set(d, -0.0517118f));
+    r = hn::MulAdd(r, t, hn::Set(d, 0.12752248f));
+    r = hn::MulAdd(r, t, hn::Set(d, 0.1002268f));
+    r = hn::MulAdd(r, t, hn::Set(d, 0.12070408f));
+    r = hn::MulAdd(r, t, hn::Set(d, 0.11963253f));
+    const VF32 e = Exp2OfNonPositive(hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5f * 1.44269504f)));
+    const VF32 tail = hn::Mul(hn::Mul(r, t), e);
+    return hn::Mul(x, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail)));
+  }
+};
+
+// max(x, 0)^2. NaN stays NaN.
+template <typename T>
+struct ReluSquared {
+  HWY_INLINE VF32 operator()(VF32 x) const { return hn::Mul(x, hn::IfThenZeroElse(hn::Lt(x, hn::Zero(F32())), x)); }
+};
+
+// A gate that multiplies by the other half as it is.
+template <class F>
+struct TimesFactor {
+  F f;
+  HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const { return hn::Mul(f(gate), factor); }
+};
+
+// The gate, or zero up to the threshold, times the factor. NaN stays NaN.
+struct FatRelu {
+  float threshold;
+  HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
+    return hn::Mul(hn::IfThenZeroElse(hn::Le(gate, hn::Set(F32(), threshold)), gate), factor);
+  }
+};
+
+// With g the gate up to the limit, and u the factor between -limit and limit: g * sigmoid(alpha g) * (u + beta). NaN stays NaN.
+template <typename T>
+struct ClampedSilu {
+  float limit, alpha, beta;
+  HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
+    const F32 d;
+    const VF32 high = hn::Set(d, limit), low = hn::Set(d, -limit);
+    // Not Min and Max, whose results for NaN depend on the target.
+    const VF32 g = hn::IfThenElse(hn::Gt(gate, high), high, gate);
+    VF32 u = hn::IfThenElse(hn::Gt(factor, high), high, factor);
+    u = hn::IfThenElse(hn::Lt(u, low), low, u);
+    return hn::Mul(TimesSigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))), hn::Add(u, hn::Set(d, beta)));
+  }
+};
+
+// Elements of a row, each changed by a function.
+template <typename T, class F>
+struct Elements {
+  const T* x;  // not restrict: the result may lie in the same place
+  F f;
+  HWY_INLINE VF32 At(size_t i) const { return f(Load(x + i)); }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
+};
+
+// Two rows, joined by a gate.
+template <typename T, class F>
+struct Halves {
+  const T* HWY_RESTRICT gate;
+  const T* HWY_RESTRICT factor;
+  F f;
+  HWY_INLINE VF32 At(size_t i) const { return f(Load(gate + i), Load(factor + i)); }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(gate + i, n), LoadTail(factor + i, n)); }
+};
+
+// One row in which gates and factors take turns.
+template <typename T, class F>
+struct Pairs {
+  const T* HWY_RESTRICT x;
+  F f;
+  HWY_INLINE VF32 At(size_t i) const {
+    VF32 gate, factor;
+    LoadPairs(x + 2 * i, gate, factor);
+    return f(gate, factor);
+  }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+    VF32 gate, factor;
+    LoadPairsTail(x + 2 * i, n, gate, factor);
+    return f(gate, factor);
+  }
+};
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_ACTIVATION_ACTIVATION_INL_H_

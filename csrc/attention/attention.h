@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/kv_cache.h"
+#include "attention/schedule.h"
+#include "core/rows.h"
+
+namespace vllm {
+
+// Heads of tokens: a row of `tokens` is one token, head h of it begins at h * head_stride elements.
+struct AttentionHeads {
+  Rows tokens;
+  int64_t heads = 0;
+  int64_t head_stride = 0;
+};
+
+// One call of attention over a paged cache: for every new token and every query head
+//   output = sum_k p_k v_k,  p_k = exp(s_k - m) / (sum_j exp(s_j - m) + exp(sink - m)),  s_k = cap(scale q.k) + slope (k - position)
+// over the keys that the token sees, with cap(s) = softcap tanh(s / softcap). Query head h belongs to key head h / (heads / key heads).
+// A token that sees no key gets zeros.
+struct PagedAttention {
+  AttentionHeads query;
+  AttentionHeads output;
+  CachePages key;
+  CachePages value;
+  const int32_t* block_table = nullptr;  // row r: the blocks of request r
+  int64_t block_table_stride = 0;
+  std::vector<AttentionRequest> requests;
+  std::vector<RequestCut> cuts;
+  int64_t window = 0;
+  float scale = 1.0f;
+  float softcap = 0.0f;                 // 0: none
+  const float* alibi_slopes = nullptr;  // one a query head, or null
+  const float* sinks = nullptr;         // one a query head, or null
+  float key_scale = 1.0f;               // what cached keys and values are multiplied by
+  float value_scale = 1.0f;
+};
+
+// Online softmax (Milakov and Gimelshein, arXiv:1805.02867) over tiles (Dao et al., arXiv:2205.14135), in float32; keys of one token are
+// cut among threads where there are few tokens, and the parts merged.
+//
+// The caller has checked everything: blocks in the table up to each request's length are blocks of the cache.
+void RunPagedAttention(const PagedAttention& attention);
+
+// Decode of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): all heads of a request's one new token attend to the
+// same latent rows; a row is a key, its first value_size elements are the value.
+struct LatentAttention {
+  AttentionHeads query;         // one row a request
+  AttentionHeads output;        // heads of value_size elements
+  const void* cache = nullptr;  // dtype of the query; block b is at b * block_stride, token t of it at t * token_stride
+  int64_t block_size = 0;
+  int64_t block_stride = 0;
+  int64_t token_stride = 0;
+  int64_t head_size = 0;
+  int64_t value_size = 0;
+  const int32_t* block_table = nullptr;
+  int64_t block_table_stride = 0;
+  std::vector<int64_t> seq_lens;
+  float scale = 1.0f;
+};
+
+void RunLatentAttention(const LatentAttention& attention);
+
+// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2): with the log of each softmax's denominator,
+//   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b)),  output_lse = log(exp(a) + exp(b))
+// An infinite lse means that there was no key; without keys on both sides the output is zero. Rows of the three outputs are tokens, with
+// heads side by side or apart; lse tensors are [heads, tokens]. Tokens from `merged_tokens` on have no prefix: the suffix is copied.
+struct MergeStates {
+  AttentionHeads output;
+  AttentionHeads prefix;
+  AttentionHeads suffix;
+  const float* prefix_lse = nullptr;
+  const float* suffix_lse = nullptr;
+  float* output_lse = nullptr;                                                  // or null
+  int64_t prefix_lse_stride = 0, suffix_lse_stride = 0, output_lse_stride = 0;  // from head to head
+  int64_t merged_tokens = 0;
+};
+
+void RunMergeStates(const MergeStates& merge);
+
+}  // namespace vllm

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "attention/attention.h"
+#include "attention/tile.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/latent_attention_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "attention/multiply-inl.h"
+#include "attention/softmax-inl.h"
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// Four rows of four floats, turned: row i of the result is at to + i * kPanel.
+HWY_INLINE void TurnFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+  const hn::FixedTag<float, 4> d;
+  const hn::FixedTag<uint64_t, 2> d64;
+  const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride);
+  const auto r2 = hn::LoadU(d, from + 2 * stride), r3 = hn::LoadU(d, from + 3 * stride);
+  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1)), high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
+  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3)), high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + kPanel);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d, to + 2 * kPanel);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * kPanel);
+}
+
+// n elements of `from`, times `scale`, as float32.
+template <typename T>
+HWY_INLINE void Scaled(const T* HWY_RESTRICT from, float scale, float* HWY_RESTRICT to, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 factor = hn::Set(F32(), scale);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) Store(hn::Mul(Load(from + i), factor), to + i);
+  if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
+}
+
+// Rows [begin, end) of the request's latent rows: as float32 to tile.latent, and turned into panels of kPanel keys.
+template <typename T>
+HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin, int64_t end) {
+  const size_t width = static_cast<size_t>(call.head_size);
+  for (int64_t key = begin; key < end; ++key) {
+    const int64_t block = tile.block_table[key / call.block_size];
+    const T* from = static_cast<const T*>(call.cache) + block * call.block_stride + key % call.block_size * call.token_stride;
+    Scaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride, width);
+  }
+  const size_t keys = static_cast<size_t>(end - begin);
+  // What follows the last row in its panel belongs to no key: its scores are not looked at.
+  for (size_t first = 0; first < keys; first += 4) {
+    const float* from = tile.latent + first * tile.latent_stride;
+    float* to = tile.panels + first / kPanel * kPanel * tile.latent_stride + first % kPanel;
+    for (size_t e = 0; e < width; e += 4) TurnFour(from + e, tile.latent_stride, to + e * kPanel);
+  }
+}
+
+template <typename T>
+void AttendLatentAs(const LatentAttention& call, const LatentTile& tile) {
+  const size_t width = static_cast<size_t>(call.head_size), value = static_cast<size_t>(call.value_size);
+  for (size_t row = 0; row < tile.rows; ++row) {
+    const T* from = call.query.tokens.Row<const T>(tile.request) + (tile.first_head + static_cast<int64_t>(row)) * call.query.head_stride;
+    Scaled(from, call.scale * kLog2E, tile.query + row * tile.latent_stride, width);
+  }
+  for (int64_t begin = tile.keys_begin; begin < tile.keys_end; begin += LatentTile::kKeys) {
+    const int64_t end = std::min(begin + LatentTile::kKeys, tile.keys_end);
+    const size_t keys = static_cast<size_t>(end - begin);
+    LoadLatent<T>(call, tile, begin, end);
+    const size_t step = VectorIsPanel() ? 2 * kPanel : kPanel;
+    for (size_t key = 0; key < keys; key += step) {
+      const float* panel = tile.panels + key * tile.latent_stride;
+      const float* next = VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
+      for (size_t row = 0, n; row < tile.rows; row += n) {
+        n = NextBlock(tile.rows - row);
+        MultiplyPanels<false>(n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next, kPanel,
+                              tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
+      }
+    }
+    for (size_t row = 0; row < tile.rows; ++row) {
+      const float factor = SoftmaxRow(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys, ScoreTerms(), tile.states[row]);
+      if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
+    }
+    // A row of the latent tile is a row of panels side by side. Columns behind the values are computed and not used.
+    for (size_t column = 0; column < value; column += step) {
+      const float* next = VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
+      for (size_t row = 0, n; row < tile.rows; row += n) {
+        n = NextBlock(tile.rows - row);
+        MultiplyPanels<true>(n, keys, tile.scores + row * LatentTile::kKeys, LatentTile::kKeys, tile.latent + column, next,
+                             tile.latent_stride, tile.sums + row * tile.sum_stride + column, tile.sum_stride);
+      }
+    }
+  }
+}
+
+template <typename T>
+void FinishLatentAs(const LatentAttention& call, const LatentTile& tile) {
+  for (size_t row = 0; row < tile.rows; ++row) {
+    const size_t lanes = hn::Lanes(F32()), value = static_cast<size_t>(call.value_size);
+    const float sum = tile.states[row].sum;
+    const VF32 factor = hn::Set(F32(), sum > 0.0f ? 1.0f / sum : sum);
+    const float* from = tile.sums + row * tile.sum_stride;
+    T* to = call.output.tokens.Row<T>(tile.request) + (tile.first_head + static_cast<int64_t>(row)) * call.output.head_stride;
+    for (size_t i = 0; i < value; i += lanes) {
+      const size_t n = HWY_MIN(lanes, value - i);
+      StoreTail(hn::Mul(LoadTail(from + i, n), factor), to + i, n);
+    }
+  }
+}
+
+// Sums and states of the tile, not yet divided.
+void AttendLatent(const LatentAttention& call, const LatentTile& tile) {
+  switch (call.query.tokens.dtype) {
+    case DType::kFloat32:
+      return AttendLatentAs<float>(call, tile);
+    case DType::kBFloat16:
+      return AttendLatentAs<hwy::bfloat16_t>(call, tile);
+    case DType::kFloat16:
+      return AttendLatentAs<hwy::float16_t>(call, tile);
+  }
+}
+
+void FinishLatent(const LatentAttention& call, const LatentTile& tile) {
+  switch (call.query.tokens.dtype) {
+    case DType::kFloat32:
+      return FinishLatentAs<float>(call, tile);
+    case DType::kBFloat16:
+      return FinishLatentAs<hwy::bfloat16_t>(call, tile);
+    case DType::kFloat16:
+      return FinishLatentAs<hwy::float16_t>(call, tile);
+  }
+}
+
+void AddLatentPart(const LatentTile& tile, const float* sums, const RowState* states) {
+  AddRows(sums, states, tile.sums, tile.states, tile.rows, tile.sum_stride);
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include <vector>
+
+#include "attention/jobs.h"
+#include "core/cpu_dispatch.h"
+#include "hwy/aligned_allocator.h"
+
+namespace vllm {
+
+HWY_EXPORT(AttendLatent);
+HWY_EXPORT(FinishLatent);
+HWY_EXPORT(AddLatentPart);
+
+namespace {
+
+// Below this many keys, merging costs more than another thread gains.
+constexpr int64_t kMinChunk = 128;
+constexpr int64_t kPiecesPerThread = 4;
+
+size_t RoundUp(int64_t n) { return static_cast<size_t>((n + CachePages::kPanel - 1) / CachePages::kPanel * CachePages::kPanel); }
+
+// Memory for the tiles of one thread.
+class LatentMemory {
+ public:
+  explicit LatentMemory(const LatentAttention& call) : call_(call), states_(LatentTile::kHeads) {
+    tile_.latent_stride = RoundUp(call.head_size);
+    tile_.sum_stride = RoundUp(call.value_size);
+    const size_t heads = static_cast<size_t>(LatentTile::kHeads), keys = static_cast<size_t>(LatentTile::kKeys);
+    const size_t parts[] = {heads * tile_.latent_stride, heads * tile_.sum_stride, heads * keys, keys * tile_.latent_stride,
+                            keys * tile_.latent_stride};
+    float** const pointers[] = {&tile_.query, &tile_.sums, &tile_.scores, &tile_.latent, &tile_.panels};
+    size_t total = 0;
+    for (const size_t part : parts) total += part;
+    memory_ = hwy::AllocateAligned<float>(total);
+    if (memory_ == nullptr) throw std::bad_alloc();
+    std::fill(memory_.get(), memory_.get() + total, 0.0f);
+    float* next = memory_.get();
+    for (size_t i = 0; i < std::size(parts); ++i) {
+      *pointers[i] = next;
+      next += parts[i];
+    }
+    tile_.states = states_.data();
+  }
+
+  LatentTile& Begin(int64_t request, int64_t first_head, int64_t begin, int64_t end) {
+    tile_.request = request;
+    tile_.first_head = first_head;
+    tile_.rows = static_cast<size_t>(std::min(LatentTile::kHeads, call_.query.heads - first_head));
+    tile_.block_table = call_.block_table + request * call_.block_table_stride;
+    tile_.keys_begin = begin;
+    tile_.keys_end = end;
+    std::fill(tile_.sums, tile_.sums + tile_.rows * tile_.sum_stride, 0.0f);
+    std::fill(states_.begin(), states_.end(), RowState());
+    return tile_;
+  }
+
+ private:
+  const LatentAttention& call_;
+  hwy::AlignedFreeUniquePtr<float[]> memory_;
+  std::vector<RowState> states_;
+  LatentTile tile_;
+};
+
+// One part of a request's keys for some heads; parts of the same tile follow each other, and are merged when there are several.
+struct LatentItem {
+  int64_t request;
+  int64_t first_head;
+  int64_t begin;
+  int64_t end;
+  int64_t parts;
+};
+
+std::vector<LatentItem> LatentItems(const LatentAttention& call) {
+  const int64_t requests = static_cast<int64_t>(call.seq_lens.size());
+  const int64_t head_tiles = (call.query.heads + LatentTile::kHeads - 1) / LatentTile::kHeads;
+  int64_t total = 0;
+  for (const int64_t length : call.seq_lens) total += length * head_tiles;
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t chunk = threads == 1 ? INT64_MAX / 4 : std::max(kMinChunk, total / (threads * kPiecesPerThread));
+  std::vector<LatentItem> items;
+  for (int64_t request = 0; request < requests; ++request) {
+    const int64_t length = call.seq_lens[static_cast<size_t>(request)];
+    const int64_t parts = std::max<int64_t>(1, (length + chunk / 2) / chunk);
+    for (int64_t head = 0; head < call.query.heads; head += LatentTile::kHeads) {
+      for (int64_t i = 0; i < parts; ++i) items.push_back({request, head, length * i / parts, length * (i + 1) / parts, parts});
+    }
+  }
+  return items;
+}
+
+}  // namespace
+
+void RunLatentAttention(const LatentAttention& call) {
+  const std::vector<LatentItem> items = LatentItems(call);
+  const size_t sum_stride = RoundUp(call.value_size), rows = static_cast<size_t>(LatentTile::kHeads);
+  // Only parts that are merged need their sums kept.
+  std::vector<int64_t> slots(items.size());
+  std::vector<size_t> merged;
+  int64_t keys = 0, parts = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    keys += items[i].end - items[i].begin;
+    slots[i] = parts;
+    if (items[i].parts == 1) continue;
+    if (items[i].begin == 0) merged.push_back(i);
+    ++parts;
+  }
+  std::vector<float> part_sums(static_cast<size_t>(parts) * rows * sum_stride);
+  std::vector<RowState> part_states(static_cast<size_t>(parts) * rows);
+
+  auto& attend = VLLM_CPU_DISPATCH(AttendLatent);
+  auto& finish = VLLM_CPU_DISPATCH(FinishLatent);
+  auto& add = VLLM_CPU_DISPATCH(AddLatentPart);
+  const auto memory = [&] { return LatentMemory(call); };
+  RunJobs(static_cast<int64_t>(items.size()), keys * call.head_size, memory, [&](int64_t job, LatentMemory& mine) {
+    const LatentItem& item = items[static_cast<size_t>(job)];
+    LatentTile& tile = mine.Begin(item.request, item.first_head, item.begin, item.end);
+    attend(call, tile);
+    if (item.parts == 1) return finish(call, tile);
+    const size_t at = static_cast<size_t>(slots[static_cast<size_t>(job)]) * rows;
+    std::copy(tile.sums, tile.sums + tile.rows * sum_stride, &part_sums[at * sum_stride]);
+    std::copy(tile.states, tile.states + tile.rows, &part_states[at]);
+  });
+  RunJobs(static_cast<int64_t>(merged.size()), parts * static_cast<int64_t>(rows * sum_stride), memory,
+          [&](int64_t job, LatentMemory& mine) {
+            const size_t first = merged[static_cast<size_t>(job)];
+            LatentTile& tile = mine.Begin(items[first].request, items[first].first_head, 0, 0);
+            for (int64_t i = 0; i < items[first].parts; ++i) {
+              const size_t at = static_cast<size_t>(slots[first] + i) * rows;
+              add(tile, &part_sums[at * sum_stride], &part_states[at]);
+            }
+            finish(call, tile);
+          });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

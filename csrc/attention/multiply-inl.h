@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product of a few rows with panels of 16 columns, which is all the multiplying that attention does. Compiled once for each target.
+#if defined(VLLM_ATTENTION_MULTIPLY_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_ATTENTION_MULTIPLY_INL_H_
+#undef VLLM_ATTENTION_MULTIPLY_INL_H_
+#else
+#define VLLM_ATTENTION_MULTIPLY_INL_H_
+#endif
+
+#include <cstddef>
+
+#include "hwy/highway.h"
+
+#include "attention/kv_cache.h"
+#include "core/fp8-inl.h"
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+inline constexpr size_t kPanel = static_cast<size_t>(CachePages::kPanel);
+// Rows whose sums are held in registers: with two vectors of columns, twelve sums, two vectors and a factor fit into sixteen registers, and
+// twelve are enough to keep two multipliers of latency four or five busy.
+inline constexpr size_t kBlockRows = 6;
+
+template <size_t kVectors>
+HWY_INLINE void Step(float a, VF32 b0, VF32 b1, VF32& c0, VF32& c1) {
+  const VF32 factor = hn::Set(F32(), a);
+  c0 = hn::MulAdd(factor, b0, c0);
+  if constexpr (kVectors == 2) c1 = hn::MulAdd(factor, b1, c1);
+}
+
+template <size_t kVectors, bool kAdd>
+HWY_INLINE void StoreSums(VF32 c0, VF32 c1, float* HWY_RESTRICT to) {
+  const size_t lanes = hn::Lanes(F32());
+  Store(kAdd ? hn::Add(c0, Load(to)) : c0, to);
+  if constexpr (kVectors == 2) Store(kAdd ? hn::Add(c1, Load(to + lanes)) : c1, to + lanes);
+}
+
+// c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two from b0 and b1. Row i of b is at
+// i * b_stride. kAdd: the products are added to what c holds.
+template <size_t kRows, size_t kVectors, bool kAdd, typename T>
+HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1,
+                              size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+  // By name, not in arrays: vectors whose size is not known to the compiler cannot be elements of one.
+  VF32 c00 = hn::Zero(F32()), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
+  VF32 c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
+  for (size_t i = 0; i < n; ++i) {
+    const VF32 v0 = Load(b0 + i * b_stride);
+    VF32 v1 = v0;
+    if constexpr (kVectors == 2) v1 = Load(b1 + i * b_stride);
+    Step<kVectors>(a[i], v0, v1, c00, c01);
+    if constexpr (kRows > 1) Step<kVectors>(a[a_stride + i], v0, v1, c10, c11);
+    if constexpr (kRows > 2) Step<kVectors>(a[2 * a_stride + i], v0, v1, c20, c21);
+    if constexpr (kRows > 3) Step<kVectors>(a[3 * a_stride + i], v0, v1, c30, c31);
+    if constexpr (kRows > 4) Step<kVectors>(a[4 * a_stride + i], v0, v1, c40, c41);
+    if constexpr (kRows > 5) Step<kVectors>(a[5 * a_stride + i], v0, v1, c50, c51);
+  }
+  StoreSums<kVectors, kAdd>(c00, c01, c);
+  if constexpr (kRows > 1) StoreSums<kVectors, kAdd>(c10, c11, c + c_stride);
+  if constexpr (kRows > 2) StoreSums<kVectors, kAdd>(c20, c21, c + 2 * c_stride);
+  if constexpr (kRows > 3) StoreSums<kVectors, kAdd>(c30, c31, c + 3 * c_stride);
+  if constexpr (kRows > 4) StoreSums<kVectors, kAdd>(c40, c41, c + 4 * c_stride);
+  if constexpr (kRows > 5) StoreSums<kVectors, kAdd>(c50, c51, c + 5 * c_stride);
+}
+
+// Any number of rows, 1 <= rows <= kBlockRows.
+template <size_t kVectors, bool kAdd, typename T>
+HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0,
+                               const T* HWY_RESTRICT b1, size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+  switch (rows) {
+    case 1:
+      return MultiplyBlock<1, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+    case 2:
+      return MultiplyBlock<2, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+    case 3:
+      return MultiplyBlock<3, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+    case 4:
+      return MultiplyBlock<4, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+    case 5:
+      return MultiplyBlock<5, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+    default:
+      return MultiplyBlock<6, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+  }
+}
+
+// Columns of two panels at once where a vector is as long as a panel.
+HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
+
+// A panel of 16 columns, or two of them, times up to kBlockRows rows: panel1 null stands for one. Rows of a panel are b_stride apart.
+// No CPU has vectors of more than 16 floats.
+template <bool kAdd, typename T>
+HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT panel0,
+                               const T* HWY_RESTRICT panel1, size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+  const size_t lanes = hn::Lanes(F32());
+  if (VectorIsPanel()) {
+    if (panel1 == nullptr) {
+      MultiplyRows<1, kAdd>(rows, n, a, a_stride, panel0, panel0, b_stride, c, c_stride);
+    } else {
+      MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel0, panel1, b_stride, c, c_stride);
+    }
+    return;
+  }
+  for (size_t j = 0; j < kPanel; j += 2 * lanes) {
+    MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, c + j, c_stride);
+  }
+  if (panel1 == nullptr) return;
+  for (size_t j = 0; j < kPanel; j += 2 * lanes) {
+    MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, c + kPanel + j, c_stride);
+  }
+}
+
+// Rows of the next block when `rows` are left: blocks of nearly the same size.
+HWY_INLINE size_t NextBlock(size_t rows) {
+  const size_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  return (rows + blocks - 1) / blocks;
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_ATTENTION_MULTIPLY_INL_H_

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of one tile of queries, for caches of any element type. Compiled once for each target.
+#if defined(VLLM_ATTENTION_PAGED_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_ATTENTION_PAGED_ATTENTION_INL_H_
+#undef VLLM_ATTENTION_PAGED_ATTENTION_INL_H_
+#else
+#define VLLM_ATTENTION_PAGED_ATTENTION_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+#include "attention/attention.h"
+#include "attention/multiply-inl.h"
+#include "attention/softmax-inl.h"
+#include "attention/tile.h"
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// n elements of `from` as float32.
+template <typename T>
+HWY_INLINE void Convert(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const VF32 v0 = Load(from + i), v1 = Load(from + i + lanes);
+    Store(v0, to + i);
+    Store(v1, to + i + lanes);
+  }
+  for (; i < n; i += lanes) StoreTail(LoadTail(from + i, HWY_MIN(lanes, n - i)), to + i, HWY_MIN(lanes, n - i));
+}
+
+// Keys [begin, end) of a request as one piece of memory holds them: value panel j of key k is at values + j * panel_stride + (k - begin) *
+// kPanel. `tail` is the panel that is not full, as float32, filled up with zeros.
+template <typename T>
+struct ValuePiece {
+  int64_t begin = 0;
+  int64_t end = 0;
+  const T* values = nullptr;
+  size_t panel_stride = 0;
+  const float* tail = nullptr;
+};
+
+// Where a cache of T holds the keys and values of one request and head.
+template <typename T>
+class Pages {
+ public:
+  Pages(const Tile& tile) : tile_(tile), key_(tile.call->key), value_(tile.call->value) {}
+
+  const T* KeyPanel(int64_t key) const {
+    return Page(key_, key) + key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
+  }
+
+  // Asks for the beginning of a page before it is needed: the hardware follows a stream by itself once it has begun, but no block table.
+  void AskForKeys(int64_t key) const { Ask(KeyPanel(key)); }
+  void AskForValues(int64_t key) const { Ask(Page(value_, key)); }
+
+  // The piece that begins at `key`, within its block and before `end`. Converts the panel that is not full to `tail`.
+  ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
+    const int64_t offset = key % value_.block_size;
+    end = std::min(end, key - offset + value_.block_size);
+    const T* page = Page(value_, key);
+    const size_t width = static_cast<size_t>(value_.head_size) % kPanel;
+    if (width != 0) {
+      const T* from = page + (value_.head_size - static_cast<int64_t>(width)) * value_.block_size + offset * static_cast<int64_t>(width);
+      for (int64_t k = key; k < end; ++k, from += width, tail += kPanel) Convert(from, tail, width);
+      tail -= static_cast<size_t>(end - key) * kPanel;
+    }
+    return {key, end, page + offset * CachePages::kPanel, static_cast<size_t>(value_.block_size) * kPanel, tail};
+  }
+
+ private:
+  static void Ask(const T* page) {
+    for (size_t i = 0; i < 8; ++i) hwy::Prefetch(page + i * 64 / sizeof(T));
+  }
+
+  const T* Page(const CachePages& pages, int64_t key) const {
+    return pages.Page<const T>(tile_.block_table[key / pages.block_size], tile_.key_head);
+  }
+
+  const Tile& tile_;
+  const CachePages& key_;
+  const CachePages& value_;
+};
+
+// Rows [begin, end) whose token sees a key of [first, last). Rows are sorted: later tokens begin and end to see later.
+struct SeeingRows {
+  size_t begin;
+  size_t end;
+};
+
+HWY_INLINE SeeingRows RowsThatSee(const Tile& tile, int64_t first, int64_t last) {
+  size_t begin = 0, end = tile.rows;
+  while (begin < end && tile.visible[begin].end <= first) ++begin;
+  while (end > begin && tile.visible[end - 1].begin >= last) --end;
+  return {begin, end};
+}
+
+// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores. key_panel(key) is where a panel is.
+template <typename F>
+HWY_INLINE void Scores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel) {
+  const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
+  for (int64_t key = begin; key < end; key += width) {
+    const auto* panel0 = key_panel(key);
+    const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end ? key_panel(key + CachePages::kPanel) : nullptr;
+    const SeeingRows seeing = RowsThatSee(tile, key, key + width);
+    for (size_t row = seeing.begin; row < seeing.end;) {
+      const size_t n = NextBlock(seeing.end - row);
+      MultiplyPanels<false>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size, panel0, panel1, kPanel,
+                            tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
+      row += n;
+    }
+  }
+}
+
+// Turns the scores of keys [begin, end) into weights and brings the sums so far to the same reference.
+HWY_INLINE void Weights(const Tile& tile, int64_t begin, int64_t end) {
+  const PagedAttention& call = *tile.call;
+  const size_t columns = static_cast<size_t>(end - begin);
+  const auto column = [&](int64_t key) { return static_cast<size_t>(std::clamp<int64_t>(key - begin, 0, end - begin)); };
+  for (size_t row = 0; row < tile.rows; ++row) {
+    ScoreTerms terms;
+    terms.cap = call.softcap * kLog2E;
+    const int64_t head = tile.key_head * static_cast<int64_t>(tile.group) + static_cast<int64_t>(row % tile.group);
+    if (call.alibi_slopes != nullptr) {
+      terms.slope = call.alibi_slopes[head] * kLog2E;
+      const int64_t token = tile.item->first_token + static_cast<int64_t>(row / tile.group);
+      terms.distance = static_cast<float>(begin - tile.request->Position(token));
+    }
+    const float factor = SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin), column(tile.visible[row].end), 0,
+                                    columns, terms, tile.states[row]);
+    if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
+  }
+}
+
+// Adds the values of a piece with their weights; `begin` is the key of the first column of tile.scores.
+template <typename T>
+HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
+  const size_t full = tile.head_size / kPanel;
+  const size_t width = VectorIsPanel() ? 2 : 1;
+  const SeeingRows seeing = RowsThatSee(tile, piece.begin, piece.end);
+  for (size_t panel = 0; panel * kPanel < tile.head_size; panel += panel < full ? std::min(width, full - panel) : 1) {
+    for (size_t row = seeing.begin; row < seeing.end;) {
+      const size_t n = NextBlock(seeing.end - row);
+      // Keys that no row of the block sees are left out: their memory may hold anything.
+      const int64_t first = std::max(piece.begin, tile.visible[row].begin);
+      const int64_t last = std::min(piece.end, tile.visible[row + n - 1].end);
+      if (first < last) {
+        const float* weights = tile.scores + row * Tile::kKeys + (first - begin);
+        float* sums = tile.sums + row * tile.sum_stride + panel * kPanel;
+        const size_t keys = static_cast<size_t>(last - first);
+        const size_t offset = static_cast<size_t>(first - piece.begin) * kPanel;
+        if (panel < full) {
+          const T* panel0 = piece.values + panel * piece.panel_stride + offset;
+          const T* panel1 = width == 2 && panel + 1 < full ? panel0 + piece.panel_stride : nullptr;
+          MultiplyPanels<true>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, sums, tile.sum_stride);
+        } else {
+          MultiplyPanels<true, float>(n, keys, weights, Tile::kKeys, piece.tail + offset, nullptr, kPanel, sums, tile.sum_stride);
+        }
+      }
+      row += n;
+    }
+  }
+}
+
+// A few rows: keys and values are converted in registers, on their way from memory to the products.
+template <typename T>
+HWY_NOINLINE void AttendDirectly(const Tile& tile) {
+  const Pages<T> pages(tile);
+  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
+    const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
+    Scores(tile, begin, end, [&](int64_t key) {
+      if (key + CachePages::kPanel < end) pages.AskForKeys(key + CachePages::kPanel);
+      return pages.KeyPanel(key);
+    });
+    pages.AskForValues(begin);
+    Weights(tile, begin, end);
+    for (int64_t key = begin; key < end;) {
+      const ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
+      if (piece.end < end) {
+        pages.AskForValues(piece.end);
+      } else if (end < tile.item->keys_end) {
+        pages.AskForKeys(end);
+      }
+      AddValues(tile, begin, piece);
+      key = piece.end;
+    }
+  }
+}
+
+// Many rows: keys and values are converted once, into memory that stays in the caches while all rows use them.
+template <typename T>
+HWY_NOINLINE void AttendPacked(const Tile& tile) {
+  const Pages<T> pages(tile);
+  const size_t key_panel = tile.head_size * kPanel;
+  const size_t value_panel = Tile::kKeys * kPanel;
+  const size_t full = tile.head_size / kPanel;
+  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
+    const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
+    for (int64_t key = begin; key < end; key += CachePages::kPanel) {
+      Convert(pages.KeyPanel(key), tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
+    }
+    Scores(tile, begin, end, [&](int64_t key) { return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel; });
+    Weights(tile, begin, end);
+    float* tail = tile.packed_values + full * value_panel;
+    for (int64_t key = begin; key < end;) {
+      const size_t offset = static_cast<size_t>(key - begin) * kPanel;
+      const ValuePiece<T> piece = pages.Values(key, end, tail + offset);
+      const size_t n = static_cast<size_t>(piece.end - piece.begin) * kPanel;
+      for (size_t panel = 0; panel < full; ++panel) {
+        Convert(piece.values + panel * piece.panel_stride, tile.packed_values + panel * value_panel + offset, n);
+      }
+      key = piece.end;
+    }
+    AddValues(tile, begin, ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail});
+  }
+}
+
+// Queries of a tile, in units that make their product with a cached key a score.
+template <typename T>
+HWY_NOINLINE void LoadQueries(const Tile& tile) {
+  const PagedAttention& call = *tile.call;
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 scale = hn::Set(F32(), call.scale * call.key_scale * kLog2E);
+  for (size_t row = 0; row < tile.rows; ++row) {
+    const T* from = tile.QueryRow<const T>(call.query, row);
+    float* to = tile.query + row * tile.head_size;
+    for (size_t i = 0; i < tile.head_size; i += lanes) {
+      const size_t n = HWY_MIN(lanes, tile.head_size - i);
+      StoreTail(hn::Mul(LoadTail(from + i, n), scale), to + i, n);
+    }
+  }
+}
+
+// Sums divided by the softmax's denominator.
+template <typename T>
+HWY_NOINLINE void StoreOutput(const Tile& tile) {
+  const size_t lanes = hn::Lanes(F32());
+  for (size_t row = 0; row < tile.rows; ++row) {
+    const float sum = tile.states[row].sum;
+    const VF32 factor = hn::Set(F32(), sum > 0.0f ? tile.call->value_scale / sum : sum);
+    const float* from = tile.sums + row * tile.sum_stride;
+    T* to = tile.QueryRow<T>(tile.call->output, row);
+    size_t i = 0;
+    for (; i + 2 * lanes <= tile.head_size; i += 2 * lanes) {
+      StoreTwo(hn::Mul(Load(from + i), factor), hn::Mul(Load(from + i + lanes), factor), to + i);
+    }
+    for (; i < tile.head_size; i += lanes) {
+      const size_t n = HWY_MIN(lanes, tile.head_size - i);
+      StoreTail(hn::Mul(LoadTail(from + i, n), factor), to + i, n);
+    }
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_ATTENTION_PAGED_ATTENTION_INL_H_

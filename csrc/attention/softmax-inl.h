@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Online softmax of rows of scores. Compiled once for each target.
+#if defined(VLLM_ATTENTION_SOFTMAX_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_ATTENTION_SOFTMAX_INL_H_
+#undef VLLM_ATTENTION_SOFTMAX_INL_H_
+#else
+#define VLLM_ATTENTION_SOFTMAX_INL_H_
+#endif
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "hwy/highway.h"
+
+#include "attention/tile.h"
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// Scores are held in units of log 2: 2^s needs no multiplication before the exponent is split off.
+inline constexpr float kLog2E = 1.44269504f;
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// 2^x for x <= 127, relative error below 2e-7; 0 for x < -125. NaN stays NaN.
+HWY_INLINE VF32 Exp2(VF32 x) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  const VF32 lowest = hn::Set(d, -125.0f);
+  const auto vanishes = hn::Lt(x, lowest);
+  x = hn::IfThenElse(vanishes, lowest, x);
+  // The addition rounds x to a whole number, which is then in the low bits of the sum.
+  const VF32 shift = hn::Set(d, 0x1.8p23f);
+  const VF32 shifted = hn::Add(x, shift);
+  const VF32 f = hn::Sub(x, hn::Sub(shifted, shift));
+  // Minimax polynomial of 2^f on [-1/2, 1/2], relative error 9.2e-8, fitted by iteratively reweighted least squares.
+  VF32 p = hn::MulAdd(hn::Set(d, 0x1.5bba14p-10f), f, hn::Set(d, 0x1.3cea88p-7f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6b752p-5f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebf9bcp-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e42ap-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  return hn::IfThenZeroElse(vanishes, hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent)));
+}
+
+// What is done to the scores of one row before their exponential.
+struct ScoreTerms {
+  float cap = 0.0f;       // 0: none; else in units of log 2
+  float slope = 0.0f;     // of the distance between key and query, in units of log 2
+  float distance = 0.0f;  // of the row's first score: key minus query position
+};
+
+// cap * tanh(s / cap)
+HWY_INLINE VF32 Capped(VF32 s, float cap) {
+  const F32 d;
+  const VF32 one = hn::Set(d, 1.0f);
+  // tanh(x) = 1 - 2 / (e^(2x) + 1), 1 to float32 from |x| = 9.01 on.
+  VF32 x = hn::Mul(s, hn::Set(d, 1.0f / cap));
+  x = hn::Max(hn::Min(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
+  const VF32 power = Exp2(hn::Mul(x, hn::Set(d, 2.0f * kLog2E)));
+  return hn::Mul(hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(power, one))), hn::Set(d, cap));
+}
+
+HWY_INLINE VF32 Finished(VF32 s, const ScoreTerms& terms, size_t i) {
+  const F32 d;
+  if (terms.cap != 0.0f) s = Capped(s, terms.cap);
+  if (terms.slope != 0.0f) {
+    s = hn::MulAdd(hn::Iota(d, terms.distance + static_cast<float>(i)), hn::Set(d, terms.slope), s);
+  }
+  return s;
+}
+
+// Turns scores [begin, end) of a row into exponentials relative to the largest score so far, writes zeros to the rest of [clear_begin,
+// clear_end), and updates the row's state. Returns what earlier sums of the row have to be multiplied by.
+HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin, size_t clear_end, const ScoreTerms& terms,
+                            RowState& state) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;
+  for (size_t i = HWY_MAX(end, clear_begin); i < clear_end; ++i) s[i] = 0.0f;
+  if (begin >= end) {
+    for (size_t i = clear_begin; i < clear_end; ++i) s[i] = 0.0f;
+    return 1.0f;
+  }
+  const bool plain = terms.cap == 0.0f && terms.slope == 0.0f;
+  VF32 max0 = hn::Set(d, state.max), max1 = max0;
+  size_t i = begin;
+  if (plain) {
+    for (; i + 2 * lanes <= end; i += 2 * lanes) {
+      max0 = hn::Max(max0, Load(s + i));
+      max1 = hn::Max(max1, Load(s + i + lanes));
+    }
+  }
+  for (; i + lanes <= end; i += lanes) {
+    const VF32 v = Finished(Load(s + i), terms, i);
+    if (!plain) Store(v, s + i);
+    max0 = hn::Max(max0, v);
+  }
+  if (i < end) {
+    const VF32 v = Finished(LoadTail(s + i, end - i), terms, i);
+    if (!plain) StoreTail(v, s + i, end - i);
+    max1 = hn::Max(max1, hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)));
+  }
+  const float max = hn::ReduceMax(d, hn::Max(max0, max1));
+  if (max == kMinusInfinity) {
+    for (i = begin; i < end; ++i) s[i] = 0.0f;
+    return 1.0f;
+  }
+  const VF32 reference = hn::Set(d, max);
+  VF32 sum0 = hn::Zero(d), sum1 = sum0;
+  i = begin;
+  for (; i + 2 * lanes <= end; i += 2 * lanes) {
+    const VF32 p0 = Exp2(hn::Sub(Load(s + i), reference)), p1 = Exp2(hn::Sub(Load(s + i + lanes), reference));
+    Store(p0, s + i);
+    Store(p1, s + i + lanes);
+    sum0 = hn::Add(sum0, p0);
+    sum1 = hn::Add(sum1, p1);
+  }
+  for (; i < end; i += lanes) {
+    const size_t n = HWY_MIN(lanes, end - i);
+    const VF32 p = hn::IfThenElseZero(hn::FirstN(d, n), Exp2(hn::Sub(LoadTail(s + i, n), reference)));
+    StoreTail(p, s + i, n);
+    sum0 = hn::Add(sum0, p);
+  }
+  const float factor = state.max == kMinusInfinity ? 0.0f : std::exp2(state.max - max);
+  state.sum = state.sum * factor + hn::ReduceSum(d, hn::Add(sum0, sum1));
+  state.max = max;
+  return factor;
+}
+
+// row *= factor, in whole vectors.
+HWY_INLINE void ScaleRow(float* HWY_RESTRICT row, size_t n, float factor) {
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 v = hn::Set(F32(), factor);
+  for (size_t i = 0; i < n; i += lanes) Store(hn::Mul(Load(row + i), v), row + i);
+}
+
+// Adds sums of other keys of the same rows: sums [rows, n] and states [rows], n in whole vectors.
+HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* other_states, float* HWY_RESTRICT sums, RowState* states,
+                        size_t rows, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  for (size_t row = 0; row < rows; ++row, other_sums += n, sums += n) {
+    RowState& mine = states[row];
+    const RowState& other = other_states[row];
+    if (other.sum == 0.0f) continue;
+    const float max = HWY_MAX(mine.max, other.max);
+    const float keep = mine.sum == 0.0f ? 0.0f : std::exp2(mine.max - max), add = std::exp2(other.max - max);
+    const VF32 v_keep = hn::Set(F32(), keep), v_add = hn::Set(F32(), add);
+    for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_keep, hn::Mul(Load(other_sums + i), v_add)), sums + i);
+    mine.sum = mine.sum * keep + other.sum * add;
+    mine.max = max;
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_ATTENTION_SOFTMAX_INL_H_

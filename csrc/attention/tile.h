@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "attention/attention.h"
+
+namespace vllm {
+
+// Largest score and sum of exponentials so far, of one row.
+struct RowState {
+  float max = -std::numeric_limits<float>::infinity();
+  float sum = 0.0f;
+};
+
+// A piece of work for one key head, with the memory that it is computed in. A row is a new token and one of the `group` query heads that
+// share the key head: token * group + head.
+struct Tile {
+  // Keys whose scores are held at a time: with 128 rows of 128 elements everything fits into 512 KiB.
+  static constexpr int64_t kKeys = 128;
+  // Up to this many rows, converting keys and values again for each block of rows is cheaper than writing them to memory.
+  static constexpr size_t kDirectRows = 16;
+
+  const PagedAttention* call = nullptr;
+  const WorkItem* item = nullptr;
+  const AttentionRequest* request = nullptr;
+  const int32_t* block_table = nullptr;  // of the request
+  int64_t key_head = 0;
+  size_t rows = 0;
+  size_t group = 0;
+  size_t head_size = 0;
+  size_t sum_stride = 0;  // head_size rounded up to whole panels
+
+  float* query = nullptr;          // [rows, head_size]
+  float* sums = nullptr;           // [rows, sum_stride]
+  float* scores = nullptr;         // [rows, kKeys]
+  RowState* states = nullptr;      // [rows]
+  Visible* visible = nullptr;      // [rows], within the item's keys
+  float* packed_keys = nullptr;    // [kKeys / 16, head_size, 16]
+  float* packed_values = nullptr;  // [sum_stride / 16, kKeys, 16]
+  float* value_tail = nullptr;     // [block_size, 16], when 16 does not divide head_size
+
+  // The row's head in the query or the output.
+  template <typename T>
+  T* QueryRow(const AttentionHeads& heads, size_t row) const {
+    const int64_t token = request->query_begin + item->first_token + static_cast<int64_t>(row / group);
+    const int64_t head = key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group);
+    return heads.tokens.Row<T>(token) + head * heads.head_stride;
+  }
+};
+
+// The same for latent attention: some heads of one request, some of its keys.
+struct LatentTile {
+  // With 64 heads and rows of 576 elements everything fits into 512 KiB.
+  static constexpr int64_t kKeys = 32;
+  static constexpr int64_t kHeads = 64;
+
+  const int32_t* block_table = nullptr;  // of the request
+  int64_t request = 0;
+  int64_t first_head = 0;
+  int64_t keys_begin = 0;
+  int64_t keys_end = 0;
+  size_t rows = 0;           // heads
+  size_t latent_stride = 0;  // elements of a latent row, rounded up to whole panels
+  size_t sum_stride = 0;     // the same of a value
+
+  float* query = nullptr;      // [rows, latent_stride]
+  float* sums = nullptr;       // [rows, sum_stride]
+  float* scores = nullptr;     // [rows, kKeys]
+  float* latent = nullptr;     // [kKeys, latent_stride]
+  float* panels = nullptr;     // [kKeys / 16, latent_stride, 16]
+  RowState* states = nullptr;  // [rows]
+};
+
+}  // namespace vllm

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/attention.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "attention/isa.h"
+#include "bindings/attention_arguments.h"
+#include "bindings/string_argument.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+// The scheduler's tensor: kHeader numbers, then kPerRequest for each request.
+constexpr int64_t kHeader = 8;
+constexpr int64_t kPerRequest = 4;
+constexpr int32_t kMagic = 0x41545431;  // "ATT1"
+
+// [num_req + 1] sums of query lengths and [num_req] lengths, as requests.
+std::vector<AttentionRequest> CheckedRequests(const Argument& query_start_loc, const Argument& seq_lens, int64_t count, bool causal,
+                                              const std::optional<Tensor>& dynamic_causal, const char* op) {
+  const std::vector<int32_t> starts = CheckedInts(query_start_loc, count + 1, "one more than there are requests");
+  const std::vector<int32_t> lengths = CheckedInts(seq_lens, count, "the number of requests");
+  std::vector<int32_t> causals(static_cast<size_t>(count), causal ? 1 : 0);
+  if (dynamic_causal.has_value()) {
+    causals = CheckedInts(Argument(op, "dynamic_causal", *dynamic_causal), count, "the number of requests");
+  }
+  std::vector<AttentionRequest> requests(static_cast<size_t>(count));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (starts[i] < 0 || starts[i + 1] < starts[i]) {
+      query_start_loc.Fail(
+          "goes from " + std::to_string(starts[i]) + " to " + std::to_string(starts[i + 1]) + " at request " + std::to_string(i),
+          "numbers that begin at 0 or later and do not fall");
+    }
+    if (lengths[i] < 0) {
+      seq_lens.Fail("holds " + std::to_string(lengths[i]) + " for request " + std::to_string(i), "lengths of 0 or more");
+    }
+    requests[i] = {starts[i], starts[i + 1] - starts[i], lengths[i], causals[i] != 0};
+  }
+  return requests;
+}
+
+Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_heads_kv, int64_t head_dim, Tensor seq_lens_tensor,
+                              ScalarType dtype, Tensor query_start_loc_tensor, bool casual, int64_t window_size, StringArgument isa_hint,
+                              bool enable_kv_split, std::optional<Tensor> dynamic_causal, StringArgument kv_cache_dtype) {
+  const char* op = "get_scheduler_metadata";
+  if (num_req < 0) FailOp(op, "num_req is " + std::to_string(num_req) + ", expected 0 or more");
+  if (num_heads_kv < 1 || num_heads_q < 1 || num_heads_q % num_heads_kv != 0) {
+    FailOp(op, "num_heads_q is " + std::to_string(num_heads_q) + " and num_heads_kv " + std::to_string(num_heads_kv) +
+                   ", expected positive numbers, the first a multiple of the second");
+  }
+  if (head_dim < 1) FailOp(op, "head_dim is " + std::to_string(head_dim) + ", expected at least 1");
+  if (dtype != ScalarType::Float && dtype != ScalarType::BFloat16 && dtype != ScalarType::Half) {
+    FailOp(op, std::string("dtype is ") + torch::headeronly::toString(dtype) + ", expected Float, BFloat16 or Half");
+  }
+  CheckIsa(op, "isa_hint", isa_hint.value);
+  CheckedCacheDType(op, kv_cache_dtype.value, DType::kFloat32);
+  const Argument seq_lens(op, "seq_lens", seq_lens_tensor);
+  const Argument query_start_loc(op, "query_start_loc", query_start_loc_tensor);
+  const std::vector<AttentionRequest> requests = CheckedRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
+  const std::vector<RequestCut> cuts =
+      CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split, torch::stable::get_num_threads());
+  Tensor metadata = torch::stable::new_empty(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
+  int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
+  const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
+  for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);
+  for (const RequestCut& cut : cuts) {
+    for (const int32_t number : {cut.query_tokens, cut.seq_len, cut.tile_tokens, cut.chunk}) *numbers++ = number;
+  }
+  return metadata;
+}
+
+// The cuts that GetSchedulerMetadataOp left, when they are of these requests.
+std::vector<RequestCut> CheckedCuts(const Argument& metadata, const std::vector<int32_t>& numbers,
+                                    const std::vector<AttentionRequest>& requests) {
+  std::vector<RequestCut> cuts(requests.size());
+  const int32_t* number = numbers.data() + kHeader;
+  for (size_t i = 0; i < cuts.size(); ++i, number += kPerRequest) {
+    cuts[i] = {number[0], number[1], number[2], number[3]};
+    const AttentionRequest& request = requests[i];
+    if (cuts[i].query_tokens != request.query_tokens || cuts[i].seq_len != request.seq_len) {
+      metadata.Fail(
+          "was made for request " + std::to_string(i) + " with " + std::to_string(cuts[i].query_tokens) + " new tokens of " +
+              std::to_string(cuts[i].seq_len),
+          std::to_string(request.query_tokens) + " of " + std::to_string(request.seq_len) + ", as query_start_loc and seq_lens say");
+    }
+    if (cuts[i].tile_tokens < 1 || cuts[i].tile_tokens > std::max<int64_t>(1, request.query_tokens) || cuts[i].chunk < CachePages::kPanel) {
+      metadata.Fail("is damaged", "what get_scheduler_metadata returned");
+    }
+  }
+  return cuts;
+}
+
+// Numbers for each query head, as float32.
+std::vector<float> CheckedPerHead(const Argument& argument, int64_t heads) {
+  argument.OnCpu().Floating().HasShape({heads}, "one number for each query head");
+  const int64_t stride = argument.strides()[0];
+  std::vector<float> values(static_cast<size_t>(heads));
+  for (int64_t i = 0; i < heads; ++i) {
+    float& value = values[static_cast<size_t>(i)];
+    switch (argument.dtype()) {
+      case DType::kFloat32:
+        value = static_cast<const float*>(argument.tensor().data_ptr())[i * stride];
+        break;
+      case DType::kBFloat16:
+        value = static_cast<const torch::headeronly::BFloat16*>(argument.tensor().data_ptr())[i * stride];
+        break;
+      case DType::kFloat16:
+        value = static_cast<const torch::headeronly::Half*>(argument.tensor().data_ptr())[i * stride];
+        break;
+    }
+  }
+  return values;
+}
+
+void CheckScale(const char* op, const char* name, double scale) {
+  if (!(scale > 0)) FailOp(op, std::string(name) + " is " + std::to_string(scale) + ", expected more than 0");
+}
+
+void AttentionOp(Tensor query_tensor, Tensor key_cache_tensor, Tensor value_cache_tensor, Tensor output_tensor,
+                 Tensor query_start_loc_tensor, Tensor seq_lens_tensor, double scale, bool causal, std::optional<Tensor> alibi_slopes,
+                 int64_t sliding_window_size, Tensor block_table_tensor, double softcap, Tensor scheduler_metadata_tensor,
+                 std::optional<Tensor> s_aux, std::optional<Tensor> dynamic_causal, double k_scale, double v_scale,
+                 StringArgument kv_cache_dtype) {
+  const char* op = "cpu_attention_with_kv_cache";
+  const Argument query(op, "query", query_tensor);
+  const Argument output(op, "output", output_tensor);
+  PagedAttention call;
+  call.query = CheckedHeads(query);
+  output.SameDTypeAs(query).HasShape(query.shape(), "that of query").Writable();
+  call.output = CheckedHeads(output);
+  const CacheDType dtype = CheckedCacheDType(op, kv_cache_dtype.value, query.dtype());
+  const Argument key_cache(op, "key_cache", key_cache_tensor);
+  const Argument value_cache(op, "value_cache", value_cache_tensor);
+  call.key = CheckedPages(key_cache, dtype, query);
+  value_cache.HasShape(key_cache.shape(), "that of key_cache");
+  call.value = CheckedPages(value_cache, dtype, query);
+  if (call.key.heads < 1 || call.query.heads % call.key.heads != 0) {
+    query.Fail("has " + std::to_string(call.query.heads) + " heads",
+               "a multiple of the " + std::to_string(call.key.heads) + " heads of key_cache");
+  }
+  if (dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2) {
+    CheckScale(op, "k_scale", k_scale);
+    CheckScale(op, "v_scale", v_scale);
+    call.key_scale = static_cast<float>(k_scale);
+    call.value_scale = static_cast<float>(v_scale);
+  }
+  if (!(softcap >= 0)) FailOp(op, "softcap is " + std::to_string(softcap) + ", expected 0 (none) or more");
+
+  const Argument metadata(op, "scheduler_metadata", scheduler_metadata_tensor);
+  const std::vector<int32_t> head = CheckedInts(metadata, kHeader, "what get_scheduler_metadata returned");
+  const int64_t count = head[1];
+  if (head[0] != kMagic || count < 0 || metadata.shape()[0] != kHeader + kPerRequest * count) {
+    metadata.Fail("has other contents", "what get_scheduler_metadata returned");
+  }
+  if (head[2] != call.query.heads || head[3] != call.key.heads || head[4] != call.key.head_size) {
+    metadata.Fail("was made for " + std::to_string(head[2]) + " query heads, " + std::to_string(head[3]) + " key heads and head size " +
+                      std::to_string(head[4]),
+                  std::to_string(call.query.heads) + ", " + std::to_string(call.key.heads) + " and " + std::to_string(call.key.head_size));
+  }
+  const Argument query_start_loc(op, "query_start_loc", query_start_loc_tensor);
+  call.requests = CheckedRequests(query_start_loc, Argument(op, "seq_lens", seq_lens_tensor), count, causal, dynamic_causal, op);
+  call.cuts = CheckedCuts(metadata, CheckedInts(metadata, metadata.shape()[0], ""), call.requests);
+  if (count > 0 && call.requests.back().query_begin + call.requests.back().query_tokens > query.shape()[0]) {
+    query_start_loc.Fail("ends at " + std::to_string(call.requests.back().query_begin + call.requests.back().query_tokens),
+                         "at most " + std::to_string(query.shape()[0]) + ", the tokens of query");
+  }
+
+  const Argument block_table(op, "block_table", block_table_tensor);
+  CheckBlockTable(block_table, count);
+  call.window = sliding_window_size;
+  for (int64_t i = 0; i < count; ++i) {
+    const AttentionRequest& request = call.requests[static_cast<size_t>(i)];
+    if (request.query_tokens == 0) continue;
+    const int64_t begin = VisibleKeys(request, 0, call.window).begin;
+    const int64_t end = VisibleKeys(request, request.query_tokens - 1, call.window).end;
+    CheckBlocks(block_table, i, begin, end, call.key.block_size, call.key.blocks);
+  }
+  call.block_table = static_cast<const int32_t*>(block_table_tensor.data_ptr());
+  call.block_table_stride = block_table.strides()[0];
+  std::vector<float> slopes, sinks;
+  if (alibi_slopes.has_value()) {
+    slopes = CheckedPerHead(Argument(op, "alibi_slopes", *alibi_slopes), call.query.heads);
+    call.alibi_slopes = slopes.data();
+  }
+  if (s_aux.has_value()) {
+    sinks = CheckedPerHead(Argument(op, "s_aux", *s_aux), call.query.heads);
+    call.sinks = sinks.data();
+  }
+  call.scale = static_cast<float>(scale);
+  call.softcap = static_cast<float>(softcap);
+  RunPagedAttention(call);
+}
+
+NewTokens CheckedTokens(const Argument& argument) {
+  const AttentionHeads heads = CheckedHeads(argument);
+  return {heads.tokens.data, heads.tokens.dtype, argument.shape()[0], argument.strides()[0], argument.strides()[1]};
+}
+
+void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor, Tensor value_cache_tensor,
+                       Tensor slot_mapping_tensor, StringArgument isa, double k_scale, double v_scale, StringArgument kv_cache_dtype) {
+  const char* op = "cpu_attn_reshape_and_cache";
+  const Argument key(op, "key", key_tensor);
+  const Argument value(op, "value", value_tensor);
+  const NewTokens keys = CheckedTokens(key);
+  value.SameDTypeAs(key).HasShape(key.shape(), "that of key");
+  const NewTokens values = CheckedTokens(value);
+  CheckIsa(op, "isa", isa.value);
+  const CacheDType dtype = CheckedCacheDType(op, kv_cache_dtype.value, key.dtype());
+  const Argument key_cache(op, "key_cache", key_cache_tensor);
+  const Argument value_cache(op, "value_cache", value_cache_tensor);
+  const CachePages key_pages = CheckedPages(key_cache.Writable(), dtype, key);
+  value_cache.Writable().HasShape(key_cache.shape(), "that of key_cache");
+  const CachePages value_pages = CheckedPages(value_cache, dtype, key);
+  if (key_pages.heads != key.shape()[1]) {
+    key_cache.Fail("has " + std::to_string(key_pages.heads) + " heads", std::to_string(key.shape()[1]) + ", those of key");
+  }
+  if (dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2) {
+    CheckScale(op, "k_scale", k_scale);
+    CheckScale(op, "v_scale", v_scale);
+  }
+  const Argument slots(op, "slot_mapping", slot_mapping_tensor);
+  slots.OnCpu().OfDType(ScalarType::Long).HasShape({keys.count}, "one slot a token");
+  WriteKvCache(keys, values, key_pages, value_pages, static_cast<const int64_t*>(slot_mapping_tensor.data_ptr()), slots.strides()[0],
+               static_cast<float>(k_scale), static_cast<float>(v_scale));
+}
+
+bool HasIsaOp(StringArgument isa) { return HasAttentionIsa(isa.value); }
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def(
+      "get_scheduler_metadata(int num_req, int num_heads_q, int num_heads_kv, int head_dim, Tensor seq_lens, ScalarType dtype, "
+      "Tensor query_start_loc, bool casual, int window_size, str isa_hint, bool enable_kv_split, Tensor? dynamic_causal, "
+      "str kv_cache_dtype=\"auto\") -> Tensor");
+  m.def(
+      "cpu_attn_reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor slot_mapping, str isa, "
+      "float k_scale=1., float v_scale=1., str kv_cache_dtype=\"auto\") -> ()");
+  m.def(
+      "cpu_attention_with_kv_cache(Tensor query, Tensor key_cache, Tensor value_cache, Tensor! output, Tensor query_start_loc, "
+      "Tensor seq_lens, float scale, bool causal, Tensor? alibi_slopes, SymInt sliding_window_size, Tensor block_table, float softcap, "
+      "Tensor scheduler_metadata, Tensor? s_aux, Tensor? dynamic_causal, float k_scale=1., float v_scale=1., "
+      "str kv_cache_dtype=\"auto\") -> ()");
+  m.def("cpu_attn_has_isa(str isa) -> bool");
+}
+
+#if defined(VLLM_ATTENTION_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("get_scheduler_metadata", TORCH_BOX(&vllm::GetSchedulerMetadataOp));
+  m.impl("cpu_attn_reshape_and_cache", TORCH_BOX(&vllm::ReshapeAndCacheOp));
+  m.impl("cpu_attention_with_kv_cache", TORCH_BOX(&vllm::AttentionOp));
+}
+
+// No tensor says which device is meant.
+STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("cpu_attn_has_isa", TORCH_BOX(&vllm::HasIsaOp)); }
+#endif

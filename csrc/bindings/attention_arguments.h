@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks that the attention ops share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "bindings/arguments.h"
+
+namespace vllm {
+
+// "<op>: <what>" as a std::runtime_error.
+[[noreturn]] void FailOp(const char* op, const std::string& what);
+
+// upstream's name of an instruction set, or an error.
+void CheckIsa(const char* op, const char* name, const std::string& isa);
+
+// auto, fp8, fp8_e4m3 or fp8_e5m2, or an error. For auto the cache has the dtype of the tokens.
+CacheDType CheckedCacheDType(const char* op, const std::string& name, DType tokens);
+
+// [tokens, heads, head_size], elements side by side.
+AttentionHeads CheckedHeads(const Argument& argument);
+
+// [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one piece.
+CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
+
+// One dimension of int32, at least `count` long: the first `count` numbers.
+std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, const std::string& why);
+
+// Rows of int32 block numbers, at least `count` of them.
+void CheckBlockTable(const Argument& table, int64_t count);
+
+// Throws when one of the blocks of tokens [begin, end) of a request does not exist.
+void CheckBlocks(const Argument& table, int64_t request, int64_t begin, int64_t end, int64_t block_size, int64_t blocks);
+
+}  // namespace vllm

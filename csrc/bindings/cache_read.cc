@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ops that read a paged cache, copy its blocks, or convert it.
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+
+#include "bindings/cache_arguments.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+
+// A vector of int32, widened, as positions are computed in 64 bits.
+std::vector<int64_t> Integers(const Argument& argument, int64_t size, const std::string& why) {
+  argument.OnCpu().OfDType(ScalarType::Int).HasShape({size}, why);
+  const int32_t* data = static_cast<const int32_t*>(argument.tensor().data_ptr());
+  std::vector<int64_t> values(static_cast<size_t>(size));
+  for (int64_t i = 0; i < size; ++i) values[i] = data[i * argument.strides()[0]];
+  return values;
+}
+
+// What the two gathers share. Sequences' ends are cut at `most` tokens, the rows of the output that may be written.
+void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor, const Tensor& block_table_tensor,
+            const Tensor& cu_seq_lens_tensor, int64_t batch, std::optional<int64_t> num_tokens, CacheFormat format, float scale,
+            const std::optional<Tensor>& seq_starts_tensor) {
+  const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
+  const Argument block_table(op, "block_table", block_table_tensor), cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
+  const std::vector<int64_t>& shape = src_cache.shape();
+  if (shape.size() < 3 || shape[1] == 0) {
+    src_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, entries...] with a block_size of at least 1");
+  }
+  const Rows rows = src_cache.LeadingRows(0, 1);
+  CacheRows from{rows.data, format, src_cache_tensor.element_size(), 1, shape[1], src_cache.strides()[0], src_cache.strides()[1]};
+  std::vector<int64_t> expected = {dst.shape().empty() ? 0 : dst.shape()[0]};
+  for (size_t i = shape.size(); i-- > 2;) {
+    if (shape[i] > 1 && src_cache.strides()[i] != from.width) {
+      src_cache.Fail("has strides " + ShapeText(src_cache.strides()), "the entries of a token side by side");
+    }
+    from.width *= shape[i];
+  }
+  expected.insert(expected.end(), shape.begin() + 2, shape.end());
+  dst.OnCpu().HasShape(expected, "the tokens, then the entries of src_cache").Writable();
+  int64_t width = 1;
+  for (size_t i = expected.size(); i-- > 1;) {
+    if (expected[i] > 1 && dst.strides()[i] != width) {
+      dst.Fail("has strides " + ShapeText(dst.strides()), "the entries of a token side by side");
+    }
+    width *= expected[i];
+  }
+
+  block_table.OnCpu().OfDType(ScalarType::Int);
+  if (block_table.shape().size() != 2 || block_table.shape()[0] < batch) {
+    block_table.Fail("has shape " + ShapeText(block_table.shape()), "[" + std::to_string(batch) + ", blocks of a sequence]");
+  }
+  const std::vector<int64_t> bounds = Integers(cu_seq_lens, batch + 1, "the sequences, and one more");
+  std::vector<int64_t> starts;
+  if (seq_starts_tensor.has_value()) starts = Integers(Argument(op, "seq_starts", *seq_starts_tensor), batch, "the sequences");
+
+  Sequences sequences;
+  sequences.table = static_cast<const int32_t*>(block_table_tensor.data_ptr());
+  sequences.table_stride = block_table.strides()[0];
+  sequences.column_stride = block_table.strides()[1];
+  sequences.batch = batch;
+  const int64_t most = num_tokens.value_or(expected[0]);
+  std::vector<int64_t> ends(static_cast<size_t>(batch));
+  for (int64_t s = 0; s < batch; ++s) {
+    if (bounds[s] < 0 || bounds[s + 1] < bounds[s] || (!num_tokens.has_value() && bounds[s + 1] > expected[0])) {
+      cu_seq_lens.Fail(
+          "holds " + std::to_string(bounds[s]) + " and " + std::to_string(bounds[s + 1]) + " for sequence " + std::to_string(s),
+          "numbers from 0 to " + std::to_string(expected[0]) + " (the tokens of dst) that do not decrease");
+    }
+    const int64_t begin = std::min(bounds[s], most), end = std::min(bounds[s + 1], most);
+    const int64_t start = starts.empty() ? 0 : starts[s];
+    if (start < 0) {
+      Fail(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
+    }
+    ends[s] = end;
+    if (begin == end) continue;
+    const int64_t last = (start + end - begin - 1) / from.block_size;
+    if (last >= block_table.shape()[1]) {
+      block_table.Fail("has shape " + ShapeText(block_table.shape()), "a block for position " + std::to_string(start + end - begin - 1) +
+                                                                          " of sequence " + std::to_string(s) + ", at least " +
+                                                                          std::to_string(last + 1) + " columns");
+    }
+    for (int64_t column = start / from.block_size; column <= last; ++column) {
+      const int64_t block = sequences.table[s * sequences.table_stride + column * sequences.column_stride];
+      if (block < 0 || block >= shape[0]) {
+        block_table.Fail("holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " + std::to_string(column) + "]",
+                         "0 <= block < " + std::to_string(shape[0]) + ", the blocks of src_cache");
+      }
+    }
+  }
+  sequences.first = std::min(bounds[0], most);
+  sequences.ends = ends.data();
+  sequences.starts = starts.empty() ? nullptr : starts.data();
+  GatherFromCache(from, sequences, scale, dst_tensor.data_ptr(), dst.dtype(), dst.strides()[0]);
+}
+
+void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table, Tensor cu_seq_lens, int64_t batch_size,
+                     std::optional<Tensor> seq_starts) {
+  const char* op = "cp_gather_cache";
+  const Argument src_cache(op, "src_cache", src_cache_tensor);
+  Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnCpu());
+  if (batch_size < 0) Fail(op, "batch_size is " + std::to_string(batch_size) + ", expected at least 0");
+  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt, CacheFormat::kSame, 1.0f, seq_starts);
+}
+
+void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table, Tensor cu_seq_lens,
+                                  Tensor token_to_seq_tensor, int64_t num_tokens, StringArgument kv_cache_dtype, Tensor scale_tensor,
+                                  std::optional<Tensor> seq_starts) {
+  const char* op = "gather_and_maybe_dequant_cache";
+  const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
+  const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, src_cache, dst);
+  int64_t stride = 0;
+  const float scale = *CheckedScales(Argument(op, "scale", scale_tensor), 1, &stride);
+  const int64_t rows = dst.shape().empty() ? 0 : dst.shape()[0];
+  if (num_tokens < 0 || num_tokens > rows) {
+    Fail(op,
+         "num_tokens is " + std::to_string(num_tokens) + ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
+  }
+  const Argument token_to_seq(op, "token_to_seq", token_to_seq_tensor);
+  token_to_seq.OnCpu().OfDType(ScalarType::Int);
+  if (token_to_seq.shape().size() != 1 || token_to_seq.shape()[0] < num_tokens) {
+    token_to_seq.Fail("has shape " + ShapeText(token_to_seq.shape()),
+                      "one dimension of at least " + std::to_string(num_tokens) + " elements, the tokens");
+  }
+  const Argument bounds(op, "cu_seq_lens", cu_seq_lens);
+  if (bounds.shape().size() != 1 || bounds.shape()[0] == 0) bounds.Fail("has shape " + ShapeText(bounds.shape()), "[sequences + 1]");
+  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, bounds.shape()[0] - 1, num_tokens, format, scale, seq_starts);
+}
+
+void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale, StringArgument kv_cache_dtype) {
+  const char* op = "convert_fp8";
+  const Argument dst(op, "dst_cache", dst_tensor), src(op, "src_cache", src_tensor);
+  src.OnCpu();
+  dst.OnCpu().HasShape(src.shape(), "that of src_cache").Writable();
+  const auto eight = [](const Argument& argument) { return argument.tensor().element_size() == 1; };
+  const bool quantize = !eight(src);
+  const Argument &codes = quantize ? dst : src, &values = quantize ? src : dst;
+  values.Floating();
+  CacheFormat format = NamedFormat(op, kv_cache_dtype.value);
+  if (kv_cache_dtype.value != "auto" && format == CacheFormat::kSame) {
+    Fail(op, "kv_cache_dtype is '" + kv_cache_dtype.value + "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
+  }
+  const ScalarType type = codes.tensor().scalar_type();
+  if (format == CacheFormat::kSame) format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
+  if (type != ScalarType::Byte) codes.OfDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn : ScalarType::Float8_e5m2);
+  if (dst_tensor.is_contiguous() && src_tensor.is_contiguous()) {
+    return ConvertFp8(dst.LongestRows(), src.LongestRows(), format, quantize, static_cast<float>(scale));
+  }
+  src.LastDimensionContiguous();
+  dst.LastDimensionContiguous();
+  ConvertFp8(dst.LastDimensionRows(), src.LastDimensionRows(), format, quantize, static_cast<float>(scale));
+}
+
+void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_bytes, Tensor block_mapping_tensor) {
+  const char* op = "swap_blocks";
+  const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor), mapping(op, "block_mapping", block_mapping_tensor);
+  for (const Argument* cache : {&src, &dst}) {
+    cache->OnCpu();
+    if (!cache->tensor().is_contiguous()) cache->Fail("has strides " + ShapeText(cache->strides()), "a contiguous tensor");
+  }
+  if (block_size_in_bytes < 1) Fail(op, "block_size_in_bytes is " + std::to_string(block_size_in_bytes) + ", expected at least 1");
+  mapping.OnCpu().OfDType(ScalarType::Long);
+  if (mapping.shape().size() != 2 || mapping.shape()[1] != 2) {
+    mapping.Fail("has shape " + ShapeText(mapping.shape()), "[pairs, 2]: blocks of src and dst");
+  }
+  const auto blocks = [&](const Tensor& tensor) {
+    return tensor.numel() * static_cast<int64_t>(tensor.element_size()) / block_size_in_bytes;
+  };
+  const int64_t limits[2] = {blocks(src_tensor), blocks(dst_tensor)};
+  const int64_t* data = static_cast<const int64_t*>(block_mapping_tensor.data_ptr());
+  const int64_t count = mapping.shape()[0];
+  std::vector<int64_t> pairs(static_cast<size_t>(2 * count));
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t side = 0; side < 2; ++side) {
+      const int64_t block = data[i * mapping.strides()[0] + side * mapping.strides()[1]];
+      if (block < 0 || block >= limits[side]) {
+        mapping.Fail("holds " + std::to_string(block) + " at [" + std::to_string(i) + ", " + std::to_string(side) + "]",
+                     "0 <= block < " + std::to_string(limits[side]) + ", the blocks of " + (side == 0 ? "src" : "dst"));
+      }
+      pairs[2 * i + side] = block;
+    }
+  }
+  CopyBlocks(static_cast<char*>(dst_tensor.data_ptr()), static_cast<const char*>(src_tensor.data_ptr()), block_size_in_bytes, pairs.data(),
+             count);
+}
+
+// A vector of int64, contiguous.
+const int64_t* Numbers(const Argument& argument, int64_t size, const std::string& why) {
+  argument.OnCpu().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
+  return static_cast<const int64_t*>(argument.tensor().data_ptr());
+}
+
+void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor sizes_tensor, bool /*is_src_access_order_any*/) {
+  const char* op = "swap_blocks_batch";
+  const Argument src_ptrs(op, "src_ptrs", src_ptrs_tensor), dst_ptrs(op, "dst_ptrs", dst_ptrs_tensor), sizes(op, "sizes", sizes_tensor);
+  if (src_ptrs.shape().size() != 1) src_ptrs.Fail("has shape " + ShapeText(src_ptrs.shape()), "one dimension");
+  const int64_t count = src_ptrs.shape()[0];
+  const int64_t* from = Numbers(src_ptrs, count, "");
+  const int64_t* to = Numbers(dst_ptrs, count, "that of src_ptrs");
+  const int64_t* bytes = Numbers(sizes, count, "that of src_ptrs");
+  for (int64_t i = 0; i < count; ++i) {
+    if (bytes[i] < 0) sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
+    if (bytes[i] == 0) continue;
+    if (from[i] == 0) src_ptrs.Fail("holds 0 at " + std::to_string(i), "an address");
+    if (to[i] == 0) dst_ptrs.Fail("holds 0 at " + std::to_string(i), "an address");
+  }
+  CopyRanges(to, from, bytes, count);
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
+  m.def("swap_blocks(Tensor src, Tensor! dst, int block_size_in_bytes, Tensor block_mapping) -> ()");
+  m.def("swap_blocks_batch(Tensor src_ptrs, Tensor dst_ptrs, Tensor sizes, bool is_src_access_order_any=False) -> ()");
+  m.def(
+      "gather_and_maybe_dequant_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, Tensor token_to_seq, "
+      "int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? seq_starts) -> ()");
+  m.def("cp_gather_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, int batch_size, Tensor? seq_starts) -> ()");
+  m.def("convert_fp8(Tensor! dst_cache, Tensor src_cache, float scale, str kv_cache_dtype) -> ()");
+}
+
+#if defined(VLLM_CACHE_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
+  m.impl("swap_blocks", TORCH_BOX(&vllm::SwapBlocksOp));
+  m.impl("swap_blocks_batch", TORCH_BOX(&vllm::SwapBlocksBatchOp));
+  m.impl("gather_and_maybe_dequant_cache", TORCH_BOX(&vllm::GatherAndMaybeDequantCacheOp));
+  m.impl("cp_gather_cache", TORCH_BOX(&vllm::CpGatherCacheOp));
+  m.impl("convert_fp8", TORCH_BOX(&vllm::ConvertFp8Op));
+}
+#endif

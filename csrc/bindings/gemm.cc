@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gemm/gemm.h"
+
+#include <optional>
+
+#include "bindings/arguments.h"
+#include "gemm/handles.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+using MaybeTensor = std::optional<Tensor>;
+
+[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+
+void CheckMatrix(const Argument& argument, const char* shape) {
+  if (argument.shape().size() != 2) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
+}
+
+// The weights of the handle in `tensor`, of the kind that `member` names.
+template <typename Member>
+std::shared_ptr<const Weights> CheckedHandle(const char* op, const Tensor& tensor, Member member, const char* creator) {
+  const Argument handle(op, "handler_tensor", tensor);
+  handle.OnCpu().OfDType(ScalarType::Long);
+  if (tensor.numel() != 1) handle.Fail("has shape " + ShapeText(handle.shape()), "one number, as " + std::string(creator) + " gave it");
+  const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
+  std::shared_ptr<const Weights> weights = FindWeights(number);
+  if (weights == nullptr || (*weights).*member == nullptr) {
+    handle.Fail("is " + std::to_string(number), "a number that " + std::string(creator) + " gave and that was not released");
+  }
+  return weights;
+}
+
+// A primitive cache is what oneDNN needs one of; the number is checked and not used.
+void CheckCacheSize(const char* op, int64_t size) {
+  if (size < 0) Fail(op, "primitive_cache_size is " + std::to_string(size) + ", expected at least 0");
+}
+
+int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
+  const char* op = "create_onednn_mm_handler";
+  const Argument b(op, "b", b_tensor);
+  b.OnCpu().Floating();
+  CheckMatrix(b, "[K, N]");
+  CheckCacheSize(op, cache_size);
+  auto weights = std::make_unique<FloatWeights>();
+  Panels& panels = weights->panels;
+  panels.dtype = b.dtype();
+  panels.depth = b.shape()[0];
+  panels.columns = b.shape()[1];
+  const size_t size = panels.dtype == DType::kFloat32 ? 4 : 2;
+  // Aligned, so that no vector of a panel crosses two lines of a cache.
+  weights->memory = hwy::AllocateAligned<unsigned char>(static_cast<size_t>(panels.depth * panels.columns) * size + 1);
+  if (weights->memory == nullptr) Fail(op, "there is no memory for a copy of b");
+  PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth, panels.columns, weights->memory.get());
+  panels.data = weights->memory.get();
+  auto kept = std::make_shared<Weights>();
+  kept->floating = std::move(weights);
+  return KeepWeights(std::move(kept));
+}
+
+void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
+  const char* op = "onednn_mm";
+  const auto weights = CheckedHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
+  const Panels& b = weights->floating->panels;
+  const Argument a(op, "a", a_tensor);
+  a.OnCpu().Floating();
+  CheckMatrix(a, "[M, K]");
+  a.HasShape({a.shape()[0], b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
+  if (a.dtype() != b.dtype) a.Fail("is of another dtype", "that of the weights");
+  const Argument c(op, "c", c_tensor);
+  c.OnCpu().SameDTypeAs(a).HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
+  const void* bias = nullptr;
+  if (bias_tensor.has_value()) {
+    const Argument argument(op, "bias", *bias_tensor);
+    argument.OnCpu().SameDTypeAs(a).HasShape({b.columns}, "the weights' N").LastDimensionContiguous();
+    bias = bias_tensor->data_ptr();
+  }
+  MatMul(c.LastDimensionRows(), a.LastDimensionRows(), b, bias);
+}
+
+// Contiguous; `count` elements, or one when `one` is set; any shape.
+void CheckCount(const Argument& argument, int64_t count, bool one, const char* what) {
+  const int64_t elements = argument.tensor().numel();
+  if (elements != count && !(one && elements == 1)) {
+    argument.Fail("has shape " + ShapeText(argument.shape()),
+                  std::string(one ? "one element or " : "") + what + ", " + std::to_string(count));
+  }
+  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
+}
+
+int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output, bool dynamic, bool use_azp, int64_t cache_size) {
+  const char* op = "create_onednn_scaled_mm_handler";
+  const Argument b(op, "b", b_tensor);
+  b.OnCpu().OfDType(ScalarType::Char);
+  CheckMatrix(b, "[K, N]");
+  CheckCacheSize(op, cache_size);
+  const int64_t depth = b.shape()[0], columns = b.shape()[1];
+  if (depth > Int8Panels::kMaxDepth) {
+    b.Fail("has shape " + ShapeText(b.shape()), "K of at most " + std::to_string(Int8Panels::kMaxDepth) + ", whose sums fit into int32");
+  }
+  const Argument scales(op, "b_scales", scales_tensor);
+  scales.OnCpu().OfDType(ScalarType::Float);
+  CheckCount(scales, columns, true, "one for each column of b");
+  if (output != ScalarType::Float && output != ScalarType::BFloat16 && output != ScalarType::Half) {
+    Fail(op, std::string("output_type is ") + torch::headeronly::toString(output) + ", expected Float, BFloat16 or Half");
+  }
+  auto weights = std::make_unique<Int8Weights>();
+  weights->panels = PackInt8(static_cast<const int8_t*>(b_tensor.data_ptr()), b.strides()[0], b.strides()[1], depth, columns);
+  const float* first = static_cast<const float*>(scales_tensor.data_ptr());
+  weights->scales.assign(first, first + scales_tensor.numel());
+  weights->output = output == ScalarType::Float ? DType::kFloat32 : output == ScalarType::Half ? DType::kFloat16 : DType::kBFloat16;
+  weights->scale_per_row = dynamic;
+  weights->has_zero = use_azp;
+  auto kept = std::make_shared<Weights>();
+  kept->int8 = std::move(weights);
+  return KeepWeights(std::move(kept));
+}
+
+// The bias as float32, in `memory` where it is not.
+const float* FloatBias(const char* op, const Tensor& tensor, const Argument& output, int64_t columns, std::vector<float>& memory) {
+  const Argument bias(op, "bias", tensor);
+  bias.OnCpu().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
+  if (bias.dtype() == DType::kFloat32) return static_cast<const float*>(tensor.data_ptr());
+  bias.SameDTypeAs(output);
+  memory.resize(static_cast<size_t>(columns));
+  for (int64_t n = 0; n < columns; ++n) {
+    memory[static_cast<size_t>(n)] = bias.dtype() == DType::kBFloat16
+                                         ? static_cast<float>(static_cast<const torch::headeronly::BFloat16*>(tensor.data_ptr())[n])
+                                         : static_cast<float>(static_cast<const torch::headeronly::Half*>(tensor.data_ptr())[n]);
+  }
+  return memory.data();
+}
+
+void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, MaybeTensor azp_tensor, MaybeTensor azp_adj_tensor,
+                    MaybeTensor bias_tensor, Tensor handle_tensor) {
+  const char* op = "onednn_scaled_mm";
+  const auto kept = CheckedHandle(op, handle_tensor, &Weights::int8, "create_onednn_scaled_mm_handler");
+  const Int8Weights& weights = *kept->int8;
+  const Int8Panels& b = weights.panels;
+  const Argument a(op, "a", a_tensor);
+  a.OnCpu().OfDType(ScalarType::Char);
+  CheckMatrix(a, "[M, K]");
+  const int64_t rows = a.shape()[0];
+  a.HasShape({rows, b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
+  const Argument c(op, "c", c_tensor);
+  c.OnCpu().Floating().HasShape({rows, b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
+  if (c.dtype() != weights.output) c.Fail("is of another dtype", "the output_type that the handler was created with");
+
+  Int8Scales scales;
+  const Argument a_scales(op, "a_scales", a_scales_tensor);
+  a_scales.OnCpu().OfDType(ScalarType::Float);
+  CheckCount(a_scales, weights.scale_per_row ? rows : 1, true, "one for each row of a");
+  scales.a = static_cast<const float*>(a_scales_tensor.data_ptr());
+  scales.a_step = a_scales_tensor.numel() == 1 ? 0 : 1;
+  scales.b = weights.scales.data();
+  scales.b_step = weights.scales.size() == 1 ? 0 : 1;
+  if (azp_tensor.has_value() != weights.has_zero) {
+    Fail(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") + ", the handler was created with use_azp " +
+                 (weights.has_zero ? "True" : "False"));
+  }
+  if (azp_tensor.has_value()) {
+    const Argument azp(op, "azp", *azp_tensor);
+    azp.OnCpu().OfDType(ScalarType::Int);
+    CheckCount(azp, weights.scale_per_row ? rows : 1, true, "one for each row of a");
+    scales.zero = static_cast<const int32_t*>(azp_tensor->data_ptr());
+    scales.zero_step = azp_tensor->numel() == 1 ? 0 : 1;
+  }
+  if (azp_adj_tensor.has_value()) {
+    const Argument azp_adj(op, "azp_adj", *azp_adj_tensor);
+    azp_adj.OnCpu().OfDType(ScalarType::Float);
+    CheckCount(azp_adj, b.columns, false, "one for each column of the weights");
+  }
+  std::vector<float> bias_memory;
+  if (bias_tensor.has_value()) scales.bias = FloatBias(op, *bias_tensor, c, b.columns, bias_memory);
+  Int8MatMul(c.LastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()), a.strides()[0], b, scales);
+}
+
+void ReleaseHandler(int64_t number) {
+  if (!ReleaseWeights(number)) {
+    Fail("release_dnnl_matmul_handler", "handler is " + std::to_string(number) + ", expected a number that was given and not yet released");
+  }
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("create_onednn_mm_handler(Tensor b, int primitive_cache_size) -> int");
+  m.def("onednn_mm(Tensor! c, Tensor a, Tensor? bias, Tensor handler_tensor) -> ()");
+  m.def(
+      "create_onednn_scaled_mm_handler(Tensor b, Tensor b_scales, ScalarType output_type, bool dynamic_act_quant, bool use_azp, "
+      "int primitive_cache_size) -> int");
+  m.def("onednn_scaled_mm(Tensor! c, Tensor a, Tensor a_scales, Tensor? azp, Tensor? azp_adj, Tensor? bias, Tensor handler_tensor) -> ()");
+  m.def("release_dnnl_matmul_handler(int handler) -> ()");
+}
+
+#if defined(VLLM_GEMM_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("create_onednn_mm_handler", TORCH_BOX(&vllm::CreateMmHandler));
+  m.impl("onednn_mm", TORCH_BOX(&vllm::OnednnMm));
+  m.impl("create_onednn_scaled_mm_handler", TORCH_BOX(&vllm::CreateScaledMmHandler));
+  m.impl("onednn_scaled_mm", TORCH_BOX(&vllm::OnednnScaledMm));
+}
+// It has no tensor to choose a key by.
+STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("release_dnnl_matmul_handler", TORCH_BOX(&vllm::ReleaseHandler)); }
+#endif

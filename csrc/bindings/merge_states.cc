@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <optional>
+
+#include "attention/attention.h"
+#include "bindings/attention_arguments.h"
+
+namespace vllm {
+namespace {
+
+// [heads, tokens] of float32, the tokens side by side.
+Argument CheckedLse(const char* op, const char* name, const Tensor& tensor, const std::vector<int64_t>& shape) {
+  Argument lse(op, name, tensor);
+  lse.OnCpu().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
+  lse.LastDimensionContiguous();
+  return lse;
+}
+
+void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor, Tensor prefix_output_tensor, Tensor prefix_lse_tensor,
+                   Tensor suffix_output_tensor, Tensor suffix_lse_tensor, std::optional<int64_t> prefill_tokens_with_context,
+                   std::optional<Tensor> output_scale) {
+  const char* op = "merge_attn_states";
+  const Argument output(op, "output", output_tensor);
+  const Argument prefix(op, "prefix_output", prefix_output_tensor);
+  const Argument suffix(op, "suffix_output", suffix_output_tensor);
+  MergeStates merge;
+  merge.prefix = CheckedHeads(prefix);
+  const std::vector<int64_t>& shape = prefix.shape();
+  suffix.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output");
+  merge.suffix = CheckedHeads(suffix);
+  if (output_scale.has_value())
+    Argument(op, "output_scale", *output_scale).Fail("is given", "None: output of float8 is not supported here");
+  output.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output").Writable();
+  merge.output = CheckedHeads(output);
+  const Argument prefix_lse = CheckedLse(op, "prefix_lse", prefix_lse_tensor, shape);
+  const Argument suffix_lse = CheckedLse(op, "suffix_lse", suffix_lse_tensor, shape);
+  merge.prefix_lse = static_cast<const float*>(prefix_lse_tensor.data_ptr());
+  merge.prefix_lse_stride = prefix_lse.strides()[0];
+  merge.suffix_lse = static_cast<const float*>(suffix_lse_tensor.data_ptr());
+  merge.suffix_lse_stride = suffix_lse.strides()[0];
+  if (output_lse_tensor.has_value()) {
+    const Argument output_lse = CheckedLse(op, "output_lse", *output_lse_tensor, shape);
+    output_lse.Writable();
+    merge.output_lse = static_cast<float*>(output_lse_tensor->data_ptr());
+    merge.output_lse_stride = output_lse.strides()[0];
+  }
+  merge.merged_tokens = prefill_tokens_with_context.value_or(shape[0]);
+  if (merge.merged_tokens < 0 || merge.merged_tokens > shape[0]) {
+    FailOp(op, "prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
+                   ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
+  }
+  RunMergeStates(merge);
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def(
+      "merge_attn_states(Tensor! output, Tensor!? output_lse, Tensor prefix_output, Tensor prefix_lse, Tensor suffix_output, "
+      "Tensor suffix_lse, int? prefill_tokens_with_context, Tensor? output_scale=None) -> ()");
+}
+
+#if defined(VLLM_MERGE_STATES_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("merge_attn_states", TORCH_BOX(&vllm::MergeStatesOp)); }
+#endif

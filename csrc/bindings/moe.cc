@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <tuple>
+
+#include "bindings/arguments.h"
+#include "moe/align.h"
+#include "moe/routing.h"
+#include "moe/sum.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+using MaybeTensor = std::optional<Tensor>;
+
+[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+
+void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least) {
+  if (value >= least) return;
+  Fail(op, std::string(name) + " is " + std::to_string(value) + ", expected at least " + std::to_string(least));
+}
+
+const Argument& Contiguous(const Argument& argument) {
+  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
+  return argument;
+}
+
+void CheckRank(const Argument& argument, size_t rank, const char* shape) {
+  if (argument.shape().size() != rank) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
+}
+
+// A contiguous int32 vector of at least `least` elements.
+int32_t* CheckedList(const char* op, const char* name, const Tensor& tensor, int64_t least, const std::string& why) {
+  const Argument list(op, name, tensor);
+  Contiguous(list.OnCpu().OfDType(ScalarType::Int));
+  CheckRank(list, 1, "one dimension");
+  if (list.shape()[0] < least) {
+    list.Fail("has " + std::to_string(list.shape()[0]) + " elements", "at least " + std::to_string(least) + ": " + why);
+  }
+  return static_cast<int32_t*>(tensor.data_ptr());
+}
+
+ExpertIds CheckedIds(const char* op, const char* name, const Tensor& tensor) {
+  const Argument ids(op, name, tensor);
+  ids.OnCpu();
+  CheckRank(ids, 2, "[tokens, topk]");
+  const ScalarType type = tensor.scalar_type();
+  if (type != ScalarType::Int && type != ScalarType::Long) {
+    ids.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int or Long");
+  }
+  return {tensor.data_ptr(), type == ScalarType::Long, ids.shape()[0], ids.shape()[1], ids.strides()[0], ids.strides()[1]};
+}
+
+// The experts' bias into `router`, with the dtype it has.
+void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
+  const Argument bias(op, "bias", tensor);
+  Contiguous(bias.OnCpu().Floating().HasShape({experts}, "one element for each expert"));
+  router.bias = tensor.data_ptr();
+  router.bias_dtype = bias.dtype();
+}
+
+void CheckTopK(const char* op, int64_t topk, int64_t experts) {
+  if (topk <= experts) return;
+  Fail(op, "topk is " + std::to_string(topk) + ", expected at most the " + std::to_string(experts) + " experts to choose from");
+}
+
+void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, const Tensor& indices_tensor, const Tensor& positions_tensor,
+             const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale, const MaybeTensor& padding_tensor) {
+  const Argument logits(op, "gating_output", logits_tensor);
+  logits.OnCpu().Floating();
+  CheckRank(logits, 2, "[tokens, experts]");
+  logits.LastDimensionContiguous();
+  const int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
+
+  const Argument weights(op, "topk_weights", weights_tensor);
+  Contiguous(weights.OnCpu().OfDType(ScalarType::Float));
+  CheckRank(weights, 2, "[tokens, topk]");
+  const int64_t topk = weights.shape()[1];
+  const std::vector<int64_t> shape{tokens, topk};
+  weights.HasShape(shape, "the tokens of gating_output, topk");
+  const Argument indices(op, "topk_indices", indices_tensor);
+  Contiguous(indices.OnCpu().HasShape(shape, "that of topk_weights"));
+  const ScalarType type = indices_tensor.scalar_type();
+  if (type != ScalarType::Int && type != ScalarType::UInt32 && type != ScalarType::Long) {
+    indices.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int, UInt32 or Long");
+  }
+  const Argument positions(op, "token_expert_indices", positions_tensor);
+  Contiguous(positions.OnCpu().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights"));
+  CheckTopK(op, topk, experts);
+  if (tokens * topk > std::numeric_limits<int32_t>::max()) Fail(op, "tokens * topk exceeds what token_expert_indices can hold");
+
+  Router router;
+  router.scoring = scoring;
+  router.topk = topk;
+  router.renormalize = renormalize;
+  router.scale = static_cast<float>(scale);
+  if (bias.has_value()) SetBias(op, *bias, experts, router);
+  if (padding_tensor.has_value()) {
+    const Argument padding(op, "is_padding", *padding_tensor);
+    Contiguous(padding.OnCpu().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token"));
+    router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
+  }
+  Routes routes;
+  routes.weights = static_cast<float*>(weights_tensor.data_ptr());
+  routes.experts = indices_tensor.data_ptr();
+  routes.type = type == ScalarType::Long ? IndexType::kInt64 : IndexType::kInt32;
+  routes.positions = static_cast<int32_t*>(positions_tensor.data_ptr());
+  Route(logits.LastDimensionRows(), router, routes);
+}
+
+void TopKSoftmax(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize, MaybeTensor bias, MaybeTensor padding) {
+  RouteOp("topk_softmax", Scoring::kSoftmax, weights, indices, positions, logits, renormalize, bias, 1.0, padding);
+}
+
+void TopKSigmoid(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize, MaybeTensor bias, double scale,
+                 MaybeTensor padding) {
+  RouteOp("topk_sigmoid", Scoring::kSigmoid, weights, indices, positions, logits, renormalize, bias, scale, padding);
+}
+
+std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int64_t kept_groups, int64_t topk, bool renormalize,
+                                       double scale, Tensor bias, int64_t scoring) {
+  const char* op = "grouped_topk";
+  const Argument scores(op, "scores", scores_tensor);
+  scores.OnCpu().Floating();
+  CheckRank(scores, 2, "[tokens, experts]");
+  scores.LastDimensionContiguous();
+  const int64_t tokens = scores.shape()[0], experts = scores.shape()[1];
+  CheckAtLeast(op, "n_group", groups, 1);
+  CheckAtLeast(op, "topk_group", kept_groups, 1);
+  CheckAtLeast(op, "topk", topk, 1);
+  if (experts % groups != 0) {
+    Fail(op, "n_group is " + std::to_string(groups) + ", expected a divisor of the " + std::to_string(experts) + " experts");
+  }
+  if (kept_groups > groups) {
+    Fail(op, "topk_group is " + std::to_string(kept_groups) + ", expected at most n_group " + std::to_string(groups));
+  }
+  CheckTopK(op, topk, kept_groups * (experts / groups));
+  if (scoring != 0 && scoring != 1) Fail(op, "scoring_func is " + std::to_string(scoring) + ", expected 0 (none) or 1 (sigmoid)");
+  Router router;
+  router.scoring = scoring == 1 ? Scoring::kSigmoid : Scoring::kNone;
+  router.topk = topk;
+  router.renormalize = renormalize;
+  router.scale = static_cast<float>(scale);
+  router.groups = groups;
+  router.kept_groups = kept_groups;
+  SetBias(op, bias, experts, router);
+
+  Tensor weights = torch::stable::new_empty(scores_tensor, {tokens, topk}, ScalarType::Float);
+  Tensor indices = torch::stable::new_empty(scores_tensor, {tokens, topk}, ScalarType::Int);
+  Routes routes;
+  routes.weights = static_cast<float*>(weights.data_ptr());
+  routes.experts = indices.data_ptr();
+  Route(scores.LastDimensionRows(), router, routes);
+  return {weights, indices};
+}
+
+// expert_map: contiguous int32, null without one.
+const int32_t* CheckedMap(const char* op, const char* name, const MaybeTensor& map, int64_t least) {
+  return map.has_value() ? CheckedList(op, name, *map, least, "one for each expert") : nullptr;
+}
+
+void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor sorted_tensor, Tensor blocks_tensor, Tensor length_tensor,
+                       MaybeTensor map_tensor, MaybeTensor scatter_tensor) {
+  const char* op = "moe_align_block_size";
+  const ExpertIds ids = CheckedIds(op, "topk_ids", topk_ids);
+  CheckAtLeast(op, "num_experts", experts, 1);
+  CheckAtLeast(op, "block_size", block, 1);
+  const int32_t* map = CheckedMap(op, "maybe_expert_map", map_tensor, experts);
+  const int64_t routes = ids.tokens * ids.topk;
+  if (routes > std::numeric_limits<int32_t>::max() - experts * std::min(block, routes))
+    Fail(op, "topk_ids has too many elements for int32");
+  int32_t* scatter = nullptr;
+  if (scatter_tensor.has_value()) {
+    const Argument argument(op, "scatter_idx", *scatter_tensor);
+    Contiguous(argument.OnCpu().OfDType(ScalarType::Int));
+    if (scatter_tensor->numel() != routes) {
+      argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements", std::to_string(routes) + ", those of topk_ids");
+    }
+    scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
+  }
+  int32_t* length = CheckedList(op, "num_tokens_post_pad", length_tensor, 1, "the padded length");
+
+  Alignment alignment = Align(op, "topk_ids", ids, experts, block, map);
+  const int64_t total = alignment.starts.back();
+  int32_t* sorted = CheckedList(op, "sorted_token_ids", sorted_tensor, total, "every expert's routes, filled up to whole blocks");
+  int32_t* blocks = CheckedList(op, "experts_ids", blocks_tensor, total / block, "one for each block");
+
+  const int64_t room = Argument(op, "experts_ids", blocks_tensor).shape()[0];
+  std::fill(sorted, sorted + sorted_tensor.numel(), static_cast<int32_t>(routes));
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    const size_t e = static_cast<size_t>(expert);
+    std::fill(blocks + alignment.starts[e] / block, blocks + alignment.starts[e + 1] / block, static_cast<int32_t>(expert));
+  }
+  std::fill(blocks + total / block, blocks + room, -1);
+  length[0] = static_cast<int32_t>(total);
+  for (int64_t route = 0; route < routes; ++route) {
+    const int32_t expert = alignment.locals[static_cast<size_t>(route)];
+    if (scatter != nullptr) scatter[route] = expert < 0 ? -1 : static_cast<int32_t>(route);
+    if (expert >= 0) sorted[alignment.starts[static_cast<size_t>(expert)]++] = static_cast<int32_t>(route);
+  }
+}
+
+void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_tensor, Tensor sorted_tensor, Tensor blocks_tensor,
+                              Tensor length_tensor) {
+  const char* op = "batched_moe_align_block_size";
+  CheckAtLeast(op, "max_tokens_per_batch", capacity, 0);
+  CheckAtLeast(op, "block_size", block, 1);
+  const int32_t* counts = CheckedList(op, "expert_num_tokens", counts_tensor, 0, "");
+  const int64_t experts = counts_tensor.numel();
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    if (counts[expert] < 0 || counts[expert] > capacity) {
+      Fail(op, "expert_num_tokens[" + std::to_string(expert) + "] is " + std::to_string(counts[expert]) +
+                   ", expected 0 to max_tokens_per_batch " + std::to_string(capacity));
+    }
+  }
+  const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
+    Fail(op, "max_tokens_per_batch of all experts exceed int32");
+  }
+  const int64_t all_blocks = experts * blocks_each;
+  int32_t* sorted = CheckedList(op, "sorted_token_ids", sorted_tensor, all_blocks * block, "whole blocks for every expert");
+  int32_t* blocks = CheckedList(op, "experts_ids", blocks_tensor, all_blocks, "one for each block");
+  int32_t* length = CheckedList(op, "num_tokens_post_pad", length_tensor, 1, "the padded length");
+
+  std::fill(sorted, sorted + sorted_tensor.numel(), static_cast<int32_t>(experts * capacity));
+  std::fill(blocks, blocks + blocks_tensor.numel(), -1);
+  int64_t at = 0;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    for (int32_t i = 0; i < counts[expert]; ++i) sorted[at + i] = static_cast<int32_t>(expert * capacity + i);
+    const int64_t used = (counts[expert] + block - 1) / block;
+    std::fill(blocks + at / block, blocks + at / block + used, static_cast<int32_t>(expert));
+    at += used * block;
+  }
+  length[0] = static_cast<int32_t>(at);
+}
+
+// A byte for each route: whether its expert is here. -1 stands for no expert.
+std::vector<uint8_t> TakenRoutes(const char* op, const ExpertIds& ids, const int32_t* map, int64_t experts) {
+  std::vector<uint8_t> taken;
+  taken.reserve(static_cast<size_t>(ids.tokens * ids.topk));
+  for (int64_t token = 0; token < ids.tokens; ++token) {
+    for (int64_t choice = 0; choice < ids.topk; ++choice) {
+      const int64_t expert = ids.At(token, choice);
+      if (expert < -1 || (map != nullptr && expert >= experts)) {
+        const std::string most = map == nullptr ? "" : " and below the " + std::to_string(experts) + " experts of expert_map";
+        Fail(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
+                     ", expected at least -1" + most);
+      }
+      taken.push_back(expert >= 0 && (map == nullptr || map[expert] >= 0) ? 1 : 0);
+    }
+  }
+  return taken;
+}
+
+void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, MaybeTensor map_tensor) {
+  const char* op = "moe_sum";
+  const Argument input(op, "input", input_tensor);
+  input.OnCpu().Floating();
+  CheckRank(input, 3, "[tokens, topk, hidden]");
+  input.LastDimensionContiguous();
+  const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
+  const Argument output(op, "output", output_tensor);
+  output.OnCpu().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
+  std::vector<uint8_t> taken;
+  if (ids_tensor.has_value()) {
+    const ExpertIds ids = CheckedIds(op, "topk_ids", *ids_tensor);
+    Argument(op, "topk_ids", *ids_tensor).HasShape({tokens, topk}, "the first two dimensions of input");
+    const int32_t* map = CheckedMap(op, "expert_map", map_tensor, 0);
+    taken = TakenRoutes(op, ids, map, map == nullptr ? 0 : map_tensor->numel());
+  } else if (map_tensor.has_value()) {
+    Fail(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
+  }
+  SumChoices(output.LastDimensionRows(), input.LastDimensionRows(), topk, taken);
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_moe_C, m) {
+  m.def(
+      "topk_softmax(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, Tensor gating_output, bool renormalize, "
+      "Tensor? bias, Tensor? is_padding) -> ()");
+  m.def(
+      "topk_sigmoid(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, Tensor gating_output, bool renormalize, "
+      "Tensor? bias, float routed_scaling_factor, Tensor? is_padding) -> ()");
+  m.def(
+      "grouped_topk(Tensor scores, int n_group, int topk_group, int topk, bool renormalize, float routed_scaling_factor, Tensor bias, "
+      "int scoring_func) -> (Tensor, Tensor)");
+  m.def(
+      "moe_align_block_size(Tensor topk_ids, int num_experts, int block_size, Tensor! sorted_token_ids, Tensor! experts_ids, "
+      "Tensor! num_tokens_post_pad, Tensor? maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
+  m.def(
+      "batched_moe_align_block_size(int max_tokens_per_batch, int block_size, Tensor expert_num_tokens, Tensor! sorted_token_ids, "
+      "Tensor! experts_ids, Tensor! num_tokens_post_pad) -> ()");
+  m.def("moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> ()");
+}
+
+#if defined(VLLM_MOE_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_moe_C, CPU, m) {
+  m.impl("topk_softmax", TORCH_BOX(&vllm::TopKSoftmax));
+  m.impl("topk_sigmoid", TORCH_BOX(&vllm::TopKSigmoid));
+  m.impl("grouped_topk", TORCH_BOX(&vllm::GroupedTopK));
+  m.impl("moe_align_block_size", TORCH_BOX(&vllm::MoeAlignBlockSize));
+  m.impl("batched_moe_align_block_size", TORCH_BOX(&vllm::BatchedMoeAlignBlockSize));
+  m.impl("moe_sum", TORCH_BOX(&vllm::MoeSum));
+}
+#endif

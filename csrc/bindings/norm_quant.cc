@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "norm/norm_quant.h"
+
+#include <optional>
+
+#include "bindings/quantized.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+const void* CheckedWeight(const char* op, const Tensor& tensor, const Argument& input) {
+  const Argument weight(op, "weight", tensor);
+  weight.OnCpu().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  return tensor.data_ptr();
+}
+
+Rows CheckedResidual(const char* op, const Tensor& tensor, const Argument& input) {
+  const Argument residual(op, "residual", tensor);
+  residual.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  return residual.LastDimensionRows();
+}
+
+void Static(const char* op, const Tensor& result_tensor, const Tensor& input_tensor, const Tensor* residual_tensor,
+            const Tensor& weight_tensor, const Tensor& scale_tensor, double epsilon) {
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  CheckQuantized(result, input);
+  const QType type = CheckedFp8(result);
+  Rows residual;
+  if (residual_tensor != nullptr) residual = CheckedResidual(op, *residual_tensor, input);
+  const void* weight = CheckedWeight(op, weight_tensor, input);
+  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  RmsNormStaticFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(), residual_tensor == nullptr ? nullptr : &residual,
+                        weight, scale, static_cast<float>(epsilon));
+}
+
+void RmsNormOp(Tensor result, Tensor input, Tensor weight, Tensor scale, double epsilon) {
+  Static("rms_norm_static_fp8_quant", result, input, nullptr, weight, scale, epsilon);
+}
+
+void FusedAddOp(Tensor result, Tensor input, Tensor residual, Tensor weight, Tensor scale, double epsilon) {
+  Static("fused_add_rms_norm_static_fp8_quant", result, input, &residual, weight, scale, epsilon);
+}
+
+void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, Tensor scale_tensor, double epsilon,
+               std::optional<Tensor> bound_tensor, std::optional<Tensor> residual_tensor) {
+  const char* op = "rms_norm_dynamic_per_token_quant";
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  CheckQuantized(result, input);
+  const ScalarType found = result_tensor.scalar_type();
+  if (found != ScalarType::Float8_e4m3fn && found != ScalarType::Float8_e5m2 && found != ScalarType::Char) {
+    result.Fail(std::string("is of dtype ") + torch::headeronly::toString(found), "Float8_e4m3fn, Float8_e5m2 or Char");
+  }
+  const QType type = found == ScalarType::Char ? QType::kInt8 : CheckedFp8(result);
+  const void* weight = CheckedWeight(op, weight_tensor, input);
+  const Rows rows = input.LastDimensionRows();
+  float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
+  float bound = 0.0f;
+  if (bound_tensor.has_value()) {
+    const Argument argument(op, "scale_ub", *bound_tensor);
+    if (type == QType::kInt8) argument.Fail("is given with a result of dtype Char", "none, or a result of float8");
+    bound = CheckedScalar(argument);
+  }
+  Rows residual;
+  if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
+  RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales,
+                      bound_tensor.has_value() ? &bound : nullptr, static_cast<float>(epsilon));
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("rms_norm_static_fp8_quant(Tensor! result, Tensor input, Tensor weight, Tensor scale, float epsilon) -> ()");
+  m.def(
+      "fused_add_rms_norm_static_fp8_quant(Tensor! result, Tensor input, Tensor! residual, Tensor weight, Tensor scale, float epsilon) "
+      "-> ()");
+  m.def(
+      "rms_norm_dynamic_per_token_quant(Tensor! result, Tensor input, Tensor weight, Tensor! scale, float epsilon, Tensor? scale_ub, "
+      "Tensor!? residual) -> ()");
+}
+
+#if defined(VLLM_NORM_QUANT_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("rms_norm_static_fp8_quant", TORCH_BOX(&vllm::RmsNormOp));
+  m.impl("fused_add_rms_norm_static_fp8_quant", TORCH_BOX(&vllm::FusedAddOp));
+  m.impl("rms_norm_dynamic_per_token_quant", TORCH_BOX(&vllm::DynamicOp));
+}
+#endif

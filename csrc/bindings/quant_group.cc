@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quant/group.h"
+
+#include <stdexcept>
+
+#include "bindings/quantized.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+// Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
+GroupScales CheckedScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
+  scales.OnCpu().OfDType(ScalarType::Float).Writable();
+  std::vector<int64_t> shape = input.shape();
+  shape.back() = groups;
+  if (scales.shape() != std::vector<int64_t>{tokens, groups}) scales.HasShape(shape, "that of input with a scale for each group");
+  GroupScales result;
+  result.rows = scales.LeadingRows(scales.shape().size() - 1, 1);
+  result.column_stride = scales.strides().back();
+  return result;
+}
+
+void CheckedGroupQuant(const Argument& out, QType type, const Argument& input, const Argument& scales, const GroupQuantization& how) {
+  const int64_t columns = input.shape().back();
+  if (how.size < 1 || columns % how.size != 0) {
+    input.Fail("has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(how.size),
+               "a group_size that divides the last dimension");
+  }
+  const Rows rows = input.LastDimensionRows();
+  GroupQuant(out.LastDimensionRows(), type, rows, CheckedScales(scales, input, rows.count, columns / how.size), how);
+}
+
+// high divides: it must not be zero, and a range is no range the other way round.
+void CheckLimits(const char* op, const char* type, double low, double high) {
+  if (low <= high && high > 0.0) return;
+  throw std::runtime_error(std::string(op) + ": " + type + "_min is " + std::to_string(low) + " and " + type + "_max is " +
+                           std::to_string(high) + ", expected " + type + "_min <= " + type + "_max and 0 < " + type + "_max");
+}
+
+// The dummies say of output_s what its strides say, too: upstream keeps them for those who read the graph.
+void Fp8Op(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size, double eps, double fp8_min, double fp8_max,
+           bool scale_ue8m0, bool /*dummy_is_scale_transposed*/, bool /*dummy_is_tma_aligned*/) {
+  const char* op = "per_token_group_fp8_quant";
+  const Argument input(op, "input", input_tensor);
+  const Argument q(op, "output_q", q_tensor);
+  CheckQuantized(q, input);
+  const QType type = CheckedFp8(q);
+  CheckLimits(op, "fp8", fp8_min, fp8_max);
+  CheckedGroupQuant(q, type, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(fp8_min), static_cast<float>(fp8_max), scale_ue8m0});
+}
+
+void Int8Op(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size, double eps, double int8_min, double int8_max) {
+  const char* op = "per_token_group_quant_int8";
+  const Argument input(op, "input", input_tensor);
+  const Argument q(op, "output_q", q_tensor);
+  CheckQuantized(q, input);
+  q.OfDType(ScalarType::Char);
+  CheckLimits(op, "int8", int8_min, int8_max);
+  CheckedGroupQuant(q, QType::kInt8, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(int8_min), static_cast<float>(int8_max), false});
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def(
+      "per_token_group_fp8_quant(Tensor input, Tensor! output_q, Tensor! output_s, int group_size, float eps, float fp8_min, "
+      "float fp8_max, bool scale_ue8m0, bool dummy_is_scale_transposed, bool dummy_is_tma_aligned) -> ()");
+  m.def(
+      "per_token_group_quant_int8(Tensor input, Tensor! output_q, Tensor! output_s, int group_size, float eps, float int8_min, "
+      "float int8_max) -> ()");
+}
+
+#if defined(VLLM_QUANT_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("per_token_group_fp8_quant", TORCH_BOX(&vllm::Fp8Op));
+  m.impl("per_token_group_quant_int8", TORCH_BOX(&vllm::Int8Op));
+}
+#endif

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quant/int8.h"
+
+#include <optional>
+
+#include "bindings/quantized.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+void StaticOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+  const char* op = "static_scaled_int8_quant";
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  CheckQuantized(result, input);
+  result.OfDType(ScalarType::Char);
+  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const int32_t* azp = nullptr;
+  if (azp_tensor.has_value()) {
+    const Argument argument(op, "azp", *azp_tensor);
+    argument.OnCpu().OfDType(ScalarType::Int);
+    if (azp_tensor->numel() != 1) argument.Fail("has shape " + ShapeText(argument.shape()), "one element");
+    azp = static_cast<const int32_t*>(azp_tensor->data_ptr());
+  }
+  StaticInt8Quant(result.LastDimensionRows(), input.LastDimensionRows(), scale, azp);
+}
+
+void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+  const char* op = "dynamic_scaled_int8_quant";
+  const Argument result(op, "result", result_tensor);
+  const Argument input(op, "input", input_tensor);
+  CheckQuantized(result, input);
+  result.OfDType(ScalarType::Char);
+  const Rows rows = input.LastDimensionRows();
+  float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
+  int32_t* azps = nullptr;
+  if (azp_tensor.has_value()) azps = CheckedPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
+  DynamicInt8Quant(result.LastDimensionRows(), rows, scales, azps);
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("static_scaled_int8_quant(Tensor! result, Tensor input, Tensor scale, Tensor? azp) -> ()");
+  m.def("dynamic_scaled_int8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor!? azp) -> ()");
+}
+
+#if defined(VLLM_QUANT_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("static_scaled_int8_quant", TORCH_BOX(&vllm::StaticOp));
+  m.impl("dynamic_scaled_int8_quant", TORCH_BOX(&vllm::DynamicOp));
+}
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sampling/sampling.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include "bindings/arguments.h"
+
+namespace vllm {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+Rows CheckedLogits(const Argument& logits) {
+  logits.OnCpu().Floating();
+  const std::vector<int64_t>& shape = logits.shape();
+  if (shape.size() != 2 || shape[1] == 0) logits.Fail("has shape " + ShapeText(shape), "[rows, vocabulary] with at least one token");
+  return logits.LastDimensionContiguous().LastDimensionRows();
+}
+
+Tensor Tokens(const Tensor& logits, int64_t rows) { return torch::stable::new_empty(logits, {rows}, ScalarType::Long); }
+
+Tensor GreedyArgmaxOp(Tensor logits) {
+  const Rows rows = CheckedLogits(Argument("greedy_argmax", "logits", logits));
+  Tensor tokens = Tokens(logits, rows.count);
+  GreedyArgmax(rows, static_cast<int64_t*>(tokens.data_ptr()));
+  return tokens;
+}
+
+Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
+  const char* op = "fused_gumbel_argmax";
+  const Rows rows = CheckedLogits(Argument(op, "logits", logits));
+  const Argument seeds(op, "seeds", seeds_tensor);
+  seeds.OnCpu().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
+  Tensor tokens = Tokens(logits, rows.count);
+  GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0], static_cast<int64_t*>(tokens.data_ptr()));
+  return tokens;
+}
+
+}  // namespace
+}  // namespace vllm
+
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("greedy_argmax(Tensor logits) -> Tensor");
+  m.def("fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor");
+}
+
+#if defined(VLLM_SAMPLING_CPU)
+STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
+  m.impl("greedy_argmax", TORCH_BOX(&vllm::GreedyArgmaxOp));
+  m.impl("fused_gumbel_argmax", TORCH_BOX(&vllm::FusedGumbelArgmaxOp));
+}
+#endif

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// `str` arguments of ops. Include it before the implementation of an op that takes one is boxed.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/headeronly/util/shim_utils.h>
+
+#include <string>
+
+namespace vllm {
+
+// A `str` argument: take this by value where the schema says `str`, std::optional of it where it says `str?`. The conversion to std::string
+// of torch's headers before 2.14 loses one string a call; this one frees what torch hands over.
+struct StringArgument {
+  std::string value;
+};
+
+}  // namespace vllm
+
+template <>
+struct torch::stable::detail::ToImpl<vllm::StringArgument> {
+  static vllm::StringArgument call(StableIValue handed, uint64_t /*extension_build_version*/, bool /*is_internal*/) {
+    // Frees the string on every way out.
+    struct Owner {
+      StringHandle handle;
+      ~Owner() { torch_delete_string(handle); }
+    };
+    const Owner owner{torch::stable::detail::to<StringHandle>(handed)};
+    const char* data = nullptr;
+    size_t length = 0;
+    TORCH_ERROR_CODE_CHECK(torch_string_c_str(owner.handle, &data));
+    TORCH_ERROR_CODE_CHECK(torch_string_length(owner.handle, &length));
+    return {std::string(data, length)};
+  }
+};

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/rows.h"
+
+namespace vllm {
+
+// How a cache holds its numbers: as they are, or as fp8 with a scale: stored = value / scale, value = stored * scale. Conversion rounds to
+// nearest, ties to even, and saturates.
+enum class CacheFormat { kSame, kE4m3, kE5m2 };
+
+// The vectors of a batch of tokens: `heads` of `width` elements for each. Strides are in elements.
+struct TokenVectors {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;  // read when the cache has another format
+  size_t element_size = 0;        // bytes
+  int64_t heads = 0;
+  int64_t width = 0;
+  int64_t token_stride = 0;
+  int64_t head_stride = 0;
+};
+
+// A cache of vectors in blocks of `block_size` tokens. Element d of head h of the token at offset t of block b lies at
+//   b * block_stride + h * head_stride + t / group * group_stride + t % group * token_stride + d / chunk * chunk_stride + d % chunk
+// which describes rows (chunk = width), keys cut into chunks of 16 bytes, and transposed values (chunk = 1, token_stride = 1).
+struct PagedCache {
+  void* data = nullptr;
+  CacheFormat format = CacheFormat::kSame;
+  int64_t block_size = 1;
+  int64_t block_stride = 0;
+  int64_t head_stride = 0;
+  int64_t group = 1;  // divides block_size
+  int64_t group_stride = 0;
+  int64_t token_stride = 0;
+  int64_t chunk = 1;  // divides the vectors' width
+  int64_t chunk_stride = 0;
+};
+
+struct CacheWrite {
+  TokenVectors from;
+  PagedCache to;
+  const float* scales = nullptr;  // of head h: scales[h * scale_stride]; not read by kSame
+  int64_t scale_stride = 0;
+};
+
+// Where the tokens go: slot = block * block_size + offset; -1 for a token that goes nowhere. All slots lie within the cache.
+struct Slots {
+  const int64_t* data = nullptr;
+  int64_t stride = 1;
+  int64_t tokens = 0;
+};
+
+// Carries out `count` writes (at most 2) of the same tokens. Of tokens with equal slots any one may win.
+void WriteToCache(const CacheWrite* writes, int count, const Slots& slots);
+
+// What is read: row `offset` of block `block` lies block * block_stride + offset * row_stride elements from `data`.
+struct CacheRows {
+  const void* data = nullptr;
+  CacheFormat format = CacheFormat::kSame;
+  size_t element_size = 0;
+  int64_t width = 0;
+  int64_t block_size = 1;
+  int64_t block_stride = 0;
+  int64_t row_stride = 0;
+};
+
+// The blocks of `batch` sequences. Sequence s gets tokens [ends[s - 1], ends[s]) of the output, ends[-1] being the first token; they come
+// from positions starts[s] onwards, position p from block table[s][p / block_size].
+struct Sequences {
+  const int32_t* table = nullptr;
+  int64_t table_stride = 0;  // from sequence to sequence
+  int64_t column_stride = 1;
+  const int64_t* ends = nullptr;
+  const int64_t* starts = nullptr;
+  int64_t batch = 0;
+  int64_t first = 0;
+};
+
+// Gathers rows of the cache into rows of `to`, which has `dtype` when the cache is fp8 and the cache's own type otherwise; `to_stride` is
+// in elements.
+void GatherFromCache(const CacheRows& from, const Sequences& sequences, float scale, void* to, DType dtype, int64_t to_stride);
+
+// Converts rows between floating point and fp8: to.data holds fp8 when `quantize`, from.data otherwise; the dtype on that side means
+// nothing.
+void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale);
+
+// Copies blocks of `bytes` in order, pairs[2i] of `from` to pairs[2i + 1] of `to`; as if one after the other.
+void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs, int64_t count);
+
+// Copies sizes[i] bytes from address from[i] to address to[i] for each i < count. No copy may write what another reads or writes.
+void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count);
+
+}  // namespace vllm

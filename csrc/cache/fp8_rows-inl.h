@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of floating-point numbers to fp8 with a scale, and back. Compiled once for each target.
+#if defined(VLLM_CACHE_FP8_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_CACHE_FP8_ROWS_INL_H_
+#undef VLLM_CACHE_FP8_ROWS_INL_H_
+#else
+#define VLLM_CACHE_FP8_ROWS_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+#include "cache/cache.h"
+#include "core/fp8-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// to = from / scale
+template <typename T, class F8>
+HWY_NOINLINE void Quantize(const T* HWY_RESTRICT from, size_t n, float scale, F8* HWY_RESTRICT to) {
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 divisor = hn::Set(F32(), scale);
+  size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const VF32 v0 = hn::Div(Load(from + i), divisor), v1 = hn::Div(Load(from + i + lanes), divisor);
+    const VF32 v2 = hn::Div(Load(from + i + 2 * lanes), divisor), v3 = hn::Div(Load(from + i + 3 * lanes), divisor);
+    StoreFour(v0, v1, v2, v3, to + i);
+  }
+  for (; i + lanes <= n; i += lanes) Store(hn::Div(Load(from + i), divisor), to + i);
+  if (i < n) StoreTail(hn::Div(LoadTail(from + i, n - i), divisor), to + i, n - i);
+}
+
+// to = from * scale
+template <typename T, class F8>
+HWY_NOINLINE void Dequantize(const F8* HWY_RESTRICT from, size_t n, float scale, T* HWY_RESTRICT to) {
+  const size_t lanes = hn::Lanes(F32());
+  const VF32 factor = hn::Set(F32(), scale);
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    VF32 v0, v1;
+    LoadTwo(from + i, v0, v1);
+    StoreTwo(hn::Mul(v0, factor), hn::Mul(v1, factor), to + i);
+  }
+  for (; i + lanes <= n; i += lanes) Store(hn::Mul(Load(from + i), factor), to + i);
+  if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
+}
+
+template <class F8>
+void QuantizeTo(const void* from, DType dtype, int64_t first, size_t n, float scale, uint8_t* to) {
+  F8* codes = reinterpret_cast<F8*>(to);
+  switch (dtype) {
+    case DType::kFloat32:
+      return Quantize(static_cast<const float*>(from) + first, n, scale, codes);
+    case DType::kBFloat16:
+      return Quantize(static_cast<const hwy::bfloat16_t*>(from) + first, n, scale, codes);
+    case DType::kFloat16:
+      return Quantize(static_cast<const hwy::float16_t*>(from) + first, n, scale, codes);
+  }
+}
+
+template <class F8>
+void DequantizeFrom(const uint8_t* from, size_t n, float scale, void* to, DType dtype, int64_t first) {
+  const F8* codes = reinterpret_cast<const F8*>(from);
+  switch (dtype) {
+    case DType::kFloat32:
+      return Dequantize(codes, n, scale, static_cast<float*>(to) + first);
+    case DType::kBFloat16:
+      return Dequantize(codes, n, scale, static_cast<hwy::bfloat16_t*>(to) + first);
+    case DType::kFloat16:
+      return Dequantize(codes, n, scale, static_cast<hwy::float16_t*>(to) + first);
+  }
+}
+
+// n elements from `from` + `first` to fp8: to = from / scale. `format` is not kSame.
+HWY_INLINE void QuantizeRow(const void* from, DType dtype, int64_t first, size_t n, float scale, CacheFormat format, uint8_t* to) {
+  const auto quantize = format == CacheFormat::kE4m3 ? &QuantizeTo<E4M3> : &QuantizeTo<E5M2>;
+  quantize(from, dtype, first, n, scale, to);
+}
+
+// n elements of fp8 to `to` + `first`: to = from * scale.
+HWY_INLINE void DequantizeRow(const uint8_t* from, size_t n, float scale, CacheFormat format, void* to, DType dtype, int64_t first) {
+  const auto dequantize = format == CacheFormat::kE4m3 ? &DequantizeFrom<E4M3> : &DequantizeFrom<E5M2>;
+  dequantize(from, n, scale, to, dtype, first);
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_CACHE_FP8_ROWS_INL_H_

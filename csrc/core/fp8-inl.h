@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loads from eight-bit floating-point numbers to float32 and stores from float32. Compiled once for each target.
+//
+// Stores round to nearest, ties to even, and saturate: what lies beyond the largest finite number becomes that number, infinity too. NaN
+// stays NaN. Loads are exact; infinity of E5M2 stays infinity. One number is a tail of one: LoadTail(p, 1), StoreTail(v, p, 1).
+#if defined(VLLM_CORE_FP8_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_CORE_FP8_INL_H_
+#undef VLLM_CORE_FP8_INL_H_
+#else
+#define VLLM_CORE_FP8_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+#include "core/fp8.h"
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// Codes as the bits of float16 numbers, which have the sign in the same place and an exponent of five bits. The exponent of E4M3 is moved
+// to the lower four of them, which divides the number by 2^8. D is a tag of int16_t.
+template <class D>
+HWY_INLINE hn::Vec<D> HalfBits(E4M3 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
+  const hn::Rebind<int8_t, D> d8;
+  // The sign arrives in bits 15 and 14.
+  const auto bits = hn::And(hn::ShiftLeft<7>(hn::PromoteTo(d, hn::BitCast(d8, codes))), hn::Set(d, static_cast<int16_t>(0xBFFF)));
+  // The largest magnitude, 0x7F, is NaN: all bits set is NaN in float16.
+  const auto nan = hn::Eq(hn::And(bits, hn::Set(d, 0x7FFF)), hn::Set(d, 0x7F << 7));
+  return hn::Or(bits, hn::VecFromMask(d, nan));
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> HalfBits(E5M2 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
+  const hn::RebindToUnsigned<D> du;
+  return hn::BitCast(d, hn::ShiftLeft<8>(hn::PromoteTo(du, codes)));
+}
+
+// float16 numbers from HalfBits as float32.
+HWY_INLINE VF32 FromHalf(E4M3 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32>> half) {
+  return hn::Mul(Promote<hwy::float16_t>(half), hn::Set(F32(), 256.0f));
+}
+
+HWY_INLINE VF32 FromHalf(E5M2 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32>> half) { return Promote<hwy::float16_t>(half); }
+
+template <class F8>
+HWY_INLINE VF32 DecodeFp8(hn::Vec<hn::Rebind<uint8_t, F32>> codes) {
+  const auto bits = HalfBits(F8(), hn::Rebind<int16_t, F32>(), codes);
+  return FromHalf(F8(), hn::BitCast(hn::Rebind<hwy::float16_t, F32>(), bits));
+}
+
+template <class F8>
+HWY_INLINE VF32 LoadFp8(const F8* HWY_RESTRICT p) {
+  return DecodeFp8<F8>(hn::LoadU(hn::Rebind<uint8_t, F32>(), &p->code));
+}
+
+template <class F8>
+HWY_INLINE VF32 LoadFp8Tail(const F8* HWY_RESTRICT p, size_t n) {
+  return DecodeFp8<F8>(hn::LoadN(hn::Rebind<uint8_t, F32>(), &p->code, n));
+}
+
+template <class F8>
+HWY_INLINE void LoadFp8Two(const F8* HWY_RESTRICT p, VF32& v0, VF32& v1) {
+  const hn::Repartition<int16_t, F32> d16;
+  const hn::Rebind<hwy::float16_t, F32> dh;
+  const auto bits = HalfBits(F8(), d16, hn::LoadU(hn::Rebind<uint8_t, decltype(d16)>(), &p->code));
+  const auto half = hn::BitCast(hn::Repartition<hwy::float16_t, F32>(), bits);
+  v0 = FromHalf(F8(), hn::LowerHalf(dh, half));
+  v1 = FromHalf(F8(), hn::UpperHalf(dh, half));
+}
+
+// Codes of |v| in lanes of 32 bits, and numbers of 0x7F or more for NaN: narrowing them with saturation makes 0x7F of these, NaN's code.
+template <class F8>
+HWY_INLINE hn::Vec<hn::RebindToSigned<F32>> Fp8Magnitude(VF32 v) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  constexpr int kShift = 23 - F8::kMantissaBits;
+  const VF32 largest = hn::Set(d, F8::kMax);
+  VF32 magnitude = hn::Abs(v);
+  magnitude = hn::IfThenElse(hn::Gt(magnitude, largest), largest, magnitude);  // not Min, whose result for NaN depends on the target
+  const auto bits = hn::BitCast(di, magnitude);
+  // Normal numbers: half a unit less one bit is added, and that bit when the result would be odd without; a carry goes into the exponent,
+  // as it should.
+  const auto odd = hn::And(hn::ShiftRight<kShift>(bits), hn::Set(di, 1));
+  constexpr int32_t kRounding = (1 << (kShift - 1)) - 1 - ((127 - F8::kBias) << 23);
+  const auto normal = hn::ShiftRight<kShift>(hn::Add(hn::Add(bits, odd), hn::Set(di, kRounding)));
+  // Subnormal numbers: beside this power of two float32 has the spacing that they have, so the addition rounds.
+  constexpr int32_t kSpacing = (127 + 24 - F8::kBias - F8::kMantissaBits) << 23;
+  const auto spacing = hn::Set(di, kSpacing);
+  const auto subnormal = hn::Sub(hn::BitCast(di, hn::Add(magnitude, hn::BitCast(d, spacing))), spacing);
+  const VF32 smallest_normal = hn::BitCast(d, hn::Set(di, (128 - F8::kBias) << 23));
+  return hn::IfThenElse(hn::RebindMask(di, hn::Lt(magnitude, smallest_normal)), subnormal, normal);
+}
+
+template <class F8>
+HWY_INLINE hn::Vec<hn::Rebind<uint8_t, F32>> EncodeFp8(VF32 v) {
+  const hn::RebindToSigned<F32> di;
+  const hn::Rebind<int8_t, F32> d8;
+  const hn::Rebind<uint8_t, F32> du8;
+  const auto sign = hn::And(hn::BitCast(du8, hn::DemoteTo(d8, hn::BitCast(di, v))), hn::Set(du8, 0x80));
+  return hn::Or(hn::BitCast(du8, hn::DemoteTo(d8, Fp8Magnitude<F8>(v))), sign);
+}
+
+template <class F8>
+HWY_INLINE void StoreFp8(VF32 v, F8* HWY_RESTRICT p) {
+  hn::StoreU(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), &p->code);
+}
+
+template <class F8>
+HWY_INLINE void StoreFp8Tail(VF32 v, F8* HWY_RESTRICT p, size_t n) {
+  hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), &p->code, n);
+}
+
+// Four vectors of int32 to one of int8, with saturation, in order.
+template <class VI>
+HWY_INLINE hn::Vec<hn::Repartition<int8_t, F32>> NarrowFour(VI v0, VI v1, VI v2, VI v3) {
+  const hn::Repartition<int16_t, F32> d16;
+  return hn::OrderedDemote2To(hn::Repartition<int8_t, F32>(), hn::OrderedDemote2To(d16, v0, v1), hn::OrderedDemote2To(d16, v2, v3));
+}
+
+template <class F8>
+HWY_INLINE void StoreFp8Four(VF32 v0, VF32 v1, VF32 v2, VF32 v3, F8* HWY_RESTRICT p) {
+  const hn::RebindToSigned<F32> di;
+  const hn::Repartition<uint8_t, F32> du8;
+  // The sign survives narrowing with saturation: narrowing all four at once is cheaper than moving it in lanes of 32 bits.
+  const auto signs = NarrowFour(hn::BitCast(di, v0), hn::BitCast(di, v1), hn::BitCast(di, v2), hn::BitCast(di, v3));
+  const auto codes = NarrowFour(Fp8Magnitude<F8>(v0), Fp8Magnitude<F8>(v1), Fp8Magnitude<F8>(v2), Fp8Magnitude<F8>(v3));
+  hn::StoreU(hn::Or(hn::BitCast(du8, codes), hn::And(hn::BitCast(du8, signs), hn::Set(du8, 0x80))), du8, &p->code);
+}
+
+// The functions of simd-inl.h for both formats, so that a template over element types takes them, too.
+HWY_INLINE VF32 Load(const E4M3* HWY_RESTRICT p) { return LoadFp8(p); }
+HWY_INLINE VF32 Load(const E5M2* HWY_RESTRICT p) { return LoadFp8(p); }
+HWY_INLINE VF32 LoadTail(const E4M3* HWY_RESTRICT p, size_t n) { return LoadFp8Tail(p, n); }
+HWY_INLINE VF32 LoadTail(const E5M2* HWY_RESTRICT p, size_t n) { return LoadFp8Tail(p, n); }
+HWY_INLINE void Store(VF32 v, E4M3* HWY_RESTRICT p) { StoreFp8(v, p); }
+HWY_INLINE void Store(VF32 v, E5M2* HWY_RESTRICT p) { StoreFp8(v, p); }
+HWY_INLINE void StoreTail(VF32 v, E4M3* HWY_RESTRICT p, size_t n) { StoreFp8Tail(v, p, n); }
+HWY_INLINE void StoreTail(VF32 v, E5M2* HWY_RESTRICT p, size_t n) { StoreFp8Tail(v, p, n); }
+
+// 2 * Lanes(F32()) elements from `p`: half the work of two loads.
+HWY_INLINE void LoadTwo(const E4M3* HWY_RESTRICT p, VF32& v0, VF32& v1) { LoadFp8Two(p, v0, v1); }
+HWY_INLINE void LoadTwo(const E5M2* HWY_RESTRICT p, VF32& v0, VF32& v1) { LoadFp8Two(p, v0, v1); }
+
+// 4 * Lanes(F32()) elements to `p`: much less work than four stores.
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E4M3* HWY_RESTRICT p) { StoreFp8Four(v0, v1, v2, v3, p); }
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E5M2* HWY_RESTRICT p) { StoreFp8Four(v0, v1, v2, v3, p); }
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_CORE_FP8_INL_H_

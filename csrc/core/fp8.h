@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace vllm {
+
+// Floating-point numbers of eight bits (Micikevicius et al., arXiv:2209.05433), as their code. core/fp8-inl.h converts them.
+
+// Four exponent bits, three mantissa bits, no infinity; torch.float8_e4m3fn.
+struct E4M3 {
+  static constexpr int kMantissaBits = 3;
+  static constexpr int kBias = 7;
+  static constexpr float kMax = 448.0f;
+  uint8_t code;
+};
+
+// Five exponent bits, two mantissa bits, infinity as in IEEE 754; torch.float8_e5m2.
+struct E5M2 {
+  static constexpr int kMantissaBits = 2;
+  static constexpr int kBias = 15;
+  static constexpr float kMax = 57344.0f;
+  uint8_t code;
+};
+
+}  // namespace vllm

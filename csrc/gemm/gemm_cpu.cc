@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrix product of onednn_mm, without oneDNN. torch's own copy was measured first: one core of an AMD EPYC (Zen 3, AVX2), torch 2.13
+// with oneDNN 3.12 and MKL 2024.2, depth and columns 4096, milliseconds of processor time for 1 / 16 / 256 rows, the best of many turns
+// that the candidates took one after the other, on a machine that others used too:
+//
+//             here               torch
+//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133; oneDNN, weight packed before: 5.1 / 16.2 / 115
+//   bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not waited for)
+//   float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not waited for)
+//   int8      2.0 /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8, 6.9 / 9.9 / 65 for uint8, both wrong
+//
+// - bfloat16, float16: oneDNN takes no such weight without AVX-512 or AVX-NE-CONVERT, and what torch does instead is slow.
+// - int8 (gemm/int8_cpu.cc): without VNNI oneDNN adds up pairs of products in 16 bits, which saturate. Where weights and activations use
+//   their whole range, results are off by up to a fifth of the greatest one. Here they are exact, which costs time for many rows.
+// - float32: oneDNN is 8 % ahead at 256 rows, but its packed product has an argument, Scalar?[], that the stable ABI cannot hand over.
+//   What it can call is aten::linear, and that packs the weight at every call.
+//
+// So one kernel serves all of them, and the experts of a mixture, and there is no second copy of oneDNN to ship. Where a CPU multiplies
+// bfloat16 itself (AVX512_BF16, AMX) oneDNN should be ahead for many rows; such a CPU was not at hand.
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "gemm/gemm.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "gemm/gemm_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+#include "gemm/product-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// to[i] = from[i] + bias[i]; bias may be null.
+template <typename T>
+HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, T* HWY_RESTRICT to, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    VF32 v0 = hn::LoadU(d, from + i), v1 = hn::LoadU(d, from + i + lanes);
+    if (bias != nullptr) {
+      v0 = hn::Add(v0, Load(bias + i));
+      v1 = hn::Add(v1, Load(bias + i + lanes));
+    }
+    StoreTwo(v0, v1, to + i);
+  }
+  for (; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    VF32 v = hn::LoadN(d, from + i, part);
+    if (bias != nullptr) v = hn::Add(v, LoadTail(bias + i, part));
+    StoreTail(v, to + i, part);
+  }
+}
+
+// Panels [begin, end) for rows [row, row + rows).
+template <typename T>
+HWY_NOINLINE void Part(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t row, int64_t rows, int64_t begin,
+                       int64_t end, ProductMemory& memory) {
+  const size_t first = static_cast<size_t>(begin * Panels::kPanel);
+  const size_t last = static_cast<size_t>(std::min(end * Panels::kPanel, b.columns));
+  Product<T, T>(
+      static_cast<size_t>(rows), [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last, memory,
+      [&](size_t i, size_t count, size_t column, size_t columns, const float* c) HWY_ATTR {
+        for (size_t r = 0; r < count; ++r) {
+          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column,
+                  out.Row<T>(row + static_cast<int64_t>(i + r)) + column, columns);
+        }
+      });
+}
+
+// Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
+template <typename T>
+void Items(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t block_rows, int64_t begin, int64_t end) {
+  ProductMemory memory;
+  const int64_t panels = b.Count();
+  while (begin < end) {
+    const int64_t block = begin / panels;
+    const int64_t panel = begin % panels;
+    const int64_t stop = std::min(panels, panel + end - begin);
+    const int64_t row = block * block_rows;
+    Part(out, a, b, bias, row, std::min(block_rows, a.count - row), panel, stop, memory);
+    begin += stop - panel;
+  }
+}
+
+void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const void* bias, int64_t block_rows, int64_t begin, int64_t end) {
+  switch (b.dtype) {
+    case DType::kFloat32:
+      return Items(out, a, b, static_cast<const float*>(bias), block_rows, begin, end);
+    case DType::kBFloat16:
+      return Items(out, a, b, static_cast<const hwy::bfloat16_t*>(bias), block_rows, begin, end);
+    case DType::kFloat16:
+      return Items(out, a, b, static_cast<const hwy::float16_t*>(bias), block_rows, begin, end);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+
+namespace vllm {
+
+HWY_EXPORT(MatMulItems);
+
+void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
+  auto& function = VLLM_CPU_DISPATCH(MatMulItems);
+  constexpr int64_t kMostRows = 96;
+  const int64_t blocks = (a.count + kMostRows - 1) / kMostRows;
+  if (blocks == 0 || b.columns == 0) return;
+  // Blocks of one size, a multiple of the rows that the registers hold.
+  const int64_t block_rows = ((a.count + blocks - 1) / blocks + 5) / 6 * 6;
+  const int64_t used = (a.count + block_rows - 1) / block_rows;
+  ParallelFor(used * b.Count(), Panels::kPanel * b.depth,
+              [&](int64_t begin, int64_t end) { function(out, a, b, bias, block_rows, begin, end); });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

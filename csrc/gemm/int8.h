@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/rows.h"
+
+namespace vllm {
+
+// A matrix B of int8, packed for products A * B: panels of 16 columns, zeros behind the last one; in a panel, for every four rows of B, the
+// four elements of each column side by side, zeros below the last row. Four products are added up in one step, so four elements are read
+// at once.
+struct Int8Panels {
+  static constexpr int64_t kPanel = 16;
+  static constexpr int64_t kGroup = 4;
+  // Sums of so many products of int8 fit into int32.
+  static constexpr int64_t kMaxDepth = 131071;
+
+  std::vector<int8_t> data;
+  std::vector<int32_t> sums;  // of each column, zeros behind the last one
+  int64_t depth = 0;
+  int64_t columns = 0;
+
+  int64_t Count() const { return (columns + kPanel - 1) / kPanel; }
+  int64_t Groups() const { return (depth + kGroup - 1) / kGroup; }
+};
+
+// Element (k, n) of B is at from[k * row_stride + n * column_stride].
+Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns);
+
+// How the integers of A and B stand for numbers: (a - zero) * a_scale and b * b_scale. A step of 0 means one value for all.
+struct Int8Scales {
+  const float* a = nullptr;  // of row m: a[m * a_step]
+  int64_t a_step = 0;
+  const float* b = nullptr;  // of column n: b[n * b_step]
+  int64_t b_step = 0;
+  const int32_t* zero = nullptr;  // of row m: zero[m * zero_step]; null for zeros
+  int64_t zero_step = 0;
+  const float* bias = nullptr;  // of column n: bias[n]; null for zeros
+};
+
+// out[m, n] = sum over k of (a[m, k] - zero) * b[k, n], times a_scale * b_scale, plus bias. The sum is exact; what follows is in float32.
+// Rows of A lie `a_stride` elements apart.
+void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales);
+
+}  // namespace vllm

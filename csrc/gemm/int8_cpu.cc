@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "gemm/int8.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "gemm/int8_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/aligned_allocator.h"
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+using I32 = hn::RebindToSigned<F32>;
+using VI32 = hn::Vec<I32>;
+
+// With the VNNI instructions four products of a byte without sign and one with sign are added to a sum at once: A is shifted by 128, which
+// the column sums take back. Elsewhere pairs of 16-bit numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3, which is
+// how shifts take them out of B. No sum saturates on the way, which cannot be said of the 16-bit sums of bytes that AVX2 has.
+#undef VLLM_INT8_GROUPS
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
+#define VLLM_INT8_GROUPS 1
+using Prepared = uint8_t;
+constexpr int32_t kShift = 128;
+#else
+#define VLLM_INT8_GROUPS 0
+using Prepared = int16_t;
+constexpr int32_t kShift = 0;
+#endif
+
+constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
+constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
+constexpr size_t kTileRows = 4;
+// As in gemm/product-inl.h: what is prepared of A, and the sums that are kept meanwhile, in a second-level cache. Preparing costs as much
+// as some 30 columns, so it is done for many.
+constexpr size_t kBlockRows = 96;
+constexpr size_t kBlockGroups = 256;
+constexpr size_t kBlockColumns = 512;
+// Two vectors are stored at a time; of the last two the second one may be outside.
+constexpr size_t kCStride = kBlockColumns + kPanel;
+
+// sum += the products of a group of a row of A, at `a`, and a vector of columns of B.
+#if VLLM_INT8_GROUPS
+template <class V>
+HWY_INLINE VI32 AddGroup(const Prepared* a, V b, VI32 sum) {
+  int32_t word;
+  hwy::CopyBytes<4>(a, &word);
+  return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(hn::Repartition<uint8_t, I32>(), hn::Set(I32(), word)), b, sum);
+}
+#else
+template <class V>
+HWY_INLINE VI32 AddGroup(const Prepared* a, V even, V odd, VI32 sum) {
+  const hn::Repartition<int16_t, I32> di16;
+  int32_t words[2];
+  hwy::CopyBytes<8>(a, words);
+  sum = hn::Add(sum, hn::WidenMulPairwiseAdd(I32(), hn::BitCast(di16, hn::Set(I32(), words[0])), even));
+  return hn::Add(sum, hn::WidenMulPairwiseAdd(I32(), hn::BitCast(di16, hn::Set(I32(), words[1])), odd));
+}
+#endif
+
+// c = or += the products of kRows rows of A and the columns of two vectors, at b0 and b1, over `groups` groups.
+template <size_t kRows>
+HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const int8_t* HWY_RESTRICT b0, const int8_t* HWY_RESTRICT b1,
+                     size_t groups, int32_t* HWY_RESTRICT c, size_t c_stride, bool add) {
+  const I32 d;
+  const hn::Repartition<int8_t, I32> di8;
+  const VI32 zero = hn::Zero(d);
+  VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero, c31 = zero;
+  for (size_t g = 0; g < groups; ++g) {
+    const auto v0 = hn::LoadU(di8, b0 + g * kPanel * kGroup);
+    const auto v1 = hn::LoadU(di8, b1 + g * kPanel * kGroup);
+#if VLLM_INT8_GROUPS
+    const auto row = [&](size_t r, VI32& s0, VI32& s1) HWY_ATTR {
+      const Prepared* x = a + r * a_stride + g * kGroup;
+      s0 = AddGroup(x, v0, s0);
+      s1 = AddGroup(x, v1, s1);
+    };
+#else
+    const hn::Repartition<int16_t, I32> di16;
+    const auto w0 = hn::BitCast(di16, v0), w1 = hn::BitCast(di16, v1);
+    const auto even0 = hn::ShiftRight<8>(hn::ShiftLeft<8>(w0)), odd0 = hn::ShiftRight<8>(w0);
+    const auto even1 = hn::ShiftRight<8>(hn::ShiftLeft<8>(w1)), odd1 = hn::ShiftRight<8>(w1);
+    const auto row = [&](size_t r, VI32& s0, VI32& s1) HWY_ATTR {
+      const Prepared* x = a + r * a_stride + g * kGroup;
+      s0 = AddGroup(x, even0, odd0, s0);
+      s1 = AddGroup(x, even1, odd1, s1);
+    };
+#endif
+    row(0, c00, c01);
+    if constexpr (kRows > 1) row(1, c10, c11);
+    if constexpr (kRows > 2) row(2, c20, c21);
+    if constexpr (kRows > 3) row(3, c30, c31);
+  }
+  const auto store = [&](size_t r, VI32 s0, VI32 s1) HWY_ATTR {
+    int32_t* to = c + r * c_stride;
+    if (add) {
+      s0 = hn::Add(s0, hn::LoadU(d, to));
+      s1 = hn::Add(s1, hn::LoadU(d, to + hn::Lanes(d)));
+    }
+    hn::StoreU(s0, d, to);
+    hn::StoreU(s1, d, to + hn::Lanes(d));
+  };
+  store(0, c00, c01);
+  if constexpr (kRows > 1) store(1, c10, c11);
+  if constexpr (kRows > 2) store(2, c20, c21);
+  if constexpr (kRows > 3) store(3, c30, c31);
+}
+
+HWY_NOINLINE void Tiles(const Prepared* a, size_t a_stride, size_t rows, const int8_t* b0, const int8_t* b1, size_t groups, int32_t* c,
+                        size_t c_stride, bool add) {
+  for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
+    Tile<kTileRows>(a, a_stride, b0, b1, groups, c, c_stride, add);
+  }
+  switch (rows) {
+    case 1:
+      return Tile<1>(a, a_stride, b0, b1, groups, c, c_stride, add);
+    case 2:
+      return Tile<2>(a, a_stride, b0, b1, groups, c, c_stride, add);
+    case 3:
+      return Tile<3>(a, a_stride, b0, b1, groups, c, c_stride, add);
+    default:
+      return;
+  }
+}
+
+// Groups of a row of A as Int8Row reads them; `n` elements, then zeros up to a whole group.
+HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY_RESTRICT to) {
+#if VLLM_INT8_GROUPS
+  for (size_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
+  for (size_t i = n; i % kGroup != 0; ++i) to[i] = 0;
+#else
+  const size_t whole = n / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    to[i] = from[i];
+    to[i + 1] = from[i + 2];
+    to[i + 2] = from[i + 1];
+    to[i + 3] = from[i + 3];
+  }
+  if (whole < n) {
+    int16_t rest[kGroup] = {};
+    for (size_t i = whole; i < n; ++i) rest[i - whole] = from[i];
+    to[whole] = rest[0];
+    to[whole + 1] = rest[2];
+    to[whole + 2] = rest[1];
+    to[whole + 3] = rest[3];
+  }
+#endif
+}
+
+// sums - zero * column_sums in float64, where it is exact, rounded to float32.
+HWY_INLINE VF32 MinusZero(VI32 sums, VI32 column_sums, int32_t zero) {
+  const hn::Repartition<double, F32> dd;
+  const hn::Half<F32> dh;
+  const auto z = hn::Set(dd, static_cast<double>(zero));
+  const auto low = hn::NegMulAdd(z, hn::PromoteLowerTo(dd, column_sums), hn::PromoteLowerTo(dd, sums));
+  const auto high = hn::NegMulAdd(z, hn::PromoteUpperTo(dd, column_sums), hn::PromoteUpperTo(dd, sums));
+  return hn::Combine(F32(), hn::DemoteTo(dh, high), hn::DemoteTo(dh, low));
+}
+
+// Columns [first, first + n) of row `row` of the result, from the sums of products.
+template <typename T>
+HWY_INLINE void Finish(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const Int8Scales& scales, int64_t row, size_t first, size_t n,
+                       T* HWY_RESTRICT to) {
+  const F32 d;
+  const I32 di;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 a_scale = hn::Set(d, scales.a[row * scales.a_step]);
+  const int32_t zero = scales.zero == nullptr ? 0 : scales.zero[row * scales.zero_step];
+  for (size_t i = 0; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    const VI32 column_sums = hn::LoadU(di, b.sums.data() + first + i);
+    VI32 sums = hn::LoadU(di, c + i);
+    if constexpr (kShift != 0) sums = hn::Sub(sums, hn::Mul(column_sums, hn::Set(di, kShift)));
+    const VF32 product = zero == 0 ? hn::ConvertTo(d, sums) : MinusZero(sums, column_sums, zero);
+    const VF32 b_scale = scales.b_step == 0 ? hn::Set(d, scales.b[0]) : hn::LoadN(d, scales.b + first + i, part);
+    VF32 v = hn::Mul(hn::Mul(product, a_scale), b_scale);
+    if (scales.bias != nullptr) v = hn::Add(v, hn::LoadN(d, scales.bias + first + i, part));
+    if (part == lanes) {
+      Store(v, to + i);
+    } else {
+      StoreTail(v, to + i, part);
+    }
+  }
+}
+
+template <typename T>
+HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t row,
+                           int64_t rows, int64_t begin, int64_t end) {
+  const auto prepared = hwy::AllocateAligned<Prepared>(kBlockRows * kBlockGroups * kGroup);
+  const auto sums = hwy::AllocateAligned<int32_t>(kBlockRows * kCStride);
+  const size_t lanes = hn::Lanes(F32());
+  const size_t groups = static_cast<size_t>(b.Groups());
+  const size_t depth = static_cast<size_t>(b.depth);
+  const size_t last = static_cast<size_t>(end) * kPanel;
+  const size_t count = static_cast<size_t>(rows);
+  for (size_t column = static_cast<size_t>(begin) * kPanel; column < last; column += kBlockColumns) {
+    const size_t stop = HWY_MIN(last, column + kBlockColumns);
+    if (groups == 0) std::fill(sums.get(), sums.get() + kBlockRows * kCStride, 0);
+    for (size_t g = 0; g < groups; g += kBlockGroups) {
+      const size_t part = HWY_MIN(kBlockGroups, groups - g);
+      const size_t elements = HWY_MIN(part * kGroup, depth - g * kGroup);
+      for (size_t r = 0; r < count; ++r) {
+        Prepare(a + (row + static_cast<int64_t>(r)) * a_stride + g * kGroup, elements, prepared.get() + r * part * kGroup);
+      }
+      for (size_t n = column; n < stop;) {
+        const size_t inside = n % kPanel;
+        const int8_t* b0 = b.data.data() + ((n - inside) * groups + g * kPanel + inside) * kGroup;
+        // Vectors of a whole panel take the next one along, if there is one.
+        const bool pair = lanes < kPanel || n + kPanel < stop;
+        const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup : pair ? b0 + kPanel * groups * kGroup : b0;
+        int32_t* to = sums.get() + (n - column);
+        Tiles(prepared.get(), part * kGroup, count, b0, b1, part, to, kCStride, g != 0);
+        n += pair ? 2 * lanes : lanes;
+      }
+    }
+    const size_t used = HWY_MIN(stop, static_cast<size_t>(b.columns)) - column;
+    for (size_t r = 0; r < count; ++r) {
+      const int64_t m = row + static_cast<int64_t>(r);
+      Finish(sums.get() + r * kCStride, b, scales, m, column, used, out.Row<T>(m) + column);
+    }
+  }
+}
+
+// Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
+template <typename T>
+void Int8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
+               int64_t end) {
+  const int64_t panels = b.Count();
+  constexpr int64_t kRows = static_cast<int64_t>(kBlockRows);
+  while (begin < end) {
+    const int64_t block = begin / panels;
+    const int64_t panel = begin % panels;
+    const int64_t stop = std::min(panels, panel + end - begin);
+    Int8Part<T>(out, a, a_stride, b, scales, block * kRows, std::min(kRows, out.count - block * kRows), panel, stop);
+    begin += stop - panel;
+  }
+}
+
+void Int8MatMulItems(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
+                     int64_t end) {
+  switch (out.dtype) {
+    case DType::kFloat32:
+      return Int8Items<float>(out, a, a_stride, b, scales, begin, end);
+    case DType::kBFloat16:
+      return Int8Items<hwy::bfloat16_t>(out, a, a_stride, b, scales, begin, end);
+    case DType::kFloat16:
+      return Int8Items<hwy::float16_t>(out, a, a_stride, b, scales, begin, end);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+
+namespace vllm {
+
+HWY_EXPORT(Int8MatMulItems);
+
+Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns) {
+  constexpr int64_t kWidth = Int8Panels::kPanel, kGroupSize = Int8Panels::kGroup;
+  Int8Panels b;
+  b.depth = depth;
+  b.columns = columns;
+  const int64_t groups = b.Groups();
+  b.data.assign(static_cast<size_t>(b.Count() * kWidth * groups * kGroupSize), 0);
+  b.sums.assign(static_cast<size_t>(b.Count() * kWidth), 0);
+  ParallelFor(columns, depth, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      int8_t* to = b.data.data() + (n / kWidth * groups * kWidth + n % kWidth) * kGroupSize;
+      int32_t sum = 0;
+      for (int64_t k = 0; k < depth; ++k) {
+        const int8_t value = from[k * row_stride + n * column_stride];
+        to[k / kGroupSize * kWidth * kGroupSize + k % kGroupSize] = value;
+        sum += value;
+      }
+      b.sums[static_cast<size_t>(n)] = sum;
+    }
+  });
+  return b;
+}
+
+void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales) {
+  auto& function = VLLM_CPU_DISPATCH(Int8MatMulItems);
+  if (out.count == 0 || b.columns == 0) return;
+  constexpr int64_t kRows = 96;
+  const int64_t blocks = (out.count + kRows - 1) / kRows;
+  ParallelFor(blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
+              [&](int64_t begin, int64_t end) { function(out, a, a_stride, b, scales, begin, end); });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product of rows and a packed matrix (gemm/panels.h), in float32, of which two ops are made: the matrix product and the experts of a
+// mixture. Compiled once for each target. On the loops' order: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
+// 2008.
+#if defined(VLLM_GEMM_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_GEMM_PRODUCT_INL_H_
+#undef VLLM_GEMM_PRODUCT_INL_H_
+#else
+#define VLLM_GEMM_PRODUCT_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/aligned_allocator.h"
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+#include "gemm/panels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// Rows of A that the registers hold at once: with two vectors of columns 12 sums, which leaves 4 of AVX2's 16 registers for the operands
+// and covers the latency of its additions.
+constexpr size_t kTileRows = 6;
+// Rows and depth of the part of A that is converted to float32 and read for many columns, and columns of the sums that are kept meanwhile:
+// 200 KiB each, for a second-level cache of 512 KiB. The depth is also what is read of a panel at a time, long enough for a CPU to read
+// ahead.
+constexpr size_t kBlockRows = 96;
+constexpr size_t kBlockDepth = 512;
+constexpr size_t kBlockColumns = 512;
+// For a single tile of rows nothing is read twice but A; the depth only bounds the memory for it.
+constexpr size_t kTileDepth = 4096 - 16;
+// Behind each row of A, so that the rows of a tile do not fall on the same places of a cache.
+constexpr size_t kRowPad = 16;
+
+// Where two vectors of columns of B begin; each row of B lies `stride` elements behind the last. `width0` and `width1` count the columns
+// that exist.
+template <typename T>
+struct TwoColumns {
+  const T* b0;
+  const T* b1;
+  size_t stride;
+  size_t width0;
+  size_t width1;
+};
+
+template <bool kTail, typename T>
+HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
+  if constexpr (kTail) return LoadTail(p, width);
+  return Load(p);
+}
+
+// c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows and two vectors of columns. Variables
+// instead of arrays: there are no arrays of vectors whose length the compiler does not know.
+template <bool kTail, size_t kRows, typename T>
+HWY_INLINE void Tile(const float* HWY_RESTRICT a, size_t a_stride, const TwoColumns<T>& b, size_t depth, float* HWY_RESTRICT c,
+                     size_t c_stride, bool add) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 zero = hn::Zero(d);
+  VF32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero;
+  VF32 c30 = zero, c31 = zero, c40 = zero, c41 = zero, c50 = zero, c51 = zero;
+  const T* HWY_RESTRICT b0 = b.b0;
+  const T* HWY_RESTRICT b1 = b.b1;
+  for (size_t k = 0; k < depth; ++k, b0 += b.stride, b1 += b.stride) {
+    const VF32 v0 = LoadB<kTail>(b0, b.width0), v1 = LoadB<kTail>(b1, b.width1);
+    const auto row = [&](size_t r, VF32& s0, VF32& s1) HWY_ATTR {
+      const VF32 x = hn::Set(d, a[r * a_stride + k]);
+      s0 = hn::MulAdd(x, v0, s0);
+      s1 = hn::MulAdd(x, v1, s1);
+    };
+    row(0, c00, c01);
+    if constexpr (kRows > 1) row(1, c10, c11);
+    if constexpr (kRows > 2) row(2, c20, c21);
+    if constexpr (kRows > 3) row(3, c30, c31);
+    if constexpr (kRows > 4) row(4, c40, c41);
+    if constexpr (kRows > 5) row(5, c50, c51);
+  }
+  const auto store = [&](size_t r, VF32 s0, VF32 s1) HWY_ATTR {
+    float* to = c + r * c_stride;
+    if (add) {
+      s0 = hn::Add(s0, hn::LoadU(d, to));
+      s1 = hn::Add(s1, hn::LoadU(d, to + lanes));
+    }
+    hn::StoreU(s0, d, to);
+    hn::StoreU(s1, d, to + lanes);
+  };
+  store(0, c00, c01);
+  if constexpr (kRows > 1) store(1, c10, c11);
+  if constexpr (kRows > 2) store(2, c20, c21);
+  if constexpr (kRows > 3) store(3, c30, c31);
+  if constexpr (kRows > 4) store(4, c40, c41);
+  if constexpr (kRows > 5) store(5, c50, c51);
+}
+
+// The same for whole panels and few rows, which are over before memory has answered: a CPU follows several streams at once, and each one
+// brings as much again. One row takes four panels, two or three rows take two; `panel` is the elements from one to the next. Only for
+// vectors of which a panel has one or two.
+template <size_t kRows, typename T>
+HWY_INLINE void WideTile(const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b, size_t panel, size_t depth,
+                         float* HWY_RESTRICT c, size_t c_stride, bool add) {
+  constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const bool halves = lanes < kPanel;
+  const VF32 zero = hn::Zero(d);
+  VF32 c00 = zero, c01 = zero, c02 = zero, c03 = zero, c10 = zero, c11 = zero, c12 = zero, c13 = zero;
+  VF32 c20 = zero, c21 = zero, c22 = zero, c23 = zero;
+  for (size_t k = 0; k < depth; ++k, b += kPanel) {
+    const auto row = [&](size_t r, const T* at, VF32& s0, VF32& s1, VF32& s2, VF32& s3) HWY_ATTR {
+      const VF32 x = hn::Set(d, a[r * a_stride + k]);
+      s0 = hn::MulAdd(x, Load(at), s0);
+      if (halves) s1 = hn::MulAdd(x, Load(at + lanes), s1);
+      s2 = hn::MulAdd(x, Load(at + panel), s2);
+      if (halves) s3 = hn::MulAdd(x, Load(at + panel + lanes), s3);
+    };
+    row(0, b, c00, c01, c02, c03);
+    if constexpr (kRows == 1) row(0, b + 2 * panel, c10, c11, c12, c13);
+    if constexpr (kRows > 1) row(1, b, c10, c11, c12, c13);
+    if constexpr (kRows > 2) row(2, b, c20, c21, c22, c23);
+  }
+  const auto store = [&](float* to, VF32 sum) HWY_ATTR {
+    if (add) sum = hn::Add(sum, hn::LoadU(d, to));
+    hn::StoreU(sum, d, to);
+  };
+  const auto store_row = [&](float* to, VF32 s0, VF32 s1, VF32 s2, VF32 s3) HWY_ATTR {
+    store(to, s0);
+    if (halves) store(to + lanes, s1);
+    store(to + kPanel, s2);
+    if (halves) store(to + kPanel + lanes, s3);
+  };
+  store_row(c, c00, c01, c02, c03);
+  if constexpr (kRows == 1) store_row(c + 2 * kPanel, c10, c11, c12, c13);
+  if constexpr (kRows > 1) store_row(c + c_stride, c10, c11, c12, c13);
+  if constexpr (kRows > 2) store_row(c + 2 * c_stride, c20, c21, c22, c23);
+}
+
+template <bool kTail, typename T>
+HWY_NOINLINE void Tiles(const float* a, size_t a_stride, size_t rows, const TwoColumns<T>& b, size_t depth, float* c, size_t c_stride,
+                        bool add) {
+  for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
+    Tile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
+  }
+  switch (rows) {
+    case 1:
+      return Tile<kTail, 1>(a, a_stride, b, depth, c, c_stride, add);
+    case 2:
+      return Tile<kTail, 2>(a, a_stride, b, depth, c, c_stride, add);
+    case 3:
+      return Tile<kTail, 3>(a, a_stride, b, depth, c, c_stride, add);
+    case 4:
+      return Tile<kTail, 4>(a, a_stride, b, depth, c, c_stride, add);
+    case 5:
+      return Tile<kTail, 5>(a, a_stride, b, depth, c, c_stride, add);
+    default:
+      return;
+  }
+}
+
+// c = or += a * B[from .. from + depth, first .. last), the columns' bounds being panels' or the last column.
+template <typename T>
+HWY_INLINE void Columns(const float* a, size_t a_stride, size_t rows, const Panels& b, size_t from, size_t depth, size_t first, size_t last,
+                        float* c, size_t c_stride, bool add) {
+  constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
+  const size_t lanes = hn::Lanes(F32());
+  HWY_DASSERT(lanes <= kPanel);
+  size_t column = first;
+  if (rows <= 3 && 2 * lanes >= kPanel) {
+    const size_t panel = kPanel * static_cast<size_t>(b.depth);
+    const size_t step = rows == 1 ? 4 * kPanel : 2 * kPanel;
+    for (; column + step <= last; column += step) {
+      const T* at = static_cast<const T*>(b.data) + column * static_cast<size_t>(b.depth) + from * kPanel;
+      float* to = c + (column - first);
+      if (rows == 1) {
+        WideTile<1>(a, a_stride, at, panel, depth, to, c_stride, add);
+      } else if (rows == 2) {
+        WideTile<2>(a, a_stride, at, panel, depth, to, c_stride, add);
+      } else {
+        WideTile<3>(a, a_stride, at, panel, depth, to, c_stride, add);
+      }
+    }
+  }
+  while (column < last) {
+    const size_t inside = column % kPanel;
+    const size_t start = column - inside;
+    const size_t width = HWY_MIN(kPanel, static_cast<size_t>(b.columns) - start);
+    const T* panel = static_cast<const T*>(b.data) + start * static_cast<size_t>(b.depth) + from * width + inside;
+    TwoColumns<T> two{panel, panel, width, HWY_MIN(lanes, width - inside), 0};
+    size_t step = 2 * lanes;
+    bool whole = two.width0 == lanes;
+    if (lanes == kPanel) {
+      // The second vector is the next panel, if that is a whole one.
+      whole = whole && column + 2 * kPanel <= last;
+      if (whole) {
+        two.b1 = panel + kPanel * static_cast<size_t>(b.depth);
+        two.width1 = lanes;
+      } else {
+        step = kPanel;
+      }
+    } else if (width - inside > lanes) {
+      two.b1 = panel + lanes;
+      two.width1 = HWY_MIN(lanes, width - inside - lanes);
+      whole = whole && two.width1 == lanes;
+    } else {
+      whole = false;
+    }
+    float* to = c + (column - first);
+    if (whole) {
+      Tiles<false>(a, a_stride, rows, two, depth, to, c_stride, add);
+    } else {
+      Tiles<true>(a, a_stride, rows, two, depth, to, c_stride, add);
+    }
+    column += step;
+    // A narrow last panel may end before the step does.
+    if (inside + step > width && width < kPanel) column = last;
+  }
+}
+
+// Elements [0, n), as float32.
+template <typename A>
+HWY_INLINE void ToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(Load(from + i), F32(), to + i);
+  if (i < n) hn::StoreN(LoadTail(from + i, n - i), F32(), to + i, n - i);
+}
+
+// Memory of one thread for Product.
+class ProductMemory {
+ public:
+  ProductMemory() : a_(hwy::AllocateAligned<float>(kAElements)), c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
+
+  float* a() { return a_.get(); }
+  float* c() { return c_.get(); }
+
+  // Two vectors are stored at a time; of the last two the second one may be outside.
+  static constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
+
+ private:
+  static constexpr size_t kAElements = kBlockRows * (kBlockDepth + kRowPad);
+  static_assert(kTileRows * (kTileDepth + kRowPad) <= kAElements, "a tile's depth must fit");
+
+  hwy::AlignedFreeUniquePtr<float[]> a_;
+  hwy::AlignedFreeUniquePtr<float[]> c_;
+};
+
+// The product of `rows` rows, row i at row(i), and columns [first, last) of B. What comes out goes to finish(row, count, column, columns,
+// c): `count` rows from `row` on of `columns` columns from `column` on, in float32 with kCStride elements from row to row.
+template <typename A, typename T, typename Row, typename Finish>
+HWY_INLINE void Product(size_t rows, const Row& row, const Panels& b, size_t first, size_t last, ProductMemory& memory,
+                        const Finish& finish) {
+  const size_t depth = static_cast<size_t>(b.depth);
+  const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
+  for (size_t i = 0; i < rows; i += kBlockRows) {
+    const size_t count = HWY_MIN(kBlockRows, rows - i);
+    for (size_t column = first; column < last; column += kBlockColumns) {
+      const size_t end = HWY_MIN(last, column + kBlockColumns);
+      if (depth == 0) std::fill(memory.c(), memory.c() + count * ProductMemory::kCStride, 0.0f);
+      for (size_t k = 0; k < depth; k += block_depth) {
+        const size_t part = HWY_MIN(block_depth, depth - k);
+        for (size_t r = 0; r < count; ++r) ToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
+        Columns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(), ProductMemory::kCStride, k != 0);
+      }
+      finish(i, count, column, end - column, memory.c());
+    }
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_GEMM_PRODUCT_INL_H_

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/rows.h"
+#include "moe/align.h"
+
+namespace vllm {
+
+enum class ExpertActivation {
+  kSilu,       // silu(gate) * up, the gates in the first half
+  kGelu,       // gelu(gate) * up, likewise
+  kGeluTanh,   // the same with the approximation by tanh
+  kSwigluOai,  // gate and up alternate; gate = min(gate, 7), up in [-7, 7], gate * sigmoid(1.702 gate) * (up + 1), as gpt-oss has it
+};
+
+// The experts' feed-forward layers, with weights packed as gemm/panels.h says, one expert after the other.
+struct Experts {
+  DType dtype = DType::kFloat32;  // of all weights and biases
+  int64_t count = 0;
+  int64_t hidden = 0;
+  int64_t inner = 0;
+  const void* w13 = nullptr;     // of each expert `hidden` rows and 2 * inner columns
+  const void* w2 = nullptr;      // of each expert `inner` rows and `hidden` columns
+  const void* bias13 = nullptr;  // [count, 2 * inner] or null
+  const void* bias2 = nullptr;   // [count, hidden] or null
+  ExpertActivation activation = ExpertActivation::kSilu;
+};
+
+// Weights of the routes: of choice k of token t weights[t * token_stride + k * choice_stride]; null for ones.
+struct RouteWeights {
+  const float* weights = nullptr;
+  int64_t token_stride = 0;
+  int64_t choice_stride = 0;
+
+  float At(int64_t token, int64_t choice) const {
+    return weights == nullptr ? 1.0f : weights[token * token_stride + choice * choice_stride];
+  }
+};
+
+// out[t] = sum over the choices of token t of weight * (activation(input[t] * w13 + bias13) * w2 + bias2), in float32 and rounded once.
+// `routes` are aligned to blocks of 1 and have `topk` choices for each token; those without an expert add nothing.
+void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const std::vector<int32_t>& routes,
+                  const RouteWeights& weights);
+
+}  // namespace vllm

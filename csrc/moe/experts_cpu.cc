@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "moe/experts.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "moe/experts_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+#include "gemm/product-inl.h"
+
+#include "hwy/contrib/math/math-inl.h"
+
+#ifndef VLLM_MOE_EXPERTS_STAGE_
+#define VLLM_MOE_EXPERTS_STAGE_
+namespace vllm {
+
+// What one matrix product of the experts needs to know.
+struct ExpertStage {
+  DType dtype = DType::kFloat32;
+  const void* weights = nullptr;  // packed, one expert after the other
+  const void* bias = nullptr;
+  int64_t depth = 0;
+  int64_t columns = 0;
+  std::vector<int32_t> active;      // experts that have a route
+  const int64_t* starts = nullptr;  // of each expert's routes among the sorted ones, and the end of the last
+  const int32_t* tokens = nullptr;  // of each sorted route, null where A has a row for each
+  const Rows* input = nullptr;      // A, one row for each token
+  const float* rows = nullptr;      // or A, one row for each route
+  float* out = nullptr;             // [routes, columns]
+};
+
+}  // namespace vllm
+#endif  // VLLM_MOE_EXPERTS_STAGE_
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+template <typename T>
+HWY_INLINE void AddExpertBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, float* HWY_RESTRICT to, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    VF32 v = hn::LoadU(d, from + i);
+    if (bias != nullptr) v = hn::Add(v, Load(bias + i));
+    hn::StoreU(v, d, to + i);
+  }
+  if (i < n) {
+    VF32 v = hn::LoadN(d, from + i, n - i);
+    if (bias != nullptr) v = hn::Add(v, LoadTail(bias + i, n - i));
+    hn::StoreN(v, d, to + i, n - i);
+  }
+}
+
+// Columns [first, last) of the product of one expert and its routes.
+template <typename A, typename T, typename Row>
+HWY_NOINLINE void ExpertProduct(const ExpertStage& stage, int64_t expert, size_t first, size_t last, const Row& row,
+                                ProductMemory& memory) {
+  const size_t columns = static_cast<size_t>(stage.columns);
+  const int64_t start = stage.starts[expert];
+  const Panels panels{static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns, stage.dtype, stage.depth, stage.columns};
+  const T* bias = stage.bias == nullptr ? nullptr : static_cast<const T*>(stage.bias) + expert * stage.columns;
+  float* out = stage.out + start * stage.columns;
+  Product<A, T>(
+      static_cast<size_t>(stage.starts[expert + 1] - start), [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); },
+      panels, first, last, memory,
+      [&](size_t i, size_t count, size_t column, size_t width, const float* c) HWY_ATTR {
+        for (size_t r = 0; r < count; ++r) {
+          AddExpertBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column, out + (i + r) * columns + column,
+                        width);
+        }
+      });
+}
+
+// Items [begin, end): panel by panel, in each the active experts one after the other. So the part of a thread has something of each expert,
+// however many tokens that one has.
+template <typename T>
+void StageTyped(const ExpertStage& stage, int64_t begin, int64_t end) {
+  ProductMemory memory;
+  const int64_t active = static_cast<int64_t>(stage.active.size());
+  for (int64_t e = 0; e < active; ++e) {
+    const int64_t first = (begin - e + active - 1) / active * Panels::kPanel;
+    const int64_t last = std::min((end - e + active - 1) / active * Panels::kPanel, stage.columns);
+    if (first >= last) continue;
+    const int64_t expert = stage.active[static_cast<size_t>(e)];
+    if (stage.input != nullptr) {
+      ExpertProduct<T, T>(
+          stage, expert, static_cast<size_t>(first), static_cast<size_t>(last),
+          [&](int64_t route) HWY_ATTR { return stage.input->Row<T>(stage.tokens[route]); }, memory);
+    } else {
+      ExpertProduct<float, T>(
+          stage, expert, static_cast<size_t>(first), static_cast<size_t>(last),
+          [&](int64_t route) HWY_ATTR { return stage.rows + route * stage.depth; }, memory);
+    }
+  }
+}
+
+void StageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
+  switch (stage.dtype) {
+    case DType::kFloat32:
+      return StageTyped<float>(stage, begin, end);
+    case DType::kBFloat16:
+      return StageTyped<hwy::bfloat16_t>(stage, begin, end);
+    case DType::kFloat16:
+      return StageTyped<hwy::float16_t>(stage, begin, end);
+  }
+}
+
+// Elements [begin, end) of the products of gates and values that alternate.
+void SwigluOaiRange(const float* HWY_RESTRICT from, float* HWY_RESTRICT to, int64_t begin, int64_t end) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 one = hn::Set(d, 1.0f), limit = hn::Set(d, 7.0f);
+  const auto gated = [&](VF32 gate, VF32 up) HWY_ATTR {
+    gate = hn::IfThenElse(hn::IsNaN(gate), gate, hn::Min(gate, limit));
+    up = hn::IfThenElse(hn::IsNaN(up), up, hn::Clamp(up, hn::Neg(limit), limit));
+    const VF32 scaled = hn::Mul(gate, hn::Set(d, 1.702f));
+    // The exponential is of -|scaled|, so it cannot overflow.
+    const VF32 e = hn::Exp(d, hn::Neg(hn::Abs(scaled)));
+    const VF32 numerator = hn::IfThenElse(hn::Lt(scaled, hn::Zero(d)), hn::Mul(gate, e), gate);
+    return hn::Mul(hn::Div(numerator, hn::Add(one, e)), hn::Add(up, one));
+  };
+  const size_t n = static_cast<size_t>(end - begin);
+  from += 2 * begin;
+  to += begin;
+  size_t i = 0;
+  VF32 gate, up;
+  for (; i + lanes <= n; i += lanes) {
+    hn::LoadInterleaved2(d, from + 2 * i, gate, up);
+    hn::StoreU(gated(gate, up), d, to + i);
+  }
+  for (; i < n; ++i) {
+    to[i] = hn::GetLane(gated(hn::Set(d, from[2 * i]), hn::Set(d, from[2 * i + 1])));
+  }
+}
+
+// Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes' rows. positions has the row of each
+// choice of each token, -1 for none.
+template <typename T>
+void WeightedSum(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
+                 const RouteWeights& weights, int64_t begin, int64_t end) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  while (begin < end) {
+    const int64_t token = begin / out.width;
+    const int64_t column = begin % out.width;
+    const size_t n = static_cast<size_t>(std::min(end - begin, out.width - column));
+    T* to = out.Row<T>(first_token + token) + column;
+    for (size_t i = 0; i < n; i += lanes) {
+      const size_t part = HWY_MIN(lanes, n - i);
+      VF32 sum = hn::Zero(d);
+      for (int64_t k = 0; k < topk; ++k) {
+        const int64_t position = positions[token * topk + k];
+        if (position < 0) continue;
+        const float* from = rows + position * out.width + column + i;
+        sum = hn::MulAdd(hn::Set(d, weights.At(first_token + token, k)), hn::LoadN(d, from, part), sum);
+      }
+      if (part == lanes) {
+        Store(sum, to + i);
+      } else {
+        StoreTail(sum, to + i, part);
+      }
+    }
+    begin += static_cast<int64_t>(n);
+  }
+}
+
+void WeightedSumRange(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
+                      const RouteWeights& weights, int64_t begin, int64_t end) {
+  switch (out.dtype) {
+    case DType::kFloat32:
+      return WeightedSum<float>(out, rows, positions, topk, first_token, weights, begin, end);
+    case DType::kBFloat16:
+      return WeightedSum<hwy::bfloat16_t>(out, rows, positions, topk, first_token, weights, begin, end);
+    case DType::kFloat16:
+      return WeightedSum<hwy::float16_t>(out, rows, positions, topk, first_token, weights, begin, end);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "activation/activation.h"
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+#include "hwy/aligned_allocator.h"
+
+namespace vllm {
+
+HWY_EXPORT(StageItems);
+HWY_EXPORT(SwigluOaiRange);
+HWY_EXPORT(WeightedSumRange);
+
+namespace {
+
+// Memory for what stands between the products, in elements of float32: 64 MiB. More tokens are taken in parts, and read the weights again.
+constexpr int64_t kMostElements = int64_t{1} << 24;
+// A part is no smaller than this, whatever its size: below, reading the weights would take longer than computing.
+constexpr int64_t kLeastTokens = 256;
+
+Rows FloatRows(float* data, int64_t count, int64_t width) {
+  Rows rows;
+  rows.data = data;
+  rows.width = width;
+  rows.count = count;
+  rows.dims = 1;
+  rows.sizes[0] = count;
+  rows.strides[0] = width;
+  return rows;
+}
+
+void RunStage(const ExpertStage& stage) {
+  auto& function = VLLM_CPU_DISPATCH(StageItems);
+  const int64_t panels = (stage.columns + Panels::kPanel - 1) / Panels::kPanel;
+  const int64_t items = panels * static_cast<int64_t>(stage.active.size());
+  ParallelFor(items, Panels::kPanel * stage.depth, [&](int64_t begin, int64_t end) { function(stage, begin, end); });
+}
+
+void RunActivation(ExpertActivation activation, const Rows& out, const Rows& input) {
+  switch (activation) {
+    case ExpertActivation::kSilu:
+      return ActivateAndMul(Activation::kSilu, out, input);
+    case ExpertActivation::kGelu:
+      return ActivateAndMul(Activation::kGelu, out, input);
+    case ExpertActivation::kGeluTanh:
+      return ActivateAndMul(Activation::kGeluTanh, out, input);
+    case ExpertActivation::kSwigluOai: {
+      auto& function = VLLM_CPU_DISPATCH(SwigluOaiRange);
+      // Rows of input and output lie side by side: one row of all of them.
+      const float* from = static_cast<const float*>(input.data);
+      float* to = static_cast<float*>(out.data);
+      return ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(from, to, begin, end); });
+    }
+  }
+}
+
+// Tokens [first, first + tokens).
+void Part(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const int32_t* routes, const RouteWeights& weights,
+          int64_t first, int64_t tokens) {
+  const int64_t all = tokens * topk;
+  std::vector<int64_t> starts(static_cast<size_t>(experts.count) + 1, 0);
+  for (int64_t route = 0; route < all; ++route) {
+    if (routes[route] >= 0) ++starts[static_cast<size_t>(routes[route])];
+  }
+  ExpertStage stage;
+  int64_t taken = 0;
+  for (int64_t expert = 0; expert <= experts.count; ++expert) {
+    int64_t& entry = starts[static_cast<size_t>(expert)];
+    const int64_t count = entry;
+    if (count > 0) stage.active.push_back(static_cast<int32_t>(expert));
+    entry = taken;
+    taken += count;
+  }
+  std::vector<int32_t> sorted(static_cast<size_t>(taken));   // tokens
+  std::vector<int64_t> positions(static_cast<size_t>(all));  // among them, of each route
+  std::vector<int64_t> next = starts;
+  for (int64_t route = 0; route < all; ++route) {
+    const int32_t expert = routes[route];
+    const int64_t position = expert < 0 ? -1 : next[static_cast<size_t>(expert)]++;
+    positions[static_cast<size_t>(route)] = position;
+    if (position >= 0) sorted[static_cast<size_t>(position)] = static_cast<int32_t>(first + route / topk);
+  }
+
+  const auto both = hwy::AllocateAligned<float>(static_cast<size_t>(taken * 2 * experts.inner + 1));
+  const auto inner = hwy::AllocateAligned<float>(static_cast<size_t>(taken * experts.inner + 1));
+  const auto result = hwy::AllocateAligned<float>(static_cast<size_t>(taken * experts.hidden + 1));
+  stage.dtype = experts.dtype;
+  stage.starts = starts.data();
+  stage.weights = experts.w13;
+  stage.bias = experts.bias13;
+  stage.depth = experts.hidden;
+  stage.columns = 2 * experts.inner;
+  stage.input = &input;
+  stage.tokens = sorted.data();
+  stage.out = both.get();
+  RunStage(stage);
+  RunActivation(experts.activation, FloatRows(inner.get(), taken, experts.inner), FloatRows(both.get(), taken, 2 * experts.inner));
+  stage.weights = experts.w2;
+  stage.bias = experts.bias2;
+  stage.depth = experts.inner;
+  stage.columns = experts.hidden;
+  stage.input = nullptr;
+  stage.rows = inner.get();
+  stage.out = result.get();
+  RunStage(stage);
+
+  auto& function = VLLM_CPU_DISPATCH(WeightedSumRange);
+  ParallelFor(tokens * out.width, topk,
+              [&](int64_t begin, int64_t end) { function(out, result.get(), positions.data(), topk, first, weights, begin, end); });
+}
+
+}  // namespace
+
+void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const std::vector<int32_t>& routes,
+                  const RouteWeights& weights) {
+  const int64_t each = std::max<int64_t>(1, topk * (3 * experts.inner + experts.hidden));
+  const int64_t most = std::max(kLeastTokens, kMostElements / each);
+  for (int64_t first = 0; first < out.count; first += most) {
+    Part(out, input, experts, topk, routes.data() + first * topk, weights, first, std::min(most, out.count - first));
+  }
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "moe/routing.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "moe/routing_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+
+#include "hwy/contrib/math/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+constexpr float kTaken = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+
+// The place of the greatest of `n` elements, the first of equals. There is no NaN among them.
+HWY_INLINE size_t ArgMax(const float* HWY_RESTRICT x, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 lowest = hn::Set(d, kTaken);
+  VF32 best = lowest;
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) best = hn::Max(best, hn::LoadU(d, x + i));
+  if (i < n) best = hn::Max(best, hn::LoadNOr(lowest, d, x + i, n - i));
+  const VF32 maximum = hn::Set(d, hn::ReduceMax(d, best));
+  for (i = 0; i + lanes <= n; i += lanes) {
+    const intptr_t found = hn::FindFirstTrue(d, hn::Eq(hn::LoadU(d, x + i), maximum));
+    if (found >= 0) return i + static_cast<size_t>(found);
+  }
+  for (; i < n; ++i) {
+    if (x[i] == hn::GetLane(maximum)) return i;
+  }
+  return 0;
+}
+
+// The sum of the two greatest of `n` elements; the greatest when there is one only.
+HWY_INLINE float TopTwo(const float* HWY_RESTRICT x, size_t n) {
+  float first = kTaken, second = kTaken;
+  for (size_t i = 0; i < n; ++i) {
+    if (x[i] > first) {
+      second = first;
+      first = x[i];
+    } else if (x[i] > second) {
+      second = x[i];
+    }
+  }
+  return n == 1 ? first : first + second;
+}
+
+// scores[i] = f(x[i]) for i < n; `scores` has room for whole vectors, and what lies behind the n-th is 0.
+template <typename T>
+HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  if (scoring == Scoring::kSoftmax) {
+    VF32 best = hn::Set(d, kTaken);
+    for (size_t i = 0; i < n; i += lanes) {
+      const VF32 v = LoadTail(x + i, HWY_MIN(lanes, n - i));
+      const VF32 shown = hn::IfThenElse(hn::FirstN(d, n - i), v, hn::Set(d, kTaken));
+      hn::StoreU(shown, d, scores + i);
+      best = hn::Max(best, shown);
+    }
+    const VF32 maximum = hn::Set(d, hn::ReduceMax(d, best));
+    VF32 sum = hn::Zero(d);
+    for (size_t i = 0; i < n; i += lanes) {
+      const VF32 e = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + i), maximum));
+      hn::StoreU(e, d, scores + i);
+      sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, n - i), e));
+    }
+    const VF32 total = hn::Set(d, hn::ReduceSum(d, sum));
+    for (size_t i = 0; i < n; i += lanes) hn::StoreU(hn::Div(hn::LoadU(d, scores + i), total), d, scores + i);
+  } else {
+    const VF32 one = hn::Set(d, 1.0f);
+    for (size_t i = 0; i < n; i += lanes) {
+      VF32 v = LoadTail(x + i, HWY_MIN(lanes, n - i));
+      if (scoring == Scoring::kSigmoid) {
+        // The exponential is of -|v|, so it cannot overflow.
+        const VF32 e = hn::Exp(d, hn::Neg(hn::Abs(v)));
+        v = hn::IfThenElse(hn::IsNaN(v), v, hn::Div(hn::IfThenElse(hn::Lt(v, hn::Zero(d)), e, one), hn::Add(one, e)));
+      }
+      hn::StoreU(v, d, scores + i);
+    }
+  }
+}
+
+// choice[i] = scores[i] + bias[i], lowest where the score is not finite or the sum is no number; such scores become 0. Returns whether any
+// score was finite.
+template <typename B>
+HWY_INLINE bool Choices(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, float* HWY_RESTRICT choice, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 lowest = hn::Set(d, kLowest);
+  bool any = false;
+  for (size_t i = 0; i < n; i += lanes) {
+    const VF32 score = hn::LoadU(d, scores + i);
+    const auto usable = hn::And(hn::IsFinite(score), hn::FirstN(d, n - i));
+    any = any || !hn::AllFalse(d, usable);
+    const VF32 sum = bias == nullptr ? score : hn::Add(score, LoadTail(bias + i, HWY_MIN(lanes, n - i)));
+    hn::StoreU(hn::IfThenElseZero(usable, score), d, scores + i);
+    const auto number = hn::And(usable, hn::Not(hn::IsNaN(sum)));
+    hn::StoreU(hn::IfThenElse(number, hn::Max(sum, lowest), lowest), d, choice + i);
+  }
+  return any;
+}
+
+HWY_INLINE bool Choices(const Router& router, float* scores, float* choice, size_t n) {
+  switch (router.bias_dtype) {
+    case DType::kBFloat16:
+      return Choices(scores, static_cast<const hwy::bfloat16_t*>(router.bias), choice, n);
+    case DType::kFloat16:
+      return Choices(scores, static_cast<const hwy::float16_t*>(router.bias), choice, n);
+    default:
+      return Choices(scores, static_cast<const float*>(router.bias), choice, n);
+  }
+}
+
+// Takes all experts out of `choice` that are not in one of the kept groups.
+HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts, float* HWY_RESTRICT groups) {
+  const size_t count = static_cast<size_t>(router.groups);
+  const size_t size = experts / count;
+  for (size_t g = 0; g < count; ++g) groups[g] = HWY_MAX(TopTwo(choice + g * size, size), kLowest);
+  for (int64_t k = 0; k < router.kept_groups; ++k) groups[ArgMax(groups, count)] = kTaken;
+  for (size_t g = 0; g < count; ++g) {
+    if (groups[g] == kTaken) continue;
+    for (size_t i = 0; i < size; ++i) choice[g * size + i] = kTaken;
+  }
+}
+
+template <typename T, typename Index>
+HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
+  const size_t n = static_cast<size_t>(logits.width);
+  const size_t room = n + hn::Lanes(F32());
+  std::vector<float> memory(2 * room + static_cast<size_t>(router.groups));
+  float* scores = memory.data();
+  float* choice = scores + room;
+  float* groups = choice + room;
+  for (int64_t row = begin; row < end; ++row) {
+    float* weights = routes.weights + row * router.topk;
+    Index* experts = static_cast<Index*>(routes.experts) + row * router.topk;
+    if (routes.positions != nullptr) {
+      for (int64_t k = 0; k < router.topk; ++k) {
+        routes.positions[row * router.topk + k] = static_cast<int32_t>(k * logits.count + row);
+      }
+    }
+    if (router.padding != nullptr && router.padding[row] != 0) {
+      for (int64_t k = 0; k < router.topk; ++k) {
+        weights[k] = 0.0f;
+        experts[k] = -1;
+      }
+      continue;
+    }
+    Score(router.scoring, logits.Row<T>(row), scores, n);
+    const bool any = Choices(router, scores, choice, n);
+    if (!any && router.scoring != Scoring::kSoftmax && router.groups > 1) {
+      // No group is better than another: upstream takes the first experts with equal weights, unscaled.
+      for (int64_t k = 0; k < router.topk; ++k) {
+        weights[k] = 1.0f / static_cast<float>(router.topk);
+        experts[k] = static_cast<Index>(k);
+      }
+      continue;
+    }
+    if (router.groups > 1) KeepGroups(router, choice, n, groups);
+    float sum = 0.0f;
+    for (int64_t k = 0; k < router.topk; ++k) {
+      const size_t expert = ArgMax(choice, n);
+      choice[expert] = kTaken;
+      weights[k] = scores[expert];
+      experts[k] = static_cast<Index>(expert);
+      sum += scores[expert];
+    }
+    const float factor = router.renormalize && sum != 0.0f ? router.scale / sum : router.scale;
+    for (int64_t k = 0; k < router.topk; ++k) weights[k] *= factor;
+  }
+}
+
+template <typename T>
+void RouteTyped(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
+  if (routes.type == IndexType::kInt64) return RouteRows<T, int64_t>(logits, router, routes, begin, end);
+  RouteRows<T, int32_t>(logits, router, routes, begin, end);
+}
+
+void RouteRange(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
+  switch (logits.dtype) {
+    case DType::kFloat32:
+      return RouteTyped<float>(logits, router, routes, begin, end);
+    case DType::kBFloat16:
+      return RouteTyped<hwy::bfloat16_t>(logits, router, routes, begin, end);
+    case DType::kFloat16:
+      return RouteTyped<hwy::float16_t>(logits, router, routes, begin, end);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+
+namespace vllm {
+
+HWY_EXPORT(RouteRange);
+
+void Route(const Rows& logits, const Router& router, const Routes& routes) {
+  auto& function = VLLM_CPU_DISPATCH(RouteRange);
+  // A pass over the experts for each choice, and about four passes' worth of scoring.
+  const int64_t work = logits.width * (router.topk + 4);
+  ParallelFor(logits.count, work, [&](int64_t begin, int64_t end) { function(logits, router, routes, begin, end); });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mathematics of root mean square normalisation, for kernels that normalise and do more. Compiled once for each target.
+#if defined(VLLM_NORM_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_NORM_NORM_INL_H_
+#undef VLLM_NORM_NORM_INL_H_
+#else
+#define VLLM_NORM_NORM_INL_H_
+#endif
+
+#include <cmath>
+#include <cstddef>
+
+#include "hwy/highway.h"
+
+#include "core/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+HWY_INLINE VF32 AddSquare(VF32 v, VF32 sum) { return hn::MulAdd(v, v, sum); }
+
+// 1 / sqrt(mean + epsilon), from four partial sums of squares.
+HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width, float epsilon) {
+  const VF32 total = hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3));
+  return 1.0f / std::sqrt(hn::ReduceSum(F32(), total) / static_cast<float>(width) + epsilon);
+}
+
+// 1 / sqrt(mean(row^2) + epsilon)
+template <typename T>
+HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
+  const size_t lanes = hn::Lanes(F32());
+  // Four sums, so that one addition need not wait for the last. AddAndNormFactor adds in the same order: its results are the same bits.
+  VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+  size_t i = 0;
+  for (; i + 4 * lanes <= width; i += 4 * lanes) {
+    sum0 = AddSquare(Load(row + i), sum0);
+    sum1 = AddSquare(Load(row + i + lanes), sum1);
+    sum2 = AddSquare(Load(row + i + 2 * lanes), sum2);
+    sum3 = AddSquare(Load(row + i + 3 * lanes), sum3);
+  }
+  for (; i < width; i += lanes) sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
+  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+}
+
+// Adds two vectors in place. Returns the sums as they are rounded and stored.
+template <typename T>
+HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF32& sum0, VF32& sum1) {
+  const size_t lanes = hn::Lanes(F32());
+  sum0 = hn::Add(Load(input), Load(residual));
+  sum1 = hn::Add(Load(input + lanes), Load(residual + lanes));
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
+    const hn::Repartition<T, F32> dt;
+    const auto rounded = hn::OrderedDemote2To(dt, sum0, sum1);
+    hn::StoreU(rounded, dt, residual);
+    sum0 = hn::PromoteLowerTo(F32(), rounded);
+    sum1 = hn::PromoteUpperTo(F32(), rounded);
+  } else {
+    sum0 = RoundTo<T>(sum0);
+    sum1 = RoundTo<T>(sum1);
+    StoreTwo(sum0, sum1, residual);
+  }
+}
+
+// residual += input; returns NormFactor of the residual, which has been rounded to T.
+template <typename T>
+HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, size_t width, float epsilon) {
+  const size_t lanes = hn::Lanes(F32());
+  VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+  size_t i = 0;
+  for (; i + 4 * lanes <= width; i += 4 * lanes) {
+    VF32 v0, v1, v2, v3;
+    AddTwo(input + i, residual + i, v0, v1);
+    AddTwo(input + i + 2 * lanes, residual + i + 2 * lanes, v2, v3);
+    sum0 = AddSquare(v0, sum0);
+    sum1 = AddSquare(v1, sum1);
+    sum2 = AddSquare(v2, sum2);
+    sum3 = AddSquare(v3, sum3);
+  }
+  for (; i < width; i += lanes) {
+    const size_t n = HWY_MIN(lanes, width - i);
+    const VF32 sum = RoundTo<T>(hn::Add(LoadTail(input + i, n), LoadTail(residual + i, n)));
+    StoreTail(sum, residual + i, n);
+    sum0 = AddSquare(sum, sum0);
+  }
+  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_NORM_NORM_INL_H_

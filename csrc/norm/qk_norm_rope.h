@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/rows.h"
+#include "rotary/rotary.h"
+
+namespace vllm {
+
+// A row of qkv is a token: query_heads, then key_heads, then what stays, of head_size elements each. Every query and key head is replaced
+// by RmsNorm of it, with the weight for its kind (head_size elements of the dtype of qkv), and the first rotary_dim elements of that are
+// rotated as by RotaryEmbedding; in float32 and rounded once.
+//
+// Throws std::runtime_error, naming fused_qk_norm_rope and position_ids, when a position is not in [0, cache.positions); nothing has been
+// changed then. `positions` has rows of one int64 and as many as qkv.
+struct QkNormRope {
+  int64_t query_heads = 0;
+  int64_t key_heads = 0;
+  int64_t head_size = 0;
+  float epsilon = 0.0f;
+  const void* query_weight = nullptr;
+  const void* key_weight = nullptr;
+  RotaryCache cache;
+  bool neox = true;
+};
+void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how);
+
+}  // namespace vllm

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "quant/group.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "quant/group_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "quant/quantize-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+// v within [low, high]; NaN stays NaN.
+HWY_INLINE VF32 Within(VF32 v, float low, float high) {
+  const VF32 least = hn::Set(F32(), low), largest = hn::Set(F32(), high);
+  v = hn::IfThenElse(hn::Lt(v, least), least, v);
+  return hn::IfThenElse(hn::Gt(v, largest), largest, v);
+}
+
+// The quotient as it is stored. Upstream converts to int8 as C does, towards zero.
+template <typename Q, class Divide>
+struct Quotient {
+  Divide divide;
+  float low, high;
+  HWY_INLINE VF32 operator()(VF32 v) const {
+    const VF32 quotient = Within(divide(v), low, high);
+    if constexpr (hwy::IsSame<Q, int8_t>()) {
+      return hn::Trunc(quotient);
+    } else {
+      return quotient;
+    }
+  }
+};
+
+float Scale(float largest, const GroupQuantization& how) {
+  const float scale = std::max(largest, how.epsilon) / how.high;
+  if (!how.power_of_two) return scale;
+  int exponent;
+  const float fraction = std::frexp(std::max(std::fabs(scale), 1e-10f), &exponent);
+  return std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent);
+}
+
+// Groups [begin, end), counted through all rows.
+template <typename T, typename Q>
+HWY_NOINLINE void GroupSpan(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
+                            int64_t end) {
+  const int64_t groups = input.width / how.size;
+  const size_t size = static_cast<size_t>(how.size);
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t row = index / groups, group = index % groups;
+    const T* x = input.Row<T>(row) + group * how.size;
+    Q* to = out.Row<Q>(row) + group * how.size;
+    const float largest = AbsMax(x, size);
+    const float scale = Scale(largest, how);
+    scales.rows.Row<float>(row)[group * scales.column_stride] = scale;
+    WithDivision(scale, largest, [&](auto divide) HWY_ATTR {
+      QuantizeSpan(Mapped(x, Quotient<Q, decltype(divide)>{divide, how.low, how.high}), to, size);
+    });
+  }
+}
+
+template <typename Q>
+void ForType(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin, int64_t end) {
+  switch (input.dtype) {
+    case DType::kFloat32:
+      return GroupSpan<float, Q>(out, input, scales, how, begin, end);
+    case DType::kBFloat16:
+      return GroupSpan<hwy::bfloat16_t, Q>(out, input, scales, how, begin, end);
+    case DType::kFloat16:
+      return GroupSpan<hwy::float16_t, Q>(out, input, scales, how, begin, end);
+  }
+}
+
+void GroupRange(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
+                int64_t end) {
+  switch (type) {
+    case QType::kE4M3:
+      return ForType<E4M3>(out, input, scales, how, begin, end);
+    case QType::kE5M2:
+      return ForType<E5M2>(out, input, scales, how, begin, end);
+    case QType::kInt8:
+      return ForType<int8_t>(out, input, scales, how, begin, end);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+
+namespace vllm {
+
+HWY_EXPORT(GroupRange);
+
+void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how) {
+  auto& function = VLLM_CPU_DISPATCH(GroupRange);
+  ParallelFor(input.count * (input.width / how.size), how.size,
+              [&](int64_t begin, int64_t end) { function(out, type, input, scales, how, begin, end); });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

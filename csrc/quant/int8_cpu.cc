@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cpu_targets.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "quant/int8.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "quant/int8_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "quant/quantize-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+int32_t ToInt32(int64_t value) {
+  return static_cast<int32_t>(std::clamp<int64_t>(value, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
+}
+
+// round(v * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp, too: limits that the zero point is taken
+// from first keep the sum from overflowing.
+struct Shifted {
+  Shifted(float multiplier, int32_t zero_point)
+      : factor(multiplier), azp(zero_point), low(ToInt32(int64_t{-128} - azp)), high(ToInt32(int64_t{127} - azp)) {}
+
+  HWY_INLINE VI32 operator()(VF32 v) const {
+    const hn::RebindToSigned<F32> di;
+    VF32 product = hn::Mul(v, hn::Set(F32(), factor));
+    product = hn::IfThenElseZero(hn::Eq(product, product), product);
+    const VI32 rounded = hn::NearestInt(product);
+    return hn::Add(hn::Min(hn::Max(rounded, hn::Set(di, low)), hn::Set(di, high)), hn::Set(di, azp));
+  }
+
+  float factor;
+  int32_t azp, low, high;
+};
+
+template <typename T>
+HWY_INLINE void ShiftSpan(const T* HWY_RESTRICT x, int8_t* HWY_RESTRICT to, size_t n, const Shifted& f) {
+  const size_t lanes = hn::Lanes(F32());
+  const hn::Rebind<int8_t, F32> d8;
+  size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const auto codes = NarrowFour(f(Load(x + i)), f(Load(x + i + lanes)), f(Load(x + i + 2 * lanes)), f(Load(x + i + 3 * lanes)));
+    hn::StoreU(codes, hn::Repartition<int8_t, F32>(), to + i);
+  }
+  for (; i < n; i += lanes) {
+    const size_t left = HWY_MIN(lanes, n - i);
+    hn::StoreN(hn::DemoteTo(d8, f(LoadTail(x + i, left))), d8, to + i, left);
+  }
+}
+
+// Elements [begin, end), counted through all rows.
+template <typename T>
+HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
+  while (begin < end) {
+    const int64_t row = begin / input.width;
+    const int64_t column = begin % input.width;
+    const int64_t n = std::min(end - begin, input.width - column);
+    const T* x = input.Row<T>(row) + column;
+    int8_t* to = out.Row<int8_t>(row) + column;
+    if (azp == nullptr) {
+      QuantizeSpan(Mapped(x, Over{scale}), to, static_cast<size_t>(n));
+    } else {
+      ShiftSpan(x, to, static_cast<size_t>(n), Shifted(1.0f / scale, *azp));
+    }
+    begin += n;
+  }
+}
+
+// The least and the largest number among n elements. Without any number the least is infinite and the largest is minus that.
+template <typename T>
+HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  VF32 low0 = hn::Inf(d), low1 = low0, high0 = hn::Neg(low0), high1 = high0;
+  const auto extend = [](VF32 v, VF32& low, VF32& high) HWY_ATTR {
+    low = hn::IfThenElse(hn::Lt(v, low), v, low);  // NaN compares false
+    high = LargerNumber(v, high);
+  };
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    extend(Load(x + i), low0, high0);
+    extend(Load(x + i + lanes), low1, high1);
+  }
+  if (i + lanes <= n) {
+    extend(Load(x + i), low0, high0);
+    i += lanes;
+  }
+  if (i < n) {
+    // The lanes behind the tail are not zero but the first of its elements.
+    const VF32 first = hn::Set(d, hn::GetLane(LoadTail(x + i, 1)));
+    extend(hn::IfThenElse(hn::FirstN(d, n - i), LoadTail(x + i, n - i), first), low0, high0);
+  }
+  least = hn::ReduceMin(d, hn::Min(low0, low1));
+  largest = hn::ReduceMax(d, hn::Max(high0, high1));
+}
+
+template <typename T>
+HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scales, int64_t begin, int64_t end) {
+  const size_t width = static_cast<size_t>(input.width);
+  for (int64_t row = begin; row < end; ++row) {
+    const T* x = input.Row<T>(row);
+    const float largest = AbsMax(x, width);
+    scales[row] = largest / 127.0f;
+    // Finite, so that zeros beside subnormal numbers stay zeros.
+    const float factor = largest == 0.0f ? 0.0f : std::min(127.0f / largest, std::numeric_limits<float>::max());
+    QuantizeSpan(Mapped(x, Times{factor}), out.Row<int8_t>(row), width);
+  }
+}
+
+template <typename T>
+HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+  const size_t width = static_cast<size_t>(input.width);
+  for (int64_t row = begin; row < end; ++row) {
+    const T* x = input.Row<T>(row);
+    float least, largest;
+    MinMax(x, width, least, largest);
+    if (least > largest) least = largest = 0.0f;
+    if (least == largest) {
+      least = std::min(least, 0.0f);
+      largest = std::max(largest, 0.0f);
+    }
+    const float scale = (largest - least) / 255.0f;
+    const float zero = scale == 0.0f ? 0.0f : std::nearbyint(-128.0f - least / scale);
+    // Numbers so close to each other that the zero point leaves int32 keep no more than their order.
+    const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(std::clamp(zero, -0x1p31f, 0x1p31f)));
+    scales[row] = scale;
+    azps[row] = azp;
+    ShiftSpan(x, out.Row<int8_t>(row), width, Shifted(scale == 0.0f ? 0.0f : 1.0f / scale, azp));
+  }
+}
+
+template <class F>
+HWY_INLINE void WithType(DType type, const F& f) {
+  switch (type) {
+    case DType::kFloat32:
+      return f(float());
+    case DType::kBFloat16:
+      return f(hwy::bfloat16_t());
+    case DType::kFloat16:
+      return f(hwy::float16_t());
+  }
+}
+
+void StaticRange(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR { StaticSpan<decltype(element)>(out, input, scale, azp, begin, end); });
+}
+
+void DynamicRange(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR {
+    if (azps == nullptr) {
+      SymmetricRows<decltype(element)>(out, input, scales, begin, end);
+    } else {
+      AsymmetricRows<decltype(element)>(out, input, scales, azps, begin, end);
+    }
+  });
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include "core/cpu_dispatch.h"
+#include "core/cpu_parallel.h"
+
+namespace vllm {
+
+HWY_EXPORT(StaticRange);
+HWY_EXPORT(DynamicRange);
+
+void StaticInt8Quant(const Rows& out, const Rows& input, float scale, const int32_t* azp) {
+  auto& function = VLLM_CPU_DISPATCH(StaticRange);
+  ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) { function(out, input, scale, azp, begin, end); });
+}
+
+void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
+  auto& function = VLLM_CPU_DISPATCH(DynamicRange);
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });
+}
+
+}  // namespace vllm
+#endif  // HWY_ONCE

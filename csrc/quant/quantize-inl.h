@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all quantising kernels share: rounding to int8, the largest magnitude of a row, division by a scale. Compiled once for each target.
+#if defined(VLLM_QUANT_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VLLM_QUANT_QUANTIZE_INL_H_
+#undef VLLM_QUANT_QUANTIZE_INL_H_
+#else
+#define VLLM_QUANT_QUANTIZE_INL_H_
+#endif
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+#include "core/fp8-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vllm {
+namespace HWY_NAMESPACE {
+
+using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
+
+// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
+HWY_INLINE VI32 RoundToInt8(VF32 v) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  v = hn::IfThenElseZero(hn::Eq(v, v), v);
+  v = hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f));
+  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
+  const VF32 shift = hn::Set(d, 12582912.0f);
+  return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
+}
+
+HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
+  const hn::Rebind<int8_t, F32> d8;
+  hn::StoreU(hn::DemoteTo(d8, RoundToInt8(v)), d8, p);
+}
+
+HWY_INLINE void StoreTail(VF32 v, int8_t* HWY_RESTRICT p, size_t n) {
+  const hn::Rebind<int8_t, F32> d8;
+  hn::StoreN(hn::DemoteTo(d8, RoundToInt8(v)), d8, p, n);
+}
+
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRICT p) {
+  hn::StoreU(NarrowFour(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
+}
+
+// Stores n numbers as Q. source.At(i) gives Lanes(F32()) of them from element i on, source.Tail(i, k) the first k of those.
+template <typename Q, class Source>
+HWY_INLINE void QuantizeSpan(const Source& source, Q* HWY_RESTRICT to, size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    StoreFour(source.At(i), source.At(i + lanes), source.At(i + 2 * lanes), source.At(i + 3 * lanes), to + i);
+  }
+  for (; i + lanes <= n; i += lanes) Store(source.At(i), to + i);
+  if (i < n) StoreTail(source.Tail(i, n - i), to + i, n - i);
+}
+
+// The elements of a row, each changed by a function.
+template <typename T, class F>
+struct MappedRow {
+  const T* HWY_RESTRICT x;
+  F f;
+  HWY_INLINE VF32 At(size_t i) const { return f(Load(x + i)); }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
+};
+
+template <typename T, class F>
+HWY_INLINE MappedRow<T, F> Mapped(const T* x, F f) {
+  return {x, f};
+}
+
+// Function objects hold numbers, not vectors: vectors of unknown length cannot be members.
+struct Times {
+  float factor;
+  HWY_INLINE VF32 operator()(VF32 v) const { return hn::Mul(v, hn::Set(F32(), factor)); }
+};
+
+// v / divisor, correctly rounded.
+struct Over {
+  float divisor;
+  HWY_INLINE VF32 operator()(VF32 v) const { return hn::Div(v, hn::Set(F32(), divisor)); }
+};
+
+// The same from the divisor's correctly rounded reciprocal, in three operations that a core starts two of in a cycle: the first product
+// is within a unit, its remainder is exact with a fused multiply-add, and the correction rounds as a division does (Markstein, IBM Journal
+// of Research and Development 34(1), 1990). It needs quotients that do not overflow; those below 2^-100 or so may be a unit off.
+struct OverByReciprocal {
+  float divisor;
+  float reciprocal;
+  HWY_INLINE VF32 operator()(VF32 v) const {
+    const VF32 factor = hn::Set(F32(), reciprocal);
+    const VF32 quotient = hn::Mul(v, factor);
+    // The remainder with its sign turned, so that the quotient of a zero keeps the zero's sign.
+    return hn::NegMulAdd(hn::MulSub(quotient, hn::Set(F32(), divisor), v), factor, quotient);
+  }
+};
+
+// Calls f with a function object that divides numbers of magnitude up to `largest` by `divisor`.
+template <class F>
+HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, const F& f) {
+#if HWY_NATIVE_FMA
+  const float reciprocal = 1.0f / divisor;
+  if (std::isfinite(largest * reciprocal)) return f(OverByReciprocal{divisor, reciprocal});
+#endif
+  f(Over{divisor});
+}
+
+// The larger of two, a number rather than NaN where `v` is NaN.
+HWY_INLINE VF32 LargerNumber(VF32 v, VF32 largest) { return hn::IfThenElse(hn::Gt(v, largest), v, largest); }
+
+// The largest magnitude of n elements, NaN left out; 0 for none.
+template <typename T>
+HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
+  // Without their sign the bits of floating-point numbers are ordered as integers, NaN above infinity: no conversion is needed.
+  using Bits = hwy::SignedFromSize<sizeof(T)>;
+  const hn::ScalableTag<T> dt;
+  const hn::ScalableTag<Bits> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto magnitude_bits = hn::Set(d, hwy::LimitsMax<Bits>());
+  auto max0 = hn::Zero(d), max1 = max0;
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    max0 = hn::Max(max0, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i)), magnitude_bits));
+    max1 = hn::Max(max1, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
+  }
+  for (; i < n; i += lanes) {
+    max0 = hn::Max(max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
+  }
+  const Bits largest = hn::ReduceMax(d, hn::Max(max0, max1));
+  T element;
+  hwy::CopySameSize(&largest, &element);
+  const float found = hn::GetLane(LoadTail(&element, 1));
+  if (!std::isnan(found)) return found;
+  const F32 df;
+  VF32 numbers = hn::Zero(df);
+  for (i = 0; i < n; i += hn::Lanes(df)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(df), n - i))), numbers);
+  return hn::ReduceMax(df, numbers);
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vllm
+HWY_AFTER_NAMESPACE();
+
+#endif  // VLLM_QUANT_QUANTIZE_INL_H_

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace vllm {
+
+// The best element of a part of a row so far.
+struct Choice {
+  double score = -std::numeric_limits<double>::infinity();
+  double noise = -std::numeric_limits<double>::infinity();  // decides between equal scores
+  int64_t index = 0;
+  bool nan = false;  // index is that of the first NaN, which beats all
+
+  // Takes the choice of a later part of the row.
+  void Merge(const Choice& later) {
+    if (nan) return;
+    if (later.nan || later.score > score || (later.score == score && later.noise > noise)) *this = later;
+  }
+};
+
+// Rows cut into `chunks` pieces of `size` elements, the last one shorter.
+struct Chunks {
+  int64_t size = 0;
+  int64_t chunks = 0;
+};
+
+// Elements [first, first + n), whose logits are given: the best by logit, or by logit and noise. n is a multiple of 8, or the row's rest;
+// first is a multiple of 8.
+void ScanLogits(const float* logits, int64_t first, int64_t n, Choice& best);
+void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t seed, Choice& best);
+
+// At least the noise of any element whose 16-bit number is `high`.
+double NoiseBound(uint32_t high);
+
+}  // namespace vllm

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathering sequences from paged caches, copying blocks, converting."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
+FP8 = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+
+
+@pytest.fixture(scope="session")
+def cache_ops(ops: Any) -> Any:
+    assert ops is not None
+    return torch.ops._C_cache_ops
+
+
+def ints(values: Any) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int32)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=0, max_size=5),
+    starts=st.one_of(st.none(), st.lists(st.integers(0, 20), min_size=5, max_size=5)),
+    block_size=st.sampled_from([1, 5, 16]),
+    entries=st.lists(st.integers(1, 40), min_size=1, max_size=2),
+    first=st.integers(0, 2),
+    after=st.integers(0, 2),
+    form=st.sampled_from(["auto", *FP8]),
+    cut=st.integers(0, 4),
+)
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_gather(
+    cache_ops: Any,
+    check: Any,
+    dtype: torch.dtype,
+    *,
+    lengths: list[int],
+    starts: list[int] | None,
+    block_size: int,
+    entries: list[int],
+    first: int,
+    after: int,
+    form: str,
+    cut: int,
+) -> None:
+    starts = starts[: len(lengths)] if starts else None
+    columns = 51 // block_size + 1
+    table = torch.stack([torch.randperm(columns + 3)[:columns] for _ in lengths]).int() if lengths else torch.zeros(0, 1).int()
+    values = torch.randn(columns + 3, block_size, *entries)
+    cache = values.to(dtype) if form == "auto" else values.to(FP8[form]).view(torch.uint8)
+    ends = torch.tensor([0, *lengths]).cumsum(0).int() + first
+    rows = int(ends[-1]) + after
+    dst = torch.randn(rows, *entries).to(dtype)
+    scale = torch.rand(1) + 0.5
+    exact = cache.double() if form == "auto" else cache.view(FP8[form]).double() * scale.double()
+    want, row = dst.double(), first
+    for sequence, length in enumerate(lengths):
+        for position in range(length):
+            at = position + (starts[sequence] if starts else 0)
+            want[row] = exact[table[sequence, at // block_size], at % block_size]
+            row += 1
+    limit = max(0, rows - cut)
+    whole, part = dst.clone(), dst.clone()
+    where = None if starts is None else ints(starts)
+    token_to_seq = torch.zeros(rows, dtype=torch.int32)
+    cache_ops.gather_and_maybe_dequant_cache(cache, part, table, ends, token_to_seq, limit, form, scale, where)
+    check(part[:limit], want[:limit])
+    assert torch.equal(part[limit:], dst[limit:])
+    if form == "auto":
+        cache_ops.cp_gather_cache(cache, whole, table, ends, len(lengths), where)
+        assert torch.equal(whole.double(), want)
+
+
+def test_gather_into_and_from_slices(cache_ops: Any, dtype: torch.dtype) -> None:
+    cache, dst = torch.randn(3, 4, 10).to(dtype)[..., 2:8], torch.zeros(4, 9, dtype=dtype)[:, 1:7]
+    cache_ops.cp_gather_cache(cache, dst, ints([[2, 0]]), ints([0, 4]), 1, ints([3]))
+    assert torch.equal(dst, torch.cat((cache[2, 3:], cache[0, :3])))
+
+
+def test_gather_of_many_tokens(cache_ops: Any) -> None:
+    cache = torch.randn(600, 16, 64)
+    table = torch.randperm(600)[:512].view(4, 128).int()
+    ends = ints([0, 1000, 1000, 3000, 5000])
+    dst = torch.zeros(5000, 64)
+    cache_ops.cp_gather_cache(cache, dst, table, ends, 4, None)
+    flat = cache[table.long()].view(4, 2048, 64)
+    assert torch.equal(dst, torch.cat((flat[0, :1000], flat[2, :2000], flat[3, :2000])))
+
+
+def gather(cache_ops: Any, **changes: Any) -> None:
+    arguments = {
+        "src_cache": torch.zeros(3, 4, 5),
+        "dst": torch.zeros(7, 5),
+        "block_table": ints([[2, 1], [0, 1]]),
+        "cu_seq_lens": ints([0, 2, 7]),
+        "token_to_seq": ints([0] * 7),
+        "num_tokens": 7,
+        "kv_cache_dtype": "auto",
+        "scale": torch.ones(1),
+        "seq_starts": None,
+    }
+    cache_ops.gather_and_maybe_dequant_cache(**(arguments | changes))
+
+
+BAD = {
+    "block too large": ({"block_table": ints([[2, 1], [0, 3]])}, r"block_table holds 3 at \[1, 1\], expected 0 <= block < 3"),
+    "block negative": ({"block_table": ints([[-1, 1], [0, 1]])}, r"block_table holds -1 at \[0, 0\]"),
+    "too few columns": (
+        {"block_table": ints([[2], [0]])},
+        r"block_table has shape \[2, 1\], expected a block for position 4 of sequence 1",
+    ),
+    "start beyond": ({"seq_starts": ints([7, 0])}, r"block_table has shape \[2, 2\], expected a block for position 8 of sequence 0"),
+    "start negative": ({"seq_starts": ints([0, -1])}, "seq_starts holds -1 for sequence 1, expected at least 0"),
+    "lengths decrease": ({"cu_seq_lens": ints([0, 3, 2])}, "cu_seq_lens holds 3 and 2 for sequence 1"),
+    "lengths negative": ({"cu_seq_lens": ints([-1, 3, 7])}, "cu_seq_lens holds -1 and 3 for sequence 0"),
+    "long lengths": ({"cu_seq_lens": torch.tensor([0, 2, 7])}, "cu_seq_lens is of dtype Long, expected Int"),
+    "one sequence too many": ({"cu_seq_lens": ints([0, 2, 7, 7])}, r"block_table has shape \[2, 2\], expected \[3, blocks"),
+    "no lengths": ({"cu_seq_lens": ints([])}, r"cu_seq_lens has shape \[0\]"),
+    "starts of one": ({"seq_starts": ints([0])}, r"seq_starts has shape \[1\], expected \[2\]"),
+    "too many tokens": ({"num_tokens": 8}, "num_tokens is 8, expected 0 <= num_tokens <= 7"),
+    "negative tokens": ({"num_tokens": -1}, "num_tokens is -1"),
+    "dst of other width": ({"dst": torch.zeros(7, 6)}, r"dst has shape \[7, 6\], expected \[7, 5\]"),
+    "dst of other dtype": ({"dst": torch.zeros(7, 5).half()}, "src_cache is of dtype Float, expected Half, the dtype of dst"),
+    "dst over itself": ({"dst": torch.zeros(1, 5).expand(7, 5)}, "dst has strides"),
+    "dst in columns": ({"dst": torch.zeros(5, 7).t()}, r"dst has strides \[1, 7\], expected the entries of a token side by side"),
+    "short token_to_seq": ({"token_to_seq": ints([0])}, r"token_to_seq has shape \[1\], expected one dimension of at least 7"),
+    "cache of two dimensions": ({"src_cache": torch.zeros(3, 4)}, r"src_cache has shape \[3, 4\]"),
+    "blocks of nothing": ({"src_cache": torch.zeros(3, 0, 5)}, r"src_cache has shape \[3, 0, 5\], expected .* block_size of at least 1"),
+    "cache in columns": ({"src_cache": torch.zeros(3, 5, 4).transpose(1, 2)}, r"src_cache has strides"),
+    "scales": ({"scale": torch.ones(2)}, r"scale has shape \[2\], expected one element"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_gathers(cache_ops: Any, case: str) -> None:
+    changes, message = BAD[case]
+    dst = torch.zeros(7, 5)
+    with pytest.raises(RuntimeError, match=f"^gather_and_maybe_dequant_cache: {message}"):
+        gather(cache_ops, **({"dst": dst, "src_cache": torch.ones(3, 4, 5)} | changes))
+    assert not dst.any()
+
+
+def test_ends_beyond_dst(cache_ops: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"^cp_gather_cache: cu_seq_lens holds 0 and 4 for sequence 0, .* to 3 \(the tokens of dst\)"):
+        cache_ops.cp_gather_cache(torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 4]), 1, None)
+    with pytest.raises(RuntimeError, match=r"^cp_gather_cache: batch_size is -1"):
+        cache_ops.cp_gather_cache(torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 3]), -1, None)
+
+
+@pytest.mark.parametrize("size", [4, 40, 200_000])
+def test_swap_blocks(cache_ops: Any, size: int) -> None:
+    """In order: a block may be overwritten and copied on."""
+    src, dst = torch.randint(0, 100, (5, size), dtype=torch.uint8), torch.randint(0, 100, (4, size), dtype=torch.uint8)
+    pairs = torch.tensor([[0, 3], [4, 1], [2, 3]])
+    want = dst.clone()
+    want[3], want[1] = src[2], src[4]
+    cache_ops.swap_blocks(src, dst, size, pairs)
+    assert torch.equal(dst, want)
+    want = src.clone()
+    for a, b in ([0, 1], [1, 2], [2, 0]):
+        want[b] = want[a]
+    cache_ops.swap_blocks(src, src, size, torch.tensor([[0, 1], [1, 2], [2, 0]]))
+    assert torch.equal(src, want)
+
+
+def test_swap_blocks_of_overlapping_caches(cache_ops: Any) -> None:
+    both = torch.arange(3 * 70_000, dtype=torch.int32)
+    want = both.clone()
+    want[10:70_010] = both[:70_000]
+    cache_ops.swap_blocks(both[:70_000], both[10:70_010], 280_000, torch.tensor([[0, 0]]))
+    assert torch.equal(both, want)
+
+
+BAD_SWAPS = {
+    "src": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[3, 0]])), r"block_mapping holds 3 at \[0, 0\], .* of src"),
+    "dst": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[2, 2]])), r"block_mapping holds 2 at \[0, 1\], .* of dst"),
+    "negative": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[-1, 0]])), "block_mapping holds -1"),
+    "odd": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 17, torch.tensor([[2, 0]])), "block_mapping holds 2 .* block < 2"),
+    "no size": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 0, torch.tensor([[0, 0]])), "block_size_in_bytes is 0"),
+    "strided": (lambda: (torch.zeros(4, 3).t(), torch.zeros(2, 4), 16, torch.tensor([[0, 0]])), "src has strides"),
+    "flat": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([0, 0])), r"block_mapping has shape \[2\]"),
+    "int": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, ints([[0, 0]])), "block_mapping is of dtype Int"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SWAPS)
+def test_bad_swaps(cache_ops: Any, case: str) -> None:
+    make, message = BAD_SWAPS[case]
+    with pytest.raises(RuntimeError, match=f"^swap_blocks: {message}"):
+        cache_ops.swap_blocks(*make())
+
+
+def test_swap_blocks_batch(cache_ops: Any) -> None:
+    sources = [torch.randint(0, 100, (size,), dtype=torch.uint8) for size in (0, 1, 33, 100_000, 5, 32768)]
+    targets = [torch.zeros(len(source) + 3, dtype=torch.uint8) for source in sources]
+    addresses = [torch.tensor([t.data_ptr() for t in group]) for group in (sources, targets)]
+    cache_ops.swap_blocks_batch(*addresses, torch.tensor([len(source) for source in sources]))
+    for source, target in zip(sources, targets, strict=True):
+        assert torch.equal(target[: len(source)], source)
+        assert not target[len(source) :].any()
+    none = torch.zeros(0, dtype=torch.int64)
+    cache_ops.swap_blocks_batch(none, none, none)
+
+
+BAD_BATCHES = {
+    "no source": (([0], [8], [1]), "src_ptrs holds 0 at 0, expected an address"),
+    "no target": (([8], [0], [1]), "dst_ptrs holds 0 at 0"),
+    "negative size": (([8], [8], [-1]), "sizes holds -1 at 0, expected at least 0"),
+    "one target": (([8, 8], [8], [1, 1]), r"dst_ptrs has shape \[1\], expected \[2\]: that of src_ptrs"),
+    "one size": (([8, 8], [8, 8], [1]), r"sizes has shape \[1\], expected \[2\]"),
+    "square": (([[8]], [[8]], [[1]]), r"src_ptrs has shape \[1, 1\], expected one dimension"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BATCHES)
+def test_bad_batches(cache_ops: Any, case: str) -> None:
+    values, message = BAD_BATCHES[case]
+    with pytest.raises(RuntimeError, match=f"^swap_blocks_batch: {message}"):
+        cache_ops.swap_blocks_batch(*(torch.tensor(value) for value in values))
+    with pytest.raises(RuntimeError, match=r"^swap_blocks_batch: src_ptrs is of dtype Int"):
+        cache_ops.swap_blocks_batch(ints([8]), torch.tensor([8]), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("form", [*FP8, "auto"])
+@pytest.mark.parametrize("shape", [(3, 5), (0, 4), (2, 3, 67), (1, 20_000)], ids=str)
+@pytest.mark.parametrize("raw", [True, False], ids=["uint8", "float8"])
+def test_convert(cache_ops: Any, check: Any, dtype: torch.dtype, form: str, shape: tuple[int, ...], *, raw: bool) -> None:
+    kind = FP8.get(form, torch.float8_e4m3fn)
+    values, scale, most = (torch.randn(shape) * 300).to(dtype), 0.75, torch.finfo(kind).max
+    codes = torch.zeros(shape, dtype=torch.uint8) if raw else torch.zeros(shape).to(kind)
+    cache_ops.convert_fp8(codes, values, scale, form)
+    want = (values.float() / scale).clamp(-most, most).to(kind)
+    assert torch.equal(codes.view(torch.uint8), want.view(torch.uint8))
+    back = torch.zeros(shape, dtype=dtype)
+    cache_ops.convert_fp8(back, codes, 0.5, form)
+    check(back, want.double() * 0.5)
+
+
+def test_convert_every_code(cache_ops: Any, check: Any, dtype: torch.dtype) -> None:
+    codes = torch.arange(256, dtype=torch.uint8)
+    for form, kind in FP8.items():
+        back = torch.zeros(256, dtype=dtype)
+        cache_ops.convert_fp8(back, codes, 1.0, form)
+        check(back, codes.view(kind).double())
+
+
+def test_convert_strided(cache_ops: Any) -> None:
+    values, codes = torch.randn(4, 9)[:, 1:6], torch.zeros(4, 8, dtype=torch.uint8)
+    cache_ops.convert_fp8(codes[:, 2:7], values, 1.0, "fp8")
+    assert torch.equal(codes[:, 2:7], values.to(torch.float8_e4m3fn).view(torch.uint8))
+    assert not codes[:, [0, 1, 7]].any()
+
+
+BAD_CONVERSIONS = {
+    "shapes": (torch.zeros(3).byte(), torch.zeros(4), "fp8", r"dst_cache has shape \[3\], expected \[4\]"),
+    "two fp8": (torch.zeros(3).byte(), torch.zeros(3).byte(), "fp8", "dst_cache is of dtype Byte, expected Float"),
+    "no fp8": (torch.zeros(3), torch.zeros(3), "fp8", "dst_cache is of dtype Float, expected Float8_e4m3fn"),
+    "doubles": (torch.zeros(3).byte(), torch.zeros(3).double(), "fp8", "src_cache is of dtype Double"),
+    "signed": (torch.zeros(3).char(), torch.zeros(3), "fp8", "dst_cache is of dtype Char"),
+    "other": (torch.zeros(3).to(torch.float8_e5m2), torch.zeros(3), "fp8", "dst_cache is of dtype Float8_e5m2"),
+    "name": (torch.zeros(3).byte(), torch.zeros(3), "fp4", "kv_cache_dtype is 'fp4', expected"),
+    "same": (torch.zeros(3).byte(), torch.zeros(3), "bfloat16", "kv_cache_dtype is 'bfloat16', expected"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONVERSIONS)
+def test_bad_conversions(cache_ops: Any, case: str) -> None:
+    dst, src, form, message = BAD_CONVERSIONS[case]
+    with pytest.raises(RuntimeError, match=f"^convert_fp8: {message}"):
+        cache_ops.convert_fp8(dst, src, 1.0, form)

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Strided = Callable[..., torch.Tensor]
+
+#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
+EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
+SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (4, 0), (2, 3, 35)]
+LEADING = st.lists(st.integers(1, 4), min_size=1, max_size=3)
+LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
+
+
+@pytest.fixture(params=list(LARGEST), ids=["e4m3", "e5m2"], scope="session")
+def fp8(request: pytest.FixtureRequest) -> torch.dtype:
+    chosen: torch.dtype = request.param
+    return chosen
+
+
+def codes_of(values: torch.Tensor, fp8: torch.dtype) -> torch.Tensor:
+    """The codes of float64 values: the nearest number, the even one of two, saturated, from the list of all numbers."""
+    positive = torch.arange(0x7F, dtype=torch.uint8).view(fp8).double()
+    numbers = positive[positive.isfinite()]
+    magnitude = values.abs().clamp(max=LARGEST[fp8]).contiguous()
+    upper = torch.searchsorted(numbers, magnitude).clamp(max=len(numbers) - 1)
+    lower = (upper - 1).clamp(min=0)
+    to_lower, to_upper = magnitude - numbers[lower], numbers[upper] - magnitude
+    take_lower = (to_lower < to_upper) | ((to_lower == to_upper) & (lower % 2 == 0))
+    code = torch.where(take_lower, lower, upper)
+    code = torch.where(values.isnan(), 0x7F, code)
+    return torch.where(values.signbit(), code + 0x80, code).to(torch.uint8)
+
+
+def assert_codes(got: torch.Tensor, want: torch.Tensor, fp8: torch.dtype) -> None:
+    """Equal codes; NaN's sign and payload mean nothing."""
+    assert got.dtype == fp8
+    want = codes_of(want, fp8)
+    number = ~want.view(fp8).double().isnan()
+    assert torch.equal(got.double().isnan(), ~number)
+    assert torch.equal(got.view(torch.uint8)[number], want[number])
+
+
+def divided(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """float32 product with the float32 reciprocal, as the static op defines it."""
+    return (x.float() * (1 / scale)).double()
+
+
+def static(ops: Any, x: torch.Tensor, fp8: torch.dtype, scale: float = 1.0) -> torch.Tensor:
+    out = torch.full(x.shape, 0x5A, dtype=torch.uint8).view(fp8)
+    ops.static_scaled_fp8_quant(out, x, torch.tensor([scale]))
+    return out
+
+
+def test_the_reference_knows_the_format(fp8: torch.dtype) -> None:
+    """Within the range torch's own conversion is the same function."""
+    x = torch.randn(10000) * torch.tensor([1e-4, 1e-2, 1.0, 50.0]).repeat(2500)
+    assert torch.equal(codes_of(x.double(), fp8), x.to(fp8).view(torch.uint8))
+
+
+@pytest.mark.parametrize("copies", [1, 37], ids=["tail", "vectors"])
+def test_every_code_survives(ops: Any, fp8: torch.dtype, dtype: torch.dtype, copies: int) -> None:
+    """All 256 codes as numbers, which every dtype holds exactly, come back as the same code."""
+    codes = torch.arange(256, dtype=torch.uint8)
+    values = codes.view(fp8).to(dtype)
+    rows = values.repeat(copies)[:, None] if copies == 1 else values.repeat(copies)[None]
+    assert_codes(static(ops, rows, fp8), rows.double(), fp8)
+
+
+@pytest.mark.parametrize("width", [1, 64], ids=["tail", "vectors"])
+def test_every_rounding_boundary(ops: Any, fp8: torch.dtype, width: int) -> None:
+    """Every number, every midpoint of neighbours, and the float32 numbers beside both, with both signs; beyond the largest, too."""
+    numbers = torch.arange(0x7F, dtype=torch.uint8).view(fp8).float()
+    numbers = numbers[numbers.isfinite()]
+    edge = torch.cat([numbers, (numbers[1:] + numbers[:-1]) / 2, numbers[-1:] * torch.tensor([1.01, 1.0625, 1.125, 2, 1e30])])
+    values = torch.cat([edge, torch.nextafter(edge, torch.tensor(math.inf)), torch.nextafter(edge, torch.tensor(-1.0))])
+    values = torch.cat([values, torch.tensor([math.inf, math.nan, 1e-45, 1e-38, torch.finfo(torch.float32).max])])
+    values = torch.cat([values, -values])
+    rows = values[:, None].expand(-1, width).contiguous()
+    assert_codes(static(ops, rows, fp8), rows.double(), fp8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.037, 300.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_one_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], scale: float) -> None:
+    x = (torch.randn(shape) * 20).to(dtype)
+    assert_codes(static(ops, x, fp8, scale), divided(x, torch.tensor(scale)), fp8)
+
+
+@pytest.mark.parametrize(
+    ("group", "shape"),
+    [
+        ((-1, 1), (12, 96)),
+        ((1, -1), (12, 96)),
+        ((1, 32), (12, 96)),
+        ((1, 16), (5, 48)),
+        ((4, 3), (12, 33)),
+        ((6, 48), (12, 96)),
+        ((-1, 7), (3, 21)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("explicit", [True, False], ids=["group_shape", "inferred"])
+def test_groups(ops: Any, fp8: torch.dtype, dtype: torch.dtype, *, group: tuple[int, int], shape: tuple[int, int], explicit: bool) -> None:
+    rows, columns = (size if g == -1 else g for g, size in zip(group, shape, strict=True))
+    x = (torch.randn(shape) * 20).to(dtype)
+    scale = (torch.rand(shape[0] // rows, shape[1] // columns) + 0.1).t().contiguous().t()
+    out = torch.empty(shape, dtype=fp8)
+    ops.static_scaled_fp8_quant(out, x, scale, list(group) if explicit else None)
+    want = divided(x, scale.repeat_interleave(rows, 0).repeat_interleave(columns, 1))
+    assert_codes(out, want, fp8)
+    if explicit and 1 in scale.shape:
+        again = torch.empty(shape, dtype=fp8)
+        ops.static_scaled_fp8_quant(again, x, scale.flatten(), list(group))
+        assert torch.equal(again.view(torch.uint8), out.view(torch.uint8))
+
+
+def test_columns_over_threads(ops: Any) -> None:
+    """Threads that begin within a row of scales."""
+    x, scale = torch.randn(3, 30011) * 20, torch.rand(3, 30011) + 0.1
+    out = torch.empty(x.shape, dtype=torch.float8_e4m3fn)
+    ops.static_scaled_fp8_quant(out, x, scale, [1, 1])
+    assert_codes(out, divided(x, scale), torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_dynamic(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    x = (torch.randn(shape) * 20).to(dtype)
+    out, scale = torch.empty(shape, dtype=fp8), torch.full((1,), math.nan)
+    ops.dynamic_scaled_fp8_quant(out, x, scale)
+    want = x.float().abs().max() / LARGEST[fp8] if x.numel() else torch.tensor(0.0)
+    assert torch.equal(scale[0], want)
+    if x.numel():
+        assert_codes(out, divided(x, scale), fp8)
+
+
+def per_token_scale(x: torch.Tensor, fp8: torch.dtype, bound: float = math.inf) -> torch.Tensor:
+    largest = x.float().nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).abs().amax(-1, keepdim=True)
+    return (largest.clamp(max=bound) / LARGEST[fp8]).clamp(min=1 / (512 * LARGEST[fp8]))
+
+
+@pytest.mark.parametrize("bound", [None, 11.0])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[-1]], ids=str)
+def test_per_token(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], bound: float | None) -> None:
+    x = (torch.randn(shape) * 20).to(dtype)
+    out, scale = torch.empty(shape, dtype=fp8), torch.full((*shape[:-1], 1), math.nan)
+    ops.dynamic_per_token_scaled_fp8_quant(out, x, scale, None if bound is None else torch.tensor([bound]))
+    want = per_token_scale(x, fp8, bound or math.inf)
+    assert torch.equal(scale, want)
+    assert_codes(out, (x.float() / want).double(), fp8)
+
+
+def test_quotients_are_correctly_rounded(ops: Any) -> None:
+    """Scales and numbers of all mantissas: every quotient has the code of the exact one, ties included."""
+    x = torch.randn(4000, 64) * torch.logspace(-6, 30, 4000)[:, None]
+    out, scale = torch.empty(x.shape, dtype=torch.float8_e4m3fn), torch.empty(4000)
+    ops.dynamic_per_token_scaled_fp8_quant(out, x, scale, None)
+    assert_codes(out, (x / scale[:, None]).double(), torch.float8_e4m3fn)
+
+
+@given(leading=LEADING, width=st.integers(1, 150), pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_strided(
+    ops: Any,
+    *,
+    strided: Strided,
+    fp8: torch.dtype,
+    dtype: torch.dtype,
+    leading: list[int],
+    width: int,
+    pads: tuple[int, int],
+    data: Any,
+) -> None:
+    orders = st.permutations(range(len(leading))).map(tuple)
+    x = strided((*leading, width), dtype, pad=pads[0], order=data.draw(orders))
+    out = strided((*leading, width), fp8, pad=pads[1], order=data.draw(orders))
+    memory = out._base if out._base is not None else out
+    before = memory.view(torch.uint8).clone()
+    ops.static_scaled_fp8_quant(out, x, torch.tensor(0.25))
+    assert_codes(out, x.double() * 4, fp8)
+    scale = torch.empty(1)
+    ops.dynamic_scaled_fp8_quant(out, x, scale)
+    assert_codes(out, divided(x, scale), fp8)
+    scales = torch.empty(*leading)
+    ops.dynamic_per_token_scaled_fp8_quant(out, x, scales, None)
+    assert torch.equal(scales[..., None], per_token_scale(x, fp8))
+    assert_codes(out, (x.float() / scales[..., None]).double(), fp8)
+    out.view(torch.uint8).zero_()
+    before.as_strided(out.shape, out.stride(), out.storage_offset()).zero_()
+    assert torch.equal(memory.view(torch.uint8), before)
+
+
+def test_nan_is_left_out_of_the_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtype) -> None:
+    x = torch.randn(3, 70).to(dtype)
+    x[1, [0, 33, 69]] = math.nan
+    out, scale, scales = torch.empty(3, 70, dtype=fp8), torch.empty(1), torch.empty(3)
+    ops.dynamic_scaled_fp8_quant(out, x, scale)
+    assert torch.equal(scale[0], x.float().nan_to_num(0.0).abs().max() / LARGEST[fp8])
+    assert_codes(out, divided(x, scale), fp8)
+    ops.dynamic_per_token_scaled_fp8_quant(out, x, scales, None)
+    assert torch.equal(scales[:, None], per_token_scale(x, fp8))
+    assert_codes(out, (x.float() / scales[:, None]).double(), fp8)
+
+
+def test_zeros_and_the_least_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtype) -> None:
+    x = torch.zeros(2, 37, dtype=dtype)
+    out, scale, scales = torch.empty(2, 37, dtype=fp8), torch.empty(1), torch.empty(2)
+    ops.dynamic_scaled_fp8_quant(out, x, scale)
+    assert scale.item() == 0
+    assert not out.view(torch.uint8).any()
+    ops.dynamic_per_token_scaled_fp8_quant(out, x, scales, None)
+    assert torch.equal(scales, torch.full((2,), 1 / (512 * LARGEST[fp8])))
+    assert not out.view(torch.uint8).any()
+
+
+def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
+    x = torch.randn(61, 1031).to(dtype)
+    many, one = (torch.empty(x.shape, dtype=torch.float8_e4m3fn) for _ in range(2))
+    scale, again = torch.empty(1), torch.empty(1)
+    ops.dynamic_scaled_fp8_quant(many, x, scale)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ops.dynamic_scaled_fp8_quant(one, x, again)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(scale, again)
+    assert torch.equal(many.view(torch.uint8), one.view(torch.uint8))
+
+
+def call(ops: Any, name: str, **changes: Any) -> None:
+    arguments: dict[str, Any] = {
+        "result": torch.empty(4, 6, dtype=torch.float8_e4m3fn),
+        "input": torch.ones(4, 6),
+        "scale": torch.ones(4) if "token" in name else torch.ones(1),
+    }
+    if "token" in name:
+        arguments["scale_ub"] = None
+    getattr(ops, name)(**(arguments | changes))
+
+
+NAMES = ["static_scaled_fp8_quant", "dynamic_scaled_fp8_quant", "dynamic_per_token_scaled_fp8_quant"]
+BAD = {
+    "result of other shape": ({"result": torch.empty(4, 5, dtype=torch.float8_e4m3fn)}, r"result has shape \[4, 5\], expected \[4, 6\]"),
+    "result of int8": ({"result": torch.empty(4, 6, dtype=torch.int8)}, "result is of dtype Char, expected Float8_e4m3fn or Float8_e5m2"),
+    "result over itself": ({"result": torch.empty(1, 6, dtype=torch.float8_e4m3fn).expand(4, 6)}, r"result has strides \[0, 1\]"),
+    "integers": ({"input": torch.ones(4, 6, dtype=torch.int32)}, "input is of dtype Int"),
+    "columns": ({"input": torch.ones(6, 4).t()}, r"input has strides \[1, 4\], expected stride 1"),
+    "scalar": ({"input": torch.ones(()), "result": torch.empty((), dtype=torch.float8_e4m3fn)}, "input has no dimension"),
+    "half scale": ({"scale": torch.ones(4).half()}, "scale is of dtype Half, expected Float"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments(ops: Any, name: str, case: str) -> None:
+    changes, message = BAD[case]
+    with pytest.raises(RuntimeError, match=f"^{name}: {message}"):
+        call(ops, name, **changes)
+
+
+BAD_SCALES = {
+    "one dimension alone": (torch.ones(4), None, r"scale has shape \[4\], expected a group_shape"),
+    "three dimensions": (torch.ones(2, 2, 1), [2, 3], r"scale has shape \[2, 2, 1\], expected one element, or one or two dimensions"),
+    "no divisor": (torch.ones(3, 6), None, r"scale has shape \[3, 6\], expected divisors of the 4 tokens and 6 columns"),
+    "not the groups": (torch.ones(4, 6), [1, 2], r"scale has shape \[4, 6\], expected \[4, 3\]: groups"),
+    "too few": (torch.ones(5), [-1, 1], r"scale has shape \[5\], expected \[6\]: groups"),
+    "two dimensions of groups in one": (torch.ones(12), [1, 2], r"scale has shape \[12\], expected \[4, 3\]"),
+    "group of zero": (torch.ones(4), [0, 1], r"scale has group_shape \[0, 1\], expected -1 or divisors of the 4 tokens"),
+    "group that does not divide": (torch.ones(4), [1, 4], r"scale has group_shape \[1, 4\], expected -1 or divisors of the 6 columns"),
+    "group of three": (torch.ones(4), [1, 1, 1], r"scale has group_shape \[1, 1, 1\], expected two numbers"),
+    "negative group": (torch.ones(4, 6), [-2, 1], r"scale has group_shape \[-2, 1\]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCALES)
+def test_bad_scales(ops: Any, case: str) -> None:
+    scale, group, message = BAD_SCALES[case]
+    with pytest.raises(RuntimeError, match=f"^static_scaled_fp8_quant: {message}"):
+        call(ops, "static_scaled_fp8_quant", scale=scale, group_shape=group)
+
+
+def test_bad_dynamic_scales(ops: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"^dynamic_scaled_fp8_quant: scale has shape \[2\], expected one element"):
+        call(ops, "dynamic_scaled_fp8_quant", scale=torch.ones(2))
+    with pytest.raises(RuntimeError, match=r"scale has shape \[3\] .* expected a contiguous tensor of 4 elements, one for each token"):
+        call(ops, "dynamic_per_token_scaled_fp8_quant", scale=torch.ones(3))
+    with pytest.raises(RuntimeError, match=r"scale has shape \[4\] and strides \[2\]"):
+        call(ops, "dynamic_per_token_scaled_fp8_quant", scale=torch.ones(8)[::2])
+    with pytest.raises(RuntimeError, match=r"scale_ub has shape \[2\], expected one element"):
+        call(ops, "dynamic_per_token_scaled_fp8_quant", scale_ub=torch.ones(2))

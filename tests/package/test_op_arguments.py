@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every op with each of its tensors replaced by a wrong one: an error that names it, nothing written, never a crash."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vllm import _custom_ops
+
+NAMES = list(_custom_ops.__all__)
+NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
+ANY = ("dtype", "rank", "flat", "longer")
+
+ATTENTION = ("cpu_attention_with_kv_cache", "get_scheduler_metadata")
+
+#: What is no error, though it is called wrong: by op (None for all) and argument, the cases.
+ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
+    # A tensor of one element is a scale, whatever its rank.
+    **{(None, scale): ("rank", "flat") for scale in ("k_scale", "v_scale", "scale", "scale_ub")},
+    # Bytes in any form.
+    ("swap_blocks", "src"): ANY,
+    ("swap_blocks", "dst"): ANY,
+    # More than need be.
+    ("gather_and_maybe_dequant_cache", "block_table"): ("longer",),
+    ("gather_and_maybe_dequant_cache", "token_to_seq"): ("longer",),
+    ("cp_gather_cache", "block_table"): ("longer",),
+    **{
+        (op, buffer): ("longer",)
+        for op in ("moe_align_block_size", "batched_moe_align_block_size")
+        for buffer in ("sorted_token_ids", "experts_ids", "num_tokens_post_pad")
+    },
+    **{(op, per_sequence): ("longer",) for op in ATTENTION for per_sequence in ("query_start_loc", "seq_lens", "block_table")},
+    ("dynamic_per_token_scaled_fp8_quant", "scale"): ("longer",),
+    ("rms_norm_dynamic_per_token_quant", "scale"): ("longer",),
+    ("dynamic_scaled_int8_quant", "scale"): ("longer",),
+    ("dynamic_scaled_int8_quant", "azp"): ("rank", "flat", "longer"),
+    ("static_scaled_int8_quant", "azp"): ("rank", "flat"),
+    # One scale for each of two heads.
+    ("reshape_and_cache_flash", "k_scale"): ("longer",),
+    ("reshape_and_cache_flash", "v_scale"): ("longer",),
+    # As many elements as tokens, in any shape.
+    ("moe_align_block_size", "scatter_idx"): ("rank",),
+    # One column more.
+    ("create_onednn_mm_handler", "b"): ("longer",),
+    # As many elements as rows or columns, in any shape.
+    **{
+        (op, argument): ("rank", "flat")
+        for op in ("create_onednn_scaled_mm_handler", "onednn_mm", "onednn_scaled_mm")
+        for argument in ("b_scales", "a_scales", "azp", "handler_tensor")
+    },
+    # One token more to choose from.
+    ("greedy_argmax", "logits"): ("longer",),
+    ("fused_gumbel_argmax", "logits"): ("longer",),
+}
+
+#: Ops that take no tensor.
+WITHOUT_TENSORS = ("cpu_attn_has_isa", "release_dnnl_matmul_handler")
+
+Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
+
+
+def children(names: list[str]) -> Answers:
+    """op → (argument, case) → outcome. A child that dies is replaced by one for the ops that are left."""
+    found: Answers = {}
+    left = list(names)
+    while left:
+        command = [sys.executable, "-P", str(Path(__file__).with_name("op_cases.py")), *left]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        for (op, argument, case), answer in zip(
+            lines[::2], [*lines[1::2], {"died": done.returncode, "said": done.stderr[-2000:]}], strict=False
+        ):
+            found.setdefault(op, {})[argument, case] = answer
+        if not done.returncode:
+            break
+        last = lines[-1 if len(lines) % 2 else -2][0] if lines else left[0]
+        if len(lines) % 2 == 0:  # between two calls: the program itself failed
+            found.setdefault(last, {})["", "start"] = {"died": done.returncode, "said": done.stderr[-2000:]}
+        left = left[left.index(last) + 1 :]
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    pytest.importorskip("torch", reason="torch is not installed here")
+    from vllm import _ops
+
+    if "_C" not in _ops.available():
+        pytest.skip("no kernels are installed")
+    return children(NAMES)
+
+
+def names_an_argument(error: str, name: str) -> bool:
+    """The changed one, or the one that it no longer fits to: both are parties to a shape that differs."""
+    import torch
+
+    op = next(getattr(getattr(torch.ops, space), name) for space in NAMESPACES if hasattr(getattr(torch.ops, space), name)).default
+    words = re.findall(r"\w+", error.removeprefix(f"{name}: "))
+    return error.startswith(f"{name}: ") and any(argument.name in words for argument in op._schema.arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments_are_errors(answers: Answers, name: str) -> None:
+    assert answers.get(name) or name in WITHOUT_TENSORS
+    wrong = []
+    for (argument, case), answer in answers.get(name, {}).items():
+        accepted = {*ACCEPTED.get((name, argument), ()), *ACCEPTED.get((None, argument), ())}
+        error = str(answer.get("error", ""))
+        named = not error or names_an_argument(error, name)
+        if "died" in answer or answer.get("changed") or not named or (not error and case in ANY and case not in accepted):
+            wrong.append(f"{argument}, {case}: {answer}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_order_changes_no_result(answers: Answers, name: str) -> None:
+    wrong = [f"{argument}, {case}: {answer}" for (argument, case), answer in answers.get(name, {}).items() if "differs" in answer]
+    assert not wrong, "\n".join(wrong)

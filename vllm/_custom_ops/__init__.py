@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled ops as Python functions, with upstream vLLM's names and arguments.
+
+All of them write into a tensor the caller provides and return ``None``. Shapes are written ``[..., d]``: any number of leading dimensions.
+Supported dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all floating-point tensors of a call; sums are accumulated in
+float32. Everything is a call into ``torch.ops._C``, so ``torch.compile`` sees the op itself.
+
+Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when shapes, dtypes or devices do not fit
+together, or a tensor's last dimension is not contiguous.
+"""
+
+from vllm._custom_ops.activation import (
+    fatrelu_and_mul,
+    gelu_and_mul,
+    gelu_fast,
+    gelu_new,
+    gelu_quick,
+    gelu_tanh,
+    gelu_tanh_and_mul,
+    mul_and_silu,
+    relu_squared,
+    silu_and_mul,
+    silu_and_mul_quant,
+    silu_and_mul_with_clamp,
+    swigluoai_and_mul,
+)
+from vllm._custom_ops.attention import (
+    cpu_attention_with_kv_cache,
+    cpu_attn_reshape_and_cache,
+    get_scheduler_metadata,
+    merge_attn_states,
+    mla_decode_kvcache,
+)
+from vllm._custom_ops.cache import (
+    concat_and_cache_mla,
+    convert_fp8,
+    cp_gather_cache,
+    gather_and_maybe_dequant_cache,
+    reshape_and_cache,
+    reshape_and_cache_flash,
+    swap_blocks,
+    swap_blocks_batch,
+)
+from vllm._custom_ops.gemm import (
+    create_onednn_mm_handler,
+    create_onednn_scaled_mm_handler,
+    onednn_mm,
+    onednn_scaled_mm,
+    release_dnnl_matmul_handler,
+)
+from vllm._custom_ops.moe import (
+    batched_moe_align_block_size,
+    cpu_fused_moe,
+    grouped_topk,
+    moe_align_block_size,
+    moe_sum,
+    prepack_moe_weight,
+    topk_sigmoid,
+    topk_softmax,
+)
+from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
+from vllm._custom_ops.norm_quant import (
+    fused_add_rms_norm_static_fp8_quant,
+    fused_qk_norm_rope,
+    rms_norm_dynamic_per_token_quant,
+    rms_norm_static_fp8_quant,
+)
+from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
+from vllm._custom_ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
+from vllm._custom_ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
+from vllm._custom_ops.rotary import rotary_embedding
+from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
+
+__all__ = [
+    "batched_moe_align_block_size",
+    "concat_and_cache_mla",
+    "convert_fp8",
+    "cp_gather_cache",
+    "cpu_attention_with_kv_cache",
+    "cpu_attn_reshape_and_cache",
+    "cpu_fused_moe",
+    "create_onednn_mm_handler",
+    "create_onednn_scaled_mm_handler",
+    "dynamic_per_token_scaled_fp8_quant",
+    "dynamic_scaled_fp8_quant",
+    "dynamic_scaled_int8_quant",
+    "fatrelu_and_mul",
+    "fused_add_rms_norm",
+    "fused_add_rms_norm_static_fp8_quant",
+    "fused_gumbel_argmax",
+    "fused_qk_norm_rope",
+    "gather_and_maybe_dequant_cache",
+    "gelu_and_mul",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_quick",
+    "gelu_tanh",
+    "gelu_tanh_and_mul",
+    "get_scheduler_metadata",
+    "greedy_argmax",
+    "grouped_topk",
+    "merge_attn_states",
+    "mla_decode_kvcache",
+    "moe_align_block_size",
+    "moe_sum",
+    "mul_and_silu",
+    "onednn_mm",
+    "onednn_scaled_mm",
+    "per_token_group_fp8_quant",
+    "per_token_group_quant_int8",
+    "prepack_moe_weight",
+    "release_dnnl_matmul_handler",
+    "relu_squared",
+    "reshape_and_cache",
+    "reshape_and_cache_flash",
+    "rms_norm",
+    "rms_norm_dynamic_per_token_quant",
+    "rms_norm_static_fp8_quant",
+    "rotary_embedding",
+    "silu_and_mul",
+    "silu_and_mul_quant",
+    "silu_and_mul_with_clamp",
+    "static_scaled_fp8_quant",
+    "static_scaled_int8_quant",
+    "swap_blocks",
+    "swap_blocks_batch",
+    "swigluoai_and_mul",
+    "topk_sigmoid",
+    "topk_softmax",
+]

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Root mean square normalisation with a quantised result, which is rounded once, and together with the rotary embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm._ops import namespace
+
+if TYPE_CHECKING:
+    import torch
+
+_C = namespace("_C")
+
+
+def rms_norm_static_fp8_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+) -> None:
+    """Normalise, then quantise with a given scale: ``result = input / sqrt(mean(input**2) + epsilon) * weight * (1 / scale)``.
+
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433).
+
+    Args:
+        result: ``[..., hidden]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.
+        input: ``[..., hidden]``; any hidden size.
+        weight: ``[hidden]``.
+        scale: ``float32``, one element.
+        epsilon: added to the mean square.
+    """
+    _C.rms_norm_static_fp8_quant(result, input, weight, scale, epsilon)
+
+
+def fused_add_rms_norm_static_fp8_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    residual: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+) -> None:
+    """Add ``input`` to the residual, then normalise the residual and quantise that as :func:`rms_norm_static_fp8_quant` does.
+
+    The sum is rounded to the tensors' dtype before it is squared.
+
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433).
+
+    Args:
+        result: ``[..., hidden]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.
+        input: ``[..., hidden]``; it stays.
+        residual: ``[..., hidden]``, overwritten with the sum.
+        weight: ``[hidden]``.
+        scale: ``float32``, one element.
+        epsilon: added to the mean square.
+    """
+    _C.fused_add_rms_norm_static_fp8_quant(result, input, residual, weight, scale, epsilon)
+
+
+def rms_norm_dynamic_per_token_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+    scale_ub: torch.Tensor | None,
+    residual: torch.Tensor | None,
+) -> None:
+    """Normalise, then quantise every token with a scale of its own.
+
+    With ``n = input / sqrt(mean(input**2) + epsilon) * weight``, or the same of the residual after ``input`` has been added to it,
+    ``scale = max(min(max(abs(n)), scale_ub) / m, least)`` and ``result = n / scale``. For float8 ``m`` is the largest finite number and
+    ``least = 1 / (512 m)``; for ``int8`` ``m = 127`` and ``least = 2**-23``, and the reciprocal of the scale is multiplied in.
+
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433); scales as in FBGEMM's row-wise
+    quantisation.
+
+    Args:
+        result: ``[..., hidden]``, ``float8_e4m3fn``, ``float8_e5m2`` or ``int8``, overwritten.
+        input: ``[..., hidden]``; it stays.
+        weight: ``[hidden]``.
+        scale: ``float32``, contiguous, an element for each token (or more, which stay), overwritten.
+        epsilon: added to the mean square.
+        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with ``int8``.
+        residual: ``[..., hidden]``, overwritten with the sum; or None for nothing to add.
+    """
+    _C.rms_norm_dynamic_per_token_quant(result, input, weight, scale, epsilon, scale_ub, residual)
+
+
+def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by position
+    qkv: torch.Tensor,
+    num_heads_q: int,
+    num_heads_k: int,
+    num_heads_v: int,
+    head_dim: int,
+    eps: float,
+    q_weight: torch.Tensor,
+    k_weight: torch.Tensor,
+    cos_sin_cache: torch.Tensor,
+    is_neox: bool,  # noqa: FBT001 - upstream's signature, called by position
+    position_ids: torch.Tensor,
+    forced_token_heads_per_warp: int = -1,
+) -> None:
+    """Normalise every query and key head, then rotate them, in place inside a packed tensor; rounded once, at the end.
+
+    A head ``h`` becomes ``h / sqrt(mean(h**2) + eps) * weight``, whose first ``rot_dim`` elements are rotated as by
+    :func:`rotary_embedding`.
+
+    Source: Henry et al., Query-Key Normalization for Transformers, 2020 (arXiv:2010.04245), with Zhang and Sennrich, 2019
+    (arXiv:1910.07467); Su et al., 2021 (arXiv:2104.09864), section 3.2.
+
+    Args:
+        qkv: ``[tokens, (num_heads_q + num_heads_k + num_heads_v) * head_dim]``: queries and keys are replaced, values stay.
+        num_heads_q: heads of queries.
+        num_heads_k: heads of keys.
+        num_heads_v: heads of values.
+        head_dim: elements in a head.
+        eps: added to the mean square.
+        q_weight: ``[head_dim]``.
+        k_weight: ``[head_dim]``.
+        cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the second; ``rot_dim <= head_dim``.
+        is_neox: GPT-NeoX pairing, else GPT-J's.
+        position_ids: ``[tokens]``, int64: rows of ``cos_sin_cache``.
+        forced_token_heads_per_warp: nothing; how upstream's GPU kernel divides its work.
+    """
+    _C.fused_qk_norm_rope(
+        qkv,
+        num_heads_q,
+        num_heads_k,
+        num_heads_v,
+        head_dim,
+        eps,
+        q_weight,
+        k_weight,
+        cos_sin_cache,
+        is_neox,
+        position_ids,
+        forced_token_heads_per_warp,
+    )
