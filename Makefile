@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast toolchain toolchain-update render stamp doctor sanitize lint format bench-build bench-kernels clean
+.PHONY: help package test test-fast toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize bench-kernels
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -28,8 +28,8 @@ help:  ## this list
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
 	$(BIN)/vllm-build package $(VARIANT)
 
-test: $(DEV)  ## all tests, with a real build of the CPU packages
-	$(BIN)/python -m pytest
+test: $(DEV)  ## all tests, with a real build of the CPU packages and the coverage of the build library
+	$(BIN)/python -m pytest --cov
 
 test-fast: $(DEV)  ## the tests that build nothing
 	$(BIN)/python -m pytest -m "not slow"
@@ -39,6 +39,9 @@ toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 
 toolchain-update: $(VENV)  ## lock the versions that the mirrors have now
 	$(BIN)/vllm-build toolchain --update
+
+fetch: $(VENV)  ## the locked third-party sources, where builds with pip find them
+	$(BIN)/vllm-build fetch
 
 render: $(VENV)  ## show the packages of every variant
 	$(BIN)/vllm-build render

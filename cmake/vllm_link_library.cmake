@@ -34,7 +34,7 @@ function(vllm_link_library target library)
       if(NOT hwy_FOUND)
         message(FATAL_ERROR
           "Highway >= 1.2 was not found\n  expected: hwy-config.cmake below a folder of CMAKE_PREFIX_PATH\n"
-          "  to do: run `vllm-build fetch highway`, which brings the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)")
+          "  to do: run `make fetch` (in .venv: `vllm-build fetch highway`), which brings the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)")
       endif()
     endif()
   endif()

@@ -86,7 +86,8 @@ def get_requires_for_build_editable(config_settings: Config = None) -> list[str]
 @_plainly
 def get_requires_for_build_sdist(config_settings: Config = None) -> list[str]:
     """A source distribution compiles nothing."""
-    return list(build_meta.get_requires_for_build_sdist(config_settings))
+    with distribution.source_distribution():
+        return list(build_meta.get_requires_for_build_sdist(config_settings))
 
 
 @_plainly
@@ -118,4 +119,5 @@ def build_editable(wheel_directory: str, config_settings: Config = None, metadat
 @_plainly
 def build_sdist(sdist_directory: str, config_settings: Config = None) -> str:
     """Build the source distribution, which is the same for every device; returns its file name."""
-    return str(build_meta.build_sdist(sdist_directory, config_settings))
+    with distribution.source_distribution():
+        return str(build_meta.build_sdist(sdist_directory, config_settings))

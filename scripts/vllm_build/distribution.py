@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
 _staging: str | None = None
+#: Whether what setuptools asks for now is for a source distribution; its command line does not always say so.
+_for_sdist = False
 
 
 @contextmanager
@@ -35,9 +37,20 @@ def staging() -> Iterator[None]:
             _staging = before
 
 
+@contextmanager
+def source_distribution() -> Iterator[None]:
+    """What setuptools asks for meanwhile is for every device: none is looked for, and none can be wrong."""
+    global _for_sdist  # noqa: PLW0603 - as above
+    before, _for_sdist = _for_sdist, True
+    try:
+        yield
+    finally:
+        _for_sdist = before
+
+
 def is_sdist(argv: Sequence[str]) -> bool:
-    """Whether a command line of setup.py makes a source distribution, which is for every device."""
-    return "sdist" in argv[1:]
+    """Whether setup.py runs for a source distribution, which is for every device: its command line or the front end's hook says so."""
+    return _for_sdist or "sdist" in argv[1:]
 
 
 def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fake_cmake
 import pytest
 
-from vllm_build import torch_flavour
+from vllm_build import audit, cmake, native_build, torch_flavour
 from vllm_build.toolkit import _search, cuda, rocm, sycl
 
 if TYPE_CHECKING:
@@ -102,3 +104,18 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     assert sysconfig.get_path("purelib") != str(site)
     return site
+
+
+@pytest.fixture
+def tools(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch) -> Path:
+    """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
+    here = fake_cmake.install(tmp_path / "path", bare, program, torch)
+    monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr(audit, "_CHECKS", {})
+    monkeypatch.setattr(native_build.op_check, "require", lambda *_: "ops not compared")
+    for name in list(os.environ):
+        if name.startswith(("CMAKE", "CC", "CXX", "LDFLAGS", "NINJA", "VLLM", "HIGHWAY", "hwy")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VLLM_BUILD_ROOT", str(tmp_path / "build"))
+    return here

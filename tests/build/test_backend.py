@@ -76,6 +76,30 @@ def test_precompiled_and_sdist_ask_for_nothing(hooks: Path, monkeypatch: pytest.
     assert backend.get_requires_for_build_wheel() == ["from-setuptools"]
 
 
+@pytest.mark.parametrize("hook", ["get_requires_for_build_sdist", "build_sdist"])
+def test_an_sdist_is_for_no_device(
+    root: Path, bare: Path, monkeypatch: pytest.MonkeyPatch, nvcc: Program, tmp_path: Path, hook: str
+) -> None:
+    """Neither a device without kernels nor one that contradicts torch nor a broken toolkit is in its way."""
+    assert bare.is_dir()
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cuda")
+    monkeypatch.setenv("CUDA_HOME", str(nvcc(tmp_path / "old", "9.0").parents[1]))
+    told = []
+
+    def setup(*_: Any) -> list[str]:
+        # What setuptools' hook does to learn of build requirements: it runs setup.py with a command line of its own.
+        told.append(distribution.arguments(root, Settings.from_environ(), ["setup.py", "egg_info"]))
+        return ["made"]
+
+    monkeypatch.setattr(build_meta, hook, setup)
+    getattr(backend, hook)(*([] if "requires" in hook else ["dist"]))
+    (arguments,) = told
+    assert arguments["ext_modules"] == []
+    assert arguments["version"] == (root / "VERSION").read_text(encoding="utf-8").strip()
+    with pytest.raises(ToolchainError):
+        distribution.arguments(root, Settings.from_environ(), ["setup.py", "egg_info"])
+
+
 def test_a_torch_that_is_too_old(bare: Path, torch: Torch, tmp_path: Path) -> None:
     package = torch(bare, "2.5.0+cpu")
     with pytest.raises(ToolchainError, match="headers were not found"):

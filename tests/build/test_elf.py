@@ -78,7 +78,7 @@ def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
     assert elf.read(path).versions == elf.read(LIBRARY).versions
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     places=st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=8),
     region=st.sampled_from(["headers", "sections"]),

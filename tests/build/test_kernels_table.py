@@ -250,7 +250,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(LINES, max_size=30).map("\n".join) | st.text(max_size=60))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_any_text_is_a_table_or_a_configuration_error(tree: Path, text: str) -> None:
     write(tree, text.encode("utf-8", "replace").decode())
     try:

@@ -180,7 +180,7 @@ def test_nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(cgroup=st.text(max_size=40) | st.sampled_from(["0::/a", "3:memory:/a"]), value=st.text("0123456789 maxgin\n-", max_size=20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=50)
 def test_no_content_crashes_it(tmp_path_factory: pytest.TempPathFactory, cgroup: str, value: str) -> None:
     files = {"cg/a/cpu.max": value, "cg/a/memory.max": value, "cg/a/memory.stat": value, "cg/memory/a/memory.limit_in_bytes": value}
     written = cgroup.encode("utf-8", "replace").decode()

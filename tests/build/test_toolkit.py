@@ -242,7 +242,7 @@ def test_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")))
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_nvcc_prints(tmp_path: Path, program: Callable[..., Path], said: str) -> None:
     program(tmp_path / "nvcc", said)
     try:

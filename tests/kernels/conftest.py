@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,10 @@ try:
     from vllm import _ops
 except ImportError as error:
     raise ImportError(f"{error}\n{HOW_TO_BUILD}") from error
+
+# As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 #: Relative and absolute error that rounding to the dtype, and float32 arithmetic before it, explain.
 TOLERANCE = {torch.float32: (1e-5, 1e-6), torch.bfloat16: (2**-8, 1e-6), torch.float16: (2**-10, 1e-6)}

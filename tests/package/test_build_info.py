@@ -87,7 +87,7 @@ def test_unreadable(tmp_path: Path) -> None:
         build_info.read(tmp_path / "none.json")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(key=st.sampled_from(KEYS), value=JSON)
 def test_any_value_is_read_or_refused(tmp_path: Path, write_record: Callable[..., Path], key: str, value: Any) -> None:
     path = write_record(tmp_path)

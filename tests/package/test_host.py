@@ -55,7 +55,7 @@ def test_a_kernel_that_says_nothing(machine: Path) -> None:
     assert host.memory_bytes() == 4096000
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(st.characters(blacklist_categories=["Cs"])))
 def test_any_text_is_survived(machine: Path, text: str) -> None:
     (machine / "proc" / "cpuinfo").write_bytes(text.encode())

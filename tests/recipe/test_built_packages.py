@@ -45,7 +45,7 @@ def vllm_build(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def environ(tree: Path) -> dict[str, str]:
-    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS")
+    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
     return {**{key: value for key in kept if (value := os.environ.get(key))}, "PYTHONPATH": str(tree / "scripts")}
 
 
@@ -145,8 +145,11 @@ def test_tests_of_kernels_and_package_in_the_installed_environment(
             print(f"\ntests/{name} in the installed environment: {last}")
         counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error|warning)", last)}
         assert counts.get("passed", 0) > 50, said[-3000:]
-        # Every one runs there: torch, the kernels and the package are all installed.
-        assert set(counts) == {"passed"}, said[-3000:]
+        # Every one runs there, torch, the kernels and the package being installed; what only another CPU can run says so.
+        reasons = [line for line in said.splitlines() if line.startswith("SKIPPED")]
+        assert set(counts) <= {"passed", "skipped"}, said[-3000:]
+        assert all("this CPU has no" in line for line in reasons), said[-3000:]
+        assert counts.get("skipped", 0) == sum(int(line.split("[")[1].split("]")[0]) for line in reasons), said[-3000:]
 
 
 def copy_tree(target: Path) -> Path:
@@ -199,8 +202,10 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 def test_interrupt_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     kept = channel.publish([Path(built.kernels)], output)
+    # A pipe that nobody writes into: the compiler waits for it until it is ended.
+    os.mkfifo(tmp_path / "never.h")
     with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
-        stream.write("\n#error this unit must never be compiled to its end\n")
+        stream.write(f'\n#include "{tmp_path / "never.h"}"\n')
     command = [sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
     with subprocess.Popen(command, cwd=tree, env=environ(tree), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

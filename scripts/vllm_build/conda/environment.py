@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, install, solve
-from rattler.exceptions import SolverError
+from rattler.exceptions import GatewayError, SolverError
 
 from vllm_build import paths
 from vllm_build.errors import PackageTestError, ToolchainError
@@ -28,7 +28,7 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
     """The records that satisfy ``specs`` on this machine, from ``channels`` alone, earlier channels first.
 
     Raises:
-        ToolchainError: no combination of packages satisfies them; the message is the solver's explanation.
+        ToolchainError: no combination of packages satisfies them, or a channel cannot be read; the message is the solver's explanation.
     """
 
     async def run() -> list[RepoDataRecord]:
@@ -41,7 +41,7 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
 
     try:
         return asyncio.run(run())
-    except SolverError as error:
+    except (SolverError, GatewayError) as error:
         raise _unsolved(specs, channels, str(error)) from error
 
 

@@ -276,7 +276,8 @@ def _supervise(arguments: Mapping[str, Any], environment: Mapping[str, str], fol
         command = _command_line(program, arguments)
     else:
         (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
-        command = [sys.executable, str(Path(__file__).with_name("rattler_child.py")), str(folder / "arguments.json")]
+        command = [sys.executable, "-m", "vllm_build.conda.rattler_child", str(folder / "arguments.json")]
+        environment = {**environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     printed = folder / "output"
     with printed.open("wb") as stream:
         child = subprocess.Popen(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it as a script.
+"""Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it with ``-m``.
 
 The bindings hold the interpreter's lock for the whole build and report a failure in one line ("Failed to resolve dependencies"), so a
 failed build is looked at again here, without building: the recipe is parsed and rendered and each environment solved, until one of these
@@ -63,8 +63,6 @@ def explain(arguments: dict[str, Any]) -> str | None:
 
 def main(path: str) -> int:
     """Build as the JSON file ``path`` says; the exit status is that of the build."""
-    # A script's own folder comes first on the path, where "rattler" would be the module beside this one.
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
         # This entry point is marked as deprecated, and is the only one that compiles a staging output once.

@@ -153,6 +153,32 @@ def test_a_build_within_4_gib(developer: Developer, clone: Path) -> None:
     assert "memory" in done.stderr.partition("jobs: ")[2].splitlines()[0]
 
 
+@pytest.mark.parametrize("mebibytes", [1, 2], ids=["while it configures", "while it compiles"])
+def test_a_disk_that_is_full(developer: Developer, clone: Path, mebibytes: int) -> None:
+    """The build folder on a disk of its own: torch's headers alone fill the smaller one, objects the larger."""
+    disk = clone / "disk"
+    disk.mkdir()
+    mount = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && shift && exec "$@"'
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(disk)]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no user mount a file system of their own (unshare --user --mount)")
+    done = subprocess.run(
+        [*inside, str(developer.prefix / "bin" / "python"), *BUILD_EXT[1:]],
+        cwd=clone,
+        env=developer.environ(VLLM_BUILD_ROOT=str(disk), VLLM_DISABLE_CCACHE="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 10, done.stderr[-3000:]
+    assert "space" in done.stderr.rpartition("error: ")[2]
+    assert "VLLM_BUILD_ROOT" in done.stderr.rpartition("error: ")[2]
+    assert "Traceback" not in done.stderr
+    # Nothing of it is in the way of a build with room.
+    assert not (clone / "stage").exists()
+    assert developer.run(*BUILD_EXT, cwd=clone).status == 0
+
+
 def test_without_ninja_make_builds(developer: Developer, clone: Path) -> None:
     make = next((p for p in ("/usr/bin/make", "/usr/bin/gmake") if Path(p).exists()), None)
     if make is None:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Section 6 of the build contract: run requirements by device, one source for pip and conda."""
+
 from __future__ import annotations
 
 import re

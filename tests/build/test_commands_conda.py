@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands around conda packages: what they hand to the modules that do the work, and what they print of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vllm_build import cli, errors, paths
+from vllm_build.conda import environment, package, verify
+from vllm_build.toolchain import channel as toolchain
+from vllm_build.toolchain import update
+from vllm_build.toolchain.channel import ChannelReport, Outcome
+from vllm_build.toolchain.lock import LockedFile
+
+RESULT = {
+    "variant": "cpu",
+    "packages": [{"path": "output/noarch/vllm-1.0-0.conda", "sha256": "0" * 64}],
+    "install": "conda install --override-channels -c file:///output vllm",
+    "seconds": {"plan": 0.25},
+}
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the modules below the commands were asked for."""
+    calls: list[Any] = []
+
+    def answer(module: Any, name: str, result: Any) -> None:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append((name, arguments, options))
+            return result
+
+        monkeypatch.setattr(module, name, call)
+
+    answer(package, "package", RESULT)
+    answer(environment, "create", [{"name": "vllm", "version": "1.0", "build": "0", "channel": "c"}])
+    answer(toolchain, "ensure", ChannelReport(Path("/channel"), "d" * 64, (Outcome("cmake", "built", 1.25, 2_000_000, ("cmake.conda",)),)))
+    locked = LockedFile(build="cmake", position=0, type="pypi", name="cmake", version="4", filename="cmake-4.whl", sha256="1" * 64)
+    answer(update, "update", [locked])
+    answer(verify, "prepare", None)
+    answer(verify, "compute", ["one: ok"])
+    answer(verify, "audits", [SimpleNamespace(library="_C", check="abi3audit", good=True)])
+    answer(verify, "installed_tests", {"kernels": "....\n4 passed in 1s\n"})
+    return calls
+
+
+def test_package(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["package", "cpu", "--output", str(tmp_path), "--channel", "conda-forge"]) == 0
+    ((_, (request, _), _),) = seen
+    assert (request.variant.name, request.channel, request.output) == ("cpu", "conda-forge", tmp_path)
+    said = capsys.readouterr()
+    assert said.out == f"{RESULT['install']}\n"
+    assert "vllm-1.0-0.conda" in said.err
+    assert cli.main(["package", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == RESULT
+
+
+def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["install", str(tmp_path / "prefix"), "vllm", "pytest", "--output", str(tmp_path / "o"), "--channel", "conda-forge"]
+    assert cli.main(command) == 0
+    assert not capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "vllm"
+    assert seen[0] == ("create", (tmp_path / "prefix", ["vllm", "pytest"], [(tmp_path / "o").as_uri(), "conda-forge"]), {})
+
+
+def test_toolchain(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["toolchain", "cmake"]) == 0
+    assert seen[0][2] == {"only": ["cmake"]}
+    table = capsys.readouterr().err
+    assert "cmake" in table
+    assert "2.0" in table
+    assert cli.main(["toolchain", "--json"]) == 0
+    assert seen[1][2] == {"only": None}
+    document = json.loads(capsys.readouterr().out)
+    assert (document["path"], document["url"]) == ("/channel", "file:///channel")
+    assert document["outcomes"][0]["action"] == "built"
+
+
+def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["toolchain", "--update", "cmake"]) == 0
+    assert "cmake-4.whl" in capsys.readouterr().err
+    assert cli.main(["toolchain", "--update", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"][0]["filename"] == "cmake-4.whl"
+    assert [options for _, _, options in seen] == [{"only": ["cmake"]}, {"only": None}]
+
+
+def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["test-package", "cpu", "--channel", "conda-forge"]) == 0
+    assert not capsys.readouterr().out
+    assert cli.main(["test-package", "cpu", "--channel", "conda-forge", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["interpreter"] for entry in document["interpreters"]] == [i.name for i in verify.INTERPRETERS]
+    assert document["audits"] == [{"library": "_C", "check": "abi3audit", "good": True}]
+    assert document["tests"] == {"kernels": "4 passed in 1s"}
+    assert seen[0][0] == "prepare"
+
+
+def test_stamp(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
+    monkeypatch.setattr(paths, "source_root", lambda: tree)
+    (tree / "csrc" / "new.h").write_text("// new\n", encoding="utf-8")
+    assert cli.main(["stamp", "--check"]) == errors.IntegrityError.exit_code
+    assert "out of step" in capsys.readouterr().err
+    assert cli.main(["stamp"]) == 0
+    assert "written" in capsys.readouterr().err
+    assert cli.main(["stamp", "--check", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"vllm_version", "kernel_digest", "package_digest"}
+    assert cli.main(["stamp"]) == 0
+    assert "written" not in capsys.readouterr().err
