@@ -36,6 +36,7 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
         for buffer in ("sorted_token_ids", "experts_ids", "num_tokens_post_pad")
     },
     **{(op, per_sequence): ("longer",) for op in ATTENTION for per_sequence in ("query_start_loc", "seq_lens", "block_table")},
+    **{("mla_decode_kvcache", argument): ("longer",) for argument in ("block_tables", "seq_lens")},
     ("dynamic_per_token_scaled_fp8_quant", "scale"): ("longer",),
     ("rms_norm_dynamic_per_token_quant", "scale"): ("longer",),
     ("dynamic_scaled_int8_quant", "scale"): ("longer",),
@@ -54,6 +55,8 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
         for op in ("create_onednn_scaled_mm_handler", "onednn_mm", "onednn_scaled_mm")
         for argument in ("b_scales", "a_scales", "azp", "handler_tensor")
     },
+    # A value's width is the caller's choice, up to that of a row of the cache.
+    ("mla_decode_kvcache", "out"): ("longer",),
     # One token more to choose from.
     ("greedy_argmax", "logits"): ("longer",),
     ("fused_gumbel_argmax", "logits"): ("longer",),
