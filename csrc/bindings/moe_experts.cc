@@ -24,11 +24,12 @@ void CheckIsa(const char* op, const std::string& isa) {
   Fail(op, "isa is '" + isa + "', expected vec, vec16, amx, neon, vxe, rvv or vsx");
 }
 
-ExpertActivation CheckedActivation(const char* op, const std::string& act) {
-  if (act == "silu") return ExpertActivation::kSilu;
-  if (act == "gelu") return ExpertActivation::kGelu;
-  if (act == "gelu_tanh") return ExpertActivation::kGeluTanh;
-  if (act == "swigluoai") return ExpertActivation::kSwigluOai;
+Gate CheckedGate(const char* op, const std::string& act) {
+  if (act == "silu") return {Gate::kSilu};
+  if (act == "gelu") return {Gate::kGelu};
+  if (act == "gelu_tanh") return {Gate::kGeluTanh};
+  // The constants that gpt-oss has.
+  if (act == "swigluoai") return {Gate::kClampedSilu, Layout::kInterleaved, 7.0f, 1.702f, 1.0f};
   Fail(op, "act is '" + act + "', expected silu, gelu, gelu_tanh or swigluoai");
 }
 
@@ -74,7 +75,7 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   const char* op = "cpu_fused_moe";
   CheckIsa(op, isa.value);
   Experts experts;
-  experts.activation = CheckedActivation(op, act.value);
+  experts.gate = CheckedGate(op, act.value);
   const Argument input(op, "input", input_tensor);
   input.OnCpu().Floating();
   CheckRank(input, 2, "[tokens, hidden]");

@@ -3,17 +3,11 @@
 
 #include <cstdint>
 
+#include "activation/activation.h"
 #include "core/rows.h"
 #include "moe/align.h"
 
 namespace vllm {
-
-enum class ExpertActivation {
-  kSilu,       // silu(gate) * up, the gates in the first half
-  kGelu,       // gelu(gate) * up, likewise
-  kGeluTanh,   // the same with the approximation by tanh
-  kSwigluOai,  // gate and up alternate; gate = min(gate, 7), up in [-7, 7], gate * sigmoid(1.702 gate) * (up + 1), as gpt-oss has it
-};
 
 // The experts' feed-forward layers, with weights packed as gemm/panels.h says, one expert after the other.
 struct Experts {
@@ -25,7 +19,7 @@ struct Experts {
   const void* w2 = nullptr;      // of each expert `inner` rows and `hidden` columns
   const void* bias13 = nullptr;  // [count, 2 * inner] or null
   const void* bias2 = nullptr;   // [count, hidden] or null
-  ExpertActivation activation = ExpertActivation::kSilu;
+  Gate gate;                     // of the first product's 2 * inner columns
 };
 
 // Weights of the routes: of choice k of token t weights[t * token_stride + k * choice_stride]; null for ones.
@@ -39,7 +33,7 @@ struct RouteWeights {
   }
 };
 
-// out[t] = sum over the choices of token t of weight * (activation(input[t] * w13 + bias13) * w2 + bias2), in float32 and rounded once.
+// out[t] = sum over the choices of token t of weight * (gate(input[t] * w13 + bias13) * w2 + bias2), in float32 and rounded once.
 // `routes` are aligned to blocks of 1 and have `topk` choices for each token; those without an expert add nothing.
 void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const std::vector<int32_t>& routes,
                   const RouteWeights& weights);

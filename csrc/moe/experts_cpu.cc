@@ -15,8 +15,6 @@
 #include "core/simd-inl.h"
 #include "gemm/product-inl.h"
 
-#include "hwy/contrib/math/math-inl.h"
-
 #ifndef VLLM_MOE_EXPERTS_STAGE_
 #define VLLM_MOE_EXPERTS_STAGE_
 namespace vllm {
@@ -114,34 +112,6 @@ void StageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
   }
 }
 
-// Elements [begin, end) of the products of gates and values that alternate.
-void SwigluOaiRange(const float* HWY_RESTRICT from, float* HWY_RESTRICT to, int64_t begin, int64_t end) {
-  const F32 d;
-  const size_t lanes = hn::Lanes(d);
-  const VF32 one = hn::Set(d, 1.0f), limit = hn::Set(d, 7.0f);
-  const auto gated = [&](VF32 gate, VF32 up) HWY_ATTR {
-    gate = hn::IfThenElse(hn::IsNaN(gate), gate, hn::Min(gate, limit));
-    up = hn::IfThenElse(hn::IsNaN(up), up, hn::Clamp(up, hn::Neg(limit), limit));
-    const VF32 scaled = hn::Mul(gate, hn::Set(d, 1.702f));
-    // The exponential is of -|scaled|, so it cannot overflow.
-    const VF32 e = hn::Exp(d, hn::Neg(hn::Abs(scaled)));
-    const VF32 numerator = hn::IfThenElse(hn::Lt(scaled, hn::Zero(d)), hn::Mul(gate, e), gate);
-    return hn::Mul(hn::Div(numerator, hn::Add(one, e)), hn::Add(up, one));
-  };
-  const size_t n = static_cast<size_t>(end - begin);
-  from += 2 * begin;
-  to += begin;
-  size_t i = 0;
-  VF32 gate, up;
-  for (; i + lanes <= n; i += lanes) {
-    hn::LoadInterleaved2(d, from + 2 * i, gate, up);
-    hn::StoreU(gated(gate, up), d, to + i);
-  }
-  for (; i < n; ++i) {
-    to[i] = hn::GetLane(gated(hn::Set(d, from[2 * i]), hn::Set(d, from[2 * i + 1])));
-  }
-}
-
 // Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes' rows. positions has the row of each
 // choice of each token, -1 for none.
 template <typename T>
@@ -192,7 +162,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
-#include "activation/activation.h"
 #include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
 #include "hwy/aligned_allocator.h"
@@ -200,7 +169,6 @@ HWY_AFTER_NAMESPACE();
 namespace vllm {
 
 HWY_EXPORT(StageItems);
-HWY_EXPORT(SwigluOaiRange);
 HWY_EXPORT(WeightedSumRange);
 
 namespace {
@@ -226,24 +194,6 @@ void RunStage(const ExpertStage& stage) {
   const int64_t panels = (stage.columns + Panels::kPanel - 1) / Panels::kPanel;
   const int64_t items = panels * static_cast<int64_t>(stage.active.size());
   ParallelFor(items, Panels::kPanel * stage.depth, [&](int64_t begin, int64_t end) { function(stage, begin, end); });
-}
-
-void RunActivation(ExpertActivation activation, const Rows& out, const Rows& input) {
-  switch (activation) {
-    case ExpertActivation::kSilu:
-      return ActivateAndMul(Activation::kSilu, out, input);
-    case ExpertActivation::kGelu:
-      return ActivateAndMul(Activation::kGelu, out, input);
-    case ExpertActivation::kGeluTanh:
-      return ActivateAndMul(Activation::kGeluTanh, out, input);
-    case ExpertActivation::kSwigluOai: {
-      auto& function = VLLM_CPU_DISPATCH(SwigluOaiRange);
-      // Rows of input and output lie side by side: one row of all of them.
-      const float* from = static_cast<const float*>(input.data);
-      float* to = static_cast<float*>(out.data);
-      return ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(from, to, begin, end); });
-    }
-  }
 }
 
 // Tokens [first, first + tokens).
@@ -286,7 +236,7 @@ void Part(const Rows& out, const Rows& input, const Experts& experts, int64_t to
   stage.tokens = sorted.data();
   stage.out = both.get();
   RunStage(stage);
-  RunActivation(experts.activation, FloatRows(inner.get(), taken, experts.inner), FloatRows(both.get(), taken, 2 * experts.inner));
+  ActivateAndMul(experts.gate, FloatRows(inner.get(), taken, experts.inner), FloatRows(both.get(), taken, 2 * experts.inner));
   stage.weights = experts.w2;
   stage.bias = experts.bias2;
   stage.depth = experts.inner;
