@@ -201,7 +201,12 @@ def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path
 def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """As the program it is, in this process, where its lines can be seen."""
     monkeypatch.syspath_prepend(str(fake_torch))
-    path = library(tmp_path, "registry['_C::rms_norm'] = 'as torch prints'; registry['_C::cpu_isa.x'] = 'isa'; keys['_C::cpu_isa.x'] = 'CompositeExplicitAutograd'")
+    registers = """
+        registry['_C::rms_norm'] = 'as torch prints'
+        registry['_C::cpu_isa.x'] = 'isa'
+        keys['_C::cpu_isa.x'] = 'CompositeExplicitAutograd'
+        """
+    path = library(tmp_path, registers)
     request = {"libraries": [str(path)], "schemas": [REFERENCE]}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     try:

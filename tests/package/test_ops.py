@@ -237,10 +237,12 @@ from vllm import _ops
 _ops.load()
 done, missing = [], []
 for name in torch._C._dispatch_get_all_op_names():
-    if name.startswith("_C::"):
+    if name.startswith(("_C::", "_C_cache_ops::", "_moe_C::")):
         schemas = torch._C._jit_get_schemas_for_operator(name.partition(".")[0])
         takes_tensors = any("Tensor" in str(argument.type) for schema in schemas for argument in schema.arguments)
-        if takes_tensors:
+        # A handle of packed weights is a number: such calls are made before a graph is traced.
+        gives_tensors = all(str(returned.type) == "Tensor" for schema in schemas for returned in schema.returns)
+        if takes_tensors and gives_tensors:
             has = torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta")
             (done if has else missing).append(name)
 print(len(done), missing)
@@ -251,5 +253,5 @@ def test_every_op_with_tensors_is_known_to_torch_compile(library: Path, copy: Pa
     install(library, copy)
     done = python(copy, ALL)
     count, _, missing = done.stdout.partition(" ")
-    assert int(count or 0) >= 9, done.stderr
+    assert int(count or 0) >= 50, done.stderr
     assert missing == "[]\n"
