@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled ops as Python functions, with upstream vLLM's names and arguments.
 
-All of them write into a tensor the caller provides and return ``None``. Shapes are written ``[..., d]``: any number of leading dimensions.
-Supported dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all floating-point tensors of a call; sums are accumulated in
-float32. Everything is a call into ``torch.ops._C``, so ``torch.compile`` sees the op itself.
+Most write into a tensor the caller provides and return ``None``; the others say what they return. Shapes are written ``[..., d]``: any
+number of leading dimensions. Where nothing else is said, dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all
+floating-point tensors of a call, and sums are accumulated in float32. Everything is a call into ``torch.ops``, so ``torch.compile`` sees
+the op itself.
 
-Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when shapes, dtypes or devices do not fit
-together, or a tensor's last dimension is not contiguous.
+Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when shapes, dtypes, devices or numbers do not
+fit together, or a tensor's last dimension is not contiguous. What such a call would have written to is as before.
 """
 
 from vllm._custom_ops.activation import (
