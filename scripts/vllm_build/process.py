@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -25,6 +26,8 @@ _ERROR = re.compile(r"\b(fatal )?error\b ?:|undefined reference to|CMake Error|:
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _OUT_OF_MEMORY = re.compile(r"Killed signal terminated program|virtual memory exhausted|out of memory allocating|std::bad_alloc")
 _CONTEXT_LINES, _TAIL_LINES = 12, 20
+#: Bytes below which a disk is full: a file system may keep the last blocks to itself.
+_ROOM = 65536
 
 
 def first_error(output: str) -> str:
@@ -66,9 +69,16 @@ def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _no_room(folder: Path) -> bool:
+    """Whether nothing more can be written there; CMake, for one, ends well without having written its files."""
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize < _ROOM
+
+
 def _failure(what: str, status: int, output: str, log: Path) -> BuildError | ResourceError:
     excerpt = f"{what} failed (exit status {status})\n{first_error(output)}"
-    if _FULL.search(output):
+    if _FULL.search(output) or _no_room(log.parent):
+        excerpt += f"\nno space left on the disk of {log.parent}"
         return ResourceError(excerpt, expected="room for the objects", remedy="free some space; VLLM_BUILD_ROOT chooses another disk")
     if _OUT_OF_MEMORY.search(output):
         return BuildError(excerpt, expected="memory for every compiler that runs", remedy="set MAX_JOBS to less than it was")

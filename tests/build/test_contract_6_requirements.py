@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 import sys
 from typing import TYPE_CHECKING
 
@@ -141,5 +141,10 @@ def test_common_is_what_the_package_imports(root: Path) -> None:
     names = {Requirement(line).name for line in requirements.read(root, "empty")}
     imported = set()
     for path in sorted((root / "vllm").rglob("*.py")):
-        imported |= set(re.findall(r"^\s*(?:import|from)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path} imports by relative names"
+                imported.add(str(node.module).partition(".")[0])
     assert imported - set(sys.stdlib_module_names) - {"vllm"} == names

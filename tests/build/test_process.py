@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,6 +106,14 @@ def test_failures_say_what_to_do(tmp_path: Path, said: str, kind: type[BuildErro
         run(tmp_path, script(tmp_path, f"print({said!r}); raise SystemExit(3)"))
     assert said in caught.value.message
     assert remedy in (caught.value.remedy or "")
+
+
+def test_a_failure_on_a_full_disk_that_nobody_mentions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CMake says that it has written its files when it could not; Ninja then misses them."""
+    monkeypatch.setattr(process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    with pytest.raises(ResourceError, match="no space left on the disk of") as caught:
+        run(tmp_path, script(tmp_path, "print('loading build.ninja: No such file'); raise SystemExit(1)"))
+    assert "No such file" in caught.value.message
 
 
 def test_a_program_that_does_not_start(tmp_path: Path) -> None:
