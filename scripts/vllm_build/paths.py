@@ -13,6 +13,11 @@ def source_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
+def library_folder() -> Path:
+    """The folder that this library is imported from: what the ``PYTHONPATH`` of a child needs that runs one of its modules."""
+    return source_root() / "scripts"
+
+
 def _home() -> Path:
     """The user's home, from the password database when the environment has no ``HOME`` (``env -i``, batch jobs)."""
     home = os.environ.get("HOME")

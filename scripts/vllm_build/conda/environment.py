@@ -69,7 +69,7 @@ def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[
     prefix.parent.mkdir(parents=True, exist_ok=True)
     arguments = json.dumps({"prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
     command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
-    env = {**os.environ, "PYTHONPATH": str(paths.source_root() / "scripts")}
+    env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     except BaseException:

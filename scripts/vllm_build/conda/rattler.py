@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
-from vllm_build.paths import rattler_cache
+from vllm_build.paths import library_folder, rattler_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -277,7 +277,7 @@ def _supervise(arguments: Mapping[str, Any], environment: Mapping[str, str], fol
     else:
         (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
         command = [sys.executable, "-m", "vllm_build.conda.rattler_child", str(folder / "arguments.json")]
-        environment = {**environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {**environment, "PYTHONPATH": str(library_folder())}
     printed = folder / "output"
     with printed.open("wb") as stream:
         child = subprocess.Popen(
