@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         ('[[build]]\nid = "a"\nversion = "1"\nneeds = "b"\n', "not a list of texts"),
         ('[[build]]\nid = "a"\nversion = "1"\nvariant = { k = 3 }\n', "not a table of texts"),
         ('[[build]]\nid = "a"\n[[build.source]]\ntype = "svn"\n', "unknown type 'svn'"),
+        ('[[build]]\nid = "a"\nversion = "1"\non_request = "yes"\n', "neither true nor false"),
+        ('[[build]]\nid = "a"\nversion = "1"\npackages = "a"\n', "not a list of texts"),
     ],
 )
 def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -93,6 +96,22 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, messa
         sources.parse_file(path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+def test_what_a_build_makes(tmp_path: Path) -> None:
+    text = '[[build]]\nid = "a-1"\nversion = "1"\n[[build]]\nid = "a-2"\nversion = "1"\npackages = ["a", "a-dev"]\non_request = true\n'
+    first, second = sources.parse_file(write(tmp_path / "a", text))
+    assert (first.makes, first.on_request) == (("a",), False)
+    assert (second.makes, second.on_request) == (("a", "a-dev"), True)
+
+
+def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -> None:
+    big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
+    user = Build(id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True)
+    every = [Build(id="small", folder=Path("r"), sources=(), version="1"), big, user]
+    assert [b.id for b in sources.select(every, None)] == ["small"]
+    assert [b.id for b in sources.select(every, ["user"])] == ["big", "user"]
+    assert [b.id for b in sources.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
 
 
 def test_sources_without_a_recipe(tmp_path: Path) -> None:

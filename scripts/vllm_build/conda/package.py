@@ -47,11 +47,19 @@ class Request:
         return self.output / ".state" / f"{self.variant.name}.json"
 
 
+#: What a toolchain build is for, and the key of a variant file that says the same.
+_CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version"}
+
+
+def _fits(build: sources.Build, variant: variants.Variant) -> bool:
+    """Whether a build of the toolchain is for the interpreter and the toolkit of ``variant``, or for all."""
+    return all(build.variant.get(key) in (None, variant.values.get(chosen)) for key, chosen in _CHOSEN_BY.items())
+
+
 def toolchain_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and variants stay out."""
+    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
     names = render.required_names(request.root, request.variant, stamp.values(request.root))
-    suffix = "-" + request.variant.values["python"]
-    return [build.id for build in sources.load(request.root) if build.id in names or build.id.removesuffix(suffix) in names]
+    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
 
 
 def stamps(request: Request) -> dict[str, str]:
