@@ -114,6 +114,12 @@ def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -
     assert [b.id for b in sources.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
 
 
+def test_the_toolkits_of_this_tree_are_made_on_request_only(root: Path) -> None:
+    builds = sources.load(root)
+    assert not [b.id for b in sources.select(builds, None) if "cuda" in b.id]
+    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {b.id for b in sources.select(builds, ["cuda-nvcc-13.0"])}
+
+
 def test_sources_without_a_recipe(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     (tmp_path / "recipe.yaml").unlink()

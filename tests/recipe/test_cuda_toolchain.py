@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA toolkit as packages, for real: built where needed, installed, activated, and a kernel compiled with it. Takes no GPU.
+
+A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel. The newest is always tested, the others by
+``make test-toolkits``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build import paths
+from vllm_build.conda import environment
+from vllm_build.console import Console
+from vllm_build.settings import Settings
+from vllm_build.toolchain import channel, sources
+from vllm_build.toolkit.cuda import find_cuda
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+ROOT = paths.source_root()
+EVERY = sorted(
+    (build.variant["cuda_release"] for build in sources.load(ROOT) if "cuda-nvcc" in build.makes),
+    key=lambda r: [int(n) for n in r.split(".")],
+)
+RELEASES = EVERY if os.environ.get("VLLM_TEST_TOOLKITS") == "all" else EVERY[-1:]
+SAMPLES = ROOT / "toolchain" / "recipes" / "cuda-nvcc"
+
+
+class Toolkit:
+    """An environment with one release of nvcc, the host compiler and cuobjdump."""
+
+    def __init__(self, release: str, prefix: Path) -> None:
+        self.release, self.prefix = release, prefix
+        self.report = channel.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
+        specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
+        self.records = {r["name"]: r for r in environment.create(prefix, specs, [self.report.url])}
+
+    def run(self, script: str, folder: Path) -> str:
+        """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
+        enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
+        done = subprocess.run(
+            ["/bin/bash", "-euc", enter + script],
+            cwd=folder,
+            env=environment.environ_of(self.prefix),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def toolkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    return Toolkit(request.param, tmp_path_factory.mktemp("cuda") / "env")
+
+
+def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) -> None:
+    assert toolkit.records["cuda-version"]["version"] == toolkit.release
+    for name in ("cuda-nvcc-tools", "cuda-nvvm-tools", "cuda-crt-tools", "cuda-cudart", "cuda-cudart-static", "cuda-cccl_linux-64"):
+        assert toolkit.records[name]["version"].startswith(toolkit.release + "."), name
+    assert {r["channel"].rstrip("/") for r in toolkit.records.values()} == {toolkit.report.url.rstrip("/")}
+
+
+def test_a_kernel_holds_code_for_exactly_what_was_asked_for(toolkit: Toolkit, tmp_path: Path) -> None:
+    one = "-gencode arch=compute_90a,code=sm_90a"
+    said = toolkit.run(
+        f"nvcc -std=c++17 -O2 {one} -Xcompiler -fPIC -shared {SAMPLES}/test_kernel.cu -o libkernel.so -cudart shared\n"
+        f'nvcc -std=c++17 {one} -gencode "arch=compute_80,code=[sm_80,compute_80]" -c {SAMPLES}/test_kernel.cu -o two.o\n'
+        "cuobjdump --list-elf --list-ptx libkernel.so; echo two; cuobjdump --list-elf --list-ptx two.o",
+        tmp_path,
+    )
+    library, two = said.split("two\n", 1)
+    assert set(re.findall(r"sm_\w+\.\w+", library)) == {"sm_90a.cubin"}, said
+    assert set(re.findall(r"sm_\w+\.\w+", two)) == {"sm_90a.cubin", "sm_80.cubin", "sm_80.ptx"}, said
+
+
+def test_a_program_linked_with_the_runtime_runs_without_a_gpu(toolkit: Toolkit, tmp_path: Path) -> None:
+    said = toolkit.run(
+        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o program -cudart shared\n"
+        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o alone\n"
+        '"$READELF" -d program alone | grep -e File -e cudart\n'
+        'LD_LIBRARY_PATH="$CONDA_PREFIX/lib" ./program && ./alone',
+        tmp_path,
+    )
+    shared, alone = said.split("File: alone")
+    assert f"[libcudart.so.{toolkit.release.split('.', maxsplit=1)[0]}]" in shared
+    assert "libcudart" not in alone
+    assert len(re.findall(r"^(?:no )?device: cuda\w+$", alone, re.MULTILINE)) == 2, said
+
+
+def test_the_stub_of_the_driver_is_for_linking_only(toolkit: Toolkit, tmp_path: Path) -> None:
+    (tmp_path / "init.cc").write_text("#include <cuda.h>\nint main() { return cuInit(0); }\n", encoding="utf-8")
+    said = toolkit.run('nvcc init.cc -o init -lcuda && "$READELF" -d init', tmp_path)
+    assert "[libcuda.so.1]" in said
+    assert not list((toolkit.prefix / "lib").glob("libcuda.so*"))
+    assert not list((toolkit.prefix / "targets/x86_64-linux/lib").glob("libcuda.so*"))
+
+
+def test_the_host_compiler_is_the_environments(toolkit: Toolkit, tmp_path: Path) -> None:
+    said = toolkit.run("nvcc --dryrun -c " + str(SAMPLES / "test_kernel.cu"), tmp_path)
+    compilers = {word.replace('"', "") for word in re.findall(r"^#\$ (\S+) -D__CUDA_ARCH", said, re.MULTILINE)}
+    assert compilers == {str(toolkit.prefix / "bin/x86_64-conda-linux-gnu-g++")}, said
+    assert str(toolkit.prefix / "bin/../nvvm/bin") in said
+
+
+def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
+    found = find_cuda(Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)}))
+    assert found is not None
+    assert (str(found.version), found.root) == (toolkit.release, toolkit.prefix / "targets/x86_64-linux")
