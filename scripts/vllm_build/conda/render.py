@@ -21,13 +21,18 @@ PLATFORM = "linux-64"
 
 @dataclass(frozen=True)
 class Output:
-    """One package that a build will give."""
+    """One package that a build will give.
+
+    Of builds that would all do, solvers take one that is not ``behind`` (``down_prioritize_variant``), then the highest ``number``.
+    """
 
     name: str
     version: str
     build: str
     noarch: bool
     run: tuple[str, ...]
+    number: int = 0
+    behind: bool = False
 
     @property
     def subdir(self) -> str:
@@ -81,4 +86,5 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
 def _output(recipe: dict[str, Any]) -> Output:
     package, build = recipe["package"], recipe["build"]
     run = tuple(str(item) for item in recipe["requirements"].get("run", []))
-    return Output(package["name"], str(package["version"]), str(build["string"]), build.get("noarch") == "python", run)
+    noarch, behind = build.get("noarch") == "python", bool(build.get("variant", {}).get("down_prioritize_variant"))
+    return Output(package["name"], str(package["version"]), str(build["string"]), noarch, run, int(build["number"]), behind)
