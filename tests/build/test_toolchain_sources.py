@@ -80,6 +80,7 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         (PYPI.format("x==1") + 'abi = "xx"\n', "malformed"),
         (PYPI.format("x==1") + 'extras = ["y==1"]\n', "go with an 'alternative'"),
         (APT + 'suite = "potato"\npackages = ["a1"]\n', "unknown suite 'potato'"),
+        (APT + 'suite = "bookworm/contrib"\npackages = ["a1"]\n', "unknown suite 'bookworm/contrib'"),
         (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["ok1", "Not OK"]\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "names something twice"),
@@ -96,6 +97,13 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, messa
         sources.parse_file(path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+def test_a_suite_and_its_component(tmp_path: Path) -> None:
+    (build,) = sources.parse_file(write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n'))
+    assert build.sources == (AptSource("trixie/non-free", ("nvidia-cuda-toolkit",)),)
+    assert sources.split_suite("trixie/non-free") == ("trixie", "non-free")
+    assert sources.split_suite("trixie") == ("trixie", "main")
 
 
 def test_what_a_build_makes(tmp_path: Path) -> None:

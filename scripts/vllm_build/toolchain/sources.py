@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Debian releases packages may come from; only their base suites, which no longer move once released, so a lock stays good.
 SUITES = ("bullseye", "bookworm", "trixie")
+#: The archive's areas. A suite alone means main; what is not free is named "trixie/non-free", and its lists are read only where it is used.
+COMPONENTS = ("main", "non-free")
 #: The interpreter whose wheels are taken when a source names none: the result must not depend on the interpreter that runs the build.
 DEFAULT_PYTHON = "3.11"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -168,10 +170,17 @@ class _Reader:
         return text
 
 
+def split_suite(suite: str) -> tuple[str, str]:
+    """Release and component of a suite as ``sources.toml`` and the lock spell it."""
+    release, _, component = suite.partition("/")
+    return release, component or COMPONENTS[0]
+
+
 def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
     suite = reader.string(table, "suite", what)
-    if suite not in SUITES:
-        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(SUITES))
+    known = (*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]))
+    if suite not in known:
+        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(known))
     return suite
 
 
