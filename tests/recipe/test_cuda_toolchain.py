@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import paths
-from vllm_build.conda import environment
+from vllm_build import paths, stamp
+from vllm_build.conda import environment, package, render, variants
 from vllm_build.console import Console
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel, sources
@@ -66,7 +66,7 @@ def toolkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) -> None:
     assert toolkit.records["cuda-version"]["version"] == toolkit.release
-    for name in ("cuda-nvcc-tools", "cuda-nvvm-tools", "cuda-crt-tools", "cuda-cudart", "cuda-cudart-static", "cuda-cccl_linux-64"):
+    for name in ("cuda-nvcc-tools", "cuda-nvvm-tools", "cuda-crt-tools", "cuda-cudart", "cuda-cccl_linux-64"):
         assert toolkit.records[name]["version"].startswith(toolkit.release + "."), name
     assert {r["channel"].rstrip("/") for r in toolkit.records.values()} == {toolkit.report.url.rstrip("/")}
 
@@ -74,7 +74,8 @@ def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) 
 def test_a_kernel_holds_code_for_exactly_what_was_asked_for(toolkit: Toolkit, tmp_path: Path) -> None:
     one = "-gencode arch=compute_90a,code=sm_90a"
     said = toolkit.run(
-        f"nvcc -std=c++17 -O2 {one} -Xcompiler -fPIC -shared {SAMPLES}/test_kernel.cu -o libkernel.so -cudart shared\n"
+        f"nvcc -std=c++17 -O2 {one} -Xcompiler -fPIC -c {SAMPLES}/test_kernel.cu -o kernel.o\n"
+        '"$CXX" -shared kernel.o -o libkernel.so $LDFLAGS -lcudart\n'
         f'nvcc -std=c++17 {one} -gencode "arch=compute_80,code=[sm_80,compute_80]" -c {SAMPLES}/test_kernel.cu -o two.o\n'
         "cuobjdump --list-elf --list-ptx libkernel.so; echo two; cuobjdump --list-elf --list-ptx two.o",
         tmp_path,
@@ -117,3 +118,16 @@ def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
     found = find_cuda(Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)}))
     assert found is not None
     assert (str(found.version), found.root) == (toolkit.release, toolkit.prefix / "targets/x86_64-linux")
+
+
+def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
+    (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
+    request = package.Request(ROOT, variant, "local", tmp_path)
+    package.require_toolchain(request)
+    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    asked = render.environments(ROOT, variant, stamp.values(ROOT))
+    build, host = ({r.name.normalized: r for r in environment.solve_specs(specs, [url])} for specs in asked)
+    assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
+    assert str(build["gcc_impl_linux-64"].version).startswith("12.")
+    assert str(host["cuda-version"].version) == toolkit.release
+    assert "libtorch" in host

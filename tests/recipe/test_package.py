@@ -43,11 +43,13 @@ def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
     assert not [build.id for build in closure if build.on_request or "cuda" in build.id]
 
 
-def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path) -> None:
-    ids = package.toolchain_builds(request_for(root, "cuda13", tmp_path))
-    assert {"cuda-nvcc-13.0", "cuda-version-13.0", "gxx_linux-64"} <= set(ids)
+@pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
+def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path, name: str, release: str) -> None:
+    ids = package.toolchain_builds(request_for(root, name, tmp_path))
+    assert {f"cuda-nvcc-{release}", f"cuda-version-{release}", "gxx_linux-64"} <= set(ids)
     releases = {build.variant.get("cuda_release") for build in sources.select(sources.load(root), ids)} - {None}
-    assert releases == {"13.0"}
+    assert releases == {release}
+    package.require_toolchain(request_for(root, name, tmp_path))
 
 
 def test_nothing_to_compile_is_said_before_anything_is_downloaded(
@@ -67,11 +69,12 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
 
 
 def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.0") as caught:
-        package.require_toolchain(request_for(root, edited(root, tmp_path, '"13.0"', '"12.0"'), tmp_path))
-    assert "13.0" in (caught.value.expected or "")
+    with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9") as caught:
+        package.require_toolchain(request_for(root, "cuda12", tmp_path))
+    assert caught.value.expected == "cuda_compiler_version 12.4 or 13.0"
     assert "CHANNEL=conda-forge" in (caught.value.remedy or "")
-    package.require_toolchain(request_for(root, "cuda13", tmp_path))
+    with pytest.raises(ToolchainError, match=r"no python for python 3\.12"):
+        package.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
     package.require_toolchain(request_for(root, "cpu", tmp_path))
 
 

@@ -35,7 +35,8 @@ def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Outp
 
 
 @pytest.mark.parametrize(
-    ("name", "accelerator", "driver"), [("cpu", "cpu", None), ("cuda12", "cuda129", "12"), ("cuda13", "cuda130", "13")]
+    ("name", "accelerator", "driver"),
+    [("cpu", "cpu", None), ("cuda124", "cuda124", "12"), ("cuda12", "cuda129", "12"), ("cuda13", "cuda130", "13")],
 )
 def test_the_accelerator_and_the_driver_that_it_takes(root: Path, name: str, accelerator: str, driver: str | None) -> None:
     (output,) = (o for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.name == "vllm-kernels")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-VARIANTS = ("cpu", "cuda12", "cuda13")
+VARIANTS = ("cpu", "cuda124", "cuda12", "cuda13")
 
 
 def record(name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def channel(root: Path, tmp_path: Path) -> str:
     assert len(records) == len(VARIANTS) + 1, "one kernels package a variant, and one vllm for all"
     others = [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
-    others += [record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"]) for major, minor in ((12, 9), (13, 0))]
+    others += [record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"]) for major, minor in ((12, 4), (12, 9), (13, 0))]
     for subdir in ("linux-64", "noarch"):
         packages = {f"{r['name']}-{r['version']}-{r['build']}.conda": r for r in [*records.values(), *others] if r["subdir"] == subdir}
         for file, entry in packages.items():
@@ -103,6 +103,7 @@ def test_a_user_may_ask_for_another(channel: str, spec: str, cuda: str, expected
 
 def test_a_toolkit_release_decides_as_well(channel: str) -> None:
     assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12"], "13.0") == "cuda129"
+    assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12.4"], "13.0") == "cuda124"
 
 
 def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> None:
@@ -110,5 +111,5 @@ def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> N
     for name in VARIANTS:
         (found[name],) = (o for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.name == "vllm-kernels")
         assert found[name].build.endswith(f"_{found[name].number}")
-    assert {name: output.behind for name, output in found.items()} == {"cpu": True, "cuda12": False, "cuda13": False}
-    assert found["cuda12"].number < found["cuda13"].number
+    assert {name: output.behind for name, output in found.items()} == {name: name == "cpu" for name in VARIANTS}
+    assert found["cuda124"].number < found["cuda12"].number < found["cuda13"].number

@@ -83,6 +83,17 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
     return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
+def environments(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the environments that the compile runs in are solved for: build and host.
+
+    Raises:
+        ConfigurationError: as ``render``.
+    """
+    staged = next(cache for recipe in _rendered(root, variant, overrides) for cache in recipe.get("staging_caches", []))
+    build, host = (tuple(str(entry) for entry in staged["requirements"].get(kind, [])) for kind in ("build", "host"))
+    return build, host
+
+
 def _output(recipe: dict[str, Any]) -> Output:
     package, build = recipe["package"], recipe["build"]
     run = tuple(str(item) for item in recipe["requirements"].get("run", []))

@@ -17,6 +17,20 @@ unpack_cuda() {
     rm -r wheel
 }
 
+# unpack_cuda_deb: the same for the programs in Debian's package, in the folders that the wheels have them in.
+unpack_cuda_deb() {
+    local own=deb/usr/lib/nvidia-cuda-toolkit program
+    dpkg-deb -x "$TOOLCHAIN_SOURCES"/nvidia-cuda-toolkit_*.deb deb
+    mkdir -p cuda/bin cuda/nvvm/bin licenses
+    for program in __nvcc_device_query bin2c cudafe++ fatbinary nvlink ptxas; do mv "deb/usr/bin/$program" cuda/bin/; done
+    # The nvcc in usr/bin is a script that starts this one.
+    mv "$own/bin/nvcc" "$own/bin/crt" cuda/bin/
+    mv "$own/bin/cicc" cuda/nvvm/bin/
+    mv "$own/libdevice" cuda/nvvm/
+    mv deb/usr/share/doc/nvidia-cuda-toolkit/copyright licenses/nvidia-cuda-toolkit.txt
+    rm -r deb
+}
+
 # install_programs FOLDER FILE...: install programs into FOLDER of the prefix, so that they find the channel's libraries and not the host's.
 install_programs() {
     local folder=$PREFIX/$1 up file name

@@ -2,7 +2,7 @@
 set -euo pipefail
 . "$RECIPE_DIR/../common/cuda.sh"
 
-unpack_cuda 'nvidia_cuda_runtime*.whl' 'include/*' 'lib/*.so.*' 'lib/*.a'
+unpack_cuda 'nvidia_cuda_runtime*.whl' 'include/*' 'lib/*.so.*'
 find cuda -name '__init__.py' -delete
 libraries=$PREFIX/$target/lib
 name=$(basename cuda/lib/libcudart.so.*)
@@ -15,8 +15,6 @@ case $PKG_NAME in
         ln -s "libcudart.so.$PKG_VERSION" "$libraries/$name"
         ;;
     cuda-cudart) link_in_lib "$name" "libcudart.so.$PKG_VERSION" ;;
-    cuda-cudart-static_linux-64) install -m 644 cuda/lib/*.a "$libraries/" ;;
-    cuda-cudart-static) (cd cuda/lib && link_in_lib *.a) ;;
     cuda-cudart-dev_linux-64)
         mv cuda/include "$PREFIX/$target/include"
         ln -s "$name" "$libraries/libcudart.so"
