@@ -7,15 +7,17 @@ A toolkit is 100 MB to download and a minute and a half to package; then it stay
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build import paths, stamp
-from vllm_build.conda import environment, package, render, variants
+from vllm_build.conda import environment, package, rattler, render, variants
 from vllm_build.console import Console
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel, sources
@@ -131,3 +133,49 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
     assert str(host["cuda-version"].version) == toolkit.release
     assert "libtorch" in host
+
+
+# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the build environment.
+STAND_IN = r"""
+set -euo pipefail
+case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
+mkdir -p stage/vllm/_build_info one
+echo '__global__ void set(int* p) { *p = 1; } extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
+cat > one/CMakeLists.txt <<'EOF'
+cmake_minimum_required(VERSION 3.26)
+project(one LANGUAGES CXX CUDA)
+add_library(_C MODULE set.cu)
+set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
+EOF
+cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
+cmake --build one/build --verbose
+cp one/build/_C.abi3.so stage/vllm/
+echo '{}' > stage/vllm/_build_info/vllm-kernels.json
+echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
+"""
+
+
+@pytest.mark.skipif(os.environ.get("VLLM_TEST_TOOLKITS") != "all", reason="minutes: make test-toolkits")
+def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(toolkit: Toolkit, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
+    (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
+    request = package.Request(tree, variant, "local", tmp_path / "output")
+    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    built = rattler.build(
+        tree / "recipe" / "recipe.yaml",
+        variant_files=[variant.path],
+        variants={key: [value] for key, value in package.stamps(request).items()},
+        channels=[url],
+        output_dir=request.output,
+        test="skip",  # the package's own tests are for the real kernels
+        console=Console(),
+    )
+    assert sorted(file.name for file in built) == sorted(output.filename for output in package.expected(request))
+    index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
+    (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
+    major = toolkit.release.split(".", maxsplit=1)[0]
+    assert {f"__cuda >={major}", f"cuda-version >={toolkit.release},<{int(major) + 1}"} <= set(record["depends"])
+    assert not [name for name in record["depends"] if name.startswith(("cuda-cudart", "cuda-driver"))]
+    assert "track_features" not in record
