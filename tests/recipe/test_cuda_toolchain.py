@@ -51,7 +51,8 @@ class Toolkit:
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            env=environment.environ_of(self.prefix),
+            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to come after the host compiler's.
+            env={**environment.environ_of(self.prefix), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -120,6 +121,24 @@ def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
     found = find_cuda(Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)}))
     assert found is not None
     assert (str(found.version), found.root) == (toolkit.release, toolkit.prefix / "targets/x86_64-linux")
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_leaving_the_environment_gives_back_what_was_there(toolkit: Toolkit, shell: str, tmp_path: Path) -> None:
+    script = """set -eu
+LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS; unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
+for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done
+test "$NVCC_PREPEND_FLAGS" = "mine -ccbin=$CXX"
+case $CXXFLAGS in *"$CONDA_PREFIX/targets/x86_64-linux/include"*) ;; *) exit 1 ;; esac
+for script in $(ls -r "$CONDA_PREFIX"/etc/conda/deactivate.d/*.sh); do . "$script"; done
+echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset} ${CUDAARCHS-unset} ${CXX-unset}"
+set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
+"""
+    done = subprocess.run(
+        [shell, "-c", script], cwd=tmp_path, env=environment.environ_of(toolkit.prefix), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "mine unset unset unset unset\nnothing left\n"
 
 
 def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
