@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 
 TOP              = $(_HERE_)/../targets/x86_64-linux
 
