@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize bench-kernels
+.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize bench-kernels
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -33,6 +33,9 @@ test: $(DEV)  ## all tests, with a real build of the CPU packages and the covera
 
 test-fast: $(DEV)  ## the tests that build nothing
 	$(BIN)/python -m pytest -m "not slow"
+
+test-toolkits: $(DEV)  ## the CUDA toolkits of the channel, every release: 100 MB and two minutes each
+	VLLM_TEST_TOOLKITS=all $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
 
 toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 	$(BIN)/vllm-build toolchain

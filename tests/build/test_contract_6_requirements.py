@@ -18,6 +18,7 @@ from vllm_build.errors import ConfigurationError
 from vllm_build.settings import DEVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 #: PyPI's names where conda-forge has another.
@@ -106,7 +107,17 @@ def test_missing_device_is_an_error(tmp_path: Path) -> None:
 def run_requirements(root: Path) -> dict[str, set[str]]:
     """Output of the recipe -> what it requires at run time."""
     recipe = YAML(typ="safe", pure=True).load((root / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
-    return {o["package"]["name"]: set(o["requirements"]["run"]) for o in recipe["outputs"] if "package" in o}
+    return {o["package"]["name"]: set(plain(o["requirements"]["run"])) for o in recipe["outputs"] if "package" in o}
+
+
+def plain(entries: Iterable[object]) -> Iterator[str]:
+    """Requirements without conditions, those below a condition included; ``__cuda`` and the like are facts about machines, not packages."""
+    for entry in entries:
+        if isinstance(entry, dict):
+            below = entry["then"]
+            yield from plain(below if isinstance(below, list) else [below])
+        elif not str(entry).startswith("__"):
+            yield str(entry)
 
 
 def as_conda(line: str) -> str:

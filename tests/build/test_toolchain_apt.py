@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.toolchain import apt, update
 from vllm_build.toolchain.apt import PrivateApt
+from vllm_build.toolchain.fetch import Fetcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +159,16 @@ def test_the_private_state_is_its_own(machine: Path, console: Console) -> None:
     assert all("http://m.example/debian" in line and line.endswith(" main") for line in sources)
     assert not any("security" in line for line in sources)
     assert apt_.environment()["APT_CONFIG"] == str(machine / "apt" / "apt.conf")
+
+
+def test_a_component_has_a_state_of_its_own(machine: Path, console: Console) -> None:
+    fetcher = Fetcher(machine / "cache", console)
+    main, other = fetcher.apt(), fetcher.apt("non-free")
+    assert fetcher.apt() is main
+    assert (main.folder.name, other.folder.name) == ("apt", "apt-non-free")
+    for apt_, ending in ((main, " main"), (other, " non-free")):
+        sources = (apt_.folder / "sources.list").read_text(encoding="utf-8").splitlines()
+        assert all(line.endswith(ending) for line in sources)
 
 
 def test_lists_are_read_once_and_again_for_another_mirror(machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,8 @@ BUILDS = {build.id: build for build in sources.load(paths.source_root())}
 def requirements(node: object) -> set[str]:
     """All names below ``requirements: run`` of a recipe, conditions and outputs included."""
     if isinstance(node, str):
-        return {node.split(" ", 1)[0]}
+        sibling = re.search(r'pin_subpackage\("([^"]+)"', node)
+        return {sibling[1] if sibling else node.split(" ", 1)[0]}
     if isinstance(node, dict):
         return set().union(*(requirements(value) for key, value in node.items() if key != "if"))
     return set().union(*(requirements(value) for value in node or [])) if isinstance(node, list) else set()
@@ -38,10 +40,22 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
     closure = {b.id for b in sources.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
     for required in run_names(build.recipe):
-        makers = {i for i in BUILDS if i == required or (i.startswith(f"{required}-") and i.removeprefix(f"{required}-")[0].isdigit())}
+        makers = {i for i, other in BUILDS.items() if required in other.makes}
         if required.startswith("__"):
             continue  # a fact about the machine, not a package
         if required in {"python", "python_abi"} and python is None:
             continue  # noarch: any interpreter of the channel will do, and who asks for one gets it
         assert makers, f"{name} requires {required}, which no recipe makes"
-        assert makers & closure, f"{name} requires {required}: add one of {sorted(makers)} to its needs"
+        found = makers & closure
+        assert found, f"{name} requires {required}: add one of {sorted(makers)} to its needs"
+        release = build.variant.get("cuda_release")
+        if release is not None:
+            others = {BUILDS[i].variant.get("cuda_release", release) for i in found}
+            assert others == {release}, f"{name} is of CUDA {release}, and needs {required} of another release"
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_what_a_recipe_makes_is_what_its_sources_say(name: str) -> None:
+    document = YAML(typ="safe", pure=True).load(BUILDS[name].recipe.read_text(encoding="utf-8"))
+    made = [part["package"]["name"] for part in document.get("outputs", [document])]
+    assert sorted(made) == sorted(BUILDS[name].makes)

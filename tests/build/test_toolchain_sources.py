@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,15 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         (PYPI.format("x==1") + 'abi = "xx"\n', "malformed"),
         (PYPI.format("x==1") + 'extras = ["y==1"]\n', "go with an 'alternative'"),
         (APT + 'suite = "potato"\npackages = ["a1"]\n', "unknown suite 'potato'"),
+        (APT + 'suite = "bookworm/contrib"\npackages = ["a1"]\n', "unknown suite 'bookworm/contrib'"),
         (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["ok1", "Not OK"]\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "names something twice"),
         ('[[build]]\nid = "a"\nversion = "1"\nneeds = "b"\n', "not a list of texts"),
         ('[[build]]\nid = "a"\nversion = "1"\nvariant = { k = 3 }\n', "not a table of texts"),
         ('[[build]]\nid = "a"\n[[build.source]]\ntype = "svn"\n', "unknown type 'svn'"),
+        ('[[build]]\nid = "a"\nversion = "1"\non_request = "yes"\n', "neither true nor false"),
+        ('[[build]]\nid = "a"\nversion = "1"\npackages = "a"\n', "not a list of texts"),
     ],
 )
 def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -93,6 +97,35 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, messa
         sources.parse_file(path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+def test_a_suite_and_its_component(tmp_path: Path) -> None:
+    (build,) = sources.parse_file(write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n'))
+    assert build.sources == (AptSource("trixie/non-free", ("nvidia-cuda-toolkit",)),)
+    assert sources.split_suite("trixie/non-free") == ("trixie", "non-free")
+    assert sources.split_suite("trixie") == ("trixie", "main")
+
+
+def test_what_a_build_makes(tmp_path: Path) -> None:
+    text = '[[build]]\nid = "a-1"\nversion = "1"\n[[build]]\nid = "a-2"\nversion = "1"\npackages = ["a", "a-dev"]\non_request = true\n'
+    first, second = sources.parse_file(write(tmp_path / "a", text))
+    assert (first.makes, first.on_request) == (("a",), False)
+    assert (second.makes, second.on_request) == (("a", "a-dev"), True)
+
+
+def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -> None:
+    big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
+    user = Build(id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True)
+    every = [Build(id="small", folder=Path("r"), sources=(), version="1"), big, user]
+    assert [b.id for b in sources.select(every, None)] == ["small"]
+    assert [b.id for b in sources.select(every, ["user"])] == ["big", "user"]
+    assert [b.id for b in sources.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
+
+
+def test_the_toolkits_of_this_tree_are_made_on_request_only(root: Path) -> None:
+    builds = sources.load(root)
+    assert not [b.id for b in sources.select(builds, None) if "cuda" in b.id]
+    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {b.id for b in sources.select(builds, ["cuda-nvcc-13.0"])}
 
 
 def test_sources_without_a_recipe(tmp_path: Path) -> None:

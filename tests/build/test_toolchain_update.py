@@ -25,6 +25,7 @@ MADISON = """\
  libone | 1.0-1 | http://mirror.example/debian bookworm/main amd64 Packages
  libone | 1.0-2 | http://mirror.example/debian bookworm/main amd64 Packages
  libone | 9.0-1 | http://mirror.example/debian trixie/main amd64 Packages
+ libone | 1.0-2 | http://mirror.example/debian trixie/non-free amd64 Packages
     one | 1.0-2 | http://mirror.example/debian bookworm/main Sources
 """
 SHOW = """\
@@ -57,6 +58,7 @@ class Apt:
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
     refreshed: int = 0
+    components: list[str] = field(default_factory=list)
 
     def refresh(self, *, force: bool = False) -> None:
         assert force, "an update looks at the mirror as it is now"
@@ -70,7 +72,7 @@ class Apt:
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
     apt = Apt()
-    monkeypatch.setattr(Fetcher, "apt", lambda _: apt)
+    monkeypatch.setattr(Fetcher, "apt", lambda _, component: apt.components.append(component) or apt)
     return apt
 
 
@@ -104,6 +106,16 @@ def test_debian_packages_are_locked_as_the_suite_has_them(tmp_path: Path, fetche
     assert (file.filename, file.sha256, file.size) == ("libone_1.0-2_amd64.deb", ONE, 11)
     assert apt.asked[1] == ("show", "libone=1.0-2")
     assert apt.refreshed == 1
+
+
+def test_what_is_not_free_comes_from_its_own_component(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
+    wanted = [build(tmp_path, "x", AptSource("trixie/non-free", ("libone",))), build(tmp_path, "y", AptSource("bookworm", ("libone",)))]
+    files = update.resolve(wanted, fetcher)
+    assert {(f.build, f.version, f.suite) for f in files} == {("x", "1.0-2", "trixie/non-free"), ("y", "1.0-2", "bookworm")}
+    assert set(apt.components) == {"main", "non-free"}
+    apt.components.clear()
+    update.resolve(wanted[1:], fetcher)
+    assert set(apt.components) == {"main"}, "a mirror without the component serves everything else"
 
 
 def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:

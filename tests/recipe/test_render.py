@@ -30,7 +30,33 @@ def test_outputs(outputs: dict[str, render.Output]) -> None:
 
 def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Output], root: Path) -> None:
     digest = stamp.values(root)["kernel_digest"]
-    assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_0", outputs["vllm-kernels"].build)
+    output = outputs["vllm-kernels"]
+    assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_{output.number}", output.build)
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator", "driver"),
+    [("cpu", "cpu", None), ("cuda124", "cuda124", "12"), ("cuda12", "cuda129", "12"), ("cuda13", "cuda130", "13")],
+)
+def test_the_accelerator_and_the_driver_that_it_takes(root: Path, name: str, accelerator: str, driver: str | None) -> None:
+    (output,) = (o for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.name == "vllm-kernels")
+    assert output.build.split("_")[0] == accelerator
+    assert [spec for spec in output.run if spec.startswith("__cuda")] == ([f"__cuda >={driver}"] if driver else [])
+
+
+def test_cuda_variants_are_built_with_nvcc_and_the_cpu_is_not(root: Path) -> None:
+    asked = {name: render.required_names(root, variants.load(root, name), stamp.values(root)) for name in ("cpu", "cuda12", "cuda13")}
+    assert not [name for name in asked["cpu"] if "cuda" in name]
+    assert {"cuda-nvcc_linux-64", "cuda-version"} <= asked["cuda12"] & asked["cuda13"]
+
+
+def test_the_architectures_are_in_the_name(root: Path) -> None:
+    variant, stamps = variants.load(root, "cuda13"), stamp.values(root)
+    before, after = (
+        {o.name: o.filename for o in render.render(root, variant, {**stamps, **more})} for more in ({}, {"cuda_arch_list": "9.0a"})
+    )
+    assert before["vllm-kernels"] != after["vllm-kernels"]
+    assert before["vllm"] == after["vllm"]
 
 
 def test_vllm_pins_the_digest_and_no_accelerator(outputs: dict[str, render.Output], root: Path) -> None:
@@ -48,6 +74,8 @@ def test_versions_have_no_local_part(outputs: dict[str, render.Output]) -> None:
 
 
 def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
+    names = {o.filename for name in VARIANTS for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.noarch}
+    assert len(names) == 1
     cpu = variants.load(root, "cpu")
     other = replace(cpu, values={**cpu.values, "accelerator": "other"})
     stamps = stamp.values(root)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vllm_build import gpu_targets
 from vllm_build.conda import variants
 from vllm_build.errors import ConfigurationError
 
@@ -33,6 +34,28 @@ def test_every_variant_of_the_tree_loads(root: Path) -> None:
     assert "cpu" in variants.names(root)
     for name in variants.names(root):
         assert variants.load(root, name).name == name
+
+
+@pytest.mark.parametrize("name", ["cuda12", "cuda124", "cuda13"])
+def test_architectures_of_a_variant_are_the_projects_list(root: Path, name: str) -> None:
+    variant = variants.load(root, name)
+    listed = gpu_targets.parse("cuda", variant.values["cuda_arch_list"], name)
+    expected = gpu_targets.default("cuda", variant.toolkit_version)
+    assert [entry.removesuffix("+PTX") for entry in listed] == [entry.removesuffix("+PTX") for entry in expected]
+    # For chips that come later; PTX with one chip's own instructions would serve none of them.
+    assert [entry for entry in listed if entry.endswith("+PTX") and "a+" not in entry]
+
+
+def test_a_variant_without_a_toolkit(root: Path) -> None:
+    assert variants.load(root, "cpu").toolkit_version is None
+
+
+def test_keys_of_cuda_are_named_where_they_are_missing(root: Path, tmp_path: Path) -> None:
+    text = (root / "variants" / "cuda13.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace('cuda_compiler_version:\n  - "13.0"\n', ""), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"mine\.yaml lacks cuda_compiler_version\n"):
+        variants.load(root, str(path))
 
 
 def test_a_path_is_a_variant_too(root: Path) -> None:

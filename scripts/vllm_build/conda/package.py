@@ -9,10 +9,11 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import digest, kernels_table, locks, paths, plan, stamp
+from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
-from vllm_build.errors import BuildError
+from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
+from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
 from vllm_build.toolchain import sources
 
@@ -47,16 +48,47 @@ class Request:
         return self.output / ".state" / f"{self.variant.name}.json"
 
 
+#: What a toolchain build is for, and the key of a variant file that says the same.
+_CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version"}
+
+
+def _fits(build: sources.Build, variant: variants.Variant) -> bool:
+    """Whether a build of the toolchain is for the interpreter and the toolkit of ``variant``, or for all."""
+    return all(build.variant.get(key) in (None, variant.values.get(chosen)) for key, chosen in _CHOSEN_BY.items())
+
+
 def toolchain_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and variants stay out."""
+    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
     names = render.required_names(request.root, request.variant, stamp.values(request.root))
-    suffix = "-" + request.variant.values["python"]
-    return [build.id for build in sources.load(request.root) if build.id in names or build.id.removesuffix(suffix) in names]
+    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
+
+
+def require_toolchain(request: Request) -> None:
+    """Refuse a variant that names a toolkit or an interpreter that the local channel has no recipe for.
+
+    Raises:
+        ToolchainError: it does; a solver would only say that a package is not there.
+    """
+    every = sources.load(request.root)
+    for name in sorted(render.required_names(request.root, request.variant, stamp.values(request.root))):
+        made = [build for build in every if name in build.makes]
+        if made and not any(_fits(build, request.variant) for build in made):
+            (key,) = {key for build in made for key in _CHOSEN_BY if key in build.variant}
+            chosen = _CHOSEN_BY[key]
+            raise ToolchainError(
+                f"the toolchain channel has no {name} for {chosen} {request.variant.values[chosen]}",
+                expected=f"{chosen} " + " or ".join(sorted(build.variant[key] for build in made)),
+                remedy=f"change {request.variant.path}, or build against conda-forge: make package VARIANT={request.variant.name} "
+                "CHANNEL=conda-forge",
+            )
 
 
 def stamps(request: Request) -> dict[str, str]:
-    """The keys that the tree and the channel give the recipe, over what the files say."""
+    """The keys that the tree, the channel and the caller's environment give the recipe, over what the files say."""
     found = stamp.values(request.root)
+    if request.variant.accelerator == "cuda" and (asked := gpu_targets.requested("cuda", Settings.from_environ())):
+        # As a key of the variant the list is in the package's hash: for other architectures it is another package.
+        found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
     if request.channel == channel.LOCAL:
         found["channel_digest"] = toolchain.channel_digest(request.root, toolchain_builds(request))[: digest.SHORT]
     return found
@@ -137,24 +169,39 @@ def install_line(request: Request) -> str:
     return f"conda install --override-channels {channels} vllm"
 
 
+def planned(request: Request) -> plan.Plan:
+    """What the variant compiles.
+
+    Raises:
+        NothingToDoError: nothing, as no kernel is written for its accelerator.
+        ConfigurationError, ToolchainError: as ``plan.resolve``.
+    """
+    variant = request.variant
+    listed = stamps(request).get("cuda_arch_list", variant.values.get("cuda_arch_list"))
+    table = kernels_table.load(request.root)
+    return plan.resolve(
+        table, variant.accelerator, toolkit_version=variant.toolkit_version, arch_list=listed, arch_source=str(variant.path)
+    )
+
+
 def package(request: Request, console: Console) -> dict[str, Any]:
     """Build (or reuse), install and run the packages of one variant; returns the facts for ``--json``.
 
     Raises:
+        NothingToDoError: the variant compiles nothing; nothing was downloaded for it.
         BusyError: another build writes to the same output.
         BuildError, PackageTestError, ToolchainError: the stage that failed.
     """
+    with console.step("plan"):
+        extensions = ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions)
+        console.info(f"    {request.variant.accelerator}: {extensions}")
     if request.channel == channel.LOCAL:
+        require_toolchain(request)
         with console.step("toolchain channel"):
             report = toolchain.ensure(request.root, console, toolchain_builds(request))
             console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
     with locks.exclusive(request.output, "the output folder"):
-        with console.step("plan"):
-            resolved = plan.resolve(kernels_table.load(request.root), request.variant.accelerator)
-            console.info(
-                f"    {request.variant.accelerator}: " + ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in resolved.extensions)
-            )
-            outputs = expected(request)
+        outputs = expected(request)
         reuse = reusable(request, outputs)
         if reuse:
             for output in outputs:

@@ -21,13 +21,18 @@ PLATFORM = "linux-64"
 
 @dataclass(frozen=True)
 class Output:
-    """One package that a build will give."""
+    """One package that a build will give.
+
+    Of builds that would all do, solvers take one that is not ``behind`` (``down_prioritize_variant``), then the highest ``number``.
+    """
 
     name: str
     version: str
     build: str
     noarch: bool
     run: tuple[str, ...]
+    number: int = 0
+    behind: bool = False
 
     @property
     def subdir(self) -> str:
@@ -78,7 +83,19 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
     return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
+def environments(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the environments that the compile runs in are solved for: build and host.
+
+    Raises:
+        ConfigurationError: as ``render``.
+    """
+    staged = next(cache for recipe in _rendered(root, variant, overrides) for cache in recipe.get("staging_caches", []))
+    build, host = (tuple(str(entry) for entry in staged["requirements"].get(kind, [])) for kind in ("build", "host"))
+    return build, host
+
+
 def _output(recipe: dict[str, Any]) -> Output:
     package, build = recipe["package"], recipe["build"]
     run = tuple(str(item) for item in recipe["requirements"].get("run", []))
-    return Output(package["name"], str(package["version"]), str(build["string"]), build.get("noarch") == "python", run)
+    noarch, behind = build.get("noarch") == "python", bool(build.get("variant", {}).get("down_prioritize_variant"))
+    return Output(package["name"], str(package["version"]), str(build["string"]), noarch, run, int(build["number"]), behind)

@@ -25,6 +25,8 @@ REQUIRED = (
     "python",
     "channel_digest",
 )
+#: Keys that it reads for CUDA besides.
+REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Variant:
     def accelerator(self) -> str:
         """The device that the variant is for, as ``VLLM_TARGET_DEVICE`` spells it."""
         return self.values["accelerator"]
+
+    @property
+    def toolkit_version(self) -> Version | None:
+        """The release of the accelerator's toolkit; None for one without."""
+        release = self.values.get(f"{self.accelerator}_compiler_version")
+        return None if release is None else Version(release)
 
 
 def names(root: Path) -> tuple[str, ...]:
@@ -86,7 +94,8 @@ def load(root: Path, name: str) -> Variant:
         raise ConfigurationError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path} holds no keys", expected="a mapping of keys to lists of one quoted value")
-    missing = [key for key in REQUIRED if key not in document]
+    needed = REQUIRED + (REQUIRED_CUDA if document.get("accelerator") == ["cuda"] else ())
+    missing = [key for key in needed if key not in document]
     if missing:
         raise ConfigurationError(f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads")
     values = {key: _value(path, key, entry) for key, entry in document.items() if key != "zip_keys"}

@@ -98,10 +98,11 @@ def transport_settings(dump: str) -> list[str]:
 
 @dataclass
 class PrivateApt:
-    """An apt whose whole state lies in ``folder``."""
+    """An apt whose whole state lies in ``folder``, for one component of the mirror's suites."""
 
     folder: Path
     console: Console
+    component: str = "main"
     _fresh: bool = field(default=False, init=False)
 
     @property
@@ -146,7 +147,7 @@ class PrivateApt:
         """
         transport, mirror, keys = self._machine()
         options = f" [arch=amd64 signed-by={keys}]" if keys else " [arch=amd64]"
-        lines = [f"{kind}{options} {mirror} {suite} main" for suite in SUITES for kind in ("deb", "deb-src")]
+        lines = [f"{kind}{options} {mirror} {suite} {self.component}" for suite in SUITES for kind in ("deb", "deb-src")]
         sources = self.folder / "sources.list"
         with disk_errors(self.folder):
             if sources.is_file() and sources.read_text(encoding="utf-8") != "\n".join(lines) + "\n":

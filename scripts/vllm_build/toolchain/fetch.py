@@ -13,6 +13,7 @@ from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
 from vllm_build.toolchain import pypi
 from vllm_build.toolchain.apt import PrivateApt
+from vllm_build.toolchain.sources import split_suite
 from vllm_build.toolchain.store import Store
 
 if TYPE_CHECKING:
@@ -29,24 +30,26 @@ class Fetcher:
 
     cache: Path
     console: Console
-    _apt: PrivateApt | None = field(default=None, init=False)
+    _apts: dict[str, PrivateApt] = field(default_factory=dict, init=False)
 
     @property
     def store(self) -> Store:
         """The download cache."""
         return Store(self.cache / "downloads")
 
-    def apt(self) -> PrivateApt:
-        """The private apt, prepared.
+    def apt(self, component: str = "main") -> PrivateApt:
+        """The private apt of a component of the archive, prepared.
 
         Raises:
             ToolchainError: no apt on this machine.
         """
-        if self._apt is None:
-            apt = PrivateApt(self.cache / "apt", self.console)
+        if component not in self._apts:
+            # A state of its own: a mirror without the component must go on serving those who do not need it.
+            folder = self.cache / ("apt" if component == "main" else f"apt-{component}")
+            apt = PrivateApt(folder, self.console, component)
             apt.prepare()
-            self._apt = apt
-        return self._apt
+            self._apts[component] = apt
+        return self._apts[component]
 
     def _absent(self, files: Iterable[LockedFile]) -> list[LockedFile]:
         return [file for file in files if self.store.get(file) is None]
@@ -74,17 +77,17 @@ class Fetcher:
         return [*always, *first]
 
     def _fetch(self, files: Sequence[LockedFile]) -> None:
-        binary = [file for file in files if file.type == "apt"]
-        source = [file for file in files if file.type == "apt-source"]
+        debian: defaultdict[tuple[str, bool], list[LockedFile]] = defaultdict(list)
         wheels: defaultdict[tuple[str, str, str], list[LockedFile]] = defaultdict(list)
         for file in files:
-            if file.type == "pypi":
+            if file.type != "pypi":
+                debian[split_suite(file.suite)[1], file.type == "apt-source"].append(file)
+            else:
                 wheels[file.python, file.abi, "===" if file.choice == "second" else "=="].append(file)
-        for group, is_source in ((binary, False), (source, True)):
-            if group:
-                with self.store.incoming() as folder:
-                    self.apt().download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
-                    self._take(group, folder)
+        for (component, is_source), group in sorted(debian.items()):
+            with self.store.incoming() as folder:
+                self.apt(component).download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
+                self._take(group, folder)
         for (python, abi, operator), group in sorted(wheels.items()):
             with self.store.incoming() as folder:
                 wanted = {(file.name, file.version, file.sha256) for file in group}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Debian releases packages may come from; only their base suites, which no longer move once released, so a lock stays good.
 SUITES = ("bullseye", "bookworm", "trixie")
+#: The archive's areas. A suite alone means main; what is not free is named "trixie/non-free", and its lists are read only where it is used.
+COMPONENTS = ("main", "non-free")
 #: The interpreter whose wheels are taken when a source names none: the result must not depend on the interpreter that runs the build.
 DEFAULT_PYTHON = "3.11"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -69,6 +71,10 @@ class Build:
     """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before.
 
     A package without content, such as a metapackage, has no source and names its ``version`` itself.
+
+    Attributes:
+        packages: what a recipe with several outputs makes; empty for one package, called like the build or like its folder.
+        on_request: left out unless it is asked for or something that is asked for needs it: large, and of use to few.
     """
 
     id: str
@@ -77,11 +83,18 @@ class Build:
     needs: tuple[str, ...] = ()
     variant: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    packages: tuple[str, ...] = ()
+    on_request: bool = False
 
     @property
     def recipe(self) -> Path:
         """The recipe file."""
         return self.folder / "recipe.yaml"
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the packages that come out; builds of one folder make the same names, for other variants."""
+        return self.packages or (self.folder.name,)
 
 
 class _Reader:
@@ -133,6 +146,12 @@ class _Reader:
             raise self.fail(f"{key!r} in {what} names something twice", at=key)
         return tuple(value)
 
+    def flag(self, table: Mapping[str, Any], key: str, what: str) -> bool:
+        value = table.get(key, False)
+        if not isinstance(value, bool):
+            raise self.fail(f"{key!r} in {what} is neither true nor false", at=key, expected=f"{key} = true")
+        return value
+
     def exact(self, text: str, what: str) -> str:
         try:
             requirement = Requirement(text)
@@ -151,10 +170,17 @@ class _Reader:
         return text
 
 
+def split_suite(suite: str) -> tuple[str, str]:
+    """Release and component of a suite as ``sources.toml`` and the lock spell it."""
+    release, _, component = suite.partition("/")
+    return release, component or COMPONENTS[0]
+
+
 def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
     suite = reader.string(table, "suite", what)
-    if suite not in SUITES:
-        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(SUITES))
+    known = (*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]))
+    if suite not in known:
+        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(known))
     return suite
 
 
@@ -209,7 +235,7 @@ def parse_file(path: Path) -> list[Build]:
     for table in reader.tables(reader.data, "build", "the file"):
         name = reader.string(table, "id", "a [[build]] table", _ID)
         what = f"build {name!r}"
-        reader.keys(table, ("id", "variant", "needs", "source", "version"), what)
+        reader.keys(table, ("id", "variant", "needs", "source", "version", "packages", "on_request"), what)
         if ("version" in table) == ("source" in table):
             raise reader.fail(f"{what} needs either sources or a version", at=name, expected='[[build.source]] tables, or version = "..."')
         builds.append(
@@ -220,6 +246,8 @@ def parse_file(path: Path) -> list[Build]:
                 version=reader.string(table, "version", what) if "version" in table else "",
                 needs=reader.strings(table, "needs", what),
                 variant=_variant(reader, table, what),
+                packages=reader.strings(table, "packages", what),
+                on_request=reader.flag(table, "on_request", what),
             )
         )
     if not (path.parent / "recipe.yaml").is_file():
@@ -287,14 +315,14 @@ def load(root: Path) -> list[Build]:
 
 
 def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
-    """The builds named in ``only`` with everything they need, in order; all of them for ``None``.
+    """The builds named in ``only`` with everything they need, in order; all that are not made on request only for ``None``.
 
     Raises:
         ConfigurationError: a name is unknown.
     """
     every = list(builds)
     if only is None:
-        return every
+        only = [build.id for build in every if not build.on_request]
     by_id = {build.id: build for build in every}
     wanted: set[str] = set()
     stack = list(only)

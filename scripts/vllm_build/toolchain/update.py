@@ -55,11 +55,12 @@ def _compare(one: str, other: str) -> int:
 
 
 def suite_versions(madison: str, suite: str) -> list[str]:
-    """Versions in ``suite`` from ``apt-cache madison`` lines ``name | version | address suite/main ...``, newest first."""
+    """Versions in ``suite`` from ``apt-cache madison`` lines ``name | version | address suite/component ...``, newest first."""
+    place = "/".join(sources.split_suite(suite))
     versions = set()
     for line in madison.splitlines():
         parts = [part.strip() for part in line.split("|")]
-        if len(parts) == 3 and f" {suite}/main " in f" {parts[2]} ":  # noqa: PLR2004 -- the three columns of madison
+        if len(parts) == 3 and f" {place} " in f" {parts[2]} ":  # noqa: PLR2004 -- the three columns of madison
             versions.add(parts[1])
     return sorted(versions, key=functools.cmp_to_key(_compare), reverse=True)
 
@@ -87,7 +88,9 @@ def _found(madison: str, wanted: _Debian, column: str) -> dict[tuple[str, str], 
         versions = suite_versions("\n".join(lines[name]), suite)
         if not versions:
             raise FetchError(
-                f"Debian {suite} has no package {name!r}", expected="a name in that suite's main component", remedy="correct sources.toml"
+                f"Debian {suite} has no package {name!r}",
+                expected=f"a name in the component {sources.split_suite(suite)[1]} of that suite",
+                remedy="correct sources.toml",
             )
         found[suite, name] = versions[0]
     return found
@@ -210,10 +213,12 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
                 packages.append((_Place(build.id, position), source.suite, source.package))
                 position += 1
     files: list[LockedFile] = []
-    if binaries or packages:
-        fetcher.apt().refresh(force=True)
-        files += _binaries(fetcher.apt(), binaries) if binaries else []
-        files += _sources(fetcher.apt(), packages) if packages else []
+    for component in sources.COMPONENTS:
+        mine, theirs = ([item for item in group if sources.split_suite(item[1])[1] == component] for group in (binaries, packages))
+        if mine or theirs:
+            fetcher.apt(component).refresh(force=True)
+            files += _binaries(fetcher.apt(component), mine) if mine else []
+            files += _sources(fetcher.apt(component), theirs) if theirs else []
     return files + _wheels(wanted, fetcher)
 
 

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA toolkit as packages, for real: built where needed, installed, activated, and a kernel compiled with it. Takes no GPU.
+
+A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel. The newest is always tested, the others by
+``make test-toolkits``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build import paths, stamp
+from vllm_build.conda import environment, package, rattler, render, variants
+from vllm_build.console import Console
+from vllm_build.settings import Settings
+from vllm_build.toolchain import channel, sources
+from vllm_build.toolkit.cuda import find_cuda
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+ROOT = paths.source_root()
+EVERY = sorted(
+    (build.variant["cuda_release"] for build in sources.load(ROOT) if "cuda-nvcc" in build.makes),
+    key=lambda r: [int(n) for n in r.split(".")],
+)
+RELEASES = EVERY if os.environ.get("VLLM_TEST_TOOLKITS") == "all" else EVERY[-1:]
+SAMPLES = ROOT / "toolchain" / "recipes" / "cuda-nvcc"
+
+
+class Toolkit:
+    """An environment with one release of nvcc, the host compiler and cuobjdump."""
+
+    def __init__(self, release: str, prefix: Path) -> None:
+        self.release, self.prefix = release, prefix
+        self.report = channel.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
+        specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
+        self.records = {r["name"]: r for r in environment.create(prefix, specs, [self.report.url])}
+
+    def run(self, script: str, folder: Path) -> str:
+        """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
+        enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
+        done = subprocess.run(
+            ["/bin/bash", "-euc", enter + script],
+            cwd=folder,
+            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to come after the host compiler's.
+            env={**environment.environ_of(self.prefix), "LC_ALL": "C"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def toolkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    return Toolkit(request.param, tmp_path_factory.mktemp("cuda") / "env")
+
+
+def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) -> None:
+    assert toolkit.records["cuda-version"]["version"] == toolkit.release
+    for name in ("cuda-nvcc-tools", "cuda-nvvm-tools", "cuda-crt-tools", "cuda-cudart", "cuda-cccl_linux-64"):
+        assert toolkit.records[name]["version"].startswith(toolkit.release + "."), name
+    assert {r["channel"].rstrip("/") for r in toolkit.records.values()} == {toolkit.report.url.rstrip("/")}
+
+
+def test_a_kernel_holds_code_for_exactly_what_was_asked_for(toolkit: Toolkit, tmp_path: Path) -> None:
+    one = "-gencode arch=compute_90a,code=sm_90a"
+    said = toolkit.run(
+        f"nvcc -std=c++17 -O2 {one} -Xcompiler -fPIC -c {SAMPLES}/test_kernel.cu -o kernel.o\n"
+        '"$CXX" -shared kernel.o -o libkernel.so $LDFLAGS -lcudart\n'
+        f'nvcc -std=c++17 {one} -gencode "arch=compute_80,code=[sm_80,compute_80]" -c {SAMPLES}/test_kernel.cu -o two.o\n'
+        "cuobjdump --list-elf --list-ptx libkernel.so; echo two; cuobjdump --list-elf --list-ptx two.o",
+        tmp_path,
+    )
+    library, two = said.split("two\n", 1)
+    assert set(re.findall(r"sm_\w+\.\w+", library)) == {"sm_90a.cubin"}, said
+    assert set(re.findall(r"sm_\w+\.\w+", two)) == {"sm_90a.cubin", "sm_80.cubin", "sm_80.ptx"}, said
+
+
+def test_a_program_linked_with_the_runtime_runs_without_a_gpu(toolkit: Toolkit, tmp_path: Path) -> None:
+    said = toolkit.run(
+        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o program -cudart shared\n"
+        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o alone\n"
+        '"$READELF" -d program alone | grep -e File -e cudart\n'
+        'LD_LIBRARY_PATH="$CONDA_PREFIX/lib" ./program && ./alone',
+        tmp_path,
+    )
+    shared, alone = said.split("File: alone")
+    assert f"[libcudart.so.{toolkit.release.split('.', maxsplit=1)[0]}]" in shared
+    assert "libcudart" not in alone
+    assert len(re.findall(r"^(?:no )?device: cuda\w+$", alone, re.MULTILINE)) == 2, said
+
+
+def test_the_stub_of_the_driver_is_for_linking_only(toolkit: Toolkit, tmp_path: Path) -> None:
+    (tmp_path / "init.cc").write_text("#include <cuda.h>\nint main() { return cuInit(0); }\n", encoding="utf-8")
+    said = toolkit.run('nvcc init.cc -o init -lcuda && "$READELF" -d init', tmp_path)
+    assert "[libcuda.so.1]" in said
+    assert not list((toolkit.prefix / "lib").glob("libcuda.so*"))
+    assert not list((toolkit.prefix / "targets/x86_64-linux/lib").glob("libcuda.so*"))
+
+
+def test_the_host_compiler_is_the_environments(toolkit: Toolkit, tmp_path: Path) -> None:
+    said = toolkit.run("nvcc --dryrun -c " + str(SAMPLES / "test_kernel.cu"), tmp_path)
+    compilers = {word.replace('"', "") for word in re.findall(r"^#\$ (\S+) -D__CUDA_ARCH", said, re.MULTILINE)}
+    assert compilers == {str(toolkit.prefix / "bin/x86_64-conda-linux-gnu-g++")}, said
+    assert str(toolkit.prefix / "bin/../nvvm/bin") in said
+
+
+def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
+    found = find_cuda(Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)}))
+    assert found is not None
+    assert (str(found.version), found.root) == (toolkit.release, toolkit.prefix / "targets/x86_64-linux")
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_leaving_the_environment_gives_back_what_was_there(toolkit: Toolkit, shell: str, tmp_path: Path) -> None:
+    script = """set -eu
+LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS; unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
+for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done
+test "$NVCC_PREPEND_FLAGS" = "mine -ccbin=$CXX"
+case $CXXFLAGS in *"$CONDA_PREFIX/targets/x86_64-linux/include"*) ;; *) exit 1 ;; esac
+for script in $(ls -r "$CONDA_PREFIX"/etc/conda/deactivate.d/*.sh); do . "$script"; done
+echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset} ${CUDAARCHS-unset} ${CXX-unset}"
+set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
+"""
+    done = subprocess.run(
+        [shell, "-c", script], cwd=tmp_path, env=environment.environ_of(toolkit.prefix), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "mine unset unset unset unset\nnothing left\n"
+
+
+def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
+    (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
+    request = package.Request(ROOT, variant, "local", tmp_path)
+    package.require_toolchain(request)
+    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    asked = render.environments(ROOT, variant, stamp.values(ROOT))
+    build, host = ({r.name.normalized: r for r in environment.solve_specs(specs, [url])} for specs in asked)
+    assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
+    assert str(build["gcc_impl_linux-64"].version).startswith("12.")
+    assert str(host["cuda-version"].version) == toolkit.release
+    assert "libtorch" in host
+
+
+# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the build environment.
+STAND_IN = r"""
+set -euo pipefail
+case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
+mkdir -p stage/vllm/_build_info one
+echo '__global__ void set(int* p) { *p = 1; } extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
+cat > one/CMakeLists.txt <<'EOF'
+cmake_minimum_required(VERSION 3.26)
+project(one LANGUAGES CXX CUDA)
+add_library(_C MODULE set.cu)
+set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
+EOF
+cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
+cmake --build one/build --verbose
+cp one/build/_C.abi3.so stage/vllm/
+echo '{}' > stage/vllm/_build_info/vllm-kernels.json
+echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
+"""
+
+
+@pytest.mark.skipif(os.environ.get("VLLM_TEST_TOOLKITS") != "all", reason="minutes: make test-toolkits")
+def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(toolkit: Toolkit, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
+    (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
+    request = package.Request(tree, variant, "local", tmp_path / "output")
+    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    built = rattler.build(
+        tree / "recipe" / "recipe.yaml",
+        variant_files=[variant.path],
+        variants={key: [value] for key, value in package.stamps(request).items()},
+        channels=[url],
+        output_dir=request.output,
+        test="skip",  # the package's own tests are for the real kernels
+        console=Console(),
+    )
+    assert sorted(file.name for file in built) == sorted(output.filename for output in package.expected(request))
+    index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
+    (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
+    major = toolkit.release.split(".", maxsplit=1)[0]
+    assert {f"__cuda >={major}", f"cuda-version >={toolkit.release},<{int(major) + 1}"} <= set(record["depends"])
+    assert not [name for name in record["depends"] if name.startswith(("cuda-cudart", "cuda-driver"))]
+    assert "track_features" not in record

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is decided before the packages of a variant are built: which toolchain, which architectures, and whether there is anything to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build.conda import channel, package, variants
+from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
+from vllm_build.toolchain import sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.console import Console
+
+
+@pytest.fixture(autouse=True)
+def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "CMAKE_ARGS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def request_for(root: Path, name: str, output: Path) -> package.Request:
+    return package.Request(root, variants.load(root, name), channel.LOCAL, output)
+
+
+def edited(root: Path, folder: Path, old: str, new: str) -> str:
+    """A variant file like cuda13 with one value changed."""
+    path = folder / "mine.yaml"
+    text = (root / "variants" / "cuda13.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return str(path)
+
+
+def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
+    ids = package.toolchain_builds(request_for(root, "cpu", tmp_path))
+    assert {"gxx_linux-64", "python-3.11", "pytorch-3.11"} <= set(ids)
+    closure = sources.select(sources.load(root), ids)
+    assert not [build.id for build in closure if build.on_request or "cuda" in build.id]
+
+
+@pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
+def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path, name: str, release: str) -> None:
+    ids = package.toolchain_builds(request_for(root, name, tmp_path))
+    assert {f"cuda-nvcc-{release}", f"cuda-version-{release}", "gxx_linux-64"} <= set(ids)
+    releases = {build.variant.get("cuda_release") for build in sources.select(sources.load(root), ids)} - {None}
+    assert releases == {release}
+    package.require_toolchain(request_for(root, name, tmp_path))
+
+
+def test_nothing_to_compile_is_said_before_anything_is_downloaded(
+    root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ensure(*_: object) -> None:
+        raise AssertionError("the toolchain was asked for")
+
+    monkeypatch.setattr(package.toolchain, "ensure", ensure)
+    # A device that no kernel is written for, now and later.
+    variant = variants.load(root, "cpu")
+    with pytest.raises(NothingToDoError, match="empty"):
+        package.package(
+            package.Request(root, variants.Variant("none", variant.path, {**variant.values, "accelerator": "empty"}), "local", tmp_path),
+            console,
+        )
+
+
+def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9") as caught:
+        package.require_toolchain(request_for(root, "cuda12", tmp_path))
+    assert caught.value.expected == "cuda_compiler_version 12.4 or 13.0"
+    assert "CHANNEL=conda-forge" in (caught.value.remedy or "")
+    with pytest.raises(ToolchainError, match=r"no python for python 3\.12"):
+        package.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
+    package.require_toolchain(request_for(root, "cpu", tmp_path))
+
+
+def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
+    before, usual = package.expected(request), package.expected(cpu)
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
+    assert package.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
+    after = package.expected(request)
+    assert [o.noarch for o in before if o not in after] == [False]
+    assert package.expected(cpu) == usual
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
+    with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
+        package.stamps(request)
+
+
+def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is no GPU architecture"):
+        package.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))

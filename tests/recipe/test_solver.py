@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which build a solver takes for which machine: over a made-up channel of the records that the recipe gives, without building anything."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
+
+from vllm_build import stamp
+from vllm_build.conda import environment, render, variants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+VARIANTS = ("cpu", "cuda124", "cuda12", "cuda13")
+
+
+def record(name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object) -> dict[str, Any]:
+    return {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends), "subdir": "linux-64", **more}
+
+
+def of_output(output: render.Output, toolkit: str | None) -> dict[str, Any]:
+    """The record that rattler-build writes for a rendered output; compiler('cuda') adds cuda-version to what it requires."""
+    exported = [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"] if toolkit and not output.noarch else []
+    more: dict[str, object] = {"build_number": output.number, "subdir": output.subdir}
+    more |= {"noarch": "python"} if output.noarch else {}
+    more |= {"track_features": f"{output.name}-p-0"} if output.behind else {}
+    return record(output.name, output.version, output.build, [*output.run, *exported]) | more
+
+
+@pytest.fixture
+def channel(root: Path, tmp_path: Path) -> str:
+    """All variants in one channel, with the least that they require; a torch for CPUs alone."""
+    records = {
+        (r["name"], r["build"], r["version"]): r
+        for name in VARIANTS
+        for variant in [variants.load(root, name)]
+        for output in render.render(root, variant, stamp.values(root))
+        for r in [of_output(output, variant.values.get("cuda_compiler_version"))]
+    }
+    assert len(records) == len(VARIANTS) + 1, "one kernels package a variant, and one vllm for all"
+    others = [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
+    others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
+    others += [record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"]) for major, minor in ((12, 4), (12, 9), (13, 0))]
+    for subdir in ("linux-64", "noarch"):
+        packages = {f"{r['name']}-{r['version']}-{r['build']}.conda": r for r in [*records.values(), *others] if r["subdir"] == subdir}
+        for file, entry in packages.items():
+            entry |= {"sha256": hashlib.sha256(file.encode()).hexdigest(), "size": 1}  # nothing is ever downloaded
+        (tmp_path / subdir).mkdir()
+        index = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
+        (tmp_path / subdir / "repodata.json").write_text(json.dumps(index), encoding="utf-8")
+    return tmp_path.as_uri()
+
+
+def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
+    """The accelerator of the kernels that are taken on a machine with that driver."""
+    facts = {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", **({"__cuda": cuda} if cuda else {})}
+    virtual = [GenericVirtualPackage(PackageName(name), Version(version), BuildString("0")) for name, version in facts.items()]
+    found = asyncio.run(solve(sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual))
+    return kernels(found)
+
+
+def kernels(found: Sequence[Any]) -> str:
+    (build,) = (str(r.build) for r in found if r.name.normalized == "vllm-kernels")
+    return build.split("_")[0]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "expected"),
+    [
+        pytest.param(None, "cpu", id="no GPU"),
+        pytest.param("11.8", "cpu", id="a driver older than any build"),
+        pytest.param("12.0", "cuda129", id="the oldest driver of CUDA 12"),
+        pytest.param("12.9", "cuda129", id="old driver"),
+        pytest.param("13.0", "cuda130", id="new driver"),
+        pytest.param("13.5", "cuda130", id="newer driver"),
+        pytest.param("14.0", "cuda130", id="a driver that comes later"),
+    ],
+)
+def test_the_build_fits_the_driver(channel: str, cuda: str | None, expected: str) -> None:
+    assert taken(channel, ["vllm"], cuda) == expected
+
+
+@pytest.mark.parametrize(("override", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130"), ("", "cpu")])
+def test_a_login_node_says_which_driver_the_compute_nodes_have(
+    channel: str, override: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The way that this project's own environments are solved.
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
+    assert kernels(environment.solve_specs(["vllm"], [channel])) == expected
+
+
+@pytest.mark.parametrize(("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")])
+def test_a_user_may_ask_for_another(channel: str, spec: str, cuda: str, expected: str) -> None:
+    assert taken(channel, ["vllm", f"vllm-kernels={spec}"], cuda) == expected
+
+
+def test_a_toolkit_release_decides_as_well(channel: str) -> None:
+    assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12"], "13.0") == "cuda129"
+    assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12.4"], "13.0") == "cuda124"
+
+
+def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> None:
+    found = {}
+    for name in VARIANTS:
+        (found[name],) = (o for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.name == "vllm-kernels")
+        assert found[name].build.endswith(f"_{found[name].number}")
+    assert {name: output.behind for name, output in found.items()} == {name: name == "cpu" for name in VARIANTS}
+    assert found["cuda124"].number < found["cuda12"].number < found["cuda13"].number

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+. "$RECIPE_DIR/../common/cuda.sh"
+
+libraries=$PREFIX/$target/lib
+case $PKG_NAME in
+    cuda-nvrtc)
+        # Not the alternative libraries, which hold the same compiler built for profiling.
+        unpack_cuda 'nvidia_cuda_nvrtc*.whl' 'lib/libnvrtc.so.*' 'lib/libnvrtc-builtins.so.*'
+        mkdir -p "$libraries"
+        for file in cuda/lib/*.so.*; do
+            install -m 755 "$file" "$libraries/"
+            # The compiler looks for its built-in functions by name when it runs, and these for libstdc++.
+            patchelf --force-rpath --set-rpath '$ORIGIN:$ORIGIN/../../../lib' "$libraries/$(basename "$file")"
+            link_in_lib "$(basename "$file")"
+        done
+        ;;
+    cuda-nvrtc-dev)
+        unpack_cuda 'nvidia_cuda_nvrtc*.whl' 'include/nvrtc.h'
+        mkdir -p "$PREFIX/$target/include"
+        mv cuda/include/nvrtc.h "$PREFIX/$target/include/"
+        name=$(cd "$libraries" && echo libnvrtc.so.*)
+        ln -s "$name" "$libraries/libnvrtc.so"
+        link_in_lib libnvrtc.so
+        ;;
+esac
