@@ -42,13 +42,15 @@ struct Shifted {
 };
 
 template <typename T>
-HWY_INLINE void ShiftSpan(const T* HWY_RESTRICT x, int8_t* HWY_RESTRICT to, size_t n, const Shifted& f) {
+HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const Shifted& f) {
   const size_t lanes = hn::Lanes(F32());
   const hn::Rebind<int8_t, F32> d8;
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    const auto codes = NarrowFour(f(Load(x + i)), f(Load(x + i + lanes)), f(Load(x + i + 2 * lanes)), f(Load(x + i + 3 * lanes)));
-    hn::StoreU(codes, hn::Repartition<int8_t, F32>(), to + i);
+    VF32 v0, v1, v2, v3;
+    LoadSplit(x + i, v0, v1);
+    LoadSplit(x + i + 2 * lanes, v2, v3);
+    hn::StoreU(NarrowFour<kSplits<T>>(f(v0), f(v1), f(v2), f(v3)), hn::Repartition<int8_t, F32>(), to + i);
   }
   for (; i < n; i += lanes) {
     const size_t left = HWY_MIN(lanes, n - i);
@@ -86,8 +88,10 @@ HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& l
   };
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    extend(Load(x + i), low0, high0);
-    extend(Load(x + i + lanes), low1, high1);
+    VF32 v0, v1;
+    LoadSplit(x + i, v0, v1);
+    extend(v0, low0, high0);
+    extend(v1, low1, high1);
   }
   if (i + lanes <= n) {
     extend(Load(x + i), low0, high0);

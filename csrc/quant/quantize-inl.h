@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 
 #include "core/fp8-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -42,41 +43,27 @@ HWY_INLINE void StoreTail(VF32 v, int8_t* HWY_RESTRICT p, size_t n) {
   hn::StoreN(hn::DemoteTo(d8, RoundToInt8(v)), d8, p, n);
 }
 
+template <bool kSplit>
 HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRICT p) {
-  hn::StoreU(NarrowFour(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
+  hn::StoreU(NarrowFour<kSplit>(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
 }
 
-// Stores n numbers as Q. source.At(i) gives Lanes(F32()) of them from element i on, source.Tail(i, k) the first k of those.
+// Stores the first n numbers of a source as codes of Q; see core/span-inl.h.
 template <typename Q, class Source>
 HWY_INLINE void QuantizeSpan(const Source& source, Q* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    StoreFour(source.At(i), source.At(i + lanes), source.At(i + 2 * lanes), source.At(i + 3 * lanes), to + i);
+    VF32 v0, v1, v2, v3;
+    source.Two(i, v0, v1);
+    source.Two(i + 2 * lanes, v2, v3);
+    StoreFour<Source::kSplit>(v0, v1, v2, v3, to + i);
   }
-  for (; i + lanes <= n; i += lanes) Store(source.At(i), to + i);
-  if (i < n) StoreTail(source.Tail(i, n - i), to + i, n - i);
+  for (; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    StoreTail(source.Tail(i, part), to + i, part);
+  }
 }
-
-// The elements of a row, each changed by a function.
-template <typename T, class F>
-struct MappedRow {
-  const T* HWY_RESTRICT x;
-  F f;
-  HWY_INLINE VF32 At(size_t i) const { return f(Load(x + i)); }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
-};
-
-template <typename T, class F>
-HWY_INLINE MappedRow<T, F> Mapped(const T* x, F f) {
-  return {x, f};
-}
-
-// Function objects hold numbers, not vectors: vectors of unknown length cannot be members.
-struct Times {
-  float factor;
-  HWY_INLINE VF32 operator()(VF32 v) const { return hn::Mul(v, hn::Set(F32(), factor)); }
-};
 
 // v / divisor, correctly rounded.
 struct Over {
