@@ -60,18 +60,21 @@ HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = f
     stream = reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0;
     for (; stream && i < n && !StreamAligned(to + i); ++i) StoreTail(source.Tail(i, 1), to + i, 1);
   }
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    VF32 v0, v1;
-    source.Two(i, v0, v1);
-    if constexpr (Source::kSplit) {
-      stream ? StreamSplit(v0, v1, to + i) : StoreSplit(v0, v1, to + i);
-    } else {
-      stream ? StreamTwo(v0, v1, to + i) : StoreTwo(v0, v1, to + i);
-    }
+  // From the end to the beginning: of a row that has just been read from the beginning, a first-level cache has the end.
+  const size_t whole = (n - i) / (2 * lanes) * (2 * lanes);
+  for (size_t tail = i + whole; tail < n; tail += lanes) {
+    const size_t part = HWY_MIN(lanes, n - tail);
+    StoreTail(source.Tail(tail, part), to + tail, part);
   }
-  for (; i < n; i += lanes) {
-    const size_t part = HWY_MIN(lanes, n - i);
-    StoreTail(source.Tail(i, part), to + i, part);
+  for (size_t k = i + whole; k > i;) {
+    k -= 2 * lanes;
+    VF32 v0, v1;
+    source.Two(k, v0, v1);
+    if constexpr (Source::kSplit) {
+      stream ? StreamSplit(v0, v1, to + k) : StoreSplit(v0, v1, to + k);
+    } else {
+      stream ? StreamTwo(v0, v1, to + k) : StoreTwo(v0, v1, to + k);
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "norm/qk_norm_rope_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
 #include "norm/norm-inl.h"
@@ -65,8 +66,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
-#include <vector>
-
 #include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
 
@@ -78,8 +77,8 @@ void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& h
   CheckPositions("fused_qk_norm_rope", "position_ids", positions, how.cache);
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
   ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size, [&](int64_t begin, int64_t end) {
-    std::vector<float> angles(static_cast<size_t>(how.cache.rotary_dim));
-    function(qkv, positions, how, begin, end, angles.data());
+    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(how.cache.rotary_dim));
+    function(qkv, positions, how, begin, end, angles.get());
   });
 }
 

@@ -41,8 +41,21 @@ struct Shifted {
   int32_t azp, low, high;
 };
 
-template <typename T>
-HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const Shifted& f) {
+// The same for products of magnitude below InRangeInt8::kBelow whose sums with azp lie in int8 or just beside it, or are NaN.
+struct ShiftedInRange {
+  float factor;
+  int32_t azp;
+
+  HWY_INLINE VI32 operator()(VF32 v) const {
+    const hn::RebindToSigned<F32> di;
+    VF32 product = hn::Mul(v, hn::Set(F32(), factor));
+    product = hn::IfThenElseZero(hn::Eq(product, product), product);
+    return hn::Add(RoundInRange(product), hn::Set(di, azp));
+  }
+};
+
+template <typename T, class F>
+HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F& f) {
   const size_t lanes = hn::Lanes(F32());
   const hn::Rebind<int8_t, F32> d8;
   size_t i = 0;
@@ -58,6 +71,23 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const S
   }
 }
 
+// Elements divided by a scale. A look at the largest of those in a first-level cache saves most of what there is to look after.
+template <typename T>
+HWY_INLINE void DivideSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, float scale) {
+  constexpr size_t kPart = 2048;
+  for (size_t i = 0; i < n; i += kPart) {
+    const size_t part = HWY_MIN(kPart, n - i);
+    const float largest = AbsMaxOrNaN(x + i, part);
+    // Not true either for NaN, and for a scale of 0.
+    if (largest < InRangeInt8::kBelow * scale) {
+      InRangeInt8* codes = reinterpret_cast<InRangeInt8*>(to + i);
+      WithDivision(scale, largest, [&](auto divide) HWY_ATTR { QuantizeSpan(Mapped(x + i, divide), codes, part); });
+    } else {
+      QuantizeSpan(Mapped(x + i, Over{scale}), to + i, part);
+    }
+  }
+}
+
 // Elements [begin, end), counted through all rows.
 template <typename T>
 HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
@@ -68,7 +98,7 @@ HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, co
     const T* x = input.Row<T>(row) + column;
     int8_t* to = out.Row<int8_t>(row) + column;
     if (azp == nullptr) {
-      QuantizeSpan(Mapped(x, Over{scale}), to, static_cast<size_t>(n));
+      DivideSpan(x, to, static_cast<size_t>(n), scale);
     } else {
       ShiftSpan(x, to, static_cast<size_t>(n), Shifted(1.0f / scale, *azp));
     }
@@ -111,11 +141,18 @@ HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scale
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
-    const float largest = AbsMax(x, width);
+    int8_t* to = out.Row<int8_t>(row);
+    float largest = AbsMaxOrNaN(x, width);
+    const bool finite = std::isfinite(largest);
+    if (std::isnan(largest)) largest = AbsMax(x, width);
     scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
     const float factor = largest == 0.0f ? 0.0f : std::min(127.0f / largest, std::numeric_limits<float>::max());
-    QuantizeSpan(Mapped(x, Times{factor}), out.Row<int8_t>(row), width);
+    if (finite) {
+      QuantizeSpan(Mapped(x, Times{factor}), reinterpret_cast<InRangeInt8*>(to), width);
+    } else {
+      QuantizeSpan(Mapped(x, Times{factor}), to, width);
+    }
   }
 }
 
@@ -137,7 +174,13 @@ HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scal
     const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(std::clamp(zero, -0x1p31f, 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
-    ShiftSpan(x, out.Row<int8_t>(row), width, Shifted(scale == 0.0f ? 0.0f : 1.0f / scale, azp));
+    const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
+    int8_t* to = out.Row<int8_t>(row);
+    if (std::max(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
+      ShiftSpan(x, to, width, ShiftedInRange{factor, azp});
+    } else {
+      ShiftSpan(x, to, width, Shifted(factor, azp));
+    }
   }
 }
 

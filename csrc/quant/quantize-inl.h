@@ -22,15 +22,26 @@ namespace HWY_NAMESPACE {
 
 using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
 
-// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
-HWY_INLINE VI32 RoundToInt8(VF32 v) {
+// An int8 that is made of numbers of magnitude below 2^21, none of them NaN: there is nothing to look after but saturation, which narrowing
+// brings along.
+struct InRangeInt8 {
+  static constexpr float kBelow = 0x1p21f;
+  int8_t code;
+};
+
+HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  v = hn::IfThenElseZero(hn::Eq(v, v), v);
-  v = hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f));
   // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
   const VF32 shift = hn::Set(d, 12582912.0f);
   return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
+}
+
+// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
+HWY_INLINE VI32 RoundToInt8(VF32 v) {
+  const F32 d;
+  v = hn::IfThenElseZero(hn::Eq(v, v), v);
+  return RoundInRange(hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
 }
 
 HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
@@ -41,6 +52,23 @@ HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
 HWY_INLINE void StoreTail(VF32 v, int8_t* HWY_RESTRICT p, size_t n) {
   const hn::Rebind<int8_t, F32> d8;
   hn::StoreN(hn::DemoteTo(d8, RoundToInt8(v)), d8, p, n);
+}
+
+HWY_INLINE void StoreTail(VF32 v, InRangeInt8* HWY_RESTRICT p, size_t n) {
+  const hn::Rebind<int8_t, F32> d8;
+  hn::StoreN(hn::DemoteTo(d8, RoundInRange(v)), d8, &p->code, n);
+}
+
+template <bool kSplit>
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_RESTRICT p) {
+  // What is split would be cut to 16 bits before it is narrowed with saturation.
+  const auto bounded = [](VF32 v) HWY_ATTR {
+    const F32 d;
+    return kSplit ? hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)) : v;
+  };
+  const auto codes =
+      NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)), RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
+  hn::StoreU(codes, hn::Repartition<int8_t, F32>(), &p->code);
 }
 
 template <bool kSplit>
@@ -98,9 +126,9 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
 // The larger of two, a number rather than NaN where `v` is NaN.
 HWY_INLINE VF32 LargerNumber(VF32 v, VF32 largest) { return hn::IfThenElse(hn::Gt(v, largest), v, largest); }
 
-// The largest magnitude of n elements, NaN left out; 0 for none.
+// The largest magnitude of n elements, NaN if one of them is; 0 for none.
 template <typename T>
-HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
+HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   // Without their sign the bits of floating-point numbers are ordered as integers, NaN above infinity: no conversion is needed.
   using Bits = hwy::SignedFromSize<sizeof(T)>;
   const hn::ScalableTag<T> dt;
@@ -119,12 +147,18 @@ HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
   const Bits largest = hn::ReduceMax(d, hn::Max(max0, max1));
   T element;
   hwy::CopySameSize(&largest, &element);
-  const float found = hn::GetLane(LoadTail(&element, 1));
+  return hn::GetLane(LoadTail(&element, 1));
+}
+
+// The largest magnitude of n elements, NaN left out; 0 for none.
+template <typename T>
+HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
+  const float found = AbsMaxOrNaN(x, n);
   if (!std::isnan(found)) return found;
-  const F32 df;
-  VF32 numbers = hn::Zero(df);
-  for (i = 0; i < n; i += hn::Lanes(df)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(df), n - i))), numbers);
-  return hn::ReduceMax(df, numbers);
+  const F32 d;
+  VF32 numbers = hn::Zero(d);
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(d), n - i))), numbers);
+  return hn::ReduceMax(d, numbers);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -8,6 +8,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "rotary/rotary_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
 #include "rotary/rotary-inl.h"
@@ -67,7 +68,6 @@ HWY_AFTER_NAMESPACE();
 
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
@@ -93,8 +93,8 @@ void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key
   auto& function = VLLM_CPU_DISPATCH(RotateRange);
   const int64_t elements = (query.heads + (key == nullptr ? 0 : key->heads)) * cache.rotary_dim;
   ParallelFor(positions.count, elements, [&](int64_t begin, int64_t end) {
-    std::vector<float> angles(static_cast<size_t>(cache.rotary_dim));
-    function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.data());
+    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(cache.rotary_dim));
+    function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.get());
   });
 }
 
