@@ -8,6 +8,7 @@
 
 #include "attention/isa.h"
 #include "bindings/attention_arguments.h"
+#include "bindings/new_tensor.h"
 #include "bindings/string_argument.h"
 
 namespace vllm {
@@ -64,7 +65,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
   const std::vector<AttentionRequest> requests = CheckedRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
   const std::vector<RequestCut> cuts =
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split, torch::stable::get_num_threads());
-  Tensor metadata = torch::stable::new_empty(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
+  Tensor metadata = NewCpuTensor<1>({kHeader + kPerRequest * num_req}, ScalarType::Int);
   int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
   const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
   for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "attention/attention.h"
@@ -26,7 +27,7 @@ AttentionHeads CheckedHeads(const Argument& argument);
 CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
 
 // One dimension of int32, at least `count` long: the first `count` numbers.
-std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, const std::string& why);
+std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, std::string_view why);
 
 // Rows of int32 block numbers, at least `count` of them.
 void CheckBlockTable(const Argument& table, int64_t count);

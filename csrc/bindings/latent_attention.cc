@@ -14,7 +14,7 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   LatentAttention call;
   call.query = CheckedHeads(query);
   call.output = CheckedHeads(out.SameDTypeAs(query).Writable());
-  const std::vector<int64_t>& shape = query.shape();
+  const Extents shape = query.shape();
   cache.OnCpu().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
     cache.Fail("has shape " + ShapeText(cache.shape()),
