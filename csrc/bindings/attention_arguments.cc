@@ -75,16 +75,13 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
   return pages;
 }
 
-std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
+Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
   argument.OnCpu().OfDType(ScalarType::Int);
   if (argument.shape().size() != 1 || argument.shape()[0] < count) {
     argument.Fail("has shape " + ShapeText(argument.shape()),
                   "one dimension of at least " + std::to_string(count) + ": " + std::string(why));
   }
-  std::vector<int32_t> values(static_cast<size_t>(count));
-  const int32_t* data = static_cast<const int32_t*>(argument.tensor().data_ptr());
-  for (int64_t i = 0; i < count; ++i) values[static_cast<size_t>(i)] = data[i * argument.strides()[0]];
-  return values;
+  return {static_cast<const int32_t*>(argument.tensor().data_ptr()), argument.strides()[0]};
 }
 
 void CheckBlockTable(const Argument& table, int64_t count) {
