@@ -10,6 +10,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/kv_cache_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "cache/transpose-inl.h"
@@ -120,6 +121,30 @@ void EncodeRunOf(const Call& call, const Placed* placed, int64_t tokens, int64_t
   }
 }
 
+HWY_INLINE void Ask(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(static_cast<const char*>(p) + i);
+}
+
+// Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No prefetcher of the hardware foresees it.
+template <typename T>
+HWY_INLINE void AskForRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
+  constexpr int64_t kPanel = CachePages::kPanel, kRow = kPanel * static_cast<int64_t>(sizeof(T));
+  const int64_t size = call.keys.block_size, width = call.keys.head_size;
+  const int64_t block = placed->slot / size, row = placed->slot % size, rows = placed[tokens - 1].slot - placed->slot + 1;
+  const bool wide = call.key.dtype == DType::kFloat32;
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (const NewTokens* from : {&call.key, &call.value}) {
+      if (wide) {
+        Ask(Row<uint32_t>(*from, placed[t], head), width * 4);
+      } else {
+        Ask(Row<uint16_t>(*from, placed[t], head), width * 2);
+      }
+    }
+  }
+  Ask(call.keys.Page<T>(block, head) + row / kPanel * kPanel * width, width * kRow);
+  for (int64_t e = 0; e < width; e += kPanel) Ask(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
+}
+
 // Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for 2 * kPanel * head_size bytes.
 void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const Placed* placed,
                const Run* runs, float key_factor, float value_factor, int64_t begin, int64_t end, uint8_t* scratch) {
@@ -128,18 +153,25 @@ void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& k
     const Run& run = runs[item / keys.heads];
     const int64_t head = item % keys.heads;
     const Placed* first = placed + run.first;
+    const int64_t next = HWY_MIN(item + 1, end - 1), next_head = next % keys.heads;
+    const Run& next_run = runs[next / keys.heads];
+    const Placed* next_first = placed + next_run.first;
     switch (keys.dtype) {
       case CacheDType::kFloat32:
+        AskForRun<uint32_t>(call, next_first, next_run.tokens, next_head);
         CopyRun<uint32_t>(call, first, run.tokens, head);
         break;
       case CacheDType::kBFloat16:
       case CacheDType::kFloat16:
+        AskForRun<uint16_t>(call, next_first, next_run.tokens, next_head);
         CopyRun<uint16_t>(call, first, run.tokens, head);
         break;
       case CacheDType::kFloat8E4M3:
+        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
         EncodeRunOf<E4M3>(call, first, run.tokens, head, scratch);
         break;
       case CacheDType::kFloat8E5M2:
+        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
         EncodeRunOf<E5M2>(call, first, run.tokens, head, scratch);
         break;
     }

@@ -24,19 +24,25 @@ struct Run {
 
 inline constexpr int64_t kMaxRun = 16;
 
-// The tokens that have a slot (0 or more), by slot; of tokens with equal slots the last. Slots are `stride` elements apart.
-inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
+// The tokens that have a slot (0 or more), in their own order. Slots are `stride` elements apart.
+inline std::vector<Placed> WithSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
   std::vector<Placed> placed;
   placed.reserve(static_cast<size_t>(tokens));
-  int64_t least = INT64_MAX, most = 0;
-  bool ascending = true;
   for (int64_t token = 0; token < tokens; ++token) {
-    const int64_t slot = slots[token * stride];
-    if (slot < 0) continue;
-    ascending = ascending && (placed.empty() || slot > most);
-    least = std::min(least, slot);
-    most = std::max(most, slot);
-    placed.push_back({slot, token});
+    if (slots[token * stride] >= 0) placed.push_back({slots[token * stride], token});
+  }
+  return placed;
+}
+
+// The same by slot; of tokens with equal slots the last.
+inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
+  std::vector<Placed> placed = WithSlots(slots, stride, tokens);
+  bool ascending = true;
+  int64_t least = INT64_MAX, most = -1;
+  for (const Placed& p : placed) {
+    ascending = ascending && p.slot > most;
+    least = std::min(least, p.slot);
+    most = std::max(most, p.slot);
   }
   if (ascending) return placed;
   // One pass puts them into as many buckets as there are tokens, or half of that; few of these then hold more than a handful.

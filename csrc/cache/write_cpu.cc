@@ -10,6 +10,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cache/write_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "cache/fp8_rows-inl.h"
@@ -74,15 +75,44 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
   Place(from, columns, tokens, source.width, cache, to);
 }
 
-// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has room for kMaxRun vectors.
-void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs, int64_t begin, int64_t end, uint8_t* scratch) {
+// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no prefetcher of the hardware foresees.
+HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head) {
+  const TokenVectors& source = write.from;
+  const PagedCache& cache = write.to;
+  const auto ask = [](const char* p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(p + i);
+  };
+  const int64_t size = static_cast<int64_t>(source.element_size), to_size = cache.format == CacheFormat::kSame ? size : 1;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t at = placed[t].token * source.token_stride + head * source.head_stride;
+    ask(static_cast<const char*>(source.data) + at * size, source.width * size);
+  }
+  const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
+  const int64_t to = block * cache.block_stride + head * cache.head_stride + offset / cache.group * cache.group_stride +
+                     offset % cache.group * cache.token_stride;
+  const int64_t bytes = ((placed[tokens - 1].slot - placed->slot) * cache.token_stride + cache.chunk) * to_size;
+  for (int64_t i = 0; i < source.width / cache.chunk; ++i) {
+    ask(static_cast<const char*>(cache.data) + (to + i * cache.chunk_stride) * to_size, bytes);
+  }
+}
+
+// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has room for kMaxRun vectors. `ask`: memory
+// of the next item is asked for.
+void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs, int64_t begin, int64_t end, bool ask,
+                uint8_t* scratch) {
   int64_t heads = 0;
   for (int i = 0; i < count; ++i) heads += writes[i].from.heads;
+  const auto write_of = [&](int64_t head) { return head < writes->from.heads ? writes : writes + 1; };
   for (int64_t item = begin; item < end; ++item) {
+    const int64_t next = item + 1;
+    if (next < end && ask) {
+      const CacheWrite* write = write_of(next % heads);
+      const int64_t head = next % heads - (write == writes ? 0 : writes->from.heads);
+      AskForHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
+    }
     const Run& run = runs[item / heads];
-    int64_t head = item % heads;
-    const CacheWrite* write = writes;
-    for (; head >= write->from.heads; ++write) head -= write->from.heads;
+    const CacheWrite* write = write_of(item % heads);
+    const int64_t head = item % heads - (write == writes ? 0 : writes->from.heads);
     const size_t size = write->to.format == CacheFormat::kSame ? write->from.element_size : 1;
     if (size == 4) {
       WriteHead<uint32_t>(*write, placed + run.first, run.tokens, head, scratch);
@@ -140,13 +170,15 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   }
   // The values' layout decides about tiles; keys in chunks fit any tile within a block.
   const PagedCache& last = merged[count - 1].to;
-  const std::vector<Placed> placed = InOrderOfSlots(slots.data, slots.stride, slots.tokens);
+  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in which the tokens are read.
+  const std::vector<Placed> placed =
+      tile > 1 ? InOrderOfSlots(slots.data, slots.stride, slots.tokens) : WithSlots(slots.data, slots.stride, slots.tokens);
   const std::vector<Run> runs = RunsOf(placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
   const int64_t items = static_cast<int64_t>(runs.size()) * heads, tokens = static_cast<int64_t>(placed.size());
   auto& function = VLLM_CPU_DISPATCH(WriteItems);
   ParallelFor(items, items == 0 ? 0 : width * tokens * heads / items, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> scratch(static_cast<size_t>(detour ? width * kMaxRun : 0));
-    function(merged, count, placed.data(), runs.data(), begin, end, scratch.data());
+    function(merged, count, placed.data(), runs.data(), begin, end, tile > 1, scratch.data());
   });
 }
 
