@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_targets.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "norm/qk_norm_rope.h"
@@ -77,7 +78,8 @@ void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& h
   CheckPositions("fused_qk_norm_rope", "position_ids", positions, how.cache);
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
   ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size, [&](int64_t begin, int64_t end) {
-    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(how.cache.rotary_dim));
+    // Not nothing, which hwy takes for memory that has run out.
+    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(std::max<int64_t>(1, how.cache.rotary_dim)));
     function(qkv, positions, how, begin, end, angles.get());
   });
 }

@@ -71,23 +71,6 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
   }
 }
 
-// Elements divided by a scale. A look at the largest of those in a first-level cache saves most of what there is to look after.
-template <typename T>
-HWY_INLINE void DivideSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, float scale) {
-  constexpr size_t kPart = 2048;
-  for (size_t i = 0; i < n; i += kPart) {
-    const size_t part = HWY_MIN(kPart, n - i);
-    const float largest = AbsMaxOrNaN(x + i, part);
-    // Not true either for NaN, and for a scale of 0.
-    if (largest < InRangeInt8::kBelow * scale) {
-      InRangeInt8* codes = reinterpret_cast<InRangeInt8*>(to + i);
-      WithDivision(scale, largest, [&](auto divide) HWY_ATTR { QuantizeSpan(Mapped(x + i, divide), codes, part); });
-    } else {
-      QuantizeSpan(Mapped(x + i, Over{scale}), to + i, part);
-    }
-  }
-}
-
 // Elements [begin, end), counted through all rows.
 template <typename T>
 HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
@@ -98,7 +81,7 @@ HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, co
     const T* x = input.Row<T>(row) + column;
     int8_t* to = out.Row<int8_t>(row) + column;
     if (azp == nullptr) {
-      DivideSpan(x, to, static_cast<size_t>(n), scale);
+      QuantizeSpan(Mapped(x, Over{scale}), to, static_cast<size_t>(n));
     } else {
       ShiftSpan(x, to, static_cast<size_t>(n), Shifted(1.0f / scale, *azp));
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_targets.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "rotary/rotary.h"
@@ -93,7 +94,8 @@ void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key
   auto& function = VLLM_CPU_DISPATCH(RotateRange);
   const int64_t elements = (query.heads + (key == nullptr ? 0 : key->heads)) * cache.rotary_dim;
   ParallelFor(positions.count, elements, [&](int64_t begin, int64_t end) {
-    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(cache.rotary_dim));
+    // Not nothing, which hwy takes for memory that has run out.
+    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(std::max<int64_t>(1, cache.rotary_dim)));
     function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.get());
   });
 }
