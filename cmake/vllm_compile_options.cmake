@@ -25,6 +25,7 @@ function(vllm_compile_options target)
     -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wundef
     -Wno-psabi                   # GCC's note that passing wide vectors changed with GCC 4.6: they never cross a library's border here
     -fno-math-errno              # sqrt is an instruction; nobody asks for errno
+    -ffp-contract=off            # a product is rounded before it is added, on every instruction set, unless the code says MulAdd
     -ffunction-sections -fdata-sections)
   if(VLLM_WERROR)
     list(APPEND host -Werror)

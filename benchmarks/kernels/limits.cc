@@ -32,10 +32,15 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 volatile float sink;
 
+// From kStreams places at once: prefetchers follow several streams and bring in more for all of them than for one.
+template <size_t kStreams>
 void Read(const char* from, size_t bytes) {
+  const size_t part = bytes / kStreams / 4096 * 4096;
   Vector sum[8] = {};
-  for (size_t i = 0; i + 8 * kBytes <= bytes; i += 8 * kBytes) {
-    for (int j = 0; j < 8; ++j) sum[j] += *reinterpret_cast<const Vector*>(from + i + j * kBytes);
+  for (size_t i = 0; i < part; i += 8 * kBytes) {
+    for (size_t s = 0; s < kStreams; ++s) {
+      for (int j = 0; j < 8; ++j) sum[j] += *reinterpret_cast<const Vector*>(from + s * part + i + j * kBytes);
+    }
   }
   sink = (sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7])[0];
 }
@@ -100,7 +105,9 @@ int main(int argc, char** argv) {
     std::memset(to + t * part, 0, part);
   });
   const double bytes = static_cast<double>(part) * threads;
-  const double read = bytes / Fastest(threads, 5, [&](int t) { Read(from + t * part, part); });
+  const double read = bytes / std::min({Fastest(threads, 5, [&](int t) { Read<1>(from + t * part, part); }),
+                                        Fastest(threads, 5, [&](int t) { Read<2>(from + t * part, part); }),
+                                        Fastest(threads, 5, [&](int t) { Read<4>(from + t * part, part); })});
   const double copy = 2 * bytes / Fastest(threads, 5, [&](int t) { Copy(from + t * part, to + t * part, part); });
   const double streaming = 2 * bytes / Fastest(threads, 5, [&](int t) { StreamingCopy(from + t * part, to + t * part, part); });
   constexpr int64_t kRounds = 10'000'000;

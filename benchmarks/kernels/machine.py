@@ -22,7 +22,7 @@ class Limits:
     """The best of all measurements of a run; bytes and floating-point operations a second, all threads together.
 
     Attributes:
-        read: reading far beyond the caches.
+        read: reading far beyond the caches, from one place or from several at once, whichever is faster.
         copy: bytes read and written by a copy with ordinary stores.
         streaming_copy: the same with stores past the caches.
         flops: multiply-adds in float32 count two.
@@ -36,10 +36,12 @@ class Limits:
     def shortest(self, reads: int, writes: int, flops: float) -> tuple[float, str]:
         """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
 
-        What is read and written again counts as copied, the rest as read.
+        What is read and written again counts as copied, the rest as read; but reading takes as long as it does alone, however little is
+        written.
         """
         copied = 2 * min(reads, writes)
-        memory = copied / max(self.copy, self.streaming_copy) + (reads + writes - copied) / max(self.read, self.streaming_copy)
+        mixed = copied / max(self.copy, self.streaming_copy) + (reads + writes - copied) / max(self.read, self.streaming_copy)
+        memory = max(reads / self.read, mixed)
         arithmetic = flops / self.flops
         return max(memory, arithmetic) * 1e9, "GFLOP/s" if arithmetic > memory else "GB/s"
 

@@ -11,17 +11,20 @@
 #include "hwy/highway.h"
 
 #include "core/pairs-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// 2^x for x <= 0: 2^n * 2^r with n the nearest integer and |r| <= 1/2. 2^r is a polynomial of degree 5 with the constant term 1, fitted
-// with the least maximal relative error, 9e-8, by Lawson's iteration on 600 Chebyshev nodes; 2^n goes into the exponent bits. Below -126,
-// where float32 has no normal numbers, the result lies between 0 and the smallest of them, and it is 0 from -127 on. NaN gives a number.
+// 2^x for x <= 0: 2^n * 2^r with n the nearest integer and |r| <= 1/2. 2^r is a polynomial with the constant term 1, fitted with the least
+// maximal relative error by Lawson's iteration on 600 Chebyshev nodes: of degree 5 for float32, where that error is 9e-8, of degree 4 for
+// 16 bits, 2.8e-6. 2^n goes into the exponent bits. Below -126, where float32 has no normal numbers, the result lies between 0 and the
+// smallest of them, and it is 0 from -127 on. NaN gives a number.
 //
 // Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the low bits, so there is no conversion. Highway's own Exp covers all
 // numbers and costs twice the instructions; that showed in every activation of 16-bit elements.
+template <typename T>
 HWY_INLINE VF32 Exp2OfNonPositive(VF32 x) {
   const F32 d;
   const hn::RebindToUnsigned<F32> du;
@@ -29,11 +32,17 @@ HWY_INLINE VF32 Exp2OfNonPositive(VF32 x) {
   x = hn::Max(x, hn::Set(d, -127.0f));
   const VF32 shifted = hn::Add(x, shift);
   const VF32 r = hn::Sub(x, hn::Sub(shifted, shift));
-  VF32 p = hn::Set(d, 0.0013264727f);
-  p = hn::MulAdd(p, r, hn::Set(d, 0.009671513f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.055507336f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.24022242f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.693147f));
+  VF32 p;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    p = hn::MulAdd(hn::Set(d, 0.0013264727f), r, hn::Set(d, 0.009671513f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.055507336f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.24022242f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.693147f));
+  } else {
+    p = hn::MulAdd(hn::Set(d, 0.009582853f), r, hn::Set(d, 0.055906426f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.24024099f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.6931242f));
+  }
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   return hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
 }
@@ -54,8 +63,8 @@ HWY_INLINE VF32 Quotient(VF32 a, VF32 b) {
 template <typename T>
 HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
   const F32 d;
-  const VF32 e = Exp2OfNonPositive(hn::Mul(hn::Abs(y), hn::Set(d, -1.44269504f)));
-  const VF32 numerator = hn::IfThenElse(hn::Lt(y, hn::Zero(d)), hn::Mul(x, e), x);
+  const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Abs(y), hn::Set(d, -1.44269504f)));
+  const VF32 numerator = hn::IfNegativeThenElse(y, hn::Mul(x, e), x);
   return Quotient<T>(numerator, hn::Add(hn::Set(d, 1.0f), e));
 }
 
@@ -99,7 +108,7 @@ struct Gelu {
     r = hn::MulAdd(r, t, hn::Set(d, 0.1002268f));
     r = hn::MulAdd(r, t, hn::Set(d, 0.12070408f));
     r = hn::MulAdd(r, t, hn::Set(d, 0.11963253f));
-    const VF32 e = Exp2OfNonPositive(hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5f * 1.44269504f)));
+    const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5f * 1.44269504f)));
     const VF32 tail = hn::Mul(hn::Mul(r, t), e);
     return hn::Mul(x, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail)));
   }
@@ -141,34 +150,36 @@ struct ClampedSilu {
   }
 };
 
-// Elements of a row, each changed by a function.
-template <typename T, class F>
-struct Elements {
-  const T* x;  // not restrict: the result may lie in the same place
-  F f;
-  HWY_INLINE VF32 At(size_t i) const { return f(Load(x + i)); }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
-};
-
 // Two rows, joined by a gate.
 template <typename T, class F>
 struct Halves {
+  static constexpr bool kSplit = kSplits<T>;
   const T* HWY_RESTRICT gate;
   const T* HWY_RESTRICT factor;
   F f;
-  HWY_INLINE VF32 At(size_t i) const { return f(Load(gate + i), Load(factor + i)); }
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    VF32 factor0, factor1;
+    LoadSplit(gate + i, v0, v1);
+    LoadSplit(factor + i, factor0, factor1);
+    v0 = f(v0, factor0);
+    v1 = f(v1, factor1);
+  }
   HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(gate + i, n), LoadTail(factor + i, n)); }
 };
 
 // One row in which gates and factors take turns.
 template <typename T, class F>
 struct Pairs {
+  static constexpr bool kSplit = false;
   const T* HWY_RESTRICT x;
   F f;
-  HWY_INLINE VF32 At(size_t i) const {
-    VF32 gate, factor;
-    LoadPairs(x + 2 * i, gate, factor);
-    return f(gate, factor);
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    const size_t lanes = hn::Lanes(F32());
+    VF32 factor0, factor1;
+    LoadPairs(x + 2 * i, v0, factor0);
+    LoadPairs(x + 2 * (i + lanes), v1, factor1);
+    v0 = f(v0, factor0);
+    v1 = f(v1, factor1);
   }
   HWY_INLINE VF32 Tail(size_t i, size_t n) const {
     VF32 gate, factor;

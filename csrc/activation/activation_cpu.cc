@@ -12,21 +12,12 @@
 #include "hwy/highway.h"
 
 #include "activation/activation-inl.h"
+#include "core/span-inl.h"
 #include "quant/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
-
-// Writes n numbers of a source: source.At(i) gives Lanes(F32()) of them from element i on, source.Tail(i, k) the first k of those.
-template <typename T, class Source>
-HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n) {
-  const size_t lanes = hn::Lanes(F32());
-  size_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) StoreTwo(source.At(i), source.At(i + lanes), to + i);
-  for (; i + lanes <= n; i += lanes) Store(source.At(i), to + i);
-  if (i < n) StoreTail(source.Tail(i, n - i), to + i, n - i);
-}
 
 // Calls f(row, column, n) for the parts of rows that hold elements [begin, end) of the output, counted through all rows.
 template <class F>
@@ -39,15 +30,23 @@ HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f
   }
 }
 
+template <typename T>
+HWY_INLINE bool Streams(const Rows& out) {
+  return WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
+}
+
 template <typename T, class F>
 HWY_NOINLINE void Plain(const F& f, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+  const bool stream = Streams<T>(out) && out.data != input.data;
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
-    WriteSpan(Elements<T, F>{input.Row<T>(row) + column, f}, out.Row<T>(row) + column, n);
+    WriteSpan(Elements<T, F>{input.Row<T>(row) + column, f}, out.Row<T>(row) + column, n, stream);
   });
+  if (stream) hwy::FlushStream();
 }
 
 template <typename T, class F>
 HWY_NOINLINE void Gated(const F& f, Layout layout, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+  const bool stream = Streams<T>(out);
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     const T* x = input.Row<T>(row);
     T* HWY_RESTRICT to = out.Row<T>(row) + column;
@@ -55,13 +54,14 @@ HWY_NOINLINE void Gated(const F& f, Layout layout, const Rows& out, const Rows& 
     const T* second = first + out.width;
     switch (layout) {
       case Layout::kGateFirst:
-        return WriteSpan(Halves<T, F>{first, second, f}, to, n);
+        return WriteSpan(Halves<T, F>{first, second, f}, to, n, stream);
       case Layout::kGateLast:
-        return WriteSpan(Halves<T, F>{second, first, f}, to, n);
+        return WriteSpan(Halves<T, F>{second, first, f}, to, n, stream);
       case Layout::kInterleaved:
-        return WriteSpan(Pairs<T, F>{x + 2 * column, f}, to, n);
+        return WriteSpan(Pairs<T, F>{x + 2 * column, f}, to, n, stream);
     }
   });
+  if (stream) hwy::FlushStream();
 }
 
 template <typename T>

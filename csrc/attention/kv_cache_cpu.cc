@@ -5,55 +5,21 @@
 #include <cstdint>
 
 #include "attention/kv_cache.h"
+#include "cache/slot_order.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/kv_cache_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
+#include "cache/transpose-inl.h"
 #include "core/fp8-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
-
-// Tokens that lie behind each other in one panel of keys.
-struct Run {
-  int64_t token;  // the first one
-  int64_t count;
-  int64_t slot;  // of the first one
-};
-
-// The run of tokens from `token` on, at most to `end`. Empty for a token without a slot.
-HWY_INLINE Run NextRun(const int64_t* slots, int64_t stride, int64_t token, int64_t end) {
-  const int64_t slot = slots[token * stride];
-  if (slot < 0) return {token, 0, slot};
-  const int64_t room = CachePages::kPanel - slot % CachePages::kPanel;
-  int64_t count = 1;
-  while (count < room && token + count < end && slots[(token + count) * stride] == slot + count) ++count;
-  return {token, count, slot};
-}
-
-// kCount tokens' keys into their columns of a panel.
-template <int64_t kCount, typename T>
-HWY_INLINE void PutKeys(const T* HWY_RESTRICT from, int64_t stride, int64_t count, T* HWY_RESTRICT panel, int64_t head_size) {
-  for (int64_t e = 0; e < head_size; ++e) {
-    for (int64_t t = 0; t < (kCount == 0 ? count : kCount); ++t) panel[e * CachePages::kPanel + t] = from[t * stride + e];
-  }
-}
-
-template <typename T>
-HWY_INLINE void PutKeyRun(const T* HWY_RESTRICT from, int64_t stride, int64_t count, T* HWY_RESTRICT panel, int64_t head_size) {
-  switch (count) {
-    case 1:
-      return PutKeys<1>(from, stride, count, panel, head_size);
-    case CachePages::kPanel:
-      return PutKeys<CachePages::kPanel>(from, stride, count, panel, head_size);
-    default:
-      return PutKeys<0>(from, stride, count, panel, head_size);
-  }
-}
 
 // One token's value into its rows of the page's panels.
 template <typename T>
@@ -67,25 +33,24 @@ HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64
   for (int64_t i = 0; i < width; ++i) page[e * block_size + row * width + i] = from[e + i];
 }
 
-// Tokens of a size of elements that are copied as they are.
+// One head of the tokens of a run, which all go into one panel: key and value of token t are at keys[t] and values[t].
 template <typename T>
-HWY_NOINLINE void CopyTokens(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values,
-                             const int64_t* slots, int64_t slot_stride, int64_t begin, int64_t end) {
-  const int64_t size = keys.block_size, head_size = keys.head_size;
-  for (int64_t token = begin; token < end;) {
-    const Run run = NextRun(slots, slot_stride, token, end);
-    token += HWY_MAX(run.count, int64_t{1});
-    if (run.count == 0) continue;
-    const int64_t block = run.slot / size, row = run.slot % size;
-    for (int64_t head = 0; head < keys.heads; ++head) {
-      T* HWY_RESTRICT panel = keys.Page<T>(block, head) + row / CachePages::kPanel * head_size * CachePages::kPanel;
-      const T* from = static_cast<const T*>(key.data) + run.token * key.token_stride + head * key.head_stride;
-      PutKeyRun(from, key.token_stride, run.count, panel + row % CachePages::kPanel, head_size);
-      T* page = values.Page<T>(block, head);
-      from = static_cast<const T*>(value.data) + run.token * value.token_stride + head * value.head_stride;
-      for (int64_t i = 0; i < run.count; ++i) PutValue(from + i * value.token_stride, page, row + i, size, head_size);
-    }
+HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Placed* placed, int64_t tokens, const CachePages& key_pages,
+                       const CachePages& value_pages, int64_t head) {
+  constexpr int64_t kPanel = CachePages::kPanel;
+  const int64_t size = key_pages.block_size, width = key_pages.head_size;
+  const int64_t block = placed->slot / size, row = placed->slot % size / kPanel * kPanel;
+  const int64_t panel_slot = block * size + row;
+  T* panel = key_pages.Page<T>(block, head) + row * width;
+  for (int64_t t = 0; t < tokens;) {
+    const int64_t first = (placed[t].slot - panel_slot) / kTile<T> * kTile<T>;
+    int64_t columns[kTile<T>], n = 0;
+    for (; t + n < tokens && placed[t + n].slot - panel_slot < first + kTile<T>; ++n) columns[n] = placed[t + n].slot - panel_slot - first;
+    Transpose(keys + t, columns, n, width, panel + first, kPanel);
+    t += n;
   }
+  T* page = value_pages.Page<T>(block, head);
+  for (int64_t t = 0; t < tokens; ++t) PutValue(values[t], page, placed[t].slot - block * size, size, width);
 }
 
 // n elements times `factor`, as codes of F8.
@@ -104,58 +69,112 @@ HWY_INLINE void Encode(const T* HWY_RESTRICT from, size_t n, float factor, F8* H
   }
 }
 
-// Converts a run of tokens of one head at a time, then copies the codes.
-template <typename F8, typename T>
-HWY_NOINLINE void EncodeTokens(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values,
-                               const int64_t* slots, int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end,
-                               F8* HWY_RESTRICT codes) {
-  const int64_t size = keys.block_size, width = keys.head_size;
-  const auto encode = [&](const NewTokens& tokens, const Run& run, int64_t head, float factor) {
-    const T* from = static_cast<const T*>(tokens.data) + run.token * tokens.token_stride + head * tokens.head_stride;
-    for (int64_t i = 0; i < run.count; ++i) Encode(from + i * tokens.token_stride, static_cast<size_t>(width), factor, codes + i * width);
-  };
-  for (int64_t token = begin; token < end;) {
-    const Run run = NextRun(slots, slot_stride, token, end);
-    token += HWY_MAX(run.count, int64_t{1});
-    if (run.count == 0) continue;
-    const int64_t block = run.slot / size, row = run.slot % size;
-    for (int64_t head = 0; head < keys.heads; ++head) {
-      encode(key, run, head, key_factor);
-      F8* panel = keys.Page<F8>(block, head) + row / CachePages::kPanel * width * CachePages::kPanel + row % CachePages::kPanel;
-      PutKeyRun<F8>(codes, width, run.count, panel, width);
-      encode(value, run, head, value_factor);
-      for (int64_t i = 0; i < run.count; ++i) PutValue<F8>(codes + i * width, values.Page<F8>(block, head), row + i, size, width);
-    }
+// What all runs of a call have in common.
+struct Call {
+  const NewTokens& key;
+  const NewTokens& value;
+  const CachePages& keys;
+  const CachePages& values;
+  float key_factor;  // what goes into a float8 cache is multiplied by them
+  float value_factor;
+};
+
+template <typename T>
+HWY_INLINE const T* Row(const NewTokens& tokens, const Placed& placed, int64_t head) {
+  return static_cast<const T*>(tokens.data) + placed.token * tokens.token_stride + head * tokens.head_stride;
+}
+
+// A run of elements that are copied as they are.
+template <typename T>
+HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
+  const T *keys[CachePages::kPanel], *values[CachePages::kPanel];
+  for (int64_t t = 0; t < tokens; ++t) {
+    keys[t] = Row<T>(call.key, placed[t], head);
+    values[t] = Row<T>(call.value, placed[t], head);
   }
+  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
+}
+
+// A run that is converted first, to `codes`.
+template <typename F8, typename T>
+HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* HWY_RESTRICT codes) {
+  const size_t width = static_cast<size_t>(call.keys.head_size);
+  const uint8_t *keys[CachePages::kPanel], *values[CachePages::kPanel];
+  for (int64_t t = 0; t < tokens; ++t, codes += 2 * width) {
+    Encode(Row<T>(call.key, placed[t], head), width, call.key_factor, reinterpret_cast<F8*>(codes));
+    Encode(Row<T>(call.value, placed[t], head), width, call.value_factor, reinterpret_cast<F8*>(codes + width));
+    keys[t] = codes;
+    values[t] = codes + width;
+  }
+  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
 
 template <typename F8>
-void EncodeRange(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const int64_t* slots,
-                 int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end, void* scratch) {
-  F8* codes = static_cast<F8*>(scratch);
-  switch (key.dtype) {
+void EncodeRunOf(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* codes) {
+  switch (call.key.dtype) {
     case DType::kFloat32:
-      return EncodeTokens<F8, float>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+      return EncodeRun<F8, float>(call, placed, tokens, head, codes);
     case DType::kBFloat16:
-      return EncodeTokens<F8, hwy::bfloat16_t>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+      return EncodeRun<F8, hwy::bfloat16_t>(call, placed, tokens, head, codes);
     case DType::kFloat16:
-      return EncodeTokens<F8, hwy::float16_t>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, codes);
+      return EncodeRun<F8, hwy::float16_t>(call, placed, tokens, head, codes);
   }
 }
 
-// Tokens [begin, end). `scratch` is memory for kPanel * head_size bytes.
-void WriteRange(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const int64_t* slots,
-                int64_t slot_stride, float key_factor, float value_factor, int64_t begin, int64_t end, void* scratch) {
-  switch (keys.dtype) {
-    case CacheDType::kFloat32:
-      return CopyTokens<uint32_t>(key, value, keys, values, slots, slot_stride, begin, end);
-    case CacheDType::kBFloat16:
-    case CacheDType::kFloat16:
-      return CopyTokens<uint16_t>(key, value, keys, values, slots, slot_stride, begin, end);
-    case CacheDType::kFloat8E4M3:
-      return EncodeRange<E4M3>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, scratch);
-    case CacheDType::kFloat8E5M2:
-      return EncodeRange<E5M2>(key, value, keys, values, slots, slot_stride, key_factor, value_factor, begin, end, scratch);
+HWY_INLINE void Ask(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(static_cast<const char*>(p) + i);
+}
+
+// Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No prefetcher of the hardware foresees it.
+template <typename T>
+HWY_INLINE void AskForRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
+  constexpr int64_t kPanel = CachePages::kPanel, kRow = kPanel * static_cast<int64_t>(sizeof(T));
+  const int64_t size = call.keys.block_size, width = call.keys.head_size;
+  const int64_t block = placed->slot / size, row = placed->slot % size, rows = placed[tokens - 1].slot - placed->slot + 1;
+  const bool wide = call.key.dtype == DType::kFloat32;
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (const NewTokens* from : {&call.key, &call.value}) {
+      if (wide) {
+        Ask(Row<uint32_t>(*from, placed[t], head), width * 4);
+      } else {
+        Ask(Row<uint16_t>(*from, placed[t], head), width * 2);
+      }
+    }
+  }
+  Ask(call.keys.Page<T>(block, head) + row / kPanel * kPanel * width, width * kRow);
+  for (int64_t e = 0; e < width; e += kPanel) Ask(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
+}
+
+// Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for 2 * kPanel * head_size bytes.
+void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const Placed* placed,
+               const Run* runs, float key_factor, float value_factor, int64_t begin, int64_t end, uint8_t* scratch) {
+  const Call call{key, value, keys, values, key_factor, value_factor};
+  for (int64_t item = begin; item < end; ++item) {
+    const Run& run = runs[item / keys.heads];
+    const int64_t head = item % keys.heads;
+    const Placed* first = placed + run.first;
+    const int64_t next = HWY_MIN(item + 1, end - 1), next_head = next % keys.heads;
+    const Run& next_run = runs[next / keys.heads];
+    const Placed* next_first = placed + next_run.first;
+    switch (keys.dtype) {
+      case CacheDType::kFloat32:
+        AskForRun<uint32_t>(call, next_first, next_run.tokens, next_head);
+        CopyRun<uint32_t>(call, first, run.tokens, head);
+        break;
+      case CacheDType::kBFloat16:
+      case CacheDType::kFloat16:
+        AskForRun<uint16_t>(call, next_first, next_run.tokens, next_head);
+        CopyRun<uint16_t>(call, first, run.tokens, head);
+        break;
+      case CacheDType::kFloat8E4M3:
+        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
+        EncodeRunOf<E4M3>(call, first, run.tokens, head, scratch);
+        break;
+      case CacheDType::kFloat8E5M2:
+        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
+        EncodeRunOf<E5M2>(call, first, run.tokens, head, scratch);
+        break;
+    }
   }
 }
 
@@ -175,7 +194,7 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
-HWY_EXPORT(WriteRange);
+HWY_EXPORT(WriteRuns);
 
 void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages& key_cache, const CachePages& value_cache,
                   const int64_t* slots, int64_t slot_stride, float key_scale, float value_scale) {
@@ -188,10 +207,16 @@ void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages
                                " (num_blocks * block_size)");
     }
   }
-  auto& function = VLLM_CPU_DISPATCH(WriteRange);
-  ParallelFor(key.count, 2 * key_cache.heads * key_cache.head_size, [&](int64_t begin, int64_t end) {
-    std::vector<uint8_t> scratch(static_cast<size_t>(CachePages::kPanel * key_cache.head_size));
-    function(key, value, key_cache, value_cache, slots, slot_stride, 1.0f / key_scale, 1.0f / value_scale, begin, end, scratch.data());
+  const std::vector<Placed> placed = InOrderOfSlots(slots, slot_stride, key.count);
+  // A block holds whole panels.
+  const std::vector<Run> runs = RunsOf(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
+  const int64_t items = static_cast<int64_t>(runs.size()) * key_cache.heads, tokens = static_cast<int64_t>(placed.size());
+  const bool fp8 = key_cache.dtype == CacheDType::kFloat8E4M3 || key_cache.dtype == CacheDType::kFloat8E5M2;
+  auto& function = VLLM_CPU_DISPATCH(WriteRuns);
+  ParallelFor(items, items == 0 ? 0 : 2 * tokens * key_cache.heads * key_cache.head_size / items, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> scratch(static_cast<size_t>(fp8 ? 2 * CachePages::kPanel * key_cache.head_size : 0));
+    function(key, value, key_cache, value_cache, placed.data(), runs.data(), 1.0f / key_scale, 1.0f / value_scale, begin, end,
+             scratch.data());
   });
 }
 

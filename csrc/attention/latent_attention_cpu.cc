@@ -80,8 +80,8 @@ void AttendLatentAs(const LatentAttention& call, const LatentTile& tile) {
       const float* next = VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
         n = NextBlock(tile.rows - row);
-        MultiplyPanels<false>(n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next, kPanel,
-                              tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
+        MultiplyPanels<Extra::kNone>(n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next, kPanel, 0,
+                                     tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
       }
     }
     for (size_t row = 0; row < tile.rows; ++row) {
@@ -93,8 +93,8 @@ void AttendLatentAs(const LatentAttention& call, const LatentTile& tile) {
       const float* next = VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
         n = NextBlock(tile.rows - row);
-        MultiplyPanels<true>(n, keys, tile.scores + row * LatentTile::kKeys, LatentTile::kKeys, tile.latent + column, next,
-                             tile.latent_stride, tile.sums + row * tile.sum_stride + column, tile.sum_stride);
+        MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys, LatentTile::kKeys, tile.latent + column, next,
+                                    tile.latent_stride, 0, tile.sums + row * tile.sum_stride + column, tile.sum_stride);
       }
     }
   }

@@ -8,7 +8,9 @@
 #endif
 
 #include <cstddef>
+#include <cstdint>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "attention/kv_cache.h"
@@ -24,6 +26,9 @@ inline constexpr size_t kPanel = static_cast<size_t>(CachePages::kPanel);
 // twelve are enough to keep two multipliers of latency four or five busy.
 inline constexpr size_t kBlockRows = 6;
 
+// Columns of two panels at once where a vector is as long as a panel.
+HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
+
 template <size_t kVectors>
 HWY_INLINE void Step(float a, VF32 b0, VF32 b1, VF32& c0, VF32& c1) {
   const VF32 factor = hn::Set(F32(), a);
@@ -38,15 +43,36 @@ HWY_INLINE void StoreSums(VF32 c0, VF32 c1, float* HWY_RESTRICT to) {
   if constexpr (kVectors == 2) Store(kAdd ? hn::Add(c1, Load(to + lanes)) : c1, to + lanes);
 }
 
+// The address `distance` elements behind p, which may be no address of an object: it is only asked for.
+template <typename T>
+HWY_INLINE const T* Ahead(const T* p, ptrdiff_t distance) {
+  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(distance) * sizeof(T));
+}
+
+// What MultiplyBlock does beside the sums of products.
+enum class Extra {
+  kNone,
+  kAdd,  // the products are added to what c holds
+  kAsk,  // memory that is multiplied later is asked for
+  kAddAndAsk
+};
+inline constexpr bool Adds(Extra extra) { return extra == Extra::kAdd || extra == Extra::kAddAndAsk; }
+inline constexpr bool Asks(Extra extra) { return extra == Extra::kAsk || extra == Extra::kAddAndAsk; }
+
 // c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two from b0 and b1. Row i of b is at
-// i * b_stride. kAdd: the products are added to what c holds.
-template <size_t kRows, size_t kVectors, bool kAdd, typename T>
+// i * b_stride. Memory is asked for `ahead` elements behind b0: line by line as the products go, since a processor that is asked for more
+// lines than it can wait for stands still.
+template <size_t kRows, size_t kVectors, Extra kExtra, typename T>
 HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1,
-                              size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+                              size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   // By name, not in arrays: vectors whose size is not known to the compiler cannot be elements of one.
   VF32 c00 = hn::Zero(F32()), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
   VF32 c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
   for (size_t i = 0; i < n; ++i) {
+    if constexpr (Asks(kExtra)) hwy::Prefetch(Ahead(b0 + i * b_stride, ahead));
+    if constexpr (Asks(kExtra) && kVectors == 2) {
+      if (VectorIsPanel()) hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
+    }
     const VF32 v0 = Load(b0 + i * b_stride);
     VF32 v1 = v0;
     if constexpr (kVectors == 2) v1 = Load(b1 + i * b_stride);
@@ -57,6 +83,7 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
     if constexpr (kRows > 4) Step<kVectors>(a[4 * a_stride + i], v0, v1, c40, c41);
     if constexpr (kRows > 5) Step<kVectors>(a[5 * a_stride + i], v0, v1, c50, c51);
   }
+  constexpr bool kAdd = Adds(kExtra);
   StoreSums<kVectors, kAdd>(c00, c01, c);
   if constexpr (kRows > 1) StoreSums<kVectors, kAdd>(c10, c11, c + c_stride);
   if constexpr (kRows > 2) StoreSums<kVectors, kAdd>(c20, c21, c + 2 * c_stride);
@@ -66,48 +93,45 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
 }
 
 // Any number of rows, 1 <= rows <= kBlockRows.
-template <size_t kVectors, bool kAdd, typename T>
+template <size_t kVectors, Extra kExtra, typename T>
 HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0,
-                               const T* HWY_RESTRICT b1, size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+                               const T* HWY_RESTRICT b1, size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   switch (rows) {
     case 1:
-      return MultiplyBlock<1, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<1, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 2:
-      return MultiplyBlock<2, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<2, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 3:
-      return MultiplyBlock<3, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<3, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 4:
-      return MultiplyBlock<4, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<4, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 5:
-      return MultiplyBlock<5, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<5, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     default:
-      return MultiplyBlock<6, kVectors, kAdd>(n, a, a_stride, b0, b1, b_stride, c, c_stride);
+      return MultiplyBlock<6, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
   }
 }
 
-// Columns of two panels at once where a vector is as long as a panel.
-HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
-
 // A panel of 16 columns, or two of them, times up to kBlockRows rows: panel1 null stands for one. Rows of a panel are b_stride apart.
 // No CPU has vectors of more than 16 floats.
-template <bool kAdd, typename T>
+template <Extra kExtra, typename T>
 HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT panel0,
-                               const T* HWY_RESTRICT panel1, size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
+                               const T* HWY_RESTRICT panel1, size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   const size_t lanes = hn::Lanes(F32());
   if (VectorIsPanel()) {
     if (panel1 == nullptr) {
-      MultiplyRows<1, kAdd>(rows, n, a, a_stride, panel0, panel0, b_stride, c, c_stride);
+      MultiplyRows<1, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c, c_stride);
     } else {
-      MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel0, panel1, b_stride, c, c_stride);
+      MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel0, panel1, b_stride, ahead, c, c_stride);
     }
     return;
   }
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, c + j, c_stride);
+    MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, ahead, c + j, c_stride);
   }
   if (panel1 == nullptr) return;
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<2, kAdd>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, c + kPanel + j, c_stride);
+    MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, ahead, c + kPanel + j, c_stride);
   }
 }
 

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "attention/attention.h"
@@ -46,6 +45,7 @@ struct ValuePiece {
   const T* values = nullptr;
   size_t panel_stride = 0;
   const float* tail = nullptr;
+  ptrdiff_t ahead = 0;  // elements from `values` to what is needed after this piece
 };
 
 // Where a cache of T holds the keys and values of one request and head.
@@ -58,9 +58,20 @@ class Pages {
     return Page(key_, key) + key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
   }
 
-  // Asks for the beginning of a page before it is needed: the hardware follows a stream by itself once it has begun, but no block table.
-  void AskForKeys(int64_t key) const { Ask(KeyPanel(key)); }
-  void AskForValues(int64_t key) const { Ask(Page(value_, key)); }
+  // Elements from a key's panel to the same place of the page that is read after the page of that key: of the next block of keys before
+  // `end`, or, behind the last one, of the block of values of key `begin`. The hardware follows a stream by itself once it has begun, but
+  // no block table.
+  ptrdiff_t KeysAhead(int64_t key, int64_t begin, int64_t end) const {
+    const int64_t next = BlockAfter(key);
+    return Distance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
+  }
+
+  // The same for values; behind the last block of them follow the keys of `end`, if `last` does not say that there are none.
+  ptrdiff_t ValuesAhead(int64_t key, int64_t end, bool last) const {
+    const int64_t next = BlockAfter(key);
+    if (next < end) return Distance(Page(value_, key), Page(value_, next));
+    return last ? 0 : Distance(Page(value_, key), Page(key_, end));
+  }
 
   // The piece that begins at `key`, within its block and before `end`. Converts the panel that is not full to `tail`.
   ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
@@ -73,12 +84,15 @@ class Pages {
       for (int64_t k = key; k < end; ++k, from += width, tail += kPanel) Convert(from, tail, width);
       tail -= static_cast<size_t>(end - key) * kPanel;
     }
-    return {key, end, page + offset * CachePages::kPanel, static_cast<size_t>(value_.block_size) * kPanel, tail};
+    return {key, end, page + offset * CachePages::kPanel, static_cast<size_t>(value_.block_size) * kPanel, tail, 0};
   }
 
  private:
-  static void Ask(const T* page) {
-    for (size_t i = 0; i < 8; ++i) hwy::Prefetch(page + i * 64 / sizeof(T));
+  int64_t BlockAfter(int64_t key) const { return (key / key_.block_size + 1) * key_.block_size; }
+
+  // Of two pages that may belong to different tensors.
+  static ptrdiff_t Distance(const T* from, const T* to) {
+    return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) / static_cast<ptrdiff_t>(sizeof(T));
   }
 
   const T* Page(const CachePages& pages, int64_t key) const {
@@ -103,18 +117,20 @@ HWY_INLINE SeeingRows RowsThatSee(const Tile& tile, int64_t first, int64_t last)
   return {begin, end};
 }
 
-// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores. key_panel(key) is where a panel is.
-template <typename F>
-HWY_INLINE void Scores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel) {
+// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores. key_panel(key) is where a panel is,
+// ahead(key) how far from there what kExtra::kAsk asks for.
+template <Extra kExtra, typename F, typename A>
+HWY_INLINE void Scores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel, const A& ahead) {
   const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
     const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end ? key_panel(key + CachePages::kPanel) : nullptr;
     const SeeingRows seeing = RowsThatSee(tile, key, key + width);
+    const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = NextBlock(seeing.end - row);
-      MultiplyPanels<false>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size, panel0, panel1, kPanel,
-                            tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
+      MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size, panel0, panel1, kPanel, distance,
+                             tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
       row += n;
     }
   }
@@ -141,7 +157,7 @@ HWY_INLINE void Weights(const Tile& tile, int64_t begin, int64_t end) {
 }
 
 // Adds the values of a piece with their weights; `begin` is the key of the first column of tile.scores.
-template <typename T>
+template <Extra kExtra, typename T>
 HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
   const size_t full = tile.head_size / kPanel;
   const size_t width = VectorIsPanel() ? 2 : 1;
@@ -160,9 +176,9 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
         if (panel < full) {
           const T* panel0 = piece.values + panel * piece.panel_stride + offset;
           const T* panel1 = width == 2 && panel + 1 < full ? panel0 + piece.panel_stride : nullptr;
-          MultiplyPanels<true>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, sums, tile.sum_stride);
+          MultiplyPanels<kExtra>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, piece.ahead, sums, tile.sum_stride);
         } else {
-          MultiplyPanels<true, float>(n, keys, weights, Tile::kKeys, piece.tail + offset, nullptr, kPanel, sums, tile.sum_stride);
+          MultiplyPanels<Extra::kAdd, float>(n, keys, weights, Tile::kKeys, piece.tail + offset, nullptr, kPanel, 0, sums, tile.sum_stride);
         }
       }
       row += n;
@@ -176,20 +192,13 @@ HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    Scores(tile, begin, end, [&](int64_t key) {
-      if (key + CachePages::kPanel < end) pages.AskForKeys(key + CachePages::kPanel);
-      return pages.KeyPanel(key);
-    });
-    pages.AskForValues(begin);
+    Scores<Extra::kAsk>(
+        tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); }, [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
     Weights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
-      const ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
-      if (piece.end < end) {
-        pages.AskForValues(piece.end);
-      } else if (end < tile.item->keys_end) {
-        pages.AskForKeys(end);
-      }
-      AddValues(tile, begin, piece);
+      ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
+      piece.ahead = pages.ValuesAhead(key, end, end == tile.item->keys_end);
+      AddValues<Extra::kAddAndAsk>(tile, begin, piece);
       key = piece.end;
     }
   }
@@ -207,7 +216,9 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
     for (int64_t key = begin; key < end; key += CachePages::kPanel) {
       Convert(pages.KeyPanel(key), tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
     }
-    Scores(tile, begin, end, [&](int64_t key) { return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel; });
+    Scores<Extra::kNone>(
+        tile, begin, end, [&](int64_t key) { return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel; },
+        [](int64_t /*key*/) { return ptrdiff_t{0}; });
     Weights(tile, begin, end);
     float* tail = tile.packed_values + full * value_panel;
     for (int64_t key = begin; key < end;) {
@@ -219,7 +230,7 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
       }
       key = piece.end;
     }
-    AddValues(tile, begin, ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail});
+    AddValues<Extra::kAdd>(tile, begin, ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail, 0});
   }
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 // The input holds a gate and a factor for each element of the output.
 void CheckHalved(const Argument& out, const Argument& input) {
-  std::vector<int64_t> half = input.shape();
+  std::vector<int64_t> half = input.shape().vec();
   if (half.back() % 2 != 0) input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
   half.back() /= 2;
   out.OnCpu().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();

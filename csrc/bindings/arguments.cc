@@ -12,18 +12,14 @@ std::string DTypeText(ScalarType type) { return torch::headeronly::toString(type
 
 }  // namespace
 
-std::string ShapeText(const std::vector<int64_t>& shape) {
+std::string ShapeText(Extents shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   return text + "]";
 }
 
-Argument::Argument(const char* op, const char* name, const Tensor& tensor) : op_(op), name_(name), tensor_(tensor) {
-  const auto sizes = tensor.sizes();
-  const auto steps = tensor.strides();
-  shape_.assign(sizes.begin(), sizes.end());
-  strides_.assign(steps.begin(), steps.end());
-}
+Argument::Argument(const char* op, const char* name, const Tensor& tensor)
+    : op_(op), name_(name), tensor_(tensor), shape_(tensor.sizes()), strides_(tensor.strides()) {}
 
 void Argument::Fail(const std::string& found, const std::string& expected) const {
   throw std::runtime_error(std::string(op_) + ": " + name_ + " " + found + ", expected " + expected);
@@ -55,8 +51,8 @@ const Argument& Argument::SameDTypeAs(const Argument& other) const {
   return *this;
 }
 
-const Argument& Argument::HasShape(const std::vector<int64_t>& expected, const std::string& why) const {
-  if (shape_ != expected) Fail("has shape " + ShapeText(shape_), ShapeText(expected) + ": " + why);
+const Argument& Argument::HasShape(Extents expected, std::string_view why) const {
+  if (shape_ != expected) Fail("has shape " + ShapeText(shape_), ShapeText(expected) + ": " + std::string(why));
   return *this;
 }
 

@@ -6,10 +6,11 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/HeaderOnlyArrayRef.h>
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "core/dtype.h"
 #include "core/rows.h"
@@ -17,9 +18,11 @@
 namespace vllm {
 
 using torch::stable::Tensor;
+// Sizes or strides, in the memory of a tensor or of the caller.
+using Extents = torch::headeronly::IntHeaderOnlyArrayRef;
 
 // "[2, 3]"
-std::string ShapeText(const std::vector<int64_t>& shape);
+std::string ShapeText(Extents shape);
 
 // A tensor argument under inspection. Each check returns the argument itself or throws.
 class Argument {
@@ -35,15 +38,15 @@ class Argument {
   const Argument& OfDType(torch::headeronly::ScalarType expected) const;
   const Argument& SameDTypeAs(const Argument& other) const;
   // `why` completes the message: "expected [2, 4]: <why>".
-  const Argument& HasShape(const std::vector<int64_t>& expected, const std::string& why) const;
+  const Argument& HasShape(Extents expected, std::string_view why) const;
   // At least one dimension, the elements of the last one side by side.
   const Argument& LastDimensionContiguous() const;
   // No two elements share memory through a stride of zero: results are written here.
   const Argument& Writable() const;
 
   DType dtype() const;
-  const std::vector<int64_t>& shape() const { return shape_; }
-  const std::vector<int64_t>& strides() const { return strides_; }
+  Extents shape() const { return shape_; }
+  Extents strides() const { return strides_; }
   const Tensor& tensor() const { return tensor_; }
 
   // Rows of the last dimension. Throws when more than Rows::kMaxDims leading dimensions are left after merging.
@@ -57,8 +60,8 @@ class Argument {
   const char* op_;
   const char* name_;
   Tensor tensor_;
-  std::vector<int64_t> shape_;
-  std::vector<int64_t> strides_;
+  Extents shape_;  // in the memory of tensor_
+  Extents strides_;
 };
 
 }  // namespace vllm

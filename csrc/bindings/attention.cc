@@ -8,6 +8,7 @@
 
 #include "attention/isa.h"
 #include "bindings/attention_arguments.h"
+#include "bindings/new_tensor.h"
 #include "bindings/string_argument.h"
 
 namespace vllm {
@@ -23,9 +24,10 @@ constexpr int32_t kMagic = 0x41545431;  // "ATT1"
 // [num_req + 1] sums of query lengths and [num_req] lengths, as requests.
 std::vector<AttentionRequest> CheckedRequests(const Argument& query_start_loc, const Argument& seq_lens, int64_t count, bool causal,
                                               const std::optional<Tensor>& dynamic_causal, const char* op) {
-  const std::vector<int32_t> starts = CheckedInts(query_start_loc, count + 1, "one more than there are requests");
-  const std::vector<int32_t> lengths = CheckedInts(seq_lens, count, "the number of requests");
-  std::vector<int32_t> causals(static_cast<size_t>(count), causal ? 1 : 0);
+  const Ints starts = CheckedInts(query_start_loc, count + 1, "one more than there are requests");
+  const Ints lengths = CheckedInts(seq_lens, count, "the number of requests");
+  const int32_t same = causal ? 1 : 0;
+  Ints causals{&same, 0};
   if (dynamic_causal.has_value()) {
     causals = CheckedInts(Argument(op, "dynamic_causal", *dynamic_causal), count, "the number of requests");
   }
@@ -64,7 +66,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
   const std::vector<AttentionRequest> requests = CheckedRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
   const std::vector<RequestCut> cuts =
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split, torch::stable::get_num_threads());
-  Tensor metadata = torch::stable::new_empty(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
+  Tensor metadata = NewCpuTensor<1>({kHeader + kPerRequest * num_req}, ScalarType::Int);
   int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
   const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
   for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);
@@ -75,12 +77,11 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
 }
 
 // The cuts that GetSchedulerMetadataOp left, when they are of these requests.
-std::vector<RequestCut> CheckedCuts(const Argument& metadata, const std::vector<int32_t>& numbers,
-                                    const std::vector<AttentionRequest>& requests) {
+std::vector<RequestCut> CheckedCuts(const Argument& metadata, const Ints& numbers, const std::vector<AttentionRequest>& requests) {
   std::vector<RequestCut> cuts(requests.size());
-  const int32_t* number = numbers.data() + kHeader;
-  for (size_t i = 0; i < cuts.size(); ++i, number += kPerRequest) {
-    cuts[i] = {number[0], number[1], number[2], number[3]};
+  size_t at = kHeader;
+  for (size_t i = 0; i < cuts.size(); ++i, at += kPerRequest) {
+    cuts[i] = {numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]};
     const AttentionRequest& request = requests[i];
     if (cuts[i].query_tokens != request.query_tokens || cuts[i].seq_len != request.seq_len) {
       metadata.Fail(
@@ -152,7 +153,7 @@ void AttentionOp(Tensor query_tensor, Tensor key_cache_tensor, Tensor value_cach
   if (!(softcap >= 0)) FailOp(op, "softcap is " + std::to_string(softcap) + ", expected 0 (none) or more");
 
   const Argument metadata(op, "scheduler_metadata", scheduler_metadata_tensor);
-  const std::vector<int32_t> head = CheckedInts(metadata, kHeader, "what get_scheduler_metadata returned");
+  const Ints head = CheckedInts(metadata, kHeader, "what get_scheduler_metadata returned");
   const int64_t count = head[1];
   if (head[0] != kMagic || count < 0 || metadata.shape()[0] != kHeader + kPerRequest * count) {
     metadata.Fail("has other contents", "what get_scheduler_metadata returned");

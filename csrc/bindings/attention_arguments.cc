@@ -50,7 +50,7 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
   } else {
     argument.SameDTypeAs(tokens);
   }
-  const std::vector<int64_t>& shape = argument.shape();
+  const Extents shape = argument.shape();
   if (shape.size() != 4 || shape[3] != tokens.shape()[2]) {
     argument.Fail("has shape " + ShapeText(shape), "[num_blocks, num_kv_heads, block_size, " + std::to_string(tokens.shape()[2]) +
                                                        "]: the last dimension is the head size of the tokens");
@@ -59,7 +59,7 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
     argument.Fail("has shape " + ShapeText(shape),
                   "a block size, the third dimension, that is a multiple of " + std::to_string(CachePages::kPanel));
   }
-  const std::vector<int64_t>& strides = argument.strides();
+  const Extents strides = argument.strides();
   if ((shape[3] > 1 && strides[3] != 1) || (shape[2] > 1 && strides[2] != shape[3])) {
     argument.Fail("has strides " + ShapeText(strides), "the last two dimensions in one piece of memory");
   }
@@ -75,15 +75,13 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
   return pages;
 }
 
-std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, const std::string& why) {
+Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
   argument.OnCpu().OfDType(ScalarType::Int);
   if (argument.shape().size() != 1 || argument.shape()[0] < count) {
-    argument.Fail("has shape " + ShapeText(argument.shape()), "one dimension of at least " + std::to_string(count) + ": " + why);
+    argument.Fail("has shape " + ShapeText(argument.shape()),
+                  "one dimension of at least " + std::to_string(count) + ": " + std::string(why));
   }
-  std::vector<int32_t> values(static_cast<size_t>(count));
-  const int32_t* data = static_cast<const int32_t*>(argument.tensor().data_ptr());
-  for (int64_t i = 0; i < count; ++i) values[static_cast<size_t>(i)] = data[i * argument.strides()[0]];
-  return values;
+  return {static_cast<const int32_t*>(argument.tensor().data_ptr()), argument.strides()[0]};
 }
 
 void CheckBlockTable(const Argument& table, int64_t count) {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "attention/attention.h"
 #include "bindings/arguments.h"
@@ -25,8 +25,16 @@ AttentionHeads CheckedHeads(const Argument& argument);
 // [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one piece.
 CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
 
-// One dimension of int32, at least `count` long: the first `count` numbers.
-std::vector<int32_t> CheckedInts(const Argument& argument, int64_t count, const std::string& why);
+// Numbers in the memory of a tensor.
+struct Ints {
+  const int32_t* data = nullptr;
+  int64_t stride = 1;
+
+  int32_t operator[](size_t i) const { return data[static_cast<int64_t>(i) * stride]; }
+};
+
+// One dimension of int32, at least `count` long.
+Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why);
 
 // Rows of int32 block numbers, at least `count` of them.
 void CheckBlockTable(const Argument& table, int64_t count);

@@ -48,7 +48,7 @@ const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride
 
 Slots CheckedSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size) {
   slot_mapping.OnCpu().OfDType(ScalarType::Long);
-  const std::vector<int64_t>& shape = slot_mapping.shape();
+  const Extents shape = slot_mapping.shape();
   if (shape.size() != 1 || shape[0] > tokens) {
     slot_mapping.Fail("has shape " + ShapeText(shape), "one dimension of at most " + std::to_string(tokens) + " elements, the tokens");
   }

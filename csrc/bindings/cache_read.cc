@@ -28,7 +28,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
             const std::optional<Tensor>& seq_starts_tensor) {
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
   const Argument block_table(op, "block_table", block_table_tensor), cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
-  const std::vector<int64_t>& shape = src_cache.shape();
+  const Extents shape = src_cache.shape();
   if (shape.size() < 3 || shape[1] == 0) {
     src_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, entries...] with a block_size of at least 1");
   }

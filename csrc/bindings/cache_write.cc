@@ -39,7 +39,7 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   writes[1].from = Vectors(value);
   const int64_t heads = writes[0].from.heads, width = writes[0].from.width;
 
-  const std::vector<int64_t>& shape = key_cache.shape();
+  const Extents shape = key_cache.shape();
   const int64_t x = shape.size() == 5 ? shape[4] : 0;
   if (x == 0 || shape[1] != heads || shape[2] * x != width) {
     key_cache.Fail("has shape " + ShapeText(shape),
@@ -55,7 +55,7 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   }
   value_cache.LastDimensionContiguous().Writable();
 
-  const std::vector<int64_t>&k = key_cache.strides(), &v = value_cache.strides();
+  const Extents k = key_cache.strides(), v = value_cache.strides();
   PagedCache& keys = writes[0].to;
   keys = {key_cache_tensor.data_ptr(), format, block_size, k[0], k[1], block_size, 0, k[3], x, k[2]};
   PagedCache& values = writes[1].to;
@@ -73,7 +73,7 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
 
 // A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the dimension of heads.
 PagedCache RowCache(const Argument& cache, CacheFormat format) {
-  const std::vector<int64_t>& strides = cache.strides();
+  const Extents strides = cache.strides();
   PagedCache rows;
   rows.data = cache.tensor().data_ptr();
   rows.format = format;
@@ -94,7 +94,7 @@ void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_c
   const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, key_cache, key);
   CheckedFormat(op, kv_cache_dtype.value, value_cache, value);
   CheckTokens(key, value);
-  const std::vector<int64_t>& shape = key_cache.shape();
+  const Extents shape = key_cache.shape();
   const int64_t heads = key.shape()[1], width = key.shape()[2];
   if (shape.size() != 4 || shape[2] != heads || shape[3] != width) {
     key_cache.Fail("has shape " + ShapeText(shape),
@@ -126,7 +126,7 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
     k_pe.Fail("has shape " + ShapeText(k_pe.shape()), "[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
   }
   const int64_t width = rank + k_pe.shape()[1];
-  const std::vector<int64_t>& shape = kv_cache.shape();
+  const Extents shape = kv_cache.shape();
   if (shape.size() != 3 || shape[2] != width) {
     kv_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, " + std::to_string(width) + "]: kv_lora_rank + pe_dim");
   }

@@ -14,7 +14,7 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   LatentAttention call;
   call.query = CheckedHeads(query);
   call.output = CheckedHeads(out.SameDTypeAs(query).Writable());
-  const std::vector<int64_t>& shape = query.shape();
+  const Extents shape = query.shape();
   cache.OnCpu().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
     cache.Fail("has shape " + ShapeText(cache.shape()),
@@ -33,12 +33,13 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   const Argument block_tables(op, "block_tables", block_tables_tensor);
   CheckBlockTable(block_tables, shape[0]);
   const Argument seq_lens(op, "seq_lens", seq_lens_tensor);
-  const std::vector<int32_t> lengths = CheckedInts(seq_lens, shape[0], "the number of sequences");
-  for (size_t i = 0; i < lengths.size(); ++i) {
+  const Ints lengths = CheckedInts(seq_lens, shape[0], "the number of sequences");
+  call.seq_lens.resize(static_cast<size_t>(shape[0]));
+  for (size_t i = 0; i < call.seq_lens.size(); ++i) {
+    call.seq_lens[i] = lengths[i];
     if (lengths[i] < 0) seq_lens.Fail("holds " + std::to_string(lengths[i]) + " for sequence " + std::to_string(i), "lengths of 0 or more");
     CheckBlocks(block_tables, static_cast<int64_t>(i), 0, lengths[i], call.block_size, cache.shape()[0]);
   }
-  call.seq_lens.assign(lengths.begin(), lengths.end());
   call.block_table = static_cast<const int32_t*>(block_tables_tensor.data_ptr());
   call.block_table_stride = block_tables.strides()[0];
   call.scale = static_cast<float>(scale);

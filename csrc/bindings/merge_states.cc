@@ -8,7 +8,7 @@ namespace vllm {
 namespace {
 
 // [heads, tokens] of float32, the tokens side by side.
-Argument CheckedLse(const char* op, const char* name, const Tensor& tensor, const std::vector<int64_t>& shape) {
+Argument CheckedLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
   lse.OnCpu().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
   lse.LastDimensionContiguous();
@@ -24,7 +24,7 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   const Argument suffix(op, "suffix_output", suffix_output_tensor);
   MergeStates merge;
   merge.prefix = CheckedHeads(prefix);
-  const std::vector<int64_t>& shape = prefix.shape();
+  const Extents shape = prefix.shape();
   suffix.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output");
   merge.suffix = CheckedHeads(suffix);
   if (output_scale.has_value())

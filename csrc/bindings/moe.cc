@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <limits>
 #include <optional>
 #include <tuple>
 
 #include "bindings/arguments.h"
+#include "bindings/new_tensor.h"
 #include "moe/align.h"
 #include "moe/routing.h"
 #include "moe/sum.h"
@@ -149,8 +148,8 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   router.kept_groups = kept_groups;
   SetBias(op, bias, experts, router);
 
-  Tensor weights = torch::stable::new_empty(scores_tensor, {tokens, topk}, ScalarType::Float);
-  Tensor indices = torch::stable::new_empty(scores_tensor, {tokens, topk}, ScalarType::Int);
+  Tensor weights = NewCpuTensor<2>({tokens, topk}, ScalarType::Float);
+  Tensor indices = NewCpuTensor<2>({tokens, topk}, ScalarType::Int);
   Routes routes;
   routes.weights = static_cast<float*>(weights.data_ptr());
   routes.experts = indices.data_ptr();

@@ -33,7 +33,7 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
   at_least("num_heads_k", num_heads_k, 0);
   at_least("num_heads_v", num_heads_v, 0);
   // Divided rather than multiplied, since numbers of heads may be anything.
-  const std::vector<int64_t>& shape = qkv.shape();
+  const Extents shape = qkv.shape();
   const int64_t heads = shape.back() / head_dim;
   if (shape.size() != 2 || shape.back() % head_dim != 0 || num_heads_q > heads || num_heads_k > heads - num_heads_q ||
       num_heads_v != heads - num_heads_q - num_heads_k) {

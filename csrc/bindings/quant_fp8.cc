@@ -25,7 +25,7 @@ int64_t GroupSize(const Argument& scale, const std::vector<int64_t>& group_shape
 ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t tokens,
                         const std::optional<std::vector<int64_t>>& group_shape) {
   scale.OnCpu().OfDType(ScalarType::Float);
-  const std::vector<int64_t>& shape = scale.shape();
+  const Extents shape = scale.shape();
   const int64_t columns = input.shape().back();
   ScaleGrid grid;
   grid.data = static_cast<const float*>(scale.tensor().data_ptr());

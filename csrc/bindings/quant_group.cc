@@ -13,7 +13,7 @@ using torch::headeronly::ScalarType;
 // Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
 GroupScales CheckedScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
   scales.OnCpu().OfDType(ScalarType::Float).Writable();
-  std::vector<int64_t> shape = input.shape();
+  std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;
   if (scales.shape() != std::vector<int64_t>{tokens, groups}) scales.HasShape(shape, "that of input with a scale for each group");
   GroupScales result;

@@ -12,14 +12,14 @@ namespace {
 // Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
 Heads CheckedHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
   argument.OnCpu().Floating().LastDimensionContiguous().Writable();
-  const std::vector<int64_t>& shape = argument.shape();
+  const Extents shape = argument.shape();
   const size_t leading = positions.shape().size();
   const bool split = shape.size() == leading + 2;
   bool fits = split || shape.size() == leading + 1;
   for (size_t i = 0; fits && i < leading; ++i) fits = shape[i] == positions.shape()[i];
   fits = fits && (split ? shape.back() == head_size : shape.back() % head_size == 0);
   if (!fits) {
-    std::vector<int64_t> tokens = positions.shape();
+    std::vector<int64_t> tokens = positions.shape().vec();
     std::string text = ShapeText(tokens);
     text.pop_back();
     const std::string size = std::to_string(head_size);

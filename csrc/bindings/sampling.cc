@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sampling/sampling.h"
 
-#include <torch/csrc/stable/ops.h>
-
 #include "bindings/arguments.h"
+#include "bindings/new_tensor.h"
 
 namespace vllm {
 namespace {
@@ -12,16 +11,16 @@ using torch::headeronly::ScalarType;
 
 Rows CheckedLogits(const Argument& logits) {
   logits.OnCpu().Floating();
-  const std::vector<int64_t>& shape = logits.shape();
+  const Extents shape = logits.shape();
   if (shape.size() != 2 || shape[1] == 0) logits.Fail("has shape " + ShapeText(shape), "[rows, vocabulary] with at least one token");
   return logits.LastDimensionContiguous().LastDimensionRows();
 }
 
-Tensor Tokens(const Tensor& logits, int64_t rows) { return torch::stable::new_empty(logits, {rows}, ScalarType::Long); }
+Tensor Tokens(int64_t rows) { return NewCpuTensor<1>({rows}, ScalarType::Long); }
 
 Tensor GreedyArgmaxOp(Tensor logits) {
   const Rows rows = CheckedLogits(Argument("greedy_argmax", "logits", logits));
-  Tensor tokens = Tokens(logits, rows.count);
+  Tensor tokens = Tokens(rows.count);
   GreedyArgmax(rows, static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }
@@ -31,7 +30,7 @@ Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
   const Rows rows = CheckedLogits(Argument(op, "logits", logits));
   const Argument seeds(op, "seeds", seeds_tensor);
   seeds.OnCpu().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
-  Tensor tokens = Tokens(logits, rows.count);
+  Tensor tokens = Tokens(rows.count);
   GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0], static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }

@@ -12,6 +12,9 @@ namespace {
 
 // Bytes that one thread copies at a time: large enough for memcpy to reach its speed, small enough to share out a single block.
 constexpr int64_t kSlice = 32768;
+// The same of one block of many: a thread copies slices that lie side by side at once, so they may be small, and a block of a few tokens is
+// still shared out.
+constexpr int64_t kBlockSlice = 4096;
 
 }  // namespace
 
@@ -27,9 +30,9 @@ void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs,
   const int64_t blocks = count == 0 ? 0 : *std::max_element(pairs, pairs + 2 * count) + 1;
   const bool apart = to + blocks * bytes <= from || from + blocks * bytes <= to;
   if (to != from && !apart) return copy(0, bytes);
-  const int64_t slices = (bytes + kSlice - 1) / kSlice;
-  ParallelFor(slices, std::min(bytes, kSlice) * count / static_cast<int64_t>(sizeof(float)),
-              [&](int64_t begin, int64_t end) { copy(begin * kSlice, std::min(end * kSlice, bytes)); });
+  const int64_t slices = (bytes + kBlockSlice - 1) / kBlockSlice;
+  ParallelFor(slices, std::min(bytes, kBlockSlice) * count / static_cast<int64_t>(sizeof(float)),
+              [&](int64_t begin, int64_t end) { copy(begin * kBlockSlice, std::min(end * kBlockSlice, bytes)); });
 }
 
 void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count) {

@@ -5,57 +5,20 @@
 #include <cstring>
 
 #include "cache/cache.h"
-#include "cache/write.h"
+#include "cache/slot_order.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cache/write_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "cache/fp8_rows-inl.h"
+#include "cache/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
-
-// Tokens whose vectors are transposed together: the lanes of 16 bytes.
-template <typename Bits>
-inline constexpr int64_t kTile = 16 / sizeof(Bits);
-
-#if !HWY_HAVE_SCALABLE  // vectors of unknown length cannot stand in an array
-// to[d * stride + t] = from[t][d] for a square of kTile tokens and dimensions.
-template <typename Bits>
-HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY_RESTRICT to, int64_t stride) {
-  constexpr size_t kLanes = kTile<Bits>;
-  const hn::FixedTag<Bits, kLanes> d;
-  hn::Vec<decltype(d)> a[kLanes], b[kLanes];
-  for (size_t t = 0; t < kLanes; ++t) a[t] = hn::LoadU(d, from[t] + offset);
-  // Interleaving the first half with the second moves the highest bit of the token's number to the bottom of the element's; after as many
-  // steps as there are bits, tokens and elements have changed places.
-  for (size_t step = 1; step < kLanes; step *= 2) {
-    for (size_t i = 0; i < kLanes / 2; ++i) {
-      b[2 * i] = hn::InterleaveLower(d, a[i], a[i + kLanes / 2]);
-      b[2 * i + 1] = hn::InterleaveUpper(d, a[i], a[i + kLanes / 2]);
-    }
-    for (size_t i = 0; i < kLanes; ++i) a[i] = b[i];
-  }
-  for (size_t i = 0; i < kLanes; ++i) hn::StoreU(a[i], d, to + static_cast<int64_t>(i) * stride);
-}
-#endif
-
-// to[d * stride + t] = from[t][d] for `tokens` <= kTile tokens.
-template <typename Bits>
-HWY_INLINE void Transpose(const Bits* const* from, int64_t tokens, int64_t width, Bits* HWY_RESTRICT to, int64_t stride) {
-  int64_t i = 0;
-#if !HWY_HAVE_SCALABLE
-  if (tokens == kTile<Bits>) {
-    for (; i + kTile<Bits> <= width; i += kTile<Bits>) TransposeTile(from, i, to + i * stride, stride);
-  }
-#endif
-  for (; i < width; ++i) {
-    for (int64_t t = 0; t < tokens; ++t) to[i * stride + t] = from[t][i];
-  }
-}
 
 template <typename Bits>
 HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_RESTRICT to, int64_t chunk, int64_t stride) {
@@ -69,59 +32,94 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
   }
 }
 
-// One head of the tokens of one run, which are in the cache's own format.
+// One head of the tokens of one run, which are in the cache's own format. `to` is where the first slot of their tile lies, columns[t] how
+// many slots behind it token t goes.
 template <typename Bits>
-HWY_INLINE void Place(const Bits* const* from, int64_t tokens, int64_t width, const PagedCache& cache, Bits* to) {
+HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens, int64_t width, const PagedCache& cache, Bits* to) {
   if (cache.chunk == 1 && cache.token_stride == 1) {
-    Transpose(from, tokens, width, to, cache.chunk_stride);
+    Transpose(from, columns, tokens, width, to, cache.chunk_stride);
   } else {
-    for (int64_t t = 0; t < tokens; ++t) Scatter(from[t], width, to + t * cache.token_stride, cache.chunk, cache.chunk_stride);
+    for (int64_t t = 0; t < tokens; ++t) Scatter(from[t], width, to + columns[t] * cache.token_stride, cache.chunk, cache.chunk_stride);
   }
 }
 
 template <typename Bits>
-void WriteHead(const CacheWrite& write, const Run& run, int64_t head, uint8_t* scratch) {
+void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head, uint8_t* scratch) {
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
-  const int64_t block = run.slot / cache.block_size, offset = run.slot % cache.block_size;
+  const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
+  // Of tiles of a single slot, each begins where its token goes.
+  const int64_t first_column = tokens == 1 ? 0 : offset % cache.group % kTile<Bits>;
   Bits* to = static_cast<Bits*>(cache.data) + block * cache.block_stride + head * cache.head_stride +
-             offset / cache.group * cache.group_stride + offset % cache.group * cache.token_stride;
-  const int64_t first = run.token * source.token_stride + head * source.head_stride;
+             offset / cache.group * cache.group_stride + (offset % cache.group - first_column) * cache.token_stride;
+  int64_t columns[kMaxRun];
+  for (int64_t t = 0; t < tokens; ++t) columns[t] = first_column + placed[t].slot - placed->slot;
   const Bits* from[kMaxRun];
   if constexpr (sizeof(Bits) == 1) {
     if (cache.format != CacheFormat::kSame) {
       const float scale = write.scales[head * write.scale_stride];
       const bool direct = cache.chunk == source.width;
-      for (int64_t t = 0; t < run.tokens; ++t) {
-        uint8_t* row = direct ? to + t * cache.token_stride : scratch + t * source.width;
-        QuantizeRow(source.data, source.dtype, first + t * source.token_stride, static_cast<size_t>(source.width), scale, cache.format,
-                    row);
+      for (int64_t t = 0; t < tokens; ++t) {
+        uint8_t* row = direct ? to + columns[t] * cache.token_stride : scratch + t * source.width;
+        QuantizeRow(source.data, source.dtype, placed[t].token * source.token_stride + head * source.head_stride,
+                    static_cast<size_t>(source.width), scale, cache.format, row);
         from[t] = row;
       }
-      if (!direct) Place(from, run.tokens, source.width, cache, to);
+      if (!direct) Place(from, columns, tokens, source.width, cache, to);
       return;
     }
   }
-  for (int64_t t = 0; t < run.tokens; ++t) from[t] = static_cast<const Bits*>(source.data) + first + t * source.token_stride;
-  Place(from, run.tokens, source.width, cache, to);
+  for (int64_t t = 0; t < tokens; ++t) {
+    from[t] = static_cast<const Bits*>(source.data) + placed[t].token * source.token_stride + head * source.head_stride;
+  }
+  Place(from, columns, tokens, source.width, cache, to);
 }
 
-// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has room for kMaxRun vectors.
-void WriteItems(const CacheWrite* writes, int count, const Run* runs, int64_t begin, int64_t end, uint8_t* scratch) {
+// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no prefetcher of the hardware foresees.
+HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head) {
+  const TokenVectors& source = write.from;
+  const PagedCache& cache = write.to;
+  const auto ask = [](const char* p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(p + i);
+  };
+  const int64_t size = static_cast<int64_t>(source.element_size), to_size = cache.format == CacheFormat::kSame ? size : 1;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t at = placed[t].token * source.token_stride + head * source.head_stride;
+    ask(static_cast<const char*>(source.data) + at * size, source.width * size);
+  }
+  const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
+  const int64_t to = block * cache.block_stride + head * cache.head_stride + offset / cache.group * cache.group_stride +
+                     offset % cache.group * cache.token_stride;
+  const int64_t bytes = ((placed[tokens - 1].slot - placed->slot) * cache.token_stride + cache.chunk) * to_size;
+  for (int64_t i = 0; i < source.width / cache.chunk; ++i) {
+    ask(static_cast<const char*>(cache.data) + (to + i * cache.chunk_stride) * to_size, bytes);
+  }
+}
+
+// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has room for kMaxRun vectors. `ask`: memory
+// of the next item is asked for.
+void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs, int64_t begin, int64_t end, bool ask,
+                uint8_t* scratch) {
   int64_t heads = 0;
   for (int i = 0; i < count; ++i) heads += writes[i].from.heads;
+  const auto write_of = [&](int64_t head) { return head < writes->from.heads ? writes : writes + 1; };
   for (int64_t item = begin; item < end; ++item) {
+    const int64_t next = item + 1;
+    if (next < end && ask) {
+      const CacheWrite* write = write_of(next % heads);
+      const int64_t head = next % heads - (write == writes ? 0 : writes->from.heads);
+      AskForHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
+    }
     const Run& run = runs[item / heads];
-    int64_t head = item % heads;
-    const CacheWrite* write = writes;
-    for (; head >= write->from.heads; ++write) head -= write->from.heads;
+    const CacheWrite* write = write_of(item % heads);
+    const int64_t head = item % heads - (write == writes ? 0 : writes->from.heads);
     const size_t size = write->to.format == CacheFormat::kSame ? write->from.element_size : 1;
     if (size == 4) {
-      WriteHead<uint32_t>(*write, run, head, scratch);
+      WriteHead<uint32_t>(*write, placed + run.first, run.tokens, head, scratch);
     } else if (size == 2) {
-      WriteHead<uint16_t>(*write, run, head, scratch);
+      WriteHead<uint16_t>(*write, placed + run.first, run.tokens, head, scratch);
     } else {
-      WriteHead<uint8_t>(*write, run, head, scratch);
+      WriteHead<uint8_t>(*write, placed + run.first, run.tokens, head, scratch);
     }
   }
 }
@@ -156,27 +154,6 @@ CacheWrite Merged(CacheWrite write) {
   return write;
 }
 
-// The tokens that go somewhere, taken together where their slots follow one another within a group of the cache.
-std::vector<Run> Runs(const Slots& slots, const PagedCache& cache, int64_t longest) {
-  std::vector<Run> runs;
-  runs.reserve(static_cast<size_t>(slots.tokens));
-  for (int64_t token = 0; token < slots.tokens; ++token) {
-    const int64_t slot = slots.data[token * slots.stride];
-    if (slot < 0) continue;
-    if (!runs.empty() && longest > 1) {
-      Run& last = runs.back();
-      const bool next = last.token + last.tokens == token && last.slot + last.tokens == slot;
-      // A run ends where a tile begins: later ones are whole tiles then.
-      if (next && slot % cache.block_size % cache.group % longest != 0) {
-        ++last.tokens;
-        continue;
-      }
-    }
-    runs.push_back({token, slot, 1});
-  }
-  return runs;
-}
-
 }  // namespace
 
 void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
@@ -191,12 +168,17 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
     const bool transposed = merged[i].to.chunk == 1 && merged[i].to.token_stride == 1;
     if (transposed) tile = 16 / (merged[i].to.format == CacheFormat::kSame ? static_cast<int64_t>(merged[i].from.element_size) : 1);
   }
-  // The values' layout decides about runs; keys in chunks fit any run within a block.
-  const std::vector<Run> runs = Runs(slots, merged[count - 1].to, tile);
+  // The values' layout decides about tiles; keys in chunks fit any tile within a block.
+  const PagedCache& last = merged[count - 1].to;
+  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in which the tokens are read.
+  const std::vector<Placed> placed =
+      tile > 1 ? InOrderOfSlots(slots.data, slots.stride, slots.tokens) : WithSlots(slots.data, slots.stride, slots.tokens);
+  const std::vector<Run> runs = RunsOf(placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
+  const int64_t items = static_cast<int64_t>(runs.size()) * heads, tokens = static_cast<int64_t>(placed.size());
   auto& function = VLLM_CPU_DISPATCH(WriteItems);
-  ParallelFor(static_cast<int64_t>(runs.size()) * heads, width * tile, [&](int64_t begin, int64_t end) {
+  ParallelFor(items, items == 0 ? 0 : width * tokens * heads / items, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> scratch(static_cast<size_t>(detour ? width * kMaxRun : 0));
-    function(merged, count, runs.data(), begin, end, scratch.data());
+    function(merged, count, placed.data(), runs.data(), begin, end, tile > 1, scratch.data());
   });
 }
 

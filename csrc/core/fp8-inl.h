@@ -126,20 +126,37 @@ HWY_INLINE void StoreFp8Tail(VF32 v, F8* HWY_RESTRICT p, size_t n) {
   hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), CodesOf(p), n);
 }
 
-// Four vectors of int32 to one of int8, with saturation, in order.
-template <class VI>
+// Four vectors of int32 to one of int8, with saturation, in the order of the elements. Where kSplit, v0 and v2 are even elements, v1 and v3
+// the odd ones behind them, and numbers that int16 cannot hold are cut.
+template <bool kSplit, class VI>
 HWY_INLINE hn::Vec<hn::Repartition<int8_t, F32>> NarrowFour(VI v0, VI v1, VI v2, VI v3) {
+  const hn::Repartition<int8_t, F32> d8;
   const hn::Repartition<int16_t, F32> d16;
-  return hn::OrderedDemote2To(hn::Repartition<int8_t, F32>(), hn::OrderedDemote2To(d16, v0, v1), hn::OrderedDemote2To(d16, v2, v3));
+  if constexpr (kSplit) {
+    const auto join = [&](VI even, VI odd)
+                          HWY_ATTR { return hn::OddEven(hn::BitCast(d16, hn::ShiftLeft<16>(odd)), hn::BitCast(d16, even)); };
+    return hn::OrderedDemote2To(d8, join(v0, v1), join(v2, v3));
+  } else {
+    return hn::OrderedDemote2To(d8, hn::OrderedDemote2To(d16, v0, v1), hn::OrderedDemote2To(d16, v2, v3));
+  }
 }
 
-template <class F8>
+template <bool kSplit, class F8>
 HWY_INLINE void StoreFp8Four(VF32 v0, VF32 v1, VF32 v2, VF32 v3, F8* HWY_RESTRICT p) {
   const hn::RebindToSigned<F32> di;
   const hn::Repartition<uint8_t, F32> du8;
-  // The sign survives narrowing with saturation: narrowing all four at once is cheaper than moving it in lanes of 32 bits.
-  const auto signs = NarrowFour(hn::BitCast(di, v0), hn::BitCast(di, v1), hn::BitCast(di, v2), hn::BitCast(di, v3));
-  const auto codes = NarrowFour(Fp8Magnitude<F8>(v0), Fp8Magnitude<F8>(v1), Fp8Magnitude<F8>(v2), Fp8Magnitude<F8>(v3));
+  // The sign survives narrowing with saturation: narrowing all four at once is cheaper than moving it in lanes of 32 bits. What is cut
+  // where the elements are split is the lower half, which has no sign.
+  const auto bits = [&](VF32 v) HWY_ATTR {
+    if constexpr (kSplit) {
+      return hn::ShiftRight<16>(hn::BitCast(di, v));
+    } else {
+      return hn::BitCast(di, v);
+    }
+  };
+  const auto signs = NarrowFour<kSplit>(bits(v0), bits(v1), bits(v2), bits(v3));
+  // Magnitudes fit into int16, those for NaN too.
+  const auto codes = NarrowFour<kSplit>(Fp8Magnitude<F8>(v0), Fp8Magnitude<F8>(v1), Fp8Magnitude<F8>(v2), Fp8Magnitude<F8>(v3));
   hn::StoreU(hn::Or(hn::BitCast(du8, codes), hn::And(hn::BitCast(du8, signs), hn::Set(du8, 0x80))), du8, CodesOf(p));
 }
 
@@ -157,9 +174,15 @@ HWY_INLINE void StoreTail(VF32 v, E5M2* HWY_RESTRICT p, size_t n) { StoreFp8Tail
 HWY_INLINE void LoadTwo(const E4M3* HWY_RESTRICT p, VF32& v0, VF32& v1) { LoadFp8Two(p, v0, v1); }
 HWY_INLINE void LoadTwo(const E5M2* HWY_RESTRICT p, VF32& v0, VF32& v1) { LoadFp8Two(p, v0, v1); }
 
-// 4 * Lanes(F32()) elements to `p`: much less work than four stores.
-HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E4M3* HWY_RESTRICT p) { StoreFp8Four(v0, v1, v2, v3, p); }
-HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E5M2* HWY_RESTRICT p) { StoreFp8Four(v0, v1, v2, v3, p); }
+// 4 * Lanes(F32()) elements to `p`: much less work than four stores. For kSplit see NarrowFour.
+template <bool kSplit = false>
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E4M3* HWY_RESTRICT p) {
+  StoreFp8Four<kSplit>(v0, v1, v2, v3, p);
+}
+template <bool kSplit = false>
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, E5M2* HWY_RESTRICT p) {
+  StoreFp8Four<kSplit>(v0, v1, v2, v3, p);
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE

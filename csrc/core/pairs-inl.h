@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads and stores of rows in which two kinds of elements take turns. Compiled once for each target.
+// Loads of rows in which two kinds of elements take turns. Compiled once for each target.
 #if defined(VLLM_CORE_PAIRS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_PAIRS_INL_H_
 #undef VLLM_CORE_PAIRS_INL_H_
@@ -38,14 +38,6 @@ HWY_INLINE void LoadPairsTail(const T* HWY_RESTRICT p, size_t n, VF32& even, VF3
   const VF32 low = LoadTail(p, HWY_MIN(lanes, 2 * n)), high = 2 * n <= lanes ? hn::Zero(F32()) : LoadTail(p + lanes, 2 * n - lanes);
   even = hn::ConcatEven(F32(), high, low);
   odd = hn::ConcatOdd(F32(), high, low);
-}
-
-// 2 * Lanes(F32()) elements to `p`, joined from the even ones and the odd ones.
-template <typename T>
-HWY_INLINE void StorePairs(VF32 even, VF32 odd, T* HWY_RESTRICT p) {
-  const size_t lanes = hn::Lanes(F32());
-  Store(hn::InterleaveWholeLower(F32(), even, odd), p);
-  Store(hn::InterleaveWholeUpper(F32(), even, odd), p + lanes);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -39,65 +39,128 @@ constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
 constexpr size_t kTileRows = 4;
 // As in gemm/product-inl.h: what is prepared of A, and the sums that are kept meanwhile, in a second-level cache. Preparing costs as much
-// as some 30 columns, so it is done for many.
+// as some 30 columns, so it is done for many. Two vectors of columns of B, widened, take half of a first-level cache of 32 KiB.
 constexpr size_t kBlockRows = 96;
-constexpr size_t kBlockGroups = 256;
+constexpr size_t kBlockGroups = VLLM_INT8_GROUPS ? 256 : 128;
 constexpr size_t kBlockColumns = 512;
 // Two vectors are stored at a time; of the last two the second one may be outside.
 constexpr size_t kCStride = kBlockColumns + kPanel;
 
-// sum += the products of a group of a row of A, at `a`, and a vector of columns of B.
+// Two vectors of columns of B as they are packed, at b0 and b1.
+struct Packed {
+  const int8_t* HWY_RESTRICT b0;
+  const int8_t* HWY_RESTRICT b1;
+};
+
 #if VLLM_INT8_GROUPS
+
+// s0 and s1 += the products of a group of a row of A, at `a`, and that of the columns.
 template <class V>
-HWY_INLINE VI32 AddGroup(const Prepared* a, V b, VI32 sum) {
+HWY_INLINE void AddGroup(const Prepared* a, V v0, V v1, VI32& s0, VI32& s1) {
   int32_t word;
   hwy::CopyBytes<4>(a, &word);
-  return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(hn::Repartition<uint8_t, I32>(), hn::Set(I32(), word)), b, sum);
+  const auto x = hn::BitCast(hn::Repartition<uint8_t, I32>(), hn::Set(I32(), word));
+  s0 = hn::SumOfMulQuadAccumulate(I32(), x, v0, s0);
+  s1 = hn::SumOfMulQuadAccumulate(I32(), x, v1, s1);
 }
+
 #else
-template <class V>
-HWY_INLINE VI32 AddGroup(const Prepared* a, V even, V odd, VI32 sum) {
-  const hn::Repartition<int16_t, I32> di16;
-  int32_t words[2];
-  hwy::CopyBytes<8>(a, words);
-  sum = hn::Add(sum, hn::WidenMulPairwiseAdd(I32(), hn::BitCast(di16, hn::Set(I32(), words[0])), even));
-  return hn::Add(sum, hn::WidenMulPairwiseAdd(I32(), hn::BitCast(di16, hn::Set(I32(), words[1])), odd));
+
+// The same columns as 16-bit numbers: for each half of a group those of the first vector and of the second.
+struct Widened {
+  const int16_t* HWY_RESTRICT b;
+};
+constexpr size_t kWidened = 4 * hn::MaxLanes(hn::Repartition<int16_t, I32>());
+// Fewer rows use them too seldom.
+constexpr size_t kWidenFrom = 3 * kTileRows;
+
+using VI16 = hn::Vec<hn::Repartition<int16_t, I32> >;
+
+// The halves of a group: elements 0 and 2 of the columns of two vectors, then 1 and 3.
+HWY_INLINE void LoadGroup(const Packed& columns, size_t g, VI16& even0, VI16& even1, VI16& odd0, VI16& odd1) {
+  const hn::Repartition<int8_t, I32> d8;
+  const hn::Repartition<int16_t, I32> d16;
+  const auto v0 = hn::BitCast(d16, hn::LoadU(d8, columns.b0 + g * kPanel * kGroup));
+  const auto v1 = hn::BitCast(d16, hn::LoadU(d8, columns.b1 + g * kPanel * kGroup));
+  even0 = hn::ShiftRight<8>(hn::ShiftLeft<8>(v0));
+  even1 = hn::ShiftRight<8>(hn::ShiftLeft<8>(v1));
+  odd0 = hn::ShiftRight<8>(v0);
+  odd1 = hn::ShiftRight<8>(v1);
 }
+
+HWY_NOINLINE void Widen(const Packed& columns, size_t groups, int16_t* HWY_RESTRICT to) {
+  const hn::Repartition<int16_t, I32> d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t g = 0; g < groups; ++g, to += 4 * lanes) {
+    VI16 even0, even1, odd0, odd1;
+    LoadGroup(columns, g, even0, even1, odd0, odd1);
+    hn::Store(even0, d, to);
+    hn::Store(even1, d, to + lanes);
+    hn::Store(odd0, d, to + 2 * lanes);
+    hn::Store(odd1, d, to + 3 * lanes);
+  }
+}
+
+// GCC otherwise adds products to each other before it adds them to the sums, and moves the sums from register to register: that took a
+// tenth longer.
+HWY_INLINE void KeepInRegisters([[maybe_unused]] VI32& s0, [[maybe_unused]] VI32& s1) {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL
+  asm("" : "+x"(s0.raw), "+x"(s1.raw));
+#endif
+}
+
+// s0 and s1 += the products of half a group of a row of A, at `a`, and that of the columns.
+HWY_INLINE void AddHalf(const Prepared* a, VI16 v0, VI16 v1, VI32& s0, VI32& s1) {
+  int32_t word;
+  hwy::CopyBytes<4>(a, &word);
+  const VI16 x = hn::BitCast(hn::Repartition<int16_t, I32>(), hn::Set(I32(), word));
+  s0 = hn::Add(s0, hn::WidenMulPairwiseAdd(I32(), x, v0));
+  s1 = hn::Add(s1, hn::WidenMulPairwiseAdd(I32(), x, v1));
+  KeepInRegisters(s0, s1);
+}
+
 #endif
 
-// c = or += the products of kRows rows of A and the columns of two vectors, at b0 and b1, over `groups` groups.
-template <size_t kRows>
-HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const int8_t* HWY_RESTRICT b0, const int8_t* HWY_RESTRICT b1,
-                     size_t groups, int32_t* HWY_RESTRICT c, size_t c_stride, bool add) {
+// c = or += the products of kRows rows of A and two vectors of columns over `groups` groups.
+template <size_t kRows, class Columns>
+HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const Columns& columns, size_t groups, int32_t* HWY_RESTRICT c,
+                     size_t c_stride, bool add) {
   const I32 d;
-  const hn::Repartition<int8_t, I32> di8;
   const VI32 zero = hn::Zero(d);
   VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero, c31 = zero;
-  for (size_t g = 0; g < groups; ++g) {
-    const auto v0 = hn::LoadU(di8, b0 + g * kPanel * kGroup);
-    const auto v1 = hn::LoadU(di8, b1 + g * kPanel * kGroup);
 #if VLLM_INT8_GROUPS
-    const auto row = [&](size_t r, VI32& s0, VI32& s1) HWY_ATTR {
-      const Prepared* x = a + r * a_stride + g * kGroup;
-      s0 = AddGroup(x, v0, s0);
-      s1 = AddGroup(x, v1, s1);
-    };
-#else
-    const hn::Repartition<int16_t, I32> di16;
-    const auto w0 = hn::BitCast(di16, v0), w1 = hn::BitCast(di16, v1);
-    const auto even0 = hn::ShiftRight<8>(hn::ShiftLeft<8>(w0)), odd0 = hn::ShiftRight<8>(w0);
-    const auto even1 = hn::ShiftRight<8>(hn::ShiftLeft<8>(w1)), odd1 = hn::ShiftRight<8>(w1);
-    const auto row = [&](size_t r, VI32& s0, VI32& s1) HWY_ATTR {
-      const Prepared* x = a + r * a_stride + g * kGroup;
-      s0 = AddGroup(x, even0, odd0, s0);
-      s1 = AddGroup(x, even1, odd1, s1);
-    };
-#endif
-    row(0, c00, c01);
-    if constexpr (kRows > 1) row(1, c10, c11);
-    if constexpr (kRows > 2) row(2, c20, c21);
-    if constexpr (kRows > 3) row(3, c30, c31);
+  const hn::Repartition<int8_t, I32> d8;
+  for (size_t g = 0; g < groups; ++g, a += kGroup) {
+    const auto v0 = hn::LoadU(d8, columns.b0 + g * kPanel * kGroup);
+    const auto v1 = hn::LoadU(d8, columns.b1 + g * kPanel * kGroup);
+    AddGroup(a, v0, v1, c00, c01);
+    if constexpr (kRows > 1) AddGroup(a + a_stride, v0, v1, c10, c11);
+    if constexpr (kRows > 2) AddGroup(a + 2 * a_stride, v0, v1, c20, c21);
+    if constexpr (kRows > 3) AddGroup(a + 3 * a_stride, v0, v1, c30, c31);
   }
+#else
+  const auto add_half = [&](VI16 v0, VI16 v1) HWY_ATTR {
+    AddHalf(a, v0, v1, c00, c01);
+    if constexpr (kRows > 1) AddHalf(a + a_stride, v0, v1, c10, c11);
+    if constexpr (kRows > 2) AddHalf(a + 2 * a_stride, v0, v1, c20, c21);
+    if constexpr (kRows > 3) AddHalf(a + 3 * a_stride, v0, v1, c30, c31);
+    a += kGroup / 2;
+  };
+  if constexpr (hwy::IsSame<Columns, Widened>()) {
+    // Half a group a turn: with both the compiler adds the products of the halves first, and runs out of registers.
+    const hn::Repartition<int16_t, I32> d16;
+    const size_t lanes = hn::Lanes(d16);
+    const int16_t* HWY_RESTRICT b = columns.b;
+    for (size_t half = 0; half < 2 * groups; ++half, b += 2 * lanes) add_half(hn::Load(d16, b), hn::Load(d16, b + lanes));
+  } else {
+    for (size_t g = 0; g < groups; ++g) {
+      VI16 even0, even1, odd0, odd1;
+      LoadGroup(columns, g, even0, even1, odd0, odd1);
+      add_half(even0, even1);
+      add_half(odd0, odd1);
+    }
+  }
+#endif
   const auto store = [&](size_t r, VI32 s0, VI32 s1) HWY_ATTR {
     int32_t* to = c + r * c_stride;
     if (add) {
@@ -113,18 +176,19 @@ HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const int8
   if constexpr (kRows > 3) store(3, c30, c31);
 }
 
-HWY_NOINLINE void Tiles(const Prepared* a, size_t a_stride, size_t rows, const int8_t* b0, const int8_t* b1, size_t groups, int32_t* c,
-                        size_t c_stride, bool add) {
+template <class Columns>
+HWY_NOINLINE void Tiles(const Prepared* a, size_t a_stride, size_t rows, const Columns& columns, size_t groups, int32_t* c, size_t c_stride,
+                        bool add) {
   for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
-    Tile<kTileRows>(a, a_stride, b0, b1, groups, c, c_stride, add);
+    Tile<kTileRows>(a, a_stride, columns, groups, c, c_stride, add);
   }
   switch (rows) {
     case 1:
-      return Tile<1>(a, a_stride, b0, b1, groups, c, c_stride, add);
+      return Tile<1>(a, a_stride, columns, groups, c, c_stride, add);
     case 2:
-      return Tile<2>(a, a_stride, b0, b1, groups, c, c_stride, add);
+      return Tile<2>(a, a_stride, columns, groups, c, c_stride, add);
     case 3:
-      return Tile<3>(a, a_stride, b0, b1, groups, c, c_stride, add);
+      return Tile<3>(a, a_stride, columns, groups, c, c_stride, add);
     default:
       return;
   }
@@ -136,8 +200,15 @@ HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY
   for (size_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
   for (size_t i = n; i % kGroup != 0; ++i) to[i] = 0;
 #else
+  const hn::Repartition<int16_t, I32> d;
+  const size_t lanes = hn::Lanes(d);
   const size_t whole = n / kGroup * kGroup;
-  for (size_t i = 0; i < whole; i += kGroup) {
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::PromoteTo(d, hn::LoadU(hn::Rebind<int8_t, decltype(d)>(), from + i));
+    hn::StoreU(hn::Per4LaneBlockShuffle<3, 1, 2, 0>(v), d, to + i);
+  }
+  for (; i < whole; i += kGroup) {
     to[i] = from[i];
     to[i + 1] = from[i + 2];
     to[i + 2] = from[i + 1];
@@ -145,7 +216,7 @@ HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY
   }
   if (whole < n) {
     int16_t rest[kGroup] = {};
-    for (size_t i = whole; i < n; ++i) rest[i - whole] = from[i];
+    for (; i < n; ++i) rest[i - whole] = from[i];
     to[whole] = rest[0];
     to[whole + 1] = rest[2];
     to[whole + 2] = rest[1];
@@ -195,6 +266,9 @@ HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, c
                            int64_t rows, int64_t begin, int64_t end) {
   const auto prepared = hwy::AllocateAligned<Prepared>(kBlockRows * kBlockGroups * kGroup);
   const auto sums = hwy::AllocateAligned<int32_t>(kBlockRows * kCStride);
+#if !VLLM_INT8_GROUPS
+  const auto widened = hwy::AllocateAligned<int16_t>(kBlockGroups * kWidened);
+#endif
   const size_t lanes = hn::Lanes(F32());
   const size_t groups = static_cast<size_t>(b.Groups());
   const size_t depth = static_cast<size_t>(b.depth);
@@ -216,7 +290,16 @@ HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, c
         const bool pair = lanes < kPanel || n + kPanel < stop;
         const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup : pair ? b0 + kPanel * groups * kGroup : b0;
         int32_t* to = sums.get() + (n - column);
-        Tiles(prepared.get(), part * kGroup, count, b0, b1, part, to, kCStride, g != 0);
+        const Packed packed{b0, b1};
+#if !VLLM_INT8_GROUPS
+        if (count >= kWidenFrom) {
+          Widen(packed, part, widened.get());
+          Tiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to, kCStride, g != 0);
+        } else  // NOLINT(readability-misleading-indentation)
+#endif
+        {
+          Tiles(prepared.get(), part * kGroup, count, packed, part, to, kCStride, g != 0);
+        }
         n += pair ? 2 * lanes : lanes;
       }
     }

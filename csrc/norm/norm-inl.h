@@ -12,7 +12,7 @@
 
 #include "hwy/highway.h"
 
-#include "core/simd-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -34,10 +34,13 @@ HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
   for (; i + 4 * lanes <= width; i += 4 * lanes) {
-    sum0 = AddSquare(Load(row + i), sum0);
-    sum1 = AddSquare(Load(row + i + lanes), sum1);
-    sum2 = AddSquare(Load(row + i + 2 * lanes), sum2);
-    sum3 = AddSquare(Load(row + i + 3 * lanes), sum3);
+    VF32 v0, v1, v2, v3;
+    LoadSplit(row + i, v0, v1);
+    LoadSplit(row + i + 2 * lanes, v2, v3);
+    sum0 = AddSquare(v0, sum0);
+    sum1 = AddSquare(v1, sum1);
+    sum2 = AddSquare(v2, sum2);
+    sum3 = AddSquare(v3, sum3);
   }
   for (; i < width; i += lanes) sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
   return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
@@ -46,20 +49,12 @@ HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
 // Adds two vectors in place. Returns the sums as they are rounded and stored.
 template <typename T>
 HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF32& sum0, VF32& sum1) {
-  const size_t lanes = hn::Lanes(F32());
-  sum0 = hn::Add(Load(input), Load(residual));
-  sum1 = hn::Add(Load(input + lanes), Load(residual + lanes));
-  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
-    const hn::Repartition<T, F32> dt;
-    const auto rounded = hn::OrderedDemote2To(dt, sum0, sum1);
-    hn::StoreU(rounded, dt, residual);
-    sum0 = hn::PromoteLowerTo(F32(), rounded);
-    sum1 = hn::PromoteUpperTo(F32(), rounded);
-  } else {
-    sum0 = RoundTo<T>(sum0);
-    sum1 = RoundTo<T>(sum1);
-    StoreTwo(sum0, sum1, residual);
-  }
+  VF32 residual0, residual1;
+  LoadSplit(input, sum0, sum1);
+  LoadSplit(residual, residual0, residual1);
+  sum0 = hn::Add(sum0, residual0);
+  sum1 = hn::Add(sum1, residual1);
+  RoundAndStoreSplit(sum0, sum1, residual);
 }
 
 // residual += input; returns NormFactor of the residual, which has been rounded to T.
@@ -85,6 +80,31 @@ HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT r
   }
   return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
+
+// A row times a factor, and times a weight if there is one, as a source of numbers: see core/span-inl.h.
+template <typename T, bool kWeight>
+struct NormedRow {
+  static constexpr bool kSplit = kSplits<T>;
+  const T* x;  // not restrict: the result may lie in the same place
+  const T* HWY_RESTRICT weight;
+  float factor;
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    const VF32 factors = hn::Set(F32(), factor);
+    LoadSplit(x + i, v0, v1);
+    v0 = hn::Mul(v0, factors);
+    v1 = hn::Mul(v1, factors);
+    if constexpr (kWeight) {
+      VF32 weight0, weight1;
+      LoadSplit(weight + i, weight0, weight1);
+      v0 = hn::Mul(v0, weight0);
+      v1 = hn::Mul(v1, weight1);
+    }
+  }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+    const VF32 v = hn::Mul(LoadTail(x + i, n), hn::Set(F32(), factor));
+    return kWeight ? hn::Mul(v, LoadTail(weight + i, n)) : v;
+  }
+};
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE

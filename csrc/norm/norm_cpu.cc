@@ -10,49 +10,19 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
-#include "core/stream-inl.h"
 #include "norm/norm-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// to = from * scale * weight, written past the caches where `stream` says so: `to` is then aligned for it and not `from`.
-template <typename T, bool kWeight>
-HWY_INLINE void Normalize(const T* from, T* to, const T* HWY_RESTRICT weight, size_t width, float scale, bool stream) {
-  const size_t lanes = hn::Lanes(F32());
-  const VF32 factor = hn::Set(F32(), scale);
-  size_t i = 0;
-  for (; i + 2 * lanes <= width; i += 2 * lanes) {
-    VF32 v0 = hn::Mul(Load(from + i), factor), v1 = hn::Mul(Load(from + i + lanes), factor);
-    if constexpr (kWeight) {
-      v0 = hn::Mul(v0, Load(weight + i));
-      v1 = hn::Mul(v1, Load(weight + i + lanes));
-    }
-    if (stream) {
-      StreamTwo(v0, v1, to + i);
-    } else {
-      StoreTwo(v0, v1, to + i);
-    }
-  }
-  for (; i + lanes <= width; i += lanes) {
-    VF32 v = hn::Mul(Load(from + i), factor);
-    if constexpr (kWeight) v = hn::Mul(v, Load(weight + i));
-    Store(v, to + i);
-  }
-  if (i < width) {
-    VF32 v = hn::Mul(LoadTail(from + i, width - i), factor);
-    if constexpr (kWeight) v = hn::Mul(v, LoadTail(weight + i, width - i));
-    StoreTail(v, to + i, width - i);
-  }
-}
-
+// to = from * factor * weight, written past the caches if `stream` says so.
 template <typename T>
-HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float scale, bool stream = false) {
+HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor, bool stream) {
   if (weight == nullptr) {
-    Normalize<T, false>(from, to, weight, width, scale, stream);
+    WriteSpan(NormedRow<T, false>{from, weight, factor}, to, width, stream);
   } else {
-    Normalize<T, true>(from, to, weight, width, scale, stream);
+    WriteSpan(NormedRow<T, true>{from, weight, factor}, to, width, stream);
   }
 }
 
@@ -63,7 +33,7 @@ HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weigh
   for (int64_t row = begin; row < end; ++row) {
     const T* from = input.Row<T>(row);
     T* to = out.Row<T>(row);
-    Normalize(from, to, weight, width, NormFactor(from, width, epsilon), stream && StreamAligned(to));
+    Normalize(from, to, weight, width, NormFactor(from, width, epsilon), stream);
   }
   if (stream) hwy::FlushStream();
 }
@@ -75,7 +45,7 @@ HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, c
     T* x = input.Row<T>(row);
     T* r = residual.Row<T>(row);
     const float factor = AddAndNormFactor<T>(x, r, width, epsilon);
-    Normalize<T>(r, x, weight, width, factor);
+    Normalize<T>(r, x, weight, width, factor, false);
   }
 }
 

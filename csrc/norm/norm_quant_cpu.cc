@@ -21,22 +21,19 @@ namespace HWY_NAMESPACE {
 
 // A row times a factor times a weight, changed by a function.
 template <typename T, class F>
-struct NormedRow {
-  const T* HWY_RESTRICT x;
-  const T* HWY_RESTRICT weight;
-  float factor;
+struct ChangedRow {
+  static constexpr bool kSplit = kSplits<T>;
+  NormedRow<T, true> row;
   F f;
-  HWY_INLINE VF32 At(size_t i) const { return f(hn::Mul(hn::Mul(Load(x + i), hn::Set(F32(), factor)), Load(weight + i))); }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
-    return f(hn::Mul(hn::Mul(LoadTail(x + i, n), hn::Set(F32(), factor)), LoadTail(weight + i, n)));
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    row.Two(i, v0, v1);
+    v0 = f(v0);
+    v1 = f(v1);
   }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(row.Tail(i, n)); }
 };
 
-struct Magnitude {
-  HWY_INLINE VF32 operator()(VF32 v) const { return hn::Abs(v); }
-};
-
-// The largest of n numbers that are not negative, NaN left out.
+// The largest magnitude among the n numbers of a source, NaN left out.
 template <class Source>
 HWY_INLINE float Largest(const Source& source, size_t n) {
   const F32 d;
@@ -44,10 +41,12 @@ HWY_INLINE float Largest(const Source& source, size_t n) {
   VF32 largest0 = hn::Zero(d), largest1 = largest0;
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    largest0 = LargerNumber(source.At(i), largest0);
-    largest1 = LargerNumber(source.At(i + lanes), largest1);
+    VF32 v0, v1;
+    source.Two(i, v0, v1);
+    largest0 = LargerNumber(hn::Abs(v0), largest0);
+    largest1 = LargerNumber(hn::Abs(v1), largest1);
   }
-  for (; i < n; i += lanes) largest0 = LargerNumber(source.Tail(i, HWY_MIN(lanes, n - i)), largest0);
+  for (; i < n; i += lanes) largest0 = LargerNumber(hn::Abs(source.Tail(i, HWY_MIN(lanes, n - i))), largest0);
   return hn::ReduceMax(d, hn::Max(largest0, largest1));
 }
 
@@ -72,7 +71,7 @@ HWY_NOINLINE void StaticRows(const Rows& out, const Rows& input, const Rows* res
   for (int64_t row = begin; row < end; ++row) {
     float factor;
     const T* x = Prepare<T>(input, residual, row, epsilon, factor);
-    QuantizeSpan(NormedRow<T, Times>{x, weight, factor, times}, out.Row<Q>(row), static_cast<size_t>(input.width));
+    QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, times}, out.Row<Q>(row), static_cast<size_t>(input.width));
   }
 }
 
@@ -83,16 +82,16 @@ HWY_NOINLINE void DynamicRows(const Rows& out, const Rows& input, const Rows* re
   for (int64_t row = begin; row < end; ++row) {
     float factor;
     const T* x = Prepare<T>(input, residual, row, epsilon, factor);
-    const float largest = Largest(NormedRow<T, Magnitude>{x, weight, factor, {}}, width);
+    const float largest = Largest(NormedRow<T, true>{x, weight, factor}, width);
     const float bounded = bound == nullptr ? largest : std::min(largest, *bound);
     Q* to = out.Row<Q>(row);
     if constexpr (hwy::IsSame<Q, int8_t>()) {
       scales[row] = std::max(bounded / 127.0f, std::numeric_limits<float>::epsilon());
-      QuantizeSpan(NormedRow<T, Times>{x, weight, factor, {1.0f / scales[row]}}, to, width);
+      QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, {1.0f / scales[row]}}, to, width);
     } else {
       scales[row] = std::max(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
       WithDivision(scales[row], largest,
-                   [&](auto divide) HWY_ATTR { QuantizeSpan(NormedRow<T, decltype(divide)>{x, weight, factor, divide}, to, width); });
+                   [&](auto divide) HWY_ATTR { QuantizeSpan(ChangedRow<T, decltype(divide)>{{x, weight, factor}, divide}, to, width); });
     }
   }
 }

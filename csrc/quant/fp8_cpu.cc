@@ -37,9 +37,16 @@ void SpreadReciprocals(const ScaleGrid& scales, int64_t row, int64_t begin, int6
 
 template <typename T>
 struct ScaledColumns {
+  static constexpr bool kSplit = kSplits<T>;
   const T* HWY_RESTRICT x;
   const float* HWY_RESTRICT factors;
-  HWY_INLINE VF32 At(size_t i) const { return hn::Mul(Load(x + i), Load(factors + i)); }
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    VF32 factor0, factor1;
+    LoadSplit(x + i, v0, v1);
+    LoadSplitFloats<T>(factors + i, factor0, factor1);
+    v0 = hn::Mul(v0, factor0);
+    v1 = hn::Mul(v1, factor1);
+  }
   HWY_INLINE VF32 Tail(size_t i, size_t n) const { return hn::Mul(LoadTail(x + i, n), LoadTail(factors + i, n)); }
 };
 

@@ -41,14 +41,29 @@ struct Shifted {
   int32_t azp, low, high;
 };
 
-template <typename T>
-HWY_INLINE void ShiftSpan(const T* HWY_RESTRICT x, int8_t* HWY_RESTRICT to, size_t n, const Shifted& f) {
+// The same for products of magnitude below InRangeInt8::kBelow whose sums with azp lie in int8 or just beside it, or are NaN.
+struct ShiftedInRange {
+  float factor;
+  int32_t azp;
+
+  HWY_INLINE VI32 operator()(VF32 v) const {
+    const hn::RebindToSigned<F32> di;
+    VF32 product = hn::Mul(v, hn::Set(F32(), factor));
+    product = hn::IfThenElseZero(hn::Eq(product, product), product);
+    return hn::Add(RoundInRange(product), hn::Set(di, azp));
+  }
+};
+
+template <typename T, class F>
+HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F& f) {
   const size_t lanes = hn::Lanes(F32());
   const hn::Rebind<int8_t, F32> d8;
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    const auto codes = NarrowFour(f(Load(x + i)), f(Load(x + i + lanes)), f(Load(x + i + 2 * lanes)), f(Load(x + i + 3 * lanes)));
-    hn::StoreU(codes, hn::Repartition<int8_t, F32>(), to + i);
+    VF32 v0, v1, v2, v3;
+    LoadSplit(x + i, v0, v1);
+    LoadSplit(x + i + 2 * lanes, v2, v3);
+    hn::StoreU(NarrowFour<kSplits<T>>(f(v0), f(v1), f(v2), f(v3)), hn::Repartition<int8_t, F32>(), to + i);
   }
   for (; i < n; i += lanes) {
     const size_t left = HWY_MIN(lanes, n - i);
@@ -86,8 +101,10 @@ HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& l
   };
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    extend(Load(x + i), low0, high0);
-    extend(Load(x + i + lanes), low1, high1);
+    VF32 v0, v1;
+    LoadSplit(x + i, v0, v1);
+    extend(v0, low0, high0);
+    extend(v1, low1, high1);
   }
   if (i + lanes <= n) {
     extend(Load(x + i), low0, high0);
@@ -107,11 +124,18 @@ HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scale
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
-    const float largest = AbsMax(x, width);
+    int8_t* to = out.Row<int8_t>(row);
+    float largest = AbsMaxOrNaN(x, width);
+    const bool finite = std::isfinite(largest);
+    if (std::isnan(largest)) largest = AbsMax(x, width);
     scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
     const float factor = largest == 0.0f ? 0.0f : std::min(127.0f / largest, std::numeric_limits<float>::max());
-    QuantizeSpan(Mapped(x, Times{factor}), out.Row<int8_t>(row), width);
+    if (finite) {
+      QuantizeSpan(Mapped(x, Times{factor}), reinterpret_cast<InRangeInt8*>(to), width);
+    } else {
+      QuantizeSpan(Mapped(x, Times{factor}), to, width);
+    }
   }
 }
 
@@ -133,7 +157,13 @@ HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scal
     const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(std::clamp(zero, -0x1p31f, 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
-    ShiftSpan(x, out.Row<int8_t>(row), width, Shifted(scale == 0.0f ? 0.0f : 1.0f / scale, azp));
+    const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
+    int8_t* to = out.Row<int8_t>(row);
+    if (std::max(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
+      ShiftSpan(x, to, width, ShiftedInRange{factor, azp});
+    } else {
+      ShiftSpan(x, to, width, Shifted(factor, azp));
+    }
   }
 }
 

@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 
 #include "core/fp8-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -21,15 +22,26 @@ namespace HWY_NAMESPACE {
 
 using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
 
-// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
-HWY_INLINE VI32 RoundToInt8(VF32 v) {
+// An int8 that is made of numbers of magnitude below 2^21, none of them NaN: there is nothing to look after but saturation, which narrowing
+// brings along.
+struct InRangeInt8 {
+  static constexpr float kBelow = 0x1p21f;
+  int8_t code;
+};
+
+HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  v = hn::IfThenElseZero(hn::Eq(v, v), v);
-  v = hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f));
   // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
   const VF32 shift = hn::Set(d, 12582912.0f);
   return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
+}
+
+// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
+HWY_INLINE VI32 RoundToInt8(VF32 v) {
+  const F32 d;
+  v = hn::IfThenElseZero(hn::Eq(v, v), v);
+  return RoundInRange(hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
 }
 
 HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
@@ -42,41 +54,44 @@ HWY_INLINE void StoreTail(VF32 v, int8_t* HWY_RESTRICT p, size_t n) {
   hn::StoreN(hn::DemoteTo(d8, RoundToInt8(v)), d8, p, n);
 }
 
-HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRICT p) {
-  hn::StoreU(NarrowFour(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
+HWY_INLINE void StoreTail(VF32 v, InRangeInt8* HWY_RESTRICT p, size_t n) {
+  const hn::Rebind<int8_t, F32> d8;
+  hn::StoreN(hn::DemoteTo(d8, RoundInRange(v)), d8, &p->code, n);
 }
 
-// Stores n numbers as Q. source.At(i) gives Lanes(F32()) of them from element i on, source.Tail(i, k) the first k of those.
+template <bool kSplit>
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_RESTRICT p) {
+  // What is split would be cut to 16 bits before it is narrowed with saturation.
+  const auto bounded = [](VF32 v) HWY_ATTR {
+    const F32 d;
+    return kSplit ? hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)) : v;
+  };
+  const auto codes =
+      NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)), RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
+  hn::StoreU(codes, hn::Repartition<int8_t, F32>(), &p->code);
+}
+
+template <bool kSplit>
+HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRICT p) {
+  hn::StoreU(NarrowFour<kSplit>(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
+}
+
+// Stores the first n numbers of a source as codes of Q; see core/span-inl.h.
 template <typename Q, class Source>
 HWY_INLINE void QuantizeSpan(const Source& source, Q* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    StoreFour(source.At(i), source.At(i + lanes), source.At(i + 2 * lanes), source.At(i + 3 * lanes), to + i);
+    VF32 v0, v1, v2, v3;
+    source.Two(i, v0, v1);
+    source.Two(i + 2 * lanes, v2, v3);
+    StoreFour<Source::kSplit>(v0, v1, v2, v3, to + i);
   }
-  for (; i + lanes <= n; i += lanes) Store(source.At(i), to + i);
-  if (i < n) StoreTail(source.Tail(i, n - i), to + i, n - i);
+  for (; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    StoreTail(source.Tail(i, part), to + i, part);
+  }
 }
-
-// The elements of a row, each changed by a function.
-template <typename T, class F>
-struct MappedRow {
-  const T* HWY_RESTRICT x;
-  F f;
-  HWY_INLINE VF32 At(size_t i) const { return f(Load(x + i)); }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
-};
-
-template <typename T, class F>
-HWY_INLINE MappedRow<T, F> Mapped(const T* x, F f) {
-  return {x, f};
-}
-
-// Function objects hold numbers, not vectors: vectors of unknown length cannot be members.
-struct Times {
-  float factor;
-  HWY_INLINE VF32 operator()(VF32 v) const { return hn::Mul(v, hn::Set(F32(), factor)); }
-};
 
 // v / divisor, correctly rounded.
 struct Over {
@@ -111,9 +126,9 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
 // The larger of two, a number rather than NaN where `v` is NaN.
 HWY_INLINE VF32 LargerNumber(VF32 v, VF32 largest) { return hn::IfThenElse(hn::Gt(v, largest), v, largest); }
 
-// The largest magnitude of n elements, NaN left out; 0 for none.
+// The largest magnitude of n elements, NaN if one of them is; 0 for none.
 template <typename T>
-HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
+HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   // Without their sign the bits of floating-point numbers are ordered as integers, NaN above infinity: no conversion is needed.
   using Bits = hwy::SignedFromSize<sizeof(T)>;
   const hn::ScalableTag<T> dt;
@@ -132,12 +147,18 @@ HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
   const Bits largest = hn::ReduceMax(d, hn::Max(max0, max1));
   T element;
   hwy::CopySameSize(&largest, &element);
-  const float found = hn::GetLane(LoadTail(&element, 1));
+  return hn::GetLane(LoadTail(&element, 1));
+}
+
+// The largest magnitude of n elements, NaN left out; 0 for none.
+template <typename T>
+HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
+  const float found = AbsMaxOrNaN(x, n);
   if (!std::isnan(found)) return found;
-  const F32 df;
-  VF32 numbers = hn::Zero(df);
-  for (i = 0; i < n; i += hn::Lanes(df)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(df), n - i))), numbers);
-  return hn::ReduceMax(df, numbers);
+  const F32 d;
+  VF32 numbers = hn::Zero(d);
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(d), n - i))), numbers);
+  return hn::ReduceMax(d, numbers);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

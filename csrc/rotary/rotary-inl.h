@@ -12,21 +12,41 @@
 
 #include "hwy/highway.h"
 
-#include "core/pairs-inl.h"
+#include "core/span-inl.h"
 #include "rotary/rotary.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// n elements of `from`, as float32, times `sign`.
-template <typename T>
+// n elements of `from`, as float32, times `sign`; where kSplit, whole pairs of vectors in LoadSplit's order for bfloat16.
+template <bool kSplit, typename T>
 HWY_INLINE void Widen(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n, float sign) {
-  const size_t lanes = hn::Lanes(F32());
-  const VF32 factor = hn::Set(F32(), sign);
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF32 factor = hn::Set(d, sign);
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) Store(hn::Mul(Load(from + i), factor), to + i);
-  if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
+  if constexpr (kSplit) {
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      VF32 v0, v1;
+      if constexpr (kSplits<T>) {
+        LoadSplit(from + i, v0, v1);
+      } else {
+        const VF32 low = Load(from + i), high = Load(from + i + lanes);
+        v0 = hn::ConcatEven(d, high, low);
+        v1 = hn::ConcatOdd(d, high, low);
+        // RoundUpperHalf wants NaN as bfloat16 can hold it.
+        v0 = hn::IfThenElse(hn::IsNaN(v0), hn::NaN(d), v0);
+        v1 = hn::IfThenElse(hn::IsNaN(v1), hn::NaN(d), v1);
+      }
+      Store(hn::Mul(v0, factor), to + i);
+      Store(hn::Mul(v1, factor), to + i + lanes);
+    }
+  }
+  for (; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    StoreTail(hn::Mul(LoadTail(from + i, part), factor), to + i, part);
+  }
 }
 
 HWY_INLINE void Rotate(VF32& x, VF32& y, VF32 cosine, VF32 sine) {
@@ -35,71 +55,87 @@ HWY_INLINE void Rotate(VF32& x, VF32& y, VF32 cosine, VF32 sine) {
   x = rotated;
 }
 
-// Pairs (i, i + half) of one head.
-template <typename T>
-HWY_INLINE void RotateHalves(T* HWY_RESTRICT head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines, size_t half) {
+// Pairs (i, i + half) of one head, whose numbers come from a source (see core/span-inl.h) and go to `head`; angles from WidenRow<T, true>.
+template <typename T, class Source>
+HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines,
+                             size_t half) {
   const size_t lanes = hn::Lanes(F32());
-  T* HWY_RESTRICT upper = head + half;
+  T* upper = head + half;
   size_t i = 0;
-  for (; i + lanes <= half; i += lanes) {
-    VF32 x = Load(head + i), y = Load(upper + i);
-    Rotate(x, y, Load(cosines + i), Load(sines + i));
-    Store(x, head + i);
-    Store(y, upper + i);
+  for (; i + 2 * lanes <= half; i += 2 * lanes) {
+    VF32 x0, x1, y0, y1;
+    source.Two(i, x0, x1);
+    source.Two(half + i, y0, y1);
+    Rotate(x0, y0, Load(cosines + i), Load(sines + i));
+    Rotate(x1, y1, Load(cosines + i + lanes), Load(sines + i + lanes));
+    StoreSplit(x0, x1, head + i);
+    StoreSplit(y0, y1, upper + i);
   }
-  if (i < half) {
-    const size_t n = half - i;
-    VF32 x = LoadTail(head + i, n), y = LoadTail(upper + i, n);
+  for (; i < half; i += lanes) {
+    const size_t n = HWY_MIN(lanes, half - i);
+    VF32 x = source.Tail(i, n), y = source.Tail(half + i, n);
     Rotate(x, y, LoadTail(cosines + i, n), LoadTail(sines + i, n));
     StoreTail(x, head + i, n);
     StoreTail(y, upper + i, n);
   }
 }
 
-// Pairs (2i, 2i + 1) of one head.
-template <typename T>
-HWY_INLINE void RotatePairs(T* HWY_RESTRICT head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines, size_t half) {
-  const size_t lanes = hn::Lanes(F32());
-  VF32 x, y;
+// Pairs (2i, 2i + 1) of one head, as above; angles from WidenRow<T, false>.
+template <typename T, class Source>
+HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines,
+                            size_t half) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
   size_t i = 0;
   for (; i + lanes <= half; i += lanes) {
-    LoadPairs(head + 2 * i, x, y);
-    Rotate(x, y, Load(cosines + i), Load(sines + i));
-    StorePairs(x, y, head + 2 * i);
+    VF32 x, y;
+    source.Two(2 * i, x, y);
+    if constexpr (Source::kSplit) {
+      Rotate(x, y, Load(cosines + i), Load(sines + i));
+      StoreSplit(x, y, head + 2 * i);
+    } else {
+      VF32 even = hn::ConcatEven(d, y, x), odd = hn::ConcatOdd(d, y, x);
+      Rotate(even, odd, Load(cosines + i), Load(sines + i));
+      StoreTwo(hn::InterleaveWholeLower(d, even, odd), hn::InterleaveWholeUpper(d, even, odd), head + 2 * i);
+    }
   }
   if (i < half) {
-    // Through a buffer of whole vectors: the tail of interleaved pairs is not the tail of one vector.
-    const size_t n = half - i;
-    HWY_ALIGN T buffer[2 * hn::MaxLanes(F32())] = {};
-    for (size_t j = 0; j < 2 * n; ++j) buffer[j] = head[2 * i + j];
-    LoadPairs(buffer, x, y);
-    Rotate(x, y, LoadTail(cosines + i, n), LoadTail(sines + i, n));
-    StorePairs(x, y, buffer);
-    for (size_t j = 0; j < 2 * n; ++j) head[2 * i + j] = buffer[j];
+    const size_t n = half - i, low = HWY_MIN(lanes, 2 * n), high = 2 * n - low;
+    const VF32 x = source.Tail(2 * i, low), y = high == 0 ? hn::Zero(d) : source.Tail(2 * i + low, high);
+    VF32 even = hn::ConcatEven(d, y, x), odd = hn::ConcatOdd(d, y, x);
+    Rotate(even, odd, LoadTail(cosines + i, n), LoadTail(sines + i, n));
+    StoreTail(hn::InterleaveWholeLower(d, even, odd), head + 2 * i, low);
+    if (high != 0) StoreTail(hn::InterleaveWholeUpper(d, even, odd), head + 2 * i + low, high);
   }
 }
 
-// Row `position` of the cache as float32: cosines, then sines with their sign.
+template <typename T, bool kNeox, class Source>
+HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, const float* sines, size_t half) {
+  if constexpr (kNeox) {
+    RotateHalves(source, head, cosines, sines, half);
+  } else {
+    RotatePairs(source, head, cosines, sines, half);
+  }
+}
+
+// Row `position` of the cache as float32: cosines, then sines with their sign, in the order in which heads of T are rotated.
+template <typename T, bool kNeox>
 HWY_INLINE void WidenRow(const RotaryCache& cache, int64_t position, bool inverse, float* to) {
   const size_t half = static_cast<size_t>(cache.rotary_dim / 2);
-  const int64_t start = position * cache.stride;
-  const float sign = inverse ? -1.0f : 1.0f;
+  const auto widen = [&](auto zero) HWY_ATTR {
+    using Element = decltype(zero);
+    constexpr bool kSplit = kNeox && kSplits<T>;
+    const Element* row = static_cast<const Element*>(cache.data) + position * cache.stride;
+    Widen<kSplit>(row, to, half, 1.0f);
+    Widen<kSplit>(row + half, to + half, half, inverse ? -1.0f : 1.0f);
+  };
   switch (cache.dtype) {
-    case DType::kFloat32: {
-      const float* row = static_cast<const float*>(cache.data) + start;
-      Widen(row, to, half, 1.0f);
-      return Widen(row + half, to + half, half, sign);
-    }
-    case DType::kBFloat16: {
-      const hwy::bfloat16_t* row = static_cast<const hwy::bfloat16_t*>(cache.data) + start;
-      Widen(row, to, half, 1.0f);
-      return Widen(row + half, to + half, half, sign);
-    }
-    case DType::kFloat16: {
-      const hwy::float16_t* row = static_cast<const hwy::float16_t*>(cache.data) + start;
-      Widen(row, to, half, 1.0f);
-      return Widen(row + half, to + half, half, sign);
-    }
+    case DType::kFloat32:
+      return widen(float());
+    case DType::kBFloat16:
+      return widen(hwy::bfloat16_t());
+    case DType::kFloat16:
+      return widen(hwy::float16_t());
   }
 }
 

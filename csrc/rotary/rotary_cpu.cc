@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_targets.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "rotary/rotary.h"
@@ -8,6 +9,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "rotary/rotary_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
 #include "rotary/rotary-inl.h"
@@ -17,38 +19,44 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 template <typename T, bool kNeox>
-HWY_NOINLINE void RotateToken(const Heads& heads, int64_t token, const float* cosines, const float* sines, size_t half, int64_t offset) {
+HWY_INLINE void RotateToken(const Heads& heads, int64_t token, const float* cosines, const float* sines, size_t half, int64_t offset) {
   T* head = heads.tokens.Row<T>(token) + offset;
   for (int64_t h = 0; h < heads.heads; ++h, head += heads.head_stride) {
-    if constexpr (kNeox) {
-      RotateHalves(head, cosines, sines, half);
-    } else {
-      RotatePairs(head, cosines, sines, half);
-    }
-  }
-}
-
-template <bool kNeox>
-void RotateTokenOf(const Heads& heads, int64_t token, const float* cosines, const float* sines, size_t half, int64_t offset) {
-  switch (heads.tokens.dtype) {
-    case DType::kFloat32:
-      return RotateToken<float, kNeox>(heads, token, cosines, sines, half, offset);
-    case DType::kBFloat16:
-      return RotateToken<hwy::bfloat16_t, kNeox>(heads, token, cosines, sines, half, offset);
-    case DType::kFloat16:
-      return RotateToken<hwy::float16_t, kNeox>(heads, token, cosines, sines, half, offset);
+    RotateHead<T, kNeox>(Mapped(head, AsItIs()), head, cosines, sines, half);
   }
 }
 
 // Tokens [begin, end). `angles` is scratch memory for rotary_dim floats.
+template <typename T, bool kNeox>
+HWY_NOINLINE void RotateTokens(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, int64_t offset,
+                               bool inverse, int64_t begin, int64_t end, float* angles) {
+  const size_t half = static_cast<size_t>(cache.rotary_dim / 2);
+  for (int64_t token = begin; token < end; ++token) {
+    WidenRow<T, kNeox>(cache, *positions.Row<const int64_t>(token), inverse, angles);
+    RotateToken<T, kNeox>(query, token, angles, angles + half, half, offset);
+    if (key != nullptr) RotateToken<T, kNeox>(*key, token, angles, angles + half, half, offset);
+  }
+}
+
+template <typename T>
+void RotateTokensOf(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
+                    bool inverse, int64_t begin, int64_t end, float* angles) {
+  if (neox) {
+    RotateTokens<T, true>(positions, query, key, cache, offset, inverse, begin, end, angles);
+  } else {
+    RotateTokens<T, false>(positions, query, key, cache, offset, inverse, begin, end, angles);
+  }
+}
+
 void RotateRange(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
                  bool inverse, int64_t begin, int64_t end, float* angles) {
-  const size_t half = static_cast<size_t>(cache.rotary_dim / 2);
-  const auto rotate = neox ? &RotateTokenOf<true> : &RotateTokenOf<false>;
-  for (int64_t token = begin; token < end; ++token) {
-    WidenRow(cache, *positions.Row<const int64_t>(token), inverse, angles);
-    rotate(query, token, angles, angles + half, half, offset);
-    if (key != nullptr) rotate(*key, token, angles, angles + half, half, offset);
+  switch (query.tokens.dtype) {
+    case DType::kFloat32:
+      return RotateTokensOf<float>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
+    case DType::kBFloat16:
+      return RotateTokensOf<hwy::bfloat16_t>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
+    case DType::kFloat16:
+      return RotateTokensOf<hwy::float16_t>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
   }
 }
 
@@ -61,7 +69,6 @@ HWY_AFTER_NAMESPACE();
 
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
@@ -87,8 +94,9 @@ void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key
   auto& function = VLLM_CPU_DISPATCH(RotateRange);
   const int64_t elements = (query.heads + (key == nullptr ? 0 : key->heads)) * cache.rotary_dim;
   ParallelFor(positions.count, elements, [&](int64_t begin, int64_t end) {
-    std::vector<float> angles(static_cast<size_t>(cache.rotary_dim));
-    function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.data());
+    // Not nothing, which hwy takes for memory that has run out.
+    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(std::max<int64_t>(1, cache.rotary_dim)));
+    function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.get());
   });
 }
 

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Results that an op makes itself.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/shim_utils.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace vllm {
+
+// A contiguous tensor in CPU memory, its contents not set. torch::stable::new_empty calls an operator through the dispatcher, which takes a
+// microsecond: more than a small op computes.
+template <size_t kDims>
+torch::stable::Tensor NewCpuTensor(const std::array<int64_t, kDims>& sizes, torch::headeronly::ScalarType dtype) {
+  std::array<int64_t, kDims> strides{};
+  int64_t stride = 1;
+  for (size_t i = kDims; i-- > 0; stride *= sizes[i]) strides[i] = stride;
+  AtenTensorHandle handle = nullptr;
+  const auto number = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(kDims), sizes.data(), strides.data(), number,
+                                                  aoti_torch_device_type_cpu(), 0, &handle));
+  return torch::stable::Tensor(handle);
+}
+
+}  // namespace vllm
