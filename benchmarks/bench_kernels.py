@@ -8,6 +8,8 @@ several rounds; a ratio is the median over the rounds of two neighbouring times.
 Data of 8 MiB or more, weights and caches are taken from other memory at each call, as the layers of a model do; smaller data stays in the
 caches, where the layer before would have left it. Times are of calls from Python, so a few microseconds of each are the call itself.
 
+Compiling a shape takes torch.compile about ten seconds, so it takes part at the shapes of a quick run; ``--compile-all`` lets it at all.
+
 Without ``--python`` the packages of the output folder are installed into an environment below it, as ``make package`` has built them.
 """
 
@@ -45,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes instead of half an hour")
     parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them")
     parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(NAMES), help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--compile-all", action="store_true", help="torch.compile at every shape: an hour more")
     parser.add_argument("--python", type=Path, help="an interpreter with vllm and torch, in place of the packages of the output folder")
     parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
     parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
@@ -137,6 +140,7 @@ def run(options: argparse.Namespace, peers: list[Peer], limits: machine.Machine)
     """Measure all cases, printing the table as it grows."""
     rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
     wanted = cases.select(options.only, quick=options.quick)
+    compiled = wanted if options.compile_all else cases.select(options.only, quick=True)
     results: list[report.Result] = []
     op = ""
     for number, case in enumerate(wanted):
@@ -145,7 +149,8 @@ def run(options: argparse.Namespace, peers: list[Peer], limits: machine.Machine)
         if case.op != op:
             op = case.op
             print(f"\n{op}\n{report.HEADER}")
-        results.append(measure(case, peers, rounds, options.seconds))
+        part = [peer for peer in peers if peer.name != "compile" or case in compiled]
+        results.append(measure(case, part, rounds, options.seconds))
         print(report.line(results[-1], limits.limits), flush=True)
     limits.measure()
     return results
