@@ -13,7 +13,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
-#include "core/simd-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -36,36 +36,42 @@ HWY_INLINE Shares SharesOf(float prefix, float suffix) {
   return {a / (a + b), b / (a + b), max + std::log(a + b)};
 }
 
-// A side without a share is not read as a factor: what it holds may not be a number.
+// Two rows, each times its share, as a source of numbers: see core/span-inl.h.
 template <typename T>
-HWY_INLINE VF32 Merged(const T* prefix, const T* suffix, size_t i, size_t n, VF32 a, VF32 b, bool both) {
-  const VF32 share = hn::Mul(LoadTail(suffix + i, n), b);
-  return both ? hn::MulAdd(LoadTail(prefix + i, n), a, share) : share;
-}
+struct WeightedSum {
+  static constexpr bool kSplit = kSplits<T>;
+  const T* prefix;  // not restrict: the result may lie in the same place
+  const T* suffix;
+  float a, b;
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    const VF32 of_prefix = hn::Set(F32(), a), of_suffix = hn::Set(F32(), b);
+    VF32 prefix0, prefix1;
+    LoadSplit(prefix + i, prefix0, prefix1);
+    LoadSplit(suffix + i, v0, v1);
+    v0 = hn::MulAdd(prefix0, of_prefix, hn::Mul(v0, of_suffix));
+    v1 = hn::MulAdd(prefix1, of_prefix, hn::Mul(v1, of_suffix));
+  }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+    return hn::MulAdd(LoadTail(prefix + i, n), hn::Set(F32(), a), hn::Mul(LoadTail(suffix + i, n), hn::Set(F32(), b)));
+  }
+};
+
+// NaN as RoundUpperHalf wants it, whatever bits a log-sum-exp has brought along.
+HWY_INLINE float Share(float share) { return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share; }
 
 template <typename T>
-HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width, const Shares& shares) {
+HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width, const Shares& shares, bool stream) {
   const size_t lanes = hn::Lanes(F32());
-  const bool both = shares.prefix != 0.0f && shares.suffix != 0.0f;
-  const VF32 a = hn::Set(F32(), shares.prefix), b = hn::Set(F32(), both || shares.prefix == 0.0f ? shares.suffix : shares.prefix);
-  const T* one = shares.prefix != 0.0f && !both ? prefix : suffix;
-  size_t i = 0;
-  if (shares.prefix == 0.0f && shares.suffix == 0.0f) {
-    for (; i < width; i += lanes) StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
-    return;
-  }
-  if (both) {
-    for (; i + 2 * lanes <= width; i += 2 * lanes) {
-      const VF32 v0 = hn::MulAdd(Load(prefix + i), a, hn::Mul(Load(suffix + i), b));
-      const VF32 v1 = hn::MulAdd(Load(prefix + i + lanes), a, hn::Mul(Load(suffix + i + lanes), b));
-      StoreTwo(v0, v1, to + i);
-    }
+  const float a = Share(shares.prefix), b = Share(shares.suffix);
+  // A side without a share is not read: what it holds may not be a number.
+  if (a == 0.0f && b == 0.0f) {
+    for (size_t i = 0; i < width; i += lanes) StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
+  } else if (a == 0.0f) {
+    WriteSpan(Mapped(suffix, Times{b}), to, width, stream);
+  } else if (b == 0.0f) {
+    WriteSpan(Mapped(prefix, Times{a}), to, width, stream);
   } else {
-    for (; i + 2 * lanes <= width; i += 2 * lanes) StoreTwo(hn::Mul(Load(one + i), b), hn::Mul(Load(one + i + lanes), b), to + i);
-  }
-  for (; i < width; i += lanes) {
-    const size_t n = HWY_MIN(lanes, width - i);
-    StoreTail(Merged(prefix, one, i, n, a, b, both), to + i, n);
+    WriteSpan(WeightedSum<T>{prefix, suffix, a, b}, to, width, stream);
   }
 }
 
@@ -74,15 +80,18 @@ HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t e
   const auto head = [](const AttentionHeads& heads, int64_t token, int64_t h) {
     return heads.tokens.Row<T>(token) + h * heads.head_stride;
   };
-  const size_t width = static_cast<size_t>(merge.output.tokens.width);
+  const Rows& output = merge.output.tokens;
+  const size_t width = static_cast<size_t>(output.width);
+  const bool stream = WorthStreaming(output.count * merge.output.heads * output.width * static_cast<int64_t>(sizeof(T)));
   for (int64_t row = begin; row < end; ++row) {
     const int64_t token = row / merge.output.heads, h = row % merge.output.heads;
     const float suffix_lse = merge.suffix_lse[h * merge.suffix_lse_stride + token];
     Shares shares{0.0f, 1.0f, suffix_lse};
     if (token < merge.merged_tokens) shares = SharesOf(merge.prefix_lse[h * merge.prefix_lse_stride + token], suffix_lse);
-    MergeRow<T>(head(merge.prefix, token, h), head(merge.suffix, token, h), head(merge.output, token, h), width, shares);
+    MergeRow<T>(head(merge.prefix, token, h), head(merge.suffix, token, h), head(merge.output, token, h), width, shares, stream);
     if (merge.output_lse != nullptr) merge.output_lse[h * merge.output_lse_stride + token] = shares.lse;
   }
+  if (stream) hwy::FlushStream();
 }
 
 void MergeRange(const MergeStates& merge, int64_t begin, int64_t end) {

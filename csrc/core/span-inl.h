@@ -50,8 +50,9 @@ struct AsItIs {
   HWY_INLINE VF32 operator()(VF32 v) const { return v; }
 };
 
-// Stores the first n numbers of a source as T, past the caches if `stream` says so: hwy::FlushStream() must follow the last of those.
-template <typename T, class Source>
+// Stores the first n numbers of a source as T, past the caches if `stream` says so: hwy::FlushStream() must follow the last of those. From
+// the end to the beginning where kBackwards: of a long row that has just been read, a first-level cache has the end.
+template <bool kBackwards = false, typename T, class Source>
 HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = false) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
@@ -60,14 +61,13 @@ HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = f
     stream = reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0;
     for (; stream && i < n && !StreamAligned(to + i); ++i) StoreTail(source.Tail(i, 1), to + i, 1);
   }
-  // From the end to the beginning: of a row that has just been read from the beginning, a first-level cache has the end.
-  const size_t whole = (n - i) / (2 * lanes) * (2 * lanes);
-  for (size_t tail = i + whole; tail < n; tail += lanes) {
-    const size_t part = HWY_MIN(lanes, n - tail);
-    StoreTail(source.Tail(tail, part), to + tail, part);
+  const size_t first = i, whole = (n - i) / (2 * lanes) * (2 * lanes);
+  for (i += whole; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    StoreTail(source.Tail(i, part), to + i, part);
   }
-  for (size_t k = i + whole; k > i;) {
-    k -= 2 * lanes;
+  for (size_t done = 0; done < whole; done += 2 * lanes) {
+    const size_t k = first + (kBackwards ? whole - 2 * lanes - done : done);
     VF32 v0, v1;
     source.Two(k, v0, v1);
     if constexpr (Source::kSplit) {

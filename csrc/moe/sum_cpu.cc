@@ -12,48 +12,51 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
-#include "core/simd-inl.h"
+#include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
+// The sums of `count` rows, as a source of numbers: see core/span-inl.h.
+template <typename T>
+struct RowSums {
+  static constexpr bool kSplit = kSplits<T>;
+  const T* const* rows;
+  size_t count;
+  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+    v0 = v1 = hn::Zero(F32());
+    for (size_t k = 0; k < count; ++k) {
+      VF32 term0, term1;
+      LoadSplit(rows[k] + i, term0, term1);
+      v0 = hn::Add(v0, term0);
+      v1 = hn::Add(v1, term1);
+    }
+  }
+  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+    VF32 v = hn::Zero(F32());
+    for (size_t k = 0; k < count; ++k) v = hn::Add(v, LoadTail(rows[k] + i, n));
+    return v;
+  }
+};
+
 // Elements [begin, end) of the output, counted through all rows.
 template <typename T>
 HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, const uint8_t* taken, int64_t begin, int64_t end) {
-  const F32 d;
-  const size_t lanes = hn::Lanes(d);
+  const bool stream = WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
     const int64_t token = begin / out.width;
     const int64_t column = begin % out.width;
-    const size_t n = static_cast<size_t>(std::min(end - begin, out.width - column));
+    const int64_t n = std::min(end - begin, out.width - column);
     size_t used = 0;
     for (int64_t row = token * topk; row < (token + 1) * topk; ++row) {
       if (taken == nullptr || taken[row] != 0) rows[used++] = input.Row<T>(row) + column;
     }
-    T* to = out.Row<T>(token) + column;
-    size_t i = 0;
-    for (; i + 4 * lanes <= n; i += 4 * lanes) {
-      VF32 v0 = hn::Zero(d), v1 = v0, v2 = v0, v3 = v0;
-      for (size_t k = 0; k < used; ++k) {
-        const T* from = rows[k] + i;
-        v0 = hn::Add(v0, Load(from));
-        v1 = hn::Add(v1, Load(from + lanes));
-        v2 = hn::Add(v2, Load(from + 2 * lanes));
-        v3 = hn::Add(v3, Load(from + 3 * lanes));
-      }
-      StoreTwo(v0, v1, to + i);
-      StoreTwo(v2, v3, to + i + 2 * lanes);
-    }
-    for (; i < n; i += lanes) {
-      const size_t part = HWY_MIN(lanes, n - i);
-      VF32 v = hn::Zero(d);
-      for (size_t k = 0; k < used; ++k) v = hn::Add(v, LoadTail(rows[k] + i, part));
-      StoreTail(v, to + i, part);
-    }
-    begin += static_cast<int64_t>(n);
+    WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n), stream);
+    begin += n;
   }
+  if (stream) hwy::FlushStream();
 }
 
 void SumRange(const Rows& out, const Rows& input, int64_t topk, const uint8_t* taken, int64_t begin, int64_t end) {

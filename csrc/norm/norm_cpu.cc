@@ -20,9 +20,9 @@ namespace HWY_NAMESPACE {
 template <typename T>
 HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor, bool stream) {
   if (weight == nullptr) {
-    WriteSpan(NormedRow<T, false>{from, weight, factor}, to, width, stream);
+    WriteSpan<true>(NormedRow<T, false>{from, weight, factor}, to, width, stream);
   } else {
-    WriteSpan(NormedRow<T, true>{from, weight, factor}, to, width, stream);
+    WriteSpan<true>(NormedRow<T, true>{from, weight, factor}, to, width, stream);
   }
 }
 
