@@ -175,8 +175,9 @@ class Peer:
             "cold": False,
             "unchecked": workload.unchecked,
         }
-        if self.name == "compile" and workload.no_compile:
-            return {**facts, "skipped": workload.no_compile}
+        skipped = workload.no_torch or (workload.no_compile if self.name == "compile" else "")
+        if skipped and self.name in ("eager", "compile"):
+            return {**facts, "skipped": skipped}
         call = self._bound(workload)
         self._check(case, workload, call)
         moved = workload.reads + workload.writes
@@ -196,7 +197,7 @@ class Peer:
         return facts
 
     def _check(self, case: Case, workload: Workload, call: Callable[[], object]) -> None:
-        if self.name == "eager" or workload.unchecked:
+        if self.name == "eager" or workload.unchecked or workload.no_torch:
             call()
             return
         reference = build(case)

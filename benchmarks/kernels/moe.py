@@ -70,8 +70,8 @@ def _align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG0
     room = ids.numel() + EXPERTS * (BLOCK - 1)
     order, owners = torch.empty(room, dtype=torch.int32), torch.empty(-(-room // BLOCK), dtype=torch.int32)
     arguments = (ids, EXPERTS, BLOCK, order, owners, torch.empty(1, dtype=torch.int32), None)
-    more = {"reads": size(ids), "writes": size(order, owners), "no_compile": NO_EQUAL, "unchecked": NO_EQUAL}
-    return simple((name, "_moe_C"), arguments, lambda ids: (ids.flatten().sort(stable=True)[1],), (ids,), (), **more)
+    more = {"reads": size(ids), "writes": size(order, owners), "no_torch": NO_EQUAL}
+    return simple((name, "_moe_C"), arguments, lambda _: (), (ids,), (), **more)
 
 
 @builds("batched_moe_align_block_size")
@@ -81,8 +81,8 @@ def _batched_align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # no
     room = EXPERTS * -(-tokens // BLOCK) * BLOCK
     order, owners = torch.empty(room, dtype=torch.int32), torch.empty(room // BLOCK, dtype=torch.int32)
     arguments = (tokens, BLOCK, counts, order, owners, torch.empty(1, dtype=torch.int32))
-    more = {"reads": size(counts), "writes": size(order, owners), "no_compile": NO_EQUAL, "unchecked": NO_EQUAL}
-    return simple((name, "_moe_C"), arguments, lambda counts: (counts.cumsum(0),), (counts,), (), **more)
+    more = {"reads": size(counts), "writes": size(order, owners), "no_torch": NO_EQUAL}
+    return simple((name, "_moe_C"), arguments, lambda _: (), (counts,), (), **more)
 
 
 @builds("moe_sum")

@@ -29,7 +29,8 @@ class Workload:
         outputs: what the op writes; empty where it returns its results.
         reads, writes: bytes that must move between memory and cores at least.
         flops: floating-point operations, where these can be the limit.
-        compiles: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
+        no_torch: why PyTorch has nothing to compare with; empty: ``torch`` computes the same.
+        no_compile: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
         unchecked: why results of two implementations differ; empty: they are compared.
         slack: how many times the usual tolerance results may differ, where intermediate results are rounded.
         cold: the data would not be in a cache in a running model: weights, and caches of other layers' size.
@@ -42,6 +43,7 @@ class Workload:
     reads: int = 0
     writes: int = 0
     flops: float = 0.0
+    no_torch: str = ""
     no_compile: str = ""
     unchecked: str = ""
     cold: bool = False
