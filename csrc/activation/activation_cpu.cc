@@ -30,14 +30,9 @@ HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f
   }
 }
 
-template <typename T>
-HWY_INLINE bool Streams(const Rows& out) {
-  return WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
-}
-
 template <typename T, class F>
 HWY_NOINLINE void Plain(const F& f, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
-  const bool stream = Streams<T>(out) && out.data != input.data;
+  const bool stream = WorthStreaming<T>(out) && out.data != input.data;
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     WriteSpan(Elements<T, F>{input.Row<T>(row) + column, f}, out.Row<T>(row) + column, n, stream);
   });
@@ -46,7 +41,7 @@ HWY_NOINLINE void Plain(const F& f, const Rows& out, const Rows& input, int64_t 
 
 template <typename T, class F>
 HWY_NOINLINE void Gated(const F& f, Layout layout, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
-  const bool stream = Streams<T>(out);
+  const bool stream = WorthStreaming<T>(out);
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     const T* x = input.Row<T>(row);
     T* HWY_RESTRICT to = out.Row<T>(row) + column;

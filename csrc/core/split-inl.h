@@ -46,9 +46,9 @@ HWY_INLINE void LoadSplit(const T* p, VF32& v0, VF32& v1) {
   }
 }
 
-// 2 * Lanes(F32()) float32 numbers at `p`, for elements of T that LoadSplit has loaded.
-template <typename T>
-HWY_INLINE void LoadSplitFloats(const float* p, VF32& v0, VF32& v1) {
+// 2 * Lanes(F32()) elements of another type at `p`, in the order in which LoadSplit loads those of T.
+template <typename T, typename U>
+HWY_INLINE void LoadSplitAs(const U* p, VF32& v0, VF32& v1) {
   const VF32 low = Load(p), high = Load(p + hn::Lanes(F32()));
   v0 = kSplits<T> ? hn::ConcatEven(F32(), high, low) : low;
   v1 = kSplits<T> ? hn::ConcatOdd(F32(), high, low) : high;

@@ -13,6 +13,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
+#include "core/rows.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,6 +24,12 @@ namespace HWY_NAMESPACE {
 // the traffic of an op that reads as much as it writes; but whoever reads it next finds nothing of it in the caches. 16 MiB is half of the
 // last cache that cores of servers commonly share among eight; the C library's figure for it counts those of other cores, too.
 HWY_INLINE bool WorthStreaming(int64_t bytes) { return bytes >= int64_t{16} << 20; }
+
+// The same of a result of elements of T.
+template <typename T>
+HWY_INLINE bool WorthStreaming(const Rows& out) {
+  return WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
+}
 
 // Whether StreamTwo may write to `p`.
 template <typename T>

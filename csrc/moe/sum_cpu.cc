@@ -43,7 +43,7 @@ struct RowSums {
 // Elements [begin, end) of the output, counted through all rows.
 template <typename T>
 HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, const uint8_t* taken, int64_t begin, int64_t end) {
-  const bool stream = WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
+  const bool stream = WorthStreaming<T>(out);
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
     const int64_t token = begin / out.width;

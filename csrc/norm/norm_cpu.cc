@@ -29,7 +29,7 @@ HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, f
 template <typename T>
 HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weight, float epsilon, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
-  const bool stream = out.data != input.data && WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
+  const bool stream = out.data != input.data && WorthStreaming<T>(out);
   for (int64_t row = begin; row < end; ++row) {
     const T* from = input.Row<T>(row);
     T* to = out.Row<T>(row);

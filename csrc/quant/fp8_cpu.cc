@@ -43,7 +43,7 @@ struct ScaledColumns {
   HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
     VF32 factor0, factor1;
     LoadSplit(x + i, v0, v1);
-    LoadSplitFloats<T>(factors + i, factor0, factor1);
+    LoadSplitAs<T>(factors + i, factor0, factor1);
     v0 = hn::Mul(v0, factor0);
     v1 = hn::Mul(v1, factor1);
   }

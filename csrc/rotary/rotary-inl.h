@@ -32,9 +32,7 @@ HWY_INLINE void Widen(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t
       if constexpr (kSplits<T>) {
         LoadSplit(from + i, v0, v1);
       } else {
-        const VF32 low = Load(from + i), high = Load(from + i + lanes);
-        v0 = hn::ConcatEven(d, high, low);
-        v1 = hn::ConcatOdd(d, high, low);
+        LoadSplitAs<hwy::bfloat16_t>(from + i, v0, v1);
         // RoundUpperHalf wants NaN as bfloat16 can hold it.
         v0 = hn::IfThenElse(hn::IsNaN(v0), hn::NaN(d), v0);
         v1 = hn::IfThenElse(hn::IsNaN(v1), hn::NaN(d), v1);
