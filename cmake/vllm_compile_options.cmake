@@ -4,12 +4,12 @@ include_guard()
 #[[
 vllm_compile_options(<target>)
 
-Language level, visibility and flags that all our units share. Nothing here depends on the machine, the number of jobs or a temporary
+Language level, visibility, the device (VLLM_PLAN_DEVICE) and flags that all our units share. Nothing here depends on the machine, the number of jobs or a temporary
 folder: the same source gives the same command line, and a compiler cache hits.
 
   vllm_compile_options(_C)
-    -> C++   -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
-    -> CUDA  -std=c++17 --objdir-as-tempdir -Xcompiler=-Wall ...
+    -> C++   -DVLLM_DEVICE_CPU -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
+    -> CUDA  -DVLLM_DEVICE_CUDA -std=c++17 --objdir-as-tempdir --fmad=false -Xcompiler=-Wall ...
 ]]
 function(vllm_compile_options target)
   set_target_properties(${target} PROPERTIES
@@ -21,6 +21,10 @@ function(vllm_compile_options target)
     POSITION_INDEPENDENT_CODE ON
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden HIP_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/csrc")
+  if(VLLM_PLAN_DEVICE)
+    string(TOUPPER "VLLM_DEVICE_${VLLM_PLAN_DEVICE}" definition)
+    target_compile_definitions(${target} PRIVATE ${definition})
+  endif()
   set(host
     -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wundef
     -Wno-psabi                   # GCC's note that passing wide vectors changed with GCC 4.6: they never cross a library's border here
@@ -43,6 +47,8 @@ function(vllm_compile_options target)
   list(REMOVE_ITEM host -Wshadow -Wconversion -Wno-sign-conversion -Wundef)
   list(TRANSFORM host PREPEND -Xcompiler=)
   list(APPEND host
+    --fmad=false                 # as -ffp-contract=off: products and sums are joined where the code says fmaf
+    -Xfatbin=-compress-all       # code for each architecture is most of a library, and is unpacked once a process
     --objdir-as-tempdir          # intermediate files get the object's name, not a random one that would end up in the object
     $<$<BOOL:${VLLM_WERROR}>:-Werror=all-warnings>)
   foreach(option IN LISTS host)

@@ -42,7 +42,7 @@ struct Gate {
 // out[r, i] = gate of x and y. Same dtype and count; input.width = 2 * out.width; no overlap.
 void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input);
 
-// out[r, i] = silu(x) * y / scale with the gate first, to E4M3 or E5M2, rounded once; the reciprocal of the scale is multiplied in.
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, float scale);
+// out[r, i] = silu(x) * y / *scale with the gate first, to E4M3 or E5M2, rounded once; the reciprocal of the scale is multiplied in.
+void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale);
 
 }  // namespace vllm

@@ -169,9 +169,9 @@ void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input) {
   ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(gate, out, input, begin, end); });
 }
 
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, float scale) {
+void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale) {
   auto& function = VLLM_CPU_DISPATCH(SiluQuantRange);
-  const float factor = 1.0f / scale;
+  const float factor = 1.0f / *scale;
   ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(type, out, input, factor, begin, end); });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "activation/activation.h"
 
+#include "bindings/library.h"
 #include "bindings/quantized.h"
 
 namespace vllm {
@@ -11,13 +12,13 @@ void CheckHalved(const Argument& out, const Argument& input) {
   std::vector<int64_t> half = input.shape().vec();
   if (half.back() % 2 != 0) input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
   half.back() /= 2;
-  out.OnCpu().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
+  out.OnDevice().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
 }
 
 void CheckedActivateAndMul(const char* op, const char* out_name, const Gate& gate, const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, out_name, out_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating().LastDimensionContiguous();
+  input.OnDevice().Floating().LastDimensionContiguous();
   CheckHalved(out, input);
   out.SameDTypeAs(input);
   ActivateAndMul(gate, out.LastDimensionRows(), input.LastDimensionRows());
@@ -26,8 +27,8 @@ void CheckedActivateAndMul(const char* op, const char* out_name, const Gate& gat
 void CheckedActivate(const char* op, Activation activation, const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, "out", out_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating();
-  out.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").Writable();
+  input.OnDevice().Floating();
+  out.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").Writable();
   if (out_tensor.is_contiguous() && input_tensor.is_contiguous()) {
     Activate(activation, out.LongestRows(), input.LongestRows());
   } else {
@@ -56,10 +57,10 @@ void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_t
   const char* op = "silu_and_mul_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating().LastDimensionContiguous();
+  input.OnDevice().Floating().LastDimensionContiguous();
   CheckHalved(result, input);
   const QType type = CheckedFp8(result);
-  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
   SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
 }
 // gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
@@ -88,20 +89,18 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("gelu_quick(Tensor! out, Tensor input) -> ()");
 }
 
-#if defined(VLLM_ACTIVATION_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("silu_and_mul", TORCH_BOX(&vllm::SiluAndMul));
-  m.impl("gelu_and_mul", TORCH_BOX(&vllm::GeluAndMul));
-  m.impl("gelu_tanh_and_mul", TORCH_BOX(&vllm::GeluTanhAndMul));
-  m.impl("mul_and_silu", TORCH_BOX(&vllm::MulAndSilu));
-  m.impl("fatrelu_and_mul", TORCH_BOX(&vllm::FatReluAndMul));
-  m.impl("silu_and_mul_with_clamp", TORCH_BOX(&vllm::SiluAndMulWithClamp));
-  m.impl("swigluoai_and_mul", TORCH_BOX(&vllm::SwigluOaiAndMul));
-  m.impl("silu_and_mul_quant", TORCH_BOX(&vllm::SiluAndMulQuantOp));
-  m.impl("gelu_tanh", TORCH_BOX(&vllm::GeluTanhOp));
-  m.impl("relu_squared", TORCH_BOX(&vllm::ReluSquared));
-  m.impl("gelu_new", TORCH_BOX(&vllm::GeluNew));
-  m.impl("gelu_fast", TORCH_BOX(&vllm::GeluFast));
-  m.impl("gelu_quick", TORCH_BOX(&vllm::GeluQuick));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("silu_and_mul", VLLM_BOX(vllm::SiluAndMul));
+  m.impl("gelu_and_mul", VLLM_BOX(vllm::GeluAndMul));
+  m.impl("gelu_tanh_and_mul", VLLM_BOX(vllm::GeluTanhAndMul));
+  m.impl("mul_and_silu", VLLM_BOX(vllm::MulAndSilu));
+  m.impl("fatrelu_and_mul", VLLM_BOX(vllm::FatReluAndMul));
+  m.impl("silu_and_mul_with_clamp", VLLM_BOX(vllm::SiluAndMulWithClamp));
+  m.impl("swigluoai_and_mul", VLLM_BOX(vllm::SwigluOaiAndMul));
+  m.impl("silu_and_mul_quant", VLLM_BOX(vllm::SiluAndMulQuantOp));
+  m.impl("gelu_tanh", VLLM_BOX(vllm::GeluTanhOp));
+  m.impl("relu_squared", VLLM_BOX(vllm::ReluSquared));
+  m.impl("gelu_new", VLLM_BOX(vllm::GeluNew));
+  m.impl("gelu_fast", VLLM_BOX(vllm::GeluFast));
+  m.impl("gelu_quick", VLLM_BOX(vllm::GeluQuick));
 }
-#endif

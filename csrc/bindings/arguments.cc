@@ -25,8 +25,12 @@ void Argument::Fail(const std::string& found, const std::string& expected) const
   throw std::runtime_error(std::string(op_) + ": " + name_ + " " + found + ", expected " + expected);
 }
 
-const Argument& Argument::OnCpu() const {
+const Argument& Argument::OnDevice() const {
+#if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
+  if (!tensor_.is_cuda()) Fail("is not on the GPU", "all tensors on one device");
+#else
   if (!tensor_.is_cpu()) Fail("is not on the CPU", "all tensors on one device");
+#endif
   return *this;
 }
 

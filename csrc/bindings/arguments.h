@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/rows.h"
 
@@ -31,8 +32,8 @@ class Argument {
 
   [[noreturn]] void Fail(const std::string& found, const std::string& expected) const;
 
-  // It lies in CPU memory.
-  const Argument& OnCpu() const;
+  // It lies in the memory of the device that the library is for.
+  const Argument& OnDevice() const;
   // float32, bfloat16 or float16.
   const Argument& Floating() const;
   const Argument& OfDType(torch::headeronly::ScalarType expected) const;

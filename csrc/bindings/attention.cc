@@ -8,6 +8,7 @@
 
 #include "attention/isa.h"
 #include "bindings/attention_arguments.h"
+#include "bindings/library.h"
 #include "bindings/new_tensor.h"
 #include "bindings/string_argument.h"
 
@@ -66,7 +67,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
   const std::vector<AttentionRequest> requests = CheckedRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
   const std::vector<RequestCut> cuts =
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split, torch::stable::get_num_threads());
-  Tensor metadata = NewCpuTensor<1>({kHeader + kPerRequest * num_req}, ScalarType::Int);
+  Tensor metadata = NewTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
   int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
   const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
   for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);
@@ -98,7 +99,7 @@ std::vector<RequestCut> CheckedCuts(const Argument& metadata, const Ints& number
 
 // Numbers for each query head, as float32.
 std::vector<float> CheckedPerHead(const Argument& argument, int64_t heads) {
-  argument.OnCpu().Floating().HasShape({heads}, "one number for each query head");
+  argument.OnDevice().Floating().HasShape({heads}, "one number for each query head");
   const int64_t stride = argument.strides()[0];
   std::vector<float> values(static_cast<size_t>(heads));
   for (int64_t i = 0; i < heads; ++i) {
@@ -225,7 +226,7 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
     CheckScale(op, "v_scale", v_scale);
   }
   const Argument slots(op, "slot_mapping", slot_mapping_tensor);
-  slots.OnCpu().OfDType(ScalarType::Long).HasShape({keys.count}, "one slot a token");
+  slots.OnDevice().OfDType(ScalarType::Long).HasShape({keys.count}, "one slot a token");
   WriteKvCache(keys, values, key_pages, value_pages, static_cast<const int64_t*>(slot_mapping_tensor.data_ptr()), slots.strides()[0],
                static_cast<float>(k_scale), static_cast<float>(v_scale));
 }
@@ -251,13 +252,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("cpu_attn_has_isa(str isa) -> bool");
 }
 
-#if defined(VLLM_ATTENTION_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("get_scheduler_metadata", TORCH_BOX(&vllm::GetSchedulerMetadataOp));
-  m.impl("cpu_attn_reshape_and_cache", TORCH_BOX(&vllm::ReshapeAndCacheOp));
-  m.impl("cpu_attention_with_kv_cache", TORCH_BOX(&vllm::AttentionOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("get_scheduler_metadata", VLLM_BOX(vllm::GetSchedulerMetadataOp));
+  m.impl("cpu_attn_reshape_and_cache", VLLM_BOX(vllm::ReshapeAndCacheOp));
+  m.impl("cpu_attention_with_kv_cache", VLLM_BOX(vllm::AttentionOp));
 }
 
 // No tensor says which device is meant.
-STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("cpu_attn_has_isa", TORCH_BOX(&vllm::HasIsaOp)); }
-#endif
+STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("cpu_attn_has_isa", VLLM_BOX(vllm::HasIsaOp)); }

@@ -30,7 +30,7 @@ CacheDType CheckedCacheDType(const char* op, const std::string& name, DType toke
 }
 
 AttentionHeads CheckedHeads(const Argument& argument) {
-  argument.OnCpu().Floating();
+  argument.OnDevice().Floating();
   if (argument.shape().size() != 3) argument.Fail("has shape " + ShapeText(argument.shape()), "[tokens, heads, head_size]");
   argument.LastDimensionContiguous();
   AttentionHeads heads;
@@ -41,7 +41,7 @@ AttentionHeads CheckedHeads(const Argument& argument) {
 }
 
 CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens) {
-  argument.OnCpu();
+  argument.OnDevice();
   const bool fp8 = dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2;
   if (fp8) {
     const ScalarType type = argument.tensor().scalar_type();
@@ -76,7 +76,7 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
 }
 
 Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
-  argument.OnCpu().OfDType(ScalarType::Int);
+  argument.OnDevice().OfDType(ScalarType::Int);
   if (argument.shape().size() != 1 || argument.shape()[0] < count) {
     argument.Fail("has shape " + ShapeText(argument.shape()),
                   "one dimension of at least " + std::to_string(count) + ": " + std::string(why));
@@ -85,7 +85,7 @@ Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why) 
 }
 
 void CheckBlockTable(const Argument& table, int64_t count) {
-  table.OnCpu().OfDType(ScalarType::Int);
+  table.OnDevice().OfDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] < count) {
     table.Fail("has shape " + ShapeText(table.shape()), "[num_reqs, max_blocks] with at least " + std::to_string(count) + " rows");
   }

@@ -17,8 +17,8 @@ CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype) {
 
 CacheFormat CheckedFormat(const char* op, const std::string& kv_cache_dtype, const Argument& cache, const Argument& tokens) {
   const CacheFormat format = NamedFormat(op, kv_cache_dtype);
-  tokens.OnCpu();
-  cache.OnCpu();
+  tokens.OnDevice();
+  cache.OnDevice();
   if (format == CacheFormat::kSame) {
     const size_t size = tokens.tensor().element_size();
     if (size != 1 && size != 2 && size != 4) tokens.Fail("has elements of " + std::to_string(size) + " bytes", "1, 2 or 4");
@@ -34,7 +34,7 @@ CacheFormat CheckedFormat(const char* op, const std::string& kv_cache_dtype, con
 }
 
 const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride) {
-  scale.OnCpu().OfDType(ScalarType::Float);
+  scale.OnDevice().OfDType(ScalarType::Float);
   const int64_t count = scale.tensor().numel();
   if (count == 1) {
     *stride = 0;
@@ -47,7 +47,7 @@ const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride
 }
 
 Slots CheckedSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size) {
-  slot_mapping.OnCpu().OfDType(ScalarType::Long);
+  slot_mapping.OnDevice().OfDType(ScalarType::Long);
   const Extents shape = slot_mapping.shape();
   if (shape.size() != 1 || shape[0] > tokens) {
     slot_mapping.Fail("has shape " + ShapeText(shape), "one dimension of at most " + std::to_string(tokens) + " elements, the tokens");

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "bindings/cache_arguments.h"
+#include "bindings/library.h"
 
 namespace vllm {
 namespace {
@@ -15,7 +16,7 @@ using torch::headeronly::ScalarType;
 
 // A vector of int32, widened, as positions are computed in 64 bits.
 std::vector<int64_t> Integers(const Argument& argument, int64_t size, const std::string& why) {
-  argument.OnCpu().OfDType(ScalarType::Int).HasShape({size}, why);
+  argument.OnDevice().OfDType(ScalarType::Int).HasShape({size}, why);
   const int32_t* data = static_cast<const int32_t*>(argument.tensor().data_ptr());
   std::vector<int64_t> values(static_cast<size_t>(size));
   for (int64_t i = 0; i < size; ++i) values[i] = data[i * argument.strides()[0]];
@@ -24,7 +25,7 @@ std::vector<int64_t> Integers(const Argument& argument, int64_t size, const std:
 
 // What the two gathers share. Sequences' ends are cut at `most` tokens, the rows of the output that may be written.
 void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor, const Tensor& block_table_tensor,
-            const Tensor& cu_seq_lens_tensor, int64_t batch, std::optional<int64_t> num_tokens, CacheFormat format, float scale,
+            const Tensor& cu_seq_lens_tensor, int64_t batch, std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
             const std::optional<Tensor>& seq_starts_tensor) {
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
   const Argument block_table(op, "block_table", block_table_tensor), cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
@@ -42,7 +43,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
     from.width *= shape[i];
   }
   expected.insert(expected.end(), shape.begin() + 2, shape.end());
-  dst.OnCpu().HasShape(expected, "the tokens, then the entries of src_cache").Writable();
+  dst.OnDevice().HasShape(expected, "the tokens, then the entries of src_cache").Writable();
   int64_t width = 1;
   for (size_t i = expected.size(); i-- > 1;) {
     if (expected[i] > 1 && dst.strides()[i] != width) {
@@ -51,7 +52,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
     width *= expected[i];
   }
 
-  block_table.OnCpu().OfDType(ScalarType::Int);
+  block_table.OnDevice().OfDType(ScalarType::Int);
   if (block_table.shape().size() != 2 || block_table.shape()[0] < batch) {
     block_table.Fail("has shape " + ShapeText(block_table.shape()), "[" + std::to_string(batch) + ", blocks of a sequence]");
   }
@@ -103,9 +104,9 @@ void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_ta
                      std::optional<Tensor> seq_starts) {
   const char* op = "cp_gather_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor);
-  Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnCpu());
+  Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnDevice());
   if (batch_size < 0) Fail(op, "batch_size is " + std::to_string(batch_size) + ", expected at least 0");
-  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt, CacheFormat::kSame, 1.0f, seq_starts);
+  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt, CacheFormat::kSame, nullptr, seq_starts);
 }
 
 void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table, Tensor cu_seq_lens,
@@ -115,14 +116,14 @@ void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Te
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
   const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, src_cache, dst);
   int64_t stride = 0;
-  const float scale = *CheckedScales(Argument(op, "scale", scale_tensor), 1, &stride);
+  const float* scale = CheckedScales(Argument(op, "scale", scale_tensor), 1, &stride);
   const int64_t rows = dst.shape().empty() ? 0 : dst.shape()[0];
   if (num_tokens < 0 || num_tokens > rows) {
     Fail(op,
          "num_tokens is " + std::to_string(num_tokens) + ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
   }
   const Argument token_to_seq(op, "token_to_seq", token_to_seq_tensor);
-  token_to_seq.OnCpu().OfDType(ScalarType::Int);
+  token_to_seq.OnDevice().OfDType(ScalarType::Int);
   if (token_to_seq.shape().size() != 1 || token_to_seq.shape()[0] < num_tokens) {
     token_to_seq.Fail("has shape " + ShapeText(token_to_seq.shape()),
                       "one dimension of at least " + std::to_string(num_tokens) + " elements, the tokens");
@@ -135,8 +136,8 @@ void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Te
 void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale, StringArgument kv_cache_dtype) {
   const char* op = "convert_fp8";
   const Argument dst(op, "dst_cache", dst_tensor), src(op, "src_cache", src_tensor);
-  src.OnCpu();
-  dst.OnCpu().HasShape(src.shape(), "that of src_cache").Writable();
+  src.OnDevice();
+  dst.OnDevice().HasShape(src.shape(), "that of src_cache").Writable();
   const auto eight = [](const Argument& argument) { return argument.tensor().element_size() == 1; };
   const bool quantize = !eight(src);
   const Argument &codes = quantize ? dst : src, &values = quantize ? src : dst;
@@ -160,11 +161,11 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
   const char* op = "swap_blocks";
   const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor), mapping(op, "block_mapping", block_mapping_tensor);
   for (const Argument* cache : {&src, &dst}) {
-    cache->OnCpu();
+    cache->OnDevice();
     if (!cache->tensor().is_contiguous()) cache->Fail("has strides " + ShapeText(cache->strides()), "a contiguous tensor");
   }
   if (block_size_in_bytes < 1) Fail(op, "block_size_in_bytes is " + std::to_string(block_size_in_bytes) + ", expected at least 1");
-  mapping.OnCpu().OfDType(ScalarType::Long);
+  mapping.OnDevice().OfDType(ScalarType::Long);
   if (mapping.shape().size() != 2 || mapping.shape()[1] != 2) {
     mapping.Fail("has shape " + ShapeText(mapping.shape()), "[pairs, 2]: blocks of src and dst");
   }
@@ -191,7 +192,7 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
 
 // A vector of int64, contiguous.
 const int64_t* Numbers(const Argument& argument, int64_t size, const std::string& why) {
-  argument.OnCpu().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
+  argument.OnDevice().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
 }
 
@@ -225,12 +226,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
   m.def("convert_fp8(Tensor! dst_cache, Tensor src_cache, float scale, str kv_cache_dtype) -> ()");
 }
 
-#if defined(VLLM_CACHE_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
-  m.impl("swap_blocks", TORCH_BOX(&vllm::SwapBlocksOp));
-  m.impl("swap_blocks_batch", TORCH_BOX(&vllm::SwapBlocksBatchOp));
-  m.impl("gather_and_maybe_dequant_cache", TORCH_BOX(&vllm::GatherAndMaybeDequantCacheOp));
-  m.impl("cp_gather_cache", TORCH_BOX(&vllm::CpGatherCacheOp));
-  m.impl("convert_fp8", TORCH_BOX(&vllm::ConvertFp8Op));
+VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
+  m.impl("swap_blocks", VLLM_BOX(vllm::SwapBlocksOp));
+  m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp));
+  m.impl("gather_and_maybe_dequant_cache", VLLM_BOX(vllm::GatherAndMaybeDequantCacheOp));
+  m.impl("cp_gather_cache", VLLM_BOX(vllm::CpGatherCacheOp));
+  m.impl("convert_fp8", VLLM_BOX(vllm::ConvertFp8Op));
 }
-#endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ops that write tokens into a paged cache.
 #include "bindings/cache_arguments.h"
+#include "bindings/library.h"
 
 namespace vllm {
 namespace {
@@ -120,7 +121,7 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, kv_cache, kv_c);
   if (kv_c.shape().size() != 2) kv_c.Fail("has shape " + ShapeText(kv_c.shape()), "[num_tokens, kv_lora_rank]");
   kv_c.LastDimensionContiguous();
-  k_pe.OnCpu().SameDTypeAs(kv_c).LastDimensionContiguous();
+  k_pe.OnDevice().SameDTypeAs(kv_c).LastDimensionContiguous();
   const int64_t tokens = kv_c.shape()[0], rank = kv_c.shape()[1];
   if (k_pe.shape().size() != 2 || k_pe.shape()[0] != tokens) {
     k_pe.Fail("has shape " + ShapeText(k_pe.shape()), "[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
@@ -161,10 +162,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
       "bool skip_scale=False) -> ()");
 }
 
-#if defined(VLLM_CACHE_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
-  m.impl("reshape_and_cache", TORCH_BOX(&vllm::ReshapeAndCacheOp));
-  m.impl("reshape_and_cache_flash", TORCH_BOX(&vllm::ReshapeAndCacheFlashOp));
-  m.impl("concat_and_cache_mla", TORCH_BOX(&vllm::ConcatAndCacheMlaOp));
+VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
+  m.impl("reshape_and_cache", VLLM_BOX(vllm::ReshapeAndCacheOp));
+  m.impl("reshape_and_cache_flash", VLLM_BOX(vllm::ReshapeAndCacheFlashOp));
+  m.impl("concat_and_cache_mla", VLLM_BOX(vllm::ConcatAndCacheMlaOp));
 }
-#endif

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 #include "gemm/handles.h"
 
 namespace vllm {
@@ -22,7 +23,7 @@ void CheckMatrix(const Argument& argument, const char* shape) {
 template <typename Member>
 std::shared_ptr<const Weights> CheckedHandle(const char* op, const Tensor& tensor, Member member, const char* creator) {
   const Argument handle(op, "handler_tensor", tensor);
-  handle.OnCpu().OfDType(ScalarType::Long);
+  handle.OnDevice().OfDType(ScalarType::Long);
   if (tensor.numel() != 1) handle.Fail("has shape " + ShapeText(handle.shape()), "one number, as " + std::string(creator) + " gave it");
   const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
   std::shared_ptr<const Weights> weights = FindWeights(number);
@@ -40,7 +41,7 @@ void CheckCacheSize(const char* op, int64_t size) {
 int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   const char* op = "create_onednn_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnCpu().Floating();
+  b.OnDevice().Floating();
   CheckMatrix(b, "[K, N]");
   CheckCacheSize(op, cache_size);
   auto weights = std::make_unique<FloatWeights>();
@@ -64,16 +65,16 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
   const auto weights = CheckedHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
   const Panels& b = weights->floating->panels;
   const Argument a(op, "a", a_tensor);
-  a.OnCpu().Floating();
+  a.OnDevice().Floating();
   CheckMatrix(a, "[M, K]");
   a.HasShape({a.shape()[0], b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   if (a.dtype() != b.dtype) a.Fail("is of another dtype", "that of the weights");
   const Argument c(op, "c", c_tensor);
-  c.OnCpu().SameDTypeAs(a).HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
+  c.OnDevice().SameDTypeAs(a).HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
   const void* bias = nullptr;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);
-    argument.OnCpu().SameDTypeAs(a).HasShape({b.columns}, "the weights' N").LastDimensionContiguous();
+    argument.OnDevice().SameDTypeAs(a).HasShape({b.columns}, "the weights' N").LastDimensionContiguous();
     bias = bias_tensor->data_ptr();
   }
   MatMul(c.LastDimensionRows(), a.LastDimensionRows(), b, bias);
@@ -92,7 +93,7 @@ void CheckCount(const Argument& argument, int64_t count, bool one, const char* w
 int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output, bool dynamic, bool use_azp, int64_t cache_size) {
   const char* op = "create_onednn_scaled_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnCpu().OfDType(ScalarType::Char);
+  b.OnDevice().OfDType(ScalarType::Char);
   CheckMatrix(b, "[K, N]");
   CheckCacheSize(op, cache_size);
   const int64_t depth = b.shape()[0], columns = b.shape()[1];
@@ -100,7 +101,7 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
     b.Fail("has shape " + ShapeText(b.shape()), "K of at most " + std::to_string(Int8Panels::kMaxDepth) + ", whose sums fit into int32");
   }
   const Argument scales(op, "b_scales", scales_tensor);
-  scales.OnCpu().OfDType(ScalarType::Float);
+  scales.OnDevice().OfDType(ScalarType::Float);
   CheckCount(scales, columns, true, "one for each column of b");
   if (output != ScalarType::Float && output != ScalarType::BFloat16 && output != ScalarType::Half) {
     Fail(op, std::string("output_type is ") + torch::headeronly::toString(output) + ", expected Float, BFloat16 or Half");
@@ -120,7 +121,7 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
 // The bias as float32, in `memory` where it is not.
 const float* FloatBias(const char* op, const Tensor& tensor, const Argument& output, int64_t columns, std::vector<float>& memory) {
   const Argument bias(op, "bias", tensor);
-  bias.OnCpu().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
+  bias.OnDevice().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
   if (bias.dtype() == DType::kFloat32) return static_cast<const float*>(tensor.data_ptr());
   bias.SameDTypeAs(output);
   memory.resize(static_cast<size_t>(columns));
@@ -139,17 +140,17 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   const Int8Weights& weights = *kept->int8;
   const Int8Panels& b = weights.panels;
   const Argument a(op, "a", a_tensor);
-  a.OnCpu().OfDType(ScalarType::Char);
+  a.OnDevice().OfDType(ScalarType::Char);
   CheckMatrix(a, "[M, K]");
   const int64_t rows = a.shape()[0];
   a.HasShape({rows, b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   const Argument c(op, "c", c_tensor);
-  c.OnCpu().Floating().HasShape({rows, b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
+  c.OnDevice().Floating().HasShape({rows, b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
   if (c.dtype() != weights.output) c.Fail("is of another dtype", "the output_type that the handler was created with");
 
   Int8Scales scales;
   const Argument a_scales(op, "a_scales", a_scales_tensor);
-  a_scales.OnCpu().OfDType(ScalarType::Float);
+  a_scales.OnDevice().OfDType(ScalarType::Float);
   CheckCount(a_scales, weights.scale_per_row ? rows : 1, true, "one for each row of a");
   scales.a = static_cast<const float*>(a_scales_tensor.data_ptr());
   scales.a_step = a_scales_tensor.numel() == 1 ? 0 : 1;
@@ -161,14 +162,14 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   }
   if (azp_tensor.has_value()) {
     const Argument azp(op, "azp", *azp_tensor);
-    azp.OnCpu().OfDType(ScalarType::Int);
+    azp.OnDevice().OfDType(ScalarType::Int);
     CheckCount(azp, weights.scale_per_row ? rows : 1, true, "one for each row of a");
     scales.zero = static_cast<const int32_t*>(azp_tensor->data_ptr());
     scales.zero_step = azp_tensor->numel() == 1 ? 0 : 1;
   }
   if (azp_adj_tensor.has_value()) {
     const Argument azp_adj(op, "azp_adj", *azp_adj_tensor);
-    azp_adj.OnCpu().OfDType(ScalarType::Float);
+    azp_adj.OnDevice().OfDType(ScalarType::Float);
     CheckCount(azp_adj, b.columns, false, "one for each column of the weights");
   }
   std::vector<float> bias_memory;
@@ -195,13 +196,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("release_dnnl_matmul_handler(int handler) -> ()");
 }
 
-#if defined(VLLM_GEMM_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("create_onednn_mm_handler", TORCH_BOX(&vllm::CreateMmHandler));
-  m.impl("onednn_mm", TORCH_BOX(&vllm::OnednnMm));
-  m.impl("create_onednn_scaled_mm_handler", TORCH_BOX(&vllm::CreateScaledMmHandler));
-  m.impl("onednn_scaled_mm", TORCH_BOX(&vllm::OnednnScaledMm));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("create_onednn_mm_handler", VLLM_BOX(vllm::CreateMmHandler));
+  m.impl("onednn_mm", VLLM_BOX(vllm::OnednnMm));
+  m.impl("create_onednn_scaled_mm_handler", VLLM_BOX(vllm::CreateScaledMmHandler));
+  m.impl("onednn_scaled_mm", VLLM_BOX(vllm::OnednnScaledMm));
 }
 // It has no tensor to choose a key by.
-STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("release_dnnl_matmul_handler", TORCH_BOX(&vllm::ReleaseHandler)); }
-#endif
+STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("release_dnnl_matmul_handler", VLLM_BOX(vllm::ReleaseHandler)); }

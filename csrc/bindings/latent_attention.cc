@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention/attention.h"
 #include "bindings/attention_arguments.h"
+#include "bindings/library.h"
 
 namespace vllm {
 namespace {
@@ -15,7 +16,7 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   call.query = CheckedHeads(query);
   call.output = CheckedHeads(out.SameDTypeAs(query).Writable());
   const Extents shape = query.shape();
-  cache.OnCpu().SameDTypeAs(query).LastDimensionContiguous();
+  cache.OnDevice().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
     cache.Fail("has shape " + ShapeText(cache.shape()),
                "[num_blocks, block_size, " + std::to_string(shape[2]) + "]: rows as long as a query");
@@ -53,6 +54,4 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor block_tables, Tensor seq_lens) -> ()");
 }
 
-#if defined(VLLM_LATENT_ATTENTION_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("mla_decode_kvcache", TORCH_BOX(&vllm::LatentAttentionOp)); }
-#endif
+VLLM_LIBRARY_IMPL(_C, m) { m.impl("mla_decode_kvcache", VLLM_BOX(vllm::LatentAttentionOp)); }

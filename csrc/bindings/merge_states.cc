@@ -3,6 +3,7 @@
 
 #include "attention/attention.h"
 #include "bindings/attention_arguments.h"
+#include "bindings/library.h"
 
 namespace vllm {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 // [heads, tokens] of float32, the tokens side by side.
 Argument CheckedLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
-  lse.OnCpu().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
+  lse.OnDevice().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
   lse.LastDimensionContiguous();
   return lse;
 }
@@ -60,6 +61,4 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "Tensor suffix_lse, int? prefill_tokens_with_context, Tensor? output_scale=None) -> ()");
 }
 
-#if defined(VLLM_MERGE_STATES_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("merge_attn_states", TORCH_BOX(&vllm::MergeStatesOp)); }
-#endif
+VLLM_LIBRARY_IMPL(_C, m) { m.impl("merge_attn_states", VLLM_BOX(vllm::MergeStatesOp)); }

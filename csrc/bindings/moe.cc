@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 #include "bindings/new_tensor.h"
 #include "moe/align.h"
 #include "moe/routing.h"
@@ -35,7 +36,7 @@ void CheckRank(const Argument& argument, size_t rank, const char* shape) {
 // A contiguous int32 vector of at least `least` elements.
 int32_t* CheckedList(const char* op, const char* name, const Tensor& tensor, int64_t least, const std::string& why) {
   const Argument list(op, name, tensor);
-  Contiguous(list.OnCpu().OfDType(ScalarType::Int));
+  Contiguous(list.OnDevice().OfDType(ScalarType::Int));
   CheckRank(list, 1, "one dimension");
   if (list.shape()[0] < least) {
     list.Fail("has " + std::to_string(list.shape()[0]) + " elements", "at least " + std::to_string(least) + ": " + why);
@@ -45,7 +46,7 @@ int32_t* CheckedList(const char* op, const char* name, const Tensor& tensor, int
 
 ExpertIds CheckedIds(const char* op, const char* name, const Tensor& tensor) {
   const Argument ids(op, name, tensor);
-  ids.OnCpu();
+  ids.OnDevice();
   CheckRank(ids, 2, "[tokens, topk]");
   const ScalarType type = tensor.scalar_type();
   if (type != ScalarType::Int && type != ScalarType::Long) {
@@ -57,7 +58,7 @@ ExpertIds CheckedIds(const char* op, const char* name, const Tensor& tensor) {
 // The experts' bias into `router`, with the dtype it has.
 void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
   const Argument bias(op, "bias", tensor);
-  Contiguous(bias.OnCpu().Floating().HasShape({experts}, "one element for each expert"));
+  Contiguous(bias.OnDevice().Floating().HasShape({experts}, "one element for each expert"));
   router.bias = tensor.data_ptr();
   router.bias_dtype = bias.dtype();
 }
@@ -70,25 +71,25 @@ void CheckTopK(const char* op, int64_t topk, int64_t experts) {
 void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, const Tensor& indices_tensor, const Tensor& positions_tensor,
              const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale, const MaybeTensor& padding_tensor) {
   const Argument logits(op, "gating_output", logits_tensor);
-  logits.OnCpu().Floating();
+  logits.OnDevice().Floating();
   CheckRank(logits, 2, "[tokens, experts]");
   logits.LastDimensionContiguous();
   const int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
 
   const Argument weights(op, "topk_weights", weights_tensor);
-  Contiguous(weights.OnCpu().OfDType(ScalarType::Float));
+  Contiguous(weights.OnDevice().OfDType(ScalarType::Float));
   CheckRank(weights, 2, "[tokens, topk]");
   const int64_t topk = weights.shape()[1];
   const std::vector<int64_t> shape{tokens, topk};
   weights.HasShape(shape, "the tokens of gating_output, topk");
   const Argument indices(op, "topk_indices", indices_tensor);
-  Contiguous(indices.OnCpu().HasShape(shape, "that of topk_weights"));
+  Contiguous(indices.OnDevice().HasShape(shape, "that of topk_weights"));
   const ScalarType type = indices_tensor.scalar_type();
   if (type != ScalarType::Int && type != ScalarType::UInt32 && type != ScalarType::Long) {
     indices.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int, UInt32 or Long");
   }
   const Argument positions(op, "token_expert_indices", positions_tensor);
-  Contiguous(positions.OnCpu().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights"));
+  Contiguous(positions.OnDevice().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights"));
   CheckTopK(op, topk, experts);
   if (tokens * topk > std::numeric_limits<int32_t>::max()) Fail(op, "tokens * topk exceeds what token_expert_indices can hold");
 
@@ -100,7 +101,7 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, cons
   if (bias.has_value()) SetBias(op, *bias, experts, router);
   if (padding_tensor.has_value()) {
     const Argument padding(op, "is_padding", *padding_tensor);
-    Contiguous(padding.OnCpu().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token"));
+    Contiguous(padding.OnDevice().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token"));
     router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
   }
   Routes routes;
@@ -124,7 +125,7 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
                                        double scale, Tensor bias, int64_t scoring) {
   const char* op = "grouped_topk";
   const Argument scores(op, "scores", scores_tensor);
-  scores.OnCpu().Floating();
+  scores.OnDevice().Floating();
   CheckRank(scores, 2, "[tokens, experts]");
   scores.LastDimensionContiguous();
   const int64_t tokens = scores.shape()[0], experts = scores.shape()[1];
@@ -148,8 +149,8 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   router.kept_groups = kept_groups;
   SetBias(op, bias, experts, router);
 
-  Tensor weights = NewCpuTensor<2>({tokens, topk}, ScalarType::Float);
-  Tensor indices = NewCpuTensor<2>({tokens, topk}, ScalarType::Int);
+  Tensor weights = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Float);
+  Tensor indices = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Int);
   Routes routes;
   routes.weights = static_cast<float*>(weights.data_ptr());
   routes.experts = indices.data_ptr();
@@ -175,7 +176,7 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   int32_t* scatter = nullptr;
   if (scatter_tensor.has_value()) {
     const Argument argument(op, "scatter_idx", *scatter_tensor);
-    Contiguous(argument.OnCpu().OfDType(ScalarType::Int));
+    Contiguous(argument.OnDevice().OfDType(ScalarType::Int));
     if (scatter_tensor->numel() != routes) {
       argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements", std::to_string(routes) + ", those of topk_ids");
     }
@@ -259,12 +260,12 @@ std::vector<uint8_t> TakenRoutes(const char* op, const ExpertIds& ids, const int
 void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, MaybeTensor map_tensor) {
   const char* op = "moe_sum";
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating();
+  input.OnDevice().Floating();
   CheckRank(input, 3, "[tokens, topk, hidden]");
   input.LastDimensionContiguous();
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
-  output.OnCpu().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
+  output.OnDevice().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
   std::vector<uint8_t> taken;
   if (ids_tensor.has_value()) {
     const ExpertIds ids = CheckedIds(op, "topk_ids", *ids_tensor);
@@ -299,13 +300,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_moe_C, m) {
   m.def("moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> ()");
 }
 
-#if defined(VLLM_MOE_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_moe_C, CPU, m) {
-  m.impl("topk_softmax", TORCH_BOX(&vllm::TopKSoftmax));
-  m.impl("topk_sigmoid", TORCH_BOX(&vllm::TopKSigmoid));
-  m.impl("grouped_topk", TORCH_BOX(&vllm::GroupedTopK));
-  m.impl("moe_align_block_size", TORCH_BOX(&vllm::MoeAlignBlockSize));
-  m.impl("batched_moe_align_block_size", TORCH_BOX(&vllm::BatchedMoeAlignBlockSize));
-  m.impl("moe_sum", TORCH_BOX(&vllm::MoeSum));
+VLLM_LIBRARY_IMPL(_moe_C, m) {
+  m.impl("topk_softmax", VLLM_BOX(vllm::TopKSoftmax));
+  m.impl("topk_sigmoid", VLLM_BOX(vllm::TopKSigmoid));
+  m.impl("grouped_topk", VLLM_BOX(vllm::GroupedTopK));
+  m.impl("moe_align_block_size", VLLM_BOX(vllm::MoeAlignBlockSize));
+  m.impl("batched_moe_align_block_size", VLLM_BOX(vllm::BatchedMoeAlignBlockSize));
+  m.impl("moe_sum", VLLM_BOX(vllm::MoeSum));
 }
-#endif

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 #include "bindings/string_argument.h"
 #include "gemm/panels.h"
 
@@ -46,10 +47,10 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
   const char* op = "prepack_moe_weight";
   CheckIsa(op, isa.value);
   const Argument weight(op, "weight", weight_tensor);
-  weight.OnCpu().Floating();
+  weight.OnDevice().Floating();
   CheckRank(weight, 3, "[experts, outputs, inputs]");
   const Argument packed(op, "packed_weight", packed_tensor);
-  Contiguous(packed.OnCpu().SameDTypeAs(weight).HasShape(weight.shape(), "that of weight"));
+  Contiguous(packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "that of weight"));
   if (weight_tensor.numel() != 0 && weight_tensor.data_ptr() == packed_tensor.data_ptr()) {
     packed.Fail("is weight itself", "memory of its own");
   }
@@ -66,7 +67,7 @@ const void* CheckedBias(const char* op, const char* name, const MaybeTensor& ten
   if (!tensor.has_value()) return nullptr;
   const Argument bias(op, name, *tensor);
   Contiguous(
-      bias.OnCpu().SameDTypeAs(weights).HasShape({weights.shape()[0], weights.shape()[1]}, "the experts and outputs of the weights"));
+      bias.OnDevice().SameDTypeAs(weights).HasShape({weights.shape()[0], weights.shape()[1]}, "the experts and outputs of the weights"));
   return tensor->data_ptr();
 }
 
@@ -77,14 +78,14 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   Experts experts;
   experts.gate = CheckedGate(op, act.value);
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating();
+  input.OnDevice().Floating();
   CheckRank(input, 2, "[tokens, hidden]");
   input.LastDimensionContiguous();
   const int64_t tokens = input.shape()[0];
   experts.dtype = input.dtype();
   experts.hidden = input.shape()[1];
   const Argument w13(op, "w13", w13_tensor);
-  Contiguous(w13.OnCpu().SameDTypeAs(input));
+  Contiguous(w13.OnDevice().SameDTypeAs(input));
   CheckRank(w13, 3, "[experts, 2 * inner, hidden]");
   experts.count = w13.shape()[0];
   if (w13.shape()[1] % 2 != 0 || w13.shape()[2] != experts.hidden) {
@@ -93,16 +94,16 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   }
   experts.inner = w13.shape()[1] / 2;
   const Argument w2(op, "w2", w2_tensor);
-  Contiguous(w2.OnCpu().SameDTypeAs(input).HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13"));
+  Contiguous(w2.OnDevice().SameDTypeAs(input).HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13"));
   experts.w13 = w13_tensor.data_ptr();
   experts.w2 = w2_tensor.data_ptr();
   experts.bias13 = CheckedBias(op, "w13_bias", bias13, w13);
   experts.bias2 = CheckedBias(op, "w2_bias", bias2, w2);
   const Argument output(op, "output", output_tensor);
-  output.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  output.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
 
   const Argument ids(op, "topk_id", ids_tensor);
-  ids.OnCpu();
+  ids.OnDevice();
   CheckRank(ids, 2, "[tokens, topk]");
   const ScalarType type = ids_tensor.scalar_type();
   if (type != ScalarType::Int && type != ScalarType::Long) {
@@ -111,7 +112,7 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   const int64_t topk = ids.shape()[1];
   ids.HasShape({tokens, topk}, "[tokens, topk] with the tokens of input");
   const Argument weights(op, "topk_weights", weights_tensor);
-  weights.OnCpu().OfDType(ScalarType::Float).HasShape({tokens, topk}, "that of topk_id");
+  weights.OnDevice().OfDType(ScalarType::Float).HasShape({tokens, topk}, "that of topk_id");
   RouteWeights route_weights;
   if (skip_weighted) {
     if (topk != 1) Fail(op, "skip_weighted is True with " + std::to_string(topk) + " experts a token, expected one");
@@ -133,9 +134,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "Tensor topk_id, bool skip_weighted, str act, str isa) -> ()");
 }
 
-#if defined(VLLM_MOE_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("prepack_moe_weight", TORCH_BOX(&vllm::PrepackMoeWeight));
-  m.impl("cpu_fused_moe", TORCH_BOX(&vllm::CpuFusedMoe));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("prepack_moe_weight", VLLM_BOX(vllm::PrepackMoeWeight));
+  m.impl("cpu_fused_moe", VLLM_BOX(vllm::CpuFusedMoe));
 }
-#endif

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 
 namespace vllm {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 const void* CheckedWeight(const char* op, const std::optional<Tensor>& weight_tensor, const Argument& input) {
   if (!weight_tensor.has_value()) return nullptr;
   const Argument weight(op, "weight", *weight_tensor);
-  weight.OnCpu().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
   return weight_tensor->data_ptr();
 }
 
@@ -20,8 +21,8 @@ void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> 
   const char* op = "rms_norm";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnCpu().Floating().LastDimensionContiguous();
-  result.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  input.OnDevice().Floating().LastDimensionContiguous();
+  result.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
   const void* weight = CheckedWeight(op, weight_tensor, input);
   RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight, static_cast<float>(epsilon));
 }
@@ -30,8 +31,8 @@ void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor, std::optiona
   const char* op = "fused_add_rms_norm";
   const Argument input(op, "input", input_tensor);
   const Argument residual(op, "residual", residual_tensor);
-  input.OnCpu().Floating().LastDimensionContiguous().Writable();
-  residual.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  input.OnDevice().Floating().LastDimensionContiguous().Writable();
+  residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
   const void* weight = CheckedWeight(op, weight_tensor, input);
   FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight, static_cast<float>(epsilon));
 }
@@ -44,9 +45,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("fused_add_rms_norm(Tensor! input, Tensor! residual, Tensor? weight, float epsilon) -> ()");
 }
 
-#if defined(VLLM_NORM_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("rms_norm", TORCH_BOX(&vllm::RmsNormOp));
-  m.impl("fused_add_rms_norm", TORCH_BOX(&vllm::FusedAddRmsNormOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("rms_norm", VLLM_BOX(vllm::RmsNormOp));
+  m.impl("fused_add_rms_norm", VLLM_BOX(vllm::FusedAddRmsNormOp));
 }
-#endif

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "bindings/library.h"
 #include "bindings/quantized.h"
 
 namespace vllm {
@@ -12,13 +13,13 @@ using torch::headeronly::ScalarType;
 
 const void* CheckedWeight(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument weight(op, "weight", tensor);
-  weight.OnCpu().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
   return tensor.data_ptr();
 }
 
 Rows CheckedResidual(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument residual(op, "residual", tensor);
-  residual.OnCpu().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
   return residual.LastDimensionRows();
 }
 
@@ -31,7 +32,7 @@ void Static(const char* op, const Tensor& result_tensor, const Tensor& input_ten
   Rows residual;
   if (residual_tensor != nullptr) residual = CheckedResidual(op, *residual_tensor, input);
   const void* weight = CheckedWeight(op, weight_tensor, input);
-  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
   RmsNormStaticFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(), residual_tensor == nullptr ? nullptr : &residual,
                         weight, scale, static_cast<float>(epsilon));
 }
@@ -58,7 +59,7 @@ void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, 
   const void* weight = CheckedWeight(op, weight_tensor, input);
   const Rows rows = input.LastDimensionRows();
   float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
-  float bound = 0.0f;
+  const float* bound = nullptr;
   if (bound_tensor.has_value()) {
     const Argument argument(op, "scale_ub", *bound_tensor);
     if (type == QType::kInt8) argument.Fail("is given with a result of dtype Char", "none, or a result of float8");
@@ -67,7 +68,7 @@ void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, 
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
   RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales,
-                      bound_tensor.has_value() ? &bound : nullptr, static_cast<float>(epsilon));
+                      bound, static_cast<float>(epsilon));
 }
 
 }  // namespace
@@ -83,10 +84,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "Tensor!? residual) -> ()");
 }
 
-#if defined(VLLM_NORM_QUANT_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("rms_norm_static_fp8_quant", TORCH_BOX(&vllm::RmsNormOp));
-  m.impl("fused_add_rms_norm_static_fp8_quant", TORCH_BOX(&vllm::FusedAddOp));
-  m.impl("rms_norm_dynamic_per_token_quant", TORCH_BOX(&vllm::DynamicOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("rms_norm_static_fp8_quant", VLLM_BOX(vllm::RmsNormOp));
+  m.impl("fused_add_rms_norm_static_fp8_quant", VLLM_BOX(vllm::FusedAddOp));
+  m.impl("rms_norm_dynamic_per_token_quant", VLLM_BOX(vllm::DynamicOp));
 }
-#endif

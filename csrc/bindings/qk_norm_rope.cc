@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bindings/library.h"
 #include "bindings/rotary_cache.h"
 
 namespace vllm {
@@ -13,7 +14,7 @@ constexpr const char* kOp = "fused_qk_norm_rope";
 
 const void* CheckedWeight(const char* name, const Tensor& tensor, const Argument& qkv, int64_t head_size) {
   const Argument weight(kOp, name, tensor);
-  weight.OnCpu().SameDTypeAs(qkv).HasShape({head_size}, "one element for each of a head").LastDimensionContiguous();
+  weight.OnDevice().SameDTypeAs(qkv).HasShape({head_size}, "one element for each of a head").LastDimensionContiguous();
   return tensor.data_ptr();
 }
 
@@ -22,7 +23,7 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
                        Tensor q_weight, Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
                        int64_t /*forced_token_heads_per_warp*/) {
   const Argument qkv(kOp, "qkv", qkv_tensor);
-  qkv.OnCpu().Floating().LastDimensionContiguous().Writable();
+  qkv.OnDevice().Floating().LastDimensionContiguous().Writable();
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     if (value >= least) return;
     throw std::runtime_error(std::string(kOp) + ": " + name + " is " + std::to_string(value) + ", expected at least " +
@@ -42,7 +43,7 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
                                                   "]: heads of queries, keys and values, of head_dim elements");
   }
   const Argument positions(kOp, "position_ids", position_ids);
-  positions.OnCpu().OfDType(torch::headeronly::ScalarType::Long).HasShape({shape[0]}, "a position for each token of qkv");
+  positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long).HasShape({shape[0]}, "a position for each token of qkv");
   const Argument cache(kOp, "cos_sin_cache", cos_sin_cache);
   QkNormRope how;
   how.cache = CheckedRotaryCache(cache);
@@ -68,6 +69,4 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids, int forced_token_heads_per_warp=-1) -> ()");
 }
 
-#if defined(VLLM_QK_NORM_ROPE_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("fused_qk_norm_rope", TORCH_BOX(&vllm::FusedQkNormRopeOp)); }
-#endif
+VLLM_LIBRARY_IMPL(_C, m) { m.impl("fused_qk_norm_rope", VLLM_BOX(vllm::FusedQkNormRopeOp)); }

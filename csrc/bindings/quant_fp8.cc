@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bindings/library.h"
 #include "bindings/quantized.h"
 
 namespace vllm {
@@ -24,7 +25,7 @@ int64_t GroupSize(const Argument& scale, const std::vector<int64_t>& group_shape
 
 ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t tokens,
                         const std::optional<std::vector<int64_t>>& group_shape) {
-  scale.OnCpu().OfDType(ScalarType::Float);
+  scale.OnDevice().OfDType(ScalarType::Float);
   const Extents shape = scale.shape();
   const int64_t columns = input.shape().back();
   ScaleGrid grid;
@@ -105,9 +106,9 @@ void PerTokenOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, 
   const QType type = CheckedFp8(result);
   const Rows rows = input.LastDimensionRows();
   float* scales = CheckedPerToken<float>(scale, ScalarType::Float, rows.count);
-  float bound = 0.0f;
+  const float* bound = nullptr;
   if (bound_tensor.has_value()) bound = CheckedScalar(Argument(op, "scale_ub", *bound_tensor));
-  DynamicPerTokenFp8Quant(result.LastDimensionRows(), type, rows, scales, bound_tensor.has_value() ? &bound : nullptr);
+  DynamicPerTokenFp8Quant(result.LastDimensionRows(), type, rows, scales, bound);
 }
 
 }  // namespace
@@ -119,10 +120,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor? scale_ub) -> ()");
 }
 
-#if defined(VLLM_QUANT_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("static_scaled_fp8_quant", TORCH_BOX(&vllm::StaticOp));
-  m.impl("dynamic_scaled_fp8_quant", TORCH_BOX(&vllm::DynamicOp));
-  m.impl("dynamic_per_token_scaled_fp8_quant", TORCH_BOX(&vllm::PerTokenOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("static_scaled_fp8_quant", VLLM_BOX(vllm::StaticOp));
+  m.impl("dynamic_scaled_fp8_quant", VLLM_BOX(vllm::DynamicOp));
+  m.impl("dynamic_per_token_scaled_fp8_quant", VLLM_BOX(vllm::PerTokenOp));
 }
-#endif

@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 
+#include "bindings/library.h"
 #include "bindings/quantized.h"
 
 namespace vllm {
@@ -12,7 +13,7 @@ using torch::headeronly::ScalarType;
 
 // Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
 GroupScales CheckedScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
-  scales.OnCpu().OfDType(ScalarType::Float).Writable();
+  scales.OnDevice().OfDType(ScalarType::Float).Writable();
   std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;
   if (scales.shape() != std::vector<int64_t>{tokens, groups}) scales.HasShape(shape, "that of input with a scale for each group");
@@ -75,9 +76,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "float int8_max) -> ()");
 }
 
-#if defined(VLLM_QUANT_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("per_token_group_fp8_quant", TORCH_BOX(&vllm::Fp8Op));
-  m.impl("per_token_group_quant_int8", TORCH_BOX(&vllm::Int8Op));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("per_token_group_fp8_quant", VLLM_BOX(vllm::Fp8Op));
+  m.impl("per_token_group_quant_int8", VLLM_BOX(vllm::Int8Op));
 }
-#endif

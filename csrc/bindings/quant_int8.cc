@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "bindings/library.h"
 #include "bindings/quantized.h"
 
 namespace vllm {
@@ -16,11 +17,11 @@ void StaticOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, st
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
   result.OfDType(ScalarType::Char);
-  const float scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
   const int32_t* azp = nullptr;
   if (azp_tensor.has_value()) {
     const Argument argument(op, "azp", *azp_tensor);
-    argument.OnCpu().OfDType(ScalarType::Int);
+    argument.OnDevice().OfDType(ScalarType::Int);
     if (azp_tensor->numel() != 1) argument.Fail("has shape " + ShapeText(argument.shape()), "one element");
     azp = static_cast<const int32_t*>(azp_tensor->data_ptr());
   }
@@ -48,9 +49,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("dynamic_scaled_int8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor!? azp) -> ()");
 }
 
-#if defined(VLLM_QUANT_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("static_scaled_int8_quant", TORCH_BOX(&vllm::StaticOp));
-  m.impl("dynamic_scaled_int8_quant", TORCH_BOX(&vllm::DynamicOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("static_scaled_int8_quant", VLLM_BOX(vllm::StaticOp));
+  m.impl("dynamic_scaled_int8_quant", VLLM_BOX(vllm::DynamicOp));
 }
-#endif

@@ -19,17 +19,17 @@ inline QType CheckedFp8(const Argument& argument) {
   return QType::kE5M2;
 }
 
-// One float32.
-inline float CheckedScalar(const Argument& argument) {
-  argument.OnCpu().OfDType(torch::headeronly::ScalarType::Float);
+// One float32, where it lies: kernels read it.
+inline const float* CheckedScalar(const Argument& argument) {
+  argument.OnDevice().OfDType(torch::headeronly::ScalarType::Float);
   if (argument.tensor().numel() != 1) argument.Fail("has shape " + ShapeText(argument.shape()), "one element");
-  return *static_cast<const float*>(argument.tensor().data_ptr());
+  return static_cast<const float*>(argument.tensor().data_ptr());
 }
 
 // Memory for a number for each of `tokens` rows, side by side.
 template <typename T>
 T* CheckedPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
-  argument.OnCpu().OfDType(type);
+  argument.OnDevice().OfDType(type);
   if (!argument.tensor().is_contiguous() || argument.tensor().numel() < tokens) {
     argument.Fail("has shape " + ShapeText(argument.shape()) + " and strides " + ShapeText(argument.strides()),
                   "a contiguous tensor of " + std::to_string(tokens) + " elements, one for each token");
@@ -39,8 +39,8 @@ T* CheckedPerToken(const Argument& argument, torch::headeronly::ScalarType type,
 
 // Result and input of a quantising op: the same shape, rows side by side in their last dimension.
 inline void CheckQuantized(const Argument& result, const Argument& input) {
-  input.OnCpu().Floating().LastDimensionContiguous();
-  result.OnCpu().HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  input.OnDevice().Floating().LastDimensionContiguous();
+  result.OnDevice().HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
 }
 
 }  // namespace vllm

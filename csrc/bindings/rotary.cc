@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 #include "bindings/rotary_cache.h"
 
 namespace vllm {
@@ -11,7 +12,7 @@ namespace {
 
 // Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
 Heads CheckedHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
-  argument.OnCpu().Floating().LastDimensionContiguous().Writable();
+  argument.OnDevice().Floating().LastDimensionContiguous().Writable();
   const Extents shape = argument.shape();
   const size_t leading = positions.shape().size();
   const bool split = shape.size() == leading + 2;
@@ -37,7 +38,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
                        Tensor cos_sin_cache_tensor, bool is_neox, int64_t rope_dim_offset, bool inverse) {
   const char* op = "rotary_embedding";
   const Argument positions(op, "positions", positions_tensor);
-  positions.OnCpu().OfDType(torch::headeronly::ScalarType::Long);
+  positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long);
   if (positions.shape().empty() || positions.shape().size() > 2) {
     positions.Fail("has shape " + ShapeText(positions.shape()), "[num_tokens] or [batch_size, seq_len]");
   }
@@ -73,6 +74,4 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "int rope_dim_offset=0, bool inverse=False) -> ()");
 }
 
-#if defined(VLLM_ROTARY_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("rotary_embedding", TORCH_BOX(&vllm::RotaryEmbeddingOp)); }
-#endif
+VLLM_LIBRARY_IMPL(_C, m) { m.impl("rotary_embedding", VLLM_BOX(vllm::RotaryEmbeddingOp)); }

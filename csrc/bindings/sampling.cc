@@ -2,6 +2,7 @@
 #include "sampling/sampling.h"
 
 #include "bindings/arguments.h"
+#include "bindings/library.h"
 #include "bindings/new_tensor.h"
 
 namespace vllm {
@@ -10,17 +11,17 @@ namespace {
 using torch::headeronly::ScalarType;
 
 Rows CheckedLogits(const Argument& logits) {
-  logits.OnCpu().Floating();
+  logits.OnDevice().Floating();
   const Extents shape = logits.shape();
   if (shape.size() != 2 || shape[1] == 0) logits.Fail("has shape " + ShapeText(shape), "[rows, vocabulary] with at least one token");
   return logits.LastDimensionContiguous().LastDimensionRows();
 }
 
-Tensor Tokens(int64_t rows) { return NewCpuTensor<1>({rows}, ScalarType::Long); }
+Tensor Tokens(const Tensor& logits, int64_t rows) { return NewTensor<1>(logits, {rows}, ScalarType::Long); }
 
 Tensor GreedyArgmaxOp(Tensor logits) {
   const Rows rows = CheckedLogits(Argument("greedy_argmax", "logits", logits));
-  Tensor tokens = Tokens(rows.count);
+  Tensor tokens = Tokens(logits, rows.count);
   GreedyArgmax(rows, static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }
@@ -29,8 +30,8 @@ Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
   const char* op = "fused_gumbel_argmax";
   const Rows rows = CheckedLogits(Argument(op, "logits", logits));
   const Argument seeds(op, "seeds", seeds_tensor);
-  seeds.OnCpu().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
-  Tensor tokens = Tokens(rows.count);
+  seeds.OnDevice().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
+  Tensor tokens = Tokens(logits, rows.count);
   GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0], static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }
@@ -43,9 +44,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor");
 }
 
-#if defined(VLLM_SAMPLING_CPU)
-STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) {
-  m.impl("greedy_argmax", TORCH_BOX(&vllm::GreedyArgmaxOp));
-  m.impl("fused_gumbel_argmax", TORCH_BOX(&vllm::FusedGumbelArgmaxOp));
+VLLM_LIBRARY_IMPL(_C, m) {
+  m.impl("greedy_argmax", VLLM_BOX(vllm::GreedyArgmaxOp));
+  m.impl("fused_gumbel_argmax", VLLM_BOX(vllm::FusedGumbelArgmaxOp));
 }
-#endif

@@ -68,15 +68,16 @@ HWY_EXPORT(ConvertRows);
 
 }  // namespace
 
-void GatherFromCache(const CacheRows& from, const Sequences& sequences, float scale, void* to, DType dtype, int64_t to_stride) {
+void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride) {
   if (sequences.batch == 0) return;
   const int64_t* last = sequences.ends + sequences.batch;
   auto& function = VLLM_CPU_DISPATCH(Gather);
+  const float factor = scale == nullptr ? 1.0f : *scale;
   ParallelFor(last[-1] - sequences.first, from.width, [&](int64_t begin, int64_t end) {
     begin += sequences.first;
     end += sequences.first;
     const int64_t sequence = std::upper_bound(sequences.ends, last, begin) - sequences.ends;
-    function(from, sequences, sequence, begin, end, scale, to, dtype, to_stride);
+    function(from, sequences, sequence, begin, end, factor, to, dtype, to_stride);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/device.h"
 #include "core/dtype.h"
 
 namespace vllm {
@@ -22,7 +23,7 @@ struct Rows {
   int64_t strides[kMaxDims] = {};  // in elements
 
   // Elements from the first row to row `row`, 0 <= row < count.
-  int64_t Offset(int64_t row) const {
+  VLLM_HOST_DEVICE int64_t Offset(int64_t row) const {
     if (dims == 1) return row * strides[0];
     int64_t offset = 0;
     for (int dim = dims - 1; dim >= 0; --dim) {
@@ -33,7 +34,7 @@ struct Rows {
   }
 
   template <typename T>
-  T* Row(int64_t row) const {
+  VLLM_HOST_DEVICE T* Row(int64_t row) const {
     return static_cast<T*>(data) + Offset(row);
   }
 };

@@ -9,8 +9,8 @@ namespace vllm {
 // is rounded once. `residual` may be null; otherwise residual += input, rounded to the dtype, is what is normalised. weight holds `width`
 // elements of the dtype of input.
 
-// With a given scale, to E4M3 or E5M2; the reciprocal of the scale is multiplied in.
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float scale,
+// With the scale at `scale`, to E4M3 or E5M2; the reciprocal of the scale is multiplied in.
+void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
                            float epsilon);
 
 // With a scale for each row, max(min(max |normalised row|, *bound) / largest, least), NaN left out; bound may be null. To int8 largest is

@@ -152,11 +152,11 @@ namespace vllm {
 HWY_EXPORT(StaticRange);
 HWY_EXPORT(DynamicRange);
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float scale,
+void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
                            float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(StaticRange);
   ParallelFor(input.count, input.width,
-              [&](int64_t begin, int64_t end) { function(out, type, input, residual, weight, scale, epsilon, begin, end); });
+              [&](int64_t begin, int64_t end) { function(out, type, input, residual, weight, *scale, epsilon, begin, end); });
 }
 
 void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,

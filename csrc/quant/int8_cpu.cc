@@ -208,9 +208,9 @@ namespace vllm {
 HWY_EXPORT(StaticRange);
 HWY_EXPORT(DynamicRange);
 
-void StaticInt8Quant(const Rows& out, const Rows& input, float scale, const int32_t* azp) {
+void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
   auto& function = VLLM_CPU_DISPATCH(StaticRange);
-  ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) { function(out, input, scale, azp, begin, end); });
+  ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
 }
 
 void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {

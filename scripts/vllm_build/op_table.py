@@ -31,6 +31,16 @@ def _schemas(where: str, key: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _of_other(where: str, key: str, other: str, table: OpTable) -> tuple[str, ...]:
+    """The schemas of another kernel, which implements the same ops for another device."""
+    schemas = [found for found in table.get(other, {}).values() if found]
+    if not _KEY.fullmatch(key) or len(schemas) != 1:
+        raise ConfigurationError(
+            f"{where}: {key} = {other!r} is not valid", expected="a dispatch key, and a kernel of this table with schemas for one key"
+        )
+    return schemas[0]
+
+
 def load(root: Path) -> OpTable:
     """Read the table below the source root.
 
@@ -48,7 +58,11 @@ def load(root: Path) -> OpTable:
     for kernel, keys in data.items():
         if not isinstance(keys, dict):
             raise ConfigurationError(f"{path}: {kernel!r} is not a table", expected=f"[{kernel}] and dispatch keys below it")
-        table[kernel] = {key: _schemas(f"{path}: [{kernel}]", key, value) for key, value in keys.items()}
+        table[kernel] = {key: _schemas(f"{path}: [{kernel}]", key, value) for key, value in keys.items() if not isinstance(value, str)}
+    for kernel, keys in data.items():
+        for key, value in keys.items():
+            if isinstance(value, str):
+                table[kernel][key] = _of_other(f"{path}: [{kernel}]", key, value, table)
     return table
 
 

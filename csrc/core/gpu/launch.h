@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches kernels on the current device's current stream.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "core/gpu/gpu.h"
+
+namespace vllm::gpu {
+
+// torch's current stream of the current device, as the toolkit's handle.
+void* CurrentStream();
+
+// Multiprocessors of the current device.
+int MultiprocessorCount();
+
+// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel was
+// compiled for.
+[[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
+
+// Bytes of dynamic shared memory that a kernel gets without asking; above it Launch asks.
+inline constexpr size_t kSharedWithoutAsking = 48 * 1024;
+
+#if !defined(VLLM_GPU_EMULATION)
+
+#define VLLM_STRING_OF_(...) #__VA_ARGS__
+#define VLLM_STRING_OF(...) VLLM_STRING_OF_(__VA_ARGS__)
+#if defined(__CUDA_ARCH_LIST__)
+inline constexpr const char* kArchitectures = VLLM_STRING_OF(__CUDA_ARCH_LIST__);
+#else
+inline constexpr const char* kArchitectures = "";
+#endif
+
+#endif
+
+// Runs `kernel` with one thread block for each of `blocks`, of `threads` threads each. Nothing is launched when there is no block.
+//
+// Throws std::runtime_error when no code of the kernel fits the device, or the launch fails; errors of earlier kernels are not looked for.
+template <typename... Parameters, typename... Arguments>
+void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads, size_t shared, Arguments&&... arguments) {
+  if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+#if defined(VLLM_GPU_EMULATION)
+  (void)name;
+  emulation::Run(blocks, threads, shared, [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  const auto run = [&](Parameters... parameters) {
+    void* addresses[] = {const_cast<void*>(static_cast<const void*>(&parameters))..., nullptr};
+    const dim3 size(static_cast<unsigned>(threads));
+#if defined(__HIPCC__)
+    const auto stream = static_cast<hipStream_t>(CurrentStream());
+    hipError_t error = hipSuccess;
+    error = hipLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared, stream);
+#else
+    const auto stream = static_cast<cudaStream_t>(CurrentStream());
+    cudaError_t error = cudaSuccess;
+    if (shared > kSharedWithoutAsking) {
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    }
+    if (error == cudaSuccess) error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared, stream);
+#endif
+    if (error != 0) FailLaunch(name, static_cast<int>(error), kArchitectures);
+  };
+  run(static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+#endif
+}
+
+// Blocks for `count` pieces of work of which one block does `each`, not more than a grid may have along x; kernels walk on by the grid.
+inline unsigned BlocksFor(int64_t count, int64_t each) {
+  constexpr int64_t kMost = 0x7fffffff;
+  const int64_t blocks = (count + each - 1) / each;
+  return static_cast<unsigned>(blocks < kMost ? blocks : kMost);
+}
+
+}  // namespace vllm::gpu

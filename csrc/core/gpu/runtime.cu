@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What launches ask of the toolkit and of torch.
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/gpu/launch.h"
+
+namespace vllm::gpu {
+namespace {
+
+#if defined(__HIPCC__)
+constexpr const char* kTorchLibrary = "libtorch_hip.so";
+#define VLLM_GPU_RUNTIME(name) hip##name
+#else
+constexpr const char* kTorchLibrary = "libtorch_cuda.so";
+#define VLLM_GPU_RUNTIME(name) cuda##name
+#endif
+
+// Of at most this many devices answers are remembered.
+constexpr int kMaxDevices = 64;
+
+int CurrentDevice() {
+  int device = 0;
+  const auto error = VLLM_GPU_RUNTIME(GetDevice)(&device);
+  if (error != VLLM_GPU_RUNTIME(Success)) throw std::runtime_error(std::string("no GPU: ") + VLLM_GPU_RUNTIME(GetErrorString)(error));
+  return device;
+}
+
+// aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0 when all went well.
+using GetStream = int32_t (*)(int32_t, void**);
+
+// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU has
+// that part loaded already, so it is looked up and not loaded.
+GetStream FindGetStream() {
+  void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
+  void* function = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");
+  if (function == nullptr) {
+    throw std::runtime_error(std::string(kTorchLibrary) + " is not loaded, expected a torch that is built for this GPU");
+  }
+  return reinterpret_cast<GetStream>(function);
+}
+
+// "9.0, 10.0" of "900,1000".
+std::string ArchitecturesText(const char* list) {
+  std::string text, number;
+  for (const char* at = list;; ++at) {
+    if (*at >= '0' && *at <= '9') {
+      number += *at;
+      continue;
+    }
+    if (number.size() > 2) {
+      text += (text.empty() ? "" : ", ") + number.substr(0, number.size() - 2) + "." + number[number.size() - 2];
+    }
+    number.clear();
+    if (*at == '\0') break;
+  }
+  return text.empty() ? "others" : text;
+}
+
+}  // namespace
+
+void* CurrentStream() {
+  static const GetStream get = FindGetStream();
+  void* stream = nullptr;
+  if (get(CurrentDevice(), &stream) != 0) throw std::runtime_error("torch does not say which stream is the current one");
+  return stream;
+}
+
+int MultiprocessorCount() {
+  static std::atomic<int> counts[kMaxDevices];
+  const int device = CurrentDevice();
+  int count = device < kMaxDevices ? counts[device].load(std::memory_order_relaxed) : 0;
+  if (count > 0) return count;
+#if defined(__HIPCC__)
+  const auto error = hipDeviceGetAttribute(&count, hipDeviceAttributeMultiprocessorCount, device);
+#else
+  const auto error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+#endif
+  if (error != VLLM_GPU_RUNTIME(Success) || count < 1) throw std::runtime_error("the device does not say how many multiprocessors it has");
+  if (device < kMaxDevices) counts[device].store(count, std::memory_order_relaxed);
+  return count;
+}
+
+void FailLaunch(const char* kernel, int error, const char* architectures) {
+  const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
+  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+  std::string what = std::string(kernel) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(code);
+#if defined(__HIPCC__)
+  const bool no_code = code == hipErrorNoBinaryForGpu || code == hipErrorInvalidDeviceFunction;
+#else
+  const bool no_code = code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction;
+  if (no_code) {
+    int device = 0, major = 0, minor = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    what += "; the device has compute capability " + std::to_string(major) + "." + std::to_string(minor);
+  }
+#endif
+  if (no_code) what += ", expected one that the kernel was compiled for: " + ArchitecturesText(architectures);
+  throw std::runtime_error(what);
+}
+
+}  // namespace vllm::gpu

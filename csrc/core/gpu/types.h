@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element types of kernels: conversions to and from float32, and loads and stores of several at once.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "core/dtype.h"
+#include "core/fp8.h"
+#include "core/gpu/gpu.h"
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+#elif defined(__HIPCC__)
+#include <hip/hip_fp16.h>
+#endif
+
+namespace vllm::gpu {
+
+struct Bf16 {
+  uint16_t code;
+};
+struct Fp16 {
+  uint16_t code;
+};
+
+__device__ __forceinline__ float FloatOfBits(uint32_t bits) {
+#if defined(VLLM_GPU_EMULATION)
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+#else
+  return __uint_as_float(bits);
+#endif
+}
+
+__device__ __forceinline__ uint32_t BitsOfFloat(float value) {
+#if defined(VLLM_GPU_EMULATION)
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+#else
+  return __float_as_uint(value);
+#endif
+}
+
+__device__ __forceinline__ float ToFloat(float x) { return x; }
+__device__ __forceinline__ float ToFloat(Bf16 x) { return FloatOfBits(static_cast<uint32_t>(x.code) << 16); }
+__device__ __forceinline__ float ToFloat(Fp16 x) {
+#if defined(VLLM_GPU_EMULATION)
+  return emulation::FloatOfHalf(x.code);
+#else
+  return __half2float(__ushort_as_half(x.code));
+#endif
+}
+
+// Rounded to nearest, ties to even.
+template <typename T>
+__device__ __forceinline__ T FromFloat(float x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x;
+  } else if constexpr (std::is_same_v<T, Bf16>) {
+#if defined(__CUDACC__)
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+#else
+    const uint32_t bits = BitsOfFloat(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // a NaN stays one
+    return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+#endif
+  } else {
+    static_assert(std::is_same_v<T, Fp16>);
+#if defined(VLLM_GPU_EMULATION)
+    return {emulation::HalfOfFloat(x)};
+#else
+    return {__half_as_ushort(__float2half_rn(x))};
+#endif
+  }
+}
+
+// To eight-bit floating point, rounded to nearest even; saturated at the largest finite number, infinities too; NaN stays NaN.
+template <class Q>
+__device__ __forceinline__ Q ToFp8(float x) {
+#if defined(__CUDACC__)
+  return {__nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2)};
+#else
+  const uint32_t sign = BitsOfFloat(x) >> 24 & 0x80u;
+  const float magnitude = fabsf(x);
+  if (!(magnitude == magnitude)) return {static_cast<uint8_t>(sign | 0x7fu)};
+  if (magnitude >= Q::kMax) return {static_cast<uint8_t>(sign | (std::is_same_v<Q, E4M3> ? 0x7eu : 0x7bu))};
+  // Adding and taking away a number whose unit in the last place is that of the result rounds to it; below the normal numbers that unit is
+  // the smallest subnormal.
+  constexpr int kLeast = 1 - Q::kBias;
+  const int found = static_cast<int>(BitsOfFloat(magnitude) >> 23) - 127;
+  const int exponent = found > kLeast ? found : kLeast;
+  const float rounder = FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
+  const float rounded = (magnitude + rounder) - rounder;
+  const float unit = FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 127) << 23);
+  // In units of that exponent; a carry into the next one carries into the exponent's bits as well.
+  const uint32_t mantissa = static_cast<uint32_t>(rounded / unit);
+  const uint32_t code = (static_cast<uint32_t>(exponent - kLeast) << Q::kMantissaBits) + mantissa;
+  return {static_cast<uint8_t>(sign | code)};
+#endif
+}
+
+template <class Q>
+__device__ __forceinline__ float FromFp8(Q x) {
+  // The bits of a half have E5M2 as their upper byte; E4M3 is a half with a shorter exponent, so a power of two is missing.
+  const uint32_t sign = (x.code & 0x80u) << 24, rest = x.code & 0x7fu;
+  if (std::is_same_v<Q, E4M3> && rest == 0x7fu) return FloatOfBits(0x7fc00000u);
+  if (std::is_same_v<Q, E5M2> && rest >= 0x7cu) return FloatOfBits(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
+  // As the top bits of a float32 the exponent is short of 127 - bias; a product with that power of two also makes subnormals right.
+  const float value = FloatOfBits(rest << (23 - Q::kMantissaBits)) * FloatOfBits(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
+  return FloatOfBits(BitsOfFloat(value) | sign);
+}
+
+// kCount neighbouring elements, loaded and stored at once: at most 16 bytes, aligned to their size.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) Pack {
+  static_assert(sizeof(T) * kCount <= 16 && (kCount & (kCount - 1)) == 0);
+  T items[kCount];
+};
+
+// How many elements of T make 16 bytes.
+template <typename T>
+inline constexpr int kPerLoad = 16 / static_cast<int>(sizeof(T));
+
+template <int kCount, typename T>
+__device__ __forceinline__ Pack<T, kCount> LoadPack(const T* from) {
+  return *reinterpret_cast<const Pack<T, kCount>*>(from);
+}
+template <typename T, int kCount>
+__device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& pack) {
+  *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
+}
+
+// Whether `bytes` divides an address or a distance.
+inline bool Aligned(const void* address, int64_t bytes) { return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0; }
+
+// Calls `function` with a value of the element type.
+template <class F>
+void WithType(DType dtype, F&& function) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return function(float());
+    case DType::kBFloat16:
+      return function(Bf16());
+    case DType::kFloat16:
+      return function(Fp16());
+  }
+}
+
+}  // namespace vllm::gpu
