@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # A compiler missing from the build environment would silently be the host's: PATH ends with the caller's.
-for tool in "$CC" "$CXX" cmake ninja; do
+for tool in "$CC" "$CXX" cmake ninja $([ "$VLLM_TARGET_DEVICE" != cuda ] || echo nvcc); do
   found=$(command -v "$tool" || true)
   case "$found" in
     "$BUILD_PREFIX"/*) echo "$tool: $found" ;;
@@ -29,7 +29,9 @@ else
   export VLLM_DISABLE_CCACHE=1
 fi
 export VLLM_DISABLE_SCCACHE=1 VLLM_SKIP_VERSION_SUFFIX=1 VLLM_WERROR=1 CMAKE_BUILD_TYPE=Release
-export CMAKE_ARGS="${CMAKE_ARGS:-} -Dhwy_DIR=$SRC_DIR/host/lib/cmake/hwy"
+if [ "$VLLM_TARGET_DEVICE" = cpu ]; then
+  export CMAKE_ARGS="${CMAKE_ARGS:-} -Dhwy_DIR=$SRC_DIR/host/lib/cmake/hwy"
+fi
 
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
 

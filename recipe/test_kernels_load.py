@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the kernels into libtorch and computes with them, without torch's Python part.
+"""Loads the kernels into libtorch and, where that has their device, computes with them, without torch's Python part.
 
 Any interpreter can do this, also one that no torch was built for: the calls go through the C functions that libtorch's stable ABI consists
 of (``torch/csrc/stable/c/shim.h``), so a wrong name, argument count or argument type is an error of the dispatcher.
@@ -134,6 +134,14 @@ def check(torch: Libtorch) -> bool:
     return good & check_rotary(torch)
 
 
+def check_refusal(torch: Libtorch) -> bool:
+    """Kernels for a GPU beside a libtorch for the CPU: they are there, and tensors in CPU memory are not for them."""
+    out, source = floats([0.0] * 4), floats([1.0] * 8)
+    called = torch.call("_C::silu_and_mul", torch.tensor(out, (1, 4)), torch.tensor(source, (1, 8)))
+    print(f"  silu_and_mul of CPU tensors: {'CALLED' if called else 'refused'}; nothing has been computed, for lack of a GPU")
+    return not called
+
+
 def check_rotary(torch: Libtorch) -> bool:
     """Rotate one head of 8 at two positions, neox order, without a key."""
     size, half = 8, 4
@@ -166,7 +174,7 @@ def main() -> int:
         ctypes.CDLL(str(site / extension["file"]))
     threads = "free-threaded " if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     print(f"{threads}Python {sys.version.split()[0]}, {len(info['extensions'])} libraries, kernels {info['kernel_digest'][:12]}")
-    return 0 if check(torch) else 1
+    return 0 if (check if info["device"] == "cpu" else check_refusal)(torch) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs every operator of the installed package against torch, in each dtype, at a width that no vector divides."""
+"""Runs operators of the installed package against torch, in each dtype, at a width that no vector divides.
+
+Kernels for a GPU where torch sees none are loaded, and the operators looked up.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from vllm import _custom_ops as ops
+from vllm import _ops
+from vllm.platforms import current_platform
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -23,8 +28,23 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
+def registered(key: str) -> list[str]:
+    """The operators of the installed libraries that have an implementation for a dispatch key."""
+    spaces = {space for name in _ops.load() for space in _ops.LIBRARIES[name].namespaces}
+    every = [name for name in torch._C._dispatch_get_all_op_names() if name.partition("::")[0] in spaces]  # noqa: SLF001 - no public list
+    return [name for name in every if torch._C._dispatch_has_kernel_for_dispatch_key(name, key)]  # noqa: SLF001 - as above
+
+
 def main() -> None:
     """Check all operators; an exception is a failure."""
+    found = registered(current_platform.dispatch_key)
+    if not {"_C::silu_and_mul", "_C::rms_norm", "_C::rotary_embedding"} <= set(found):
+        raise SystemExit(f"only these operators are registered for {current_platform.dispatch_key}: {found}")
+    if current_platform.is_cuda_alike() and not torch.cuda.is_available():
+        device = current_platform.device_name
+        print(f"{len(found)} operators are registered for {device}; torch {torch.__version__} sees no GPU: none has run")
+        return
+    torch.set_default_device(current_platform.device_type)
     torch.manual_seed(0)
     width = 769
     for dtype in TOLERANCE:

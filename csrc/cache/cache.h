@@ -80,8 +80,8 @@ struct Sequences {
   int64_t first = 0;
 };
 
-// Gathers rows of the cache, fp8 times *scale, into rows of `to`, which has `dtype` when the cache is fp8 and the cache's own type otherwise; `to_stride` is
-// in elements.
+// Gathers rows of the cache, fp8 times *scale, into rows of `to`, which has `dtype` when the cache is fp8 and the cache's own type
+// otherwise; `to_stride` is in elements.
 void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride);
 
 // Converts rows between floating point and fp8: to.data holds fp8 when `quantize`, from.data otherwise; the dtype on that side means

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles the GPU kernels for the CPU, and runs the tests of this folder with them: what they compute is tested without a GPU.
 
-    python tests/kernels/emulate.py [--sanitize] [pytest's arguments]      all tests of what is emulated without arguments
+    python tests/kernels/emulate.py [--sanitize] [--build DIR] [pytest's arguments]      without the last: all tests of what is emulated
 
 Needs what a build and the tests need: torch, GCC, CMake, Ninja, pytest, hypothesis. The build has a folder of its own,
 build/cmake-emulation, and is kept. emulation/gpu_emulation.h says what such a test shows and what not.
@@ -9,23 +9,21 @@ build/cmake-emulation, and is kept. emulation/gpu_emulation.h says what such a t
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from child import HERE, ROOT, copy_package, pytest
 from sanitize import environment as sanitized
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import kernels_table, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build import kernels_table, torch_files
 
 #: They are the emulation's own, or instructions of a GPU by name.
-LEFT_OUT = ("gpu-runtime",)
+LEFT_OUT = ("gpu-runtime", "gpu-attributes")
 #: What the kernels of a record are tested by.
 TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
@@ -33,9 +31,8 @@ TESTS = {
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 
-def build(*, sanitize: bool) -> Path:
-    """Compile; returns the build folder, whose folder "site" holds the package."""
-    folder = ROOT / "build" / ("cmake-emulation-sanitize" if sanitize else "cmake-emulation")
+def build(folder: Path, *, sanitize: bool) -> None:
+    """Compile in ``folder``, and lay the package out in its folder "site"."""
     table = kernels_table.load(ROOT)
     torch = torch_files.find()
     records = [kernel for kernel in table.kernels if "cuda" in kernel.devices and kernel.name not in LEFT_OUT]
@@ -52,16 +49,18 @@ def build(*, sanitize: bool) -> Path:
     shutil.rmtree(site, ignore_errors=True)
     copy_package(site)
     shutil.copyfile(folder / "_C.abi3.so", site / "vllm" / "_C.abi3.so")
-    return folder
 
 
 def main(arguments: list[str]) -> int:
-    sanitize = "--sanitize" in arguments
-    arguments = [argument for argument in arguments if argument != "--sanitize"]
-    folder = build(sanitize=sanitize)
-    chosen = arguments or [str(HERE / name) for names in TESTS.values() for name in names]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UndefinedBehaviorSanitizer")
+    parser.add_argument("--build", type=Path, help="the folder to build in, which is kept (default: one below build/)")
+    options, rest = parser.parse_known_args(arguments)
+    folder = (options.build or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")).resolve()
+    build(folder, sanitize=options.sanitize)
+    chosen = rest or [str(HERE / name) for names in TESTS.values() for name in names]
     environment = {"KERNEL_TEST_DEVICE": "emulated", "OMP_NUM_THREADS": "1"}
-    if sanitize:
+    if options.sanitize:
         environment |= sanitized(folder)
     return pytest(folder / "site", chosen, environment)
 

@@ -55,9 +55,9 @@ def test_the_variable_decides_before_them(tmp_path: Path, write_record: Callable
 
 
 def test_a_device_without_a_platform(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    write_record(tmp_path, device="cuda", version="3.2.1")
+    write_record(tmp_path, device="xpu", version="3.2.1")
     with pytest.raises(
-        RuntimeError, match=r"no platform for 'cuda' \(the installed vllm-kernels 3.2.1 are built for it\); it has cpu, empty"
+        RuntimeError, match=r"no platform for 'xpu' \(the installed vllm-kernels 3.2.1 are built for it\); it has cpu, cuda, empty"
     ):
         platforms.detect()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "tpu")
@@ -112,6 +112,24 @@ def test_cpu_dtypes() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
     assert set(CpuPlatform().supported_dtypes) == {torch.float32, torch.bfloat16, torch.float16}
     assert torch.empty(1, device=CpuPlatform.device_type).device.type == "cpu"
+
+
+def test_cuda_answers(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed here")
+    write_record(tmp_path, device="cuda")
+    found = platforms.detect()
+    assert yes(found) == {"is_cuda", "is_cuda_alike"}
+    assert (found.device_name, found.device_type, found.dispatch_key) == ("cuda", "cuda", "CUDA")
+    assert set(found.supported_dtypes) == {torch.float32, torch.bfloat16, torch.float16}
+    if torch.cuda.is_available():
+        assert found.get_device_name(0)
+        assert found.get_device_total_memory(0) > 2**30
+        with pytest.raises(ValueError, match="device_id=99"):
+            found.get_device_name(99)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for question in (found.get_device_name, found.get_device_total_memory):
+        with pytest.raises(RuntimeError, match="sees no GPU"):
+            question()
 
 
 @pytest.mark.parametrize(

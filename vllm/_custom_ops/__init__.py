@@ -42,6 +42,7 @@ from vllm._custom_ops.cache import (
     swap_blocks,
     swap_blocks_batch,
 )
+from vllm._custom_ops.device import get_device_attribute, get_max_shared_memory_per_block_device_attribute
 from vllm._custom_ops.gemm import (
     create_onednn_mm_handler,
     create_onednn_scaled_mm_handler,
@@ -97,6 +98,8 @@ __all__ = [
     "gelu_quick",
     "gelu_tanh",
     "gelu_tanh_and_mul",
+    "get_device_attribute",
+    "get_max_shared_memory_per_block_device_attribute",
     "get_scheduler_metadata",
     "greedy_argmax",
     "grouped_topk",

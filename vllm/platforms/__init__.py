@@ -22,6 +22,7 @@ __all__ = ["CpuArchEnum", "Platform", "PlatformEnum", "UnspecifiedPlatform", "cu
 #: Device → module and class. A device that is missing here has no Python support in this release.
 _PLATFORMS = {
     "cpu": ("vllm.platforms.cpu", "CpuPlatform"),
+    "cuda": ("vllm.platforms.cuda", "CudaPlatform"),
     "empty": ("vllm.platforms.interface", "UnspecifiedPlatform"),
 }
 

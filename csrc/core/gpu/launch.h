@@ -18,8 +18,8 @@ void* CurrentStream();
 // Multiprocessors of the current device.
 int MultiprocessorCount();
 
-// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel was
-// compiled for.
+// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
+// was compiled for.
 [[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
 
 // Bytes of dynamic shared memory that a kernel gets without asking; above it Launch asks.

@@ -34,8 +34,8 @@ int CurrentDevice() {
 // aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0 when all went well.
 using GetStream = int32_t (*)(int32_t, void**);
 
-// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU has
-// that part loaded already, so it is looked up and not loaded.
+// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU
+// has that part loaded already, so it is looked up and not loaded.
 GetStream FindGetStream() {
   void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
   void* function = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");

@@ -137,7 +137,9 @@ __device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& pack) {
 }
 
 // Whether `bytes` divides an address or a distance.
-inline bool Aligned(const void* address, int64_t bytes) { return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0; }
+inline bool Aligned(const void* address, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
+}
 
 // Calls `function` with a value of the element type.
 template <class F>

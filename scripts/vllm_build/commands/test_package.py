@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.commands._common import add_channel, request
-from vllm_build.conda import verify
+from vllm_build.conda import environment, verify
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -27,12 +27,13 @@ def run(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
     wanted = request(arguments, arguments.variant)
     verify.prepare(wanted, console)
-    result: dict[str, Any] = {
-        "interpreters": [{"interpreter": i.name, "said": verify.compute(wanted, i, console)} for i in verify.INTERPRETERS]
-    }
-    findings = verify.audits(wanted, wanted.output / ".test" / "py3.11", console)
-    result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
-    result["tests"] = {name: text.strip().splitlines()[-1] for name, text in verify.installed_tests(wanted, console).items()}
+    with environment.assumed_driver(wanted.variant.toolkit_version):
+        result: dict[str, Any] = {
+            "interpreters": [{"interpreter": i.name, "said": verify.compute(wanted, i, console)} for i in verify.INTERPRETERS]
+        }
+        findings = verify.audits(wanted, wanted.output / ".test" / "py3.11", console)
+        result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
+        result["tests"] = {name: text.strip().splitlines()[-1] for name, text in verify.installed_tests(wanted, console).items()}
     if console.json_mode:
         console.json(result)
     return 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -18,9 +19,10 @@ from vllm_build import paths
 from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from packaging.version import Version
     from rattler import RepoDataRecord
 
 
@@ -43,6 +45,34 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
         return asyncio.run(run())
     except (SolverError, GatewayError) as error:
         raise _unsolved(specs, channels, str(error)) from error
+
+
+def cuda_driver() -> str | None:
+    """The release of CUDA that this machine's driver, or ``CONDA_OVERRIDE_CUDA``, offers; None without one."""
+    virtual = [package.into_generic() for package in VirtualPackage.detect(VirtualPackageOverrides.from_env())]
+    return next((str(package.version) for package in virtual if package.name.normalized == "__cuda"), None)
+
+
+@contextlib.contextmanager
+def assumed_driver(toolkit: Version | None) -> Iterator[bool]:
+    """Where a variant is for a CUDA ``toolkit`` and there is no driver: solve as if there were one that fits. Says whether it is assumed.
+
+    Packages for GPUs are built, installed and loaded on machines without any; solvers refuse them there unless they are told.
+    """
+    if toolkit is None or cuda_driver() is not None:
+        yield False
+        return
+    name = "CONDA_OVERRIDE_CUDA"
+    before = os.environ.get(name)
+    os.environ[name] = str(toolkit)
+    try:
+        yield True
+    finally:
+        # An empty value says that there is no driver: it is kept as it was.
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> ToolchainError:

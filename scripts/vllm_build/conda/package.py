@@ -200,7 +200,9 @@ def package(request: Request, console: Console) -> dict[str, Any]:
         with console.step("toolchain channel"):
             report = toolchain.ensure(request.root, console, toolchain_builds(request))
             console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
-    with locks.exclusive(request.output, "the output folder"):
+    with locks.exclusive(request.output, "the output folder"), environment.assumed_driver(request.variant.toolkit_version) as assumed:
+        if assumed:
+            console.info(f"    no CUDA driver here: solving as for one of {request.variant.toolkit_version} (CONDA_OVERRIDE_CUDA)")
         outputs = expected(request)
         reuse = reusable(request, outputs)
         if reuse:

@@ -156,7 +156,7 @@ def test_sccache_hits_every_unit(developer: Developer, clone: Path, tmp_path: Pa
 
     build = ("python", "setup.py", "build_ext", "--build-lib", "stage")
     try:
-        # Two units that both find no server both start one; on a socket of its own the second takes the first one's place, and its count is lost.
+        # Two units that both find no server both start one; the second takes the first one's socket, and its count is lost.
         subprocess.run([sccache, "--start-server"], env=developer.environ(**env), capture_output=True, check=True)
         first = developer.run(*build, cwd=clone, **env)
         assert first.status == 0, first.log[-3000:]

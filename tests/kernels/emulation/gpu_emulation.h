@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs GPU kernels on the CPU, for tests of what they compute on machines without a GPU: what core/gpu/gpu.h takes from a toolkit elsewhere.
+// Runs GPU kernels on the CPU, for tests of what they compute on machines without a GPU: what core/gpu/gpu.h takes from a toolkit
+// elsewhere.
 //
 // The blocks of a launch run one after the other, the threads of a block as fibers of one thread. A fiber runs until it has to wait, at a
 // barrier or in a shuffle, so that code without barriers that needs them gives wrong results: threads do not advance together, and every
@@ -24,7 +25,6 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-
 
 struct dim3 {
   unsigned x, y, z;

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CUDA packages for real, for one architecture, by the command that users type; and what their kernels compute, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_build import op_table, paths
+from vllm_build.conda import channel, environment, package, variants, verify
+from vllm_build.console import Console
+from vllm_build.toolchain import channel as toolchain
+
+pytestmark = pytest.mark.slow
+ROOT = paths.source_root()
+ARCHITECTURE = "9.0a"
+
+
+@dataclass(frozen=True)
+class Built:
+    """The packages of ``vllm-build package cuda13``, and the clean prefix that it ran them in."""
+
+    request: package.Request
+    result: dict[str, Any]
+    log: str
+
+    @property
+    def info(self) -> dict[str, Any]:
+        (path,) = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/vllm-kernels.json")
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
+    env = {key: value for key in kept if (value := os.environ.get(key))}
+    env |= {"PYTHONPATH": str(ROOT / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE}
+    output = ROOT / "output" / "one-architecture"
+    command = [sys.executable, "-m", "vllm_build", "package", "cuda13", "--json", "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return Built(package.Request(ROOT, variants.load(ROOT, "cuda13"), channel.LOCAL, output), json.loads(done.stdout), done.stderr)
+
+
+def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) -> None:
+    names = sorted(Path(entry["path"]).name for entry in built.result["packages"])
+    assert re.fullmatch(r"vllm-[\d.]+-py_s\w+\.conda", names[0])
+    assert re.fullmatch(r"vllm-kernels-[\d.]+-cuda130_abi3_k\w+\.conda", names[1])
+    assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
+
+
+def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify.prepare(built.request, Console())
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
+    with environment.assumed_driver(built.request.variant.toolkit_version):
+        for interpreter in verify.INTERPRETERS:
+            said = "\n".join(verify.compute(built.request, interpreter, Console()))
+            assert f"Python {interpreter.name.removesuffix('t')}." in said
+            assert "refused" in said
+
+
+def test_audits_find_nothing(built: Built) -> None:
+    assert {finding.check for finding in verify.audits(built.request, built.request.prefix, Console())} >= {"glibc"}
+
+
+def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
+    table = op_table.load(ROOT)
+    kernels = {kernel for extension in built.info["extensions"] for kernel in extension["kernels"]}
+    listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
+    said = environment.run_in(built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix)
+    assert said.split() == listed
+
+
+def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path) -> None:
+    report = toolchain.ensure(ROOT, Console(), ["cuda-cuobjdump-13.2"])
+    environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
+    for library in verify.libraries(built.request.prefix):
+        said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path)
+        found = set(re.findall(r"\.(sm_\w+)\.cubin", said))
+        # Kernels are written for 9.0, which serves the target 9.0a.
+        assert found <= {"sm_90", "sm_90a"}, said
+        assert found or library.name.startswith("cumem")
+
+
+def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
+    """The emulation of tests/kernels, with the channel's compiler and torch."""
+    report = toolchain.ensure(ROOT, Console())
+    specs = ["python 3.11.*", "pytorch", "gxx_linux-64", "cmake", "ninja", "packaging", "pytest", "hypothesis", "numpy"]
+    environment.create(tmp_path / "env", specs, [report.url])
+    said = environment.run_in(
+        tmp_path / "env",
+        ["python", str(ROOT / "tests" / "kernels" / "emulate.py"), "--build", str(tmp_path / "build")],
+        cwd=tmp_path,
+        extra={"CXX": str(tmp_path / "env/bin/x86_64-conda-linux-gnu-g++"), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "examples")},
+    )
+    assert re.search(r"^\d+ passed", said.strip().splitlines()[-1]), said[-3000:]

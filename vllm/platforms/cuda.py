@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVIDIA GPUs as a platform, as torch sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm.platforms.interface import Platform, PlatformEnum
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CudaPlatform(Platform):
+    """Kernels on NVIDIA GPUs."""
+
+    _enum = PlatformEnum.CUDA
+    device_name = "cuda"
+    device_type = "cuda"
+    dispatch_key = "CUDA"
+
+    @property
+    def supported_dtypes(self) -> list[torch.dtype]:
+        """All that the kernels are written for; bfloat16 first, as most checkpoints are stored in it. Old chips convert it in software."""
+        import torch  # noqa: PLC0415 - asking what the platform is must not cost an import of torch
+
+        return [torch.bfloat16, torch.float16, torch.float32]
+
+    @classmethod
+    def get_device_name(cls, device_id: int = 0) -> str:
+        """The model of the GPU.
+
+        Raises:
+            RuntimeError: torch sees no GPU.
+            ValueError: there is no GPU of that number.
+        """
+        name: str = cls._properties(device_id).name
+        return name
+
+    @classmethod
+    def get_device_total_memory(cls, device_id: int = 0) -> int:
+        """The GPU's memory in bytes.
+
+        Raises:
+            RuntimeError: torch sees no GPU.
+            ValueError: there is no GPU of that number.
+        """
+        memory: int = cls._properties(device_id).total_memory
+        return memory
+
+    @staticmethod
+    def _properties(device_id: int) -> Any:
+        import torch  # noqa: PLC0415 - as above
+
+        if not torch.cuda.is_available():
+            built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+            raise RuntimeError(f"torch {torch.__version__} ({built}) sees no GPU: install a torch for CUDA, and a driver new enough for it")
+        count = torch.cuda.device_count()
+        if not 0 <= device_id < count:
+            raise ValueError(f"device_id={device_id}: torch sees {count} GPU{'s' if count > 1 else ''}, numbered from 0")
+        return torch.cuda.get_device_properties(device_id)
