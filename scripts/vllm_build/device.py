@@ -52,7 +52,8 @@ def _check(name: str, reason: str, torches: Sequence[TorchFlavour]) -> None:
     if name not in _NEED_THEIR_TORCH:
         return
     for torch in torches:
-        if torch.device == name:
+        # The stable ABI's headers are the same for every device: nobody runs Python programs with a libtorch that has no Python part.
+        if torch.device == name or torch.bare:
             continue
         remedy = f"install a torch built for {name}, or set VLLM_TARGET_DEVICE to {torch.device}"
         if torch.temporary:

@@ -44,6 +44,7 @@ class TorchFlavour:
         toolkit_version: the CUDA or ROCm release it was built with, where it says so.
         path: the folder of the package, or of its metadata, or the prefix of a libtorch without Python.
         temporary: it lies in an environment that a build front end made for this one build.
+        bare: libtorch without its Python part, as in the host environment of a conda build: something to compile against.
     """
 
     device: str
@@ -51,6 +52,7 @@ class TorchFlavour:
     toolkit_version: Version | None
     path: Path
     temporary: bool = False
+    bare: bool = False
 
     def __str__(self) -> str:
         release = f" {self.toolkit_version}" if self.toolkit_version else ""
@@ -157,7 +159,7 @@ def in_prefix(prefix: Path) -> TorchFlavour | None:
             continue
         if match and found[0] == "cuda":
             found = "cuda", Version(f"{match[1]}.{match[2]}")
-    return TorchFlavour(found[0], version, found[1], prefix, _is_temporary(prefix))
+    return TorchFlavour(found[0], version, found[1], prefix, _is_temporary(prefix), bare=True)
 
 
 def _sites(path: Sequence[str] | None) -> list[Path]:

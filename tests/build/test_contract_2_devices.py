@@ -217,3 +217,11 @@ def test_release(target: Target, expected: Version | None) -> None:
 
 def test_wrapper_gives_the_name() -> None:
     assert device.target_device(Settings(target_device="tpu")) == "tpu"
+
+
+@pytest.mark.parametrize("name", ["cuda", "rocm", "xpu"])
+def test_a_libtorch_without_python_contradicts_nothing(name: str) -> None:
+    """It is what the recipe compiles against, whatever device the packages are for; a torch that would run them is not there."""
+    bare = TorchFlavour("cpu", "2.11.0", None, Path("host"), bare=True)
+    assert resolve(name, torches=(bare,)).name == name
+    assert resolve(torches=(bare,)).name == "cpu"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from vllm_build import kernels_table, op_check, op_table, plan, torch_flavour
 from vllm_build.errors import BuildError, ConfigurationError
@@ -35,12 +36,18 @@ def cpu_plan(root: Path) -> Any:
     return plan.resolve(kernels_table.load(root), "cpu")
 
 
-def test_the_tree_lists_every_kernel_and_every_definition(root: Path) -> None:
-    """Each `m.def` of the CPU's bindings is listed, and nothing else."""
+def cuda_plan(root: Path) -> Any:
+    return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_tree_lists_every_kernel_and_every_definition(root: Path, device: str) -> None:
+    """Each `m.def` of the device's bindings is listed, and nothing else."""
     table = op_table.load(root)
     assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
-    listed = {schema.partition("::")[2].partition("(")[0] for s in op_table.of_plan(table, cpu_plan(root)).values() for schema in s}
-    bindings = [root / source for source in cpu_plan(root).sources() if "bindings" in source.parts]
+    chosen = cpu_plan(root) if device == "cpu" else cuda_plan(root)
+    listed = {schema.partition("::")[2].partition("(")[0] for s in op_table.of_plan(table, chosen).values() for schema in s}
+    bindings = [root / source for source in chosen.sources() if "bindings" in source.parts]
     defined = {name for path in bindings for name in re.findall(r'm\.def\(\s*"(\w+)', path.read_text(encoding="utf-8"))}
     assert listed == defined
 
@@ -66,6 +73,14 @@ def test_a_kernel_without_an_entry(root: Path) -> None:
 def test_a_wrong_table(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         op_table.load(write(tmp_path, text))
+
+
+def test_the_ops_of_another_device(tmp_path: Path) -> None:
+    table = op_table.load(write(tmp_path, f'[gpu]\nCUDA = "cpu"\n[cpu]\nCPU = ["{REFERENCE}"]\n'))
+    assert table == {"gpu": {"CUDA": (REFERENCE,)}, "cpu": {"CPU": (REFERENCE,)}}
+    for text in ('[gpu]\nCUDA = "none"\n', '[gpu]\nCUDA = "gpu"\n', f'[gpu]\ncuda = "cpu"\n[cpu]\nCPU = ["{REFERENCE}"]\n'):
+        with pytest.raises(ConfigurationError, match=r"\[gpu\]: \w+ = '\w+' is not valid"):
+            op_table.load(write(tmp_path, text))
 
 
 def test_no_table(tmp_path: Path) -> None:
