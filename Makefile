@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize bench-kernels
+.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu-tests bench-kernels
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -57,6 +57,12 @@ doctor: $(VENV)  ## show what this machine has for a build
 
 sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, in PYTHON's environment, which has torch
 	$(PYTHON) tests/kernels/sanitize.py
+
+emulate:  ## the GPU kernels' tests without a GPU, in PYTHON's environment, which has torch
+	$(PYTHON) tests/kernels/emulate.py $(ARGS)
+
+gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has torch for it and the kernels; ARGS="-k rms_norm"
+	$(PYTHON) tests/kernels/on_gpu.py $(ARGS)
 
 lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files

@@ -27,12 +27,22 @@ def copy_package(site: Path) -> None:
     (site / "vllm" / "_version.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
 
 
-def pytest(site: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit status of pytest with the package in ``site``.
+def command(arguments: Sequence[str]) -> list[str]:
+    """The command line of pytest with this folder's tests.
 
     Not captured: the last words of a process that a sanitizer or the emulation ends would go with the capture.
     """
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-o", "pythonpath="]
-    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(HERE), "--confcutdir", str(HERE), *arguments]
-    env = {**os.environ, "KERNEL_TEST_EXAMPLES": os.environ.get("KERNEL_TEST_EXAMPLES", "20"), **environment, "PYTHONPATH": str(site)}
-    return subprocess.run(command, env=env, cwd=ROOT, check=False).returncode
+    start = [sys.executable, "-P", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-o", "pythonpath="]
+    return [*start, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(HERE), "--confcutdir", str(HERE), *arguments]
+
+
+def environment(device: str) -> dict[str, str]:
+    """The variables of a process that tests on ``device``, a value of conftest's ``DEVICE``."""
+    examples = os.environ.get("KERNEL_TEST_EXAMPLES", "20")
+    return {**os.environ, "KERNEL_TEST_DEVICE": device, "KERNEL_TEST_EXAMPLES": examples}
+
+
+def pytest(site: Path, arguments: Sequence[str], device: str, more: Mapping[str, str]) -> int:
+    """The exit status of pytest with the package in ``site``."""
+    env = {**environment(device), **more, "PYTHONPATH": str(site)}
+    return subprocess.run(command(arguments), env=env, cwd=ROOT, check=False).returncode

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,12 @@ try:
     from vllm import _ops
 except ImportError as error:
     raise ImportError(f"{error}\n{HOW_TO_BUILD}") from error
+
+#: What the kernels run on: "cpu"; "emulated", GPU kernels on the CPU; "cuda".
+DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
+if DEVICE == "cuda":
+    # All tensors of the tests, those of their references as well.
+    torch.set_default_device("cuda")
 
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -59,10 +59,8 @@ def main(arguments: list[str]) -> int:
     folder = (options.build or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")).resolve()
     build(folder, sanitize=options.sanitize)
     chosen = rest or [str(HERE / name) for names in TESTS.values() for name in names]
-    environment = {"KERNEL_TEST_DEVICE": "emulated", "OMP_NUM_THREADS": "1"}
-    if options.sanitize:
-        environment |= sanitized(folder)
-    return pytest(folder / "site", chosen, environment)
+    more = sanitized(folder) if options.sanitize else {}
+    return pytest(folder / "site", chosen, "emulated", {"OMP_NUM_THREADS": "1", **more})
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def environment(folder: Path) -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     site = build()
     chosen = arguments or [str(path) for path in sorted(HERE.glob("test_*.py")) if path.name not in LEFT_OUT]
-    return pytest(site, chosen, environment(FOLDER))
+    return pytest(site, chosen, "cpu", environment(FOLDER))
 
 
 if __name__ == "__main__":
