@@ -5,7 +5,8 @@
 
 #include "bindings/arguments.h"
 #include "bindings/library.h"
-#include "gemm/handles.h"
+#include "core/handles.h"
+#include "gemm/weights.h"
 
 namespace vllm {
 namespace {
@@ -26,7 +27,7 @@ std::shared_ptr<const Weights> CheckedHandle(const char* op, const Tensor& tenso
   handle.OnDevice().OfDType(ScalarType::Long);
   if (tensor.numel() != 1) handle.Fail("has shape " + ShapeText(handle.shape()), "one number, as " + std::string(creator) + " gave it");
   const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
-  std::shared_ptr<const Weights> weights = FindWeights(number);
+  std::shared_ptr<const Weights> weights = TheHandles<const Weights>().Find(number);
   if (weights == nullptr || (*weights).*member == nullptr) {
     handle.Fail("is " + std::to_string(number), "a number that " + std::string(creator) + " gave and that was not released");
   }
@@ -57,7 +58,7 @@ int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   panels.data = weights->memory.get();
   auto kept = std::make_shared<Weights>();
   kept->floating = std::move(weights);
-  return KeepWeights(std::move(kept));
+  return TheHandles<const Weights>().Keep(std::move(kept));
 }
 
 void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
@@ -115,7 +116,7 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
   weights->has_zero = use_azp;
   auto kept = std::make_shared<Weights>();
   kept->int8 = std::move(weights);
-  return KeepWeights(std::move(kept));
+  return TheHandles<const Weights>().Keep(std::move(kept));
 }
 
 // The bias as float32, in `memory` where it is not.
@@ -178,7 +179,7 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
 }
 
 void ReleaseHandler(int64_t number) {
-  if (!ReleaseWeights(number)) {
+  if (!TheHandles<const Weights>().Release(number)) {
     Fail("release_dnnl_matmul_handler", "handler is " + std::to_string(number) + ", expected a number that was given and not yet released");
   }
 }

@@ -28,6 +28,9 @@ if DEVICE == "cuda":
     # All tensors of the tests, those of their references as well.
     torch.set_default_device("cuda")
 
+#: Tests with several GPUs in one process, which only the emulation offers.
+collect_ignore = [] if DEVICE == "emulated" else ["test_custom_all_reduce.py"]
+
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

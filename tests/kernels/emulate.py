@@ -26,6 +26,7 @@ from vllm_build import kernels_table, torch_files
 LEFT_OUT = ("gpu-runtime", "gpu-attributes")
 #: What the kernels of a record are tested by.
 TESTS = {
+    "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),
     "activation-gpu": ("test_activation.py", "test_gates.py"),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"

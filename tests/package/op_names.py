@@ -5,6 +5,6 @@ from __future__ import annotations
 
 from vllm import _custom_ops
 
-#: Those that the kernels for the CPU do not have.
-GPU_ONLY = {"get_device_attribute", "get_max_shared_memory_per_block_device_attribute"}
-NAMES = [name for name in _custom_ops.__all__ if name not in GPU_ONLY]
+#: Modules of wrappers whose ops the kernels for the CPU do not have.
+GPU_ONLY = {"vllm._custom_ops.device", "vllm._custom_ops.distributed"}
+NAMES = [name for name in _custom_ops.__all__ if getattr(_custom_ops, name).__module__ not in GPU_ONLY]

@@ -45,7 +45,7 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
 #if defined(VLLM_GPU_EMULATION)
   (void)name;
-  emulation::Run(blocks, threads, shared, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  emulation::Run(blocks, threads, shared, [=] { kernel(static_cast<Parameters>(arguments)...); });
 #else
   const auto run = [&](Parameters... parameters) {
     void* addresses[] = {const_cast<void*>(static_cast<const void*>(&parameters))..., nullptr};

@@ -6,9 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/gpu/launch.h"
+#include "core/gpu/shared_memory.h"
 
 #if !defined(__x86_64__)
 #error "fibers are written for x86-64"
@@ -49,6 +51,8 @@ namespace {
 
 constexpr size_t kStack = 64 * 1024;
 constexpr int kMaxThreads = 1024;
+// Launches that run together have their blocks of one number in flight at once.
+constexpr int kMaxTogether = 8;
 // What reads shared memory before it is written shall not find zeros.
 constexpr int kGarbage = 0xCD;
 
@@ -65,22 +69,35 @@ struct WarpExchange {
   unsigned char values[2][kWarpSize][8];
 };
 
+struct LaunchRecord {
+  dim3 blocks;
+  int threads = 0;
+  size_t shared = 0;
+  std::function<void()> body;
+};
+
 struct Block {
   Fiber fibers[kMaxThreads];
   WarpExchange warps[kMaxThreads / kWarpSize];
-  int threads = 0, waiting = 0;
-  unsigned barrier = 0;   // how many barriers all have passed
-  int running = 0;        // which fiber
-  bool progress = false;  // since the scheduler last looked
-  void* scheduler = nullptr;
-  const std::function<void()>* body = nullptr;
+  int number = 0;  // among those in flight
+  int waiting = 0;
+  unsigned barrier = 0;  // how many barriers all have passed
+  const LaunchRecord* launch = nullptr;
   std::vector<unsigned char> shared;
 };
 
-Block block;
+Block in_flight[kMaxTogether];
+Block* block = nullptr;  // of the thread that runs
+int running = 0;         // which fiber of it
+bool progress = false;   // since the scheduler last looked
+void* scheduler = nullptr;
+
+bool together = false;
+std::vector<LaunchRecord> recorded;
 
 char* Stacks() {
-  static void* memory = mmap(nullptr, kStack * kMaxThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  static void* memory =
+      mmap(nullptr, kStack * kMaxThreads * kMaxTogether, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::runtime_error("no memory for the stacks of emulated threads");
   return static_cast<char*>(memory);
 }
@@ -90,68 +107,98 @@ char* Stacks() {
   std::abort();
 }
 
-void Yield() { vllm_switch_stack(&block.fibers[block.running].stack, block.scheduler); }
+void Yield() { vllm_switch_stack(&block->fibers[running].stack, scheduler); }
 
 void RunFiber() {
-  (*block.body)();
-  block.fibers[block.running].done = true;
-  block.progress = true;
+  block->launch->body();
+  block->fibers[running].done = true;
+  progress = true;
   Yield();
   Die("a finished thread was resumed");
 }
 
-void Start(int thread) {
-  // As vllm_switch_stack leaves a stack: six registers, then where to return to; there the stack is as at the begin of any function.
-  void** top = reinterpret_cast<void**>(Stacks() + kStack * static_cast<size_t>(thread + 1)) - 1;
-  *--top = reinterpret_cast<void*>(&RunFiber);
-  for (int i = 0; i < 6; ++i) *--top = nullptr;
-  block.fibers[thread] = {top, false};
+void Start(Block& started, const LaunchRecord& launch) {
+  started.launch = &launch;
+  started.waiting = 0;
+  started.shared.assign(launch.shared, kGarbage);
+  for (int w = 0; w * kWarpSize < launch.threads; ++w) {
+    const int left = launch.threads - w * kWarpSize;
+    started.warps[w].lanes = left < kWarpSize ? left : kWarpSize;
+    started.warps[w].arrived = 0;
+  }
+  for (int thread = 0; thread < launch.threads; ++thread) {
+    const size_t stack = static_cast<size_t>(started.number * kMaxThreads + thread);
+    // As vllm_switch_stack leaves a stack: six registers, then where to return to; there the stack is as at the begin of any function.
+    void** top = reinterpret_cast<void**>(Stacks() + kStack * (stack + 1)) - 1;
+    *--top = reinterpret_cast<void*>(&RunFiber);
+    for (int i = 0; i < 6; ++i) *--top = nullptr;
+    started.fibers[thread] = {top, false};
+  }
 }
 
-void RunBlock(bool reversed) {
-  block.waiting = 0;
-  for (int w = 0; w * kWarpSize < block.threads; ++w) {
-    block.warps[w].lanes = block.threads - w * kWarpSize < kWarpSize ? block.threads - w * kWarpSize : kWarpSize;
-    block.warps[w].arrived = 0;
+// Every thread of a block that has not ended runs until it waits. Returns how many have not ended then.
+int RunOnce(Block& chosen, bool reversed) {
+  const LaunchRecord& launch = *chosen.launch;
+  int left = 0;
+  block = &chosen;
+  current.blocks = launch.blocks;
+  current.threads = dim3(static_cast<unsigned>(launch.threads));
+  for (int i = 0; i < launch.threads; ++i) {
+    running = reversed ? launch.threads - 1 - i : i;
+    if (chosen.fibers[running].done) continue;
+    current.thread = dim3(static_cast<unsigned>(running), 0, 0);
+    vllm_switch_stack(&scheduler, chosen.fibers[running].stack);
+    if (!chosen.fibers[running].done) ++left;
   }
-  for (int thread = 0; thread < block.threads; ++thread) Start(thread);
-  for (int left = block.threads; left > 0;) {
-    block.progress = false;
+  return left;
+}
+
+// Block `at` of each launch.
+void RunBlocks(const std::vector<LaunchRecord>& launches, dim3 at) {
+  current.block = at;
+  for (size_t i = 0; i < launches.size(); ++i) {
+    in_flight[i].number = static_cast<int>(i);
+    Start(in_flight[i], launches[i]);
+  }
+  for (int left = 1; left > 0;) {
+    progress = false;
     left = 0;
-    for (int i = 0; i < block.threads; ++i) {
-      const int thread = reversed ? block.threads - 1 - i : i;
-      if (block.fibers[thread].done) continue;
-      block.running = thread;
-      current.thread.x = static_cast<unsigned>(thread);
-      vllm_switch_stack(&block.scheduler, block.fibers[thread].stack);
-      if (!block.fibers[thread].done) ++left;
+    for (size_t i = 0; i < launches.size(); ++i) left += RunOnce(in_flight[i], (at.x + at.y + at.z) % 2 != 0);
+    if (left > 0 && !progress) Die("threads wait for others that have ended, or that wait elsewhere");
+  }
+}
+
+void RunGrid(const std::vector<LaunchRecord>& launches) {
+  const dim3 blocks = launches[0].blocks;
+  for (unsigned z = 0; z < blocks.z; ++z) {
+    for (unsigned y = 0; y < blocks.y; ++y) {
+      for (unsigned x = 0; x < blocks.x; ++x) RunBlocks(launches, dim3(x, y, z));
     }
-    if (left > 0 && !block.progress) Die("threads wait for others that have ended, or that wait elsewhere");
   }
 }
 
 }  // namespace
 
-void* DynamicSharedMemory() { return block.shared.data(); }
+void* DynamicSharedMemory() { return block->shared.data(); }
 
 void BlockBarrier() {
-  const unsigned passed = block.barrier;
-  block.progress = true;
-  if (++block.waiting == block.threads) {
-    block.waiting = 0;
-    ++block.barrier;
+  const unsigned passed = block->barrier;
+  progress = true;
+  if (++block->waiting == block->launch->threads) {
+    block->waiting = 0;
+    ++block->barrier;
     return;
   }
-  while (block.barrier == passed) Yield();
+  while (block->barrier == passed) Yield();
 }
 
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
   const unsigned me = current.thread.x;
-  WarpExchange& warp = block.warps[me / kWarpSize];
+  WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
   auto& values = warp.values[round % 2];
   std::memcpy(values[me % kWarpSize], mine, size);
-  block.progress = true;
+  progress = true;
   if (++warp.arrived == warp.lanes) {
     warp.arrived = 0;
     ++warp.round;
@@ -162,31 +209,65 @@ void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
   std::memcpy(theirs, values[lane], size);
 }
 
-void Run(dim3 blocks, int threads, size_t shared, const std::function<void()>& body) {
+void LetOthersRun() { Yield(); }
+
+void SomethingHappened() { progress = true; }
+
+void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body) {
   static std::mutex mutex;
   const std::lock_guard<std::mutex> lock(mutex);
   if (threads < 1 || threads > kMaxThreads || blocks.y > 65535 || blocks.z > 65535) throw std::runtime_error("no GPU takes this launch");
-  block.threads = threads;
-  block.body = &body;
-  current.blocks = blocks;
-  current.threads = dim3(static_cast<unsigned>(threads));
-  for (unsigned z = 0; z < blocks.z; ++z) {
-    for (unsigned y = 0; y < blocks.y; ++y) {
-      for (unsigned x = 0; x < blocks.x; ++x) {
-        current.block = dim3(x, y, z);
-        current.thread = dim3(0, 0, 0);
-        block.shared.assign(shared, kGarbage);
-        RunBlock((x + y + z) % 2 != 0);
-      }
-    }
+  LaunchRecord launch{blocks, threads, shared, std::move(body)};
+  if (together) {
+    recorded.push_back(std::move(launch));
+  } else {
+    RunGrid({launch});
   }
 }
 
 }  // namespace emulation
 
+// Launches from the first call to the second run at once in the second, as on several GPUs: one block of each, those of the same number,
+// which is what kernels that wait for one another may rely on. Returns how many launches there were; -1 when they are too many, or not of
+// one shape.
+extern "C" __attribute__((visibility("default"))) void vllm_emulation_begin() { emulation::together = true; }
+extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
+  using namespace emulation;
+  together = false;
+  const std::vector<LaunchRecord> launches = std::exchange(recorded, {});
+  for (const LaunchRecord& launch : launches) {
+    const dim3 a = launch.blocks, b = launches[0].blocks;
+    if (launches.size() > kMaxTogether || a.x != b.x || a.y != b.y || a.z != b.z) return -1;
+  }
+  if (!launches.empty()) RunGrid(launches);
+  return static_cast<int>(launches.size());
+}
+
 void* CurrentStream() { return nullptr; }
 // Few, so that kernels have to walk on by the grid.
 int MultiprocessorCount() { return 2; }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }
+
+// All GPUs are this process, and a handle is an address.
+std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
+  const size_t rounded = (bytes + 255) / 256 * 256;
+  void* memory = std::aligned_alloc(256, rounded);
+  std::memset(memory, 0, rounded);
+  return {memory, ShareOf(memory).first};
+}
+void FreeShared(void* memory) { std::free(memory); }
+std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
+  ShareHandle handle{};
+  std::memcpy(handle.data(), &address, sizeof(address));
+  return {handle, 0};
+}
+void* OpenShared(const ShareHandle& handle) {
+  void* memory;
+  std::memcpy(&memory, handle.data(), sizeof(memory));
+  return memory;
+}
+bool IsCapturing() { return false; }
+void CopyToDevice(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
+void CopyOnDevice(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 }  // namespace vllm::gpu

@@ -42,7 +42,11 @@ struct Thread {
 extern Thread current;
 
 // Runs `body` for every thread of every block.
-void Run(dim3 blocks, int threads, size_t shared, const std::function<void()>& body);
+void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body);
+
+// For threads that look again and again at what another thread is to write; and for those that write it.
+void LetOthersRun();
+void SomethingHappened();
 
 void* DynamicSharedMemory();
 void BlockBarrier();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed weights behind numbers. A caller holds a number, never an address: one that was released or never given is found out.
+// Packed weights of matrix products, which callers hold by number: core/handles.h.
 #pragma once
 
 #include <cstdint>
@@ -34,14 +34,5 @@ struct Weights {
   std::unique_ptr<const FloatWeights> floating;
   std::unique_ptr<const Int8Weights> int8;
 };
-
-// Keeps the weights until the number is released. Numbers start at 1 and do not come twice.
-int64_t KeepWeights(std::shared_ptr<const Weights> weights);
-
-// The weights behind a number, null for a number that stands for none. They stay as long as the pointer does, released or not.
-std::shared_ptr<const Weights> FindWeights(int64_t number);
-
-// Forgets the weights behind a number. Returns whether there were any.
-bool ReleaseWeights(int64_t number);
 
 }  // namespace vllm

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/gpu/shared_memory.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "core/gpu/launch.h"
+
+#if defined(__HIPCC__)
+#define VLLM_GPU_RUNTIME(name) hip##name
+#else
+#define VLLM_GPU_RUNTIME(name) cuda##name
+#endif
+
+namespace vllm::gpu {
+namespace {
+
+using Error = VLLM_GPU_RUNTIME(Error_t);
+using Stream = VLLM_GPU_RUNTIME(Stream_t);
+
+void Check(Error error, const char* what) {
+  if (error == VLLM_GPU_RUNTIME(Success)) return;
+  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+  throw std::runtime_error(std::string(what) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
+}
+
+using IpcHandle = VLLM_GPU_RUNTIME(IpcMemHandle_t);
+static_assert(sizeof(IpcHandle) == kShareHandleBytes);
+
+ShareHandle HandleOf(void* base) {
+  IpcHandle handle;
+  Check(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base), "sharing memory with another process");
+  ShareHandle bytes;
+  std::memcpy(bytes.data(), &handle, sizeof(handle));
+  return bytes;
+}
+
+// The begin of an allocation. Only the driver knows it, and the library has to load where there is none: the runtime finds the function.
+void* BaseOf(const void* address) {
+#if defined(__HIPCC__)
+  void* base = nullptr;
+  size_t size = 0;
+  Check(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)), "looking for an allocation's begin");
+  return base;
+#else
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 13000
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 3020, cudaEnableDefault, &found);
+#elif CUDART_VERSION >= 12000
+  const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault, &found);
+#else
+  const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault);
+  if (function != nullptr) found = cudaDriverEntryPointSuccess;
+#endif
+  Check(error, "looking for the driver's cuMemGetAddressRange");
+  if (found != cudaDriverEntryPointSuccess || function == nullptr) throw std::runtime_error("the driver has no cuMemGetAddressRange");
+  // CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr address)
+  unsigned long long base = 0;
+  size_t size = 0;
+  const auto get = reinterpret_cast<int (*)(unsigned long long*, size_t*, unsigned long long)>(function);
+  const int status = get(&base, &size, reinterpret_cast<unsigned long long>(address));
+  if (status != 0) throw std::runtime_error("no allocation of the GPU holds that address (driver's error " + std::to_string(status) + ")");
+  return reinterpret_cast<void*>(base);
+#endif
+}
+
+}  // namespace
+
+std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
+  void* memory = nullptr;
+  Check(VLLM_GPU_RUNTIME(Malloc)(&memory, bytes), "allocating shared memory");
+  try {
+    Check(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
+    Check(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
+    return {memory, HandleOf(memory)};
+  } catch (...) {
+    VLLM_GPU_RUNTIME(Free)(memory);
+    throw;
+  }
+}
+
+void FreeShared(void* memory) { Check(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory"); }
+
+std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
+  void* base = BaseOf(address);
+  return {HandleOf(base), static_cast<const char*>(address) - static_cast<const char*>(base)};
+}
+
+void* OpenShared(const ShareHandle& bytes) {
+  IpcHandle handle;
+  std::memcpy(&handle, bytes.data(), sizeof(handle));
+  void* memory = nullptr;
+  Check(VLLM_GPU_RUNTIME(IpcOpenMemHandle)(&memory, handle, VLLM_GPU_RUNTIME(IpcMemLazyEnablePeerAccess)),
+        "opening another process's memory");
+  return memory;
+}
+
+bool IsCapturing() {
+  auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
+  Check(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status), "asking a stream what it does");
+  return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
+}
+
+void CopyToDevice(void* to, const void* from, size_t bytes) {
+  Check(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)), "copying to the GPU");
+}
+
+void CopyOnDevice(void* to, const void* from, size_t bytes) {
+  const auto stream = static_cast<Stream>(CurrentStream());
+  Check(VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDeviceToDevice), stream), "copying on the GPU");
+}
+
+}  // namespace vllm::gpu
