@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from vllm_build import audit, build_info, cmake, configure, digest, link_check, op_check, process, torch_files, version
+from vllm_build import audit, build_info, cmake, configure, digest, link_check, op_check, process, torch_files, unit_times, version
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, IntegrityError
 from vllm_build.files import sha256_of, write_text
@@ -46,7 +46,10 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     verbose = config.settings.verbose
     command = [cmake.find_cmake(), "--build", str(config.folder), "--parallel", str(jobs.jobs), *(["--verbose"] if verbose else [])]
     env = configure.environ(config, jobs)
+    before = unit_times.steps(config.folder)
     process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
+    if units := unit_times.units(config.folder, before):
+        sys.stderr.write(unit_times.summary(units, unit_times.largest_process()) + "\n")
 
 
 def check(config: Configuration) -> None:
