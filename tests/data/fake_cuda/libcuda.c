@@ -119,7 +119,12 @@ void fake_hold(const char* call) {
   pthread_cond_broadcast(&changed);
   pthread_mutex_unlock(&mutex);
 }
-int fake_waiting(void) { return waiting; }
+int fake_waiting(void) {
+  pthread_mutex_lock(&mutex);
+  const int now = waiting;
+  pthread_mutex_unlock(&mutex);
+  return now;
+}
 
 long fake_count(const char* what) {
   long ranged = 0, physical = 0, mapped = 0, retained = 0, bytes = 0;
