@@ -99,8 +99,9 @@ void Report(const Error& error) {
     return;
   }
   const Gil gil;
+  const Reference where(PyUnicode_FromString("vllm." VLLM_STRING(VLLM_MODULE_NAME)));
   Raise(error);
-  PyErr_WriteUnraisable(nullptr);
+  PyErr_WriteUnraisable(where.get());
 }
 
 PyObject* TupleOf(const Name& name) { return Py_BuildValue("(KKKK)", name.device, name.size, name.address, name.handle_address); }

@@ -36,7 +36,14 @@ with contextlib.suppress(OSError):
 known: dict[int, tuple[int, int, int, int]] = {}
 #: What could not be raised, in words.
 reported: list[str] = []
-sys.unraisablehook = lambda seen: reported.append(f"{type(seen.exc_value).__name__}: {seen.exc_value}")
+
+
+def hook(seen: Any) -> None:
+    assert callable(seen.object) or seen.object == "vllm.cumem_allocator", "who it was: the module or a callback"
+    reported.append(f"{type(seen.exc_value).__name__}: {seen.exc_value}")
+
+
+sys.unraisablehook = hook
 
 
 def on_malloc(handle: tuple[int, int, int, int]) -> None:
