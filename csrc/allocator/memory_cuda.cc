@@ -31,8 +31,8 @@ bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* err
   if (has_virtual_memory == 0) {
     return error->Set(Error::Kind::kFailed, "device %d has no virtual memory management, which the allocator is made of", ordinal);
   }
-  result = driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device);
-  if (result != kSuccess) return driver.Fail(result, "cuDeviceGetAttribute", error);
+  // A driver that is older than the question cannot answer it, and has no such memory.
+  if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess) has_rdma = 0;
   facts->properties.location.id = device;
   // Without it a network card cannot read the memory, which ordinary device memory always allows.
   facts->properties.gpu_direct_rdma_capable = has_rdma != 0 ? 1 : 0;

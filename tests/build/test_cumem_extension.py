@@ -123,7 +123,7 @@ def test_an_allocation_that_fails_at_any_step_leaves_nothing(site: Path, driver:
     code = f"""
 init()
 for step in {STEPS!r}:
-    for after in (0, 1) if step in ("cuDeviceGetAttribute", "cuCtxGetCurrent") else (0,):
+    for after in (0, 1) if step == "cuCtxGetCurrent" else (0,):
         fail(step, after=after)
         assert malloc(1) is None, step
         said(f"RuntimeError: {{step}}: something else (CUDA_ERROR_OTHER, 999)")
@@ -442,6 +442,11 @@ assert count("synchronised") == 12
 @pytest.mark.parametrize(("attributes", "rdma"), [("102=1", 0), ("102=1,110=1", 1)])
 def test_memory_is_open_to_network_cards_where_the_device_can(site: Path, driver: Path, attributes: str, rdma: int) -> None:
     run(site, driver, f"init()\nfree(malloc(1))\nassert count('rdma') == {rdma} and not reported", FAKE_CUDA_ATTRIBUTES=attributes)
+
+
+def test_a_driver_that_knows_no_network_cards(site: Path, driver: Path) -> None:
+    code = "init()\nfail('cuDeviceGetAttribute', 1, after=1)\nfree(malloc(1))\nassert count('rdma') == 0 and not reported"
+    run(site, driver, code, FAKE_CUDA_ATTRIBUTES="102=1,110=1")
 
 
 def test_a_device_without_virtual_memory(site: Path, driver: Path) -> None:
