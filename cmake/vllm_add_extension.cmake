@@ -10,11 +10,11 @@ vllm_add_extension(<json of one extension of the plan> <language of GPU code, or
 Adds a MODULE library named after the extension, made of its own units and one OBJECT library a kernel, and its install rule.
 
   {"name": "vllm._C", "module": "_C", "folder": "vllm", "component": "vllm-kernels", "sources": ["csrc/bindings/module.cc"],
-   "kernels": [{"name": "norm-cpu", ...}]}
+   "kernels": [{"name": "norm-cpu", ...}], "torch": true}
     -> target _C, file _C.abi3.so, installed to vllm/ by `cmake --install <build folder> --component vllm-kernels`
 ]]
 function(vllm_add_extension json language)
-  foreach(key module folder component)
+  foreach(key module folder component torch)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
   vllm_json_list(sources "${json}" sources)
@@ -25,9 +25,12 @@ function(vllm_add_extension json language)
   vllm_compile_options(${module})
   target_compile_definitions(${module} PRIVATE VLLM_MODULE_NAME=${module} $<$<BOOL:${VLLM_ABI3}>:Py_LIMITED_API=0x030A0000>)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
-  target_link_libraries(${module} PRIVATE vllm::torch_stable)
+  if(torch)
+    target_link_libraries(${module} PRIVATE vllm::torch_stable)
+    target_link_options(${module} PRIVATE LINKER:-z,defs)  # a symbol nobody provides is found here, not on the user's machine
+  endif()  # else a Python module: the interpreter's symbols come with the process, and link_check looks at the others
   foreach(kernel IN LISTS kernels)
-    vllm_add_kernel(${module} "${kernel}" "${language}")
+    vllm_add_kernel(${module} "${kernel}" "${language}" ${torch})
   endforeach()
 
   # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.
@@ -37,7 +40,6 @@ function(vllm_add_extension json language)
     PREFIX "" OUTPUT_NAME "${module}" SUFFIX "${VLLM_EXT_SUFFIX}"
     BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib")
   target_link_options(${module} PRIVATE
-    LINKER:-z,defs               # a symbol nobody provides is found here, not on the user's machine
     "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
     LINKER:--gc-sections)
   set_property(TARGET ${module} APPEND PROPERTY LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map")

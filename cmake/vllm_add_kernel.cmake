@@ -5,19 +5,19 @@ include(vllm_compile_options)
 include(vllm_link_library)
 
 #[[
-vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of GPU code, or nothing>)
+vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of GPU code, or nothing> <whether it is for libtorch>)
 
 Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its macro and its architectures are options of that
 library, so no other unit's command line changes when the kernel is switched or gets another architecture. Units of the memory class `heavy`
 are compiled in the Ninja pool of that name.
 
   vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"],
-                         "options": [], "memory": "ordinary"}]=] "")
+                         "options": [], "memory": "ordinary"}]=] "" ON)
     -> OBJECT library _C.norm-cpu: -DVLLM_NORM_CPU, headers of hwy::hwy; _C is linked with libhwy
-  vllm_add_kernel(_C [=[{"name": "norm-gpu", "sources": ["csrc/norm/norm.cu"], "options": ["-gencode=arch=compute_80,code=sm_80"], ...}]=] CUDA)
+  vllm_add_kernel(_C [=[{"name": "norm-gpu", "sources": ["csrc/norm/norm.cu"], "options": ["-gencode=arch=compute_80,code=sm_80"], ...}]=] CUDA ON)
     -> OBJECT library _C.norm-gpu: norm.cu is compiled for 8.0
 ]]
-function(vllm_add_kernel extension json language)
+function(vllm_add_kernel extension json language torch)
   foreach(key name memory)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
@@ -40,7 +40,9 @@ function(vllm_add_kernel extension json language)
   if(memory STREQUAL "heavy")
     set_target_properties(${target} PROPERTIES JOB_POOL_COMPILE heavy)
   endif()
-  target_link_libraries(${target} PRIVATE vllm::torch_stable)
+  if(torch)
+    target_link_libraries(${target} PRIVATE vllm::torch_stable)
+  endif()
   foreach(library IN LISTS libraries)
     vllm_link_library(${target} ${library})
   endforeach()

@@ -4,14 +4,19 @@ include_guard()
 #[[
 vllm_link_library(<target> <library>)
 
-Compiles and links a target with a third-party library as kernels.toml names it. Unknown names are errors.
+Compiles and links a target with a library as kernels.toml names it. Unknown names are errors.
 
   vllm_link_library(_C.norm-cpu hwy)
     -> Highway from HIGHWAY_SRC_DIR when that is set, else from find_package(hwy)
+  vllm_link_library(cumem_allocator.cumem-cuda dl)
+    -> what dlopen() needs: -ldl before glibc 2.34, nothing since
 ]]
 function(vllm_link_library target library)
-  if(NOT library STREQUAL "hwy")
-    message(FATAL_ERROR "no third-party library is called '${library}'\n  expected: hwy\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
+  if(library STREQUAL "dl")
+    target_link_libraries(${target} PRIVATE ${CMAKE_DL_LIBS})
+    return()
+  elseif(NOT library STREQUAL "hwy")
+    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
   endif()
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)

@@ -55,6 +55,7 @@ class Extension:
         devices: devices that have it.
         needs_arch: GPU device -> what must be in the build's list: an entry as it is spelled (``9.0a``), or ``>=8.0``.
         min_toolkit: GPU device -> oldest toolkit that builds it.
+        torch: it is compiled and linked with libtorch, and may register ops; otherwise it is a Python module and no more.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Extension:
     devices: tuple[str, ...] = KERNEL_DEVICES
     needs_arch: Mapping[str, str] = field(default_factory=dict)
     min_toolkit: Mapping[str, Version] = field(default_factory=dict)
+    torch: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Kernel:
         devices: devices it is built for, from KERNEL_DEVICES.
         sources: relative to the source root.
         macro: defined on these sources and on no others; None when the sources need none.
-        libraries: third-party libraries the sources compile and link with, as cmake/vllm_link_library.cmake spells them.
+        libraries: libraries of others that the sources compile and link with, as cmake/vllm_link_library.cmake spells them.
         memory: key of MEMORY_CLASSES.
         archs: GPU device -> architectures it is written for; a device is absent when no source is GPU code.
         min_toolkit: GPU device -> oldest toolkit that compiles it.
@@ -140,7 +142,7 @@ def _toolkits(record: Record, devices: tuple[str, ...]) -> dict[str, Version]:
 
 
 def _extension(record: Record, root: Path) -> Extension:
-    record.allow("name", "component", "sources", "devices", "needs_arch", "min_toolkit")
+    record.allow("name", "component", "sources", "devices", "needs_arch", "min_toolkit", "torch")
     devices = record.texts("devices", choices=KERNEL_DEVICES) if record.has("devices") else KERNEL_DEVICES
     gpus = tuple(device for device in devices if device in GPU_DEVICES)
     needs = record.by_device("needs_arch", gpus, _NEED)
@@ -159,6 +161,7 @@ def _extension(record: Record, root: Path) -> Extension:
         devices=devices,
         needs_arch=needs,
         min_toolkit=_toolkits(record, gpus),
+        torch=record.flag("torch", default=True),
     )
 
 

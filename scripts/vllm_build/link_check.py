@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SYSTEM = re.compile(r"(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so\.\d+$")
 #: libtorch's stable ABI is C functions with these prefixes, and nothing else of torch.
 _TORCH = re.compile(r"(aoti_torch|torch)_\w+$")
+#: libtorch's own files; a library that is not for torch needs none of them.
+_TORCH_FILES = re.compile(r"lib(torch|c10)\w*\.so$")
 #: The interpreter's; abi3audit looks at which.
 _PYTHON = re.compile(r"_?Py[A-Z_]\w*$")
 #: Weak references that GCC's start files put into every library.
@@ -56,31 +58,40 @@ _RULES = {
 }
 
 
-def complaints(library: elf.SharedLibrary, device: str) -> tuple[str, ...]:
-    """What is wrong with a library built for ``device``, one sentence each; nothing when it will load on the user's machine."""
+def complaints(library: elf.SharedLibrary, device: str, *, torch: bool = True) -> tuple[str, ...]:
+    """What is wrong with a library built for ``device``, one sentence each; nothing when it will load on the user's machine.
+
+    Args:
+        library: what the file asks for.
+        device: key of the rules above.
+        torch: whether it is for libtorch; a Python module that is not must load without it.
+    """
     rule = _RULES[device]
     strange = [name for name in library.needed if not (_SYSTEM.match(name) or rule.needed.match(name))]
     found = [f"needs the library {name}, which no package of a {device} build promises" for name in strange]
+    if not torch:
+        found += [f"needs {name}, and is declared to need no torch" for name in library.needed if _TORCH_FILES.match(name)]
     for symbol in library.undefined:
         if symbol.weak and (symbol.name in _START_FILES or _THREADS.match(symbol.name)):
             continue
         if symbol.version:
             if not (_SYSTEM.match(symbol.library) or rule.needed.match(symbol.library)):
                 found.append(f"asks for {symbol.name}@{symbol.version} of {symbol.library}")
-        elif not (_TORCH.match(symbol.name) or _PYTHON.match(symbol.name) or rule.symbols.match(symbol.name)):
-            found.append(f"asks for {symbol.name}, which is not torch's stable ABI, Python's, libc's or the {device} toolkit's")
+        elif not ((torch and _TORCH.match(symbol.name)) or _PYTHON.match(symbol.name) or rule.symbols.match(symbol.name)):
+            owners = "torch's stable ABI, Python's" if torch else "Python's"
+            found.append(f"asks for {symbol.name}, which is not {owners}, libc's or the {device} toolkit's")
     return tuple(found)
 
 
-def require(path: Path, device: str) -> None:
-    """Check the library at ``path``; files of another format than ELF (macOS) are not judged.
+def require(path: Path, device: str, *, torch: bool = True) -> None:
+    """Check the library at ``path``, as :func:`complaints` does; files of another format than ELF (macOS) are not judged.
 
     Raises:
         BuildError: it asks for something that the user's machine need not have.
     """
     if not elf.is_elf(path):
         return
-    found = complaints(elf.read(path), device)
+    found = complaints(elf.read(path), device, torch=torch)
     if found:
         shown = [f"  {path.name} {text}" for text in found[:8]]
         if len(found) > len(shown):

@@ -58,7 +58,8 @@ def check(config: Configuration) -> None:
     Raises:
         BuildError: a library would not load everywhere, or registers other ops than it should.
     """
-    linked = [config.folder / f"{extension.module}{config.suffix}" for extension in config.plan.extensions]
+    extensions = {config.folder / f"{extension.module}{config.suffix}": extension for extension in config.plan.extensions}
+    linked = list(extensions)
     for path in linked:
         if not path.is_file():
             raise BuildError(f"the build left no {path}", expected="one library for each extension of the plan")
@@ -67,13 +68,13 @@ def check(config: Configuration) -> None:
     record, text = config.folder / _CHECKED, json.dumps(facts, indent=2, sort_keys=True) + "\n"
     if record.is_file() and record.read_text(encoding="utf-8") == text:
         return
-    for path in linked:
-        link_check.require(path, config.plan.device)
+    for path, extension in extensions.items():
+        link_check.require(path, config.plan.device, torch=extension.torch)
     for finding in audit.where_installed(linked, abi3=config.abi == ABI3):
         sys.stderr.write(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
         if not finding.good:
             raise BuildError(f"{finding.library}: {finding.check}: {finding.text}", expected="a library for every Python and every torch")
-    sys.stderr.write(op_check.require(config.root, config.plan, linked) + "\n")
+    sys.stderr.write(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch]) + "\n")
     write_text(record, text)
 
 

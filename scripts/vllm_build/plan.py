@@ -148,7 +148,7 @@ def survey(
         if built:
             kernels = tuple(_planned(d, device) for d in built)
             optional = all(d.kernel.optional for d in built)
-            planned.append(PlannedExtension(extension.name, extension.component, extension.sources, kernels, optional))
+            planned.append(PlannedExtension(extension.name, extension.component, extension.sources, kernels, optional, extension.torch))
     version = str(toolkit_version) if toolkit_version is not None and device in GPU_DEVICES else None
     return Plan(device, tuple(planned), decisions, version, targets)
 

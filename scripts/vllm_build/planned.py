@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vllm_build.kernels_table import Kernel
 
 #: Version of the layout of plan.json; CMake refuses any other.
-FORMAT = 2
+FORMAT = 3
 #: What became of a kernel: it is built, or this is what stands in the way.
 BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE = "built", "device", "toolkit", "arch", "source"
 #: Language of GPU code, as CMake names it.
@@ -32,7 +32,7 @@ class PlannedKernel:
         name: the record's name.
         sources: relative to the source root, with forward slashes.
         definitions: macros for these sources alone.
-        libraries: third-party libraries that these sources need.
+        libraries: libraries of others that these sources need.
         memory: memory class, key of MEMORY_CLASSES.
         archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has none.
         options: compiler options that say so, for GPU code alone.
@@ -57,6 +57,7 @@ class PlannedExtension:
         sources: the extension's own units, relative to the source root.
         kernels: at least one.
         optional: all its kernels are optional: a build may go on without it.
+        torch: it is compiled and linked with libtorch, and may register ops.
     """
 
     name: str
@@ -64,6 +65,7 @@ class PlannedExtension:
     sources: tuple[str, ...]
     kernels: tuple[PlannedKernel, ...]
     optional: bool = False
+    torch: bool = True
 
     @property
     def module(self) -> str:
@@ -149,7 +151,7 @@ class Plan:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Third-party libraries that the build needs, sorted."""
+        """Libraries of others that the build needs, sorted."""
         return tuple(sorted({lib for extension in self.extensions for kernel in extension.kernels for lib in kernel.libraries}))
 
     @property
@@ -202,6 +204,7 @@ class Plan:
                     "module": extension.module,
                     "folder": extension.folder,
                     "component": extension.component,
+                    "torch": extension.torch,
                     "sources": extension.sources,
                     "kernels": [
                         {

@@ -103,9 +103,9 @@ class Record:
                 self.fail(item, f"{item!r} stands twice in {key!r}", rule)
         return tuple(value)
 
-    def flag(self, key: str) -> bool:
-        """A boolean; false when the key is absent."""
-        value = self._data.get(key, False)
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """A boolean; ``default`` when the key is absent."""
+        value = self._data.get(key, default)
         if not isinstance(value, bool):
             self.fail(key, f"{key} = {value!r} is not valid", "true or false")
         return value

@@ -95,6 +95,18 @@ def test_a_macro_is_defined_on_the_sources_of_its_own_kernel_alone(tree: Path) -
         assert users == sources
 
 
+def test_what_is_not_for_torch_is_compiled_and_linked_without_it(tree: Path) -> None:
+    commands = configure(tree, "torch", "8.0")
+    plain = {name.partition(".dir/")[0].rpartition("/")[2] for name, command in commands.items() if "TORCH_TARGET_VERSION" not in command}
+    assert plain == {"cumem_allocator", "cumem_allocator.allocator"}
+    ninja = (tree / "torch" / "build.ninja").read_text().split("\n\n")
+    links = {block.split("build ", 1)[1].partition(":")[0]: block for block in ninja if "MODULE_LIBRARY_LINKER" in block}
+    of_torch = {name for name, block in links.items() if "libtorch_cpu.so" in block and "-z,defs" in block}
+    assert of_torch == {"_C.abi3.so", "_moe_C.abi3.so", "_vllm_fa2_C.abi3.so"}
+    assert links.keys() - of_torch == {"cumem_allocator.abi3.so"}
+    assert "libtorch" not in links["cumem_allocator.abi3.so"]
+
+
 def test_one_more_architecture_changes_no_other_command_line(tree: Path) -> None:
     # The same folder, as a developer would: what Ninja compares is the command line.
     before = configure(tree, "more", "8.0;12.0f")

@@ -52,6 +52,11 @@ def test_extensions(table: kernels_table.KernelsTable, device: str, toolkit: str
     assert all(extension.kernels for extension in resolved.extensions)
 
 
+def test_the_allocator_alone_is_not_for_torch(table: kernels_table.KernelsTable, root: Path) -> None:
+    assert [e.name for e in plan.resolve(table, "cuda").extensions if not e.torch] == [CUMEM]
+    assert {e.name for e in kernels_table.load(root).extensions if not e.torch} == {CUMEM}
+
+
 def test_flashmla_alone_is_optional(table: kernels_table.KernelsTable) -> None:
     assert [e.name for e in plan.resolve(table, "cuda").extensions if e.optional] == [MLA]
 

@@ -49,6 +49,7 @@ sources = ["module.cc"]
 devices = ["cuda"]
 needs_arch = { cuda = ">=8.0" }
 min_toolkit = { cuda = "12.3" }
+torch = false
 
 [[kernel]]
 name = "extra"
@@ -82,7 +83,7 @@ def test_records_are_typed(tree: Path) -> None:
     assert table.path == tree / "csrc" / "kernels.toml"
     assert table.extensions == (
         Extension("vllm._C", "vllm-kernels", ("csrc/module.cc",)),
-        Extension("vllm._D", "vllm-kernels", ("csrc/module.cc",), ("cuda",), {"cuda": ">=8.0"}, {"cuda": Version("12.3")}),
+        Extension("vllm._D", "vllm-kernels", ("csrc/module.cc",), ("cuda",), {"cuda": ">=8.0"}, {"cuda": Version("12.3")}, torch=False),
     )
     assert table.kernels == (
         Kernel("norm-cpu", "vllm._C", ("cpu",), ("csrc/norm/norm_cpu.cc", "csrc/norm/binding.cc"), "VLLM_NORM_CPU", ("hwy",), "ordinary"),
@@ -168,7 +169,7 @@ MISTAKES = {
     "number in a list": ('["cuda", "rocm"]', '["cuda", 9]', 21, "devices = ['cuda', 9] is not valid"),
     "number for a string": ('"norm-gpu"', "7", 19, "name = 7 is not valid"),
     "unknown memory class": ('macro = "VLLM_NORM_GPU"', 'memory = "huge"', 23, "memory = 'huge' is not valid"),
-    "no archs": ('archs = { cuda = "12.0f" }\n', "", 34, "no archs for cuda"),
+    "no archs": ('archs = { cuda = "12.0f" }\n', "", 35, "no archs for cuda"),
     "no archs for one device": (', rocm = "gfx90a"', "", 24, "no archs for rocm"),
     "archs for no GPU": ('rocm = "gfx90a"', 'cpu = "avx2"', 24, "'cpu' in 'archs' is no GPU device of this record"),
     "archs of host code": ('libraries = ["hwy"]', 'archs = { cpu = "avx2" }', 16, "'cpu' in 'archs' is no GPU device of this record"),
@@ -176,7 +177,7 @@ MISTAKES = {
     "arch that is none": ('"8.0 9.0a+PTX"', '"8.0 90a"', 24, "'90a' is no GPU architecture"),
     "arch that does not exist": ('"8.0 9.0a+PTX"', '"8.0 9.1"', 24, "there is no GPU architecture 9.1"),
     "processor that is none": ('"gfx90a"', '"mi300"', 24, "'mi300' is no AMD GPU architecture"),
-    "archs as a list": ('{ cuda = "12.0f" }', '["12.0f"]', 39, "archs = ['12.0f'] is not valid"),
+    "archs as a list": ('{ cuda = "12.0f" }', '["12.0f"]', 40, "archs = ['12.0f'] is not valid"),
     "GPU code for the CPU": ('["cuda", "rocm"]', '["cuda", "cpu"]', 21, ".cu sources are not for cpu"),
     "GPU code of an extension": (
         'sources = ["module.cc"]\ndevices',
@@ -187,16 +188,17 @@ MISTAKES = {
     "device that the extension is not for": (
         'extension = "vllm._D"\ndevices = ["cuda"]',
         'extension = "vllm._D"\ndevices = ["cuda", "rocm"]',
-        37,
+        38,
         "'vllm._D' does not exist for rocm",
     ),
     "need that is none": ('">=8.0"', '">=9.0a"', 31, "needs_arch = '>=9.0a' is not valid"),
     "need that does not exist": ('">=8.0"', '"9.1a"', 31, "there is no GPU architecture 9.1a"),
     "need of the CPU": ('{ cuda = ">=8.0" }', '{ cpu = "8.0" }', 31, "'cpu' in 'needs_arch' is no GPU device of this record"),
-    "toolkit that is no version": ('{ cuda = "12.9" }', '{ cuda = "12" }', 40, "min_toolkit = {'cuda': '12'} is not valid"),
-    "toolkit that every build has": ('{ cuda = "12.9" }', '{ cuda = "11.8" }', 40, "cuda 11.8 is what every build has"),
-    "toolkit as a number": ('{ cuda = "12.9" }', "12.9", 40, "min_toolkit = 12.9 is not valid"),
-    "optional as a string": ("optional = true", 'optional = "yes"', 42, "optional = 'yes' is not valid"),
+    "toolkit that is no version": ('{ cuda = "12.9" }', '{ cuda = "12" }', 41, "min_toolkit = {'cuda': '12'} is not valid"),
+    "toolkit that every build has": ('{ cuda = "12.9" }', '{ cuda = "11.8" }', 41, "cuda 11.8 is what every build has"),
+    "toolkit as a number": ('{ cuda = "12.9" }', "12.9", 41, "min_toolkit = 12.9 is not valid"),
+    "torch as a string": ("torch = false", 'torch = "no"', 33, "torch = 'no' is not valid"),
+    "optional as a string": ("optional = true", 'optional = "yes"', 43, "optional = 'yes' is not valid"),
 }
 
 

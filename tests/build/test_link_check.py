@@ -89,6 +89,23 @@ def test_needed_libraries(device: str, name: str, good: bool) -> None:  # noqa: 
     assert (link_check.complaints(library(needed=(name,)), device) == ()) is good
 
 
+@pytest.mark.parametrize(
+    ("symbol", "needed", "said"),
+    [
+        (plain("PyLong_FromLong"), "libdl.so.2", ()),
+        (elf.Symbol("dlopen", "GLIBC_2.2.5", "libdl.so.2", False), "libc.so.6", ()),
+        (plain("aoti_torch_get_data_ptr"), "libc.so.6", ("asks for aoti_torch_get_data_ptr, which is not Python's, ",)),
+        (plain("PyLong_FromLong"), "libtorch_cpu.so", ("needs libtorch_cpu.so, and is declared to need no torch",)),
+        (plain("PyLong_FromLong"), "libc10_cuda.so", ("needs libc10_cuda.so, and is declared to need no torch",)),
+    ],
+)
+def test_a_library_that_is_not_for_torch(symbol: elf.Symbol, needed: str, said: tuple[str, ...]) -> None:
+    found = link_check.complaints(library(symbol, needed=(needed,)), "cuda", torch=False)
+    assert len(found) == len(said)
+    assert all(complaint.startswith(start) for complaint, start in zip(found, said, strict=True))
+    assert link_check.complaints(library(symbol, needed=(needed,)), "cuda") == ()
+
+
 def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
     """An extension that calls CPython passes; asked for as a library of a stranger it does not."""
     (extension,) = Path(zstandard.__file__).parent.glob("backend_c.*.so")

@@ -77,11 +77,12 @@ def test_json_says_the_same_and_is_stable() -> None:
     assert document["format"] == plan.FORMAT
     assert document["device"] == "cpu"
     (extension,) = document["extensions"]
-    assert {key: extension[key] for key in ("name", "module", "folder", "component", "sources")} == {
+    assert {key: extension[key] for key in ("name", "module", "folder", "component", "torch", "sources")} == {
         "name": "vllm._C",
         "module": "_C",
         "folder": "vllm",
         "component": "vllm-kernels",
+        "torch": True,
         "sources": ["csrc/module.cc"],
     }
     assert extension["kernels"][0] == {

@@ -110,6 +110,11 @@ def test_the_stub_of_the_driver_is_for_linking_only(toolkit: Toolkit, tmp_path: 
     assert not list((toolkit.prefix / "targets/x86_64-linux/lib").glob("libcuda.so*"))
 
 
+def test_the_allocator_declares_the_driver_as_the_toolkit_does(toolkit: Toolkit, tmp_path: Path) -> None:
+    check = ROOT / "tests" / "data" / "fake_cuda" / "check_driver.cc"
+    toolkit.run(f'"$CXX" $CXXFLAGS -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I{ROOT / "csrc"} {check}', tmp_path)
+
+
 def test_the_host_compiler_is_the_environments(toolkit: Toolkit, tmp_path: Path) -> None:
     said = toolkit.run("nvcc --dryrun -c " + str(SAMPLES / "test_kernel.cu"), tmp_path)
     compilers = {word.replace('"', "") for word in re.findall(r"^#\$ (\S+) -D__CUDA_ARCH", said, re.MULTILINE)}

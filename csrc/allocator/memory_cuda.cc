@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUDA's virtual memory management: https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__VA.html
+#include "allocator/cuda_driver.h"
+#include "allocator/memory.h"
+#include "allocator/mutex.h"
+
+namespace vllm::allocator {
+namespace {
+
+using cuda::Driver;
+using cuda::kSuccess;
+using cuda::Result;
+
+constexpr int kMaxDevices = 128;
+
+// What is asked of a device once.
+struct DeviceFacts {
+  cuda::Context context = nullptr;  // the primary one, which the CUDA runtime and torch use as well; held until the process ends
+  size_t granularity = 0;           // bytes
+  cuda::AllocationProperties properties;
+};
+
+bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* error) {
+  cuda::Device device = 0;
+  int has_virtual_memory = 0;
+  int has_rdma = 0;
+  Result result = driver.device_get(&device, ordinal);
+  if (result != kSuccess) return driver.Fail(result, "cuDeviceGet", error);
+  result = driver.device_attribute(&has_virtual_memory, cuda::kVirtualMemorySupported, device);
+  if (result != kSuccess) return driver.Fail(result, "cuDeviceGetAttribute", error);
+  if (has_virtual_memory == 0) {
+    return error->Set(Error::Kind::kFailed, "device %d has no virtual memory management, which the allocator is made of", ordinal);
+  }
+  // A driver that is older than the question cannot answer it, and has no such memory.
+  if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess) has_rdma = 0;
+  facts->properties.location.id = device;
+  // Without it a network card cannot read the memory, which ordinary device memory always allows.
+  facts->properties.gpu_direct_rdma_capable = has_rdma != 0 ? 1 : 0;
+  result = driver.granularity(&facts->granularity, &facts->properties, cuda::kGranularityMinimum);
+  if (result != kSuccess) return driver.Fail(result, "cuMemGetAllocationGranularity", error);
+  // Last, as it is the one answer that would have to be given back.
+  result = driver.primary_context_retain(&facts->context, device);
+  if (result != kSuccess) return driver.Fail(result, "cuDevicePrimaryCtxRetain", error);
+  return true;
+}
+
+const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
+  static Mutex mutex;
+  static DeviceFacts all[kMaxDevices];
+  if (ordinal < 0 || ordinal >= kMaxDevices) {
+    error->Set(Error::Kind::kFailed, "there is no device %d", ordinal);
+    return nullptr;
+  }
+  const Lock lock(&mutex);
+  DeviceFacts& facts = all[ordinal];
+  if (facts.context == nullptr) {
+    DeviceFacts found;
+    if (!AskDevice(driver, ordinal, &found, error)) return nullptr;
+    facts = found;
+  }
+  return &facts;
+}
+
+// The driver, with the primary context of a device current for as long as this lives.
+class Session {
+ public:
+  Session(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
+    if (driver_ == nullptr) return;
+    facts_ = FactsOf(*driver_, device, error);
+    if (facts_ == nullptr) return;
+    Result result = driver_->context_get_current(&before_);
+    if (result != kSuccess) {
+      driver_->Fail(result, "cuCtxGetCurrent", error);
+      return;
+    }
+    if (before_ != facts_->context) {
+      result = driver_->context_set_current(facts_->context);
+      if (result != kSuccess) {
+        driver_->Fail(result, "cuCtxSetCurrent", error);
+        return;
+      }
+    }
+    good_ = true;
+  }
+  ~Session() {
+    if (good_ && before_ != facts_->context) driver_->context_set_current(before_);
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  explicit operator bool() const { return good_; }
+  const Driver* operator->() const { return driver_; }
+  const DeviceFacts& facts() const { return *facts_; }
+
+ private:
+  const Driver* driver_ = nullptr;
+  const DeviceFacts* facts_ = nullptr;
+  cuda::Context before_ = nullptr;
+  bool good_ = false;
+};
+
+// Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most cases only.
+bool UnmapIn(const Session& session, Block* block, bool although_the_device_fails, Error* error) {
+  Result result = session->context_synchronize();
+  const bool waited = result == kSuccess;
+  if (!waited) {
+    session->Fail(result, "cuCtxSynchronize", error);
+    if (!although_the_device_fails) return false;
+  }
+  result = session->unmap(block->address, block->size);
+  if (result != kSuccess) return session->Fail(result, "cuMemUnmap", error);
+  block->mapped = false;
+  return waited;
+}
+
+}  // namespace
+
+bool Reserve(int device, int64_t size, Block* block, Error* error) {
+  const Session session(device, error);
+  if (!session) return false;
+  // A signed size and a granularity of megabytes: the sum fits.
+  const size_t granularity = session.facts().granularity;
+  const size_t whole = (static_cast<size_t>(size) + granularity - 1) / granularity * granularity;
+  cuda::Address address = 0;
+  const Result result = session->address_reserve(&address, whole, granularity, 0, 0);
+  if (result != kSuccess) return session->Fail(result, "cuMemAddressReserve", error);
+  *block = Block{device, whole, address, 0, false};
+  return true;
+}
+
+bool Map(Block* block, Error* error) {
+  const Session session(block->device, error);
+  if (!session) return false;
+  cuda::MemoryHandle handle = 0;
+  Result result = session->create(&handle, block->size, &session.facts().properties, 0);
+  if (result != kSuccess) return session->Fail(result, "cuMemCreate", error);
+  result = session->map(block->address, block->size, 0, handle, 0);
+  if (result != kSuccess) {
+    session->release(handle);
+    return session->Fail(result, "cuMemMap", error);
+  }
+  // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which is done or not done, never half.
+  result = session->release(handle);
+  if (result != kSuccess) {
+    session->unmap(block->address, block->size);
+    session->release(handle);
+    return session->Fail(result, "cuMemRelease", error);
+  }
+  cuda::AccessDescription access;
+  access.location = session.facts().properties.location;
+  result = session->set_access(block->address, block->size, &access, 1);
+  if (result != kSuccess) {
+    session->unmap(block->address, block->size);
+    return session->Fail(result, "cuMemSetAccess", error);
+  }
+  block->handle = handle;
+  block->mapped = true;
+  return true;
+}
+
+bool Unmap(Block* block, Error* error) {
+  const Session session(block->device, error);
+  return session && UnmapIn(session, block, false, error);
+}
+
+bool Free(Block* block, Error* error) {
+  const Session session(block->device, error);
+  if (!session) return false;
+  const bool unmapped = !block->mapped || UnmapIn(session, block, true, error);
+  const Result result = session->address_free(block->address, block->size);
+  if (result != kSuccess && unmapped) return session->Fail(result, "cuMemAddressFree", error);
+  return unmapped;
+}
+
+bool CopyToHost(const Block& block, void* host, Error* error) {
+  const Session session(block.device, error);
+  if (!session) return false;
+  Result result = session->context_synchronize();
+  if (result != kSuccess) return session->Fail(result, "cuCtxSynchronize", error);
+  result = session->copy_to_host(host, block.address, block.size);
+  return result == kSuccess || session->Fail(result, "cuMemcpyDtoH", error);
+}
+
+bool CopyToDevice(const Block& block, const void* host, Error* error) {
+  const Session session(block.device, error);
+  if (!session) return false;
+  const Result result = session->copy_to_device(block.address, host, block.size);
+  return result == kSuccess || session->Fail(result, "cuMemcpyHtoD", error);
+}
+
+}  // namespace vllm::allocator
