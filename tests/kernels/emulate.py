@@ -29,6 +29,7 @@ LEFT_OUT = ("gpu-runtime",)
 #: What the kernels of a record are tested by.
 TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
+    "norm-gpu": ("test_norm.py",),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
