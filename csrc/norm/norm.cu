@@ -10,17 +10,13 @@ using namespace gpu;
 
 // out may be input, which each thread has read before it writes there. residual may be empty.
 template <typename T, class Team>
-__global__ void __launch_bounds__(kMostTeamThreads) NormRows(Rows out, Rows input, Rows residual, const T* weight, float epsilon) {
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormRows(Rows out, Rows input, Rows residual, const T* weight, float epsilon) {
   ForRows<Team>(input.count, [&](int64_t row, bool there) {
-    T* sum = residual.data == nullptr ? nullptr : residual.Row<T>(row);
-    const NormedRow<Team, T> normed(input.Row<const T>(row), sum, weight, input.width, epsilon, there);
-    T* to = out.Row<T>(row);
+    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
+    const NormedRow<Team, T> normed(RowAt<const T>(input, row), sum, weight, input.width, epsilon, there);
+    T* to = RowAt<T>(out, row);
     normed.ForNormed([&](int64_t pack, const auto& values) {
-      constexpr int kCount = kPerLoad<T>;
-      Pack<T, kCount> rounded;
-#pragma unroll
-      for (int j = 0; j < kCount; ++j) rounded.items[j] = FromFloat<T>(values[j]);
-      StorePart<Team::kAligned>(to, out.width, pack * kCount, rounded);
+      StorePart<Team::kAligned>(to, out.width, pack * kPerLoad<T>, FromFloats<T>(values));
     });
   });
 }

@@ -17,7 +17,8 @@ struct NormedRow {
   static constexpr int kCount = kPerLoad<T>;
 
   TeamRow<Team, T> x;
-  TeamRow<Team, T> weight;
+  // Caches have what there are not registers enough for.
+  TeamRow<Team, T, (Team::kHeld > 0 && Team::kHeld <= 2)> weight;
   int64_t packs;
   bool weighted;
   float factor;
@@ -25,33 +26,42 @@ struct NormedRow {
   // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
   // Without a row of its own a team passes `there` false.
   __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool there)
-      : x(row, width), weight(weights, width), packs(there ? PacksOf<T>(width) : 0), weighted(weights != nullptr) {
-    x.Load(packs);
-    if (weighted) weight.Load(packs);
+      : x(row, width), weight(weights != nullptr ? weights : row, width), packs(there ? PacksOf<T>(width) : 0), weighted(weights != nullptr) {
+    // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
+    TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
+    x.Load();
+    other.Load();
+    weight.Load();
     float squares = 0.0f;
     if (residual == nullptr) {
-      ForPacks<Team>(packs, [&](int k, int64_t pack) { AddSquares(x.Get(k, pack), squares); });
+      ForPacks<Team>(packs, [&](int k, auto pack) { AddSquares(x.Get(k, pack), squares); });
     } else {
-      TeamRow<Team, T> other(residual, width);
-      other.Load(packs);
-      ForPacks<Team>(packs, [&](int k, int64_t pack) {
-        Pack<T, kCount> sum = x.Get(k, pack);
-        const Pack<T, kCount> addend = other.Get(k, pack);
+      ForPacks<Team>(packs, [&](int k, auto pack) {
+        const Pack<T, kCount> one = x.Get(k, pack), two = other.Get(k, pack);
+        float sums[kCount];
 #pragma unroll
-        for (int j = 0; j < kCount; ++j) sum.items[j] = FromFloat<T>(ToFloat(sum.items[j]) + ToFloat(addend.items[j]));
+        for (int j = 0; j < kCount; ++j) sums[j] = ToFloat(one.items[j]) + ToFloat(two.items[j]);
+        const Pack<T, kCount> sum = FromFloats<T>(sums);
         StorePart<Team::kAligned>(residual, width, pack * kCount, sum);
         x.Set(k, sum);
         AddSquares(sum, squares);
       });
       x.ReadFrom(residual);
     }
+    x.Keep();
     factor = NormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
+  }
+
+  // Between one ForNormed and the next.
+  __device__ __forceinline__ void Keep() {
+    x.Keep();
+    weight.Keep();
   }
 
   // Calls f(pack, values) with the normalised numbers of each pack of this thread.
   template <class F>
   __device__ __forceinline__ void ForNormed(F f) const {
-    ForPacks<Team>(packs, [&](int k, int64_t pack) {
+    ForPacks<Team>(packs, [&](int k, auto pack) {
       const Pack<T, kCount> items = x.Get(k, pack);
       float values[kCount];
 #pragma unroll

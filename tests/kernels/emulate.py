@@ -30,6 +30,7 @@ LEFT_OUT = ("gpu-runtime",)
 TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
     "norm-gpu": ("test_norm.py",),
+    "norm-quant-gpu": ("test_norm_quant.py",),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

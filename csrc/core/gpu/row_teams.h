@@ -16,15 +16,21 @@
 
 namespace vllm::gpu {
 
+// Of a block that is a team, and of one whose warps have rows of their own.
 inline constexpr int kMostTeamThreads = 512;
+inline constexpr int kWarpTeamThreads = 128;
 
-// kLanes: neighbouring lanes that are a team, 0 for the whole block. kHeld: packs that a thread keeps, 0 for none. kAligned: rows are whole
-// packs, each at a multiple of its size; otherwise elements move one by one.
+// kLanes: neighbouring lanes that are a team, 0 for the whole block. kHeld: packs that a thread keeps, 0 for none; rows that are held are
+// aligned and not empty. kAligned: rows are whole packs, each at a multiple of its size; otherwise elements move one by one.
 template <int kLanes_, int kHeld_, bool kAligned_>
 struct RowTeam {
   static constexpr int kLanes = kLanes_;
   static constexpr int kHeld = kHeld_;
   static constexpr bool kAligned = kAligned_;
+  static_assert(kAligned || kHeld == 0);
+  // For __launch_bounds__: several of the largest blocks run on a multiprocessor, so that one loads while another computes.
+  static constexpr int kMostThreads = kLanes == 0 ? kMostTeamThreads : kWarpTeamThreads;
+  static constexpr int kLeastBlocks = kLanes == 0 ? 2 : 6;
 
   static __device__ __forceinline__ int Threads() { return kLanes == 0 ? static_cast<int>(blockDim.x) : kLanes; }
   // Which of them this one is.
@@ -55,14 +61,15 @@ __device__ __forceinline__ void ForRows(int64_t count, F f) {
   }
 }
 
-// Calls f(k, pack) for the packs of this thread among `packs`; k says which of those that it holds.
+// Calls f(k, pack) for the packs of this thread among `packs`; k says which of those that it holds. Where packs are held there are few: they
+// are numbered by int, otherwise by int64_t.
 template <class Team, class F>
 __device__ __forceinline__ void ForPacks(int64_t packs, F f) {
   if constexpr (Team::kHeld > 0) {
 #pragma unroll
     for (int k = 0; k < Team::kHeld; ++k) {
-      const int64_t pack = Team::Thread() + k * Team::Threads();
-      if (pack < packs) f(k, pack);
+      const int pack = Team::Thread() + k * Team::Threads();
+      if (pack < static_cast<int>(packs)) f(k, pack);
     }
   } else {
     for (int64_t pack = Team::Thread(); pack < packs; pack += Team::Threads()) f(0, pack);
@@ -101,48 +108,62 @@ __device__ __forceinline__ void StorePart(T* row, int64_t width, int64_t i, cons
   }
 }
 
-// What a thread has of a row. All of it is asked for at once, so that no load waits for another.
-template <class Team, typename T>
+// What a thread has of a row, held if kHolds says so.
+template <class Team, typename T, bool kHolds = (Team::kHeld > 0)>
 class TeamRow {
  public:
   static constexpr int kCount = kPerLoad<T>;
+  static_assert(!kHolds || Team::kHeld > 0);
 
   __device__ __forceinline__ TeamRow(const T* row, int64_t width) : row_(row), width_(width) {}
 
-  __device__ __forceinline__ void Load(int64_t packs) {
-    if constexpr (Team::kHeld > 0) {
-      ForPacks<Team>(packs, [&](int k, int64_t pack) { held_[k] = LoadPart<Team::kAligned, kCount>(row_, width_, pack * kCount); });
+  // Nothing here is conditional: registers that are loaded on one way and not on another are waited for where the ways meet, and this way
+  // all loads of several rows are under way at once. Threads without a pack of their own load the last one.
+  __device__ __forceinline__ void Load() {
+    if constexpr (kHolds) {
+      const int last = static_cast<int>(width_ / kCount) - 1;
+#pragma unroll
+      for (int k = 0; k < Team::kHeld; ++k) {
+        const int pack = Team::Thread() + k * Team::Threads();
+        held_[k] = ToWords<T>(LoadPart<Team::kAligned, kCount>(row_, width_, (pack < last ? pack : last) * kCount));
+      }
     }
   }
   __device__ __forceinline__ Pack<T, kCount> Get(int k, int64_t pack) const {
-    if constexpr (Team::kHeld > 0) {
-      return held_[k];
+    if constexpr (kHolds) {
+      return FromWords<T>(held_[k]);
     } else {
       return LoadPart<Team::kAligned, kCount>(row_, width_, pack * kCount);
     }
   }
   // Another row in this one's place, which has been written to `row` already: what is not held is read there.
   __device__ __forceinline__ void Set(int k, const Pack<T, kCount>& value) {
-    if constexpr (Team::kHeld > 0) held_[k] = value;
+    if constexpr (kHolds) held_[k] = ToWords<T>(value);
   }
   __device__ __forceinline__ void ReadFrom(const T* row) { row_ = row; }
+  // Between passes: see KeepPacked.
+  __device__ __forceinline__ void Keep() {
+    if constexpr (kHolds) {
+#pragma unroll
+      for (int k = 0; k < Team::kHeld; ++k) KeepPacked(held_[k]);
+    }
+  }
 
  private:
   const T* row_;
   int64_t width_;
-  Pack<T, kCount> held_[Team::kHeld > 0 ? Team::kHeld : 1];
+  Words held_[kHolds ? Team::kHeld : 1];
 };
 
 // Calls f(team, blocks, threads) with a team that fits `count` rows of `width` elements of T.
 template <typename T, class F>
 void WithRowTeam(int64_t count, int64_t width, bool aligned, F&& f) {
-  constexpr int kWarps = 4;  // of blocks whose warps have rows of their own
   const int64_t packs = PacksOf<T>(width);
   // The same number whether packs are held or not, for the order of sums; up to 64 packs the team is no more than a warp.
   const int threads = packs <= 64 ? kWarp : ThreadsFor(packs <= 2 * kMostTeamThreads ? (packs + 1) / 2 : (packs + 3) / 4, kMostTeamThreads);
-  if (!aligned) return f(RowTeam<0, 0, false>(), BlocksFor(count, 1), threads);
-  if (packs <= 16) return f(RowTeam<16, 1, true>(), BlocksFor(count, 2 * kWarps), kWarps * kWarp);
-  if (packs <= 64) return f(RowTeam<32, 2, true>(), BlocksFor(count, kWarps), kWarps * kWarp);
+  if (!aligned || width == 0) return f(RowTeam<0, 0, false>(), BlocksFor(count, 1), threads);
+  if (packs <= 16) return f(RowTeam<16, 1, true>(), BlocksFor(count, kWarpTeamThreads / 16), kWarpTeamThreads);
+  if (packs <= 64) return f(RowTeam<32, 2, true>(), BlocksFor(count, kWarpTeamThreads / 32), kWarpTeamThreads);
   if (packs <= 2 * kMostTeamThreads) return f(RowTeam<0, 2, true>(), BlocksFor(count, 1), threads);
   if (packs <= 4 * kMostTeamThreads) return f(RowTeam<0, 4, true>(), BlocksFor(count, 1), threads);
   return f(RowTeam<0, 0, true>(), BlocksFor(count, 1), threads);

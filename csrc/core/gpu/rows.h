@@ -19,6 +19,23 @@ inline bool RowsAligned(const Rows& rows, size_t size, size_t bytes) {
   return true;
 }
 
+// Rows::Row in little code: rows with more than one leading dimension are rare, and code that is not run takes its place in caches, too.
+template <typename T>
+__device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
+  int64_t offset = 0;
+  if (rows.dims == 1) {
+    offset = row * rows.strides[0];
+  } else {
+#pragma unroll 1
+    for (int dim = rows.dims - 1; dim >= 0; --dim) {
+      const int64_t rest = row / rows.sizes[dim];
+      offset += (row - rest * rows.sizes[dim]) * rows.strides[dim];
+      row = rest;
+    }
+  }
+  return static_cast<T*>(rows.data) + offset;
+}
+
 // Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a thread: pieces of a row along x, rows along y.
 // Kernels walk on by the grid, so what does not fit into it is done as well.
 inline dim3 RowBlocks(int64_t steps, int64_t count, int threads) {
