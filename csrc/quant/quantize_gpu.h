@@ -34,25 +34,22 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
   if constexpr (std::is_same_v<Q, int8_t>) {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) codes.items[j] = ToInt8(values[j]);
-    return codes;
-  } else {
 #if defined(__CUDACC__)
+  } else if constexpr (kCount % 2 == 0) {
     // Two in one instruction.
-    if constexpr (kCount % 2 == 0) {
 #pragma unroll
-      for (int j = 0; j < kCount; j += 2) {
-        const __nv_fp8x2_storage_t two = __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE,
-                                                                  std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
-        codes.items[j] = {static_cast<uint8_t>(two)};
-        codes.items[j + 1] = {static_cast<uint8_t>(two >> 8)};
-      }
-      return codes;
+    for (int j = 0; j < kCount; j += 2) {
+      const __nv_fp8x2_storage_t two = __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE,
+                                                                std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
+      codes.items[j] = {static_cast<uint8_t>(two)};
+      codes.items[j + 1] = {static_cast<uint8_t>(two >> 8)};
     }
 #endif
+  } else {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) codes.items[j] = ToFp8<Q>(values[j]);
-    return codes;
   }
+  return codes;
 }
 
 // Quotients that are quantised: correctly rounded wherever rounding to eight bits can tell, signs of zeros, infinities and NaN included.
@@ -77,6 +74,23 @@ class Divide {
   float divisor_, reciprocal_;
   bool common_;
 };
+
+// The larger of `largest` and the magnitudes of a pack, NaN left out.
+template <typename T, int kCount>
+__device__ __forceinline__ float LargestOf(const Pack<T, kCount>& items, float largest) {
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) largest = fmaxf(largest, fabsf(ToFloat(items.items[j])));
+  return largest;
+}
+
+// The codes of a pack whose numbers f changes.
+template <class Q, typename T, int kCount, class F>
+__device__ __forceinline__ Pack<Q, kCount> ChangedCodes(const Pack<T, kCount>& items, const F& f) {
+  float values[kCount];
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) values[j] = f(ToFloat(items.items[j]));
+  return ToCodes<Q>(values);
+}
 
 class Times {
  public:

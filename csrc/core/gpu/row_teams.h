@@ -47,6 +47,15 @@ struct RowTeam {
       return WarpReduce<kLanes>(value, op);
     }
   }
+  template <class Op>
+  static __device__ __forceinline__ void ReduceTwo(float& first, float& second, float identity, Op op) {
+    if constexpr (kLanes == 0) {
+      BlockReduceTwo(first, second, identity, op);
+    } else {
+      first = WarpReduce<kLanes>(first, op);
+      second = WarpReduce<kLanes>(second, op);
+    }
+  }
 };
 
 // Calls f(row, there) for the rows of this team. Without a row left a team is called with row 0 and `there` false, as long as another of its
@@ -167,12 +176,6 @@ void WithRowTeam(int64_t count, int64_t width, bool aligned, F&& f) {
   if (packs <= 2 * kMostTeamThreads) return f(RowTeam<0, 2, true>(), BlocksFor(count, 1), threads);
   if (packs <= 4 * kMostTeamThreads) return f(RowTeam<0, 4, true>(), BlocksFor(count, 1), threads);
   return f(RowTeam<0, 0, true>(), BlocksFor(count, 1), threads);
-}
-
-// Whether rows of T are whole packs that lie at multiples of their size, rows of U beside them packs of as many elements.
-template <typename T, typename U = T>
-bool WholePacks(const Rows& rows) {
-  return rows.width % kPerLoad<T> == 0 && RowsAligned(rows, sizeof(U), sizeof(U) * kPerLoad<T>);
 }
 
 }  // namespace vllm::gpu

@@ -154,11 +154,12 @@ __device__ __forceinline__ Pack<T, kCount> FromFloats(const float (&values)[kCou
         pack.items[i + 1] = {__half_as_ushort(__high2half(two))};
       }
     }
-    return pack;
-  }
+  } else
 #endif
+  {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) pack.items[i] = FromFloat<T>(values[i]);
+    for (int i = 0; i < kCount; ++i) pack.items[i] = FromFloat<T>(values[i]);
+  }
   return pack;
 }
 
