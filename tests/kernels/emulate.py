@@ -28,6 +28,9 @@ LEFT_OUT = ("gpu-runtime", "gpu-attributes")
 TESTS = {
     "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),
     "activation-gpu": ("test_activation.py", "test_gates.py"),
+    "norm-gpu": ("test_norm.py",),
+    "norm-quant-gpu": ("test_norm_quant.py",),
+    "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

@@ -45,4 +45,22 @@ __device__ __forceinline__ T BlockReduce(T value, T identity, Op op) {
   return value;
 }
 
+// Of two numbers at once, for the barriers of one.
+template <class Op>
+__device__ __forceinline__ void BlockReduceTwo(float& first, float& second, float identity, Op op) {
+  __shared__ float partial[2][kWarp];
+  first = WarpReduce(first, op);
+  second = WarpReduce(second, op);
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  if (warps == 1) return;
+  if (Lane() == 0) {
+    partial[0][Warp()] = first;
+    partial[1][Warp()] = second;
+  }
+  __syncthreads();
+  first = WarpReduce(Lane() < warps ? partial[0][Lane()] : identity, op);
+  second = WarpReduce(Lane() < warps ? partial[1][Lane()] : identity, op);
+  __syncthreads();  // partial may be written again
+}
+
 }  // namespace vllm::gpu

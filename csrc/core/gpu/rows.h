@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/gpu/launch.h"
+#include "core/gpu/types.h"
 #include "core/rows.h"
 
 namespace vllm::gpu {
@@ -17,6 +18,42 @@ inline bool RowsAligned(const Rows& rows, size_t size, size_t bytes) {
     if (rows.sizes[dim] > 1 && static_cast<uint64_t>(rows.strides[dim]) * size % bytes != 0) return false;
   }
   return true;
+}
+
+// Whether rows of T are whole packs that lie at multiples of their size, rows of U beside them packs of as many elements.
+template <typename T, typename U = T>
+bool WholePacks(const Rows& rows) {
+  return rows.width % kPerLoad<T> == 0 && RowsAligned(rows, sizeof(U), sizeof(U) * kPerLoad<T>);
+}
+
+// Whether each row begins where the one before it ends, or there is no more than one.
+inline bool IsOnePiece(const Rows& rows) { return rows.count <= 1 || (rows.dims == 1 && rows.strides[0] == rows.width); }
+
+// What is one piece, as one row.
+inline Rows AsOneRow(Rows rows) {
+  rows.width *= rows.count;
+  rows.count = 1;
+  rows.dims = 1;
+  rows.sizes[0] = 1;
+  rows.strides[0] = 0;
+  return rows;
+}
+
+// Rows::Row in little code: rows with more than one leading dimension are rare, and code that is not run takes its place in caches, too.
+template <typename T>
+__device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
+  int64_t offset = 0;
+  if (rows.dims == 1) {
+    offset = row * rows.strides[0];
+  } else {
+#pragma unroll 1
+    for (int dim = rows.dims - 1; dim >= 0; --dim) {
+      const int64_t rest = row / rows.sizes[dim];
+      offset += (row - rest * rows.sizes[dim]) * rows.strides[dim];
+      row = rest;
+    }
+  }
+  return static_cast<T*>(rows.data) + offset;
 }
 
 // Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a thread: pieces of a row along x, rows along

@@ -136,6 +136,80 @@ __device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& pack) {
   *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
 }
 
+// FromFloat of several; GPUs round two of 16 bits in one instruction.
+template <typename T, int kCount>
+__device__ __forceinline__ Pack<T, kCount> FromFloats(const float (&values)[kCount]) {
+  Pack<T, kCount> pack;
+#if defined(__CUDACC__)
+  if constexpr (!std::is_same_v<T, float> && kCount % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 2) {
+      if constexpr (std::is_same_v<T, Bf16>) {
+        const __nv_bfloat162 two = __floats2bfloat162_rn(values[i], values[i + 1]);
+        pack.items[i] = {__bfloat16_as_ushort(two.x)};
+        pack.items[i + 1] = {__bfloat16_as_ushort(two.y)};
+      } else {
+        const __half2 two = __floats2half2_rn(values[i], values[i + 1]);
+        pack.items[i] = {__half_as_ushort(__low2half(two))};
+        pack.items[i + 1] = {__half_as_ushort(__high2half(two))};
+      }
+    }
+  } else
+#endif
+  {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) pack.items[i] = FromFloat<T>(values[i]);
+  }
+  return pack;
+}
+
+// 16 bytes of elements as four registers have them. An array of 16-bit elements would take a register for each.
+struct Words {
+  uint32_t items[4];
+};
+
+template <typename T>
+__device__ __forceinline__ Words ToWords(const Pack<T, kPerLoad<T>>& pack) {
+  Words words;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      words.items[i] = BitsOfFloat(pack.items[i]);
+    } else {
+      words.items[i] = pack.items[2 * i].code | static_cast<uint32_t>(pack.items[2 * i + 1].code) << 16;
+    }
+  }
+  return words;
+}
+
+template <typename T>
+__device__ __forceinline__ Pack<T, kPerLoad<T>> FromWords(const Words& words) {
+  Pack<T, kPerLoad<T>> pack;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      pack.items[i] = FloatOfBits(words.items[i]);
+    } else {
+      pack.items[2 * i] = {static_cast<uint16_t>(words.items[i])};
+      pack.items[2 * i + 1] = {static_cast<uint16_t>(words.items[i] >> 16)};
+    }
+  }
+  return pack;
+}
+
+// Has the compiler keep the words as they are: it would rather hold the numbers that it has made of them, which take more registers, than
+// make them again.
+__device__ __forceinline__ void KeepPacked([[maybe_unused]] Words& words) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+r"(words.items[i]));
+#elif defined(__HIP_DEVICE_COMPILE__)
+    asm volatile("" : "+v"(words.items[i]));
+#endif
+  }
+}
+
 // Whether `bytes` divides an address or a distance.
 inline bool Aligned(const void* address, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;

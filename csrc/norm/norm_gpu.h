@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What GPU kernels share that normalise rows and do more.
+#pragma once
+
+#include "core/gpu/row_teams.h"
+
+namespace vllm::gpu {
+
+// 1 / sqrt(mean + epsilon)
+__device__ __forceinline__ float NormFactor(float squares, int64_t width, float epsilon) {
+  return 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
+}
+
+// A row and its weight, as a team has it.
+template <class Team, typename T>
+struct NormedRow {
+  static constexpr int kCount = kPerLoad<T>;
+
+  TeamRow<Team, T> x;
+  // Caches have what there are not registers enough for.
+  TeamRow<Team, T, (Team::kHeld > 0 && Team::kHeld <= 2)> weight;
+  int64_t packs;
+  bool weighted;
+  float factor;
+
+  // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
+  // Without a row of its own a team passes `there` false.
+  __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool there)
+      : x(row, width), weight(weights != nullptr ? weights : row, width), packs(there ? PacksOf<T>(width) : 0), weighted(weights != nullptr) {
+    // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
+    TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
+    x.Load();
+    other.Load();
+    weight.Load();
+    float squares = 0.0f;
+    if (residual == nullptr) {
+      ForPacks<Team>(packs, [&](int k, auto pack) { AddSquares(x.Get(k, pack), squares); });
+    } else {
+      ForPacks<Team>(packs, [&](int k, auto pack) {
+        const Pack<T, kCount> one = x.Get(k, pack), two = other.Get(k, pack);
+        float sums[kCount];
+#pragma unroll
+        for (int j = 0; j < kCount; ++j) sums[j] = ToFloat(one.items[j]) + ToFloat(two.items[j]);
+        const Pack<T, kCount> sum = FromFloats<T>(sums);
+        StorePart<Team::kAligned>(residual, width, pack * kCount, sum);
+        x.Set(k, sum);
+        AddSquares(sum, squares);
+      });
+      x.ReadFrom(residual);
+    }
+    x.Keep();
+    factor = NormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
+  }
+
+  // Between one ForNormed and the next.
+  __device__ __forceinline__ void Keep() {
+    x.Keep();
+    weight.Keep();
+  }
+
+  // Calls f(pack, values) with the normalised numbers of each pack of this thread.
+  template <class F>
+  __device__ __forceinline__ void ForNormed(F f) const {
+    ForPacks<Team>(packs, [&](int k, auto pack) {
+      const Pack<T, kCount> items = x.Get(k, pack);
+      float values[kCount];
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) values[j] = ToFloat(items.items[j]) * factor;
+      if (weighted) {
+        const Pack<T, kCount> weights = weight.Get(k, pack);
+#pragma unroll
+        for (int j = 0; j < kCount; ++j) values[j] *= ToFloat(weights.items[j]);
+      }
+      f(pack, values);
+    });
+  }
+
+ private:
+  static __device__ __forceinline__ void AddSquares(const Pack<T, kCount>& pack, float& squares) {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const float value = ToFloat(pack.items[j]);
+      squares = fmaf(value, value, squares);
+    }
+  }
+};
+
+}  // namespace vllm::gpu

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "norm/norm_quant.h"
+
+#include "norm/norm_gpu.h"
+#include "quant/quantize_gpu.h"
+
+namespace vllm {
+namespace {
+
+using namespace gpu;
+
+// residual may be empty.
+struct Operands {
+  Rows out, input, residual;
+  const void* weight;
+  float epsilon;
+
+  template <typename T, class Team>
+  __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool there) const {
+    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
+    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, there};
+  }
+};
+
+// Writes what a team has normalised, divided, as codes.
+template <class Q, class Team, typename T, class F>
+__device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width, const F& divide) {
+  normed.ForNormed([&](auto pack, auto& values) {
+#pragma unroll
+    for (float& value : values) value = divide(value);
+    StorePart<Team::kAligned>(to, width, pack * kPerLoad<T>, ToCodes<Q>(values));
+  });
+}
+
+template <typename T, class Q, class Team>
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormStaticRows(Operands operands, const float* scale) {
+  ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
+    const auto normed = operands.Row<T, Team>(row, there);
+    WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
+  });
+}
+
+template <typename T, class Q, class Team>
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
+    NormDynamicRows(Operands operands, float* scales, const float* bound) {
+  ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
+    auto normed = operands.Row<T, Team>(row, there);
+    float largest = 0.0f;
+    normed.ForNormed([&](auto, const auto& values) {
+#pragma unroll
+      for (const float value : values) largest = fmaxf(largest, fabsf(value));
+    });
+    normed.Keep();
+    const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);
+    if (there && Team::Thread() == 0) scales[row] = scale.scale;
+    WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, scale.divide);
+  });
+}
+
+Operands MakeOperands(const Rows& out, const Rows& input, const Rows* residual, const void* weight, float epsilon) {
+  return {out, input, residual == nullptr ? Rows() : *residual, weight, epsilon};
+}
+
+// Calls f(team, blocks, threads) with a team for rows of T whose codes are Q.
+template <typename T, class Q, class F>
+void WithTeam(const Operands& operands, F&& f) {
+  const bool aligned = WholePacks<T>(operands.input) && WholePacks<T, Q>(operands.out) && Aligned(operands.weight, 16) &&
+                       (operands.residual.data == nullptr || WholePacks<T>(operands.residual));
+  WithRowTeam<T>(operands.input.count, operands.input.width, aligned, f);
+}
+
+}  // namespace
+
+void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
+                           float epsilon) {
+  const Operands operands = MakeOperands(out, input, residual, weight, epsilon);
+  WithType(input.dtype, [&](auto element) {
+    WithFp8(type, [&](auto code) {
+      using T = decltype(element);
+      using Q = decltype(code);
+      WithTeam<T, Q>(operands, [&](auto team, unsigned blocks, int threads) {
+        Launch("rms_norm_static_fp8_quant", &NormStaticRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scale);
+      });
+    });
+  });
+}
+
+void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,
+                         const float* bound, float epsilon) {
+  const Operands operands = MakeOperands(out, input, residual, weight, epsilon);
+  WithType(input.dtype, [&](auto element) {
+    WithCode(type, [&](auto code) {
+      using T = decltype(element);
+      using Q = decltype(code);
+      WithTeam<T, Q>(operands, [&](auto team, unsigned blocks, int threads) {
+        Launch("rms_norm_dynamic_per_token_quant", &NormDynamicRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scales, bound);
+      });
+    });
+  });
+}
+
+}  // namespace vllm
