@@ -18,8 +18,11 @@ void* CurrentStream();
 // Multiprocessors of the current device.
 int MultiprocessorCount();
 
-// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel was
-// compiled for.
+// Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and they do not overlap.
+void CopyAsync(void* to, const void* from, size_t bytes);
+
+// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
+// was compiled for.
 [[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
 
 // Bytes of dynamic shared memory that a kernel gets without asking; above it Launch asks.

@@ -34,8 +34,8 @@ int CurrentDevice() {
 // aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0 when all went well.
 using GetStream = int32_t (*)(int32_t, void**);
 
-// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU has
-// that part loaded already, so it is looked up and not loaded.
+// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU
+// has that part loaded already, so it is looked up and not loaded.
 GetStream FindGetStream() {
   void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
   void* function = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");
@@ -84,6 +84,17 @@ int MultiprocessorCount() {
   if (error != VLLM_GPU_RUNTIME(Success) || count < 1) throw std::runtime_error("the device does not say how many multiprocessors it has");
   if (device < kMaxDevices) counts[device].store(count, std::memory_order_relaxed);
   return count;
+}
+
+void CopyAsync(void* to, const void* from, size_t bytes) {
+#if defined(__HIPCC__)
+  const auto error = hipMemcpyAsync(to, from, bytes, hipMemcpyDefault, static_cast<hipStream_t>(CurrentStream()));
+#else
+  const auto error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(CurrentStream()));
+#endif
+  if (error == VLLM_GPU_RUNTIME(Success)) return;
+  VLLM_GPU_RUNTIME(GetLastError)();  // as in FailLaunch
+  throw std::runtime_error(std::string("copy of ") + std::to_string(bytes) + " bytes: " + VLLM_GPU_RUNTIME(GetErrorString)(error));
 }
 
 void FailLaunch(const char* kernel, int error, const char* architectures) {
