@@ -115,7 +115,7 @@ def test_records_are_typed(tree: Path) -> None:
 def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
     table = load(root)
     listed = {source for record in (*table.extensions, *table.kernels) for source in record.sources}
-    assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.cc")}
+    assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.c[cu]")}
 
 
 def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Path) -> None:
@@ -127,6 +127,12 @@ def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Pa
         }
         assert users, f"nothing asks for {kernel.macro}"
         assert users <= set(kernel.sources)
+
+
+def test_libraries_may_share_a_source(tree: Path) -> None:
+    (tree / "csrc" / "kernels.toml").write_text(GOOD.replace('["extra/gone.cu"]', '["extra/gone.cu", "norm/binding.cc"]'), encoding="utf-8")
+    shared = "csrc/norm/binding.cc"
+    assert [kernel.name for kernel in load(tree).kernels if shared in kernel.sources] == ["norm-cpu", "norm-gpu", "extra"]
 
 
 MISTAKES = {

@@ -25,13 +25,14 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build import kernels_table, torch_files  # noqa: E402 - the source tree is put on the path first
 
 #: They are the emulation's own, or instructions of a GPU by name.
-LEFT_OUT = ("gpu-runtime",)
+LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe")
 #: What the kernels of a record are tested by.
 TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
     "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
     "merge-states-gpu": ("test_merge_states.py",),
     "sampling-gpu": ("test_sampling.py",),
+    "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

@@ -145,7 +145,10 @@ void BlockBarrier() {
   while (block.barrier == passed) Yield();
 }
 
-void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
+namespace {
+
+// Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
+const unsigned char (*Meet(const void* mine, size_t size))[8] {
   const unsigned me = current.thread.x;
   WarpExchange& warp = block.warps[me / kWarpSize];
   const unsigned round = warp.round;
@@ -158,8 +161,24 @@ void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
   } else {
     while (warp.round == round) Yield();
   }
-  if (lane >= static_cast<unsigned>(warp.lanes)) Die("a shuffle asks for a lane that the block does not have");
+  return values;
+}
+
+}  // namespace
+
+void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
+  const auto values = Meet(mine, size);
+  if (lane >= static_cast<unsigned>(block.warps[current.thread.x / kWarpSize].lanes)) {
+    Die("a shuffle asks for a lane that the block does not have");
+  }
   std::memcpy(theirs, values[lane], size);
+}
+
+uint32_t Ballot(bool value) {
+  const auto values = Meet(&value, sizeof(value));
+  uint32_t bits = 0;
+  for (int lane = 0; lane < block.warps[current.thread.x / kWarpSize].lanes; ++lane) bits |= static_cast<uint32_t>(values[lane][0]) << lane;
+  return bits;
 }
 
 void Run(dim3 blocks, int threads, size_t shared, const std::function<void()>& body) {
