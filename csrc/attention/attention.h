@@ -4,18 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "attention/heads.h"
 #include "attention/kv_cache.h"
 #include "attention/schedule.h"
-#include "core/rows.h"
 
 namespace vllm {
-
-// Heads of tokens: a row of `tokens` is one token, head h of it begins at h * head_stride elements.
-struct AttentionHeads {
-  Rows tokens;
-  int64_t heads = 0;
-  int64_t head_stride = 0;
-};
 
 // One call of attention over a paged cache: for every new token and every query head
 //   output = sum_k p_k v_k,  p_k = exp(s_k - m) / (sum_j exp(s_j - m) + exp(sink - m)),  s_k = cap(scale q.k) + slope (k - position)
@@ -63,22 +56,5 @@ struct LatentAttention {
 };
 
 void RunLatentAttention(const LatentAttention& attention);
-
-// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2): with the log of each softmax's denominator,
-//   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b)),  output_lse = log(exp(a) + exp(b))
-// An infinite lse means that there was no key; without keys on both sides the output is zero. Rows of the three outputs are tokens, with
-// heads side by side or apart; lse tensors are [heads, tokens]. Tokens from `merged_tokens` on have no prefix: the suffix is copied.
-struct MergeStates {
-  AttentionHeads output;
-  AttentionHeads prefix;
-  AttentionHeads suffix;
-  const float* prefix_lse = nullptr;
-  const float* suffix_lse = nullptr;
-  float* output_lse = nullptr;                                                  // or null
-  int64_t prefix_lse_stride = 0, suffix_lse_stride = 0, output_lse_stride = 0;  // from head to head
-  int64_t merged_tokens = 0;
-};
-
-void RunMergeStates(const MergeStates& merge);
 
 }  // namespace vllm

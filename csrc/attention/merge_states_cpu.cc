@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "attention/attention.h"
+#include "attention/merge_states.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/merge_states_cpu.cc"

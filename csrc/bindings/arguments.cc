@@ -34,6 +34,13 @@ const Argument& Argument::OnDevice() const {
   return *this;
 }
 
+const Argument& Argument::OnHost() const {
+  if (!tensor_.is_cpu()) Fail("is not on the CPU", "numbers that the CPU reads");
+  return *this;
+}
+
+const Argument& Argument::OnDeviceOrHost() const { return tensor_.is_cpu() ? *this : OnDevice(); }
+
 const Argument& Argument::Floating() const {
   const ScalarType type = tensor_.scalar_type();
   if (type != ScalarType::Float && type != ScalarType::BFloat16 && type != ScalarType::Half) {

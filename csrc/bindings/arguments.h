@@ -34,6 +34,10 @@ class Argument {
 
   // It lies in the memory of the device that the library is for.
   const Argument& OnDevice() const;
+  // It lies in CPU memory, whatever the device.
+  const Argument& OnHost() const;
+  // It lies in one of the two.
+  const Argument& OnDeviceOrHost() const;
   // float32, bfloat16 or float16.
   const Argument& Floating() const;
   const Argument& OfDType(torch::headeronly::ScalarType expected) const;

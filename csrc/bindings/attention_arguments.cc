@@ -29,17 +29,6 @@ CacheDType CheckedCacheDType(const char* op, const std::string& name, DType toke
   }
 }
 
-AttentionHeads CheckedHeads(const Argument& argument) {
-  argument.OnDevice().Floating();
-  if (argument.shape().size() != 3) argument.Fail("has shape " + ShapeText(argument.shape()), "[tokens, heads, head_size]");
-  argument.LastDimensionContiguous();
-  AttentionHeads heads;
-  heads.tokens = argument.LeadingRows(1, argument.shape()[2]);
-  heads.heads = argument.shape()[1];
-  heads.head_stride = argument.strides()[1];
-  return heads;
-}
-
 CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens) {
   argument.OnDevice();
   const bool fp8 = dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2;

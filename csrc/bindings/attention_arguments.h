@@ -7,6 +7,7 @@
 
 #include "attention/attention.h"
 #include "bindings/arguments.h"
+#include "bindings/attention_heads.h"
 
 namespace vllm {
 
@@ -18,9 +19,6 @@ void CheckIsa(const char* op, const char* name, const std::string& isa);
 
 // auto, fp8, fp8_e4m3 or fp8_e5m2, or an error. For auto the cache has the dtype of the tokens.
 CacheDType CheckedCacheDType(const char* op, const std::string& name, DType tokens);
-
-// [tokens, heads, head_size], elements side by side.
-AttentionHeads CheckedHeads(const Argument& argument);
 
 // [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one piece.
 CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens);

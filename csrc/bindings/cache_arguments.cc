@@ -52,8 +52,9 @@ Slots CheckedSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks,
   if (shape.size() != 1 || shape[0] > tokens) {
     slot_mapping.Fail("has shape " + ShapeText(shape), "one dimension of at most " + std::to_string(tokens) + " elements, the tokens");
   }
-  const Slots slots{static_cast<const int64_t*>(slot_mapping.tensor().data_ptr()), slot_mapping.strides()[0], shape[0]};
   const int64_t end = blocks * block_size;
+  const Slots slots{static_cast<const int64_t*>(slot_mapping.tensor().data_ptr()), slot_mapping.strides()[0], shape[0], end};
+  if constexpr (kOnGpu) return slots;
   for (int64_t token = 0; token < slots.tokens; ++token) {
     const int64_t slot = slots.data[token * slots.stride];
     if (slot < -1 || slot >= end) {

@@ -20,7 +20,7 @@ CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype);
 // Scales: float32, one element, or one for each head where heads > 1 are given. `stride` gets the elements between two heads' scales.
 const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride);
 
-// slot_mapping: int64, at most `tokens` elements, each -1 or a slot of the cache.
+// slot_mapping: int64, at most `tokens` elements, each -1 or a slot of the cache; what it holds is checked on the CPU alone.
 Slots CheckedSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size);
 
 }  // namespace vllm

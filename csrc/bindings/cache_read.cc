@@ -14,16 +14,47 @@ using torch::headeronly::ScalarType;
 
 [[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
 
-// A vector of int32, widened, as positions are computed in 64 bits.
-std::vector<int64_t> Integers(const Argument& argument, int64_t size, const std::string& why) {
+// A vector of int32.
+const int32_t* Integers(const Argument& argument, int64_t size, const std::string& why) {
   argument.OnDevice().OfDType(ScalarType::Int).HasShape({size}, why);
-  const int32_t* data = static_cast<const int32_t*>(argument.tensor().data_ptr());
-  std::vector<int64_t> values(static_cast<size_t>(size));
-  for (int64_t i = 0; i < size; ++i) values[i] = data[i * argument.strides()[0]];
-  return values;
+  return static_cast<const int32_t*>(argument.tensor().data_ptr());
 }
 
-// What the two gathers share. Sequences' ends are cut at `most` tokens, the rows of the output that may be written.
+// What the tensors of `sequences` hold: bounds that do not decrease, up to `most` where they are not cut, and blocks of the cache for all
+// positions.
+void CheckSequences(const char* op, const Sequences& sequences, const CacheRows& from, const Argument& cu_seq_lens,
+                    const Argument& block_table, std::optional<int64_t> most) {
+  for (int64_t s = 0; s < sequences.batch; ++s) {
+    const int64_t bounds[2] = {sequences.Bound(s), sequences.Bound(s + 1)};
+    if (bounds[0] < 0 || bounds[1] < bounds[0] || (most.has_value() && bounds[1] > *most)) {
+      cu_seq_lens.Fail("holds " + std::to_string(bounds[0]) + " and " + std::to_string(bounds[1]) + " for sequence " + std::to_string(s),
+                       "numbers " + (most.has_value() ? "from 0 to " + std::to_string(*most) + " (the tokens of dst)" : "from 0 on") +
+                           " that do not decrease");
+    }
+    const int64_t begin = std::min(bounds[0], sequences.tokens), end = std::min(bounds[1], sequences.tokens);
+    const int64_t start = sequences.Start(s);
+    if (start < 0) {
+      Fail(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
+    }
+    if (begin == end) continue;
+    const int64_t last = (start + end - begin - 1) / from.block_size;
+    if (last >= sequences.columns) {
+      block_table.Fail("has shape " + ShapeText(block_table.shape()), "a block for position " + std::to_string(start + end - begin - 1) +
+                                                                          " of sequence " + std::to_string(s) + ", at least " +
+                                                                          std::to_string(last + 1) + " columns");
+    }
+    for (int64_t column = start / from.block_size; column <= last; ++column) {
+      const int64_t block = sequences.Block(s, column);
+      if (block < 0 || block >= from.blocks) {
+        block_table.Fail("holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " + std::to_string(column) + "]",
+                         "0 <= block < " + std::to_string(from.blocks) + ", the blocks of src_cache");
+      }
+    }
+  }
+}
+
+// What the two gathers share. `num_tokens` are the rows of the output that may be written; without a number all are, and the sequences have
+// to fit.
 void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor, const Tensor& block_table_tensor,
             const Tensor& cu_seq_lens_tensor, int64_t batch, std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
             const std::optional<Tensor>& seq_starts_tensor) {
@@ -34,7 +65,15 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
     src_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, entries...] with a block_size of at least 1");
   }
   const Rows rows = src_cache.LeadingRows(0, 1);
-  CacheRows from{rows.data, format, src_cache_tensor.element_size(), 1, shape[1], src_cache.strides()[0], src_cache.strides()[1]};
+  CacheRows from;
+  from.data = rows.data;
+  from.format = format;
+  from.element_size = src_cache_tensor.element_size();
+  from.width = 1;
+  from.blocks = shape[0];
+  from.block_size = shape[1];
+  from.block_stride = src_cache.strides()[0];
+  from.row_stride = src_cache.strides()[1];
   std::vector<int64_t> expected = {dst.shape().empty() ? 0 : dst.shape()[0]};
   for (size_t i = shape.size(); i-- > 2;) {
     if (shape[i] > 1 && src_cache.strides()[i] != from.width) {
@@ -56,47 +95,23 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   if (block_table.shape().size() != 2 || block_table.shape()[0] < batch) {
     block_table.Fail("has shape " + ShapeText(block_table.shape()), "[" + std::to_string(batch) + ", blocks of a sequence]");
   }
-  const std::vector<int64_t> bounds = Integers(cu_seq_lens, batch + 1, "the sequences, and one more");
-  std::vector<int64_t> starts;
-  if (seq_starts_tensor.has_value()) starts = Integers(Argument(op, "seq_starts", *seq_starts_tensor), batch, "the sequences");
-
   Sequences sequences;
   sequences.table = static_cast<const int32_t*>(block_table_tensor.data_ptr());
   sequences.table_stride = block_table.strides()[0];
   sequences.column_stride = block_table.strides()[1];
-  sequences.batch = batch;
-  const int64_t most = num_tokens.value_or(expected[0]);
-  std::vector<int64_t> ends(static_cast<size_t>(batch));
-  for (int64_t s = 0; s < batch; ++s) {
-    if (bounds[s] < 0 || bounds[s + 1] < bounds[s] || (!num_tokens.has_value() && bounds[s + 1] > expected[0])) {
-      cu_seq_lens.Fail(
-          "holds " + std::to_string(bounds[s]) + " and " + std::to_string(bounds[s + 1]) + " for sequence " + std::to_string(s),
-          "numbers from 0 to " + std::to_string(expected[0]) + " (the tokens of dst) that do not decrease");
-    }
-    const int64_t begin = std::min(bounds[s], most), end = std::min(bounds[s + 1], most);
-    const int64_t start = starts.empty() ? 0 : starts[s];
-    if (start < 0) {
-      Fail(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
-    }
-    ends[s] = end;
-    if (begin == end) continue;
-    const int64_t last = (start + end - begin - 1) / from.block_size;
-    if (last >= block_table.shape()[1]) {
-      block_table.Fail("has shape " + ShapeText(block_table.shape()), "a block for position " + std::to_string(start + end - begin - 1) +
-                                                                          " of sequence " + std::to_string(s) + ", at least " +
-                                                                          std::to_string(last + 1) + " columns");
-    }
-    for (int64_t column = start / from.block_size; column <= last; ++column) {
-      const int64_t block = sequences.table[s * sequences.table_stride + column * sequences.column_stride];
-      if (block < 0 || block >= shape[0]) {
-        block_table.Fail("holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " + std::to_string(column) + "]",
-                         "0 <= block < " + std::to_string(shape[0]) + ", the blocks of src_cache");
-      }
-    }
+  sequences.columns = block_table.shape()[1];
+  sequences.bounds = Integers(cu_seq_lens, batch + 1, "the sequences, and one more");
+  sequences.bound_stride = cu_seq_lens.strides()[0];
+  if (seq_starts_tensor.has_value()) {
+    const Argument seq_starts(op, "seq_starts", *seq_starts_tensor);
+    sequences.starts = Integers(seq_starts, batch, "the sequences");
+    sequences.start_stride = seq_starts.strides()[0];
   }
-  sequences.first = std::min(bounds[0], most);
-  sequences.ends = ends.data();
-  sequences.starts = starts.empty() ? nullptr : starts.data();
+  sequences.batch = batch;
+  sequences.tokens = num_tokens.value_or(expected[0]);
+  if constexpr (!kOnGpu) {
+    CheckSequences(op, sequences, from, cu_seq_lens, block_table, num_tokens.has_value() ? std::nullopt : std::optional(expected[0]));
+  }
   GatherFromCache(from, sequences, scale, dst_tensor.data_ptr(), dst.dtype(), dst.strides()[0]);
 }
 
@@ -161,11 +176,11 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
   const char* op = "swap_blocks";
   const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor), mapping(op, "block_mapping", block_mapping_tensor);
   for (const Argument* cache : {&src, &dst}) {
-    cache->OnDevice();
+    cache->OnDeviceOrHost();
     if (!cache->tensor().is_contiguous()) cache->Fail("has strides " + ShapeText(cache->strides()), "a contiguous tensor");
   }
   if (block_size_in_bytes < 1) Fail(op, "block_size_in_bytes is " + std::to_string(block_size_in_bytes) + ", expected at least 1");
-  mapping.OnDevice().OfDType(ScalarType::Long);
+  mapping.OnHost().OfDType(ScalarType::Long);
   if (mapping.shape().size() != 2 || mapping.shape()[1] != 2) {
     mapping.Fail("has shape " + ShapeText(mapping.shape()), "[pairs, 2]: blocks of src and dst");
   }
@@ -192,7 +207,7 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
 
 // A vector of int64, contiguous.
 const int64_t* Numbers(const Argument& argument, int64_t size, const std::string& why) {
-  argument.OnDevice().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
+  argument.OnHost().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
 }
 
@@ -233,3 +248,8 @@ VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
   m.impl("cp_gather_cache", VLLM_BOX(vllm::CpGatherCacheOp));
   m.impl("convert_fp8", VLLM_BOX(vllm::ConvertFp8Op));
 }
+
+#if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
+// None of its tensors lies on the GPU: they hold addresses.
+STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) { m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp)); }
+#endif

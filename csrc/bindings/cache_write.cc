@@ -140,9 +140,8 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   writes[1].to = RowCache(kv_cache, format);
   writes[1].to.chunk = width - rank;
   writes[1].to.data = static_cast<char*>(kv_cache_tensor.data_ptr()) + static_cast<size_t>(rank) * kv_cache_tensor.element_size();
-  static constexpr float kOne = 1.0f;
   const float* scale = CheckedScales(Argument(op, "scale", scale_tensor), 1, &writes[0].scale_stride);
-  for (CacheWrite& write : writes) write.scales = skip_scale ? &kOne : scale;
+  for (CacheWrite& write : writes) write.scales = skip_scale ? nullptr : scale;
   const Slots slots = CheckedSlots(Argument(op, "slot_mapping", slot_mapping_tensor), tokens, shape[0], shape[1]);
   WriteToCache(writes, 2, slots);
 }

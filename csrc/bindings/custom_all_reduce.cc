@@ -10,6 +10,7 @@
 #include "bindings/arguments.h"
 #include "bindings/library.h"
 #include "bindings/new_tensor.h"
+#include "core/gpu/stream.h"
 #include "core/handles.h"
 
 namespace vllm {
@@ -87,7 +88,7 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
       inp.Fail("has " + std::to_string(bytes) + " bytes", "at most reg_buffer_sz_bytes " + std::to_string(reg_buffer_sz_bytes));
     }
     void* buffer = reinterpret_cast<void*>(reg_buffer);
-    gpu::CopyOnDevice(buffer, from, static_cast<size_t>(bytes));
+    gpu::CopyAsync(buffer, from, static_cast<size_t>(bytes));
     from = buffer;
   }
   reduce->Reduce(out_tensor.data_ptr(), from, inp.dtype(), bytes);

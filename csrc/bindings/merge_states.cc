@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <optional>
+#include <stdexcept>
+#include <string>
 
-#include "attention/attention.h"
-#include "bindings/attention_arguments.h"
+#include "attention/merge_states.h"
+#include "bindings/attention_heads.h"
 #include "bindings/library.h"
 
 namespace vllm {
@@ -46,8 +48,8 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   }
   merge.merged_tokens = prefill_tokens_with_context.value_or(shape[0]);
   if (merge.merged_tokens < 0 || merge.merged_tokens > shape[0]) {
-    FailOp(op, "prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
-                   ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
+    throw std::runtime_error(std::string(op) + ": prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
+                             ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
   }
   RunMergeStates(merge);
 }

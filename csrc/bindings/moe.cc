@@ -163,6 +163,18 @@ const int32_t* CheckedMap(const char* op, const char* name, const MaybeTensor& m
   return map.has_value() ? CheckedList(op, name, *map, least, "one for each expert") : nullptr;
 }
 
+// The lists that routes in order of experts are written to.
+AlignedRoutes CheckedAligned(const char* op, const Tensor& sorted, int64_t least_sorted, const Tensor& blocks, int64_t least_blocks,
+                             const Tensor& length) {
+  AlignedRoutes aligned;
+  aligned.sorted = CheckedList(op, "sorted_token_ids", sorted, least_sorted, "whole blocks for every expert");
+  aligned.sorted_size = sorted.numel();
+  aligned.experts = CheckedList(op, "experts_ids", blocks, least_blocks, "one for each block");
+  aligned.experts_size = blocks.numel();
+  aligned.length = CheckedList(op, "num_tokens_post_pad", length, 1, "the padded length");
+  return aligned;
+}
+
 void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor sorted_tensor, Tensor blocks_tensor, Tensor length_tensor,
                        MaybeTensor map_tensor, MaybeTensor scatter_tensor) {
   const char* op = "moe_align_block_size";
@@ -182,26 +194,9 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
     }
     scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
   }
-  int32_t* length = CheckedList(op, "num_tokens_post_pad", length_tensor, 1, "the padded length");
-
-  Alignment alignment = Align(op, "topk_ids", ids, experts, block, map);
-  const int64_t total = alignment.starts.back();
-  int32_t* sorted = CheckedList(op, "sorted_token_ids", sorted_tensor, total, "every expert's routes, filled up to whole blocks");
-  int32_t* blocks = CheckedList(op, "experts_ids", blocks_tensor, total / block, "one for each block");
-
-  const int64_t room = Argument(op, "experts_ids", blocks_tensor).shape()[0];
-  std::fill(sorted, sorted + sorted_tensor.numel(), static_cast<int32_t>(routes));
-  for (int64_t expert = 0; expert < experts; ++expert) {
-    const size_t e = static_cast<size_t>(expert);
-    std::fill(blocks + alignment.starts[e] / block, blocks + alignment.starts[e + 1] / block, static_cast<int32_t>(expert));
-  }
-  std::fill(blocks + total / block, blocks + room, -1);
-  length[0] = static_cast<int32_t>(total);
-  for (int64_t route = 0; route < routes; ++route) {
-    const int32_t expert = alignment.locals[static_cast<size_t>(route)];
-    if (scatter != nullptr) scatter[route] = expert < 0 ? -1 : static_cast<int32_t>(route);
-    if (expert >= 0) sorted[alignment.starts[static_cast<size_t>(expert)]++] = static_cast<int32_t>(route);
-  }
+  AlignedRoutes aligned = CheckedAligned(op, sorted_tensor, 0, blocks_tensor, 0, length_tensor);
+  aligned.scatter = scatter;
+  AlignRoutes(op, ids, experts, block, map, aligned);
 }
 
 void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_tensor, Tensor sorted_tensor, Tensor blocks_tensor,
@@ -211,50 +206,27 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   CheckAtLeast(op, "block_size", block, 1);
   const int32_t* counts = CheckedList(op, "expert_num_tokens", counts_tensor, 0, "");
   const int64_t experts = counts_tensor.numel();
-  for (int64_t expert = 0; expert < experts; ++expert) {
-    if (counts[expert] < 0 || counts[expert] > capacity) {
-      Fail(op, "expert_num_tokens[" + std::to_string(expert) + "] is " + std::to_string(counts[expert]) +
-                   ", expected 0 to max_tokens_per_batch " + std::to_string(capacity));
-    }
-  }
   const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
     Fail(op, "max_tokens_per_batch of all experts exceed int32");
   }
   const int64_t all_blocks = experts * blocks_each;
-  int32_t* sorted = CheckedList(op, "sorted_token_ids", sorted_tensor, all_blocks * block, "whole blocks for every expert");
-  int32_t* blocks = CheckedList(op, "experts_ids", blocks_tensor, all_blocks, "one for each block");
-  int32_t* length = CheckedList(op, "num_tokens_post_pad", length_tensor, 1, "the padded length");
-
-  std::fill(sorted, sorted + sorted_tensor.numel(), static_cast<int32_t>(experts * capacity));
-  std::fill(blocks, blocks + blocks_tensor.numel(), -1);
-  int64_t at = 0;
-  for (int64_t expert = 0; expert < experts; ++expert) {
-    for (int32_t i = 0; i < counts[expert]; ++i) sorted[at + i] = static_cast<int32_t>(expert * capacity + i);
-    const int64_t used = (counts[expert] + block - 1) / block;
-    std::fill(blocks + at / block, blocks + at / block + used, static_cast<int32_t>(expert));
-    at += used * block;
-  }
-  length[0] = static_cast<int32_t>(at);
+  AlignBatches(op, counts, experts, capacity, block,
+               CheckedAligned(op, sorted_tensor, all_blocks * block, blocks_tensor, all_blocks, length_tensor));
 }
 
-// A byte for each route: whether its expert is here. -1 stands for no expert.
-std::vector<uint8_t> TakenRoutes(const char* op, const ExpertIds& ids, const int32_t* map, int64_t experts) {
-  std::vector<uint8_t> taken;
-  taken.reserve(static_cast<size_t>(ids.tokens * ids.topk));
-  for (int64_t token = 0; token < ids.tokens; ++token) {
-    for (int64_t choice = 0; choice < ids.topk; ++choice) {
-      const int64_t expert = ids.At(token, choice);
-      if (expert < -1 || (map != nullptr && expert >= experts)) {
-        const std::string most = map == nullptr ? "" : " and below the " + std::to_string(experts) + " experts of expert_map";
-        Fail(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
-                     ", expected at least -1" + most);
-      }
-      taken.push_back(expert >= 0 && (map == nullptr || map[expert] >= 0) ? 1 : 0);
+// -1 stands for no expert; the others are experts of the map.
+void CheckTaken(const char* op, const TakenRoutes& taken) {
+  for (int64_t token = 0; token < taken.ids.tokens; ++token) {
+    for (int64_t choice = 0; choice < taken.ids.topk; ++choice) {
+      const int64_t expert = taken.ids.At(token, choice);
+      if (expert >= -1 && (taken.map == nullptr || expert < taken.experts)) continue;
+      const std::string most = taken.map == nullptr ? "" : " and below the " + std::to_string(taken.experts) + " experts of expert_map";
+      Fail(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
+                   ", expected at least -1" + most);
     }
   }
-  return taken;
 }
 
 void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, MaybeTensor map_tensor) {
@@ -266,12 +238,13 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, M
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
   output.OnDevice().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
-  std::vector<uint8_t> taken;
+  TakenRoutes taken;
   if (ids_tensor.has_value()) {
-    const ExpertIds ids = CheckedIds(op, "topk_ids", *ids_tensor);
+    taken.ids = CheckedIds(op, "topk_ids", *ids_tensor);
     Argument(op, "topk_ids", *ids_tensor).HasShape({tokens, topk}, "the first two dimensions of input");
-    const int32_t* map = CheckedMap(op, "expert_map", map_tensor, 0);
-    taken = TakenRoutes(op, ids, map, map == nullptr ? 0 : map_tensor->numel());
+    taken.map = CheckedMap(op, "expert_map", map_tensor, 0);
+    taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
+    if constexpr (!kOnGpu) CheckTaken(op, taken);
   } else if (map_tensor.has_value()) {
     Fail(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
   }

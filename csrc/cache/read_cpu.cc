@@ -17,15 +17,15 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Tokens [begin, end) of the output, counted from the first one; token `begin` belongs to `sequence`.
-void Gather(const CacheRows& from, const Sequences& sequences, int64_t sequence, int64_t begin, int64_t end, float scale, void* to,
-            DType dtype, int64_t to_stride) {
+// Tokens [begin, end) of the output.
+void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, int64_t end, float scale, void* to, DType dtype,
+            int64_t to_stride) {
+  int64_t sequence = sequences.Of(begin);
   const size_t bytes = static_cast<size_t>(from.width) * from.element_size;
   for (int64_t token = begin; token < end; ++token) {
-    while (token >= sequences.ends[sequence]) ++sequence;
-    const int64_t start = sequence == 0 ? sequences.first : sequences.ends[sequence - 1];
-    const int64_t position = token - start + (sequences.starts == nullptr ? 0 : sequences.starts[sequence]);
-    const int64_t block = sequences.table[sequence * sequences.table_stride + position / from.block_size * sequences.column_stride];
+    while (token >= sequences.Bound(sequence + 1)) ++sequence;
+    const int64_t position = token - sequences.Bound(sequence) + sequences.Start(sequence);
+    const int64_t block = sequences.Block(sequence, position / from.block_size);
     const int64_t source = block * from.block_stride + position % from.block_size * from.row_stride;
     if (from.format == CacheFormat::kSame) {
       const int64_t size = static_cast<int64_t>(from.element_size);
@@ -70,15 +70,12 @@ HWY_EXPORT(ConvertRows);
 
 void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride) {
   if (sequences.batch == 0) return;
-  const int64_t* last = sequences.ends + sequences.batch;
+  const int64_t first = std::min(sequences.Bound(0), sequences.tokens);
+  const int64_t last = std::min(sequences.Bound(sequences.batch), sequences.tokens);
   auto& function = VLLM_CPU_DISPATCH(Gather);
   const float factor = scale == nullptr ? 1.0f : *scale;
-  ParallelFor(last[-1] - sequences.first, from.width, [&](int64_t begin, int64_t end) {
-    begin += sequences.first;
-    end += sequences.first;
-    const int64_t sequence = std::upper_bound(sequences.ends, last, begin) - sequences.ends;
-    function(from, sequences, sequence, begin, end, factor, to, dtype, to_stride);
-  });
+  ParallelFor(last - first, from.width,
+              [&](int64_t begin, int64_t end) { function(from, sequences, first + begin, first + end, factor, to, dtype, to_stride); });
 }
 
 void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale) {

@@ -57,7 +57,7 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
   const Bits* from[kMaxRun];
   if constexpr (sizeof(Bits) == 1) {
     if (cache.format != CacheFormat::kSame) {
-      const float scale = write.scales[head * write.scale_stride];
+      const float scale = write.scales == nullptr ? 1.0f : write.scales[head * write.scale_stride];
       const bool direct = cache.chunk == source.width;
       for (int64_t t = 0; t < tokens; ++t) {
         uint8_t* row = direct ? to + columns[t] * cache.token_stride : scratch + t * source.width;
@@ -142,18 +142,6 @@ namespace {
 
 HWY_EXPORT(WriteItems);
 
-// Rows without a gap between the heads are one row, where one scale is theirs.
-CacheWrite Merged(CacheWrite write) {
-  TokenVectors& from = write.from;
-  PagedCache& to = write.to;
-  if (to.chunk == from.width && from.head_stride == from.width && to.head_stride == from.width && write.scale_stride == 0) {
-    from.width *= from.heads;
-    from.heads = 1;
-    to.chunk = from.width;
-  }
-  return write;
-}
-
 }  // namespace
 
 void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
@@ -161,7 +149,7 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   int64_t heads = 0, width = 0, tile = 1;
   bool detour = false;  // fp8 that is not written in rows
   for (int i = 0; i < count; ++i) {
-    merged[i] = Merged(writes[i]);
+    merged[i] = writes[i].Merged();
     heads += merged[i].from.heads;
     width = std::max(width, merged[i].from.width);
     detour = detour || (merged[i].to.format != CacheFormat::kSame && merged[i].to.chunk != merged[i].from.width);

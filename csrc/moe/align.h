@@ -3,35 +3,32 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+
+#include "moe/expert_ids.h"
 
 namespace vllm {
 
-// Routes [tokens, topk] with strides, in elements, as int32 or int64.
-struct ExpertIds {
-  const void* data = nullptr;
-  bool wide = false;
-  int64_t tokens = 0;
-  int64_t topk = 0;
-  int64_t token_stride = 0;
-  int64_t choice_stride = 0;
-
-  int64_t At(int64_t token, int64_t choice) const {
-    const int64_t offset = token * token_stride + choice * choice_stride;
-    return wide ? static_cast<const int64_t*>(data)[offset] : static_cast<const int32_t*>(data)[offset];
-  }
+// Where routes in order of experts go. Each expert's begin at a multiple of a block and are filled up to one, with a number that no route
+// has.
+struct AlignedRoutes {
+  int32_t* sorted = nullptr;  // the routes' numbers; behind the last expert's the number that no route has
+  int64_t sorted_size = 0;
+  int32_t* experts = nullptr;  // the expert of each block; behind the last one -1
+  int64_t experts_size = 0;
+  int32_t* length = nullptr;   // of the experts' routes, filled up
+  int32_t* scatter = nullptr;  // for each route its number, -1 without an expert; null: not wanted
 };
 
-// The routes in order of experts. Each expert's part begins at a multiple of `block`, and is filled up to one.
-struct Alignment {
-  std::vector<int64_t> starts;  // of each expert, and at the end the whole length
-  std::vector<int32_t> locals;  // expert of each route, -1 for none, in the order of the routes
-};
+// Sorts `routes`, which keep their order within an expert. `map` gives each of `experts` a local number or -1, null for their own. Routes
+// with expert -1 or `experts`, which is how routers mark a route that is not to be taken, belong to no expert.
+//
+// On the CPU another expert, a local one outside [-1, experts) and a list without room are a std::runtime_error that names the argument of
+// `op`; nothing has been written then. On a GPU such experts' routes belong to none, and blocks without room are left out.
+void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts, int64_t block, const int32_t* map,
+                 const AlignedRoutes& to);
 
-// Sorts `routes` by expert. `map` gives each of `experts` a local number or -1, null for their own. Routes with expert -1 or `experts`,
-// which is how routers mark a route that is not to be taken, belong to no expert. Throws std::runtime_error, with `op` and the routes'
-// `name` in the message, when another expert is not in [0, experts), or a local one not in [-1, experts).
-Alignment Align(const std::string& op, const std::string& name, const ExpertIds& routes, int64_t experts, int64_t block,
-                const int32_t* map);
+// The same for batches of up to `capacity` tokens for each expert, of which counts[e] are there: they are numbered e * capacity onwards.
+// There is room for all that the capacity allows. On a GPU a count outside [0, capacity] means the nearest bound.
+void AlignBatches(const std::string& op, const int32_t* counts, int64_t experts, int64_t capacity, int64_t block, const AlignedRoutes& to);
 
 }  // namespace vllm

@@ -5,7 +5,7 @@
 
 #include "activation/activation.h"
 #include "core/rows.h"
-#include "moe/align.h"
+#include "moe/alignment.h"
 
 namespace vllm {
 

@@ -2,14 +2,28 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/rows.h"
+#include "moe/expert_ids.h"
 
 namespace vllm {
 
-// out[t] = sum over k of input[t * topk + k], in float32 and rounded once. `taken` has a byte for each row of input, and rows whose byte is
-// 0 are not read; empty for all. input.count = topk * out.count; same dtype and width; no overlap.
-void SumChoices(const Rows& out, const Rows& input, int64_t topk, const std::vector<uint8_t>& taken);
+// Which routes have an expert here: all without ids, else those whose expert is not negative and, with a map of `experts`, has a number
+// there that is not.
+struct TakenRoutes {
+  ExpertIds ids;
+  const int32_t* map = nullptr;
+  int64_t experts = 0;
+
+  VLLM_HOST_DEVICE bool Has(int64_t token, int64_t choice) const {
+    if (ids.data == nullptr) return true;
+    const int64_t expert = ids.At(token, choice);
+    return expert >= 0 && (map == nullptr || (expert < experts && map[expert] >= 0));
+  }
+};
+
+// out[t] = sum over k of input[t * topk + k], in float32 and rounded once; rows of routes that are not taken are not read. input.count =
+// topk * out.count; same dtype and width; no overlap.
+void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken);
 
 }  // namespace vllm

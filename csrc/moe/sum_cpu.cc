@@ -42,7 +42,7 @@ struct RowSums {
 
 // Elements [begin, end) of the output, counted through all rows.
 template <typename T>
-HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, const uint8_t* taken, int64_t begin, int64_t end) {
+HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken, int64_t begin, int64_t end) {
   const bool stream = WorthStreaming<T>(out);
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
@@ -50,8 +50,8 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, 
     const int64_t column = begin % out.width;
     const int64_t n = std::min(end - begin, out.width - column);
     size_t used = 0;
-    for (int64_t row = token * topk; row < (token + 1) * topk; ++row) {
-      if (taken == nullptr || taken[row] != 0) rows[used++] = input.Row<T>(row) + column;
+    for (int64_t choice = 0; choice < topk; ++choice) {
+      if (taken.Has(token, choice)) rows[used++] = input.Row<T>(token * topk + choice) + column;
     }
     WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n), stream);
     begin += n;
@@ -59,7 +59,7 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, 
   if (stream) hwy::FlushStream();
 }
 
-void SumRange(const Rows& out, const Rows& input, int64_t topk, const uint8_t* taken, int64_t begin, int64_t end) {
+void SumRange(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken, int64_t begin, int64_t end) {
   switch (out.dtype) {
     case DType::kFloat32:
       return SumElements<float>(out, input, topk, taken, begin, end);
@@ -84,10 +84,9 @@ namespace vllm {
 
 HWY_EXPORT(SumRange);
 
-void SumChoices(const Rows& out, const Rows& input, int64_t topk, const std::vector<uint8_t>& taken) {
+void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken) {
   auto& function = VLLM_CPU_DISPATCH(SumRange);
-  const uint8_t* bytes = taken.empty() ? nullptr : taken.data();
-  ParallelFor(out.count * out.width, topk, [&](int64_t begin, int64_t end) { function(out, input, topk, bytes, begin, end); });
+  ParallelFor(out.count * out.width, topk, [&](int64_t begin, int64_t end) { function(out, input, topk, taken, begin, end); });
 }
 
 }  // namespace vllm

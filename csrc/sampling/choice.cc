@@ -56,11 +56,11 @@ void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t see
       const float logit = logits[i + j];
       const int64_t index = first + i + j;
       if (IsFirstNaN(logit, index, best)) return;
-      const uint32_t high = words[static_cast<size_t>(j / 2)] >> (j % 2 * 16) & 0xFFFF;
+      const uint32_t high = words[j / 2] >> (j % 2 * 16) & 0xFFFF;
       if (std::isinf(logit) && logit < 0) continue;
       if (static_cast<double>(logit) + NoiseBound(high) < best.score) continue;
       const auto low = Philox(seed, static_cast<uint64_t>(index) / 4, 1);
-      const double noise = Gumbel(high, low[static_cast<size_t>(index % 4)]);
+      const double noise = Gumbel(high, low[index % 4]);
       const double score = static_cast<double>(logit) + noise;
       if (score > best.score || (score == best.score && noise > best.noise)) best = {score, noise, index, false};
     }

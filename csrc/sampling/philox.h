@@ -2,8 +2,9 @@
 // Philox4x32 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011), a random function of counter and key.
 #pragma once
 
-#include <array>
 #include <cstdint>
+
+#include "core/device.h"
 
 namespace vllm {
 
@@ -12,8 +13,13 @@ inline constexpr int kPhiloxRounds = 7;
 inline constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u, kPhiloxMultiplier1 = 0xCD9E8D57u;
 inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
 
+struct PhiloxWords {
+  uint32_t words[4];
+  VLLM_HOST_DEVICE uint32_t operator[](int64_t i) const { return words[i]; }
+};
+
 // The four words for the counter (counter, stage, 0) under the key `seed`.
-inline std::array<uint32_t, 4> Philox(uint64_t seed, uint64_t counter, uint32_t stage) {
+VLLM_HOST_DEVICE inline PhiloxWords Philox(uint64_t seed, uint64_t counter, uint32_t stage) {
   uint32_t x0 = static_cast<uint32_t>(counter), x1 = static_cast<uint32_t>(counter >> 32), x2 = stage, x3 = 0;
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round, k0 += kPhiloxWeyl0, k1 += kPhiloxWeyl1) {
@@ -23,7 +29,7 @@ inline std::array<uint32_t, 4> Philox(uint64_t seed, uint64_t counter, uint32_t 
     x1 = static_cast<uint32_t>(p1);
     x3 = static_cast<uint32_t>(p0);
   }
-  return {x0, x1, x2, x3};
+  return {{x0, x1, x2, x3}};
 }
 
 }  // namespace vllm

@@ -210,10 +210,10 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
 
 
 def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
-    """No name, no macro and, for one device, no kernel's source is in two records; extensions may share the source of their entry point."""
+    """No name and no macro is in two records, and no source is twice in one library; libraries may share sources."""
     names: set[tuple[str, str]] = set()
     macros: dict[str, str] = {}
-    sources: dict[tuple[str, str], tuple[str, str]] = {}
+    sources: dict[tuple[str, str, str], str] = {}
     for record, item in records:
         if (record.kind, item.name) in names:
             record.fail("name", f"a second [[{record.kind}]] is named {item.name!r}", "names that are unique in the table")
@@ -223,12 +223,13 @@ def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
             if macro in macros:
                 record.fail("macro", f"macro {macro!r} is used by {macros[macro]!r} too", "a macro of its own for each kernel")
             macros[macro] = item.name
+        library = item.extension if isinstance(item, Kernel) else item.name
         for device in item.devices:
             for source in item.sources:
-                kind, other = sources.setdefault((device, source), (record.kind, item.name))
-                if other != item.name and (kind, record.kind) != ("extension", "extension"):
+                other = sources.setdefault((device, library, source), item.name)
+                if other != item.name:
                     listed = source.split("/", 1)[1]
-                    record.fail(listed, f"source {listed!r} is listed by {other!r} too", "a source once for a device")
+                    record.fail(listed, f"source {listed!r} is listed by {other!r} too", "a source once for a device and extension")
 
 
 def load(root: Path) -> KernelsTable:
@@ -236,8 +237,8 @@ def load(root: Path) -> KernelsTable:
 
     Raises:
         ConfigurationError: the file is missing or is no TOML, a key is unknown or missing or of the wrong type, a source does not exist, a
-            source is listed twice for one device, a name or a macro is used by two records, an architecture does not exist. The message
-            names the file and the line.
+            source is listed twice for one device and extension, a name or a macro is used by two records, an architecture does not exist.
+            The message names the file and the line.
     """
     path = root / TABLE
     try:

@@ -130,6 +130,12 @@ def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Pa
         assert users <= set(kernel.sources)
 
 
+def test_libraries_may_share_a_source(tree: Path) -> None:
+    (tree / "csrc" / "kernels.toml").write_text(GOOD.replace('["extra/gone.cu"]', '["extra/gone.cu", "norm/binding.cc"]'), encoding="utf-8")
+    shared = "csrc/norm/binding.cc"
+    assert [kernel.name for kernel in load(tree).kernels if shared in kernel.sources] == ["norm-cpu", "norm-gpu", "extra"]
+
+
 MISTAKES = {
     "unknown key": ('libraries = ["hwy"]', 'libary = ["hwy"]', 16, "unknown key 'libary' in [[kernel]]"),
     "unknown key of an extension": ('component = "vllm-kernels"', 'output = "vllm-kernels"', 4, "unknown key 'output' in [[extension]]"),

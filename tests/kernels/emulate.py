@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build import kernels_table, torch_files
 
 #: They are the emulation's own, or instructions of a GPU by name.
-LEFT_OUT = ("gpu-runtime", "gpu-attributes")
+LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe", "gpu-attributes")
 #: What the kernels of a record are tested by.
 TESTS = {
     "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),
@@ -31,6 +31,10 @@ TESTS = {
     "norm-gpu": ("test_norm.py",),
     "norm-quant-gpu": ("test_norm_quant.py",),
     "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
+    "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
+    "merge-states-gpu": ("test_merge_states.py",),
+    "sampling-gpu": ("test_sampling.py",),
+    "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
 }
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 

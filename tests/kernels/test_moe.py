@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Tokens, experts, choices: one of each; no vector divides; all experts; nothing at all; enough for two threads.
 SHAPES = [(1, 1, 1), (3, 5, 2), (7, 8, 2), (5, 60, 4), (2, 257, 8), (4, 9, 9), (0, 8, 2), (3, 8, 0), (300, 128, 8)]
+
+#: A case that says something about what a tensor holds.
+CONTENTS = partial(pytest.param, marks=pytest.mark.contents)
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +138,19 @@ def test_topk_shapes_and_strides(
     weights, chosen = routed(x.double().softmax(-1), None, topk, 1.0, renormalize=False)
     assert torch.equal(out[1].long(), chosen)
     check(out[0], weights)
+
+
+def test_more_experts_than_a_warp_has_registers_for(moe: Any, check: Check) -> None:
+    x, bias = logits_of(3, 1500, torch.float32) / 8, torch.randn(1500)
+    out = outputs(3, 40)
+    call(moe, "topk_softmax", out, x, renormalize=True)
+    weights, chosen = routed(x.double().softmax(-1), None, 40, 1.0, renormalize=True)
+    assert torch.equal(out[1].long(), chosen)
+    check(out[0], weights)
+    weights, chosen = moe.grouped_topk(x, 10, 3, 40, False, 1.0, bias, 1)
+    want, want_chosen = grouped_reference(x.double().sigmoid(), bias, 10, 3, 40)
+    assert torch.equal(chosen.long(), want_chosen)
+    check(weights, want)
 
 
 def test_bad_topk_arguments(moe: Any) -> None:
@@ -259,15 +276,15 @@ def test_align(moe: Any, *, index: torch.dtype, tokens: int, topk: int, experts:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({0: torch.tensor([[0, -2]])}, r"topk_ids\[0, 1\] is -2, expected an expert below 3, or -1 or 3 for no expert"),
-        ({0: torch.tensor([[0, 4]])}, r"topk_ids\[0, 1\] is 4, expected an expert below 3"),
+        CONTENTS({0: torch.tensor([[0, -2]])}, r"topk_ids\[0, 1\] is -2, expected an expert below 3, or -1 or 3 for no expert"),
+        CONTENTS({0: torch.tensor([[0, 4]])}, r"topk_ids\[0, 1\] is 4, expected an expert below 3"),
         ({0: torch.tensor([0, 1])}, r"topk_ids has shape \[2\], expected \[tokens, topk\]"),
         ({2: 0}, "block_size is 0, expected at least 1"),
-        ({3: int32(3)}, "sorted_token_ids has 3 elements, expected at least 4"),
-        ({4: int32(1)}, "experts_ids has 1 elements, expected at least 2"),
+        CONTENTS({3: int32(3)}, "sorted_token_ids has 3 elements, expected at least 4"),
+        CONTENTS({4: int32(1)}, "experts_ids has 1 elements, expected at least 2"),
         ({4: int32(4, 1)}, r"experts_ids has shape \[4, 1\], expected one dimension"),
         ({6: int32(2)}, "maybe_expert_map has 2 elements, expected at least 3"),
-        ({6: torch.tensor([0, 3, 1], dtype=torch.int32)}, r"maybe_expert_map\[1\] is 3, expected -1 or a number below num_experts 3"),
+        CONTENTS({6: torch.tensor([0, 3, 1]).int()}, r"maybe_expert_map\[1\] is 3, expected -1 or a number below num_experts 3"),
         ({7: int32(3)}, "scatter_idx has 3 elements, expected 2, those of topk_ids"),
     ],
 )
@@ -297,9 +314,13 @@ def test_batched_align(moe: Any, counts: list[int], block: int) -> None:
     assert blocks.tolist() == want_blocks + [-1] * (len(blocks) - len(want_blocks))
 
 
-def test_bad_batched_align_arguments(moe: Any) -> None:
+@pytest.mark.contents
+def test_bad_batched_counts(moe: Any) -> None:
     with pytest.raises(RuntimeError, match=r"expert_num_tokens\[1\] is 5, expected 0 to max_tokens_per_batch 4"):
         moe.batched_moe_align_block_size(4, 2, torch.tensor([1, 5], dtype=torch.int32), int32(8), int32(4), int32(1))
+
+
+def test_bad_batched_align_arguments(moe: Any) -> None:
     with pytest.raises(RuntimeError, match="sorted_token_ids has 7 elements, expected at least 8"):
         moe.batched_moe_align_block_size(4, 2, torch.tensor([1, 4], dtype=torch.int32), int32(7), int32(4), int32(1))
     with pytest.raises(RuntimeError, match="exceed int32"):
@@ -337,8 +358,8 @@ def test_sum_of_taken_rows(
         ({1: torch.zeros(2, 8)}, r"output has shape \[2, 8\], expected \[3, 8\]"),
         ({1: torch.zeros(3, 8).half()}, "output is of dtype Half, expected Float"),
         ({2: torch.zeros(3, 1, dtype=torch.int32)}, r"topk_ids has shape \[3, 1\], expected \[3, 2\]"),
-        ({2: torch.full((3, 2), 4)}, r"topk_ids\[0, 0\] is 4, expected at least -1 and below the 4 experts of expert_map"),
-        ({2: torch.full((3, 2), -2)}, r"topk_ids\[0, 0\] is -2, expected at least -1"),
+        CONTENTS({2: torch.full((3, 2), 4)}, r"topk_ids\[0, 0\] is 4, expected at least -1 and below the 4 experts of expert_map"),
+        CONTENTS({2: torch.full((3, 2), -2)}, r"topk_ids\[0, 0\] is -2, expected at least -1"),
         ({2: None}, "expert_map is given without topk_ids"),
     ],
 )

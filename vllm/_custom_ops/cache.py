@@ -2,7 +2,8 @@
 """Paged key-value caches: writing tokens into them, gathering sequences from them, moving and converting blocks.
 
 A cache holds ``num_blocks`` blocks of ``block_size`` tokens. A token's place is its slot, ``block * block_size + offset``; slot -1 stands
-for padding, which is skipped. Other slots outside the cache, and block numbers outside it, are errors, found before anything is written.
+for padding, which is skipped. On the CPU other slots outside the cache, block numbers outside it and lengths that do not fit are errors,
+found before anything is written; on a GPU, whose memory the host does not read, such tokens are left out.
 
 ``kv_cache_dtype`` says how a cache holds numbers. ``"auto"`` (and ``"float16"``, ``"bfloat16"``, which demand that type): in the tokens'
 dtype. ``"fp8"`` and ``"fp8_e4m3"``: as E4M3 in a tensor of ``uint8`` or ``float8_e4m3fn``. ``"fp8_e5m2"``: as E5M2 in ``uint8`` or
@@ -107,13 +108,16 @@ def concat_and_cache_mla(
 def swap_blocks(src: torch.Tensor, dst: torch.Tensor, block_size_in_bytes: int, block_mapping: torch.Tensor) -> None:
     """Copy blocks from one cache to another, or within one, in the order of ``block_mapping``.
 
+    With a GPU either cache may lie there or in CPU memory, and the copies take place on the current stream: memory of the CPU that is not
+    pinned makes them wait. A block must not overlap the one that it is copied to then.
+
     Source: Kwon et al., 2023 (arXiv:2309.06180), section 4.5.
 
     Args:
         src: contiguous, any dtype; block ``i`` begins at byte ``i * block_size_in_bytes``.
         dst: contiguous, written.
         block_size_in_bytes: at least 1.
-        block_mapping: ``[pairs, 2]``, int64: a block of ``src``, then the block of ``dst`` that it is copied to.
+        block_mapping: ``[pairs, 2]``, int64, in CPU memory: a block of ``src``, then the block of ``dst`` that it is copied to.
     """
     _C_cache_ops.swap_blocks(src, dst, block_size_in_bytes, block_mapping)
 
@@ -129,13 +133,16 @@ def swap_blocks_batch(
     The addresses are trusted: only the caller can know that ``sizes[i]`` bytes may be read and written there. No piece may overlap what
     another copies. The schema does not say that anything is written, so a compiler may leave the call out; call it outside compiled code.
 
+    With a GPU the addresses may be of its memory or the CPU's, and the copies take place on the current stream of the current device; the
+    tensors themselves lie in CPU memory.
+
     Source: Kwon et al., 2023 (arXiv:2309.06180), section 4.5.
 
     Args:
         src_ptrs: ``[pieces]``, int64 addresses.
         dst_ptrs: ``[pieces]``, int64 addresses.
         sizes: ``[pieces]``, int64, in bytes; 0 copies nothing.
-        is_src_access_order_any: without meaning on the CPU, where the copies are done on return.
+        is_src_access_order_any: the sources may be read in any order; no use is made of it.
     """
     _C_cache_ops.swap_blocks_batch(src_ptrs, dst_ptrs, sizes, is_src_access_order_any)
 

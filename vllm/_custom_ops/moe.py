@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixture of experts: which experts a token goes to, the order in which kernels take them, and the sum of what they return."""
+"""Mixture of experts: which experts a token goes to, the order in which kernels take them, and the sum of what they return.
+
+On a GPU, whose memory the host does not read, a number of an expert that does not exist is no error: that route is not taken, as with -1.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +134,7 @@ def moe_align_block_size(
         num_experts: number of experts.
         block_size: routes in a block.
         sorted_token_ids: ``[length]`` int32, overwritten with routes; what is not one becomes ``topk_ids.numel()``. Long enough for all
-            parts: ``topk_ids.numel() + num_experts * (block_size - 1)`` always is.
+            parts: ``topk_ids.numel() + num_experts * (block_size - 1)`` always is; on a GPU blocks without room are left out.
         experts_ids: ``[blocks]`` int32, overwritten with the expert of each block, -1 behind the last.
         num_tokens_post_pad: ``[1]`` int32, overwritten with the length of all parts.
         maybe_expert_map: ``[num_experts]`` int32: the number that an expert has here, -1 when it is elsewhere and its routes are not taken.

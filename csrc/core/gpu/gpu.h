@@ -23,8 +23,10 @@ inline constexpr int kWarp = 32;
 
 #if defined(VLLM_GPU_EMULATION)
 
+using emulation::Ballot;
 using emulation::Shuffle;
 using emulation::ShuffleXor;
+inline int PopCount(uint32_t bits) { return __builtin_popcount(bits); }
 
 #elif defined(__HIPCC__)
 
@@ -36,6 +38,11 @@ template <typename T>
 __device__ __forceinline__ T Shuffle(T value, int lane) {
   return __shfl(value, lane, kWarp);
 }
+__device__ __forceinline__ uint32_t Ballot(bool value) {
+  // Of all lanes of the wavefront; a warp here is a half of one that has 64.
+  return static_cast<uint32_t>(__ballot(value) >> (__lane_id() / kWarp * kWarp));
+}
+__device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 #else
 
@@ -49,6 +56,9 @@ template <typename T>
 __device__ __forceinline__ T Shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
+// Bit i is what lane i has. All lanes of the warp take part.
+__device__ __forceinline__ uint32_t Ballot(bool value) { return __ballot_sync(0xffffffffu, value); }
+__device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 #endif
 
@@ -61,6 +71,16 @@ __device__ __forceinline__ T* DynamicShared() {
   extern __shared__ __align__(16) unsigned char memory[];
   return reinterpret_cast<T*>(memory);
 #endif
+}
+
+// As std::min and std::max, which not every device compiler takes.
+template <typename T>
+VLLM_HOST_DEVICE constexpr T Lesser(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+VLLM_HOST_DEVICE constexpr T Greater(T a, T b) {
+  return a < b ? b : a;
 }
 
 // Threads of a block are numbered along x alone in all kernels here.

@@ -9,14 +9,9 @@
 #include <utility>
 
 #include "core/gpu/gpu.h"
+#include "core/gpu/stream.h"
 
 namespace vllm::gpu {
-
-// torch's current stream of the current device, as the toolkit's handle.
-void* CurrentStream();
-
-// Multiprocessors of the current device.
-int MultiprocessorCount();
 
 // Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
 // was compiled for.

@@ -63,4 +63,30 @@ __device__ __forceinline__ void BlockReduceTwo(float& first, float& second, floa
   __syncthreads();  // partial may be written again
 }
 
+// The sum up to each lane, its own value included. All lanes of the warp take part.
+template <typename T>
+__device__ __forceinline__ T WarpSumUpTo(T value) {
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const T before = Shuffle(value, Lane() - distance);
+    if (Lane() >= distance) value += before;
+  }
+  return value;
+}
+
+// The sum up to each thread, its own value included, and that of the whole block in `total`. As BlockReduce otherwise.
+template <typename T>
+__device__ __forceinline__ T BlockSumUpTo(T value, T& total) {
+  __shared__ T partial[kWarp];
+  value = WarpSumUpTo(value);
+  if (Lane() == kWarp - 1) partial[Warp()] = value;
+  __syncthreads();
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  const T sums = WarpSumUpTo(Lane() < warps ? partial[Lane()] : T());
+  total = Shuffle(sums, kWarp - 1);
+  const T before = Shuffle(sums, Warp() - 1);
+  __syncthreads();  // partial may be written again
+  return Warp() == 0 ? value : before + value;
+}
+
 }  // namespace vllm::gpu

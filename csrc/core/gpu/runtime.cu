@@ -86,6 +86,17 @@ int MultiprocessorCount() {
   return count;
 }
 
+void CopyAsync(void* to, const void* from, size_t bytes) {
+#if defined(__HIPCC__)
+  const auto error = hipMemcpyAsync(to, from, bytes, hipMemcpyDefault, static_cast<hipStream_t>(CurrentStream()));
+#else
+  const auto error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(CurrentStream()));
+#endif
+  if (error == VLLM_GPU_RUNTIME(Success)) return;
+  VLLM_GPU_RUNTIME(GetLastError)();  // as in FailLaunch
+  throw std::runtime_error(std::string("copy of ") + std::to_string(bytes) + " bytes: " + VLLM_GPU_RUNTIME(GetErrorString)(error));
+}
+
 void FailLaunch(const char* kernel, int error, const char* architectures) {
   const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
   VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs

@@ -107,9 +107,4 @@ void CopyToDevice(void* to, const void* from, size_t bytes) {
   Check(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)), "copying to the GPU");
 }
 
-void CopyOnDevice(void* to, const void* from, size_t bytes) {
-  const auto stream = static_cast<Stream>(CurrentStream());
-  Check(VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDeviceToDevice), stream), "copying on the GPU");
-}
-
 }  // namespace vllm::gpu

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of a GPU that several processes have, and copies on the current stream. Everything throws std::runtime_error with the toolkit's
+// Memory of a GPU that several processes have, and what goes with it. Everything throws std::runtime_error with the toolkit's
 // words when it fails.
 #pragma once
 
@@ -29,8 +29,5 @@ bool IsCapturing();
 
 // Copies before any kernel that is launched later; `from` is host memory, which may change afterwards.
 void CopyToDevice(void* to, const void* from, size_t bytes);
-
-// Copies between two places on the device, in the stream's order.
-void CopyOnDevice(void* to, const void* from, size_t bytes);
 
 }  // namespace vllm::gpu

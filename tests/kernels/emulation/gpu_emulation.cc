@@ -192,7 +192,10 @@ void BlockBarrier() {
   while (block->barrier == passed) Yield();
 }
 
-void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
+namespace {
+
+// Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
+const unsigned char (*Meet(const void* mine, size_t size))[8] {
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
@@ -205,8 +208,45 @@ void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
   } else {
     while (warp.round == round) Yield();
   }
-  if (lane >= static_cast<unsigned>(warp.lanes)) Die("a shuffle asks for a lane that the block does not have");
+  return values;
+}
+
+}  // namespace
+
+namespace {
+
+// Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
+const unsigned char (*Meet(const void* mine, size_t size))[8] {
+  const unsigned me = current.thread.x;
+  WarpExchange& warp = block->warps[me / kWarpSize];
+  const unsigned round = warp.round;
+  auto& values = warp.values[round % 2];
+  std::memcpy(values[me % kWarpSize], mine, size);
+  progress = true;
+  if (++warp.arrived == warp.lanes) {
+    warp.arrived = 0;
+    ++warp.round;
+  } else {
+    while (warp.round == round) Yield();
+  }
+  return values;
+}
+
+unsigned LanesHere() { return static_cast<unsigned>(block->warps[current.thread.x / kWarpSize].lanes); }
+
+}  // namespace
+
+void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
+  const auto values = Meet(mine, size);
+  if (lane >= LanesHere()) Die("a shuffle asks for a lane that the block does not have");
   std::memcpy(theirs, values[lane], size);
+}
+
+uint32_t Ballot(bool value) {
+  const auto values = Meet(&value, sizeof(value));
+  uint32_t bits = 0;
+  for (unsigned lane = 0; lane < LanesHere(); ++lane) bits |= static_cast<uint32_t>(values[lane][0]) << lane;
+  return bits;
 }
 
 void LetOthersRun() { Yield(); }
@@ -246,6 +286,8 @@ extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
 void* CurrentStream() { return nullptr; }
 // Few, so that kernels have to walk on by the grid.
 int MultiprocessorCount() { return 2; }
+// Copies that overlap are the tests' own affair: they pass on the CPU.
+void CopyAsync(void* to, const void* from, size_t bytes) { std::memmove(to, from, bytes); }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }
 
 // All GPUs are this process, and a handle is an address.
@@ -268,6 +310,5 @@ void* OpenShared(const ShareHandle& handle) {
 }
 bool IsCapturing() { return false; }
 void CopyToDevice(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
-void CopyOnDevice(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 }  // namespace vllm::gpu

@@ -53,6 +53,8 @@ void BlockBarrier();
 
 // Leaves `size` bytes for the lanes of the warp, waits for all of them, and brings what lane `lane` left.
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane);
+// Waits for all lanes of the warp; bit i is what lane i has.
+uint32_t Ballot(bool value);
 
 template <typename T>
 T Shuffle(T value, int lane) {

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "attention/heads.h"
+
+namespace vllm {
+
+// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2): with the log of each softmax's denominator,
+//   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b)),  output_lse = log(exp(a) + exp(b))
+// An infinite lse means that there was no key; without keys on both sides the output is zero. Rows of the three outputs are tokens, with
+// heads side by side or apart; lse tensors are [heads, tokens]. Tokens from `merged_tokens` on have no prefix: the suffix is copied.
+struct MergeStates {
+  AttentionHeads output;
+  AttentionHeads prefix;
+  AttentionHeads suffix;
+  const float* prefix_lse = nullptr;
+  const float* suffix_lse = nullptr;
+  float* output_lse = nullptr;                                                  // or null
+  int64_t prefix_lse_stride = 0, suffix_lse_stride = 0, output_lse_stride = 0;  // from head to head
+  int64_t merged_tokens = 0;
+};
+
+void RunMergeStates(const MergeStates& merge);
+
+}  // namespace vllm

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked of the current device and its current stream, without a header of a toolkit.
+#pragma once
+
+#include <cstddef>
+
+namespace vllm::gpu {
+
+// torch's current stream of the current device, as the toolkit's handle.
+void* CurrentStream();
+
+// Multiprocessors of the current device.
+int MultiprocessorCount();
+
+// Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and they do not overlap.
+void CopyAsync(void* to, const void* from, size_t bytes);
+
+}  // namespace vllm::gpu

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/device.h"
+
+namespace vllm {
+
+// Routes [tokens, topk] with strides, in elements, as int32 or int64.
+struct ExpertIds {
+  const void* data = nullptr;
+  bool wide = false;
+  int64_t tokens = 0;
+  int64_t topk = 0;
+  int64_t token_stride = 0;
+  int64_t choice_stride = 0;
+
+  VLLM_HOST_DEVICE int64_t At(int64_t token, int64_t choice) const {
+    const int64_t offset = token * token_stride + choice * choice_stride;
+    return wide ? static_cast<const int64_t*>(data)[offset] : static_cast<const int32_t*>(data)[offset];
+  }
+};
+
+}  // namespace vllm

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "moe/routing.h"
+
+#include <cmath>
+#include <cfloat>
+#include <climits>
+#include <cstdint>
+
+#include "core/gpu/launch.h"
+#include "core/gpu/reduce.h"
+#include "core/gpu/types.h"
+
+namespace vllm {
+namespace {
+
+using namespace gpu;
+
+// A token is one warp's.
+constexpr int kWarps = 4;
+constexpr float kTaken = -INFINITY;
+constexpr float kLowest = -FLT_MAX;
+
+// Score and choice of each expert, of which a lane has every 32nd: a table of a warp in the registers of its lanes.
+template <int kPerLane>
+struct InRegisters {
+  float scores[kPerLane];
+  float choices[kPerLane];
+
+  // f(expert, score, choice) for each of the lane's; experts from n on, too.
+  template <class F>
+  __device__ __forceinline__ void Each(F f) {
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) f(Lane() + i * kWarp, scores[i], choices[i]);
+  }
+  // Of the lane's i-th expert; the lane that `taking` says takes it out.
+  __device__ __forceinline__ float Score(int at, bool taking) {
+    float score = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (i != at) continue;
+      score = scores[i];
+      if (taking) choices[i] = kTaken;
+    }
+    return score;
+  }
+};
+
+// The same in shared memory, for any number of experts.
+struct InShared {
+  float* scores;
+  float* choices;
+  int experts;
+
+  template <class F>
+  __device__ __forceinline__ void Each(F f) {
+    for (int e = Lane(); e < experts; e += kWarp) f(e, scores[e], choices[e]);
+  }
+  __device__ __forceinline__ float Score(int at, bool taking) {
+    const int expert = at * kWarp + Lane();
+    if (expert >= experts) return 0.0f;
+    if (taking) choices[expert] = kTaken;
+    return scores[expert];
+  }
+};
+
+// Calls f with a pointer to numbers of the type.
+template <class F>
+__device__ __forceinline__ void WithNumbers(DType dtype, const void* data, int64_t offset, F f) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return f(static_cast<const float*>(data) + offset);
+    case DType::kBFloat16:
+      return f(static_cast<const Bf16*>(data) + offset);
+    case DType::kFloat16:
+      return f(static_cast<const Fp16*>(data) + offset);
+  }
+}
+
+// Scores from `row` of the logits.
+template <class Table>
+__device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int64_t row, Scoring scoring) {
+  const int n = static_cast<int>(logits.width);
+  WithNumbers(logits.dtype, logits.data, logits.Offset(row),
+              [&](auto* x) { table.Each([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; }); });
+  if (scoring == Scoring::kSoftmax) {
+    float most = kTaken;
+    table.Each([&](int, float& score, float&) { most = fmaxf(most, score); });
+    most = WarpReduce(most, Max());
+    float sum = 0.0f;
+    table.Each([&](int e, float& score, float&) {
+      score = expf(score - most);
+      if (e < n) sum += score;
+    });
+    sum = WarpReduce(sum, Sum());
+    table.Each([&](int, float& score, float&) { score = score / sum; });
+  } else if (scoring == Scoring::kSigmoid) {
+    table.Each([&](int, float& score, float&) {
+      // The exponential is of -|x|, so it cannot overflow.
+      const float e = expf(-fabsf(score));
+      score = (score < 0.0f ? e : 1.0f) / (1.0f + e);
+    });
+  }
+}
+
+// Choices from the scores and the bias: lowest where the score is not finite or the sum is no number; such scores become 0. Returns whether
+// any score of the lane was finite.
+template <class Table>
+__device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& router) {
+  if (router.bias == nullptr) {
+    table.Each([&](int, float& score, float& choice) { choice = score; });
+  } else {
+    WithNumbers(router.bias_dtype, router.bias, 0, [&](auto* bias) {
+      table.Each([&](int e, float& score, float& choice) { choice = e < n ? score + ToFloat(bias[e]) : kTaken; });
+    });
+  }
+  bool any = false;
+  table.Each([&](int e, float& score, float& choice) {
+    const bool usable = e < n && std::isfinite(score);
+    any = any || usable;
+    choice = e >= n ? kTaken : usable && !std::isnan(choice) ? fmaxf(choice, kLowest) : kLowest;
+    if (!usable) score = 0.0f;
+  });
+  return any;
+}
+
+// Takes all experts out that are not in one of the kept groups. `area` has room for a number for each expert and group.
+template <class Table>
+__device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& router, float* area) {
+  const int groups = static_cast<int>(router.groups), size = n / groups;
+  float* worth = area + n;
+  table.Each([&](int e, float&, float& choice) {
+    if (e < n) area[e] = choice;
+  });
+  __syncwarp();
+  for (int group = 0; group < groups; ++group) {
+    float first = kTaken, second = kTaken;
+    for (int i = Lane(); i < size; i += kWarp) {
+      const float x = area[group * size + i];
+      second = fmaxf(second, fminf(first, x));
+      first = fmaxf(first, x);
+    }
+#pragma unroll
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+      const float other_first = ShuffleXor(first, mask), other_second = ShuffleXor(second, mask);
+      second = fmaxf(fmaxf(second, other_second), fminf(first, other_first));
+      first = fmaxf(first, other_first);
+    }
+    if (Lane() == 0) worth[group] = fmaxf(size == 1 ? first : first + second, kLowest);
+  }
+  __syncwarp();
+  for (int group = Lane(); group < groups; group += kWarp) {
+    // Its place in the order of groups, of equals the lower number first.
+    int better = 0;
+    for (int other = 0; other < groups; ++other) {
+      if (worth[other] > worth[group] || (worth[other] == worth[group] && other < group)) ++better;
+    }
+    if (better < router.kept_groups) continue;
+    for (int i = 0; i < size; ++i) area[group * size + i] = kTaken;
+  }
+  __syncwarp();
+  table.Each([&](int e, float&, float& choice) {
+    if (e < n) choice = area[e];
+  });
+}
+
+__device__ __forceinline__ void StoreExpert(const Routes& routes, int64_t at, int expert) {
+  if (routes.type == IndexType::kInt64) {
+    static_cast<int64_t*>(routes.experts)[at] = expert;
+  } else {
+    static_cast<int32_t*>(routes.experts)[at] = expert;
+  }
+}
+
+template <bool kGrouped, class Table>
+__device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int64_t row, const Router& router, const Routes& routes,
+                                           float* area) {
+  const int n = static_cast<int>(logits.width), topk = static_cast<int>(router.topk);
+  const int64_t begin = row * topk;
+  if (routes.positions != nullptr) {
+    for (int k = Lane(); k < topk; k += kWarp) routes.positions[begin + k] = static_cast<int32_t>(k * logits.count + row);
+  }
+  if (router.padding != nullptr && router.padding[row] != 0) {
+    for (int k = Lane(); k < topk; k += kWarp) {
+      routes.weights[begin + k] = 0.0f;
+      StoreExpert(routes, begin + k, -1);
+    }
+    return;
+  }
+  SetScores(table, logits, row, router.scoring);
+  const bool any = SetChoices(table, n, router);
+  if constexpr (kGrouped) {
+    if (Ballot(any) == 0 && router.scoring != Scoring::kSoftmax) {
+      // No group is better than another: upstream takes the first experts with equal weights, unscaled.
+      for (int k = Lane(); k < topk; k += kWarp) {
+        routes.weights[begin + k] = 1.0f / static_cast<float>(topk);
+        StoreExpert(routes, begin + k, k);
+      }
+      return;
+    }
+    KeepGroups(table, n, router, area);
+  }
+  float sum = 0.0f, mine = 0.0f;
+  for (int k = 0; k < topk; ++k) {
+    float best = kTaken;
+    int expert = INT_MAX;
+    table.Each([&](int e, float&, float& choice) {
+      if (choice > best) {
+        best = choice;
+        expert = e;
+      }
+    });
+#pragma unroll
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+      const float other = ShuffleXor(best, mask);
+      const int other_expert = ShuffleXor(expert, mask);
+      if (other > best || (other == best && other_expert < expert)) {
+        best = other;
+        expert = other_expert;
+      }
+    }
+    const int owner = expert % kWarp;
+    const float score = Shuffle(table.Score(expert / kWarp, Lane() == owner), owner);
+    sum += score;
+    if (Lane() == k % kWarp) StoreExpert(routes, begin + k, expert);
+    if (k < kWarp) {
+      if (Lane() == k) mine = score;
+    } else if (Lane() == 0) {
+      routes.weights[begin + k] = score;
+    }
+  }
+  const float factor = router.renormalize && sum != 0.0f ? router.scale / sum : router.scale;
+  if (Lane() < topk) routes.weights[begin + Lane()] = mine * factor;
+  if (Lane() == 0) {
+    for (int k = kWarp; k < topk; ++k) routes.weights[begin + k] *= factor;
+  }
+}
+
+// kPerLane = 0: tables in shared memory, a warp a block.
+template <int kPerLane, bool kGrouped>
+__global__ void __launch_bounds__(kWarps* kWarp) RouteTokens(Rows logits, Router router, Routes routes) {
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  const int n = static_cast<int>(logits.width);
+  float* shared = DynamicShared<float>();
+  for (int64_t row = int64_t{blockIdx.x} * warps + Warp(); row < logits.count; row += int64_t{gridDim.x} * warps) {
+    if constexpr (kPerLane == 0) {
+      InShared table{shared, shared + n, n};
+      RouteToken<kGrouped>(table, logits, row, router, routes, table.choices);
+    } else {
+      InRegisters<kPerLane> table;
+      RouteToken<kGrouped>(table, logits, row, router, routes, shared + Warp() * (n + static_cast<int>(router.groups)));
+    }
+  }
+}
+
+template <int kPerLane, bool kGrouped>
+void LaunchRoutes(const Rows& logits, const Router& router, const Routes& routes) {
+  const int64_t warps = kPerLane == 0 ? 1 : kWarps;
+  const int64_t numbers = (kPerLane == 0 ? logits.width : 0) + (kPerLane == 0 || kGrouped ? warps * (logits.width + router.groups) : 0);
+  Launch("route", &RouteTokens<kPerLane, kGrouped>, BlocksFor(logits.count, warps), static_cast<int>(warps) * kWarp,
+         static_cast<size_t>(numbers) * sizeof(float), logits, router, routes);
+}
+
+template <bool kGrouped>
+void RouteRows(const Rows& logits, const Router& router, const Routes& routes) {
+  if (logits.width <= kWarp) return LaunchRoutes<1, kGrouped>(logits, router, routes);
+  if (logits.width <= 2 * kWarp) return LaunchRoutes<2, kGrouped>(logits, router, routes);
+  if (logits.width <= 4 * kWarp) return LaunchRoutes<4, kGrouped>(logits, router, routes);
+  if (logits.width <= 8 * kWarp) return LaunchRoutes<8, kGrouped>(logits, router, routes);
+  if (logits.width <= 16 * kWarp) return LaunchRoutes<16, kGrouped>(logits, router, routes);
+  if (logits.width <= 32 * kWarp) return LaunchRoutes<32, kGrouped>(logits, router, routes);
+  LaunchRoutes<0, kGrouped>(logits, router, routes);
+}
+
+}  // namespace
+
+void Route(const Rows& logits, const Router& router, const Routes& routes) {
+  if (router.groups > 1) {
+    RouteRows<true>(logits, router, routes);
+  } else {
+    RouteRows<false>(logits, router, routes);
+  }
+}
+
+}  // namespace vllm
