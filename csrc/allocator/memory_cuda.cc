@@ -62,9 +62,9 @@ const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
 }
 
 // The driver, with the primary context of a device current for as long as this lives.
-class Session {
+class OnDevice {
  public:
-  Session(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
+  OnDevice(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
     if (driver_ == nullptr) return;
     facts_ = FactsOf(*driver_, device, error);
     if (facts_ == nullptr) return;
@@ -82,11 +82,11 @@ class Session {
     }
     good_ = true;
   }
-  ~Session() {
+  ~OnDevice() {
     if (good_ && before_ != facts_->context) driver_->context_set_current(before_);
   }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
 
   explicit operator bool() const { return good_; }
   const Driver* operator->() const { return driver_; }
@@ -100,15 +100,15 @@ class Session {
 };
 
 // Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most cases only.
-bool UnmapIn(const Session& session, Block* block, bool although_the_device_fails, Error* error) {
-  Result result = session->context_synchronize();
+bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, Error* error) {
+  Result result = on->context_synchronize();
   const bool waited = result == kSuccess;
   if (!waited) {
-    session->Fail(result, "cuCtxSynchronize", error);
+    on->Fail(result, "cuCtxSynchronize", error);
     if (!although_the_device_fails) return false;
   }
-  result = session->unmap(block->address, block->size);
-  if (result != kSuccess) return session->Fail(result, "cuMemUnmap", error);
+  result = on->unmap(block->address, block->size);
+  if (result != kSuccess) return on->Fail(result, "cuMemUnmap", error);
   block->mapped = false;
   return waited;
 }
@@ -116,42 +116,42 @@ bool UnmapIn(const Session& session, Block* block, bool although_the_device_fail
 }  // namespace
 
 bool Reserve(int device, int64_t size, Block* block, Error* error) {
-  const Session session(device, error);
-  if (!session) return false;
+  const OnDevice on(device, error);
+  if (!on) return false;
   // A signed size and a granularity of megabytes: the sum fits.
-  const size_t granularity = session.facts().granularity;
+  const size_t granularity = on.facts().granularity;
   const size_t whole = (static_cast<size_t>(size) + granularity - 1) / granularity * granularity;
   cuda::Address address = 0;
-  const Result result = session->address_reserve(&address, whole, granularity, 0, 0);
-  if (result != kSuccess) return session->Fail(result, "cuMemAddressReserve", error);
+  const Result result = on->address_reserve(&address, whole, granularity, 0, 0);
+  if (result != kSuccess) return on->Fail(result, "cuMemAddressReserve", error);
   *block = Block{device, whole, address, 0, false};
   return true;
 }
 
 bool Map(Block* block, Error* error) {
-  const Session session(block->device, error);
-  if (!session) return false;
+  const OnDevice on(block->device, error);
+  if (!on) return false;
   cuda::MemoryHandle handle = 0;
-  Result result = session->create(&handle, block->size, &session.facts().properties, 0);
-  if (result != kSuccess) return session->Fail(result, "cuMemCreate", error);
-  result = session->map(block->address, block->size, 0, handle, 0);
+  Result result = on->create(&handle, block->size, &on.facts().properties, 0);
+  if (result != kSuccess) return on->Fail(result, "cuMemCreate", error);
+  result = on->map(block->address, block->size, 0, handle, 0);
   if (result != kSuccess) {
-    session->release(handle);
-    return session->Fail(result, "cuMemMap", error);
+    on->release(handle);
+    return on->Fail(result, "cuMemMap", error);
   }
   // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which is done or not done, never half.
-  result = session->release(handle);
+  result = on->release(handle);
   if (result != kSuccess) {
-    session->unmap(block->address, block->size);
-    session->release(handle);
-    return session->Fail(result, "cuMemRelease", error);
+    on->unmap(block->address, block->size);
+    on->release(handle);
+    return on->Fail(result, "cuMemRelease", error);
   }
   cuda::AccessDescription access;
-  access.location = session.facts().properties.location;
-  result = session->set_access(block->address, block->size, &access, 1);
+  access.location = on.facts().properties.location;
+  result = on->set_access(block->address, block->size, &access, 1);
   if (result != kSuccess) {
-    session->unmap(block->address, block->size);
-    return session->Fail(result, "cuMemSetAccess", error);
+    on->unmap(block->address, block->size);
+    return on->Fail(result, "cuMemSetAccess", error);
   }
   block->handle = handle;
   block->mapped = true;
@@ -159,33 +159,33 @@ bool Map(Block* block, Error* error) {
 }
 
 bool Unmap(Block* block, Error* error) {
-  const Session session(block->device, error);
-  return session && UnmapIn(session, block, false, error);
+  const OnDevice on(block->device, error);
+  return on && UnmapIn(on, block, false, error);
 }
 
 bool Free(Block* block, Error* error) {
-  const Session session(block->device, error);
-  if (!session) return false;
-  const bool unmapped = !block->mapped || UnmapIn(session, block, true, error);
-  const Result result = session->address_free(block->address, block->size);
-  if (result != kSuccess && unmapped) return session->Fail(result, "cuMemAddressFree", error);
+  const OnDevice on(block->device, error);
+  if (!on) return false;
+  const bool unmapped = !block->mapped || UnmapIn(on, block, true, error);
+  const Result result = on->address_free(block->address, block->size);
+  if (result != kSuccess && unmapped) return on->Fail(result, "cuMemAddressFree", error);
   return unmapped;
 }
 
 bool CopyToHost(const Block& block, void* host, Error* error) {
-  const Session session(block.device, error);
-  if (!session) return false;
-  Result result = session->context_synchronize();
-  if (result != kSuccess) return session->Fail(result, "cuCtxSynchronize", error);
-  result = session->copy_to_host(host, block.address, block.size);
-  return result == kSuccess || session->Fail(result, "cuMemcpyDtoH", error);
+  const OnDevice on(block.device, error);
+  if (!on) return false;
+  Result result = on->context_synchronize();
+  if (result != kSuccess) return on->Fail(result, "cuCtxSynchronize", error);
+  result = on->copy_to_host(host, block.address, block.size);
+  return result == kSuccess || on->Fail(result, "cuMemcpyDtoH", error);
 }
 
 bool CopyToDevice(const Block& block, const void* host, Error* error) {
-  const Session session(block.device, error);
-  if (!session) return false;
-  const Result result = session->copy_to_device(block.address, host, block.size);
-  return result == kSuccess || session->Fail(result, "cuMemcpyHtoD", error);
+  const OnDevice on(block.device, error);
+  if (!on) return false;
+  const Result result = on->copy_to_device(block.address, host, block.size);
+  return result == kSuccess || on->Fail(result, "cuMemcpyHtoD", error);
 }
 
 }  // namespace vllm::allocator

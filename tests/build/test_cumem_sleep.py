@@ -162,7 +162,9 @@ with allocator.use_memory_pool("weights"):
     assert count("mapped") == 3, "torch caches it"
 assert count("mapped") == 2, "and gives it back with the pool"
 with allocator.use_memory_pool("weights"):
-    unused = tensor(b"unused")
+    unused = [tensor(b"unused")]
+gc.disable()  # until sleep() looks for cycles
+unused.append(unused)
 del unused
 assert count("mapped") == 3
 allocator.sleep("weights")
