@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build import kernels_table, torch_files
 
 #: They are the emulation's own, or instructions of a GPU by name.
-LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe", "gpu-attributes")
+LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda")
 #: What the kernels of a record are tested by.
 TESTS = {
     "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),

@@ -211,27 +211,6 @@ const unsigned char (*Meet(const void* mine, size_t size))[8] {
   return values;
 }
 
-}  // namespace
-
-namespace {
-
-// Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
-const unsigned char (*Meet(const void* mine, size_t size))[8] {
-  const unsigned me = current.thread.x;
-  WarpExchange& warp = block->warps[me / kWarpSize];
-  const unsigned round = warp.round;
-  auto& values = warp.values[round % 2];
-  std::memcpy(values[me % kWarpSize], mine, size);
-  progress = true;
-  if (++warp.arrived == warp.lanes) {
-    warp.arrived = 0;
-    ++warp.round;
-  } else {
-    while (warp.round == round) Yield();
-  }
-  return values;
-}
-
 unsigned LanesHere() { return static_cast<unsigned>(block->warps[current.thread.x / kWarpSize].lanes); }
 
 }  // namespace
