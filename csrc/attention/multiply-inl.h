@@ -15,6 +15,7 @@
 
 #include "attention/kv_cache.h"
 #include "core/fp8-inl.h"
+#include "core/pairs-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -29,18 +30,44 @@ inline constexpr size_t kBlockRows = 6;
 // Columns of two panels at once where a vector is as long as a panel.
 HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
 
-template <size_t kVectors>
+// Columns of one product: a vector of them, one from each of two places, or two that lie side by side.
+enum class Columns { kOne, kApart, kSideBySide };
+
+// bfloat16 lies in float32 where an even and an odd element make one: a vector of both is taken apart by a shift and a mask, in half the
+// instructions of widening two halves. Sums are then those of even and of odd columns.
+template <Columns kColumns, typename T>
+inline constexpr bool kAlternate = kColumns == Columns::kSideBySide && hwy::IsSame<T, hwy::bfloat16_t>();
+
+template <Columns kColumns, typename T>
+HWY_INLINE void LoadColumns(const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, VF32& v0, VF32& v1) {
+  if constexpr (kAlternate<kColumns, T>) {
+    LoadPairs(b0, v0, v1);
+  } else {
+    v0 = Load(b0);
+    if constexpr (kColumns != Columns::kOne) v1 = Load(b1);
+  }
+}
+
+template <Columns kColumns>
 HWY_INLINE void Step(float a, VF32 b0, VF32 b1, VF32& c0, VF32& c1) {
   const VF32 factor = hn::Set(F32(), a);
   c0 = hn::MulAdd(factor, b0, c0);
-  if constexpr (kVectors == 2) c1 = hn::MulAdd(factor, b1, c1);
+  if constexpr (kColumns != Columns::kOne) c1 = hn::MulAdd(factor, b1, c1);
 }
 
-template <size_t kVectors, bool kAdd>
+template <Columns kColumns, bool kAdd, typename T>
 HWY_INLINE void StoreSums(VF32 c0, VF32 c1, float* HWY_RESTRICT to) {
-  const size_t lanes = hn::Lanes(F32());
+  const F32 d;
+  if constexpr (kAlternate<kColumns, T>) {
+    const VF32 even = c0, odd = c1;
+    c0 = hn::InterleaveWholeLower(d, even, odd);
+    c1 = hn::InterleaveWholeUpper(d, even, odd);
+  }
   Store(kAdd ? hn::Add(c0, Load(to)) : c0, to);
-  if constexpr (kVectors == 2) Store(kAdd ? hn::Add(c1, Load(to + lanes)) : c1, to + lanes);
+  if constexpr (kColumns != Columns::kOne) {
+    to += hn::Lanes(d);
+    Store(kAdd ? hn::Add(c1, Load(to)) : c1, to);
+  }
 }
 
 // The address `distance` elements behind p, which may be no address of an object: it is only asked for.
@@ -62,7 +89,7 @@ inline constexpr bool Asks(Extra extra) { return extra == Extra::kAsk || extra =
 // c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two from b0 and b1. Row i of b is at
 // i * b_stride. Memory is asked for `ahead` elements behind b0: line by line as the products go, since a processor that is asked for more
 // lines than it can wait for stands still.
-template <size_t kRows, size_t kVectors, Extra kExtra, typename T>
+template <size_t kRows, Columns kColumns, Extra kExtra, typename T>
 HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1,
                               size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   // By name, not in arrays: vectors whose size is not known to the compiler cannot be elements of one.
@@ -70,45 +97,42 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
   VF32 c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
   for (size_t i = 0; i < n; ++i) {
     if constexpr (Asks(kExtra)) hwy::Prefetch(Ahead(b0 + i * b_stride, ahead));
-    if constexpr (Asks(kExtra) && kVectors == 2) {
-      if (VectorIsPanel()) hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
-    }
-    const VF32 v0 = Load(b0 + i * b_stride);
-    VF32 v1 = v0;
-    if constexpr (kVectors == 2) v1 = Load(b1 + i * b_stride);
-    Step<kVectors>(a[i], v0, v1, c00, c01);
-    if constexpr (kRows > 1) Step<kVectors>(a[a_stride + i], v0, v1, c10, c11);
-    if constexpr (kRows > 2) Step<kVectors>(a[2 * a_stride + i], v0, v1, c20, c21);
-    if constexpr (kRows > 3) Step<kVectors>(a[3 * a_stride + i], v0, v1, c30, c31);
-    if constexpr (kRows > 4) Step<kVectors>(a[4 * a_stride + i], v0, v1, c40, c41);
-    if constexpr (kRows > 5) Step<kVectors>(a[5 * a_stride + i], v0, v1, c50, c51);
+    if constexpr (Asks(kExtra) && kColumns == Columns::kApart) hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
+    VF32 v0 = hn::Zero(F32()), v1 = v0;
+    LoadColumns<kColumns>(b0 + i * b_stride, b1 + i * b_stride, v0, v1);
+    Step<kColumns>(a[i], v0, v1, c00, c01);
+    if constexpr (kRows > 1) Step<kColumns>(a[a_stride + i], v0, v1, c10, c11);
+    if constexpr (kRows > 2) Step<kColumns>(a[2 * a_stride + i], v0, v1, c20, c21);
+    if constexpr (kRows > 3) Step<kColumns>(a[3 * a_stride + i], v0, v1, c30, c31);
+    if constexpr (kRows > 4) Step<kColumns>(a[4 * a_stride + i], v0, v1, c40, c41);
+    if constexpr (kRows > 5) Step<kColumns>(a[5 * a_stride + i], v0, v1, c50, c51);
   }
   constexpr bool kAdd = Adds(kExtra);
-  StoreSums<kVectors, kAdd>(c00, c01, c);
-  if constexpr (kRows > 1) StoreSums<kVectors, kAdd>(c10, c11, c + c_stride);
-  if constexpr (kRows > 2) StoreSums<kVectors, kAdd>(c20, c21, c + 2 * c_stride);
-  if constexpr (kRows > 3) StoreSums<kVectors, kAdd>(c30, c31, c + 3 * c_stride);
-  if constexpr (kRows > 4) StoreSums<kVectors, kAdd>(c40, c41, c + 4 * c_stride);
-  if constexpr (kRows > 5) StoreSums<kVectors, kAdd>(c50, c51, c + 5 * c_stride);
+  StoreSums<kColumns, kAdd, T>(c00, c01, c);
+  if constexpr (kRows > 1) StoreSums<kColumns, kAdd, T>(c10, c11, c + c_stride);
+  if constexpr (kRows > 2) StoreSums<kColumns, kAdd, T>(c20, c21, c + 2 * c_stride);
+  if constexpr (kRows > 3) StoreSums<kColumns, kAdd, T>(c30, c31, c + 3 * c_stride);
+  if constexpr (kRows > 4) StoreSums<kColumns, kAdd, T>(c40, c41, c + 4 * c_stride);
+  if constexpr (kRows > 5) StoreSums<kColumns, kAdd, T>(c50, c51, c + 5 * c_stride);
 }
 
 // Any number of rows, 1 <= rows <= kBlockRows.
-template <size_t kVectors, Extra kExtra, typename T>
+template <Columns kColumns, Extra kExtra, typename T>
 HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0,
                                const T* HWY_RESTRICT b1, size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   switch (rows) {
     case 1:
-      return MultiplyBlock<1, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<1, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 2:
-      return MultiplyBlock<2, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<2, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 3:
-      return MultiplyBlock<3, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<3, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 4:
-      return MultiplyBlock<4, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<4, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     case 5:
-      return MultiplyBlock<5, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<5, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
     default:
-      return MultiplyBlock<6, kVectors, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<6, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
   }
 }
 
@@ -120,18 +144,19 @@ HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT 
   const size_t lanes = hn::Lanes(F32());
   if (VectorIsPanel()) {
     if (panel1 == nullptr) {
-      MultiplyRows<1, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c, c_stride);
+      MultiplyRows<Columns::kOne, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c, c_stride);
     } else {
-      MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel0, panel1, b_stride, ahead, c, c_stride);
+      MultiplyRows<Columns::kApart, kExtra>(rows, n, a, a_stride, panel0, panel1, b_stride, ahead, c, c_stride);
     }
     return;
   }
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, ahead, c + j, c_stride);
+    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, ahead, c + j, c_stride);
   }
   if (panel1 == nullptr) return;
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<2, kExtra>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, ahead, c + kPanel + j, c_stride);
+    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, ahead, c + kPanel + j,
+                                               c_stride);
   }
 }
 
