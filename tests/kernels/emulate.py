@@ -31,6 +31,7 @@ TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
     "norm-gpu": ("test_norm.py",),
     "norm-quant-gpu": ("test_norm_quant.py",),
+    "norm-block-quant-gpu": ("test_norm_block_quant.py",),
     "qk-norm-rope-gpu": ("test_qk_norm_rope.py",),
     "rotary-gpu": ("test_rotary.py",),
     "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
