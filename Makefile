@@ -62,7 +62,7 @@ lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files
 
 format: $(DEV)  ## format Python and C++ in place
-	$(BIN)/ruff format . && git ls-files '*.cc' '*.h' | xargs $(BIN)/clang-format -i
+	$(BIN)/ruff format . && git ls-files '*.cc' '*.cu' '*.h' | xargs $(BIN)/clang-format -i
 
 bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
 	$(BIN)/python benchmarks/bench_build.py

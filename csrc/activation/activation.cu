@@ -27,9 +27,7 @@ struct Gelu {
 
 // (1 + tanh(u)) / 2 is sigmoid(2u).
 struct GeluTanh {
-  __device__ __forceinline__ float operator()(float x) const {
-    return x * Sigmoid(2 * 0.7978845608f * fmaf(0.044715f * x * x, x, x));
-  }
+  __device__ __forceinline__ float operator()(float x) const { return x * Sigmoid(2 * 0.7978845608f * fmaf(0.044715f * x * x, x, x)); }
 };
 
 struct GeluQuick {

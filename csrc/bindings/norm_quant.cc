@@ -46,8 +46,8 @@ void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, 
   const float* bound = CheckedBound(op, bound_tensor, type);
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
-  RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales,
-                      bound, static_cast<float>(epsilon));
+  RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales, bound,
+                      static_cast<float>(epsilon));
 }
 
 }  // namespace

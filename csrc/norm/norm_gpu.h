@@ -26,7 +26,10 @@ struct NormedRow {
   // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
   // Without a row of its own a team passes `there` false.
   __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool there)
-      : x(row, width), weight(weights != nullptr ? weights : row, width), packs(there ? PacksOf<T>(width) : 0), weighted(weights != nullptr) {
+      : x(row, width),
+        weight(weights != nullptr ? weights : row, width),
+        packs(there ? PacksOf<T>(width) : 0),
+        weighted(weights != nullptr) {
     // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
     TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
     x.Load();

@@ -14,8 +14,8 @@ using namespace gpu;
 
 constexpr int kMostThreads = 256;
 
-// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says so each of them has no more than one piece
-// of what is rotated, and its angles stay from head to head; otherwise lanes walk over the pieces, and load them for both passes.
+// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says so each of them has no more than one
+// piece of what is rotated, and its angles stay from head to head; otherwise lanes walk over the pieces, and load them for both passes.
 template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows positions, QkNormRope how) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
@@ -93,7 +93,8 @@ void Rotate(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t heads = how.query_heads + how.key_heads;
   if (heads == 0) return;
   const int threads = ThreadsFor(EvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
-  Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>, BlocksFor(qkv.count, 1), threads, 0, qkv, positions, how);
+  Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>, BlocksFor(qkv.count, 1), threads, 0, qkv, positions,
+         how);
 }
 
 template <typename T, bool kNeox>

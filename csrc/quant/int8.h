@@ -10,8 +10,8 @@ namespace vllm {
 // Quantisation to int8, rounded to nearest even, saturated. Symmetric: out = round(input / scale). Asymmetric, with a zero point azp:
 // out = round(input / scale) + azp. NaN gives what zero gives. Arithmetic is in float32.
 
-// With the numbers at `scale` and `azp`; azp may be null. The symmetric quotient is correctly rounded; the asymmetric one is a product with the reciprocal, as
-// in upstream's kernel.
+// With the numbers at `scale` and `azp`; azp may be null. The symmetric quotient is correctly rounded; the asymmetric one is a product with
+// the reciprocal, as in upstream's kernel.
 void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp);
 
 // With numbers for each row, NaN left out of the extremes. Without azps, scale = max |row| / 127, and 127 / max |row| is multiplied in;

@@ -20,13 +20,13 @@ struct Work {
   RotaryCache cache;
   int64_t offset;
   bool inverse;
-  int64_t pieces;     // of a head, of kPairs pairs each
-  int64_t at_once;    // heads that a block rotates at once
+  int64_t pieces;      // of a head, of kPairs pairs each
+  int64_t at_once;     // heads that a block rotates at once
   DivideBy by_pieces;  // threads up to the number that a piece of a head has
 };
 
-// A block takes a token, its threads the pieces of some heads, then those of the heads after these: a thread has the same piece of each head,
-// and loads its angles once.
+// A block takes a token, its threads the pieces of some heads, then those of the heads after these: a thread has the same piece of each
+// head, and loads its angles once.
 template <typename T, bool kNeox, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
   using Pairs = PairsOf<T, kNeox, kAligned>;

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import kernels_table, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build import kernels_table, torch_files
 
 #: They are the emulation's own, or instructions of a GPU by name.
 LEFT_OUT = ("gpu-runtime",)

@@ -64,6 +64,7 @@ from vllm._custom_ops.norm_quant import (
     fused_add_rms_norm_static_fp8_quant,
     fused_qk_norm_rope,
     rms_norm_dynamic_per_token_quant,
+    rms_norm_per_block_quant,
     rms_norm_static_fp8_quant,
 )
 from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
@@ -116,6 +117,7 @@ __all__ = [
     "reshape_and_cache_flash",
     "rms_norm",
     "rms_norm_dynamic_per_token_quant",
+    "rms_norm_per_block_quant",
     "rms_norm_static_fp8_quant",
     "rotary_embedding",
     "silu_and_mul",
@@ -129,3 +131,6 @@ __all__ = [
     "topk_sigmoid",
     "topk_softmax",
 ]
+
+#: Those of them that kernels for the CPU do not have.
+GPU_ONLY = frozenset({"rms_norm_per_block_quant"})

@@ -16,9 +16,8 @@ class DivideBy {
   explicit DivideBy(int64_t divisor) : divisor_(divisor) {
     if (divisor >= kLimit) return;
     while ((int64_t{1} << shift_) < divisor) ++shift_;
-    factor_ = static_cast<uint32_t>(((uint64_t{1} << 32) * ((uint64_t{1} << shift_) - static_cast<uint64_t>(divisor))) /
-                                        static_cast<uint64_t>(divisor) +
-                                    1);
+    factor_ = static_cast<uint32_t>(
+        ((uint64_t{1} << 32) * ((uint64_t{1} << shift_) - static_cast<uint64_t>(divisor))) / static_cast<uint64_t>(divisor) + 1);
   }
 
   VLLM_HOST_DEVICE int64_t operator()(int64_t n) const {

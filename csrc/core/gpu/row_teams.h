@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that threads share: a few lanes of a warp a short row, a whole block a long one. What a thread has loaded of a row stays in registers
-// from pass to pass up to a length, and is read again beyond.
+// Rows that threads share: a few lanes of a warp a short row, a whole block a long one. What a thread has loaded of a row stays in
+// registers from pass to pass up to a length, and is read again beyond.
 //
 // A row is cut into packs of 16 bytes, and the threads of its team take them in turns. Which thread has which pack, and so the order of a
 // sum over the row, depends on the width and the element type alone, not on alignment or on how many rows there are.
@@ -58,8 +58,8 @@ struct RowTeam {
   }
 };
 
-// Calls f(row, there) for the rows of this team. Without a row left a team is called with row 0 and `there` false, as long as another of its
-// block has one: it takes part in reductions, and does nothing else.
+// Calls f(row, there) for the rows of this team. Without a row left a team is called with row 0 and `there` false, as long as another of
+// its block has one: it takes part in reductions, and does nothing else.
 template <class Team, class F>
 __device__ __forceinline__ void ForRows(int64_t count, F f) {
   const int teams = Team::kLanes == 0 ? 1 : static_cast<int>(blockDim.x) / Team::Threads();
@@ -70,8 +70,8 @@ __device__ __forceinline__ void ForRows(int64_t count, F f) {
   }
 }
 
-// Calls f(k, pack) for the packs of this thread among `packs`; k says which of those that it holds. Where packs are held there are few: they
-// are numbered by int, otherwise by int64_t.
+// Calls f(k, pack) for the packs of this thread among `packs`; k says which of those that it holds. Where packs are held there are few:
+// they are numbered by int, otherwise by int64_t.
 template <class Team, class F>
 __device__ __forceinline__ void ForPacks(int64_t packs, F f) {
   if constexpr (Team::kHeld > 0) {

@@ -56,8 +56,8 @@ __device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
   return static_cast<T*>(rows.data) + offset;
 }
 
-// Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a thread: pieces of a row along x, rows along y.
-// Kernels walk on by the grid, so what does not fit into it is done as well.
+// Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a thread: pieces of a row along x, rows along
+// y. Kernels walk on by the grid, so what does not fit into it is done as well.
 inline dim3 RowBlocks(int64_t steps, int64_t count, int threads) {
   constexpr int64_t kMostRows = 65535;
   return dim3(BlocksFor(steps, threads), static_cast<unsigned>(std::min(count, kMostRows)));

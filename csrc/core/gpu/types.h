@@ -211,7 +211,9 @@ __device__ __forceinline__ void KeepPacked([[maybe_unused]] Words& words) {
 }
 
 // Whether `bytes` divides an address or a distance.
-inline bool Aligned(const void* address, int64_t bytes) { return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0; }
+inline bool Aligned(const void* address, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
+}
 
 // Calls `function` with a value of the element type.
 template <class F>
