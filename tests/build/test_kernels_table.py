@@ -115,7 +115,7 @@ def test_records_are_typed(tree: Path) -> None:
 def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
     table = load(root)
     listed = {source for record in (*table.extensions, *table.kernels) for source in record.sources}
-    assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.cc")}
+    assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.c[cu]")}
 
 
 def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Path) -> None:
