@@ -85,13 +85,13 @@ struct Halves {
 struct Pairs {
   template <int kCount, typename T, class F>
   __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f, float (&result)[kCount]) const {
-    constexpr int kLoad = 2 * kCount <= kPerLoad<T> ? 2 * kCount : kCount;
+    // Loads as long as those of the other layouts: rows are aligned for these.
+    const Pack<T, kCount> first = LoadPack<kCount>(row + 2 * i), second = LoadPack<kCount>(row + 2 * i + kCount);
     T items[2 * kCount];
 #pragma unroll
-    for (int k = 0; k < 2 * kCount; k += kLoad) {
-      const Pack<T, kLoad> x = LoadPack<kLoad>(row + 2 * i + k);
-#pragma unroll
-      for (int j = 0; j < kLoad; ++j) items[k + j] = x.items[j];
+    for (int k = 0; k < kCount; ++k) {
+      items[k] = first.items[k];
+      items[kCount + k] = second.items[k];
     }
 #pragma unroll
     for (int k = 0; k < kCount; ++k) result[k] = f(ToFloat(items[2 * k]), ToFloat(items[2 * k + 1]));

@@ -4,24 +4,12 @@
 #include <optional>
 
 #include "bindings/library.h"
-#include "bindings/quantized.h"
+#include "bindings/norm_operands.h"
 
 namespace vllm {
 namespace {
 
 using torch::headeronly::ScalarType;
-
-const void* CheckedWeight(const char* op, const Tensor& tensor, const Argument& input) {
-  const Argument weight(op, "weight", tensor);
-  weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
-  return tensor.data_ptr();
-}
-
-Rows CheckedResidual(const char* op, const Tensor& tensor, const Argument& input) {
-  const Argument residual(op, "residual", tensor);
-  residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
-  return residual.LastDimensionRows();
-}
 
 void Static(const char* op, const Tensor& result_tensor, const Tensor& input_tensor, const Tensor* residual_tensor,
             const Tensor& weight_tensor, const Tensor& scale_tensor, double epsilon) {
@@ -51,20 +39,11 @@ void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, 
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  const ScalarType found = result_tensor.scalar_type();
-  if (found != ScalarType::Float8_e4m3fn && found != ScalarType::Float8_e5m2 && found != ScalarType::Char) {
-    result.Fail(std::string("is of dtype ") + torch::headeronly::toString(found), "Float8_e4m3fn, Float8_e5m2 or Char");
-  }
-  const QType type = found == ScalarType::Char ? QType::kInt8 : CheckedFp8(result);
+  const QType type = CheckedCode(result);
   const void* weight = CheckedWeight(op, weight_tensor, input);
   const Rows rows = input.LastDimensionRows();
   float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
-  const float* bound = nullptr;
-  if (bound_tensor.has_value()) {
-    const Argument argument(op, "scale_ub", *bound_tensor);
-    if (type == QType::kInt8) argument.Fail("is given with a result of dtype Char", "none, or a result of float8");
-    bound = CheckedScalar(argument);
-  }
+  const float* bound = CheckedBound(op, bound_tensor, type);
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
   RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales, bound,

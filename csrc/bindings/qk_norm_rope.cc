@@ -18,7 +18,7 @@ const void* CheckedWeight(const char* name, const Tensor& tensor, const Argument
   return tensor.data_ptr();
 }
 
-// forced_token_heads_per_warp says how upstream's GPU kernel divides its work; here torch's threads do.
+// forced_token_heads_per_warp says how upstream's GPU kernel divides its work; ours decide that for themselves.
 void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads_k, int64_t num_heads_v, int64_t head_dim, double eps,
                        Tensor q_weight, Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
                        int64_t /*forced_token_heads_per_warp*/) {

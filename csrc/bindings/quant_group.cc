@@ -4,33 +4,17 @@
 #include <stdexcept>
 
 #include "bindings/library.h"
-#include "bindings/quantized.h"
+#include "bindings/group_scales.h"
 
 namespace vllm {
 namespace {
 
 using torch::headeronly::ScalarType;
 
-// Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
-GroupScales CheckedScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
-  scales.OnDevice().OfDType(ScalarType::Float).Writable();
-  std::vector<int64_t> shape = input.shape().vec();
-  shape.back() = groups;
-  if (scales.shape() != std::vector<int64_t>{tokens, groups}) scales.HasShape(shape, "that of input with a scale for each group");
-  GroupScales result;
-  result.rows = scales.LeadingRows(scales.shape().size() - 1, 1);
-  result.column_stride = scales.strides().back();
-  return result;
-}
-
 void CheckedGroupQuant(const Argument& out, QType type, const Argument& input, const Argument& scales, const GroupQuantization& how) {
-  const int64_t columns = input.shape().back();
-  if (how.size < 1 || columns % how.size != 0) {
-    input.Fail("has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(how.size),
-               "a group_size that divides the last dimension");
-  }
+  const int64_t groups = CheckedGroups(input, how.size);
   const Rows rows = input.LastDimensionRows();
-  GroupQuant(out.LastDimensionRows(), type, rows, CheckedScales(scales, input, rows.count, columns / how.size), how);
+  GroupQuant(out.LastDimensionRows(), type, rows, CheckedGroupScales(scales, input, rows.count, groups), how);
 }
 
 // high divides: it must not be zero, and a range is no range the other way round.

@@ -26,7 +26,10 @@ struct NormedRow {
   // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
   // Without a row of its own a team passes `there` false.
   __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool there)
-      : x(row, width), weight(weights != nullptr ? weights : row, width), packs(there ? PacksOf<T>(width) : 0), weighted(weights != nullptr) {
+      : x(row, width),
+        weight(weights != nullptr ? weights : row, width),
+        packs(there ? PacksOf<T>(width) : 0),
+        weighted(weights != nullptr) {
     // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
     TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
     x.Load();
@@ -58,19 +61,23 @@ struct NormedRow {
     weight.Keep();
   }
 
-  // Calls f(pack, values) with the normalised numbers of each pack of this thread.
+  // The normalised numbers of a pack of this thread.
+  __device__ __forceinline__ void Get(int k, int64_t pack, float (&values)[kCount]) const {
+    const Pack<T, kCount> items = x.Get(k, pack);
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) values[j] = ToFloat(items.items[j]) * factor;
+    if (!weighted) return;
+    const Pack<T, kCount> weights = weight.Get(k, pack);
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) values[j] *= ToFloat(weights.items[j]);
+  }
+
+  // Calls f(pack, values) with those of each pack.
   template <class F>
   __device__ __forceinline__ void ForNormed(F f) const {
     ForPacks<Team>(packs, [&](int k, auto pack) {
-      const Pack<T, kCount> items = x.Get(k, pack);
       float values[kCount];
-#pragma unroll
-      for (int j = 0; j < kCount; ++j) values[j] = ToFloat(items.items[j]) * factor;
-      if (weighted) {
-        const Pack<T, kCount> weights = weight.Get(k, pack);
-#pragma unroll
-        for (int j = 0; j < kCount; ++j) values[j] *= ToFloat(weights.items[j]);
-      }
+      Get(k, pack, values);
       f(pack, values);
     });
   }
@@ -84,5 +91,28 @@ struct NormedRow {
     }
   }
 };
+
+// Of kernels whose results are codes. residual may be empty.
+struct NormOperands {
+  Rows out, input, residual;
+  const void* weight;
+  float epsilon;
+
+  template <typename T, class Team>
+  __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool there) const {
+    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
+    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, there};
+  }
+
+  // Whether rows of T and of their codes are whole packs.
+  template <typename T, class Q>
+  bool AreWholePacks() const {
+    return WholePacks<T>(input) && WholePacks<T, Q>(out) && Aligned(weight, 16) && (residual.data == nullptr || WholePacks<T>(residual));
+  }
+};
+
+inline NormOperands MakeNormOperands(const Rows& out, const Rows& input, const Rows* residual, const void* weight, float epsilon) {
+  return {out, input, residual == nullptr ? Rows() : *residual, weight, epsilon};
+}
 
 }  // namespace vllm::gpu

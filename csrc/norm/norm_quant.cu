@@ -9,19 +9,6 @@ namespace {
 
 using namespace gpu;
 
-// residual may be empty.
-struct Operands {
-  Rows out, input, residual;
-  const void* weight;
-  float epsilon;
-
-  template <typename T, class Team>
-  __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool there) const {
-    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, there};
-  }
-};
-
 // Writes what a team has normalised, divided, as codes.
 template <class Q, class Team, typename T, class F>
 __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width, const F& divide) {
@@ -33,7 +20,7 @@ __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* 
 }
 
 template <typename T, class Q, class Team>
-__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormStaticRows(Operands operands, const float* scale) {
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormStaticRows(NormOperands operands, const float* scale) {
   ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
     const auto normed = operands.Row<T, Team>(row, there);
     WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
@@ -42,7 +29,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormSt
 
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
-    NormDynamicRows(Operands operands, float* scales, const float* bound) {
+    NormDynamicRows(NormOperands operands, float* scales, const float* bound) {
   ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
     auto normed = operands.Row<T, Team>(row, there);
     float largest = 0.0f;
@@ -57,28 +44,16 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
   });
 }
 
-Operands MakeOperands(const Rows& out, const Rows& input, const Rows* residual, const void* weight, float epsilon) {
-  return {out, input, residual == nullptr ? Rows() : *residual, weight, epsilon};
-}
-
-// Calls f(team, blocks, threads) with a team for rows of T whose codes are Q.
-template <typename T, class Q, class F>
-void WithTeam(const Operands& operands, F&& f) {
-  const bool aligned = WholePacks<T>(operands.input) && WholePacks<T, Q>(operands.out) && Aligned(operands.weight, 16) &&
-                       (operands.residual.data == nullptr || WholePacks<T>(operands.residual));
-  WithRowTeam<T>(operands.input.count, operands.input.width, aligned, f);
-}
-
 }  // namespace
 
 void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
                            float epsilon) {
-  const Operands operands = MakeOperands(out, input, residual, weight, epsilon);
+  const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithFp8(type, [&](auto code) {
       using T = decltype(element);
       using Q = decltype(code);
-      WithTeam<T, Q>(operands, [&](auto team, unsigned blocks, int threads) {
+      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(), [&](auto team, unsigned blocks, int threads) {
         Launch("rms_norm_static_fp8_quant", &NormStaticRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scale);
       });
     });
@@ -87,12 +62,12 @@ void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const
 
 void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,
                          const float* bound, float epsilon) {
-  const Operands operands = MakeOperands(out, input, residual, weight, epsilon);
+  const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {
       using T = decltype(element);
       using Q = decltype(code);
-      WithTeam<T, Q>(operands, [&](auto team, unsigned blocks, int threads) {
+      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(), [&](auto team, unsigned blocks, int threads) {
         Launch("rms_norm_dynamic_per_token_quant", &NormDynamicRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scales, bound);
       });
     });

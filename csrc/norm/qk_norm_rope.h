@@ -12,8 +12,8 @@ namespace vllm {
 // by RmsNorm of it, with the weight for its kind (head_size elements of the dtype of qkv), and the first rotary_dim elements of that are
 // rotated as by RotaryEmbedding; in float32 and rounded once.
 //
-// Throws std::runtime_error, naming fused_qk_norm_rope and position_ids, when a position is not in [0, cache.positions); nothing has been
-// changed then. `positions` has rows of one int64 and as many as qkv.
+// A position that is not in [0, cache.positions): on the CPU std::runtime_error is thrown that names fused_qk_norm_rope and position_ids,
+// and nothing has been changed; a GPU leaves the token as it is. `positions` has rows of one int64 and as many as qkv.
 struct QkNormRope {
   int64_t query_heads = 0;
   int64_t key_heads = 0;

@@ -39,8 +39,8 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
     // Two in one instruction.
 #pragma unroll
     for (int j = 0; j < kCount; j += 2) {
-      const __nv_fp8x2_storage_t two = __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE,
-                                                                std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
+      const __nv_fp8x2_storage_t two =
+          __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
       codes.items[j] = {static_cast<uint8_t>(two)};
       codes.items[j + 1] = {static_cast<uint8_t>(two >> 8)};
     }

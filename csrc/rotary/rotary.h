@@ -23,8 +23,8 @@ struct RotaryCache {
   int64_t stride = 0;  // elements from row to row
 };
 
-// Throws std::runtime_error, naming op and argument, when a position is not in [0, cache.positions). `positions` has rows of one int64; its
-// dtype field means nothing.
+// For the CPU: throws std::runtime_error, naming op and argument, when a position is not in [0, cache.positions). `positions` has rows of
+// one int64; its dtype field means nothing.
 void CheckPositions(const char* op, const char* name, const Rows& positions, const RotaryCache& cache);
 
 // Rotary position embedding (Su et al., arXiv:2104.09864), in place, in float32 and rounded once. In every head the rotary_dim elements
@@ -34,7 +34,8 @@ void CheckPositions(const char* op, const char* name, const Rows& positions, con
 // `inverse` rotates back: the sine changes its sign. `positions` has rows of one int64 (its dtype field means nothing) and as many of them
 // as there are tokens. `key` may be null.
 //
-// Throws std::runtime_error when a position is not in [0, cache.positions); nothing has been changed then.
+// A position that is not in [0, cache.positions): on the CPU std::runtime_error is thrown, and nothing has been changed; a GPU leaves the
+// token as it is.
 void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
                      bool inverse);
 

@@ -111,8 +111,6 @@ def call(ops: Any, changes: dict[str, Any]) -> None:
 
 
 BAD = {
-    "position too large": ({"position_ids": torch.tensor([0, 1, 8, 2])}, r"position_ids holds 8 for token 2, expected 0 <= position < 8"),
-    "position negative": ({"position_ids": torch.tensor([0, -1, 1, 2])}, "position_ids holds -1 for token 1"),
     "too few positions": ({"position_ids": torch.arange(3)}, r"position_ids has shape \[3\], expected \[4\]"),
     "int32 positions": ({"position_ids": torch.arange(4, dtype=torch.int32)}, "position_ids is of dtype Int, expected Long"),
     "heads that do not fit": ({"num_heads_v": 2}, r"qkv has shape \[4, 64\], expected \[tokens, \(2 \+ 1 \+ 2\) \* 16\]"),
@@ -136,9 +134,36 @@ def test_bad_arguments(ops: Any, case: str) -> None:
         call(ops, changes)
 
 
+BAD_POSITIONS = {
+    "position too large": ({"position_ids": torch.tensor([0, 1, 8, 2])}, r"position_ids holds 8 for token 2, expected 0 <= position < 8"),
+    "position negative": ({"position_ids": torch.tensor([0, -1, 1, 2])}, "position_ids holds -1 for token 1"),
+}
+
+
+@pytest.mark.contents
+@pytest.mark.parametrize("case", BAD_POSITIONS)
+def test_bad_positions(ops: Any, case: str) -> None:
+    changes, message = BAD_POSITIONS[case]
+    with pytest.raises(RuntimeError, match=f"^fused_qk_norm_rope: {message}"):
+        call(ops, changes)
+
+
+@pytest.mark.contents
 def test_bad_position_changes_nothing(ops: Any) -> None:
     qkv = torch.randn(4, 64)
     before = qkv.clone()
     with pytest.raises(RuntimeError, match="position_ids holds 99"):
         call(ops, {"qkv": qkv, "position_ids": torch.tensor([1, 2, 3, 99])})
     assert torch.equal(qkv, before)
+
+
+@pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors")
+@pytest.mark.parametrize("bad", [8, -1, 2**63 - 1, -(2**63)])
+def test_tokens_with_bad_positions_stay(ops: Any, bad: int) -> None:
+    qkv, positions = torch.randn(5, 64), torch.tensor([3, bad, 0, bad, 7])
+    good = torch.tensor([0, 2, 4])
+    want, alone, cache = qkv.clone(), qkv[good], make_cache(8, 16, torch.float32)
+    call(ops, {"qkv": alone, "position_ids": positions[good], "cos_sin_cache": cache})
+    want[good] = alone
+    call(ops, {"qkv": qkv, "position_ids": positions, "cos_sin_cache": cache})
+    assert torch.equal(qkv, want)

@@ -154,8 +154,6 @@ def call(ops: Any, **changes: Any) -> None:
 
 
 BAD = {
-    "position too large": ({"positions": torch.tensor([0, 1, 8, 2])}, r"positions holds 8 for token 2, expected 0 <= position < 8"),
-    "position negative": ({"positions": torch.tensor([0, -1, 1, 2])}, "positions holds -1 for token 1"),
     "int32 positions": ({"positions": torch.arange(4, dtype=torch.int32)}, "positions is of dtype Int, expected Long"),
     "three-dimensional positions": ({"positions": torch.zeros(1, 1, 4, dtype=torch.long)}, r"positions has shape \[1, 1, 4\]"),
     "too few tokens in query": (
@@ -189,9 +187,39 @@ def test_bad_arguments(ops: Any, case: str) -> None:
         call(ops, **changes)
 
 
+BAD_POSITIONS = {
+    "position too large": ({"positions": torch.tensor([0, 1, 8, 2])}, r"positions holds 8 for token 2, expected 0 <= position < 8"),
+    "position negative": ({"positions": torch.tensor([0, -1, 1, 2])}, "positions holds -1 for token 1"),
+}
+
+
+@pytest.mark.contents
+@pytest.mark.parametrize("case", BAD_POSITIONS)
+def test_bad_positions(ops: Any, case: str) -> None:
+    changes, message = BAD_POSITIONS[case]
+    with pytest.raises(RuntimeError, match=f"^rotary_embedding: {message}"):
+        call(ops, **changes)
+
+
+@pytest.mark.contents
 def test_bad_position_changes_nothing(ops: Any) -> None:
     query = torch.randn(4, 32)
     before = query.clone()
     with pytest.raises(RuntimeError, match="positions holds 99"):
         call(ops, query=query, positions=torch.tensor([1, 2, 3, 99]))
     assert torch.equal(query, before)
+
+
+@pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors")
+@pytest.mark.parametrize("neox", [True, False], ids=["neox", "gptj"])
+@pytest.mark.parametrize("bad", [8, -1, 2**63 - 1, -(2**63)])
+def test_tokens_with_bad_positions_stay(ops: Any, check: Check, *, bad: int, neox: bool) -> None:
+    positions, cache = torch.tensor([3, bad, 0, bad, 7]), make_cache(8, 16, torch.float32)
+    query, key = torch.randn(5, 3, 20), torch.randn(5, 1, 20)
+    good = torch.tensor([0, 2, 4])
+    want = [x.double() for x in (query, key)]
+    for x in want:
+        x[good] = reference(x[good], positions[good], cache, neox=neox, offset=2, inverse=False)
+    ops.rotary_embedding(positions, query, key, 20, cache, neox, 2)
+    check(query, want[0])
+    check(key, want[1])

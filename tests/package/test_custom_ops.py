@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 from vllm import _custom_ops
 
-NAMES: list[str] = runpy.run_path(str(Path(__file__).with_name("op_names.py")))["NAMES"]
+#: Of the library that is tested, which is for the CPU.
+NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
 
 #: Ops that make or free what a number stands for: no call is like the one before, and nothing to trace. tests/kernels computes with them.
 KEEPING = {"create_onednn_mm_handler", "create_onednn_scaled_mm_handler", "release_dnnl_matmul_handler"}

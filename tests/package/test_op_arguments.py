@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-NAMES: list[str] = runpy.run_path(str(Path(__file__).with_name("op_names.py")))["NAMES"]
+from vllm import _custom_ops
+
+#: Of the library that is tested, which is for the CPU.
+NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 ANY = ("dtype", "rank", "flat", "longer")
 

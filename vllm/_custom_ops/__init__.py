@@ -77,6 +77,7 @@ from vllm._custom_ops.norm_quant import (
     fused_add_rms_norm_static_fp8_quant,
     fused_qk_norm_rope,
     rms_norm_dynamic_per_token_quant,
+    rms_norm_per_block_quant,
     rms_norm_static_fp8_quant,
 )
 from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
@@ -141,6 +142,7 @@ __all__ = [
     "reshape_and_cache_flash",
     "rms_norm",
     "rms_norm_dynamic_per_token_quant",
+    "rms_norm_per_block_quant",
     "rms_norm_static_fp8_quant",
     "rotary_embedding",
     "silu_and_mul",
@@ -154,3 +156,24 @@ __all__ = [
     "topk_sigmoid",
     "topk_softmax",
 ]
+
+#: Those of them that kernels for the CPU do not have.
+GPU_ONLY = frozenset(
+    {
+        "all_reduce",
+        "allocate_shared_buffer_and_handle",
+        "cp_gather_indexer_k_quant_cache",
+        "dispose",
+        "free_shared_buffer",
+        "get_device_attribute",
+        "get_graph_buffer_ipc_meta",
+        "get_max_shared_memory_per_block_device_attribute",
+        "indexer_k_quant_and_cache",
+        "init_custom_ar",
+        "meta_size",
+        "open_mem_handle",
+        "register_buffer",
+        "register_graph_buffers",
+        "rms_norm_per_block_quant",
+    }
+)

@@ -89,6 +89,38 @@ def rms_norm_dynamic_per_token_quant(
     _C.rms_norm_dynamic_per_token_quant(result, input, weight, scale, epsilon, scale_ub, residual)
 
 
+def rms_norm_per_block_quant(  # noqa: PLR0917 - upstream's signature, called by position
+    result: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+    scale_ub: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    group_size: int,
+    is_scale_transposed: bool,  # noqa: FBT001 - upstream's signature, called by position
+) -> None:
+    """Normalise, then quantise every group of neighbouring elements with a scale of its own. On GPUs alone.
+
+    As :func:`rms_norm_dynamic_per_token_quant`, with the largest magnitude of the group in place of the token's.
+
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); DeepSeek-V3 Technical Report, 2024 (arXiv:2412.19437), section 3.3.2.
+
+    Args:
+        result: ``[..., hidden]``, ``float8_e4m3fn``, ``float8_e5m2`` or ``int8``, overwritten.
+        input: ``[..., hidden]``; it stays.
+        weight: ``[hidden]``.
+        scale: ``float32``, ``[..., hidden / group_size]`` or ``[tokens, hidden / group_size]`` with any strides, so in columns, too;
+            overwritten.
+        epsilon: added to the mean square.
+        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with ``int8``.
+        residual: ``[..., hidden]``, overwritten with the sum; or None for nothing to add.
+        group_size: elements of a group; it divides ``hidden``.
+        is_scale_transposed: nothing; the strides of ``scale`` say it.
+    """
+    _C.rms_norm_per_block_quant(result, input, weight, scale, epsilon, scale_ub, residual, group_size, is_scale_transposed)
+
+
 def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by position
     qkv: torch.Tensor,
     num_heads_q: int,
@@ -122,7 +154,7 @@ def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by posit
         k_weight: ``[head_dim]``.
         cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the second; ``rot_dim <= head_dim``.
         is_neox: GPT-NeoX pairing, else GPT-J's.
-        position_ids: ``[tokens]``, int64: rows of ``cos_sin_cache``.
+        position_ids: ``[tokens]``, int64: rows of ``cos_sin_cache``. A GPU leaves tokens with others as they are.
         forced_token_heads_per_warp: nothing; how upstream's GPU kernel divides its work.
     """
     _C.fused_qk_norm_rope(

@@ -31,7 +31,7 @@ def rotary_embedding(
     Source: Su et al., RoFormer, 2021 (arXiv:2104.09864), section 3.2.
 
     Args:
-        positions: ``[tokens]`` or ``[batch, seq]``, int64: rows of ``cos_sin_cache``.
+        positions: ``[tokens]`` or ``[batch, seq]``, int64: rows of ``cos_sin_cache``. A GPU leaves tokens with others as they are.
         query: ``[..., heads * head_size]`` or ``[..., heads, head_size]`` with the leading dimensions of ``positions``; rotated.
         key: the same for the key heads, or None for nothing to rotate.
         head_size: elements in a head.

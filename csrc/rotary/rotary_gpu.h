@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// What GPU kernels share that rotate heads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/gpu/row_teams.h"
+#include "rotary/rotary.h"
+
+namespace vllm::gpu {
+
+// How many pairs a thread rotates at once: those of two packs, which lie half a head apart (neox), or those of one.
+template <typename T, bool kNeox, bool kAligned>
+inline constexpr int kPairs = kAligned ? (kNeox ? kPerLoad<T> : kPerLoad<T> / 2) : 1;
+
+// Whether a thread can rotate as many pairs as it wants to at once; all heads are aligned.
+template <typename T>
+bool WholePairs(const RotaryCache& cache, bool neox) {
+  const int64_t pairs = neox ? kPairs<T, true, true> : kPairs<T, false, true>;
+  const int64_t size = cache.dtype == DType::kFloat32 ? 4 : 2;
+  const int64_t bytes = std::min<int64_t>(16, pairs * size);
+  return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) && cache.stride * size % bytes == 0;
+}
+
+// A position, and whether the cache has it.
+__device__ __forceinline__ bool PositionOf(const Rows& positions, int64_t token, const RotaryCache& cache, int64_t& position) {
+  position = *RowAt<const int64_t>(positions, token);
+  return position >= 0 && position < cache.positions;
+}
+
+// Cosines and sines of kCount neighbouring pairs.
+template <int kCount>
+struct Angles {
+  float cosines[kCount], sines[kCount];
+
+  // Of pairs from i on.
+  __device__ __forceinline__ void Load(const RotaryCache& cache, int64_t position, int64_t i) {
+    if (cache.dtype == DType::kFloat32) {
+      LoadFrom(static_cast<const float*>(cache.data), cache, position, i);
+    } else if (cache.dtype == DType::kBFloat16) {
+      LoadFrom(static_cast<const Bf16*>(cache.data), cache, position, i);
+    } else {
+      LoadFrom(static_cast<const Fp16*>(cache.data), cache, position, i);
+    }
+  }
+
+  __device__ __forceinline__ void Invert() {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) sines[j] = -sines[j];
+  }
+
+  __device__ __forceinline__ void Rotate(float (&x)[kCount], float (&y)[kCount]) const {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const float rotated = fmaf(-y[j], sines[j], x[j] * cosines[j]);
+      y[j] = fmaf(x[j], sines[j], y[j] * cosines[j]);
+      x[j] = rotated;
+    }
+  }
+
+ private:
+  template <typename C>
+  __device__ __forceinline__ void LoadFrom(const C* data, const RotaryCache& cache, int64_t position, int64_t i) {
+    const C* row = data + position * cache.stride + i;
+    LoadFloats(row, cosines);
+    LoadFloats(row + cache.rotary_dim / 2, sines);
+  }
+  template <typename C>
+  static __device__ __forceinline__ void LoadFloats(const C* from, float (&to)[kCount]) {
+    constexpr int kLoad = kCount < kPerLoad<C> ? kCount : kPerLoad<C>;
+#pragma unroll
+    for (int j = 0; j < kCount; j += kLoad) {
+      const Pack<C, kLoad> items = LoadPack<kLoad>(from + j);
+#pragma unroll
+      for (int k = 0; k < kLoad; ++k) to[j + k] = ToFloat(items.items[k]);
+    }
+  }
+};
+
+// The elements of kCount neighbouring pairs of a head.
+template <typename T, bool kNeox, bool kAligned>
+struct PairsOf {
+  static constexpr int kCount = kPairs<T, kNeox, kAligned>;
+  static constexpr int kLoad = kAligned ? kPerLoad<T> : 1;
+
+  // Two loads or one: whole packs, or an element each.
+  Pack<T, kLoad> first, second;
+
+  // Where they begin, for pairs from i on, `half` in all.
+  static __device__ __forceinline__ int64_t First(int64_t i) { return kNeox ? i : 2 * i; }
+  static __device__ __forceinline__ int64_t Second(int64_t i, int64_t half) { return kNeox ? i + half : 2 * i + 1; }
+  static constexpr bool kTwo = kNeox || !kAligned;
+
+  __device__ __forceinline__ void Load(const T* head, int64_t i, int64_t half) {
+    first = LoadPack<kLoad>(head + First(i));
+    if constexpr (kTwo) second = LoadPack<kLoad>(head + Second(i, half));
+  }
+  __device__ __forceinline__ void Get(float (&x)[kCount], float (&y)[kCount]) const {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      x[j] = ToFloat(kTwo ? first.items[j] : first.items[2 * j]);
+      y[j] = ToFloat(kTwo ? second.items[j] : first.items[2 * j + 1]);
+    }
+  }
+  static __device__ __forceinline__ void Store(T* head, int64_t i, int64_t half, const float (&x)[kCount], const float (&y)[kCount]) {
+    if constexpr (kTwo) {
+      StorePack(head + First(i), FromFloats<T>(x));
+      StorePack(head + Second(i, half), FromFloats<T>(y));
+    } else {
+      float both[2 * kCount];
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        both[2 * j] = x[j];
+        both[2 * j + 1] = y[j];
+      }
+      StorePack(head + First(i), FromFloats<T>(both));
+    }
+  }
+};
+
+// How many of `count` things a block does at once, at most `most`: as many each time.
+inline int64_t EvenShare(int64_t count, int64_t most) {
+  if (count <= most) return std::max<int64_t>(count, 1);
+  const int64_t times = (count + most - 1) / most;
+  return (count + times - 1) / times;
+}
+
+}  // namespace vllm::gpu
