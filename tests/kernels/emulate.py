@@ -30,6 +30,7 @@ LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe")
 TESTS = {
     "activation-gpu": ("test_activation.py", "test_gates.py"),
     "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
+    "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
     "sampling-gpu": ("test_sampling.py",),
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
