@@ -59,8 +59,8 @@ _registered: list[torch.library.Library] = []
 def register(namespaces: Iterable[str]) -> tuple[str, ...]:
     """Register fakes for the ops of ``namespaces`` that have none: those that only mutate arguments, and those of :data:`RETURNED`.
 
-    They go to the Meta key, where torch looks for them. ``torch.library.register_fake`` does that, too, and reads the caller's source for each
-    op: half a millisecond, which was more than half of what importing the ops took.
+    They go to the Meta key, where torch looks for them. ``torch.library.register_fake`` does that, too, and reads the caller's source for
+    each op: half a millisecond, which was more than half of what importing the ops took.
 
     Returns:
         The qualified names of the ops that got one, sorted.
@@ -73,8 +73,8 @@ def register(namespaces: Iterable[str]) -> tuple[str, ...]:
         # A library, or an earlier import of this module, may have filled it.
         if space not in libraries or torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):  # noqa: SLF001
             continue
-        op, _, overload = rest.partition(".")
-        schema = torch._C._get_schema(name.partition(".")[0], overload)  # noqa: SLF001 - no public accessor
+        base, _, overload = name.partition(".")
+        schema = torch._C._get_schema(base, overload)  # noqa: SLF001 - no public accessor
         fake = RETURNED.get(name, _writes_in_place if _only_mutates(schema) else None)
         if fake is not None:
             libraries[space].impl(rest, fake, "Meta")

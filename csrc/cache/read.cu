@@ -2,7 +2,9 @@
 #include "cache/cache.h"
 
 #include <cstdint>
+#include <type_traits>
 
+#include "cache/place.h"
 #include "core/gpu/launch.h"
 #include "core/gpu/rows.h"
 #include "core/gpu/types.h"
@@ -34,15 +36,9 @@ __global__ void __launch_bounds__(kThreads)
   float factor = 1.0f;
   if constexpr (!std::is_same_v<In, Out>) factor = *scale;
   for (int64_t token = int64_t{blockIdx.x} * kWarps + Warp(); token < sequences.tokens; token += int64_t{gridDim.x} * kWarps) {
-    const int64_t sequence = sequences.Of(token);
-    if (sequence < 0 || token >= sequences.Bound(sequence + 1)) continue;
-    const int64_t position = token - sequences.Bound(sequence) + sequences.Start(sequence);
-    if (position < 0) continue;
-    const int64_t column = position / from.block_size;
-    if (column >= sequences.columns) continue;
-    const int64_t block = sequences.Block(sequence, column);
-    if (block < 0 || block >= from.blocks) continue;
-    const In* row = static_cast<const In*>(from.data) + block * from.block_stride + (position - column * from.block_size) * from.row_stride;
+    const TokenPlace place = PlaceOf(sequences, token, from.blocks, from.block_size);
+    if (place.block < 0) continue;
+    const In* row = static_cast<const In*>(from.data) + place.block * from.block_stride + place.offset * from.row_stride;
     Out* target = to + token * to_stride;
     for (int64_t step = Lane(); step < steps; step += kWarp) {
       const Pack<In, kCount> loaded = LoadPack<kCount>(row + step * kCount);

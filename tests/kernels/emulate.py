@@ -35,6 +35,7 @@ TESTS = {
     "rotary-gpu": ("test_rotary.py",),
     "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
     "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
+    "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
     "sampling-gpu": ("test_sampling.py",),
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),

@@ -179,6 +179,20 @@ def test_swap_blocks(cache_ops: Any, size: int) -> None:
     assert torch.equal(src, want)
 
 
+@pytest.mark.parametrize("distance", [1, 2, 3, 5])
+def test_swap_neighbouring_blocks(cache_ops: Any, distance: int) -> None:
+    """One after the other, even where all could be copied at once."""
+    cache = torch.randint(0, 100, (10, 40), dtype=torch.uint8)
+    other, want = cache.clone(), cache.clone()
+    pairs = torch.tensor([[i, i + distance] for i in range(10 - distance)])
+    for a, b in pairs.tolist():
+        want[b] = want[a]
+    cache_ops.swap_blocks(cache, other, 40, pairs)
+    assert torch.equal(other[distance:], cache[:-distance])
+    cache_ops.swap_blocks(cache, cache, 40, pairs)
+    assert torch.equal(cache, want)
+
+
 def test_swap_blocks_of_overlapping_caches(cache_ops: Any) -> None:
     both = torch.arange(3 * 70_000, dtype=torch.int32)
     want = both.clone()

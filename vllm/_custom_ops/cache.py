@@ -201,6 +201,48 @@ def cp_gather_cache(
     _C_cache_ops.cp_gather_cache(src_cache, dst, block_table, cu_seq_lens, batch_size, seq_starts)
 
 
+def indexer_k_quant_and_cache(
+    k: torch.Tensor, kv_cache: torch.Tensor, slot_mapping: torch.Tensor, quant_block_size: int, kv_cache_dtype: str
+) -> None:
+    """Write the keys of a sparse attention's indexer into its cache, as E4M3 with a scale for each ``quant_block_size`` elements. GPU only.
+
+    A block of the cache holds the codes of its tokens, one token after the other, and then their scales, float32: each block is one piece
+    of memory, whatever the last two dimensions of ``kv_cache`` suggest. A scale is ``max(|elements|, 1e-4) / 448``; codes are elements
+    divided by it, rounded to nearest, ties to even.
+
+    Source: DeepSeek-AI, DeepSeek-V3.2-Exp, 2025, section 2.1; the layout is that of DeepGEMM's ``fp8_paged_mqa_logits``.
+
+    Args:
+        k: ``[tokens, head_dim]``; tokens beyond those of ``slot_mapping`` are padding.
+        kv_cache: ``[num_blocks, block_size, head_dim + 4 * head_dim / quant_block_size]``, uint8, written.
+        slot_mapping: ``[tokens]`` or shorter, int64; tokens whose slot is not one of the cache are left out.
+        quant_block_size: elements that share a scale, a divisor of ``head_dim``.
+        kv_cache_dtype: ``"ue8m0"`` to round scales up to powers of two; ``""``, ``"auto"``, ``"fp8"`` or ``"fp8_e4m3"`` to keep them.
+    """
+    _C_cache_ops.indexer_k_quant_and_cache(k, kv_cache, slot_mapping, quant_block_size, kv_cache_dtype)
+
+
+def cp_gather_indexer_k_quant_cache(
+    kv_cache: torch.Tensor,
+    dst_k: torch.Tensor,
+    dst_scale: torch.Tensor,
+    block_table: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+) -> None:
+    """Gather the keys and scales of sequences from the cache that :func:`indexer_k_quant_and_cache` writes. GPU only.
+
+    Source: DeepSeek-AI, DeepSeek-V3.2-Exp, 2025, section 2.1.
+
+    Args:
+        kv_cache: ``[num_blocks, block_size, head_dim + 4 * scales]``, uint8.
+        dst_k: ``[tokens, head_dim]``, ``uint8`` or ``float8_e4m3fn``; rows that no sequence covers stay.
+        dst_scale: ``[tokens, scales]`` float32, or ``[tokens, 4 * scales]`` uint8: its bytes.
+        block_table: ``[batch, blocks]``, int32: the blocks of each sequence.
+        cu_seq_lens: ``[batch + 1]``, int32: sequence ``s`` fills rows ``cu_seq_lens[s]`` to ``cu_seq_lens[s + 1]``.
+    """
+    _C_cache_ops.cp_gather_indexer_k_quant_cache(kv_cache, dst_k, dst_scale, block_table, cu_seq_lens)
+
+
 def convert_fp8(dst_cache: torch.Tensor, src_cache: torch.Tensor, scale: float, kv_cache_dtype: str) -> None:
     """Convert a cache to fp8, ``dst = src / scale``, or from fp8, ``dst = src * scale``, whichever side has elements of one byte.
 
