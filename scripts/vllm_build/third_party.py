@@ -6,6 +6,7 @@ A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.comman
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
@@ -27,6 +28,8 @@ LOCK = "third_party/lock.toml"
 _TEXTS = ("name", "version", "license", "filename", "sha256")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Variables that are not called after the source: upstream's names for the same thing.
+_VARIABLES = {"flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
 
@@ -40,6 +43,8 @@ class Source:
         version: upstream's.
         filename, size, sha256: of the archive.
         get: how to obtain it; ``type`` and that type's keys.
+        include: folders and files of the archive that are extracted, without its top folder; empty means all.
+        on_request: fetched when it is named, and not with everything: large, and of use to few.
     """
 
     name: str
@@ -48,15 +53,36 @@ class Source:
     size: int
     sha256: str
     get: Mapping[str, str]
+    include: tuple[str, ...] = ()
+    on_request: bool = False
 
     @property
     def folder(self) -> Path:
         """Where the extracted sources lie in the cache: a name for each content, so a changed lock never finds old sources."""
-        return paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}"
+        part = "-" + hashlib.sha256("\n".join(self.include).encode()).hexdigest()[:8] if self.include else ""
+        return paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}{part}"
+
+    def includes(self, path: str) -> bool:
+        """Whether a member of the archive, named without its top folder, is extracted."""
+        return not self.include or any(path == entry or path.startswith(entry + "/") for entry in self.include)
 
     def cached(self) -> Path | None:
         """The extracted sources, or None when they have not been fetched."""
         return self.folder if self.folder.is_dir() else None
+
+
+def variable(name: str) -> str:
+    """The environment variable that points a build at sources of one's own."""
+    return _VARIABLES.get(name, name.upper().replace("-", "_") + "_SRC_DIR")
+
+
+def _are_relative(value: object) -> bool:
+    """Whether it is a list of paths that lead into a folder and not out of it."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return False
+    return all(
+        PurePosixPath(item).as_posix() == item and item[0] not in "/." and ".." not in item.split("/") for item in value if item
+    ) and all(value)
 
 
 def _source(path: Path, number: int, entry: object) -> Source:
@@ -68,17 +94,19 @@ def _source(path: Path, number: int, entry: object) -> Source:
     for key in _TEXTS:
         if not isinstance(entry.get(key), str) or not entry[key]:
             raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
-    for key in ("name", "version", "filename"):
-        if not _SAFE.fullmatch(entry[key]):
-            raise fail(f"{key} = {entry[key]!r} cannot name a file", "letters, digits and ._+-")
+    if wrong := next((key for key in ("name", "version", "filename") if not _SAFE.fullmatch(entry[key])), None):
+        raise fail(f"{wrong} = {entry[wrong]!r} cannot name a file", "letters, digits and ._+-")
     if not _SHA256.fullmatch(entry["sha256"]):
         raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
-    size, get = entry.get("size"), entry.get("get")
+    size, get, include = entry.get("size"), entry.get("get"), entry.get("include", [])
+    if not _are_relative(include):
+        raise fail(f"include = {include!r} is not valid", "folders and files of the archive, without its top folder")
     if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
         raise fail(f"size = {size!r} is not a number of bytes", "size = the archive's bytes")
     if not isinstance(get, dict) or not all(isinstance(v, str) for v in get.values()) or "type" not in get:
         raise fail(f"get = {get!r} is not valid", 'get = { type = "…", … }')
-    return Source(entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get)
+    on_request = entry.get("on_request") is True
+    return Source(entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get, tuple(include), on_request)
 
 
 def read(root: Path) -> dict[str, Source]:
@@ -112,6 +140,8 @@ def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
         # Links are documentation in the archives we lock; nothing that compiles is reached through one.
         return None
     member.name = "/".join(parts[1:])
+    if not source.includes(member.name):
+        return None
     member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
     member.uid = member.gid = 0
     member.uname = member.gname = ""

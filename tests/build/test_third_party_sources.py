@@ -86,6 +86,12 @@ def test_the_lock_of_the_tree(root: Path, cache: Path) -> None:
         ("size = 10", "size = true", "size = True"),
         ('get = { type = "apt-source",', "get = { ", "get = "),
         ('revision = "1.2.0-2"', "revision = 1", "get = "),
+        ("size = 10", 'size = 10\ninclude = "a"', "include = 'a'"),
+        ("size = 10", "size = 10\ninclude = [1]", "include = "),
+        ("size = 10", 'size = 10\ninclude = ["../a"]', "include = "),
+        ("size = 10", 'size = 10\ninclude = ["/a"]', "include = "),
+        ("size = 10", 'size = 10\ninclude = ["a/"]', "include = "),
+        ("size = 10", 'size = 10\ninclude = [""]', "include = "),
     ],
 )
 def test_a_wrong_lock(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -101,7 +107,12 @@ def test_sources_that_are_no_tables(tmp_path: Path) -> None:
         third_party.read(tmp_path / "nowhere")
 
 
-@given(st.dictionaries(st.sampled_from(["name", "version", "filename", "sha256", "license", "size", "get"]), st.text() | st.integers()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "version", "filename", "sha256", "license", "size", "get", "include"]),
+        st.text() | st.integers() | st.lists(st.text()),
+    )
+)
 def test_any_entry_is_read_or_a_clear_error(entry: dict[str, object]) -> None:
     with contextlib.suppress(ConfigurationError):
         third_party._source(Path("lock.toml"), 1, entry)
@@ -125,6 +136,18 @@ def test_extract(tmp_path: Path, cache: Path) -> None:
     assert oct((folder / "hwy" / "a.h").stat().st_mode)[-3:] == "644"
     assert third_party.extract(source, tmp_path / "a.tar.gz") == folder, "somebody else was faster"
     assert [p.name for p in (cache / "sources").iterdir()] == [folder.name]
+
+
+def test_a_part_of_an_archive(tmp_path: Path) -> None:
+    names = ("x-1/a/one.h", "x-1/a/deep/two.h", "x-1/ab/three.h", "x-1/LICENSE", "x-1/LICENSE.more")
+    whole = archive(tmp_path / "a.tar.gz", *(member(name) for name in names))
+    part = replace(whole, include=("a", "LICENSE"))
+    assert part.folder != whole.folder
+    folder = third_party.extract(part, tmp_path / "a.tar.gz")
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == ["LICENSE", "a/deep/two.h", "a/one.h"]
+    evil = archive(tmp_path / "b.tar.gz", member("x-1/a/one.h"), member("x-1/b/../../x"))
+    with pytest.raises(IntegrityError, match="must not be extracted"):
+        third_party.extract(replace(evil, include=("a",)), tmp_path / "b.tar.gz")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +207,20 @@ def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
     assert fetch.fetch(source, console) == folder
 
 
-def test_another_way_than_apt(downloaded: Callable[[], Source], console: Console) -> None:
+def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    text = b"Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n"
+    names = ("sample-1.0/PKG-INFO", "sample-1.0/setup.py", "sample-1.0/a/x.h")
+    source = archive(index / "sample-1.0.tar.gz", *(member(name) for name in names), content=text)
+    source = replace(source, name="sample", get={"type": "pypi-sdist", "package": "sample", "version": "1.0"}, include=("a",))
+    for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}.items():
+        monkeypatch.setenv(name, value)
+    folder = Path(fetch.fetch(source, console))
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == ["a/x.h"]
+
+
+def test_another_way_than_these(downloaded: Callable[[], Source], console: Console) -> None:
     with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
         fetch.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
     assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
@@ -198,3 +234,14 @@ def test_the_command(downloaded: Callable[[], Source], monkeypatch: pytest.Monke
     assert cli.main(["fetch", "highway"]) == 0
     assert cli.main(["fetch", "lowway"]) == ConfigurationError.exit_code
     assert "has no 'lowway'" in capsys.readouterr().err
+
+
+def test_what_is_fetched_on_request_alone(monkeypatch: pytest.MonkeyPatch, downloaded: Callable[[], Source], root: Path) -> None:
+    assert third_party.read(root)["flash-attention"].on_request
+    source = downloaded()
+    monkeypatch.setattr(third_party, "read", lambda _: {"highway": source, "large": replace(source, name="large", on_request=True)})
+    fetched: list[str] = []
+    monkeypatch.setattr(fetch, "fetch", lambda source, _: fetched.append(source.name))
+    assert cli.main(["fetch"]) == 0
+    assert cli.main(["fetch", "large"]) == 0
+    assert fetched == ["highway", "large"]

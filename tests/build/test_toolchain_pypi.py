@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -81,6 +83,45 @@ def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> Non
         pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
     assert caught.value.exit_code == FetchError.exit_code
     assert "vllm-build toolchain --update" in str(caught.value)
+
+
+def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
+    """A source distribution that fails when anything of it is run."""
+    files = {
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "setup.py": "raise SystemExit('this must not run')\n",
+        "pyproject.toml": backend,
+    }
+    path = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for filename, text in files.items():
+            info = tarfile.TarInfo(f"{name}-{version}/{filename}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["", '[build-system]\nrequires = ["setuptools", "not-there"]\nbuild-backend = "setuptools.build_meta"\n'],
+    ids=["no backend", "setuptools"],
+)
+def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, backend: str) -> None:
+    wanted = sdist(index, "some-sample", "1.0", backend)
+    wheel(index, "some_sample", "1.0")
+    pypi.download_sdist("some-sample", "1.0", sha256(wanted), into, "a/lock.toml")
+    assert [path.name for path in into.iterdir()] == [wanted.name]
+
+
+def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:
+    there = sdist(index, "sample", "1.0", "")
+    with pytest.raises(IntegrityError) as caught:
+        pypi.download_sdist("sample", "1.0", "0" * 64, into, "a/lock.toml")
+    assert sha256(there) in caught.value.message
+    assert caught.value.expected == "the sha256 in a/lock.toml"
+    with pytest.raises(pypi.MissingVersionError) as missing:
+        pypi.download_sdist("sample", "2.0", "0" * 64, into, "a/lock.toml")
+    assert missing.value.remedy == "correct the version in a/lock.toml"
 
 
 def test_an_index_that_does_not_answer_is_not_a_missing_version(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
 
 KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "get"}
-WAYS = {"apt-source": {"type", "suite", "package", "revision"}}
+WAYS = {"apt-source": {"type", "suite", "package", "revision"}, "pypi-sdist": {"type", "package", "version"}}
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def test_entries_are_complete(lock: dict[str, Any]) -> None:
     assert set(lock) == {"schema", "source"}
     assert lock["schema"] == 1
     for entry in lock["source"]:
-        assert set(entry) == KEYS, entry.get("name")
+        assert set(entry) - {"include", "on_request"} == KEYS, entry.get("name")
+        assert entry.get("on_request", True) is True
         assert canonicalize_license_expression(entry["license"]) == entry["license"]
         assert re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
         assert entry["version"] in entry["filename"]

@@ -21,28 +21,21 @@ HELP = "Bring the locked third-party sources into the cache, where builds outsid
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of third_party/lock.toml; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of third_party/lock.toml; default: all but those on request")
 
 
 def _locked_file(source: third_party.Source) -> LockedFile:
-    if source.get["type"] != "apt-source":
-        raise ConfigurationError(
-            f"{third_party.LOCK}: {source.name} is to be had by {source.get['type']!r}",
-            expected="apt-source, the one way this command knows",
-            remedy=f"set {source.name.upper()}_SRC_DIR to its sources",
-        )
     get = source.get
     # No build of the toolchain channel: the place in the download cache follows from the sha256 alone.
-    return LockedFile(
-        f"third_party/{source.name}",
-        0,
-        "apt-source",
-        get["package"],
-        get["revision"],
-        source.filename,
-        source.sha256,
-        source.size,
-        get["suite"],
+    name, file = f"third_party/{source.name}", (source.filename, source.sha256, source.size)
+    if get["type"] == "apt-source":
+        return LockedFile(name, 0, "apt-source", get["package"], get["revision"], *file, get["suite"])
+    if get["type"] == "pypi-sdist":
+        return LockedFile(name, 0, "pypi-sdist", get["package"], get["version"], *file)
+    raise ConfigurationError(
+        f"{third_party.LOCK}: {source.name} is to be had by {get['type']!r}",
+        expected="apt-source or pypi-sdist, the ways this command knows",
+        remedy=f"set {third_party.variable(source.name)} to its sources",
     )
 
 
@@ -62,12 +55,13 @@ def fetch(source: third_party.Source, console: Console) -> str:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Fetch the named sources, or all."""
+    """Fetch the named sources, or all that every build may need."""
     known = third_party.read(paths.source_root())
     for name in arguments.names:
         if name not in known:
             raise ConfigurationError(f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known))
-    folders = {name: fetch(known[name], console) for name in arguments.names or known}
+    wanted = arguments.names or [name for name, source in known.items() if not source.on_request]
+    folders = {name: fetch(known[name], console) for name in wanted}
     if console.json_mode:
         console.json(folders)
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
+from vllm_build.third_party import LOCK as THIRD_PARTY
 from vllm_build.toolchain import pypi
 from vllm_build.toolchain.apt import PrivateApt
 from vllm_build.toolchain.sources import split_suite
@@ -80,7 +81,11 @@ class Fetcher:
         debian: defaultdict[tuple[str, bool], list[LockedFile]] = defaultdict(list)
         wheels: defaultdict[tuple[str, str, str], list[LockedFile]] = defaultdict(list)
         for file in files:
-            if file.type != "pypi":
+            if file.type == "pypi-sdist":
+                with self.store.incoming() as folder:
+                    pypi.download_sdist(file.name, file.version, file.sha256, folder, THIRD_PARTY)
+                    self._take([file], folder)
+            elif file.type != "pypi":
                 debian[split_suite(file.suite)[1], file.type == "apt-source"].append(file)
             else:
                 wheels[file.python, file.abi, "===" if file.choice == "second" else "=="].append(file)

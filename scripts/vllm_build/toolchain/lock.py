@@ -35,7 +35,7 @@ class LockedFile:
     Attributes:
         build: id of the build that uses it.
         position: place of its package among those of the build, as ``sources.toml`` lists them; the first one names the upstream version.
-        type: ``apt``, ``apt-source`` or ``pypi``.
+        type: ``apt``, ``apt-source`` or ``pypi``; ``pypi-sdist`` for third-party sources, which this lock does not hold.
         name: package name as Debian or PyPI spell it.
         version: the full version, with Debian's epoch and revision or the local part of a wheel.
         filename: name under which the recipe finds it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wheels through the running interpreter's pip, with the machine's own pip configuration: no index address is ever passed."""
+"""Wheels and sdists through the running interpreter's pip, with the machine's own pip configuration: no index address is ever passed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ _MISSING = re.compile(r"No matching distribution found|Could not find a version 
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
 
+_LOCK = "toolchain/lock.toml"
+#: Holds the build backend that stands in for a project's own: metadata of an sdist without running anything of it.
+_SDIST_BACKEND = Path(__file__).with_name("sdist_backend")
+
+
 class MissingVersionError(FetchError):
     """pip reaches its index, and the locked version or file is not there."""
 
@@ -53,6 +58,10 @@ class Wheel:
     sha256: str
 
 
+def _update(locked: str) -> str:
+    return UPDATE_COMMAND if locked == _LOCK else f"correct {locked}"
+
+
 def _tags(python: str, abi: str | None) -> list[str]:
     arguments = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     for platform in _PLATFORMS:
@@ -63,7 +72,7 @@ def _tags(python: str, abi: str | None) -> list[str]:
     return arguments
 
 
-def _pip(arguments: Sequence[str], what: str, env: Mapping[str, str] | None = None) -> None:
+def _pip(arguments: Sequence[str], what: str, env: Mapping[str, str] | None = None, locked: str = _LOCK) -> None:
     command = [sys.executable, "-m", "pip", *arguments]
     done = subprocess.run(
         command,
@@ -87,16 +96,16 @@ def _pip(arguments: Sequence[str], what: str, env: Mapping[str, str] | None = No
         got = re.findall(r"Got\s+([0-9a-f]{64})", output)
         raise IntegrityError(
             f"pip found other bytes than locked for {what}" + (f": sha256 {', '.join(got)}" if got else ""),
-            expected="the sha256 in toolchain/lock.toml",
-            remedy=f"find out who changed the file; if the change is right: {UPDATE_COMMAND}",
+            expected=f"the sha256 in {locked}",
+            remedy=f"find out who changed the file; if the change is right: {_update(locked)}",
         )
     if _NETWORK.search(output):
         raise FetchError(f"pip cannot reach its index for {what}: {reason}", remedy="check the network and the machine's pip configuration")
     if _MISSING.search(output):
         raise MissingVersionError(
             f"pip finds no {what}: {reason}",
-            expected="the version in toolchain/lock.toml or sources.toml on the configured index",
-            remedy=f"{UPDATE_COMMAND} after correcting the version in sources.toml",
+            expected=f"the version in {locked} on the configured index",
+            remedy=f"{_update(locked)} after correcting the version" if locked == _LOCK else f"correct the version in {locked}",
         )
     raise FetchError(f"pip failed for {what}: {reason}", remedy="run pip by hand to see more")
 
@@ -119,6 +128,22 @@ def download(items: Iterable[tuple[str, str, str]], folder: Path, *, python: str
         listing.write_text("".join(lines), encoding="utf-8")
     what = ", ".join(f"{name} {version}" for name, version, _ in wanted)
     _pip(["download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(folder), "-r", str(listing), *_tags(python, abi)], what)
+    listing.unlink()
+
+
+def download_sdist(name: str, version: str, sha256: str, folder: Path, locked: str) -> None:
+    """Download one source distribution into ``folder``; nothing of the project is run. ``locked`` names the file that says the sha256.
+
+    Raises:
+        IntegrityError, MissingVersionError, FetchError, ResourceError: as ``download``.
+    """
+    with disk_errors(folder):
+        listing = folder / "requirements.txt"
+        listing.write_text(f"{name}=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
+    # Without isolation pip takes the backend from the path, where ours comes first.
+    arguments = ["--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+    env = {"PYTHONPATH": str(_SDIST_BACKEND)}
+    _pip(["download", *arguments, "--dest", str(folder), "-r", str(listing)], f"{name} {version}", env, locked)
     listing.unlink()
 
 
