@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from vllm_build import device as devices  # noqa: E402
-from vllm_build import jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build import flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
 
@@ -37,6 +37,7 @@ def main() -> int:
             heavy_units=len(resolved.heavy_sources),
         )
         torch = torch_files.find()
+        sources = flash_attention.prepare(ROOT, settings, resolved, plan_file.parent / "inputs")
     except VllmBuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -50,6 +51,7 @@ def main() -> int:
         "VLLM_TORCH_CPU_LIBRARY": str(torch.library),
         "VLLM_PYTHON_INCLUDE_DIR": sysconfig.get_path("include"),
         "VLLM_HEAVY_JOBS": str(chosen.heavy_jobs),
+        **sources,
     }
     if device == "cuda" and target.toolkit is not None:
         found["CMAKE_CUDA_COMPILER"] = str(target.toolkit.compiler)

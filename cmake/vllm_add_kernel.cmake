@@ -9,24 +9,35 @@ vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of
 
 Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its macro and its architectures are options of that
 library, so no other unit's command line changes when the kernel is switched or gets another architecture. Units of the memory class `heavy`
-are compiled in the Ninja pool of that name.
+are compiled in the Ninja pool of that name. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
 
   vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"],
                          "options": [], "memory": "ordinary"}]=] "" ON)
     -> OBJECT library _C.norm-cpu: -DVLLM_NORM_CPU, headers of hwy::hwy; _C is linked with libhwy
   vllm_add_kernel(_C [=[{"name": "norm-gpu", "sources": ["csrc/norm/norm.cu"], "options": ["-gencode=arch=compute_80,code=sm_80"], ...}]=] CUDA ON)
     -> OBJECT library _C.norm-gpu: norm.cu is compiled for 8.0
+  vllm_add_kernel(_fa2_C [=[{"name": "fa2-64", "third_party": "flash-attention", "third_party_sources": ["csrc/flash_attn/src/f.cu"], ...}]=] CUDA ON)
+    -> OBJECT library _fa2_C.fa2-64: ${FLASH_ATTENTION_SRC_DIR}/csrc/flash_attn/src/f.cu as well
 ]]
 function(vllm_add_kernel extension json language torch)
-  foreach(key name memory)
+  foreach(key name memory third_party)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
-  foreach(key sources definitions libraries options)
+  foreach(key sources third_party_sources definitions libraries options)
     vllm_json_list(${key} "${json}" ${key})
   endforeach()
 
   set(target "${extension}.${name}")
   list(TRANSFORM sources PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  if(third_party)
+    string(TOUPPER "${third_party}_SRC_DIR" folder)
+    string(REPLACE "-" "_" folder "${folder}")
+    if(NOT IS_DIRECTORY "${${folder}}")
+      message(FATAL_ERROR "${folder}: '${${folder}}' is no folder\n  expected: the sources of ${third_party}\n  to do: vllm-build fetch ${third_party}")
+    endif()
+    list(TRANSFORM third_party_sources PREPEND "${${folder}}/")
+    list(APPEND sources ${third_party_sources})
+  endif()
   add_library(${target} OBJECT ${sources})
   vllm_compile_options(${target})
   target_compile_definitions(${target} PRIVATE ${definitions})

@@ -47,7 +47,8 @@ function(vllm_compile_options target)
   list(REMOVE_ITEM host -Wshadow -Wconversion -Wno-sign-conversion -Wundef)
   list(TRANSFORM host PREPEND -Xcompiler=)
   list(APPEND host
-    --fmad=false                 # as -ffp-contract=off: products and sums are joined where the code says fmaf
+    # As -ffp-contract=off: products and sums are joined where the code says fmaf. Not where a library's rules are others: VLLM_FAST_MATH.
+    $<$<NOT:$<BOOL:$<TARGET_PROPERTY:VLLM_FAST_MATH>>>:--fmad=false>
     -Xfatbin=-compress-all       # code for each architecture is most of a library, and is unpacked once a process
     --objdir-as-tempdir          # intermediate files get the object's name, not a random one that would end up in the object
     $<$<BOOL:${VLLM_WERROR}>:-Werror=all-warnings>)

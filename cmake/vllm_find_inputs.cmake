@@ -13,6 +13,7 @@ installed torch.
     -> VLLM_PYTHON_INCLUDE_DIR              .../include/python3.11
     -> VLLM_HEAVY_JOBS                      how many heavy units fit into memory now
     -> CMAKE_CUDA_COMPILER                  for CUDA, the nvcc that the plan was made for
+    -> FLASH_ATTENTION_SRC_DIR, CUTLASS_INCLUDE_DIR   when the plan has FlashAttention, its sources
 ]]
 function(vllm_find_inputs)
   set(names VLLM_PLAN VLLM_TORCH_INCLUDE_DIRS VLLM_TORCH_CPU_LIBRARY VLLM_PYTHON_INCLUDE_DIR)
@@ -31,7 +32,7 @@ function(vllm_find_inputs)
     if(NOT status EQUAL 0)
       message(FATAL_ERROR "${why}")
     endif()
-    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER)
+    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR)
       string(JSON value ERROR_VARIABLE absent GET "${found}" ${name})
       # What the caller set is in the cache already, and stays.
       if(NOT absent)

@@ -10,7 +10,7 @@ import sysconfig
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import cmake, device, gpu_targets, kernels_table, plan
+from vllm_build import cmake, device, kernels_table, plan
 from vllm_build.errors import ConfigurationError, ResourceError
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def plan_for(root: Path, settings: Settings, target: Target) -> Plan:
     Raises:
         ConfigurationError, NothingToDoError, ToolchainError: of the table, the architectures and the toolkit.
     """
-    archs, source = gpu_targets.requested(target.name, settings) or (None, None)
-    return plan.resolve(kernels_table.load(root), target.name, toolkit_version=target.release, arch_list=archs, arch_source=source)
+    return plan.for_settings(kernels_table.load(root), target.name, target.release, settings)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,14 @@ class Configuration:
         archs = "_".join(self.plan.targets)
         if len(archs) > _LONGEST_ARCHS:
             archs = hashlib.sha256(archs.encode()).hexdigest()[:10]
-        parts = [f"{self.plan.device}{self.target.release or ''}", archs, self.abi, self.build_type.lower()]
+        chosen = self.settings.flash_attention_set
+        parts = [
+            f"{self.plan.device}{self.target.release or ''}",
+            archs,
+            f"fa_{chosen}" if chosen else "",
+            self.abi,
+            self.build_type.lower(),
+        ]
         return "-".join(re.sub(r"[^A-Za-z0-9._+]", "_", part) for part in parts if part)
 
     @property

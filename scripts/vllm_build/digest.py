@@ -22,7 +22,10 @@ KERNEL_INPUTS = (
     "cmake",
     "csrc",
     "third_party",
-    *(f"scripts/vllm_build/{name}.py" for name in ("archs", "gfx", "gpu_targets", "kernels_table", "plan", "planned", "table_records")),
+    *(
+        f"scripts/vllm_build/{name}.py"
+        for name in ("archs", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records")
+    ),
     "recipe/build.sh",
     "recipe/install-kernels.sh",
     "VERSION",

@@ -33,12 +33,15 @@ GPU_DEVICES = tuple(gpu_targets.TOOLKITS)
 #: ordinary: a CPU kernel for all of Highway's instruction sets takes 0.5 to 0.6 GiB (g++ 12), a small CUDA unit 0.2 to 0.4 GiB (nvcc 13.0);
 #: twice that for what is larger. heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to 5.5 GiB.
 MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30}
+#: What a build may choose of kernels that take hours to compile: a development set, or all. VLLM_FA_SET names one.
+SETS = ("dev", "full")
 #: Suffix of sources that are compiled for GPU architectures: as CUDA or as HIP, by the device (one source for both).
 DEVICE_CODE = ".cu"
 
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _MACRO = re.compile(r"VLLM_[A-Z0-9_]+")
+_DEFINITION = re.compile(r"[A-Z][A-Z0-9_]*(=\w+)?")
 _LIST = re.compile(r"\S+( \S+)*")
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _NEED = re.compile(r"(>=)?(\S+)")
@@ -83,6 +86,10 @@ class Kernel:
         min_toolkit: GPU device -> oldest toolkit that compiles it.
         optional: a tree or a build may be without it.
         missing: sources of an optional kernel that are not in the tree.
+        definitions: macros of a third-party project that are defined on these sources beside ``macro``.
+        third_party: the locked project that has more of the sources; empty when all are in the tree.
+        third_party_sources: relative to that project's folder. It may be absent until something is compiled.
+        sets: choices of ``VLLM_FA_SET`` that have the kernel; empty when it needs no choice.
     """
 
     name: str
@@ -96,6 +103,10 @@ class Kernel:
     min_toolkit: Mapping[str, Version] = field(default_factory=dict)
     optional: bool = False
     missing: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+    third_party: str = ""
+    third_party_sources: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,15 +125,34 @@ def _records(path: Path, lines: Lines, data: Mapping[str, object], kind: str) ->
     return [Record(path, lines, kind, index, item) for index, item in enumerate(value)]
 
 
+def _check_path(record: Record, source: str, what: str, expected: str) -> None:
+    if source.startswith("/") or ".." in source.split("/"):
+        record.fail(source, f"source {source!r} leaves {what}", expected)
+    if PurePosixPath(source).as_posix() != source:
+        record.fail(source, f"source {source!r} is not in its shortest form", PurePosixPath(source).as_posix())
+
+
+def _third_party(record: Record) -> tuple[str, tuple[str, ...]]:
+    """The project that has more of the record's sources, and these; they are looked for when something is compiled."""
+    name = record.text("third_party", _RECORD_NAME, default="none")
+    sources = record.texts("third_party_sources", required=False)
+    if record.has("third_party") != bool(sources):
+        record.fail(
+            "third_party" if record.has("third_party") else "third_party_sources",
+            "a project without sources, or sources without one",
+            'third_party = "<name in third_party/lock.toml>" and third_party_sources = ["…"], or neither',
+        )
+    for source in sources:
+        _check_path(record, source, f"the folder of {name}", "a path below it")
+    return (name, sources) if sources else ("", ())
+
+
 def _sources(record: Record, root: Path, *, optional: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The record's sources relative to the source root, and those of them that do not exist where it is optional."""
     folder = root / TABLE.rsplit("/", 1)[0]
     found, missing = [], []
     for source in record.texts("sources"):
-        if source.startswith("/") or ".." in source.split("/"):
-            record.fail(source, f"source {source!r} leaves the folder of the table", f"a path below {folder}")
-        if PurePosixPath(source).as_posix() != source:
-            record.fail(source, f"source {source!r} is not in its shortest form", PurePosixPath(source).as_posix())
+        _check_path(record, source, "the folder of the table", f"a path below {folder}")
         path = (folder / source).relative_to(root).as_posix()
         found.append(path)
         if not (folder / source).is_file():
@@ -183,11 +213,13 @@ def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -
 
 def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     record.allow(
-        "name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"
-    )  # fmt: skip
+        *("name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"),
+        *("definitions", "third_party", "third_party_sources", "sets"),
+    )
     name, of = record.text("name", _RECORD_NAME), record.text("extension", _EXTENSION_NAME)
     devices, optional = record.texts("devices", choices=KERNEL_DEVICES), record.flag("optional")
     sources, missing = _sources(record, root, optional=optional)
+    third_party, third_party_sources = _third_party(record)
     extension = next((e for e in extensions if e.name == of), None)
     if extension is None:
         record.fail("extension", f"no [[extension]] is named {of!r}", "one of " + ", ".join(e.name for e in extensions))
@@ -202,10 +234,14 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         macro=record.text("macro", _MACRO) if record.has("macro") else None,
         libraries=record.texts("libraries", required=False),
         memory=record.text("memory", re.compile("|".join(MEMORY_CLASSES)), default="ordinary"),
-        archs=_archs(record, devices, sources),
+        archs=_archs(record, devices, sources + third_party_sources),
         min_toolkit=_toolkits(record, tuple(device for device in devices if device in GPU_DEVICES)),
         optional=optional,
         missing=missing,
+        definitions=record.matching("definitions", _DEFINITION),
+        third_party=third_party,
+        third_party_sources=third_party_sources,
+        sets=record.texts("sets", choices=SETS, required=False),
     )
 
 
@@ -230,6 +266,10 @@ def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
                 if other != item.name:
                     listed = source.split("/", 1)[1]
                     record.fail(listed, f"source {listed!r} is listed by {other!r} too", "a source once for a device and extension")
+            for source in item.third_party_sources if isinstance(item, Kernel) else ():
+                other = sources.setdefault((device, library, f"{source} of a third party"), item.name)
+                if other != item.name:
+                    record.fail(source, f"source {source!r} is listed by {other!r} too", "a source once for a device and extension")
 
 
 def load(root: Path) -> KernelsTable:

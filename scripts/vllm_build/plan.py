@@ -16,6 +16,7 @@ from vllm_build.planned import (
     FORMAT,
     NO_ARCH,
     NO_SOURCE,
+    NOT_CHOSEN,
     OLD_TOOLKIT,
     WRONG_DEVICE,
     Decision,
@@ -78,9 +79,13 @@ def _match(kernel: Kernel, device: str, version: Version | None, targets: tuple[
     return Decision(kernel, NO_ARCH, f"written for {' '.join(record)}, which serve none of {' '.join(targets)}", (), tuple(unserved))
 
 
-def _decide(kernel: Kernel, extension: Extension, device: str, version: Version | None, targets: tuple[str, ...]) -> Decision:
+def _decide(
+    kernel: Kernel, extension: Extension, device: str, version: Version | None, targets: tuple[str, ...], chosen: str | None
+) -> Decision:
     if device not in kernel.devices:
         return Decision(kernel, WRONG_DEVICE, f"written for {', '.join(kernel.devices)}, not for {device}")
+    if kernel.sets and chosen not in kernel.sets:
+        return Decision(kernel, NOT_CHOSEN, f"built with VLLM_FA_SET={' or '.join(kernel.sets)}, which is {chosen or 'not set'}")
     if kernel.missing:
         return Decision(kernel, NO_SOURCE, f"optional, and {', '.join(kernel.missing)} is not in the tree")
     for what, record in ((kernel.name, kernel), (extension.name, extension)):
@@ -99,9 +104,12 @@ def _decide(kernel: Kernel, extension: Extension, device: str, version: Version 
 
 def _planned(decision: Decision, device: str) -> PlannedKernel:
     kernel = decision.kernel
-    definitions = () if kernel.macro is None else (kernel.macro,)
+    definitions = (() if kernel.macro is None else (kernel.macro,)) + kernel.definitions
     options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
-    return PlannedKernel(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory, decision.archs, options)
+    return PlannedKernel(
+        *(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory, decision.archs, options),
+        *(kernel.third_party, kernel.third_party_sources),
+    )
 
 
 def survey(
@@ -111,6 +119,7 @@ def survey(
     toolkit_version: Version | None = None,
     arch_list: str | None = None,
     arch_source: str | None = None,
+    chosen_set: str | None = None,
 ) -> Plan:
     """Decide about every kernel of the table; the plan may turn out empty.
 
@@ -120,6 +129,7 @@ def survey(
         toolkit_version: of CUDA or ROCm; None means not known, and then nothing is left out because of it. Other devices ignore it.
         arch_list: GPU architectures in the device's spelling; None means the project's list, cut to what the toolkit compiles.
         arch_source: where that list comes from, for messages; default: the device's variable.
+        chosen_set: which kernels that need a choice are built, from ``kernels_table.SETS``; None means none of them.
 
     Raises:
         ConfigurationError: no such device, a malformed list, or a list for a device that has no architectures.
@@ -141,7 +151,9 @@ def survey(
             remedy="leave the list out",
         )
     extensions = {extension.name: extension for extension in table.extensions}
-    decisions = tuple(_decide(kernel, extensions[kernel.extension], device, toolkit_version, targets) for kernel in table.kernels)
+    decisions = tuple(
+        _decide(kernel, extensions[kernel.extension], device, toolkit_version, targets, chosen_set) for kernel in table.kernels
+    )
     planned = []
     for extension in table.extensions:
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
@@ -195,6 +207,7 @@ def resolve(
     toolkit_version: Version | None = None,
     arch_list: str | None = None,
     arch_source: str | None = None,
+    chosen_set: str | None = None,
 ) -> Plan:
     """The plan of a build: :func:`survey`, and something to compile in it.
 
@@ -203,7 +216,7 @@ def resolve(
         NothingToDoError: the device has nothing to compile.
         ToolchainError: the toolkit is older than the project supports.
     """
-    plan = survey(table, device, toolkit_version=toolkit_version, arch_list=arch_list, arch_source=arch_source)
+    plan = survey(table, device, toolkit_version=toolkit_version, arch_list=arch_list, arch_source=arch_source, chosen_set=chosen_set)
     require_kernels(plan, table)
     return plan
 
@@ -215,4 +228,6 @@ def for_settings(table: KernelsTable, device: str, toolkit_version: Version | No
         ConfigurationError, NothingToDoError, ToolchainError: as ``resolve`` does; also when two of the variables disagree.
     """
     text, source = gpu_targets.requested(device, settings) or (None, None)
-    return resolve(table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source)
+    return resolve(
+        table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source, chosen_set=settings.flash_attention_set
+    )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Version of the layout of plan.json; CMake refuses any other.
 FORMAT = 3
 #: What became of a kernel: it is built, or this is what stands in the way.
-BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE = "built", "device", "toolkit", "arch", "source"
+BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = "built", "device", "toolkit", "arch", "source", "set"
 #: Language of GPU code, as CMake names it.
 LANGUAGES = {"cuda": "CUDA", "rocm": "HIP"}
 
@@ -36,6 +36,8 @@ class PlannedKernel:
         memory: memory class, key of MEMORY_CLASSES.
         archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has none.
         options: compiler options that say so, for GPU code alone.
+        third_party: the locked project that has more of the sources; empty when there is none.
+        third_party_sources: relative to that project's folder.
     """
 
     name: str
@@ -45,6 +47,8 @@ class PlannedKernel:
     memory: str
     archs: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    third_party: str = ""
+    third_party_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Decision:
 
     Attributes:
         kernel: the record.
-        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH or NO_SOURCE.
+        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or NOT_CHOSEN.
         reason: the same in words.
         archs: what it is compiled for.
         unserved: targets that a kernel which is built, or would be but for them, does not serve.
@@ -155,6 +159,14 @@ class Plan:
         return tuple(sorted({lib for extension in self.extensions for kernel in extension.kernels for lib in kernel.libraries}))
 
     @property
+    def third_party_sources(self) -> dict[str, tuple[str, ...]]:
+        """Third-party project -> the sources that the build needs of it, relative to its folder, sorted."""
+        found: dict[str, set[str]] = {}
+        for kernel in (kernel for extension in self.extensions for kernel in extension.kernels if kernel.third_party):
+            found.setdefault(kernel.third_party, set()).update(kernel.third_party_sources)
+        return {name: tuple(sorted(sources)) for name, sources in sorted(found.items())}
+
+    @property
     def unit_bytes(self) -> dict[str, int]:
         """Memory class -> bytes that one unit of it may take to compile, for the classes that occur."""
         occurring = {kernel.memory for extension in self.extensions for kernel in extension.kernels}
@@ -162,11 +174,12 @@ class Plan:
 
     @property
     def heavy_sources(self) -> tuple[Path, ...]:
-        """Units of the memory class ``heavy``, relative to the source root."""
-        return tuple(Path(s) for e in self.extensions for k in e.kernels if k.memory == "heavy" for s in k.sources)
+        """Units of the memory class ``heavy``, relative to the source root, or to the folder of their third-party project."""
+        heavy = (k for e in self.extensions for k in e.kernels if k.memory == "heavy")
+        return tuple(Path(s) for k in heavy for s in k.sources + k.third_party_sources)
 
     def sources(self) -> tuple[Path, ...]:
-        """Every unit that is compiled, relative to the source root, in the table's order; one that two extensions share stands twice."""
+        """The tree's units that are compiled, relative to its root, in the table's order; one that two extensions share stands twice."""
         return tuple(Path(s) for e in self.extensions for group in (e.sources, *(k.sources for k in e.kernels)) for s in group)
 
     def output_files(self, component: str | None = None, suffix: str = ".abi3.so") -> tuple[str, ...]:
@@ -179,7 +192,7 @@ class Plan:
             {
                 "extension": d.kernel.extension,
                 "kernel": d.kernel.name,
-                "sources": list(d.kernel.sources),
+                "sources": [*d.kernel.sources, *(f"{d.kernel.third_party}: {source}" for source in d.kernel.third_party_sources)],
                 "archs": list(d.archs),
                 "macro": d.kernel.macro,
                 "memory": d.kernel.memory,
@@ -210,6 +223,8 @@ class Plan:
                         {
                             "name": kernel.name,
                             "sources": kernel.sources,
+                            "third_party": kernel.third_party,
+                            "third_party_sources": kernel.third_party_sources,
                             "definitions": kernel.definitions,
                             "libraries": kernel.libraries,
                             "memory": kernel.memory,

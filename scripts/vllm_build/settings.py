@@ -158,6 +158,20 @@ class Settings:
     highway_source: Path | None = _var(
         "HIGHWAY_SRC_DIR", FOLDER, _NONE, "an installed Highway", "A tree of Highway's sources to build and link statically."
     )
+    flash_attention_set: str | None = _var(
+        "VLLM_FA_SET",
+        choice("dev", "full"),
+        _NONE,
+        "FlashAttention is not built",
+        "Which head sizes FlashAttention is built for: `dev` (64 and 128), or `full` (32, 64, 96, 128, 192, 256).",
+    )
+    flash_attention_source: Path | None = _var(
+        "VLLM_FLASH_ATTN_SRC_DIR",
+        FOLDER,
+        _NONE,
+        "what `vllm-build fetch` brought",
+        "A tree of FlashAttention's sources, with CUTLASS in `csrc/cutlass`, to compile instead of the locked ones.",
+    )
     kernel_digest: str | None = _var(
         "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "The kernel digest that the caller believes the tree has; another one refuses."
     )

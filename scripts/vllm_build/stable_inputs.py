@@ -14,7 +14,7 @@ from vllm_build.errors import ToolchainError
 from vllm_build.files import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: The headers of libtorch's stable ABI and all they include; a unit that includes another header of torch does not compile.
@@ -36,8 +36,22 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def mirror(source: Path, place: Path, folders: tuple[str, ...]) -> Path:
+def mirror(
+    source: Path,
+    place: Path,
+    folders: tuple[str, ...],
+    *,
+    change: Callable[[str, bytes], bytes] = lambda _, data: data,
+    what: str = "the headers of torch >= 2.11",
+) -> Path:
     """Make ``place`` hold ``folders`` of ``source``; a file whose content is right keeps its modification time. Returns ``place``.
+
+    Args:
+        source: what is copied.
+        place: where it goes.
+        folders: relative to both.
+        change: what becomes of a file's content, given its path relative to ``source``.
+        what: ``source`` in words.
 
     Raises:
         ToolchainError: ``source`` lacks one of the folders.
@@ -49,13 +63,11 @@ def mirror(source: Path, place: Path, folders: tuple[str, ...]) -> Path:
     with disk_errors(place.parent):
         for folder in folders:
             if not (source / folder).is_dir():
-                raise ToolchainError(
-                    f"{source / folder} does not exist", expected="the headers of torch >= 2.11", remedy="install torch anew"
-                )
+                raise ToolchainError(f"{source / folder} does not exist", expected=what, remedy="install or fetch them anew")
             for path in _files(source / folder):
                 copy = place / path.relative_to(source)
                 wanted.add(copy)
-                data = path.read_bytes()
+                data = change(path.relative_to(source).as_posix(), path.read_bytes())
                 if not copy.is_file() or copy.read_bytes() != data:
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     temporary = copy.with_name(copy.name + ".new")

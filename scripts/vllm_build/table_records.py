@@ -103,6 +103,14 @@ class Record:
                 self.fail(item, f"{item!r} stands twice in {key!r}", rule)
         return tuple(value)
 
+    def matching(self, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+        """A list of strings that match ``pattern``, each once; empty when the key is absent."""
+        found = self.texts(key, required=False)
+        for item in found:
+            if not pattern.fullmatch(item):
+                self.fail(item, f"{item!r} in {key!r} is not valid", f"strings that match {pattern.pattern}")
+        return found
+
     def flag(self, key: str, *, default: bool = False) -> bool:
         """A boolean; ``default`` when the key is absent."""
         value = self._data.get(key, default)

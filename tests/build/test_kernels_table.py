@@ -113,6 +113,25 @@ def test_records_are_typed(tree: Path) -> None:
     )
 
 
+def test_sources_of_a_third_party(tree: Path) -> None:
+    more = (
+        'third_party = "flash-attention"\nthird_party_sources = ["src/a.cu", "src/b.cu"]\ndefinitions = ["A_B", "C=1"]\nsets = ["full"]\n'
+    )
+    write(tree, GOOD + more)
+    extra = load(tree).kernels[-1]
+    assert (extra.third_party, extra.third_party_sources) == ("flash-attention", ("src/a.cu", "src/b.cu"))
+    assert (extra.definitions, extra.sets) == (("A_B", "C=1"), ("full",))
+    # GPU code of a third party is GPU code: it makes the architectures necessary.
+    only = GOOD.replace('sources = ["extra/gone.cu"]', 'sources = ["extra/gone.cc"]') + more
+    write(tree, only)
+    assert load(tree).kernels[-1].archs == {"cuda": ("12.0f",)}
+
+
+def test_libraries_may_share_sources(tree: Path) -> None:
+    write(tree, GOOD.replace('sources = ["extra/gone.cu"]', 'sources = ["norm/norm.cu"]'))
+    assert load(tree).kernels[-1].sources == load(tree).kernels[1].sources[:1]
+
+
 def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
     table = load(root)
     listed = {source for record in (*table.extensions, *table.kernels) for source in record.sources}
@@ -204,6 +223,21 @@ MISTAKES = {
     "toolkit that every build has": ('{ cuda = "12.9" }', '{ cuda = "11.8" }', 41, "cuda 11.8 is what every build has"),
     "toolkit as a number": ('{ cuda = "12.9" }', "12.9", 41, "min_toolkit = 12.9 is not valid"),
     "torch as a string": ("torch = false", 'torch = "no"', 33, "torch = 'no' is not valid"),
+    "a project without sources": ("memory =", 'third_party = "x"\nmemory =', 42, "a project without sources, or sources without one"),
+    "sources without a project": (
+        "memory =",
+        'third_party_sources = ["a.cu"]\nmemory =',
+        42,
+        "a project without sources, or sources without one",
+    ),
+    "source outside of a project": (
+        "memory =",
+        'third_party = "x"\nthird_party_sources = ["../a.cu"]\nmemory =',
+        43,
+        "source '../a.cu' leaves the folder of x",
+    ),
+    "definition that is none": ("memory =", 'definitions = ["a b"]\nmemory =', 42, "'a b' in 'definitions' is not valid"),
+    "unknown set": ("memory =", 'sets = ["some"]\nmemory =', 42, "'some' in 'sets' is not known"),
     "optional as a string": ("optional = true", 'optional = "yes"', 43, "optional = 'yes' is not valid"),
 }
 

@@ -88,6 +88,8 @@ def test_json_says_the_same_and_is_stable() -> None:
     assert extension["kernels"][0] == {
         "name": "norm-cpu",
         "sources": ["csrc/norm-cpu.cc"],
+        "third_party": "",
+        "third_party_sources": [],
         "definitions": ["VLLM_NORM_CPU"],
         "libraries": ["hwy"],
         "memory": "ordinary",

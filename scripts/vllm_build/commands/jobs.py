@@ -42,7 +42,9 @@ def run(arguments: Namespace, console: Console) -> int:
     device, version = target(arguments, settings)
     # From the table, not the plan: the answer does not depend on architectures, and devices without kernels have one too.
     records = [kernel for kernel in kernels_table.load(paths.source_root()).kernels if device in kernel.devices]
-    heavy = sum(len(kernel.sources) for kernel in records if kernel.memory == "heavy")
+    chosen_set = settings.flash_attention_set
+    records = [kernel for kernel in records if not kernel.sets or chosen_set in kernel.sets]
+    heavy = sum(len(kernel.sources + kernel.third_party_sources) for kernel in records if kernel.memory == "heavy")
     chosen = jobs.decide(
         settings.max_jobs, settings.nvcc_threads, device=device, toolkit_version=version, heavy_units=heavy, cpus=cpus, memory=memory
     )

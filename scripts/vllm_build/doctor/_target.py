@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from vllm_build import device, gpu_targets, kernels_table, plan, toolkit, torch_files, version
+from vllm_build import device, kernels_table, plan, toolkit, torch_files, version
 from vllm_build.device import Target
 from vllm_build.doctor._fact import Fact, contradiction, missing, of_error
 from vllm_build.errors import NothingToDoError, VllmBuildError
@@ -88,14 +88,7 @@ def _plan(root: Path, asked: Settings, target: Target) -> Fact:
     if target.name in plan.PURE_DEVICES:
         return Fact("kernels", f"device {target.name} compiles nothing")
     try:
-        listed = gpu_targets.requested(target.name, asked)
-        chosen = plan.resolve(
-            kernels_table.load(root),
-            target.name,
-            toolkit_version=target.release,
-            arch_list=listed[0] if listed else None,
-            arch_source=listed[1] if listed else None,
-        )
+        chosen = plan.for_settings(kernels_table.load(root), target.name, target.release, asked)
     except NothingToDoError as error:
         return missing("kernels", error.message, error.remedy or "choose another VLLM_TARGET_DEVICE")
     except VllmBuildError as error:

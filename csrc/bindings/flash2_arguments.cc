@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/flash2_arguments.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "attention/flash2/splits.h"
+#include "bindings/new_tensor.h"
+#include "core/gpu/stream.h"
+
+namespace vllm::flash2 {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+// Elements of 2 bytes that the kernels load at once.
+constexpr int64_t kLoad = 8;
+constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
+// Each row of pages that are smaller than a block is looked up by itself; upstream's limit, so that no cache is accepted here alone.
+constexpr int64_t kPageUnit = 16;
+// Rows of queries that a tile of the kernels over pages and parts has.
+constexpr int64_t kTileRows = 64;
+// Thread blocks of 128 threads that a multiprocessor runs at a time.
+constexpr int64_t kBlocksPerMultiprocessor = 2;
+
+[[noreturn]] void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+
+}  // namespace
+
+int CheckedInt(const char* op, const char* name, int64_t value) {
+  if (value < 0 || value > std::numeric_limits<int>::max()) {
+    FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(std::numeric_limits<int>::max()));
+  }
+  return static_cast<int>(value);
+}
+
+void CheckMatrix(const Argument& argument, size_t dims) {
+  argument.OnDevice().LastDimensionContiguous();
+  const ScalarType type = argument.tensor().scalar_type();
+  if (type != ScalarType::BFloat16 && type != ScalarType::Half) {
+    argument.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "BFloat16 or Half");
+  }
+  if (argument.shape().size() != dims) argument.Fail("has shape " + ShapeText(argument.shape()), std::to_string(dims) + " dimensions");
+  bool aligned = reinterpret_cast<uintptr_t>(argument.tensor().data_ptr()) % (2 * kLoad) == 0;
+  for (size_t i = 0; i + 1 < dims; ++i) aligned = aligned && (argument.shape()[i] < 2 || argument.strides()[i] % kLoad == 0);
+  if (!aligned) argument.Fail("has strides " + ShapeText(argument.strides()), "rows that begin at multiples of 16 bytes");
+}
+
+void CheckMatrix(const Argument& argument, size_t dims, const Argument& q) {
+  CheckMatrix(argument, dims);
+  argument.SameDTypeAs(q);
+}
+
+int* CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
+  argument.OnDevice().OfDType(ScalarType::Int).HasShape({count}, why).LastDimensionContiguous();
+  return static_cast<int*>(argument.tensor().data_ptr());
+}
+
+void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argument& k) {
+  const int64_t heads = q.shape()[q.shape().size() - 2], size = q.shape().back();
+  if (size < 1 || size > kLargestHead || size % kLoad != 0) {
+    q.Fail("has heads of size " + std::to_string(size), "a multiple of 8 up to " + std::to_string(kLargestHead));
+  }
+  if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
+    k.Fail("has " + std::to_string(kv_heads) + " heads", "a number that divides the " + std::to_string(heads) + " heads of q");
+  }
+  const int compiled = CompiledHeadSize(static_cast<int>(size));
+  if (compiled == 0) {
+    q.Fail("has heads of size " + std::to_string(size) + ", which this library has no kernels for",
+           "at most the largest of those it was built for (" + CompiledHeadSizes() + "); VLLM_FA_SET=full builds all");
+  }
+  params->d = static_cast<int>(size);
+  params->d_rounded = compiled;
+  params->is_bf16 = q.tensor().scalar_type() == ScalarType::BFloat16;
+  params->q_ptr = q.tensor().data_ptr();
+}
+
+void SetCaches(Params* params, const Argument& k, const Argument& v) {
+  params->k_ptr = k.tensor().data_ptr();
+  params->v_ptr = v.tensor().data_ptr();
+  params->k_batch_stride = k.strides()[0];
+  params->v_batch_stride = v.strides()[0];
+  params->k_row_stride = k.strides()[1];
+  params->v_row_stride = v.strides()[1];
+  params->k_head_stride = k.strides()[2];
+  params->v_head_stride = v.strides()[2];
+}
+
+void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch, bool append) {
+  table.OnDevice().OfDType(ScalarType::Int);
+  if (table.shape().size() != 2 || table.shape()[0] != batch) {
+    table.Fail("has shape " + ShapeText(table.shape()), "[" + std::to_string(batch) + ", pages of the longest sequence]");
+  }
+  table.LastDimensionContiguous();
+  const int64_t rows = k.shape()[1], unit = append ? BlockRows(params->d_rounded) : kPageUnit;
+  if (rows < 1 || rows % unit != 0) {
+    k.Fail("has pages of " + std::to_string(rows) + " rows",
+           "a multiple of " + std::to_string(unit) + (append ? ", as keys of heads of this size are appended in such blocks" : ""));
+  }
+  params->block_table = static_cast<int*>(table.tensor().data_ptr());
+  params->block_table_batch_stride = table.strides()[0];
+  params->page_block_size = static_cast<int>(rows);
+}
+
+void SetScores(Params* params, double softmax_scale, double softcap) {
+  // With a cap the kernel computes cap * tanh(scale / cap * score) and takes the cap for the scale of what follows.
+  const double scale = softcap > 0 ? softcap : softmax_scale;
+  params->softcap = static_cast<float>(softcap > 0 ? softmax_scale / softcap : 0.0);
+  params->scale_softmax = static_cast<float>(scale);
+  params->scale_softmax_log2 = static_cast<float>(scale * 1.4426950408889634);
+  // Everything is kept: without dropout the kernels still read these.
+  params->p_dropout = 1.0f;
+  params->p_dropout_in_uint8_t = 255;
+  params->rp_dropout = 1.0f;
+  params->scale_softmax_rp_dropout = params->scale_softmax;
+}
+
+void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t right, int64_t keys, bool one_query) {
+  const int all = CheckedInt(op, "the number of keys", keys);
+  if (causal) right = 0;
+  if (one_query || right >= keys) right = -1;
+  if (left >= keys) left = -1;
+  // What the kernels call causal is a window of everything before the query; any other window has two sides.
+  params->is_causal = left < 0 && right == 0;
+  const bool windowed = left >= 0 || right >= 0;
+  params->window_size_left = !windowed ? -1 : left < 0 ? all : static_cast<int>(left);
+  params->window_size_right = !windowed ? -1 : right < 0 ? all : static_cast<int>(right);
+}
+
+void SetAlibi(Params* params, const Argument& slopes, int64_t batch, int64_t heads) {
+  slopes.OnDevice().OfDType(ScalarType::Float).LastDimensionContiguous();
+  const bool each = slopes.shape().size() == 2;
+  if (each) {
+    slopes.HasShape({batch, heads}, "a slope for each head of each sequence");
+  } else {
+    slopes.HasShape({heads}, "a slope for each head");
+  }
+  params->alibi_slopes_ptr = slopes.tensor().data_ptr();
+  params->alibi_slopes_batch_stride = each ? slopes.strides()[0] : 0;
+}
+
+bool GroupHeads(Params* params, int64_t heads, int64_t kv_heads) {
+  // A window or a bias would have to count these rows as queries of one position.
+  const bool windowed = params->window_size_left >= 0 || params->window_size_right >= 0;
+  const bool grouped = params->seqlen_q == 1 && heads > kv_heads && !windowed && params->alibi_slopes_ptr == nullptr;
+  const int64_t group = grouped ? heads / kv_heads : 1;
+  if (grouped) {
+    params->q_row_stride = params->q_head_stride;
+    params->o_row_stride = params->o_head_stride;
+    params->q_head_stride *= group;
+    params->o_head_stride *= group;
+    params->seqlen_q = static_cast<int>(group);
+  }
+  params->h = static_cast<int>(grouped ? kv_heads : heads);
+  params->h_k = static_cast<int>(kv_heads);
+  params->h_h_k_ratio = params->h / params->h_k;
+  return grouped;
+}
+
+Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_splits) {
+  if (num_splits > kMostSplits) {
+    FailOp(op, "num_splits is " + std::to_string(num_splits) + ", expected at most " + std::to_string(kMostSplits));
+  }
+  const int64_t rows = params->seqlen_q, batch_heads = static_cast<int64_t>(params->b) * params->h;
+  if (num_splits < 1) {
+    const int64_t block = BlockRows(params->d_rounded);
+    const int64_t tiles = batch_heads * ((rows + kTileRows - 1) / kTileRows);
+    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::MultiprocessorCount(), (params->seqlen_k + block - 1) / block);
+  }
+  params->num_splits = static_cast<int>(num_splits);
+  Parts parts;
+  if (num_splits > 1) {
+    parts.lse = NewTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
+    parts.out = NewTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
+    params->softmax_lseaccum_ptr = parts.lse->data_ptr();
+    params->oaccum_ptr = parts.out->data_ptr();
+  }
+  return parts;
+}
+
+}  // namespace vllm::flash2

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FlashAttention's sources as a build compiles them: the locked ones or the user's, with our changes, below the build folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build import patches, stable_inputs, third_party
+from vllm_build.errors import ConfigurationError, FetchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.planned import Plan
+    from vllm_build.settings import Settings
+
+NAME = "flash-attention"
+#: Kernels and their headers, relative to FlashAttention's folder.
+KERNELS = "csrc/flash_attn/src"
+_PATCHES = f"third_party/patches/{NAME}"
+
+
+def _roots(folder: Path) -> tuple[Path, Path]:
+    """FlashAttention's folder and CUTLASS's headers: in the locked archive, or in a checkout of FlashAttention.
+
+    Raises:
+        ConfigurationError: the folder is neither.
+    """
+    layouts = (
+        (folder / "third_party" / "flash-attention", folder / "third_party" / "cutlass" / "include"),
+        (folder, folder / "csrc" / "cutlass" / "include"),
+    )
+    for project, cutlass in layouts:
+        if (project / KERNELS).is_dir() and (cutlass / "cute").is_dir():
+            return project, cutlass
+    raise ConfigurationError(
+        f"{folder} holds no sources of FlashAttention",
+        expected=f"{KERNELS} and csrc/cutlass/include in it",
+        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch {NAME}`",
+    )
+
+
+def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
+    """Put what the plan needs below ``inputs``; returns CMake's variables, none when the plan needs nothing.
+
+    Raises:
+        ConfigurationError: the folder that the user named holds something else, or lacks a source of the plan.
+        FetchError: the locked sources have not been fetched.
+        IntegrityError: our changes do not fit the sources.
+    """
+    wanted = plan.third_party_sources.get(NAME)
+    if wanted is None:
+        return {}
+    source = settings.flash_attention_source or third_party.read(root)[NAME].cached()
+    if source is None:
+        raise FetchError(
+            "FlashAttention's sources are not in the cache",
+            expected="the sources that third_party/lock.toml names",
+            remedy=f"`vllm-build fetch {NAME}`, or set {third_party.variable(NAME)} to a folder of them, or unset VLLM_FA_SET",
+        )
+    project, cutlass = _roots(source)
+    for name in wanted:
+        if not (project / name).is_file():
+            raise ConfigurationError(f"{project / name} does not exist", expected="every source that csrc/kernels.toml lists")
+    changes = {patch.path: patch for patch in patches.read(root / _PATCHES)}
+
+    def changed(name: str, data: bytes) -> bytes:
+        patch = changes.get(name)
+        return data if patch is None else patches.apply(patch, data.decode(), str(project)).encode()
+
+    copy = stable_inputs.mirror(project, inputs / NAME, (KERNELS,), change=changed, what="the sources of FlashAttention")
+    return {
+        "FLASH_ATTENTION_SRC_DIR": str(copy),
+        "CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", cutlass)),
+    }
