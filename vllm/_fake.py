@@ -37,6 +37,17 @@ def _cut_of_each_request(
     return seq_lens.new_empty((8 + 4 * num_req,), dtype=torch.int32)
 
 
+def _attended_packed(q: torch.Tensor, _k: torch.Tensor, _v: torch.Tensor, out: torch.Tensor | None, *_args: object) -> list[torch.Tensor]:
+    lse = q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
+    return [torch.empty_like(q) if out is None else out, lse]
+
+
+def _attended_caches(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
+    out = args[11]
+    lse = q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.float32)
+    return [out if isinstance(out, torch.Tensor) else torch.empty_like(q), lse]
+
+
 #: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
@@ -44,6 +55,8 @@ RETURNED: dict[str, Callable[..., object]] = {
     "_C::greedy_argmax": _token_of_each_row,
     "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
     "_moe_C::grouped_topk": _weights_and_experts,
+    "_vllm_fa2_C::fwd_kvcache": _attended_caches,
+    "_vllm_fa2_C::varlen_fwd": _attended_packed,
 }
 
 

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over packed sequences and over caches, by FlashAttention 2 (Dao 2023).
+
+Every function takes upstream's arguments under upstream's names. What this build lacks is refused where it is asked for: FlashAttention 3
+and 4, dropout, and what only those versions compute.
+
+In all of them query ``i`` of a sequence with ``m`` queries and ``n`` keys stands at key ``i + n - m``: masks are aligned to the last key. A
+query that sees no key gives zeros, and infinity for the logarithm of its sum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm import _ops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+#: What callers get who name no version.
+DEFAULT_FA_VERSION = 2
+
+_LIBRARIES = {2: "_vllm_fa2_C", 3: "_vllm_fa3_C"}
+_VERSIONS = (2, 3, 4)
+
+
+def fa_version_unsupported_reason(fa_version: int, device: torch.device | int | None = None) -> str | None:
+    """Why a version of FlashAttention cannot be used on ``device`` (default: the current one); None when it can.
+
+    Raises:
+        ValueError: there is no such version.
+    """
+    if fa_version not in _VERSIONS:
+        raise ValueError(f"there is no FlashAttention {fa_version!r}; the versions are {', '.join(map(str, _VERSIONS))}")
+    library = _LIBRARIES.get(fa_version)
+    if library is None or fa_version != DEFAULT_FA_VERSION:
+        return f"FlashAttention {fa_version} is not built: this release has version {DEFAULT_FA_VERSION}"
+    if library not in _ops.available():
+        return f"the library {library} is not installed: conda install {_ops.LIBRARIES[library].component}"
+    import torch  # noqa: PLC0415 - only here does anything need it
+
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:  # noqa: PLR2004 - the first with what the kernels are written with
+        return f"FlashAttention 2 needs compute capability 8.0 or newer, this device has {major}.{minor}"
+    return None
+
+
+def is_fa_version_supported(fa_version: int, device: torch.device | int | None = None) -> bool:
+    """Whether a version of FlashAttention can be used on ``device`` (default: the current one).
+
+    Raises:
+        ValueError: there is no such version.
+    """
+    return fa_version_unsupported_reason(fa_version, device) is None
+
+
+def _refuse_other_versions(fa_version: int) -> None:
+    if fa_version != DEFAULT_FA_VERSION:
+        raise NotImplementedError(
+            fa_version_unsupported_reason(fa_version) or f"FlashAttention {fa_version} is not built; pass fa_version={DEFAULT_FA_VERSION}"
+        )
+
+
+def _refuse(**given: Any) -> None:
+    """Raise for the arguments that are not None or False: other versions' alone."""
+    named = [name for name, value in given.items() if value is not None and value is not False]
+    if named:
+        raise NotImplementedError(f"FlashAttention 2 does not take {', '.join(named)}")
+
+
+def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with the elements of its last dimension side by side, as the kernels read them."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _window(window_size: Sequence[int] | None) -> tuple[int, int]:
+    if window_size is None:
+        return -1, -1
+    left, right = window_size
+    return left, right
+
+
+def flash_attn_varlen_func(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    max_seqlen_q: int,
+    cu_seqlens_q: torch.Tensor,
+    max_seqlen_k: int,
+    cu_seqlens_k: torch.Tensor | None = None,
+    seqused_k: torch.Tensor | None = None,
+    q_v: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: Sequence[int] | None = None,
+    softcap: float = 0.0,
+    alibi_slopes: torch.Tensor | None = None,
+    deterministic: bool = False,
+    return_attn_probs: bool = False,
+    block_table: torch.Tensor | None = None,
+    return_softmax_lse: bool = False,
+    out: torch.Tensor | None = None,
+    scheduler_metadata: torch.Tensor | None = None,
+    q_descale: torch.Tensor | None = None,
+    k_descale: torch.Tensor | None = None,
+    v_descale: torch.Tensor | None = None,
+    num_splits: int = 0,
+    output_scale: torch.Tensor | None = None,
+    fa_version: int = DEFAULT_FA_VERSION,
+    s_aux: torch.Tensor | None = None,
+    cp_world_size: int = 1,
+    cp_rank: int = 0,
+    cp_tot_seqused_k: torch.Tensor | None = None,
+    **others: Any,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Attention of packed sequences of different lengths, over packed or paged keys.
+
+    Args:
+        q: [total_q, heads, head_size], bfloat16 or float16.
+        k: [total_k, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads, head_size], the page size a multiple of 16.
+            ``kv_heads`` divides ``heads``.
+        v: as ``k``.
+        max_seqlen_q: queries of the longest sequence.
+        cu_seqlens_q: [sequences + 1] int32: where each sequence begins in ``q``, and the end.
+        max_seqlen_k: keys of the longest sequence, or more.
+        cu_seqlens_k: the same of packed ``k``; None with ``seqused_k``.
+        seqused_k: [sequences] int32: keys of each sequence, with ``block_table``.
+        q_v: None; FlashAttention 3 alone.
+        dropout_p: 0.
+        softmax_scale: of the scores; None means 1 / sqrt(head_size).
+        causal: whether a query sees no key behind its place.
+        window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
+        softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score.
+        deterministic: of the backward pass, which is not built; of no effect.
+        return_attn_probs: False.
+        block_table: [sequences, pages of the longest one] int32.
+        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
+        out: where to write the result.
+        scheduler_metadata: None; FlashAttention 3 alone.
+        q_descale: of float8, which this version does not read; of no effect, as are the next two.
+        k_descale: see ``q_descale``.
+        v_descale: see ``q_descale``.
+        num_splits: into how many parts the keys are split where each sequence has one query; 0 leaves it to the kernel, 1 gives results
+            that do not depend on the batch. Otherwise of no effect.
+        output_scale: None; of float8.
+        fa_version: 2.
+        s_aux: None; FlashAttention 3 alone.
+        cp_world_size: 1; FlashAttention 3 alone, as are the next two.
+        cp_rank: 0.
+        cp_tot_seqused_k: None.
+        others: arguments of other versions, all None.
+
+    Returns:
+        [total_q, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [heads, total_q] float32.
+
+    Raises:
+        ImportError: the library is not installed.
+        NotImplementedError: something that only another version, or none that is built, computes.
+        RuntimeError: shapes, dtypes or a head size that the kernels do not take.
+        ValueError: the lengths of the keys are missing or given twice.
+    """
+    del deterministic, q_descale, k_descale, v_descale, cp_rank
+    _refuse_other_versions(fa_version)
+    _refuse(
+        q_v=q_v,
+        dropout_p=dropout_p or None,
+        return_attn_probs=return_attn_probs,
+        scheduler_metadata=scheduler_metadata,
+        output_scale=output_scale,
+        s_aux=s_aux,
+        cp_world_size=cp_world_size if cp_world_size != 1 else None,
+        cp_tot_seqused_k=cp_tot_seqused_k,
+        **others,
+    )
+    if (cu_seqlens_k is None) == (seqused_k is None):
+        raise ValueError("cu_seqlens_k and seqused_k are both missing or both given, expected one of them")
+    if block_table is not None and seqused_k is None:
+        raise ValueError("block_table is given without seqused_k, expected the number of keys of each sequence")
+    if block_table is None and cu_seqlens_k is None:
+        raise ValueError("seqused_k is given without block_table, expected cu_seqlens_k, which says where packed keys begin")
+    left, right = _window(window_size)
+    result, lse = _ops.namespace("_vllm_fa2_C").varlen_fwd(
+        _rows(q),
+        _rows(k),
+        _rows(v),
+        out,
+        cu_seqlens_q,
+        # Not looked at where a table says where keys lie, but the op wants one of this shape.
+        cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
+        seqused_k,
+        None,
+        block_table,
+        alibi_slopes,
+        max_seqlen_q,
+        max_seqlen_k,
+        0.0,
+        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        False,
+        causal,
+        left,
+        right,
+        softcap,
+        False,
+        num_splits,
+        None,
+    )
+    return (result, lse) if return_softmax_lse else result
+
+
+def flash_attn_with_kvcache(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    k: torch.Tensor | None = None,
+    v: torch.Tensor | None = None,
+    rotary_cos: torch.Tensor | None = None,
+    rotary_sin: torch.Tensor | None = None,
+    cache_seqlens: int | torch.Tensor | None = None,
+    cache_batch_idx: torch.Tensor | None = None,
+    cache_leftpad: torch.Tensor | None = None,
+    block_table: torch.Tensor | None = None,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: Sequence[int] | None = None,
+    softcap: float = 0.0,
+    rotary_interleaved: bool = True,
+    alibi_slopes: torch.Tensor | None = None,
+    num_splits: int = 0,
+    return_softmax_lse: bool = False,
+    *,
+    out: torch.Tensor | None = None,
+    fa_version: int = DEFAULT_FA_VERSION,
+    **others: Any,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Attention of sequences with equally many queries over their caches, which new keys and values may be appended to before.
+
+    Args:
+        q: [sequences, queries, heads, head_size], bfloat16 or float16.
+        k_cache: [sequences, keys, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads, head_size].
+        v_cache: as ``k_cache``.
+        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. Pages are multiples of 256 rows then (of
+            128 for heads above 64, of 64 above 128), else of 16.
+        v: as ``k``.
+        rotary_cos: [positions, rotated / 2] of q's dtype: ``k`` and the queries are rotated by their places. Needs ``k``.
+        rotary_sin: as ``rotary_cos``.
+        cache_seqlens: keys in each cache, [sequences] int32 or one number for all; None means full.
+        cache_batch_idx: [sequences] int32: which cache belongs to which sequence.
+        cache_leftpad: [sequences] int32: keys at the beginning that do not count.
+        block_table: [sequences, pages of the longest one] int32.
+        softmax_scale: of the scores; None means 1 / sqrt(head_size).
+        causal: whether a query sees no key behind its place.
+        window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
+        softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
+        rotary_interleaved: whether neighbouring elements are rotated together, not the two halves.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score.
+        num_splits: into how many parts the keys are split; 0 leaves it to the kernel.
+        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
+        out: where to write the result.
+        fa_version: 2.
+        others: arguments of other versions, all None.
+
+    Returns:
+        [sequences, queries, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [sequences, heads, queries] float32.
+
+    Raises:
+        ImportError: the library is not installed.
+        NotImplementedError: something that only another version computes.
+        RuntimeError: shapes, dtypes or a head size that the kernels do not take.
+    """
+    _refuse_other_versions(fa_version)
+    _refuse(**others)
+    if isinstance(cache_seqlens, int):
+        import torch  # noqa: PLC0415 - q is here, so torch is
+
+        cache_seqlens = q.new_full((q.shape[0],), cache_seqlens, dtype=torch.int32)
+    left, right = _window(window_size)
+    result, lse = _ops.namespace("_vllm_fa2_C").fwd_kvcache(
+        _rows(q),
+        k_cache,
+        v_cache,
+        None if k is None else _rows(k),
+        None if v is None else _rows(v),
+        cache_seqlens,
+        rotary_cos,
+        rotary_sin,
+        cache_batch_idx,
+        cache_leftpad,
+        block_table,
+        alibi_slopes,
+        out,
+        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        causal,
+        left,
+        right,
+        softcap,
+        rotary_interleaved,
+        num_splits,
+    )
+    return (result, lse) if return_softmax_lse else result
+
+
+def get_scheduler_metadata(*_args: Any, **_kwargs: Any) -> torch.Tensor:
+    """How FlashAttention 3 divides its work; that version is not built.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(f"get_scheduler_metadata: {fa_version_unsupported_reason(3)}")
