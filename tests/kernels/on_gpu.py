@@ -18,12 +18,15 @@ import sys
 from child import HERE, command, environment
 from emulate import TESTS
 
+#: Tests of what no emulation runs.
+ALONE = ("test_flash_attn.py",)
+
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--compute-sanitizer", action="store_true", help="under NVIDIA's memory checker; slow: choose tests with -k")
     options, rest = parser.parse_known_args(arguments)
-    chosen = command(rest or [str(HERE / name) for names in TESTS.values() for name in names], "cuda")
+    chosen = command(rest or [str(HERE / name) for names in (*TESTS.values(), ALONE) for name in names], "cuda")
     if options.compute_sanitizer:
         checker = shutil.which("compute-sanitizer")
         if checker is None:
