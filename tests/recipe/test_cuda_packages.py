@@ -84,12 +84,11 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
 def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path) -> None:
     report = toolchain.ensure(ROOT, Console(), ["cuda-cuobjdump"])
     environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
-    for library in verify.libraries(built.request.prefix):
+    # The allocator has no kernels, and cuobjdump refuses such a file.
+    for library in (path for path in verify.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
         said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path)
-        found = set(re.findall(r"\.(sm_\w+)\.cubin", said))
         # Kernels are written for 9.0, which serves the target 9.0a.
-        assert found <= {"sm_90", "sm_90a"}, said
-        assert found or library.name.startswith("cumem")
+        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == {"sm_90"}, said
 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
