@@ -28,8 +28,21 @@ if DEVICE == "cuda":
     # All tensors of the tests, those of their references as well.
     torch.set_default_device("cuda")
 
-#: Tests with several GPUs in one process, which only the emulation offers.
-collect_ignore = [] if DEVICE == "emulated" else ["test_custom_all_reduce.py"]
+#: What a library for the CPU does not have, or treats otherwise; what the emulation has not; and tests with several GPUs in one process,
+#: which only the emulation offers.
+collect_ignore = {
+    "cpu": [
+        "test_cache_gpu.py",
+        "test_cumem.py",
+        "test_custom_all_reduce.py",
+        "test_flash_attn.py",
+        "test_indexer_cache.py",
+        "test_moe_gpu.py",
+        "test_norm_block_quant.py",
+    ],
+    "emulated": ["test_cumem.py", "test_flash_attn.py"],
+    "cuda": ["test_custom_all_reduce.py"],
+}[DEVICE]
 
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,15 +18,17 @@ import sys
 from child import HERE, command, environment
 from emulate import TESTS
 
-#: Tests of what no emulation runs.
-ALONE = ("test_flash_attn.py",)
+#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer.
+ALONE = ("test_cumem.py", "test_flash_attn.py")
+EMULATED = ("test_custom_all_reduce.py",)
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--compute-sanitizer", action="store_true", help="under NVIDIA's memory checker; slow: choose tests with -k")
     options, rest = parser.parse_known_args(arguments)
-    chosen = command(rest or [str(HERE / name) for names in (*TESTS.values(), ALONE) for name in names], "cuda")
+    every = [str(HERE / name) for names in (*TESTS.values(), ALONE) for name in names if name not in EMULATED]
+    chosen = command(rest or every, "cuda")
     if options.compute_sanitizer:
         checker = shutil.which("compute-sanitizer")
         if checker is None:

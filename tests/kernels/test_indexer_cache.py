@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
-pytestmark = pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="these ops are a GPU's")
-
 
 @pytest.fixture(scope="session")
 def cache_ops(ops: Any) -> Any:

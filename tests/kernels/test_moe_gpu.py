@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import torch
-
-pytestmark = pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors")
 
 
 @pytest.fixture(scope="session")

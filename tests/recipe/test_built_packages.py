@@ -145,10 +145,10 @@ def test_tests_of_kernels_and_package_in_the_installed_environment(
             print(f"\ntests/{name} in the installed environment: {last}")
         counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error|warning)", last)}
         assert counts.get("passed", 0) > 50, said[-3000:]
-        # Every one runs there, torch, the kernels and the package being installed; what only another CPU can run says so.
+        # Every one runs there, torch, the kernels and the package being installed; what only another CPU or a GPU can run says so.
         reasons = [line for line in said.splitlines() if line.startswith("SKIPPED")]
         assert set(counts) <= {"passed", "skipped"}, said[-3000:]
-        assert all("this CPU has no" in line for line in reasons), said[-3000:]
+        assert all("this CPU has no" in line or "on the CPU these are errors" in line for line in reasons), said[-3000:]
         assert counts.get("skipped", 0) == sum(int(line.split("[")[1].split("]")[0]) for line in reasons), said[-3000:]
 
 
