@@ -117,8 +117,8 @@ __global__ void __launch_bounds__(kThreads) MapRows(Rows out, Rows input, Operan
   using Out = typename Finish::Out;
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
-    const T* from = input.Row<const T>(row);
-    Out* to = out.Row<Out>(row);
+    const T* from = RowAt<const T>(input, row);
+    Out* to = RowAt<Out>(out, row);
     for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kThreads) {
       const int64_t i = step * kCount;
       float result[kCount];

@@ -7,6 +7,7 @@
 
 #include "core/gpu/groups.h"
 #include "core/gpu/launch.h"
+#include "core/gpu/rows.h"
 #include "core/gpu/types.h"
 
 namespace vllm {
@@ -39,7 +40,7 @@ __device__ __forceinline__ Shares SharesOf(float prefix, float suffix) {
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Groups groups) {
   const auto row = [](const AttentionHeads& heads, int64_t token, int64_t head) {
-    return heads.tokens.Row<T>(token) + head * heads.head_stride;
+    return RowAt<T>(heads.tokens, token) + head * heads.head_stride;
   };
   const int64_t steps = merge.output.tokens.width / kCount;
   for (int64_t token = blockIdx.x; token < merge.output.tokens.count; token += gridDim.x) {

@@ -116,8 +116,8 @@ template <int kCount, typename In, typename Out, class F>
 __global__ void __launch_bounds__(kThreads) ConvertRows(Rows to, Rows from, F f) {
   const int64_t steps = from.width / kCount;
   for (int64_t row = blockIdx.y; row < from.count; row += gridDim.y) {
-    const In* source = from.Row<const In>(row);
-    Out* target = to.Row<Out>(row);
+    const In* source = RowAt<const In>(from, row);
+    Out* target = RowAt<Out>(to, row);
     for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kThreads) {
       const Pack<In, kCount> loaded = LoadPack<kCount>(source + step * kCount);
       Pack<Out, kCount> stored;

@@ -5,18 +5,16 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/gpu/gpu.h"
+#include "core/gpu/toolkit.h"
 
 namespace vllm::gpu {
 namespace {
 
 #if defined(__HIPCC__)
-#define VLLM_GPU_RUNTIME(name) hip##name
 using Attribute = hipDeviceAttribute_t;
 // As much as a block can have anyway: nothing has to be asked for.
 constexpr Attribute kMaxSharedMemory = hipDeviceAttributeMaxSharedMemoryPerBlock;
 #else
-#define VLLM_GPU_RUNTIME(name) cuda##name
 using Attribute = cudaDeviceAttr;
 constexpr Attribute kMaxSharedMemory = cudaDevAttrMaxSharedMemoryPerBlockOptin;
 #endif
@@ -25,17 +23,12 @@ constexpr Attribute kMaxSharedMemory = cudaDevAttrMaxSharedMemoryPerBlockOptin;
 
 int64_t DeviceAttribute(int64_t attribute, int64_t device) {
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  const auto fail = [&](const std::string& why) {
-    throw std::runtime_error("attribute " + std::to_string(attribute) + " of GPU " + std::to_string(device) + ": " + why);
-  };
-  if (attribute < 0 || attribute > kMost || device > kMost) fail("expected numbers of the toolkit's");
+  const auto what = [&] { return "attribute " + std::to_string(attribute) + " of GPU " + std::to_string(device); };
+  if (attribute < 0 || attribute > kMost || device > kMost) throw std::runtime_error(what() + ": expected numbers of the toolkit's");
   int number = static_cast<int>(device), value = 0;
   auto error = device < 0 ? VLLM_GPU_RUNTIME(GetDevice)(&number) : VLLM_GPU_RUNTIME(Success);
   if (error == VLLM_GPU_RUNTIME(Success)) error = VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, static_cast<Attribute>(attribute), number);
-  if (error != VLLM_GPU_RUNTIME(Success)) {
-    VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
-    fail(VLLM_GPU_RUNTIME(GetErrorString)(error));
-  }
+  if (error != VLLM_GPU_RUNTIME(Success)) FailRuntime(error, what());
   return value;
 }
 

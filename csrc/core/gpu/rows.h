@@ -39,7 +39,8 @@ inline Rows AsOneRow(Rows rows) {
   return rows;
 }
 
-// Rows::Row in little code: rows with more than one leading dimension are rare, and code that is not run takes its place in caches, too.
+// Rows::Row for kernels, in little code: rows with more than one leading dimension are rare, and code that is not run takes its place in
+// caches, too.
 template <typename T>
 __device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
   int64_t offset = 0;

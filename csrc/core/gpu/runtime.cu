@@ -6,19 +6,17 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "core/gpu/launch.h"
+#include "core/gpu/toolkit.h"
 
 namespace vllm::gpu {
 namespace {
 
 #if defined(__HIPCC__)
 constexpr const char* kTorchLibrary = "libtorch_hip.so";
-#define VLLM_GPU_RUNTIME(name) hip##name
 #else
 constexpr const char* kTorchLibrary = "libtorch_cuda.so";
-#define VLLM_GPU_RUNTIME(name) cuda##name
 #endif
 
 // Of at most this many devices answers are remembered.
@@ -26,8 +24,7 @@ constexpr int kMaxDevices = 64;
 
 int CurrentDevice() {
   int device = 0;
-  const auto error = VLLM_GPU_RUNTIME(GetDevice)(&device);
-  if (error != VLLM_GPU_RUNTIME(Success)) throw std::runtime_error(std::string("no GPU: ") + VLLM_GPU_RUNTIME(GetErrorString)(error));
+  CheckRuntime(VLLM_GPU_RUNTIME(GetDevice)(&device), "no GPU");
   return device;
 }
 
@@ -87,14 +84,9 @@ int MultiprocessorCount() {
 }
 
 void CopyAsync(void* to, const void* from, size_t bytes) {
-#if defined(__HIPCC__)
-  const auto error = hipMemcpyAsync(to, from, bytes, hipMemcpyDefault, static_cast<hipStream_t>(CurrentStream()));
-#else
-  const auto error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(CurrentStream()));
-#endif
-  if (error == VLLM_GPU_RUNTIME(Success)) return;
-  VLLM_GPU_RUNTIME(GetLastError)();  // as in FailLaunch
-  throw std::runtime_error(std::string("copy of ") + std::to_string(bytes) + " bytes: " + VLLM_GPU_RUNTIME(GetErrorString)(error));
+  const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(CurrentStream());
+  const auto error = VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDefault), stream);
+  if (error != VLLM_GPU_RUNTIME(Success)) FailRuntime(error, "copy of " + std::to_string(bytes) + " bytes");
 }
 
 void FailLaunch(const char* kernel, int error, const char* architectures) {

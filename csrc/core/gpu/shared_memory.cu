@@ -5,32 +5,19 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/gpu/launch.h"
-
-#if defined(__HIPCC__)
-#define VLLM_GPU_RUNTIME(name) hip##name
-#else
-#define VLLM_GPU_RUNTIME(name) cuda##name
-#endif
+#include "core/gpu/stream.h"
+#include "core/gpu/toolkit.h"
 
 namespace vllm::gpu {
 namespace {
 
-using Error = VLLM_GPU_RUNTIME(Error_t);
 using Stream = VLLM_GPU_RUNTIME(Stream_t);
-
-void Check(Error error, const char* what) {
-  if (error == VLLM_GPU_RUNTIME(Success)) return;
-  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
-  throw std::runtime_error(std::string(what) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
-}
-
 using IpcHandle = VLLM_GPU_RUNTIME(IpcMemHandle_t);
 static_assert(sizeof(IpcHandle) == kShareHandleBytes);
 
 ShareHandle HandleOf(void* base) {
   IpcHandle handle;
-  Check(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base), "sharing memory with another process");
+  CheckRuntime(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base), "sharing memory with another process");
   ShareHandle bytes;
   std::memcpy(bytes.data(), &handle, sizeof(handle));
   return bytes;
@@ -41,7 +28,7 @@ void* BaseOf(const void* address) {
 #if defined(__HIPCC__)
   void* base = nullptr;
   size_t size = 0;
-  Check(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)), "looking for an allocation's begin");
+  CheckRuntime(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)), "looking for an allocation's begin");
   return base;
 #else
   void* function = nullptr;
@@ -54,7 +41,7 @@ void* BaseOf(const void* address) {
   const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault);
   if (function != nullptr) found = cudaDriverEntryPointSuccess;
 #endif
-  Check(error, "looking for the driver's cuMemGetAddressRange");
+  CheckRuntime(error, "looking for the driver's cuMemGetAddressRange");
   if (found != cudaDriverEntryPointSuccess || function == nullptr) throw std::runtime_error("the driver has no cuMemGetAddressRange");
   // CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr address)
   unsigned long long base = 0;
@@ -70,10 +57,10 @@ void* BaseOf(const void* address) {
 
 std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   void* memory = nullptr;
-  Check(VLLM_GPU_RUNTIME(Malloc)(&memory, bytes), "allocating shared memory");
+  CheckRuntime(VLLM_GPU_RUNTIME(Malloc)(&memory, bytes), "allocating shared memory");
   try {
-    Check(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
-    Check(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
+    CheckRuntime(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
+    CheckRuntime(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
     return {memory, HandleOf(memory)};
   } catch (...) {
     VLLM_GPU_RUNTIME(Free)(memory);
@@ -81,7 +68,7 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   }
 }
 
-void FreeShared(void* memory) { Check(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory"); }
+void FreeShared(void* memory) { CheckRuntime(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory"); }
 
 std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
   void* base = BaseOf(address);
@@ -92,19 +79,19 @@ void* OpenShared(const ShareHandle& bytes) {
   IpcHandle handle;
   std::memcpy(&handle, bytes.data(), sizeof(handle));
   void* memory = nullptr;
-  Check(VLLM_GPU_RUNTIME(IpcOpenMemHandle)(&memory, handle, VLLM_GPU_RUNTIME(IpcMemLazyEnablePeerAccess)),
-        "opening another process's memory");
+  CheckRuntime(VLLM_GPU_RUNTIME(IpcOpenMemHandle)(&memory, handle, VLLM_GPU_RUNTIME(IpcMemLazyEnablePeerAccess)),
+               "opening another process's memory");
   return memory;
 }
 
 bool IsCapturing() {
   auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
-  Check(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status), "asking a stream what it does");
+  CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status), "asking a stream what it does");
   return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
 }
 
 void CopyToDevice(void* to, const void* from, size_t bytes) {
-  Check(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)), "copying to the GPU");
+  CheckRuntime(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)), "copying to the GPU");
 }
 
 }  // namespace vllm::gpu

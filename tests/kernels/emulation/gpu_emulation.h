@@ -98,17 +98,3 @@ T atomicMax(T* at, T value) {
   if (value > old) *at = value;
   return old;
 }
-template <typename T>
-T atomicExch(T* at, T value) {
-  const T old = *at;
-  *at = value;
-  return old;
-}
-template <typename T>
-T atomicCAS(T* at, T expected, T value) {
-  const T old = *at;
-  if (old == expected) *at = value;
-  return old;
-}
-inline void __threadfence() {}
-inline float __fdividef(float a, float b) { return a / b; }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The toolkit's run-time functions, whose names differ between CUDA and HIP in the first letters alone, and their errors.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "core/gpu/gpu.h"
+
+#if defined(__HIPCC__)
+#define VLLM_GPU_RUNTIME(name) hip##name
+#else
+#define VLLM_GPU_RUNTIME(name) cuda##name
+#endif
+
+namespace vllm::gpu {
+
+// Throws std::runtime_error: `what`, then the toolkit's words.
+[[noreturn]] inline void FailRuntime(VLLM_GPU_RUNTIME(Error_t) error, const std::string& what) {
+  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+  throw std::runtime_error(what + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
+}
+
+inline void CheckRuntime(VLLM_GPU_RUNTIME(Error_t) error, const char* what) {
+  if (error != VLLM_GPU_RUNTIME(Success)) FailRuntime(error, what);
+}
+
+}  // namespace vllm::gpu
