@@ -19,7 +19,7 @@ from child import HERE, command, environment
 from emulate import TESTS
 
 #: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer.
-ALONE = ("test_cumem.py", "test_flash_attn.py")
+ALONE = ("test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py")
 EMULATED = ("test_custom_all_reduce.py",)
 
 
