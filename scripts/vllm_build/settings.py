@@ -158,6 +158,9 @@ class Settings:
     highway_source: Path | None = _var(
         "HIGHWAY_SRC_DIR", FOLDER, _NONE, "an installed Highway", "A tree of Highway's sources to build and link statically."
     )
+    components: tuple[str, ...] = _var(
+        "VLLM_COMPONENTS", WORDS, (), "all", "The outputs to compile, such as `vllm-kernels vllm-flash-attn`; the others are left out."
+    )
     flash_attention_set: str | None = _var(
         "VLLM_FA_SET",
         choice("dev", "full"),
