@@ -218,7 +218,7 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     )
     for folder in record.texts("headers", required=False):
         _check_path(record, folder, "the folder of the table", "a folder below it")
-        if not (root / TABLE).with_name(folder).is_dir():
+        if not ((root / TABLE).parent / folder).is_dir():
             record.fail(folder, f"{folder!r} in 'headers' does not exist", "a folder below that of the table")
     name, of = record.text("name", _RECORD_NAME), record.text("extension", _EXTENSION_NAME)
     devices, optional = record.texts("devices", choices=KERNEL_DEVICES), record.flag("optional")
