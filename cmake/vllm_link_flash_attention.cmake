@@ -2,23 +2,29 @@
 include_guard()
 
 #[[
-vllm_link_flash_attention(<target>)
+vllm_link_flash_attention(<target> <version: 2 or 3>)
 
-What units of FlashAttention 2 and those that call them are compiled with. Its headers ask for three of torch's CUDA headers; csrc/attention/flash_shims
-stands in for these, so that neither ATen nor c10 is used.
+What units of FlashAttention and those that call them are compiled with. Headers of version 2 ask for three of torch's CUDA headers;
+csrc/attention/flash_shims stands in for these, so that neither ATen nor c10 is used.
 
   FLASH_ATTENTION_SRC_DIR=/b/inputs/flash-attention CUTLASS_INCLUDE_DIR=/b/inputs/cutlass-include
-    -> -isystem csrc/attention/flash_shims -isystem /b/inputs/flash-attention/csrc/flash_attn/src -isystem /b/inputs/cutlass-include; --use_fast_math …
+    2 -> -isystem csrc/attention/flash_shims -isystem /b/inputs/flash-attention/csrc/flash_attn/src -isystem /b/inputs/cutlass-include; --use_fast_math …
+    3 -> the same with /b/inputs/flash-attention/hopper
 ]]
-function(vllm_link_flash_attention target)
+function(vllm_link_flash_attention target version)
   foreach(name FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR)
     if(NOT IS_DIRECTORY "${${name}}")
       message(FATAL_ERROR "${name}: '${${name}}' is no folder\n  expected: the sources of FlashAttention\n  to do: vllm-build fetch flash-attention, then configure again")
     endif()
   endforeach()
+  set(folder_2 csrc/flash_attn/src)
+  set(folder_3 hopper)
+  if(NOT DEFINED folder_${version})
+    message(FATAL_ERROR "there are no kernels of FlashAttention '${version}'\n  expected: 2 or 3")
+  endif()
   # System folders: warnings of code that is not ours are nobody's here.
   target_include_directories(${target} SYSTEM PRIVATE
-    "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/csrc/flash_attn/src" "${CUTLASS_INCLUDE_DIR}"
+    "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/${folder_${version}}" "${CUTLASS_INCLUDE_DIR}"
     ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   # The kernels are written, and their errors known, for joined products and sums and for the hardware's exponential.
   set_target_properties(${target} PROPERTIES VLLM_FAST_MATH ON)

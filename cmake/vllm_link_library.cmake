@@ -13,16 +13,21 @@ Compiles and links a target with a library as kernels.toml names it. Unknown nam
     -> what dlopen() needs: -ldl before glibc 2.34, nothing since
   vllm_link_library(_vllm_fa2_C.fa2-hdim64 flash-attention)
     -> -isystem csrc/attention/flash_shims, FlashAttention's kernels and CUTLASS; --expt-relaxed-constexpr --expt-extended-lambda
+  vllm_link_library(_vllm_fa3_C.fa3-hdim64 flash-attention-3)
+    -> the same with the kernels of version 3
 ]]
 function(vllm_link_library target library)
   if(library STREQUAL "dl")
     target_link_libraries(${target} PRIVATE ${CMAKE_DL_LIBS})
     return()
   elseif(library STREQUAL "flash-attention")
-    vllm_link_flash_attention(${target})
+    vllm_link_flash_attention(${target} 2)
+    return()
+  elseif(library STREQUAL "flash-attention-3")
+    vllm_link_flash_attention(${target} 3)
     return()
   elseif(NOT library STREQUAL "hwy")
-    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl, flash-attention\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
+    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
   endif()
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)

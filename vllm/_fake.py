@@ -9,7 +9,7 @@ put guards on symbolic shapes and could disagree with the first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -48,6 +48,27 @@ def _attended_caches(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
     return [out if isinstance(out, torch.Tensor) else torch.empty_like(q), lse]
 
 
+def _attended_hopper(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
+    out, starts = args[5], args[6]
+    # Packed queries or a batch of them; and two empty ones where upstream has what parts of the keys gave.
+    shape = (q.shape[0], q.shape[2], q.shape[1]) if starts is None else (q.shape[1], q.shape[0])
+    empty = [q.new_empty((0,), dtype=torch.float32) for _ in range(2)]
+    return [out if isinstance(out, torch.Tensor) else torch.empty_like(q), q.new_empty(shape, dtype=torch.float32), *empty]
+
+
+def _divided(batch: int, queries: int, keys: int, *args: Any) -> torch.Tensor:
+    # csrc/attention/flash3/schedule.cc: two numbers for each sequence, one where there is no window, one where there is any mask.
+    lengths, page, (causal, left, right), size = args[5], args[11], args[13:16], args[2]
+    left, right = -1 if left >= keys - 1 else left, -1 if right >= queries - 1 else right
+    if queries == 1 and left < 0 and right < 0 and not (64 < size <= 128 and page is not None):  # noqa: PLR2004 - as there
+        causal = False
+    right = 0 if causal else right
+    is_causal = left < 0 and right == 0
+    windowed = not is_causal and (left >= 0 or right >= 0)
+    numbers: torch.Tensor = lengths.new_empty((-(-batch // 4) * 4 * (2 + (not windowed) + (is_causal or windowed)) + 1,), dtype=torch.int32)
+    return numbers
+
+
 #: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
@@ -57,6 +78,8 @@ RETURNED: dict[str, Callable[..., object]] = {
     "_moe_C::grouped_topk": _weights_and_experts,
     "_vllm_fa2_C::fwd_kvcache": _attended_caches,
     "_vllm_fa2_C::varlen_fwd": _attended_packed,
+    "_vllm_fa3_C::fwd": _attended_hopper,
+    "_vllm_fa3_C::get_scheduler_metadata": _divided,
 }
 
 

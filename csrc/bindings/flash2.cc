@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -22,22 +21,6 @@ using torch::headeronly::ScalarType;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-[[noreturn]] void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
-// The caller's, of q's shape and dtype, or a new one.
-Tensor OutputOf(const char* op, const Argument& q, const std::optional<Tensor>& out) {
-  if (!out.has_value()) {
-    const Extents shape = q.shape();
-    const ScalarType dtype = q.tensor().scalar_type();
-    if (shape.size() == 3) return NewTensor<3>(q.tensor(), {shape[0], shape[1], shape[2]}, dtype);
-    return NewTensor<4>(q.tensor(), {shape[0], shape[1], shape[2], shape[3]}, dtype);
-  }
-  const Argument given(op, "out", *out);
-  flash2::CheckMatrix(given, q.shape().size(), q);
-  given.HasShape(q.shape(), "the shape of q").Writable();
-  return *out;
-}
-
 // No key for anybody: nothing is added up.
 std::vector<Tensor> WithoutKeys(Tensor out, Tensor lse) {
   torch::stable::zero_(out);
@@ -52,7 +35,7 @@ std::vector<Tensor> VarlenFwd(Tensor q_tensor, Tensor k_tensor, Tensor v_tensor,
                               bool is_causal, int64_t window_size_left, int64_t window_size_right, double softcap, bool return_softmax,
                               int64_t num_splits, std::optional<Tensor> /*gen*/) {
   const char* op = "varlen_fwd";
-  if (p_dropout != 0 || return_softmax) FailOp(op, "p_dropout or return_softmax is set, expected neither: dropout is not built");
+  if (p_dropout != 0 || return_softmax) flash2::FailOp(op, "p_dropout or return_softmax is set, expected neither: dropout is not built");
   const Argument q(op, "q", q_tensor), k(op, "k", k_tensor), v(op, "v", v_tensor);
   const Argument cu_seqlens_q(op, "cu_seqlens_q", cu_seqlens_q_tensor), cu_seqlens_k(op, "cu_seqlens_k", cu_seqlens_k_tensor);
   const bool paged = block_table.has_value();
@@ -107,7 +90,7 @@ std::vector<Tensor> VarlenFwd(Tensor q_tensor, Tensor k_tensor, Tensor v_tensor,
   flash2::SetMask(&params, op, is_causal, window_size_left, window_size_right, max_seqlen_k,
                   max_seqlen_q == 1 && !alibi_slopes.has_value());
 
-  Tensor out = OutputOf(op, q, out_tensor);
+  Tensor out = flash::OutputOf(op, q, out_tensor);
   Tensor lse = NewTensor<2>(q_tensor, {heads, total_q}, ScalarType::Float);
   if (total_q == 0 || batch == 0) return {out, lse};
   if (max_seqlen_k == 0) return WithoutKeys(out, lse);
@@ -146,10 +129,11 @@ std::vector<Tensor> VarlenFwd(Tensor q_tensor, Tensor k_tensor, Tensor v_tensor,
 void SetNewKeys(Params* params, const char* op, const Argument& q, const std::optional<Tensor>& k_tensor,
                 const std::optional<Tensor>& v_tensor, const std::optional<Tensor>& seqlens_k, const std::optional<Tensor>& rotary_cos,
                 const std::optional<Tensor>& rotary_sin, bool interleaved, int64_t kv_heads) {
-  if (k_tensor.has_value() != v_tensor.has_value()) FailOp(op, "k or v is given alone, expected both or neither");
-  if (rotary_cos.has_value() != rotary_sin.has_value()) FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
+  if (k_tensor.has_value() != v_tensor.has_value()) flash2::FailOp(op, "k or v is given alone, expected both or neither");
+  if (rotary_cos.has_value() != rotary_sin.has_value())
+    flash2::FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
   if (!k_tensor.has_value()) {
-    if (rotary_cos.has_value()) FailOp(op, "rotary_cos is given without k, expected new keys to rotate");
+    if (rotary_cos.has_value()) flash2::FailOp(op, "rotary_cos is given without k, expected new keys to rotate");
     return;
   }
   const Argument k(op, "k", *k_tensor), v(op, "v", *v_tensor);
@@ -245,7 +229,7 @@ std::vector<Tensor> FwdKvcache(Tensor q_tensor, Tensor kcache_tensor, Tensor vca
   flash2::SetScores(&params, softmax_scale, softcap);
   flash2::SetMask(&params, op, is_causal, window_size_left, window_size_right, keys, queries == 1 && !alibi_slopes.has_value());
 
-  Tensor out = OutputOf(op, q, out_tensor);
+  Tensor out = flash::OutputOf(op, q, out_tensor);
   Tensor lse = NewTensor<3>(q_tensor, {batch, heads, queries}, ScalarType::Float);
   if (batch == 0 || queries == 0) return {out, lse};
   if (keys == 0) return WithoutKeys(out, lse);

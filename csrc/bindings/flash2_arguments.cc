@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "attention/flash2/splits.h"
@@ -16,8 +15,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// Elements of 2 bytes that the kernels load at once.
-constexpr int64_t kLoad = 8;
 constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
 // Each row of pages that are smaller than a block is looked up by itself; upstream's limit, so that no cache is accepted here alone.
 constexpr int64_t kPageUnit = 16;
@@ -26,42 +23,11 @@ constexpr int64_t kTileRows = 64;
 // Thread blocks of 128 threads that a multiprocessor runs at a time.
 constexpr int64_t kBlocksPerMultiprocessor = 2;
 
-[[noreturn]] void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
 }  // namespace
-
-int CheckedInt(const char* op, const char* name, int64_t value) {
-  if (value < 0 || value > std::numeric_limits<int>::max()) {
-    FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(std::numeric_limits<int>::max()));
-  }
-  return static_cast<int>(value);
-}
-
-void CheckMatrix(const Argument& argument, size_t dims) {
-  argument.OnDevice().LastDimensionContiguous();
-  const ScalarType type = argument.tensor().scalar_type();
-  if (type != ScalarType::BFloat16 && type != ScalarType::Half) {
-    argument.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "BFloat16 or Half");
-  }
-  if (argument.shape().size() != dims) argument.Fail("has shape " + ShapeText(argument.shape()), std::to_string(dims) + " dimensions");
-  bool aligned = reinterpret_cast<uintptr_t>(argument.tensor().data_ptr()) % (2 * kLoad) == 0;
-  for (size_t i = 0; i + 1 < dims; ++i) aligned = aligned && (argument.shape()[i] < 2 || argument.strides()[i] % kLoad == 0);
-  if (!aligned) argument.Fail("has strides " + ShapeText(argument.strides()), "rows that begin at multiples of 16 bytes");
-}
-
-void CheckMatrix(const Argument& argument, size_t dims, const Argument& q) {
-  CheckMatrix(argument, dims);
-  argument.SameDTypeAs(q);
-}
-
-int* CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
-  argument.OnDevice().OfDType(ScalarType::Int).HasShape({count}, why).LastDimensionContiguous();
-  return static_cast<int*>(argument.tensor().data_ptr());
-}
 
 void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argument& k) {
   const int64_t heads = q.shape()[q.shape().size() - 2], size = q.shape().back();
-  if (size < 1 || size > kLargestHead || size % kLoad != 0) {
+  if (size < 1 || size > kLargestHead || size % flash::kLoad != 0) {
     q.Fail("has heads of size " + std::to_string(size), "a multiple of 8 up to " + std::to_string(kLargestHead));
   }
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
@@ -165,6 +131,7 @@ Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_spl
     FailOp(op, "num_splits is " + std::to_string(num_splits) + ", expected at most " + std::to_string(kMostSplits));
   }
   const int64_t rows = params->seqlen_q, batch_heads = static_cast<int64_t>(params->b) * params->h;
+  if (num_splits < 1 && !IsCompiled(*params, true)) num_splits = 1;
   if (num_splits < 1) {
     const int64_t block = BlockRows(params->d_rounded);
     const int64_t tiles = batch_heads * ((rows + kTileRows - 1) / kTileRows);

@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks that FlashAttention's ops share, and the kernels' parameters that follow from arguments alone.
+// The parameters of FlashAttention 2's kernels that follow from arguments alone.
 #pragma once
 
 #include <optional>
-#include <string_view>
 
 #include "attention/flash2/run.h"
-#include "bindings/arguments.h"
+#include "bindings/flash_arguments.h"
 
 namespace vllm::flash2 {
 
-// A number that the kernels take as int.
-int CheckedInt(const char* op, const char* name, int64_t value);
-
-// bfloat16 or float16, on the GPU, of `dims` dimensions; elements side by side, rows that begin at multiples of 16 bytes.
-void CheckMatrix(const Argument& argument, size_t dims);
-// The same, with the dtype of q.
-void CheckMatrix(const Argument& argument, size_t dims, const Argument& q);
-
-// int32 numbers on the GPU, `count` of them side by side.
-int* CheckedInts(const Argument& argument, int64_t count, std::string_view why);
+using flash::CheckedInt;
+using flash::CheckedInts;
+using flash::CheckMatrix;
+using flash::FailOp;
 
 // Head size and number of heads of q, [..., heads, head_size]: sets d, d_rounded and is_bf16. Throws when nothing is compiled for them.
 void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argument& k);

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAME = "flash-attention"
 #: Kernels and their headers, relative to FlashAttention's folder.
 KERNELS = "csrc/flash_attn/src"
+#: The same of FlashAttention 3.
+HOPPER = "hopper"
 _PATCHES = f"third_party/patches/{NAME}"
 
 
@@ -68,7 +70,8 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
         patch = changes.get(name)
         return data if patch is None else patches.apply(patch, data.decode(), str(project)).encode()
 
-    copy = stable_inputs.mirror(project, inputs / NAME, (KERNELS,), change=changed, what="the sources of FlashAttention")
+    folders = tuple(folder for folder in (KERNELS, HOPPER) if any(name.startswith(f"{folder}/") for name in wanted))
+    copy = stable_inputs.mirror(project, inputs / NAME, folders, change=changed, what="the sources of FlashAttention")
     return {
         "FLASH_ATTENTION_SRC_DIR": str(copy),
         "CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", cutlass)),

@@ -33,15 +33,16 @@ GPU_DEVICES = tuple(gpu_targets.TOOLKITS)
 #: ordinary: a CPU kernel for all of Highway's instruction sets takes 0.5 to 0.6 GiB (g++ 12), a small CUDA unit 0.2 to 0.4 GiB (nvcc 13.0);
 #: twice that for what is larger. heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to 5.5 GiB.
 MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30}
-#: What a build may choose of kernels that take hours to compile: a development set, or all. VLLM_FA_SET names one.
-SETS = ("dev", "full")
+#: What a build may choose of kernels that take hours to compile: the least that shows the libraries, a development set, or all. VLLM_FA_SET
+#: names one.
+SETS = ("check", "dev", "full")
 #: Suffix of sources that are compiled for GPU architectures: as CUDA or as HIP, by the device (one source for both).
 DEVICE_CODE = ".cu"
 
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _MACRO = re.compile(r"VLLM_[A-Z0-9_]+")
-_DEFINITION = re.compile(r"[A-Z][A-Z0-9_]*(=\w+)?")
+_DEFINITION = re.compile(r"[A-Z][A-Za-z0-9_]*(=\w+)?")
 _LIST = re.compile(r"\S+( \S+)*")
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _NEED = re.compile(r"(>=)?(\S+)")
@@ -90,6 +91,7 @@ class Kernel:
         third_party: the locked project that has more of the sources; empty when all are in the tree.
         third_party_sources: relative to that project's folder. It may be absent until something is compiled.
         sets: choices of ``VLLM_FA_SET`` that have the kernel; empty when it needs no choice.
+        set_definitions: choice -> macros that are defined beside ``definitions`` where it is the one.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Kernel:
     third_party: str = ""
     third_party_sources: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
+    set_definitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -
 def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     record.allow(
         *("name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"),
-        *("definitions", "third_party", "third_party_sources", "headers", "sets"),
+        *("definitions", "third_party", "third_party_sources", "headers", "sets", "set_definitions"),
     )
     for folder in record.texts("headers", required=False):
         _check_path(record, folder, "the folder of the table", "a folder below it")
@@ -230,6 +233,7 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     for device in devices:
         if device not in extension.devices:
             record.fail("devices", f"{of!r} does not exist for {device}", "devices of " + ", ".join(extension.devices))
+    sets = record.texts("sets", choices=SETS, required=False)
     return Kernel(
         name=name,
         extension=of,
@@ -245,7 +249,8 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         definitions=record.matching("definitions", _DEFINITION),
         third_party=third_party,
         third_party_sources=third_party_sources,
-        sets=record.texts("sets", choices=SETS, required=False),
+        sets=sets,
+        set_definitions=record.lists_by("set_definitions", sets, _DEFINITION),
     )
 
 

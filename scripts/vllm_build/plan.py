@@ -128,9 +128,9 @@ def _decide(
     return _match(kernel, device, version, targets)
 
 
-def _planned(decision: Decision, device: str) -> PlannedKernel:
+def _planned(decision: Decision, device: str, chosen: str | None) -> PlannedKernel:
     kernel = decision.kernel
-    definitions = (() if kernel.macro is None else (kernel.macro,)) + kernel.definitions
+    definitions = (() if kernel.macro is None else (kernel.macro,)) + kernel.definitions + kernel.set_definitions.get(chosen or "", ())
     options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
     return PlannedKernel(
         *(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory, decision.archs, options),
@@ -186,7 +186,7 @@ def survey(
     for extension in table.extensions:
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
         if built:
-            kernels = tuple(_planned(d, device) for d in built)
+            kernels = tuple(_planned(d, device, choice.flash_attention_set) for d in built)
             optional = all(d.kernel.optional for d in built)
             planned.append(PlannedExtension(extension.name, extension.component, extension.sources, kernels, optional, extension.torch))
     version = str(toolkit_version) if toolkit_version is not None and device in GPU_DEVICES else None

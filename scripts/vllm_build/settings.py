@@ -163,10 +163,11 @@ class Settings:
     )
     flash_attention_set: str | None = _var(
         "VLLM_FA_SET",
-        choice("dev", "full"),
+        choice("check", "dev", "full"),
         _NONE,
         "FlashAttention is not built",
-        "Which head sizes FlashAttention is built for: `dev` (64 and 128), or `full` (32, 64, 96, 128, 192, 256).",
+        "What FlashAttention is built for: `check` (one kernel of each version, which shows that they build and load), `dev` (heads of 64 "
+        "and 128 elements), or `full` (32, 64, 96, 128, 192, 256; version 3 without 32).",
     )
     flash_attention_source: Path | None = _var(
         "VLLM_FLASH_ATTN_SRC_DIR",

@@ -111,6 +111,19 @@ class Record:
                 self.fail(item, f"{item!r} in {key!r} is not valid", f"strings that match {pattern.pattern}")
         return found
 
+    def lists_by(self, key: str, choices: tuple[str, ...], pattern: re.Pattern[str]) -> dict[str, tuple[str, ...]]:
+        """An inline table from one of ``choices`` to a list of strings that match ``pattern``; empty when the key is absent."""
+        value = self._data.get(key, {})
+        rule = f"{key} = {{ <one of {', '.join(choices) or 'none here'}> = [strings that match {pattern.pattern}] }}"
+        if not isinstance(value, dict):
+            self.fail(key, f"{key} = {value!r} is not valid", rule)
+        for choice, items in value.items():
+            if choice not in choices:
+                self.fail(key, f"{choice!r} in {key!r} is not known", rule)
+            if not isinstance(items, list) or not all(isinstance(item, str) and pattern.fullmatch(item) for item in items):
+                self.fail(key, f"{choice} = {items!r} in {key!r} is not valid", rule)
+        return {choice: tuple(items) for choice, items in value.items()}
+
     def flag(self, key: str, *, default: bool = False) -> bool:
         """A boolean; ``default`` when the key is absent."""
         value = self._data.get(key, default)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +38,7 @@ def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
 def sources(root: Path, folder: Path, project: str, cutlass: str) -> Path:
     """As an archive or a checkout has them, with everything that the largest plan lists."""
     wanted = planned(root, "full").third_party_sources[flash_attention.NAME]
-    for name in (*wanted, "csrc/flash_attn/src/flash.h"):
+    for name in (*wanted, "csrc/flash_attn/src/flash.h", "hopper/flash.h"):
         path = folder / project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("upstream\n")
@@ -59,19 +60,85 @@ def test_nothing_is_needed_where_nothing_is_chosen(root: Path, tmp_path: Path) -
     assert flash_attention.prepare(root, Settings(), resolved, tmp_path / "inputs") == {}
     assert not (tmp_path / "inputs").exists()
     assert "vllm-flash-attn" not in resolved.components
-    assert {d.state for d in resolved.decisions if d.kernel.name.startswith("fa2")} == {NOT_CHOSEN}
+    assert {d.state for d in resolved.decisions if d.kernel.name.startswith(("fa2", "fa3"))} == {NOT_CHOSEN}
     reason = next(d.reason for d in resolved.decisions if d.kernel.name == "fa2-hdim96")
     assert reason == "built with VLLM_FA_SET=full, which is not set"
 
 
-def test_sets(root: Path) -> None:
-    development, full = planned(root, "dev"), planned(root, "full")
-    sizes = [k.name for k in full.extensions[-1].kernels if k.memory == "heavy"]
+def heavy(resolved: Plan, module: str) -> list[str]:
+    """Records of the memory class of one library."""
+    (extension,) = [extension for extension in resolved.extensions if extension.module == module]
+    return [kernel.name for kernel in extension.kernels if kernel.memory == "heavy"]
+
+
+def test_sets_of_version_2(root: Path) -> None:
+    check, development, full = (planned(root, name, "8.0") for name in ("check", "dev", "full"))
+    assert heavy(check, "_vllm_fa2_C") == ["fa2-hdim64-bf16"]
+    assert heavy(development, "_vllm_fa2_C") == ["fa2-hdim64-bf16", "fa2-hdim64", "fa2-hdim128"]
+    sizes = [name for name in heavy(full, "_vllm_fa2_C") if name != "fa2-hdim64-bf16"]
     assert sizes == [f"fa2-hdim{size}" for size in (32, 64, 96, 128, 192, 256)]
-    assert [k.name for k in development.extensions[-1].kernels if k.memory == "heavy"] == ["fa2-hdim64", "fa2-hdim128"]
-    assert len(development.third_party_sources["flash-attention"]) == 2 * 2 * 2 * 2
-    assert len(full.third_party_sources["flash-attention"]) == 6 * 2 * 2 * 2
+    assert [len(p.third_party_sources["flash-attention"]) for p in (check, development, full)] == [1, 2 * 2 * 2 * 2, 6 * 2 * 2 * 2]
     assert "vllm-flash-attn" not in planned(root, "full", "7.5").components
+
+
+def test_sets_of_version_3(root: Path) -> None:
+    check, development, full = (planned(root, name) for name in ("check", "dev", "full"))
+    assert heavy(check, "_vllm_fa3_C") == ["fa3-hdim64-bf16-paged"]
+    assert heavy(development, "_vllm_fa3_C") == ["fa3-hdim64-bf16-paged", "fa3-hdim64", "fa3-hdim128"]
+
+    def units(resolved: Plan) -> set[str]:
+        sources = resolved.third_party_sources["flash-attention"]
+        return {source for source in sources if source.startswith("hopper/instantiations/")}
+
+    assert len(units(development)) == 2 * 2 * 2
+    # All that FlashAttention has of one head size for keys and values, for 9.0: ten for each dtype.
+    kinds = ("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_")
+    kinds += ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
+    every = {(size, dtype, kind) for size in (64, 96, 128, 192, 256) for dtype in ("bf16", "fp16") for kind in kinds}
+    assert units(full) == {f"hopper/instantiations/flash_fwd_hdim{size}_{dtype}_{kind}sm90.cu" for size, dtype, kind in every}
+    assert "hopper/flash_fwd_combine.cu" in full.third_party_sources["flash-attention"]
+    for resolved, less in ((check, True), (development, True), (full, False)):
+        for extension in resolved.extensions:
+            for kernel in extension.kernels:
+                if kernel.name.startswith("fa3-hdim"):
+                    assert ("FLASHATTENTION_DISABLE_APPENDKV" in kernel.definitions) == less
+                    assert kernel.archs == ("9.0a",)
+
+
+@pytest.mark.parametrize("archs", ["8.0", "9.0", "10.0f"])
+def test_version_3_is_for_9_0a(root: Path, archs: str) -> None:
+    resolved = planned(root, "dev", archs)
+    assert [e.module for e in resolved.extensions if e.component == "vllm-flash-attn"] == ["_vllm_fa2_C"]
+    assert not any(source.startswith("hopper/") for source in resolved.third_party_sources["flash-attention"])
+
+
+def test_units_and_what_enters_them(root: Path) -> None:
+    """A record's source in the tree enters the record's units: one that is missing does not link, one that is left over is never run."""
+    packed = {"": False, "packgqa": True, "softcap": False, "softcap_packgqa": True}
+    names = {"bf16": "bfloat16_t", "fp16": "half_t"}
+    for kernel in kernels_table.load(root).kernels:
+        if not kernel.name.startswith("fa3-hdim"):
+            continue
+        listed = set()
+        for source in kernel.third_party_sources:
+            size, dtype, kind = re.fullmatch(r".*/flash_fwd_hdim(\d+)_([a-z0-9]+?)_?((?:[a-z_]*[a-z])?)_sm90\.cu", source).groups()  # type: ignore[union-attr]
+            flags = ("split" in kind, "paged" in kind, "softcap" in kind, packed.get(kind, True))
+            listed.add((int(size), names[dtype], flags))
+        (own,) = kernel.sources
+        text = (root / own).read_text(encoding="utf-8")
+        entered = set()
+        for what, dtype, size in re.findall(r"vllm::flash3::(\w+)<cutlass::(\w+), (\d+)>", text):
+            entered |= {(int(size), dtype, flags) for flags in entered_by(root, what)}
+        assert entered == listed, kernel.name
+
+
+def entered_by(root: Path, what: str) -> set[tuple[bool, ...]]:
+    """The units of one of the registry's templates: (split, paged, softcap, packed)."""
+    header = (root / "csrc" / "attention" / "flash3" / "registry.h").read_text(encoding="utf-8")
+    body = re.search(rf"using {what} =(.*);|struct {what} \{{(?s:(.*?))\n\}};", header)
+    assert body is not None, what
+    found = re.findall(r"Unit<Element, kHeadSize, (\w+), (\w+), (\w+), (\w+)>", body[1] or body[2])
+    return {tuple(flag == "true" for flag in flags) for flags in found}
 
 
 def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
@@ -92,6 +159,13 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
     assert flash_attention.prepare(tree, Settings(), resolved, inputs) == found
     assert header.stat().st_mtime_ns == before, "nothing is compiled again"
     assert (cached / "third_party" / "flash-attention" / "csrc" / "flash_attn" / "src" / "flash.h").read_text() == "upstream\n"
+    assert (inputs / "flash-attention" / "hopper" / "flash.h").is_file()
+
+
+def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Path) -> None:
+    sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention", "third_party/cutlass/include")
+    assert flash_attention.prepare(tree, Settings(), planned(root, "dev", "8.0"), tmp_path / "inputs")
+    assert sorted(path.name for path in (tmp_path / "inputs" / "flash-attention").iterdir()) == ["csrc"]
 
 
 def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def test_sources_of_a_third_party(tree: Path) -> None:
     extra = load(tree).kernels[-1]
     assert (extra.third_party, extra.third_party_sources) == ("flash-attention", ("src/a.cu", "src/b.cu"))
     assert (extra.definitions, extra.sets) == (("A_B", "C=1"), ("full",))
+    assert extra.set_definitions == {}
+    write(tree, GOOD + more.replace('["full"]', '["dev", "full"]\nset_definitions = { dev = ["A", "B=2"] }'))
+    assert load(tree).kernels[-1].set_definitions == {"dev": ("A", "B=2")}
     # GPU code of a third party is GPU code: it makes the architectures necessary.
     only = GOOD.replace('sources = ["extra/gone.cu"]', 'sources = ["extra/gone.cc"]') + more
     write(tree, only)
@@ -238,6 +241,19 @@ MISTAKES = {
     ),
     "definition that is none": ("memory =", 'definitions = ["a b"]\nmemory =', 42, "'a b' in 'definitions' is not valid"),
     "unknown set": ("memory =", 'sets = ["some"]\nmemory =', 42, "'some' in 'sets' is not known"),
+    "definitions of no set": ("memory =", 'set_definitions = { dev = ["A"] }\nmemory =', 42, "'dev' in 'set_definitions' is not known"),
+    "definitions of a set as a list": (
+        "memory =",
+        'sets = ["dev"]\nset_definitions = ["A"]\nmemory =',
+        43,
+        "set_definitions = ['A'] is not",
+    ),
+    "definition of a set that is none": (
+        "memory =",
+        'sets = ["dev"]\nset_definitions = { dev = ["a b"] }\nmemory =',
+        43,
+        "dev = ['a b'] in 'set_definitions' is not valid",
+    ),
     "optional as a string": ("optional = true", 'optional = "yes"', 43, "optional = 'yes' is not valid"),
 }
 

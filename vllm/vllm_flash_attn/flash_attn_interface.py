@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over packed sequences and over caches, by FlashAttention 2 (Dao 2023).
+"""Attention over packed sequences and over caches, by FlashAttention 2 (Dao 2023) and 3 (Shah et al. 2024).
 
-Every function takes upstream's arguments under upstream's names. What this build lacks is refused where it is asked for: FlashAttention 3
-and 4, dropout, and what only those versions compute.
+Every function takes upstream's arguments under upstream's names. Where no version is named, it is 3 on GPUs of compute capability 9.0 that
+have its library, and 2 elsewhere and where there are slopes, which 3 does not take. What this build lacks is refused where it is asked for:
+FlashAttention 4, dropout, attention sinks, context parallelism, and what only the other version computes.
 
 In all of them query ``i`` of a sequence with ``m`` queries and ``n`` keys stands at key ``i + n - m``: masks are aligned to the last key. A
-query that sees no key gives zeros, and infinity for the logarithm of its sum.
+query that sees no key gives zeros; the logarithm of its sum is infinity in version 2, minus infinity in version 3.
 """
 
 from __future__ import annotations
@@ -13,75 +14,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm import _ops
+from vllm.vllm_flash_attn import _versions
+from vllm.vllm_flash_attn._arguments import optional_rows, refuse, rows, window_sides
+from vllm.vllm_flash_attn._hopper import forward, get_scheduler_metadata
+from vllm.vllm_flash_attn._versions import DEFAULT_FA_VERSION, fa_version_unsupported_reason, is_fa_version_supported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
-#: What callers get who name no version.
-DEFAULT_FA_VERSION = 2
-
-_LIBRARIES = {2: "_vllm_fa2_C", 3: "_vllm_fa3_C"}
-_VERSIONS = (2, 3, 4)
-
-
-def fa_version_unsupported_reason(fa_version: int, device: torch.device | int | None = None) -> str | None:
-    """Why a version of FlashAttention cannot be used on ``device`` (default: the current one); None when it can.
-
-    Raises:
-        ValueError: there is no such version.
-    """
-    if fa_version not in _VERSIONS:
-        raise ValueError(f"there is no FlashAttention {fa_version!r}; the versions are {', '.join(map(str, _VERSIONS))}")
-    library = _LIBRARIES.get(fa_version)
-    if library is None or fa_version != DEFAULT_FA_VERSION:
-        return f"FlashAttention {fa_version} is not built: this release has version {DEFAULT_FA_VERSION}"
-    if library not in _ops.available():
-        return f"the library {library} is not installed: conda install {_ops.LIBRARIES[library].component}"
-    import torch  # noqa: PLC0415 - only here does anything need it
-
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA device"
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < 8:  # noqa: PLR2004 - the first with what the kernels are written with
-        return f"FlashAttention 2 needs compute capability 8.0 or newer, this device has {major}.{minor}"
-    return None
-
-
-def is_fa_version_supported(fa_version: int, device: torch.device | int | None = None) -> bool:
-    """Whether a version of FlashAttention can be used on ``device`` (default: the current one).
-
-    Raises:
-        ValueError: there is no such version.
-    """
-    return fa_version_unsupported_reason(fa_version, device) is None
-
-
-def _refuse_other_versions(fa_version: int) -> None:
-    if fa_version != DEFAULT_FA_VERSION:
-        raise NotImplementedError(
-            fa_version_unsupported_reason(fa_version) or f"FlashAttention {fa_version} is not built; pass fa_version={DEFAULT_FA_VERSION}"
-        )
-
-
-def _refuse(**given: Any) -> None:
-    """Raise for the arguments that are not None or False: other versions' alone."""
-    named = [name for name, value in given.items() if value is not None and value is not False]
-    if named:
-        raise NotImplementedError(f"FlashAttention 2 does not take {', '.join(named)}")
-
-
-def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with the elements of its last dimension side by side, as the kernels read them."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def _window(window_size: Sequence[int] | None) -> tuple[int, int]:
-    if window_size is None:
-        return -1, -1
-    left, right = window_size
-    return left, right
+__all__ = [
+    "DEFAULT_FA_VERSION",
+    "fa_version_unsupported_reason",
+    "flash_attn_varlen_func",
+    "flash_attn_with_kvcache",
+    "get_scheduler_metadata",
+    "is_fa_version_supported",
+]
 
 
 def flash_attn_varlen_func(
@@ -111,7 +61,7 @@ def flash_attn_varlen_func(
     v_descale: torch.Tensor | None = None,
     num_splits: int = 0,
     output_scale: torch.Tensor | None = None,
-    fa_version: int = DEFAULT_FA_VERSION,
+    fa_version: int | None = None,
     s_aux: torch.Tensor | None = None,
     cp_world_size: int = 1,
     cp_rank: int = 0,
@@ -130,28 +80,28 @@ def flash_attn_varlen_func(
         max_seqlen_k: keys of the longest sequence, or more.
         cu_seqlens_k: the same of packed ``k``; None with ``seqused_k``.
         seqused_k: [sequences] int32: keys of each sequence, with ``block_table``.
-        q_v: None; FlashAttention 3 alone.
+        q_v: None; of kernels for values of another size than keys.
         dropout_p: 0.
         softmax_scale: of the scores; None means 1 / sqrt(head_size).
         causal: whether a query sees no key behind its place.
         window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
         softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
-        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score; version 2 alone.
         deterministic: of the backward pass, which is not built; of no effect.
         return_attn_probs: False.
         block_table: [sequences, pages of the longest one] int32.
         return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
         out: where to write the result.
-        scheduler_metadata: None; FlashAttention 3 alone.
-        q_descale: of float8, which this version does not read; of no effect, as are the next two.
+        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3 alone.
+        q_descale: of float8, which no kernel here reads; of no effect, as are the next two.
         k_descale: see ``q_descale``.
         v_descale: see ``q_descale``.
-        num_splits: into how many parts the keys are split where each sequence has one query; 0 leaves it to the kernel, 1 gives results
-            that do not depend on the batch. Otherwise of no effect.
+        num_splits: into how many parts the keys are split, in version 2 where each sequence has one query and otherwise of no effect, in
+            version 3 at most so many; 0 leaves it to the kernel, 1 gives results that do not depend on the batch.
         output_scale: None; of float8.
-        fa_version: 2.
-        s_aux: None; FlashAttention 3 alone.
-        cp_world_size: 1; FlashAttention 3 alone, as are the next two.
+        fa_version: 2 or 3; None leaves it to the device.
+        s_aux: None; no kernel here has attention sinks.
+        cp_world_size: 1; no kernel here has context parallelism.
         cp_rank: 0.
         cp_tot_seqused_k: None.
         others: arguments of other versions, all None.
@@ -166,12 +116,14 @@ def flash_attn_varlen_func(
         ValueError: the lengths of the keys are missing or given twice.
     """
     del deterministic, q_descale, k_descale, v_descale, cp_rank
-    _refuse_other_versions(fa_version)
-    _refuse(
+    version = _versions.chosen(fa_version, q, slopes=alibi_slopes is not None)
+    refuse(
+        version,
         q_v=q_v,
         dropout_p=dropout_p or None,
         return_attn_probs=return_attn_probs,
-        scheduler_metadata=scheduler_metadata,
+        scheduler_metadata=scheduler_metadata if version != _versions.HOPPER else None,
+        alibi_slopes=alibi_slopes if version == _versions.HOPPER else None,
         output_scale=output_scale,
         s_aux=s_aux,
         cp_world_size=cp_world_size if cp_world_size != 1 else None,
@@ -184,11 +136,30 @@ def flash_attn_varlen_func(
         raise ValueError("block_table is given without seqused_k, expected the number of keys of each sequence")
     if block_table is None and cu_seqlens_k is None:
         raise ValueError("seqused_k is given without block_table, expected cu_seqlens_k, which says where packed keys begin")
-    left, right = _window(window_size)
+    scale, window = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale, window_sides(window_size)
+    if version == _versions.HOPPER:
+        result, lse = forward(
+            *(q, k, v),
+            out=out,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_k,
+            seqused_k=seqused_k,
+            max_seqlen_q=max_seqlen_q,
+            max_seqlen_k=max_seqlen_k,
+            page_table=block_table,
+            softmax_scale=scale,
+            causal=causal,
+            window=window,
+            softcap=softcap,
+            scheduler_metadata=scheduler_metadata,
+            num_splits=num_splits,
+        )
+        return (result, lse) if return_softmax_lse else result
+    left, right = window
     result, lse = _ops.namespace("_vllm_fa2_C").varlen_fwd(
-        _rows(q),
-        _rows(k),
-        _rows(v),
+        rows(q),
+        rows(k),
+        rows(v),
         out,
         cu_seqlens_q,
         # Not looked at where a table says where keys lie, but the op wants one of this shape.
@@ -200,7 +171,7 @@ def flash_attn_varlen_func(
         max_seqlen_q,
         max_seqlen_k,
         0.0,
-        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        scale,
         False,
         causal,
         left,
@@ -235,7 +206,8 @@ def flash_attn_with_kvcache(
     return_softmax_lse: bool = False,
     *,
     out: torch.Tensor | None = None,
-    fa_version: int = DEFAULT_FA_VERSION,
+    scheduler_metadata: torch.Tensor | None = None,
+    fa_version: int | None = None,
     **others: Any,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Attention of sequences with equally many queries over their caches, which new keys and values may be appended to before.
@@ -244,8 +216,8 @@ def flash_attn_with_kvcache(
         q: [sequences, queries, heads, head_size], bfloat16 or float16.
         k_cache: [sequences, keys, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads, head_size].
         v_cache: as ``k_cache``.
-        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. Pages are multiples of 256 rows then (of
-            128 for heads above 64, of 64 above 128), else of 16.
+        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. In version 2 pages are multiples of 256
+            rows then (of 128 for heads above 64, of 64 above 128), else of 16; in version 3 of any size.
         v: as ``k``.
         rotary_cos: [positions, rotated / 2] of q's dtype: ``k`` and the queries are rotated by their places. Needs ``k``.
         rotary_sin: as ``rotary_cos``.
@@ -258,11 +230,12 @@ def flash_attn_with_kvcache(
         window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
         softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
         rotary_interleaved: whether neighbouring elements are rotated together, not the two halves.
-        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score; version 2 alone.
         num_splits: into how many parts the keys are split; 0 leaves it to the kernel.
         return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
         out: where to write the result.
-        fa_version: 2.
+        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3 alone.
+        fa_version: 2 or 3; None leaves it to the device.
         others: arguments of other versions, all None.
 
     Returns:
@@ -273,19 +246,46 @@ def flash_attn_with_kvcache(
         NotImplementedError: something that only another version computes.
         RuntimeError: shapes, dtypes or a head size that the kernels do not take.
     """
-    _refuse_other_versions(fa_version)
-    _refuse(**others)
+    version = _versions.chosen(fa_version, q, slopes=alibi_slopes is not None)
+    refuse(
+        version,
+        scheduler_metadata=scheduler_metadata if version != _versions.HOPPER else None,
+        alibi_slopes=alibi_slopes if version == _versions.HOPPER else None,
+        **others,
+    )
     if isinstance(cache_seqlens, int):
         import torch  # noqa: PLC0415 - q is here, so torch is
 
         cache_seqlens = q.new_full((q.shape[0],), cache_seqlens, dtype=torch.int32)
-    left, right = _window(window_size)
+    scale, window = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale, window_sides(window_size)
+    if version == _versions.HOPPER:
+        result, lse = forward(
+            *(q, k_cache, v_cache),
+            k_new=k,
+            v_new=v,
+            out=out,
+            seqused_k=cache_seqlens,
+            page_table=block_table,
+            kv_batch_idx=cache_batch_idx,
+            leftpad_k=cache_leftpad,
+            rotary_cos=rotary_cos,
+            rotary_sin=rotary_sin,
+            rotary_interleaved=rotary_interleaved,
+            softmax_scale=scale,
+            causal=causal,
+            window=window,
+            softcap=softcap,
+            scheduler_metadata=scheduler_metadata,
+            num_splits=num_splits,
+        )
+        return (result, lse) if return_softmax_lse else result
+    left, right = window
     result, lse = _ops.namespace("_vllm_fa2_C").fwd_kvcache(
-        _rows(q),
+        rows(q),
         k_cache,
         v_cache,
-        None if k is None else _rows(k),
-        None if v is None else _rows(v),
+        optional_rows(k),
+        optional_rows(v),
         cache_seqlens,
         rotary_cos,
         rotary_sin,
@@ -294,7 +294,7 @@ def flash_attn_with_kvcache(
         block_table,
         alibi_slopes,
         out,
-        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        scale,
         causal,
         left,
         right,
@@ -303,12 +303,3 @@ def flash_attn_with_kvcache(
         num_splits,
     )
     return (result, lse) if return_softmax_lse else result
-
-
-def get_scheduler_metadata(*_args: Any, **_kwargs: Any) -> torch.Tensor:
-    """How FlashAttention 3 divides its work; that version is not built.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError(f"get_scheduler_metadata: {fa_version_unsupported_reason(3)}")

@@ -3,6 +3,7 @@
 
 namespace {
 
-const vllm::flash2::Registration<128> registration;
+const vllm::flash2::WholeUnit<cutlass::bfloat16_t, 128, false> first;
+const vllm::flash2::Others<128> others;
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 namespace {
 
-const vllm::flash2::Registration<192> registration;
+const vllm::flash2::WholeUnit<cutlass::bfloat16_t, 192, false> first;
+const vllm::flash2::Others<192> others;
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 namespace {
 
-const vllm::flash2::Registration<256> registration;
+const vllm::flash2::WholeUnit<cutlass::bfloat16_t, 256, false> first;
+const vllm::flash2::Others<256> others;
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 namespace {
 
-const vllm::flash2::Registration<32> registration;
+const vllm::flash2::WholeUnit<cutlass::bfloat16_t, 32, false> first;
+const vllm::flash2::Others<32> others;
 
 }  // namespace

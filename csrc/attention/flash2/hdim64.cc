@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// hdim64_bf16.cc has the eighth.
 #include "attention/flash2/registry.h"
 
 namespace {
 
-const vllm::flash2::Registration<64> registration;
+const vllm::flash2::Others<64> others;
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 namespace {
 
-const vllm::flash2::Registration<96> registration;
+const vllm::flash2::WholeUnit<cutlass::bfloat16_t, 96, false> first;
+const vllm::flash2::Others<96> others;
 
 }  // namespace

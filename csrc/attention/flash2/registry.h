@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2's kernels that this library holds. Each head size is a kernel of its own in the build's table and enters itself here, so
+// FlashAttention 2's kernels that this library holds. Each unit enters itself through the record of the build's table that compiles it, so
 // what is linked is what is found.
 #pragma once
 
@@ -22,28 +22,67 @@ using Launch = void (*)(Params&, cudaStream_t);
 inline constexpr int kHeadSizes[] = {32, 64, 96, 128, 192, 256};
 inline constexpr int kHeadSizeCount = sizeof(kHeadSizes) / sizeof(kHeadSizes[0]);
 
-// Launches of one head size by [bfloat16][causal]: over keys that lie in one piece; and over pages or parts of the keys, which also
-// appends.
-struct Kernels {
-  Launch whole[2][2];
-  Launch parts[2][2];
+template <typename Element>
+inline constexpr bool kIsBFloat16 = false;
+template <>
+inline constexpr bool kIsBFloat16<cutlass::bfloat16_t> = true;
+
+// What a unit can do beside attention; the table leaves some of it out of the smaller sets, as each doubles what is compiled.
+struct Features {
+  bool alibi;
+  bool softcap;
+  bool uneven;  // heads of other sizes than the unit's own
 };
 
-void Register(int head_size, const Kernels& kernels);
+// FlashAttention's macros are defined on the sources of a record: on a unit, and on the file here that enters it.
+namespace {
+constexpr Features kFeatures = {
+#ifdef FLASHATTENTION_DISABLE_ALIBI
+    false,
+#else
+    true,
+#endif
+#ifdef FLASHATTENTION_DISABLE_SOFTCAP
+    false,
+#else
+    true,
+#endif
+#ifdef FLASHATTENTION_DISABLE_UNEVEN_K
+    false,
+#else
+    true,
+#endif
+};
+}  // namespace
 
-template <int kHeadSize>
-struct Registration {
-  Registration() {
-    using cutlass::bfloat16_t;
-    using cutlass::half_t;
-    namespace upstream = FLASH_NAMESPACE;
-    Register(kHeadSize, {{{&upstream::run_mha_fwd_<half_t, kHeadSize, false>, &upstream::run_mha_fwd_<half_t, kHeadSize, true>},
-                          {&upstream::run_mha_fwd_<bfloat16_t, kHeadSize, false>, &upstream::run_mha_fwd_<bfloat16_t, kHeadSize, true>}},
-                         {{&upstream::run_mha_fwd_splitkv_dispatch<half_t, kHeadSize, false>,
-                           &upstream::run_mha_fwd_splitkv_dispatch<half_t, kHeadSize, true>},
-                          {&upstream::run_mha_fwd_splitkv_dispatch<bfloat16_t, kHeadSize, false>,
-                           &upstream::run_mha_fwd_splitkv_dispatch<bfloat16_t, kHeadSize, true>}}});
+//   parts     over pages or parts of the keys, and appends; otherwise over keys that lie in one piece
+void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features, Launch launch);
+
+// One unit of FlashAttention's each.
+template <typename Element, int kHeadSize, bool kCausal>
+struct WholeUnit {
+  WholeUnit() {
+    Register(kHeadSize, false, kIsBFloat16<Element>, kCausal, kFeatures, &FLASH_NAMESPACE::run_mha_fwd_<Element, kHeadSize, kCausal>);
   }
+};
+template <typename Element, int kHeadSize, bool kCausal>
+struct PartsUnit {
+  PartsUnit() {
+    Register(kHeadSize, true, kIsBFloat16<Element>, kCausal, kFeatures,
+             &FLASH_NAMESPACE::run_mha_fwd_splitkv_dispatch<Element, kHeadSize, kCausal>);
+  }
+};
+
+// All units of a head size but WholeUnit<cutlass::bfloat16_t, kHeadSize, false>.
+template <int kHeadSize>
+struct Others {
+  WholeUnit<cutlass::bfloat16_t, kHeadSize, true> causal;
+  WholeUnit<cutlass::half_t, kHeadSize, false> float16;
+  WholeUnit<cutlass::half_t, kHeadSize, true> float16_causal;
+  PartsUnit<cutlass::bfloat16_t, kHeadSize, false> parts;
+  PartsUnit<cutlass::bfloat16_t, kHeadSize, true> parts_causal;
+  PartsUnit<cutlass::half_t, kHeadSize, false> parts_float16;
+  PartsUnit<cutlass::half_t, kHeadSize, true> parts_float16_causal;
 };
 
 }  // namespace vllm::flash2

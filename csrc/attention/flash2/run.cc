@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention/flash2/run.h"
 
+#include <stdexcept>
+
 #include "core/gpu/stream.h"
 
 namespace vllm::flash2 {
 namespace {
 
 // All null until the kernels have entered themselves: constant initialisation is over before the first of them does.
-Kernels compiled[kHeadSizeCount];
+// By [parts][bfloat16][causal].
+struct Unit {
+  Launch launch;
+  Features features;
+};
+Unit compiled[kHeadSizeCount][2][2][2];
 
-bool IsCompiled(int index) { return compiled[index].whole[0][0] != nullptr; }
+bool HasKernels(int index) {
+  for (const auto& kind : compiled[index]) {
+    for (const auto& dtype : kind) {
+      if (dtype[0].launch != nullptr || dtype[1].launch != nullptr) return true;
+    }
+  }
+  return false;
+}
 
 int IndexOf(int head_size) {
   int index = 0;
@@ -17,13 +31,34 @@ int IndexOf(int head_size) {
   return index;
 }
 
+const Unit& UnitOf(const Params& params, bool parts) {
+  return compiled[IndexOf(params.d_rounded)][parts ? 1 : 0][params.is_bf16 ? 1 : 0][params.is_causal ? 1 : 0];
+}
+
+// What the call asks for and the unit has not; nullptr when it has all.
+const char* Lacks(const Features& features, const Params& params) {
+  if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "with alibi_slopes";
+  if (params.softcap > 0 && !features.softcap) return "with softcap";
+  if (params.d != params.d_rounded && !features.uneven) return "for heads of other sizes than its own";
+  return nullptr;
+}
+
+std::string Describe(const Params& params, bool parts) {
+  return "heads of " + std::to_string(params.d_rounded) + (params.is_bf16 ? ", bfloat16" : ", float16") +
+         (params.is_causal ? ", causal" : "") + (parts ? ", pages or parts of the keys" : "");
+}
+
 }  // namespace
 
-void Register(int head_size, const Kernels& kernels) { compiled[IndexOf(head_size)] = kernels; }
+bool IsCompiled(const Params& params, bool parts) { return UnitOf(params, parts).launch != nullptr; }
+
+void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features, Launch launch) {
+  compiled[IndexOf(head_size)][parts ? 1 : 0][bfloat16 ? 1 : 0][causal ? 1 : 0] = {launch, features};
+}
 
 int CompiledHeadSize(int size) {
   for (int i = 0; i < kHeadSizeCount; ++i) {
-    if (kHeadSizes[i] >= size && IsCompiled(i)) return kHeadSizes[i];
+    if (kHeadSizes[i] >= size && HasKernels(i)) return kHeadSizes[i];
   }
   return 0;
 }
@@ -31,7 +66,7 @@ int CompiledHeadSize(int size) {
 std::string CompiledHeadSizes() {
   std::string text;
   for (int i = 0; i < kHeadSizeCount; ++i) {
-    if (IsCompiled(i)) text += (text.empty() ? "" : ", ") + std::to_string(kHeadSizes[i]);
+    if (HasKernels(i)) text += (text.empty() ? "" : ", ") + std::to_string(kHeadSizes[i]);
   }
   return text.empty() ? "none" : text;
 }
@@ -39,9 +74,18 @@ std::string CompiledHeadSizes() {
 int BlockRows(int compiled_head_size) { return compiled_head_size <= 64 ? 256 : compiled_head_size <= 128 ? 128 : 64; }
 
 void Run(Params& params, bool parts) {
-  const Kernels& kernels = compiled[IndexOf(params.d_rounded)];
-  const auto& launches = parts || params.num_splits > 1 ? kernels.parts : kernels.whole;
-  launches[params.is_bf16 ? 1 : 0][params.is_causal ? 1 : 0](params, static_cast<cudaStream_t>(gpu::CurrentStream()));
+  parts = parts || params.num_splits > 1;
+  const Unit& unit = UnitOf(params, parts);
+  if (unit.launch == nullptr) {
+    throw std::runtime_error("FlashAttention 2: this library has no kernel for " + Describe(params, parts) +
+                             "; built with VLLM_FA_SET=full it has all");
+  }
+  if (const char* what = Lacks(unit.features, params)) {
+    throw std::runtime_error("FlashAttention 2: the kernel of this library for " + Describe(params, parts) + " is built without code " + what +
+                             (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
+                             "; built with VLLM_FA_SET=full it has it");
+  }
+  unit.launch(params, static_cast<cudaStream_t>(gpu::CurrentStream()));
 }
 
 }  // namespace vllm::flash2

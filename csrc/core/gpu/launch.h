@@ -13,10 +13,6 @@
 
 namespace vllm::gpu {
 
-// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
-// was compiled for.
-[[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
-
 // Bytes of dynamic shared memory that a kernel gets without asking; above it Launch asks.
 inline constexpr size_t kSharedWithoutAsking = 48 * 1024;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked of the current device and its current stream, without a header of a toolkit.
+// What is asked of the current device and its current stream, and what is said when a launch failed, without a header of a toolkit.
 #pragma once
 
 #include <cstddef>
@@ -14,5 +14,9 @@ int MultiprocessorCount();
 
 // Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and they do not overlap.
 void CopyAsync(void* to, const void* from, size_t bytes);
+
+// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
+// was compiled for.
+[[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
 
 }  // namespace vllm::gpu

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/flash3/run.h"
+
+#include "core/gpu/stream.h"
+
+namespace vllm::flash3 {
+namespace {
+
+struct Kernel {
+  Launch launch;
+  bool appends;
+};
+
+// All null until the kernels have entered themselves: constant initialisation is over before the first of them does.
+Kernel compiled[kHeadSizeCount][2][kVariantCount];
+CombineKernels combine;
+
+// The kernels themselves are in other units, which know what they are compiled for; the table's records have the same list.
+constexpr const char* kArchitectures = "900";
+
+cudaStream_t Stream() { return static_cast<cudaStream_t>(gpu::CurrentStream()); }
+
+int HeadSizeIndex(int head_size) {
+  int index = 0;
+  while (kHeadSizes[index] != head_size) ++index;
+  return index;
+}
+
+Kernel& KernelOf(int head_size, bool bfloat16, Variant variant) {
+  return compiled[HeadSizeIndex(head_size)][bfloat16 ? 1 : 0][IndexOf(variant)];
+}
+
+const Kernel& KernelOf(const Params& params, Variant variant) { return KernelOf(params.d_rounded, params.is_bf16, variant); }
+
+bool HasKernels(int index, bool bfloat16) {
+  for (const Kernel& kernel : compiled[index][bfloat16 ? 1 : 0]) {
+    if (kernel.launch != nullptr) return true;
+  }
+  return false;
+}
+
+void Check(cudaError_t error) {
+  if (error != cudaSuccess) gpu::FailLaunch("FlashAttention 3", static_cast<int>(error), kArchitectures);
+}
+
+}  // namespace
+
+void Register(int head_size, bool bfloat16, Variant variant, Launch launch, bool appends) {
+  KernelOf(head_size, bfloat16, variant) = {launch, appends};
+}
+
+void RegisterCombine(const CombineKernels& kernels) { combine = kernels; }
+
+int CompiledHeadSize(int size, bool bfloat16) {
+  for (int i = 0; i < kHeadSizeCount; ++i) {
+    if (kHeadSizes[i] >= size && HasKernels(i, bfloat16)) return kHeadSizes[i];
+  }
+  return 0;
+}
+
+std::string CompiledHeadSizes(bool bfloat16) {
+  std::string text;
+  for (int i = 0; i < kHeadSizeCount; ++i) {
+    if (HasKernels(i, bfloat16)) text += (text.empty() ? "" : ", ") + std::to_string(kHeadSizes[i]);
+  }
+  return text.empty() ? "none" : text;
+}
+
+bool IsCompiled(const Params& params, Variant variant) { return KernelOf(params, variant).launch != nullptr; }
+
+bool Appends(const Params& params, Variant variant) { return KernelOf(params, variant).appends; }
+
+bool Combines() { return combine.launches[0][0] != nullptr; }
+
+std::string VariantText(const Params& params, Variant variant) {
+  std::string text = "heads of " + std::to_string(params.d_rounded) + (params.is_bf16 ? ", bfloat16" : ", float16");
+  if (variant.split) text += ", split keys";
+  if (variant.paged) text += ", pages";
+  if (variant.softcap) text += ", a softcap";
+  // Where keys are split or paged there is no other.
+  if (variant.packed && !variant.split && !variant.paged) text += ", packed heads";
+  return text;
+}
+
+void Run(Params* params, Variant variant) {
+  const cudaStream_t stream = Stream();
+  KernelOf(*params, variant).launch(*params, stream);
+  if (variant.split) {
+    // This one also sets the counter back that the kernel before took its tiles from.
+    combine.launches[params->is_bf16 ? 1 : 0][params->dv > 64 ? 1 : 0](*params, stream, true);
+  } else if (params->skip_scheduler_metadata_computation) {
+    // The caller's, who passes it again.
+    Check(cudaMemsetAsync(params->tile_count_semaphore, 0, sizeof(int), stream));
+  }
+}
+
+void Divide(Params* params, int rows, int keys) {
+  prepare_varlen_num_blocks(*params, Stream(), params->pack_gqa, rows, keys, false);
+  Check(cudaGetLastError());
+}
+
+}  // namespace vllm::flash3

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/flash3_arguments.h"
+
+#include <string>
+
+#include "attention/flash3/run.h"
+#include "bindings/new_tensor.h"
+#include "core/gpu/stream.h"
+
+namespace vllm::flash3 {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
+// Elements that are rotated at a time.
+constexpr int64_t kRotaryUnit = 16;
+
+int Rounded(int size) { return (size + 127) / 128 * 128; }
+
+}  // namespace
+
+int64_t Stride(const Argument& argument, size_t dim) {
+  const int64_t stride = argument.strides()[dim];
+  return argument.shape()[dim] > 1 ? stride : (stride + flash::kLoad - 1) / flash::kLoad * flash::kLoad;
+}
+
+int* OptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why) {
+  return tensor.has_value() ? CheckedInts(Argument(op, name, *tensor), count, why) : nullptr;
+}
+
+void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size, int64_t value_size, bool bfloat16) {
+  if (head_size < 1 || head_size > kLargestHead || head_size % flash::kLoad != 0) {
+    FailOp(op, "heads are of size " + std::to_string(head_size) + ", expected a multiple of 8 up to " + std::to_string(kLargestHead));
+  }
+  if (value_size != head_size) {
+    FailOp(op, "values are of size " + std::to_string(value_size) + " and keys of size " + std::to_string(head_size) +
+                   ", expected the same: kernels for two sizes are not built");
+  }
+  if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
+    FailOp(op, "keys have " + std::to_string(kv_heads) + " heads, expected a number that divides the " + std::to_string(heads) +
+                   " heads of the queries");
+  }
+  const int compiled = CompiledHeadSize(static_cast<int>(head_size), bfloat16);
+  if (compiled == 0) {
+    const std::string dtype = bfloat16 ? "bfloat16" : "float16";
+    FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) + " in " + dtype +
+                   ", expected at most the largest of " + CompiledHeadSizes(bfloat16) + "; built with VLLM_FA_SET=full it has all");
+  }
+  params->h = CheckedInt(op, "the number of heads", heads);
+  params->h_k = static_cast<int>(kv_heads);
+  params->d = params->dv = static_cast<int>(head_size);
+  params->d_rounded = params->dv_rounded = compiled;
+  params->is_bf16 = bfloat16;
+}
+
+void SetQueries(Params* params, const Argument& q, const Tensor& out_tensor) {
+  const Argument out("fwd", "out", out_tensor);
+  const size_t dims = q.shape().size();
+  params->q_ptr = q.tensor().data_ptr();
+  params->q_row_stride = Stride(q, dims - 3);
+  params->q_head_stride = Stride(q, dims - 2);
+  params->o_ptr = out_tensor.data_ptr();
+  params->o_row_stride = Stride(out, dims - 3);
+  params->o_head_stride = Stride(out, dims - 2);
+  if (dims == 4) {
+    params->q_batch_stride = Stride(q, 0);
+    params->o_batch_stride = Stride(out, 0);
+  }
+  params->seqlen_q_rounded = Rounded(params->seqlen_q);
+}
+
+void SetKeys(Params* params, const Argument& k, const Argument& v) {
+  const size_t dims = k.shape().size();
+  params->k_ptr = k.tensor().data_ptr();
+  params->v_ptr = v.tensor().data_ptr();
+  params->k_row_stride = Stride(k, dims - 3);
+  params->v_row_stride = Stride(v, dims - 3);
+  params->k_head_stride = Stride(k, dims - 2);
+  params->v_head_stride = Stride(v, dims - 2);
+  params->v_dim_stride = 1;
+  if (dims == 4) {
+    params->k_batch_stride = Stride(k, 0);
+    params->v_batch_stride = Stride(v, 0);
+  }
+  params->seqlen_k_rounded = Rounded(params->seqlen_k);
+}
+
+void SetPages(Params* params, const Argument& table, const Argument& k) {
+  table.LastDimensionContiguous();
+  const int64_t rows = k.shape()[1];
+  if (rows < 1) k.Fail("has pages of 0 rows", "at least 1");
+  params->page_table = static_cast<int*>(table.tensor().data_ptr());
+  params->page_table_batch_stride = table.strides()[0];
+  params->page_size = static_cast<int>(rows);
+  params->num_pages = static_cast<int>(k.shape()[0]);
+}
+
+void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys& given) {
+  if (given.k.has_value() != given.v.has_value()) FailOp(op, "k_new or v_new is given alone, expected both or neither");
+  if (given.rotary_cos.has_value() != given.rotary_sin.has_value()) {
+    FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
+  }
+  if (!given.k.has_value()) {
+    if (given.rotary_cos.has_value()) FailOp(op, "rotary_cos is given without k_new, expected new keys to rotate");
+    if (given.cu_seqlens.has_value()) FailOp(op, "cu_seqlens_k_new is given without k_new, expected new keys that it divides");
+    return;
+  }
+  const Argument k(op, "k_new", *given.k), v(op, "v_new", *given.v);
+  if (params->seqused_k == nullptr) k.Fail("is given without seqused_k", "the lengths after which it is appended");
+  if (params->cu_seqlens_k != nullptr) k.Fail("is given together with cu_seqlens_k", "a cache with room for it");
+  if (params->seqlen_q > params->seqlen_k) {
+    q.Fail("has up to " + std::to_string(params->seqlen_q) + " rows", "at most the " + std::to_string(params->seqlen_k) + " of the cache");
+  }
+  const bool packed = given.cu_seqlens.has_value();
+  const size_t dims = packed ? 3 : 4;
+  CheckMatrix(k, dims, q);
+  CheckMatrix(v, dims, q);
+  const int64_t rows = k.shape()[dims - 3];
+  if (packed) {
+    k.HasShape({rows, params->h_k, params->d}, "rows of the cache");
+  } else {
+    k.HasShape({params->b, rows, params->h_k, params->d}, "rows of the cache for each sequence");
+  }
+  v.HasShape(k.shape(), "the shape of k_new");
+  params->cu_seqlens_knew =
+      OptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1, "one more than there are sequences");
+  params->seqlen_knew = packed ? 0 : CheckedInt(op, "the number of new keys", rows);
+  params->total_knew = CheckedInt(op, "the number of new keys", packed ? rows : params->b * rows);
+  params->knew_ptr = k.tensor().data_ptr();
+  params->vnew_ptr = v.tensor().data_ptr();
+  params->knew_row_stride = Stride(k, dims - 3);
+  params->vnew_row_stride = Stride(v, dims - 3);
+  params->knew_head_stride = Stride(k, dims - 2);
+  params->vnew_head_stride = Stride(v, dims - 2);
+  if (!packed) {
+    params->knew_batch_stride = Stride(k, 0);
+    params->vnew_batch_stride = Stride(v, 0);
+  }
+  if (!given.rotary_cos.has_value()) return;
+
+  const Argument cos(op, "rotary_cos", *given.rotary_cos), sin(op, "rotary_sin", *given.rotary_sin);
+  CheckMatrix(cos, 2, q);
+  CheckMatrix(sin, 2, q);
+  sin.HasShape(cos.shape(), "the shape of rotary_cos");
+  const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
+  if (rotated > params->d || rotated % kRotaryUnit != 0) {
+    cos.Fail("rotates " + std::to_string(rotated) + " elements", "a multiple of 16 up to the head size, " + std::to_string(params->d));
+  }
+  if (positions < params->seqlen_k) {
+    cos.Fail("has " + std::to_string(positions) + " rows", "one for each of the cache's " + std::to_string(params->seqlen_k));
+  }
+  for (const Argument* table : {&cos, &sin}) {
+    if (!table->tensor().is_contiguous()) table->Fail("has strides " + ShapeText(table->strides()), "contiguous memory");
+  }
+  params->rotary_dim = static_cast<int>(rotated);
+  params->rotary_cos_ptr = cos.tensor().data_ptr();
+  params->rotary_sin_ptr = sin.tensor().data_ptr();
+  params->is_rotary_interleaved = given.interleaved;
+  params->seqlens_rotary = OptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b, "a place for each sequence");
+}
+
+void SetScores(Params* params, double softmax_scale, double softcap) {
+  params->scale_softmax = static_cast<float>(softmax_scale);
+  params->softcap = static_cast<float>(softcap);
+  // Everything is kept.
+  params->p_dropout = 1.0f;
+  params->p_dropout_in_uint8_t = 255;
+  params->rp_dropout = 1.0f;
+}
+
+void SetDevice(Params* params, const char* op, int64_t sm_margin) {
+  const int multiprocessors = gpu::MultiprocessorCount();
+  if (sm_margin < 0 || sm_margin >= multiprocessors) {
+    FailOp(op, "sm_margin is " + std::to_string(sm_margin) + ", expected 0 to " + std::to_string(multiprocessors - 1));
+  }
+  params->arch = kArchitecture;
+  params->num_sm = multiprocessors - static_cast<int>(sm_margin);
+}
+
+Parts SetParts(Params* params, const Tensor& q) {
+  Parts parts;
+  if (params->num_splits < 2) return parts;
+  // Sequences that lie one behind the other are one long one here.
+  const bool packed = params->cu_seqlens_q != nullptr;
+  const int64_t rows = packed ? params->total_q : params->seqlen_q, batch = packed ? 1 : params->b;
+  const int64_t lse_of_sequence = params->h * rows;
+  parts.lse = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
+  parts.out = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv}, ScalarType::Float);
+  params->softmax_lseaccum_ptr = parts.lse->data_ptr();
+  params->lseaccum_head_stride = rows;
+  params->lseaccum_batch_stride = packed ? 0 : lse_of_sequence;
+  params->lseaccum_split_stride = batch * lse_of_sequence;
+  params->oaccum_ptr = parts.out->data_ptr();
+  params->oaccum_row_stride = params->dv;
+  params->oaccum_head_stride = rows * params->dv;
+  params->oaccum_batch_stride = packed ? 0 : lse_of_sequence * params->dv;
+  params->oaccum_split_stride = batch * lse_of_sequence * params->dv;
+  return parts;
+}
+
+}  // namespace vllm::flash3
