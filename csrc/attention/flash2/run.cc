@@ -81,8 +81,8 @@ void Run(Params& params, bool parts) {
                              "; built with VLLM_FA_SET=full it has all");
   }
   if (const char* what = Lacks(unit.features, params)) {
-    throw std::runtime_error("FlashAttention 2: the kernel of this library for " + Describe(params, parts) + " is built without code " + what +
-                             (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
+    throw std::runtime_error("FlashAttention 2: the kernel of this library for " + Describe(params, parts) + " is built without code " +
+                             what + (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
                              "; built with VLLM_FA_SET=full it has it");
   }
   unit.launch(params, static_cast<cudaStream_t>(gpu::CurrentStream()));
