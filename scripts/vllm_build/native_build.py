@@ -72,10 +72,12 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     verbose = config.settings.verbose
     command = [cmake.find_cmake(), "--build", str(config.folder), "--parallel", str(jobs.jobs), *(["--verbose"] if verbose else [])]
     env = configure.environ(config, jobs)
-    before = unit_times.steps(config.folder)
+    unit_times.begin(config.folder)
     process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
-    if units := unit_times.units(config.folder, before):
-        sys.stderr.write(unit_times.summary(units, unit_times.largest_process()) + "\n")
+    if units := unit_times.read(config.folder / unit_times.RECORD):
+        sys.stderr.write(unit_times.summary(units) + "\n")
+        if config.settings.unit_times:
+            unit_times.append(config.settings.unit_times, units, "+".join(config.plan.components) + "/")
 
 
 def check(config: Configuration) -> None:

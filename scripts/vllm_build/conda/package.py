@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party
+from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
@@ -41,6 +41,11 @@ class Request:
     def prefix(self) -> Path:
         """The clean prefix that the packages are installed into and run in."""
         return self.output / f"env-{self.variant.name}"
+
+    @property
+    def unit_times(self) -> Path:
+        """What each compiled unit of the last build took: no part of any package."""
+        return self.output / ".state" / f"{self.variant.name}-units.jsonl"
 
     @property
     def state(self) -> Path:
@@ -143,6 +148,7 @@ def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[
     kept = work.with_name(f"{work.name}-reused")
     shutil.rmtree(kept, ignore_errors=True)
     channel.publish(reused, kept)
+    request.unit_times.unlink(missing_ok=True)
     ccache = paths.ccache_dir()
     ccache.mkdir(parents=True, exist_ok=True)
     built = rattler.build(
@@ -151,7 +157,7 @@ def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[
         variants={key: [value] for key, value in stamps(request).items()},
         channels=[kept.as_uri(), channel.url(request.channel)],
         output_dir=work,
-        env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root())},
+        env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
         # The packages are compressed again when they are normalised; until then this is a temporary file.
         package_format="conda:1",
         no_include_recipe=True,
@@ -263,6 +269,7 @@ def package(request: Request, console: Console) -> dict[str, Any]:
         "channel": request.channel,
         "reused": len(reused) == len(outputs),
         "reused_packages": [path.name for path in reused],
+        "units": [asdict(unit) for unit in unit_times.read(request.unit_times)],
         "packages": [{"path": str(request.output / name), "sha256": value} for name, value in packages.items()],
         "prefix": str(request.prefix),
         "install": install_line(request),
