@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Compiles all extensions of the accelerator into $SRC_DIR/stage. What to build is decided by setup.py; nothing is decided here.
+# Compiles the extensions of one output, VLLM_COMPONENTS, into $SRC_DIR/stage. What to build is decided by setup.py; nothing is decided here.
 set -euo pipefail
 
 # A compiler missing from the build environment would silently be the host's: PATH ends with the caller's.
@@ -17,9 +17,9 @@ done
 ln -sfn "$PREFIX" "$SRC_DIR/host"
 export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
 
-# The relinker of rattler-build knows the archive's layout, not the installed one: it puts $ORIGIN/../../lib first, as DT_RPATH. The link step does
-# the same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
-export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/../../lib'"
+# The relinker of rattler-build knows the archive's layout, not the installed one: it puts such a path first, as DT_RPATH. The link step does the
+# same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
+export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/$VLLM_RELINKED_RPATH'"
 
 if [ -n "${CCACHE_DIR:-}" ]; then
   # Sources and compiler lie below one folder, whose own place does not count.

@@ -10,6 +10,7 @@ import traceback
 
 from vllm_build.commands import (
     archs,
+    digest,
     doctor,
     fetch,
     install,
@@ -27,7 +28,7 @@ from vllm_build.console import Console
 from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
 
 #: In the order that `vllm-build --help` lists them.
-COMMANDS = (package, toolchain, fetch, render, plan, archs, jobs, test_package, install, stamp, settings, version, doctor)
+COMMANDS = (package, toolchain, fetch, render, plan, archs, jobs, test_package, install, stamp, digest, settings, version, doctor)
 
 
 def _common() -> argparse.ArgumentParser:

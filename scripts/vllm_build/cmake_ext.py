@@ -73,7 +73,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         if not extensions:
             return
         config = self._configuration(extensions[0])
-        kernel_digest = native_build.announced_digest(config)
+        digests = native_build.announced_digest(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
         sys.stderr.write(f"device: {config.target.name} ({config.target.reason}){toolkit}\n")
@@ -83,7 +83,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             sys.stderr.write(f"jobs: {chosen.jobs} ({'; '.join(chosen.why)})\n")
             native_build.compile_and_link(config, chosen)
             native_build.check(config)
-            native_build.install(config, Path(self.build_lib).absolute(), kernel_digest)
+            native_build.install(config, Path(self.build_lib).absolute(), digests)
 
     def _built(self) -> list[Path]:
         base = Path(self.build_lib)

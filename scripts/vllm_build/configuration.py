@@ -108,6 +108,7 @@ class Configuration:
             f"{self.plan.device}{self.target.release or ''}",
             archs,
             f"fa_{chosen}" if chosen else "",
+            "+".join(sorted(self.settings.components)),
             self.abi,
             self.build_type.lower(),
         ]

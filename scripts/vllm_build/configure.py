@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake, flash_attention, process, stable_inputs, third_party, torch_files
+from vllm_build import cmake, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
 
@@ -108,6 +108,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_PYTHON_INCLUDE_DIR": str(stable_inputs.link(inputs / "python-include", Path(sysconfig.get_path("include")))),
         "VLLM_EXT_SUFFIX": config.suffix,
         "VLLM_ABI3": "ON" if abi3 else "OFF",
+        "VLLM_COMPILE_LAUNCHER": f"{sys.executable} -I -S {unit_times.LAUNCHER} {unit_times.RECORD} <OBJECT>",
         "VLLM_WERROR": "ON" if config.settings.werror else "OFF",
         # Follows from the memory that is free now; without heavy units it must not make CMake run again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),

@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of the source tree: what shapes the binaries, and what shapes the Python package.
+"""Digests of the source tree: what shapes the binaries of each output of the recipe, and what shapes the Python package.
 
-A digest is sha256 over ``<relative path> NUL <sha256 of the content> LF``, paths in byte order with forward slashes, line endings of text
-files normalised. It is the same on every machine, in every folder, with and without git.
+A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order; an entry is a path relative to the
+tree, with forward slashes, or a record of a table (:mod:`vllm_build.kernel_inputs`). It is the same on every machine, in every folder, with
+and without git.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
+from vllm_build import kernel_inputs, tree_files
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
 
-#: What shapes the bytes of the kernels, for all devices alike: sources, build files, and the modules that choose sources, macros and flags.
-KERNEL_INPUTS = (
-    "CMakeLists.txt",
-    "cmake",
-    "csrc",
-    "third_party",
-    *(
-        f"scripts/vllm_build/{name}.py"
-        for name in ("archs", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records")
-    ),
-    "recipe/build.sh",
-    "recipe/install-kernels.sh",
-    "VERSION",
-)
+    from vllm_build.planned import Plan
+
 #: What shapes the content of the noarch package: its files, and the modules that write its metadata.
 PACKAGE_INPUTS = (
     "vllm",
@@ -46,51 +37,70 @@ PACKAGE_INPUTS = (
     "README.md",
     "VERSION",
 )
-#: Written by builds, stamps and interpreters: never inputs.
-GENERATED = ("_version.py", "__pycache__", "variants.yaml", "_build_info")
-_BINARY_SUFFIXES = (".so", ".pyc", ".svg", ".png")
 #: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
 SHORT = 12
 
 
-def _files(root: Path, inputs: Iterable[str]) -> list[Path]:
-    found: set[Path] = set()
-    for entry in inputs:
-        path = root / entry
-        if path.is_file():
-            found.add(path)
-        elif path.is_dir():
-            found.update(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
-        else:
-            raise ConfigurationError(f"{path} does not exist", expected="a complete source tree", remedy="check the tree out again")
-    return [p for p in found if not set(p.relative_to(root).parts) & set(GENERATED) and p.suffix not in (".so", ".pyc")]
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of one file, hexadecimal; CRLF counts as LF in text files."""
-    data = path.read_bytes()
-    if path.suffix not in _BINARY_SUFFIXES:
-        data = data.replace(b"\r\n", b"\n")
-    return hashlib.sha256(data).hexdigest()
-
-
-def tree_digest(root: Path, inputs: Iterable[str]) -> str:
-    """Digest of the files and folders ``inputs`` below ``root``, hexadecimal.
-
-    Raises:
-        ConfigurationError: an entry does not exist.
-    """
+def of_entries(entries: Mapping[str, str]) -> str:
+    """The digest of named inputs, hexadecimal; ``entries`` maps a name to the sha256 of what it stands for."""
     total = hashlib.sha256()
-    for name, path in sorted((p.relative_to(root).as_posix(), p) for p in _files(root, inputs)):
-        total.update(f"{name}\0{file_digest(path)}\n".encode())
+    for name, value in sorted(entries.items(), key=lambda item: item[0].encode()):
+        total.update(f"{name}\0{value}\n".encode())
     return total.hexdigest()
 
 
-def kernel_digest(root: Path) -> str:
-    """Digest of everything in the tree that shapes the compiled kernels, for all devices alike."""
-    return tree_digest(root, KERNEL_INPUTS)
+def package_inputs(root: Path) -> dict[str, str]:
+    """Path → sha256 of everything that shapes the Python package.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    return {path.relative_to(root).as_posix(): tree_files.digest_of(path) for path in tree_files.below(root, PACKAGE_INPUTS)}
 
 
 def package_digest(root: Path) -> str:
     """Digest of everything in the tree that shapes the Python package."""
-    return tree_digest(root, PACKAGE_INPUTS)
+    return of_entries(package_inputs(root))
+
+
+def kernel_digest(root: Path, component: str) -> str:
+    """Digest of everything in the tree that shapes the libraries of one output, for all devices alike.
+
+    Raises:
+        ConfigurationError: no such output, or the tree is incomplete.
+    """
+    return of_entries(kernel_inputs.of(root, component))
+
+
+def build_digest(root: Path, component: str, plan: Plan, abi: str) -> str:
+    """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
+
+    The device, the toolkit's major version, each extension's kernels with their architectures, macros and options, and the Python ABI are
+    in it. The compiler, the optimisation level and the toolkit's minor version are not: libraries that differ in these alone stand for one
+    another.
+
+    Args:
+        root: of the source tree.
+        component: the output.
+        plan: what is built.
+        abi: ``abi3``, or an interpreter's SOABI.
+
+    Raises:
+        ConfigurationError: as ``kernel_digest``, and when the plan builds nothing of the output.
+    """
+    extensions = [extension for extension in plan.extensions if extension.component == component]
+    if not extensions:
+        raise ConfigurationError(f"this build has nothing of {component}", expected="one of " + ", ".join(plan.components))
+    choices = {
+        "device": plan.device,
+        "toolkit": plan.toolkit_version.partition(".")[0] if plan.toolkit_version else "",
+        "abi": abi,
+        "extensions": {
+            extension.name: {
+                kernel.name: [kernel.archs, kernel.definitions, kernel.options, kernel.third_party_sources] for kernel in extension.kernels
+            }
+            for extension in extensions
+        },
+    }
+    text = json.dumps(choices, sort_keys=True, separators=(",", ":"))
+    return of_entries({"kernels": kernel_digest(root, component), "choices": hashlib.sha256(text.encode()).hexdigest()})

@@ -217,8 +217,12 @@ def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -
 def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     record.allow(
         *("name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"),
-        *("definitions", "third_party", "third_party_sources", "sets", "set_definitions"),
+        *("definitions", "third_party", "third_party_sources", "headers", "sets", "set_definitions"),
     )
+    for folder in record.texts("headers", required=False):
+        _check_path(record, folder, "the folder of the table", "a folder below it")
+        if not ((root / TABLE).parent / folder).is_dir():
+            record.fail(folder, f"{folder!r} in 'headers' does not exist", "a folder below that of the table")
     name, of = record.text("name", _RECORD_NAME), record.text("extension", _EXTENSION_NAME)
     devices, optional = record.texts("devices", choices=KERNEL_DEVICES), record.flag("optional")
     sources, missing = _sources(record, root, optional=optional)

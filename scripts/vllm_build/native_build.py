@@ -7,12 +7,27 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from vllm_build import audit, build_info, cmake, configure, digest, link_check, op_check, process, torch_files, unit_times, version
+from vllm_build import (
+    audit,
+    build_info,
+    cmake,
+    configure,
+    digest,
+    link_check,
+    op_check,
+    op_table,
+    process,
+    torch_files,
+    tree_files,
+    unit_times,
+    version,
+)
 from vllm_build.configuration import ABI3
-from vllm_build.errors import BuildError, IntegrityError
+from vllm_build.errors import BuildError, ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from vllm_build.configuration import Configuration
@@ -21,16 +36,27 @@ if TYPE_CHECKING:
 _CHECKED = "checked.json"
 
 
-def announced_digest(config: Configuration) -> str:
-    """The tree's kernel digest, after comparing it with ``VLLM_KERNEL_DIGEST``.
+def announced_digest(config: Configuration) -> dict[str, str]:
+    """The kernel digest of each output of the plan, after comparing it with ``VLLM_KERNEL_DIGEST``.
 
     Raises:
+        ConfigurationError: one digest was announced for several outputs.
         IntegrityError: the caller announced another one.
     """
-    found, announced = digest.kernel_digest(config.root), config.settings.kernel_digest
-    if announced and announced not in (found, found[: digest.SHORT]):
+    components, announced = config.plan.components, config.settings.kernel_digest
+    found = {component: digest.kernel_digest(config.root, component) for component in components}
+    if not announced:
+        return found
+    if len(components) > 1:
+        raise ConfigurationError(
+            f"VLLM_KERNEL_DIGEST announces one digest, and this build has {len(components)} outputs: {', '.join(components)}",
+            expected="one output, as VLLM_COMPONENTS chooses it",
+            remedy="unset VLLM_KERNEL_DIGEST, or set VLLM_COMPONENTS to one of them",
+        )
+    (value,) = found.values()
+    if announced not in (value, value[: digest.SHORT]):
         raise IntegrityError(
-            f"the kernel sources have the digest {found[: digest.SHORT]}, the caller announced {announced}",
+            f"the sources of {components[0]} have the digest {value[: digest.SHORT]}, the caller announced {announced}",
             expected="recipe/variants.yaml in step with the tree",
             remedy="vllm-build stamp",
         )
@@ -46,10 +72,12 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     verbose = config.settings.verbose
     command = [cmake.find_cmake(), "--build", str(config.folder), "--parallel", str(jobs.jobs), *(["--verbose"] if verbose else [])]
     env = configure.environ(config, jobs)
-    before = unit_times.steps(config.folder)
+    unit_times.begin(config.folder)
     process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
-    if units := unit_times.units(config.folder, before):
-        sys.stderr.write(unit_times.summary(units, unit_times.largest_process()) + "\n")
+    if units := unit_times.read(config.folder / unit_times.RECORD):
+        sys.stderr.write(unit_times.summary(units) + "\n")
+        if config.settings.unit_times:
+            unit_times.append(config.settings.unit_times, units, "+".join(config.plan.components) + "/")
 
 
 def check(config: Configuration) -> None:
@@ -63,8 +91,9 @@ def check(config: Configuration) -> None:
     for path in linked:
         if not path.is_file():
             raise BuildError(f"the build left no {path}", expected="one library for each extension of the plan")
-    # The list of ops and the checks themselves are inputs as well: the kernel digest covers the former, the version of the latter is ours.
-    facts = {"kernels": digest.kernel_digest(config.root), "python": sys.version, "libraries": {p.name: sha256_of(p) for p in linked}}
+    # The list of ops is an input as well; the version of the checks themselves is ours.
+    ops = tree_files.digest_of(config.root / op_table.TABLE)
+    facts = {"ops": ops, "python": sys.version, "libraries": {p.name: sha256_of(p) for p in linked}}
     record, text = config.folder / _CHECKED, json.dumps(facts, indent=2, sort_keys=True) + "\n"
     if record.is_file() and record.read_text(encoding="utf-8") == text:
         return
@@ -78,8 +107,8 @@ def check(config: Configuration) -> None:
     write_text(record, text)
 
 
-def install(config: Configuration, target: Path, kernel_digest: str) -> None:
-    """Install every component of the plan below ``target`` and write its ``build_info``.
+def install(config: Configuration, target: Path, digests: Mapping[str, str]) -> None:
+    """Install every component of the plan below ``target`` and write its ``build_info``, with its kernel digest from ``digests``.
 
     Raises:
         BuildError: CMake could not, or installed no library where the plan expects one.
@@ -94,7 +123,7 @@ def install(config: Configuration, target: Path, kernel_digest: str) -> None:
             log=config.folder / "install.log",
             verbose=config.settings.verbose,
         )
-        _record(config, component, target, kernel_digest)
+        _record(config, component, target, digests[component])
 
 
 def _record(config: Configuration, component: str, target: Path, kernel_digest: str) -> None:
@@ -110,6 +139,7 @@ def _record(config: Configuration, component: str, target: Path, kernel_digest: 
         "version": version.full_version(config.root, config.settings, config.target.name, config.target.release),
         "device": config.plan.device,
         "kernel_digest": kernel_digest,
+        "build_digest": digest.build_digest(config.root, component, config.plan, config.abi),
         "torch_target": str(torch_files.MINIMUM),
         "torch_headers": torch_files.find().version,
         "python_abi": config.abi,

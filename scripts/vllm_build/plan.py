@@ -6,6 +6,7 @@ CMake reads the plan as ``plan.json`` and decides nothing itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import gpu_targets
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from vllm_build.settings import Settings
 
 __all__ = [
+    "EVERYTHING",
     "FORMAT",
     "PURE_DEVICES",
+    "Choice",
     "Decision",
     "Omission",
     "Plan",
@@ -48,6 +51,26 @@ __all__ = [
     "survey",
 ]
 
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the table is wanted.
+
+    Attributes:
+        flash_attention_set: which kernels that need a choice are built, from ``kernels_table.SETS``; None means none of them.
+        components: outputs that are built; empty means all.
+    """
+
+    flash_attention_set: str | None = None
+    components: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Choice:
+        """What the environment says."""
+        return cls(settings.flash_attention_set, settings.components)
+
+
+EVERYTHING = Choice()
 #: Devices with a Python package and, by definition, nothing to compile.
 PURE_DEVICES = ("tpu", "empty")
 
@@ -80,10 +103,13 @@ def _match(kernel: Kernel, device: str, version: Version | None, targets: tuple[
 
 
 def _decide(
-    kernel: Kernel, extension: Extension, device: str, version: Version | None, targets: tuple[str, ...], chosen: str | None
+    kernel: Kernel, extension: Extension, device: str, version: Version | None, targets: tuple[str, ...], choice: Choice
 ) -> Decision:
     if device not in kernel.devices:
         return Decision(kernel, WRONG_DEVICE, f"written for {', '.join(kernel.devices)}, not for {device}")
+    if choice.components and extension.component not in choice.components:
+        return Decision(kernel, NOT_CHOSEN, f"belongs to {extension.component}; VLLM_COMPONENTS is {' '.join(choice.components)}")
+    chosen = choice.flash_attention_set
     if kernel.sets and chosen not in kernel.sets:
         return Decision(kernel, NOT_CHOSEN, f"built with VLLM_FA_SET={' or '.join(kernel.sets)}, which is {chosen or 'not set'}")
     if kernel.missing:
@@ -119,7 +145,7 @@ def survey(
     toolkit_version: Version | None = None,
     arch_list: str | None = None,
     arch_source: str | None = None,
-    chosen_set: str | None = None,
+    choice: Choice = EVERYTHING,
 ) -> Plan:
     """Decide about every kernel of the table; the plan may turn out empty.
 
@@ -129,14 +155,18 @@ def survey(
         toolkit_version: of CUDA or ROCm; None means not known, and then nothing is left out because of it. Other devices ignore it.
         arch_list: GPU architectures in the device's spelling; None means the project's list, cut to what the toolkit compiles.
         arch_source: where that list comes from, for messages; default: the device's variable.
-        chosen_set: which kernels that need a choice are built, from ``kernels_table.SETS``; None means none of them.
+        choice: what of the table the caller wants.
 
     Raises:
-        ConfigurationError: no such device, a malformed list, or a list for a device that has no architectures.
+        ConfigurationError: no such device, no such component, a malformed list, or a list for a device that has no architectures.
         ToolchainError: the toolkit is older than the project supports.
     """
     if device not in (*KERNEL_DEVICES, *PURE_DEVICES):
         raise ConfigurationError(f"unknown device {device!r}", expected="one of " + ", ".join((*KERNEL_DEVICES, *PURE_DEVICES)))
+    known = tuple(dict.fromkeys(extension.component for extension in table.extensions))
+    for component in choice.components:
+        if component not in known:
+            raise ConfigurationError(f"VLLM_COMPONENTS: {component!r} is not known", expected="one or more of " + ", ".join(known))
     targets: tuple[str, ...] = ()
     if device in GPU_DEVICES:
         gpu_targets.check_floor(device, toolkit_version)
@@ -151,14 +181,12 @@ def survey(
             remedy="leave the list out",
         )
     extensions = {extension.name: extension for extension in table.extensions}
-    decisions = tuple(
-        _decide(kernel, extensions[kernel.extension], device, toolkit_version, targets, chosen_set) for kernel in table.kernels
-    )
+    decisions = tuple(_decide(kernel, extensions[kernel.extension], device, toolkit_version, targets, choice) for kernel in table.kernels)
     planned = []
     for extension in table.extensions:
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
         if built:
-            kernels = tuple(_planned(d, device, chosen_set) for d in built)
+            kernels = tuple(_planned(d, device, choice.flash_attention_set) for d in built)
             optional = all(d.kernel.optional for d in built)
             planned.append(PlannedExtension(extension.name, extension.component, extension.sources, kernels, optional, extension.torch))
     version = str(toolkit_version) if toolkit_version is not None and device in GPU_DEVICES else None
@@ -207,7 +235,7 @@ def resolve(
     toolkit_version: Version | None = None,
     arch_list: str | None = None,
     arch_source: str | None = None,
-    chosen_set: str | None = None,
+    choice: Choice = EVERYTHING,
 ) -> Plan:
     """The plan of a build: :func:`survey`, and something to compile in it.
 
@@ -216,7 +244,7 @@ def resolve(
         NothingToDoError: the device has nothing to compile.
         ToolchainError: the toolkit is older than the project supports.
     """
-    plan = survey(table, device, toolkit_version=toolkit_version, arch_list=arch_list, arch_source=arch_source, chosen_set=chosen_set)
+    plan = survey(table, device, toolkit_version=toolkit_version, arch_list=arch_list, arch_source=arch_source, choice=choice)
     require_kernels(plan, table)
     return plan
 
@@ -228,6 +256,4 @@ def for_settings(table: KernelsTable, device: str, toolkit_version: Version | No
         ConfigurationError, NothingToDoError, ToolchainError: as ``resolve`` does; also when two of the variables disagree.
     """
     text, source = gpu_targets.requested(device, settings) or (None, None)
-    return resolve(
-        table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source, chosen_set=settings.flash_attention_set
-    )
+    return resolve(table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source, choice=Choice.of(settings))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from packaging.version import Version
 
 from vllm_build.errors import ConfigurationError
-from vllm_build.settings_kinds import COUNT, DIGEST, FLAG, FOLDER, RELEASE, SHA256, TEXT, WORDS, Kind, checked, choice
+from vllm_build.settings_kinds import COUNT, DIGEST, FILE, FLAG, FOLDER, RELEASE, SHA256, TEXT, WORDS, Kind, checked, choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -155,8 +155,14 @@ class Settings:
     build_root: Path | None = _var(
         "VLLM_BUILD_ROOT", FOLDER, _NONE, "`build/` in the tree", "Where build folders, one per configuration, are kept between calls."
     )
+    unit_times: Path | None = _var(
+        "VLLM_UNIT_TIMES", FILE, _NONE, "not kept", "A file that gets a line for each unit that is compiled: its seconds and its memory."
+    )
     highway_source: Path | None = _var(
         "HIGHWAY_SRC_DIR", FOLDER, _NONE, "an installed Highway", "A tree of Highway's sources to build and link statically."
+    )
+    components: tuple[str, ...] = _var(
+        "VLLM_COMPONENTS", WORDS, (), "all", "The outputs to compile, such as `vllm-kernels vllm-flash-attn`; the others are left out."
     )
     flash_attention_set: str | None = _var(
         "VLLM_FA_SET",

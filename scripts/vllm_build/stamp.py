@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import digest, version
+from vllm_build import digest, kernel_inputs, version
 from vllm_build.errors import IntegrityError
 from vllm_build.files import holds, write_if_changed
 
@@ -23,11 +23,16 @@ _HEADER = """\
 """
 
 
+def key(component: str) -> str:
+    """The recipe's key for the kernel digest of an output: ``flash_attn_digest`` for ``vllm-flash-attn``."""
+    return component.removeprefix("vllm-").replace("-", "_") + "_digest"
+
+
 def values(root: Path) -> dict[str, str]:
     """The stamps of the tree as it is now."""
     return {
         "vllm_version": version.base_version(root),
-        "kernel_digest": digest.kernel_digest(root)[: digest.SHORT],
+        **{key(component): digest.kernel_digest(root, component)[: digest.SHORT] for component in kernel_inputs.components(root)},
         "package_digest": digest.package_digest(root)[: digest.SHORT],
     }
 

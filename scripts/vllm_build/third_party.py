@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from vllm_build import paths
 from vllm_build._toml import TOMLDecodeError, loads
@@ -22,7 +22,7 @@ from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LOCK = "third_party/lock.toml"
 _TEXTS = ("name", "version", "license", "filename", "sha256")
@@ -43,6 +43,7 @@ class Source:
         version: upstream's.
         filename, size, sha256: of the archive.
         get: how to obtain it; ``type`` and that type's keys.
+        outputs: packages that its compiled code ends up in.
         include: folders and files of the archive that are extracted, without its top folder; empty means all.
         on_request: fetched when it is named, and not with everything: large, and of use to few.
     """
@@ -53,6 +54,7 @@ class Source:
     size: int
     sha256: str
     get: Mapping[str, str]
+    outputs: tuple[str, ...]
     include: tuple[str, ...] = ()
     on_request: bool = False
 
@@ -76,7 +78,7 @@ def variable(name: str) -> str:
     return _VARIABLES.get(name, name.upper().replace("-", "_") + "_SRC_DIR")
 
 
-def _are_relative(value: object) -> bool:
+def _are_relative(value: object) -> TypeGuard[list[str]]:
     """Whether it is a list of paths that lead into a folder and not out of it."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return False
@@ -85,28 +87,42 @@ def _are_relative(value: object) -> bool:
     ) and all(value)
 
 
+def _are_names(value: object) -> TypeGuard[list[str]]:
+    """Whether it is a list of at least one name."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) and _SAFE.fullmatch(item) for item in value)
+
+
+def _check_texts(entry: Mapping[str, object], fail: Callable[[str, str], ConfigurationError]) -> None:
+    for key in _TEXTS:
+        value = entry.get(key)
+        if not isinstance(value, str) or not value:
+            raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
+        if key in ("name", "version", "filename") and not _SAFE.fullmatch(value):
+            raise fail(f"{key} = {value!r} cannot name a file", "letters, digits and ._+-")
+        if key == "sha256" and not _SHA256.fullmatch(value):
+            raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
+
+
 def _source(path: Path, number: int, entry: object) -> Source:
     def fail(what: str, expected: str) -> ConfigurationError:
         return ConfigurationError(f"{path}: [[source]] number {number}: {what}", expected=expected, remedy=f"correct {LOCK}")
 
     if not isinstance(entry, dict):
         raise fail("not a table", "[[source]] followed by keys")
-    for key in _TEXTS:
-        if not isinstance(entry.get(key), str) or not entry[key]:
-            raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
-    if wrong := next((key for key in ("name", "version", "filename") if not _SAFE.fullmatch(entry[key])), None):
-        raise fail(f"{wrong} = {entry[wrong]!r} cannot name a file", "letters, digits and ._+-")
-    if not _SHA256.fullmatch(entry["sha256"]):
-        raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
-    size, get, include = entry.get("size"), entry.get("get"), entry.get("include", [])
+    _check_texts(entry, fail)
+    size, get, include, outputs = entry.get("size"), entry.get("get"), entry.get("include", []), entry.get("outputs")
+    if not _are_names(outputs):
+        raise fail(f"outputs = {outputs!r} is not valid", "the packages that it ends up in")
     if not _are_relative(include):
         raise fail(f"include = {include!r} is not valid", "folders and files of the archive, without its top folder")
-    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+    if type(size) is not int or size <= 0:
         raise fail(f"size = {size!r} is not a number of bytes", "size = the archive's bytes")
     if not isinstance(get, dict) or not all(isinstance(v, str) for v in get.values()) or "type" not in get:
         raise fail(f"get = {get!r} is not valid", 'get = { type = "…", … }')
     on_request = entry.get("on_request") is True
-    return Source(entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get, tuple(include), on_request)
+    return Source(
+        entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get, tuple(outputs), tuple(include), on_request
+    )
 
 
 def read(root: Path) -> dict[str, Source]:

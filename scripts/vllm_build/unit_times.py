@@ -1,62 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a build took: the seconds of each unit, from Ninja's own log, and the memory of the largest compiler.
+"""What each unit of a build took, from the record that :mod:`vllm_build.measured` keeps in the build folder.
 
-Neither goes into a package: times differ from build to build, and the same inputs have to give the same bytes.
+Nothing of it goes into a package: times differ from build to build, and the same inputs have to give the same bytes.
 """
 
 from __future__ import annotations
 
-import resource
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
-LOG = ".ninja_log"
-_FIELDS = 5
+#: Below the build folder, which is where compilers run.
+RECORD = "units.jsonl"
+LAUNCHER = Path(__file__).with_name("measured.py")
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One step of a build: the file that it made, below the build folder, and how long that took."""
+    """One compiled unit.
 
-    output: str
+    Attributes:
+        unit: the object file, below the build folder.
+        seconds: by the clock.
+        cpu_seconds: of the compiler and all it started, on all cores together.
+        peak_bytes: of the largest process among these.
+    """
+
+    unit: str
     seconds: float
+    cpu_seconds: float
+    peak_bytes: int
 
 
-def _lines(folder: Path) -> list[str]:
+def begin(folder: Path) -> None:
+    """Forget what earlier builds of a folder took."""
+    (folder / RECORD).unlink(missing_ok=True)
+
+
+def _unit(line: str) -> Unit | None:
     try:
-        return (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # another generator, or nothing built yet
-        return []
+        entry: dict[str, Any] = json.loads(line)
+        return Unit(str(entry["unit"]), float(entry["seconds"]), float(entry["cpu_seconds"]), int(entry["peak_bytes"]))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
-def steps(folder: Path) -> int:
-    """How many steps the log of a build folder has: where those of the next build begin."""
-    return len(_lines(folder))
+def read(record: Path) -> tuple[Unit, ...]:
+    """The units of a record, slowest first; none where there is no record, and lines that are no entries are passed over."""
+    try:
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ()
+    found = {unit.unit: unit for line in lines if (unit := _unit(line))}
+    return tuple(sorted(found.values(), key=lambda unit: (-unit.cpu_seconds, unit.unit)))
 
 
-def units(folder: Path, since: int = 0) -> tuple[Unit, ...]:
-    """The steps after the first ``since`` ones, slowest first; lines that are no steps are passed over."""
-    lines = _lines(folder)
-    # Ninja writes the log anew, with fewer lines, when it has grown long.
-    found: dict[str, Unit] = {}
-    for line in lines[since if since <= len(lines) else 0 :]:
-        fields = line.split("\t")
-        if len(fields) == _FIELDS and fields[0].isdecimal() and fields[1].isdecimal():
-            found[fields[3]] = Unit(fields[3], (int(fields[1]) - int(fields[0])) / 1000)
-    return tuple(sorted(found.values(), key=lambda unit: (-unit.seconds, unit.output)))
+def append(record: Path, units: Iterable[Unit], prefix: str) -> None:
+    """Add units to a record that several builds share, their names below ``prefix``."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a", encoding="utf-8") as stream:
+        for unit in units:
+            stream.write(json.dumps({**asdict(unit), "unit": f"{prefix}{unit.unit}"}) + "\n")
 
 
-def largest_process() -> int:
-    """The most memory, in bytes, that any process had which this one or its children have started and waited for."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-
-
-def summary(found: tuple[Unit, ...], peak: int) -> str:
-    """A line for the log: how many steps, the slowest of them, and the largest process."""
-    named = ", ".join(f"{unit.output.rsplit('/', 1)[-1]} {unit.seconds:.0f} s" for unit in found[:_NAMED])
-    total = sum(unit.seconds for unit in found)
-    return f"{len(found)} steps, {total:.0f} s in all, slowest: {named}; the largest process had {peak / 2**30:.1f} GiB"
+def summary(units: tuple[Unit, ...]) -> str:
+    """A line for the log: how many units, the slowest of them, and the largest process."""
+    named = ", ".join(f"{unit.unit.rsplit('/', 1)[-1]} {unit.cpu_seconds:.0f} s" for unit in units[:_NAMED])
+    total, peak = sum(unit.cpu_seconds for unit in units), max(unit.peak_bytes for unit in units)
+    return f"{len(units)} units, {total:.0f} s of processor time, slowest: {named}; the largest process had {peak / 2**30:.1f} GiB"

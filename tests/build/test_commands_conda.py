@@ -106,12 +106,12 @@ def test_stamp(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     tree = tmp_path / "tree"
     shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
     monkeypatch.setattr(paths, "source_root", lambda: tree)
-    (tree / "csrc" / "new.h").write_text("// new\n", encoding="utf-8")
+    (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     assert cli.main(["stamp", "--check"]) == errors.IntegrityError.exit_code
     assert "out of step" in capsys.readouterr().err
     assert cli.main(["stamp"]) == 0
     assert "written" in capsys.readouterr().err
     assert cli.main(["stamp", "--check", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"vllm_version", "kernel_digest", "package_digest"}
+    assert set(json.loads(capsys.readouterr().out)) == {"vllm_version", "kernels_digest", "flash_attn_digest", "package_digest"}
     assert cli.main(["stamp"]) == 0
     assert "written" not in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_a_build_from_beginning_to_end(
     record = json.loads((tmp_path / "lib" / outputs[1]).read_text(encoding="utf-8"))
     assert record["extensions"][0]["name"] == "vllm._C"
     assert (record["device"], record["python_abi"], record["torch_target"]) == ("cpu", "abi3", "2.11")
-    assert record["kernel_digest"] == digest.kernel_digest(paths.source_root())
+    assert record["kernel_digest"] == digest.kernel_digest(paths.source_root(), "vllm-kernels")
     assert command.get_output_mapping() == {}
     # What passed its checks is not checked again.
     command.build_extensions()
@@ -77,7 +77,7 @@ def test_an_announced_digest(command: cmake_ext.cmake_build_ext, tools: Path, mo
     with pytest.raises(IntegrityError, match="the caller announced 000000000000"):
         command.run()
     assert calls(tools) == []
-    monkeypatch.setenv("VLLM_KERNEL_DIGEST", digest.kernel_digest(paths.source_root())[: digest.SHORT])
+    monkeypatch.setenv("VLLM_KERNEL_DIGEST", digest.kernel_digest(paths.source_root(), "vllm-kernels")[: digest.SHORT])
     command.build_extensions()
 
 

@@ -6,8 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.version import Version
 
-from vllm_build import digest
+from vllm_build import digest, kernels_table, plan, tree_files
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,31 +28,35 @@ def tree(tmp_path: Path) -> Path:
 INPUTS = ("csrc", "VERSION")
 
 
+def tree_digest(tree: Path, inputs: tuple[str, ...]) -> str:
+    return digest.of_entries({p.relative_to(tree).as_posix(): tree_files.digest_of(p) for p in tree_files.below(tree, inputs)})
+
+
 def test_place_time_and_mode_do_not_count(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "b"
     shutil.copytree(tree, copy)
     os.utime(copy / "VERSION", (1, 1))
     (copy / "csrc" / "b.h").chmod(0o600)
-    assert digest.tree_digest(tree, INPUTS) == digest.tree_digest(copy, INPUTS)
+    assert tree_digest(tree, INPUTS) == tree_digest(copy, INPUTS)
 
 
 def test_line_endings_do_not_count(tree: Path) -> None:
-    before = digest.tree_digest(tree, INPUTS)
+    before = tree_digest(tree, INPUTS)
     (tree / "csrc" / "norm" / "x.cc").write_bytes(b"int x;\r\nint y;\r\n")
-    assert digest.tree_digest(tree, INPUTS) == before
+    assert tree_digest(tree, INPUTS) == before
 
 
 def test_generated_files_do_not_count(tree: Path) -> None:
-    before = digest.tree_digest(tree, INPUTS)
+    before = tree_digest(tree, INPUTS)
     (tree / "csrc" / "__pycache__").mkdir()
     (tree / "csrc" / "__pycache__" / "x.pyc").write_bytes(b"\0")
     (tree / "csrc" / "_C.abi3.so").write_bytes(b"\x7fELF")
-    assert digest.tree_digest(tree, INPUTS) == before
+    assert tree_digest(tree, INPUTS) == before
 
 
 @pytest.mark.parametrize("change", ["content", "name", "extra", "moved"])
 def test_everything_else_counts(tree: Path, change: str) -> None:
-    before = digest.tree_digest(tree, INPUTS)
+    before = tree_digest(tree, INPUTS)
     source = tree / "csrc" / "norm" / "x.cc"
     if change == "content":
         source.write_bytes(b"int x;\nint z;\n")
@@ -61,22 +66,44 @@ def test_everything_else_counts(tree: Path, change: str) -> None:
         (tree / "csrc" / "new.h").write_bytes(b"")
     else:
         source.rename(tree / "csrc" / "x.cc")
-    assert digest.tree_digest(tree, INPUTS) != before
+    assert tree_digest(tree, INPUTS) != before
 
 
 def test_incomplete_tree_is_an_error(tree: Path) -> None:
     with pytest.raises(ConfigurationError, match="cmake"):
-        digest.tree_digest(tree, (*INPUTS, "cmake"))
+        tree_digest(tree, (*INPUTS, "cmake"))
 
 
-def test_kernels_and_package_have_inputs_of_their_own(root: Path, tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so")
+def test_the_package_has_inputs_of_its_own(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tree"
-    shutil.copytree(root, copy, ignore=ignored)
-    kernels, package = digest.kernel_digest(copy), digest.package_digest(copy)
-    assert (kernels, package) == (digest.kernel_digest(root), digest.package_digest(root))
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so"))
+    kernels, package = digest.kernel_digest(copy, "vllm-kernels"), digest.package_digest(copy)
+    assert (kernels, package) == (digest.kernel_digest(root, "vllm-kernels"), digest.package_digest(root))
     (copy / "vllm" / "__init__.py").write_text("# changed\n", encoding="utf-8")
-    assert digest.kernel_digest(copy) == kernels
+    assert digest.kernel_digest(copy, "vllm-kernels") == kernels
     assert digest.package_digest(copy) != package
-    (copy / "csrc" / "kernels.toml").write_text("# changed\n", encoding="utf-8")
-    assert digest.kernel_digest(copy) != kernels
+
+
+def planned(root: Path, device: str = "cuda", toolkit: str = "13.0", archs: str = "9.0a", chosen: str = "dev") -> plan.Plan:
+    release = Version(toolkit) if device == "cuda" else None
+    asked = archs if device == "cuda" else None
+    return plan.resolve(kernels_table.load(root), device, toolkit_version=release, arch_list=asked, choice=plan.Choice(chosen))
+
+
+def test_what_a_build_has_chosen_is_in_its_digest(root: Path) -> None:
+    kernels = {
+        digest.build_digest(root, "vllm-kernels", found, abi)
+        for found in (planned(root), planned(root, archs="8.0"), planned(root, toolkit="12.9"), planned(root, "cpu"))
+        for abi in ("abi3", "cpython-313t-x86_64-linux-gnu")
+    }
+    assert len(kernels) == 8
+    assert digest.build_digest(root, "vllm-kernels", planned(root, toolkit="12.9"), "abi3") == digest.build_digest(
+        root, "vllm-kernels", planned(root, toolkit="12.8"), "abi3"
+    )
+    attention = {digest.build_digest(root, "vllm-flash-attn", planned(root, chosen=chosen), "abi3") for chosen in ("dev", "full")}
+    assert len(attention) == 2
+
+
+def test_a_build_without_the_output_has_no_digest_of_it(root: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nothing of vllm-flash-attn"):
+        digest.build_digest(root, "vllm-flash-attn", planned(root, "cpu"), "abi3")

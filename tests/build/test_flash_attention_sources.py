@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
-    return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, chosen_set=chosen)
+    return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, choice=plan.Choice(chosen))
 
 
 def sources(root: Path, folder: Path, project: str, cutlass: str) -> Path:

@@ -20,7 +20,7 @@ def test_committed_stamp_is_in_step(root: Path) -> None:
 def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
-    (tree / "csrc" / "new.h").write_text("// new\n", encoding="utf-8")
+    (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     with pytest.raises(IntegrityError, match="out of step") as caught:
         stamp.check(tree)
     assert caught.value.remedy == "vllm-build stamp"

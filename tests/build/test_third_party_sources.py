@@ -20,6 +20,7 @@ from vllm_build.commands import fetch
 from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of
 from vllm_build.third_party import Source
+from vllm_build.toolchain import third_party_sources
 from vllm_build.toolchain.store import Store
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ ENTRY = """
 name = "highway"
 version = "1.2.0"
 license = "Apache-2.0"
+outputs = ["vllm-kernels"]
 filename = "highway.tar.gz"
 size = 10
 sha256 = "SHA"
@@ -57,7 +59,7 @@ def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"int x;\n")
             member.size = len(content) if member.isfile() else 0
             tar.addfile(member, io.BytesIO(content) if member.isfile() else None)
     get = {"type": "apt-source", "suite": "trixie", "package": "highway", "revision": "1.2.0-2"}
-    return Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), get)
+    return Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), get, ("vllm-kernels",))
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600) -> tarfile.TarInfo:
@@ -192,7 +194,7 @@ def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
     def make() -> Source:
         path = tmp_path / "highway.tar.gz"
         source = archive(path, member("hw-1/CMakeLists.txt"))
-        target = Store(cache / "downloads").path(fetch._locked_file(source))
+        target = Store(cache / "downloads").path(third_party_sources._locked_file(source))
         target.parent.mkdir(parents=True)
         path.rename(target)
         return source
@@ -202,9 +204,9 @@ def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
 
 def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
     source = downloaded()
-    folder = fetch.fetch(source, console)
+    folder = third_party_sources.fetch(source, console)
     assert (Path(folder) / "CMakeLists.txt").is_file()
-    assert fetch.fetch(source, console) == folder
+    assert third_party_sources.fetch(source, console) == folder
 
 
 def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,13 +218,13 @@ def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPa
     source = replace(source, name="sample", get={"type": "pypi-sdist", "package": "sample", "version": "1.0"}, include=("a",))
     for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}.items():
         monkeypatch.setenv(name, value)
-    folder = Path(fetch.fetch(source, console))
+    folder = Path(third_party_sources.fetch(source, console))
     assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == ["a/x.h"]
 
 
 def test_another_way_than_these(downloaded: Callable[[], Source], console: Console) -> None:
     with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
-        fetch.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
+        third_party_sources.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
     assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
 
 

@@ -176,6 +176,29 @@ def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tm
     assert [p["sha256"] for p in again.result["packages"]] == [p["sha256"] for p in built.result["packages"]]
 
 
+def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Path) -> None:
+    tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
+    with (tree / "vllm" / "envs.py").open("a", encoding="utf-8") as stream:
+        stream.write("# edited\n")
+    edited = build(tree, output)
+    assert edited.result["reused_packages"] == [Path(built.kernels).name]
+    assert "setup.py build_ext" not in edited.log
+    assert len(list(output.glob("linux-64/*.conda"))) == 1
+    assert len(list(output.glob("noarch/*.conda"))) == 2
+
+
+def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    kept = channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
+    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.LOCAL, output)
+    outputs = package.expected(request)
+    assert sorted(package.reusable(request, outputs)) == sorted(kept)
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    assert package.reusable(request, outputs) == tuple(p for p in kept if p != kept[0])
+    assert not kept[0].exists()
+
+
 def test_one_edited_file_compiles_one_unit_and_changes_the_digest(built: Done, tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
     source = tree / "csrc" / "activation" / "activation_cpu.cc"

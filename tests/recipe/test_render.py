@@ -23,15 +23,34 @@ def outputs(request: pytest.FixtureRequest, root: Path) -> dict[str, render.Outp
 
 
 def test_outputs(outputs: dict[str, render.Output]) -> None:
-    assert set(outputs) == {"vllm-kernels", "vllm"}
+    cuda = any("cuda" in output.build for output in outputs.values())
+    assert set(outputs) == {"vllm-kernels", "vllm", *(["vllm-flash-attn"] if cuda else [])}
     assert outputs["vllm"].noarch
     assert outputs["vllm"].subdir == "noarch"
 
 
 def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Output], root: Path) -> None:
-    digest = stamp.values(root)["kernel_digest"]
-    output = outputs["vllm-kernels"]
-    assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_{output.number}", output.build)
+    for output in outputs.values():
+        if output.name != "vllm":
+            digest = stamp.values(root)[stamp.key(output.name)]
+            assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_{output.number}", output.build)
+
+
+@pytest.mark.parametrize(
+    ("archs", "present"), [("7.5", False), ("7.5+PTX", False), ("8.0", True), ("7.5;12.0f+PTX", True), ("10.0f", True)]
+)
+def test_flash_attention_is_there_where_an_architecture_serves_it(root: Path, archs: str, *, present: bool) -> None:
+    found = {o.name: o for o in render.render(root, variants.load(root, "cuda13"), {**stamp.values(root), "cuda_arch_list": archs})}
+    assert ("vllm-flash-attn" in found) is present
+    assert ("vllm-flash-attn" in found["vllm-kernels"].run) is present
+
+
+def test_the_set_of_head_sizes_is_in_the_name_of_flash_attention_alone(root: Path) -> None:
+    before, after = (
+        {o.name: o.filename for o in render.render(root, variants.load(root, "cuda13"), {**stamp.values(root), **more})}
+        for more in ({}, {"flash_attention_set": "dev"})
+    )
+    assert {name for name in before if before[name] != after[name]} == {"vllm-flash-attn"}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +80,7 @@ def test_the_architectures_are_in_the_name(root: Path) -> None:
 
 def test_vllm_pins_the_digest_and_no_accelerator(outputs: dict[str, render.Output], root: Path) -> None:
     stamps = stamp.values(root)
-    assert f"vllm-kernels ==0.1.0 *_k{stamps['kernel_digest']}_*" in outputs["vllm"].run
+    assert f"vllm-kernels ==0.1.0 *_k{stamps['kernels_digest']}_*" in outputs["vllm"].run
     for name in VARIANTS:
         accelerator = variants.load(root, name).accelerator
         assert accelerator not in outputs["vllm"].build
@@ -88,7 +107,7 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "output"), [("kernel_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")]
+    ("key", "output"), [("kernels_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")]
 )
 def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
     cpu, stamps = variants.load(root, "cpu"), stamp.values(root)

@@ -29,7 +29,7 @@ def of_output(output: render.Output, toolkit: str | None) -> dict[str, Any]:
     """The record that rattler-build writes for a rendered output; compiler('cuda') adds cuda-version to what it requires."""
     exported = [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"] if toolkit and not output.noarch else []
     more: dict[str, object] = {"build_number": output.number, "subdir": output.subdir}
-    more |= {"noarch": "python"} if output.noarch else {}
+    more |= {"noarch": "python", "constrains": list(output.constrains)} if output.noarch else {}
     more |= {"track_features": f"{output.name}-p-0"} if output.behind else {}
     return record(output.name, output.version, output.build, [*output.run, *exported]) | more
 
@@ -44,8 +44,12 @@ def channel(root: Path, tmp_path: Path) -> str:
         for output in render.render(root, variant, stamp.values(root))
         for r in [of_output(output, variant.values.get("cuda_compiler_version"))]
     }
-    assert len(records) == len(VARIANTS) + 1, "one kernels package a variant, and one vllm for all"
-    others = [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
+    named = [name for name, *_ in records]
+    assert named.count("vllm-kernels") == len(VARIANTS)
+    assert named.count("vllm") == 1, "one for all"
+    # Of another release of FlashAttention's sources, for the newest toolkit: what vllm pins is another.
+    others = [record("vllm-flash-attn", "0.1.0", "cuda130_abi3_k000000000000_h0000000_999", ["__cuda >=13"]) | {"build_number": 999}]
+    others += [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
     others += [record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"]) for major, minor in ((12, 4), (12, 9), (13, 0))]
     for subdir in ("linux-64", "noarch"):
@@ -63,12 +67,16 @@ def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
     facts = {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", **({"__cuda": cuda} if cuda else {})}
     virtual = [GenericVirtualPackage(PackageName(name), Version(version), BuildString("0")) for name, version in facts.items()]
     found = asyncio.run(solve(sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual))
-    return kernels(found)
+    return accelerator(found)
 
 
-def kernels(found: Sequence[Any]) -> str:
-    (build,) = (str(r.build) for r in found if r.name.normalized == "vllm-kernels")
-    return build.split("_")[0]
+def accelerator(found: Sequence[Any]) -> str:
+    """Of all packages with libraries; FlashAttention comes with the kernels for CUDA, and not with others."""
+    builds = {r.name.normalized: str(r.build) for r in found if r.name.normalized in ("vllm-kernels", "vllm-flash-attn")}
+    (answer,) = {build.split("_")[0] for build in builds.values()}
+    assert ("vllm-flash-attn" in builds) is answer.startswith("cuda")
+    assert "_k000000000000_" not in builds.get("vllm-flash-attn", "")
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -93,7 +101,7 @@ def test_a_login_node_says_which_driver_the_compute_nodes_have(
 ) -> None:
     # The way that this project's own environments are solved.
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
-    assert kernels(environment.solve_specs(["vllm"], [channel])) == expected
+    assert accelerator(environment.solve_specs(["vllm"], [channel])) == expected
 
 
 @pytest.mark.parametrize(("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")])

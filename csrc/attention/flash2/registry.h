@@ -27,18 +27,49 @@ inline constexpr bool kIsBFloat16 = false;
 template <>
 inline constexpr bool kIsBFloat16<cutlass::bfloat16_t> = true;
 
+// What a unit can do beside attention; the table leaves some of it out of the smaller sets, as each doubles what is compiled.
+struct Features {
+  bool alibi;
+  bool softcap;
+  bool uneven;  // heads of other sizes than the unit's own
+};
+
+// FlashAttention's macros are defined on the sources of a record: on a unit, and on the file here that enters it.
+namespace {
+constexpr Features kFeatures = {
+#ifdef FLASHATTENTION_DISABLE_ALIBI
+    false,
+#else
+    true,
+#endif
+#ifdef FLASHATTENTION_DISABLE_SOFTCAP
+    false,
+#else
+    true,
+#endif
+#ifdef FLASHATTENTION_DISABLE_UNEVEN_K
+    false,
+#else
+    true,
+#endif
+};
+}  // namespace
+
 //   parts     over pages or parts of the keys, and appends; otherwise over keys that lie in one piece
-void Register(int head_size, bool parts, bool bfloat16, bool causal, Launch launch);
+void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features, Launch launch);
 
 // One unit of FlashAttention's each.
 template <typename Element, int kHeadSize, bool kCausal>
 struct WholeUnit {
-  WholeUnit() { Register(kHeadSize, false, kIsBFloat16<Element>, kCausal, &FLASH_NAMESPACE::run_mha_fwd_<Element, kHeadSize, kCausal>); }
+  WholeUnit() {
+    Register(kHeadSize, false, kIsBFloat16<Element>, kCausal, kFeatures, &FLASH_NAMESPACE::run_mha_fwd_<Element, kHeadSize, kCausal>);
+  }
 };
 template <typename Element, int kHeadSize, bool kCausal>
 struct PartsUnit {
   PartsUnit() {
-    Register(kHeadSize, true, kIsBFloat16<Element>, kCausal, &FLASH_NAMESPACE::run_mha_fwd_splitkv_dispatch<Element, kHeadSize, kCausal>);
+    Register(kHeadSize, true, kIsBFloat16<Element>, kCausal, kFeatures,
+             &FLASH_NAMESPACE::run_mha_fwd_splitkv_dispatch<Element, kHeadSize, kCausal>);
   }
 };
 

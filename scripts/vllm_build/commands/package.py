@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vllm_build.console import Console
 
 NAME = "package"
+#: Of processor time: what a machine is planned by. All units are in the JSON document.
+_SLOW = 20
 HELP = "Build the conda packages of a variant, install them in a clean prefix and run them."
 
 
@@ -27,6 +29,9 @@ def run(arguments: Namespace, console: Console) -> int:
     """Build, install and run the packages of one variant."""
     result = package.package(request(arguments, arguments.variant), console)
     console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
+    units = [[u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"] for u in result["units"] if u["cpu_seconds"] >= _SLOW]
+    if units:
+        console.table(f"units that took {_SLOW} s or more", ["unit", "processor seconds", "GiB"], units)
     console.table("packages", ["file", "sha256"], [[p["path"], p["sha256"]] for p in result["packages"]])
     if console.json_mode:
         console.json(result)

@@ -32,8 +32,7 @@ def run(arguments: Namespace, console: Console) -> int:
     text, source = (arguments.arch_list, "--arch-list")
     if text is None:
         text, source = gpu_targets.requested(device, settings) or (None, "")
-    chosen = settings.flash_attention_set
-    found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source, chosen_set=chosen)
+    found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan.Choice.of(settings))
 
     columns = ["extension", "kernel", "sources", "archs", "macro", "memory", "state", "reason"]
     cells = []

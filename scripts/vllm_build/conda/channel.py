@@ -56,6 +56,18 @@ def reindex(folder: Path) -> None:
     asyncio.run(index_fs(str(folder), write_zst=False, write_shards=False, force=True))
 
 
+def indexed(folder: Path) -> dict[str, str]:
+    """``<subdir>/<file>`` → sha256 of every package that the channel's index lists; nothing where there is no index."""
+    found: dict[str, str] = {}
+    for subdir in SUBDIRS:
+        try:
+            index = json.loads((folder / subdir / "repodata.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        found |= {f"{subdir}/{name}": str(record.get("sha256")) for name, record in index.get("packages.conda", {}).items()}
+    return found
+
+
 def publish(files: Iterable[Path], folder: Path) -> list[Path]:
     """Put packages (``.../<subdir>/<name>.conda``) into the channel ``folder`` and index it; a name that is there already stays as it is.
 

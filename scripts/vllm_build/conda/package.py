@@ -6,16 +6,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp
+from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
-from vllm_build.toolchain import sources
+from vllm_build.toolchain import sources, third_party_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,11 @@ class Request:
     def prefix(self) -> Path:
         """The clean prefix that the packages are installed into and run in."""
         return self.output / f"env-{self.variant.name}"
+
+    @property
+    def unit_times(self) -> Path:
+        """What each compiled unit of the last build took: no part of any package."""
+        return self.output / ".state" / f"{self.variant.name}-units.jsonl"
 
     @property
     def state(self) -> Path:
@@ -86,9 +91,13 @@ def require_toolchain(request: Request) -> None:
 def stamps(request: Request) -> dict[str, str]:
     """The keys that the tree, the channel and the caller's environment give the recipe, over what the files say."""
     found = stamp.values(request.root)
-    if request.variant.accelerator == "cuda" and (asked := gpu_targets.requested("cuda", Settings.from_environ())):
-        # As a key of the variant the list is in the package's hash: for other architectures it is another package.
-        found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
+    if request.variant.accelerator == "cuda":
+        settings = Settings.from_environ()
+        # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
+        if asked := gpu_targets.requested("cuda", settings):
+            found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
+        if settings.flash_attention_set:
+            found["flash_attention_set"] = settings.flash_attention_set
     if request.channel == channel.LOCAL:
         found["channel_digest"] = toolchain.channel_digest(request.root, toolchain_builds(request))[: digest.SHORT]
     return found
@@ -99,21 +108,36 @@ def expected(request: Request) -> tuple[render.Output, ...]:
     return render.render(request.root, request.variant, stamps(request))
 
 
-def reusable(request: Request, outputs: tuple[render.Output, ...]) -> bool:
-    """Whether an earlier run left exactly these packages, complete and unchanged."""
+def reusable(request: Request, outputs: tuple[render.Output, ...]) -> tuple[Path, ...]:
+    """Packages that earlier runs left, complete and unchanged; a file of such a name with other bytes is no such package, and is removed.
+
+    What an earlier run of the variant recorded counts, and for others the index of the channel: one ``vllm`` serves all variants.
+    """
     try:
         recorded: dict[str, str] = json.loads(request.state.read_text(encoding="utf-8"))["packages"]
     except (OSError, ValueError, KeyError):
-        return False
+        recorded = {}
+    indexed = channel.indexed(request.output)
+    found = []
     for output in outputs:
-        path = request.output / output.subdir / output.filename
-        if not path.is_file() or recorded.get(f"{output.subdir}/{output.filename}") != sha256_of(path):
-            return False
-    return True
+        name = f"{output.subdir}/{output.filename}"
+        path = request.output / name
+        if not path.is_file():
+            continue
+        if sha256_of(path) == recorded.get(name, indexed.get(name)):
+            found.append(path)
+        else:
+            path.unlink()
+    return tuple(found)
 
 
-def build(request: Request, console: Console) -> list[Path]:
+def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[Path]:
     """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
+
+    Args:
+        request: what was asked for.
+        reused: packages that are there; they are neither compiled nor packed again, and serve the tests of the others.
+        console: gets the log.
 
     Raises:
         BuildError: a step of the build or a package test failed; the work folder with the logs is kept.
@@ -121,18 +145,23 @@ def build(request: Request, console: Console) -> list[Path]:
     work = request.output / ".work" / request.variant.name
     # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
     shutil.rmtree(work, ignore_errors=True)
+    kept = work.with_name(f"{work.name}-reused")
+    shutil.rmtree(kept, ignore_errors=True)
+    channel.publish(reused, kept)
+    request.unit_times.unlink(missing_ok=True)
     ccache = paths.ccache_dir()
     ccache.mkdir(parents=True, exist_ok=True)
     built = rattler.build(
         request.root / "recipe" / "recipe.yaml",
         variant_files=[request.variant.path],
         variants={key: [value] for key, value in stamps(request).items()},
-        channels=[channel.url(request.channel)],
+        channels=[kept.as_uri(), channel.url(request.channel)],
         output_dir=work,
-        env={"CCACHE_DIR": str(ccache)},
+        env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
         # The packages are compressed again when they are normalised; until then this is a temporary file.
         package_format="conda:1",
         no_include_recipe=True,
+        skip_existing="all",
         console=console,
     )
     if not built:
@@ -140,7 +169,8 @@ def build(request: Request, console: Console) -> list[Path]:
     for file in built:
         normalise.normalise(file)
     published = channel.publish(built, request.output)
-    shutil.rmtree(work, ignore_errors=True)
+    for folder in (work, kept):
+        shutil.rmtree(folder, ignore_errors=True)
     return published
 
 
@@ -177,11 +207,27 @@ def planned(request: Request) -> plan.Plan:
         ConfigurationError, ToolchainError: as ``plan.resolve``.
     """
     variant = request.variant
-    listed = stamps(request).get("cuda_arch_list", variant.values.get("cuda_arch_list"))
-    table = kernels_table.load(request.root)
+    values = {**variant.values, **stamps(request)}
+    choice = plan.Choice(values.get("flash_attention_set"))
     return plan.resolve(
-        table, variant.accelerator, toolkit_version=variant.toolkit_version, arch_list=listed, arch_source=str(variant.path)
+        kernels_table.load(request.root),
+        variant.accelerator,
+        toolkit_version=variant.toolkit_version,
+        arch_list=values.get("cuda_arch_list"),
+        arch_source=str(variant.path),
+        choice=choice,
     )
+
+
+def fetch_sources(request: Request, console: Console) -> None:
+    """Bring the locked third-party sources that the plan names into the cache: a build has no network.
+
+    Raises:
+        FetchError, IntegrityError: one cannot be had, or is not what was locked.
+    """
+    known = third_party.read(request.root)
+    for name in planned(request).third_party_sources:
+        third_party_sources.fetch(known[name], console)
 
 
 def package(request: Request, console: Console) -> dict[str, Any]:
@@ -204,13 +250,13 @@ def package(request: Request, console: Console) -> dict[str, Any]:
         if assumed:
             console.info(f"    no CUDA driver here: solving as for one of {request.variant.toolkit_version} (CONDA_OVERRIDE_CUDA)")
         outputs = expected(request)
-        reuse = reusable(request, outputs)
-        if reuse:
-            for output in outputs:
-                console.info(f"    reused {output.filename}: nothing that shapes it has changed")
-        else:
+        reused = reusable(request, outputs)
+        for path in reused:
+            console.info(f"    reused {path.name}: nothing that shapes it has changed")
+        if len(reused) < len(outputs):
+            fetch_sources(request, console)
             with console.step("build and test packages"):
-                build(request, console)
+                build(request, reused, console)
         packages = _record(request, outputs)
         with console.step("install in a clean prefix"):
             how = _install(request, outputs)
@@ -221,7 +267,9 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     return {
         "variant": request.variant.name,
         "channel": request.channel,
-        "reused": reuse,
+        "reused": len(reused) == len(outputs),
+        "reused_packages": [path.name for path in reused],
+        "units": [asdict(unit) for unit in unit_times.read(request.unit_times)],
         "packages": [{"path": str(request.output / name), "sha256": value} for name, value in packages.items()],
         "prefix": str(request.prefix),
         "install": install_line(request),

@@ -31,6 +31,7 @@ class Output:
     build: str
     noarch: bool
     run: tuple[str, ...]
+    constrains: tuple[str, ...] = ()
     number: int = 0
     behind: bool = False
 
@@ -96,6 +97,6 @@ def environments(root: Path, variant: Variant, overrides: Mapping[str, str]) -> 
 
 def _output(recipe: dict[str, Any]) -> Output:
     package, build = recipe["package"], recipe["build"]
-    run = tuple(str(item) for item in recipe["requirements"].get("run", []))
+    run, constrains = (tuple(str(item) for item in recipe["requirements"].get(key, [])) for key in ("run", "run_constraints"))
     noarch, behind = build.get("noarch") == "python", bool(build.get("variant", {}).get("down_prioritize_variant"))
-    return Output(package["name"], str(package["version"]), str(build["string"]), noarch, run, int(build["number"]), behind)
+    return Output(package["name"], str(package["version"]), str(build["string"]), noarch, run, constrains, int(build["number"]), behind)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What shapes the binaries of one output of the recipe, by name: the ground of its kernel digest.
+
+========================================  ==============================================================================================
+entry                                     digest of
+========================================  ==============================================================================================
+``csrc/kernels.toml [extension NAME]``    the record, as canonical JSON: layout and comments of the table do not count
+``csrc/kernels.toml [kernel NAME]``       likewise; another output's records are not among them
+``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
+any other                                 the file: sources of the records, the tree's headers that these include, at any depth and
+                                          whatever the preprocessor would say, our changes to the third-party project, CMake's files,
+                                          the modules that choose sources, macros and flags, and the recipe's script
+========================================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_build import third_party, tree_files
+from vllm_build._toml import TOMLDecodeError, loads
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TABLE = "csrc/kernels.toml"
+PATCHES = "third_party/patches"
+#: The same for all outputs: how a plan is made of the table, and a build of a plan.
+SHARED = (
+    "CMakeLists.txt",
+    "cmake",
+    *(
+        f"scripts/vllm_build/{name}.py"
+        for name in ("archs", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records")
+    ),
+    "recipe/build.sh",
+    "VERSION",
+)
+_INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
+
+
+def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
+    path = root / TABLE
+    try:
+        found: dict[str, list[dict[str, Any]]] = loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}", expected="the table of kernels", remedy="check the tree out again") from error
+    return found
+
+
+def components(root: Path) -> tuple[str, ...]:
+    """The outputs that hold libraries, in the table's order.
+
+    Raises:
+        ConfigurationError: the table cannot be read.
+    """
+    return tuple(dict.fromkeys(extension["component"] for extension in _table(root)["extension"]))
+
+
+def _canonical(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
+    """The sources and every file of the tree that they include by a quoted name, directly or not."""
+    found: set[Path] = set()
+    waiting = list(sources)
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for name in _INCLUDE.findall(path.read_bytes()):
+            text = name.decode(errors="replace")
+            # As the compiler looks: beside the file, then in csrc/. A name that is in neither is a third party's.
+            for folder in (path.parent, root / "csrc"):
+                if (candidate := folder / text).is_file():
+                    waiting.append(Path(os.path.normpath(candidate)))
+                    break
+    return found
+
+
+def of(root: Path, component: str) -> dict[str, str]:
+    """Entry → sha256 of everything that shapes the libraries of ``component``, for all devices alike.
+
+    Raises:
+        ConfigurationError: no such output, or the tree lacks a file.
+    """
+    table = _table(root)
+    extensions = [record for record in table["extension"] if record["component"] == component]
+    if not extensions:
+        raise ConfigurationError(f"no extension belongs to {component!r}", expected="one of " + ", ".join(components(root)))
+    names = {record["name"] for record in extensions}
+    kernels = [record for record in table["kernel"] if record["extension"] in names]
+    entries = {f"{TABLE} [extension {record['name']}]": _canonical(record) for record in extensions}
+    entries |= {f"{TABLE} [kernel {record['name']}]": _canonical(record) for record in kernels}
+
+    sources: set[Path] = set()
+    for record in (*extensions, *kernels):
+        listed = {root / "csrc" / source for source in record["sources"]}
+        missing = {source for source in listed if not source.is_file()}
+        if missing and not record.get("optional"):
+            raise ConfigurationError(f"{min(missing)} does not exist", expected="a complete source tree", remedy="check the tree out again")
+        sources |= listed - missing
+        sources |= tree_files.below(root, (f"csrc/{folder}" for folder in record.get("headers", ())))
+    inputs = [*SHARED]
+    for source in third_party.read(root).values():
+        if component in source.outputs:
+            entries[f"{third_party.LOCK} [{source.name}]"] = _canonical(
+                [source.name, source.version, source.filename, source.size, source.sha256, *source.include]
+            )
+            if (root / PATCHES / source.name).is_dir():
+                inputs.append(f"{PATCHES}/{source.name}")
+    for path in _included(root, sources) | tree_files.below(root, inputs):
+        entries[path.relative_to(root).as_posix()] = tree_files.digest_of(path)
+    return entries

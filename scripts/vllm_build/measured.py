@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a compiler and adds a line to a record: what it made, and the time and memory that took. CMake puts it in front of every compile.
+
+    python -I -S measured.py RECORD OBJECT COMMAND…
+
+It imports what starts fast, and nothing of this package. The status is the command's; a record that cannot be written is no reason to fail.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+
+def main(record: str, made: str, *command: str) -> int:
+    """Run the command; returns its status, or 128 and the signal that ended it."""
+    began = time.monotonic()
+    try:
+        child = os.posix_spawnp(command[0], command, os.environ)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        return 127
+    # Ctrl-C reaches the compiler by itself; its status is what counts.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        entry = {
+            "unit": made,
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+            "peak_bytes": used.ru_maxrss * 1024,
+        }
+        with contextlib.suppress(OSError), open(record, "a", encoding="utf-8") as stream:  # noqa: PTH123 - pathlib takes long to import
+            # One write to a file opened for appending: lines of compilers that end at once do not mix.
+            stream.write(json.dumps(entry) + "\n")
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

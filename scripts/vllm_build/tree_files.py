@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of the source tree as digests see them: no mode, no time, no line-ending setting, nothing that builds leave."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+#: Written by builds, stamps and interpreters: never inputs.
+GENERATED = ("_version.py", "__pycache__", "variants.yaml", "_build_info")
+_BUILT = (".so", ".pyc")
+_BINARY = (*_BUILT, ".svg", ".png")
+
+
+def below(root: Path, entries: Iterable[str]) -> set[Path]:
+    """The files that ``entries`` name below ``root``, with all in the folders among them, but for what is generated.
+
+    Raises:
+        ConfigurationError: an entry does not exist.
+    """
+    found: set[Path] = set()
+    for entry in entries:
+        path = root / entry
+        if path.is_file():
+            found.add(path)
+        elif path.is_dir():
+            found.update(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+        else:
+            raise ConfigurationError(f"{path} does not exist", expected="a complete source tree", remedy="check the tree out again")
+    return {p for p in found if not set(p.relative_to(root).parts) & set(GENERATED) and p.suffix not in _BUILT}
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of one file, hexadecimal; CRLF counts as LF in text files."""
+    data = path.read_bytes()
+    if path.suffix not in _BINARY:
+        data = data.replace(b"\r\n", b"\n")
+    return hashlib.sha256(data).hexdigest()
