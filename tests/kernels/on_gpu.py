@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from child import HERE, command, environment
-from emulate import TESTS
+from emulate import OVERALL, TESTS
 
 #: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer.
 ALONE = ("test_cumem.py", "test_flash_attn.py")
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--compute-sanitizer", action="store_true", help="under NVIDIA's memory checker; slow: choose tests with -k")
     options, rest = parser.parse_known_args(arguments)
-    every = [str(HERE / name) for names in (*TESTS.values(), ALONE) for name in names if name not in EMULATED]
+    every = [str(HERE / name) for names in (*TESTS.values(), OVERALL, ALONE) for name in names if name not in EMULATED]
     chosen = command(rest or every, "cuda")
     if options.compute_sanitizer:
         checker = shutil.which("compute-sanitizer")
