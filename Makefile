@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu-tests gpu-sanitize bench-kernels bench-gpu
+.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -61,10 +61,12 @@ sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSan
 emulate:  ## the GPU kernels' tests without a GPU, in PYTHON's environment, which has torch
 	$(PYTHON) tests/kernels/emulate.py $(ARGS)
 
+gpu: gpu-tests gpu-sanitize bench-gpu  ## everything that needs a GPU, in PYTHON's environment: gpu-tests, gpu-sanitize, bench-gpu
+
 gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has torch for it and the kernels; ARGS="-k rms_norm"
 	$(PYTHON) tests/kernels/on_gpu.py $(ARGS)
 
-gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool racecheck"
+gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool=racecheck"
 	$(PYTHON) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
 
 lint: $(DEV)  ## ruff, mypy, clang-format

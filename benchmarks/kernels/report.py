@@ -32,6 +32,7 @@ class Result:
         times: by peer, the times of its rounds in nanoseconds, in order.
         best: by peer, the shortest sample in nanoseconds.
         spread: by peer, of each round the width of the middle half of the samples, over their median.
+        host_bound: peers whose calls could not be queued ahead on the GPU: their times are the host's as well.
         findings: by peer, why it has no time: ("missing" | "failed" | "different" | "skipped", text).
     """
 
@@ -40,6 +41,7 @@ class Result:
     times: dict[str, list[float]] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     spread: dict[str, list[float]] = field(default_factory=dict)
+    host_bound: list[str] = field(default_factory=list)
     findings: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def ns(self, peer: str) -> float | None:
@@ -73,6 +75,7 @@ class Result:
             **asdict(self.case),
             **self.facts,
             "ns": {peer: round(ns, 1) for peer in self.times if (ns := self.ns(peer)) is not None},
+            "host_bound": self.host_bound,
             "spread": {peer: round(max(values), 4) for peer, values in self.spread.items()},
             "best_ns": {peer: round(ns, 1) for peer, ns in self.best.items()},
             "ratio": {peer: round(ratio, 3) for peer in OTHERS if (ratio := self.ratio(peer)) is not None},
@@ -112,7 +115,8 @@ def line(result: Result, limits: Limits | GpuLimits) -> str:
         ours += f" ±{width / 2:.0%}"
     rate = f"{found[0]:8.1f} {found[2]:7} {found[1]:5.0%}" if found else ""
     cells = " ".join(f"{_cell(result, peer):>10}" for peer in OTHERS)
-    return f"  {result.case.label:38} {ours:>12} {cells}   {rate}".rstrip()
+    waits = f" waits for the host: {', '.join(result.host_bound)}" if result.host_bound else ""
+    return f"  {result.case.label:38} {ours:>12} {cells}   {rate}".rstrip() + waits
 
 
 HEADER = f"  {'':38} {'ours':>12} " + " ".join(f"{peer:>10}" for peer in OTHERS) + "   rate of ours, share of the machine's"

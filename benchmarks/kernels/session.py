@@ -32,6 +32,8 @@ def measure(case: Case, peers: Sequence[Peer], rounds: int, seconds: float) -> r
         else:
             ready.append(peer)
             sums[peer.name] = answer["checksum"]
+            if answer.pop("host_bound", False):
+                result.host_bound.append(peer.name)
             result.facts = answer
     if len(set(sums.values())) > 1:
         raise SystemExit(f"{case.op} {case.label}: the processes have different inputs: {sums}")

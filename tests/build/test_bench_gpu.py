@@ -286,13 +286,14 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
     measured = {"copy": 2e12, "flops": {"bfloat16": 5e14}, "state": {}}
     time, late = {"ns": 2000.0, "best": 2000.0, "spread": 0.0}, {"ns": 4000.0, "best": 4000.0, "spread": 0.0}
     ours = Scripted("ours", [measured, facts, time, time, {**measured, "copy": 1e12}])
-    official = Scripted("official", [facts, late, late])
+    official = Scripted("official", [{**facts, "host_bound": True}, late, late])
     machine = kernels.gpu_machine.GpuMachine(ours)
     cases = [kernels.cases.Case("rms_norm", "bfloat16", {"tokens": 1})]
     (found,) = kernels.session.run(cases, [ours, official], (), machine, rounds=2, seconds=0.0)
     assert found.ratio("official") == 2.0
     assert machine.limits.copy == 2e12
-    assert "1000.0 GB/s" in capsys.readouterr().out
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert " ".join(row.split()) == "tokens 1 bf16 2 µs 2.00x 1000.0 GB/s 50% waits for the host: official"
     assert machine.line() == "this card: copying 2000 GB/s; products in TFLOP/s: bfloat16 500"
     assert machine.clocks() == "clocks are unknown: nvidia-smi is missing"
     machine.states = [{"clocks.sm": "1980 MHz", "temperature.gpu": "60", "power.draw": "500 W"}]

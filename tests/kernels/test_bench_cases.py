@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,11 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         call(torch.ones(1))
     with pytest.raises(ValueError, match="reaches no op"):
         fit.fit("ours", Workload(lambda: lambda: torch.ones(1), lambda: (), ()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU is told")
+def test_a_process_without_a_gpu_says_so() -> None:
+    command = [sys.executable, "-m", "kernels.child", "eager", "cuda"]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", input="", capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["failed"].startswith(f"RuntimeError: torch {torch.__version__} ")
+    assert done.returncode == 0
