@@ -27,6 +27,7 @@ KERNEL_INPUTS = (
         for name in ("archs", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records")
     ),
     "recipe/build.sh",
+    "recipe/copy_licenses.py",
     "recipe/install-kernels.sh",
     "VERSION",
 )
