@@ -73,7 +73,11 @@ def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
     linked = [record for record in records if "LicenseRef-NVIDIA" in record["license"]]
     assert "vllm-kernels" in {record["name"] for record in linked}
     for record in linked:
-        texts = [path.read_text(encoding="utf-8") for path in Path(record["extracted_package_dir"], "info", "licenses").rglob("*") if path.is_file()]
+        texts = [
+            path.read_text(encoding="utf-8")
+            for path in Path(record["extracted_package_dir"], "info", "licenses").rglob("*")
+            if path.is_file()
+        ]
         assert any("NVIDIA Software License Agreement" in text or "End User License Agreement" in text for text in texts), record["name"]
 
 
