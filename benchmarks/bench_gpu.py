@@ -148,7 +148,7 @@ def time_ops(options: argparse.Namespace, wanted: list[cases.Case], peers: list[
     wrong = session.conclude(results, peers)
     write_text(options.results, json.dumps(document(results, peers, limits), indent=1) + "\n")
     summary = options.results.with_suffix(".md")
-    lines = [peers[0].facts["gpu"] + ": " + limits.line(), *report.totals(results), report.summary(results, limits.limits)]
+    lines = [f"{peers[0].facts['gpu']}, {limits.line()}", *report.totals(results), report.summary(results, limits.limits)]
     write_text(summary, "\n\n".join(lines) + "\n")
     print(f"written to {options.results} and {summary.name}")
     return wrong

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -44,7 +45,7 @@ def kernels() -> Iterator[Any]:
         yield kernels
     finally:
         sys.path.remove(str(FOLDER))
-        for name in [name for name in sys.modules if name.split(".")[0] == "kernels"]:
+        for name in [name for name in sys.modules if name.split(".")[0] in ("kernels", "bench_gpu")]:
             del sys.modules[name]
 
 
@@ -298,6 +299,30 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
     assert machine.clocks() == "clocks are unknown: nvidia-smi is missing"
     machine.states = [{"clocks.sm": "1980 MHz", "temperature.gpu": "60", "power.draw": "500 W"}]
     assert "1980 MHz at 60 °C, 500 W" in machine.clocks()
+
+
+def test_a_whole_run_is_written_down(kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import bench_gpu  # type: ignore[import-not-found]
+
+    facts = {"checksum": "1", "reads": 10**6, "writes": 10**6, "flops": 0.0, "arithmetic": "bfloat16", "cold": True}
+    state = {"clocks.sm": "1980 MHz", "temperature.gpu": "60", "power.draw": "500 W"}
+    measured = {"copy": 2e12, "flops": {"bfloat16": 5e14}, "state": state}
+    time = {"ns": 2000.0, "best": 2000.0, "spread": 0.0}
+    ours = Scripted("ours", [measured, facts, time, {"missing": True}, {"different": "3 elements differ"}, measured])
+    ours.facts["gpu"] = "a card"
+    chosen = [kernels.cases.Case(op, "bfloat16", {"tokens": 1}, optional=op == "_flashmla_C.x") for op in ("a", "_flashmla_C.x", "b")]
+    options = argparse.Namespace(rounds=1, quick=False, only=[], seconds=0.0, results=tmp_path / "gpu.json")
+    assert bench_gpu.time_ops(options, chosen, [ours]) == ["b: different: 3 elements differ (1 cases)"]
+    document = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert document["limits"] == {"copy": 2e12, "flops": {"bfloat16": 5e14}}
+    assert (document["states"], document["peers"]["ours"]["gpu"]) == ([state, state], "a card")
+    assert [case["op"] for case in document["cases"]] == ["a", "_flashmla_C.x", "b"]
+    summary = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert summary.startswith("a card, this card: copying 2000 GB/s")
+    assert "| a | 1 | - | - | - | 1e+03 GB/s (50%) |" in summary
+    said = capsys.readouterr().out
+    assert "absent from ours: _flashmla_C.x\n" in said
+    assert "OURS: b: different: 3 elements differ (1 cases)\n" in said
 
 
 def test_a_process_that_is_broken_is_replaced(kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
