@@ -32,6 +32,7 @@ if DEVICE == "cuda":
 #: which only the emulation offers.
 collect_ignore = {
     "cpu": [
+        "test_bench_cases.py",
         "test_cache_gpu.py",
         "test_cumem.py",
         "test_custom_all_reduce.py",

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from child import HERE, ROOT, copy_package, pytest
+from child import HERE, ROOT, copy_package, pytest, tests
 from sanitize import environment as sanitized
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -40,6 +40,8 @@ TESTS = {
     "sampling-gpu": ("test_sampling.py",),
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
 }
+#: Tests of what uses the kernels of all records.
+OVERALL = ("test_bench_cases.py",)
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 
@@ -71,7 +73,7 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     folder = (options.build or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")).resolve()
     build(folder, sanitize=options.sanitize)
-    chosen = rest or [str(HERE / name) for names in TESTS.values() for name in names]
+    chosen = tests(rest, [name for names in (*TESTS.values(), OVERALL) for name in names])
     more = sanitized(folder) if options.sanitize else {}
     return pytest(folder / "site", chosen, "emulated", {"OMP_NUM_THREADS": "1", **more})
 

@@ -68,6 +68,19 @@ def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.Monk
             assert "refused" in said
 
 
+def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in built.request.prefix.glob("conda-meta/vllm-*.json")]
+    linked = [record for record in records if "LicenseRef-NVIDIA" in record["license"]]
+    assert "vllm-kernels" in {record["name"] for record in linked}
+    for record in linked:
+        texts = [
+            path.read_text(encoding="utf-8")
+            for path in Path(record["extracted_package_dir"], "info", "licenses").rglob("*")
+            if path.is_file()
+        ]
+        assert any("NVIDIA Software License Agreement" in text or "End User License Agreement" in text for text in texts), record["name"]
+
+
 def test_audits_find_nothing(built: Built) -> None:
     assert {finding.check for finding in verify.audits(built.request, built.request.prefix, Console())} >= {"glibc"}
 
