@@ -36,6 +36,7 @@ collect_ignore = {
         "test_cumem.py",
         "test_custom_all_reduce.py",
         "test_flash_attn.py",
+        "test_flashmla.py",
         "test_indexer_cache.py",
         "test_moe_gpu.py",
         "test_norm_block_quant.py",

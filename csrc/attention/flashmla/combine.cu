@@ -37,6 +37,7 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
     const float share = sum == 0.0f ? 0.0f : 1.0f / sum;
 
     float values[kLoads][kCount] = {};
+#pragma unroll 4
     for (int piece = begin; piece < end; ++piece) {
       const int64_t at = int64_t{piece} * rows + row;
       const float weight = exp2f(decode.piece_lse[at] - base) * share;

@@ -26,7 +26,7 @@ namespace {
 using namespace gpu;
 
 constexpr int kThreads = 3 * kWarpgroup;
-constexpr int kLoaderRegisters = 72, kComputeRegisters = 216;
+constexpr int kLoaderRegisters = 40, kComputeRegisters = 232;
 static_assert((kLoaderRegisters + 2 * kComputeRegisters) * kWarpgroup <= 65536);
 
 // A tile of 64 rows lies in blocks of 64 columns, each of 64 rows of 128 bytes with their pieces swizzled.
@@ -128,6 +128,7 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
       number = next;
     }
   }
+  WaitForCopies();
 }
 
 // sums += weights * values of the columns from kHalf * half on.

@@ -15,9 +15,9 @@ using namespace gpu;
 
 constexpr int kThreads = 256;
 // What loading queries and storing results costs, in pages.
-constexpr int kBegin = 4;
+constexpr int kBegin = 3;
 // No part is smaller: pieces that are put together later are written and read again.
-constexpr int kLeast = kBegin + 4;
+constexpr int kLeast = kBegin + 2;
 
 __device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, int sequence, int page, int split) {
   if (part < plan.count) {

@@ -34,6 +34,7 @@ using emulation::NamedBarrier;
 using emulation::SharedAddress;
 using emulation::StoreShared;
 using emulation::WaitForBarrier;
+using emulation::WaitForCopies;
 template <int kRegisters>
 void RaiseRegisters() {
   static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
@@ -64,6 +65,9 @@ __device__ __forceinline__ void CopyRow16(uint32_t to, const void* from, bool va
 __device__ __forceinline__ void ArriveWhenCopied(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
+
+// Waits for all copies that this thread has begun, which it does not end before ("cp.async.wait_all").
+__device__ __forceinline__ void WaitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 // A barrier of 8 bytes in shared memory ("mbarrier"): a phase ends when `arrivals` threads have arrived, and the next
 // begins. Others may use it behind a barrier of the block.

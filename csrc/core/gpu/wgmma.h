@@ -16,9 +16,10 @@
 namespace vllm::gpu {
 
 // A matrix of 16-bit elements in shared memory, whose 128-byte rows lie in groups of eight that begin at multiples of 1024 bytes and in
-// which the 16-byte pieces of row r are swapped: piece p is where piece p ^ (r % 8) would be ("Shared Memory Matrix Layout", 128-byte swizzling). Eight
-// rows and the next eight are `group_bytes` apart. Where rows run along the dimension that is summed over (K-major) nothing more is needed.
-// Where they run along the other one, 64 elements of it lie in a row, and the next 64 are `column_bytes` further on.
+// which the 16-byte pieces of row r are swapped: piece p is where piece p ^ (r % 8) would be ("Shared Memory Matrix Layout", 128-byte
+// swizzling). Eight rows and the next eight are `group_bytes` apart. Where rows run along the dimension that is summed over (K-major)
+// nothing more is needed. Where they run along the other one, 64 elements of it lie in a row, and the next 64 are `column_bytes` further
+// on.
 //
 // "Matrix Descriptor Format" and "Strides": bits 0-13 the address, 16-29 the leading-dimension byte offset, 32-45 the stride byte
 // offset, all by 16; 49-51 the base offset, 0 at these alignments; 62-63 the swizzle, 1 for 128 bytes.
@@ -73,13 +74,13 @@ __device__ __forceinline__ void WaitForProducts(float (&sums)[kCount]) {
 #define VLLM_PRODUCT_64(type, across)                                                  \
   asm volatile(                                                                        \
       "{\n"                                                                            \
-      ".reg .pred more;\n"                                                              \
-      "setp.ne.b32 more, %34, 0;\n"                                                     \
+      ".reg .pred more;\n"                                                             \
+      "setp.ne.b32 more, %34, 0;\n"                                                    \
       "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                      \
       " {"                                                                             \
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
-      "}, %32, %33, more, 1, 1, 0, " across                                             \
+      "}, %32, %33, more, 1, 1, 0, " across                                            \
       ";\n"                                                                            \
       "}\n"                                                                            \
       : VLLM_SUMS_16(0), VLLM_SUMS_16(16)                                              \
@@ -87,8 +88,8 @@ __device__ __forceinline__ void WaitForProducts(float (&sums)[kCount]) {
 #define VLLM_PRODUCT_256(type, across)                                                                                               \
   asm volatile(                                                                                                                      \
       "{\n"                                                                                                                          \
-      ".reg .pred more;\n"                                                                                                            \
-      "setp.ne.b32 more, %130, 0;\n"                                                                                                  \
+      ".reg .pred more;\n"                                                                                                           \
+      "setp.ne.b32 more, %130, 0;\n"                                                                                                 \
       "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type                                                                   \
       " {"                                                                                                                           \
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                                       \
@@ -99,7 +100,7 @@ __device__ __forceinline__ void WaitForProducts(float (&sums)[kCount]) {
       "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                                             \
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "                                 \
       "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"                               \
-      "}, %128, %129, more, 1, 1, 0, " across                                                                                         \
+      "}, %128, %129, more, 1, 1, 0, " across                                                                                        \
       ";\n"                                                                                                                          \
       "}\n"                                                                                                                          \
       : VLLM_SUMS_16(0), VLLM_SUMS_16(16), VLLM_SUMS_16(32), VLLM_SUMS_16(48), VLLM_SUMS_16(64), VLLM_SUMS_16(80), VLLM_SUMS_16(96), \

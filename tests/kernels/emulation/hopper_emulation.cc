@@ -46,6 +46,7 @@ struct ThreadState {
   std::vector<Product> open;
   std::deque<std::vector<Product>> committed;
   bool fenced = false;
+  unsigned waits = 0;
 };
 
 struct Meeting {
@@ -264,6 +265,10 @@ void CopyRow16(uint32_t to, const void* from, bool valid) {
 
 void ArriveWhenCopied(uint32_t barrier) { Mine().begun.push_back({barrier, nullptr, true}); }
 
+void WaitForCopies() {
+  while (!Mine().begun.empty()) LetOthersRun();
+}
+
 void InitBarrier(uint32_t barrier, int arrivals) { Here().Init(barrier, arrivals); }
 void ArriveOnBarrier(uint32_t barrier) { Here().Arrive(barrier); }
 void WaitForBarrier(uint32_t barrier, uint32_t parity) {
@@ -305,9 +310,11 @@ void CommitProducts() {
 
 void WaitForProducts() {
   __syncwarp();
-  // Others get on as far as they may before anything is read.
-  LetOthersRun();
-  SomethingHappened();
+  // Warps get their results at different times: others get on as far as they may before anything is read.
+  for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + Mine().waits++) % 4 * 2; turns > 0; --turns) {
+    SomethingHappened();
+    LetOthersRun();
+  }
   for (const auto& group : Mine().committed) {
     for (const Product& product : group) Compute(product);
   }

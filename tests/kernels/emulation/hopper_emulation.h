@@ -23,6 +23,7 @@ uint32_t SharedAddress(const void* memory);
 void StoreShared(uint32_t address, uint32_t value);
 void CopyRow16(uint32_t to, const void* from, bool valid);
 void ArriveWhenCopied(uint32_t barrier);
+void WaitForCopies();
 
 void InitBarrier(uint32_t barrier, int arrivals);
 void ArriveOnBarrier(uint32_t barrier);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over a cache of latent rows (DeepSeek-AI, "DeepSeek-V2", 2024), as upstream's FlashMLA backend calls it.
 
-Importing this needs neither torch nor the compiled library. What this build lacks is refused where it is asked for: sparse attention, caches
-of float8, prefill.
+Importing this needs neither torch nor the compiled library. What this build lacks is refused where it is asked for: sparse attention,
+caches of float8, prefill.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def flash_mla_with_kvcache(
 
     Args:
         q: [sequences, queries, heads, 576], bfloat16 or float16.
-        k_cache: [pages, 64, 1, 576] of q's dtype; rows begin at multiples of 16 bytes. Rows behind the end of a sequence may hold anything.
+        k_cache: [pages, 64, 1, 576] of q's dtype; rows begin at multiples of 16 bytes, and those behind the end of a sequence may hold
+            anything.
         block_table: [sequences, pages of the longest one] int32.
         cache_seqlens: [sequences] int32: rows of each sequence, those of the queries included.
         head_dim_v: 512.
@@ -125,8 +126,8 @@ def flash_mla_with_kvcache(
         out: where to write the result, contiguous.
 
     Returns:
-        [sequences, queries, heads, 512] of q's dtype, and the natural logarithms of the sums of exponentials, [sequences, heads, queries] float32. A
-        query that sees no row gives zeros and infinity.
+        [sequences, queries, heads, 512] of q's dtype, and the natural logarithms of the sums of exponentials, [sequences, heads, queries]
+        float32. A query that sees no row gives zeros and infinity.
 
     Raises:
         ImportError: the library is not installed.
