@@ -162,10 +162,20 @@ def check_rotary(torch: Libtorch) -> bool:
     return called & close("rotary_embedding", list(rotated), want)
 
 
-def main() -> int:
-    """Load every library that the package records, compute, and return the exit status."""
+def check_attention(torch: Libtorch) -> bool:
+    """Attention over latent rows beside a libtorch for the CPU: it is there, and tensors in CPU memory are not for it."""
+    shapes = ((1, 1, 1, 576), (1, 64, 1, 576))
+    q, cache = (torch.tensor(floats([0.0] * math.prod(shape)), shape) for shape in shapes)
+    lengths, table = (torch.tensor((ctypes.c_int64 * 1)(0), shape) for shape in ((1,), (1, 1)))
+    called = torch.call("_flashmla_C::dense_decode_fwd", q, cache, 512, lengths, table, 1.0, 0, 0, 0, 0)
+    print(f"  dense_decode_fwd of CPU tensors: {'CALLED' if called else 'refused'}; nothing has been computed, for lack of a GPU")
+    return not called
+
+
+def main(component: str = "vllm-kernels") -> int:
+    """Load every library that the package of a component records, compute, and return the exit status."""
     site = Path(sysconfig.get_path("purelib"))
-    info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+    info = json.loads((site / "vllm" / "_build_info" / f"{component}.json").read_text(encoding="utf-8"))
     torch = Libtorch(Path(sys.prefix))
     if torch.call("_C::silu_and_mul"):
         print("silu_and_mul exists before the kernels were loaded: this test would prove nothing")
@@ -174,8 +184,9 @@ def main() -> int:
         ctypes.CDLL(str(site / extension["file"]))
     threads = "free-threaded " if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     print(f"{threads}Python {sys.version.split()[0]}, {len(info['extensions'])} libraries, kernels {info['kernel_digest'][:12]}")
-    return 0 if (check if info["device"] == "cpu" else check_refusal)(torch) else 1
+    computes = check_attention if component == "vllm-flashmla" else check if info["device"] == "cpu" else check_refusal
+    return 0 if computes(torch) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -33,10 +33,9 @@ class Built:
     log: str
 
     @property
-    def info(self) -> dict[str, Any]:
-        (path,) = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/vllm-kernels.json")
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+    def extensions(self) -> list[dict[str, Any]]:
+        paths = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/*.json")
+        return [extension for path in sorted(paths) for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,10 @@ def built() -> Built:
 def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) -> None:
     names = sorted(Path(entry["path"]).name for entry in built.result["packages"])
     assert re.fullmatch(r"vllm-[\d.]+-py_s\w+\.conda", names[0])
-    assert re.fullmatch(r"vllm-kernels-[\d.]+-cuda130_abi3_k\w+\.conda", names[1])
+    assert re.fullmatch(r"vllm-flashmla-[\d.]+-cuda130_abi3_k\w+\.conda", names[1])
+    assert re.fullmatch(r"vllm-kernels-[\d.]+-cuda130_abi3_k\w+\.conda", names[2])
+    files = sorted(extension["file"] for extension in built.extensions)
+    assert files == [f"vllm/{name}.abi3.so" for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator")]
     assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
 
 
@@ -74,7 +76,7 @@ def test_audits_find_nothing(built: Built) -> None:
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     table = op_table.load(ROOT)
-    kernels = {kernel for extension in built.info["extensions"] for kernel in extension["kernels"]}
+    kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
     listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
     script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
     said = environment.run_in(built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix)
@@ -87,8 +89,9 @@ def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path
     # The allocator has no kernels, and cuobjdump refuses such a file.
     for library in (path for path in verify.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
         said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path)
-        # Kernels are written for 9.0, which serves the target 9.0a.
-        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == {"sm_90"}, said
+        # Most kernels are written for 9.0, which serves the target 9.0a.
+        written_for = "sm_90a" if library.name.partition(".")[0] == "_flashmla_C" else "sm_90"
+        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == {written_for}, said
 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
 cp one/build/_C.abi3.so stage/vllm/
-echo '{}' > stage/vllm/_build_info/vllm-kernels.json
+cp one/build/_C.abi3.so stage/vllm/_flashmla_C.abi3.so
+echo '{"file": "vllm/_C.abi3.so"}' > stage/vllm/_build_info/vllm-kernels.json
+echo '{"file": "vllm/_flashmla_C.abi3.so"}' > stage/vllm/_build_info/vllm-flashmla.json
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
 """
 

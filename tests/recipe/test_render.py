@@ -23,9 +23,24 @@ def outputs(request: pytest.FixtureRequest, root: Path) -> dict[str, render.Outp
 
 
 def test_outputs(outputs: dict[str, render.Output]) -> None:
-    assert set(outputs) == {"vllm-kernels", "vllm"}
+    assert set(outputs) - {"vllm-flashmla"} == {"vllm-kernels", "vllm"}
     assert outputs["vllm"].noarch
     assert outputs["vllm"].subdir == "noarch"
+
+
+def test_what_is_for_one_architecture_is_a_package_where_the_list_has_it(root: Path) -> None:
+    stamps = stamp.values(root)
+
+    def made(name: str, **more: str) -> dict[str, render.Output]:
+        return {o.name: o for o in render.render(root, variants.load(root, name), {**stamps, **more})}
+
+    for name in VARIANTS:
+        assert ("vllm-flashmla" in made(name)) == name.startswith("cuda")
+    assert "vllm-flashmla" not in made("cuda13", cuda_arch_list="8.0;9.0;10.0f")
+    kernels, flashmla = (made("cuda13", cuda_arch_list="9.0a")[name] for name in ("vllm-kernels", "vllm-flashmla"))
+    assert flashmla.build.split("_h")[0] == kernels.build.split("_h")[0]
+    # Of one compile: kernels and what is added to them are for the same toolkit.
+    assert f"vllm-kernels ==0.1.0 {kernels.build.split('_h')[0]}_*" in flashmla.run
 
 
 def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Output], root: Path) -> None:
