@@ -18,9 +18,9 @@ import sys
 from child import HERE, command, environment
 from emulate import TESTS
 
-#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer.
+#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer, or of the emulation itself.
 ALONE = ("test_cumem.py", "test_flash_attn.py")
-EMULATED = ("test_custom_all_reduce.py",)
+EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py")
 
 
 def main(arguments: list[str]) -> int:

@@ -112,6 +112,7 @@ void Yield() { vllm_switch_stack(&block->fibers[running].stack, scheduler); }
 
 void RunFiber() {
   block->launch->body();
+  if (block->asynchronous != nullptr) block->asynchronous->Ended(static_cast<unsigned>(running));
   block->fibers[running].done = true;
   progress = true;
   Yield();
@@ -170,9 +171,6 @@ void RunBlocks(const std::vector<LaunchRecord>& launches, dim3 at) {
       if (in_flight[i].asynchronous != nullptr && in_flight[i].asynchronous->Step()) progress = true;
     }
     if (left > 0 && !progress) Die("threads wait for others that have ended, or that wait elsewhere");
-  }
-  for (size_t i = 0; i < launches.size(); ++i) {
-    if (in_flight[i].asynchronous != nullptr) in_flight[i].asynchronous->Finish();
   }
 }
 

@@ -66,8 +66,8 @@ class Asynchronous {
   virtual ~Asynchronous() = default;
   // Does some of it; false when there is nothing to do.
   virtual bool Step() = 0;
-  // The block's threads have ended.
-  virtual void Finish() = 0;
+  // A thread of the block has ended, and is still the one that runs.
+  virtual void Ended(unsigned thread) = 0;
 };
 // That of the block that runs; null until someone sets it.
 std::unique_ptr<Asynchronous>& AsynchronousOfBlock();

@@ -14,7 +14,7 @@ namespace {
 
 constexpr unsigned kWarpgroup = 128;
 // Where shared memory begins: of its address no more than the last four bits are zero.
-constexpr uint32_t kBase = 0x410;
+constexpr uint32_t kBase = 0x490;
 constexpr unsigned kPiece = 16;
 constexpr int kRows = 64, kDepth = 16;  // of A
 constexpr int kPending = 20;            // bits of a barrier's count
@@ -82,11 +82,10 @@ class State final : public Asynchronous {
     return any;
   }
 
-  void Finish() override {
-    for (const ThreadState& thread : threads) {
-      if (!thread.begun.empty()) Fail("a block ended before its copies");
-      if (!thread.open.empty() || !thread.committed.empty()) Fail("a thread ended without waiting for its products");
-    }
+  void Ended(unsigned thread) override {
+    const ThreadState& ended = threads[thread];
+    if (!ended.begun.empty()) Fail("a thread ended before its copies");
+    if (!ended.open.empty() || !ended.committed.empty()) Fail("a thread ended without waiting for its products");
   }
 
   // The bytes of shared memory at an address.
