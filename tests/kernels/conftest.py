@@ -29,7 +29,7 @@ if DEVICE == "cuda":
     torch.set_default_device("cuda")
 
 #: What a library for the CPU does not have, or treats otherwise; what the emulation has not; and tests with several GPUs in one process,
-#: which only the emulation offers.
+#: which only the emulation offers, or of itself.
 collect_ignore = {
     "cpu": [
         "test_bench_cases.py",
@@ -37,12 +37,14 @@ collect_ignore = {
         "test_cumem.py",
         "test_custom_all_reduce.py",
         "test_flash_attn.py",
+        "test_flashmla.py",
+        "test_hopper_emulation.py",
         "test_indexer_cache.py",
         "test_moe_gpu.py",
         "test_norm_block_quant.py",
     ],
     "emulated": ["test_cumem.py", "test_flash_attn.py"],
-    "cuda": ["test_custom_all_reduce.py"],
+    "cuda": ["test_custom_all_reduce.py", "test_hopper_emulation.py"],
 }[DEVICE]
 
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
