@@ -37,13 +37,14 @@ collect_ignore = {
         "test_cumem.py",
         "test_custom_all_reduce.py",
         "test_flash_attn.py",
+        "test_flash_attn_arguments.py",
         "test_flashmla.py",
         "test_hopper_emulation.py",
         "test_indexer_cache.py",
         "test_moe_gpu.py",
         "test_norm_block_quant.py",
     ],
-    "emulated": ["test_cumem.py", "test_flash_attn.py"],
+    "emulated": ["test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py"],
     "cuda": ["test_custom_all_reduce.py", "test_hopper_emulation.py"],
 }[DEVICE]
 

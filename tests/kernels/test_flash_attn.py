@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention 2 against attention in float64. Needs a GPU and the library: `make gpu-tests`."""
+"""FlashAttention 2 and 3 against attention in float64. Needs a GPU and the libraries: `make gpu-tests`.
+
+Which kernels a library has is a choice of its build (VLLM_FA_SET): a test whose kernel it lacks is skipped with the library's own words;
+``test_what_every_set_has`` fails where even the smallest choice is missing.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vllm import _ops, vllm_flash_attn
+from vllm import vllm_flash_attn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: As in conftest.py.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
-WHY_NOT = (
-    f"tests on {DEVICE!r}, not on a GPU"
-    if DEVICE != "cuda"
-    else "the library _vllm_fa2_C is not installed: build it with VLLM_FA_SET"
-    if "_vllm_fa2_C" not in _ops.available()
-    else ""
-)
+WHY_NOT = f"tests on {DEVICE!r}, not on a GPU" if DEVICE != "cuda" else ""
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
+#: Its kernels load whole blocks out of large pages and of caches in one piece: zero times what lies behind the last key has to be zero.
+#: Version 2 reads keys alone.
+HOPPER = 3
 #: Relative error of rounding weights and results.
 EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 #: Relative error of the hardware's tangent, which caps are made with.
@@ -37,6 +38,26 @@ TANH = 2**-10
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     chosen: torch.dtype = request.param
     return chosen
+
+
+@pytest.fixture(params=[2, HOPPER], ids=["version 2", "version 3"])
+def version(request: pytest.FixtureRequest) -> int:
+    chosen: int = request.param
+    reason = vllm_flash_attn.fa_version_unsupported_reason(chosen)
+    if reason is not None:
+        pytest.skip(reason)
+    return chosen
+
+
+def attend(function: Callable[..., Any], *arguments: Any, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Result and sums of a call whose kernel is compiled."""
+    try:
+        found: tuple[torch.Tensor, torch.Tensor] = function(*arguments, return_softmax_lse=True, **given)
+    except RuntimeError as error:
+        if "VLLM_FA_SET=full" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return found
 
 
 class Mask:
@@ -50,7 +71,7 @@ class Mask:
     def arguments(self) -> dict[str, Any]:
         return {"causal": self.causal, "window_size": self.window, "softcap": self.softcap, "alibi_slopes": self.slopes}
 
-    def check(self, got: torch.Tensor, lse: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+    def check(self, version: int, got: torch.Tensor, lse: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         """One sequence: got and q [queries, heads, size], lse [heads, queries], k and v [keys, kv_heads, size]."""
         queries, heads, size = q.shape
         keys = k.shape[0]
@@ -77,7 +98,7 @@ class Mask:
         bound = (2 * EPSILON[got.dtype] + 2 * self.softcap * TANH) * spread + 1e-5
         assert got.isfinite().all()
         assert ((got.double() - want).abs() <= bound).all(), (got.double() - want).abs().max()
-        want_lse = sums.masked_fill(sums == -math.inf, math.inf)
+        want_lse = sums if version == HOPPER else sums.masked_fill(sums == -math.inf, math.inf)
         if self.causal and self.slopes is not None:
             return  # a causal kernel adds its bias from the first key on, which shifts every score of a query alike
         torch.testing.assert_close(lse.double(), want_lse, rtol=1e-4, atol=1e-3 + self.softcap * TANH)
@@ -87,11 +108,13 @@ def starts(lengths: Sequence[int]) -> torch.Tensor:
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
 
 
-def paged(keys: Sequence[int], page: int, shape: tuple[int, int], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Caches of sequences in shuffled pages, and the table; what is no key is NaN, and the table names no page behind the last one."""
+def paged(
+    version: int, keys: Sequence[int], page: int, shape: tuple[int, int], dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Caches of sequences in shuffled pages, and the table, which names no page behind the last one; what is no key is NaN, or 1000."""
     counts = [-(-length // page) for length in keys]
     order = torch.randperm(sum(counts) + 3)
-    caches = [torch.full((len(order), page, *shape), math.nan).to(dtype) for _ in range(2)]
+    caches = [torch.full((len(order), page, *shape), 1000.0 if version == HOPPER else math.nan).to(dtype) for _ in range(2)]
     table = torch.full((len(keys), max(counts, default=0) or 1), 1 << 30, dtype=torch.int32)
     used = 0
     for row, (length, count) in enumerate(zip(keys, counts, strict=True)):
@@ -117,6 +140,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "softcap": {"causal": True, "softcap": 8.0},
     "alibi": {"causal": True, "slopes": True},
 }
+#: Version 3 takes no slopes.
+CASES = [(version, name) for version in (2, HOPPER) for name in MASKS if (version, name) != (HOPPER, "alibi")]
 HEADS = [(4, 4), (8, 2), (6, 1)]
 
 
@@ -129,98 +154,96 @@ def mask(name: str, heads: int) -> Mask:
 
 @pytest.mark.parametrize("size", [64, 128, 40, 120])
 @pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("name", MASKS)
-def test_packed(size: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("version", "name"), CASES, indirect=["version"])
+def test_packed(version: int, size: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
     queries, keys = [1, 5, 130, 64, 33], [7, 5, 300, 64, 129]
     q = torch.randn(sum(queries), heads[0], size).to(dtype)
     k, v = (torch.randn(sum(keys), heads[1], size).to(dtype) for _ in range(2))
     how, begin, first = mask(name, heads[0]), starts(queries), starts(keys)
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(
-        q, k, v, max(queries), begin, max(keys), first, return_softmax_lse=True, **how.arguments()
-    )
+    call = vllm_flash_attn.flash_attn_varlen_func
+    got, lse = attend(call, q, k, v, max(queries), begin, max(keys), first, fa_version=version, **how.arguments())
     for row in range(len(queries)):
         mine, theirs = slice(begin[row], begin[row + 1]), slice(first[row], first[row + 1])
-        how.check(got[mine], lse[:, mine], q[mine], k[theirs], v[theirs])
+        how.check(version, got[mine], lse[:, mine], q[mine], k[theirs], v[theirs])
 
 
 @pytest.mark.parametrize("page", [16, 48, 256])
 @pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("name", MASKS)
-def test_paged(page: int, size: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("version", "name"), CASES, indirect=["version"])
+def test_paged(version: int, page: int, size: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
     queries, keys = [1, 17, 3, 100, 1], [1, 17, 500, 777, 0]
     q = torch.randn(sum(queries), heads[0], size).to(dtype)
-    k, v, table = paged(keys, page, (heads[1], size), dtype)
+    k, v, table = paged(version, keys, page, (heads[1], size), dtype)
     how, begin = mask(name, heads[0]), starts(queries)
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(
+    got, lse = attend(
+        vllm_flash_attn.flash_attn_varlen_func,
         *(q, k, v, max(queries), begin, max(keys)),
         seqused_k=torch.tensor(keys, dtype=torch.int32),
         block_table=table,
-        return_softmax_lse=True,
+        fa_version=version,
         **how.arguments(),
     )
     for row, length in enumerate(keys):
         mine = slice(begin[row], begin[row + 1])
-        how.check(got[mine], lse[:, mine], q[mine], of_sequence(k, table, row, length), of_sequence(v, table, row, length))
+        how.check(version, got[mine], lse[:, mine], q[mine], of_sequence(k, table, row, length), of_sequence(v, table, row, length))
 
 
 @pytest.mark.parametrize("splits", [0, 1, 3, 128])
 @pytest.mark.parametrize("page", [16, 256])
 @pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("name", ["causal", "window", "softcap", "alibi"])
-def test_decode(splits: int, page: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("version", "name"), [case for case in CASES if case[1] not in ("all", "both sides")], indirect=["version"])
+def test_decode(version: int, splits: int, page: int, heads: tuple[int, int], name: str, dtype: torch.dtype) -> None:
     keys, size = [1, 4000, 0, 2049, 255], 128
     q = torch.randn(len(keys), heads[0], size).to(dtype)
-    k, v, table = paged(keys, page, (heads[1], size), dtype)
+    k, v, table = paged(version, keys, page, (heads[1], size), dtype)
     how, out = mask(name, heads[0]), torch.empty_like(q)
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(
+    got, lse = attend(
+        vllm_flash_attn.flash_attn_varlen_func,
         *(q, k, v, 1, starts([1] * len(keys)), max(keys)),
         seqused_k=torch.tensor(keys, dtype=torch.int32),
         block_table=table,
         num_splits=splits,
-        return_softmax_lse=True,
+        fa_version=version,
         out=out,
         **how.arguments(),
     )
     assert got.data_ptr() == out.data_ptr()
     for row, length in enumerate(keys):
         mine = slice(row, row + 1)
-        how.check(got[mine], lse[:, mine], q[mine], of_sequence(k, table, row, length), of_sequence(v, table, row, length))
+        how.check(version, got[mine], lse[:, mine], q[mine], of_sequence(k, table, row, length), of_sequence(v, table, row, length))
 
 
-def test_one_split_is_the_same_in_every_batch(dtype: torch.dtype) -> None:
+def test_one_split_is_the_same_in_every_batch(version: int, dtype: torch.dtype) -> None:
     keys, size = [1000, 3000], 64
     q = torch.randn(2, 8, size).to(dtype)
-    k, v, table = paged(keys, 16, (2, size), dtype)
+    k, v, table = paged(version, keys, 16, (2, size), dtype)
     lengths = torch.tensor(keys, dtype=torch.int32)
 
     def run(rows: slice) -> torch.Tensor:
         count = len(keys[rows])
-        given = {"seqused_k": lengths[rows], "block_table": table[rows], "num_splits": 1}
-        found = vllm_flash_attn.flash_attn_varlen_func(q[rows], k, v, 1, starts([1] * count), 4000, **given)
-        assert isinstance(found, torch.Tensor)
-        return found
+        given = {"seqused_k": lengths[rows], "block_table": table[rows], "num_splits": 1, "fa_version": version}
+        return attend(vllm_flash_attn.flash_attn_varlen_func, q[rows], k, v, 1, starts([1] * count), 4000, **given)[0]
 
     assert torch.equal(run(slice(0, 2))[1:], run(slice(1, 2)))
 
 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("queries", [1, 3])
-@pytest.mark.parametrize("name", MASKS)
-def test_caches(heads: tuple[int, int], queries: int, name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("version", "name"), CASES, indirect=["version"])
+def test_caches(version: int, heads: tuple[int, int], queries: int, name: str, dtype: torch.dtype) -> None:
     keys, size = [200, 3, 77], 64
     q = torch.randn(3, queries, heads[0], size).to(dtype)
     k, v = (torch.randn(3, 256, heads[1], size).to(dtype) for _ in range(2))
     how = mask(name, heads[0])
-    got, lse = vllm_flash_attn.flash_attn_with_kvcache(
-        q, k, v, cache_seqlens=torch.tensor(keys, dtype=torch.int32), return_softmax_lse=True, **how.arguments()
-    )
+    lengths = torch.tensor(keys, dtype=torch.int32)
+    got, lse = attend(vllm_flash_attn.flash_attn_with_kvcache, q, k, v, cache_seqlens=lengths, fa_version=version, **how.arguments())
     for row, length in enumerate(keys):
-        how.check(got[row], lse[row], q[row], k[row, :length], v[row, :length])
+        how.check(version, got[row], lse[row], q[row], k[row, :length], v[row, :length])
 
 
 @pytest.mark.parametrize("layout", ["one piece", "pages"])
-def test_appending(layout: str, dtype: torch.dtype) -> None:
+def test_appending(version: int, layout: str, dtype: torch.dtype) -> None:
     keys, size, new = [200, 3], 128, 5
     q = torch.randn(2, new, 4, size).to(dtype)
     fresh = [torch.randn(2, new, 2, size).to(dtype) for _ in range(2)]
@@ -229,18 +252,17 @@ def test_appending(layout: str, dtype: torch.dtype) -> None:
     caches = [torch.randn(*shape).to(dtype) for _ in range(2)]
     before = [cache.clone() for cache in caches]
     lengths = torch.tensor(keys, dtype=torch.int32)
-    got, lse = vllm_flash_attn.flash_attn_with_kvcache(
-        q, *caches, *fresh, cache_seqlens=lengths, block_table=table, causal=True, return_softmax_lse=True
-    )
+    given = {"cache_seqlens": lengths, "block_table": table, "causal": True, "fa_version": version}
+    got, lse = attend(vllm_flash_attn.flash_attn_with_kvcache, q, *caches, *fresh, **given)
     for row, length in enumerate(keys):
         whole = [cache[table[row].long()].flatten(0, 1) if table is not None else cache[row] for cache in (*before, *caches)]
         want = [torch.cat([old[:length], added[row], old[length + new :]]) for old, added in zip(whole[:2], fresh, strict=True)]
         assert all(torch.equal(now, then) for now, then in zip(whole[2:], want, strict=True))
-        Mask(causal=True).check(got[row], lse[row], q[row], want[0][: length + new], want[1][: length + new])
+        Mask(causal=True).check(version, got[row], lse[row], q[row], want[0][: length + new], want[1][: length + new])
 
 
 @pytest.mark.parametrize("interleaved", ["interleaved", "halves"])
-def test_rotating(interleaved: str, dtype: torch.dtype) -> None:
+def test_rotating(version: int, interleaved: str, dtype: torch.dtype) -> None:
     keys, size, rotated, new = [40, 7], 64, 32, 3
     q, k, v = (torch.randn(2, new, heads, size).to(dtype) for heads in (4, 2, 2))
     caches = [torch.randn(2, 128, 2, size).to(dtype) for _ in range(2)]
@@ -256,54 +278,98 @@ def test_rotating(interleaved: str, dtype: torch.dtype) -> None:
         joined = torch.stack(turned, dim=-1).flatten(-2) if interleaved == "interleaved" else torch.cat(turned, dim=-1)
         return torch.cat([joined.to(dtype), x[..., rotated:]], dim=-1)
 
-    got, lse = vllm_flash_attn.flash_attn_with_kvcache(
+    got, lse = attend(
+        vllm_flash_attn.flash_attn_with_kvcache,
         *(q, *caches, k, v, cos, sin, torch.tensor(keys, dtype=torch.int32)),
         causal=True,
         rotary_interleaved=interleaved == "interleaved",
-        return_softmax_lse=True,
+        fa_version=version,
     )
     for row, length in enumerate(keys):
         end = length + new
         torch.testing.assert_close(caches[0][row, length:end], turn(k[row], length), rtol=EPSILON[dtype], atol=EPSILON[dtype])
         whole = torch.cat([before[0][row, :length], caches[0][row, length:end]])
-        Mask(causal=True).check(got[row], lse[row], turn(q[row], length), whole, torch.cat([before[1][row, :length], v[row]]))
+        Mask(causal=True).check(version, got[row], lse[row], turn(q[row], length), whole, torch.cat([before[1][row, :length], v[row]]))
 
 
-def test_nothing_to_do(dtype: torch.dtype) -> None:
+def test_nothing_to_do(version: int, dtype: torch.dtype) -> None:
     k = torch.randn(4, 16, 2, 64).to(dtype)
-    given = {"seqused_k": torch.zeros(2, dtype=torch.int32), "block_table": torch.zeros(2, 1, dtype=torch.int32)}
+    given = {"seqused_k": torch.zeros(2, dtype=torch.int32), "block_table": torch.zeros(2, 1, dtype=torch.int32), "fa_version": version}
     none = torch.empty(0, 4, 64, dtype=dtype)
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(none, k, k, 0, starts([0, 0]), 0, return_softmax_lse=True, **given)
+    got, lse = attend(vllm_flash_attn.flash_attn_varlen_func, none, k, k, 0, starts([0, 0]), 0, **given)
     assert (got.shape, lse.shape) == ((0, 4, 64), (4, 0))
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(
-        torch.ones(2, 4, 64).to(dtype), k, k, 1, starts([1, 1]), 0, return_softmax_lse=True, **given
-    )
+    ones = torch.ones(2, 4, 64).to(dtype)
+    got, lse = attend(vllm_flash_attn.flash_attn_varlen_func, ones, k, k, 1, starts([1, 1]), 0, **given)
     assert not got.any()
-    assert (lse == math.inf).all()
+    assert (lse == (-math.inf if version == HOPPER else math.inf)).all()
 
 
-def test_wrong_arguments() -> None:
-    q, k = torch.randn(2, 4, 64).half(), torch.randn(4, 16, 2, 64).half()
-    lengths, table = torch.ones(2, dtype=torch.int32), torch.zeros(2, 1, dtype=torch.int32)
+def test_what_every_set_has(version: int) -> None:
+    """Also VLLM_FA_SET=check: heads of 64 in bfloat16, in version 2 over keys in one piece, in version 3 over pages."""
+    queries, keys = [5, 70], [40, 300]
+    q = torch.randn(sum(queries), 8, 64).bfloat16()
+    begin, first = starts(queries), starts(keys)
+    if version == HOPPER:
+        k, v, table = paged(version, keys, 16, (2, 64), torch.bfloat16)
+        where: dict[str, Any] = {"seqused_k": torch.tensor(keys, dtype=torch.int32), "block_table": table}
+        each = [[of_sequence(cache, table, row, length) for row, length in enumerate(keys)] for cache in (k, v)]
+    else:
+        k, v = (torch.randn(sum(keys), 2, 64).bfloat16() for _ in range(2))
+        where = {"cu_seqlens_k": first}
+        each = [[cache[first[row] : first[row + 1]] for row in range(len(keys))] for cache in (k, v)]
+    got, lse = vllm_flash_attn.flash_attn_varlen_func(
+        q, k, v, max(queries), begin, max(keys), return_softmax_lse=True, fa_version=version, **where
+    )
+    for row in range(len(keys)):
+        mine = slice(begin[row], begin[row + 1])
+        Mask().check(version, got[mine], lse[:, mine], q[mine], each[0][row], each[1][row])
 
-    def call(**changed: Any) -> None:
-        given = {"q": q, "k": k, "v": k, "seqused_k": lengths, "block_table": table, "max_seqlen_q": 1, "max_seqlen_k": 1} | changed
-        vllm_flash_attn.flash_attn_varlen_func(cu_seqlens_q=starts([1, 1]), **given)
 
-    for changed, words in (
-        ({"q": q.float()}, "q is of dtype Float, expected BFloat16 or Half"),
-        ({"v": k.bfloat16()}, "v is of dtype BFloat16, expected Half"),
-        ({"k": k[:, :, :, :56], "v": k[:, :, :, :56]}, "the head size of q, 64"),
-        ({"k": k[:, :10], "v": k[:, :10]}, "pages of 10 rows, expected a multiple of 16"),
-        ({"q": torch.randn(2, 3, 64).half()}, "divides the 3 heads of q"),
-        ({"q": torch.randn(2, 4, 60).half()}, "rows that begin at multiples of 16 bytes"),
-        ({"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]}, "heads of size 60, expected a multiple of 8"),
-        ({"block_table": table.long()}, "block_table is of dtype Long, expected Int"),
-        ({"block_table": table[:1]}, r"expected \[2, pages of the longest sequence\]"),
-        ({"seqused_k": lengths[:1]}, "seqused_k has shape"),
-        ({"out": torch.empty(2, 4, 64)}, "out is of dtype Float"),
-        ({"num_splits": 129}, "num_splits is 129, expected at most 128"),
-        ({"q": q.cpu()}, "q is not on the GPU"),
-    ):
-        with pytest.raises(RuntimeError, match=words):
-            call(**changed)
+@pytest.mark.parametrize("version", [HOPPER], indirect=True)
+@pytest.mark.parametrize("queries", [[1, 1, 1], [1, 17, 300]])
+@pytest.mark.parametrize("page", [16, 256])
+@pytest.mark.parametrize("name", ["all", "causal", "window"])
+def test_dividing_ahead(version: int, name: str, page: int, queries: list[int], dtype: torch.dtype) -> None:
+    """What is divided once serves many calls, and changes nothing."""
+    keys, heads, size = [5, 900, 2000], (8, 2), 128
+    q = torch.randn(sum(queries), heads[0], size).to(dtype)
+    k, v, table = paged(version, keys, page, (heads[1], size), dtype)
+    how, begin, lengths = mask(name, heads[0]), starts(queries), torch.tensor(keys, dtype=torch.int32)
+    numbers = vllm_flash_attn.get_scheduler_metadata(
+        *(len(keys), max(queries), max(keys), *heads, size, lengths),
+        qkv_dtype=dtype,
+        cu_seqlens_q=begin,
+        page_size=page,
+        causal=how.causal,
+        window_size=how.window,
+        num_splits=1,
+    )
+    call, before = vllm_flash_attn.flash_attn_varlen_func, numbers.clone()
+    given = {"seqused_k": lengths, "block_table": table, "num_splits": 1, "fa_version": version, **how.arguments()}
+    without = attend(call, q, k, v, max(queries), begin, max(keys), **given)
+    for _ in range(3):
+        with_it = attend(call, q, k, v, max(queries), begin, max(keys), scheduler_metadata=numbers, **given)
+        assert all(torch.equal(one, other) for one, other in zip(with_it, without, strict=True))
+    assert torch.equal(numbers, before)
+    for row, length in enumerate(keys):
+        mine = slice(begin[row], begin[row + 1])
+        each = (of_sequence(cache, table, row, length) for cache in (k, v))
+        how.check(version, without[0][mine], without[1][:, mine], q[mine], *each)
+
+
+@pytest.mark.parametrize("version", [HOPPER], indirect=True)
+def test_more_sequences_than_a_block_divides(version: int) -> None:
+    keys = [1 + row % 40 for row in range(1100)]
+    q = torch.randn(len(keys), 4, 64).bfloat16()
+    k, v, table = paged(version, keys, 16, (2, 64), torch.bfloat16)
+    lengths = torch.tensor(keys, dtype=torch.int32)
+    got, lse = attend(
+        vllm_flash_attn.flash_attn_varlen_func,
+        *(q, k, v, 1, starts([1] * len(keys)), max(keys)),
+        seqused_k=lengths,
+        block_table=table,
+        fa_version=version,
+    )
+    for row in (0, 1, 39, 500, 990, 991, 992, 993, 1099):
+        each = (of_sequence(cache, table, row, keys[row]) for cache in (k, v))
+        Mask().check(version, got[row : row + 1], lse[:, row : row + 1], q[row : row + 1], *each)
