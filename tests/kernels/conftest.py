@@ -43,6 +43,7 @@ collect_ignore = {
         "test_indexer_cache.py",
         "test_moe_gpu.py",
         "test_norm_block_quant.py",
+        "test_scaled_mm.py",
     ],
     "emulated": ["test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py"],
     "cuda": ["test_custom_all_reduce.py", "test_hopper_emulation.py"],
