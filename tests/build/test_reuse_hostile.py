@@ -31,7 +31,7 @@ from reuse_files import (
 from reuse_server import serving
 
 from vllm_build.errors import FetchError
-from vllm_build.reuse import bounds, channel, entry, place, plan, publish, sources
+from vllm_build.reuse import bounds, channel, entry, place, plan, publish, remote, sources
 from vllm_build.reuse.cache import Cache
 from vllm_build.reuse.context import Context
 from vllm_build.reuse.refusal import RefusedError
@@ -83,6 +83,12 @@ class Scene:
         assert error.remedy
         assert snapshot(self.tree, self.context.cache.root, self.folder) == before
         return error
+
+
+@pytest.fixture(autouse=True)
+def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wheels of these tests are small: they would come whole with their directory."""
+    monkeypatch.setattr(remote, "TAIL", 66 * bounds.KIB)
 
 
 @pytest.fixture
@@ -615,7 +621,7 @@ def test_a_server_that_stalls(scene: Scene, server: reuse_server.Server) -> None
 
 
 def test_a_server_that_resets_each_connection(scene: Scene, server: reuse_server.Server) -> None:
-    server.script = [None, *[reuse_server.breaks(100)] * 40]
+    server.script = [None, *[reuse_server.breaks(100, hard=True)] * 40]
     assert "attempts in a row" in unreachable(scene, server).message
 
 

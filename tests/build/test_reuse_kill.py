@@ -60,7 +60,8 @@ def zygote(root: Path, tmp_path: Path) -> Iterator[Zygote]:
 def builds() -> list[Build]:
     """Two builds that differ in every file."""
     return [
-        Build({name: elf(10 * number + n, SIZE) for n, name in enumerate(LIBRARIES)}, {"build_digest": f"{number:064x}"}) for number in (1, 2)
+        Build({name: elf(10 * number + n, SIZE) for n, name in enumerate(LIBRARIES)}, {"build_digest": f"{number:064x}"})
+        for number in (1, 2)
     ]
 
 
@@ -87,7 +88,7 @@ def killed_runs(zygote: Zygote, jobs: list[dict[str, Any]], kills: int, seed: in
     """
     begin = time.monotonic()
     assert zygote.run(jobs[0]) == 0
-    longest, choose, killed, number = time.monotonic() - begin, random.Random(seed), 0, 0
+    longest, choose, killed, number = time.monotonic() - begin, random.Random(seed), 0, 0  # noqa: S311 - no secret
     while killed < kills:
         number += 1
         job = jobs[number % len(jobs)]

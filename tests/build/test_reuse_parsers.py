@@ -92,7 +92,9 @@ def test_a_sound_record() -> None:
 
 HASHES = st.text(alphabet="0123456789abcdef", min_size=64, max_size=64)
 FILES = st.builds(entry.File, st.just(RECORD), HASHES, st.integers(0, 1000))
-LIBRARY_FILES = st.lists(st.builds(entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)), max_size=2, unique_by=lambda f: f.name)
+LIBRARY_FILES = st.lists(
+    st.builds(entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)), max_size=2, unique_by=lambda f: f.name
+)
 ARCHIVES = st.none() | st.builds(entry.File, st.sampled_from(["a.whl", "b-1.0+cpu-x.conda"]), HASHES, st.integers(0, 1000))
 BUILDS = st.builds(entry.Build, st.sampled_from(["linux-x86_64", "macosx"]), st.just("abi3"), FILES, LIBRARY_FILES.map(tuple), ARCHIVES)
 
@@ -144,7 +146,12 @@ def test_any_content_range(text: str, window: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "window", "expected"),
-    [("bytes 90-99/100", "-10", (90, 10, 100)), ("bytes 0-3/4", "-10", (0, 4, 4)), ("bytes 5-9/100", "5-9", (5, 5, 100)), ("bytes 5-7/8", "5-", (5, 3, 8))],
+    [
+        ("bytes 90-99/100", "-10", (90, 10, 100)),
+        ("bytes 0-3/4", "-10", (0, 4, 4)),
+        ("bytes 5-9/100", "5-9", (5, 5, 100)),
+        ("bytes 5-7/8", "5-", (5, 3, 8)),
+    ],
 )
 def test_content_ranges(text: str, window: str, expected: tuple[int, int, int]) -> None:
     assert transport._range(text, window, "http://x") == expected

@@ -16,7 +16,7 @@ from typing import Any
 
 from reuse_files import MACHINE, Build
 
-from vllm_build.reuse import place, plan, publish, sources
+from vllm_build.reuse import place, plan, publish, remote, sources
 from vllm_build.reuse.cache import Cache
 from vllm_build.reuse.context import Context
 from vllm_build.reuse.fitness import Wanted
@@ -54,6 +54,8 @@ def work(job: dict[str, Any]) -> None:
 
 def main() -> None:
     """Until stdin ends."""
+    # The wheels are small: they would come whole with their directory.
+    remote.TAIL = 1 << 14
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

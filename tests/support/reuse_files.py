@@ -107,7 +107,7 @@ class Build:
 
     def wanted(self) -> Wanted:
         """What asks for exactly this."""
-        return Wanted(self.output, DIGEST, KERNEL_DIGEST, tuple(self.libraries))
+        return Wanted(self.output, self.facts.get("build_digest", DIGEST), KERNEL_DIGEST, tuple(self.libraries))
 
 
 MACHINE = Machine("cpu", None, Version("2.11"), sysconfig.get_platform(), "abi3")

@@ -32,9 +32,10 @@ class Server:
         ranges: whether ranges are honoured.
         script: what becomes of the next requests, one each; None is served well. Called with the handler and the file's content.
         seconds: before each answer.
-        rate: bytes a second of each connection; None is as fast as it goes.
+        rate: bytes a second of all connections together; None is as fast as it goes.
         asked: (path, Range) of each request.
         sent: bytes of bodies.
+        free_at: when the line has carried what was sent.
     """
 
     url: str = ""
@@ -48,6 +49,7 @@ class Server:
     rate: float | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     sent: int = 0
+    free_at: float = 0.0
 
     def content(self, path: str) -> bytes | None:
         if path in self.files:
@@ -123,13 +125,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self, data: bytes) -> None:
         step = 1 << 16
-        begin = time.monotonic()
         for done in range(0, len(data), step):
-            self.wfile.write(data[done : done + step])
+            piece = memoryview(data)[done : done + step]
+            self.wfile.write(piece)
             with self.lock:
-                self.state.sent += len(data[done : done + step])
+                self.state.sent += len(piece)
+                if self.state.rate:
+                    # One line for all connections.
+                    self.state.free_at = max(self.state.free_at, time.monotonic()) + len(piece) / self.state.rate
             if self.state.rate:
-                time.sleep(max(0.0, begin + (done + step) / self.state.rate - time.monotonic()))
+                time.sleep(max(0.0, self.state.free_at - time.monotonic()))
 
     def reset(self) -> None:
         """Drop the connection so that the other side sees it as broken."""
@@ -152,15 +157,17 @@ def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
     return act
 
 
-def breaks(after: int) -> Callable[[Handler, bytes], bool]:
-    """Ends the connection after some bytes of the body."""
+def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool]:
+    """Ends the connection after some bytes of the body; hard: what is on its way is lost as well."""
 
     def act(handler: Handler, data: bytes) -> bool:
         asked = window(handler.headers.get("Range"), len(data)) if handler.state.ranges else None
         begin, end = asked or (0, len(data))
         handler.head(206 if asked else 200, data, begin, end)
         handler.body(data[begin : min(end, begin + after)])
-        handler.reset()
+        if hard:
+            handler.reset()
+        handler.close_connection = True
         return True
 
     return act

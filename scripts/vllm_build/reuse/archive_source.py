@@ -53,6 +53,7 @@ class ArchiveSource:
         self._file: RemoteFile | None = None
         self._unpacked: dict[str, Path] = {}
         self._records: dict[str, bytes] = {}
+        self._announced: dict[str, Record] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +157,10 @@ class ArchiveSource:
         """
         return parse(self._records[output], output, self.where)
 
+    def announce(self, record: Record) -> None:
+        """Say that the files of an output will be asked for: they then come with the first that are, in as few requests."""
+        self._announced[record.output] = record
+
     def libraries(self, record: Record) -> dict[str, Path]:
         """The files of an output, whole and checked, in the cache, by their paths below the folder that holds ``vllm``.
 
@@ -164,12 +169,13 @@ class ArchiveSource:
         """
         cache = self.context.cache
         found = {library.file: path for library in record.libraries if (path := cache.find(library.sha256))}
-        missing = [library for library in record.libraries if library.file not in found]
-        if missing:
+        if len(found) < len(record.libraries):
             archive = self._open()
+            self.announce(record)
             # Held by one process for each version of each archive; the others then find the members in the cache.
             with cache.alone((self._file.key if self._file else None) or "00"):
-                missing = [library for library in missing if not cache.find(library.sha256)]
+                every = [library for announced in self._announced.values() for library in announced.libraries]
+                missing = [library for library in every if not cache.find(library.sha256)]
                 try:
                     if self._file is not None and missing:
                         self._file.fetch([archive.window(lib.file) for lib in missing if lib.file in archive.members], shared=True)

@@ -65,6 +65,10 @@ class PackageOffer:
             raise RefusedError("missing", self.where, f"no record of {self._wanted.output}", expected="the output that its name says")
         return self._source.record(self._wanted.output)
 
+    def announce(self, record: Record) -> None:
+        """Say that its files will be asked for."""
+        self._source.announce(record)
+
     def libraries(self, record: Record) -> dict[str, Path]:
         """The files, whole and checked, in the cache.
 

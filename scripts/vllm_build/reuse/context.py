@@ -72,7 +72,9 @@ def local_path(location: str) -> Path | None:
     try:
         parts = urlsplit(location)
     except ValueError as error:
-        raise ConfigurationError(f"{location!r} is no address: {error}", expected="a path, or an address with https, http or file") from error
+        raise ConfigurationError(
+            f"{location!r} is no address: {error}", expected="a path, or an address with https, http or file"
+        ) from error
     if parts.scheme in ("http", "https"):
         return None
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):

@@ -76,6 +76,7 @@ def _decide(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> Deci
                 raise
             reasons.append(error)
             continue
+        offer.announce(record)
         return Decision(wanted, REUSE, offer.where, f"its build digest is {wanted.digest[:12]}", offer, record)
     raise reasons[0] if reasons else _not_found(wanted, sources)
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from vllm_build.reuse.download import Progress
     from vllm_build.reuse.transport import Transport, Validator
 
-#: The end of an archive that is asked for first: the directory of a wheel with a few hundred members, in one request with all else
-#: that has to be known of the file. An archive's comment, before which the directory's own address stands, may have 64 KiB.
-TAIL = 66 * bounds.KIB
+#: The end of an archive that is asked for first: the directory of a wheel with some thousand members, in one request with all else that
+#: has to be known of the file. A thousandth of a wheel with kernels for GPUs.
+TAIL = 256 * bounds.KIB
 
 
 class RemoteFile(io.RawIOBase):

@@ -30,6 +30,9 @@ class Offer(Protocol):
     def record(self) -> Record:
         """Its record, checked for itself, not yet against what is wanted."""
 
+    def announce(self, record: Record, /) -> None:
+        """Say that its files will be asked for, so that several outputs of one archive come together."""
+
     def libraries(self, record: Record, /) -> dict[str, Path]:
         """Its files in the cache, each checked against the record."""
 

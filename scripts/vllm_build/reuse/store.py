@@ -78,10 +78,17 @@ class Base:
 
 
 class StoreOffer:
-    """One build that a store has."""
+    """One build that a store has.
 
-    def __init__(self, base: Base, found: entry.Entry, build: entry.Build) -> None:
-        self.where, self._base, self._entry, self._build = base.where, base, found, build
+    Args:
+        base: of the store.
+        found: the document of the build's digest.
+        build: the build.
+        archive: that has its files; None where the store has them one by one.
+    """
+
+    def __init__(self, base: Base, found: entry.Entry, build: entry.Build, archive: ArchiveSource | None) -> None:
+        self.where, self._base, self._entry, self._build, self._archive = base.where, base, found, build, archive
 
     def record(self) -> Record:
         """The record, which the index must agree with.
@@ -96,17 +103,19 @@ class StoreOffer:
             raise RefusedError("index", self.where, "the index and the record list different files", expected="the files of the record")
         return result
 
+    def announce(self, record: Record) -> None:
+        """Say that its files will be asked for."""
+        if self._archive is not None:
+            self._archive.announce(record)
+
     def libraries(self, wanted: Record) -> dict[str, Path]:
         """The files, whole and checked, in the cache.
 
         Raises:
             FetchError: they cannot be had. RefusedError: they are not what the record says.
         """
-        context, archive = self._base.context, self._build.archive
-        if archive is not None:
-            place = self._base.place(entry.archive_path(archive.sha256, archive.name))
-            with ArchiveSource(context, place, archive.sha256, range_ok=True) as source:
-                return source.libraries(wanted)
+        if self._archive is not None:
+            return self._archive.libraries(wanted)
         found = {file.name: self._base.member(file) for file in self._build.libraries}
         for name, path in found.items():
             with path.open("rb") as stream:
@@ -119,6 +128,7 @@ class Store:
 
     def __init__(self, base: Base) -> None:
         self.where, self._base = base.where, base
+        self._archives: dict[str, ArchiveSource] = {}
 
     def find(self, wanted: Wanted, machine: Machine) -> StoreOffer | None:
         """The build of a digest that fits the machine best; None when the store has none.
@@ -133,7 +143,17 @@ class Store:
         found = entry.parse(data, wanted.output, wanted.digest, self._base.place(path))
         fitting = [build for build in found.builds if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)]
         # One for something else is offered as well: the check that refuses it says what it is for.
-        return StoreOffer(self._base, found, (fitting or found.builds)[0])
+        build = (fitting or found.builds)[0]
+        return StoreOffer(self._base, found, build, self._archive(build.archive) if build.archive else None)
+
+    def _archive(self, file: entry.File) -> ArchiveSource:
+        """One for all outputs that are in it."""
+        place = self._base.place(entry.archive_path(file.sha256, file.name))
+        if place not in self._archives:
+            self._archives[place] = ArchiveSource(self._base.context, place, file.sha256, range_ok=True)
+        return self._archives[place]
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Close the archives that were looked into."""
+        for archive in self._archives.values():
+            archive.__exit__()

@@ -63,8 +63,10 @@ class Validator:
 class _Plain(urllib.request.HTTPRedirectHandler):
     """Redirects are answers here: where they may lead is ours to decide."""
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def http_error_302(self, *_: Any, **__: Any) -> None:
+        """Leave it to the handler that raises: this one would parse the new address, and follow it."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 @dataclass
@@ -104,10 +106,10 @@ class Answer:
             if not chunk:
                 break
             got += len(chunk)
-            if got > limit:
-                raise RefusedError("size-limit", self.url, "the server does not end", expected=f"at most {limit} bytes")
             if self.length is not None and got > self.length:
                 raise RefusedError("size", self.url, f"the server sends more than the {self.length} bytes it announced", expected="no more")
+            if got > limit:
+                raise RefusedError("size-limit", self.url, "the server does not end", expected=f"at most {limit} bytes")
             yield chunk
             if (took := time.monotonic() - begin) > self.slowest and got < took * bounds.KIB:
                 raise BrokenError(f"{self.url}: {got} bytes in {took:.0f} s")
@@ -202,7 +204,9 @@ class Transport:
                     raise _status(error.code, now) from error
                 now = _joined(now, target)
             except (http.client.InvalidURL, UnicodeError) as error:
-                raise RefusedError("scheme", url, f"the address {now[:200]!r}: {error}", expected="an address as RFC 3986 spells it") from error
+                raise RefusedError(
+                    "scheme", url, f"the address {now[:200]!r}: {error}", expected="an address as RFC 3986 spells it"
+                ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise BrokenError(f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}") from error
         raise RefusedError("redirect", url, f"more than {_MOST_REDIRECTS} redirects", expected="an address that answers")
