@@ -212,6 +212,8 @@ def empty_file(folder: Path) -> Path:
 
 
 WHEELS: dict[str, tuple[str, Make]] = {
+    "kernels without a record": ("no-record", lambda folder: write_zip(folder / WHEEL_NAME, SOUND.libraries)),
+    "a wheel without kernels": ("no-record", lambda folder: write_zip(folder / WHEEL_NAME, {"vllm/__init__.py": b""})),
     "absolute path": ("absolute-path", zip_of({"/etc/cron.d/evil": b"x"})),
     "drive letter": ("absolute-path", zip_of({"C:evil.so": b"x"})),
     "parent path": ("parent-path", zip_of({"vllm/../../evil.so": b"x"})),
@@ -222,9 +224,9 @@ WHEELS: dict[str, tuple[str, Make]] = {
     "dot part": ("name", zip_of({"./vllm/_C.abi3.so": b"x"})),
     "name without end": ("name", zip_of({"vllm/" + "a" * 600: b"x"})),
     "link": ("link", with_info(mode(stat.S_IFLNK), "vllm/_C.so", b"/etc/passwd")),
-    "character device": ("device", with_info(mode(stat.S_IFCHR))),
-    "block device": ("device", with_info(mode(stat.S_IFBLK))),
-    "pipe": ("device", with_info(mode(stat.S_IFIFO))),
+    "character device": ("special-file", with_info(mode(stat.S_IFCHR))),
+    "block device": ("special-file", with_info(mode(stat.S_IFBLK))),
+    "pipe": ("special-file", with_info(mode(stat.S_IFIFO))),
     "duplicate": ("duplicate", twice("vllm/a.py", "vllm/a.py")),
     "duplicate library": ("duplicate", twice(FIRST, "vllm/b.py")),
     "case collision": ("case-collision", twice("vllm/_c.ABI3.so", "vllm/b.py")),
@@ -338,8 +340,8 @@ CONDAS: dict[str, tuple[str, Make]] = {
     "backslash": ("backslash", named("site-packages\\evil")),
     "symbolic link": ("link", special(tarfile.SYMTYPE)),
     "hard link": ("link", special(tarfile.LNKTYPE)),
-    "device": ("device", special(tarfile.CHRTYPE)),
-    "pipe": ("device", special(tarfile.FIFOTYPE)),
+    "device": ("special-file", special(tarfile.CHRTYPE)),
+    "pipe": ("special-file", special(tarfile.FIFOTYPE)),
     "duplicate": ("duplicate", named(f"site-packages/{FIRST}", elf(5))),
     "case collision": ("case-collision", named("site-packages/vllm/_c.abi3.so")),
     "library that no record lists": ("member-name", named("site-packages/vllm/_rocm_C.abi3.so")),
@@ -637,9 +639,10 @@ def test_a_server_that_refuses(scene: Scene, server: reuse_server.Server, status
     assert unreachable(scene, server).remedy
 
 
-def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene) -> None:
-    settings = Settings(precompiled_location=str(Build(lies={FIRST: {"sha256": "0" * 64}}).wheel(scene.folder)), precompiled_partial=True)
-    scene.refused(settings, "sha256")
+@pytest.mark.parametrize("case", ["wrong sha256 in the record", "character device", "link", "parent path", "record that is no JSON"])
+def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene, case: str) -> None:
+    check, make = WHEELS[case]
+    scene.refused(Settings(precompiled_location=str(make(scene.folder)), precompiled_partial=True), check)
 
 
 def test_the_corpus_is_large_enough() -> None:

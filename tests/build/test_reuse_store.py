@@ -126,7 +126,7 @@ def test_what_cannot_be_published(ctx: Context, tmp_path: Path, kind: str) -> No
         Build().unpacked(built)
         (built / LIBRARIES[0]).write_bytes(b"?")
         (built / "vllm" / "_build_info" / "Odd.json").touch()
-    expected = RefusedError if kind == "damaged" else ConfigurationError
+    expected = RefusedError if kind in ("damaged", "empty wheel") else ConfigurationError
     with pytest.raises(expected):
         publish.publish(built, tmp_path / "store", ctx)
     assert not (tmp_path / "store" / "digests").exists()

@@ -127,8 +127,16 @@ class ArchiveSource:
     def _list(self, archive: wheel.Archive) -> None:
         fitness.require_wheel_name(self.name, self.where)
         found = {name: output for name in archive.members if (output := names.output_of(name))}
+        if not found:
+            raise RefusedError(
+                "no-record",
+                self.where,
+                "the wheel says nothing of its kernels, so no build of this project made it",
+                expected="vllm/_build_info/<output>.json in it",
+                remedy="build and publish this tree, or unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION to compile",
+            )
         bounds.check_size(len(found), bounds.LIBRARIES, self.where, "the list of records")
-        if self._file is not None and found:
+        if self._file is not None:
             self._file.fetch([archive.window(name) for name in found])
         self._records = {output: archive.read(name, bounds.DOCUMENT) for name, output in found.items()}
         wheel.check_wheel(archive, self._check_listed(set()))

@@ -79,7 +79,7 @@ def _check(member: tarfile.TarInfo, where: str) -> None:
     if member.issym() or member.islnk():
         kind = "link"
     elif not (member.isfile() or member.isdir()) or member.issparse():
-        kind = "device"
+        kind = "special-file"
     if kind:
         expected = "plain files"
         raise RefusedError(kind, where, f"{member.name!r} is of type {member.type.decode('ascii', 'replace')!r}", expected=expected)

@@ -35,7 +35,7 @@ def _type_fault(info: zipfile.ZipInfo) -> tuple[str, str] | None:
     if kind == stat.S_IFLNK:
         return "link", "a link"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "device", "a device, pipe or socket"
+        return "special-file", "a device, pipe or socket"
     if info.flag_bits & _ENCRYPTED:
         return "encrypted", "encrypted"
     if info.compress_type not in _METHODS:
