@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu
+.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -77,6 +77,9 @@ format: $(DEV)  ## format Python and C++ in place
 
 bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
 	$(BIN)/python benchmarks/bench_build.py
+
+bench-reuse: $(DEV)  ## bytes, requests and seconds of reusing the kernels of a remote wheel; ARGS="--megabytes 20"
+	$(BIN)/python benchmarks/bench_reuse.py $(ARGS)
 
 bench-kernels: $(DEV)  ## kernels against the official wheel and torch, with the packages in output/; ARGS="--quick --only rms_norm"
 	$(BIN)/python benchmarks/bench_kernels.py $(ARGS)
