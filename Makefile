@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu-tests bench-kernels
+.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -61,8 +61,13 @@ sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSan
 emulate:  ## the GPU kernels' tests without a GPU, in PYTHON's environment, which has torch
 	$(PYTHON) tests/kernels/emulate.py $(ARGS)
 
+gpu: gpu-tests gpu-sanitize bench-gpu  ## everything that needs a GPU, in PYTHON's environment: gpu-tests, gpu-sanitize, bench-gpu
+
 gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has torch for it and the kernels; ARGS="-k rms_norm"
 	$(PYTHON) tests/kernels/on_gpu.py $(ARGS)
+
+gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool=racecheck"
+	$(PYTHON) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
 
 lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files
@@ -73,8 +78,14 @@ format: $(DEV)  ## format Python and C++ in place
 bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
 	$(BIN)/python benchmarks/bench_build.py
 
+bench-reuse: $(DEV)  ## bytes, requests and seconds of reusing the kernels of a remote wheel; ARGS="--megabytes 20"
+	$(BIN)/python benchmarks/bench_reuse.py $(ARGS)
+
 bench-kernels: $(DEV)  ## kernels against the official wheel and torch, with the packages in output/; ARGS="--quick --only rms_norm"
 	$(BIN)/python benchmarks/bench_kernels.py $(ARGS)
+
+bench-gpu: $(VENV)  ## GPU kernels against the official wheel and torch, in PYTHON's environment, which has torch for CUDA and the kernels; ARGS="--quick"
+	$(BIN)/python benchmarks/bench_gpu.py --python $(PYTHON) $(ARGS)
 
 clean:  ## remove what builds left in the tree
 	rm -rf output build dist

@@ -19,12 +19,11 @@ import argparse
 import json
 import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kernels import cases, machine, official, plot, report
+from kernels import cases, machine, official, plot, report, session
 from kernels.peers import NAMES, Peer, Runner
 
 from vllm_build import paths
@@ -87,7 +86,7 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
         peer = Peer(name, runner)
         if name == "official":
             try:
-                peer.library, numa = official.library(console), official.libnuma()
+                peer.libraries, numa = [official.library(console)], official.libnuma()
             except VllmBuildError as error:
                 console.warn(f"without the official wheel: {error.message}")
                 continue
@@ -108,54 +107,6 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
     return peers
 
 
-def measure(case: cases.Case, peers: list[Peer], rounds: int, seconds: float) -> report.Result:
-    """Prepare a case everywhere, then let the processes take turns."""
-    result, ready, sums = report.Result(case), [], {}
-    for peer in peers:
-        answer = peer.prepare(case)
-        kind = next((kind for kind in report.FINDINGS if kind in answer), None)
-        if kind:
-            text = answer[kind]
-            result.findings[peer.name] = (kind, text if isinstance(text, str) else "")
-        else:
-            ready.append(peer)
-            sums[peer.name] = answer["checksum"]
-            result.facts = answer
-    if len(set(sums.values())) > 1:
-        raise SystemExit(f"{case.op} {case.label}: the processes have different inputs: {sums}")
-    for turn in range(rounds):
-        for peer in (*ready[turn % len(ready) :], *ready[: turn % len(ready)]) if ready else ():
-            # The threads of the process before spin for a moment before they sleep.
-            time.sleep(0.002)
-            answer = peer.ask({"do": "time", "seconds": seconds})
-            if "ns" in answer:
-                result.times.setdefault(peer.name, []).append(answer["ns"])
-                result.best[peer.name] = min(answer["best"], result.best.get(peer.name, answer["best"]))
-            else:
-                result.findings[peer.name] = ("failed", str(answer.get("failed")))
-    return result
-
-
-def run(options: argparse.Namespace, peers: list[Peer], limits: machine.Machine) -> list[report.Result]:
-    """Measure all cases, printing the table as it grows."""
-    rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
-    wanted = cases.select(options.only, quick=options.quick)
-    compiled = wanted if options.compile_all else cases.select(options.only, quick=True)
-    results: list[report.Result] = []
-    op = ""
-    for number, case in enumerate(wanted):
-        if number % 100 == 0:
-            limits.measure()
-        if case.op != op:
-            op = case.op
-            print(f"\n{op}\n{report.HEADER}")
-        part = [peer for peer in peers if peer.name != "compile" or case in compiled]
-        results.append(measure(case, part, rounds, options.seconds))
-        print(report.line(results[-1], limits.limits), flush=True)
-    limits.measure()
-    return results
-
-
 def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> list[str]:
     """Print what the numbers come to; returns what is wrong with ours."""
     found = limits.limits
@@ -168,16 +119,7 @@ def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Ma
             f"past the caches {found.streaming_copy / 1e9:.1f}, {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
-    for peer in peers:
-        print(f"{peer.name}: {', '.join(f'{key} {value}' for key, value in peer.facts.items())}")
-    for line in report.totals(results):
-        print(line)
-    for line in report.oddities(results):
-        print(line)
-    wrong = report.problems(results)
-    for line in wrong:
-        print(f"OURS: {line}")
-    return wrong
+    return session.conclude(results, peers)
 
 
 def document(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> dict[str, Any]:
@@ -230,8 +172,11 @@ def main() -> int:
         console.error(str(error))
         return getattr(error, "exit_code", 2)
     limits = machine.Machine(runner, int(peers[0].facts["threads"]))
+    rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
+    wanted = cases.select(options.only, quick=options.quick)
+    compiled = wanted if options.compile_all else cases.select(options.only, quick=True)
     try:
-        results = run(options, peers, limits)
+        results = session.run(wanted, peers, compiled, limits, rounds=rounds, seconds=options.seconds)
     finally:
         for peer in peers:
             peer.stop()

@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from vllm_build import cutlass, flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build import device as devices  # noqa: E402
-from vllm_build import flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
 
@@ -37,7 +37,8 @@ def main() -> int:
             heavy_units=len(resolved.heavy_sources),
         )
         torch = torch_files.find()
-        sources = flash_attention.prepare(ROOT, settings, resolved, plan_file.parent / "inputs")
+        inputs = plan_file.parent / "inputs"
+        sources = cutlass.prepare(ROOT, settings, resolved, inputs) | flash_attention.prepare(ROOT, settings, resolved, inputs)
     except VllmBuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
+include(vllm_link_cutlass)
 
 #[[
 vllm_link_flash_attention(<target> <version: 2 or 3>)
@@ -12,11 +13,9 @@ csrc/attention/flash_shims stands in for these, so that neither ATen nor c10 is 
     3 -> the same with /b/inputs/flash-attention/hopper
 ]]
 function(vllm_link_flash_attention target version)
-  foreach(name FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR)
-    if(NOT IS_DIRECTORY "${${name}}")
-      message(FATAL_ERROR "${name}: '${${name}}' is no folder\n  expected: the sources of FlashAttention\n  to do: vllm-build fetch flash-attention, then configure again")
-    endif()
-  endforeach()
+  if(NOT IS_DIRECTORY "${FLASH_ATTENTION_SRC_DIR}")
+    message(FATAL_ERROR "FLASH_ATTENTION_SRC_DIR: '${FLASH_ATTENTION_SRC_DIR}' is no folder\n  expected: the sources of FlashAttention\n  to do: vllm-build fetch flash-attention, then configure again")
+  endif()
   set(folder_2 csrc/flash_attn/src)
   set(folder_3 hopper)
   if(NOT DEFINED folder_${version})
@@ -24,9 +23,10 @@ function(vllm_link_flash_attention target version)
   endif()
   # System folders: warnings of code that is not ours are nobody's here.
   target_include_directories(${target} SYSTEM PRIVATE
-    "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/${folder_${version}}" "${CUTLASS_INCLUDE_DIR}"
-    ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/${folder_${version}}")
   # The kernels are written, and their errors known, for joined products and sums and for the hardware's exponential.
   set_target_properties(${target} PROPERTIES VLLM_FAST_MATH ON)
-  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--use_fast_math;--expt-relaxed-constexpr;--expt-extended-lambda>")
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--use_fast_math>")
+  vllm_link_cutlass(${target})
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-extended-lambda>")
 endfunction()

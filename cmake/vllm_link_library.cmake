@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
+include(vllm_link_cutlass)
 include(vllm_link_flash_attention)
 
 #[[
@@ -11,6 +12,8 @@ Compiles and links a target with a library as kernels.toml names it. Unknown nam
     -> Highway from HIGHWAY_SRC_DIR when that is set, else from find_package(hwy)
   vllm_link_library(cumem_allocator.cumem-cuda dl)
     -> what dlopen() needs: -ldl before glibc 2.34, nothing since
+  vllm_link_library(_C.scaled-mm-int8-sm80 cutlass)
+    -> CUTLASS's headers; --expt-relaxed-constexpr
   vllm_link_library(_vllm_fa2_C.fa2-hdim64 flash-attention)
     -> -isystem csrc/attention/flash_shims, FlashAttention's kernels and CUTLASS; --expt-relaxed-constexpr --expt-extended-lambda
   vllm_link_library(_vllm_fa3_C.fa3-hdim64 flash-attention-3)
@@ -20,6 +23,9 @@ function(vllm_link_library target library)
   if(library STREQUAL "dl")
     target_link_libraries(${target} PRIVATE ${CMAKE_DL_LIBS})
     return()
+  elseif(library STREQUAL "cutlass")
+    vllm_link_cutlass(${target})
+    return()
   elseif(library STREQUAL "flash-attention")
     vllm_link_flash_attention(${target} 2)
     return()
@@ -27,7 +33,7 @@ function(vllm_link_library target library)
     vllm_link_flash_attention(${target} 3)
     return()
   elseif(NOT library STREQUAL "hwy")
-    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
+    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
   endif()
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)

@@ -33,6 +33,11 @@ if [ "$VLLM_TARGET_DEVICE" = cpu ]; then
   export CMAKE_ARGS="${CMAKE_ARGS:-} -Dhwy_DIR=$SRC_DIR/host/lib/cmake/hwy"
 fi
 
+if [ "$VLLM_TARGET_DEVICE" = cuda ]; then
+  # Linked statically: its license goes with our libraries. The recipe takes the texts from here.
+  "$PREFIX/bin/python" "$RECIPE_DIR/copy_licenses.py" "$BUILD_PREFIX" 'cuda-cudart-static_*' "$SRC_DIR/licenses/cuda-cudart-static"
+fi
+
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
 
 if [ -n "${CCACHE_DIR:-}" ]; then

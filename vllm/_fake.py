@@ -69,12 +69,28 @@ def _divided(batch: int, queries: int, keys: int, *args: Any) -> torch.Tensor:
     return numbers
 
 
+def _decoded(q: torch.Tensor, *args: object) -> tuple[torch.Tensor, torch.Tensor, object, object]:
+    batch, queries, heads = q.shape[:3]
+    head_size_v, parts, splits, out = args[1], args[6], args[7], args[8]
+    shape = (batch, queries, heads, head_size_v)
+    lse = q.new_empty((batch, heads, queries), dtype=torch.float32)
+    if not isinstance(parts, torch.Tensor):
+        # As many parts as the device has multiprocessors for: csrc/attention/flashmla/plan.cu.
+        if not torch.cuda.is_available():
+            raise NotImplementedError("without a GPU nobody knows the shape of tile_scheduler_metadata: pass it, and num_splits")
+        count = torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
+        parts = q.new_empty((max(count // max(-(-queries * heads // 64), 1), 1), 8), dtype=torch.int32)
+        splits = q.new_empty((batch + 1,), dtype=torch.int32)
+    return out.view(shape) if isinstance(out, torch.Tensor) else q.new_empty(shape), lse, parts, splits
+
+
 #: Ops whose schema does not say it all: qualified name → a function of the op's arguments that makes empty tensors like those it returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
     "_C::get_scheduler_metadata": _cut_of_each_request,
     "_C::greedy_argmax": _token_of_each_row,
     "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
+    "_flashmla_C::dense_decode_fwd": _decoded,
     "_moe_C::grouped_topk": _weights_and_experts,
     "_vllm_fa2_C::fwd_kvcache": _attended_caches,
     "_vllm_fa2_C::varlen_fwd": _attended_packed,

@@ -21,11 +21,35 @@ MLA_HEADS, LATENT, ROPE, MLA_BLOCK = 8, 512, 64, 16
 NOT_PAGED = "PyTorch calls one fused op on a contiguous cache; it has no pages"
 
 
-def _attention(case: Case) -> tuple[list[int], list[int]]:
+def batch_of(case: Case) -> tuple[list[int], list[int]]:
     """Query lengths and contexts of the sequences."""
     if case.variant == "prefill":
         return [case.shape["tokens"]], [case.shape["context"]]
     return [1] * case.shape["batch"], [case.shape["context"]] * case.shape["batch"]
+
+
+def sdpa(lengths: list[int], context: int) -> Any:
+    """The same attention in PyTorch, whose fused op (SDPA) runs on contiguous keys: sequences of equal lengths."""
+    sequences, queries = len(lengths), lengths[0]
+
+    def in_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor]:
+        q = query.view(sequences, queries, HEADS, HEAD).transpose(1, 2)
+        k, v = (x.view(sequences, context, KV_HEADS, HEAD).transpose(1, 2) for x in (key, value))
+        mask = None
+        if queries not in (1, context):
+            mask = torch.ones(queries, context, dtype=torch.bool, device=query.device).tril(context - queries)
+        causal = queries == context
+        result = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=HEAD**-0.5, enable_gqa=True)
+        return (result.transpose(1, 2).reshape(query.shape),)
+
+    return in_torch
+
+
+def flops(lengths: list[int], contexts: list[int]) -> float:
+    """Operations of causal attention."""
+    # Keys that a query sees, summed over the queries.
+    pairs = sum(n * c - n * (n - 1) // 2 for n, c in zip(lengths, contexts, strict=True))
+    return 4.0 * pairs * HEADS * HEAD
 
 
 def _metadata(lengths: list[int], contexts: list[int], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
@@ -37,7 +61,7 @@ def _metadata(lengths: list[int], contexts: list[int], dtype: torch.dtype) -> tu
 
 @builds("get_scheduler_metadata")
 def _scheduler(name: str, case: Case, dtype: torch.dtype) -> Workload:
-    _, seq_lens, arguments = _metadata(*_attention(case), dtype)
+    _, seq_lens, arguments = _metadata(*batch_of(case), dtype)
 
     def bind() -> Any:
         function = op(name)
@@ -74,10 +98,10 @@ def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
 
 @builds("cpu_attention_with_kv_cache")
 def _attend(name: str, case: Case, dtype: torch.dtype) -> Workload:
-    lengths, contexts = _attention(case)
-    sequences, context, scale = len(lengths), contexts[0], HEAD**-0.5
+    lengths, contexts = batch_of(case)
+    context, scale = contexts[0], HEAD**-0.5
     query = rand(sum(lengths), HEADS, HEAD, dtype=dtype)
-    key, value = (rand(sequences * context, KV_HEADS, HEAD, dtype=dtype) for _ in range(2))
+    key, value = (rand(len(lengths) * context, KV_HEADS, HEAD, dtype=dtype) for _ in range(2))
     table, slots = _blocks(contexts)
     out = torch.empty_like(query)
 
@@ -89,26 +113,14 @@ def _attend(name: str, case: Case, dtype: torch.dtype) -> Workload:
         op("cpu_attn_reshape_and_cache")(key, value, caches[0], caches[1], slots, ISA)
         return lambda: function(query, caches[0], caches[1], out, starts, seq_lens, scale, True, None, -1, table, 0.0, metadata, None, None)
 
-    def in_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor]:
-        q = query.view(sequences, -1, HEADS, HEAD).transpose(1, 2)
-        k, v = (x.view(sequences, context, KV_HEADS, HEAD).transpose(1, 2) for x in (key, value))
-        mask = None
-        if lengths[0] not in (1, context):
-            mask = torch.ones(lengths[0], context, dtype=torch.bool).tril(context - lengths[0])
-        causal = lengths[0] == context
-        result = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True)
-        return (result.transpose(1, 2).reshape(query.shape),)
-
-    # Keys that a query sees, summed over the queries.
-    pairs = sum(n * c - n * (n - 1) // 2 for n, c in zip(lengths, contexts, strict=True))
     return Workload(
         bind,
-        in_torch,
+        sdpa(lengths, context),
         (query, key, value),
         (out,),
         size(query, key, value),
         size(out),
-        flops=4.0 * pairs * HEADS * HEAD,
+        flops=flops(lengths, contexts),
         no_compile=NOT_PAGED,
         cold=True,
         slack=4.0,  # in 16 bits each rounds the probabilities in its own way
@@ -129,8 +141,8 @@ def _mla(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return (torch.matmul(scores.softmax(-1).to(dtype), keys[..., :LATENT]),)
 
     arguments = (out, query, cache, scale, table, seq_lens)
-    flops = 2.0 * batch * context * MLA_HEADS * (width + LATENT)
-    return simple((name, "_C"), arguments, in_torch, (query, cache), (out,), flops=flops, no_compile=NOT_PAGED, cold=True, slack=4.0)
+    operations = 2.0 * batch * context * MLA_HEADS * (width + LATENT)
+    return simple((name, "_C"), arguments, in_torch, (query, cache), (out,), flops=operations, no_compile=NOT_PAGED, cold=True, slack=4.0)
 
 
 @builds("merge_attn_states")

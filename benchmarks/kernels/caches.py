@@ -92,23 +92,21 @@ def _swap(name: str, case: Case, dtype: torch.dtype) -> Workload:
     blocks = case.shape["blocks"]
     source = rand(blocks, BLOCK, KV_HEADS, HEAD, dtype=dtype)
     target = torch.empty_like(source)
-    order = torch.randperm(blocks)
+    # Which block goes where is the host's to know, on a GPU as well.
+    order, numbers = torch.randperm(blocks, device="cpu"), torch.arange(blocks, device="cpu")
     each = size(source) // blocks
     if name == "swap_blocks":
-        arguments: tuple[Any, ...] = (source, target, each, torch.stack((torch.arange(blocks), order), dim=1))
+        arguments: tuple[Any, ...] = (source, target, each, torch.stack((numbers, order), dim=1))
     else:
-        arguments = (
-            source.data_ptr() + torch.arange(blocks) * each,
-            target.data_ptr() + order * each,
-            torch.full((blocks,), each, dtype=torch.int64),
-        )
+        sizes = torch.full((blocks,), each, dtype=torch.int64, device="cpu")
+        arguments = (source.data_ptr() + numbers * each, target.data_ptr() + order * each, sizes)
 
     def in_torch(source: torch.Tensor, order: torch.Tensor) -> tuple[torch.Tensor]:
         target[order] = source
         return (target,)
 
     more = {"reads": size(source), "no_compile": COPIES}
-    return simple((name, OPS), arguments, in_torch, (source, order), (target,), **more)
+    return simple((name, OPS), arguments, in_torch, (source, order.to(source.device)), (target,), **more)
 
 
 @builds("convert_fp8")

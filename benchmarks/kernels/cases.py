@@ -17,12 +17,14 @@ class Case:
         op: name as in ``torch.ops``; variants of an op are told apart by ``variant``.
         dtype: of the floating-point tensors that the caller has.
         shape: sizes, read by the op's workload and shown in tables.
+        optional: what is measured may be without the op; that is reported, and nothing is wrong with it.
     """
 
     op: str
     dtype: str
     shape: Shape = field(hash=False)
     variant: str = ""
+    optional: bool = False
 
     @property
     def label(self) -> str:
@@ -52,6 +54,7 @@ class Op:
     shapes: tuple[Shape, ...]
     dtypes: tuple[str, ...] = (BFLOAT16, FLOAT32)
     variant: str = ""
+    optional: bool = False
 
 
 TOKENS = (1, 16, 256, 2048)
@@ -137,17 +140,17 @@ OPS = (
 )
 
 
-def select(only: list[str], *, quick: bool) -> list[Case]:
-    """The cases of a run; ``only`` names ops, all of them when it is empty.
+def select(only: list[str], *, quick: bool, ops: tuple[Op, ...] = OPS) -> list[Case]:
+    """The cases of a run; ``only`` names ops of ``ops``, all of them when it is empty.
 
     Raises:
         ValueError: an op is not known.
     """
-    unknown = set(only) - {op.name for op in OPS}
+    unknown = set(only) - {op.name for op in ops}
     if unknown:
-        raise ValueError(f"no such op: {', '.join(sorted(unknown))}; known are {', '.join(sorted({op.name for op in OPS}))}")
-    wanted = [op for op in OPS if not only or op.name in only]
-    cases = [Case(op.name, dtype, shape, op.variant) for op in wanted for shape in op.shapes for dtype in op.dtypes]
+        raise ValueError(f"no such op: {', '.join(sorted(unknown))}; known are {', '.join(sorted({op.name for op in ops}))}")
+    wanted = [op for op in ops if not only or op.name in only]
+    cases = [Case(op.name, dtype, shape, op.variant, op.optional) for op in wanted for shape in op.shapes for dtype in op.dtypes]
     if not quick:
         return cases
     chosen = []

@@ -2,7 +2,10 @@
 """A child process: one implementation of the ops, told over pipes what to prepare and when to run.
 
 Two libraries that define the same ops cannot live in one process, so each peer has its own. One JSON object a line comes in, one goes out:
-``{"do": "case", …}`` prepares a case and compares its result with PyTorch's, ``{"do": "time", "seconds": s}`` times it.
+``{"do": "case", …}`` prepares a case and compares its result with PyTorch's, ``{"do": "time", "seconds": s}`` times it,
+``{"do": "limits"}`` measures the GPU, ``{"do": "fit", …}`` only looks whether the library takes a case's arguments (``fit``).
+
+usage: python -m kernels.child PEER cpu|cuda [LIBRARY...]
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ import platform
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kernels import attention, caches, matmul, moe, rowwise
+from kernels import attention, caches, devices, flash, indexer, matmul, moe, rowwise, stand_ins
 from kernels.cases import Case
+from kernels.fit import fit
 from kernels.workload import BUILDERS, FP8, Workload, size
 
 if TYPE_CHECKING:
@@ -29,13 +34,10 @@ if TYPE_CHECKING:
 
 #: Data that the op moves at least this much of is taken from other memory at each call, as consecutive layers of a model would do.
 COLD_FROM = 8 << 20
-#: All copies together: several times the last cache of most CPUs.
-COLD_TOTAL, COLD_COPIES = 256 << 20, 64
+COLD_COPIES = 64
 #: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy serves.
 ARITHMETIC = 100
-#: A sample is at least this long: shorter ones measure the clock.
-SAMPLE_NS = 50_000
-TOPICS = (attention, caches, matmul, moe, rowwise)
+TOPICS = (attention, caches, flash, indexer, matmul, moe, rowwise)
 
 #: Error relative to the value, and relative to the root mean square of the result, that rounding explains.
 TOLERANCE = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-6, 2**-6), torch.float16: (2**-9, 2**-9)}
@@ -63,7 +65,7 @@ def checksum(workload: Workload) -> str:
     for tensor in workload.args:
         if isinstance(tensor, torch.Tensor):
             flat = tensor.detach().contiguous().view(torch.uint8).flatten()
-            digest.update(flat[: 1 << 22].numpy().tobytes())
+            digest.update(flat[: 1 << 22].cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -102,27 +104,42 @@ def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
 class Peer:
     """The implementation that this process times."""
 
-    def __init__(self, name: str, library: str | None) -> None:
-        self.name, self.library = name, library
+    def __init__(self, name: str, device: devices.Cpu | devices.Cuda, libraries: Sequence[Path]) -> None:
+        self.name, self.device, self.libraries = name, device, libraries
         self.calls: list[Callable[[], object]] = []
         self.keep: list[Workload] = []
         self._turn = 0
         self._count = 1
 
-    def load(self) -> dict[str, Any]:
-        """Load the ops; returns facts about this process."""
-        facts = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads(), "from": "PyTorch"}
+    def load(self, *, fit_only: bool = False) -> dict[str, Any]:
+        """Load the ops; returns facts about this process. ``fit_only``: nothing will run, so no GPU is needed.
+
+        Raises:
+            RuntimeError: nothing can run here.
+            ImportError, OSError: the libraries are missing or do not load.
+        """
+        facts = {"torch": torch.__version__, "python": platform.python_version(), "from": "PyTorch"}
+        if not fit_only:
+            if problem := self.device.problem():
+                raise RuntimeError(problem)
+            facts |= self.device.facts()
         if self.name == "ours":
             from vllm import _ops, build_info  # noqa: PLC0415 - the other processes have no vllm, and must not
 
             _ops.load()
-            facts |= {"from": str(_ops.loaded()["_C"]), "isa": torch.ops._C.cpu_isa()}  # noqa: SLF001 - torch's name for the namespace
+            facts["from"] = str(_ops.loaded()["_C"])
+            facts["libraries"] = ", ".join(sorted(_ops.loaded()))
+            with contextlib.suppress(AttributeError):  # the kernels for CPUs alone have it
+                facts["isa"] = torch.ops._C.cpu_isa()  # noqa: SLF001 - torch's name for the namespace
             facts["version"] = next((record.version for record in build_info.installed()), "unknown")
         elif self.name == "official":
             with contextlib.suppress(OSError):
                 ctypes.CDLL(os.environ.get("VLLM_BENCH_LIBNUMA", "libnuma.so.1"), mode=ctypes.RTLD_GLOBAL)
-            torch.ops.load_library(self.library)
-            facts["from"] = os.path.basename(self.library or "")  # noqa: PTH119 - one name out of a path
+            if self.device.name == "cuda":
+                stand_ins.load(cuda=fit_only)
+            for library in self.libraries:
+                torch.ops.load_library(str(library))
+            facts["from"] = ", ".join(library.name for library in self.libraries)
         return facts
 
     def _bound(self, workload: Workload) -> Callable[[], object]:
@@ -164,6 +181,21 @@ class Peer:
             Different: the result is not PyTorch's.
         """
         self.calls, self.keep = [], []
+        self.device.settle()
+        with self.device.tensors():
+            facts = self._prepare(case)
+        self.device.settle()
+        if "skipped" not in facts:
+            for call in self.calls:
+                call()
+            self._turn, self._count = 0, 1
+            self._count = self.device.count(min(self._sample() for _ in range(2)))
+            self._sample()
+            self._sample()
+            facts["host_bound"] = self.device.late
+        return facts
+
+    def _prepare(self, case: Case) -> dict[str, Any]:
         if self.name == "compile":
             torch._dynamo.reset()  # noqa: SLF001 - or every shape stays compiled, and the cache of shapes overflows
         workload = build(case)
@@ -172,6 +204,7 @@ class Peer:
             "reads": workload.reads,
             "writes": workload.writes,
             "flops": workload.flops,
+            "arithmetic": workload.arithmetic or case.dtype,
             "cold": False,
             "unchecked": workload.unchecked,
         }
@@ -179,24 +212,25 @@ class Peer:
         if skipped and self.name in ("eager", "compile"):
             return {**facts, "skipped": skipped}
         call = self._bound(workload)
-        self._check(case, workload, call)
+        self.check(case, workload, call)
         moved = workload.reads + workload.writes
         copies = 1
         if workload.cold or moved >= COLD_FROM:
             if workload.flops < ARITHMETIC * moved:
-                copies = max(1, min(COLD_COPIES, COLD_TOTAL // footprint(workload)))
+                copies = max(1, min(COLD_COPIES, self.device.cold_total // footprint(workload)))
             facts["cold"] = True
         self.keep, self.calls = [workload], [call]
         for copy in range(1, copies):
             self.keep.append(build(case, copy))
             self.calls.append(self._bound(self.keep[-1]))
-        for call in self.calls:
-            call()
-        self._turn, self._count = 0, 1
-        self._count = max(1, int(SAMPLE_NS / min(self._sample() for _ in range(2))))
         return facts
 
-    def _check(self, case: Case, workload: Workload, call: Callable[[], object]) -> None:
+    def check(self, case: Case, workload: Workload, call: Callable[[], object]) -> None:
+        """Call once and compare the results with PyTorch's on equal inputs.
+
+        Raises:
+            Different: they are not the same.
+        """
         if self.name == "eager" or workload.unchecked or workload.no_torch:
             call()
             return
@@ -212,27 +246,33 @@ class Peer:
 
     def _sample(self) -> float:
         """Nanoseconds of one call, the mean of as many as a sample holds."""
-        calls, clock = self.calls, time.perf_counter_ns
-        begin = clock()
-        for i in range(self._turn, self._turn + self._count):
-            calls[i % len(calls)]()
-        took = clock() - begin
+        ns = self.device.sample(self.calls, self._turn, self._count)
         self._turn += self._count
-        return took / self._count
+        return ns
 
     def time(self, seconds: float) -> dict[str, Any]:
-        """Nanoseconds of a call: the median and the least of the samples of ``seconds``."""
+        """Nanoseconds of a call: the median and the least of the samples of ``seconds``, and the middle half's width over the median."""
         samples, end = [], time.perf_counter_ns() + seconds * 1e9
         while not samples or time.perf_counter_ns() < end:
             samples.append(self._sample())
-        return {"ns": statistics.median(samples), "best": min(samples), "samples": len(samples)}
+        median = statistics.median(samples)
+        quarters = statistics.quantiles(samples, n=4) if len(samples) > 1 else [median] * 3
+        return {"ns": median, "best": min(samples), "samples": len(samples), "spread": (quarters[2] - quarters[0]) / median}
+
+
+def _case(request: dict[str, Any]) -> Case:
+    return Case(request["op"], request["dtype"], request["shape"], request["variant"])
 
 
 def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     """Do what one line asks for; what goes wrong becomes part of the answer."""
     try:
         if request["do"] == "case":
-            return peer.prepare(Case(request["op"], request["dtype"], request["shape"], request["variant"]))
+            return peer.prepare(_case(request))
+        if request["do"] == "fit":
+            return fit(peer.name, build(_case(request)))
+        if request["do"] == "limits":
+            return devices.limits()
         return peer.time(request["seconds"])
     except AttributeError as error:
         missing = "has no attribute" in str(error) and "object" in str(error)
@@ -240,7 +280,18 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     except Different as error:
         return {"different": str(error)}
     except Exception as error:  # noqa: BLE001 - the parent reports it and goes on with the next case
-        return {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]}
+        words = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
+        return {"failed": words, "restart": _is_broken(peer)}
+
+
+def _is_broken(peer: Peer) -> bool:
+    """Whether the process has to be replaced: after an error on the GPU, every later call fails as well."""
+    try:
+        peer.calls, peer.keep = [], []
+        peer.device.settle()
+    except RuntimeError:
+        return True
+    return False
 
 
 def main() -> None:
@@ -249,11 +300,13 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_grad_enabled(False)
-    peer = Peer(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)  # noqa: PLR2004 - the program, the name, the library
+    name, device, libraries = sys.argv[1], sys.argv[2], [Path(name) for name in sys.argv[3:]]
     try:
-        facts = peer.load()
+        peer = Peer(name, devices.DEVICES[device](), libraries)
+        facts = peer.load(fit_only="VLLM_BENCH_FIT" in os.environ)
     except Exception as error:  # noqa: BLE001 - reported by the parent
-        facts = {"failed": f"{type(error).__name__}: {error}"}
+        print(json.dumps({"failed": f"{type(error).__name__}: {error}"}), file=out, flush=True)
+        return
     print(json.dumps(facts), file=out, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(peer, json.loads(line))), file=out, flush=True)

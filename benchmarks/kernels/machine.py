@@ -33,7 +33,7 @@ class Limits:
     streaming_copy: float = 0.0
     flops: float = 0.0
 
-    def shortest(self, reads: int, writes: int, flops: float) -> tuple[float, str]:
+    def shortest(self, reads: int, writes: int, flops: float, arithmetic: str = "") -> tuple[float, str]:
         """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
 
         What is read and written again counts as copied, the rest as read; but reading takes as long as it does alone, however little is

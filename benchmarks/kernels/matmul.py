@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from kernels.workload import Workload, builds, op, rand, size
+from kernels.workload import FP8, Workload, builds, op, rand, simple, size
 
 if TYPE_CHECKING:
     from kernels.cases import Case
@@ -81,6 +81,46 @@ def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
         size(x, weight),
         size(out),
         flops=2.0 * tokens * hidden * width,
+        no_compile=SAME,
+        cold=True,
+    )
+
+
+#: Rows that torch's int8 product takes at least.
+INT8_ROWS = 17
+
+
+def _int8_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    rows = x.shape[0]
+    return torch._int_mm(functional.pad(x, (0, 0, 0, max(0, INT8_ROWS - rows))), weight.t())[:rows]  # noqa: SLF001 - its only name
+
+
+@builds("cutlass_scaled_mm")
+def _cutlass(name: str, case: Case, dtype: torch.dtype) -> Workload:
+    tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
+    eight = {"fp8": FP8, "int8": torch.int8}[case.variant]
+    if eight is FP8:
+        x, weight = rand(tokens, hidden, dtype=dtype).to(FP8), rand(width, hidden, dtype=dtype).to(FP8)
+    else:
+        x, weight = torch.randint(-127, 128, (tokens, hidden), dtype=eight), torch.randint(-127, 128, (width, hidden), dtype=eight)
+    token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
+    out = torch.empty(tokens, width, dtype=dtype)
+
+    def in_torch(x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor]:
+        if eight is torch.int8:
+            return ((_int8_product(x, weight).float() * token_scales * scales).to(dtype),)
+        if x.is_cuda:
+            return (torch._scaled_mm(x, weight.t(), token_scales, scales, out_dtype=dtype),)  # noqa: SLF001 - its only name
+        return ((x.float() @ weight.float().t() * token_scales * scales).to(dtype),)
+
+    return simple(
+        (name, "_C"),
+        (out, x, weight.t(), token_scales, scales, None),
+        in_torch,
+        (x, weight, token_scales, scales),
+        (out,),
+        flops=2.0 * tokens * hidden * width,
+        arithmetic=str(eight).removeprefix("torch."),
         no_compile=SAME,
         cold=True,
     )

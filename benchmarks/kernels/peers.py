@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kernels.cases import Case
 
@@ -50,13 +50,15 @@ class Peer:
     Attributes:
         name: one of ``NAMES``.
         runner: what runs it.
-        library: of the official peer, the library to load.
+        libraries: of the official peer, what to load.
+        device: "cpu" or "cuda".
         facts: what the process said about itself.
     """
 
     name: str
     runner: Runner
-    library: Path | None = None
+    libraries: Sequence[Path] = ()
+    device: str = "cpu"
     facts: dict[str, Any] = field(default_factory=dict)
     _process: subprocess.Popen[str] | None = None
     _errors: IO[str] | None = None
@@ -64,7 +66,7 @@ class Peer:
     def start(self) -> None:
         """Start the process and wait until its ops are loaded; ``facts`` then says how that went."""
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
-        words = [str(self.runner.python), "-m", "kernels.child", self.name, *([str(self.library)] if self.library else [])]
+        words = [str(self.runner.python), "-m", "kernels.child", self.name, self.device, *map(str, self.libraries)]
         command, env = self.runner.command(*words), dict(self.runner.env)
         self._process = subprocess.Popen(
             command, cwd=FOLDER, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
@@ -78,9 +80,10 @@ class Peer:
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
-        status = self._process.wait()
-        self._process = None
-        return {"failed": f"the process ended: {_ending(status)}; {self._last_words()}"}
+        self._process.communicate()
+        status, words = self._process.returncode, self._last_words()
+        self.stop()
+        return {"failed": f"the process ended: {_ending(status)}; {words}"}
 
     def _last_words(self) -> str:
         assert self._errors is not None  # noqa: S101 - opened in start()
@@ -99,18 +102,25 @@ class Peer:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended; reading says how
-        return self._read()
+        answer = self._read()
+        if answer.pop("restart", False):
+            self.stop()
+        return answer
 
-    def prepare(self, case: Case) -> dict[str, Any]:
-        """Have the process prepare a case."""
-        return self.ask({"do": "case", "op": case.op, "dtype": case.dtype, "shape": case.shape, "variant": case.variant})
+    def prepare(self, case: Case, do: str = "case") -> dict[str, Any]:
+        """Have the process prepare a case, or with ``do="fit"`` look whether its library takes the arguments."""
+        return self.ask({"do": do, "op": case.op, "dtype": case.dtype, "shape": case.shape, "variant": case.variant})
 
     def stop(self) -> None:
         """End the process."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            # Waits, and closes the pipes.
+            self._process.communicate()
             self._process = None
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
 
 
 def _ending(status: int) -> str:

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kernels.cases import Case
+    from kernels.gpu_machine import GpuLimits
     from kernels.machine import Limits
 
 OTHERS = ("official", "eager", "compile")
 #: What can be said of a peer beside its time, the gravest first.
 FINDINGS = ("missing", "failed", "different", "skipped")
+#: A middle half of the samples that is wider than this is shown beside the time.
+NOTEWORTHY = 0.02
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Result:
         facts: bytes, operations, and whether the data came from memory.
         times: by peer, the times of its rounds in nanoseconds, in order.
         best: by peer, the shortest sample in nanoseconds.
+        spread: by peer, of each round the width of the middle half of the samples, over their median.
+        host_bound: peers whose calls could not be queued ahead on the GPU: their times are the host's as well.
         findings: by peer, why it has no time: ("missing" | "failed" | "different" | "skipped", text).
     """
 
@@ -35,6 +40,8 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, list[float]] = field(default_factory=dict)
+    host_bound: list[str] = field(default_factory=list)
     findings: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def ns(self, peer: str) -> float | None:
@@ -46,27 +53,30 @@ class Result:
         pairs = list(zip(self.times.get(peer, ()), self.times.get("ours", ()), strict=False))
         return statistics.median(theirs / ours for theirs, ours in pairs) if pairs else None
 
-    def limit(self, limits: Limits) -> tuple[float, float, str] | None:
+    def limit(self, limits: Limits | GpuLimits) -> tuple[float, float, str] | None:
         """Rate in units of 1e9 a second, its share of the machine's, and the unit; ``None`` where the data stays in a cache.
 
         Of the shortest sample: the machine's limits are the best of several measurements, too.
         """
         ns = self.best.get("ours")
-        if ns is None or not limits.flops:
+        facts = self.facts
+        if ns is None or not limits.flops or not facts["reads"] + facts["writes"]:
             return None
-        shortest, unit = limits.shortest(self.facts["reads"], self.facts["writes"], self.facts["flops"])
-        if unit == "GB/s" and not self.facts["cold"]:
+        shortest, unit = limits.shortest(facts["reads"], facts["writes"], facts["flops"], facts.get("arithmetic", self.case.dtype))
+        if unit == "GB/s" and not facts["cold"]:
             return None
-        amount = self.facts["flops"] if unit == "GFLOP/s" else self.facts["reads"] + self.facts["writes"]
+        amount = {"GB/s": facts["reads"] + facts["writes"], "GFLOP/s": facts["flops"], "TFLOP/s": facts["flops"] / 1000}[unit]
         return amount / ns, shortest / ns, unit
 
-    def document(self, limits: Limits) -> dict[str, Any]:
+    def document(self, limits: Limits | GpuLimits) -> dict[str, Any]:
         """The facts for JSON."""
         found = self.limit(limits)
         return {
             **asdict(self.case),
             **self.facts,
             "ns": {peer: round(ns, 1) for peer in self.times if (ns := self.ns(peer)) is not None},
+            "host_bound": self.host_bound,
+            "spread": {peer: round(max(values), 4) for peer, values in self.spread.items()},
             "best_ns": {peer: round(ns, 1) for peer, ns in self.best.items()},
             "ratio": {peer: round(ratio, 3) for peer in OTHERS if (ratio := self.ratio(peer)) is not None},
             "best_ratio": {
@@ -93,19 +103,23 @@ def _cell(result: Result, peer: str) -> str:
     if alone is not None:  # ours has no time to compare it with
         return duration(alone)
     kind = result.findings.get(peer, ("", ""))[0]
-    return {"missing": "-", "skipped": "-", "": ""}.get(kind, kind)
+    return {"missing": "absent", "skipped": "-", "": ""}.get(kind, kind)
 
 
-def line(result: Result, limits: Limits) -> str:
+def line(result: Result, limits: Limits | GpuLimits) -> str:
     """A row of the table."""
     ns, found = result.ns("ours"), result.limit(limits)
-    ours = duration(ns) if ns is not None else result.findings.get("ours", ("not run", ""))[0]
+    kind = result.findings.get("ours", ("not run", ""))[0]
+    ours = duration(ns) if ns is not None else {"missing": "absent"}.get(kind, kind)
+    if (width := max(result.spread.get("ours", [0.0]))) > NOTEWORTHY:
+        ours += f" ±{width / 2:.0%}"
     rate = f"{found[0]:8.1f} {found[2]:7} {found[1]:5.0%}" if found else ""
     cells = " ".join(f"{_cell(result, peer):>10}" for peer in OTHERS)
-    return f"  {result.case.label:38} {ours:>10} {cells}   {rate}".rstrip()
+    waits = f" waits for the host: {', '.join(result.host_bound)}" if result.host_bound else ""
+    return f"  {result.case.label:38} {ours:>12} {cells}   {rate}".rstrip() + waits
 
 
-HEADER = f"  {'':38} {'ours':>10} " + " ".join(f"{peer:>10}" for peer in OTHERS) + "   rate of ours, share of the machine's"
+HEADER = f"  {'':38} {'ours':>12} " + " ".join(f"{peer:>10}" for peer in OTHERS) + "   rate of ours, share of the machine's"
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -124,10 +138,20 @@ def problems(results: Sequence[Result]) -> list[str]:
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
         kind, text = result.findings.get("ours", ("", ""))
-        if kind in ("missing", "failed", "different"):
+        if kind in ("missing", "failed", "different") and not (kind == "missing" and result.case.optional):
             key = (result.case.op, kind, text)
             found[key] = found.get(key, 0) + 1
     return [f"{op}: {kind}{': ' + text if text else ''} ({count} cases)" for (op, kind, text), count in found.items()]
+
+
+def absent(results: Sequence[Result]) -> list[str]:
+    """Whose ops are not there, by peer; of the others it is not wrong, and of ours where a package may be without them."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for peer, (kind, _) in result.findings.items():
+            if kind == "missing" and (peer != "ours" or result.case.optional):
+                found.setdefault(peer, {})[result.case.op] = None
+    return [f"absent from {peer}: {', '.join(ops)}" for peer, ops in found.items()]
 
 
 def oddities(results: Sequence[Result]) -> list[str]:
@@ -162,7 +186,7 @@ def _summary_cell(results: Sequence[Result], peer: str) -> str:
     return f"{geometric_mean(ratios):.2f} ({min(ratios):.2f})" if ratios else "-"
 
 
-def _largest(results: Sequence[Result], limits: Limits) -> str:
+def _largest(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
     """Rate and share of the limit of the case that moves or computes most, by dtype."""
     cells = []
     for dtype in dict.fromkeys(result.case.dtype for result in results):
@@ -174,7 +198,7 @@ def _largest(results: Sequence[Result], limits: Limits) -> str:
     return ", ".join(dict.fromkeys(cells)) or "in cache"
 
 
-def summary(results: Sequence[Result], limits: Limits) -> str:
+def summary(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
     """The table of the documentation, in Markdown: one row an op."""
     rows = [
         "| op | cases | official | eager | compiled | rate at the largest case (share of the limit), bfloat16, float32 |",

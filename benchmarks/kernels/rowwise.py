@@ -164,6 +164,21 @@ def _norm_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     return simple((name, "_C"), (out, x, weight, scales, EPSILON, None, None), per_token, (x, weight), (out, scales))
 
 
+@builds("rms_norm_per_block_quant")
+def _norm_block_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
+    tokens, hidden = case.shape["tokens"], case.shape["hidden"]
+    x, weight = rand(tokens, hidden, dtype=dtype), rand(hidden, dtype=dtype)
+    out, scales = torch.empty(tokens, hidden, dtype=FP8), torch.empty(tokens, hidden // GROUP)
+
+    def in_torch(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        groups = _rms(x.float(), weight.float()).unflatten(-1, (-1, GROUP))
+        scales = (groups.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=1 / (FP8_MAX * 512))
+        return _fp8(groups, scales).flatten(-2), scales.squeeze(-1)
+
+    arguments = (out, x, weight, scales, EPSILON, None, None, GROUP, False)
+    return simple((name, "_C"), arguments, in_torch, (x, weight), (out, scales))
+
+
 # -------------------------------------------------------------------------------------------------------------------------- rotary
 HEADS, KV_HEADS, HEAD, POSITIONS = 32, 8, 128, 8192
 
@@ -259,14 +274,16 @@ def _quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden = case.shape["tokens"], case.shape["hidden"]
     x, call = rand(tokens, hidden, dtype=dtype), (name, "_C")
     out = torch.empty(tokens, hidden, dtype=torch.int8 if "int8" in name else FP8)
-    one, per_token, per_group = torch.tensor([0.02]), torch.empty(tokens, 1), torch.empty(tokens, hidden // GROUP)
+    # Upstream's kernel for GPUs raises the scale that it finds, so that one starts at nothing.
+    one, zero = torch.tensor([0.02]), torch.zeros(1)
+    per_token, per_group = torch.empty(tokens, 1), torch.empty(tokens, hidden // GROUP)
     azp = torch.empty(tokens, 1, dtype=torch.int32)
     if name == "static_scaled_fp8_quant":
         return simple(call, (out, x, one), lambda x, s: (_fp8(x, s),), (x, one), (out,))
     if name == "static_scaled_int8_quant":
         return simple(call, (out, x, one, None), lambda x, s: (_int8(x.float() / s),), (x, one), (out,))
     arguments, function, results = {
-        "dynamic_scaled_fp8_quant": ((out, x, one), _dynamic_fp8, (out, one)),
+        "dynamic_scaled_fp8_quant": ((out, x, zero), _dynamic_fp8, (out, zero)),
         "dynamic_per_token_scaled_fp8_quant": ((out, x, per_token, None), _token_fp8, (out, per_token)),
         "dynamic_scaled_int8_quant": ((out, x, per_token, None), _token_int8, (out, per_token)),
         "per_token_group_fp8_quant": (

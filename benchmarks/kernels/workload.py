@@ -29,6 +29,7 @@ class Workload:
         outputs: what the op writes; empty where it returns its results.
         reads, writes: bytes that must move between memory and cores at least.
         flops: floating-point operations, where these can be the limit.
+        arithmetic: the dtype that is multiplied; empty: the case's.
         no_torch: why PyTorch has nothing to compare with; empty: ``torch`` computes the same.
         no_compile: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
         unchecked: why results of two implementations differ; empty: they are compared.
@@ -43,6 +44,7 @@ class Workload:
     reads: int = 0
     writes: int = 0
     flops: float = 0.0
+    arithmetic: str = ""
     no_torch: str = ""
     no_compile: str = ""
     unchecked: str = ""
@@ -82,12 +84,13 @@ def size(*tensors: torch.Tensor | None) -> int:
 
 
 def op(name: str, namespace: str = "_C") -> Any:
-    """An op of the loaded library.
+    """An op of the loaded libraries; a name with a namespace of its own before a dot keeps to that.
 
     Raises:
         AttributeError: it has no such op.
     """
-    return getattr(getattr(torch.ops, namespace), name)
+    own, _, last = name.rpartition(".")
+    return getattr(getattr(torch.ops, own or namespace), last)
 
 
 def simple(

@@ -51,11 +51,20 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     return run
 
 
+def _precompiled_requirements(settings: Settings) -> list[str]:
+    """What reads a conda package, where one may be among what is named: which stores are channels only a question to them would tell."""
+    location = settings.precompiled_location
+    conda = location.endswith(".conda") if location else bool(settings.precompiled_stores)
+    return ["zstandard>=0.22; python_version < '3.14'"] if conda else []  # of the standard library since
+
+
 def _compile_requirements() -> list[str]:
     settings = Settings.from_environ()
-    if device.resolve(settings).name in PURE_DEVICES or settings.precompiled:
+    if device.resolve(settings).name in PURE_DEVICES:
         return []
-    wanted = []
+    wanted = _precompiled_requirements(settings) if settings.precompiled else []
+    if settings.precompiled and not settings.precompiled_partial:
+        return wanted
     try:
         torch_files.find()
     except ToolchainError:

@@ -10,6 +10,7 @@ import traceback
 
 from vllm_build.commands import (
     archs,
+    cache,
     digest,
     doctor,
     fetch,
@@ -17,9 +18,12 @@ from vllm_build.commands import (
     jobs,
     package,
     plan,
+    publish,
     render,
+    reuse,
     settings,
     stamp,
+    store,
     test_package,
     toolchain,
     version,
@@ -28,7 +32,26 @@ from vllm_build.console import Console
 from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
 
 #: In the order that `vllm-build --help` lists them.
-COMMANDS = (package, toolchain, fetch, render, plan, archs, jobs, test_package, install, stamp, digest, settings, version, doctor)
+COMMANDS = (
+    package,
+    toolchain,
+    fetch,
+    render,
+    plan,
+    archs,
+    jobs,
+    test_package,
+    install,
+    stamp,
+    digest,
+    reuse,
+    publish,
+    store,
+    cache,
+    settings,
+    version,
+    doctor,
+)
 
 
 def _common() -> argparse.ArgumentParser:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The setuptools commands that compile, or will reuse, the extensions. They are thin: the work is in the modules they call."""
+"""The setuptools commands that compile or reuse the extensions. They are thin: the work is in the modules they call."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from setuptools.command.build_ext import build_ext
 
 from vllm_build import cmake, configure, jobs, locks, native_build, paths
 from vllm_build.configuration import Configuration, free_threaded
-from vllm_build.errors import ConfigurationError
-from vllm_build.files import sha256_of
+from vllm_build.reuse import place, prepare
+from vllm_build.reuse.context import Context, Meter
 from vllm_build.settings import Settings
 
 
@@ -35,9 +34,12 @@ class CMakeExtension(Extension):
 class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named in lower case
     """Builds all :class:`CMakeExtension` of the distribution with one CMake project."""
 
+    def _settings(self) -> Settings:
+        return Settings.from_environ()
+
     def _configuration(self, ext: CMakeExtension | None = None) -> Configuration:
         root = Path(ext.cmake_lists_dir) if ext else paths.source_root()
-        return Configuration.of(root, Settings.from_environ(), debug=bool(self.debug))
+        return Configuration.of(root, self._settings(), debug=bool(self.debug))
 
     def _jobs(self, config: Configuration) -> jobs.Jobs:
         return jobs.decide(
@@ -104,43 +106,38 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
 
         What an earlier build of another configuration left in the tree is removed: its libraries would be loaded, too.
         """
-        root = paths.source_root()
-        wanted = {root / path.relative_to(self.build_lib): path for path in self._built()}
-        for stale in (*(root / "vllm").rglob("*.so"), *(root / "vllm" / "_build_info").glob("*.json")):
-            if stale not in wanted:
-                stale.unlink()
-        for target, built in wanted.items():
-            if target.is_file() and sha256_of(target) == sha256_of(built):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # A library that is mapped into a running process is replaced, never overwritten.
-            temporary = target.with_name(target.name + ".new")
-            try:
-                shutil.copy2(built, temporary)
-                temporary.replace(target)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    temporary.unlink()
+        root, base = paths.source_root(), Path(self.build_lib)
+        place.place({path.relative_to(base).as_posix(): path for path in self._built()}, root)
 
 
-class precompiled_build_ext(build_ext):  # noqa: N801 - as above
+class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
     """Puts precompiled libraries in place instead of compiling (build contract, section 7).
 
-    This tree has no reader of precompiled packages, so the command refuses: a build that compiled instead, or left the kernels out, would
-    not be what was asked for.
+    Attributes:
+        left: outputs that nothing could be reused for, which are compiled after all (``VLLM_PRECOMPILED_PARTIAL=1``).
     """
 
-    def run(self) -> None:
-        """Refuse.
+    left: tuple[str, ...] = ()
+
+    def _settings(self) -> Settings:
+        return dataclasses.replace(super()._settings(), components=self.left) if self.left else super()._settings()
+
+    def build_extensions(self) -> None:
+        """Find, check and fetch the libraries of each output, compile what is left, and put them below ``build_lib``.
 
         Raises:
-            ConfigurationError: always; it names the variable that asked for reuse.
+            RefusedError: an output cannot be reused; FetchError: it cannot be had. ``build_lib`` is as it was.
+            VllmBuildError: of the settings, and of compiling what is left.
         """
-        settings = Settings.from_environ()
-        asked = "VLLM_PRECOMPILED_WHEEL_LOCATION" if settings.precompiled_location else "VLLM_USE_PRECOMPILED"
-        raise ConfigurationError(
-            f"{asked} asks for precompiled kernels, and this version of the build cannot reuse any: "
-            "it does not look up kernel digests in stores, and does not read wheels or .conda files",
-            expected="a build that compiles, or one without kernels",
-            remedy=f"unset {asked} to compile, or set VLLM_TARGET_DEVICE=empty for the Python package alone",
-        )
+        base = Path(self.build_lib).absolute()
+        meter = Meter()
+        with prepare.prepared(paths.source_root(), self._settings(), Context(progress=meter)) as reuse:
+            files = reuse.fetch()
+            meter.report()
+            for decision in reuse.decisions:
+                sys.stderr.write(f"{decision.wanted.output}: {decision.action}: {decision.where or decision.why}\n")
+            self.left = reuse.compiled
+            if self.left:
+                super().build_extensions()
+            compiled = {name: base / name for name in reuse.compiled_files}
+            place.place({**files, **compiled}, base)

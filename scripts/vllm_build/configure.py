@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
+from vllm_build import cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
 
@@ -93,7 +93,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
 
     Raises:
         ToolchainError: torch's headers are not there.
-        ConfigurationError, FetchError, IntegrityError: of FlashAttention's sources.
+        ConfigurationError, FetchError, IntegrityError: of CUTLASS's and FlashAttention's sources.
     """
     inputs = config.folder / "inputs"
     torch = torch_files.find()
@@ -114,6 +114,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **_toolkit(config),
         **highway(config, inputs),
+        **cutlass.prepare(config.root, config.settings, config.plan, inputs),
         **flash_attention.prepare(config.root, config.settings, config.plan, inputs),
         **cmake.launchers(config.settings),
     }

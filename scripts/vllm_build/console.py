@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -101,6 +110,16 @@ class Console:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn())
         with Progress(*columns, console=self._rich) as progress:
             yield Counter(progress, progress.add_task(title, total=total))
+
+    @contextmanager
+    def transfer(self, title: str) -> Iterator[Counter]:
+        """Show bytes and their rate on a terminal, for a transfer whose size is not known; in a pipe nothing appears."""
+        if not self.interactive or self.quiet:
+            yield Counter(None, None)
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self._rich) as progress:
+            yield Counter(progress, progress.add_task(title, total=None))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table for people, plain columns in a pipe; in JSON mode the caller's document carries the same facts."""

@@ -22,22 +22,18 @@ HOPPER = "hopper"
 _PATCHES = f"third_party/patches/{NAME}"
 
 
-def _roots(folder: Path) -> tuple[Path, Path]:
-    """FlashAttention's folder and CUTLASS's headers: in the locked archive, or in a checkout of FlashAttention.
+def _project(folder: Path) -> Path:
+    """FlashAttention's folder: in the locked archive, or a checkout of FlashAttention.
 
     Raises:
         ConfigurationError: the folder is neither.
     """
-    layouts = (
-        (folder / "third_party" / "flash-attention", folder / "third_party" / "cutlass" / "include"),
-        (folder, folder / "csrc" / "cutlass" / "include"),
-    )
-    for project, cutlass in layouts:
-        if (project / KERNELS).is_dir() and (cutlass / "cute").is_dir():
-            return project, cutlass
+    for project in (folder / "third_party" / "flash-attention", folder):
+        if (project / KERNELS).is_dir():
+            return project
     raise ConfigurationError(
         f"{folder} holds no sources of FlashAttention",
-        expected=f"{KERNELS} and csrc/cutlass/include in it",
+        expected=f"{KERNELS} in it",
         remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch {NAME}`",
     )
 
@@ -60,7 +56,7 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
             expected="the sources that third_party/lock.toml names",
             remedy=f"`vllm-build fetch {NAME}`, or set {third_party.variable(NAME)} to a folder of them, or unset VLLM_FA_SET",
         )
-    project, cutlass = _roots(source)
+    project = _project(source)
     for name in wanted:
         if not (project / name).is_file():
             raise ConfigurationError(f"{project / name} does not exist", expected="every source that csrc/kernels.toml lists")
@@ -72,7 +68,4 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
 
     folders = tuple(folder for folder in (KERNELS, HOPPER) if any(name.startswith(f"{folder}/") for name in wanted))
     copy = stable_inputs.mirror(project, inputs / NAME, folders, change=changed, what="the sources of FlashAttention")
-    return {
-        "FLASH_ATTENTION_SRC_DIR": str(copy),
-        "CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", cutlass)),
-    }
+    return {"FLASH_ATTENTION_SRC_DIR": str(copy)}

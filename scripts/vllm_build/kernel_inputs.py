@@ -37,9 +37,12 @@ SHARED = (
     "cmake",
     *(
         f"scripts/vllm_build/{name}.py"
-        for name in ("archs", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records")
+        for name in (
+            *("archs", "cutlass", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records"),
+        )
     ),
     "recipe/build.sh",
+    "recipe/copy_licenses.py",
     "VERSION",
 )
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)

@@ -40,3 +40,39 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def waiting(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` for the duration of the block, after waiting for whoever holds it.
+
+    Args:
+        path: the lock file, made when it is not there and never removed: its removal would let two processes hold it.
+        shared: any number may hold it so at once, but none while another holds it alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def unused(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file ``path`` alone for the duration of the block, and do not wait for it.
+
+    Raises:
+        BusyError: another process holds it, alone or shared.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
+        yield
+    finally:
+        os.close(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import sysconfig
 from typing import TYPE_CHECKING
 
 from vllm_build import (
@@ -138,6 +139,8 @@ def _record(config: Configuration, component: str, target: Path, kernel_digest: 
         "component": component,
         "version": version.full_version(config.root, config.settings, config.target.name, config.target.release),
         "device": config.plan.device,
+        "toolkit": config.plan.toolkit_version,
+        "platform": sysconfig.get_platform(),
         "kernel_digest": kernel_digest,
         "build_digest": digest.build_digest(config.root, component, config.plan, config.abi),
         "torch_target": str(torch_files.MINIMUM),

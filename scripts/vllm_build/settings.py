@@ -164,6 +164,13 @@ class Settings:
     components: tuple[str, ...] = _var(
         "VLLM_COMPONENTS", WORDS, (), "all", "The outputs to compile, such as `vllm-kernels vllm-flash-attn`; the others are left out."
     )
+    cutlass_source: Path | None = _var(
+        "VLLM_CUTLASS_SRC_DIR",
+        FOLDER,
+        _NONE,
+        "what `vllm-build fetch` brought",
+        "A tree of CUTLASS, with its headers in `include`, to compile with instead of the locked one.",
+    )
     flash_attention_set: str | None = _var(
         "VLLM_FA_SET",
         choice("check", "dev", "full"),
@@ -177,7 +184,7 @@ class Settings:
         FOLDER,
         _NONE,
         "what `vllm-build fetch` brought",
-        "A tree of FlashAttention's sources, with CUTLASS in `csrc/cutlass`, to compile instead of the locked ones.",
+        "A tree of FlashAttention's sources to compile instead of the locked ones.",
     )
     kernel_digest: str | None = _var(
         "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "The kernel digest that the caller believes the tree has; another one refuses."

@@ -29,7 +29,7 @@ _TEXTS = ("name", "version", "license", "filename", "sha256")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Variables that are not called after the source: upstream's names for the same thing.
-_VARIABLES = {"flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
+_VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
 

@@ -112,6 +112,12 @@ def test_stamp(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert cli.main(["stamp"]) == 0
     assert "written" in capsys.readouterr().err
     assert cli.main(["stamp", "--check", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"vllm_version", "kernels_digest", "flash_attn_digest", "package_digest"}
+    assert set(json.loads(capsys.readouterr().out)) == {
+        "vllm_version",
+        "kernels_digest",
+        "flash_attn_digest",
+        "flashmla_digest",
+        "package_digest",
+    }
     assert cli.main(["stamp"]) == 0
     assert "written" not in capsys.readouterr().err

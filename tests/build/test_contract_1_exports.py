@@ -124,17 +124,15 @@ def test_extension(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cmake_ext.CMakeExtension("vllm._C", py_limited_api=True).py_limited_api is True
 
 
-@pytest.mark.parametrize(
-    ("environ", "variable"),
-    [
-        ({"VLLM_USE_PRECOMPILED": "1"}, "VLLM_USE_PRECOMPILED"),
-        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.whl"}, "VLLM_PRECOMPILED_WHEEL_LOCATION"),
-    ],
-)
-def test_precompiled_refuses_by_name(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], variable: str) -> None:
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    command = cmake_ext.precompiled_build_ext(Distribution())
-    with pytest.raises(ConfigurationError, match=f"^{variable} asks for precompiled kernels") as caught:
+def test_precompiled_refuses_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path, bare: Path) -> None:
+    assert bare.is_dir()
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path))
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    monkeypatch.setenv("VLLM_USE_PRECOMPILED", "1")
+    extension = cmake_ext.CMakeExtension("vllm._C", str(root))
+    command = cmake_ext.precompiled_build_ext(Distribution({"name": "vllm", "version": "1.0", "ext_modules": [extension]}))
+    command.ensure_finalized()
+    with pytest.raises(ConfigurationError, match=r"^VLLM_USE_PRECOMPILED asks for precompiled kernels") as caught:
         command.run()
-    assert f"unset {variable}" in (caught.value.remedy or "")
+    assert "VLLM_PRECOMPILED_STORES" in (caught.value.expected or "")
+    assert "unset VLLM_USE_PRECOMPILED" in (caught.value.remedy or "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention's sources below the build folder: whose they are, what of them, and our changes in them."""
+"""FlashAttention's and CUTLASS's sources below the build folder: whose they are, what of them, and our changes in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build import flash_attention, kernels_table, patches, plan, third_party
+from vllm_build import cutlass, flash_attention, kernels_table, patches, plan, third_party
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
 from vllm_build.planned import NOT_CHOSEN, Plan
 from vllm_build.settings import Settings
@@ -35,14 +35,13 @@ def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
     return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, choice=plan.Choice(chosen))
 
 
-def sources(root: Path, folder: Path, project: str, cutlass: str) -> Path:
+def sources(root: Path, folder: Path, project: str) -> Path:
     """As an archive or a checkout has them, with everything that the largest plan lists."""
     wanted = planned(root, "full").third_party_sources[flash_attention.NAME]
     for name in (*wanted, "csrc/flash_attn/src/flash.h", "hopper/flash.h"):
         path = folder / project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("upstream\n")
-    (folder / cutlass / "cute").mkdir(parents=True)
     return folder
 
 
@@ -146,15 +145,11 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="not in the cache") as caught:
         flash_attention.prepare(tree, Settings(), resolved, inputs)
     assert "vllm-build fetch flash-attention" in (caught.value.remedy or "")
-    cached = sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention", "third_party/cutlass/include")
+    cached = sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
     found = flash_attention.prepare(tree, Settings(), resolved, inputs)
-    assert found == {
-        "FLASH_ATTENTION_SRC_DIR": str(inputs / "flash-attention"),
-        "CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include"),
-    }
+    assert found == {"FLASH_ATTENTION_SRC_DIR": str(inputs / "flash-attention")}
     header = inputs / "flash-attention" / "csrc" / "flash_attn" / "src" / "flash.h"
     assert header.read_text() == "ours\n"
-    assert (inputs / "cutlass-include").readlink() == cached / "third_party" / "cutlass" / "include"
     before = header.stat().st_mtime_ns
     assert flash_attention.prepare(tree, Settings(), resolved, inputs) == found
     assert header.stat().st_mtime_ns == before, "nothing is compiled again"
@@ -163,7 +158,7 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
 
 
 def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Path) -> None:
-    sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention", "third_party/cutlass/include")
+    sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
     assert flash_attention.prepare(tree, Settings(), planned(root, "dev", "8.0"), tmp_path / "inputs")
     assert sorted(path.name for path in (tmp_path / "inputs" / "flash-attention").iterdir()) == ["csrc"]
 
@@ -174,7 +169,7 @@ def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no sources of FlashAttention") as caught:
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     assert "VLLM_FLASH_ATTN_SRC_DIR" in (caught.value.remedy or "")
-    sources(root, mine, ".", "csrc/cutlass/include")
+    sources(root, mine, ".")
     assert flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     gone = mine / resolved.third_party_sources["flash-attention"][0]
     gone.unlink()
@@ -192,7 +187,40 @@ def test_the_tree_s_own_changes(root: Path) -> None:
         assert patches.read(folder)
 
 
+def headers(include: Path) -> Path:
+    for name in ("cute", "cutlass"):
+        (include / name).mkdir(parents=True)
+    return include
+
+
+def test_cutlass(root: Path, tmp_path: Path) -> None:
+    without = plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5")
+    assert cutlass.prepare(root, Settings(), without, tmp_path / "inputs") == {}
+    resolved, inputs = planned(root, None), tmp_path / "inputs"
+    with pytest.raises(FetchError, match="not in the cache") as caught:
+        cutlass.prepare(root, Settings(), resolved, inputs)
+    assert "vllm-build fetch cutlass" in (caught.value.remedy or "")
+    include = headers(third_party.read(root)["cutlass"].folder / "third_party" / "cutlass" / "include")
+    for chosen in (resolved, planned(root, "dev", "8.0")):
+        assert cutlass.prepare(root, Settings(), chosen, inputs) == {"CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include")}
+        assert (inputs / "cutlass-include").readlink() == include
+    settings = Settings.from_environ({"VLLM_CUTLASS_SRC_DIR": str(tmp_path / "mine")})
+    with pytest.raises(ConfigurationError, match="holds no sources of CUTLASS") as refused:
+        cutlass.prepare(root, settings, resolved, inputs)
+    assert "VLLM_CUTLASS_SRC_DIR" in (refused.value.remedy or "")
+    mine = headers(tmp_path / "mine" / "include")
+    assert cutlass.prepare(root, settings, resolved, inputs)
+    assert (inputs / "cutlass-include").readlink() == mine
+
+
+def test_one_archive_serves_both(root: Path) -> None:
+    locked = third_party.read(root)
+    assert locked["cutlass"].sha256 == locked["flash-attention"].sha256
+    assert not any(locked["cutlass"].includes(name) for name in locked["flash-attention"].include)
+
+
 def test_variables() -> None:
+    assert third_party.variable("cutlass") == "VLLM_CUTLASS_SRC_DIR"
     assert third_party.variable("highway") == "HIGHWAY_SRC_DIR"
     assert third_party.variable("flash-attention") == "VLLM_FLASH_ATTN_SRC_DIR"
     assert third_party.variable("some-thing") == "SOME_THING_SRC_DIR"

@@ -27,6 +27,12 @@ def copy_package(site: Path) -> None:
     (site / "vllm" / "_version.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
 
 
+def tests(arguments: Sequence[str], files: Sequence[str]) -> list[str]:
+    """pytest's arguments, and ``files`` of this folder where they name none: pytest would look for tests all over the tree."""
+    named = any(Path(word.partition("::")[0]).exists() for word in arguments)
+    return [*arguments, *([] if named else [str(HERE / name) for name in files])]
+
+
 def command(arguments: Sequence[str], device: str) -> list[str]:
     """The command line of pytest with this folder's tests, but for those of errors that are none on ``device``.
 

@@ -29,20 +29,24 @@ if DEVICE == "cuda":
     torch.set_default_device("cuda")
 
 #: What a library for the CPU does not have, or treats otherwise; what the emulation has not; and tests with several GPUs in one process,
-#: which only the emulation offers.
+#: which only the emulation offers, or of itself.
 collect_ignore = {
     "cpu": [
+        "test_bench_cases.py",
         "test_cache_gpu.py",
         "test_cumem.py",
         "test_custom_all_reduce.py",
         "test_flash_attn.py",
         "test_flash_attn_arguments.py",
+        "test_flashmla.py",
+        "test_hopper_emulation.py",
         "test_indexer_cache.py",
         "test_moe_gpu.py",
         "test_norm_block_quant.py",
+        "test_scaled_mm.py",
     ],
     "emulated": ["test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py"],
-    "cuda": ["test_custom_all_reduce.py"],
+    "cuda": ["test_custom_all_reduce.py", "test_hopper_emulation.py"],
 }[DEVICE]
 
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.

@@ -15,15 +15,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from child import HERE, ROOT, copy_package, pytest
+from child import HERE, ROOT, copy_package, pytest, tests
 from sanitize import environment as sanitized
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from vllm_build import kernels_table, torch_files
 
-#: They are the emulation's own, or instructions of a GPU by name.
-LEFT_OUT = ("gpu-runtime", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda")
+#: They are the emulation's own, or instructions of a GPU by name; scaled products are CUTLASS's, of which no C++ compiler makes sense. What
+#: is asked of them, and refused, is emulated all the same.
+LEFT_OUT = (
+    *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
+    *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
+)
+#: Extensions that are libraries of their own here as well, because Python asks for them by name; the others are one, "_C".
+OWN = {"vllm._flashmla_C": "_flashmla_C"}
+#: What the tests of the emulation itself run.
+CASES = "hopper_cases"
 #: What the kernels of a record are tested by.
 TESTS = {
     "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),
@@ -37,9 +45,13 @@ TESTS = {
     "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
     "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
+    "flashmla": ("test_flashmla.py", "test_hopper_emulation.py"),
     "sampling-gpu": ("test_sampling.py",),
+    "scaled-mm": ("test_scaled_mm.py",),
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
 }
+#: Tests of what uses the kernels of all records.
+OVERALL = ("test_bench_cases.py",)
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 
@@ -48,11 +60,19 @@ def build(folder: Path, *, sanitize: bool) -> None:
     table = kernels_table.load(ROOT)
     torch = torch_files.find()
     # What a build has to choose is third-party code in a library of its own.
-    records = [k for k in table.kernels if "cuda" in k.devices and k.name not in LEFT_OUT and not k.sets]
-    sources = [ROOT / source for kernel in records for source in kernel.sources]
-    sources += [ROOT / "csrc" / "bindings" / "arguments.cc"]
+    every = [k for k in table.kernels if "cuda" in k.devices and not k.sets]
+    if gone := set(LEFT_OUT).difference(k.name for k in every):
+        raise SystemExit(f"error: {', '.join(sorted(gone))} of LEFT_OUT are not in {table.path}\n  expected: names of its kernels for CUDA")
+    print(f"not emulated: {', '.join(LEFT_OUT)}", flush=True)
+    records = [k for k in every if k.name not in LEFT_OUT]
+    libraries: dict[str, list[Path]] = {}
+    for kernel in records:
+        start = [ROOT / "csrc" / "bindings" / "arguments.cc"]
+        libraries.setdefault(OWN.get(kernel.extension, "_C"), start).extend(ROOT / source for source in kernel.sources)
+    cases = {CASES: [HERE / "emulation" / f"{CASES}.cu"]}
     configure = ["cmake", "-S", str(HERE / "emulation"), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
-    configure += ["-DVLLM_WERROR=ON", f"-DVLLM_EMULATED_SOURCES={';'.join(map(str, sources))}"]
+    configure += ["-DVLLM_WERROR=ON", f"-DVLLM_EMULATED_LIBRARIES={';'.join([*libraries, CASES])}"]
+    configure += [f"-DVLLM_EMULATED_{name}={';'.join(map(str, sources))}" for name, sources in (libraries | cases).items()]
     configure += [f"-DVLLM_TORCH_INCLUDE_DIRS={torch.include}", f"-DVLLM_TORCH_CPU_LIBRARY={torch.library}"]
     if sanitize:
         configure += [f"-DCMAKE_CXX_FLAGS_RELWITHDEBINFO={FLAGS}", "-DVLLM_WERROR=OFF"]
@@ -61,7 +81,9 @@ def build(folder: Path, *, sanitize: bool) -> None:
     site = folder / "site"
     shutil.rmtree(site, ignore_errors=True)
     copy_package(site)
-    shutil.copyfile(folder / "_C.abi3.so", site / "vllm" / "_C.abi3.so")
+    for name in libraries:
+        shutil.copyfile(folder / f"{name}.abi3.so", site / "vllm" / f"{name}.abi3.so")
+    shutil.copyfile(folder / f"{CASES}.abi3.so", site / f"{CASES}.so")
 
 
 def main(arguments: list[str]) -> int:
@@ -71,7 +93,7 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     folder = (options.build or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")).resolve()
     build(folder, sanitize=options.sanitize)
-    chosen = rest or [str(HERE / name) for names in TESTS.values() for name in names]
+    chosen = tests(rest, [name for names in (*TESTS.values(), OVERALL) for name in names])
     more = sanitized(folder) if options.sanitize else {}
     return pytest(folder / "site", chosen, "emulated", {"OMP_NUM_THREADS": "1", **more})
 

@@ -33,17 +33,17 @@ class Built:
     log: str
 
     @property
-    def info(self) -> dict[str, Any]:
-        (path,) = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/vllm-kernels.json")
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+    def extensions(self) -> list[dict[str, Any]]:
+        paths = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/*.json")
+        return [extension for path in sorted(paths) for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]]
 
 
 @pytest.fixture(scope="module")
 def built() -> Built:
     kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
     env = {key: value for key in kept if (value := os.environ.get(key))}
-    env |= {"PYTHONPATH": str(ROOT / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE}
+    # Of FlashAttention the least that shows both libraries: all of it takes hours.
+    env |= {"PYTHONPATH": str(ROOT / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE, "VLLM_FA_SET": "check"}
     output = ROOT / "output" / "one-architecture"
     command = [sys.executable, "-m", "vllm_build", "package", "cuda13", "--json", "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
@@ -54,18 +54,36 @@ def built() -> Built:
 def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) -> None:
     names = sorted(Path(entry["path"]).name for entry in built.result["packages"])
     assert re.fullmatch(r"vllm-[\d.]+-py_s\w+\.conda", names[0])
-    assert re.fullmatch(r"vllm-kernels-[\d.]+-cuda130_abi3_k\w+\.conda", names[1])
+    for name, kind in zip(names[1:], ("flash-attn", "flashmla", "kernels"), strict=True):
+        assert re.fullmatch(rf"vllm-{kind}-[\d.]+-cuda130_abi3_k\w+\.conda", name)
+    files = sorted(extension["file"] for extension in built.extensions)
+    attention = [f"vllm_flash_attn/_vllm_fa{version}_C" for version in (2, 3)]
+    assert files == [f"vllm/{name}.abi3.so" for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)]
     assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
 
 
 def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     verify.prepare(built.request, Console())
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
+    monkeypatch.setenv("VLLM_FA_SET", "check")
     with environment.assumed_driver(built.request.variant.toolkit_version):
         for interpreter in verify.INTERPRETERS:
             said = "\n".join(verify.compute(built.request, interpreter, Console()))
             assert f"Python {interpreter.name.removesuffix('t')}." in said
             assert "refused" in said
+
+
+def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in built.request.prefix.glob("conda-meta/vllm-*.json")]
+    linked = [record for record in records if "LicenseRef-NVIDIA" in record["license"]]
+    assert "vllm-kernels" in {record["name"] for record in linked}
+    for record in linked:
+        texts = [
+            path.read_text(encoding="utf-8")
+            for path in Path(record["extracted_package_dir"], "info", "licenses").rglob("*")
+            if path.is_file()
+        ]
+        assert any("NVIDIA Software License Agreement" in text or "End User License Agreement" in text for text in texts), record["name"]
 
 
 def test_audits_find_nothing(built: Built) -> None:
@@ -74,21 +92,27 @@ def test_audits_find_nothing(built: Built) -> None:
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     table = op_table.load(ROOT)
-    kernels = {kernel for extension in built.info["extensions"] for kernel in extension["kernels"]}
+    kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
     listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
     script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
     said = environment.run_in(built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix)
     assert said.split() == listed
 
 
-def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path) -> None:
+def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = toolchain.ensure(ROOT, Console(), ["cuda-cuobjdump"])
     environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
+    planned = {
+        extension.name.rpartition(".")[2]: {name for k in extension.kernels for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))}
+        for extension in package.planned(built.request).extensions
+    }
     # The allocator has no kernels, and cuobjdump refuses such a file.
     for library in (path for path in verify.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
         said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path)
-        # Kernels are written for 9.0, which serves the target 9.0a.
-        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == {"sm_90"}, said
+        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]], said
+    # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that alone.
+    assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:

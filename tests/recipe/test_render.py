@@ -24,9 +24,22 @@ def outputs(request: pytest.FixtureRequest, root: Path) -> dict[str, render.Outp
 
 def test_outputs(outputs: dict[str, render.Output]) -> None:
     cuda = any("cuda" in output.build for output in outputs.values())
-    assert set(outputs) == {"vllm-kernels", "vllm", *(["vllm-flash-attn"] if cuda else [])}
+    assert set(outputs) == {"vllm-kernels", "vllm", *(["vllm-flash-attn", "vllm-flashmla"] if cuda else [])}
     assert outputs["vllm"].noarch
     assert outputs["vllm"].subdir == "noarch"
+
+
+def test_what_is_for_one_architecture_is_a_package_where_the_list_has_it(root: Path) -> None:
+    stamps = stamp.values(root)
+
+    def made(name: str, **more: str) -> dict[str, render.Output]:
+        return {o.name: o for o in render.render(root, variants.load(root, name), {**stamps, **more})}
+
+    for name in VARIANTS:
+        assert ("vllm-flashmla" in made(name)) == name.startswith("cuda")
+    assert "vllm-flashmla" not in made("cuda13", cuda_arch_list="8.0;9.0;10.0f")
+    for archs, present in (("9.0a", True), ("8.0;9.0", False)):
+        assert ("vllm-flashmla" in made("cuda13", cuda_arch_list=archs)["vllm-kernels"].run) is present
 
 
 def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Output], root: Path) -> None:

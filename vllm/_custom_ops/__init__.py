@@ -87,6 +87,12 @@ from vllm._custom_ops.quant_group import per_token_group_fp8_quant, per_token_gr
 from vllm._custom_ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
 from vllm._custom_ops.rotary import rotary_embedding
 from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
+from vllm._custom_ops.scaled_mm import (
+    cutlass_scaled_mm,
+    cutlass_scaled_mm_azp,
+    cutlass_scaled_mm_supports_block_fp8,
+    cutlass_scaled_mm_supports_fp8,
+)
 
 __all__ = [
     "all_reduce",
@@ -101,6 +107,10 @@ __all__ = [
     "cpu_fused_moe",
     "create_onednn_mm_handler",
     "create_onednn_scaled_mm_handler",
+    "cutlass_scaled_mm",
+    "cutlass_scaled_mm_azp",
+    "cutlass_scaled_mm_supports_block_fp8",
+    "cutlass_scaled_mm_supports_fp8",
     "dispose",
     "dynamic_per_token_scaled_fp8_quant",
     "dynamic_scaled_fp8_quant",
@@ -167,6 +177,10 @@ GPU_ONLY = frozenset(
         "all_reduce",
         "allocate_shared_buffer_and_handle",
         "cp_gather_indexer_k_quant_cache",
+        "cutlass_scaled_mm",
+        "cutlass_scaled_mm_azp",
+        "cutlass_scaled_mm_supports_block_fp8",
+        "cutlass_scaled_mm_supports_fp8",
         "dispose",
         "free_shared_buffer",
         "get_device_attribute",

@@ -28,6 +28,37 @@ int CurrentDevice() {
   return device;
 }
 
+#if defined(__HIPCC__)
+constexpr auto kMultiprocessors = hipDeviceAttributeMultiprocessorCount;
+constexpr auto kMajor = hipDeviceAttributeComputeCapabilityMajor;
+constexpr auto kMinor = hipDeviceAttributeComputeCapabilityMinor;
+#else
+constexpr auto kMultiprocessors = cudaDevAttrMultiProcessorCount;
+constexpr auto kMajor = cudaDevAttrComputeCapabilityMajor;
+constexpr auto kMinor = cudaDevAttrComputeCapabilityMinor;
+#endif
+
+template <typename Which>
+int Attribute(Which which, int device) {
+  int value = 0;
+  CheckRuntime(VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, which, device), "asking the device what it is");
+  return value;
+}
+
+// What was asked of a device before, 0 for nothing.
+using Remembered = std::atomic<int>;
+
+// What `ask` says of the current device, asked once.
+template <typename Ask>
+int Remember(Remembered* answers, Ask ask) {
+  const int device = CurrentDevice();
+  int answer = device < kMaxDevices ? answers[device].load(std::memory_order_relaxed) : 0;
+  if (answer > 0) return answer;
+  answer = ask(device);
+  if (device < kMaxDevices) answers[device].store(answer, std::memory_order_relaxed);
+  return answer;
+}
+
 // aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0 when all went well.
 using GetStream = int32_t (*)(int32_t, void**);
 
@@ -69,18 +100,17 @@ void* CurrentStream() {
 }
 
 int MultiprocessorCount() {
-  static std::atomic<int> counts[kMaxDevices];
-  const int device = CurrentDevice();
-  int count = device < kMaxDevices ? counts[device].load(std::memory_order_relaxed) : 0;
-  if (count > 0) return count;
-#if defined(__HIPCC__)
-  const auto error = hipDeviceGetAttribute(&count, hipDeviceAttributeMultiprocessorCount, device);
-#else
-  const auto error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-#endif
-  if (error != VLLM_GPU_RUNTIME(Success) || count < 1) throw std::runtime_error("the device does not say how many multiprocessors it has");
-  if (device < kMaxDevices) counts[device].store(count, std::memory_order_relaxed);
-  return count;
+  static Remembered counts[kMaxDevices];
+  return Remember(counts, [](int device) {
+    const int count = Attribute(kMultiprocessors, device);
+    if (count < 1) throw std::runtime_error("the device does not say how many multiprocessors it has");
+    return count;
+  });
+}
+
+int ComputeCapability() {
+  static Remembered capabilities[kMaxDevices];
+  return Remember(capabilities, [](int device) { return Attribute(kMajor, device) * 10 + Attribute(kMinor, device); });
 }
 
 void CopyAsync(void* to, const void* from, size_t bytes) {

@@ -12,6 +12,9 @@ void* CurrentStream();
 // Multiprocessors of the current device.
 int MultiprocessorCount();
 
+// The current device's compute capability: 90 for 9.0.
+int ComputeCapability();
+
 // Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and they do not overlap.
 void CopyAsync(void* to, const void* from, size_t bytes);
 

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
+from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
 from vllm_build.conda import channel, environment, normalise, rattler, render, variants
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
@@ -225,8 +225,8 @@ def fetch_sources(request: Request, console: Console) -> None:
     Raises:
         FetchError, IntegrityError: one cannot be had, or is not what was locked.
     """
-    known = third_party.read(request.root)
-    for name in planned(request).third_party_sources:
+    known, resolved = third_party.read(request.root), planned(request)
+    for name in (*([cutlass.NAME] if cutlass.is_needed(resolved) else []), *resolved.third_party_sources):
         third_party_sources.fetch(known[name], console)
 
 

@@ -84,6 +84,7 @@ struct Block {
   unsigned barrier = 0;  // how many barriers all have passed
   const LaunchRecord* launch = nullptr;
   std::vector<unsigned char> shared;
+  std::unique_ptr<Asynchronous> asynchronous;
 };
 
 Block in_flight[kMaxTogether];
@@ -111,6 +112,7 @@ void Yield() { vllm_switch_stack(&block->fibers[running].stack, scheduler); }
 
 void RunFiber() {
   block->launch->body();
+  if (block->asynchronous != nullptr) block->asynchronous->Ended(static_cast<unsigned>(running));
   block->fibers[running].done = true;
   progress = true;
   Yield();
@@ -121,6 +123,7 @@ void Start(Block& started, const LaunchRecord& launch) {
   started.launch = &launch;
   started.waiting = 0;
   started.shared.assign(launch.shared, kGarbage);
+  started.asynchronous.reset();
   for (int w = 0; w * kWarpSize < launch.threads; ++w) {
     const int left = launch.threads - w * kWarpSize;
     started.warps[w].lanes = left < kWarpSize ? left : kWarpSize;
@@ -163,7 +166,10 @@ void RunBlocks(const std::vector<LaunchRecord>& launches, dim3 at) {
   for (int left = 1; left > 0;) {
     progress = false;
     left = 0;
-    for (size_t i = 0; i < launches.size(); ++i) left += RunOnce(in_flight[i], (at.x + at.y + at.z) % 2 != 0);
+    for (size_t i = 0; i < launches.size(); ++i) {
+      left += RunOnce(in_flight[i], (at.x + at.y + at.z) % 2 != 0);
+      if (in_flight[i].asynchronous != nullptr && in_flight[i].asynchronous->Step()) progress = true;
+    }
     if (left > 0 && !progress) Die("threads wait for others that have ended, or that wait elsewhere");
   }
 }
@@ -180,6 +186,12 @@ void RunGrid(const std::vector<LaunchRecord>& launches) {
 }  // namespace
 
 void* DynamicSharedMemory() { return block->shared.data(); }
+
+std::pair<unsigned char*, size_t> SharedMemory() { return {block->shared.data(), block->shared.size()}; }
+
+void Fail(const char* what) { Die(what); }
+
+std::unique_ptr<Asynchronous>& AsynchronousOfBlock() { return block->asynchronous; }
 
 void BlockBarrier() {
   const unsigned passed = block->barrier;
@@ -265,6 +277,8 @@ extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
 void* CurrentStream() { return nullptr; }
 // Few, so that kernels have to walk on by the grid.
 int MultiprocessorCount() { return 2; }
+// No GPU's: kernels that are compiled for some are none of this library's.
+int ComputeCapability() { return 0; }
 // Copies that overlap are the tests' own affair: they pass on the CPU.
 void CopyAsync(void* to, const void* from, size_t bytes) { std::memmove(to, from, bytes); }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }

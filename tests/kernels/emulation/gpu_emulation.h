@@ -8,7 +8,7 @@
 // all threads of the block or the warp reach. Memory of kernels is ordinary memory, so AddressSanitizer finds what lies outside of it.
 //
 // What this says nothing about: speed, alignment that a GPU insists on (checked by Pack's alignment under UndefinedBehaviorSanitizer),
-// orders of memory between blocks, and code that uses instructions of a GPU by name.
+// orders of memory between blocks, and code that uses instructions of a GPU by name, but for those of hopper_emulation.h.
 #pragma once
 
 #include <torch/headeronly/util/Half.h>
@@ -18,6 +18,8 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -25,6 +27,7 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
   unsigned x, y, z;
@@ -50,6 +53,24 @@ void SomethingHappened();
 
 void* DynamicSharedMemory();
 void BlockBarrier();
+
+// Dynamic shared memory of the block that runs, and its size.
+std::pair<unsigned char*, size_t> SharedMemory();
+
+// Ends the process: a GPU forbids what a thread does, or leaves open what comes of it.
+[[noreturn]] void Fail(const char* what);
+
+// What goes on in a block beside its threads.
+class Asynchronous {
+ public:
+  virtual ~Asynchronous() = default;
+  // Does some of it; false when there is nothing to do.
+  virtual bool Step() = 0;
+  // A thread of the block has ended, and is still the one that runs.
+  virtual void Ended(unsigned thread) = 0;
+};
+// That of the block that runs; null until someone sets it.
+std::unique_ptr<Asynchronous>& AsynchronousOfBlock();
 
 // Leaves `size` bytes for the lanes of the warp, waits for all of them, and brings what lane `lane` left.
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane);

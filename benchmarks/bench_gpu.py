@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the GPU kernels op by op: ours, the official wheel's, torch eager (for attention SDPA); and how far ours are from the limits.
+
+As ``bench_kernels.py``, and with the same parts: a process for each implementation, the same seeded inputs, results compared with PyTorch's
+before they are timed, turns, medians. The differences: a time is that between two events on the GPU's stream around many calls, queued
+while a kernel that only waits goes before them, so that Python's share is left out; the limits are the rates of torch's own copy and
+products on this card, in this run. Data of 8 MiB or more, weights and caches are taken from other memory at each call, four times the
+second-level cache in all; smaller data stays there. "±" is half the width of the middle half of the samples, where that is more than 1 %.
+
+``--dry-run`` needs no GPU: it makes each case's inputs small on the CPU and compares the calls with the schemas of the libraries, ours and
+the official ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kernels import cases, gpu_cases, gpu_machine, official_gpu, report, session
+from kernels.peers import NAMES, Peer, Runner
+
+from vllm_build import paths
+from vllm_build.console import Console
+from vllm_build.errors import ConfigurationError, PackageTestError, ToolchainError, VllmBuildError
+from vllm_build.files import write_text
+
+ROOT = paths.source_root()
+PEERS = ("official", "eager")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with torch for CUDA 13 and the kernels")
+    parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes")
+    parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as the table names them")
+    parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(PEERS), help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--dry-run", action="store_true", help="compare the calls with the libraries' schemas; runs nothing on a GPU")
+    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
+    parser.add_argument("--seconds", type=float, default=0.05, help="at least this long each turn")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results" / "gpu.json", help="JSON; the summary goes beside it"
+    )
+    return parser.parse_args()
+
+
+def runner_of(options: argparse.Namespace) -> Runner:
+    """The interpreter that the processes run.
+
+    Raises:
+        ConfigurationError: there is no such program.
+    """
+    found = shutil.which(options.python)
+    if found is None:
+        raise ConfigurationError(f"{options.python} is no program", expected="a Python interpreter that has torch", remedy="--python PATH")
+    env = {**os.environ, **({"VLLM_BENCH_FIT": "1"} if options.dry_run else {})}
+    return Runner(Path(found).absolute(), env, conda=False)
+
+
+def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
+    """Start the processes; those that cannot run are left out, with the reason.
+
+    Raises:
+        ToolchainError: this machine or interpreter has no GPU.
+        PackageTestError: the interpreter has no kernels of ours.
+    """
+    peers: list[Peer] = []
+    for name in dict.fromkeys(("ours", *options.peers)):
+        peer = Peer(name, runner, device="cuda")
+        if name == "official":
+            try:
+                peer.libraries = official_gpu.libraries(frozenset(official_gpu.MEMBERS), console)
+            except VllmBuildError as error:
+                console.warn(f"without the official wheel: {error.message}")
+                continue
+        peer.start()
+        if failed := peer.facts.get("failed"):
+            peer.stop()
+            if name == "ours":
+                raise _cannot_run(str(failed), runner)
+            console.warn(f"without {name}: {failed}")
+            continue
+        peers.append(peer)
+    return peers
+
+
+def _cannot_run(failed: str, runner: Runner) -> VllmBuildError:
+    """What is missing: torch, a GPU for it, or the kernels."""
+    if "No module named 'torch'" in failed:
+        return ToolchainError(f"{runner.python} has no torch", expected="torch for CUDA 13", remedy="PYTHON=… names another interpreter")
+    if failed.startswith("RuntimeError: torch "):
+        return ToolchainError(
+            failed.removeprefix("RuntimeError: "),
+            expected="a GPU of NVIDIA that torch sees; --dry-run does what needs none",
+            remedy="run it on a machine with a GPU",
+        )
+    return PackageTestError(
+        f"{runner.python} has no vllm with kernels for CUDA: {failed}",
+        expected="the packages or a wheel of this tree",
+        remedy="CONTRIBUTING.md says how a bare machine gets them",
+    )
+
+
+def dry_run(wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
+    """Print which library takes which call; returns what does not fit: ours anywhere, or PyTorch's computation of the same."""
+    wrong: list[str] = []
+    print(f"{'':62} " + " ".join(f"{peer.name:>12}" for peer in peers))
+    for case in dict.fromkeys(gpu_cases.tiny(case) for case in wanted):
+        cells = []
+        for peer in peers:
+            answer = peer.prepare(case, "fit")
+            if "fits" in answer or "skipped" in answer:
+                cells.append({"the schema": "fits", "runs": "runs"}.get(answer.get("fits", ""), "-"))
+                continue
+            cells.append("absent" if "missing" in answer else "refused")
+            if "missing" not in answer or (peer.name == "ours" and not case.optional):
+                wrong.append(f"{peer.name}, {case.op} {case.label}: {answer.get('failed', 'absent')}")
+        print(f"{case.op:36} {case.label:25} " + " ".join(f"{cell:>12}" for cell in cells), flush=True)
+    for line in wrong:
+        print(line)
+    return wrong
+
+
+def document(results: list[report.Result], peers: list[Peer], limits: gpu_machine.GpuMachine) -> dict[str, Any]:
+    """The whole run for JSON."""
+    return {
+        "limits": asdict(limits.limits),
+        "limits_unknown": limits.problem,
+        "states": limits.states,
+        "peers": {peer.name: peer.facts for peer in peers},
+        "cases": [result.document(limits.limits) for result in results],
+    }
+
+
+def time_ops(options: argparse.Namespace, wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
+    """Measure, print, write; returns what is wrong with ours."""
+    limits = gpu_machine.GpuMachine(peers[0])
+    rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
+    compiled = cases.select(options.only, quick=True, ops=gpu_cases.OPS)
+    results = session.run(wanted, peers, compiled, limits, rounds=rounds, seconds=options.seconds)
+    print(f"\n{limits.line()}\n{limits.clocks()}")
+    wrong = session.conclude(results, peers)
+    write_text(options.results, json.dumps(document(results, peers, limits), indent=1) + "\n")
+    summary = options.results.with_suffix(".md")
+    lines = [f"{peers[0].facts['gpu']}, {limits.line()}", *report.totals(results), report.summary(results, limits.limits)]
+    write_text(summary, "\n\n".join(lines) + "\n")
+    print(f"written to {options.results} and {summary.name}")
+    return wrong
+
+
+def main() -> int:
+    """Run the benchmark; the exit status is 1 when an op of ours is missing, fails, or computes something else."""
+    options, console = arguments(), Console()
+    peers: list[Peer] = []
+    try:
+        wanted = cases.select(options.only, quick=options.quick, ops=gpu_cases.OPS)
+        peers = make_peers(options, runner_of(options), console)
+        wrong = dry_run(wanted, peers) if options.dry_run else time_ops(options, wanted, peers)
+    except (VllmBuildError, ValueError) as error:
+        console.error(str(error))
+        return getattr(error, "exit_code", 2)
+    finally:
+        for peer in peers:
+            peer.stop()
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

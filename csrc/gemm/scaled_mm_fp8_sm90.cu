@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gemm/scaled_mm_sm90.h"
+
+namespace {
+
+using vllm::DType;
+using vllm::QType;
+using vllm::gpu::kArchitectures;
+
+const vllm::ScaledMmRegistration bfloat16({QType::kE4M3, DType::kBFloat16, kArchitectures, true, &vllm::sm90::RunFp8<cutlass::bfloat16_t>});
+const vllm::ScaledMmRegistration float16({QType::kE4M3, DType::kFloat16, kArchitectures, true, &vllm::sm90::RunFp8<cutlass::half_t>});
+
+}  // namespace

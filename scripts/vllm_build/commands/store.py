@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build store``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import IntegrityError
+from vllm_build.reuse import store_check
+from vllm_build.reuse.context import Context
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.console import Console
+
+NAME = "store"
+HELP = "Verify a whole store of built kernels."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("action", choices=("check",), help="check: every document, file and sha256")
+    parser.add_argument("store", type=Path, metavar="FOLDER", help="the store")
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Verify it.
+
+    Raises:
+        IntegrityError: something is wrong.
+    """
+    report = store_check.check(arguments.store.absolute(), Context())
+    if console.json_mode:
+        console.json(vars(report))
+    for path in report.unused:
+        console.warn(f"nothing refers to {path}")
+    for problem in report.problems:
+        console.error(problem)
+    console.info(f"{report.digests} digests, {report.files} files, {report.size / 1e6:.1f} MB")
+    if report.problems:
+        raise IntegrityError(
+            f"{arguments.store}: {len(report.problems)} problems",
+            expected="a sound store",
+            remedy="remove what is damaged, and publish it again",
+        )
+    return 0

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CUTLASS's headers as a build includes them: the locked ones or the user's, through a link below the build folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build import stable_inputs, third_party
+from vllm_build.errors import ConfigurationError, FetchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.planned import Plan
+    from vllm_build.settings import Settings
+
+NAME = "cutlass"
+#: Libraries of the table, as cmake/vllm_link_library.cmake spells them, that are written with it.
+_USERS = {NAME, "flash-attention", "flash-attention-3"}
+#: Where the locked archive has the folder that a checkout of CUTLASS calls ``include``.
+_LOCKED = "third_party/cutlass/include"
+
+
+def _includes(folder: Path) -> Path:
+    """The headers in the locked archive, or in a checkout of CUTLASS.
+
+    Raises:
+        ConfigurationError: the folder is neither.
+    """
+    for include in (folder / _LOCKED, folder / "include"):
+        if (include / "cute").is_dir() and (include / "cutlass").is_dir():
+            return include
+    raise ConfigurationError(
+        f"{folder} holds no sources of CUTLASS",
+        expected="include/cutlass and include/cute in it",
+        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch {NAME}`",
+    )
+
+
+def is_needed(plan: Plan) -> bool:
+    """Whether something of the plan is written with CUTLASS: kernels of ours, or FlashAttention's."""
+    return not _USERS.isdisjoint(plan.libraries)
+
+
+def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
+    """Put the headers below ``inputs`` if the plan needs them; returns CMake's variables, none when it does not.
+
+    Raises:
+        ConfigurationError: the folder that the user named holds something else.
+        FetchError: the locked headers have not been fetched.
+    """
+    if not is_needed(plan):
+        return {}
+    source = settings.cutlass_source or third_party.read(root)[NAME].cached()
+    if source is None:
+        raise FetchError(
+            "CUTLASS's headers are not in the cache",
+            expected="the sources that third_party/lock.toml names",
+            remedy=f"`vllm-build fetch {NAME}`, or set {third_party.variable(NAME)} to a folder of them",
+        )
+    return {"CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", _includes(source)))}

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels from one wheel or ``.conda`` file, by path or address."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.errors import ConfigurationError, FetchError
+from vllm_build.files import sha256_of
+from vllm_build.reuse import bounds, conda_file, fitness, names, remote, wheel
+from vllm_build.reuse.context import Context, file_name, local_path
+from vllm_build.reuse.record import Record, parse
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.reuse.remote import RemoteFile
+from vllm_build.reuse.transport import AbsentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from vllm_build.reuse.record import Library
+
+WHEEL, CONDA = ".whl", ".conda"
+
+
+class ArchiveSource:
+    """One archive; opened by the first question, closed at the end of the ``with`` block.
+
+    Args:
+        context: of the reuse.
+        location: path or address; its ending says what it is.
+        sha256: that the file must have. It is then fetched whole, once; else only the needed members of a remote wheel are.
+        range_ok: the members are checked by other means: ranges are enough although the sha256 is known.
+
+    Raises:
+        ConfigurationError: the location is neither a wheel nor a ``.conda`` file.
+    """
+
+    def __init__(self, context: Context, location: str, sha256: str | None = None, *, range_ok: bool = False) -> None:
+        self.where, self.name = location, file_name(location)
+        if not self.name.endswith((WHEEL, CONDA)):
+            raise ConfigurationError(
+                f"{location!r} is no file to take kernels from",
+                expected="a wheel (.whl) or a conda package (.conda)",
+                remedy="name that file",
+            )
+        self.context = context
+        self._sha256 = None if range_ok and self.name.endswith(WHEEL) else sha256
+        self._stack = ExitStack()
+        self._archive: wheel.Archive | None = None
+        self._file: RemoteFile | None = None
+        self._unpacked: dict[str, Path] = {}
+        self._records: dict[str, bytes] = {}
+        self._announced: dict[str, Record] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._archive = self._file = None
+
+    def _open(self) -> wheel.Archive:
+        if self._archive is not None:
+            return self._archive
+        self._folder = self._stack.enter_context(self.context.cache.incoming())
+        stream = self._stack.enter_context(self._stream())
+        self._archive = archive = wheel.Archive(stream, self.where)
+        try:
+            if self.name.endswith(CONDA):
+                self._unpack(archive)
+            else:
+                self._list(archive)
+        except RefusedError:
+            self._forget()
+            raise
+        return archive
+
+    def _stream(self) -> Any:
+        path = local_path(self.where)
+        if path is None:
+            found = self._remote()
+            if isinstance(found, RemoteFile):
+                self._file = found
+                return found
+            path = found
+        elif self._sha256 and (found_sha256 := _sha256_of(path)) != self._sha256:
+            raise RefusedError("sha256", self.where, f"the file has sha256 {found_sha256}", expected=self._sha256)
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error
+
+    def _remote(self) -> RemoteFile | Path:
+        context = self.context
+        try:
+            if self._sha256:
+                with context.cache.alone(self._sha256):
+                    return remote.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
+            return remote.open_remote(context.transport, self.where, context.cache, self._folder, context.progress)
+        except AbsentError as error:
+            raise FetchError(
+                f"{self.where}: there is no such file", expected="a wheel or a .conda file", remedy="check the address"
+            ) from error
+
+    def _unpack(self, archive: wheel.Archive) -> None:
+        if self._file is not None:
+            member = archive.window(conda_file.content_member(archive))
+            with self.context.cache.alone(self._file.key or "00"):
+                self._file.fetch([member], shared=True)
+                folder = self._folder / "content"
+                folder.mkdir()
+                self._unpacked = conda_file.unpack(archive, folder)
+                self._file.forget()
+        else:
+            folder = self._folder / "content"
+            folder.mkdir()
+            self._unpacked = conda_file.unpack(archive, folder)
+        for name, path in self._unpacked.items():
+            if output := names.output_of(name):
+                bounds.check_size(path.stat().st_size, bounds.DOCUMENT, self.where, name)
+                self._records[output] = path.read_bytes()
+        self._check_listed({name for name in self._unpacked if names.is_library(name)})
+
+    def _list(self, archive: wheel.Archive) -> None:
+        fitness.require_wheel_name(self.name, self.where)
+        found = {name: output for name in archive.members if (output := names.output_of(name))}
+        if not found:
+            raise RefusedError(
+                "no-record",
+                self.where,
+                "the wheel says nothing of its kernels, so no build of this project made it",
+                expected="vllm/_build_info/<output>.json in it",
+                remedy="build and publish this tree, or unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION to compile",
+            )
+        bounds.check_size(len(found), bounds.LIBRARIES, self.where, "the list of records")
+        if self._file is not None:
+            self._file.fetch([archive.window(name) for name in found])
+        self._records = {output: archive.read(name, bounds.DOCUMENT) for name, output in found.items()}
+        wheel.check_wheel(archive, self._check_listed(set()))
+
+    def _check_listed(self, libraries: set[str]) -> set[str]:
+        """Parse every record; refuse libraries beyond theirs. Returns what they list."""
+        listed = {library.file for output in self._records for library in self.record(output).libraries}
+        if odd := libraries - listed:
+            raise RefusedError("member-name", self.where, f"no record lists {', '.join(sorted(odd))}", expected="what a record describes")
+        return listed
+
+    def outputs(self) -> list[str]:
+        """Names of the outputs that the archive has.
+
+        Raises:
+            FetchError: it cannot be had. RefusedError: it is not sound.
+        """
+        self._open()
+        return sorted(self._records)
+
+    def record(self, output: str) -> Record:
+        """The record of one of its outputs.
+
+        Raises:
+            RefusedError: it is malformed.
+        """
+        return parse(self._records[output], output, self.where)
+
+    def announce(self, record: Record) -> None:
+        """Say that the files of an output will be asked for: they then come with the first that are, in as few requests."""
+        self._announced[record.output] = record
+
+    def libraries(self, record: Record) -> dict[str, Path]:
+        """The files of an output, whole and checked, in the cache, by their paths below the folder that holds ``vllm``.
+
+        Raises:
+            FetchError: they cannot be had. RefusedError: they are not what the record says.
+        """
+        cache = self.context.cache
+        found = {library.file: path for library in record.libraries if (path := cache.find(library.sha256))}
+        if len(found) < len(record.libraries):
+            archive = self._open()
+            self.announce(record)
+            # Held by one process for each version of each archive; the others then find the members in the cache.
+            with cache.alone((self._file.key if self._file else None) or "00"):
+                every = [library for announced in self._announced.values() for library in announced.libraries]
+                missing = [library for library in every if not cache.find(library.sha256)]
+                try:
+                    if self._file is not None and missing:
+                        self._file.fetch([archive.window(lib.file) for lib in missing if lib.file in archive.members], shared=True)
+                    for library in missing:
+                        self._take(archive, library)
+                except RefusedError:
+                    self._forget()
+                    raise
+                self._forget()
+        for library in record.libraries:
+            path = found.get(library.file) or cache.find(library.sha256)
+            if path is None:
+                raise RefusedError("sha256", self.where, f"{library.file} left the cache meanwhile", expected="a cache that nobody damages")
+            found[library.file] = path
+        return found
+
+    def _take(self, archive: wheel.Archive, library: Library) -> None:
+        if self.name.endswith(CONDA):
+            file = self._unpacked.get(library.file)
+            if file is None:
+                raise RefusedError("missing", self.where, f"{library.file} is not there", expected="every library that the record lists")
+            if (size := file.stat().st_size) != library.size:
+                raise RefusedError("size", self.where, f"{library.file} has {size} bytes", expected=f"{library.size}, as the record says")
+        else:
+            file = self._folder / library.sha256
+            archive.extract(library, file)
+        with file.open("rb") as stream:
+            fitness.require_machine(stream.read(64), self.where, library.file)
+        self.context.store(file, library.sha256, self.where, library.file)
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            self._file.forget()
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error

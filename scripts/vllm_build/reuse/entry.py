@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of a store, and its one document for each digest.
+
+::
+
+    store.json                              what this folder is
+    digests/<build digest>.json             what was built from these sources with these choices
+    members/<2 digits>/<sha256>             records, and libraries that came from a folder
+    archives/<2 digits>/<sha256>/<name>     wheels and .conda files
+
+No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The same tree serves from a disk and, as
+static files, over http.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_build.reuse import bounds, names
+from vllm_build.reuse.record import Reader, load_json
+from vllm_build.reuse.refusal import RefusedError
+
+MARKER = "store.json"
+SCHEMA = 1
+MARK: dict[str, Any] = {"schema": SCHEMA, "kind": "vllm-kernels"}
+MARKER_TEXT = json.dumps(MARK) + "\n"
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,200}\.(?:whl|conda)")
+_MOST_BUILDS = 256
+
+
+def digest_path(digest: str) -> str:
+    """Where the document of a digest lies."""
+    return f"digests/{digest}.json"
+
+
+def member_path(sha256: str) -> str:
+    """Where a member lies."""
+    return f"members/{sha256[:2]}/{sha256}"
+
+
+def archive_path(sha256: str, name: str) -> str:
+    """Where an archive lies."""
+    return f"archives/{sha256[:2]}/{sha256}/{name}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a store: its name (a member's path, an archive's file name), sha256 and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of a digest: for which platform and Python ABI, its record and libraries, and the archive that has them, if one does."""
+
+    platform: str
+    python_abi: str
+    record: File
+    libraries: tuple[File, ...]
+    archive: File | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All builds of one output from one digest."""
+
+    output: str
+    digest: str
+    builds: tuple[Build, ...]
+
+    def text(self) -> str:
+        """The document."""
+        builds = [
+            {
+                "platform": build.platform,
+                "python_abi": build.python_abi,
+                "archive": vars(build.archive) if build.archive else None,
+                "members": [vars(file) for file in (build.record, *build.libraries)],
+            }
+            for build in self.builds
+        ]
+        document = {"schema": SCHEMA, "output": self.output, "digest": self.digest, "builds": builds}
+        return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def check_marker(data: bytes, where: str) -> None:
+    """Refuse what is no store of this layout.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    if load_json(data, where, MARKER) != MARK:
+        raise RefusedError("index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK))
+
+
+def _file(entry: Any, where: str, what: str, limit: int) -> File:
+    reader = Reader(entry, where, what)
+    return File(reader.text("name"), reader.sha256("sha256"), reader.size("size", limit))
+
+
+def _build(entry: Any, output: str, where: str) -> Build:
+    reader = Reader(entry, where, "a build of the index")
+    files = [_file(item, where, "a member of the index", bounds.LIBRARY) for item in reader.items("members", bounds.LIBRARIES + 1)]
+    names.check((file.name for file in files), where)
+    records = [file for file in files if file.name == names.record_name(output)]
+    libraries = tuple(file for file in files if file not in records)
+    if len(records) != 1 or any(not names.is_library(file.name) for file in libraries):
+        raise RefusedError(
+            "index", where, f"a build has the members {', '.join(f.name for f in files)[:200]}", expected="one record, and libraries"
+        )
+    archive = None
+    if (given := reader.document.get("archive")) is not None:
+        archive = _file(given, where, "an archive of the index", bounds.ARCHIVE)
+        if not _FILE.fullmatch(archive.name):
+            raise RefusedError(
+                "index", where, f"the index names the file {archive.name[:100]!r}", expected="a wheel or .conda file of this store"
+            )
+    return Build(reader.text("platform"), reader.text("python_abi"), records[0], libraries, archive)
+
+
+def parse(data: bytes, output: str, digest: str, where: str) -> Entry:
+    """The document of ``digest``.
+
+    Raises:
+        RefusedError: it is malformed, of another digest or output, or names what is not of this store.
+    """
+    bounds.check_size(len(data), bounds.DOCUMENT, where, "the index")
+    reader = Reader(load_json(data, where, "the index"), where, "the index")
+    said = (reader.document.get("schema"), reader.text("output"), reader.sha256("digest"))
+    if said != (SCHEMA, output, digest):
+        raise RefusedError("index", where, f"the index is of {said}", expected=f"{(SCHEMA, output, digest)}, for which it was asked")
+    builds = tuple(_build(item, output, where) for item in reader.items("builds", _MOST_BUILDS))
+    if not builds:
+        raise RefusedError("index", where, "the index has no build", expected="at least one")
+    return Entry(output, digest, builds)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the settings to checked files: what setup.py asks for instead of compiling, and what ``vllm-build reuse`` shows."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_build import configuration, device, digest
+from vllm_build import plan as kernel_plan
+from vllm_build.errors import ConfigurationError
+from vllm_build.reuse import names, plan, sources
+from vllm_build.reuse.context import Context
+from vllm_build.reuse.fitness import Machine, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vllm_build.device import Target
+    from vllm_build.reuse.plan import Decision
+    from vllm_build.settings import Settings
+
+
+def wanted(root: Path, settings: Settings, target: Target) -> tuple[Wanted, ...]:
+    """The outputs that this tree has for a device; needs no compiler and no network.
+
+    Raises:
+        ConfigurationError, NothingToDoError: of the plan.
+    """
+    if target.name in kernel_plan.PURE_DEVICES:
+        return ()
+    planned = configuration.plan_for(root, settings, target)
+    abi = configuration.python_abi()
+    suffix = f".{configuration.ABI3}.so" if abi == configuration.ABI3 else ".so"
+    return tuple(
+        Wanted(
+            output,
+            digest.build_digest(root, output, planned, abi),
+            digest.kernel_digest(root, output),
+            tuple(sorted(planned.output_files(output, suffix))),
+        )
+        for output in planned.components
+    )
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A reuse whose sources are open.
+
+    Attributes:
+        decisions: one for each output.
+        context: of the reuse.
+    """
+
+    decisions: tuple[Decision, ...]
+    context: Context
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """Outputs that are left to compile."""
+        return tuple(decision.wanted.output for decision in self.decisions if decision.action == plan.COMPILE)
+
+    @property
+    def compiled_files(self) -> tuple[str, ...]:
+        """What compiling them leaves: libraries and records, by their places below the folder that holds ``vllm``."""
+        left = [decision.wanted for decision in self.decisions if decision.action == plan.COMPILE]
+        return tuple(name for wanted in left for name in (*wanted.libraries, names.record_name(wanted.output)))
+
+    def fetch(self) -> dict[str, Path]:
+        """Every file of the reused outputs, whole and checked, in the cache, by its place below the folder that holds ``vllm``.
+
+        Raises:
+            FetchError: a file cannot be had. RefusedError: it is not what its record says. ResourceError: the disk is full.
+        """
+        files: dict[str, Path] = {}
+        for decision in self.decisions:
+            if decision.offer is not None and decision.record is not None:
+                files.update(decision.offer.libraries(decision.record))
+                files[names.record_name(decision.record.output)] = self._record(decision.record.text)
+        return files
+
+    def _record(self, text: bytes) -> Path:
+        with self.context.cache.incoming() as folder:
+            file = folder / "record"
+            file.write_bytes(text)
+            return self.context.cache.add(file, hashlib.sha256(text).hexdigest())
+
+
+@contextmanager
+def prepared(root: Path, settings: Settings, context: Context | None = None, outputs: Sequence[str] | None = None) -> Iterator[Reuse]:
+    """Decide what is reused; the files can be fetched within the block.
+
+    Args:
+        root: of the source tree.
+        settings: of the environment.
+        context: cache, transport, progress; None makes the usual ones.
+        outputs: names; None means all that the tree has for the device.
+
+    Raises:
+        RefusedError: an output cannot be reused. FetchError: a source could not be asked.
+        ConfigurationError, NothingToDoError, ToolchainError: of the settings, the device and the plan.
+    """
+    context = context or Context()
+    target = device.resolve(settings)
+    needed = wanted(root, settings, target)
+    if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
+        raise ConfigurationError(
+            f"device {target.name} has no output {', '.join(unknown)}", expected=" or ".join(w.output for w in needed) or "no output at all"
+        )
+    with ExitStack() as stack:
+        stack.enter_context(context.cache.in_use())
+        opened = sources.of_settings(context, settings) if needed else []
+        for source in opened:
+            stack.callback(source.close)
+        chosen = [w for w in needed if outputs is None or w.output in outputs]
+        yield Reuse(plan.make(chosen, opened, Machine.here(target), partial=settings.precompiled_partial), context)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds what was built to a store. The document of a digest is written last: a publisher that dies leaves files nobody refers to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vllm_build import locks
+from vllm_build.errors import ConfigurationError
+from vllm_build.files import disk_errors, sha256_of, write_text
+from vllm_build.reuse import entry, names, record
+from vllm_build.reuse.archive_source import CONDA, WHEEL, ArchiveSource
+from vllm_build.reuse.context import Context, small_file
+from vllm_build.reuse.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_build.reuse.record import Record
+
+
+def _file(name: str, path: Path) -> entry.File:
+    return entry.File(name, sha256_of(path), path.stat().st_size)
+
+
+class Publisher:
+    """A store that is open for additions by one process.
+
+    Args:
+        folder: of the store.
+        incoming: for files that are not whole yet, on the store's disk.
+    """
+
+    def __init__(self, folder: Path, incoming: Path) -> None:
+        self.folder, self._incoming = folder, incoming
+
+    def put(self, source: Path, path: str, sha256: str) -> None:
+        """Copy a file to its place, whole or not at all.
+
+        Raises:
+            RefusedError: the file changed while it was copied. ResourceError: the disk is full.
+        """
+        target = self.folder / path
+        if target.is_file() and sha256_of(target) == sha256:
+            return
+        copy = self._incoming / "file"
+        with disk_errors(self.folder), source.open("rb") as stream, copy.open("wb") as out:
+            shutil.copyfileobj(stream, out, 1 << 20)
+            out.flush()
+            # The document that names this file must not survive a power cut that the file does not.
+            os.fsync(out.fileno())
+        if (found := sha256_of(copy)) != sha256:
+            raise RefusedError(
+                "sha256", str(source), f"it has sha256 {found}", expected=f"{sha256}, as a moment ago", remedy="publish it again"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy.chmod(0o644)
+        copy.replace(target)
+
+    def add(self, found: Record, files: dict[str, Path], archive: Path | None) -> bool:
+        """Add one build; returns whether the store did not have it.
+
+        Raises:
+            RefusedError: the store has another build of the same digest, platform and ABI; or its document is malformed.
+        """
+        text = self._incoming / "record.json"
+        text.write_bytes(found.text)
+        kept = _file(names.record_name(found.output), text)
+        libraries = tuple(entry.File(library.file, library.sha256, library.size) for library in found.libraries)
+        build = entry.Build(found.platform, found.python_abi, kept, libraries, _file(archive.name, archive) if archive else None)
+        path = self.folder / entry.digest_path(found.digest)
+        builds = self._known(path, found)
+        for known in builds:
+            if (known.platform, known.python_abi) != (build.platform, build.python_abi):
+                continue
+            if set(known.libraries) == set(build.libraries):
+                return False
+            raise RefusedError(
+                "published",
+                str(self.folder),
+                f"the store has another build of {found.output} from the digest {found.digest}",
+                expected="the same bytes from the same digest: the store keeps what it has",
+                remedy=f"publish to another store, or remove {path} first",
+            )
+        self.put(text, entry.member_path(kept.sha256), kept.sha256)
+        if archive is None or build.archive is None:
+            for library in found.libraries:
+                self.put(files[library.file], entry.member_path(library.sha256), library.sha256)
+        else:
+            self.put(archive, entry.archive_path(build.archive.sha256, archive.name), build.archive.sha256)
+        write_text(path, entry.Entry(found.output, found.digest, (*builds, build)).text())
+        return True
+
+    @staticmethod
+    def _known(path: Path, found: Record) -> tuple[entry.Build, ...]:
+        data = small_file(path)
+        return () if data is None else entry.parse(data, found.output, found.digest, str(path)).builds
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Publisher]:
+    """A store, made when there is none, for the only publisher at the time; others wait.
+
+    Raises:
+        ConfigurationError: the folder holds something else. RefusedError: a store of another kind.
+    """
+    marker = folder / entry.MARKER
+    if folder.exists() and not marker.exists() and any(path.name not in (".lock", "incoming") for path in folder.iterdir()):
+        raise ConfigurationError(f"{folder} holds something else than a store", expected="a store, or a folder that is new or empty")
+    with disk_errors(folder), locks.waiting(folder / ".lock"):
+        if (data := small_file(marker)) is not None:
+            entry.check_marker(data, str(marker))
+        shutil.rmtree(folder / "incoming", ignore_errors=True)
+        (folder / "incoming").mkdir()
+        with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
+            write_text(marker, entry.MARKER_TEXT)
+            yield Publisher(folder, Path(incoming))
+        shutil.rmtree(folder / "incoming")
+
+
+def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
+    done = {}
+    for path in sorted((root / "vllm" / "_build_info").glob("*.json")):
+        output = names.output_of(path.relative_to(root).as_posix())
+        data = small_file(path)
+        if output is None or data is None:
+            continue
+        found = record.parse(data, output, str(path))
+        files = {library.file: root / library.file for library in found.libraries}
+        for library in found.libraries:
+            if not files[library.file].is_file() or sha256_of(files[library.file]) != library.sha256:
+                raise RefusedError(
+                    "sha256", str(root), f"{library.file} is not the file of its record", expected=library.sha256, remedy="build again"
+                )
+        done[f"{output} {found.digest}"] = publisher.add(found, files, None)
+    if not done:
+        raise ConfigurationError(
+            f"{root} has no built kernels", expected="vllm/_build_info/*.json beside the libraries", remedy="build them first"
+        )
+    return done
+
+
+def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[str, bool]:
+    done = {}
+    with context.cache.in_use(), ArchiveSource(context, str(path)) as source:
+        for output in source.outputs():
+            found = source.record(output)
+            done[f"{output} {found.digest}"] = publisher.add(found, source.libraries(found), path)
+    if not done:
+        raise ConfigurationError(f"{path} has no record of kernels", expected="vllm/_build_info/*.json in it")
+    return done
+
+
+def publish(built: Path, folder: Path, context: Context) -> dict[str, bool]:
+    """Add a wheel, a ``.conda`` file, or the kernels that lie in a folder, to the store ``folder``.
+
+    Args:
+        built: a wheel, a ``.conda`` file, or a folder that holds ``vllm/_build_info``: a tree after an editable build, ``site-packages``.
+        folder: the store.
+        context: whose cache the archive's members go through.
+
+    Returns:
+        For each ``<output> <digest>`` whether it is new.
+
+    Raises:
+        ConfigurationError: there is nothing to publish, or the folder is no store.
+        RefusedError: what was built is not sound, or contradicts what the store has.
+    """
+    built = built.absolute()
+    if not built.is_dir() and not built.name.endswith((WHEEL, CONDA)):
+        raise ConfigurationError(f"{built} cannot be published", expected="a wheel, a .conda file, or a folder with built kernels")
+    with opened(folder.absolute()) as publisher:
+        if built.is_dir():
+            return _from_folder(publisher, built)
+        return _from_archive(publisher, built, context)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels from a store: a folder, or the same files over http."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import FetchError
+from vllm_build.files import disk_errors
+from vllm_build.reuse import bounds, download, entry, fitness, record, remote
+from vllm_build.reuse.archive_source import ArchiveSource
+from vllm_build.reuse.context import Context, local_path, small_file
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.reuse.transport import AbsentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.reuse.fitness import Machine, Wanted
+    from vllm_build.reuse.record import Record
+
+
+class Base:
+    """The files of a store or a channel, by their paths below it."""
+
+    def __init__(self, context: Context, location: str) -> None:
+        self.context, self.where = context, location.rstrip("/")
+        self.folder = local_path(location)
+
+    def place(self, path: str) -> str:
+        """Path or address of a file."""
+        return str(self.folder / path) if self.folder is not None else f"{self.where}/{path}"
+
+    def read(self, path: str, limit: int = bounds.DOCUMENT) -> bytes | None:
+        """A small file whole; None when there is none.
+
+        Raises:
+            FetchError: it cannot be had. RefusedError: it is larger than ``limit``.
+        """
+        if self.folder is not None:
+            return small_file(self.folder / path, limit)
+        return download.small(self.context.transport, self.place(path), limit)
+
+    def member(self, file: entry.File) -> Path:
+        """A file by its sha256, checked, in the cache.
+
+        Raises:
+            FetchError: it cannot be had. RefusedError: it is not what the index says.
+        """
+        cache, path = self.context.cache, entry.member_path(file.sha256)
+        with cache.alone(file.sha256):
+            if found := cache.find(file.sha256):
+                return found
+            try:
+                with cache.incoming() as folder:
+                    return self._copy(path, file, folder)
+            except (AbsentError, FileNotFoundError) as error:
+                raise FetchError(
+                    f"{self.place(path)}: there is no such file, and the index lists it as {file.name}",
+                    expected="a store that has what it lists",
+                    remedy="publish the build again; `vllm-build store check` shows what is missing",
+                ) from error
+
+    def _copy(self, path: str, file: entry.File, folder: Path) -> Path:
+        context = self.context
+        if self.folder is not None:
+            source, copy = self.folder / path, folder / "member"
+            if (size := source.stat().st_size) != file.size:
+                raise RefusedError("size", str(source), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
+            with disk_errors(folder):
+                shutil.copyfile(source, copy)
+            return context.store(copy, file.sha256, str(source), file.name)
+        found = remote.copy_of(context.transport, self.place(path), context.cache, folder, context.progress, file.sha256)
+        if (size := found.stat().st_size) != file.size:
+            raise RefusedError("size", self.place(path), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
+        return found
+
+
+class StoreOffer:
+    """One build that a store has.
+
+    Args:
+        base: of the store.
+        found: the document of the build's digest.
+        build: the build.
+        archive: that has its files; None where the store has them one by one.
+    """
+
+    def __init__(self, base: Base, found: entry.Entry, build: entry.Build, archive: ArchiveSource | None) -> None:
+        self.where, self._base, self._entry, self._build, self._archive = base.where, base, found, build, archive
+
+    def record(self) -> Record:
+        """The record, which the index must agree with.
+
+        Raises:
+            FetchError: it cannot be had. RefusedError: it is malformed, or contradicts the index.
+        """
+        data = self._base.member(self._build.record).read_bytes()
+        result = record.parse(data, self._entry.output, self.where)
+        listed = {(library.file, library.sha256, library.size) for library in result.libraries}
+        if listed != {(file.name, file.sha256, file.size) for file in self._build.libraries}:
+            raise RefusedError("index", self.where, "the index and the record list different files", expected="the files of the record")
+        return result
+
+    def announce(self, record: Record) -> None:
+        """Say that its files will be asked for."""
+        if self._archive is not None:
+            self._archive.announce(record)
+
+    def libraries(self, wanted: Record) -> dict[str, Path]:
+        """The files, whole and checked, in the cache.
+
+        Raises:
+            FetchError: they cannot be had. RefusedError: they are not what the record says.
+        """
+        if self._archive is not None:
+            return self._archive.libraries(wanted)
+        found = {file.name: self._base.member(file) for file in self._build.libraries}
+        for name, path in found.items():
+            with path.open("rb") as stream:
+                fitness.require_machine(stream.read(64), self.where, name)
+        return found
+
+
+class Store:
+    """A store of the layout that :mod:`vllm_build.reuse.entry` describes."""
+
+    def __init__(self, base: Base) -> None:
+        self.where, self._base = base.where, base
+        self._archives: dict[str, ArchiveSource] = {}
+
+    def find(self, wanted: Wanted, machine: Machine) -> StoreOffer | None:
+        """The build of a digest that fits the machine best; None when the store has none.
+
+        Raises:
+            FetchError: the store cannot be reached. RefusedError: its index is malformed.
+        """
+        path = entry.digest_path(wanted.digest)
+        data = self._base.read(path)
+        if data is None:
+            return None
+        found = entry.parse(data, wanted.output, wanted.digest, self._base.place(path))
+        fitting = [build for build in found.builds if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)]
+        # One for something else is offered as well: the check that refuses it says what it is for.
+        build = (fitting or found.builds)[0]
+        return StoreOffer(self._base, found, build, self._archive(build.archive) if build.archive else None)
+
+    def _archive(self, file: entry.File) -> ArchiveSource:
+        """One for all outputs that are in it."""
+        place = self._base.place(entry.archive_path(file.sha256, file.name))
+        if place not in self._archives:
+            self._archives[place] = ArchiveSource(self._base.context, place, file.sha256, range_ok=True)
+        return self._archives[place]
+
+    def close(self) -> None:
+        """Close the archives that were looked into."""
+        for archive in self._archives.values():
+            archive.__exit__()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verifies a whole store: every document, every file, every sha256, and that nothing lies there that no document names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_build.errors import ConfigurationError, VllmBuildError
+from vllm_build.files import sha256_of
+from vllm_build.reuse import entry, names, record
+from vllm_build.reuse.archive_source import ArchiveSource
+from vllm_build.reuse.context import Context, small_file
+from vllm_build.reuse.record import SHA256, Reader, load_json
+from vllm_build.reuse.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: numbers of digests, of files and of their bytes; what is wrong; and files that nothing refers to."""
+
+    digests: int
+    files: int
+    size: int
+    problems: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+class _Check:
+    def __init__(self, folder: Path, context: Context) -> None:
+        self.folder, self.context = folder, context
+        self.problems: list[str] = []
+        self.used: dict[str, int] = {}
+
+    def document(self, path: Path) -> None:
+        where = path.relative_to(self.folder).as_posix()
+        try:
+            if not SHA256.fullmatch(path.stem) or path.suffix != ".json":
+                raise RefusedError("index", where, "its name is no digest", expected="<build digest>.json")
+            data = small_file(path) or b""
+            output = Reader(load_json(data, where, "the index"), where, "the index").text("output")
+            for build in entry.parse(data, output, path.stem, where).builds:
+                self._build(build, output, path.stem, where)
+        except VllmBuildError as error:
+            self.problems.append(error.message)
+
+    def _build(self, build: entry.Build, output: str, digest: str, where: str) -> None:
+        self._file(entry.member_path(build.record.sha256), build.record)
+        found = record.parse(small_file(self.folder / entry.member_path(build.record.sha256)) or b"", output, where)
+        said = (found.digest, found.platform, found.python_abi, {(lib.file, lib.sha256, lib.size) for lib in found.libraries})
+        if said != (digest, build.platform, build.python_abi, {(f.name, f.sha256, f.size) for f in build.libraries}):
+            raise RefusedError(
+                "index", where, f"it and the record of {names.record_name(output)} contradict one another", expected="the same facts"
+            )
+        if build.archive is None:
+            for library in build.libraries:
+                self._file(entry.member_path(library.sha256), library)
+            return
+        path = entry.archive_path(build.archive.sha256, build.archive.name)
+        self._file(path, build.archive)
+        with ArchiveSource(self.context, str(self.folder / path)) as source:
+            if output not in source.outputs() or source.record(output).text != found.text:
+                raise RefusedError("index", where, f"{path} has another record of {output}", expected="the record that the index names")
+            source.libraries(found)
+
+    def _file(self, path: str, file: entry.File) -> None:
+        place = self.folder / path
+        if not place.is_file() or place.is_symlink():
+            raise RefusedError("missing", path, f"no such file: {file.name}", expected="a plain file")
+        self.used[path] = place.stat().st_size
+        if self.used[path] != file.size:
+            raise RefusedError("size", path, f"{self.used[path]} bytes", expected=f"{file.size}")
+        if (found := sha256_of(place)) != file.sha256:
+            raise RefusedError("sha256", path, f"sha256 {found}", expected=file.sha256)
+
+
+def check(folder: Path, context: Context) -> Report:
+    """Verify the store ``folder``.
+
+    Raises:
+        ConfigurationError: it is no store.
+    """
+    marker = small_file(folder / entry.MARKER)
+    if marker is None:
+        raise ConfigurationError(
+            f"{folder} is no store", expected=f"a folder with {entry.MARKER}", remedy="vllm-build publish --store FOLDER"
+        )
+    run = _Check(folder, context)
+    try:
+        entry.check_marker(marker, str(folder))
+    except RefusedError as error:
+        run.problems.append(error.message)
+    documents = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
+    with context.cache.in_use():
+        for path in documents:
+            run.document(path)
+    there = [path for part in ("members", "archives") for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
+    unused = [name for path in there if (name := path.relative_to(folder).as_posix()) not in run.used]
+    return Report(len(documents), len(run.used), sum(run.used.values()), tuple(run.problems), tuple(unused))

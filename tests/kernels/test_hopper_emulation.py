@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulation itself: a kernel that keeps the rules of Hopper's instructions computes right, one that breaks a rule is found out."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vllm
+
+#: Beside the package, where emulate.py puts it.
+CASES = Path(vllm.__file__).parents[1] / "hopper_cases.so"
+
+CODE = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+print("result", library.vllm_hopper_case(sys.argv[2].encode()))
+"""
+
+
+def run(name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", CODE, str(CASES), name], capture_output=True, text=True, check=False)
+
+
+def test_rules_that_are_kept() -> None:
+    done = run("nothing")
+    assert done.stdout == "result 1\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["async fence", "swizzle", "parity", "reuse"])
+def test_a_rule_whose_breach_shows_in_the_result(name: str) -> None:
+    done = run(name)
+    assert done.stdout == "result 0\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("product fence", "a product without FenceProducts"),
+        ("wait", "ended without waiting for its products"),
+        ("commit", "ended without waiting for its products"),
+        ("alignment", "whose rows do not begin at a multiple of 1024 bytes"),
+        ("barrier init", "was not initialised"),
+        ("arrival", "threads wait for others"),
+        ("copies left", "ended before its copies"),
+    ],
+)
+def test_a_rule_whose_breach_ends_the_process(name: str, words: str) -> None:
+    done = run(name)
+    assert done.returncode == -signal.SIGABRT
+    assert re.search(f"^GPU emulation: .*{words}", done.stderr), done.stderr
+
+
+def test_other_names() -> None:
+    assert run("something").stdout == "result -1\n"

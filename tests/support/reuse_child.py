@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does one piece of work after the other, each in a process of its own that may be killed; imports are done once, before them all.
+
+Reads lines of JSON, ``{"work": …, "kill_after": …, …}``; prints the exit status of each worker, negative when it was killed by that signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from reuse_files import MACHINE, Build
+
+from vllm_build.reuse import place, plan, publish, remote, sources
+from vllm_build.reuse.cache import Cache
+from vllm_build.reuse.context import Context
+from vllm_build.reuse.fitness import Wanted
+from vllm_build.reuse.transport import Transport
+from vllm_build.settings import Settings
+
+
+def reuse(job: dict[str, Any], context: Context) -> None:
+    """From a location or a store to files in a tree."""
+    wanted = Wanted(**{**vars(Build().wanted()), "digest": job["digest"]})
+    settings = Settings(precompiled_location=job.get("location"), precompiled_stores=tuple(job.get("stores", ())))
+    with context.cache.in_use():
+        opened = sources.of_settings(context, settings)
+        try:
+            (decision,) = plan.make([wanted], opened, MACHINE, partial=False)
+            assert decision.offer is not None
+            assert decision.record is not None
+            files = decision.offer.libraries(decision.record)
+            record = Path(job["scratch"]) / f"record-{os.getpid()}"
+            record.write_bytes(decision.record.text)
+            place.place({**files, Build().record_name: record}, Path(job["tree"]))
+        finally:
+            for source in opened:
+                source.close()
+
+
+def work(job: dict[str, Any]) -> None:
+    """One piece."""
+    context = Context(Cache(Path(job["cache"])), Transport(pause=0.01))
+    if job["work"] == "publish":
+        publish.publish(Path(job["built"]), Path(job["store"]), context)
+    else:
+        reuse(job, context)
+
+
+def main() -> None:
+    """Until stdin ends."""
+    # The wheels are small: they would come whole with their directory.
+    remote.TAIL = 1 << 14
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                work(json.loads(line))
+            except BaseException as error:  # noqa: BLE001 - the parent reads what it was
+                sys.stderr.write(f"{type(error).__name__}: {error}\n")
+                sys.stderr.flush()
+                os._exit(1)
+            os._exit(0)
+        if (seconds := json.loads(line).get("kill_after")) is not None:
+            time.sleep(seconds)
+            # Not yet waited for: the number cannot be another process's, even when the worker has ended.
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A local http server that serves ranges as it should, and misbehaves on request."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@dataclass
+class Server:
+    """What is served, and how.
+
+    Attributes:
+        url: of the server.
+        files: content by path.
+        folder: whose files are served beside them.
+        etag: whether answers carry one; it follows from the content.
+        modified: the ``Last-Modified`` of all files.
+        ranges: whether ranges are honoured.
+        script: what becomes of the next requests, one each; None is served well. Called with the handler and the file's content.
+        seconds: before each answer.
+        rate: bytes a second of all connections together; None is as fast as it goes.
+        asked: (path, Range) of each request.
+        sent: bytes of bodies.
+        free_at: when the line has carried what was sent.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    folder: Path | None = None
+    etag: bool = True
+    modified: str | None = None
+    ranges: bool = True
+    script: list[Callable[[Any, bytes], bool] | None] = field(default_factory=list)
+    seconds: float = 0.0
+    rate: float | None = None
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    sent: int = 0
+    free_at: float = 0.0
+
+    def content(self, path: str) -> bytes | None:
+        if path in self.files:
+            return self.files[path]
+        file = self.folder / path.lstrip("/") if self.folder else None
+        return file.read_bytes() if file and file.is_file() else None
+
+
+def window(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and the byte after the last, of a ``Range`` header."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
+    if not match:
+        return None
+    if not match[1]:
+        return max(0, size - int(match[2])), size
+    return int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
+
+
+class Handler(BaseHTTPRequestHandler):
+    state: Server
+    lock = threading.Lock()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def tag(self, data: bytes) -> str:
+        return f'"{hash(data) & 0xFFFFFFFF:x}"'
+
+    def do_GET(self) -> None:
+        state = self.state
+        with self.lock:
+            state.asked.append((self.path, self.headers.get("Range")))
+            action = state.script.pop(0) if state.script else None
+        time.sleep(state.seconds)
+        data = state.content(unquote(self.path))
+        with suppress(BrokenPipeError, ConnectionResetError):
+            if action is not None and action(self, data or b""):
+                return
+            # The script may have changed it.
+            data = state.content(unquote(self.path))
+            if data is None:
+                self.send_error(404)
+                return
+            self.serve(data)
+
+    def serve(self, data: bytes, *, ranges: bool | None = None) -> None:
+        honoured = self.state.ranges if ranges is None else ranges
+        asked = window(self.headers.get("Range"), len(data)) if honoured else None
+        condition = self.headers.get("If-Range")
+        if asked and condition and condition not in (self.tag(data), self.state.modified):
+            asked = None
+        begin, end = asked or (0, len(data))
+        if asked and begin >= len(data):
+            self.send_response(416)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.head(206 if asked else 200, data, begin, end)
+        self.body(data[begin:end])
+
+    def head(self, status: int, data: bytes, begin: int, end: int, **more: str) -> None:
+        self.send_response(status)
+        headers = {"Content-Length": str(end - begin)}
+        if status == 206:
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(data)}"
+        if self.state.etag:
+            headers["ETag"] = self.tag(data)
+        if self.state.modified:
+            headers["Last-Modified"] = self.state.modified
+        for name, value in {**headers, **{name.replace("_", "-"): value for name, value in more.items()}}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def body(self, data: bytes) -> None:
+        step = 1 << 16
+        for done in range(0, len(data), step):
+            piece = memoryview(data)[done : done + step]
+            self.wfile.write(piece)
+            with self.lock:
+                self.state.sent += len(piece)
+                if self.state.rate:
+                    # One line for all connections.
+                    self.state.free_at = max(self.state.free_at, time.monotonic()) + len(piece) / self.state.rate
+            if self.state.rate:
+                time.sleep(max(0.0, self.state.free_at - time.monotonic()))
+
+    def reset(self) -> None:
+        """Drop the connection so that the other side sees it as broken."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+
+def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
+    """Answers with nothing but a status."""
+
+    def act(handler: Handler, _: bytes) -> bool:
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    return act
+
+
+def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool]:
+    """Ends the connection after some bytes of the body; hard: what is on its way is lost as well."""
+
+    def act(handler: Handler, data: bytes) -> bool:
+        asked = window(handler.headers.get("Range"), len(data)) if handler.state.ranges else None
+        begin, end = asked or (0, len(data))
+        handler.head(206 if asked else 200, data, begin, end)
+        handler.body(data[begin : min(end, begin + after)])
+        if hard:
+            handler.reset()
+        handler.close_connection = True
+        return True
+
+    return act
+
+
+def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
+    """Sends some bytes of the body, then nothing."""
+
+    def act(handler: Handler, data: bytes) -> bool:
+        asked = window(handler.headers.get("Range"), len(data)) if handler.state.ranges else None
+        begin, end = asked or (0, len(data))
+        handler.head(206 if asked else 200, data, begin, end)
+        handler.body(data[begin : begin + after])
+        handler.wfile.flush()
+        time.sleep(seconds)
+        return True
+
+    return act
+
+
+def says(code: int = 206, body: bytes | None = None, **headers: str) -> Callable[[Handler, bytes], bool]:
+    """Answers with headers of the test's own, over the right ones."""
+
+    def act(handler: Handler, data: bytes) -> bool:
+        begin, end = window(handler.headers.get("Range"), len(data)) or (0, len(data))
+        handler.head(code, data, begin, end, **headers)
+        handler.body(data[begin:end] if body is None else body)
+        return True
+
+    return act
+
+
+def ignores_ranges(handler: Handler, data: bytes) -> bool:
+    """The whole file, whatever was asked for."""
+    handler.serve(data, ranges=False)
+    return True
+
+
+def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, bytes], bool]:
+    """Another file from now on, served well."""
+
+    def act(*_: Any) -> bool:
+        server.files[path] = content
+        return False
+
+    return act
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server for the block."""
+    state = Server()
+    handler = type("Bound", (Handler,), {"state": state})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    http.daemon_threads = True
+    http.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{http.server_address[1]}"
+    try:
+        yield state
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
