@@ -16,8 +16,9 @@ constexpr unsigned kWarpgroup = 128;
 // Where shared memory begins: of its address no more than the last four bits are zero.
 constexpr uint32_t kBase = 0x490;
 constexpr unsigned kPiece = 16;
-constexpr int kRows = 64, kDepth = 16;  // of A
-constexpr int kPending = 20;            // bits of a barrier's count
+constexpr int kDepth = 16;      // of A
+constexpr unsigned kLate = 24;  // rounds of all threads
+constexpr int kPending = 20;    // bits of a barrier's count
 
 // A barrier's eight bytes.
 struct Barrier {
@@ -57,9 +58,9 @@ struct Meeting {
 class State final : public Asynchronous {
  public:
   State(unsigned char* shared, size_t size, unsigned thread_count) : shared_(shared), size_(size), threads(thread_count) {
-    views_.resize((thread_count + kWarpgroup - 1) / kWarpgroup);
-    stale_.resize(views_.size());
-    for (auto& view : views_) view.assign(shared, shared + size);
+    const std::vector<bool> all(size / kPiece + 1, false);
+    hidden_.assign((thread_count + kWarpgroup - 1) / kWarpgroup, all);
+    hidden_pieces_.resize(hidden_.size());
   }
 
   bool Step() override {
@@ -90,24 +91,32 @@ class State final : public Asynchronous {
 
   // The bytes of shared memory at an address.
   unsigned char* At(uint32_t address, size_t bytes) { return shared_ + Offset(address, bytes); }
+  // Those of them that a product of a warpgroup reads.
   const unsigned char* Seen(unsigned warpgroup, uint32_t address, size_t bytes) const {
-    return views_[warpgroup].data() + Offset(address, bytes);
+    const size_t offset = Offset(address, bytes);
+    if (hidden_[warpgroup][offset / kPiece]) {
+      Fail("a product reads what was written behind the last FenceAsyncProxy: there is none, or it was written too early");
+    }
+    return shared_ + offset;
   }
 
   void Wrote(unsigned thread, uint32_t address, size_t bytes) {
     const auto piece = static_cast<uint32_t>(Offset(address, bytes) / kPiece);
     threads[thread].written.push_back(piece);
-    for (auto& stale : stale_) stale.push_back(piece);
+    for (size_t warpgroup = 0; warpgroup < hidden_.size(); ++warpgroup) {
+      hidden_[warpgroup][piece] = true;
+      hidden_pieces_[warpgroup].push_back(piece);
+    }
   }
 
   void Fence(unsigned thread) {
     for (const uint32_t piece : threads[thread].written) {
-      for (auto& view : views_) Refresh(view, piece);
+      for (auto& hidden : hidden_) hidden[piece] = false;
     }
     threads[thread].written.clear();
     const unsigned mine = thread / kWarpgroup;
-    for (const uint32_t piece : stale_[mine]) Refresh(views_[mine], piece);
-    stale_[mine].clear();
+    for (const uint32_t piece : hidden_pieces_[mine]) hidden_[mine][piece] = false;
+    hidden_pieces_[mine].clear();
   }
 
   Barrier& BarrierAt(uint32_t address) {
@@ -141,12 +150,6 @@ class State final : public Asynchronous {
     return address - kBase;
   }
 
-  void Refresh(std::vector<unsigned char>& view, uint32_t piece) {
-    const size_t begin = size_t{piece} * kPiece;
-    const size_t end = begin + kPiece < size_ ? begin + kPiece : size_;
-    std::memcpy(view.data() + begin, shared_ + begin, end - begin);
-  }
-
   void Copy(unsigned thread, const Begun& copy) {
     unsigned char* to = At(copy.to, kPiece);
     if (copy.from == nullptr) {
@@ -159,8 +162,9 @@ class State final : public Asynchronous {
 
   unsigned char* shared_;
   size_t size_;
-  std::vector<std::vector<unsigned char>> views_;
-  std::vector<std::vector<uint32_t>> stale_;
+  // For each warpgroup, the pieces that its products must not read yet; among others, those whose numbers stand in the list.
+  std::vector<std::vector<bool>> hidden_;
+  std::vector<std::vector<uint32_t>> hidden_pieces_;
   std::map<uint32_t, bool> barriers_;
 
  public:
@@ -309,8 +313,11 @@ void CommitProducts() {
 
 void WaitForProducts() {
   __syncwarp();
-  // Warps get their results at different times: others get on as far as they may before anything is read.
-  for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + Mine().waits++) % 4 * 2; turns > 0; --turns) {
+  // Warps get their results at different times, and now and then a warpgroup long after the others: these get on as far as they may before
+  // anything is read.
+  const unsigned turn = Mine().waits++;
+  const unsigned late = (threadIdx.x / kWarpgroup + turn) % 3 == 0 ? kLate : 0;
+  for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + turn) % 4 * 2 + late; turns > 0; --turns) {
     SomethingHappened();
     LetOthersRun();
   }

@@ -4,8 +4,9 @@
 // What goes on by itself on a GPU happens here as late as it may: a copy when its thread waits or has ended, a product of matrices in the
 // wait for it, from what shared memory holds then. A buffer that is reused too early gives a wrong result.
 //
-// Products read shared memory through a view of their own, one for each warpgroup, which FenceAsyncProxy brings up to date: by what its
-// thread has written, for all; by what others have written, for the warpgroup of the thread. A missing fence gives a wrong result.
+// Products may read what FenceAsyncProxy has shown them: what its thread has written, to all; what others have written, to the warpgroup of
+// the thread. A product that reads anything else, for lack of a fence or because a buffer is written again before the product is done, ends
+// the process.
 //
 // Addresses in shared memory begin at one that is a multiple of 16 and of nothing more, so code has to align what it places. What the PTX
 // ISA forbids or leaves undefined ends the process with a message: a barrier that was not initialised or is not aligned, a product without
