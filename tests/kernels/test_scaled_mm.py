@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaled products of eight-bit matrices. What is asked of them is tested wherever GPU kernels are; what they compute needs a GPU, as no
-emulation has tensor cores: there a call that is right in everything fails for want of a kernel, which is tested as well."""
+"""Scaled products of eight-bit matrices.
+
+What is asked of them is tested wherever GPU kernels are. What they compute needs a GPU, as CUTLASS's kernels are not emulated: there a call
+that is right in everything fails for want of a kernel, which is tested as well.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import torch
 from vllm import _custom_ops
 
 ON_GPU = os.environ.get("KERNEL_TEST_DEVICE") == "cuda"
-WHY_NOT = "" if ON_GPU else "tensor cores are not emulated: run tests/kernels/on_gpu.py on a GPU"
+WHY_NOT = "" if ON_GPU else "CUTLASS's kernels are not emulated: run tests/kernels/on_gpu.py on a GPU"
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 

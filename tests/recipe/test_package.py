@@ -94,3 +94,17 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path,
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is no GPU architecture"):
         package.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
+
+
+def test_the_locked_sources_that_are_compiled_are_fetched(
+    root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(package.third_party_sources, "fetch", lambda source, _: fetched.append(source.name))
+    package.fetch_sources(request_for(root, "cpu", tmp_path), console)
+    assert fetched == []
+    package.fetch_sources(request_for(root, "cuda13", tmp_path), console)
+    assert fetched == ["cutlass", "flash-attention"]
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
+    package.fetch_sources(request_for(root, "cuda13", tmp_path), console)
+    assert fetched == ["cutlass", "flash-attention"], "nothing is written with it for 7.5"

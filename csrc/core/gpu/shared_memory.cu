@@ -32,17 +32,13 @@ void* BaseOf(const void* address) {
   return base;
 #else
   void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 13000
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 3020, cudaEnableDefault, &found);
-#elif CUDART_VERSION >= 12000
-  const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault, &found);
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 3020, cudaEnableDefault);
 #else
   const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault);
-  if (function != nullptr) found = cudaDriverEntryPointSuccess;
 #endif
   CheckRuntime(error, "looking for the driver's cuMemGetAddressRange");
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) throw std::runtime_error("the driver has no cuMemGetAddressRange");
+  if (function == nullptr) throw std::runtime_error("the driver has no cuMemGetAddressRange");
   // CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr address)
   unsigned long long base = 0;
   size_t size = 0;
