@@ -173,10 +173,9 @@ set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL
 EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
-cp one/build/_C.abi3.so stage/vllm/
-cp one/build/_C.abi3.so stage/vllm/_flashmla_C.abi3.so
-echo '{"file": "vllm/_C.abi3.so"}' > stage/vllm/_build_info/vllm-kernels.json
-echo '{"file": "vllm/_flashmla_C.abi3.so"}' > stage/vllm/_build_info/vllm-flashmla.json
+for name in _C _moe_C cumem_allocator _flashmla_C; do cp one/build/_C.abi3.so stage/vllm/$name.abi3.so; done
+echo '["vllm/_C.abi3.so", "vllm/_moe_C.abi3.so", "vllm/cumem_allocator.abi3.so"]' > stage/vllm/_build_info/vllm-kernels.json
+echo '["vllm/_flashmla_C.abi3.so"]' > stage/vllm/_build_info/vllm-flashmla.json
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
 """
 
