@@ -173,9 +173,12 @@ set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL
 EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
-declare -A library=([vllm-kernels]=_C [vllm-flashmla]=_flashmla_C [vllm-flash-attn]=vllm_flash_attn/_vllm_fa2_C)
+declare -A libraries=(
+  [vllm-kernels]="_C _moe_C cumem_allocator" [vllm-flashmla]=_flashmla_C
+  [vllm-flash-attn]="vllm_flash_attn/_vllm_fa2_C vllm_flash_attn/_vllm_fa3_C"
+)
 mkdir -p stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
-cp one/build/_C.abi3.so "stage/vllm/${library[$VLLM_COMPONENTS]}.abi3.so"
+for name in ${libraries[$VLLM_COMPONENTS]}; do cp one/build/_C.abi3.so "stage/vllm/$name.abi3.so"; done
 echo text > licenses/cuda-cudart-static/LICENSE
 echo '{}' > "stage/vllm/_build_info/$VLLM_COMPONENTS.json"
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"

@@ -73,7 +73,10 @@ def test_every_output_with_the_runtime_names_its_text() -> None:
     assert "vllm-kernels" in linked
     for name, about in linked.items():
         always = [entry for entry in about["license_file"] if isinstance(entry, str)]
-        for_cuda = [entry["then"] for entry in about["license_file"] if isinstance(entry, dict) and entry["if"] == 'accelerator == "cuda"']
+        conditional = [
+            entry["then"] for entry in about["license_file"] if isinstance(entry, dict) and entry["if"] == 'accelerator == "cuda"'
+        ]
+        for_cuda = [text for entry in conditional for text in ([entry] if isinstance(entry, str) else entry)]
         assert "licenses/cuda-cudart-static/*" in (*always, *for_cuda), name
     script = (ROOT / "recipe" / "build.sh").read_text(encoding="utf-8")
     assert f"'{PATTERN}' \"$SRC_DIR/licenses/cuda-cudart-static\"" in script

@@ -84,7 +84,7 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path,
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
     assert package.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
     after = package.expected(request)
-    assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn"}
+    assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
     assert package.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
