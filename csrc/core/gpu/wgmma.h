@@ -28,7 +28,7 @@ __device__ __forceinline__ uint64_t SwizzledMatrix(uint32_t address, uint32_t gr
          static_cast<uint64_t>(group_bytes >> 4) << 32 | uint64_t{1} << 62;
 }
 
-// The address of 16-byte piece `piece` of row `row` of such rows.
+// Where in such rows 16-byte piece `piece` of row `row` begins, in bytes.
 __device__ __forceinline__ uint32_t SwizzledOffset(int row, int piece) {
   return static_cast<uint32_t>(row * 128 + ((piece ^ (row & 7)) * 16));
 }
