@@ -277,8 +277,9 @@ def test_after_a_break_the_next_run_goes_on(ctx: Context, server: Server, wheel:
     assert not snapshot(ctx.cache.root / "parts")
 
 
-def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str) -> None:
-    server.rate = 2e6
+@pytest.mark.parametrize("ranges", [True, False])
+def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str, *, ranges: bool) -> None:
+    server.rate, server.ranges = 2e6, ranges
     found: list[dict[str, Path]] = []
     threads = [threading.Thread(target=lambda: found.append(take(ctx, wheel))) for _ in range(3)]
     for thread in threads:
@@ -287,7 +288,8 @@ def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str) 
         thread.join()
     assert len(found) == 3
     assert found[0] == found[1] == found[2]
-    assert server.sent < 1_000_000, "each asked for the directory, one for the members"
+    # Of a body that nobody reads the server notices late.
+    assert not ranges or server.sent < 1_000_000, "each asked for the directory, one for the members"
 
 
 def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path: Path) -> None:

@@ -97,8 +97,7 @@ class ArchiveSource:
         context = self.context
         try:
             if self._sha256:
-                with context.cache.alone(self._sha256):
-                    return remote.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
+                return remote.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
             return remote.open_remote(context.transport, self.where, context.cache, self._folder, context.progress)
         except AbsentError as error:
             raise FetchError(
