@@ -61,11 +61,11 @@ class Row:
 
 
 def library(seed: int, size: int) -> bytes:
-    """Half incompressible, half as code is: some 40 % of its bytes after deflate."""
-    tables = random.Random(seed).choices(range(16), k=1 << 16)  # noqa: S311 - no secret
-    block = bytes(tables)
-    half = size // 2
-    return elf(seed, size - half) + (block * (half // len(block) + 1))[:half]
+    """Half incompressible, half of bytes with four bits of information each. Repeated beyond the window of deflate."""
+    choose = random.Random(seed)  # noqa: S311 - no secret
+    tables, code = choose.randbytes(1 << 20), bytes(choose.choices(range(16), k=1 << 20))
+    half = size // 2 >> 20
+    return elf(seed) + tables * half + code * half + choose.randbytes(size % (1 << 21))
 
 
 def wheel(folder: Path, size: int, changed: int) -> tuple[Path, list[Build]]:
@@ -73,9 +73,9 @@ def wheel(folder: Path, size: int, changed: int) -> tuple[Path, list[Build]]:
     builds = []
     for number, (output, shares) in enumerate(SHARES.items()):
         version = changed if output == "vllm-flash-attn" else 0
-        # Incompressible bytes are half of a library and nearly all of what is left of it.
+        # Deflate leaves three quarters of a library.
         libraries = {
-            name: library(100 * number + 10 * version + n, max(50_000, int(size * share * 2)))
+            name: library(100 * number + 10 * version + n, max(50_000, int(size * share / 0.75)))
             for n, (name, share) in enumerate(shares.items())
         }
         builds.append(Build(libraries, {"build_digest": f"{10 * number + version + 1:064x}"}, output=output))

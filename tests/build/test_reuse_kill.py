@@ -92,11 +92,12 @@ def killed_runs(zygote: Zygote, jobs: list[dict[str, Any]], kills: int, seed: in
     while killed < kills:
         number += 1
         job = jobs[number % len(jobs)]
+        begin = time.monotonic()
         if zygote.run(job, kill_after=choose.uniform(0, longest)) == -signal.SIGKILL:
             killed += 1
         else:
             # Faster than the first time.
-            longest *= 0.95
+            longest = min(longest, time.monotonic() - begin)
         yield job
         if number % 5 == 0:
             assert zygote.run(job) == 0

@@ -249,6 +249,8 @@ def test_wanted_outputs_of_a_device(root: Path) -> None:
     assert wanted.kernel_digest == digest.kernel_digest(root, OUTPUT)
     assert wanted.digest not in ("", wanted.kernel_digest)
     assert prepare.wanted(root, Settings(), Target("empty", "why")) == ()
+    with pytest.raises(ConfigurationError, match="release of the toolkit for cuda is not known"):
+        prepare.wanted(root, Settings(), Target("cuda", "why"))
 
 
 @pytest.fixture

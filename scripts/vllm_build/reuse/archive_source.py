@@ -97,8 +97,7 @@ class ArchiveSource:
         context = self.context
         try:
             if self._sha256:
-                with context.cache.alone(self._sha256):
-                    return remote.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
+                return remote.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
             return remote.open_remote(context.transport, self.where, context.cache, self._folder, context.progress)
         except AbsentError as error:
             raise FetchError(
@@ -182,25 +181,28 @@ class ArchiveSource:
             self.announce(record)
             # Held by one process for each version of each archive; the others then find the members in the cache.
             with cache.alone((self._file.key if self._file else None) or "00"):
-                every = [library for announced in self._announced.values() for library in announced.libraries]
-                missing = [library for library in every if not cache.find(library.sha256)]
-                try:
-                    if self._file is not None and missing:
-                        self._file.fetch([archive.window(lib.file) for lib in missing if lib.file in archive.members], shared=True)
-                    for library in missing:
-                        self._take(archive, library)
-                except RefusedError:
-                    self._forget()
-                    raise
-                self._forget()
-        for library in record.libraries:
-            path = found.get(library.file) or cache.find(library.sha256)
-            if path is None:
-                raise RefusedError("sha256", self.where, f"{library.file} left the cache meanwhile", expected="a cache that nobody damages")
-            found[library.file] = path
+                found |= self._fetch(archive)
+        return {library.file: found[library.file] for library in record.libraries}
+
+    def _fetch(self, archive: wheel.Archive) -> dict[str, Path]:
+        """The files of all announced outputs that the cache does not have, and those that it has since the caller looked."""
+        cache = self.context.cache
+        every = [library for announced in self._announced.values() for library in announced.libraries]
+        found = {library.file: path for library in every if (path := cache.find(library.sha256))}
+        missing = [library for library in every if library.file not in found]
+        try:
+            if self._file is not None and missing:
+                self._file.fetch([archive.window(lib.file) for lib in missing if lib.file in archive.members], shared=True)
+            for library in missing:
+                found[library.file] = self._take(archive, library)
+        except RefusedError:
+            self._forget()
+            raise
+        # Used up. After a connection that broke they stay, for the next run.
+        self._forget()
         return found
 
-    def _take(self, archive: wheel.Archive, library: Library) -> None:
+    def _take(self, archive: wheel.Archive, library: Library) -> Path:
         if self.name.endswith(CONDA):
             file = self._unpacked.get(library.file)
             if file is None:
@@ -212,7 +214,7 @@ class ArchiveSource:
             archive.extract(library, file)
         with file.open("rb") as stream:
             fitness.require_machine(stream.read(64), self.where, library.file)
-        self.context.store(file, library.sha256, self.where, library.file)
+        return self.context.store(file, library.sha256, self.where, library.file)
 
     def _forget(self) -> None:
         if self._file is not None:

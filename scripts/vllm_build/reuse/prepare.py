@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import configuration, device, digest
+from vllm_build import configuration, device, digest, toolkit
 from vllm_build import plan as kernel_plan
 from vllm_build.errors import ConfigurationError
 from vllm_build.reuse import names, plan, sources
@@ -32,6 +32,12 @@ def wanted(root: Path, settings: Settings, target: Target) -> tuple[Wanted, ...]
     """
     if target.name in kernel_plan.PURE_DEVICES:
         return ()
+    if target.name in toolkit.FINDERS and target.release is None:
+        raise ConfigurationError(
+            f"the release of the toolkit for {target.name} is not known, and kernels are built for one",
+            expected=f"a torch built for {target.name} in this environment, or the toolkit",
+            remedy="install torch first and use pip install --no-build-isolation, or set VLLM_TARGET_DEVICE",
+        )
     planned = configuration.plan_for(root, settings, target)
     abi = configuration.python_abi()
     suffix = f".{configuration.ABI3}.so" if abi == configuration.ABI3 else ".so"

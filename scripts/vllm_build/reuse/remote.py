@@ -161,32 +161,20 @@ def open_remote(transport: Transport, url: str, cache: Cache, folder: Path, prog
         file.requests = 1
         file.keep(begin, data)
         return file
-    return cache.recall(_copy_key(url, validator)) or copy_of(transport, url, cache, folder, progress)
+    with cache.alone(key_of("copy", url)):
+        return cache.recall(_copy_key(url, validator)) or _copy(transport, url, cache, folder, progress)
 
 
 def _copy_key(url: str, validator: Validator) -> str:
     return key_of("copy", url, validator)
 
 
-def copy_of(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str | None = None) -> Path:
-    """A whole copy of a remote file in the cache.
-
-    Args:
-        transport: how to ask.
-        url: http or https.
-        cache: that receives the copy.
-        folder: for the download of a version that has no name.
-        progress: told of each piece.
-        sha256: that the file must have; a copy that the cache has needs no request.
-
-    Raises:
-        FetchError, RefusedError: of the transport, or another sha256. AbsentError: no such file.
-    """
-    if sha256 and (known := cache.find(sha256)):
-        return known
+def _copy(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str | None = None) -> Path:
+    """The caller holds a lock that everybody takes who may want the same part."""
 
     def place(validator: Validator) -> Path:
-        return cache.part(_copy_key(url, validator)) if validator.condition else folder / "copy"
+        # Another file where the sha256 is known: another lock guards it.
+        return cache.part(key_of("copy", url, validator, sha256)) if validator.condition else folder / "copy"
 
     part, validator = download.whole(transport, url, place, progress=progress)
     found = sha256_of(part)
@@ -196,3 +184,21 @@ def copy_of(transport: Transport, url: str, cache: Cache, folder: Path, progress
     if validator.condition:
         cache.remember(_copy_key(url, validator), found)
     return cache.add(part, found)
+
+
+def copy_of(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str) -> Path:
+    """A whole copy of a remote file in the cache; one that is there needs no request.
+
+    Args:
+        transport: how to ask.
+        url: http or https.
+        cache: that receives the copy.
+        folder: for the download of a version that has no name.
+        progress: told of each piece.
+        sha256: that the file must have.
+
+    Raises:
+        FetchError, RefusedError: of the transport, or another sha256. AbsentError: no such file.
+    """
+    with cache.alone(sha256):
+        return cache.find(sha256) or _copy(transport, url, cache, folder, progress, sha256)

@@ -48,33 +48,34 @@ class Base:
         Raises:
             FetchError: it cannot be had. RefusedError: it is not what the index says.
         """
-        cache, path = self.context.cache, entry.member_path(file.sha256)
-        with cache.alone(file.sha256):
-            if found := cache.find(file.sha256):
-                return found
-            try:
-                with cache.incoming() as folder:
-                    return self._copy(path, file, folder)
-            except (AbsentError, FileNotFoundError) as error:
-                raise FetchError(
-                    f"{self.place(path)}: there is no such file, and the index lists it as {file.name}",
-                    expected="a store that has what it lists",
-                    remedy="publish the build again; `vllm-build store check` shows what is missing",
-                ) from error
+        path = entry.member_path(file.sha256)
+        try:
+            with self.context.cache.incoming() as folder:
+                found = self._fetch(path, file, folder)
+        except (AbsentError, FileNotFoundError) as error:
+            raise FetchError(
+                f"{self.place(path)}: there is no such file, and the index lists it as {file.name}",
+                expected="a store that has what it lists",
+                remedy="publish the build again; `vllm-build store check` shows what is missing",
+            ) from error
+        if (size := found.stat().st_size) != file.size:
+            raise RefusedError("size", self.place(path), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
+        return found
 
-    def _copy(self, path: str, file: entry.File, folder: Path) -> Path:
+    def _fetch(self, path: str, file: entry.File, folder: Path) -> Path:
         context = self.context
-        if self.folder is not None:
+        if self.folder is None:
+            return remote.copy_of(context.transport, self.place(path), context.cache, folder, context.progress, file.sha256)
+        with context.cache.alone(file.sha256):
+            if found := context.cache.find(file.sha256):
+                return found
             source, copy = self.folder / path, folder / "member"
+            # Before it is copied: a file of another size can be of any.
             if (size := source.stat().st_size) != file.size:
                 raise RefusedError("size", str(source), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
             with disk_errors(folder):
                 shutil.copyfile(source, copy)
             return context.store(copy, file.sha256, str(source), file.name)
-        found = remote.copy_of(context.transport, self.place(path), context.cache, folder, context.progress, file.sha256)
-        if (size := found.stat().st_size) != file.size:
-            raise RefusedError("size", self.place(path), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
-        return found
 
 
 class StoreOffer:
