@@ -9,7 +9,7 @@ entry                                     digest of
 ``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
 any other                                 the file: sources of the records, the tree's headers that these include, at any depth and
                                           whatever the preprocessor would say, our changes to the third-party project, CMake's files,
-                                          the modules that choose sources, macros and flags, and the recipe's script
+                                          the modules that choose sources, macros and flags or write the record, the recipe's scripts
 ========================================  ==============================================================================================
 """
 
@@ -31,16 +31,28 @@ if TYPE_CHECKING:
 
 TABLE = "csrc/kernels.toml"
 PATCHES = "third_party/patches"
+#: Modules that choose sources, macros and flags, and those that write the record that is packed beside the libraries.
+_MODULES = (
+    *(
+        "archs",
+        "build_info",
+        "cutlass",
+        "flash_attention",
+        "gfx",
+        "gpu_targets",
+        "kernels_table",
+        "native_build",
+        "patches",
+        "plan",
+        "planned",
+    ),
+    "table_records",
+)
 #: The same for all outputs: how a plan is made of the table, and a build of a plan.
 SHARED = (
     "CMakeLists.txt",
     "cmake",
-    *(
-        f"scripts/vllm_build/{name}.py"
-        for name in (
-            *("archs", "cutlass", "flash_attention", "gfx", "gpu_targets", "kernels_table", "patches", "plan", "planned", "table_records"),
-        )
-    ),
+    *(f"scripts/vllm_build/{name}.py" for name in _MODULES),
     "recipe/build.sh",
     "recipe/copy_licenses.py",
     "VERSION",
