@@ -188,6 +188,16 @@ def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Pa
     assert len(list(output.glob("noarch/*.conda"))) == 2
 
 
+def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_path: Path) -> None:
+    assert built.result["packages"]
+    done = vllm_build(ROOT, "package", "cpu", "--json", "--output", str(tmp_path / "output"), "--reuse", str(output))
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert result["reused"] is True
+    assert [p["sha256"] for p in result["packages"]] == [p["sha256"] for p in built.result["packages"]]
+    assert f"{Path(built.kernels).name} from {output}" in done.stderr
+
+
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
     kept = channel.publish([Path(p["path"]) for p in built.result["packages"]], output)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,4 +32,5 @@ def add_channel(parser: ArgumentParser) -> None:
 def request(arguments: Namespace, variant: str) -> Request:
     """The request that the arguments describe."""
     root = paths.source_root()
-    return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute())
+    reuse = tuple(shlex.split(getattr(arguments, "reuse", None) or ""))
+    return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute(), reuse)

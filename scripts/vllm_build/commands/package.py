@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from vllm_build.commands._common import add_channel, request
@@ -23,6 +24,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("variant", help="a name of variants/, or the path of a variant file")
     add_channel(parser)
+    parser.add_argument(
+        "--reuse",
+        metavar="CHANNELS",
+        default=os.environ.get("REUSE"),
+        help="conda channels, by path or address, whose packages are taken where they are exactly those of this tree; default: $REUSE",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:

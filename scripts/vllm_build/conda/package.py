@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
-from vllm_build.conda import channel, environment, normalise, rattler, render, variants
+from vllm_build.conda import channel, environment, normalise, rattler, render, reused, variants
+from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
+from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
 from vllm_build.toolchain import sources, third_party_sources
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: the tree, the variant, the channel that feeds the build, where the packages go."""
+    """What was asked for: the tree, the variant, the channel that feeds the build, where the packages go, channels that may have them."""
 
     root: Path
     variant: variants.Variant
     channel: str
     output: Path
+    reuse: tuple[str, ...] = ()
 
     @property
     def channel_urls(self) -> list[str]:
@@ -131,12 +134,31 @@ def reusable(request: Request, outputs: tuple[render.Output, ...]) -> tuple[Path
     return tuple(found)
 
 
-def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[Path]:
+def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path, ...], console: Console) -> tuple[Path, ...]:
+    """Those of ``outputs`` that are there, and those that a channel of ``request.reuse`` has, put beside them.
+
+    Raises:
+        ConfigurationError, FetchError, RefusedError: as ``reused.take``.
+    """
+    names = {path.name for path in there}
+    missing = [output for output in outputs if output.filename not in names]
+    if not request.reuse or not missing:
+        return there
+    resolved = planned(request)
+    digests = {component: digest.build_digest(request.root, component, resolved, ABI3) for component in resolved.components}
+    with console.step("take packages from other channels"), console.transfer("packages") as counter:
+        taken = reused.take(Context(progress=counter.advance), request.reuse, missing, digests, request.output)
+        for path, where in taken.items():
+            console.info(f"    {path.name} from {where}")
+    return (*there, *taken)
+
+
+def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
     """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
 
     Args:
         request: what was asked for.
-        reused: packages that are there; they are neither compiled nor packed again, and serve the tests of the others.
+        kept: packages that are there; they are neither compiled nor packed again, and serve the tests of the others.
         console: gets the log.
 
     Raises:
@@ -145,9 +167,9 @@ def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[
     work = request.output / ".work" / request.variant.name
     # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
     shutil.rmtree(work, ignore_errors=True)
-    kept = work.with_name(f"{work.name}-reused")
-    shutil.rmtree(kept, ignore_errors=True)
-    channel.publish(reused, kept)
+    beside = work.with_name(f"{work.name}-reused")
+    shutil.rmtree(beside, ignore_errors=True)
+    channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
     ccache = paths.ccache_dir()
     ccache.mkdir(parents=True, exist_ok=True)
@@ -155,7 +177,7 @@ def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[
         request.root / "recipe" / "recipe.yaml",
         variant_files=[request.variant.path],
         variants={key: [value] for key, value in stamps(request).items()},
-        channels=[kept.as_uri(), channel.url(request.channel)],
+        channels=[beside.as_uri(), channel.url(request.channel)],
         output_dir=work,
         env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
         # The packages are compressed again when they are normalised; until then this is a temporary file.
@@ -169,7 +191,7 @@ def build(request: Request, reused: tuple[Path, ...], console: Console) -> list[
     for file in built:
         normalise.normalise(file)
     published = channel.publish(built, request.output)
-    for folder in (work, kept):
+    for folder in (work, beside):
         shutil.rmtree(folder, ignore_errors=True)
     return published
 
@@ -250,13 +272,13 @@ def package(request: Request, console: Console) -> dict[str, Any]:
         if assumed:
             console.info(f"    no CUDA driver here: solving as for one of {request.variant.toolkit_version} (CONDA_OVERRIDE_CUDA)")
         outputs = expected(request)
-        reused = reusable(request, outputs)
-        for path in reused:
+        kept = take(request, outputs, reusable(request, outputs), console)
+        for path in kept:
             console.info(f"    reused {path.name}: nothing that shapes it has changed")
-        if len(reused) < len(outputs):
+        if len(kept) < len(outputs):
             fetch_sources(request, console)
             with console.step("build and test packages"):
-                build(request, reused, console)
+                build(request, kept, console)
         packages = _record(request, outputs)
         with console.step("install in a clean prefix"):
             how = _install(request, outputs)
@@ -267,8 +289,8 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     return {
         "variant": request.variant.name,
         "channel": request.channel,
-        "reused": len(reused) == len(outputs),
-        "reused_packages": [path.name for path in reused],
+        "reused": len(kept) == len(outputs),
+        "reused_packages": [path.name for path in kept],
         "units": [asdict(unit) for unit in unit_times.read(request.unit_times)],
         "packages": [{"path": str(request.output / name), "sha256": value} for name, value in packages.items()],
         "prefix": str(request.prefix),

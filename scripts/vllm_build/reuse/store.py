@@ -43,12 +43,15 @@ class Base:
         return download.small(self.context.transport, self.place(path), limit)
 
     def member(self, file: entry.File) -> Path:
-        """A file by its sha256, checked, in the cache.
+        """A member by its sha256, as :meth:`file`."""
+        return self.file(entry.member_path(file.sha256), file)
+
+    def file(self, path: str, file: entry.File) -> Path:
+        """What an index lists as ``file`` and has at ``path``: checked, in the cache.
 
         Raises:
             FetchError: it cannot be had. RefusedError: it is not what the index says.
         """
-        path = entry.member_path(file.sha256)
         try:
             with self.context.cache.incoming() as folder:
                 found = self._fetch(path, file, folder)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages that other channels have: found by their whole name, which holds the digests of all that shapes them, and taken as they are."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from vllm_build.conda import channel
+from vllm_build.errors import ConfigurationError
+from vllm_build.reuse import bounds, entry, record
+from vllm_build.reuse.archive_source import ArchiveSource
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.reuse.store import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vllm_build.conda.render import Output
+    from vllm_build.reuse.context import Context
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _listed(base: Base, subdir: str) -> Mapping[str, object] | None:
+    """What the index of a channel lists; None where there is no such index."""
+    path = f"{subdir}/repodata.json"
+    data = base.read(path, bounds.REPODATA)
+    if data is None:
+        return None
+    packages = record.load_json(data, base.place(path), "the index").get("packages.conda", {})
+    if not isinstance(packages, dict):
+        raise RefusedError("document", base.place(path), "packages.conda is no object", expected="an index of a conda channel")
+    return packages
+
+
+def _file(base: Base, output: Output, listed: object) -> entry.File:
+    sha256, size = (listed.get(key) for key in ("sha256", "size")) if isinstance(listed, dict) else (None, None)
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int:
+        raise RefusedError(
+            "index", base.where, f"the index lists {output.filename} with {listed!r}"[:300], expected="its sha256 and its size"
+        )
+    bounds.check_size(size, bounds.ARCHIVE, base.where, output.filename)
+    return entry.File(output.filename, sha256, size)
+
+
+def _check_record(context: Context, path: Path, output: Output, digest: str | None) -> None:
+    """Compare the record inside with what this tree's build would write."""
+    if digest is None:
+        return
+    with ArchiveSource(context, str(path)) as archive:
+        if output.name not in archive.outputs():
+            raise RefusedError("missing", str(path), f"no record of {output.name}", expected="the output that its name says")
+        found = archive.record(output.name).digest
+    if found != digest:
+        raise RefusedError("digest", str(path), f"it was built from {found[:12]}", expected=f"{digest[:12]}, the build digest of this tree")
+
+
+def take(
+    context: Context, locations: Sequence[str], outputs: Sequence[Output], digests: Mapping[str, str], folder: Path
+) -> dict[Path, str]:
+    """Put those of ``outputs`` into the channel ``folder`` that one of the locations has; what none has is not an error.
+
+    Args:
+        context: cache, transport, progress.
+        locations: conda channels, by path or address, in the order in which they are asked.
+        outputs: that are wanted.
+        digests: build digest by output, for those with libraries.
+        folder: a channel.
+
+    Returns:
+        Each package in ``folder``, and the channel it came from.
+
+    Raises:
+        ConfigurationError: a location is no channel. FetchError: one cannot be reached, or lacks a file that it lists.
+        RefusedError: a package is not what the index or its name says; nothing has been put anywhere.
+    """
+    waiting, taken = list(outputs), {}
+    with context.cache.incoming() as arrived:
+        for location in locations:
+            base = Base(context, location)
+            indexes = {subdir: _listed(base, subdir) for subdir in channel.SUBDIRS}
+            if not any(index is not None for index in indexes.values()):
+                raise ConfigurationError(
+                    f"REUSE: {location} is no conda channel", expected=" or ".join(f"{s}/repodata.json" for s in indexes)
+                )
+            for output in list(waiting):
+                listed = (indexes[output.subdir] or {}).get(output.filename)
+                if listed is None:
+                    continue
+                cached = base.file(f"{output.subdir}/{output.filename}", _file(base, output, listed))
+                package = arrived / output.subdir / output.filename
+                package.parent.mkdir(exist_ok=True)
+                package.symlink_to(cached)
+                _check_record(context, package, output, digests.get(output.name))
+                taken[package] = base.where
+                waiting.remove(output)
+        published = channel.publish(taken, folder) if taken else []
+    return dict(zip(published, taken.values(), strict=True))
