@@ -66,8 +66,10 @@ def test_what_is_not_what_it_says_is_refused(
     ctx: Context, target: Path, tmp_path: Path, facts: dict[str, Any], digest: str, check: str, words: str, *, remote: bool
 ) -> None:
     folder, before = other(tmp_path / "other", **facts), snapshot(target)
-    with serving(folder) as server, pytest.raises(RefusedError) as caught:
-        take(ctx, target, server.url if remote else folder, digest=digest)
+    with serving() as server:
+        server.folder = folder
+        with pytest.raises(RefusedError) as caught:
+            take(ctx, target, server.url if remote else folder, digest=digest)
     assert caught.value.check == check
     assert words in f"{caught.value}"
     assert snapshot(target) == before

@@ -76,8 +76,9 @@ def take(
         ConfigurationError: a location is no channel. FetchError: one cannot be reached, or lacks a file that it lists.
         RefusedError: a package is not what the index or its name says; nothing has been put anywhere.
     """
-    waiting, taken = list(outputs), {}
-    with context.cache.incoming() as arrived:
+    waiting = list(outputs)
+    taken: dict[Path, str] = {}
+    with context.cache.in_use(), context.cache.incoming() as arrived:
         for location in locations:
             base = Base(context, location)
             indexes = {subdir: _listed(base, subdir) for subdir in channel.SUBDIRS}
