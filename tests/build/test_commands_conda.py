@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,10 @@ RESULT = {
     "packages": [{"path": "output/noarch/vllm-1.0-0.conda", "sha256": "0" * 64}],
     "install": "conda install --override-channels -c file:///output vllm",
     "seconds": {"plan": 0.25},
+    "units": [
+        {"unit": "vllm-kernels/x.dir/slow.cu.o", "seconds": 50.0, "cpu_seconds": 42.0, "peak_bytes": 3 << 29},
+        {"unit": "vllm-kernels/x.dir/fast.cc.o", "seconds": 1.0, "cpu_seconds": 1.0, "peak_bytes": 1 << 28},
+    ],
 }
 
 
@@ -57,6 +62,11 @@ def test_package(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
     said = capsys.readouterr()
     assert said.out == f"{RESULT['install']}\n"
     assert "vllm-1.0-0.conda" in said.err
+    assert re.search(r"vllm-kernels/x\.dir/slow\.cu\.o +42 +1\.5", said.err)
+    assert "fast.cc.o" not in said.err
+    assert (request.reuse, cli.main(["package", "cpu", "--reuse", "/a 'https://b/c d'"])) == ((), 0)
+    assert seen.pop()[1][0].reuse == ("/a", "https://b/c d")
+    capsys.readouterr()
     assert cli.main(["package", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == RESULT
 
