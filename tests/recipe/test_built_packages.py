@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from vllm_build import audit, paths
-from vllm_build.conda import channel, package, variants, verify
+from vllm_build import audit, digest, paths, stamp, version
+from vllm_build.conda import channel, environment, package, variants, verify
 from vllm_build.console import Console
 from vllm_build.files import sha256_of
 
@@ -120,6 +120,24 @@ def test_audits_find_nothing(built: Done, request_: package.Request, loud: Conso
     findings = verify.audits(request_, Path(built.result["prefix"]), loud)
     assert {finding.check for finding in findings} == {"abi3audit", "torch-abi-audit", "glibc"}
     assert all(finding.good for finding in findings)
+
+
+def test_every_place_says_the_same_version_and_digests(built: Done) -> None:
+    prefix, stamps = Path(built.result["prefix"]), stamp.values(ROOT)
+    (site,) = prefix.glob("lib/python*/site-packages")
+    metas = [json.loads(path.read_text(encoding="utf-8")) for path in prefix.glob("conda-meta/vllm*.json")]
+    info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+    (metadata,) = site.glob("vllm-*.dist-info/METADATA")
+    said = environment.run_in(prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix).strip()
+    wheel = re.search(r"^Version: (.+)$", metadata.read_text(encoding="utf-8"), re.MULTILINE)
+    assert wheel is not None
+    versions = [*(meta["version"] for meta in metas), info["version"], wheel[1], said, version.base_version(ROOT), stamps["vllm_version"]]
+    assert len(versions) == 7
+    assert set(versions) == {stamps["vllm_version"]}
+    assert info["kernel_digest"] == digest.kernel_digest(ROOT, "vllm-kernels")
+    for meta in metas:
+        assert f"_k{stamps['kernels_digest']}_" in meta["build"]
+        assert info["kernel_digest"].startswith(stamps["kernels_digest"])
 
 
 def test_the_channels_compiler_built_it(built: Done) -> None:
