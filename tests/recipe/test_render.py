@@ -129,6 +129,17 @@ def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: st
     assert before[output] != after[output]
 
 
+@pytest.mark.parametrize("variant", ["cpu", "cuda13"])
+def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, variant: str) -> None:
+    chosen, stamps = variants.load(root, variant), stamp.values(root)
+    before = {o.name: o.filename for o in render.render(root, chosen, stamps)}
+    for key in (*(key for key in stamps if key.endswith("_digest")),):
+        after = {o.name: o.filename for o in render.render(root, chosen, {**stamps, key: "f" * 12})}
+        owner = "vllm" if key == "package_digest" else next((name for name in before if name != "vllm" and stamp.key(name) == key), "vllm")
+        # vllm pins the others, by digest.
+        assert {name for name in before if before[name] != after[name]} == {owner, "vllm"}
+
+
 def test_compilers_are_conda_forge_names(root: Path) -> None:
     text = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
     for function in ("compiler('c')", "compiler('cxx')", "stdlib('c')"):
