@@ -65,6 +65,7 @@ OPS = (
 
 #: Ops of the GPU that are not timed, with the reason.
 NOT_TIMED = {
+    "_C::cutlass_scaled_mm_azp": "the products of cutlass_scaled_mm, with more for the epilogue to read",
     "_C_custom_ar": "needs several GPUs, each with a process of its own",
     "_C_cuda_utils": "asks the driver for a number",
 }

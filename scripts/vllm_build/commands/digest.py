@@ -50,7 +50,8 @@ def _extract(root: Path, revision: str, into: Path) -> None:
         said = done.stderr.decode(errors="replace").strip()
         raise ConfigurationError(f"--diff {revision}: {said}", expected="a revision of this repository")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(into, filter="data")
+        # From git itself; Python before 3.11.4 has no filters.
+        archive.extractall(into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
 
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
