@@ -50,8 +50,10 @@ def _extract(root: Path, revision: str, into: Path) -> None:
         said = done.stderr.decode(errors="replace").strip()
         raise ConfigurationError(f"--diff {revision}: {said}", expected="a revision of this repository")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        # From git itself; Python before 3.11.4 has no filters.
-        archive.extractall(into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # noqa: S202 - as above
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(into, filter="data")
+        else:  # Python before 3.11.4; the archive is git's own
+            archive.extractall(into)  # noqa: S202 - as above
 
 
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
