@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from vllm_build.conda import channel
 from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import bounds, entry, record
+from vllm_build.reuse import bounds, entry
 from vllm_build.reuse.archive_source import ArchiveSource
+from vllm_build.reuse.channel import listed
+from vllm_build.reuse.record import SHA256
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.reuse.store import Base
 
@@ -20,26 +21,12 @@ if TYPE_CHECKING:
     from vllm_build.conda.render import Output
     from vllm_build.reuse.context import Context
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
-
-def _listed(base: Base, subdir: str) -> Mapping[str, object] | None:
-    """What the index of a channel lists; None where there is no such index."""
-    path = f"{subdir}/repodata.json"
-    data = base.read(path, bounds.REPODATA)
-    if data is None:
-        return None
-    packages = record.load_json(data, base.place(path), "the index").get("packages.conda", {})
-    if not isinstance(packages, dict):
-        raise RefusedError("document", base.place(path), "packages.conda is no object", expected="an index of a conda channel")
-    return packages
-
-
-def _file(base: Base, output: Output, listed: object) -> entry.File:
-    sha256, size = (listed.get(key) for key in ("sha256", "size")) if isinstance(listed, dict) else (None, None)
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int:
+def _file(base: Base, output: Output, package: object) -> entry.File:
+    sha256, size = (package.get(key) for key in ("sha256", "size")) if isinstance(package, dict) else (None, None)
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256) or type(size) is not int:
         raise RefusedError(
-            "index", base.where, f"the index lists {output.filename} with {listed!r}"[:300], expected="its sha256 and its size"
+            "index", base.where, f"the index lists {output.filename} with {package!r}"[:300], expected="its sha256 and its size"
         )
     bounds.check_size(size, bounds.ARCHIVE, base.where, output.filename)
     return entry.File(output.filename, sha256, size)
@@ -81,21 +68,21 @@ def take(
     with context.cache.in_use(), context.cache.incoming() as arrived:
         for location in locations:
             base = Base(context, location)
-            indexes = {subdir: _listed(base, subdir) for subdir in channel.SUBDIRS}
+            indexes = {subdir: listed(base, subdir) for subdir in channel.SUBDIRS}
             if not any(index is not None for index in indexes.values()):
                 raise ConfigurationError(
                     f"REUSE: {location} is no conda channel", expected=" or ".join(f"{s}/repodata.json" for s in indexes)
                 )
             for output in list(waiting):
-                listed = (indexes[output.subdir] or {}).get(output.filename)
-                if listed is None:
+                package = (indexes[output.subdir] or {}).get(output.filename)
+                if package is None:
                     continue
-                cached = base.file(f"{output.subdir}/{output.filename}", _file(base, output, listed))
-                package = arrived / output.subdir / output.filename
-                package.parent.mkdir(exist_ok=True)
-                package.symlink_to(cached)
-                _check_record(context, package, output, digests.get(output.name))
-                taken[package] = base.where
+                cached = base.file(f"{output.subdir}/{output.filename}", _file(base, output, package))
+                path = arrived / output.subdir / output.filename
+                path.parent.mkdir(exist_ok=True)
+                path.symlink_to(cached)
+                _check_record(context, path, output, digests.get(output.name))
+                taken[path] = base.where
                 waiting.remove(output)
         published = channel.publish(taken, folder) if taken else []
     return dict(zip(published, taken.values(), strict=True))

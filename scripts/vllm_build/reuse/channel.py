@@ -30,6 +30,23 @@ def subdir() -> str:
     return _SUBDIRS.get(platform.machine(), f"linux-{platform.machine()}")
 
 
+def listed(base: Base, folder: str) -> dict[str, Any] | None:
+    """What the index of a channel's folder lists, by file name; None where there is no such index.
+
+    Raises:
+        FetchError: it cannot be reached. RefusedError: it is malformed.
+    """
+    path = f"{folder}/repodata.json"
+    data = base.read(path, bounds.REPODATA)
+    if data is None:
+        return None
+    place = base.place(path)
+    packages = load_json(data, place, "the index").get("packages.conda", {})
+    if not isinstance(packages, dict):
+        raise RefusedError("document", place, "packages.conda is no object", expected="an index of a conda channel")
+    return packages
+
+
 class PackageOffer:
     """Packages that may be the one: the record in each decides.
 
@@ -96,15 +113,7 @@ class Channel:
 
     def _packages(self) -> dict[str, Any] | None:
         if self._index is None:
-            path = f"{subdir()}/repodata.json"
-            data = self._base.read(path, bounds.REPODATA)
-            if data is None:
-                return None
-            place = self._base.place(path)
-            packages = load_json(data, place, "the index").get("packages.conda", {})
-            if not isinstance(packages, dict):
-                raise RefusedError("document", place, "packages.conda is no object", expected="an index of a conda channel")
-            self._index = packages
+            self._index = listed(self._base, subdir())
         return self._index
 
     def find(self, wanted: Wanted, machine: Machine) -> PackageOffer | None:
