@@ -72,7 +72,7 @@ def kernel_digest(root: Path, component: str) -> str:
     return of_entries(kernel_inputs.of(root, component))
 
 
-def build_digest(root: Path, component: str, plan: Plan, abi: str) -> str:
+def build_digest(kernels: str, component: str, plan: Plan, abi: str) -> str:
     """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
 
     The device, the toolkit's major version, each extension's kernels with their architectures, macros and options, and the Python ABI are
@@ -80,13 +80,13 @@ def build_digest(root: Path, component: str, plan: Plan, abi: str) -> str:
     another.
 
     Args:
-        root: of the source tree.
+        kernels: the output's kernel digest.
         component: the output.
         plan: what is built.
         abi: ``abi3``, or an interpreter's SOABI.
 
     Raises:
-        ConfigurationError: as ``kernel_digest``, and when the plan builds nothing of the output.
+        ConfigurationError: the plan builds nothing of the output.
     """
     extensions = [extension for extension in plan.extensions if extension.component == component]
     if not extensions:
@@ -103,4 +103,4 @@ def build_digest(root: Path, component: str, plan: Plan, abi: str) -> str:
         },
     }
     text = json.dumps(choices, sort_keys=True, separators=(",", ":"))
-    return of_entries({"kernels": kernel_digest(root, component), "choices": hashlib.sha256(text.encode()).hexdigest()})
+    return of_entries({"kernels": kernels, "choices": hashlib.sha256(text.encode()).hexdigest()})

@@ -142,7 +142,7 @@ def _record(config: Configuration, component: str, target: Path, kernel_digest: 
         "toolkit": config.plan.toolkit_version,
         "platform": sysconfig.get_platform(),
         "kernel_digest": kernel_digest,
-        "build_digest": digest.build_digest(config.root, component, config.plan, config.abi),
+        "build_digest": digest.build_digest(kernel_digest, component, config.plan, config.abi),
         "torch_target": str(torch_files.MINIMUM),
         "torch_headers": torch_files.find().version,
         "python_abi": config.abi,

@@ -90,20 +90,24 @@ def planned(root: Path, device: str = "cuda", toolkit: str = "13.0", archs: str 
     return plan.resolve(kernels_table.load(root), device, toolkit_version=release, arch_list=asked, choice=plan.Choice(chosen))
 
 
+def build_digest(root: Path, component: str, found: plan.Plan, abi: str) -> str:
+    return digest.build_digest(digest.kernel_digest(root, component), component, found, abi)
+
+
 def test_what_a_build_has_chosen_is_in_its_digest(root: Path) -> None:
     kernels = {
-        digest.build_digest(root, "vllm-kernels", found, abi)
+        build_digest(root, "vllm-kernels", found, abi)
         for found in (planned(root), planned(root, archs="8.0"), planned(root, toolkit="12.9"), planned(root, "cpu"))
         for abi in ("abi3", "cpython-313t-x86_64-linux-gnu")
     }
     assert len(kernels) == 8
-    assert digest.build_digest(root, "vllm-kernels", planned(root, toolkit="12.9"), "abi3") == digest.build_digest(
+    assert build_digest(root, "vllm-kernels", planned(root, toolkit="12.9"), "abi3") == build_digest(
         root, "vllm-kernels", planned(root, toolkit="12.8"), "abi3"
     )
-    attention = {digest.build_digest(root, "vllm-flash-attn", planned(root, chosen=chosen), "abi3") for chosen in ("dev", "full")}
+    attention = {build_digest(root, "vllm-flash-attn", planned(root, chosen=chosen), "abi3") for chosen in ("dev", "full")}
     assert len(attention) == 2
 
 
 def test_a_build_without_the_output_has_no_digest_of_it(root: Path) -> None:
     with pytest.raises(ConfigurationError, match="nothing of vllm-flash-attn"):
-        digest.build_digest(root, "vllm-flash-attn", planned(root, "cpu"), "abi3")
+        build_digest(root, "vllm-flash-attn", planned(root, "cpu"), "abi3")

@@ -145,7 +145,10 @@ def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path
     if not request.reuse or not missing:
         return there
     resolved = planned(request)
-    digests = {component: digest.build_digest(request.root, component, resolved, ABI3) for component in resolved.components}
+    digests = {
+        component: digest.build_digest(digest.kernel_digest(request.root, component), component, resolved, ABI3)
+        for component in resolved.components
+    }
     with console.step("take packages from other channels"), console.transfer("packages") as counter:
         taken = reused.take(Context(progress=counter.advance), request.reuse, missing, digests, request.output)
         for path, where in taken.items():

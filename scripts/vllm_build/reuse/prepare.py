@@ -41,14 +41,15 @@ def wanted(root: Path, settings: Settings, target: Target) -> tuple[Wanted, ...]
     planned = configuration.plan_for(root, settings, target)
     abi = configuration.python_abi()
     suffix = f".{configuration.ABI3}.so" if abi == configuration.ABI3 else ".so"
+    kernels = {output: digest.kernel_digest(root, output) for output in planned.components}
     return tuple(
         Wanted(
             output,
-            digest.build_digest(root, output, planned, abi),
-            digest.kernel_digest(root, output),
+            digest.build_digest(kernel_digest, output, planned, abi),
+            kernel_digest,
             tuple(sorted(planned.output_files(output, suffix))),
         )
-        for output in planned.components
+        for output, kernel_digest in kernels.items()
     )
 
 
