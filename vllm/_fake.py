@@ -104,6 +104,8 @@ def _only_mutates(schema: torch.FunctionSchema) -> bool:
     return written and not schema.returns
 
 
+#: Keys with which an op needs no fake of its own.
+_FILLED = ("Meta", "CompositeImplicitAutograd")
 #: A registration lasts as long as the object that made it.
 _registered: list[torch.library.Library] = []
 
@@ -122,8 +124,8 @@ def register(namespaces: Iterable[str]) -> tuple[str, ...]:
     done = []
     for name in sorted(torch._C._dispatch_get_all_op_names()):  # noqa: SLF001 - torch lists its ops nowhere else
         space, _, rest = name.partition("::")
-        # A library, or an earlier import of this module, may have filled it.
-        if space not in libraries or torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):  # noqa: SLF001
+        # A library, or an earlier import of this module, may have filled it. What is made of other ops has theirs.
+        if space not in libraries or any(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in _FILLED):  # noqa: SLF001
             continue
         base, _, overload = name.partition(".")
         schema = torch._C._get_schema(base, overload)  # noqa: SLF001 - no public accessor

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm import build_info
+from vllm.platforms import host
 
 #: Links are not followed: some package managers link each file to a store of its own, where the libraries of another package do not lie.
 _PACKAGE = Path(__file__).absolute().parent
@@ -56,8 +57,19 @@ _lock = threading.RLock()
 _loaded: dict[str, Path] = {}
 
 
+def _stranger() -> build_info.Foreign | None:
+    """The official wheel whose libraries are here instead of ours."""
+    try:
+        return build_info.foreign()
+    except build_info.BuildInfoError as error:
+        raise ImportError(f"the record of the official wheel is damaged, build or install the kernels again: {error}") from error
+
+
 def _candidates(library: Library) -> tuple[Path, ...]:
     """Where the library may lie, best first: a build for this very interpreter's ABI, then the other, which loads as well."""
+    if (stranger := _stranger()) is not None:
+        found = stranger.libraries.get(library.name)
+        return (_PACKAGE.parent / found.file,) if found else ()
     suffixes = (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
     return tuple(_PACKAGE / library.folder / f"{library.name}{suffix}" for suffix in suffixes)
 
@@ -84,6 +96,12 @@ def loaded() -> dict[str, Path]:
 
 
 def _missing(library: Library) -> ImportError:
+    if (stranger := _stranger()) is not None:
+        return ImportError(
+            f"the kernels here are those of {stranger.distribution}, which has no library for {library.name}.\n"
+            f"Build this tree to have it: pip install -e {_PACKAGE.parent}",
+            name=f"vllm.{library.name}",
+        )
     lines = [f"vllm's kernel library {library.name} is not installed. Looked for:"]
     lines += [f"  {path}" for path in _candidates(library)]
     if (_PACKAGE.parent / "VERSION").is_file():
@@ -168,6 +186,28 @@ def _torch_floor(library: Library) -> str | None:
     return next((record.torch_target for record in records if record.component == library.component), None)
 
 
+def _check_stranger(library: Library, path: Path) -> None:
+    """Libraries of an official wheel work with one torch and on some processors; on others they would end the process."""
+    import torch  # noqa: PLC0415 - only here does anything need it
+
+    stranger = _stranger()
+    if stranger is None:
+        return
+    found = stranger.libraries[library.name]
+    why = ""
+    if stranger.torch is not None and torch.__version__.partition("+")[0] != stranger.torch:
+        why = f"needs exactly torch {stranger.torch}; this environment has torch {torch.__version__}"
+    elif lacking := found.cpu_flags - host.cpu_flags():
+        why = f"needs a processor with {', '.join(sorted(lacking))}; this is {host.cpu_model()}"
+    if why:
+        raise ImportError(
+            f"{path}, which comes from {stranger.distribution}, {why}.\n"
+            f"Build this tree instead, which serves every torch and every processor: pip install -e {_PACKAGE.parent}",
+            name=f"vllm.{library.name}",
+            path=str(path),
+        )
+
+
 def _check_torch(library: Library, path: Path) -> None:
     import torch  # noqa: PLC0415 - only here does anything need it
 
@@ -197,6 +237,7 @@ def _load(library: Library) -> None:
         raise ImportError(
             "vllm's ops need torch, which is not installed: conda install pytorch, or pip install torch", name="torch"
         ) from error
+    _check_stranger(library, path)
     _check_torch(library, path)
     _refuse_second_definition(library, path)
     try:
@@ -244,6 +285,22 @@ class _Absent:
         raise _missing(self._library)
 
 
+class _Partial:
+    """An op namespace with ops that cannot be called: the first use of one says why."""
+
+    def __init__(self, name: str, ops: Any, stranger: build_info.Foreign) -> None:
+        self._name, self._ops, self._stranger = name, ops, stranger
+
+    def __getattr__(self, op: str) -> Any:
+        reason = self._stranger.unusable.get(f"{self._name}::{op}")
+        if reason is not None:
+            raise ImportError(
+                f"{self._name}::{op} cannot be called: the kernels here are those of {self._stranger.distribution}, and {reason}.\n"
+                f"Build this tree to have it: pip install -e {_PACKAGE.parent}"
+            )
+        return getattr(self._ops, op)
+
+
 def namespace(name: str) -> Any:
     """``torch.ops.<name>`` with the libraries that register ops there loaded, as far as they are installed.
 
@@ -263,4 +320,5 @@ def namespace(name: str) -> Any:
     load(*installed)
     import torch  # noqa: PLC0415 - loaded by now
 
-    return getattr(torch.ops, name)
+    ops, stranger = getattr(torch.ops, name), _stranger()
+    return _Partial(name, ops, stranger) if stranger is not None and stranger.unusable else ops

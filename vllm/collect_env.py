@@ -87,6 +87,10 @@ def _components() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in sorted(build_info.DIRECTORY.glob("*.json")):
         try:
+            if path.name == build_info.FOREIGN:
+                stranger = build_info.foreign()
+                found += [{"component": "foreign", **stranger.document}] if stranger else []
+                continue
             record = build_info.read(path)
         except build_info.BuildInfoError as error:
             found.append({"component": path.stem, "error": str(error)})

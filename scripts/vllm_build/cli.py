@@ -10,6 +10,7 @@ import traceback
 
 from vllm_build.commands import (
     archs,
+    audit,
     cache,
     digest,
     doctor,
@@ -45,6 +46,7 @@ COMMANDS = (
     stamp,
     digest,
     reuse,
+    audit,
     publish,
     store,
     cache,

@@ -134,6 +134,7 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
         with prepare.prepared(paths.source_root(), self._settings(), Context(progress=meter)) as reuse:
             files = reuse.fetch()
             meter.report()
+            sys.stderr.write(reuse.report)
             for decision in reuse.decisions:
                 sys.stderr.write(f"{decision.wanted.output}: {decision.action}: {decision.where or decision.why}\n")
             self.left = reuse.compiled

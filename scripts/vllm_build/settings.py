@@ -214,6 +214,13 @@ class Settings:
     precompiled_partial: bool = _var(
         "VLLM_PRECOMPILED_PARTIAL", FLAG, False, "`0`", "`1`: compile the outputs that no store has, instead of refusing."
     )
+    precompiled_foreign: str = _var(
+        "VLLM_PRECOMPILED_FOREIGN",
+        choice("0", "1", "incomplete"),
+        "0",
+        "`0`: refused",
+        "`1`: the file may be an official wheel of vLLM, which is audited; `incomplete`: one that lacks ops as well.",
+    )
     # Where programs are looked for
     search_path: str = _var("PATH", TEXT, "", "nothing is found", "Folders of compilers and build programs.")
     conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")

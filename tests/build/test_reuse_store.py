@@ -253,7 +253,7 @@ def test_the_reuse_command(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bare.is_dir()
-    (wanted,) = prepare.wanted(root, Settings(), Target("cpu", "why"))
+    (wanted,) = prepare.wanted(root, prepare.planned(root, Settings(), Target("cpu", "why")))
     facts = {"build_digest": wanted.digest, "platform": fitness.sysconfig.get_platform()}
     build = Build({name: elf() for name in wanted.libraries}, facts)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))

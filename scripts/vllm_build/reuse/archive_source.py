@@ -10,7 +10,7 @@ from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.files import sha256_of
 from vllm_build.reuse import bounds, conda_file, fitness, names, remote, wheel
 from vllm_build.reuse.context import Context, file_name, local_path
-from vllm_build.reuse.record import Record, parse
+from vllm_build.reuse.record import Listed, Record, parse
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.reuse.remote import RemoteFile
 from vllm_build.reuse.transport import AbsentError
@@ -53,7 +53,7 @@ class ArchiveSource:
         self._file: RemoteFile | None = None
         self._unpacked: dict[str, Path] = {}
         self._records: dict[str, bytes] = {}
-        self._announced: dict[str, Record] = {}
+        self._announced: dict[str, Listed] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +132,8 @@ class ArchiveSource:
                 self.where,
                 "the wheel says nothing of its kernels, so no build of this project made it",
                 expected="vllm/_build_info/<output>.json in it",
-                remedy="build and publish this tree, or unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION to compile",
+                remedy="build and publish this tree, unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION to compile, "
+                "or set VLLM_PRECOMPILED_FOREIGN=1 to have an official wheel audited",
             )
         bounds.check_size(len(found), bounds.LIBRARIES, self.where, "the list of records")
         if self._file is not None:
@@ -164,11 +165,11 @@ class ArchiveSource:
         """
         return parse(self._records[output], output, self.where)
 
-    def announce(self, record: Record) -> None:
+    def announce(self, record: Listed) -> None:
         """Say that the files of an output will be asked for: they then come with the first that are, in as few requests."""
         self._announced[record.output] = record
 
-    def libraries(self, record: Record) -> dict[str, Path]:
+    def libraries(self, record: Listed) -> dict[str, Path]:
         """The files of an output, whole and checked, in the cache, by their paths below the folder that holds ``vllm``.
 
         Raises:

@@ -7,6 +7,7 @@ import platform
 import struct
 import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.tags import sys_tags
@@ -36,6 +37,7 @@ class Machine:
         torch: the installed torch; None when there is none.
         platform: as ``sysconfig.get_platform()`` names it.
         python_abi: of the extensions.
+        cpu_flags: instruction sets of the processor, as /proc/cpuinfo spells them; none where it has no such line.
     """
 
     device: str
@@ -43,6 +45,7 @@ class Machine:
     torch: Version | None
     platform: str
     python_abi: str
+    cpu_flags: frozenset[str] = frozenset()
 
     @classmethod
     def here(cls, target: Target) -> Machine:
@@ -50,7 +53,15 @@ class Machine:
         # A torch that pip brought for the build alone is not the one that will load the kernels.
         torch = target.torch if target.torch is not None and not target.torch.temporary else None
         version = Version(torch.version) if torch is not None and torch.version else None
-        return cls(target.name, target.release, version, sysconfig.get_platform(), configuration.python_abi())
+        return cls(target.name, target.release, version, sysconfig.get_platform(), configuration.python_abi(), _cpu_flags())
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
 @dataclass(frozen=True)

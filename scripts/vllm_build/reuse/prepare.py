@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from vllm_build import configuration, device, digest, toolkit
 from vllm_build import plan as kernel_plan
 from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import names, plan, sources
+from vllm_build.reuse import foreign, names, sources
+from vllm_build.reuse import plan as reuse_plan
 from vllm_build.reuse.context import Context
 from vllm_build.reuse.fitness import Machine, Wanted
 
@@ -20,34 +21,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.device import Target
+    from vllm_build.planned import Plan
+    from vllm_build.reuse.foreign import ForeignReuse
     from vllm_build.reuse.plan import Decision
     from vllm_build.settings import Settings
 
 
-def wanted(root: Path, settings: Settings, target: Target) -> tuple[Wanted, ...]:
-    """The outputs that this tree has for a device; needs no compiler and no network.
+def planned(root: Path, settings: Settings, target: Target) -> Plan:
+    """What a build would compile; needs no compiler and no network.
 
     Raises:
         ConfigurationError, NothingToDoError: of the plan.
     """
-    if target.name in kernel_plan.PURE_DEVICES:
-        return ()
     if target.name in toolkit.FINDERS and target.release is None:
         raise ConfigurationError(
             f"the release of the toolkit for {target.name} is not known, and kernels are built for one",
             expected=f"a torch built for {target.name} in this environment, or the toolkit",
             remedy="install torch first and use pip install --no-build-isolation, or set VLLM_TARGET_DEVICE",
         )
-    planned = configuration.plan_for(root, settings, target)
+    return configuration.plan_for(root, settings, target)
+
+
+def wanted(root: Path, plan: Plan) -> tuple[Wanted, ...]:
+    """The outputs of a plan, by their digests in this tree."""
     abi = configuration.python_abi()
     suffix = f".{configuration.ABI3}.so" if abi == configuration.ABI3 else ".so"
-    kernels = {output: digest.kernel_digest(root, output) for output in planned.components}
+    kernels = {output: digest.kernel_digest(root, output) for output in plan.components}
     return tuple(
         Wanted(
             output,
-            digest.build_digest(kernel_digest, output, planned, abi),
+            digest.build_digest(kernel_digest, output, plan, abi),
             kernel_digest,
-            tuple(sorted(planned.output_files(output, suffix))),
+            tuple(sorted(plan.output_files(output, suffix))),
         )
         for output, kernel_digest in kernels.items()
     )
@@ -60,20 +65,22 @@ class Reuse:
     Attributes:
         decisions: one for each output.
         context: of the reuse.
+        report: what a log should have beside the decisions.
     """
 
     decisions: tuple[Decision, ...]
     context: Context
+    report: str = ""
 
     @property
     def compiled(self) -> tuple[str, ...]:
         """Outputs that are left to compile."""
-        return tuple(decision.wanted.output for decision in self.decisions if decision.action == plan.COMPILE)
+        return tuple(decision.wanted.output for decision in self.decisions if decision.action == reuse_plan.COMPILE)
 
     @property
     def compiled_files(self) -> tuple[str, ...]:
         """What compiling them leaves: libraries and records, by their places below the folder that holds ``vllm``."""
-        left = [decision.wanted for decision in self.decisions if decision.action == plan.COMPILE]
+        left = [decision.wanted for decision in self.decisions if decision.action == reuse_plan.COMPILE]
         return tuple(name for wanted in left for name in (*wanted.libraries, names.record_name(wanted.output)))
 
     def fetch(self) -> dict[str, Path]:
@@ -97,7 +104,9 @@ class Reuse:
 
 
 @contextmanager
-def prepared(root: Path, settings: Settings, context: Context | None = None, outputs: Sequence[str] | None = None) -> Iterator[Reuse]:
+def prepared(
+    root: Path, settings: Settings, context: Context | None = None, outputs: Sequence[str] | None = None
+) -> Iterator[Reuse | ForeignReuse]:
     """Decide what is reused; the files can be fetched within the block.
 
     Args:
@@ -107,20 +116,27 @@ def prepared(root: Path, settings: Settings, context: Context | None = None, out
         outputs: names; None means all that the tree has for the device.
 
     Raises:
-        RefusedError: an output cannot be reused. FetchError: a source could not be asked.
+        RefusedError: an output cannot be reused, or an official wheel does not pass the audit. FetchError: a source could not be asked.
         ConfigurationError, NothingToDoError, ToolchainError: of the settings, the device and the plan.
     """
     context = context or Context()
     target = device.resolve(settings)
-    needed = wanted(root, settings, target)
+    pure = target.name in kernel_plan.PURE_DEVICES
+    audited = settings.precompiled_foreign != foreign.REFUSED
+    plan = None if pure else planned(root, foreign.with_every_output(settings) if audited else settings, target)
+    needed = wanted(root, plan) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
             f"device {target.name} has no output {', '.join(unknown)}", expected=" or ".join(w.output for w in needed) or "no output at all"
         )
     with ExitStack() as stack:
         stack.enter_context(context.cache.in_use())
+        machine = Machine.here(target)
+        if plan and audited:
+            yield stack.enter_context(foreign.prepared(root, settings, context, plan, machine, needed))
+            return
         opened = sources.of_settings(context, settings) if needed else []
         for source in opened:
             stack.callback(source.close)
         chosen = [w for w in needed if outputs is None or w.output in outputs]
-        yield Reuse(plan.make(chosen, opened, Machine.here(target), partial=settings.precompiled_partial), context)
+        yield Reuse(reuse_plan.make(chosen, opened, machine, partial=settings.precompiled_partial), context)

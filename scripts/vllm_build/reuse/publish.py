@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vllm_build import locks
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import disk_errors, sha256_of, write_text
-from vllm_build.reuse import entry, names, record
+from vllm_build.reuse import entry, foreign_wheel, names, record
 from vllm_build.reuse.archive_source import CONDA, WHEEL, ArchiveSource
 from vllm_build.reuse.context import Context, small_file
 from vllm_build.reuse.refusal import RefusedError
@@ -130,6 +130,10 @@ def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
         data = small_file(path)
         if output is None or data is None:
             continue
+        if output == foreign_wheel.OUTPUT:
+            raise ConfigurationError(
+                f"the kernels in {root} are those of an official wheel", expected="kernels built from a tree", remedy="build them first"
+            )
         found = record.parse(data, output, str(path))
         files = {library.file: root / library.file for library in found.libraries}
         for library in found.libraries:

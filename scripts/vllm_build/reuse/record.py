@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from packaging.version import InvalidVersion, Version
 
@@ -24,6 +24,18 @@ class Library:
     file: str
     sha256: str
     size: int
+
+
+class Listed(Protocol):
+    """Libraries that are asked for together, under the name of an output."""
+
+    @property
+    def output(self) -> str:
+        """The output's name."""
+
+    @property
+    def libraries(self) -> tuple[Library, ...]:
+        """Its files."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build audit``."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import TYPE_CHECKING
+
+from vllm_build import device, gpu_targets, kernels_table, paths, plan
+from vllm_build.commands._target import add_target, target
+from vllm_build.reuse import foreign
+from vllm_build.reuse.context import Context, Meter
+from vllm_build.reuse.fitness import Machine
+from vllm_build.settings import Settings
+from vllm_build.settings_kinds import SHA256, checked
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.console import Console
+
+#: Of the column with what was found, in characters.
+_WIDTH = 100
+
+NAME = "audit"
+HELP = "Show whether an official vLLM wheel could stand in for a build of this tree; loads its libraries, writes nothing but the cache."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("wheel", help="path or address of the wheel")
+    parser.add_argument("--sha256", help="that it must have; a remote wheel is then fetched whole")
+    add_target(parser)
+    parser.add_argument(
+        "--stand-ins",
+        action="store_true",
+        help="compile empty libraries in place of a driver that is not here, to read the ops all the same",
+    )
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Show the table, and fail when the wheel would be refused."""
+    sha256 = None if arguments.sha256 is None else checked("--sha256", SHA256, arguments.sha256)
+    settings, root = Settings.from_environ(), paths.source_root()
+    name, release = target(arguments, settings)
+    choice = plan.Choice.of(foreign.with_every_output(settings))
+    archs, source = gpu_targets.requested(name, settings) or (None, "")
+    planned = plan.survey(kernels_table.load(root), name, toolkit_version=release, arch_list=archs, arch_source=source, choice=choice)
+    machine = dataclasses.replace(Machine.here(device.assume(name, settings)), toolkit=release if planned.targets else None)
+    meter = Meter()
+    with console.transfer("libraries") as counter:
+
+        def progress(size: int, /) -> None:
+            meter(size)
+            counter.advance(size)
+
+        context = Context(progress=progress)
+        with context.cache.in_use():
+            found = foreign.audit(context, root, planned, machine, arguments.wheel, sha256, stand_ins=arguments.stand_ins)
+    rows = [dataclasses.asdict(row) for row in found.audit.rows]
+    if console.json_mode:
+        console.json({"wheel": found.title, "rows": rows, "unusable": found.audit.unusable, "bytes": meter.size})
+    console.table(
+        f"audit of {found.title} for {name}",
+        ["verdict", "check", "found", "needed"],
+        [[r["verdict"], r["check"], textwrap.fill(r["found"], _WIDTH), r["needed"]] for r in rows],
+    )
+    if meter.size:
+        console.info(meter.summary())
+    foreign.require(found, settings.precompiled_foreign, table=False)
+    return 0

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as a program of its own: loads the libraries of an official wheel into torch and says what they have, and what they ask for in vain.
+
+    stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …], "functions": [name, …]}, …], "schemas": [text, …],
+             "stand_ins": bool}
+    stdout  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message}, "functions": {path: [name, …]},
+             "ops": {schema text: {"found": schema or null, "keys": [dispatch key, …], "compatible": bool}}}
+
+``functions`` are those of a Python module, for a library that is one; the answer has those that it lacks. With ``stand_ins`` libraries that
+are compiled on the spot take the place of missing ones (a driver, torch's part for a device), so that schemas can be read on a machine
+without the device: their functions do nothing and return zero.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEYS = ("CPU", "CUDA", "HIP", "XPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
+_PRIVATE: Any = torch._C  # noqa: SLF001 - torch lists its ops nowhere else
+
+
+def opened(soname: str) -> Any:
+    """A library that is loaded, or can be; None when it is missing."""
+    try:
+        return ctypes.CDLL(soname, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return None
+
+
+def unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
+    """Symbols that neither the process nor the libraries that it needs have; such a library may load and fail at its first call."""
+    handles = [everywhere, *filter(None, map(opened, library["needed"]))]
+    return [name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)]
+
+
+def make_stand_ins(sonames: list[str], symbols: list[str]) -> None:
+    """Load a library under each name; the first has all symbols.
+
+    Raises:
+        OSError: there is no C compiler, or it fails.
+    """
+    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
+    if compiler is None:
+        raise OSError("there is no C compiler (CC, cc, gcc) to make stand-ins with")
+    with tempfile.TemporaryDirectory() as folder:
+        for soname, names in zip(sonames, itertools.chain([symbols], itertools.repeat([])), strict=False):
+            library = Path(folder) / soname
+            command = [compiler, "-shared", "-fPIC", "-fno-builtin", "-w", f"-Wl,-soname,{soname}", "-o", str(library), "-x", "c", "-"]
+            source = "".join(f"long {name}(void) {{ return 0; }}\n" for name in names) + "\n"
+            done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()[-200:]}")
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # stays mapped when the file is gone
+
+
+def load(library: dict[str, Any]) -> list[str]:
+    """Load one library; returns the functions that it lacks, for a Python module.
+
+    Raises:
+        OSError, ImportError: it does not load.
+    """
+    if not library["functions"]:
+        torch.ops.load_library(library["path"])
+        return []
+    name = Path(library["path"]).name.partition(".")[0]
+    loader = importlib.machinery.ExtensionFileLoader(name, library["path"])
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None  # noqa: S101 - a loader was given
+    module = importlib.util.module_from_spec(spec)
+    return [function for function in library["functions"] if not hasattr(module, function)]
+
+
+def said(argument: Any) -> tuple[object, ...]:
+    """What a call must agree with in an argument, beside its place: type, mutation, whether it goes by name, and then the name."""
+    # Marks of mutation mean something on tensors alone, and upstream has one on a number.
+    written = argument.alias_info is not None and argument.alias_info.is_write and "Tensor" in str(argument.type)
+    return str(argument.type), written, argument.kwarg_only, argument.name if argument.kwarg_only else None
+
+
+def compatible(theirs: Any, ours: Any) -> bool:
+    """Whether every call that ``ours`` allows, its arguments by position, means the same to ``theirs``.
+
+    Names of arguments do not count, as our Python passes none by name; more arguments at the end do no harm where they have defaults.
+    ``FunctionSchema.is_backward_compatible_with`` of torch minds names, and the letters of alias sets.
+    """
+    here, there = ours.arguments, theirs.arguments
+    if len(there) < len(here) or [str(r.type) for r in ours.returns] != [str(r.type) for r in theirs.returns]:
+        return False
+    for mine, other in zip(here, there, strict=False):
+        if said(mine) != said(other) or (mine.has_default_value() and repr(mine.default_value) != repr(other.default_value)):
+            return False
+    return all(extra.has_default_value() for extra in there[len(here) :])
+
+
+def compare(text: str) -> dict[str, Any]:
+    """How the op that ``text`` describes is registered."""
+    base, _, overload = text.partition("(")[0].partition(".")
+    name = f"{base}.{overload}" if overload else base
+    if name not in _PRIVATE._dispatch_get_all_op_names():  # noqa: SLF001
+        return {"found": None, "keys": [], "compatible": False}
+    theirs = _PRIVATE._get_schema(base, overload)  # noqa: SLF001
+    return {
+        "found": str(theirs),
+        "keys": [key for key in KEYS if _PRIVATE._dispatch_has_kernel_for_dispatch_key(name, key)],  # noqa: SLF001
+        "compatible": compatible(theirs, _PRIVATE.parse_schema(text)),
+    }
+
+
+def probe(request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request; see the module."""
+    everywhere, libraries = ctypes.CDLL(None), request["libraries"]
+    missing = sorted({name for library in libraries for name in library["needed"] if opened(name) is None})
+    vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
+    failed, functions = {}, {}
+    if request["stand_ins"] and missing:
+        make_stand_ins(missing, sorted({name for names in vain.values() for name in names}))
+    for library in libraries:
+        try:
+            functions[library["path"]] = load(library)
+        except Exception as error:  # noqa: BLE001 - a module may raise whatever it likes
+            failed[library["path"]] = f"{type(error).__name__}: {error}"
+    return {
+        "missing": missing,
+        "unresolved": vain,
+        "failed": failed,
+        "functions": functions,
+        "ops": {text: compare(text) for text in request["schemas"]},
+    }
+
+
+if __name__ == "__main__":
+    json.dump(probe(json.load(sys.stdin)), sys.stdout)
