@@ -16,6 +16,7 @@ from setuptools import build_meta
 from vllm_build import cmake, device, distribution, torch_files
 from vllm_build.errors import ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
+from vllm_build.reuse import keys
 from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,10 +53,15 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _precompiled_requirements(settings: Settings) -> list[str]:
-    """What reads a conda package, where one may be among what is named: which stores are channels only a question to them would tell."""
+    """What reads a conda package, and what verifies a signature, where they may be needed.
+
+    Which stores are channels only a question to them would tell.
+    """
     location = settings.precompiled_location
     conda = location.endswith(".conda") if location else bool(settings.precompiled_stores)
-    return ["zstandard>=0.22; python_version < '3.14'"] if conda else []  # of the standard library since
+    wanted = ["zstandard>=0.22; python_version < '3.14'"] if conda else []  # of the standard library since
+    # A file by itself is pinned by its sha256, or refused.
+    return [*wanted, keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
 
 
 def _compile_requirements() -> list[str]:

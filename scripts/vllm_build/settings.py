@@ -211,6 +211,13 @@ class Settings:
     precompiled_stores: tuple[str, ...] = _var(
         "VLLM_PRECOMPILED_STORES", WORDS, (), "none", "Folders, http(s) indexes and conda channels to look the kernel digest up in."
     )
+    precompiled_key: Path | None = _var(
+        "VLLM_PRECOMPILED_KEY",
+        FILE,
+        _NONE,
+        "stores that declare no signer",
+        "The signer's public key, PEM: every store must be signed with it, and what is not signed is refused.",
+    )
     precompiled_partial: bool = _var(
         "VLLM_PRECOMPILED_PARTIAL", FLAG, False, "`0`", "`1`: compile the outputs that no store has, instead of refusing."
     )

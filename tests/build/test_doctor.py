@@ -247,6 +247,7 @@ def test_launcher_cannot_be_run(examine: Examine, tmp_path: Path, program: Calla
         ({"VLLM_PRECOMPILED_SHA256": "0" * 64}, "names none"),
         ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to look"),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"}, "has none"),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_PRECOMPILED_KEY": "public.pem"}, "asks for a signature"),
     ],
 )
 def test_precompiled(examine: Examine, variables: dict[str, str], words: str) -> None:
@@ -260,6 +261,7 @@ def test_precompiled(examine: Examine, variables: dict[str, str], words: str) ->
     [
         {"VLLM_PRECOMPILED_SHA256": "0" * 64, "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
         {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x"},
+        {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x", "VLLM_PRECOMPILED_KEY": "public.pem"},
     ],
 )
 def test_precompiled_makes_sense(examine: Examine, variables: dict[str, str]) -> None:

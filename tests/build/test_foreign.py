@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import platform
@@ -519,6 +520,22 @@ def test_a_wheel_that_nobody_named(command: cmake_ext.precompiled_build_ext, mon
     monkeypatch.setenv("VLLM_USE_PRECOMPILED", "1")
     with pytest.raises(ConfigurationError, match="no wheel is named"):
         command.build_extensions()
+
+
+def test_a_key_and_a_wheel_that_nobody_signed(
+    command: cmake_ext.precompiled_build_ext, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ops
+    wheel = official(tmp_path)
+    monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(wheel))
+    monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
+    monkeypatch.setenv("VLLM_PRECOMPILED_KEY", str(tmp_path / "public.pem"))
+    with pytest.raises(RefusedError) as caught:
+        command.build_extensions()
+    assert caught.value.check == "signature"
+    monkeypatch.setenv("VLLM_PRECOMPILED_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    command.build_extensions()
+    assert (tmp_path / "lib" / "vllm" / "_C_AVX2.abi3.so").is_file()
 
 
 def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:

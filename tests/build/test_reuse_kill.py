@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from reuse_files import LIBRARIES, RECORD, Build, elf
+from reuse_keys import signer
 from reuse_server import Server, serving
 
 from vllm_build.reuse import publish, store_check
@@ -151,13 +152,16 @@ def test_placing(zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Pat
     check_cache(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("kind", ["folder", "wheel"])
+@pytest.mark.parametrize("kind", ["folder", "wheel", "conda"])
 def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
+    """The conda packages go to a signed store: no document is ever without its statement, nor a package that one names."""
     folder, context = tmp_path / "store", Context(Cache(tmp_path / "cache"))
+    own = signer(tmp_path / "keys") if kind == "conda" else None
     jobs = []
     for number, build in enumerate(builds()):
-        built = build.wheel(tmp_path / f"built-{number}") if kind == "wheel" else build.unpacked(tmp_path / f"built-{number}")
-        jobs.append({"work": "publish", "built": str(built), "store": str(folder), "cache": str(tmp_path / "cache")})
+        built = (build.unpacked if kind == "folder" else getattr(build, kind))(tmp_path / f"built-{number}")
+        common = {"work": "publish", "cache": str(tmp_path / "cache"), "key": str(own.private) if own else None}
+        jobs.append({**common, "built": str(built), "store": str(folder)})
     for job in killed_runs(zygote, jobs, KILLS // 2, seed=3):
         if (folder / "store.json").exists():
             assert store_check.check(folder, context).problems == ()
@@ -165,7 +169,8 @@ def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
             for path in (folder / "digests").iterdir():
                 path.unlink()
     for job in jobs:
-        publish.publish(Path(job["built"]), folder, context)
-    report = store_check.check(folder, context)
+        publish.publish(Path(job["built"]), folder, context, own.key if own else None)
+    report = store_check.check(folder, context, own.key.public if own else None)
+    assert report.signer == (own.key.public.keyid if own else None)
     assert (report.problems, report.unused, report.digests) == ((), (), 2)
     assert not (folder / "incoming").exists()

@@ -357,6 +357,8 @@ def test_outputs_by_name(root: Path, tools: Path, real: Build, tmp_path: Path, c
         ({"VLLM_PRECOMPILED_STORES": "/x"}, ["zstandard>=0.22"]),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.whl"}, []),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.conda"}, ["zstandard>=0.22"]),
+        ({"VLLM_PRECOMPILED_STORES": "/x", "VLLM_PRECOMPILED_KEY": "/x.pem"}, ["zstandard>=0.22", "securesystemslib[crypto]>=1.0"]),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.whl", "VLLM_PRECOMPILED_KEY": "/x.pem"}, []),
         ({"VLLM_PRECOMPILED_PARTIAL": "1"}, ["torch>=2.11", "cmake>=3.26", "ninja"]),
     ],
 )

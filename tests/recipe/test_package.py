@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import channel, package, variants
+from vllm_build.conda import channel, package, render, variants
 from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
+from vllm_build.reuse.refusal import RefusedError
 from vllm_build.toolchain import sources
 
 if TYPE_CHECKING:
@@ -34,6 +35,17 @@ def edited(root: Path, folder: Path, old: str, new: str) -> str:
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     return str(path)
+
+
+def test_a_key_asks_for_signatures_that_channels_do_not_have(
+    root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = package.Request(root, variants.load(root, "cpu"), channel.LOCAL, tmp_path, ("https://example.invalid/channel",))
+    output = render.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
+    monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
+    with pytest.raises(RefusedError, match="a conda channel is not signed"):
+        package.take(request, (output,), (), console)
+    assert package.take(request, (), (), console) == ()
 
 
 def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:

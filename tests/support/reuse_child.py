@@ -16,7 +16,7 @@ from typing import Any
 
 from reuse_files import MACHINE, Build
 
-from vllm_build.reuse import place, plan, publish, remote, sources
+from vllm_build.reuse import keys, place, plan, publish, remote, sources
 from vllm_build.reuse.cache import Cache
 from vllm_build.reuse.context import Context
 from vllm_build.reuse.fitness import Wanted
@@ -47,7 +47,8 @@ def work(job: dict[str, Any]) -> None:
     """One piece."""
     context = Context(Cache(Path(job["cache"])), Transport(pause=0.01))
     if job["work"] == "publish":
-        publish.publish(Path(job["built"]), Path(job["store"]), context)
+        key = keys.load_private(Path(job["key"])) if job["key"] else None
+        publish.publish(Path(job["built"]), Path(job["store"]), context, key)
     else:
         reuse(job, context)
 
@@ -58,6 +59,7 @@ def main() -> None:
     remote.TAIL = 1 << 14
     # What is tested is a kill, not a power cut.
     os.fsync = lambda _: None
+    keys.library()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

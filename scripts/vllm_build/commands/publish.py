@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import paths
-from vllm_build.reuse import publish
+from vllm_build.reuse import keys, publish
 from vllm_build.reuse.context import Context
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="the store; a new or empty folder becomes one")
     parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="sign with this Ed25519 key (PEM): a new store becomes a signed one, which asks for it each time",
+    )
+    parser.add_argument(
         "built",
         type=Path,
         nargs="*",
@@ -33,10 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Publish each."""
+    key = keys.load_private(arguments.key) if arguments.key else None
     done: dict[str, bool] = {}
     for built in arguments.built or [paths.source_root()]:
         with console.step(f"publish {built}"):
-            added = publish.publish(built, arguments.store, Context())
+            added = publish.publish(built, arguments.store, Context(), key)
             for name, new in added.items():
                 console.info(f"    {name}: {'added' if new else 'there already'}")
             done |= added

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import IntegrityError
-from vllm_build.reuse import store_check
+from vllm_build.reuse import keys, store_check
 from vllm_build.reuse.context import Context
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ HELP = "Verify a whole store of built kernels."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("check",), help="check: every document, file and sha256")
+    parser.add_argument("action", choices=("check",), help="check: every document, file, sha256 and signature")
     parser.add_argument("store", type=Path, metavar="FOLDER", help="the store")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the signer's public key (PEM); default: the one that the store declares")
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -31,7 +32,8 @@ def run(arguments: Namespace, console: Console) -> int:
     Raises:
         IntegrityError: something is wrong.
     """
-    report = store_check.check(arguments.store.absolute(), Context())
+    key = keys.load_public(arguments.key, "--key") if arguments.key else None
+    report = store_check.check(arguments.store.absolute(), Context(), key)
     if console.json_mode:
         console.json(vars(report))
     for path in report.unused:
@@ -39,6 +41,9 @@ def run(arguments: Namespace, console: Console) -> int:
     for problem in report.problems:
         console.error(problem)
     console.info(f"{report.digests} digests, {report.files} files, {report.size / 1e6:.1f} MB")
+    if report.signer:
+        whose = "which --key names" if key else "which the store declares itself: --key FILE compares it with one that you trust"
+        console.info(f"signed by the key {report.signer}, {whose}")
     if report.problems:
         raise IntegrityError(
             f"{arguments.store}: {len(report.problems)} problems",

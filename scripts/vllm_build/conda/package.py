@@ -14,6 +14,7 @@ from vllm_build.conda import channel, environment, normalise, rattler, render, r
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
+from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
@@ -144,6 +145,8 @@ def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path
     missing = [output for output in outputs if output.filename not in names]
     if not request.reuse or not missing:
         return there
+    if Settings.from_environ().precompiled_key:
+        raise trust.unsigned(", ".join(request.reuse), "a conda channel")
     resolved = planned(request)
     digests = {
         component: digest.build_digest(digest.kernel_digest(request.root, component), component, resolved, ABI3)

@@ -13,6 +13,8 @@ OUTPUT = 12 * GIB
 LIBRARIES = 32
 #: A record, and a store's entry of one digest.
 DOCUMENT = MIB
+#: A signed statement about one file, and a key.
+STATEMENT = 16 * KIB
 #: An archive's members, and the part of it that lists them.
 MEMBERS = 100_000
 DIRECTORY = 32 * MIB

@@ -7,6 +7,7 @@
     digests/<build digest>.json             what was built from these sources with these choices
     members/<2 digits>/<sha256>             records, and libraries that came from a folder
     archives/<2 digits>/<sha256>/<name>     wheels and .conda files
+    attestations/<2 digits>/<sha256>.json   of a signed store: who says so, of the document or .conda file with this sha256
 
 No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The same tree serves from a disk and, as
 static files, over http.
@@ -17,16 +18,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vllm_build.reuse import bounds, names
+from vllm_build.reuse import bounds, keys, names
 from vllm_build.reuse.record import Reader, load_json
 from vllm_build.reuse.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from vllm_build.reuse.keys import PublicKey
 
 MARKER = "store.json"
 SCHEMA = 1
 MARK: dict[str, Any] = {"schema": SCHEMA, "kind": "vllm-kernels"}
-MARKER_TEXT = json.dumps(MARK) + "\n"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,200}\.(?:whl|conda)")
 _MOST_BUILDS = 256
 
@@ -44,6 +47,16 @@ def member_path(sha256: str) -> str:
 def archive_path(sha256: str, name: str) -> str:
     """Where an archive lies."""
     return f"archives/{sha256[:2]}/{sha256}/{name}"
+
+
+def attestation_path(sha256: str) -> str:
+    """Where the statement about a file lies."""
+    return f"attestations/{sha256[:2]}/{sha256}.json"
+
+
+def marker_text(signer: PublicKey | None) -> str:
+    """``store.json`` of a store; with its signer when it has one."""
+    return json.dumps({**MARK, "signer": signer.declared()} if signer else MARK) + "\n"
 
 
 @dataclass(frozen=True)
@@ -89,14 +102,18 @@ class Entry:
         return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def check_marker(data: bytes, where: str) -> None:
-    """Refuse what is no store of this layout.
+def check_marker(data: bytes, where: str) -> PublicKey | None:
+    """The signer that a store declares; None when it is not signed.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: it is no store of this layout, or its signer is malformed.
     """
-    if load_json(data, where, MARKER) != MARK:
+    document = load_json(data, where, MARKER)
+    signed = "signer" in document
+    signer = document.pop("signer", None)
+    if document != MARK:
         raise RefusedError("index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK))
+    return keys.parse(signer, where) if signed else None
 
 
 def _file(entry: Any, where: str, what: str, limit: int) -> File:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import op_check, op_table
 from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import foreign_audit, foreign_wheel, names
+from vllm_build.reuse import foreign_audit, foreign_wheel, names, trust
 from vllm_build.reuse.plan import REUSE, Decision
 from vllm_build.reuse.refusal import RefusedError
 
@@ -223,6 +223,8 @@ def prepared(
             expected="VLLM_PRECOMPILED_WHEEL_LOCATION: an official wheel is never looked for",
             remedy="set it, or unset VLLM_PRECOMPILED_FOREIGN",
         )
+    if settings.precompiled_key and not settings.precompiled_sha256:
+        raise trust.unsigned(location, "an official wheel")
     found = audit(context, root, plan, machine, location, settings.precompiled_sha256)
     require(found, settings.precompiled_foreign)
     why = f"{found.title}, an official wheel that passed the audit"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vllm_build import locks
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import disk_errors, sha256_of, write_text
-from vllm_build.reuse import entry, foreign_wheel, names, record
+from vllm_build.reuse import bounds, entry, foreign_wheel, names, record, statement, trust
 from vllm_build.reuse.archive_source import CONDA, WHEEL, ArchiveSource
 from vllm_build.reuse.context import Context, small_file
 from vllm_build.reuse.refusal import RefusedError
@@ -21,7 +21,9 @@ from vllm_build.reuse.refusal import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vllm_build.reuse.keys import SigningKey
     from vllm_build.reuse.record import Record
+    from vllm_build.reuse.statement import Statement
 
 
 def _file(name: str, path: Path) -> entry.File:
@@ -34,10 +36,11 @@ class Publisher:
     Args:
         folder: of the store.
         incoming: for files that are not whole yet, on the store's disk.
+        key: that signs; None for a store without signatures.
     """
 
-    def __init__(self, folder: Path, incoming: Path) -> None:
-        self.folder, self._incoming = folder, incoming
+    def __init__(self, folder: Path, incoming: Path, key: SigningKey | None) -> None:
+        self.folder, self._incoming, self._key = folder, incoming, key
 
     def put(self, source: Path, path: str, sha256: str) -> None:
         """Copy a file to its place, whole or not at all.
@@ -66,7 +69,8 @@ class Publisher:
         """Add one build; returns whether the store did not have it.
 
         Raises:
-            RefusedError: the store has another build of the same digest, platform and ABI; or its document is malformed.
+            RefusedError: the store has another build of the same digest, platform and ABI; or its document is malformed, or not signed
+                in a signed store.
         """
         text = self._incoming / "record.json"
         text.write_bytes(found.text)
@@ -93,33 +97,51 @@ class Publisher:
                 self.put(files[library.file], entry.member_path(library.sha256), library.sha256)
         else:
             self.put(archive, entry.archive_path(build.archive.sha256, archive.name), build.archive.sha256)
-        write_text(path, entry.Entry(found.output, found.digest, (*builds, build)).text())
+        document = entry.Entry(found.output, found.digest, (*builds, build)).text()
+        if build.archive is not None and build.archive.name.endswith(CONDA):
+            self._attest(statement.of_package(build.archive))
+        self._attest(statement.of_document(found.output, found.digest, document.encode()))
+        write_text(path, document)
         return True
 
-    @staticmethod
-    def _known(path: Path, found: Record) -> tuple[entry.Build, ...]:
+    def _attest(self, about: Statement) -> None:
+        """Sign, in a store that is signed. A file has its statement before a document names it, and a document before it is there."""
+        if self._key is not None:
+            envelope = self._incoming / "statement.json"
+            envelope.write_text(statement.sign(about, self._key), encoding="utf-8")
+            self.put(envelope, about.path, sha256_of(envelope))
+
+    def _known(self, path: Path, found: Record) -> tuple[entry.Build, ...]:
         data = small_file(path)
-        return () if data is None else entry.parse(data, found.output, found.digest, str(path)).builds
+        if data is None:
+            return ()
+        if self._key is not None:
+            # What is added to a document is signed with all that it had: that must be the signer's already.
+            about = statement.of_document(found.output, found.digest, data)
+            place = self.folder / about.path
+            statement.verify(small_file(place, bounds.STATEMENT), about, self._key.public, str(place))
+        return entry.parse(data, found.output, found.digest, str(path)).builds
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Publisher]:
+def opened(folder: Path, key: SigningKey | None) -> Iterator[Publisher]:
     """A store, made when there is none, for the only publisher at the time; others wait.
 
     Raises:
-        ConfigurationError: the folder holds something else. RefusedError: a store of another kind.
+        ConfigurationError: the folder holds something else, or a store that ``key`` does not sign. RefusedError: a store of another kind.
     """
     marker = folder / entry.MARKER
     if folder.exists() and not marker.exists() and any(path.name not in (".lock", "incoming") for path in folder.iterdir()):
         raise ConfigurationError(f"{folder} holds something else than a store", expected="a store, or a folder that is new or empty")
     with disk_errors(folder), locks.waiting(folder / ".lock"):
         if (data := small_file(marker)) is not None:
-            entry.check_marker(data, str(marker))
+            declared = entry.check_marker(data, str(marker))
+            trust.require_publisher(folder, declared, key, empty=not any((folder / "digests").glob("*.json")))
         shutil.rmtree(folder / "incoming", ignore_errors=True)
         (folder / "incoming").mkdir()
         with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
-            write_text(marker, entry.MARKER_TEXT)
-            yield Publisher(folder, Path(incoming))
+            write_text(marker, entry.marker_text(key.public if key else None))
+            yield Publisher(folder, Path(incoming), key)
         shutil.rmtree(folder / "incoming")
 
 
@@ -160,25 +182,26 @@ def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[st
     return done
 
 
-def publish(built: Path, folder: Path, context: Context) -> dict[str, bool]:
+def publish(built: Path, folder: Path, context: Context, key: SigningKey | None = None) -> dict[str, bool]:
     """Add a wheel, a ``.conda`` file, or the kernels that lie in a folder, to the store ``folder``.
 
     Args:
         built: a wheel, a ``.conda`` file, or a folder that holds ``vllm/_build_info``: a tree after an editable build, ``site-packages``.
         folder: the store.
         context: whose cache the archive's members go through.
+        key: that signs; a signed store asks for its own each time.
 
     Returns:
         For each ``<output> <digest>`` whether it is new.
 
     Raises:
-        ConfigurationError: there is nothing to publish, or the folder is no store.
+        ConfigurationError: there is nothing to publish, or the folder is no store, or one that ``key`` does not sign.
         RefusedError: what was built is not sound, or contradicts what the store has.
     """
     built = built.absolute()
     if not built.is_dir() and not built.name.endswith((WHEEL, CONDA)):
         raise ConfigurationError(f"{built} cannot be published", expected="a wheel, a .conda file, or a folder with built kernels")
-    with opened(folder.absolute()) as publisher:
+    with opened(folder.absolute(), key) as publisher:
         if built.is_dir():
             return _from_folder(publisher, built)
         return _from_archive(publisher, built, context)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import channel, entry
+from vllm_build.reuse import channel, entry, trust
 from vllm_build.reuse.archive_source import CONDA, WHEEL, ArchiveSource
 from vllm_build.reuse.channel import Channel, PackageOffer
 from vllm_build.reuse.context import Context, file_name
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.reuse.fitness import Machine, Wanted
+    from vllm_build.reuse.keys import PublicKey
     from vllm_build.reuse.record import Record
     from vllm_build.settings import Settings
 
@@ -72,21 +73,30 @@ class Location:
         self._source.__exit__()
 
 
-def recognise(context: Context, location: str) -> Source:
+def recognise(context: Context, location: str, key: PublicKey | None = None) -> Source:
     """What a word of ``VLLM_PRECOMPILED_STORES`` stands for: a store has ``store.json``, a channel has ``repodata.json``.
 
+    Args:
+        context: of the reuse.
+        location: the word.
+        key: whose signature it must have; None when it may have none.
+
     Raises:
-        ConfigurationError: neither is there. FetchError: it cannot be reached. RefusedError: a store of another kind.
+        ConfigurationError: neither is there. FetchError: it cannot be reached.
+        RefusedError: a store of another kind, or what is signed by another than ``key``.
     """
     if file_name(location).endswith((WHEEL, CONDA)):
+        if key is not None:
+            raise trust.unsigned(location, "a file by itself")
         return Location(context, location, None)
     base = Base(context, location)
     marker = base.read(entry.MARKER)
     if marker is not None:
-        entry.check_marker(marker, base.place(entry.MARKER))
-        return Store(base)
+        return Store(base, trust.agreed(entry.check_marker(marker, base.place(entry.MARKER)), key, base.where))
     found = Channel(base)
     if found.exists():
+        if key is not None:
+            raise trust.unsigned(base.where, "a conda channel")
         return found
     raise ConfigurationError(
         f"{location} is neither a store nor a conda channel",
@@ -102,6 +112,8 @@ def of_settings(context: Context, settings: Settings) -> list[Source]:
         ConfigurationError: it names none, or something else. FetchError, RefusedError: of :func:`recognise`.
     """
     if settings.precompiled_location:
+        if settings.precompiled_key and not settings.precompiled_sha256:
+            raise trust.unsigned(settings.precompiled_location, "a file by itself")
         return [Location(context, settings.precompiled_location, settings.precompiled_sha256)]
     if settings.precompiled_sha256:
         raise ConfigurationError(
@@ -115,4 +127,5 @@ def of_settings(context: Context, settings: Settings) -> list[Source]:
             expected="VLLM_PRECOMPILED_STORES (folders, http indexes, conda channels) or VLLM_PRECOMPILED_WHEEL_LOCATION (a file)",
             remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or VLLM_TARGET_DEVICE=empty for the Python package alone",
         )
-    return [recognise(context, word) for word in settings.precompiled_stores]
+    key = trust.pinned(settings)
+    return [recognise(context, word, key) for word in settings.precompiled_stores]

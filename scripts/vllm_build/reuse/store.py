@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build.errors import FetchError
 from vllm_build.files import disk_errors
-from vllm_build.reuse import bounds, download, entry, fitness, record, remote
+from vllm_build.reuse import bounds, download, entry, fitness, record, remote, statement
 from vllm_build.reuse.archive_source import ArchiveSource
 from vllm_build.reuse.context import Context, local_path, small_file
 from vllm_build.reuse.refusal import RefusedError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.reuse.fitness import Machine, Wanted
+    from vllm_build.reuse.keys import PublicKey
     from vllm_build.reuse.record import Record
 
 
@@ -128,22 +129,30 @@ class StoreOffer:
 
 
 class Store:
-    """A store of the layout that :mod:`vllm_build.reuse.entry` describes."""
+    """A store of the layout that :mod:`vllm_build.reuse.entry` describes.
 
-    def __init__(self, base: Base) -> None:
-        self.where, self._base = base.where, base
+    Args:
+        base: its files.
+        signer: whose statements are asked for; None for a store without.
+    """
+
+    def __init__(self, base: Base, signer: PublicKey | None = None) -> None:
+        self.where, self._base, self._signer = base.where, base, signer
         self._archives: dict[str, ArchiveSource] = {}
 
     def find(self, wanted: Wanted, machine: Machine) -> StoreOffer | None:
         """The build of a digest that fits the machine best; None when the store has none.
 
         Raises:
-            FetchError: the store cannot be reached. RefusedError: its index is malformed.
+            FetchError: the store cannot be reached. RefusedError: its index is malformed, or not signed as it must be.
         """
         path = entry.digest_path(wanted.digest)
         data = self._base.read(path)
         if data is None:
             return None
+        if self._signer is not None:
+            about = statement.of_document(wanted.output, wanted.digest, data)
+            statement.verify(self._base.read(about.path, bounds.STATEMENT), about, self._signer, self._base.place(about.path))
         found = entry.parse(data, wanted.output, wanted.digest, self._base.place(path))
         fitting = [build for build in found.builds if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)]
         # One for something else is offered as well: the check that refuses it says what it is for.

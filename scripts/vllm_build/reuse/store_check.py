@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verifies a whole store: every document, every file, every sha256, and that nothing lies there that no document names."""
+"""Verifies a whole store: every document, every file, every sha256, every signature, and that nothing lies there that no document names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vllm_build.errors import ConfigurationError, VllmBuildError
 from vllm_build.files import sha256_of
-from vllm_build.reuse import entry, names, record
-from vllm_build.reuse.archive_source import ArchiveSource
+from vllm_build.reuse import bounds, entry, keys, names, record, statement, trust
+from vllm_build.reuse.archive_source import CONDA, ArchiveSource
 from vllm_build.reuse.context import Context, small_file
 from vllm_build.reuse.record import SHA256, Reader, load_json
 from vllm_build.reuse.refusal import RefusedError
@@ -17,21 +17,26 @@ from vllm_build.reuse.refusal import RefusedError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vllm_build.reuse.keys import PublicKey
+    from vllm_build.reuse.statement import Statement
+
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: numbers of digests, of files and of their bytes; what is wrong; and files that nothing refers to."""
+    """Numbers of digests, files and their bytes; what is wrong; files that nothing refers to; id of the key that verified statements."""
 
     digests: int
     files: int
     size: int
     problems: tuple[str, ...]
     unused: tuple[str, ...]
+    signer: str | None
 
 
 class _Check:
     def __init__(self, folder: Path, context: Context) -> None:
         self.folder, self.context = folder, context
+        self.signer: PublicKey | None = None
         self.problems: list[str] = []
         self.used: dict[str, int] = {}
 
@@ -42,6 +47,7 @@ class _Check:
                 raise RefusedError("index", where, "its name is no digest", expected="<build digest>.json")
             data = small_file(path) or b""
             output = Reader(load_json(data, where, "the index"), where, "the index").text("output")
+            self._signed(statement.of_document(output, path.stem, data))
             for build in entry.parse(data, output, path.stem, where).builds:
                 self._build(build, output, path.stem, where)
         except VllmBuildError as error:
@@ -61,10 +67,18 @@ class _Check:
             return
         path = entry.archive_path(build.archive.sha256, build.archive.name)
         self._file(path, build.archive)
+        if build.archive.name.endswith(CONDA):
+            self._signed(statement.of_package(build.archive))
         with ArchiveSource(self.context, str(self.folder / path)) as source:
             if output not in source.outputs() or source.record(output).text != found.text:
                 raise RefusedError("index", where, f"{path} has another record of {output}", expected="the record that the index names")
             source.libraries(found)
+
+    def _signed(self, about: Statement) -> None:
+        if self.signer is not None:
+            place = self.folder / about.path
+            statement.verify(small_file(place, bounds.STATEMENT), about, self.signer, about.path)
+            self.used[about.path] = place.stat().st_size
 
     def _file(self, path: str, file: entry.File) -> None:
         place = self.folder / path
@@ -77,11 +91,16 @@ class _Check:
             raise RefusedError("sha256", path, f"sha256 {found}", expected=file.sha256)
 
 
-def check(folder: Path, context: Context) -> Report:
+def check(folder: Path, context: Context, key: PublicKey | None = None) -> Report:
     """Verify the store ``folder``.
 
+    Args:
+        folder: the store.
+        context: whose cache the archives' members go through.
+        key: of the signer; None takes the one that the store declares, if it does.
+
     Raises:
-        ConfigurationError: it is no store.
+        ConfigurationError: it is no store, or nothing here can verify signatures.
     """
     marker = small_file(folder / entry.MARKER)
     if marker is None:
@@ -90,13 +109,17 @@ def check(folder: Path, context: Context) -> Report:
         )
     run = _Check(folder, context)
     try:
-        entry.check_marker(marker, str(folder))
+        declared = entry.check_marker(marker, str(folder))
+        run.signer = trust.agreed(declared, key or declared, str(folder))
     except RefusedError as error:
         run.problems.append(error.message)
+    if run.signer is not None:
+        keys.library()  # Its absence is no fault of the store's.
     documents = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
     with context.cache.in_use():
         for path in documents:
             run.document(path)
-    there = [path for part in ("members", "archives") for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
+    there = [path for part in ("members", "archives", "attestations") for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
+    signer = run.signer.keyid if run.signer else None
     unused = [name for path in there if (name := path.relative_to(folder).as_posix()) not in run.used]
-    return Report(len(documents), len(run.used), sum(run.used.values()), tuple(run.problems), tuple(unused))
+    return Report(len(documents), len(run.used), sum(run.used.values()), tuple(run.problems), tuple(unused), signer)

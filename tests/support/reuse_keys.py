@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of signers, and envelopes that say whatever a test wants said."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from vllm_build.reuse import keys, statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.reuse.keys import SigningKey
+
+PEM, PKCS8, SPKI = Encoding.PEM, PrivateFormat.PKCS8, PublicFormat.SubjectPublicKeyInfo
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A pair of keys, in files and as the publisher has it."""
+
+    private: Path
+    public: Path
+    key: SigningKey
+
+
+def write_pem(folder: Path, name: str, key: Any, encryption: Any = None) -> tuple[Path, Path]:
+    """Files of the private and the public half of a key of pyca/cryptography."""
+    folder.mkdir(parents=True, exist_ok=True)
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.write_bytes(key.private_bytes(PEM, PKCS8, encryption or NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(PEM, SPKI))
+    return private, public
+
+
+def signer(folder: Path, seed: int = 1) -> Signer:
+    """The same pair for the same seed."""
+    private, public = write_pem(folder, f"signer-{seed}", Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32)))
+    return Signer(private, public, keys.load_private(private))
+
+
+def pae(payload: bytes, payload_type: str = statement.PAYLOAD) -> bytes:
+    """What DSSE signs (protocol.md of the specification), written here a second time."""
+    kind = payload_type.encode()
+    return b"DSSEv1 " + str(len(kind)).encode() + b" " + kind + b" " + str(len(payload)).encode() + b" " + payload
+
+
+def envelope(payload: bytes, key: SigningKey, payload_type: str = statement.PAYLOAD, signed: bytes | None = None) -> dict[str, Any]:
+    """An envelope with a good signature of these bytes, or of ``signed``."""
+    # Not through the library that is tested.
+    sig = key.signer._private_key.sign(pae(payload, payload_type) if signed is None else signed)
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": payload_type,
+        "signatures": [{"keyid": key.public.keyid, "sig": base64.b64encode(sig).decode()}],
+    }
+
+
+def payload_of(text: str) -> dict[str, Any]:
+    """The statement in an envelope."""
+    found: dict[str, Any] = json.loads(base64.b64decode(json.loads(text)["payload"]))
+    return found
