@@ -7,8 +7,8 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake_ext, configuration, device, kernels_table, plan, requirements, version
-from vllm_build.package_files import versioned_build_py
+from vllm_build import cmake_ext, configuration, device, kernels_table, package_files, plan, requirements, version
+from vllm_build.reuse import foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,6 +70,18 @@ def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]
     return [cmake_ext.CMakeExtension(name, str(root)) for name in names]
 
 
+def outputs(root: Path, settings: Settings) -> tuple[str, ...]:
+    """The recipe's outputs whose kernels are built, or reused, from these sources; an official wheel's are of others.
+
+    Raises:
+        ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
+    """
+    target = device.resolve(settings)
+    if target.name in plan.PURE_DEVICES or (settings.precompiled and settings.precompiled_foreign != foreign.REFUSED):
+        return ()
+    return configuration.plan_for(root, settings, target).components
+
+
 def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
     """The keyword arguments of ``setup()``.
 
@@ -95,7 +107,8 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
         "ext_modules": modules,
         "cmdclass": {
             "build_ext": cmake_ext.precompiled_build_ext if settings.precompiled else cmake_ext.cmake_build_ext,
-            "build_py": versioned_build_py,
+            "build_py": package_files.versioned_build_py,
+            "egg_info": package_files.stamped_egg_info(() if sdist else outputs(root, settings)),
         },
         "options": options,
     }

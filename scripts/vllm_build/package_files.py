@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The setuptools command that puts the Python package together: its modules, and the version that they report."""
+"""The setuptools commands that put the Python package together: its modules, the version that they report, and the metadata."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from setuptools.command.build_py import build_py
+from setuptools.command.egg_info import egg_info
 
-from vllm_build import paths, version
+from vllm_build import digest, paths, version
+
+#: In the metadata of wheels: the kernel digest of each output of the recipe whose libraries the wheel has.
+KERNELS = "kernels.json"
 
 
 class versioned_build_py(build_py):  # noqa: N801 - setuptools commands are named in lower case
@@ -27,3 +32,22 @@ class versioned_build_py(build_py):  # noqa: N801 - setuptools commands are name
         generated = str(Path(self.build_lib) / "vllm" / "_version.py")
         # An editable install finds it in the tree, as the other modules.
         return found if self.editable_mode or generated in found else [*found, generated]
+
+
+def stamped_egg_info(outputs: tuple[str, ...]) -> type[egg_info]:
+    """The command that writes metadata, with a :data:`KERNELS` that names the kernel digests of ``outputs``; without outputs there is none.
+
+    They say what the kernels were built from before anything is compiled, so that both of a build backend's hooks give the same metadata.
+    """
+
+    class command(egg_info):  # noqa: N801 - setuptools commands are named in lower case
+        """See the function."""
+
+        def run(self) -> None:
+            """Write setuptools' own files, and ours."""
+            super().run()
+            digests = {output: digest.kernel_digest(paths.source_root(), output) for output in outputs}
+            text = json.dumps({"schema": 1, "kernel_digests": digests}, indent=2, sort_keys=True) + "\n"
+            self.write_or_delete_file("kernels", str(Path(self.egg_info) / KERNELS), text if outputs else "", force=True)
+
+    return command

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from setuptools import Distribution, build_meta
+from setuptools.command.egg_info import egg_info
 
-from vllm_build import backend, cmake, cmake_ext, device, distribution, package_files, paths, torch_files, version
+from vllm_build import backend, cmake, cmake_ext, device, digest, distribution, package_files, paths, torch_files, version
 from vllm_build.errors import BusyError, ConfigurationError, ToolchainError
 from vllm_build.settings import Settings
 
@@ -166,6 +168,8 @@ def test_arguments_of_setup(root: Path, bare: Path, name: str, modules: list[str
     assert [module.name for module in arguments["ext_modules"]] == modules
     assert arguments["version"] == f"{version.base_version(root)}+{name}"
     assert arguments["install_requires"] == ["torch>=2.11"]
+    metadata = arguments["cmdclass"].pop("egg_info")
+    assert issubclass(metadata, egg_info)
     assert arguments["cmdclass"] == {"build_ext": cmake_ext.cmake_build_ext, "build_py": package_files.versioned_build_py}
     assert ("bdist_wheel" in arguments["options"]) == bool(modules)
 
@@ -221,3 +225,37 @@ def test_an_editable_install_writes_it_into_the_tree(modules: package_files.vers
     modules.run()
     assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(encoding="utf-8")
     assert str(tmp_path / "lib" / "vllm" / "_version.py") in modules.get_outputs(include_bytecode=False)
+
+
+@pytest.mark.parametrize("outputs", [("vllm-kernels", "vllm-flashmla"), ()])
+def test_metadata_names_the_kernel_digests(
+    root: Path, modules: package_files.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(paths, "source_root", lambda: root)
+    command = package_files.stamped_egg_info(outputs)(modules.distribution)
+    command.egg_base = str(tmp_path)
+    command.ensure_finalized()
+    stale = tmp_path / "vllm.egg-info" / package_files.KERNELS
+    stale.parent.mkdir()
+    stale.write_text("of an earlier build", encoding="utf-8")
+    command.run()
+    if outputs:
+        document = json.loads(stale.read_text(encoding="utf-8"))
+        assert document == {"schema": 1, "kernel_digests": {output: digest.kernel_digest(root, output) for output in outputs}}
+    else:
+        assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "outputs"),
+    [
+        (Settings(target_device="cpu"), ("vllm-kernels",)),
+        (Settings(target_device="cpu", use_precompiled=True), ("vllm-kernels",)),
+        (Settings(target_device="cpu", precompiled_location="x.whl", precompiled_foreign="incomplete"), ()),
+        (Settings(target_device="empty"), ()),
+    ],
+    ids=["compiled", "reused", "official", "none"],
+)
+def test_outputs_of_these_sources(root: Path, bare: Path, settings: Settings, outputs: tuple[str, ...]) -> None:
+    assert bare.is_dir()
+    assert distribution.outputs(root, settings) == outputs

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from trees import copy_tree, misses
 
 from vllm_build import audit, digest, paths, stamp, version
 from vllm_build.conda import channel, environment, package, variants, verify
@@ -170,20 +170,10 @@ def test_tests_of_kernels_and_package_in_the_installed_environment(
         assert counts.get("skipped", 0) == sum(int(line.split("[")[1].split("]")[0]) for line in reasons), said[-3000:]
 
 
-def copy_tree(target: Path) -> Path:
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
-    return target
-
-
 def append_code(source: Path, code: str) -> None:
     """Add code to a unit; once, not for every instruction set that the file is compiled for."""
     with source.open("a", encoding="utf-8") as stream:
         stream.write(f"\n#if HWY_ONCE\nnamespace {{\n{code}\n}}  // namespace\n#endif\n")
-
-
-def misses(log: str) -> int:
-    (count,) = re.findall(r"^\s*ccache cache_miss: (\d+)$", log, re.MULTILINE)
-    return int(count)
 
 
 def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tmp_path: Path) -> None:

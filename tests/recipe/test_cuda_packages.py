@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trees import copy_tree, misses
 
 from vllm_build import op_table, paths
 from vllm_build.conda import channel, environment, package, variants, verify
@@ -38,17 +39,20 @@ class Built:
         return [extension for path in sorted(paths) for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]]
 
 
-@pytest.fixture(scope="module")
-def built() -> Built:
+def build(tree: Path, output: Path) -> Built:
     kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
     env = {key: value for key in kept if (value := os.environ.get(key))}
     # Of FlashAttention the least that shows both libraries: all of it takes hours.
-    env |= {"PYTHONPATH": str(ROOT / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE, "VLLM_FA_SET": "check"}
-    output = ROOT / "output" / "one-architecture"
+    env |= {"PYTHONPATH": str(tree / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE, "VLLM_FA_SET": "check"}
     command = [sys.executable, "-m", "vllm_build", "package", "cuda13", "--json", "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
-    return Built(package.Request(ROOT, variants.load(ROOT, "cuda13"), channel.LOCAL, output), json.loads(done.stdout), done.stderr)
+    return Built(package.Request(tree, variants.load(tree, "cuda13"), channel.LOCAL, output), json.loads(done.stdout), done.stderr)
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    return build(ROOT, ROOT / "output" / "one-architecture")
 
 
 def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) -> None:
@@ -113,6 +117,21 @@ def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path
         assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]], said
     # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
+
+
+def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
+    """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
+    tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    before = channel.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
+    with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open("a", encoding="utf-8") as stream:
+        stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n")
+    edited = build(tree, output)
+    kept = {path.name for path in before if re.match(r"vllm-(kernels|flash-attn)-", path.name)}
+    assert set(edited.result["reused_packages"]) == kept
+    assert edited.log.count("setup.py build_ext") == 1
+    assert misses(edited.log) == 1, edited.log[-4000:]
+    new = {Path(entry["path"]).name for entry in edited.result["packages"]} - {path.name for path in before}
+    assert sorted(name.rsplit("-", 2)[0] for name in new) == ["vllm", "vllm-flashmla"]
 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def assert_is_the_cpu_wheel(wheel: Path, version: str) -> None:
     assert info["Requires-Dist"] == ["torch>=2.11"]
     assert metadata(wheel, "WHEEL")["Root-Is-Purelib"] == ["false"]
     record = json.loads(member(wheel, "vllm/_build_info/vllm-kernels.json"))
+    (digests,) = (name for name in inside if name.endswith(".dist-info/kernels.json"))
+    assert json.loads(member(wheel, digests)) == {"schema": 1, "kernel_digests": {"vllm-kernels": record["kernel_digest"]}}
     assert (record["version"], record["device"], record["python_abi"]) == (f"{version}+cpu", "cpu", "abi3")
     # Where it was built has no place in what is handed on.
     assert b"/env/lib" not in member(wheel, "vllm/_C.abi3.so")
@@ -85,7 +87,8 @@ def test_wheel_from_a_fresh_clone(developer: Developer, clone: Path, tmp_path: P
     # A second wheel in the same tree, for another device: nothing of the first one is in it.
     developer.pip("wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / "e"), cwd=clone, VLLM_TARGET_DEVICE="empty")
     assert only_wheel(tmp_path / "e").name == f"vllm-{version}+empty-py3-none-any.whl"
-    assert not [name for name in names(only_wheel(tmp_path / "e")) if "_build_info" in name or name.endswith(".so")]
+    kernels = ("_build_info", "kernels.json", ".so")
+    assert not [name for name in names(only_wheel(tmp_path / "e")) if any(word in name for word in kernels)]
     developer.pip("install", "--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
     said = developer.run("python", "-c", COMPUTE, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert said.status == 0, said.log

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source trees to edit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from vllm_build import paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT = paths.source_root()
+
+
+def copy_tree(target: Path) -> Path:
+    """The tree without what builds and people leave in it."""
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    return target
+
+
+def misses(log: str) -> int:
+    """Units that the compiler cache did not have in the only compile of a package build."""
+    (count,) = re.findall(r"^\s*ccache cache_miss: (\d+)$", log, re.MULTILINE)
+    return int(count)
