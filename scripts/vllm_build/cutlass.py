@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build import stable_inputs, third_party
-from vllm_build.errors import ConfigurationError, FetchError
+from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,11 +51,5 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
     """
     if not is_needed(plan):
         return {}
-    source = settings.cutlass_source or third_party.read(root)[NAME].cached()
-    if source is None:
-        raise FetchError(
-            "CUTLASS's headers are not in the cache",
-            expected="the sources that third_party/lock.toml names",
-            remedy=f"`vllm-build fetch {NAME}`, or set {third_party.variable(NAME)} to a folder of them",
-        )
+    source = third_party.folder(root, NAME, settings.cutlass_source)
     return {"CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", _includes(source)))}

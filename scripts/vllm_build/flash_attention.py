@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build import patches, stable_inputs, third_party
-from vllm_build.errors import ConfigurationError, FetchError
+from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +49,7 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
     wanted = plan.third_party_sources.get(NAME)
     if wanted is None:
         return {}
-    source = settings.flash_attention_source or third_party.read(root)[NAME].cached()
-    if source is None:
-        raise FetchError(
-            "FlashAttention's sources are not in the cache",
-            expected="the sources that third_party/lock.toml names",
-            remedy=f"`vllm-build fetch {NAME}`, or set {third_party.variable(NAME)} to a folder of them, or unset VLLM_FA_SET",
-        )
-    project = _project(source)
+    project = _project(third_party.folder(root, NAME, settings.flash_attention_source, ", or unset VLLM_FA_SET"))
     for name in wanted:
         if not (project / name).is_file():
             raise ConfigurationError(f"{project / name} does not exist", expected="every source that csrc/kernels.toml lists")

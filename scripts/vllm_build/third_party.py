@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from vllm_build import paths
 from vllm_build._toml import TOMLDecodeError, loads
-from vllm_build.errors import ConfigurationError, IntegrityError
+from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,28 @@ class Source:
     def cached(self) -> Path | None:
         """The extracted sources, or None when they have not been fetched."""
         return self.folder if self.folder.is_dir() else None
+
+
+def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> Path:
+    """The sources of a project that a build needs: the user's, else the locked ones.
+
+    Args:
+        root: of the source tree.
+        name: of the project in the lock.
+        chosen: the user's folder.
+        otherwise: what else helps, for the message.
+
+    Raises:
+        ConfigurationError: of :func:`read`. FetchError: the locked sources have not been fetched.
+    """
+    source = chosen or read(root)[name].cached()
+    if source is None:
+        raise FetchError(
+            f"the sources of {name} are not in the cache",
+            expected=f"the sources that {LOCK} names",
+            remedy=f"`vllm-build fetch {name}`, or set {variable(name)} to a folder of them{otherwise}",
+        )
+    return source
 
 
 def variable(name: str) -> str:
