@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed stores: publishing, reuse, verification, keys. What is forged is in test_reuse_hostile.py."""
+"""Signed stores: publishing, reuse, verification, keys. What is forged is in hostile/test_signatures.py."""
 
 from __future__ import annotations
 

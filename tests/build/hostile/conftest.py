@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test of the corpus is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from reuse_files import Build, elf
+from reuse_scene import FIRST, SOUND, Scene
+
+from vllm_build.reuse import bounds, publish, remote
+from vllm_build.reuse.cache import Cache
+from vllm_build.reuse.context import Context
+from vllm_build.reuse.transport import Transport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wheels of these tests are small: they would come whole with their directory."""
+    monkeypatch.setattr(remote, "TAIL", 66 * bounds.KIB)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "user-cache"))
+    tree = Build({FIRST: elf(99)}).unpacked(tmp_path / "tree")
+    context = Context(Cache(tmp_path / "cache"), Transport(timeout=0.4, attempts=2, pause=0.01))
+    with context.cache.in_use():
+        pass
+    (tmp_path / "hostile").mkdir()
+    return Scene(tree, context, tmp_path / "hostile")
+
+
+@pytest.fixture
+def store(scene: Scene) -> Path:
+    publish.publish(SOUND.unpacked(scene.folder / "built"), scene.folder / "store", scene.context)
+    return scene.folder / "store"

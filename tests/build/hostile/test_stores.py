@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hostile stores: each is refused by the check that is named, and leaves tree, cache and store as they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from reuse_files import DIGEST
+from reuse_scene import Scene, index, library, refused_by_store
+from reuse_server import serving
+
+from vllm_build.reuse import entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Spoil = Callable[[Path], None]
+
+
+def member(key: str, value: Any, number: int = 1) -> Spoil:
+    return index(lambda document: document["builds"][0]["members"][number].update({key: value}))
+
+
+def first(change: Callable[[dict[str, Any]], None]) -> Spoil:
+    return index(lambda document: change(document["builds"][0]))
+
+
+def damage(store: Path) -> None:
+    path = library(store)
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+
+
+def shorten(store: Path) -> None:
+    path = library(store)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(store: Path) -> None:
+    path = library(store)
+    path.write_bytes(path.read_bytes() + b"?")
+
+
+def other_kind(store: Path) -> None:
+    (store / entry.MARKER).write_text('{"schema": 2}', encoding="utf-8")
+
+
+ARCHIVE = {"name": "vllm-1-py3-none-any.whl", "sha256": "0" * 64, "size": 1}
+STORES: dict[str, tuple[str, Spoil]] = {
+    "another kind": ("index", other_kind),
+    "no JSON": ("document", lambda store: (store / entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None),
+    "too large": ("size-limit", lambda store: (store / entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8") and None),
+    "another digest": ("index", index(lambda document: document.update(digest="0" * 64))),
+    "another output": ("index", index(lambda document: document.update(output="vllm-flashmla"))),
+    "no builds": ("index", index(lambda document: document.update(builds=[]))),
+    "builds that are none": ("document", index(lambda document: document.update(builds=[1]))),
+    "archive elsewhere": ("index", first(lambda build: build.update(archive={**ARCHIVE, "name": "../../evil.whl"}))),
+    "archive by address": ("index", first(lambda build: build.update(archive={**ARCHIVE, "name": "http://evil/evil.whl"}))),
+    "archive that is none": ("document", first(lambda build: build.update(archive="x"))),
+    "archive without end": ("size-limit", first(lambda build: build.update(archive={**ARCHIVE, "size": 1 << 60}))),
+    "member elsewhere": ("parent-path", member("name", "vllm/../../evil.so")),
+    "member that is no library": ("index", member("name", "vllm/_ops.py")),
+    "member by a path, not a sha256": ("document", member("sha256", "../../../etc/passwd")),
+    "no record": ("index", first(lambda build: build["members"].pop(0))),
+    "fewer members than the record": ("index", first(lambda build: build["members"].pop())),
+    "another size than the record": ("index", member("size", 7)),
+    "another sha256 than the record": ("index", member("sha256", "0" * 64)),
+    "damaged member": ("sha256", damage),
+    "shortened member": ("size", shorten),
+    "lengthened member": ("size", lengthen),
+}
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_stores(scene: Scene, store: Path, case: str) -> None:
+    check, spoil = STORES[case]
+    spoil(store)
+    refused_by_store(scene, str(store), check)
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_stores_over_http(scene: Scene, store: Path, case: str) -> None:
+    check, spoil = STORES[case]
+    spoil(store)
+    with serving() as server:
+        server.folder = store
+        # A server's files are known by their sha256 alone before they are whole.
+        refused_by_store(scene, server.url, "sha256" if case in ("shortened member", "lengthened member") else check)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(STORES) >= 20

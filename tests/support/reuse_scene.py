@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tree, a cache and something hostile: what every test of the corpus does with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from reuse_files import DIGEST, LIBRARIES, MACHINE, Build, snapshot
+
+from vllm_build.reuse import entry, place, plan, sources
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from vllm_build.reuse.context import Context
+
+    Spoil = Callable[[Path], None]
+
+
+SOUND = Build()
+FIRST = LIBRARIES[0]
+
+
+@dataclass
+class Scene:
+    """A tree with kernels of an earlier build, a cache, and a folder for what is hostile."""
+
+    tree: Path
+    context: Context
+    folder: Path
+
+    def reuse(self, settings: Settings) -> None:
+        """What a build does from the settings to the files in the tree."""
+        with self.context.cache.in_use():
+            opened = sources.of_settings(self.context, settings)
+            try:
+                decisions = plan.make([SOUND.wanted()], opened, MACHINE, partial=settings.precompiled_partial)
+                (decision,) = decisions
+                assert decision.offer is not None
+                assert decision.record is not None
+                place.place({**decision.offer.libraries(decision.record)}, self.tree)
+            finally:
+                for source in opened:
+                    source.close()
+
+    def refused(self, settings: Settings, check: str) -> RefusedError:
+        """Reuse, which must fail in ``check`` and change nothing."""
+        before = snapshot(self.tree, self.context.cache.root, self.folder)
+        with pytest.raises(RefusedError) as caught:
+            self.reuse(settings)
+        error = caught.value
+        assert error.check == check, str(error)
+        assert f"(check: {check})" in str(error)
+        assert error.expected
+        assert error.remedy
+        assert snapshot(self.tree, self.context.cache.root, self.folder) == before
+        return error
+
+
+def refused_by_store(scene: Scene, location: str, check: str, key: Path | None = None) -> None:
+    """As ``Scene.refused``; what the cache took in meanwhile are files that are what their index said."""
+    keep = snapshot(scene.tree, scene.folder)
+    with pytest.raises(RefusedError) as caught:
+        scene.reuse(Settings(precompiled_stores=(location,), precompiled_key=key))
+    assert caught.value.check == check, str(caught.value)
+    assert snapshot(scene.tree, scene.folder) == keep
+    for name, sha256 in snapshot(scene.context.cache.root / "blobs").items():
+        assert name.endswith(sha256)
+    assert not snapshot(scene.context.cache.root / "incoming", scene.context.cache.root / "parts")
+
+
+def index(change: Callable[[dict[str, Any]], None]) -> Spoil:
+    def spoil(store: Path) -> None:
+        path = store / entry.digest_path(DIGEST)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        change(document)
+        path.write_text(json.dumps(document), encoding="utf-8")
+
+    return spoil
+
+
+def library(store: Path) -> Path:
+    document = json.loads((store / entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
+    return store / entry.member_path(document["builds"][0]["members"][1]["sha256"])
