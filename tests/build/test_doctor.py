@@ -248,6 +248,7 @@ def test_launcher_cannot_be_run(examine: Examine, tmp_path: Path, program: Calla
         ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to look"),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"}, "has none"),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_PRECOMPILED_KEY": "public.pem"}, "asks for a signature"),
+        ({"VLLM_PRECOMPILED_FOREIGN": "1"}, "is for an official wheel"),
     ],
 )
 def test_precompiled(examine: Examine, variables: dict[str, str], words: str) -> None:
@@ -262,6 +263,7 @@ def test_precompiled(examine: Examine, variables: dict[str, str], words: str) ->
         {"VLLM_PRECOMPILED_SHA256": "0" * 64, "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
         {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x"},
         {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x", "VLLM_PRECOMPILED_KEY": "public.pem"},
+        {"VLLM_PRECOMPILED_FOREIGN": "incomplete", "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
     ],
 )
 def test_precompiled_makes_sense(examine: Examine, variables: dict[str, str]) -> None:

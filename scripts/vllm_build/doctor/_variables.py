@@ -55,6 +55,12 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
             "VLLM_PRECOMPILED_KEY asks for a signature, and VLLM_PRECOMPILED_WHEEL_LOCATION names a file, which has none",
             "set VLLM_PRECOMPILED_SHA256, name a signed store in VLLM_PRECOMPILED_STORES instead, or unset VLLM_PRECOMPILED_KEY",
         )
+    if asked.precompiled_foreign != "0" and not asked.precompiled_location:
+        yield contradiction(
+            "precompiled",
+            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, and VLLM_PRECOMPILED_WHEEL_LOCATION names none",
+            "set VLLM_PRECOMPILED_WHEEL_LOCATION, or unset VLLM_PRECOMPILED_FOREIGN",
+        )
     if asked.precompiled and not asked.precompiled_location and not asked.precompiled_stores:
         yield contradiction(
             "precompiled",
