@@ -58,7 +58,7 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
     if asked.precompiled_foreign != "0" and not asked.precompiled_location:
         yield contradiction(
             "precompiled",
-            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, and VLLM_PRECOMPILED_WHEEL_LOCATION names none",
+            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, VLLM_PRECOMPILED_WHEEL_LOCATION names none",
             "set VLLM_PRECOMPILED_WHEEL_LOCATION, or unset VLLM_PRECOMPILED_FOREIGN",
         )
     if asked.precompiled and not asked.precompiled_location and not asked.precompiled_stores:
