@@ -35,8 +35,9 @@ fi
 
 if [ "$VLLM_TARGET_DEVICE" = cuda ]; then
   # ccache hashes nvcc's two variables as they are, with the folder of this build in them. A program's name says the same as its path, which has
-  # been checked, and of folders on the command line ccache knows which part does not count.
-  export NVCC_PREPEND_FLAGS="-ccbin=${CXX##*/}" CUDAFLAGS="${CUDAFLAGS:-} -I$SRC_DIR/host/targets/x86_64-linux/include"
+  # been checked; of folders on the command line ccache knows which part does not count. The host compiler's content counts by itself.
+  export NVCC_PREPEND_FLAGS="${NVCC_PREPEND_FLAGS//"-ccbin=$CXX"/"-ccbin=${CXX##*/}"}" CCACHE_EXTRAFILES="$(command -v "$CXX")"
+  export CUDAFLAGS="${CUDAFLAGS:-} ${NVCC_APPEND_FLAGS//"$PREFIX"/"$SRC_DIR/host"}"
   unset NVCC_APPEND_FLAGS
   # Linked statically: its license goes with our libraries. The recipe takes the texts from here.
   "$PREFIX/bin/python" "$RECIPE_DIR/copy_licenses.py" "$BUILD_PREFIX" 'cuda-cudart-static_*' "$SRC_DIR/licenses/cuda-cudart-static"

@@ -57,7 +57,7 @@ _lock = threading.RLock()
 _loaded: dict[str, Path] = {}
 
 
-def _stranger() -> build_info.Foreign | None:
+def _foreign() -> build_info.Foreign | None:
     """The official wheel whose libraries are here instead of ours."""
     try:
         return build_info.foreign()
@@ -67,8 +67,8 @@ def _stranger() -> build_info.Foreign | None:
 
 def _candidates(library: Library) -> tuple[Path, ...]:
     """Where the library may lie, best first: a build for this very interpreter's ABI, then the other, which loads as well."""
-    if (stranger := _stranger()) is not None:
-        found = stranger.libraries.get(library.name)
+    if (foreign := _foreign()) is not None:
+        found = foreign.libraries.get(library.name)
         return (_PACKAGE.parent / found.file,) if found else ()
     suffixes = (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
     return tuple(_PACKAGE / library.folder / f"{library.name}{suffix}" for suffix in suffixes)
@@ -96,9 +96,9 @@ def loaded() -> dict[str, Path]:
 
 
 def _missing(library: Library) -> ImportError:
-    if (stranger := _stranger()) is not None:
+    if (foreign := _foreign()) is not None:
         return ImportError(
-            f"the kernels here are those of {stranger.distribution}, which has no library for {library.name}.\n"
+            f"the kernels here are those of {foreign.distribution}, which has no library for {library.name}.\n"
             f"Build this tree to have it: pip install -e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
         )
@@ -186,22 +186,22 @@ def _torch_floor(library: Library) -> str | None:
     return next((record.torch_target for record in records if record.component == library.component), None)
 
 
-def _check_stranger(library: Library, path: Path) -> None:
+def _check_foreign(library: Library, path: Path) -> None:
     """Libraries of an official wheel work with one torch and on some processors; on others they would end the process."""
     import torch  # noqa: PLC0415 - only here does anything need it
 
-    stranger = _stranger()
-    if stranger is None:
+    foreign = _foreign()
+    if foreign is None:
         return
-    found = stranger.libraries[library.name]
+    found = foreign.libraries[library.name]
     why = ""
-    if stranger.torch is not None and torch.__version__.partition("+")[0] != stranger.torch:
-        why = f"needs exactly torch {stranger.torch}; this environment has torch {torch.__version__}"
+    if foreign.torch is not None and torch.__version__.partition("+")[0] != foreign.torch:
+        why = f"needs exactly torch {foreign.torch}; this environment has torch {torch.__version__}"
     elif lacking := found.cpu_flags - host.cpu_flags():
         why = f"needs a processor with {', '.join(sorted(lacking))}; this is {host.cpu_model()}"
     if why:
         raise ImportError(
-            f"{path}, which comes from {stranger.distribution}, {why}.\n"
+            f"{path}, which comes from {foreign.distribution}, {why}.\n"
             f"Build this tree instead, which serves every torch and every processor: pip install -e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
             path=str(path),
@@ -237,7 +237,7 @@ def _load(library: Library) -> None:
         raise ImportError(
             "vllm's ops need torch, which is not installed: conda install pytorch, or pip install torch", name="torch"
         ) from error
-    _check_stranger(library, path)
+    _check_foreign(library, path)
     _check_torch(library, path)
     _refuse_second_definition(library, path)
     try:
@@ -288,14 +288,14 @@ class _Absent:
 class _Partial:
     """An op namespace with ops that cannot be called: the first use of one says why."""
 
-    def __init__(self, name: str, ops: Any, stranger: build_info.Foreign) -> None:
-        self._name, self._ops, self._stranger = name, ops, stranger
+    def __init__(self, name: str, ops: Any, foreign: build_info.Foreign) -> None:
+        self._name, self._ops, self._foreign = name, ops, foreign
 
     def __getattr__(self, op: str) -> Any:
-        reason = self._stranger.unusable.get(f"{self._name}::{op}")
+        reason = self._foreign.unusable.get(f"{self._name}::{op}")
         if reason is not None:
             raise ImportError(
-                f"{self._name}::{op} cannot be called: the kernels here are those of {self._stranger.distribution}, and {reason}.\n"
+                f"{self._name}::{op} cannot be called: the kernels here are those of {self._foreign.distribution}, and {reason}.\n"
                 f"Build this tree to have it: pip install -e {_PACKAGE.parent}"
             )
         return getattr(self._ops, op)
@@ -320,5 +320,5 @@ def namespace(name: str) -> Any:
     load(*installed)
     import torch  # noqa: PLC0415 - loaded by now
 
-    ops, stranger = getattr(torch.ops, name), _stranger()
-    return _Partial(name, ops, stranger) if stranger is not None and stranger.unusable else ops
+    ops, foreign = getattr(torch.ops, name), _foreign()
+    return _Partial(name, ops, foreign) if foreign is not None and foreign.unusable else ops

@@ -126,9 +126,18 @@ def installed(directory: Path | None = None) -> tuple[BuildInfo, ...]:
 
 @dataclass(frozen=True)
 class ForeignLibrary:
-    """A library of an official wheel: its path, relative to the folder that holds the package, and the CPU flags that it needs."""
+    """A library of an official wheel.
+
+    Attributes:
+        file: its path, relative to the folder that holds the package.
+        sha256: of the file, in hexadecimal.
+        size: of the file, in bytes.
+        cpu_flags: that a processor must have to run it, as /proc/cpuinfo spells them.
+    """
 
     file: str
+    sha256: str
+    size: int
     cpu_flags: frozenset[str]
 
 
@@ -173,7 +182,12 @@ def foreign(directory: Path | None = None) -> Foreign | None:
     for name, library in _take(document, "libraries", dict, where).items():
         if not isinstance(library, dict):
             raise BuildInfoError(f"{where}: {name} is {library!r}, expected an object")
-        libraries[name] = ForeignLibrary(_take(library, "file", str, where), frozenset(_take(library, "cpu_flags", list, where)))
+        libraries[name] = ForeignLibrary(
+            _take(library, "file", str, where),
+            _take(library, "sha256", str, where),
+            _take(library, "size", int, where),
+            frozenset(map(str, _take(library, "cpu_flags", list, where))),
+        )
     return Foreign(
         f"{_take(document, 'distribution', str, where)} {_take(document, 'version', str, where)}",
         _take(document, "device", str, where),
@@ -184,7 +198,19 @@ def foreign(directory: Path | None = None) -> Foreign | None:
     )
 
 
-def check_file(extension: ExtensionInfo, root: Path | None = None) -> str | None:
+def how_to_get(package: str) -> str:
+    """What to do about a library that is missing here, in words; ``package`` is the conda package that has it, with a build if need be.
+
+    Raises:
+        BuildInfoError: see :func:`foreign`.
+    """
+    found = foreign()
+    if found is None:
+        return f"conda install {package}"
+    return f"the kernels here are those of {found.distribution}, which lacks it or part of it; build this tree: pip install -e ."
+
+
+def check_file(extension: ExtensionInfo | ForeignLibrary, root: Path | None = None) -> str | None:
     """Compare a library with its record; ``None`` when it is the file that was built, else what differs, in words.
 
     A package manager that relocates libraries after the build may change bytes; the packages of this project need no relocation.

@@ -20,11 +20,14 @@ import sysconfig
 import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vllm
 from vllm import _ops, build_info
 from vllm.platforms import detect, host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Version of the JSON document's layout.
 SCHEMA = 1
@@ -88,16 +91,31 @@ def _components() -> list[dict[str, Any]]:
     for path in sorted(build_info.DIRECTORY.glob("*.json")):
         try:
             if path.name == build_info.FOREIGN:
-                stranger = build_info.foreign()
-                found += [{"component": "foreign", **stranger.document}] if stranger else []
+                found += _foreign()
                 continue
             record = build_info.read(path)
         except build_info.BuildInfoError as error:
             found.append({"component": path.stem, "error": str(error)})
             continue
-        states = {extension.file: build_info.check_file(extension) for extension in record.extensions}
-        found.append({**record.document, "files": {file: "as built" if state is None else state for file, state in states.items()}})
+        found.append({**record.document, "files": _states(record.extensions)})
     return found
+
+
+def _states(files: Iterable[build_info.ExtensionInfo | build_info.ForeignLibrary]) -> dict[str, str]:
+    return {file.file: build_info.check_file(file) or "as built" for file in files}
+
+
+def _foreign() -> list[dict[str, Any]]:
+    """The record of an official wheel, with the state of its libraries."""
+    foreign = build_info.foreign()
+    return [{"component": "foreign", **foreign.document, "files": _states(foreign.libraries.values())}] if foreign else []
+
+
+def _libraries() -> list[str] | dict[str, str]:
+    try:
+        return sorted(_ops.available())
+    except ImportError as error:  # a damaged record
+        return {"error": str(error)}
 
 
 def _probe() -> dict[str, Any]:
@@ -161,7 +179,7 @@ def collect() -> dict[str, Any]:
     failed = {"error": probed["error"]} if "error" in probed else {}
     return {
         "schema": SCHEMA,
-        "vllm": {"version": vllm.__version__, "path": str(Path(vllm.__file__).parent), "libraries": sorted(_ops.available())},
+        "vllm": {"version": vllm.__version__, "path": str(Path(vllm.__file__).parent), "libraries": _libraries()},
         "platform": _platform(),
         "components": _components(),
         "torch": {"installed": _torch_package(), **probed.get("torch", failed)},

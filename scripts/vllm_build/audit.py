@@ -72,6 +72,12 @@ def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
     )
 
 
+def limited_api(library: Path) -> Finding | None:
+    """What abi3audit says of one library; None where this environment has no abi3audit."""
+    program = cmake.look_for("abi3audit")
+    return _run("abi3audit", program, library) if program else None
+
+
 def where_installed(libraries: Sequence[Path], *, abi3: bool) -> tuple[Finding, ...]:
     """The audits of a build: those of the two programs that this environment has; a full-API library is not asked about the limited one."""
     found = []

@@ -189,15 +189,17 @@ def environ(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     """The environment of CMake, the generator and the compilers: the caller's, with what makes builds alike.
 
     Messages are English, as the search for the first error reads them, and compiler caches count the language among their inputs. ccache
-    takes paths below the tree as relative ones, except in messages, so that a clone elsewhere hits; what the user has set stays. Run paths
-    in ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have theirs, and a folder of this machine is of
-    no use elsewhere.
+    takes paths below the tree as relative ones, except in messages, so that a clone elsewhere hits; it knows which part of
+    ``-ffile-prefix-map`` does not count, but not where nvcc hands it to the host compiler. What the user has set stays. Run paths in
+    ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have theirs, and a folder of this machine is of no
+    use elsewhere.
     """
     flags = os.environ.get("LDFLAGS")
     return {
         "CCACHE_BASEDIR": str(config.root),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_ABSSTDERR": "1",
+        "CCACHE_IGNOREOPTIONS": "-Xcompiler=-ffile-prefix-map=*",
         **os.environ,
         **({"LDFLAGS": _RUN_PATH.sub("", flags)} if flags else {}),
         **(jobs.environment(os.environ) if jobs else {}),

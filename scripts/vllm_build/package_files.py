@@ -44,10 +44,11 @@ def stamped_egg_info(outputs: tuple[str, ...]) -> type[egg_info]:
         """See the function."""
 
         def run(self) -> None:
-            """Write setuptools' own files, and ours."""
-            super().run()
+            """Write our file, and setuptools' own, which list what is there."""
             digests = {output: digest.kernel_digest(paths.source_root(), output) for output in outputs}
             text = json.dumps({"schema": 1, "kernel_digests": digests}, indent=2, sort_keys=True) + "\n"
+            self.mkpath(self.egg_info)
             self.write_or_delete_file("kernels", str(Path(self.egg_info) / KERNELS), text if outputs else "", force=True)
+            super().run()
 
     return command

@@ -239,6 +239,8 @@ def test_metadata_names_the_kernel_digests(
     stale.parent.mkdir()
     stale.write_text("of an earlier build", encoding="utf-8")
     command.run()
+    listed = (tmp_path / "vllm.egg-info" / "SOURCES.txt").read_text(encoding="utf-8")
+    assert outputs or package_files.KERNELS not in listed
     if outputs:
         document = json.loads(stale.read_text(encoding="utf-8"))
         assert document == {"schema": 1, "kernel_digests": {output: digest.kernel_digest(root, output) for output in outputs}}

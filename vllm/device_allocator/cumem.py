@@ -23,6 +23,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from vllm import build_info
+
 try:
     from vllm import cumem_allocator
 except ImportError as _error:
@@ -74,7 +76,8 @@ def _require() -> None:
     if _why_not is not None:
         raise ImportError(
             f"vllm.cumem_allocator cannot be imported ({_why_not}).\n"
-            "It comes with the kernels for CUDA, and not for interpreters without the GIL: conda install 'vllm-kernels=*=cuda*'",
+            "It comes with the kernels for CUDA, and not for interpreters without the GIL: "
+            + build_info.how_to_get("'vllm-kernels=*=cuda*'"),
             name="vllm.cumem_allocator",
         ) from _why_not
 

@@ -33,8 +33,8 @@ def _device_and_reason() -> tuple[str, str]:
     for record in build_info.installed():
         if record.component == "vllm-kernels":
             return record.device, f"the installed {record.component} {record.version} are built for it"
-    if (stranger := build_info.foreign()) is not None:
-        return stranger.device, f"the libraries of {stranger.distribution} are built for it"
+    if (foreign := build_info.foreign()) is not None:
+        return foreign.device, f"the libraries of {foreign.distribution} are built for it"
     return "empty", "no kernels are installed"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm import _ops
+from vllm import _ops, build_info
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def fa_version_unsupported_reason(fa_version: int, device: torch.device | int | 
     if library is None:
         return f"FlashAttention {fa_version} is not built: this release has versions {' and '.join(map(str, _LIBRARIES))}"
     if library not in _ops.available():
-        return f"the library {library} is not installed: conda install {_ops.LIBRARIES[library].component}"
+        return f"the library {library} is not installed: {build_info.how_to_get(_ops.LIBRARIES[library].component)}"
     import torch  # noqa: PLC0415 - only here does anything need it
 
     if not torch.cuda.is_available():

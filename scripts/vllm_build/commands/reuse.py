@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from vllm_build.console import Console
 
 NAME = "reuse"
-HELP = "Show which outputs a build would reuse, from where, and which it would compile; writes nothing but the cache."
+HELP = (
+    "Show which outputs a build would reuse, from where, and which it would compile; writes nothing but the cache. "
+    "With VLLM_PRECOMPILED_FOREIGN the libraries are fetched, and loaded to be audited."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,6 +42,7 @@ def run(arguments: Namespace, console: Console) -> int:
 
         with prepare.prepared(paths.source_root(), settings, Context(progress=progress)) as reuse:
             files = reuse.fetch() if arguments.fetch else {}
+            report = reuse.report
             rows = [
                 {"output": d.wanted.output, "digest": d.wanted.digest, "action": d.action, "where": d.where, "why": d.why}
                 for d in reuse.decisions
@@ -46,6 +50,8 @@ def run(arguments: Namespace, console: Console) -> int:
     if console.json_mode:
         console.json({"outputs": rows, "files": {name: str(path) for name, path in files.items()}, "bytes": meter.size})
     console.table("reuse", ["output", "action", "where", "why"], [[r["output"], r["action"], r["where"], r["why"]] for r in rows])
+    if report:
+        console.info(report.rstrip())
     if meter.size:
         console.info(meter.summary())
     return 0

@@ -143,6 +143,14 @@ class ArchiveSource:
 
     def _check_listed(self, libraries: set[str]) -> set[str]:
         """Parse every record; refuse libraries beyond theirs. Returns what they list."""
+        if names.FOREIGN in self._records:
+            raise RefusedError(
+                "no-record",
+                self.where,
+                "its libraries are those of an official wheel, so no build of this project made them",
+                expected="a build of this tree",
+                remedy="build this tree, or name the official wheel itself and set VLLM_PRECOMPILED_FOREIGN=1",
+            )
         listed = {library.file for output in self._records for library in self.record(output).libraries}
         if odd := libraries - listed:
             raise RefusedError("member-name", self.where, f"no record lists {', '.join(sorted(odd))}", expected="what a record describes")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,7 +106,10 @@ def audit(
             # Python imports a module by its file's name; the cache has names of its own.
             link = folder / str(number) / one.library.file.rpartition("/")[2]
             link.parent.mkdir()
-            link.symlink_to(fetched[one.library.file])
+            try:
+                os.link(fetched[one.library.file], link)
+            except OSError:  # a file system without links
+                shutil.copyfile(fetched[one.library.file], link)
             files[link] = one
         foreign_audit.of_libraries(
             result,
@@ -202,7 +207,7 @@ class ForeignReuse:
         with self.context.cache.incoming() as folder:
             file = folder / "record"
             file.write_bytes(text)
-            files[names.record_name(foreign_wheel.OUTPUT)] = self.context.cache.add(file, hashlib.sha256(text).hexdigest())
+            files[names.record_name(names.FOREIGN)] = self.context.cache.add(file, hashlib.sha256(text).hexdigest())
         return files
 
 
@@ -228,4 +233,6 @@ def prepared(
     found = audit(context, root, plan, machine, location, settings.precompiled_sha256)
     require(found, settings.precompiled_foreign)
     why = f"{found.title}, an official wheel that passed the audit"
-    yield ForeignReuse(tuple(Decision(w, REUSE, location, why) for w in needed), context, found, machine.device)
+    outputs = {extension.component for extension in plan.extensions for one in usable(found) if one.extension == extension.name}
+    decisions = tuple(Decision(w, REUSE, location, why) for w in needed if w.output in outputs)
+    yield ForeignReuse(decisions, context, found, machine.device)

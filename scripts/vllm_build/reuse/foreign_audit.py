@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 
 GOOD, BAD, LACKING, UNSEEN = "good", "BAD", "lacking", "not seen"
 #: C++ names of torch: symbols that only the very torch has that a library was built with.
-_TORCH_CXX = re.compile(r"_Z\w*?(2at|3c10|5torch|6caffe2)(?=\d|[A-Z])")
+#: A namespace of torch at the beginning of a mangled name, or of a type within one; `std::string::at` has an `at` as well.
+_TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=\d|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)\d")
 _PYTHON = re.compile(r"_?Py[A-Z_]")
 #: Libraries of the CUDA toolkit, whose SONAME has the major release.
 _CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)$")
 #: Libraries that only a machine with the device has.
-_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader)\.so|lib(torch|c10)_(cuda|hip|xpu)\.so|lib(cudart|cublas|cublasLt|nvrtc)\.so")
+_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.\d+)?")
+#: For loading the libraries and asking for their ops; torch alone takes some of them on a slow disk.
+_SECONDS = 600
 _COMPOSITE = frozenset({"CompositeExplicitAutograd", "CompositeImplicitAutograd"})
 
 
@@ -110,10 +114,12 @@ def _python(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], modules:
     for path, library in libraries.items():
         used = [symbol.name for symbol in library.undefined if _PYTHON.match(symbol.name) and not symbol.weak]
         limited = path.name.endswith(f".{ABI3}.so")
-        found = f"{path.name}: {len(used)} symbols of {'the limited API' if limited else 'one interpreter alone'}"
+        found = f"{path.name}: {len(used)} symbols of Python, {'the limited API by its name' if limited else 'of one interpreter alone'}"
         # torch loads it as a plain library, which needs symbols and no module; a module is imported, by interpreters with a GIL.
         importable = path not in modules or machine.python_abi == ABI3
         result.add("python-abi", found, machine.python_abi, good=(limited or not used) and importable)
+        if limited and (proof := audit.limited_api(path)) is not None:
+            result.add("python-abi", f"{path.name}: abi3audit: {proof.text.splitlines()[-1]}", "the limited API", good=proof.good)
 
 
 def _torch(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], facts: Facts, machine: Machine) -> None:
@@ -122,7 +128,7 @@ def _torch(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], facts: Fa
         if not symbols:
             result.add("torch-abi", f"{path.name} keeps to the stable ABI", f"torch {machine.torch}", good=machine.torch is not None)
             continue
-        pins = [s.version for s in facts.torch.specifier if s.operator == "=="] if facts.torch else []
+        pins = [s.version for s in facts.torch.specifier if s.operator == "==" and not s.version.endswith("*")] if facts.torch else []
         built = f"torch {pins[0]}" if len(pins) == 1 else "a torch that the metadata does not name"
         fits = len(pins) == 1 and machine.torch is not None and Version(pins[0]).public == machine.torch.public
         result.torch = Version(pins[0]).public if fits else result.torch
@@ -142,19 +148,26 @@ def _ask(request: dict[str, Any], torch_path: str | None) -> dict[str, Any] | st
     """The answer of the child, or why there is none."""
     if torch_path is None:
         return "this environment has no importable torch"
-    done = subprocess.run(
-        [sys.executable, "-c", Path(__file__).with_name("foreign_probe.py").read_text(encoding="utf-8")],
-        input=json.dumps(request),
-        env={**os.environ, "PYTHONPATH": torch_path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return f"loading them ended the process with status {done.returncode}: {said[0][:300]}"
-    answer: dict[str, Any] = json.loads(done.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "answer.json"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", Path(__file__).with_name("foreign_probe.py").read_text(encoding="utf-8")],
+                input=json.dumps({**request, "answer": str(file)}),
+                env={**os.environ, "PYTHONPATH": torch_path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+                cwd="/",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"loading them did not end within {_SECONDS} s"
+        if done.returncode or not file.is_file():
+            said = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            return f"loading them ended the process with status {done.returncode}: {said[0][:300]}"
+        answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
 
 
@@ -233,8 +246,11 @@ def of_libraries(
             for path, library in libraries.items()
         ],
         "schemas": sorted({text for schemas in expected.values() for text in schemas}),
-        "stand_ins": stand_ins,
+        "stand_ins": [],
     }
+    if stand_ins:
+        # Names that the wheel chose do not name files to write.
+        request["stand_ins"] = sorted({name for library in libraries.values() for name in library.needed if _DEVICE.fullmatch(name)})
     answer = _ask(request, torch_path)
     if isinstance(answer, str):
         result.add("load", answer, "libraries that load into the installed torch", good=False)
@@ -244,7 +260,7 @@ def of_libraries(
 
 
 def _loaded(result: Audit, files: Mapping[Path, Pick], answer: dict[str, Any], *, stand_ins: bool) -> None:
-    stood_in = stand_ins and all(_DEVICE.match(name) for name in answer["missing"])
+    stood_in = stand_ins and all(_DEVICE.fullmatch(name) for name in answer["missing"])
     if answer["missing"]:
         result.add("needed", f"not here: {_shown(answer['missing'])}", "every library that they need", good=None if stood_in else False)
     vain = {name for names in answer["unresolved"].values() for name in names}

@@ -2,13 +2,13 @@
 """Runs as a program of its own: loads the libraries of an official wheel into torch and says what they have, and what they ask for in vain.
 
     stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …], "functions": [name, …]}, …], "schemas": [text, …],
-             "stand_ins": bool}
-    stdout  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message}, "functions": {path: [name, …]},
+             "stand_ins": [soname, …], "answer": path of a file that is written}
+    answer  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message}, "functions": {path: [name, …]},
              "ops": {schema text: {"found": schema or null, "keys": [dispatch key, …], "compatible": bool}}}
 
-``functions`` are those of a Python module, for a library that is one; the answer has those that it lacks. With ``stand_ins`` libraries that
-are compiled on the spot take the place of missing ones (a driver, torch's part for a device), so that schemas can be read on a machine
-without the device: their functions do nothing and return zero.
+``functions`` are those of a Python module, for a library that is one; the answer has those that it lacks. For the names in ``stand_ins``
+libraries are compiled on the spot, where they are missing (a driver, torch's part for a device), so that schemas can be read on a machine
+without the device: their functions do nothing and return zero. The answer has a file of its own, because what is loaded may print.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def compatible(theirs: Any, ours: Any) -> bool:
     if len(there) < len(here) or [str(r.type) for r in ours.returns] != [str(r.type) for r in theirs.returns]:
         return False
     for mine, other in zip(here, there, strict=False):
-        if said(mine) != said(other) or (mine.has_default_value() and repr(mine.default_value) != repr(other.default_value)):
+        # torch gives None for "no default" as for "None by default".
+        if said(mine) != said(other) or (
+            mine.has_default_value() and (not other.has_default_value() or repr(mine.default_value) != repr(other.default_value))
+        ):
             return False
     return all(extra.has_default_value() for extra in there[len(here) :])
 
@@ -125,8 +128,8 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     missing = sorted({name for library in libraries for name in library["needed"] if opened(name) is None})
     vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
     failed, functions = {}, {}
-    if request["stand_ins"] and missing:
-        make_stand_ins(missing, sorted({name for names in vain.values() for name in names}))
+    if wanted := [name for name in missing if name in request["stand_ins"]]:
+        make_stand_ins(wanted, sorted({name for names in vain.values() for name in names}))
     for library in libraries:
         try:
             functions[library["path"]] = load(library)
@@ -142,4 +145,5 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(probe(json.load(sys.stdin)), sys.stdout)
+    asked = json.load(sys.stdin)
+    Path(asked["answer"]).write_text(json.dumps(probe(asked)), encoding="utf-8")

@@ -15,9 +15,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from vllm_build.errors import ConfigurationError
 from vllm_build.reuse import bounds, names
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from vllm_build.reuse.context import Context
     from vllm_build.reuse.wheel import Archive
 
-#: The output that foreign libraries are placed as: their record is ``vllm/_build_info/foreign.json``.
-OUTPUT = "foreign"
 #: Module names that official wheels have instead of ours, best first.
 _MODULES = {"_C": ("_C_stable_libtorch", "_C"), "_moe_C": ("_moe_C_stable_libtorch", "_moe_C")}
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
@@ -80,7 +79,7 @@ class Picks:
     """All libraries that are taken from one wheel: what :class:`ArchiveSource` is asked for."""
 
     picks: tuple[Pick, ...]
-    output: str = OUTPUT
+    output: str = names.FOREIGN
 
     @property
     def libraries(self) -> tuple[Library, ...]:
@@ -116,13 +115,13 @@ def pick(extensions: Iterable[PlannedExtension], found: Mapping[str, Library], c
 
 
 def _metadata(text: bytes, where: str) -> tuple[str, Version, Requirement | None]:
-    message = email.message_from_bytes(text)
     try:
+        message = email.message_from_string(text.decode())
         requirements = [Requirement(line) for line in message.get_all("Requires-Dist") or []]
         name, version = canonicalize_name(str(message["Name"])), Version(str(message["Version"]))
-    except (InvalidRequirement, InvalidVersion) as error:
+        here = [r for r in requirements if r.name == "torch" and (r.marker is None or r.marker.evaluate({"extra": ""}))]
+    except (ValueError, UndefinedEnvironmentName) as error:  # of packaging, and of text that is no UTF-8
         raise RefusedError("document", where, f"METADATA: {error}", expected="metadata of a wheel") from error
-    here = [r for r in requirements if r.name == "torch" and (r.marker is None or r.marker.evaluate({"extra": ""}))]
     return name, version, here[0] if here else None
 
 
@@ -177,6 +176,14 @@ class ForeignWheel(ArchiveSource):
         self._open()
 
     def _list(self, archive: Archive) -> None:
+        if names.record_name(names.FOREIGN) in archive.members:
+            raise RefusedError(
+                "foreign",
+                self.where,
+                "the wheel was built here, with the libraries of an official one",
+                expected="the official wheel itself",
+                remedy="name that one, or install this wheel as it is",
+            )
         if ours := [name for name in archive.members if names.output_of(name)]:
             raise RefusedError(
                 "foreign",

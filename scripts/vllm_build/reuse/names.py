@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _LIBRARY = re.compile(r"vllm/(?:[A-Za-z0-9_]{1,64}/){0,2}[A-Za-z0-9_]{1,64}(?:\.abi3)?\.so")
 _RECORD = re.compile(r"vllm/_build_info/([a-z0-9]+(?:-[a-z0-9]+)*)\.json")
+#: What takes the place of an output's name where the libraries are those of an official wheel.
+FOREIGN = "foreign"
 _LONGEST = 512
 _DELETE = 0x7F
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vllm_build import locks
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import disk_errors, sha256_of, write_text
-from vllm_build.reuse import bounds, entry, foreign_wheel, names, record, statement, trust
+from vllm_build.reuse import bounds, entry, names, record, statement, trust
 from vllm_build.reuse.archive_source import CONDA, WHEEL, ArchiveSource
 from vllm_build.reuse.context import Context, small_file
 from vllm_build.reuse.refusal import RefusedError
@@ -152,7 +152,7 @@ def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
         data = small_file(path)
         if output is None or data is None:
             continue
-        if output == foreign_wheel.OUTPUT:
+        if output == names.FOREIGN:
             raise ConfigurationError(
                 f"the kernels in {root} are those of an official wheel", expected="kernels built from a tree", remedy="build them first"
             )

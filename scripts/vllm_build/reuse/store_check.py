@@ -107,19 +107,20 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
         raise ConfigurationError(
             f"{folder} is no store", expected=f"a folder with {entry.MARKER}", remedy="vllm-build publish --store FOLDER"
         )
-    run = _Check(folder, context)
+    run, parts = _Check(folder, context), ["members", "archives", "attestations"]
     try:
         declared = entry.check_marker(marker, str(folder))
-        run.signer = trust.agreed(declared, key or declared, str(folder))
+        run.signer = trust.agreed(declared, key or declared, str(folder), "--key")
     except RefusedError as error:
         run.problems.append(error.message)
+        parts.remove("attestations")  # Nobody has looked at them.
     if run.signer is not None:
         keys.library()  # Its absence is no fault of the store's.
     documents = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
     with context.cache.in_use():
         for path in documents:
             run.document(path)
-    there = [path for part in ("members", "archives", "attestations") for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
+    there = [path for part in parts for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
     signer = run.signer.keyid if run.signer else None
     unused = [name for path in there if (name := path.relative_to(folder).as_posix()) not in run.used]
     return Report(len(documents), len(run.used), sum(run.used.values()), tuple(run.problems), tuple(unused), signer)

@@ -25,43 +25,45 @@ def pinned(settings: Settings) -> PublicKey | None:
     return keys.load_public(settings.precompiled_key) if settings.precompiled_key else None
 
 
-def unsigned(where: str, what: str) -> RefusedError:
-    """The error for what has no signatures, where the user asks for them."""
+def unsigned(where: str, what: str, named: str = keys.VARIABLE) -> RefusedError:
+    """The error for what has no signatures, where the user asks for them by ``named``, a variable or an option."""
+    pinned = ", or a file that VLLM_PRECOMPILED_SHA256 pins" if named == keys.VARIABLE else ""
     return RefusedError(
         "signature",
         where,
-        f"{what} is not signed, and {keys.VARIABLE} is set",
-        expected="a store that is signed with this key, or a file that VLLM_PRECOMPILED_SHA256 pins",
-        remedy=f"name such a store (vllm-build publish --key makes one), or unset {keys.VARIABLE}",
+        f"{what} is not signed, and {named} names a key",
+        expected=f"a store that is signed with this key{pinned}",
+        remedy=f"name such a store (vllm-build publish --key makes one), or do without {named}",
     )
 
 
-def agreed(declared: PublicKey | None, key: PublicKey | None, where: str) -> PublicKey | None:
+def agreed(declared: PublicKey | None, key: PublicKey | None, where: str, named: str = keys.VARIABLE) -> PublicKey | None:
     """The key that verifies a store; None for a store without signatures where nobody asks for them.
 
     Args:
         declared: by the store.
         key: that the user trusts.
         where: the store lies.
+        named: the key: a variable or an option.
 
     Raises:
         RefusedError: the user trusts another key or none, or the store is not signed.
     """
     if declared is None:
         if key is not None:
-            raise unsigned(where, "the store")
+            raise unsigned(where, "the store", named)
         return None
     if key is None:
         raise RefusedError(
             "signature",
             where,
             f"the store is signed by the key {declared.keyid}, and nothing says that this key is trusted",
-            expected=f"{keys.VARIABLE}, the path of the signer's public key",
-            remedy=f"get the public key from the signer, not from the store, and set {keys.VARIABLE} to its path",
+            expected=f"{named}, the path of the signer's public key",
+            remedy=f"get the public key from the signer, not from the store, and set {named} to its path",
         )
     if declared != key:
         raise RefusedError(
-            "signature", where, f"the store is signed by the key {declared.keyid}", expected=f"{key.keyid}, the key of {keys.VARIABLE}"
+            "signature", where, f"the store is signed by the key {declared.keyid}", expected=f"{key.keyid}, the key of {named}"
         )
     return key
 

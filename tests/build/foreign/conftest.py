@@ -10,7 +10,7 @@ import pytest
 from foreign_files import install_torch
 from foreign_scene import cpu_plan, listed
 
-from vllm_build import torch_flavour
+from vllm_build import audit, torch_flavour
 from vllm_build.reuse.cache import Cache
 from vllm_build.reuse.context import Context
 
@@ -33,6 +33,8 @@ def has_torch(tmp_path: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     assert bare.is_dir()
     site = install_torch(tmp_path / "torch")
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
+    # Whether this environment has abi3audit is not to matter.
+    monkeypatch.setattr(audit, "limited_api", lambda _: None)
     return site
 
 

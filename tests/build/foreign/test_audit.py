@@ -18,6 +18,7 @@ from foreign_files import ENVIRONMENT, METADATA, compiled, undefined
 from foreign_scene import AVX2, CPU, SCHEMA, audit, cuda_plan, listed, official, verdicts
 from packaging.version import Version
 
+from vllm_build.audit import Finding
 from vllm_build.reuse import foreign, foreign_audit
 from vllm_build.reuse.fitness import Machine
 from vllm_build.reuse.refusal import RefusedError
@@ -49,7 +50,8 @@ def test_a_library_of_one_torch(ctx: Context, root: Path, has_torch: Path, ops: 
         found = audit(ctx, root, wheel, dataclasses.replace(CPU, torch=Version(torch_version)))
         assert (verdicts(found, "torch-abi") == [foreign_audit.GOOD]) == fits, found.audit.text()
         assert found.audit.torch == ("2.13.0" if fits else None)
-    for metadata in (METADATA.replace("==2.13.0+cpu", ">=2.11"), METADATA.replace("Requires-Dist: torch==2.13.0+cpu\n", "")):
+    vague = [METADATA.replace("==2.13.0+cpu", pin) for pin in (">=2.11", "==2.13.*")]
+    for metadata in (*vague, METADATA.replace("Requires-Dist: torch==2.13.0+cpu\n", "")):
         found = audit(ctx, root, official(tmp_path, libraries=files, metadata=metadata))
         assert verdicts(found, "torch-abi") == [foreign_audit.BAD]
         assert "load" not in {row.check for row in found.audit.rows}, "what cannot fit is not loaded"
@@ -108,6 +110,7 @@ def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any]
         ("_C::f(Tensor! out, Tensor input, int alpha=1.) -> ()", ["CPU"], "int alpha"),
         ("_C::f(Tensor! out, Tensor input, *, float alpha=1.) -> ()", ["CPU"], "*"),
         ("_C::f(Tensor! out, Tensor input) -> ()", ["CPU"], "input) ->"),
+        ("_C::f(Tensor! out, Tensor input, float alpha) -> ()", ["CPU"], "float alpha)"),
         ("_C::f(Tensor! out, Tensor input, float alpha=1.) -> Tensor", ["CPU"], "-> Tensor"),
     ],
 )
@@ -117,7 +120,7 @@ def test_schemas(
     monkeypatch.setenv("FAKE_OPS", json.dumps({"_C::f": [theirs, keys]}))
     library = tmp_path / "lib.so"
     library.write_bytes(compiled(tmp_path / "cc"))
-    answer = probed(has_torch, monkeypatch, {"libraries": [asked(library)], "schemas": [SCHEMA, "_C::g.x() -> int"], "stand_ins": False})
+    answer = probed(has_torch, monkeypatch, {"libraries": [asked(library)], "schemas": [SCHEMA, "_C::g.x() -> int"], "stand_ins": []})
     result = foreign_audit.Audit()
     foreign_audit._ops(result, {"CPU": (SCHEMA, "_C::g.x() -> int")}, answer)
     assert result.unusable.pop("_C::g.x") == "the wheel has no such op"
@@ -140,15 +143,18 @@ def asked(path: Path, *functions: str, needed: tuple[str, ...] = (), symbols: tu
 def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any]) -> dict[str, Any]:
     """Run the probe in this process, where its lines can be seen."""
     monkeypatch.syspath_prepend(str(site))
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-    monkeypatch.setattr(sys, "stdout", out)
+    file = site.parent / "answer.json"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**request, "answer": str(file)})))
     try:
         runpy.run_module("vllm_build.reuse.foreign_probe", run_name="__main__")
     finally:
         sys.modules.pop("torch", None)
-    answer: dict[str, Any] = json.loads(out.getvalue())
+    answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
+
+
+#: What may be stood in for.
+DRIVERS = ["libfakecuda.so.1", "libfakecuda.so.2", "libfaketorch_cuda.so"]
 
 
 def test_stand_ins_let_schemas_be_read(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,20 +168,20 @@ def test_stand_ins_let_schemas_be_read(has_torch: Path, tmp_path: Path, monkeypa
     request = {
         "libraries": [asked(library, needed=("libfakecuda.so.1", "libfaketorch_cuda.so"), symbols=("cuInit", "malloc"))],
         "schemas": [SCHEMA],
-        "stand_ins": False,
+        "stand_ins": [],
     }
     answer = probed(has_torch, monkeypatch, request)
     assert answer["missing"] == ["libfakecuda.so.1", "libfaketorch_cuda.so"]
     assert answer["unresolved"] == {str(library): ["cuInit"]}
     assert "libfakecuda.so.1" in answer["failed"][str(library)]
-    answer = probed(has_torch, monkeypatch, {**request, "stand_ins": True})
+    answer = probed(has_torch, monkeypatch, {**request, "stand_ins": DRIVERS})
     assert answer["failed"] == {}
     assert answer["ops"][SCHEMA]["compatible"]
     monkeypatch.setenv("CC", "/nowhere/cc")
     monkeypatch.setenv("PATH", "/nowhere")
-    request["libraries"][0]["needed"] = ["libanotherdriver.so.1"]
+    request["libraries"][0]["needed"] = ["libfakecuda.so.2"]
     with pytest.raises(OSError, match="no C compiler"):
-        probed(has_torch, monkeypatch, {**request, "stand_ins": True})
+        probed(has_torch, monkeypatch, {**request, "stand_ins": DRIVERS})
 
 
 def test_a_compiler_that_fails(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +192,9 @@ def test_a_compiler_that_fails(has_torch: Path, tmp_path: Path, monkeypatch: pyt
     library = tmp_path / "_C.so"
     library.write_bytes(compiled(tmp_path / "o"))
     with pytest.raises(OSError, match="no such thing"):
-        probed(has_torch, monkeypatch, {"libraries": [asked(library, needed=("libnone.so.1",))], "schemas": [], "stand_ins": True})
+        probed(
+            has_torch, monkeypatch, {"libraries": [asked(library, needed=("libnone.so.1",))], "schemas": [], "stand_ins": ["libnone.so.1"]}
+        )
 
 
 def test_a_python_module(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +204,7 @@ def test_a_python_module(has_torch: Path, tmp_path: Path, monkeypatch: pytest.Mo
         pytest.skip("this interpreter has _json built in")
     library = tmp_path / "other.so"
     library.write_bytes(compiled(tmp_path / "cc"))
-    request = {"libraries": [asked(path, "scanstring", "c_fly"), asked(library, "f")], "schemas": [], "stand_ins": False}
+    request = {"libraries": [asked(path, "scanstring", "c_fly"), asked(library, "f")], "schemas": [], "stand_ins": []}
     answer = probed(has_torch, monkeypatch, request)
     assert answer["functions"] == {str(path): ["c_fly"]}
     assert list(answer["failed"]) == [str(library)]
@@ -263,6 +271,61 @@ def test_a_cuda_library_for_the_cpu(ctx: Context, root: Path, tmp_path: Path) ->
     file = compiled(tmp_path / "cc", "", "-Wl,--no-as-needed", str(tmp_path / "libcudart.so"))
     found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C.abi3.so": file}))
     assert [row.found for row in found.audit.failed] == ["CUDA 12"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "bound"),
+    [
+        ("_ZN2at4_ops3add4callERKNS_6TensorES4_RKN3c106ScalarE", True),
+        ("_ZNK3c106Device3strEv", True),
+        ("_ZTVN5torch8autograd4NodeE", True),
+        ("_ZN3c10lsERSoNS_10DeviceTypeE", True),
+        ("_ZN2atlsERSoRKNS_6TensorE", True),
+        ("_Z9registersPN3c106TensorE", True),
+        ("_ZNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEE2atEm", False),
+        ("_ZNKSt6vectorIiSaIiEE2atEm", False),
+        ("aoti_torch_get_data_ptr", False),
+        ("torch_library_init_def", False),
+    ],
+)
+def test_symbols_of_torch(symbol: str, *, bound: bool) -> None:
+    assert (foreign_audit._TORCH_CXX.match(symbol) is not None) == bound
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ('int puts(const char *);\n__attribute__((constructor)) static void say(void) { puts("hello"); }', ""),
+        ("void _exit(int);\n__attribute__((constructor)) static void end(void) { _exit(0); }", "status 0"),
+        ("unsigned sleep(unsigned);\n__attribute__((constructor)) static void wait(void) { sleep(60); }", "did not end within 2 s"),
+    ],
+    ids=["prints", "exits", "hangs"],
+)
+def test_libraries_that_disturb_the_audit(
+    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str]
+) -> None:
+    assert has_torch.is_dir()
+    assert ops
+    source, said = case
+    if "within" in said:
+        monkeypatch.setattr(foreign_audit, "_SECONDS", 2)
+    found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc", source)}))
+    if said:
+        (row,) = found.audit.failed
+        assert said in row.found
+    else:
+        assert found.audit.failed == []
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_abi3audit_where_it_is_installed(
+    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, good: bool
+) -> None:
+    assert has_torch.is_dir()
+    assert ops
+    monkeypatch.setattr("vllm_build.audit.limited_api", lambda path: Finding(path.name, "abi3audit", good, "a long story\nits end"))
+    found = audit(ctx, root, official(tmp_path))
+    assert verdicts(found, "python-abi") == [foreign_audit.GOOD, foreign_audit.GOOD if good else foreign_audit.BAD]
 
 
 def test_symbols_of_one_interpreter(ctx: Context, root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from foreign_scene import CPU, official
 from packaging.version import Version
-from reuse_files import snapshot
+from reuse_files import snapshot, write_zip
 from setuptools import Distribution
 
 from vllm_build import cli, cmake_ext, torch_flavour
@@ -72,6 +72,15 @@ def test_the_command_takes_an_official_wheel(
     command.build_extensions()
     record = json.loads((lib / "vllm" / "_build_info" / "foreign.json").read_text())
     assert record["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
+    # Packed into a wheel it is no build of this project, whoever asks.
+    files = [path for path in lib.rglob("*") if path.is_file()]
+    packed = write_zip(tmp_path / "vllm-0.1.0-py3-none-any.whl", {path.relative_to(lib).as_posix(): path.read_bytes() for path in files})
+    monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(packed))
+    with pytest.raises(RefusedError, match="built here, with the libraries of an official one"):
+        command.build_extensions()
+    monkeypatch.delenv("VLLM_PRECOMPILED_FOREIGN")
+    with pytest.raises(RefusedError, match="those of an official wheel"):
+        command.build_extensions()
     # It is not published as a build of this tree.
     with pytest.raises(ConfigurationError, match="official wheel"):
         publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))

@@ -74,6 +74,10 @@ def test_a_wheel_without_kernels(ctx: Context, root: Path, tmp_path: Path) -> No
     [
         ({"metadata": "Name: vllm\nVersion: odd version\n"}, "document"),
         ({"metadata": METADATA + "Requires-Dist: ??\n"}, "document"),
+        ({"metadata": METADATA + "Requires-Dist: torch==1; os_name ~= 'x'\n"}, "document"),
+        ({"metadata": METADATA + "Requires-Dist: tørch\n"}, "document"),
+        ({"more": {f"{INFO}/METADATA": b"Name: \xff\n"}}, "document"),
+        ({"more": {"vllm/_build_info/foreign.json": b"{}"}}, "foreign"),
         ({"record": "vllm/_C_AVX2.abi3.so,md5=abc,3\n"}, "document"),
         ({"record": "vllm/_C_AVX2.abi3.so,sha256=abc,3\n"}, "document"),
         ({"record": "vllm/_C_AVX2.abi3.so,sha256=abc\n"}, "document"),

@@ -159,7 +159,3 @@ def test_a_channel_whose_index_is_none(scene: Scene) -> None:
     path = scene.folder / channel.subdir() / "repodata.json"
     path.write_text('{"packages.conda": []}', encoding="utf-8")
     scene.refused(Settings(precompiled_stores=(str(scene.folder),)), "document")
-
-
-def test_the_corpus_is_large_enough() -> None:
-    assert len(CONDAS) >= 20

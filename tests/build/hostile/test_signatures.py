@@ -246,7 +246,3 @@ def test_signed_stores_that_nobody_vouches_for(scene: Scene, own: Signer, case: 
         scene.reuse(Settings(precompiled_stores=(str(store),)))
     else:
         refused_by_store(scene, str(store), "document" if case in ("a store without a signer's key", *SHORT_KEYS) else "signature")
-
-
-def test_the_corpus_is_large_enough() -> None:
-    assert len(SIGNED) >= 40

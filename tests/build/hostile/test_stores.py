@@ -87,7 +87,3 @@ def test_stores_over_http(scene: Scene, store: Path, case: str) -> None:
         server.folder = store
         # A server's files are known by their sha256 alone before they are whole.
         refused_by_store(scene, server.url, "sha256" if case in ("shortened member", "lengthened member") else check)
-
-
-def test_the_corpus_is_large_enough() -> None:
-    assert len(STORES) >= 20

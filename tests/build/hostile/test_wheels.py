@@ -229,10 +229,6 @@ def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene, case: st
     scene.refused(Settings(precompiled_location=str(make(scene.folder)), precompiled_partial=True), check)
 
 
-def test_the_corpus_is_large_enough() -> None:
-    assert len(WHEELS) >= 40
-
-
 def test_a_sound_wheel_is_reused(scene: Scene) -> None:
     """What all others are bent from."""
     scene.reuse(Settings(precompiled_location=str(SOUND.wheel(scene.folder))))

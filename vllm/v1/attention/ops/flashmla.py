@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm import _ops
+from vllm import _ops, build_info
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ def get_mla_metadata(*_args: Any, **_kwargs: Any) -> tuple[FlashMLASchedMeta, No
 def is_flashmla_dense_supported() -> tuple[bool, str | None]:
     """Whether :func:`flash_mla_with_kvcache` runs here, on the current CUDA device; and why not."""
     if _LIBRARY not in _ops.available():
-        return False, f"the library {_LIBRARY} is not installed: conda install {_ops.LIBRARIES[_LIBRARY].component}"
+        return False, f"the library {_LIBRARY} is not installed: {build_info.how_to_get(_ops.LIBRARIES[_LIBRARY].component)}"
     import torch  # noqa: PLC0415 - only here does anything need it
 
     if not torch.cuda.is_available():
