@@ -27,6 +27,11 @@ NAME = "audit"
 HELP = "Show whether an official vLLM wheel could stand in for a build of this tree; loads its libraries, writes nothing but the cache."
 
 
+def _lines(text: str) -> str:
+    """Lines of a cell; the table writes the comma where it puts them side by side."""
+    return "\n".join(line.removesuffix(",") for line in textwrap.wrap(text, _WIDTH))
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("wheel", help="path or address of the wheel")
@@ -64,7 +69,7 @@ def run(arguments: Namespace, console: Console) -> int:
     console.table(
         f"audit of {found.title} for {name}",
         ["verdict", "check", "found", "needed"],
-        [[r["verdict"], r["check"], textwrap.fill(r["found"], _WIDTH), r["needed"]] for r in rows],
+        [[r["verdict"], r["check"], _lines(r["found"]), r["needed"]] for r in rows],
     )
     if meter.size:
         console.info(meter.summary())

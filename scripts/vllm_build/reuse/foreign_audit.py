@@ -35,6 +35,8 @@ _PYTHON = re.compile(r"_?Py[A-Z_]")
 _CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)$")
 #: Libraries that only a machine with the device has.
 _DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.\d+)?")
+#: Of what abi3audit writes.
+_SUMMARY = re.compile(r"\d+ extensions scanned; .*")
 #: For loading the libraries and asking for their ops; torch alone takes some of them on a slow disk.
 _SECONDS = 600
 _COMPOSITE = frozenset({"CompositeExplicitAutograd", "CompositeImplicitAutograd"})
@@ -119,7 +121,8 @@ def _python(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], modules:
         importable = path not in modules or machine.python_abi == ABI3
         result.add("python-abi", found, machine.python_abi, good=(limited or not used) and importable)
         if limited and (proof := audit.limited_api(path)) is not None:
-            result.add("python-abi", f"{path.name}: abi3audit: {proof.text.splitlines()[-1]}", "the limited API", good=proof.good)
+            said = _SUMMARY.search(" ".join(proof.text.split()))
+            result.add("python-abi", f"{path.name}: abi3audit: {said[0] if said else 'no summary'}", "the limited API", good=proof.good)
 
 
 def _torch(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], facts: Facts, machine: Machine) -> None:

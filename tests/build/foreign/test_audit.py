@@ -323,9 +323,13 @@ def test_abi3audit_where_it_is_installed(
 ) -> None:
     assert has_torch.is_dir()
     assert ops
-    monkeypatch.setattr("vllm_build.audit.limited_api", lambda path: Finding(path.name, "abi3audit", good, "a long story\nits end"))
+    monkeypatch.setattr(
+        "vllm_build.audit.limited_api",
+        lambda path: Finding(path.name, "abi3audit", good, "a long story\n1 extensions scanned; 0 ABI\n violations found"),
+    )
     found = audit(ctx, root, official(tmp_path))
     assert verdicts(found, "python-abi") == [foreign_audit.GOOD, foreign_audit.GOOD if good else foreign_audit.BAD]
+    assert any(row.found.endswith("abi3audit: 1 extensions scanned; 0 ABI violations found") for row in found.audit.rows)
 
 
 def test_symbols_of_one_interpreter(ctx: Context, root: Path, tmp_path: Path) -> None:
