@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,9 @@ from vllm_build.reuse.bounded import Bounded
 from vllm_build.reuse.record import parse
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.reuse.wheel import Archive
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -239,3 +243,29 @@ def test_the_processor_of_a_library_is_checked_on_linux_alone(monkeypatch: pytes
     fitness.require_machine(elf()[:64], "here", "a.so")
     monkeypatch.setattr(fitness.platform, "system", lambda: "Darwin")
     fitness.require_machine(b"\xcf\xfa\xed\xfe", "here", "a.so")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_disk_that_fails_is_no_damaged_archive(tmp_path: Path, *, named: bool) -> None:
+    """Errors of the disk have a file's name; a seek before the beginning, which a lying directory asks for, has none."""
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() >= len(self.getvalue()) - 64:  # the records at the end, which say where the directory is
+                return super().read(size)
+            raise OSError(errno.EIO, "Input/output error", str(tmp_path)) if named else OSError(errno.EINVAL, "Invalid argument")
+
+    with pytest.raises(OSError, match="Input/output error") if named else pytest.raises(RefusedError, match="check: directory"):
+        Archive(Failing(Build().wheel(tmp_path).read_bytes()), "w")
+
+
+def test_a_member_that_ends_early(tmp_path: Path) -> None:
+    """Its checksum is right, and it has fewer bytes than the directory says."""
+    path = Build().wheel(tmp_path)
+    name = LIBRARIES[0]
+    with path.open("rb") as stream:
+        archive = Archive(stream, "w")
+        archive.members[name].file_size += 1
+        with pytest.raises(RefusedError) as caught:
+            archive.read(name, 1 << 20)
+    assert caught.value.check == "size"
