@@ -8,6 +8,7 @@ throws inside a static initialiser and the process aborts without a traceback. :
 
 from __future__ import annotations
 
+import functools
 import mmap
 import re
 import sysconfig
@@ -57,6 +58,7 @@ _lock = threading.RLock()
 _loaded: dict[str, Path] = {}
 
 
+@functools.cache  # every library and every namespace asks
 def _foreign() -> build_info.Foreign | None:
     """The official wheel whose libraries are here instead of ours."""
     try:

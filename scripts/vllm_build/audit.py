@@ -21,7 +21,12 @@ _VERSION = re.compile(r"^GLIBC_(\d+)\.(\d+)(?:\.(\d+))?$")
 
 def glibc_needed(library: Path) -> tuple[int, int]:
     """The newest glibc symbol version that the ELF file ``library`` asks for, such as (2, 29); (0, 0) when it asks for none."""
-    matches = [_VERSION.match(version) for _, version in elf.read(library).versions]
+    return glibc_of(elf.read(library))
+
+
+def glibc_of(library: elf.SharedLibrary) -> tuple[int, int]:
+    """The same of a library that has been read."""
+    matches = [_VERSION.match(version) for _, version in library.versions]
     return max(((int(match.group(1)), int(match.group(2))) for match in matches if match), default=(0, 0))
 
 

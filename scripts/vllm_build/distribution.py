@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import cmake_ext, configuration, device, kernels_table, package_files, plan, requirements, version
-from vllm_build.reuse import foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,7 +76,7 @@ def outputs(root: Path, settings: Settings) -> tuple[str, ...]:
         ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
     """
     target = device.resolve(settings)
-    if target.name in plan.PURE_DEVICES or (settings.precompiled and settings.precompiled_foreign != foreign.REFUSED):
+    if target.name in plan.PURE_DEVICES or (settings.precompiled and settings.accepts_foreign):
         return ()
     return configuration.plan_for(root, settings, target).components
 

@@ -60,6 +60,33 @@ def torch_path() -> str | None:
     return sites[0] if sites else None
 
 
+def run_probe(probe: Path, request: Mapping[str, Any], path: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program that loads libraries into torch, in a process of its own.
+
+    Args:
+        probe: the program.
+        request: what it reads from standard input, as JSON.
+        path: of :func:`torch_path`.
+        timeout: in seconds; None waits.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    return subprocess.run(
+        # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
+        [sys.executable, "-c", probe.read_text(encoding="utf-8")],
+        input=json.dumps(request),
+        # Plugins of torch that happen to be installed are not what is under test.
+        env={**os.environ, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        errors="replace",  # what is loaded may print anything
+        check=False,
+        timeout=timeout,
+    )
+
+
 def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
     """Load ``libraries`` in a child process and compare with ``csrc/ops.toml``; returns what was found, in words.
 
@@ -72,17 +99,7 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
     if path is None:
         return "ops not compared: this environment has no importable torch"
     request = {"libraries": [str(path) for path in libraries], "schemas": sorted({s for schemas in expected.values() for s in schemas})}
-    done = subprocess.run(
-        # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
-        [sys.executable, "-c", Path(__file__).with_name("op_probe.py").read_text(encoding="utf-8")],
-        input=json.dumps(request),
-        # Plugins of torch that happen to be installed are not what is under test.
-        env={**os.environ, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_probe(Path(__file__).with_name("op_probe.py"), request, path)
     if done.returncode:
         said = done.stderr.strip()
         if driver := _DRIVER.search(said):

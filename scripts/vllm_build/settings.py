@@ -239,6 +239,11 @@ class Settings:
         """Whether kernels are reused, not compiled: asked for, or implied by a location."""
         return self.use_precompiled or self.precompiled_location is not None
 
+    @property
+    def accepts_foreign(self) -> bool:
+        """Whether an official wheel may stand in for a build of this tree."""
+        return self.precompiled_foreign != "0"
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read ``environ`` (default: this process's).

@@ -53,14 +53,9 @@ def run(arguments: Namespace, console: Console) -> int:
     archs, source = gpu_targets.requested(name, settings) or (None, "")
     planned = plan.survey(kernels_table.load(root), name, toolkit_version=release, arch_list=archs, arch_source=source, choice=choice)
     machine = dataclasses.replace(Machine.here(device.assume(name, settings)), toolkit=release if planned.targets else None)
-    meter = Meter()
     with console.transfer("libraries") as counter:
-
-        def progress(size: int, /) -> None:
-            meter(size)
-            counter.advance(size)
-
-        context = Context(progress=progress)
+        meter = Meter(counter.advance)
+        context = Context(progress=meter)
         with context.cache.in_use():
             found = foreign.audit(context, root, planned, machine, arguments.wheel, sha256, stand_ins=arguments.stand_ins)
     rows = [dataclasses.asdict(row) for row in found.audit.rows]

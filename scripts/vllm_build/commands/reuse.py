@@ -33,14 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Decide, and fetch if asked to."""
     settings = dataclasses.replace(Settings.from_environ(), use_precompiled=True)
-    meter = Meter()
     with console.transfer("kernels") as counter:
-
-        def progress(size: int, /) -> None:
-            meter(size)
-            counter.advance(size)
-
-        with prepare.prepared(paths.source_root(), settings, Context(progress=progress)) as reuse:
+        meter = Meter(counter.advance)
+        with prepare.prepared(paths.source_root(), settings, Context(progress=meter)) as reuse:
             files = reuse.fetch() if arguments.fetch else {}
             report = reuse.report
             rows = [

@@ -55,7 +55,7 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
             "VLLM_PRECOMPILED_KEY asks for a signature, and VLLM_PRECOMPILED_WHEEL_LOCATION names a file, which has none",
             "set VLLM_PRECOMPILED_SHA256, name a signed store in VLLM_PRECOMPILED_STORES instead, or unset VLLM_PRECOMPILED_KEY",
         )
-    if asked.precompiled_foreign != "0" and not asked.precompiled_location:
+    if asked.accepts_foreign and not asked.precompiled_location:
         yield contradiction(
             "precompiled",
             f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, VLLM_PRECOMPILED_WHEEL_LOCATION names none",

@@ -88,6 +88,13 @@ class Cache:
         os.utime(path)
         return path
 
+    def add_bytes(self, data: bytes) -> Path:
+        """Keep what is in memory; returns its place."""
+        with self.incoming() as folder:
+            file = folder / "bytes"
+            file.write_bytes(data)
+            return self.add(file, hashlib.sha256(data).hexdigest())
+
     def add(self, file: Path, sha256: str) -> Path:
         """Move a whole file, whose sha256 the caller has computed, in; returns its place."""
         target = self._blob(sha256)

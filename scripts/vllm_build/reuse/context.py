@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Counts bytes, and says at the end how many came and how fast: what a log needs, and all that pip's environment can show."""
+    """Counts bytes, and says at the end how many came and how fast: what a log needs, and all that pip's environment can show.
 
-    def __init__(self) -> None:
-        self.size, self._begin = 0, time.monotonic()
+    Args:
+        also: is told as well: a bar.
+    """
+
+    def __init__(self, also: Progress | None = None) -> None:
+        self.size, self._begin, self._also = 0, time.monotonic(), also
 
     def __call__(self, size: int, /) -> None:
         """Count."""
         self.size += size
+        if self._also is not None:
+            self._also(size)
 
     def summary(self) -> str:
         """Such as ``fetched 12.3 MB in 1.2 s (10.3 MB/s)``."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from vllm_build.settings import Settings
 
 SCHEMA = 1
-#: Values of VLLM_PRECOMPILED_FOREIGN.
-REFUSED, WHOLE, INCOMPLETE = "0", "1", "incomplete"
+#: Values of VLLM_PRECOMPILED_FOREIGN that accept a wheel.
+WHOLE, INCOMPLETE = "1", "incomplete"
 
 
 @dataclass(frozen=True)
@@ -201,14 +200,9 @@ class ForeignReuse:
 
     def fetch(self) -> dict[str, Path]:
         """The libraries and the record, in the cache, by their places below the folder that holds ``vllm``."""
-        text = record(self.found, self.device)
         taken = usable(self.found)
         files = {one.library.file: path for path, one in self.found.files.items() if one in taken}
-        with self.context.cache.incoming() as folder:
-            file = folder / "record"
-            file.write_bytes(text)
-            files[names.record_name(names.FOREIGN)] = self.context.cache.add(file, hashlib.sha256(text).hexdigest())
-        return files
+        return {**files, names.record_name(names.FOREIGN): self.context.cache.add_bytes(record(self.found, self.device))}
 
 
 @contextmanager
@@ -233,6 +227,7 @@ def prepared(
     found = audit(context, root, plan, machine, location, settings.precompiled_sha256)
     require(found, settings.precompiled_foreign)
     why = f"{found.title}, an official wheel that passed the audit"
-    outputs = {extension.component for extension in plan.extensions for one in usable(found) if one.extension == extension.name}
+    taken = {one.extension for one in usable(found)}
+    outputs = {extension.component for extension in plan.extensions if extension.name in taken}
     decisions = tuple(Decision(w, REUSE, location, why) for w in needed if w.output in outputs)
     yield ForeignReuse(decisions, context, found, machine.device)

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.tags import platform_tags
 from packaging.version import Version
 
-from vllm_build import audit, elf
+from vllm_build import audit, elf, op_check
 from vllm_build.configuration import ABI3
 
 if TYPE_CHECKING:
@@ -27,8 +25,8 @@ if TYPE_CHECKING:
     from vllm_build.reuse.foreign_wheel import Facts, Pick, Picks
 
 GOOD, BAD, LACKING, UNSEEN = "good", "BAD", "lacking", "not seen"
-#: C++ names of torch: symbols that only the very torch has that a library was built with.
-#: A namespace of torch at the beginning of a mangled name, or of a type within one; `std::string::at` has an `at` as well.
+#: C++ names of torch, which only the very torch has that a library was built with: a namespace of its at the beginning of a mangled name,
+#: or of a type within one. `std::string::at` has an `at` as well.
 _TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=\d|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)\d")
 _PYTHON = re.compile(r"_?Py[A-Z_]")
 #: Libraries of the CUDA toolkit, whose SONAME has the major release.
@@ -104,9 +102,9 @@ def of_metadata(result: Audit, facts: Facts, missing: Sequence[str], picks: Pick
         result.add("library", "no library of vLLM's kernels", "at least one", good=False)
 
 
-def _glibc(result: Audit, libraries: Mapping[Path, elf.SharedLibrary]) -> None:
+def _glibc(result: Audit, libraries: Iterable[elf.SharedLibrary]) -> None:
     name, version = platform.libc_ver()
-    needed = max(audit.glibc_needed(path) for path in libraries)
+    needed = max(map(audit.glibc_of, libraries))
     # Elsewhere (musl) no manylinux tag fits, and the platform says so.
     have = tuple(map(int, version.split(".")[:2])) if name == "glibc" else (0, 0)
     result.add("glibc", f"needs {needed[0]}.{needed[1]}", f"at most {name or 'no glibc'} {version}".rstrip(), good=needed <= have)
@@ -154,17 +152,8 @@ def _ask(request: dict[str, Any], torch_path: str | None) -> dict[str, Any] | st
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "answer.json"
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", Path(__file__).with_name("foreign_probe.py").read_text(encoding="utf-8")],
-                input=json.dumps({**request, "answer": str(file)}),
-                env={**os.environ, "PYTHONPATH": torch_path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
-                cwd="/",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_SECONDS,
-            )
+            probe = Path(__file__).with_name("foreign_probe.py")
+            done = op_check.run_probe(probe, {**request, "answer": str(file)}, torch_path, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             return f"loading them did not end within {_SECONDS} s"
         if done.returncode or not file.is_file():
@@ -232,7 +221,7 @@ def of_libraries(
     """
     libraries = {path: elf.read(path) for path in files}
     modules = {path for path, one in files.items() if one.extension in functions}
-    _glibc(result, libraries)
+    _glibc(result, libraries.values())
     _python(result, libraries, modules, machine)
     _torch(result, {path: library for path, library in libraries.items() if path not in modules}, facts, machine)
     _toolkit(result, libraries, machine)

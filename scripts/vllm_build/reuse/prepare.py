@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,14 +92,8 @@ class Reuse:
         for decision in self.decisions:
             if decision.offer is not None and decision.record is not None:
                 files.update(decision.offer.libraries(decision.record))
-                files[names.record_name(decision.record.output)] = self._record(decision.record.text)
+                files[names.record_name(decision.record.output)] = self.context.cache.add_bytes(decision.record.text)
         return files
-
-    def _record(self, text: bytes) -> Path:
-        with self.context.cache.incoming() as folder:
-            file = folder / "record"
-            file.write_bytes(text)
-            return self.context.cache.add(file, hashlib.sha256(text).hexdigest())
 
 
 @contextmanager
@@ -122,8 +115,7 @@ def prepared(
     context = context or Context()
     target = device.resolve(settings)
     pure = target.name in kernel_plan.PURE_DEVICES
-    audited = settings.precompiled_foreign != foreign.REFUSED
-    plan = None if pure else planned(root, foreign.with_every_output(settings) if audited else settings, target)
+    plan = None if pure else planned(root, foreign.with_every_output(settings) if settings.accepts_foreign else settings, target)
     needed = wanted(root, plan) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
@@ -132,7 +124,7 @@ def prepared(
     with ExitStack() as stack:
         stack.enter_context(context.cache.in_use())
         machine = Machine.here(target)
-        if plan and audited:
+        if plan and settings.accepts_foreign:
             yield stack.enter_context(foreign.prepared(root, settings, context, plan, machine, needed))
             return
         opened = sources.of_settings(context, settings) if needed else []
