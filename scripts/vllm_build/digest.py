@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of the source tree: what shapes the binaries of each output of the recipe, and what shapes the Python package.
+"""Digests of the source tree: what shapes each output's binaries, the Python package, and how conda packages are packed.
 
-A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order; an entry is a path relative to the
-tree, with forward slashes, or a record of a table (:mod:`vllm_build.kernel_inputs`). It is the same on every machine, in every folder, with
-and without git.
+A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order. An entry is a path relative to the
+tree, with forward slashes, or a record of a table. :mod:`vllm_build.kernel_inputs` and :mod:`vllm_build.digest_rules` choose the inputs. A
+digest is the same on every machine, in every folder, with and without git.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from vllm_build import kernel_inputs, tree_files
+from vllm_build import digest_rules, kernel_inputs
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,22 +21,6 @@ if TYPE_CHECKING:
 
     from vllm_build.planned import Plan
 
-#: What shapes the content of the noarch package: its files, and the modules that write its metadata.
-PACKAGE_INPUTS = (
-    "vllm",
-    "requirements",
-    "pyproject.toml",
-    "setup.py",
-    "scripts/vllm_build/backend.py",
-    "scripts/vllm_build/distribution.py",
-    "scripts/vllm_build/package_files.py",
-    "scripts/vllm_build/requirements.py",
-    "scripts/vllm_build/version.py",
-    "recipe",
-    "LICENSE",
-    "README.md",
-    "VERSION",
-)
 #: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
 SHORT = 12
 
@@ -55,12 +39,26 @@ def package_inputs(root: Path) -> dict[str, str]:
     Raises:
         ConfigurationError: the tree lacks one.
     """
-    return {path.relative_to(root).as_posix(): tree_files.digest_of(path) for path in tree_files.below(root, PACKAGE_INPUTS)}
+    return digest_rules.digests_of(root, digest_rules.of_package(root))
 
 
 def package_digest(root: Path) -> str:
     """Digest of everything in the tree that shapes the Python package."""
     return of_entries(package_inputs(root))
+
+
+def recipe_inputs(root: Path) -> dict[str, str]:
+    """Path → sha256 of everything that shapes how conda packages are packed.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    return digest_rules.digests_of(root, digest_rules.of_recipe(root))
+
+
+def recipe_digest(root: Path) -> str:
+    """Digest of everything in the tree that shapes how conda packages are packed; wheels do not depend on it."""
+    return of_entries(recipe_inputs(root))
 
 
 def kernel_digest(root: Path, component: str) -> str:

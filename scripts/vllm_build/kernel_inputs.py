@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What shapes the binaries of one output of the recipe, by name: the ground of its kernel digest.
+"""The inputs of one output's kernel digest: everything that shapes its binaries, by name.
 
 ========================================  ==============================================================================================
 entry                                     digest of
 ========================================  ==============================================================================================
 ``csrc/kernels.toml [extension NAME]``    the record, as canonical JSON: layout and comments of the table do not count
-``csrc/kernels.toml [kernel NAME]``       likewise; another output's records are not among them
+``csrc/kernels.toml [kernel NAME]``       the same; records of other outputs do not count
 ``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
-any other                                 the file: sources of the records, the tree's headers that these include, at any depth and
-                                          whatever the preprocessor would say, our changes to the third-party project, CMake's files,
-                                          the modules that choose sources, macros and flags or write the record, the recipe's scripts
+any other                                 the file: sources of the records, headers of the tree that these include, directly or not and
+                                          under any condition, our patches of the third-party project, and all that shapes every
+                                          library (:mod:`vllm_build.digest_rules`)
 ========================================  ==============================================================================================
 """
 
@@ -22,7 +22,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import third_party, tree_files
+from vllm_build import digest_rules, third_party, tree_files
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
 
@@ -31,32 +31,6 @@ if TYPE_CHECKING:
 
 TABLE = "csrc/kernels.toml"
 PATCHES = "third_party/patches"
-#: Modules that choose sources, macros and flags, and those that write the record that is packed beside the libraries.
-_MODULES = (
-    *(
-        "archs",
-        "build_info",
-        "cutlass",
-        "flash_attention",
-        "gfx",
-        "gpu_targets",
-        "kernels_table",
-        "native_build",
-        "patches",
-        "plan",
-        "planned",
-    ),
-    "table_records",
-)
-#: The same for all outputs: how a plan is made of the table, and a build of a plan.
-SHARED = (
-    "CMakeLists.txt",
-    "cmake",
-    *(f"scripts/vllm_build/{name}.py" for name in _MODULES),
-    "recipe/build.sh",
-    "recipe/copy_licenses.py",
-    "VERSION",
-)
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
@@ -124,7 +98,7 @@ def of(root: Path, component: str) -> dict[str, str]:
             raise ConfigurationError(f"{min(missing)} does not exist", expected="a complete source tree", remedy="check the tree out again")
         sources |= listed - missing
         sources |= tree_files.below(root, (f"csrc/{folder}" for folder in record.get("headers", ())))
-    inputs = [*SHARED]
+    inputs = []
     for source in third_party.read(root).values():
         if component in source.outputs:
             entries[f"{third_party.LOCK} [{source.name}]"] = _canonical(
@@ -132,6 +106,5 @@ def of(root: Path, component: str) -> dict[str, str]:
             )
             if (root / PATCHES / source.name).is_dir():
                 inputs.append(f"{PATCHES}/{source.name}")
-    for path in _included(root, sources) | tree_files.below(root, inputs):
-        entries[path.relative_to(root).as_posix()] = tree_files.digest_of(path)
-    return entries
+    files = _included(root, sources) | tree_files.below(root, inputs) | digest_rules.of_libraries(root)
+    return entries | digest_rules.digests_of(root, files)

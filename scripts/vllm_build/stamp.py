@@ -34,6 +34,7 @@ def values(root: Path) -> dict[str, str]:
         "vllm_version": version.base_version(root),
         **{key(component): digest.kernel_digest(root, component)[: digest.SHORT] for component in kernel_inputs.components(root)},
         "package_digest": digest.package_digest(root)[: digest.SHORT],
+        "recipe_digest": digest.recipe_digest(root)[: digest.SHORT],
     }
 
 

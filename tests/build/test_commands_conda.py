@@ -128,6 +128,7 @@ def test_stamp(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         "flash_attn_digest",
         "flashmla_digest",
         "package_digest",
+        "recipe_digest",
     }
     assert cli.main(["stamp"]) == 0
     assert "written" not in capsys.readouterr().err

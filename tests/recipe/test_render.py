@@ -46,7 +46,7 @@ def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, render.Outp
     for output in outputs.values():
         if output.name != "vllm":
             digest = stamp.values(root)[stamp.key(output.name)]
-            assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_h[0-9a-f]{{7}}_{output.number}", output.build)
+            assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_r[0-9a-f]{{12}}_h[0-9a-f]{{7}}_{output.number}", output.build)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,15 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "output"), [("kernels_digest", "vllm-kernels"), ("channel_digest", "vllm-kernels"), ("package_digest", "vllm")]
+    ("key", "output"),
+    [
+        ("kernels_digest", "vllm-kernels"),
+        ("channel_digest", "vllm-kernels"),
+        ("recipe_digest", "vllm-kernels"),
+        ("package_digest", "vllm"),
+        ("package_channel_digest", "vllm"),
+        ("recipe_digest", "vllm"),
+    ],
 )
 def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
     cpu, stamps = variants.load(root, "cpu"), stamp.values(root)
@@ -133,7 +141,8 @@ def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: st
 def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, variant: str) -> None:
     chosen, stamps = variants.load(root, variant), stamp.values(root)
     before = {o.name: o.filename for o in render.render(root, chosen, stamps)}
-    for key in (*(key for key in stamps if key.endswith("_digest")),):
+    # The recipe packs all of them, so its digest is in every name.
+    for key in (key for key in stamps if key.endswith("_digest") and key != "recipe_digest"):
         after = {o.name: o.filename for o in render.render(root, chosen, {**stamps, key: "f" * 12})}
         owner = "vllm" if key == "package_digest" else next((name for name in before if name != "vllm" and stamp.key(name) == key), "vllm")
         # vllm pins the others, by digest.

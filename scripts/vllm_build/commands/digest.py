@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from vllm_build.console import Console
 
 NAME = "digest"
-HELP = "Show the digest of each output: of everything in the tree that shapes it."
-#: The noarch package, beside the outputs with libraries.
-PACKAGE = "vllm"
+HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
+#: Digests other than those of the outputs with libraries: the noarch package, and how conda packages are packed.
+OTHERS = {"vllm": digest.package_inputs, "recipe": digest.recipe_inputs}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _inputs(root: Path, output: str) -> dict[str, str]:
-    return digest.package_inputs(root) if output == PACKAGE else kernel_inputs.of(root, output)
+    return OTHERS[output](root) if output in OTHERS else kernel_inputs.of(root, output)
 
 
 def _extract(root: Path, revision: str, into: Path) -> None:
@@ -65,7 +65,7 @@ def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str,
 def run(arguments: Namespace, console: Console) -> int:
     """Show digests, what went into them, or why they differ from another revision's."""
     root = paths.source_root()
-    known = (*kernel_inputs.components(root), PACKAGE)
+    known = (*kernel_inputs.components(root), *OTHERS)
     if arguments.output is not None and arguments.output not in known:
         raise ConfigurationError(f"--output {arguments.output!r} is not known", expected="one of " + ", ".join(known))
     outputs = known if arguments.output is None else (arguments.output,)

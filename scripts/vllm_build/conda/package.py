@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
-from vllm_build.conda import channel, environment, normalise, rattler, render, reused, variants
+from vllm_build.conda import channel, environment, normalise, packer, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
@@ -66,10 +66,18 @@ def _fits(build: sources.Build, variant: variants.Variant) -> bool:
     return all(build.variant.get(key) in (None, variant.values.get(chosen)) for key, chosen in _CHOSEN_BY.items())
 
 
+def _builds_that_make(request: Request, names: frozenset[str]) -> list[str]:
+    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
+
+
 def toolchain_builds(request: Request) -> list[str]:
     """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
-    names = render.required_names(request.root, request.variant, stamp.values(request.root))
-    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
+    return _builds_that_make(request, render.required_names(request.root, request.variant, stamp.values(request.root)))
+
+
+def package_builds(request: Request) -> list[str]:
+    """Ids of the toolchain builds that the noarch package is made with: the same for every variant of one Python."""
+    return _builds_that_make(request, render.package_tools(request.root, request.variant, stamp.values(request.root)))
 
 
 def require_toolchain(request: Request) -> None:
@@ -95,6 +103,7 @@ def require_toolchain(request: Request) -> None:
 def stamps(request: Request) -> dict[str, str]:
     """The keys that the tree, the channel and the caller's environment give the recipe, over what the files say."""
     found = stamp.values(request.root)
+    found["recipe_digest"] = packer.recipe_digest(found["recipe_digest"])
     if request.variant.accelerator == "cuda":
         settings = Settings.from_environ()
         # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
@@ -103,7 +112,8 @@ def stamps(request: Request) -> dict[str, str]:
         if settings.flash_attention_set:
             found["flash_attention_set"] = settings.flash_attention_set
     if request.channel == channel.LOCAL:
-        found["channel_digest"] = toolchain.channel_digest(request.root, toolchain_builds(request))[: digest.SHORT]
+        for key, builds in (("channel_digest", toolchain_builds(request)), ("package_channel_digest", package_builds(request))):
+            found[key] = toolchain.channel_digest(request.root, builds)[: digest.SHORT]
     return found
 
 

@@ -84,6 +84,16 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
     return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
+def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
+    """Names of the packages that the noarch outputs are built with.
+
+    Raises:
+        ConfigurationError: as ``render``.
+    """
+    recipes = [recipe for recipe in _rendered(root, variant, overrides) if recipe["build"].get("noarch")]
+    return frozenset(str(entry).split(" ", 1)[0] for recipe in recipes for entry in recipe["requirements"].get("host", []))
+
+
 def environments(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the environments that the compile runs in are solved for: build and host.
 

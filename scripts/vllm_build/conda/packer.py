@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version of the program that packs. Packages of another version than the pinned one carry another name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import subprocess
+
+from vllm_build import digest
+from vllm_build.conda import rattler
+from vllm_build.errors import ToolchainError
+
+
+def version_of(program: str) -> str:
+    """What ``rattler-build --version`` says, such as ``0.73.0``.
+
+    Raises:
+        ToolchainError: the program does not run, or says no version.
+    """
+    try:
+        done = subprocess.run(
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise ToolchainError(f"{program} cannot be started: {error.strerror}", expected="rattler-build, or none on PATH") from error
+    words = done.stdout.split()
+    if done.returncode or not words:
+        raise ToolchainError(
+            f"{program} --version failed (exit status {done.returncode}): {(done.stderr or done.stdout).strip()[-300:]}",
+            expected="its version, which is part of the packages' names",
+            remedy="repair it, or take it off PATH: the pinned bindings are used then",
+        )
+    return words[-1]
+
+
+def recipe_digest(of_tree: str) -> str:
+    """The recipe digest of packages that are packed on this machine.
+
+    Args:
+        of_tree: the tree's recipe digest, which covers the pinned version of rattler-build.
+
+    Returns:
+        ``of_tree`` with the pinned version, else a digest of the same length over it and the other version.
+
+    Raises:
+        ToolchainError: as ``version_of``.
+    """
+    program = rattler.find_program()
+    if program is None or (version := version_of(program)) == importlib.metadata.version("py-rattler-build"):
+        return of_tree
+    return digest.of_entries({"recipe": of_tree, "rattler-build": hashlib.sha256(version.encode()).hexdigest()})[: len(of_tree)]

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which names an edit of each tracked file moves: a table of prefixes, held against every file of the tree."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vllm_build import digest, digest_rules, kernel_inputs, tree_files
+from vllm_build.toolchain import channel, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Every output with libraries; one of them at least; the noarch package; how packages are packed; the toolchain channel.
+LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = "libraries", "some library", "package", "recipe", "channel"
+NOTHING: frozenset[str] = frozenset()
+
+_LIBRARY_MODULES = (
+    "__init__ _toml archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets kernels_table "
+    "native_build patches plan planned stable_inputs third_party torch_files"
+)
+_BOTH_MODULES = (
+    "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
+    "settings_kinds table_records torch_flavour tree_files version"
+)
+_PACKAGE_MODULES = "backend distribution requirements"
+_OTHER_MODULES = (
+    "__main__ audit cli console elf errors jobs limits link_check locks measured op_check op_probe op_table process settings_docs stamp "
+    "unit_times"
+)
+
+#: Prefix → the names that move. The longest prefix that fits a file decides.
+TABLE: dict[str, frozenset[str]] = {
+    "CMakeLists.txt": frozenset({LIBRARIES}),
+    "cmake/": frozenset({LIBRARIES}),
+    "csrc/": frozenset({SOME_LIBRARY}),
+    "setup.py": frozenset({LIBRARIES, PACKAGE}),
+    "VERSION": frozenset({LIBRARIES, PACKAGE}),
+    "third_party/patches/": frozenset({SOME_LIBRARY}),
+    "third_party/licenses/": frozenset({PACKAGE}),
+    "vllm/": frozenset({PACKAGE}),
+    "requirements/": frozenset({PACKAGE}),
+    "pyproject.toml": frozenset({PACKAGE}),
+    "LICENSE": frozenset({PACKAGE}),
+    "README.md": frozenset({PACKAGE}),
+    "recipe/": frozenset({RECIPE}),
+    "requirements/tools.txt": frozenset({RECIPE}),
+    "toolchain/recipes/": frozenset({CHANNEL}),
+    "scripts/vllm_build/conda/": frozenset({RECIPE}),
+    "scripts/vllm_build/toolkit/": frozenset({LIBRARIES}),
+    **{f"scripts/vllm_build/{name}.py": frozenset({LIBRARIES}) for name in _LIBRARY_MODULES.split()},
+    **{f"scripts/vllm_build/{name}.py": frozenset({LIBRARIES, PACKAGE}) for name in _BOTH_MODULES.split()},
+    **{f"scripts/vllm_build/{name}.py": frozenset({PACKAGE}) for name in _PACKAGE_MODULES.split()},
+}
+
+#: Files that move no name, each with the reason.
+UNNAMED: dict[str, str] = {
+    ".ci/": "runs the tests",
+    ".clang-format": "formats sources, which count by themselves",
+    ".gitignore": "lists what builds leave",
+    ".pre-commit-config.yaml": "checks sources",
+    "CMakePresets.json": "starts CMake by hand, without setup.py",
+    "CONTRIBUTING.md": "documentation",
+    "MANIFEST.in": "chooses the files of the sdist; each counts where it is used",
+    "Makefile": "starts vllm-build",
+    "benchmarks/": "measures what was built",
+    "csrc/ops.toml": "is compared with a library after it was linked",
+    "docs/": "documentation",
+    "recipe/variants.yaml": "holds the digests themselves",
+    "requirements/dev.txt": "pins tools of the tests",
+    "scripts/pyproject.toml": "installs vllm-build",
+    "scripts/vllm_build/commands/": "the command line",
+    "scripts/vllm_build/conda/environment.py": "installs packages",
+    "scripts/vllm_build/conda/reused.py": "takes packages whose sha256 it verifies",
+    "scripts/vllm_build/conda/verify.py": "compares packages",
+    "scripts/vllm_build/doctor/": "reports on the machine",
+    "scripts/vllm_build/py.typed": "a marker for type checkers",
+    "scripts/vllm_build/reuse/": "installs libraries whose sha256 it verifies",
+    "scripts/vllm_build/toolchain/": "builds the channel from what the channel digest covers",
+    "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
+    "variants/": "rattler-build hashes the values that the recipe reads into the build string",
+    **{f"scripts/vllm_build/{name}.py": "cannot change a file of an output" for name in _OTHER_MODULES.split()},
+}
+
+#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern, replacement) that changes records.
+_SHA256 = (r'(?<=sha256 = ")[0-9a-f]{8}', "0" * 8)
+RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
+    "csrc/kernels.toml": ("FLASHATTENTION_DISABLE_DROPOUT", "FLASHATTENTION_X", frozenset({SOME_LIBRARY})),
+    "third_party/lock.toml": (*_SHA256, frozenset({SOME_LIBRARY})),
+    "toolchain/lock.toml": (*_SHA256, frozenset({CHANNEL})),
+}
+
+
+def inputs(root: Path) -> dict[str, dict[str, str]]:
+    """Entries of every digest but the channel's, by name."""
+    return {
+        **{component: kernel_inputs.of(root, component) for component in kernel_inputs.components(root)},
+        PACKAGE: digest.package_inputs(root),
+        RECIPE: digest.recipe_inputs(root),
+    }
+
+
+def summary(root: Path, moved: set[str]) -> frozenset[str]:
+    libraries = set(kernel_inputs.components(root))
+    some = {LIBRARIES} if moved >= libraries else {SOME_LIBRARY} if moved & libraries else set()
+    return frozenset((moved - libraries) | some)
+
+
+def expected(file: str) -> frozenset[str]:
+    """What the tables say of a file.
+
+    Raises:
+        LookupError: they say nothing.
+    """
+    known = {**TABLE, **dict.fromkeys(UNNAMED, NOTHING)}
+    fitting = [prefix for prefix in known if file == prefix or (prefix.endswith("/") and file.startswith(prefix))]
+    if not fitting:
+        raise LookupError(f"{file}: write down which names it moves, in TABLE or in UNNAMED with the reason")
+    return known[max(fitting, key=len)]
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout: the list of tracked files is git's")
+    return [name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_every_tracked_file_moves_the_names_that_the_table_says(root: Path, tracked: list[str]) -> None:
+    found, wrong = inputs(root), []
+    for file in tracked:
+        if file in RECORDS or file.startswith("toolchain/"):
+            continue
+        names = {name for name, entries in found.items() if file in entries}
+        # An entry is the digest of the file's bytes, so an edit of the file moves each of these names.
+        assert all(found[name][file] == tree_files.digest_of(root / file) for name in names), file
+        got, want = summary(root, names), expected(file)
+        if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
+            wrong.append(f"{file}: moves {sorted(got) or 'nothing'}, the table says {sorted(want) or 'nothing'}")
+    assert wrong == []
+
+
+def test_no_row_of_the_table_is_dead(tracked: list[str]) -> None:
+    rows = [*TABLE, *UNNAMED]
+    assert [row for row in rows if not any(file == row or (row.endswith("/") and file.startswith(row)) for file in tracked)] == []
+
+
+@pytest.mark.parametrize("name", ["NEITHER", "NOT_IN_LIBRARIES", "NOT_IN_PACKAGE", "NOT_IN_RECIPE"])
+def test_no_exclusion_is_dead(root: Path, name: str) -> None:
+    table = getattr(digest_rules, name)
+    assert all(table.values())
+    assert [entry for entry in table if not (root / digest_rules.BUILD_LIBRARY / entry).exists()] == []
+
+
+@pytest.fixture
+def tree(root: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "tree"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "*.so"))
+    return copy
+
+
+def channel_digest(root: Path) -> str:
+    return channel.channel_digest(root, [build.id for build in sources.load(root)])
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {**{name: digest.of_entries(entries) for name, entries in inputs(root).items()}, CHANNEL: channel_digest(root)}
+
+
+def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
+    wrong, before = [], digests(tree)
+    # The entries of the digests have shown each single module; one edit shows that entries are what counts.
+    rows = [row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/\w+\.py", row)]
+    for row in (*rows, "scripts/vllm_build/configure.py"):
+        file = next(name for name in tracked if (name == row or (row.endswith("/") and name.startswith(row))) and name not in RECORDS)
+        path, content = tree / file, (tree / file).read_bytes()
+        path.write_bytes(content + b"\n# edited\n")
+        after = digests(tree)
+        path.write_bytes(content)
+        got, want = summary(tree, {name for name in after if after[name] != before[name]}), expected(file)
+        if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
+            wrong.append(f"{file}: moves {sorted(got)}, the table says {sorted(want)}")
+    assert wrong == []
+    assert digests(tree) == before
+
+
+def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked: list[str]) -> None:
+    still, before = [], channel_digest(tree)
+    for file in tracked:
+        # Of sources.toml the locked files and the variant count, and not its bytes.
+        if not file.startswith("toolchain/recipes/") or file.endswith("/sources.toml"):
+            continue
+        path, content = tree / file, (tree / file).read_bytes()
+        path.write_bytes(content + b"\n# edited\n")
+        if channel_digest(tree) == before:
+            still.append(file)
+        path.write_bytes(content)
+    assert still == []
+
+
+@pytest.mark.parametrize("file", RECORDS)
+def test_an_edited_record_moves_its_names(tree: Path, file: str) -> None:
+    pattern, new, want = RECORDS[file]
+    before, path = digests(tree), tree / file
+    text = path.read_text(encoding="utf-8")
+    assert re.search(pattern, text)
+    path.write_text(re.sub(pattern, new, text), encoding="utf-8")
+    after = digests(tree)
+    got = summary(tree, {name for name in after if after[name] != before[name]})
+    assert got == want or (want == {SOME_LIBRARY} and got == {LIBRARIES})
+    path.write_text(text + "\n# a comment\n", encoding="utf-8")
+    assert digests(tree) == before
+
+
+def test_a_new_module_counts_until_somebody_says_why_not(tree: Path) -> None:
+    before = digests(tree)
+    (tree / digest_rules.BUILD_LIBRARY / "new_module.py").write_text("x = 1\n", encoding="utf-8")
+    after = digests(tree)
+    assert {name for name in after if after[name] != before[name]} == {*kernel_inputs.components(tree), PACKAGE}
+    (tree / digest_rules.BUILD_LIBRARY / "conda" / "new_module.py").write_text("x = 1\n", encoding="utf-8")
+    assert {name for name, value in digests(tree).items() if value != after[name]} == {RECIPE}
+
+
+def test_the_digests_of_a_clean_tree_are_those_of_its_copy(root: Path, tree: Path) -> None:
+    (tree / digest_rules.BUILD_LIBRARY / "__pycache__").mkdir(exist_ok=True)
+    (tree / digest_rules.BUILD_LIBRARY / "__pycache__" / "x.pyc").write_bytes(b"\0")
+    assert digests(root) == digests(tree)
