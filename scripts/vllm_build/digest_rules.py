@@ -76,6 +76,7 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
     "plan.py": "one compile",
     "planned.py": "one compile",
     "process.py": "one compile",
+    "source_trees.py": "sources of a compile",
     "stable_inputs.py": "inputs of a compile",
     "third_party.py": "sources of a compile",
     "toolkit/": "toolkits of GPUs",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeGuard
 
-from vllm_build import paths
+from vllm_build import paths, source_trees
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LOCK = "third_party/lock.toml"
-_TEXTS = ("name", "version", "license", "filename", "sha256")
+_TEXTS = ("name", "version", "license", "filename", "sha256", "tree_sha256")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Variables that are not called after the source: upstream's names for the same thing.
@@ -43,6 +43,7 @@ class Source:
         version: upstream's.
         filename, size, sha256: of the archive.
         get: how to obtain it; ``type`` and that type's keys.
+        tree_sha256: of the extracted folder, as :func:`vllm_build.source_trees.digest_of` computes it.
         outputs: packages that its compiled code ends up in.
         include: folders and files of the archive that are extracted, without its top folder; empty means all.
         on_request: fetched when it is named, and not with everything: large, and of use to few.
@@ -53,6 +54,7 @@ class Source:
     filename: str
     size: int
     sha256: str
+    tree_sha256: str
     get: Mapping[str, str]
     outputs: tuple[str, ...]
     include: tuple[str, ...] = ()
@@ -69,8 +71,27 @@ class Source:
         return not self.include or any(path == entry or path.startswith(entry + "/") for entry in self.include)
 
     def cached(self) -> Path | None:
-        """The extracted sources, or None when they have not been fetched."""
-        return self.folder if self.folder.is_dir() else None
+        """The extracted sources, compared with the lock; None when they have not been fetched.
+
+        Raises:
+            IntegrityError: a file was changed, added or removed since.
+        """
+        if not self.folder.is_dir():
+            return None
+        if not self.is_intact():
+            raise IntegrityError(
+                f"the sources of {self.name} in {self.folder} are not the locked ones: something changed them after they were extracted",
+                expected=f"tree_sha256 {self.tree_sha256}, as {LOCK} says",
+                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from sources of your own, set {variable(self.name)}",
+            )
+        return self.folder
+
+    def is_intact(self) -> bool:
+        """Whether the extracted folder has exactly the locked content."""
+        try:
+            return source_trees.digest_of(self.folder) == self.tree_sha256
+        except OSError:
+            return False
 
 
 def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> Path:
@@ -83,7 +104,9 @@ def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> P
         otherwise: what else helps, for the message.
 
     Raises:
-        ConfigurationError: of :func:`read`. FetchError: the locked sources have not been fetched.
+        ConfigurationError: of :func:`read`.
+        FetchError: the locked sources have not been fetched.
+        IntegrityError: the fetched sources were changed.
     """
     source = chosen or read(root)[name].cached()
     if source is None:
@@ -121,8 +144,8 @@ def _check_texts(entry: Mapping[str, object], fail: Callable[[str, str], Configu
             raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
         if key in ("name", "version", "filename") and not _SAFE.fullmatch(value):
             raise fail(f"{key} = {value!r} cannot name a file", "letters, digits and ._+-")
-        if key == "sha256" and not _SHA256.fullmatch(value):
-            raise fail("sha256 is malformed", "64 lower-case hexadecimal digits")
+        if key.endswith("sha256") and not _SHA256.fullmatch(value):
+            raise fail(f"{key} is malformed", "64 lower-case hexadecimal digits")
 
 
 def _source(path: Path, number: int, entry: object) -> Source:
@@ -142,9 +165,8 @@ def _source(path: Path, number: int, entry: object) -> Source:
     if not isinstance(get, dict) or not all(isinstance(v, str) for v in get.values()) or "type" not in get:
         raise fail(f"get = {get!r} is not valid", 'get = { type = "…", … }')
     on_request = entry.get("on_request") is True
-    return Source(
-        entry["name"], entry["version"], entry["filename"], size, entry["sha256"], get, tuple(outputs), tuple(include), on_request
-    )
+    texts = (entry["name"], entry["version"], entry["filename"])
+    return Source(*texts, size, entry["sha256"], entry["tree_sha256"], get, tuple(outputs), tuple(include), on_request)
 
 
 def read(root: Path) -> dict[str, Source]:
@@ -187,10 +209,10 @@ def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
 
 
 def extract(source: Source, archive: Path) -> Path:
-    """Unpack the verified ``archive`` into the cache; the folder appears whole. Returns it.
+    """Unpack the verified ``archive`` into the cache; the folder appears whole, in place of a damaged one. Returns it.
 
     Raises:
-        IntegrityError: the archive is not the locked one, or holds what must not be extracted.
+        IntegrityError: the archive is not the locked one, holds what must not be extracted, or gives another tree than the lock says.
         ResourceError: the disk is full.
     """
     found = sha256_of(archive)
@@ -200,11 +222,20 @@ def extract(source: Source, archive: Path) -> Path:
         source.folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=source.folder.parent, prefix=".incoming-"))
         try:
-            _unpack(source, archive, temporary)
-            temporary.chmod(0o755)
+            unpacked, damaged = temporary / "unpacked", temporary / "damaged"
+            unpacked.mkdir(mode=0o755)
+            _unpack(source, archive, unpacked)
+            if (tree := source_trees.digest_of(unpacked)) != source.tree_sha256:
+                raise IntegrityError(
+                    f"{source.filename} gives a tree with sha256 {tree}",
+                    expected=f"tree_sha256 {source.tree_sha256}",
+                    remedy=f"correct {LOCK}",
+                )
             if source.folder.is_dir():
-                return source.folder
-            temporary.rename(source.folder)
+                if source.is_intact():
+                    return source.folder
+                source.folder.rename(damaged)
+            unpacked.rename(source.folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return source.folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build import cutlass, flash_attention, kernels_table, patches, plan, third_party
+from vllm_build import cutlass, flash_attention, kernels_table, patches, plan, source_trees, third_party
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
 from vllm_build.planned import NOT_CHOSEN, Plan
 from vllm_build.settings import Settings
@@ -146,6 +146,9 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
         flash_attention.prepare(tree, Settings(), resolved, inputs)
     assert "vllm-build fetch flash-attention" in (caught.value.remedy or "")
     cached = sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
+    with pytest.raises(IntegrityError, match="not the locked ones"):
+        flash_attention.prepare(tree, Settings(), resolved, inputs)
+    lock_tree(tree, "flash-attention")
     found = flash_attention.prepare(tree, Settings(), resolved, inputs)
     assert found == {"FLASH_ATTENTION_SRC_DIR": str(inputs / "flash-attention")}
     header = inputs / "flash-attention" / "csrc" / "flash_attn" / "src" / "flash.h"
@@ -159,6 +162,7 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
 
 def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Path) -> None:
     sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
+    lock_tree(tree, "flash-attention")
     assert flash_attention.prepare(tree, Settings(), planned(root, "dev", "8.0"), tmp_path / "inputs")
     assert sorted(path.name for path in (tmp_path / "inputs" / "flash-attention").iterdir()) == ["csrc"]
 
@@ -187,22 +191,33 @@ def test_the_tree_s_own_changes(root: Path) -> None:
         assert patches.read(folder)
 
 
+def lock_tree(tree: Path, name: str) -> None:
+    """Lock a source of ``tree`` to what lies in the cache, as if its archive had given that."""
+    source, path = third_party.read(tree)[name], tree / third_party.LOCK
+    text = path.read_text(encoding="utf-8")
+    assert source.tree_sha256 in text
+    path.write_text(text.replace(source.tree_sha256, source_trees.digest_of(source.folder)), encoding="utf-8")
+
+
 def headers(include: Path) -> Path:
     for name in ("cute", "cutlass"):
         (include / name).mkdir(parents=True)
     return include
 
 
-def test_cutlass(root: Path, tmp_path: Path) -> None:
+def test_cutlass(root: Path, tree: Path, tmp_path: Path) -> None:
     without = plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5")
     assert cutlass.prepare(root, Settings(), without, tmp_path / "inputs") == {}
     resolved, inputs = planned(root, None), tmp_path / "inputs"
     with pytest.raises(FetchError, match="not in the cache") as caught:
         cutlass.prepare(root, Settings(), resolved, inputs)
     assert "vllm-build fetch cutlass" in (caught.value.remedy or "")
-    include = headers(third_party.read(root)["cutlass"].folder / "third_party" / "cutlass" / "include")
+    include = headers(third_party.read(tree)["cutlass"].folder / "third_party" / "cutlass" / "include")
+    with pytest.raises(IntegrityError, match="not the locked ones"):
+        cutlass.prepare(tree, Settings(), resolved, inputs)
+    lock_tree(tree, "cutlass")
     for chosen in (resolved, planned(root, "dev", "8.0")):
-        assert cutlass.prepare(root, Settings(), chosen, inputs) == {"CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include")}
+        assert cutlass.prepare(tree, Settings(), chosen, inputs) == {"CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include")}
         assert (inputs / "cutlass-include").readlink() == include
     settings = Settings.from_environ({"VLLM_CUTLASS_SRC_DIR": str(tmp_path / "mine")})
     with pytest.raises(ConfigurationError, match="holds no sources of CUTLASS") as refused:

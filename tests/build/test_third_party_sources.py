@@ -6,16 +6,18 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import cli, third_party
+from vllm_build import cli, source_trees, third_party
 from vllm_build.commands import fetch
 from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of
@@ -37,8 +39,9 @@ outputs = ["vllm-kernels"]
 filename = "highway.tar.gz"
 size = 10
 sha256 = "SHA"
+tree_sha256 = "TREE"
 get = { type = "apt-source", suite = "trixie", package = "highway", revision = "1.2.0-2" }
-""".replace("SHA", "a" * 64)
+""".replace("SHA", "a" * 64).replace("TREE", "b" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,19 @@ def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"int x;\n")
             member.size = len(content) if member.isfile() else 0
             tar.addfile(member, io.BytesIO(content) if member.isfile() else None)
     get = {"type": "apt-source", "suite": "trixie", "package": "highway", "revision": "1.2.0-2"}
-    return Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), get, ("vllm-kernels",))
+    source = Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), "0" * 64, get, ("vllm-kernels",))
+    return locked(source, path)
+
+
+def locked(source: Source, path: Path, **changes: Any) -> Source:
+    """The source with ``changes``, locked to the tree that the archive gives; an archive that must not be extracted has none."""
+    source = replace(source, **changes)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            third_party._unpack(source, path, Path(folder))
+        except IntegrityError:
+            return source
+        return replace(source, tree_sha256=source_trees.digest_of(Path(folder)))
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600) -> tarfile.TarInfo:
@@ -84,6 +99,8 @@ def test_the_lock_of_the_tree(root: Path, cache: Path) -> None:
         ('name = "highway"', 'name = "../x"', "cannot name a file"),
         ('filename = "highway.tar.gz"', 'filename = "a/b"', "cannot name a file"),
         ("a" * 64, "A" * 64, "sha256 is malformed"),
+        ("b" * 64, "B" * 64, "tree_sha256 is malformed"),
+        ('tree_sha256 = "', '# "', "'tree_sha256' is missing"),
         ("size = 10", "size = -1", "size = -1"),
         ("size = 10", "size = true", "size = True"),
         ('get = { type = "apt-source",', "get = { ", "get = "),
@@ -143,7 +160,7 @@ def test_extract(tmp_path: Path, cache: Path) -> None:
 def test_a_part_of_an_archive(tmp_path: Path) -> None:
     names = ("x-1/a/one.h", "x-1/a/deep/two.h", "x-1/ab/three.h", "x-1/LICENSE", "x-1/LICENSE.more")
     whole = archive(tmp_path / "a.tar.gz", *(member(name) for name in names))
-    part = replace(whole, include=("a", "LICENSE"))
+    part = locked(whole, tmp_path / "a.tar.gz", include=("a", "LICENSE"))
     assert part.folder != whole.folder
     folder = third_party.extract(part, tmp_path / "a.tar.gz")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == ["LICENSE", "a/deep/two.h", "a/one.h"]
@@ -209,13 +226,81 @@ def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
     assert third_party_sources.fetch(source, console) == folder
 
 
+def _edit(folder: Path) -> None:
+    (folder / "CMakeLists.txt").write_bytes(b"int y;\n")
+
+
+def _same_size_and_time(folder: Path) -> None:
+    path = folder / "CMakeLists.txt"
+    before = path.stat()
+    path.write_bytes(b"int y;\n"[: before.st_size])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _remove(folder: Path) -> None:
+    (folder / "CMakeLists.txt").unlink()
+
+
+def _add(folder: Path) -> None:
+    (folder / "more.h").write_bytes(b"")
+
+
+def _link(folder: Path) -> None:
+    (folder / "CMakeLists.txt").rename(folder.parent / "elsewhere")
+    (folder / "CMakeLists.txt").symlink_to(folder.parent / "elsewhere")
+
+
+def _link_a_folder(folder: Path) -> None:
+    (folder.parent / "other").mkdir()
+    (folder / "more").symlink_to(folder.parent / "other")
+
+
+def _make_executable(folder: Path) -> None:
+    (folder / "CMakeLists.txt").chmod(0o755)
+
+
+@pytest.mark.parametrize("damage", [_edit, _same_size_and_time, _remove, _add, _link, _link_a_folder, _make_executable])
+def test_changed_sources_are_refused_and_repaired(
+    downloaded: Callable[[], Source], console: Console, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    source = downloaded()
+    folder = Path(third_party_sources.fetch(source, console))
+    damage(folder)
+    monkeypatch.setattr(third_party, "read", lambda _: {"highway": source})
+    with pytest.raises(IntegrityError, match="not the locked ones") as caught:
+        third_party.folder(folder, "highway", None)
+    assert "vllm-build fetch highway" in (caught.value.remedy or "")
+    assert third_party.folder(folder, "highway", folder) == folder, "sources of one's own are not compared"
+    assert third_party_sources.fetch(source, console) == str(folder)
+    assert third_party.folder(folder, "highway", None) == folder
+    assert (folder / "CMakeLists.txt").read_bytes() == b"int x;\n"
+
+
+def test_an_archive_that_gives_another_tree_is_refused(downloaded: Callable[[], Source], console: Console, cache: Path) -> None:
+    source = replace(downloaded(), tree_sha256="0" * 64)
+    with pytest.raises(IntegrityError, match="gives a tree with sha256") as caught:
+        third_party_sources.fetch(source, console)
+    assert third_party.LOCK in (caught.value.remedy or "")
+    assert list((cache / "sources").glob("highway*")) == []
+
+
+def test_the_order_of_a_folder_does_not_count(tmp_path: Path) -> None:
+    names = ("b/z.h", "a.h", "b/a.h", "ab")
+    for order, folder in ((names, tmp_path / "1"), (names[::-1], tmp_path / "2")):
+        for name in order:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(name.encode())
+    assert source_trees.digest_of(tmp_path / "1") == source_trees.digest_of(tmp_path / "2")
+
+
 def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     index = tmp_path / "index"
     index.mkdir()
     text = b"Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n"
     names = ("sample-1.0/PKG-INFO", "sample-1.0/setup.py", "sample-1.0/a/x.h")
     source = archive(index / "sample-1.0.tar.gz", *(member(name) for name in names), content=text)
-    source = replace(source, name="sample", get={"type": "pypi-sdist", "package": "sample", "version": "1.0"}, include=("a",))
+    get = {"type": "pypi-sdist", "package": "sample", "version": "1.0"}
+    source = locked(source, index / "sample-1.0.tar.gz", name="sample", get=get, include=("a",))
     for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}.items():
         monkeypatch.setenv(name, value)
     folder = Path(third_party_sources.fetch(source, console))

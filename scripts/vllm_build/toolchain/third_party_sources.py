@@ -30,14 +30,16 @@ def _locked_file(source: third_party.Source) -> LockedFile:
 
 
 def fetch(source: third_party.Source, console: Console) -> str:
-    """Fetch one source unless it is there; returns the folder.
+    """Fetch one source unless the cache has it intact; a damaged copy is extracted again. Returns the folder.
 
     Raises:
         FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
     """
-    if folder := source.cached():
-        console.info(f"{source.name} {source.version}: {folder}")
-        return str(folder)
+    if source.folder.is_dir():
+        if source.is_intact():
+            console.info(f"{source.name} {source.version}: {source.folder}")
+            return str(source.folder)
+        console.warn(f"{source.folder} was changed after it was extracted; it is extracted again")
     with console.step(f"fetch {source.name} {source.version}"), locks.exclusive(paths.cache_root() / "sources", "the source cache"):
         fetcher, file = Fetcher(paths.cache_root(), console), _locked_file(source)
         fetcher.ensure([file])
