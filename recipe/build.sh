@@ -28,6 +28,8 @@ if [ -n "${CCACHE_DIR:-}" ]; then
 else
   export VLLM_DISABLE_CCACHE=1
 fi
+# The environment is isolated: every flag in it comes from the compilers' packages, which the package's name covers.
+export VLLM_RECIPE_BUILD=1
 export VLLM_DISABLE_SCCACHE=1 VLLM_SKIP_VERSION_SUFFIX=1 VLLM_WERROR=1 CMAKE_BUILD_TYPE=Release
 if [ "$VLLM_TARGET_DEVICE" = cpu ]; then
   export CMAKE_ARGS="${CMAKE_ARGS:-} -Dhwy_DIR=$SRC_DIR/host/lib/cmake/hwy"

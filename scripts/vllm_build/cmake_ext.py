@@ -76,6 +76,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             return
         config = self._configuration(extensions[0])
         digests = native_build.announced_digest(config)
+        influences = native_build.announced_influences(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
         sys.stderr.write(f"device: {config.target.name} ({config.target.reason}){toolkit}\n")
@@ -85,7 +86,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             sys.stderr.write(f"jobs: {chosen.jobs} ({'; '.join(chosen.why)})\n")
             native_build.compile_and_link(config, chosen)
             native_build.check(config)
-            native_build.install(config, Path(self.build_lib).absolute(), digests)
+            native_build.install(config, Path(self.build_lib).absolute(), digests, influences)
 
     def _built(self) -> list[Path]:
         base = Path(self.build_lib)

@@ -86,11 +86,18 @@ class Configuration:
             ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
         """
         target = device.resolve(settings)
+        return cls.for_target(root, settings, target, plan_for(root, settings, target), debug=debug)
+
+    @classmethod
+    def for_target(cls, root: Path, settings: Settings, target: Target, chosen: Plan, *, debug: bool = False) -> Configuration:
+        """The configuration of a plan that has been made already.
+
+        Raises:
+            ConfigurationError: the interpreter does not say what its ABI is called.
+        """
         # CMAKE_ARGS go last on CMake's command line, so a build type in them is the one that counts.
         named = cmake.definition(settings.cmake_args, "CMAKE_BUILD_TYPE") or settings.build_type
-        return cls(
-            root, settings, target, plan_for(root, settings, target), named or ("Debug" if debug else "RelWithDebInfo"), python_abi()
-        )
+        return cls(root, settings, target, chosen, named or ("Debug" if debug else "RelWithDebInfo"), python_abi())
 
     @property
     def suffix(self) -> str:

@@ -185,6 +185,11 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     return True
 
 
+def without_run_paths(flags: str) -> str:
+    """Linker flags without absolute run paths."""
+    return _RUN_PATH.sub("", flags)
+
+
 def environ(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     """The environment of CMake, the generator and the compilers: the caller's, with what makes builds alike.
 
@@ -201,7 +206,7 @@ def environ(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
         "CCACHE_ABSSTDERR": "1",
         "CCACHE_IGNOREOPTIONS": "-Xcompiler=-ffile-prefix-map=*",
         **os.environ,
-        **({"LDFLAGS": _RUN_PATH.sub("", flags)} if flags else {}),
+        **({"LDFLAGS": without_run_paths(flags)} if flags else {}),
         **(jobs.environment(os.environ) if jobs else {}),
         "LC_ALL": "C.UTF-8",
         "NINJA_STATUS": "[%f/%t] ",

@@ -16,10 +16,11 @@ from vllm_build import digest_rules, kernel_inputs
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.planned import Plan
+    from vllm_build.private_build import Influence
 
 #: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
 SHORT = 12
@@ -70,7 +71,7 @@ def kernel_digest(root: Path, component: str) -> str:
     return of_entries(kernel_inputs.of(root, component))
 
 
-def build_digest(kernels: str, component: str, plan: Plan, abi: str) -> str:
+def build_digest(kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()) -> str:
     """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
 
     The device, the toolkit's major version, each extension's kernels with their architectures, macros and options, and the Python ABI are
@@ -82,6 +83,7 @@ def build_digest(kernels: str, component: str, plan: Plan, abi: str) -> str:
         component: the output.
         plan: what is built.
         abi: ``abi3``, or an interpreter's SOABI.
+        influences: of :func:`vllm_build.private_build.influences`; a private build has another digest than the tree's.
 
     Raises:
         ConfigurationError: the plan builds nothing of the output.
@@ -101,4 +103,5 @@ def build_digest(kernels: str, component: str, plan: Plan, abi: str) -> str:
         },
     }
     text = json.dumps(choices, sort_keys=True, separators=(",", ":"))
-    return of_entries({"kernels": kernels, "choices": hashlib.sha256(text.encode()).hexdigest()})
+    entries = {"kernels": kernels, "choices": hashlib.sha256(text.encode()).hexdigest()}
+    return of_entries(entries | {f"private {number} {influence.name}": influence.digest for number, influence in enumerate(influences)})

@@ -75,6 +75,7 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
     "patches.py": "sources of a compile",
     "plan.py": "one compile",
     "planned.py": "one compile",
+    "private_build.py": "one compile",
     "process.py": "one compile",
     "source_trees.py": "sources of a compile",
     "stable_inputs.py": "inputs of a compile",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import sysconfig
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from vllm_build import (
     link_check,
     op_check,
     op_table,
+    private_build,
     process,
     torch_files,
     tree_files,
@@ -28,11 +30,12 @@ from vllm_build.errors import BuildError, ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.configuration import Configuration
     from vllm_build.jobs import Jobs
+    from vllm_build.private_build import Influence
 
 _CHECKED = "checked.json"
 
@@ -108,8 +111,28 @@ def check(config: Configuration) -> None:
     write_text(record, text)
 
 
-def install(config: Configuration, target: Path, digests: Mapping[str, str]) -> None:
-    """Install every component of the plan below ``target`` and write its ``build_info``, with its kernel digest from ``digests``.
+def announced_influences(config: Configuration) -> tuple[Influence, ...]:
+    """What makes this build private, after saying so.
+
+    Raises:
+        ConfigurationError: a flag chooses an instruction set.
+        IntegrityError: the locked sources were changed.
+    """
+    private_build.require_portable(config, os.environ)
+    found = private_build.influences(config)
+    if found:
+        sys.stderr.write(f"private build, as {', '.join(map(str, found))}: a store and another tree take it only when asked for by name\n")
+    return found
+
+
+def install(config: Configuration, target: Path, digests: Mapping[str, str], influences: Sequence[Influence] = ()) -> None:
+    """Install every component of the plan below ``target`` and write its ``build_info``.
+
+    Args:
+        config: what was built.
+        target: the folder that gets ``vllm``.
+        digests: the kernel digest of each component.
+        influences: what makes the build private.
 
     Raises:
         BuildError: CMake could not, or installed no library where the plan expects one.
@@ -124,10 +147,10 @@ def install(config: Configuration, target: Path, digests: Mapping[str, str]) -> 
             log=config.folder / "install.log",
             verbose=config.settings.verbose,
         )
-        _record(config, component, target, digests[component])
+        _record(config, component, target, digests[component], influences)
 
 
-def _record(config: Configuration, component: str, target: Path, kernel_digest: str) -> None:
+def _record(config: Configuration, component: str, target: Path, kernel_digest: str, influences: Sequence[Influence]) -> None:
     built = []
     for extension in config.plan.extensions:
         if extension.component == component:
@@ -142,7 +165,10 @@ def _record(config: Configuration, component: str, target: Path, kernel_digest: 
         "toolkit": config.plan.toolkit_version,
         "platform": sysconfig.get_platform(),
         "kernel_digest": kernel_digest,
-        "build_digest": digest.build_digest(kernel_digest, component, config.plan, config.abi),
+        "build_digest": digest.build_digest(kernel_digest, component, config.plan, config.abi, influences),
+        # The digest of a build without them, and what they are: empty for every build that its tree describes.
+        "tree_digest": digest.build_digest(kernel_digest, component, config.plan, config.abi),
+        "private": [str(influence) for influence in influences],
         "torch_target": str(torch_files.MINIMUM),
         "torch_headers": torch_files.find().version,
         "python_abi": config.abi,

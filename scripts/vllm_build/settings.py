@@ -189,6 +189,13 @@ class Settings:
     kernel_digest: str | None = _var(
         "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "The kernel digest that the caller believes the tree has; another one refuses."
     )
+    recipe_build: bool = _var(
+        "VLLM_RECIPE_BUILD",
+        FLAG,
+        False,
+        "`0`; `1` in the recipe",
+        "`1`: the environment's flags come from packages that the build's name covers, so they do not make the build private.",
+    )
     # Compiler caches
     c_launcher: str | None = _var(
         "CMAKE_C_COMPILER_LAUNCHER", TEXT, _NONE, "sccache, else ccache, where they are found", "The program in front of the C compiler."
@@ -220,6 +227,13 @@ class Settings:
     )
     precompiled_partial: bool = _var(
         "VLLM_PRECOMPILED_PARTIAL", FLAG, False, "`0`", "`1`: compile the outputs that no store has, instead of refusing."
+    )
+    precompiled_private: bool = _var(
+        "VLLM_PRECOMPILED_PRIVATE",
+        FLAG,
+        False,
+        "`0`: refused",
+        "`1`: accept kernels that were built from these sources with flags or third-party sources of somebody's own.",
     )
     precompiled_foreign: str = _var(
         "VLLM_PRECOMPILED_FOREIGN",

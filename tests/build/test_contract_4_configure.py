@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from vllm_build import configure, third_party
 from vllm_build.device import Target
-from vllm_build.errors import BuildError
+from vllm_build.errors import BuildError, IntegrityError
 from vllm_build.toolkit import Toolkit
 
 if TYPE_CHECKING:
@@ -150,6 +150,9 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     assert told() == {}, "CMake looks by itself, and says what to do when it finds nothing"
     cached = third_party.read(root)["highway"].folder
     cached.mkdir(parents=True)
+    with pytest.raises(IntegrityError, match="not the locked ones"):
+        told()
+    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
     assert told() == {"HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")}
     assert (tmp_path / "inputs" / "highway").readlink() == cached
     conda = installed_highway(tmp_path / "conda")

@@ -15,7 +15,7 @@ from reuse_files import DIGEST, KERNEL_DIGEST, LIBRARIES, MACHINE, OUTPUT, RECOR
 from reuse_server import serving
 from setuptools import Distribution
 
-from vllm_build import backend, cmake_ext, digest, paths
+from vllm_build import backend, cmake_ext, configure, digest, paths
 from vllm_build.device import Target
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.files import sha256_of
@@ -318,6 +318,8 @@ def test_the_command_compiles_what_is_missing(
 ) -> None:
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(Build().wheel(tmp_path)))
     monkeypatch.setenv("VLLM_PRECOMPILED_PARTIAL", "1")
+    # With the locked Highway; another one makes the build private.
+    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command.run()
     assert [call["args"][0] for call in calls(tools)] == ["-S", "--build", "--install"]
     assert command.left == (OUTPUT,)

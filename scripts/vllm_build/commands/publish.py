@@ -29,6 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="sign with this Ed25519 key (PEM): a new store becomes a signed one, which asks for it each time",
     )
     parser.add_argument(
+        "--private", action="store_true", help="add builds with flags or third-party sources of your own, which are refused otherwise"
+    )
+    parser.add_argument(
         "built",
         type=Path,
         nargs="*",
@@ -43,7 +46,7 @@ def run(arguments: Namespace, console: Console) -> int:
     done: dict[str, bool] = {}
     for built in arguments.built or [paths.source_root()]:
         with console.step(f"publish {built}"):
-            added = publish.publish(built, arguments.store, Context(), key)
+            added = publish.publish(built, arguments.store, Context(), key, private=arguments.private)
             for name, new in added.items():
                 console.info(f"    {name}: {'added' if new else 'there already'}")
             done |= added

@@ -73,32 +73,52 @@ class Wanted:
         digest: its build digest, which tells one build from all others: sources, device, toolkit, architectures, ABI.
         kernel_digest: of its sources alone, which is in the build strings of conda packages.
         libraries: their paths below the folder that holds ``vllm``.
+        tree_digest: where private builds are accepted: what ``digest`` would be without this environment's own flags and sources.
     """
 
     output: str
     digest: str
     kernel_digest: str
     libraries: tuple[str, ...]
+    tree_digest: str = ""
+
+
+def _require_digest(record: Record, wanted: Wanted, where: str) -> None:
+    """Compare the build digests; a private build is another build than its tree's.
+
+    Raises:
+        RefusedError: check private or digest.
+    """
+    if record.private and not wanted.tree_digest:
+        raise RefusedError(
+            "private",
+            where,
+            f"{record.output} is a private build: {', '.join(record.private)}",
+            expected="a build that its sources describe, without flags or third-party sources of somebody's own",
+            remedy="take another build; to take this one, set VLLM_PRECOMPILED_PRIVATE=1",
+        )
+    if record.digest != wanted.digest and not (record.private and record.tree_digest == wanted.tree_digest):
+        raise RefusedError(
+            "digest",
+            where,
+            f"{record.output} was built from other sources, or with other choices: build digest {record.digest}",
+            expected=f"{wanted.digest}, the digest of this tree",
+            remedy="take a build of this very tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile what does not match",
+        )
 
 
 def require(record: Record, wanted: Wanted, machine: Machine, where: str) -> None:
     """Compare a record with what is wanted.
 
     Raises:
-        RefusedError: the first check that fails: digest, device, toolkit, platform, python-abi, torch, member-name.
+        RefusedError: the first check that fails: private, digest, device, toolkit, platform, python-abi, torch, member-name.
     """
 
     def refuse(check: str, found: str, expected: str, remedy: str) -> RefusedError:
         return RefusedError(check, where, f"{record.output} {found}", expected=expected, remedy=remedy)
 
+    _require_digest(record, wanted, where)
     other = "build and publish for this machine, or unset VLLM_USE_PRECOMPILED to compile"
-    if record.digest != wanted.digest:
-        raise refuse(
-            "digest",
-            f"was built from other sources, or with other choices: build digest {record.digest}",
-            f"{wanted.digest}, the digest of this tree",
-            "take a build of this very tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile what does not match",
-        )
     if record.device != machine.device:
         raise refuse("device", f"is for {record.device}", machine.device, "set VLLM_TARGET_DEVICE, or take a build for that device")
     if (record.toolkit.major if record.toolkit else None) != (machine.toolkit.major if machine.toolkit else None):

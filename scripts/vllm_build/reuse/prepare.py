@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import configuration, device, digest, toolkit
+from vllm_build import configuration, device, digest, private_build, toolkit
 from vllm_build import plan as kernel_plan
+from vllm_build.configuration import Configuration
 from vllm_build.errors import ConfigurationError
 from vllm_build.reuse import foreign, names, sources
 from vllm_build.reuse import plan as reuse_plan
@@ -41,17 +42,25 @@ def planned(root: Path, settings: Settings, target: Target) -> Plan:
     return configuration.plan_for(root, settings, target)
 
 
-def wanted(root: Path, plan: Plan) -> tuple[Wanted, ...]:
-    """The outputs of a plan, by their digests in this tree."""
+def wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
+    """The outputs of a plan, by their digests in this tree.
+
+    Args:
+        root: of the source tree.
+        plan: what a build would compile.
+        config: where private builds are accepted: the build that this environment would make, with its flags and sources.
+    """
+    influences = private_build.influences(config) if config else ()
     abi = configuration.python_abi()
     suffix = f".{configuration.ABI3}.so" if abi == configuration.ABI3 else ".so"
     kernels = {output: digest.kernel_digest(root, output) for output in plan.components}
     return tuple(
         Wanted(
             output,
-            digest.build_digest(kernel_digest, output, plan, abi),
+            digest.build_digest(kernel_digest, output, plan, abi, influences),
             kernel_digest,
             tuple(sorted(plan.output_files(output, suffix))),
+            digest.build_digest(kernel_digest, output, plan, abi) if config else "",
         )
         for output, kernel_digest in kernels.items()
     )
@@ -116,7 +125,8 @@ def prepared(
     target = device.resolve(settings)
     pure = target.name in kernel_plan.PURE_DEVICES
     plan = None if pure else planned(root, foreign.with_every_output(settings) if settings.accepts_foreign else settings, target)
-    needed = wanted(root, plan) if plan else ()
+    private = Configuration.for_target(root, settings, target, plan) if plan and settings.precompiled_private else None
+    needed = wanted(root, plan, private) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
             f"device {target.name} has no output {', '.join(unknown)}", expected=" or ".join(w.output for w in needed) or "no output at all"

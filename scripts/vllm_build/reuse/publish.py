@@ -37,10 +37,11 @@ class Publisher:
         folder: of the store.
         incoming: for files that are not whole yet, on the store's disk.
         key: that signs; None for a store without signatures.
+        private: private builds are added.
     """
 
-    def __init__(self, folder: Path, incoming: Path, key: SigningKey | None) -> None:
-        self.folder, self._incoming, self._key = folder, incoming, key
+    def __init__(self, folder: Path, incoming: Path, key: SigningKey | None, *, private: bool = False) -> None:
+        self.folder, self._incoming, self._key, self._private = folder, incoming, key, private
 
     def put(self, source: Path, path: str, sha256: str) -> None:
         """Copy a file to its place, whole or not at all.
@@ -70,8 +71,16 @@ class Publisher:
 
         Raises:
             RefusedError: the store has another build of the same digest, platform and ABI; or its document is malformed, or not signed
-                in a signed store.
+                in a signed store; or the build is private, and such builds are not added.
         """
+        if found.private and not self._private:
+            raise RefusedError(
+                "private",
+                found.output,
+                f"it is a private build: {', '.join(found.private)}",
+                expected="a build that its sources describe: others cannot tell what this one contains",
+                remedy="build again without these; or vllm-build publish --private",
+            )
         text = self._incoming / "record.json"
         text.write_bytes(found.text)
         kept = _file(names.record_name(found.output), text)
@@ -124,7 +133,7 @@ class Publisher:
 
 
 @contextmanager
-def opened(folder: Path, key: SigningKey | None) -> Iterator[Publisher]:
+def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> Iterator[Publisher]:
     """A store, made when there is none, for the only publisher at the time; others wait.
 
     Raises:
@@ -141,7 +150,7 @@ def opened(folder: Path, key: SigningKey | None) -> Iterator[Publisher]:
         (folder / "incoming").mkdir()
         with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
             write_text(marker, entry.marker_text(key.public if key else None))
-            yield Publisher(folder, Path(incoming), key)
+            yield Publisher(folder, Path(incoming), key, private=private)
         shutil.rmtree(folder / "incoming")
 
 
@@ -182,7 +191,7 @@ def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[st
     return done
 
 
-def publish(built: Path, folder: Path, context: Context, key: SigningKey | None = None) -> dict[str, bool]:
+def publish(built: Path, folder: Path, context: Context, key: SigningKey | None = None, *, private: bool = False) -> dict[str, bool]:
     """Add a wheel, a ``.conda`` file, or the kernels that lie in a folder, to the store ``folder``.
 
     Args:
@@ -190,6 +199,7 @@ def publish(built: Path, folder: Path, context: Context, key: SigningKey | None 
         folder: the store.
         context: whose cache the archive's members go through.
         key: that signs; a signed store asks for its own each time.
+        private: private builds are added.
 
     Returns:
         For each ``<output> <digest>`` whether it is new.
@@ -201,7 +211,7 @@ def publish(built: Path, folder: Path, context: Context, key: SigningKey | None 
     built = built.absolute()
     if not built.is_dir() and not built.name.endswith((WHEEL, CONDA)):
         raise ConfigurationError(f"{built} cannot be published", expected="a wheel, a .conda file, or a folder with built kernels")
-    with opened(folder.absolute(), key) as publisher:
+    with opened(folder.absolute(), key, private=private) as publisher:
         if built.is_dir():
             return _from_folder(publisher, built)
         return _from_archive(publisher, built, context)

@@ -52,6 +52,8 @@ class Record:
         torch: the lowest torch release.
         libraries: its files.
         text: the record's own bytes.
+        private: the flags and sources that its tree does not have; empty for a build that the tree describes.
+        tree_digest: the build digest that it would have without these.
     """
 
     output: str
@@ -63,6 +65,8 @@ class Record:
     torch: Version
     libraries: tuple[Library, ...]
     text: bytes = field(repr=False)
+    private: tuple[str, ...] = ()
+    tree_digest: str = ""
 
 
 def load_json(data: bytes, where: str, what: str) -> dict[str, Any]:
@@ -154,6 +158,9 @@ def parse(data: bytes, output: str, where: str) -> Record:
     libraries = tuple(_library(entry, where, n) for n, entry in enumerate(reader.items("extensions", bounds.LIBRARIES), 1))
     names.check((library.file for library in libraries), where)
     bounds.check_size(sum(library.size for library in libraries), bounds.OUTPUT, where, output)
+    private = tuple(reader.items("private", bounds.LIBRARIES)) if "private" in reader.document else ()
+    if not all(isinstance(name, str) for name in private):
+        raise reader.fail("private", "a list of texts")
     return Record(
         output,
         reader.sha256("build_digest"),
@@ -165,4 +172,7 @@ def parse(data: bytes, output: str, where: str) -> Record:
         reader.version("torch_target"),
         libraries,
         data,
+        private,
+        # A record of an older tree, which knew no private builds.
+        reader.sha256("tree_digest") if "tree_digest" in reader.document else "",
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from vllm_build.errors import IntegrityError
 
 #: Checks of whether a sound build is one for this tree and this machine. Another build may still fit, or a compiler make one.
-FITNESS = ("digest", "platform", "python-abi", "torch", "device", "toolkit")
+FITNESS = ("private", "digest", "platform", "python-abi", "torch", "device", "toolkit")
 
 
 class RefusedError(IntegrityError):

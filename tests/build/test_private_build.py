@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags and sources that a tree does not describe: they make a build private, or are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reuse_files import DIGEST, Build
+from setuptools import Distribution
+
+from vllm_build import cli, cmake_ext, configure, digest, kernels_table, plan, private_build
+from vllm_build.configuration import Configuration
+from vllm_build.device import Target
+from vllm_build.errors import ConfigurationError
+from vllm_build.reuse import fitness, prepare, publish, record
+from vllm_build.reuse.context import Context
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.settings import Settings
+
+MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platform"], "abi3")
+
+
+@pytest.fixture
+def config(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    """A build for CPUs whose Highway is the locked one."""
+    assert bare.is_dir()
+    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": str(tmp_path / "build" / "inputs" / "highway")})
+    return Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
+
+
+def named(config: Configuration, **environ: str) -> list[str]:
+    return [str(influence) for influence in private_build.influences(config, environ)]
+
+
+def arguments(config: Configuration, *words: str) -> Configuration:
+    return replace(config, settings=replace(config.settings, cmake_args=words))
+
+
+def build_digest(config: Configuration, **environ: str) -> str:
+    return digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(config, environ))
+
+
+def test_a_plain_build_is_not_private(config: Configuration) -> None:
+    assert named(config) == []
+    assert build_digest(config) == digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi)
+
+
+@pytest.mark.parametrize("name", [*private_build._FLAGS, *private_build._PLACES])
+def test_every_variable_that_reaches_a_compiler_counts(config: Configuration, name: str) -> None:
+    assert named(config, **{name: "-O0"}) == [f"{name}=-O0"]
+    digests = {build_digest(config), build_digest(config, **{name: "-O0"}), build_digest(config, **{name: "-O1"})}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"CC": "gcc-13", "CXX": "/usr/bin/g++"}, []),
+        ({"CXX": "g++ -ffast-math"}, ["CXX=-ffast-math"]),
+        ({"CXX": 'g++ "'}, ['CXX="']),
+        ({"LDFLAGS": "-Wl,-rpath,/somewhere/lib"}, []),
+        ({"LDFLAGS": "-Wl,-rpath,/somewhere/lib -L/somewhere/lib"}, ["LDFLAGS=-L/somewhere/lib"]),
+        ({"NVCC_PREPEND_FLAGS": "-ccbin=/usr/bin/g++-13"}, []),
+        ({"NVCC_PREPEND_FLAGS": "-ccbin g++-13 -lineinfo"}, ["NVCC_PREPEND_FLAGS=-lineinfo"]),
+        ({"CFLAGS": "  ", "CPATH": ""}, []),
+    ],
+)
+def test_compilers_and_run_paths_do_not_count(config: Configuration, environ: dict[str, str], expected: list[str]) -> None:
+    assert named(config, **environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache"), []),
+        (("-DCMAKE_CXX_FLAGS=-O0",), ["CMAKE_ARGS=-DCMAKE_CXX_FLAGS=-O0"]),
+        (("-D", "CMAKE_CXX_FLAGS:STRING=-O0"), ["CMAKE_ARGS=-DCMAKE_CXX_FLAGS:STRING=-O0"]),
+        (("--debug-find",), ["CMAKE_ARGS=--debug-find"]),
+        (("-C", "cache.cmake"), ["CMAKE_ARGS=-C", "CMAKE_ARGS=cache.cmake"]),
+    ],
+)
+def test_arguments_for_cmake(config: Configuration, words: tuple[str, ...], expected: list[str]) -> None:
+    assert named(arguments(config, *words)) == expected
+
+
+def test_a_debug_build_is_private(config: Configuration) -> None:
+    assert named(replace(config, build_type="Debug")) == ["CMAKE_BUILD_TYPE=Debug"]
+    assert named(replace(config, build_type="RelWithDebInfo")) == []
+
+
+def test_the_content_of_replaced_sources_counts(config: Configuration, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "hwy").mkdir(parents=True)
+        (tmp_path / folder / "hwy" / "base.h").write_text("// upstream\n", encoding="utf-8")
+
+    def mine(folder: str) -> Configuration:
+        return replace(config, settings=replace(config.settings, highway_source=tmp_path / folder))
+
+    assert named(mine("one")) == [f"HIGHWAY_SRC_DIR={tmp_path / 'one'}"]
+    assert build_digest(mine("one")) == build_digest(mine("two")) != build_digest(config)
+    (tmp_path / "two" / "hwy" / "base.h").write_text("// mine\n", encoding="utf-8")
+    assert build_digest(mine("one")) != build_digest(mine("two"))
+    by_argument = arguments(config, f"-DHIGHWAY_SRC_DIR={tmp_path / 'one'}")
+    assert f"HIGHWAY_SRC_DIR={tmp_path / 'one'}" in named(by_argument)
+
+
+def test_a_highway_that_is_not_the_locked_one(config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "prefix" / "lib" / "cmake" / "hwy"
+    installed.mkdir(parents=True)
+    (tmp_path / "prefix" / "include" / "hwy").mkdir(parents=True)
+    monkeypatch.setattr(configure, "highway", lambda *_: {"hwy_DIR": str(installed)})
+    assert named(config) == [f"hwy_DIR={tmp_path / 'prefix' / 'include' / 'hwy'}"]
+    monkeypatch.setattr(configure, "highway", lambda *_: {})
+    assert named(config) == ["Highway=the one that CMake finds"]
+
+
+def test_sources_of_cuda(root: Path, config: Configuration, tmp_path: Path) -> None:
+    resolved = plan.resolve(
+        kernels_table.load(root), "cuda", toolkit_version=fitness.Version("13.0"), arch_list="9.0a", choice=plan.Choice("check")
+    )
+    for name in ("cutlass", "flash"):
+        (tmp_path / name).mkdir()
+    mine = replace(
+        config,
+        plan=resolved,
+        settings=replace(config.settings, cutlass_source=tmp_path / "cutlass", flash_attention_source=tmp_path / "flash"),
+    )
+    assert named(mine) == [f"VLLM_CUTLASS_SRC_DIR={tmp_path / 'cutlass'}", f"VLLM_FLASH_ATTN_SRC_DIR={tmp_path / 'flash'}"]
+    assert named(replace(mine, plan=config.plan)) == []
+
+
+def test_flags_of_the_recipe_come_from_packages(config: Configuration) -> None:
+    inside = replace(config, settings=replace(config.settings, recipe_build=True))
+    assert named(inside, CXXFLAGS="-march=nocona -O2", CPATH="/x") == []
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("-march=native", "-mcpu=native", "-march=x86-64-v3", "-march=haswell", "-mavx", "-mavx512f", "-mfma", "-mf16c"),
+        *(
+            "-msse4.2",
+            "-mssse3",
+            "-mamx-tile",
+            "-mbmi2",
+            "-mpopcnt",
+            "-Xcompiler=-march=native",
+            "-Xcompiler -mavx2",
+            "-xHost",
+            "-axCORE-AVX2",
+        ),
+        *("-march=armv9-a", "-mcpu=neoverse-v2"),
+    ],
+)
+@pytest.mark.parametrize("place", ["CXXFLAGS", "CFLAGS", "CUDAFLAGS", "NVCC_APPEND_FLAGS", "CXX", "CMAKE_ARGS", "file"])
+def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration, tmp_path: Path, flag: str, place: str) -> None:
+    environ = {place: f"-O2 {flag} -g"}
+    if place == "CXX":
+        environ = {"CXX": f"g++ {flag}"}
+    elif place == "CMAKE_ARGS":
+        config, environ = arguments(config, f"-DCMAKE_CXX_FLAGS=-O2 {flag}"), {}
+    elif place == "file":
+        (tmp_path / "flags").write_text(f"-O2\n{flag}\n", encoding="utf-8")
+        environ = {"CXXFLAGS": f"@{tmp_path / 'flags'}"}
+    with pytest.raises(ConfigurationError, match="which chooses an instruction set") as caught:
+        private_build.require_portable(config, environ)
+    assert flag.rpartition("=")[2].split()[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-march=nocona -mtune=haswell -ftree-vectorize -fPIC -fstack-protector-strong -fno-plt -O2 -isystem /p/include",
+        "-march=x86-64 -m64 -mcmodel=medium -mno-omit-leaf-frame-pointer -msse2",
+        "-g -O2 -ffile-prefix-map=/build/x-march=native=. -fstack-protector-strong -Wformat -Werror=format-security",
+        "-march=armv8-a -mbranch-protection=standard",
+    ],
+)
+def test_flags_of_packagers_are_accepted(config: Configuration, flags: str) -> None:
+    private_build.require_portable(config, {"CXXFLAGS": flags})
+    assert named(config, CXXFLAGS=flags) == [f"CXXFLAGS={flags}"[: 9 + private_build._SHOWN] + ("…" if len(flags) > 120 else "")]
+
+
+@pytest.fixture
+def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.cmake_build_ext:
+    assert tools.is_dir()
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    monkeypatch.setenv("MAX_JOBS", "1")
+    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
+    command = cmake_ext.cmake_build_ext(
+        Distribution({"name": "vllm", "version": "1.0", "ext_modules": [cmake_ext.CMakeExtension("vllm._C", str(root))]})
+    )
+    command.build_lib = str(tmp_path / "lib")
+    command.ensure_finalized()
+    return command
+
+
+def built(command: cmake_ext.cmake_build_ext) -> tuple[Path, dict[str, Any]]:
+    command.build_extensions()
+    folder = Path(command.build_lib)
+    return folder, json.loads((folder / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+
+
+def test_the_record_of_a_private_build(
+    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in private_build._FLAGS:
+        monkeypatch.delenv(name, raising=False)
+    _, plain = built(command)
+    assert plain["private"] == []
+    assert plain["build_digest"] == plain["tree_digest"]
+    assert "private build" not in capfd.readouterr().err
+    monkeypatch.setenv("CXXFLAGS", "-O0 -ffast-math")
+    _, private = built(command)
+    assert private["private"] == ["CXXFLAGS=-O0 -ffast-math"]
+    assert private["tree_digest"] == plain["build_digest"] != private["build_digest"]
+    assert capfd.readouterr().err.count("private build, as CXXFLAGS=-O0 -ffast-math") == 1
+
+
+def test_an_instruction_set_is_refused_before_anything_is_compiled(
+    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXXFLAGS", "-march=native")
+    with pytest.raises(ConfigurationError, match="CXXFLAGS contains -march=native"):
+        command.run()
+    assert not (tmp_path / "lib").exists()
+
+
+PRIVATE = {"private": ["CXXFLAGS=-O0"], "tree_digest": DIGEST, "build_digest": "ee" * 32}
+
+
+def test_publish_refuses_a_private_build_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = Build(facts=PRIVATE).wheel(tmp_path / "wheels")
+    with pytest.raises(RefusedError, match="private build: CXXFLAGS=-O0") as caught:
+        publish.publish(wheel, tmp_path / "store", Context())
+    assert caught.value.check == "private"
+    command = ["publish", "--store", str(tmp_path / "store"), str(wheel)]
+    assert cli.main(command) == RefusedError.exit_code
+    assert "--private" in capsys.readouterr().err
+    assert not list((tmp_path / "store").glob("digests/*"))
+    assert cli.main([*command, "--private"]) == 0
+    assert [path.stem for path in (tmp_path / "store").glob("digests/*.json")] == ["ee" * 32]
+
+
+def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
+    build = Build(facts=PRIVATE)
+    found = record.parse(build.record(), build.output, "here")
+    clean = replace(build.wanted(), digest=DIGEST)
+    with pytest.raises(RefusedError, match="VLLM_PRECOMPILED_PRIVATE=1") as caught:
+        fitness.require(found, clean, MACHINE, "here")
+    assert caught.value.check == "private"
+    assert caught.value.unfit
+    fitness.require(found, replace(clean, tree_digest=DIGEST), MACHINE, "here")
+    with pytest.raises(RefusedError, match="other sources") as other:
+        fitness.require(found, replace(clean, digest="11" * 32, tree_digest="11" * 32), MACHINE, "here")
+    assert other.value.check == "digest"
+
+
+def test_with_the_same_flags_a_store_is_asked_for_the_private_build(
+    config: Configuration, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in private_build._FLAGS:
+        monkeypatch.delenv(name, raising=False)
+    target = Target("cpu", "why")
+    (clean,) = prepare.wanted(root, prepare.planned(root, Settings(), target))
+    assert not clean.tree_digest
+    (same,) = prepare.wanted(root, config.plan, config)
+    assert (same.digest, same.tree_digest) == (clean.digest, clean.digest)
+    monkeypatch.setenv("CXXFLAGS", "-O0")
+    (private,) = prepare.wanted(root, config.plan, config)
+    assert private.digest != clean.digest == private.tree_digest
+
+
+@pytest.mark.parametrize("facts", [{"private": "x"}, {"private": [1]}, {"tree_digest": "x"}, {"private": ["x"] * 10_000}])
+def test_a_malformed_record_is_refused(facts: dict[str, Any]) -> None:
+    build = Build(facts=facts)
+    with pytest.raises(RefusedError):
+        record.parse(build.record(), build.output, "here")
