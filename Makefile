@@ -12,7 +12,7 @@ VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-$(VENV): requirements/tools.txt scripts/pyproject.toml
+$(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
 	$(PYTHON) -m venv --clear .venv
 	$(PIP) install -r requirements/tools.txt
 	$(PIP) install --no-deps --no-build-isolation -e scripts

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way to start a program: nothing that a build started goes on without it, or without its locks.
 
-A program runs below a supervisor (see ``supervisor`` for why), in a session of its own. It ends with everything it started when the block that
-uses it is left early, when this process is killed, and at a second signal without delay.
+A program runs below a supervisor (see ``supervisor`` for why), in a session of its own. It ends with everything it started when the block
+that uses it is left early, when this process is killed, and at a second signal without delay.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Child(subprocess.Popen[Any]):
         supervisor = [sys.executable, "-I", "-S", "-B", _SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
         with signals.deferred(), theirs:
             super().__init__(
-                [*supervisor, *map(os.fspath, command)],
+                [*supervisor, *(os.fspath(word) for word in command)],
                 env=None if env is None else dict(env),
                 cwd=cwd,
                 stdin=stdin,
@@ -133,18 +133,16 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    text: bool = True,
     given: str | None = None,
     timeout: float | None = None,
     merged: bool = False,
-) -> subprocess.CompletedProcess[Any]:
-    """Run ``command`` to its end and return its status and output, as ``subprocess.run`` does.
+) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` to its end and return its status and output, as ``subprocess.run`` does. What is not UTF-8 is decoded to a mark.
 
     Args:
         command: the program and its arguments.
         env: the whole environment; default: this process's.
         cwd: where it runs.
-        text: decode the output, with a mark in place of what is not UTF-8.
         given: what it reads from standard input; default: nothing.
         timeout: seconds after which it is ended with all that it started.
         merged: standard error goes into ``stdout``, in the order of writing.
@@ -160,9 +158,19 @@ def run(
         stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-        text=text,
     ) as child:
         out, err = child.communicate(given, timeout)
+    return subprocess.CompletedProcess(list(command), child.returncode, out, err)
+
+
+def run_for_bytes(command: Sequence[str], *, cwd: str | os.PathLike[str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """As ``run``, for output that is no text.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with Child(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False) as child:
+        out, err = child.communicate()
     return subprocess.CompletedProcess(list(command), child.returncode, out, err)
 
 

@@ -12,8 +12,8 @@ from vllm_build import signals
 def _isolate(argv: list[str]) -> None:
     """Replace this process by one that reads none of the user's PYTHON… variables, for ``python -m vllm_build``.
 
-    ``vllm-build`` itself is isolated from its first instruction (``scripts/bin/vllm-build``). Here the interpreter has started, so this library
-    was found; what it imports would still come from ``PYTHONPATH`` or the current folder.
+    ``vllm-build`` itself is isolated from its first instruction (``scripts/bin/vllm-build``). Here the interpreter has started, so this
+    library was found; what it imports would still come from ``PYTHONPATH`` or the current folder.
     """
     if sys.flags.isolated or not sys.executable:
         return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals that end a build arrive as one exception, so that ``finally`` blocks run, children are ended and temporary files go.
 
-The first SIGINT, SIGTERM, SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The second kills what still runs without waiting
-for it to end by itself; the third ends this process at once, and the children's supervisors see that (see ``supervisor``).
+The first SIGINT, SIGTERM, SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The second kills what still runs without
+waiting for it to end by itself; the third ends this process at once, and the children's supervisors see that (see ``supervisor``).
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def on_second(action: Callable[[], None]) -> None:
 def raised() -> Iterator[None]:
     """Raise :class:`Interrupted` in the block when a signal arrives.
 
-    Inside another such block, and outside the main thread, it changes nothing. Signals that the caller ignores (``nohup``, a shell's background
-    jobs) stay ignored.
+    Inside another such block, and outside the main thread, it changes nothing. Signals that the caller ignores (``nohup``, a shell's
+    background jobs) stay ignored.
     """
     if _handler.installed or threading.current_thread() is not threading.main_thread():
         yield
