@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+_PYTHON = sys.executable
 _SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 _ALIVE: set[Child] = set()
 
@@ -29,7 +30,7 @@ _MODULE = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_mod
 
 def isolated_python(*arguments: str) -> list[str]:
     """The command line of this interpreter, without the user's PYTHON… variables, site-packages and current folder."""
-    return [sys.executable, "-I", "-X", "utf8", *(["-B"] if sys.dont_write_bytecode else []), *arguments]
+    return [_PYTHON, "-I", "-X", "utf8", *(["-B"] if sys.dont_write_bytecode else []), *arguments]
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -63,7 +64,7 @@ class Child(subprocess.Popen[Any]):
         """
         held = locks.held()
         self._control, theirs = socket.socketpair()
-        supervisor = [sys.executable, "-I", "-S", "-B", _SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
+        supervisor = [_PYTHON, "-I", "-S", "-B", _SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
         with signals.deferred(), theirs:
             super().__init__(
                 [*supervisor, *(os.fspath(word) for word in command)],

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+_LOOK_SECONDS = 0.5
 #: A terminal's Ctrl-C and Ctrl-\, a batch system's or `timeout`'s request, a closed terminal.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -111,8 +112,33 @@ def ending(what: str) -> Iterator[None]:
                 raise
             if interrupt.number == signal.SIGINT:
                 raise KeyboardInterrupt from None  # the interpreter knows the exact class only
-            sys.stderr.write(f"\nerror: {what} was {interrupt}\n")
+            with suppress(OSError):
+                sys.stderr.write(f"\nerror: {what} was {interrupt}\n")
             raise SystemExit(interrupt.status) from None
+
+
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Send SIGTERM to this process when the one that started it has gone, for hooks whose only purpose is the answer to that process.
+
+    By looking now and then, as the kernel's own PR_SET_PDEATHSIG means the thread that started this process: one of a front end's pool may
+    end long before the front end.
+    """
+    parent, done = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 @contextmanager

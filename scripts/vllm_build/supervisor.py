@@ -4,8 +4,8 @@
 Why a process in between. A build that is killed (SIGKILL, the kernel out of memory) runs no code any more, and nothing that the kernel
 offers ends a whole tree of processes with its parent: PR_SET_PDEATHSIG is tied to the parent's thread, is lost at an exec with other
 privileges, and is not inherited by grandchildren. Process groups do not hold the tree together: Ninja starts every compiler in a group of
-its own. A session does: the program and all that it starts stay in the supervisor's session unless they leave it on purpose, as the servers of
-compiler caches do, which other builds use as well.
+its own. A session does: the program and all that it starts stay in the supervisor's session unless they leave it on purpose, as the
+servers of compiler caches do, which other builds use as well.
 
 So the supervisor leads a session, and holds one end of a socket whose other end only the build has. The kernel closes that end with the
 build, however it ended; the supervisor then ends its session. It also holds the build's locks, as descriptors that the program does not
