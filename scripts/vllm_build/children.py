@@ -7,6 +7,7 @@ that uses it is left early, when this process is killed, and at a second signal 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -65,7 +66,8 @@ class Child(subprocess.Popen[Any]):
         held = locks.held()
         self._control, theirs = socket.socketpair()
         supervisor = [_PYTHON, "-I", "-S", "-B", _SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
-        with signals.deferred(), theirs:
+        with signals.deferred(), theirs, contextlib.ExitStack() as undo:
+            undo.callback(self._control.close)
             super().__init__(
                 [*supervisor, *(os.fspath(word) for word in command)],
                 env=None if env is None else dict(env),
@@ -78,6 +80,7 @@ class Child(subprocess.Popen[Any]):
                 start_new_session=True,
                 pass_fds=(theirs.fileno(), *held),
             )
+            undo.pop_all()
             _ALIVE.add(self)
         try:
             said = self._control.recv(16)
