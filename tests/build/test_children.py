@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -326,6 +327,15 @@ def test_a_module_of_the_library_in_isolation(monkeypatch: pytest.MonkeyPatch, t
     done = children.run(children.module("vllm_build", "archs", "--kernel", "9.0", "--targets", "9.0"))
     assert done.returncode == 0, done.stderr
     assert '"archs"' in done.stdout
+
+
+def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
+    """What starts one by itself leaves it behind. The probe is a program of its own, below a supervisor."""
+    ways = re.compile(r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\(")
+    allowed = {"children.py", "supervisor.py", "entry.py", "reuse/foreign_probe.py"}
+    library = root / "scripts" / "vllm_build"
+    found = {path.relative_to(library).as_posix() for path in library.rglob("*.py") if ways.search(path.read_text(encoding="utf-8"))}
+    assert found <= allowed
 
 
 def test_without_python() -> None:
