@@ -194,6 +194,36 @@ class TestAccounts:
             assert "VLLM_BUILD_CACHE" in run.err
 
 
+#: A folder that cannot be made, not even by root, in the place of each path that a user gives.
+NOWHERE = (
+    "package cpu --channel conda-forge --output /proc/none/output",
+    "package /proc/none/variant.yaml",
+    "test-package cpu --channel conda-forge --output /proc/none/output",
+    "install /proc/none/prefix --channel local --output {place}/output",
+    "render /proc/none/variant.yaml",
+    "audit /proc/none/x-1-py3-none-any.whl --device cpu",
+    "publish --store /proc/none/store {place}/built",
+    "publish --store {place}/new-store /proc/none/built",
+    "publish --store {place}/new-store --key /proc/none/key {place}/built",
+    "store check /proc/none/store",
+    "store check {place}/store --key /proc/none/key",
+    "publish --store {place}/vllm-0.1.0-py3-none-any.whl {place}/built",
+    "package cpu --channel conda-forge --output {place}/vllm-0.1.0-py3-none-any.whl",
+    "install {place}/vllm-0.1.0-py3-none-any.whl/prefix --channel local --output {place}/output",
+    "store check {place}/vllm-0.1.0-py3-none-any.whl",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", NOWHERE)
+def test_paths_that_cannot_be(words: str, tmp_path: Path) -> None:
+    there = scene(tmp_path)
+    run = Run([word.format(place=tmp_path) for word in words.split()], there.env, tmp_path)
+    status = run.run()
+    check(run, status)
+    assert status != 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_folders_with_a_space_and_a_quote(name: str, tree_with_a_space: Path, tmp_path: Path, usual: dict[str, int]) -> None:
