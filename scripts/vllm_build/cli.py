@@ -135,10 +135,6 @@ def _describe(failure: VllmBuildError) -> dict[str, Any]:
     }
 
 
-def _interrupted(interrupt: signals.Interrupted) -> dict[str, Any]:
-    return {"error": "Interrupted", "exit_code": interrupt.status, "message": str(interrupt), "expected": None, "remedy": None}
-
-
 def _write(document: Any, console: Console) -> int:
     """Write the one document of ``--json``; returns 0, or the status of what went wrong with stdout."""
     try:
@@ -176,27 +172,35 @@ def main(argv: list[str] | None = None) -> int:
     # For a line that cannot be parsed: it gives a document, too.
     before_end = words[: words.index("--")] if "--" in words else words
     console = Console(json_mode="--json" in before_end, verbose=bool({"-v", "--verbose"} & set(before_end)))
-    document: Any = None
     try:
         with signals.raised():
-            status = _run(words, console)
-        document = console.document
+            status, failure = _end(words, console)
+            signals.settle()
+    except KeyboardInterrupt as caught:
+        signals.settle()
+        interrupt = caught if isinstance(caught, signals.Interrupted) else signals.Interrupted(signal.SIGINT)
+        status, failure = interrupt.status, interrupt.document()
+        with contextlib.suppress(BrokenPipeError):
+            console.error(f"{interrupt}; what was complete is kept, the rest is removed at the next start")
     except BrokenPipeError:
         return _closed()
-    except KeyboardInterrupt as caught:
-        interrupt = caught if isinstance(caught, signals.Interrupted) else signals.Interrupted(signal.SIGINT)
-        status, document = interrupt.status, _interrupted(interrupt)
-        console.error(f"{interrupt}; what was complete is kept, the rest is removed at the next start")
+    if not console.json_mode:
+        return status
+    document = console.document
+    if failure is not None:
+        document = failure if document is None else failure | {"result": document}
+    return _write(document, console) or status
+
+
+def _end(words: Sequence[str], console: Console) -> tuple[int, dict[str, Any] | None]:
+    """Run one command and say why it failed; returns its exit status, and the failure for ``--json``."""
+    try:
+        return _run(words, console), None
     except VllmBuildError as failure:
-        status, document = failure.exit_code, _describe(failure)
         if console.verbose:
             traceback.print_exception(failure)
         console.error(str(failure))
-    if not console.json_mode:
-        return status
-    if document is not console.document and console.document is not None:
-        document["result"] = console.document
-    return _write(document, console) or status
+        return failure.exit_code, _describe(failure)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -26,13 +27,14 @@ def _isolate(argv: list[str]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        with signals.raised():
-            _isolate(sys.argv[1:] if argv is None else argv)
-            from vllm_build import cli  # noqa: PLC0415 -- half a second of imports, in which a signal may arrive
-
-            return cli.main(argv)
+        signals.install()
+        _isolate(words)
+        from vllm_build import cli  # noqa: PLC0415 -- half a second of imports, in which a signal may arrive
     except signals.Interrupted as interrupt:
-        # Before, or after, the part of cli.main that would have said more.
         sys.stderr.write(f"error: {interrupt}\n")
+        if "--json" in words:
+            sys.stdout.write(json.dumps(interrupt.document(), indent=2) + "\n")
         return interrupt.status
+    return cli.main(argv)

@@ -39,12 +39,17 @@ class Interrupted(KeyboardInterrupt):
         """The exit status: 128 plus the signal's number, as shells report it."""
         return 128 + self.number
 
+    def document(self) -> dict[str, object]:
+        """What ``--json`` says of it, in the form of every other failure."""
+        return {"error": "Interrupted", "exit_code": self.status, "message": str(self), "expected": None, "remedy": None}
+
 
 class _Handler:
     """What has arrived so far, and whether it may be raised now."""
 
     def __init__(self) -> None:
         self.installed = False
+        self.settled = False
         self.received = 0
         self.deferrals = 0
         self.pending: int | None = None
@@ -53,6 +58,8 @@ class _Handler:
     def __call__(self, number: int, _: FrameType | None) -> None:
         self.received += 1
         if self.received == 1:
+            if self.settled:
+                return
             if self.deferrals:
                 self.pending = number
             else:
@@ -71,6 +78,19 @@ def on_second(action: Callable[[], None]) -> None:
     _handler.hurry = action
 
 
+def install() -> None:
+    """Raise :class:`Interrupted` from now on, for the rest of this process: for its entry point."""
+    _handler.installed = True
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handler)
+
+
+def settle() -> None:
+    """Raise nothing any more: how this process ends has been decided, and is being written down."""
+    _handler.settled = True
+
+
 @contextmanager
 def raised() -> Iterator[None]:
     """Raise :class:`Interrupted` in the block when a signal arrives.
@@ -83,7 +103,7 @@ def raised() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in ENDING}
     caught = [number for number, action in before.items() if action is not signal.SIG_IGN]
-    _handler.installed, _handler.received, _handler.pending = True, 0, None
+    _handler.installed, _handler.settled, _handler.received, _handler.pending = True, False, 0, None
     try:
         for number in caught:
             signal.signal(number, _handler)
