@@ -31,10 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         signals.install()
         _isolate(words)
-        from vllm_build import cli  # noqa: PLC0415 -- half a second of imports, in which a signal may arrive
+        # Half a second of imports. An exception inside of a C module's initialisation comes out as another one.
+        with signals.deferred():
+            from vllm_build import cli  # noqa: PLC0415 -- signals first
     except signals.Interrupted as interrupt:
         sys.stderr.write(f"error: {interrupt}\n")
         if "--json" in words:
             sys.stdout.write(json.dumps(interrupt.document(), indent=2) + "\n")
         return interrupt.status
-    return cli.main(argv)
+    try:
+        return cli.main(argv)
+    finally:
+        signals.ignore()

@@ -91,6 +91,15 @@ def settle() -> None:
     _handler.settled = True
 
 
+def ignore() -> None:
+    """Let nothing but SIGKILL end this process before its own end, which is at hand.
+
+    The interpreter puts back the default actions before it has ended, and a signal would still change the exit status.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def raised() -> Iterator[None]:
     """Raise :class:`Interrupted` in the block when a signal arrives.
