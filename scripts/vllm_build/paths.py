@@ -48,12 +48,6 @@ def home() -> Path | None:
         return None
 
 
-def writable_home() -> Path | None:
-    """The home folder where programs may write into it; None where there is none."""
-    folder = home()
-    return folder if folder is not None and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else None
-
-
 def cache_root() -> Path:
     """The cache folder of all checkouts of this user: ``VLLM_BUILD_CACHE``, else ``vllm-build`` in the XDG cache folder.
 

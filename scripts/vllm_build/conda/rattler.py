@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from vllm_build import children
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
-from vllm_build.paths import rattler_cache, writable_home
+from vllm_build.paths import rattler_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -245,9 +245,6 @@ def build(
     environment.setdefault("RATTLER_CACHE_DIR", str(rattler_cache()))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if writable_home() is None:
-                # rattler-build would pass on "UNKNOWN" as HOME, and programs such as ccache write there.
-                environment["HOME"] = folder
             status, output = _supervise(arguments, environment, Path(folder), logs)
     finally:
         logs.close()
