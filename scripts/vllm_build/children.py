@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PYTHON = sys.executable
-_SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
+_SUPERVISOR = [_PYTHON, "-I", "-S", "-B", str(Path(__file__).with_name("supervisor.py"))]
 _ALIVE: set[Child] = set()
 
 #: A module of this library, whichever way its folder was found, in an interpreter that reads none of the user's PYTHON… variables.
@@ -65,7 +65,7 @@ class Child(subprocess.Popen[Any]):
         """
         held = locks.held()
         self._control, theirs = socket.socketpair()
-        supervisor = [_PYTHON, "-I", "-S", "-B", _SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
+        supervisor = [*_SUPERVISOR, str(theirs.fileno()), ",".join(map(str, held))]
         with signals.deferred(), theirs, contextlib.ExitStack() as undo:
             undo.callback(self._control.close)
             super().__init__(

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 TREE = "set -m; trap '' TERM; (trap '' TERM; sleep 611; :) & (trap '' TERM; sleep 612; :) & echo started; wait; sleep 613"
 
 
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With site-packages and as a module, as a run that measures coverage needs it."""
+    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        monkeypatch.setattr(children, "_SUPERVISOR", [sys.executable, "-I", "-B", "-m", "vllm_build.supervisor"])
+
+
 @pytest.fixture
 def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Marks what the test starts; whatever is left of it is killed."""
