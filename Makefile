@@ -10,10 +10,12 @@ VARIANT ?= cpu
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The caller's modules and interpreter are none of ours; vllm-build sees to itself (scripts/bin/vllm-build).
+CLEAN := env -u PYTHONPATH -u PYTHONHOME
+PIP := $(CLEAN) $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-$(VENV): requirements/tools.txt scripts/pyproject.toml
-	$(PYTHON) -m venv --clear .venv
+$(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
+	$(CLEAN) $(PYTHON) -m venv --clear .venv
 	$(PIP) install -r requirements/tools.txt
 	$(PIP) install --no-deps --no-build-isolation -e scripts
 	touch $@
@@ -29,13 +31,13 @@ package: $(VENV)  ## build, test, install and run the conda packages of VARIANT 
 	$(BIN)/vllm-build package $(VARIANT)
 
 test: $(DEV)  ## all tests, with a real build of the CPU packages and the coverage of the build library
-	$(BIN)/python -m pytest --cov
+	$(CLEAN) $(BIN)/python -m pytest --cov
 
 test-fast: $(DEV)  ## the tests that build nothing
-	$(BIN)/python -m pytest -m "not slow"
+	$(CLEAN) $(BIN)/python -m pytest -m "not slow"
 
 test-toolkits: $(DEV)  ## the CUDA toolkits of the channel, every release: 100 MB and two minutes each
-	VLLM_TEST_TOOLKITS=all $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
+	VLLM_TEST_TOOLKITS=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
 
 toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 	$(BIN)/vllm-build toolchain

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT / "scripts") not in sys.path:
     sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import device, distribution, requirements, toolkit, version  # noqa: E402 - found through the line above
+from vllm_build import device, distribution, requirements, signals, toolkit, version  # noqa: E402 - found through the line above
 from vllm_build.cmake_ext import CMakeExtension, cmake_build_ext, precompiled_build_ext  # noqa: E402
 from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
@@ -60,7 +60,8 @@ def get_nvcc_cuda_version() -> Version:
 
 if __name__ == "__main__":
     try:
-        setup(**distribution.arguments(ROOT, Settings.from_environ(), sys.argv))
+        with signals.ending("the build"):
+            setup(**distribution.arguments(ROOT, Settings.from_environ(), sys.argv))
     except VllmBuildError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         raise SystemExit(error.exit_code) from error

@@ -3,6 +3,7 @@
 
 import sys
 
-from vllm_build.cli import main
+from vllm_build.entry import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import cmake, elf
+from vllm_build import children, cmake, elf
 from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ _CHECKS = {
 
 
 def _run(check: str, program: str, library: Path) -> Finding:
-    done = subprocess.run([program, *_CHECKS[check], str(library)], capture_output=True, text=True, check=False)
+    done = children.run([program, *_CHECKS[check], str(library)])
     return Finding(library.name, check, done.returncode == 0, (done.stdout + done.stderr).strip())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
 
-from vllm_build import cmake, device, distribution, torch_files
+from vllm_build import cmake, device, distribution, failures, settings, signals, torch_files
 from vllm_build.errors import ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
 from vllm_build.reuse import keys
@@ -44,10 +44,13 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(hook)
     def run(*arguments: Any, **options: Any) -> Result:
         try:
-            return hook(*arguments, **options)
-        except VllmBuildError as error:
-            sys.stderr.write(f"\nerror: {error}\n")
-            raise SystemExit(error.exit_code) from None
+            # pip that is killed tells its hooks nothing: they would compile on, and nobody would take the result.
+            with signals.ending("the build"), signals.ending_with_parent():
+                return hook(*arguments, **options)
+        except (VllmBuildError, OSError) as error:
+            failure = failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
+            sys.stderr.write(f"\nerror: {failure}\n")
+            raise SystemExit(failure.exit_code) from None
 
     return run
 

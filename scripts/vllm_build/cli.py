@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import errno
+import contextlib
+import os
+import signal
 import sys
 import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from vllm_build import failures, signals
+from vllm_build import settings as settings_table
 from vllm_build.commands import (
     archs,
     audit,
@@ -30,7 +35,10 @@ from vllm_build.commands import (
     version,
 )
 from vllm_build.console import Console
-from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
+from vllm_build.errors import ConfigurationError, VllmBuildError, statuses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: In the order that `vllm-build --help` lists them.
 COMMANDS = (
@@ -56,16 +64,37 @@ COMMANDS = (
 )
 
 
-def _common() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--json", action="store_true", help="write the result to stdout as one JSON document")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the tools' output and tracebacks of errors")
-    return parser
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises its complaints, so that they end as every other error does: one message, one status, one document."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(f"{self.prog}: {message}", expected=self.format_usage().strip(), remedy=f"{self.prog} --help")
+
+
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="write the result, or the error, to stdout as one JSON document")
+    common.add_argument("-v", "--verbose", action="store_true", help="show the tools' output and tracebacks of errors")
+    return common
+
+
+def _statuses() -> str:
+    return "exit status:\n" + "\n".join(f"  {status:<6} {meaning}" for status, meaning in statuses())
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line, one subcommand per module of :mod:`vllm_build.commands`."""
-    top = argparse.ArgumentParser(prog="vllm-build", description="Builds vllm's kernels and conda packages.")
+    top = _Parser(
+        prog="vllm-build",
+        description="Builds vllm's kernels and conda packages.",
+        epilog=_statuses(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
     for command in COMMANDS:
@@ -75,38 +104,103 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
-    arguments = parser().parse_args(argv)
-    console = Console(json_mode=arguments.json, verbose=arguments.verbose)
+def _run(argv: Sequence[str], console: Console) -> int:
+    """Run one command; returns its exit status.
+
+    Raises:
+        VllmBuildError: it failed. BrokenPipeError: the reader of the output has gone.
+    """
+    given: dict[str, object] = {}
     try:
+        arguments = parser().parse_args(argv)
+        console.json_mode, console.verbose = arguments.json, arguments.verbose
+        given.update(vars(arguments))
         return int(arguments.command.run(arguments, console))
-    except KeyboardInterrupt:
-        console.error("interrupted; what was complete is kept, the rest is removed at the next start")
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOMEM):
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        failure = failures.of_exception(error, given, (variable.name for variable in settings_table.variables()))
+        if failure is error:
             raise
-        failure: VllmBuildError = ResourceError(
-            f"{error}", expected="room to write", remedy="free some space; VLLM_BUILD_CACHE chooses another place for the cache"
-        )
-        failure.__cause__ = error
-    except VllmBuildError as error:
-        failure = error
-    if arguments.verbose:
-        traceback.print_exception(failure)
-    console.error(str(failure))
-    if arguments.json:
-        console.json(
-            {
-                "error": type(failure).__name__,
-                "exit_code": failure.exit_code,
-                "message": failure.message,
-                "expected": failure.expected,
-                "remedy": failure.remedy,
-            }
-        )
-    return failure.exit_code
+        raise failure from error
+
+
+def _describe(failure: VllmBuildError) -> dict[str, Any]:
+    return {
+        "error": type(failure).__name__,
+        "exit_code": failure.exit_code,
+        "message": failure.message,
+        "expected": failure.expected,
+        "remedy": failure.remedy,
+    }
+
+
+def _write(document: Any, console: Console) -> int:
+    """Write the one document of ``--json``; returns 0, or the status of what went wrong with stdout."""
+    try:
+        console.write(document)
+    except BrokenPipeError:
+        return _closed()
+    except OSError as error:
+        failure = failures.of_os_error(error, {})
+        _discard()
+        console.error(f"the answer cannot be written: {failure}")
+        return failure.exit_code
+    return 0
+
+
+def _discard() -> None:
+    """Give up on stdout and stderr as they are: the interpreter writes what is left in their buffers when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def _closed() -> int:
+    _discard()
+    return 128 + signal.SIGPIPE
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit status (see :mod:`vllm_build.errors`)."""
+    words = sys.argv[1:] if argv is None else argv
+    # For a line that cannot be parsed: it gives a document, too.
+    before_end = words[: words.index("--")] if "--" in words else words
+    console = Console(json_mode="--json" in before_end, verbose=bool({"-v", "--verbose"} & set(before_end)))
+    try:
+        with signals.raised():
+            status, failure = _end(words, console)
+            signals.settle()
+    except KeyboardInterrupt as caught:
+        signals.settle()
+        interrupt = caught if isinstance(caught, signals.Interrupted) else signals.Interrupted(signal.SIGINT)
+        status, failure = interrupt.status, interrupt.document()
+        with contextlib.suppress(BrokenPipeError):
+            console.error(f"{interrupt}; what was complete is kept, the rest is removed at the next start")
+    except BrokenPipeError:
+        return _closed()
+    if not console.json_mode:
+        return status
+    document = console.document
+    if failure is not None:
+        document = failure if document is None else failure | {"result": document}
+    return _write(document, console) or status
+
+
+def _end(words: Sequence[str], console: Console) -> tuple[int, dict[str, Any] | None]:
+    """Run one command and say why it failed; returns its exit status, and the failure for ``--json``."""
+    try:
+        return _run(words, console), None
+    except VllmBuildError as failure:
+        if console.verbose:
+            traceback.print_exception(failure)
+        console.error(str(failure))
+        return failure.exit_code, _describe(failure)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import children
 from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def find_program(name: str) -> str:
 def version_of(program: str) -> tuple[int, int] | None:
     """Major and minor version of a cmake; None when the program does not tell it."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        done = children.run([program, "--version"])
     except OSError:
         return None
     match = re.match(r"cmake version (\d+)\.(\d+)", done.stdout)

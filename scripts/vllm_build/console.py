@@ -6,7 +6,9 @@ Everything meant for people goes to stderr, so that stdout holds nothing but the
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -43,6 +45,14 @@ class Counter:
             self.progress.advance(self.task, amount)
 
 
+class _Screen(RichConsole):
+    """A rich console that leaves a broken pipe to the command line, which knows the exit status for it."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader of the messages has gone."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 @dataclass
 class Console:
     """Human output on stderr, machine output on stdout.
@@ -51,13 +61,15 @@ class Console:
         json_mode: the caller asked for JSON; tables and results then appear there and nowhere else.
         verbose: details (log lines of the tools that run) are shown, and tracebacks of errors.
         seconds: the wall time of every step so far, by title.
+        document: what the command answers, for ``--json``.
     """
 
     json_mode: bool = False
     verbose: bool = False
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
-    _rich: RichConsole = field(default_factory=lambda: RichConsole(stderr=True, highlight=False, soft_wrap=True))
+    document: Any = None
+    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True))
 
     @property
     def interactive(self) -> bool:
@@ -145,5 +157,21 @@ class Console:
         sys.stdout.flush()
 
     def json(self, document: Any) -> None:
-        """Write ``document`` to stdout as one JSON object, keys in the order given."""
+        """Give ``document`` as the answer, keys in the order given.
+
+        In JSON mode ``cli.main`` writes it when the command has ended, with the failure if there is one: one command gives one document.
+        Otherwise it is written at once, by commands whose answer is JSON anyway.
+
+        Raises:
+            AssertionError: a command answers twice in JSON mode.
+        """
+        if not self.json_mode:
+            self.write(document)
+        elif self.document is None:
+            self.document = document
+        else:
+            raise AssertionError("a command has one answer")
+
+    def write(self, document: Any) -> None:
+        """Write ``document`` to stdout as JSON."""
         self.output(json.dumps(document, indent=2))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Failure kinds of the build, one class and one exit code each.
+"""Failure kinds of the build, one class and one exit code each: the one table of exit statuses.
 
 Every error says three things: what happened, what was expected, and what to do. The command line prints the message alone and exits with
-``exit_code``; the traceback appears only with ``-v``.
+``exit_code``; the traceback appears only with ``-v``. ``vllm-build --help`` and docs/build.md list :func:`statuses`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ class VllmBuildError(Exception):
     """Base of all errors that the command line reports without a traceback."""
 
     exit_code = 1
+    #: What the exit status means, for the list of statuses.
+    meaning = ""
 
     def __init__(self, message: str, *, expected: str | None = None, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -32,55 +34,79 @@ class ConfigurationError(VllmBuildError):
     """The user's input is wrong: a variable, an option, a variant file, a table in the tree."""
 
     exit_code = 2
+    meaning = "the input is wrong: a variable, an option, a path, a variant file, a table"
 
 
 class NothingToDoError(VllmBuildError):
     """The request is valid and selects nothing, such as a device without kernels."""
 
     exit_code = 3
+    meaning = "the request is valid and selects nothing"
 
 
 class ToolchainError(VllmBuildError):
     """A compiler, toolkit or channel package is missing or unusable."""
 
     exit_code = 4
+    meaning = "a compiler, toolkit or channel package is missing"
 
 
 class FetchError(VllmBuildError):
     """A download failed: no network, a refusing mirror, a version that is gone."""
 
     exit_code = 5
+    meaning = "a download failed"
 
 
 class IntegrityError(VllmBuildError):
     """Bytes are not the bytes that were locked: wrong sha256, size or signature."""
 
     exit_code = 6
+    meaning = "bytes are not the locked ones"
 
 
 class BuildError(VllmBuildError):
     """A compile, link or packaging step failed."""
 
     exit_code = 7
+    meaning = "compiling, linking or packaging failed"
 
 
 class PackageTestError(VllmBuildError):
     """A built package failed its own tests or could not be installed."""
 
     exit_code = 8
+    meaning = "a package failed its tests or cannot be installed"
 
 
 class BusyError(VllmBuildError):
     """Another process holds the lock of the output or of the channel."""
 
     exit_code = 9
+    meaning = "another build holds the output folder or the channel"
 
 
 class ResourceError(VllmBuildError):
     """The machine ran out of something: disk space, memory, file handles."""
 
     exit_code = 10
+    meaning = "the machine ran out of something, or a device failed: disk, memory, file handles, processes"
 
 
-#: Exit status after SIGINT, as shells report it.
+class InternalError(VllmBuildError):
+    """The build library failed in a way that it does not know: a fault of its own."""
+
+    exit_code = 70
+    meaning = "the build library itself is at fault: report it, with the output of the same command with -v"
+
+
+#: Exit status after SIGINT, as shells report it; after another signal it is 128 and that signal's number.
 EXIT_INTERRUPTED = 130
+
+_SIGNALS = ("128+n", "signal n ended the command: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 131 SIGQUIT; 141: the reader of its output has gone")
+
+
+def statuses() -> tuple[tuple[str, str], ...]:
+    """Every exit status of the command line, with its meaning."""
+    kinds = sorted(VllmBuildError.__subclasses__(), key=lambda kind: kind.exit_code)
+    return (("0", "done"), *((str(kind.exit_code), kind.meaning) for kind in kinds), _SIGNALS)

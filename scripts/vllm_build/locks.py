@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One writer at a time for a folder that builds share."""
+"""One writer at a time for a folder that builds share.
+
+A lock belongs to this process and to the supervisors of its children (``children`` hands them the descriptors of :func:`held`): when this
+process is killed, the folder stays locked until the last child has gone. The children themselves do not get the descriptors, or a compiler
+cache's server, which outlives the build, would keep the lock.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +19,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_HELD: list[int] = []
+
+
+def held() -> tuple[int, ...]:
+    """The descriptors of all locks that this process holds."""
+    return tuple(_HELD)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a lock file for the duration of the block; whatever lock is taken on it ends with the block, in supervisors as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _HELD.append(handle)
+    try:
+        yield handle
+    finally:
+        _HELD.remove(handle)
+        # Not by closing alone: a supervisor has the same open file description.
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
 
 @contextmanager
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold ``folder/.lock`` for the duration of the block.
 
-    The kernel drops the lock with the process, so a killed build leaves nothing to clean up. The standard library alone: pip's build
+    The kernel drops the lock with its last holder, so a killed build leaves nothing to clean up. The standard library alone: pip's build
     environments have nothing else.
 
     Raises:
         BusyError: another process holds it; waiting would hide a second build that runs by mistake.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Not inherited by children (PEP 446): a compiler cache's server that outlives the build must not keep the lock.
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with _opened(folder / ".lock") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -38,8 +62,6 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
                 remedy="wait for it to end, or choose another folder",
             ) from error
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -50,13 +72,9 @@ def waiting(path: Path, *, shared: bool = False) -> Iterator[None]:
         path: the lock file, made when it is not there and never removed: its removal would let two processes hold it.
         shared: any number may hold it so at once, but none while another holds it alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with _opened(path) as handle:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -66,13 +84,9 @@ def unused(path: Path, what: str) -> Iterator[None]:
     Raises:
         BusyError: another process holds it, alone or shared.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with _opened(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
         yield
-    finally:
-        os.close(handle)

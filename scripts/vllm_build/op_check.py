@@ -7,15 +7,15 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import op_table, torch_files
+from vllm_build import children, op_table, torch_files
 from vllm_build.errors import BuildError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping, Sequence
 
     from vllm_build.plan import Plan
@@ -55,7 +55,8 @@ def torch_path() -> str | None:
     A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest.
     """
     if importlib.util.find_spec("torch") is not None:
-        return os.environ.get("PYTHONPATH", "")
+        # An isolated interpreter has found torch without the variable.
+        return "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
     sites = [str(torch.path.parent) for torch in torch_files.installed() if (torch.path / "__init__.py").is_file()]
     return sites[0] if sites else None
 
@@ -72,17 +73,13 @@ def run_probe(probe: Path, request: Mapping[str, Any], path: str, timeout: float
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    return subprocess.run(
+    return children.run(
         # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
         [sys.executable, "-c", probe.read_text(encoding="utf-8")],
-        input=json.dumps(request),
+        given=json.dumps(request),
         # Plugins of torch that happen to be installed are not what is under test.
         env={**os.environ, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
         cwd="/",
-        capture_output=True,
-        text=True,
-        errors="replace",  # what is loaded may print anything
-        check=False,
         timeout=timeout,
     )
 

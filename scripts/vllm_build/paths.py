@@ -7,6 +7,8 @@ import os
 import pwd
 from pathlib import Path
 
+from vllm_build.errors import ConfigurationError
+
 
 def source_root() -> Path:
     """The root of the source tree that this library lies in (the folder above ``scripts``)."""
@@ -14,23 +16,56 @@ def source_root() -> Path:
 
 
 def library_folder() -> Path:
-    """The folder that this library is imported from: what the ``PYTHONPATH`` of a child needs that runs one of its modules."""
+    """The folder that this library is imported from: what the module path of a child needs that runs one of its modules."""
     return source_root() / "scripts"
 
 
-def _home() -> Path:
-    """The user's home, from the password database when the environment has no ``HOME`` (``env -i``, batch jobs)."""
-    home = os.environ.get("HOME")
-    return Path(home) if home else Path(pwd.getpwuid(os.getuid()).pw_dir)
+def expanded(text: str, name: str) -> Path:
+    """The absolute path that ``name`` (a variable, an option) was given as ``text``, in which ``~`` means a home folder.
+
+    Raises:
+        ConfigurationError: there is no such user, or no home folder is known.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{name}={text!r} is not valid: {error}", expected="a path; ~ and ~user only where there is such a home folder"
+        ) from error
+
+
+def home() -> Path | None:
+    """The user's home folder: ``HOME``, else what the password database says; None where neither knows one.
+
+    ``HOME`` is unset under ``env -i`` and in some batch jobs; in containers the user id is often in no password database.
+    """
+    chosen = os.environ.get("HOME")
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
 
 
 def cache_root() -> Path:
-    """The cache folder of all checkouts of this user: ``VLLM_BUILD_CACHE``, else ``vllm-build`` in the XDG cache folder."""
-    chosen = os.environ.get("VLLM_BUILD_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else _home() / ".cache").absolute() / "vllm-build"
+    """The cache folder of all checkouts of this user: ``VLLM_BUILD_CACHE``, else ``vllm-build`` in the XDG cache folder.
+
+    Raises:
+        ConfigurationError: none of the variables names a folder, and the user has no home.
+    """
+    if chosen := os.environ.get("VLLM_BUILD_CACHE"):
+        return expanded(chosen, "VLLM_BUILD_CACHE")
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(xdg, "XDG_CACHE_HOME") / "vllm-build"
+    folder = home()
+    if folder is None:
+        raise ConfigurationError(
+            f"there is no folder for the cache: HOME is not set, and no account has the user id {os.getuid()}",
+            expected="a folder that can be written to",
+            remedy="set VLLM_BUILD_CACHE to one",
+        )
+    return folder.absolute() / ".cache" / "vllm-build"
 
 
 def toolchain_channel() -> Path:
@@ -41,7 +76,7 @@ def toolchain_channel() -> Path:
 def ccache_dir() -> Path:
     """The compiler cache of all builds: ``CCACHE_DIR`` when the user has one, else a folder of the cache."""
     chosen = os.environ.get("CCACHE_DIR")
-    return Path(chosen).absolute() if chosen else cache_root() / "ccache"
+    return expanded(chosen, "CCACHE_DIR") if chosen else cache_root() / "ccache"
 
 
 def rattler_cache() -> Path:

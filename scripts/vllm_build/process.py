@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vllm_build import children, signals
 from vllm_build.errors import BuildError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 #: "[3/9] Building …" of Ninja, "[ 33%] Building …" of make.
@@ -46,29 +44,6 @@ def first_error(output: str) -> str:
     return "\n".join(lines[-_TAIL_LINES:])
 
 
-@contextmanager
-def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
-    """End ``process`` when the block is left early, also by SIGTERM, as batch systems send it.
-
-    A compile that goes on would write into a folder that the next build uses.
-    """
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
-        yield
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-
-
 def _no_room(folder: Path) -> bool:
     """Whether nothing more can be written there; CMake, for one, ends well without having written its files."""
     facts = os.statvfs(folder)
@@ -88,6 +63,9 @@ def _failure(what: str, status: int, output: str, log: Path) -> BuildError | Res
 def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str, log: Path, verbose: bool) -> str:
     """Run ``command``; returns its output, which is in ``log`` as well.
 
+    The command is ended with everything it started when this process is asked to end, or is killed: what goes on compiling would write into
+    a folder that the next build uses.
+
     Raises:
         BuildError: it exited with another status than 0, or was killed for memory.
         ResourceError: the disk is full.
@@ -96,21 +74,22 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
     if verbose:
         sys.stderr.write("+ " + " ".join(command) + "\n")
     lines: list[str] = []
-    try:
-        process = subprocess.Popen(
-            command, cwd=cwd, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-    except OSError as error:
-        raise ToolchainError(f"{command[0]} cannot be started: {error.strerror}", expected="a program that runs on this machine") from error
-    with disk_errors(log.parent), process, log.open("w", encoding="utf-8") as record, _ended_with_us(process):
+    with disk_errors(log.parent), signals.ending(what), log.open("w", encoding="utf-8") as record:
         record.write("+ " + " ".join(command) + "\n")
-        for line in process.stdout or ():
-            lines.append(line)
-            record.write(line)
-            if verbose or _PROGRESS.match(line) or line.startswith("--"):
-                sys.stderr.write(line)
-                sys.stderr.flush()
+        try:
+            child = children.Child(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise ToolchainError(
+                f"{command[0]} cannot be started: {error.strerror}", expected="a program that runs on this machine"
+            ) from error
+        with child:
+            for line in child.stdout or ():
+                lines.append(line)
+                record.write(line)
+                if verbose or _PROGRESS.match(line) or line.startswith("--"):
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
     output = "".join(lines)
-    if process.returncode:
-        raise _failure(what, process.returncode, output, log)
+    if child.returncode:
+        raise _failure(what, child.returncode, output, log)
     return output

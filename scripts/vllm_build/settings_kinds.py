@@ -72,10 +72,10 @@ def _release(value: str) -> Version:
     return Version(value)
 
 
-def _folder(value: str) -> Path:
+def _path(value: str) -> Path:
     try:
         return Path(value.strip()).expanduser().absolute()
-    except RuntimeError as error:  # "~" without a home
+    except RuntimeError as error:  # "~" without a home, "~user" of nobody
         raise ValueError(value) from error
 
 
@@ -106,8 +106,8 @@ TEXT: Kind[str] = Kind("any text", str.strip)
 FLAG = Kind("1 or 0", _flag)
 COUNT = Kind(f"a whole number from 1 to {_MOST}", _count)
 RELEASE = Kind("a release such as 13.0: numbers with a dot", _release)
-FOLDER = Kind("the path of a folder", _folder)
-FILE: Kind[Path] = Kind("the path of a file", lambda value: Path(value).expanduser().absolute())
+FOLDER = Kind("the path of a folder", _path)
+FILE: Kind[Path] = Kind("the path of a file", _path)
 SHA256 = Kind("64 hexadecimal digits", _hexadecimal(64))
 DIGEST = Kind("12 to 64 hexadecimal digits", _hexadecimal(12))
 WORDS: Kind[tuple[str, ...]] = Kind("words separated by spaces, quoted as for a shell", lambda value: tuple(shlex.split(value)))

@@ -3,12 +3,21 @@ from __future__ import annotations
 
 import errno
 import json
-from typing import NoReturn
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.error import URLError
 
 import pytest
 
 from vllm_build import cli, errors
 from vllm_build.commands import doctor
+
+if TYPE_CHECKING:
+    from vllm_build.console import Console
 
 
 def subclasses() -> list[type[errors.VllmBuildError]]:
@@ -68,10 +77,97 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "No space left" in capsys.readouterr().err
 
 
-def test_other_os_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "run", failing(OSError(errno.EIO, "I/O error")))
-    with pytest.raises(OSError, match="I/O error"):
-        cli.main(["doctor"])
+#: What no module translates → the status, and a part of the message.
+UNTRANSLATED: tuple[tuple[Exception, int, str], ...] = (
+    (OSError(errno.EIO, "I/O error"), errors.ResourceError.exit_code, "I/O error"),
+    (OSError(errno.EMFILE, "Too many open files"), errors.ResourceError.exit_code, "Too many open files"),
+    (OSError(errno.EPERM, "Operation not permitted"), errors.ResourceError.exit_code, "Operation not permitted"),
+    (
+        PermissionError(errno.EACCES, "Permission denied", "/place/of/x"),
+        errors.ConfigurationError.exit_code,
+        "/place/of/x: Permission denied",
+    ),
+    (NotADirectoryError(errno.ENOTDIR, "Not a directory", b"/a/b"), errors.ConfigurationError.exit_code, "/a/b: Not a directory"),
+    (URLError("refused"), errors.FetchError.exit_code, "refused"),
+    (TimeoutError("timed out"), errors.FetchError.exit_code, "timed out"),
+    (MemoryError(), errors.ResourceError.exit_code, "out of memory"),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), errors.ConfigurationError.exit_code, "not UTF-8"),
+    (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), errors.InternalError.exit_code, "surrogates"),
+    (RecursionError("maximum recursion depth exceeded"), errors.InternalError.exit_code, "RecursionError"),
+    (KeyError("getpwuid(): uid not found: 12345"), errors.InternalError.exit_code, "report it"),
+)
+
+
+@pytest.mark.parametrize(("error", "status", "text"), UNTRANSLATED, ids=lambda value: type(value).__name__)
+def test_what_no_module_translates_has_a_status_and_no_traceback(
+    error: Exception, status: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "run", failing(error))
+    assert cli.main(["doctor", "--json"]) == status
+    said = capsys.readouterr()
+    assert text in said.err
+    assert "Traceback" not in said.err
+    assert json.loads(said.out)["exit_code"] == status
+    assert cli.main(["doctor", "-v"]) == status
+    assert f"{type(error).__name__}" in capsys.readouterr().err.partition("direct cause")[0]
+
+
+def test_an_error_names_what_named_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "file" / "cache"))
+    assert cli.main(["cache", "clean"]) == errors.ConfigurationError.exit_code
+    said = capsys.readouterr().err
+    assert "Not a directory (VLLM_BUILD_CACHE names it)" in said
+    assert "correct VLLM_BUILD_CACHE" in said
+
+
+def test_a_failure_keeps_what_was_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def answering(_: object, console: Console) -> NoReturn:
+        console.json({"found": 3})
+        raise errors.IntegrityError("one is damaged")
+
+    monkeypatch.setattr(doctor, "run", answering)
+    assert cli.main(["doctor", "--json"]) == errors.IntegrityError.exit_code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"], document["result"]) == ("IntegrityError", {"found": 3})
+
+
+@pytest.mark.parametrize("words", [["nosuch"], [], ["plan", "--nosuch"], ["install"], ["cache", "nosuch"]])
+def test_a_wrong_command_line_is_a_document_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--json"]) == errors.ConfigurationError.exit_code
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"] == "ConfigurationError"
+    assert "usage: vllm-build" in said.err
+
+
+def test_statuses_are_in_the_help_and_in_the_docs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown, page = capsys.readouterr().out, (root / "docs" / "build.md").read_text(encoding="utf-8")
+    table = "\n".join(f"| {status} | {meaning} |" for status, meaning in errors.statuses())
+    assert table in page
+    assert all(meaning in shown for _, meaning in errors.statuses())
+    assert all(meaning for _, meaning in errors.statuses())
+
+
+def vllm_build(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vllm_build", *words], stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+def test_a_reader_that_goes_away() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = vllm_build("settings", "--json", stdout=pipe)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_an_answer_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = vllm_build("settings", "--json", stdout=full)
+    assert done.returncode == errors.ResourceError.exit_code
+    assert done.stderr.startswith("error: the answer cannot be written: No space left on device")
+    assert "Traceback" not in done.stderr
 
 
 def test_unknown_variant(capsys: pytest.CaptureFixture[str]) -> None:

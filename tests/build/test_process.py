@@ -152,7 +152,7 @@ def test_what_it_started_ends_with_it(tmp_path: Path, number: signal.Signals) ->
 
 def test_a_signal_during_a_run_is_an_exit(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    text = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    text = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)"
     with pytest.raises(SystemExit) as caught:
         run(tmp_path, script(tmp_path, text))
     assert caught.value.code == 128 + signal.SIGTERM

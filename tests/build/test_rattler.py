@@ -148,6 +148,16 @@ def test_a_package_that_fails_its_own_test(tmp_path: Path, console: Console) -> 
     assert build(tmp_path, path, console, test="skip")
 
 
+def test_scripts_have_a_home_and_none_of_the_callers_python(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rattler-build gives scripts and tests a HOME of their own; an interpreter of a recipe must not obey the caller's variables."""
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
+    monkeypatch.setenv("PYTHONHOME", "/of/the/caller")
+    lines = 'echo x > "$HOME/written"', 'echo "python: ${PYTHONPATH:-}${PYTHONHOME:-} user site: ${PYTHONNOUSERSITE:-}"', "sleep 1"
+    build(tmp_path, recipe(tmp_path, *lines, test='touch "$HOME/tested"'), console)
+    assert "python:  user site: 1" in said(console)
+
+
 def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None:
     path = recipe(tmp_path)
     build(tmp_path, path, console)
@@ -157,7 +167,9 @@ def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None
     assert json.loads(index.read_text(encoding="utf-8"))["info"]["subdir"] == "noarch"
 
 
-def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signal.Signals) -> None:
+    """Also where this process has no handler for it."""
     up = "$SRC_DIR/../../../.."
     path = recipe(tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600")
     program = (
@@ -181,8 +193,8 @@ def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
             time.sleep(0.05)
         script = psutil.Process(int(pid_file.read_text(encoding="utf-8")))
         started = [script, *script.children(recursive=True)]
-        parent.send_signal(signal.SIGINT)
-        assert parent.wait(timeout=60) == 130
+        parent.send_signal(number)
+        assert parent.wait(timeout=60) == (130 if number == signal.SIGINT else -number)
     _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import reuse_server
 from reuse_files import LIBRARIES, OUTPUT, WHEEL_NAME, Build, elf, snapshot, write_zip
 from reuse_server import Server, serving
 
+from vllm_build import signals
 from vllm_build.errors import BusyError, ConfigurationError, FetchError
 from vllm_build.files import sha256_of
 from vllm_build.reuse import bounds, download, remote, transport
@@ -333,6 +335,34 @@ def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path:
         file.seek(-1)
     file.forget()
     assert not list(tmp_path.glob("*-*-*"))
+
+
+def test_a_signal_stops_all_streams(ctx: Context, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal reaches the main thread; the threads that fetch would go on to the end of a large file."""
+    file = remote.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
+    assert isinstance(file, remote.RemoteFile)
+    fetching, ended = threading.Event(), []
+
+    def endless(*arguments: object) -> None:
+        progress = arguments[-1]
+        assert callable(progress)
+        try:
+            for _ in range(6000):
+                progress(1)
+                fetching.set()
+                time.sleep(0.01)
+        finally:
+            ended.append(True)
+
+    def interrupt() -> None:
+        fetching.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(download, "window", endless)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(signals.Interrupted), signals.raised():
+        file.fetch([(0, 100_000), (120_000, 200_000)])
+    assert 1 <= len(ended) <= 2, "more windows are not begun"
 
 
 def test_locations_that_are_no_archives(ctx: Context, server: Server, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import psutil
 import pytest
 from trees import copy_tree, misses
 
-from vllm_build import audit, digest, paths, stamp, version
+from vllm_build import audit, digest, locks, paths, stamp, version
 from vllm_build.conda import channel, environment, package, variants, verify
 from vllm_build.console import Console
+from vllm_build.errors import BusyError
 from vllm_build.files import sha256_of
 
 pytestmark = pytest.mark.slow
@@ -240,7 +242,8 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
     assert not list((tmp_path / "output").glob("*/*.conda"))
 
 
-def test_interrupt_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path, number: signal.Signals) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     kept = channel.publish([Path(built.kernels)], output)
     # A pipe that nobody writes into: the compiler waits for it until it is ended.
@@ -252,15 +255,35 @@ def test_interrupt_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_
         assert process.stderr is not None
         for line in process.stderr:
             if "x86_64-conda-linux-gnu-g++: " in line:  # the build script runs and has found its compiler
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         rest = process.stderr.read()
-    assert process.returncode == 130, rest
-    assert "interrupted" in rest
     assert "Traceback" not in rest
     assert sorted(output.glob("*/*.conda")) == kept
-    left = [p for p in psutil.process_iter(["cmdline"]) if any(str(output) in word for word in p.info["cmdline"] or [])]
-    assert not left, left
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        # Nobody enters the folder while a process may still write to it.
+        deadline = time.monotonic() + 60
+        while left(output):
+            assert is_locked(output) or not left(output), "a process that may write to a folder that is not locked"
+            assert time.monotonic() < deadline
+    else:
+        assert process.returncode == 128 + number, rest
+        assert f"interrupted by {number.name}" in rest
+        assert not left(output)
+
+
+def is_locked(folder: Path) -> bool:
+    try:
+        with locks.exclusive(folder, "the output folder"):
+            return False
+    except BusyError:
+        return True
+
+
+def left(output: Path) -> list[psutil.Process]:
+    """Processes that have the folder in their command line."""
+    return [p for p in psutil.process_iter(["cmdline"]) if any(str(output) in word for word in p.info["cmdline"] or [])]
 
 
 def test_failed_compile_shows_the_error_and_where_the_log_is(built: Done, tmp_path: Path) -> None:

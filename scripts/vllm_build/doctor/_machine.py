@@ -8,7 +8,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from vllm_build import jobs, limits, paths
-from vllm_build.doctor._fact import Fact, contradiction, missing
+from vllm_build.doctor._fact import Fact, contradiction, missing, of_error
+from vllm_build.errors import ConfigurationError
 from vllm_build.kernels_table import MEMORY_CLASSES
 from vllm_build.limits import GIB
 
@@ -41,6 +42,13 @@ def _disk(what: str, folder: Path, variable: str | None) -> Fact:
     return Fact(what, found)
 
 
+def _cache() -> Fact:
+    try:
+        return _disk("cache", paths.cache_root(), "VLLM_BUILD_CACHE")
+    except ConfigurationError as error:
+        return of_error("cache", error)
+
+
 def _work(asked: Settings, target: Target) -> Iterator[Fact]:
     chosen = jobs.decide(asked.max_jobs, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
     yield Fact("jobs", f"{chosen.jobs} ({'; '.join(chosen.why)})")
@@ -59,7 +67,7 @@ def examine(root: Path, asked: Settings, target: Target) -> list[Fact]:
     """What the machine has, and whether a build fits."""
     return [
         *_work(asked, target),
-        _disk("cache", paths.cache_root(), "VLLM_BUILD_CACHE"),
+        _cache(),
         _disk("build folders", asked.build_root or root / "build", "VLLM_BUILD_ROOT"),
         _disk("output", root / "output", None),
     ]

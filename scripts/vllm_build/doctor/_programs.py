@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from vllm_build import cmake, paths, plan
+from vllm_build import children, cmake, paths, plan
 from vllm_build.doctor._fact import Fact, contradiction, missing, of_error
 from vllm_build.errors import VllmBuildError
 
@@ -30,15 +30,7 @@ _LANGUAGES = {"CC": "C compiler", "CXX": "C++ compiler"}
 def _says(program: str) -> str | None:
     """The first line of ``--version``; None when the program does not work."""
     try:
-        done = subprocess.run(
-            [program, "--version"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = children.run([program, "--version"], timeout=_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = done.stdout.strip().splitlines()

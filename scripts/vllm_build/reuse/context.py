@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from vllm_build import paths
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.files import sha256_of
 from vllm_build.reuse import bounds
@@ -89,7 +90,7 @@ def local_path(location: str) -> Path | None:
         raise ConfigurationError(
             f"{location!r} is no address that kernels are taken from", expected="a path, or an address with https, http or file"
         )
-    return Path(location).expanduser().absolute()
+    return paths.expanded(location, "the location")
 
 
 def file_name(location: str) -> str:

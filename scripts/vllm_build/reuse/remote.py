@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import io
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from vllm_build.files import sha256_of
@@ -76,14 +77,27 @@ class RemoteFile(io.RawIOBase):
         asked = windows.requests(missing, streams=max(1, windows.REQUESTS - self.requests))
         self.requests += len(asked)
         folder = self._shared if shared else self._private
+        stopped = threading.Event()
         with ThreadPoolExecutor(windows.STREAMS) as pool:
-            jobs = [pool.submit(self._fetch, folder, begin, end) for begin, end in asked]
+            try:
+                jobs = [pool.submit(self._fetch, folder, begin, end, stopped) for begin, end in asked]
+                wait(jobs)
+            except BaseException:
+                # A signal reaches the main thread alone; the others would go on to the end of the file.
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         for job in jobs:
             job.result()
 
-    def _fetch(self, folder: Path, begin: int, end: int) -> None:
+    def _fetch(self, folder: Path, begin: int, end: int, stopped: threading.Event) -> None:
+        def progress(size: int, /) -> None:
+            self._progress(size)
+            if stopped.is_set():
+                raise CancelledError
+
         path = self._path(folder, begin, end)
-        download.window(self._transport, self.url, path, begin, end, self.validator, self._progress)
+        download.window(self._transport, self.url, path, begin, end, self.validator, progress)
         self._parts[begin, end] = path
 
     def _without_parts(self, begin: int, end: int) -> list[windows.Window]:

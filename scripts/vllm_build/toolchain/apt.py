@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import children
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors, write_text
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 from vllm_build.toolchain.sources import SUITES
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Sequence
 
     from vllm_build.console import Console
@@ -51,9 +52,7 @@ def require_apt() -> None:
 
 
 def _run(command: Sequence[str], env: dict[str, str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
+    return children.run(command, env=env, cwd=folder)
 
 
 def _errors_of(output: str) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
 
+from vllm_build import children
 from vllm_build.errors import FetchError, IntegrityError, ResourceError
 from vllm_build.files import disk_errors
 from vllm_build.toolchain.lock import UPDATE_COMMAND
@@ -74,15 +74,15 @@ def _tags(python: str, abi: str | None) -> list[str]:
 
 def _pip(arguments: Sequence[str], what: str, env: Mapping[str, str] | None = None, locked: str = _LOCK) -> None:
     command = [sys.executable, "-m", "pip", *arguments]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "LC_ALL": "C.UTF-8", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    settled = {
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "LC_ALL": "C.UTF-8",
+        # By variables, as an isolated interpreter (-I) would not see the backend that download_sdist adds.
+        "PYTHONSAFEPATH": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+    done = children.run(command, env={**children.without_python(os.environ), **settled, **(env or {})})
     if done.returncode == 0:
         return
     output = done.stdout + done.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from vllm_build import children
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root
@@ -51,7 +51,7 @@ def _compare(one: str, other: str) -> int:
     """Order of two Debian versions, by dpkg itself (one process per pair: a suite rarely has more than two versions of a name)."""
     if one == other:
         return 0
-    return -1 if subprocess.run(["dpkg", "--compare-versions", one, "lt", other], check=False).returncode == 0 else 1
+    return -1 if children.run(["dpkg", "--compare-versions", one, "lt", other]).returncode == 0 else 1
 
 
 def suite_versions(madison: str, suite: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from packaging.version import Version
 
+from vllm_build import children
 from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -136,15 +137,7 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
         ToolchainError: it cannot be run, fails, hangs, or prints nothing that matches.
     """
     try:
-        done = subprocess.run(
-            [compiler, "--version"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = children.run([compiler, "--version"], timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         _broken(compiler, f"did not answer --version within {TIMEOUT} s", variable)
     except OSError as error:

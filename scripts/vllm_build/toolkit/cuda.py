@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import children
 from vllm_build.gpu_targets import FLOORS
 from vllm_build.toolkit import _search
 from vllm_build.toolkit._search import Toolkit
@@ -38,15 +39,7 @@ def _with_headers(folder: Path) -> Path | None:
 def _own_root(nvcc: Path) -> Path | None:
     """The folder that nvcc says it belongs to: the one way to see through a wrapper script. ``--dryrun`` runs nothing."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
-            [nvcc, "--dryrun", "-x", "cu", os.devnull],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_search.TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = children.run([nvcc, "--dryrun", "-x", "cu", os.devnull], timeout=_search.TIMEOUT)
         if match := re.search(r"^#\$ TOP=(.+)$", done.stderr, re.MULTILINE):
             return Path(os.path.normpath(match[1].strip()))
     return None

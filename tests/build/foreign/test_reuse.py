@@ -136,7 +136,7 @@ def test_the_audit_command(
     del ops["_C::silu_and_mul"]
     monkeypatch.setenv("FAKE_OPS", json.dumps(ops))
     assert cli.main(["audit", str(wheel), "--device", "cpu", "--json"]) == RefusedError("x", "", "", expected="").exit_code
-    out = capsys.readouterr().out
-    document = json.JSONDecoder().raw_decode(out)[0]
-    assert document["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"] == "RefusedError"
+    assert document["result"]["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
     assert cli.main(["audit", str(wheel), "--device", "cpu", "--sha256", "12"]) == ConfigurationError("").exit_code

@@ -8,10 +8,12 @@ import resource
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from command_runs import MARK, gone
 
 from vllm_build import locks
 
@@ -114,6 +116,24 @@ def test_a_killed_build_is_taken_up_again(developer: Developer, clone: Path, num
     assert log.status == 0, log.log[-3000:]
     assert 0 < len(log.units) < 10, "what was complete is not compiled again"
     assert (folder / "_C.abi3.so").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_pip_that_is_killed_ends_its_build(developer: Developer, clone: Path, number: signal.Signals) -> None:
+    """pip tells its hooks nothing."""
+    mark = uuid.uuid4().hex
+    env = developer.environ(VLLM_DISABLE_CCACHE="1", MAX_JOBS="1", VERBOSE="") | {MARK: mark}
+    command = [str(developer.prefix / "bin" / "python"), "-m", "pip", *EDITABLE, "-v"]
+    with subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            if line.strip().startswith("[2/"):
+                break
+        process.send_signal(number)
+        process.wait()
+        assert gone(mark, 30)
+    done = developer.run("python", "-m", "pip", *EDITABLE, cwd=clone, VLLM_DISABLE_CCACHE="1")
+    assert done.status == 0, done.log[-3000:]
+    developer.pip("uninstall", "-y", "vllm", cwd=clone)
 
 
 def test_a_build_killed_while_it_configures(developer: Developer, clone: Path) -> None:
