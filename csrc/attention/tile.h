@@ -9,7 +9,7 @@
 
 namespace vllm {
 
-// Largest score and sum of exponentials so far, of one row.
+// Largest score and sum of exponentials so far, of one row. The score is never NaN; the sum is where a score was.
 struct RowState {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;
