@@ -26,6 +26,8 @@ NUMERICAL = (
     "test_moe_experts.py",
     "test_norm.py",
     "test_norm_quant.py",
+    "test_not_a_number.py",
+    "test_not_a_number_attention.py",
     "test_qk_norm_rope.py",
     "test_quant_fp8.py",
     "test_quant_group.py",
