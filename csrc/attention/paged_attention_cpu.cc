@@ -80,6 +80,7 @@ HWY_AFTER_NAMESPACE();
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "attention/jobs.h"
@@ -98,10 +99,10 @@ constexpr float kLog2E = 1.44269504f;
 
 size_t RoundUp(size_t n) { return (n + CachePages::kPanel - 1) / CachePages::kPanel * CachePages::kPanel; }
 
-// The state of a row whose sum holds nothing but exp(sink): of no key for -infinity, and NaN for NaN, which is no largest score.
+// The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with NaN or +infinity the sum is NaN.
 RowState StateOfSink(float sink) {
-  if (std::isnan(sink)) return {RowState().max, sink};
-  return std::isinf(sink) && sink < 0 ? RowState() : RowState{sink * kLog2E, 1.0f};
+  if (std::isfinite(sink)) return {sink * kLog2E, 1.0f};
+  return {RowState().max, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
 }
 
 // Memory for the tiles of one thread.

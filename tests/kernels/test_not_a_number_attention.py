@@ -124,7 +124,7 @@ def test_scores_with_slopes(paged: Paged) -> None:
     compare(paged.run(paged.query(1), alibi_slopes=torch.tensor([0.125]))[:, 0], paged.reference(scores))
 
 
-@pytest.mark.parametrize("sink", [0.5, -math.inf, math.nan, -math.nan])
+@pytest.mark.parametrize("sink", [0.5, math.inf, -math.inf, math.nan, -math.nan])
 def test_scores_with_sinks(paged: Paged, sink: float) -> None:
     compare(paged.run(paged.query(1), s_aux=torch.tensor([sink]))[:, 0], paged.reference(paged.scores, sink))
 
@@ -165,7 +165,7 @@ def test_many_tokens(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, t
 
 
 @only_cpu
-@pytest.mark.parametrize("sink", [None, 0.5, -math.inf, math.nan])
+@pytest.mark.parametrize("sink", [None, 0.5, math.inf, -math.inf, math.nan])
 def test_parts_that_are_merged(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, sink: float | None) -> None:
     """The keys of one token are shared out among threads."""
     threads = torch.get_num_threads()
