@@ -9,7 +9,7 @@
 
 namespace vllm {
 
-// Largest score and sum of exponentials so far, of one row. The score is never NaN; the sum is where a score was.
+// Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN, and the largest score still a number.
 struct RowState {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;
