@@ -11,6 +11,7 @@
 #include "hwy/highway.h"
 
 #include "core/pairs-inl.h"
+#include "core/reduce-inl.h"
 #include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,7 +21,8 @@ namespace HWY_NAMESPACE {
 // 2^x for x <= 0: 2^n * 2^r with n the nearest integer and |r| <= 1/2. 2^r is a polynomial with the constant term 1, fitted with the least
 // maximal relative error by Lawson's iteration on 600 Chebyshev nodes: of degree 5 for float32, where that error is 9e-8, of degree 4 for
 // 16 bits, 2.8e-6. 2^n goes into the exponent bits. Below -126, where float32 has no normal numbers, the result lies between 0 and the
-// smallest of them, and it is 0 from -127 on. NaN gives a number.
+// smallest of them, and it is 0 from -127 on. NaN
+// gives anything: callers multiply by what was NaN before.
 //
 // Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the low bits, so there is no conversion. Highway's own Exp covers all
 // numbers and costs twice the instructions; that showed in every activation of 16-bit elements.
@@ -29,7 +31,7 @@ HWY_INLINE VF32 Exp2OfNonPositive(VF32 x) {
   const F32 d;
   const hn::RebindToUnsigned<F32> du;
   const VF32 shift = hn::Set(d, 12582912.0f);
-  x = hn::Max(x, hn::Set(d, -127.0f));
+  x = LargerOfNumbers(x, hn::Set(d, -127.0f));
   const VF32 shifted = hn::Add(x, shift);
   const VF32 r = hn::Sub(x, hn::Sub(shifted, shift));
   VF32 p;
@@ -98,7 +100,7 @@ struct Gelu {
     const F32 d;
     const VF32 one = hn::Set(d, 1.0f);
     // Phi(-14.6) is 0 in float32; up to there the quotient below has a denominator of at most 5.4.
-    const VF32 z = hn::Min(hn::Abs(x), hn::Set(d, 14.6f));
+    const VF32 z = SmallerOfNumbers(hn::Abs(x), hn::Set(d, 14.6f));
     const VF32 t = Quotient<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
     VF32 r = hn::Set(d, 0.035374343f);
     r = hn::MulAdd(r, t, hn::Set(d, -0.15595332f));
@@ -142,10 +144,7 @@ struct ClampedSilu {
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
     const F32 d;
     const VF32 high = hn::Set(d, limit), low = hn::Set(d, -limit);
-    // Not Min and Max, whose results for NaN depend on the target.
-    const VF32 g = hn::IfThenElse(hn::Gt(gate, high), high, gate);
-    VF32 u = hn::IfThenElse(hn::Gt(factor, high), high, factor);
-    u = hn::IfThenElse(hn::Lt(u, low), low, u);
+    const VF32 g = AtMost(gate, high), u = AtLeast(AtMost(factor, high), low);
     return hn::Mul(TimesSigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))), hn::Add(u, hn::Set(d, beta)));
   }
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "activation/activation.h"
 
+#include "core/extremes.h"
 #include "core/gpu/launch.h"
 #include "core/gpu/rows.h"
 #include "core/gpu/types.h"
@@ -53,10 +54,7 @@ struct FatRelu {
 struct ClampedSilu {
   float limit, alpha, beta;
   __device__ __forceinline__ float operator()(float gate, float factor) const {
-    // Not fminf and fmaxf, which give the limit for NaN.
-    const float g = gate > limit ? limit : gate;
-    const float above = factor > limit ? limit : factor;
-    const float u = above < -limit ? -limit : above;
+    const float g = AtMost(gate, limit), u = AtLeast(AtMost(factor, limit), -limit);
     return g * Sigmoid(alpha * g) * (u + beta);
   }
 };

@@ -13,7 +13,10 @@ namespace vllm {
 // One call of attention over a paged cache: for every new token and every query head
 //   output = sum_k p_k v_k,  p_k = exp(s_k - m) / (sum_j exp(s_j - m) + exp(sink - m)),  s_k = cap(scale q.k) + slope (k - position)
 // over the keys that the token sees, with cap(s) = softcap tanh(s / softcap). Query head h belongs to key head h / (heads / key heads).
-// A token that sees no key gets zeros.
+// A token that sees no key gets zeros, and so does one whose scores are all -infinity.
+//
+// As in torch.softmax, a score of NaN or +infinity that a token sees, or a sink of either, makes NaN of all of that token's and head's
+// result, and of no other: NaN in a query, or in a key that the token sees. A cap makes numbers of infinite scores.
 struct PagedAttention {
   AttentionHeads query;
   AttentionHeads output;
@@ -39,7 +42,7 @@ struct PagedAttention {
 void RunPagedAttention(const PagedAttention& attention);
 
 // Decode of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): all heads of a request's one new token attend to the
-// same latent rows; a row is a key, its first value_size elements are the value.
+// same latent rows; a row is a key, its first value_size elements are the value. NaN is treated as in PagedAttention.
 struct LatentAttention {
   AttentionHeads query;         // one row a request
   AttentionHeads output;        // heads of value_size elements

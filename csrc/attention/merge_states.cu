@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/extremes.h"
 #include "core/gpu/groups.h"
 #include "core/gpu/launch.h"
 #include "core/gpu/rows.h"
@@ -30,7 +31,7 @@ __device__ __forceinline__ Shares SharesOf(float prefix, float suffix) {
   constexpr float kNone = -INFINITY;
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
-  const float max = suffix > prefix || std::isnan(suffix) ? suffix : prefix;  // not fmaxf, which loses NaN
+  const float max = LargerOrNaN(prefix, suffix);
   if (max == kNone) return {0.0f, 0.0f, kNone};
   const float a = expf(prefix - max), b = expf(suffix - max);
   return {a / (a + b), b / (a + b), max + logf(a + b)};

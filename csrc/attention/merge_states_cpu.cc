@@ -13,6 +13,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/reduce-inl.h"
 #include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,7 +31,7 @@ HWY_INLINE Shares SharesOf(float prefix, float suffix) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
-  const float max = HWY_MAX(prefix, suffix);
+  const float max = LargerOrNaN(prefix, suffix);
   if (max == kNone) return {0.0f, 0.0f, kNone};
   const float a = std::exp(prefix - max), b = std::exp(suffix - max);
   return {a / (a + b), b / (a + b), max + std::log(a + b)};

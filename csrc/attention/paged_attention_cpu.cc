@@ -79,6 +79,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "attention/jobs.h"
@@ -96,6 +98,12 @@ namespace {
 constexpr float kLog2E = 1.44269504f;
 
 size_t RoundUp(size_t n) { return (n + CachePages::kPanel - 1) / CachePages::kPanel * CachePages::kPanel; }
+
+// The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with NaN or +infinity the sum is NaN.
+RowState StateOfSink(float sink) {
+  if (std::isfinite(sink)) return {sink * kLog2E, 1.0f};
+  return {RowState().max, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
+}
 
 // Memory for the tiles of one thread.
 class TileMemory {
@@ -145,7 +153,7 @@ class TileMemory {
       tile_.states[row] = RowState();
       if (call.sinks != nullptr && item.split == 0) {
         const int64_t head = key_head * static_cast<int64_t>(tile_.group) + static_cast<int64_t>(row % tile_.group);
-        tile_.states[row] = {call.sinks[head] * kLog2E, 1.0f};
+        tile_.states[row] = StateOfSink(call.sinks[head]);
       }
     }
     return tile_;

@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 
 #include "attention/tile.h"
+#include "core/reduce-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,8 +32,8 @@ HWY_INLINE VF32 Exp2(VF32 x) {
   const VF32 lowest = hn::Set(d, -125.0f);
   const auto vanishes = hn::Lt(x, lowest);
   x = hn::IfThenElse(vanishes, lowest, x);
-  // The addition rounds x to a whole number, which is then in the low bits of the sum.
-  const VF32 shift = hn::Set(d, 0x1.8p23f);
+  // The addition rounds x to a whole number n, and the low bits of the sum are n + 127: the exponent bits of 2^n.
+  const VF32 shift = hn::Set(d, 0x1.8p23f + 127.0f);
   const VF32 shifted = hn::Add(x, shift);
   const VF32 f = hn::Sub(x, hn::Sub(shifted, shift));
   // Minimax polynomial of 2^f on [-1/2, 1/2], relative error 9.2e-8, fitted by iteratively reweighted least squares.
@@ -41,8 +42,10 @@ HWY_INLINE VF32 Exp2(VF32 x) {
   p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebf9bcp-3f));
   p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e42ap-1f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  return hn::IfThenZeroElse(vanishes, hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent)));
+  // Multiplied, not added to the exponent bits of p: for NaN the low bits of the sum are its payload, and an integer addition of that could
+  // make a number of NaN.
+  const VF32 power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+  return hn::IfThenZeroElse(vanishes, hn::Mul(p, power));
 }
 
 // What is done to the scores of one row before their exponential.
@@ -58,7 +61,7 @@ HWY_INLINE VF32 Capped(VF32 s, float cap) {
   const VF32 one = hn::Set(d, 1.0f);
   // tanh(x) = 1 - 2 / (e^(2x) + 1), 1 to float32 from |x| = 9.01 on.
   VF32 x = hn::Mul(s, hn::Set(d, 1.0f / cap));
-  x = hn::Max(hn::Min(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
+  x = AtLeast(AtMost(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
   const VF32 power = Exp2(hn::Mul(x, hn::Set(d, 2.0f * kLog2E)));
   return hn::Mul(hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(power, one))), hn::Set(d, cap));
 }
@@ -74,12 +77,15 @@ HWY_INLINE VF32 Finished(VF32 s, const ScoreTerms& terms, size_t i) {
 
 // Turns scores [begin, end) of a row into exponentials relative to the largest score so far, writes zeros to the rest of [clear_begin,
 // clear_end), and updates the row's state. Returns what earlier sums of the row have to be multiplied by.
+//
+// NaN is left out of the largest score, but not out of the row: its exponential is NaN, and so is the sum, which every output of the row is
+// divided by. The same holds for a score of +infinity, as in torch.softmax.
 HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin, size_t clear_end, const ScoreTerms& terms,
                             RowState& state) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;
-  for (size_t i = HWY_MAX(end, clear_begin); i < clear_end; ++i) s[i] = 0.0f;
+  for (size_t i = end > clear_begin ? end : clear_begin; i < clear_end; ++i) s[i] = 0.0f;
   if (begin >= end) {
     for (size_t i = clear_begin; i < clear_end; ++i) s[i] = 0.0f;
     return 1.0f;
@@ -89,26 +95,23 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
   size_t i = begin;
   if (plain) {
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      max0 = hn::Max(max0, Load(s + i));
-      max1 = hn::Max(max1, Load(s + i + lanes));
+      max0 = LargerNumber(Load(s + i), max0);
+      max1 = LargerNumber(Load(s + i + lanes), max1);
     }
   }
   for (; i + lanes <= end; i += lanes) {
     const VF32 v = Finished(Load(s + i), terms, i);
     if (!plain) Store(v, s + i);
-    max0 = hn::Max(max0, v);
+    max0 = LargerNumber(v, max0);
   }
   if (i < end) {
     const VF32 v = Finished(LoadTail(s + i, end - i), terms, i);
     if (!plain) StoreTail(v, s + i, end - i);
-    max1 = hn::Max(max1, hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)));
+    max1 = LargerNumber(hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)), max1);
   }
-  const float max = hn::ReduceMax(d, hn::Max(max0, max1));
-  if (max == kMinusInfinity) {
-    for (i = begin; i < end; ++i) s[i] = 0.0f;
-    return 1.0f;
-  }
-  const VF32 reference = hn::Set(d, max);
+  const float max = LargestOfNumbers(d, LargerOfNumbers(max0, max1));
+  // Without a score above -infinity: exponentials of -infinity are zeros, those of NaN are NaN.
+  const VF32 reference = hn::Set(d, max == kMinusInfinity ? 0.0f : max);
   VF32 sum0 = hn::Zero(d), sum1 = sum0;
   i = begin;
   for (; i + 2 * lanes <= end; i += 2 * lanes) {
@@ -145,7 +148,7 @@ HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* ot
     RowState& mine = states[row];
     const RowState& other = other_states[row];
     if (other.sum == 0.0f) continue;
-    const float max = HWY_MAX(mine.max, other.max);
+    const float max = LargerNumber(mine.max, other.max);
     const float keep = mine.sum == 0.0f ? 0.0f : std::exp2(mine.max - max), add = std::exp2(other.max - max);
     const VF32 v_keep = hn::Set(F32(), keep), v_add = hn::Set(F32(), add);
     for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_keep, hn::Mul(Load(other_sums + i), v_add)), sums + i);

@@ -9,7 +9,7 @@
 
 namespace vllm {
 
-// Largest score and sum of exponentials so far, of one row.
+// Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN, and the largest score still a number.
 struct RowState {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads) WriteKeys(TokenVectors keys, Indexer
       for (int64_t i = Lane() * kCount; i < cache.group; i += kWarp * kCount) {
         const Pack<T, kCount> pack = LoadPack<kCount>(from + i);
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) most = fmaxf(most, fabsf(ToFloat(pack.items[k])));
+        for (int k = 0; k < kCount; ++k) most = LargerNumber(fabsf(ToFloat(pack.items[k])), most);
       }
       float scale = WarpReduce(most, Max()) / E4M3::kMax;
       if (powers_of_two) scale = FloatOfBits((BitsOfFloat(scale) + 0x7fffffu) & 0x7f800000u);

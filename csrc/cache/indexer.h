@@ -27,8 +27,8 @@ struct IndexerCache {
   }
 };
 
-// Writes the keys of tokens, with max(|elements of the group|, 1e-4) / 448 as their scales, or the next power of two. Quotients are rounded
-// to nearest, ties to even.
+// Writes the keys of tokens, with max(|elements of the group|, 1e-4) / 448 as their scales, or the next power of two. NaN is left out of
+// the scale and stays NaN. Quotients are rounded to nearest, ties to even.
 void WriteIndexerKeys(const TokenVectors& keys, const IndexerCache& cache, const Slots& slots, bool powers_of_two);
 
 // Gathers the keys of sequences, `width` codes for each token of the output, and their scales. Strides are from token to token.

@@ -17,9 +17,16 @@ std::string Lower(std::string text) {
   return text;
 }
 
-// Targets are bits, better ones lower. Returns those of HWY_TARGETS that the CPU has and VLLM_CPU_ISA allows.
+// Targets are bits, better ones lower. Returns those that the CPU has. Highway reports AVX3_ZEN4 for CPUs of AMD alone; what that target
+// may use is part of AVX3_SPR.
+int64_t Supported() {
+  const int64_t supported = hwy::SupportedTargets();
+  return (supported & HWY_AVX3_SPR) != 0 ? supported | HWY_AVX3_ZEN4 : supported;
+}
+
+// Returns those of HWY_TARGETS that the CPU has and VLLM_CPU_ISA allows.
 int64_t Allowed() {
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  const int64_t usable = Supported() & HWY_TARGETS;
   const char* variable = std::getenv("VLLM_CPU_ISA");
   if (variable == nullptr || *variable == '\0') return usable;
   std::string known;

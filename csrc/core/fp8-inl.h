@@ -16,6 +16,7 @@
 #include "hwy/highway.h"
 
 #include "core/fp8.h"
+#include "core/reduce-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -91,8 +92,7 @@ HWY_INLINE hn::Vec<hn::RebindToSigned<F32>> Fp8Magnitude(VF32 v) {
   const hn::RebindToSigned<F32> di;
   constexpr int kShift = 23 - F8::kMantissaBits;
   const VF32 largest = hn::Set(d, F8::kMax);
-  VF32 magnitude = hn::Abs(v);
-  magnitude = hn::IfThenElse(hn::Gt(magnitude, largest), largest, magnitude);  // not Min, whose result for NaN depends on the target
+  const VF32 magnitude = AtMost(hn::Abs(v), largest);
   const auto bits = hn::BitCast(di, magnitude);
   // Normal numbers: half a unit less one bit is added, and that bit when the result would be odd without; a carry goes into the exponent,
   // as it should.

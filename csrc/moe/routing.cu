@@ -84,7 +84,7 @@ __device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int6
               [&](auto* x) { table.Each([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; }); });
   if (scoring == Scoring::kSoftmax) {
     float most = kTaken;
-    table.Each([&](int, float& score, float&) { most = fmaxf(most, score); });
+    table.Each([&](int, float& score, float&) { most = LargerNumber(score, most); });
     most = WarpReduce(most, Max());
     float sum = 0.0f;
     table.Each([&](int e, float& score, float&) {
@@ -117,7 +117,7 @@ __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& ro
   table.Each([&](int e, float& score, float& choice) {
     const bool usable = e < n && std::isfinite(score);
     any = any || usable;
-    choice = e >= n ? kTaken : usable && !std::isnan(choice) ? fmaxf(choice, kLowest) : kLowest;
+    choice = e >= n ? kTaken : usable && !std::isnan(choice) ? LargerNumber(choice, kLowest) : kLowest;
     if (!usable) score = 0.0f;
   });
   return any;
@@ -136,16 +136,16 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
     float first = kTaken, second = kTaken;
     for (int i = Lane(); i < size; i += kWarp) {
       const float x = area[group * size + i];
-      second = fmaxf(second, fminf(first, x));
-      first = fmaxf(first, x);
+      second = LargerNumber(SmallerNumber(first, x), second);
+      first = LargerNumber(x, first);
     }
 #pragma unroll
     for (int mask = kWarp / 2; mask > 0; mask /= 2) {
       const float other_first = ShuffleXor(first, mask), other_second = ShuffleXor(second, mask);
-      second = fmaxf(fmaxf(second, other_second), fminf(first, other_first));
-      first = fmaxf(first, other_first);
+      second = LargerNumber(SmallerNumber(first, other_first), LargerNumber(second, other_second));
+      first = LargerNumber(first, other_first);
     }
-    if (Lane() == 0) worth[group] = fmaxf(size == 1 ? first : first + second, kLowest);
+    if (Lane() == 0) worth[group] = LargerNumber(size == 1 ? first : first + second, kLowest);
   }
   __syncwarp();
   for (int group = Lane(); group < groups; group += kWarp) {

@@ -45,7 +45,9 @@ struct Routes {
 };
 
 // Routes every row of `logits`, one token each with one element for each expert. The best come first; of equals the lower number. All
-// chosen experts of a token differ whatever the values are: a score that is not finite counts as 0, and is chosen last.
+// chosen experts of a token differ whatever the values are: a score that is not finite counts as 0, and is chosen last. NaN among the
+// logits of a softmax makes all of the row's scores NaN, and so does +infinity. An expert whose bias is NaN is chosen last, too, and weighs
+// what its score is.
 void Route(const Rows& logits, const Router& router, const Routes& routes);
 
 }  // namespace vllm

@@ -12,6 +12,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/reduce-inl.h"
 #include "core/simd-inl.h"
 
 #include "hwy/contrib/math/math-inl.h"
@@ -30,9 +31,9 @@ HWY_INLINE size_t ArgMax(const float* HWY_RESTRICT x, size_t n) {
   const VF32 lowest = hn::Set(d, kTaken);
   VF32 best = lowest;
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) best = hn::Max(best, hn::LoadU(d, x + i));
-  if (i < n) best = hn::Max(best, hn::LoadNOr(lowest, d, x + i, n - i));
-  const VF32 maximum = hn::Set(d, hn::ReduceMax(d, best));
+  for (; i + lanes <= n; i += lanes) best = LargerOfNumbers(best, hn::LoadU(d, x + i));
+  if (i < n) best = LargerOfNumbers(best, hn::LoadNOr(lowest, d, x + i, n - i));
+  const VF32 maximum = hn::Set(d, LargestOfNumbers(d, best));
   for (i = 0; i + lanes <= n; i += lanes) {
     const intptr_t found = hn::FindFirstTrue(d, hn::Eq(hn::LoadU(d, x + i), maximum));
     if (found >= 0) return i + static_cast<size_t>(found);
@@ -57,7 +58,11 @@ HWY_INLINE float TopTwo(const float* HWY_RESTRICT x, size_t n) {
   return n == 1 ? first : first + second;
 }
 
-// scores[i] = f(x[i]) for i < n; `scores` has room for whole vectors, and what lies behind the n-th is 0.
+// e^v; NaN stays NaN, where Highway's exponential is 0.
+HWY_INLINE VF32 Exp(VF32 v) { return hn::IfThenElse(hn::IsNaN(v), v, hn::Exp(F32(), v)); }
+
+// scores[i] = f(x[i]) for i < n, all NaN from a softmax over NaN or +infinity; `scores` has room for whole vectors, and what lies behind
+// the n-th is 0.
 template <typename T>
 HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores, size_t n) {
   const F32 d;
@@ -68,12 +73,12 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
       const VF32 v = LoadTail(x + i, HWY_MIN(lanes, n - i));
       const VF32 shown = hn::IfThenElse(hn::FirstN(d, n - i), v, hn::Set(d, kTaken));
       hn::StoreU(shown, d, scores + i);
-      best = hn::Max(best, shown);
+      best = LargerNumber(shown, best);
     }
-    const VF32 maximum = hn::Set(d, hn::ReduceMax(d, best));
+    const VF32 maximum = hn::Set(d, LargestOfNumbers(d, best));
     VF32 sum = hn::Zero(d);
     for (size_t i = 0; i < n; i += lanes) {
-      const VF32 e = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + i), maximum));
+      const VF32 e = Exp(hn::Sub(hn::LoadU(d, scores + i), maximum));
       hn::StoreU(e, d, scores + i);
       sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, n - i), e));
     }
@@ -85,8 +90,8 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
       VF32 v = LoadTail(x + i, HWY_MIN(lanes, n - i));
       if (scoring == Scoring::kSigmoid) {
         // The exponential is of -|v|, so it cannot overflow.
-        const VF32 e = hn::Exp(d, hn::Neg(hn::Abs(v)));
-        v = hn::IfThenElse(hn::IsNaN(v), v, hn::Div(hn::IfThenElse(hn::Lt(v, hn::Zero(d)), e, one), hn::Add(one, e)));
+        const VF32 e = Exp(hn::Neg(hn::Abs(v)));
+        v = hn::Div(hn::IfThenElse(hn::Lt(v, hn::Zero(d)), e, one), hn::Add(one, e));
       }
       hn::StoreU(v, d, scores + i);
     }
@@ -108,7 +113,7 @@ HWY_INLINE bool Choices(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, 
     const VF32 sum = bias == nullptr ? score : hn::Add(score, LoadTail(bias + i, HWY_MIN(lanes, n - i)));
     hn::StoreU(hn::IfThenElseZero(usable, score), d, scores + i);
     const auto number = hn::And(usable, hn::Not(hn::IsNaN(sum)));
-    hn::StoreU(hn::IfThenElse(number, hn::Max(sum, lowest), lowest), d, choice + i);
+    hn::StoreU(hn::IfThenElse(number, LargerOfNumbers(sum, lowest), lowest), d, choice + i);
   }
   return any;
 }
@@ -128,7 +133,7 @@ HWY_INLINE bool Choices(const Router& router, float* scores, float* choice, size
 HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts, float* HWY_RESTRICT groups) {
   const size_t count = static_cast<size_t>(router.groups);
   const size_t size = experts / count;
-  for (size_t g = 0; g < count; ++g) groups[g] = HWY_MAX(TopTwo(choice + g * size, size), kLowest);
+  for (size_t g = 0; g < count; ++g) groups[g] = LargerNumber(TopTwo(choice + g * size, size), kLowest);
   for (int64_t k = 0; k < router.kept_groups; ++k) groups[ArgMax(groups, count)] = kTaken;
   for (size_t g = 0; g < count; ++g) {
     if (groups[g] == kTaken) continue;

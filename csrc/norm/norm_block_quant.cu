@@ -25,8 +25,8 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
     normed.Get(k, pack, values);
     float largest = 0.0f;
 #pragma unroll
-    for (const float value : values) largest = fmaxf(largest, fabsf(value));
-    for (int mask = lanes / 2; mask > 0; mask /= 2) largest = fmaxf(largest, ShuffleXor(largest, mask));
+    for (const float value : values) largest = LargerNumber(fabsf(value), largest);
+    for (int mask = lanes / 2; mask > 0; mask /= 2) largest = LargerNumber(ShuffleXor(largest, mask), largest);
     if (!there) continue;
     const RowScale<Q> scale(largest, bound);
     if ((pack & lanes_bits) == 0) scales[pack / lanes * scale_stride] = scale.scale;
@@ -44,7 +44,7 @@ __device__ __forceinline__ void QuantizeGroups(const T* x, const T* weight, floa
   for (int64_t begin = Warp() * size, group = Warp(); begin < width; begin += warps * size, group += warps) {
     float largest = 0.0f;
     for (int64_t i = begin + Lane(); i < begin + size; i += kWarp) {
-      largest = fmaxf(largest, fabsf(ToFloat(x[i]) * factor * ToFloat(weight[i])));
+      largest = LargerNumber(fabsf(ToFloat(x[i]) * factor * ToFloat(weight[i])), largest);
     }
     const RowScale<Q> scale(WarpReduce(largest, Max()), bound);
     if (Lane() == 0) scales[group * scale_stride] = scale.scale;

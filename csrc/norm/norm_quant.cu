@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     float largest = 0.0f;
     normed.ForNormed([&](auto, const auto& values) {
 #pragma unroll
-      for (const float value : values) largest = fmaxf(largest, fabsf(value));
+      for (const float value : values) largest = LargerNumber(fabsf(value), largest);
     });
     normed.Keep();
     const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);

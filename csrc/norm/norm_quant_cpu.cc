@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_targets.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -47,7 +46,7 @@ HWY_INLINE float Largest(const Source& source, size_t n) {
     largest1 = LargerNumber(hn::Abs(v1), largest1);
   }
   for (; i < n; i += lanes) largest0 = LargerNumber(hn::Abs(source.Tail(i, HWY_MIN(lanes, n - i))), largest0);
-  return hn::ReduceMax(d, hn::Max(largest0, largest1));
+  return LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
 }
 
 // Prepares a row: adds the residual if there is one. Returns what is to be normalised, and by which factor.
@@ -83,13 +82,13 @@ HWY_NOINLINE void DynamicRows(const Rows& out, const Rows& input, const Rows* re
     float factor;
     const T* x = Prepare<T>(input, residual, row, epsilon, factor);
     const float largest = Largest(NormedRow<T, true>{x, weight, factor}, width);
-    const float bounded = bound == nullptr ? largest : std::min(largest, *bound);
+    const float bounded = bound == nullptr ? largest : SmallerNumber(*bound, largest);
     Q* to = out.Row<Q>(row);
     if constexpr (hwy::IsSame<Q, int8_t>()) {
-      scales[row] = std::max(bounded / 127.0f, std::numeric_limits<float>::epsilon());
+      scales[row] = LargerNumber(bounded / 127.0f, std::numeric_limits<float>::epsilon());
       QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, {1.0f / scales[row]}}, to, width);
     } else {
-      scales[row] = std::max(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
+      scales[row] = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
       WithDivision(scales[row], largest,
                    [&](auto divide) HWY_ATTR { QuantizeSpan(ChangedRow<T, decltype(divide)>{{x, weight, factor}, divide}, to, width); });
     }

@@ -22,7 +22,7 @@ struct OneScale {
   template <typename T, int kCount>
   __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t /*row*/, int64_t /*column*/, const Pack<T, kCount>& items) const {
     const float reciprocal = 1.0f / *scale;
-    return ChangedCodes<Q>(items, Times(kFinite ? fminf(reciprocal, FLT_MAX) : reciprocal));
+    return ChangedCodes<Q>(items, Times(kFinite ? SmallerNumber(reciprocal, FLT_MAX) : reciprocal));
   }
 };
 

@@ -27,8 +27,8 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
 // scale 0 and zeros.
 void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale);
 
-// With a scale for each row, max(min(max |row|, *bound) / largest, 1 / (512 * largest)) with `largest` the largest finite number; bound may
-// be null. The quotient is correctly rounded.
+// With a scale for each row, max(min(max |row|, *bound) / largest, 1 / (512 * largest)) with `largest` the largest finite number; NaN left
+// out; bound may be null, and a bound of NaN bounds nothing. The quotient is correctly rounded.
 void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales, const float* bound);
 
 }  // namespace vllm

@@ -96,8 +96,8 @@ HWY_NOINLINE void TokenRows(const Rows& out, const Rows& input, float* scales, c
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
     const float largest = AbsMax(x, width);
-    const float bounded = bound == nullptr ? largest : std::min(largest, *bound);
-    const float scale = std::max(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
+    const float bounded = bound == nullptr ? largest : SmallerNumber(*bound, largest);
+    const float scale = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     scales[row] = scale;
     WithDivision(scale, largest, [&](auto divide) HWY_ATTR { QuantizeSpan(Mapped(x, divide), out.Row<Q>(row), width); });
   }
@@ -109,7 +109,7 @@ float AbsMaxSpan(const Rows& input, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t column = begin % input.width;
     const int64_t n = std::min(end - begin, input.width - column);
-    largest = std::max(largest, AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)));
+    largest = LargerNumber(AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
     begin += n;
   }
   return largest;
@@ -206,7 +206,7 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
   });
   *scale = largest.load() / (type == QType::kE4M3 ? E4M3::kMax : E5M2::kMax);
   // Finite, so that zeros stay zeros beside the reciprocal of a scale of zero.
-  const float factor = std::min(1.0f / *scale, std::numeric_limits<float>::max());
+  const float factor = SmallerNumber(1.0f / *scale, std::numeric_limits<float>::max());
   ParallelFor(elements, 1, [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });
 }
 

@@ -16,8 +16,8 @@ using namespace gpu;
 __device__ __forceinline__ float NextPowerOfTwo(float x) { return FloatOfBits((BitsOfFloat(x) + 0x7fffffu) & 0x7f800000u); }
 
 __device__ __forceinline__ float GroupScale(float largest, const GroupQuantization& how) {
-  const float scale = fmaxf(largest, how.epsilon) / how.high;
-  return how.power_of_two ? NextPowerOfTwo(fmaxf(fabsf(scale), 1e-10f)) : scale;
+  const float scale = LargerNumber(how.epsilon, largest) / how.high;
+  return how.power_of_two ? NextPowerOfTwo(LargerNumber(fabsf(scale), 1e-10f)) : scale;
 }
 
 // The quotient as it is stored: within limits, and to int8 as C converts, towards zero. NaN stays NaN.
@@ -28,8 +28,7 @@ struct Quotient {
 
   __device__ __forceinline__ float operator()(float x) const {
     float quotient = divide(x);
-    quotient = quotient < low ? low : quotient;
-    quotient = quotient > high ? high : quotient;
+    quotient = AtMost(AtLeast(quotient, low), high);
     return std::is_same_v<Q, int8_t> ? truncf(quotient) : quotient;
   }
 };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_targets.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -18,20 +17,13 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// v within [low, high]; NaN stays NaN.
-HWY_INLINE VF32 Within(VF32 v, float low, float high) {
-  const VF32 least = hn::Set(F32(), low), largest = hn::Set(F32(), high);
-  v = hn::IfThenElse(hn::Lt(v, least), least, v);
-  return hn::IfThenElse(hn::Gt(v, largest), largest, v);
-}
-
 // The quotient as it is stored. Upstream converts to int8 as C does, towards zero.
 template <typename Q, class Divide>
 struct Quotient {
   Divide divide;
   float low, high;
   HWY_INLINE VF32 operator()(VF32 v) const {
-    const VF32 quotient = Within(divide(v), low, high);
+    const VF32 quotient = AtMost(AtLeast(divide(v), hn::Set(F32(), low)), hn::Set(F32(), high));
     if constexpr (hwy::IsSame<Q, int8_t>()) {
       return hn::Trunc(quotient);
     } else {
@@ -41,10 +33,11 @@ struct Quotient {
 };
 
 float Scale(float largest, const GroupQuantization& how) {
-  const float scale = std::max(largest, how.epsilon) / how.high;
-  if (!how.power_of_two) return scale;
+  const float scale = LargerNumber(how.epsilon, largest) / how.high;
+  // What frexp says of infinity is not defined.
+  if (!how.power_of_two || std::isinf(scale)) return scale;
   int exponent;
-  const float fraction = std::frexp(std::max(std::fabs(scale), 1e-10f), &exponent);
+  const float fraction = std::frexp(LargerNumber(std::fabs(scale), 1e-10f), &exponent);
   return std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent);
 }
 

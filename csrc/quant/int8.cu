@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) Quanti
     largest = Team::Reduce(largest, 0.0f, Max());
     if (there && Team::Thread() == 0) scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
-    const Times times(largest == 0.0f ? 0.0f : fminf(127.0f / largest, FLT_MAX));
+    const Times times(largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, FLT_MAX));
     int8_t* to = RowAt<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
       StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>, ChangedCodes<int8_t>(x.Get(k, pack), times));
@@ -80,8 +80,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
         if (!Team::kAligned && pack * kCount + j >= input.width) continue;  // zeros there are none of the row's
-        turned = fmaxf(turned, -ToFloat(items.items[j]));
-        largest = fmaxf(largest, ToFloat(items.items[j]));
+        turned = LargerNumber(-ToFloat(items.items[j]), turned);
+        largest = LargerNumber(ToFloat(items.items[j]), largest);
       }
     });
     x.Keep();
@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     float least = -turned;
     if (least > largest) least = largest = 0.0f;
     if (least == largest) {
-      least = fminf(least, 0.0f);
-      largest = fmaxf(largest, 0.0f);
+      least = SmallerNumber(least, 0.0f);
+      largest = LargerNumber(largest, 0.0f);
     }
     const float scale = (largest - least) / 255.0f;
     const int32_t azp = scale == 0.0f ? 0 : ToInt32(-128.0f - least / scale);

@@ -34,7 +34,7 @@ struct Shifted {
     VF32 product = hn::Mul(v, hn::Set(F32(), factor));
     product = hn::IfThenElseZero(hn::Eq(product, product), product);
     const VI32 rounded = hn::NearestInt(product);
-    return hn::Add(hn::Min(hn::Max(rounded, hn::Set(di, low)), hn::Set(di, high)), hn::Set(di, azp));
+    return hn::Add(SmallerOfNumbers(LargerOfNumbers(rounded, hn::Set(di, low)), hn::Set(di, high)), hn::Set(di, azp));
   }
 
   float factor;
@@ -96,7 +96,7 @@ HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& l
   const size_t lanes = hn::Lanes(d);
   VF32 low0 = hn::Inf(d), low1 = low0, high0 = hn::Neg(low0), high1 = high0;
   const auto extend = [](VF32 v, VF32& low, VF32& high) HWY_ATTR {
-    low = hn::IfThenElse(hn::Lt(v, low), v, low);  // NaN compares false
+    low = SmallerNumber(v, low);
     high = LargerNumber(v, high);
   };
   size_t i = 0;
@@ -115,8 +115,8 @@ HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& l
     const VF32 first = hn::Set(d, hn::GetLane(LoadTail(x + i, 1)));
     extend(hn::IfThenElse(hn::FirstN(d, n - i), LoadTail(x + i, n - i), first), low0, high0);
   }
-  least = hn::ReduceMin(d, hn::Min(low0, low1));
-  largest = hn::ReduceMax(d, hn::Max(high0, high1));
+  least = SmallestOfNumbers(d, SmallerOfNumbers(low0, low1));
+  largest = LargestOfNumbers(d, LargerOfNumbers(high0, high1));
 }
 
 template <typename T>
@@ -130,7 +130,7 @@ HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scale
     if (std::isnan(largest)) largest = AbsMax(x, width);
     scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
-    const float factor = largest == 0.0f ? 0.0f : std::min(127.0f / largest, std::numeric_limits<float>::max());
+    const float factor = largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, std::numeric_limits<float>::max());
     if (finite) {
       QuantizeSpan(Mapped(x, Times{factor}), reinterpret_cast<InRangeInt8*>(to), width);
     } else {
@@ -148,18 +148,18 @@ HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scal
     MinMax(x, width, least, largest);
     if (least > largest) least = largest = 0.0f;
     if (least == largest) {
-      least = std::min(least, 0.0f);
-      largest = std::max(largest, 0.0f);
+      least = SmallerNumber(least, 0.0f);
+      largest = LargerNumber(largest, 0.0f);
     }
     const float scale = (largest - least) / 255.0f;
     const float zero = scale == 0.0f ? 0.0f : std::nearbyint(-128.0f - least / scale);
     // Numbers so close to each other that the zero point leaves int32 keep no more than their order.
-    const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(std::clamp(zero, -0x1p31f, 0x1p31f)));
+    const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
     int8_t* to = out.Row<int8_t>(row);
-    if (std::max(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
+    if (LargerNumber(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
       ShiftSpan(x, to, width, ShiftedInRange{factor, azp});
     } else {
       ShiftSpan(x, to, width, Shifted(factor, azp));

@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 
 #include "core/fp8-inl.h"
+#include "core/reduce-inl.h"
 #include "core/span-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -41,7 +42,7 @@ HWY_INLINE VI32 RoundInRange(VF32 v) {
 HWY_INLINE VI32 RoundToInt8(VF32 v) {
   const F32 d;
   v = hn::IfThenElseZero(hn::Eq(v, v), v);
-  return RoundInRange(hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
+  return RoundInRange(SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
 }
 
 HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
@@ -64,7 +65,7 @@ HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_R
   // What is split would be cut to 16 bits before it is narrowed with saturation.
   const auto bounded = [](VF32 v) HWY_ATTR {
     const F32 d;
-    return kSplit ? hn::Min(hn::Max(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)) : v;
+    return kSplit ? SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)) : v;
   };
   const auto codes =
       NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)), RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
@@ -123,9 +124,6 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
   f(Over{divisor});
 }
 
-// The larger of two, a number rather than NaN where `v` is NaN.
-HWY_INLINE VF32 LargerNumber(VF32 v, VF32 largest) { return hn::IfThenElse(hn::Gt(v, largest), v, largest); }
-
 // The largest magnitude of n elements, NaN if one of them is; 0 for none.
 template <typename T>
 HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
@@ -138,13 +136,13 @@ HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   auto max0 = hn::Zero(d), max1 = max0;
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    max0 = hn::Max(max0, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i)), magnitude_bits));
-    max1 = hn::Max(max1, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
+    max0 = LargerOfNumbers(max0, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i)), magnitude_bits));
+    max1 = LargerOfNumbers(max1, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
   }
   for (; i < n; i += lanes) {
-    max0 = hn::Max(max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
+    max0 = LargerOfNumbers(max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
   }
-  const Bits largest = hn::ReduceMax(d, hn::Max(max0, max1));
+  const Bits largest = LargestOfNumbers(d, LargerOfNumbers(max0, max1));
   T element;
   hwy::CopySameSize(&largest, &element);
   return hn::GetLane(LoadTail(&element, 1));
@@ -158,7 +156,7 @@ HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
   const F32 d;
   VF32 numbers = hn::Zero(d);
   for (size_t i = 0; i < n; i += hn::Lanes(d)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(d), n - i))), numbers);
-  return hn::ReduceMax(d, numbers);
+  return LargestOfNumbers(d, numbers);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/extremes.h"
 #include "core/gpu/types.h"
 
 namespace vllm::gpu {
@@ -13,7 +14,7 @@ namespace vllm::gpu {
 __device__ __forceinline__ int8_t ToInt8(float x) {
   x = x == x ? x : 0.0f;
   // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
-  return static_cast<int8_t>(BitsOfFloat(fminf(fmaxf(x, -128.0f), 127.0f) + 12582912.0f));
+  return static_cast<int8_t>(BitsOfFloat(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
 }
 
 // The same to int32.
@@ -79,7 +80,7 @@ class Divide {
 template <typename T, int kCount>
 __device__ __forceinline__ float LargestOf(const Pack<T, kCount>& items, float largest) {
 #pragma unroll
-  for (int j = 0; j < kCount; ++j) largest = fmaxf(largest, fabsf(ToFloat(items.items[j])));
+  for (int j = 0; j < kCount; ++j) largest = LargerNumber(fabsf(ToFloat(items.items[j])), largest);
   return largest;
 }
 
@@ -108,7 +109,7 @@ struct RowScale {
   using Division = std::conditional_t<std::is_same_v<Q, int8_t>, Times, Divide>;
 
   __device__ __forceinline__ RowScale(float largest, const float* bound)
-      : scale(Of(bound == nullptr ? largest : fminf(largest, *bound))), divide(DivisionBy(scale)) {}
+      : scale(Of(bound == nullptr ? largest : SmallerNumber(*bound, largest))), divide(DivisionBy(scale)) {}
 
   float scale;
   Division divide;
@@ -116,9 +117,9 @@ struct RowScale {
  private:
   static __device__ __forceinline__ float Of(float largest) {
     if constexpr (std::is_same_v<Q, int8_t>) {
-      return fmaxf(largest / 127.0f, 0x1p-23f);
+      return LargerNumber(largest / 127.0f, 0x1p-23f);
     } else {
-      return fmaxf(largest / Q::kMax, 1.0f / (Q::kMax * 512.0f));
+      return LargerNumber(largest / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     }
   }
   static __device__ __forceinline__ Division DivisionBy(float scale) {

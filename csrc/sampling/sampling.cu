@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/extremes.h"
 #include "core/gpu/launch.h"
 #include "core/gpu/rows.h"
 #include "core/gpu/types.h"
@@ -151,7 +152,7 @@ __global__ void __launch_bounds__(kMaxThreads) ChooseWithNoise(Rows logits, cons
     for (int k = 0; k < kGroup; ++k) {
       const uint32_t high = words.words[k / 2] >> (k % 2 * 16) & 0xFFFF;
       smallest = high < smallest ? high : smallest;
-      most = fmaxf(most, x[k]);
+      most = LargerNumber(x[k], most);
       nan = nan || std::isnan(x[k]);
     }
     const float reached = FromOrdered(*static_cast<volatile uint32_t*>(&bar));

@@ -12,6 +12,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/reduce-inl.h"
 #include "core/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -26,7 +27,8 @@ using VU64 = hn::Vec<U64>;
 // Vectors of logits in a block. A block is looked at as a whole; only where it may hold a better element, element by element.
 inline constexpr size_t kVectors = 8;
 
-// What decides whether to look closer: the largest logit of a block, in lanes, and a sum that is NaN if a logit is.
+// What decides whether to look closer: the largest logit of a block, in lanes, and a sum that is NaN if a logit is. Where it is, the block
+// is looked at closely, whatever the largest logit is.
 struct Extremes {
   VF32 most;
   VF32 sum;
@@ -39,12 +41,12 @@ HWY_INLINE Extremes LoadBlock(const T* HWY_RESTRICT logits) {
   VF32 sum0 = most0, sum1 = most1;
   for (size_t i = 2; i < kVectors; i += 2) {
     const VF32 v0 = Load(logits + i * lanes), v1 = Load(logits + (i + 1) * lanes);
-    most0 = hn::Max(most0, v0);
-    most1 = hn::Max(most1, v1);
+    most0 = LargerOfNumbers(most0, v0);
+    most1 = LargerOfNumbers(most1, v1);
     sum0 = hn::Add(sum0, v0);
     sum1 = hn::Add(sum1, v1);
   }
-  return {hn::Max(most0, most1), hn::Add(sum0, sum1)};
+  return {LargerOfNumbers(most0, most1), hn::Add(sum0, sum1)};
 }
 
 // n logits as float32 in `to`, which has room for a block.
@@ -80,7 +82,7 @@ HWY_INLINE hn::Vec<U16> SmallestNumbers(VU64 counter, const uint64_t* keys) {
     x1 = p1;
     x3 = p0;
   }
-  return hn::Min(Halves(x0, x1), Halves(x2, x3));
+  return SmallerOfNumbers(Halves(x0, x1), Halves(x2, x3));
 }
 
 // Elements [begin, end) of a row.
@@ -122,10 +124,10 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
     // A counter serves eight elements, so that a block takes as many counters as a vector has floats: two vectors of counters.
     const VU64 low = hn::Iota(du, static_cast<uint64_t>(i / 8));
     const VU64 high = hn::Add(low, hn::Set(du, hn::Lanes(du)));
-    const auto numbers = hn::Min(SmallestNumbers(low, keys), SmallestNumbers(high, keys));
+    const auto numbers = SmallerOfNumbers(SmallestNumbers(low, keys), SmallestNumbers(high, keys));
     const Extremes extremes = LoadBlock(row + i);
-    const double most = static_cast<double>(hn::ReduceMax(d, extremes.most));
-    const uint32_t smallest = hn::ReduceMin(U16(), numbers);
+    const double most = static_cast<double>(LargestOfNumbers(d, extremes.most));
+    const uint32_t smallest = SmallestOfNumbers(U16(), numbers);
     // Rounding keeps the order, so no sum in this block is larger than this one.
     if (most + NoiseBound(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum))) continue;
     Widen(row + i, static_cast<size_t>(block), buffer);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,54 @@ def ops() -> Any:
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     chosen: torch.dtype = request.param
     return chosen
+
+
+#: NaN as bits: the usual one; with the sign; with a payload; with all bits set; signalling.
+NAN_BITS = {
+    torch.float32: (0x7FC00000, 0xFFC00000, 0x7FC00001, 0xFFFFFFFF, 0x7F800001),
+    torch.bfloat16: (0x7FC0, 0xFFC0, 0x7FC1, 0xFFFF, 0x7F81),
+    torch.float16: (0x7E00, 0xFE00, 0x7E01, 0xFFFF, 0x7C01),
+}
+
+
+def nans(dtype: torch.dtype) -> torch.Tensor:
+    """Every kind of NaN in the dtype."""
+    size = 8 * dtype.itemsize
+    bits = [b - (1 << size) if b >> (size - 1) else b for b in NAN_BITS[dtype]]
+    return torch.tensor(bits, dtype=torch.int32 if size == 32 else torch.int16).view(dtype)
+
+
+@pytest.fixture(scope="session")
+def rows_with_nan() -> Callable[..., torch.Tensor]:
+    """Makes rows that hold NaN: in each position by itself, beside infinities and among nothing else, and in all positions.
+
+    Numbers differ by more than the dtype rounds, so that no order of theirs is ambiguous.
+    """
+
+    def make(width: int, dtype: torch.dtype, *, positions: int | None = None) -> torch.Tensor:
+        """``positions``: how many, spread over the row; default: all. Rows are shuffled."""
+        places = torch.arange(width) if positions is None else torch.linspace(0, width - 1, positions).long()
+        count = len(places)
+        numbers = ((torch.rand(count, width).argsort(-1) - width / 2) / 16).to(dtype)
+        plus, minus = (torch.full_like(numbers, value) for value in (math.inf, -math.inf))
+        each = torch.arange(count)
+        before, behind = numbers.clone(), numbers.clone()
+        before[each, (places - 1) % width] = math.inf
+        behind[each, (places + 1) % width] = -math.inf
+        both = behind.clone()
+        both[each, (places + width // 2) % width] = math.inf
+        made = []
+        for nan in nans(dtype):
+            for context in (numbers, plus, minus, before, behind, both):
+                rows = context.clone()
+                # Bits, not numbers: an assignment of a number may lose the payload.
+                rows[each, places] = nan
+                made.append(rows)
+            made.append(nan.expand(1, width))
+        rows = torch.cat(made)
+        return rows[torch.randperm(len(rows))].contiguous()
+
+    return make
 
 
 @pytest.fixture(autouse=True)

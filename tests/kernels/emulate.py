@@ -51,7 +51,7 @@ TESTS = {
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
 }
 #: Tests of what uses the kernels of all records.
-OVERALL = ("test_bench_cases.py",)
+OVERALL = ("test_bench_cases.py", "test_not_a_number.py", "test_not_a_number_attention.py")
 FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 

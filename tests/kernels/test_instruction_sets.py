@@ -26,6 +26,8 @@ NUMERICAL = (
     "test_moe_experts.py",
     "test_norm.py",
     "test_norm_quant.py",
+    "test_not_a_number.py",
+    "test_not_a_number_attention.py",
     "test_qk_norm_rope.py",
     "test_quant_fp8.py",
     "test_quant_group.py",
@@ -61,6 +63,22 @@ def test_variable_may_be_empty_or_in_capitals(variable: str) -> None:
         pytest.skip(f"not compiled for {variable}")
     done = python(variable, "-c", ASK)
     assert done.returncode == 0, done.stderr
+
+
+#: What avx3_zen4 may use beyond AVX-512 of Skylake-X, as Linux names it.
+ZEN4 = {
+    "avx512_bf16", "avx512_bitalg", "avx512_vbmi2", "avx512_vnni", "avx512_vpopcntdq", "avx512ifma", "avx512vbmi", "gfni", "vaes",
+    "vpclmulqdq",
+}  # fmt: skip
+
+
+def test_bfloat16_of_the_cpu_is_used() -> None:
+    """On CPUs of Intel as on those of AMD."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE)
+    if not found or not set(found.group(1).split()) >= ZEN4:
+        pytest.skip("this CPU has no AVX-512 with bfloat16")
+    assert python("", "-c", ASK).stdout.strip() == "avx3_zen4"
 
 
 @pytest.mark.parametrize("rank", range(4))

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
     const int begin = Greater(0, decode.splits[sequence]), end = Lesser(decode.splits[sequence + 1], limit);
     if (end - begin <= 1) continue;
     float max = -INFINITY;
-    for (int piece = begin + Lane(); piece < end; piece += kWarp) max = fmaxf(max, decode.piece_lse[int64_t{piece} * rows + row]);
+    for (int piece = begin + Lane(); piece < end; piece += kWarp) max = LargerNumber(decode.piece_lse[int64_t{piece} * rows + row], max);
     max = WarpReduce(max, Max());
     const float base = max == -INFINITY ? 0.0f : max;
     float sum = 0;

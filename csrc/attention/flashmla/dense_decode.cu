@@ -14,6 +14,7 @@
 #include <cmath>
 
 #include "attention/flashmla/items.h"
+#include "core/extremes.h"
 #include "core/gpu/hopper.h"
 #include "core/gpu/launch.h"
 #include "core/gpu/stream.h"
@@ -248,10 +249,10 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
 #pragma unroll
         for (int i = 2 * lower; i < 32; i += i % 2 == 0 ? 1 : 3) {
           scores[i] = AccumulatorColumn(i) < seen ? scores[i] * scale : -INFINITY;
-          largest = fmaxf(largest, scores[i]);
+          largest = LargerNumber(scores[i], largest);
         }
-        largest = fmaxf(largest, ShuffleXor(largest, 1));
-        largest = fmaxf(largest, ShuffleXor(largest, 2));
+        largest = LargerNumber(ShuffleXor(largest, 1), largest);
+        largest = LargerNumber(ShuffleXor(largest, 2), largest);
         const float base = largest == -INFINITY ? 0.0f : largest;
         factor[lower] = Exp2(max[lower] - base);
         max[lower] = largest;

@@ -4,6 +4,8 @@
 //
 // The keys of a batch are cut into parts of like size, one for each group of thread blocks that reads the same keys; a part begins and ends
 // anywhere. What parts of one sequence compute is put together afterwards (Dao et al., "Flash-Decoding", 2023).
+//
+// A score of NaN or +infinity makes NaN of the row's result and of its lse, as in torch.softmax.
 #pragma once
 
 #include <cstdint>

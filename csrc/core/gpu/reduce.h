@@ -2,6 +2,7 @@
 // Reductions over the threads of a warp and of a block.
 #pragma once
 
+#include "core/extremes.h"
 #include "core/gpu/gpu.h"
 
 namespace vllm::gpu {
@@ -13,12 +14,9 @@ struct Sum {
   }
 };
 
-// The larger of two numbers; one that is not NaN wins over NaN.
+// The larger of two numbers. Neither is NaN: what a thread brings is the result of LargerNumber.
 struct Max {
-  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
-};
-struct Min {
-  __device__ __forceinline__ float operator()(float a, float b) const { return fminf(a, b); }
+  __device__ __forceinline__ float operator()(float a, float b) const { return LargerNumber(a, b); }
 };
 
 // Over the `kWidth` neighbouring lanes of each lane, in the same order whichever lane asks; every lane gets the result. All lanes of the
