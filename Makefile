@@ -10,7 +10,8 @@ VARIANT ?= cpu
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip with the machine's way to an index and nothing else of its configuration: constraints, `user` or `target` are not meant for .venv.
+PIP := $(BIN)/python -I scripts/vllm_build/pip_process.py --quiet
 
 $(VENV): requirements/tools.txt scripts/pyproject.toml
 	$(PYTHON) -m venv --clear .venv
