@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -145,6 +146,13 @@ def test_a_file_that_is_no_configuration(machine: Path, tmp_path: Path, text: st
 # What is fetched and installed, on machines with such settings
 
 
+def project(folder: Path, name: str) -> None:
+    """A project that builds without any package."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(PROJECT.replace("NAME", name), encoding="utf-8")
+    (folder / "backend.py").write_text(BACKEND.replace("NAME", name), encoding="utf-8")
+
+
 def wheel(folder: Path, name: str, version: str) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
@@ -198,12 +206,25 @@ def test_make_installs_into_its_own_environment(root: Path, index: Path, machine
     shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
     (tree / "requirements" / "tools.txt").write_text("sample==2.0\n", encoding="utf-8")
     (tree / "requirements" / "dev.txt").write_text("sample==2.0\n", encoding="utf-8")
-    (tree / "scripts" / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    (tree / "scripts" / "backend.py").write_text(BACKEND, encoding="utf-8")
+    project(tree / "scripts", "vllm_build")
     assert index.is_dir()
     command = ["make", "-C", str(tree), ".venv/bin/.installed-dev", f"PYTHON={Path(sys.executable).resolve()}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     installed = {path.name for path in (tree / ".venv").glob("lib/python*/site-packages/*")}
-    assert {"sample-2.0.dist-info", "vllm_build-1.0.dist-info", "editable.py"} <= installed
+    assert {"sample-2.0.dist-info", "vllm_build-1.0.dist-info", "installed.py"} <= installed
+    assert not (machine / "elsewhere").exists()
+
+
+@pytest.mark.slow
+def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path: Path) -> None:
+    """A configuration for the whole machine reaches a recipe too, which has no variables of pip and a home of its own."""
+    write(machine / "etc" / "pip" / "pip.conf", **{"global": {"target": str(machine / "elsewhere"), "require-hashes": "true"}})
+    venv.create(tmp_path / "prefix", with_pip=True)
+    project(tmp_path / "work", "vllm")
+    env = {**os.environ, "PYTHON": str(tmp_path / "prefix" / "bin" / "python"), "SRC_DIR": str(tmp_path / "work")}
+    script = ["bash", str(root / "recipe" / "install-python.sh")]
+    done = subprocess.run(script, cwd=tmp_path / "work", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert list((tmp_path / "prefix").glob("lib/python*/site-packages/installed.py"))
     assert not (machine / "elsewhere").exists()
