@@ -41,17 +41,24 @@ HOSTILE = {
 }
 BACKEND = """
 import zipfile
-def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
-    with zipfile.ZipFile(f"{wheel_directory}/vllm_build-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("editable.py", "here = True\\n")
-        archive.writestr("vllm_build-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: vllm-build\\nVersion: 1.0\\n")
-        archive.writestr("vllm_build-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        archive.writestr("vllm_build-1.0.dist-info/RECORD", "")
-    return "vllm_build-1.0-py3-none-any.whl"
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(f"{wheel_directory}/NAME-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("installed.py", "here = True")
+        archive.writestr("NAME-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n")
+        archive.writestr("NAME-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr("NAME-1.0.dist-info/RECORD", "")
+    return "NAME-1.0-py3-none-any.whl"
+build_editable = build_wheel
 """
-PROJECT = (
-    '[project]\nname = "vllm-build"\nversion = "1.0"\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-)
+PROJECT = """
+[project]
+name = "NAME"
+version = "1.0"
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
 
 
 @pytest.fixture(autouse=True)
