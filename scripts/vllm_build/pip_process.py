@@ -59,7 +59,8 @@ def _variable(option: str) -> str:
 
 def _config(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
-    env = {name: value for name, value in environ.items() if not name.startswith("PIP_") or name in kept}
+    # Without PYTHONPATH and the like, which must not put another pip or its modules first.
+    env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "PYTHON")) or name in kept}
     # Zero also overrules a configuration file that makes pip quiet or verbose, either of which changes what it prints.
     env |= {"PIP_QUIET": "0", "PIP_VERBOSE": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "pip", "config", *arguments]

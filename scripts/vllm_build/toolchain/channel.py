@@ -103,9 +103,9 @@ class _Builder:
         work = cache_root() / "work" / "toolchain" / build.id
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
-            self.fetcher.ensure(files)
+            used = self.fetcher.ensure(files)
             shutil.rmtree(work, ignore_errors=True)
-            self.fetcher.folder_of(files, work / "sources")
+            self.fetcher.folder_of(used, work / "sources")
             packages = rattler.build(
                 build.recipe,
                 variants={key: [value] for key, value in build.variant.items()},
@@ -114,7 +114,7 @@ class _Builder:
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,
-                    "TOOLCHAIN_VERSION": upstream_version(files[0]) if files else build.version,
+                    "TOOLCHAIN_VERSION": upstream_version(used[0]) if used else build.version,
                     "TOOLCHAIN_DIGEST": digest,
                 },
                 no_include_recipe=True,

@@ -55,13 +55,14 @@ class Fetcher:
     def _absent(self, files: Iterable[LockedFile]) -> list[LockedFile]:
         return [file for file in files if self.store.get(file) is None]
 
-    def ensure(self, files: Sequence[LockedFile]) -> None:
-        """Bring ``files`` into the store.
+    def ensure(self, files: Sequence[LockedFile]) -> Sequence[LockedFile]:
+        """Bring ``files`` into the store and return them.
 
         Raises:
             FetchError: a file cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
         """
         self._fetch(self._absent(files))
+        return files
 
     def _fetch(self, files: Sequence[LockedFile]) -> None:
         debian: defaultdict[tuple[str, bool], list[LockedFile]] = defaultdict(list)
