@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package package-plain-pypi test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -12,7 +12,8 @@ VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
 # The caller's modules and interpreter are none of ours; vllm-build sees to itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
-PIP := $(CLEAN) $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip with the machine's way to an index and nothing else of its configuration: constraints, `user` or `target` are not meant for .venv.
+PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/pip_process.py --quiet
 
 $(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
 	$(CLEAN) $(PYTHON) -m venv --clear .venv
@@ -29,6 +30,9 @@ help:  ## this list
 
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
 	$(BIN)/vllm-build package $(VARIANT)
+
+package-plain-pypi: $(DEV)  ## the CPU packages from nothing with PyPI alone, in a temporary folder: 1 GB of downloads, an hour on two cores
+	VLLM_TEST_PLAIN_PYPI=1 $(BIN)/python -m pytest -s tests/recipe/test_plain_pypi.py
 
 test: $(DEV)  ## all tests, with a real build of the CPU packages and the coverage of the build library
 	$(CLEAN) $(BIN)/python -m pytest --cov

@@ -4,6 +4,8 @@
 set -euo pipefail
 # Builds run as whoever they run as; the prefix is a new one.
 export PIP_ROOT_USER_ACTION=ignore
+# A constraint, a target or `user` in the machine's /etc/pip.conf is not meant for this prefix.
+export PIP_CONFIG_FILE=/dev/null
 export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1
 "$PYTHON" -m pip wheel . --verbose --no-deps --no-build-isolation --no-index --wheel-dir "$SRC_DIR/wheel"
 # By name, not by path: pip would write the path of this folder into the package (direct_url.json).

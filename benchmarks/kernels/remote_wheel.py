@@ -23,6 +23,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
+from vllm_build import pip_process
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import sha256_of
 
@@ -52,7 +53,8 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--no-input"]
         command += ["--report", str(report), "--target", str(Path(folder) / "none"), "--only-binary", ":all:"]
         command += ["--implementation", "cp", "--python-version", "3.12", "--abi", "abi3", "--platform", platform, requirement]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        env = pip_process.environment("install")
+        done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode or not report.is_file():
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
             raise FetchError(
@@ -69,10 +71,7 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
 
 def _certificates() -> ssl.SSLContext:
     """What pip trusts: its own setting first, the system's otherwise."""
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    settings = [line.partition("=") for line in done.stdout.splitlines()]
-    named = [value.strip("'\"") for key, _, value in settings if key.endswith(".cert")]
-    file = os.environ.get("PIP_CERT") or next(iter(named), "") or os.environ.get("REQUESTS_CA_BUNDLE")
+    file = pip_process.settings("install", os.environ).get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
     return ssl.create_default_context(cafile=file or None)
 
 

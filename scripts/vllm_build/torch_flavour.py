@@ -154,11 +154,15 @@ def in_prefix(prefix: Path) -> TorchFlavour | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             version = str(record["version"])
-            match = re.match(r"cuda(\d\d)(\d+)", str(record["build"]))
+            build = str(record["build"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        match = re.match(r"cuda(\d\d)(\d+)", build)
         if match and found[0] == "cuda":
             found = "cuda", Version(f"{match[1]}.{match[2]}")
+        elif build.startswith("cpu"):
+            # The channel's package for CPUs is made of the CUDA build and still has its libraries.
+            found = "cpu", None
     return TorchFlavour(found[0], version, found[1], prefix, _is_temporary(prefix), bare=True)
 
 

@@ -243,27 +243,6 @@ def test_a_version_that_is_gone_names_the_update(tree: Tree) -> None:
     assert "vllm-build toolchain --update" in str(caught.value)
 
 
-def test_an_alternative_is_taken_where_the_first_is_not_found(tree: Tree) -> None:
-    sources = tree.root / "toolchain" / "recipes" / "low" / "sources.toml"
-    extra = 'alternative = "second==1.0"\nextras = ["third==1.0"]\n'
-    sources.write_text(sources.read_text(encoding="utf-8") + extra, encoding="utf-8")
-    tree.wheel("second")
-    tree.wheel("third")
-    tree.update()
-    assert {(file.name, file.choice) for file in locking.read(tree.root).of_build("low")} == {
-        ("low", "first"),
-        ("second", "second"),
-        ("third", "second"),
-    }
-    (tree.index / "low-1.0-py3-none-any.whl").unlink()
-    assert tree.actions(["low"]) == {"low": "built"}
-    assert locking.read(tree.root).of_build("low")[-1].name == "third", "the alternative itself comes first and names the version"
-    assert {path.name for path in (tree.cache / "downloads" / "sha256").rglob("*.whl")} == {
-        "second-1.0-py3-none-any.whl",
-        "third-1.0-py3-none-any.whl",
-    }
-
-
 def test_a_recipe_must_carry_the_digest(tree: Tree) -> None:
     tree.recipe("low", text=RECIPE.replace('  string: h${{ env.get("TOOLCHAIN_DIGEST") }}_0\n', ""))
     with pytest.raises(BuildError, match="does not carry the digest"):

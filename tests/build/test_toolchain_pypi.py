@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import io
+import os
 import tarfile
+import threading
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.toolchain import pypi
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -124,43 +128,120 @@ def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:
     assert missing.value.remedy == "correct the version in a/lock.toml"
 
 
-def test_an_index_that_does_not_answer_is_not_a_missing_version(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_an_index_that_does_not_answer_is_not_a_missing_version(into: Path, monkeypatch: pytest.MonkeyPatch, retries: str) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
-    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("PIP_RETRIES", retries)
     for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(FetchError, match="cannot reach its index") as caught:
         pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
     assert not isinstance(caught.value, pypi.MissingVersionError)
+    with pytest.raises(FetchError, match="cannot reach its index") as caught:
+        pypi.resolve(["sample==1.0"], python="3.11", abi=None)
+    assert not isinstance(caught.value, pypi.MissingVersionError)
 
 
-def test_resolving_names_the_file_and_its_hash(index: Path, into: Path) -> None:
+class Server(http.server.ThreadingHTTPServer):
+    """An index: ``files`` are served, the rest is answered with ``otherwise``."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.otherwise = 404
+        super().__init__(("127.0.0.1", 0), Answers)
+
+    def add(self, wheel: Path) -> None:
+        """Serve a wheel and the page that lists it."""
+        project = wheel.name.partition("-")[0]
+        link = f'<a href="/files/{wheel.name}#sha256={sha256(wheel)}">{wheel.name}</a>'
+        self.files[f"/simple/{project}/"] = f"<!DOCTYPE html><html><body>{link}</body></html>".encode()
+        self.files[f"/files/{wheel.name}"] = wheel.read_bytes()
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers of a :class:`Server`."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        content = self.server.files.get(self.path)
+        self.send_response(200 if content is not None else self.server.otherwise)
+        self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The only index of this machine, whose pip does not try twice."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    server = Server()
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/simple")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_what_an_index_over_the_network_says_is_told_apart(server: Server, tmp_path: Path, into: Path) -> None:
+    one, two = wheel(tmp_path, "sample", "1.0"), wheel(tmp_path, "sample", "2.0")
+
+    def failure(version: str, digest: str) -> type[Exception]:
+        with pytest.raises((FetchError, IntegrityError)) as caught:
+            pypi.download([("sample", version, digest)], into, python="3.11", abi=None)
+        return caught.type
+
+    server.otherwise = 503
+    assert failure("1.0", sha256(one)) is FetchError, "an index that is out of order"
+    server.otherwise = 404
+    assert failure("1.0", sha256(one)) is FetchError, "something that answers and is no index: not even pip is there"
+    server.add(wheel(tmp_path, "pip", "99.0"))
+    assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index without the project"
+    server.add(two)
+    assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index with another version"
+    assert failure("2.0", sha256(one)) is IntegrityError, "an index with other bytes"
+    del server.files[f"/files/{two.name}"]
+    assert failure("2.0", sha256(two)) is pypi.MissingVersionError, "an index that lists a file and does not have it"
+    server.add(two)
+    pypi.download([("sample", "2.0", sha256(two))], into, python="3.11", abi=None)
+    assert [path.name for path in into.iterdir()] == [two.name]
+
+
+def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
     one, two = wheel(index, "sample_one", "1.0"), wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64")
-    found = pypi.resolve(["sample-one==1.0", "two==3.0"], into, python="3.11", abi=None)
+    found = pypi.resolve(["sample-one==1.0", "two==3.0"], python="3.11", abi=None)
     assert [(w.name, w.version, w.filename, w.sha256) for w in found] == [
         ("sample_one", "1.0", one.name, sha256(one)),
         ("two", "3.0+cpu", two.name, sha256(two)),
     ]
-    assert list(into.iterdir()) == []
 
 
-def test_resolving_what_does_not_exist(index: Path, into: Path) -> None:
+def test_resolving_what_does_not_exist(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-cp311-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], into, python="3.13", abi=None)
+        pypi.resolve(["sample==1.0"], python="3.13", abi=None)
 
 
-def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path, into: Path) -> None:
+def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], into, python="3.13", abi="cp313t")
-    assert pypi.resolve(["sample==1.0"], into, python="3.13", abi=None)[0].filename.startswith("sample-1.0-cp311-abi3")
+        pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t")
+    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None)[0].filename.startswith("sample-1.0-cp311-abi3")
 
 
 def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
     default, local = wheel(index, "sample", "1.0"), wheel(index, "sample", "1.0+cpu", content="x = 1\n")
-    assert pypi.resolve(["sample==1.0"], into, python="3.11", abi=None)[0].filename == local.name
-    assert pypi.resolve(["sample===1.0"], into, python="3.11", abi=None)[0].filename == default.name
-    pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None, operator="===")
+    assert pypi.resolve(["sample==1.0"], python="3.11", abi=None)[0].filename == local.name
+    assert pypi.resolve(["sample===1.0"], python="3.11", abi=None)[0].filename == default.name
+    pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None)
     assert [path.name for path in into.iterdir()] == [default.name]

@@ -78,7 +78,7 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         (PYPI.format("x y"), ":5: 'x y'"),
         (PYPI.format("x==1") + 'python = "three"\n', "malformed"),
         (PYPI.format("x==1") + 'abi = "xx"\n', "malformed"),
-        (PYPI.format("x==1") + 'extras = ["y==1"]\n', "go with an 'alternative'"),
+        (PYPI.format("x==1") + 'alternative = "y==1"\n', ":6: unknown key 'alternative'"),
         (APT + 'suite = "potato"\npackages = ["a1"]\n', "unknown suite 'potato'"),
         (APT + 'suite = "bookworm/contrib"\npackages = ["a1"]\n', "unknown suite 'bookworm/contrib'"),
         (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),

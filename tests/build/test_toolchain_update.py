@@ -133,17 +133,16 @@ def test_a_name_that_the_suite_lacks(tmp_path: Path, fetcher: Fetcher, apt: Apt)
     assert apt.refreshed == 1
 
 
-def test_wheels_of_several_versions_and_alternatives(tmp_path: Path, fetcher: Fetcher, index: Path) -> None:
+def test_wheels_of_several_versions_and_local_builds(tmp_path: Path, fetcher: Fetcher, index: Path) -> None:
     builds = [
         build(tmp_path, "old", PypiSource("low==1.0")),
-        build(tmp_path, "both", PypiSource("low==2.0+cpu", alternative="low===2.0", extras=("low==1.0",))),
+        build(tmp_path, "both", PypiSource("low==2.0+cpu"), PypiSource("low===2.0")),
     ]
     files = update.resolve(builds, fetcher)
-    assert sorted((f.build, f.position, f.version, f.choice) for f in files) == [
-        ("both", 0, "2.0", "second"),
-        ("both", 0, "2.0+cpu", "first"),
-        ("both", 1, "1.0", "second"),
-        ("old", 0, "1.0", ""),
+    assert sorted((f.build, f.position, f.version) for f in files) == [
+        ("both", 0, "2.0+cpu"),
+        ("both", 1, "2.0"),
+        ("old", 0, "1.0"),
     ]
     for file in files:
         assert file.sha256 == hashlib.sha256((index / file.filename).read_bytes()).hexdigest()

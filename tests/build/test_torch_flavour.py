@@ -172,6 +172,7 @@ def libtorch(prefix: Path, *libraries: str, record: Any = None) -> Path:
         (("libtorch_cpu.so",), {"version": "2.11.0", "build": "cpu_generic_h0"}, "cpu", None, "2.11.0"),
         (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "cuda129_mkl_h0"}, "cuda", "12.9", "2.11.0"),
         (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "h0_0"}, "cuda", None, "2.11.0"),
+        (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "cpu_pypi_h0_0"}, "cpu", None, "2.11.0"),
         (("libtorch_cpu.so",), None, "cpu", None, ""),
         (("libtorch_cpu.so",), ["no record"], "cpu", None, ""),
         (("libtorch_cpu.so",), {"version": "2.11.0"}, "cpu", None, "2.11.0"),

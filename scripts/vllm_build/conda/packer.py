@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import subprocess
 
-from vllm_build import digest
+from vllm_build import children, digest
 from vllm_build.conda import rattler
 from vllm_build.errors import ToolchainError
 
@@ -19,9 +18,7 @@ def version_of(program: str) -> str:
         ToolchainError: the program does not run, or says no version.
     """
     try:
-        done = subprocess.run(
-            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-        )
+        done = children.run([program, "--version"])
     except OSError as error:
         raise ToolchainError(f"{program} cannot be started: {error.strerror}", expected="rattler-build, or none on PATH") from error
     words = done.stdout.split()

@@ -55,31 +55,18 @@ class Fetcher:
     def _absent(self, files: Iterable[LockedFile]) -> list[LockedFile]:
         return [file for file in files if self.store.get(file) is None]
 
-    def ensure(self, files: Sequence[LockedFile]) -> list[LockedFile]:
-        """Bring ``files`` into the store and return those that are to be used: all, or one group where they are alternatives.
+    def ensure(self, files: Sequence[LockedFile]) -> Sequence[LockedFile]:
+        """Bring ``files`` into the store and return them.
 
         Raises:
             FetchError: a file cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
         """
-        always = [file for file in files if not file.choice]
-        first = [file for file in files if file.choice == "first"]
-        second = [file for file in files if file.choice == "second"]
-        self._fetch(self._absent(always))
-        if not first:
-            return always
-        try:
-            self._fetch(self._absent(first))
-        except pypi.MissingVersionError:
-            if not second:
-                raise
-            self.console.info(f"pip finds no {first[0].label} on this machine; taking {second[0].label}")
-            self._fetch(self._absent(second))
-            return [*always, *second]
-        return [*always, *first]
+        self._fetch(self._absent(files))
+        return files
 
     def _fetch(self, files: Sequence[LockedFile]) -> None:
         debian: defaultdict[tuple[str, bool], list[LockedFile]] = defaultdict(list)
-        wheels: defaultdict[tuple[str, str, str], list[LockedFile]] = defaultdict(list)
+        wheels: defaultdict[tuple[str, str], list[LockedFile]] = defaultdict(list)
         for file in files:
             if file.type == "pypi-sdist":
                 with self.store.incoming() as folder:
@@ -88,15 +75,15 @@ class Fetcher:
             elif file.type != "pypi":
                 debian[split_suite(file.suite)[1], file.type == "apt-source"].append(file)
             else:
-                wheels[file.python, file.abi, "===" if file.choice == "second" else "=="].append(file)
+                wheels[file.python, file.abi].append(file)
         for (component, is_source), group in sorted(debian.items()):
             with self.store.incoming() as folder:
                 self.apt(component).download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
                 self._take(group, folder)
-        for (python, abi, operator), group in sorted(wheels.items()):
+        for (python, abi), group in sorted(wheels.items()):
             with self.store.incoming() as folder:
                 wanted = {(file.name, file.version, file.sha256) for file in group}
-                pypi.download(wanted, folder, python=python, abi=abi or None, operator=operator)
+                pypi.download(wanted, folder, python=python, abi=abi or None)
                 self._take(group, folder)
 
     def _take(self, files: Sequence[LockedFile], folder: Path) -> None:

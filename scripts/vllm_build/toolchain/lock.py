@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 UPDATE_COMMAND = "vllm-build toolchain --update"
 TYPES = ("apt", "apt-source", "pypi")
-CHOICES = ("first", "second")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER = (
     "SPDX-License-Identifier: Apache-2.0",
@@ -44,8 +43,6 @@ class LockedFile:
         suite: Debian suite, empty for PyPI.
         python: interpreter version of a wheel, else empty.
         abi: ABI tag of a wheel where one was asked for, else empty.
-        choice: empty, or the group a file belongs to when its source has an alternative: ``first`` or ``second``. All files of the
-            ``first`` group are fetched, or, where its version does not exist for pip, all of the ``second``.
     """
 
     build: str
@@ -59,7 +56,6 @@ class LockedFile:
     suite: str = ""
     python: str = ""
     abi: str = ""
-    choice: str = ""
 
     @property
     def label(self) -> str:
@@ -101,7 +97,7 @@ class Lock:
             ) from None
 
 
-_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi", "choice")
+_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi")
 _NUMBERS = ("position", "size")
 _REQUIRED = ("build", "position", "type", "name", "version", "filename", "sha256")
 
@@ -126,9 +122,8 @@ def _content_complaint(table: Mapping[str, Any]) -> tuple[str, str] | None:
             return f"{key!r} is missing", "a complete entry"
     if not _SHA256.fullmatch(table["sha256"]):
         return "sha256 is malformed", "64 lower-case hexadecimal digits"
-    for key, known in (("type", TYPES), ("choice", CHOICES)):
-        if table.get(key, known[0]) not in known:
-            return f"unknown {key} {table[key]!r}", "one of " + ", ".join(known)
+    if table["type"] not in TYPES:
+        return f"unknown type {table['type']!r}", "one of " + ", ".join(TYPES)
     if "/" in table["filename"] or table["filename"].startswith("."):
         return f"filename {table['filename']!r} is not a plain name", "a name without folders"
     return None
@@ -180,7 +175,7 @@ def dumps(lock: Lock) -> str:
     for group in lock.files.values():
         for file in group:
             table = tomlkit.table()
-            for key in ("build", "position", "type", "name", "version", "suite", "python", "abi", "choice", "filename", "size", "sha256"):
+            for key in ("build", "position", "type", "name", "version", "suite", "python", "abi", "filename", "size", "sha256"):
                 value = getattr(file, key)
                 if value or key == "position":
                     table.add(key, value)

@@ -48,19 +48,15 @@ class PypiSource:
     """One wheel that pip finds.
 
     Attributes:
-        requirement: an exact requirement such as ``numpy==2.4.6``.
+        requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where ``2.13.0+local``, which ``==`` admits, is
+            another file.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
         abi: ABI tag where the version alone does not say it, such as ``cp313t``.
-        alternative: an exact requirement for the same role, taken where pip finds no ``requirement``; ``name===1.0`` keeps
-            ``1.0+local`` out, which ``name==1.0`` admits.
-        extras: exact requirements that are fetched beside ``alternative`` and only then.
     """
 
     requirement: str
     python: str = DEFAULT_PYTHON
     abi: str | None = None
-    alternative: str | None = None
-    extras: tuple[str, ...] = ()
 
 
 Source: TypeAlias = AptSource | AptSourcePackage | PypiSource
@@ -197,17 +193,11 @@ def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
         reader.keys(table, ("type", "suite", "package"), what)
         return AptSourcePackage(_suite(reader, table, what), reader.string(table, "package", what, _DEBIAN_NAME))
     if kind == "pypi":
-        reader.keys(table, ("type", "requirement", "python", "abi", "alternative", "extras"), what)
-        alternative = reader.exact(reader.string(table, "alternative", what), what) if "alternative" in table else None
-        extras = tuple(reader.exact(text, what) for text in reader.strings(table, "extras", what))
-        if extras and alternative is None:
-            raise reader.fail(f"'extras' in {what} go with an 'alternative' only", at="extras")
+        reader.keys(table, ("type", "requirement", "python", "abi"), what)
         return PypiSource(
             requirement=reader.exact(reader.string(table, "requirement", what), what),
             python=reader.string(table, "python", what, re.compile(r"3\.[0-9]{1,2}")) if "python" in table else DEFAULT_PYTHON,
             abi=reader.string(table, "abi", what, _ABI) if "abi" in table else None,
-            alternative=alternative,
-            extras=extras,
         )
     raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.apt import PrivateApt
 
     #: pip takes one interpreter per call: requirements of all builds by (python, abi), and where each one belongs.
-    Wanted = Mapping[tuple[str, str | None], list[tuple[str, int, str, str]]]
+    Wanted = Mapping[tuple[str, str | None], list[tuple[str, int, str]]]
 
 
 def paragraphs(text: str) -> list[dict[str, str]]:
@@ -151,10 +151,10 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _wheels(wanted: Wanted, fetcher: Fetcher) -> list[LockedFile]:
+def _wheels(wanted: Wanted) -> list[LockedFile]:
     files: list[LockedFile] = []
     for (python, abi), items in sorted(wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")):
-        rounds: list[list[tuple[str, int, str, str]]] = []
+        rounds: list[list[tuple[str, int, str]]] = []
         for item in sorted(set(items)):
             # One call cannot hold two versions of a name: later ones go into another round.
             name = item[2].partition("=")[0]
@@ -165,10 +165,9 @@ def _wheels(wanted: Wanted, fetcher: Fetcher) -> list[LockedFile]:
             else:
                 rounds.append([item])
         for batch in rounds:
-            with fetcher.store.incoming() as folder:
-                found = pypi.resolve(sorted({item[2] for item in batch}), folder, python=python, abi=abi)
+            found = pypi.resolve(sorted({item[2] for item in batch}), python=python, abi=abi)
             by_name = {_canonical(wheel.name): wheel for wheel in found}
-            for build, position, requirement, choice in batch:
+            for build, position, requirement in batch:
                 wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
                 files.append(
                     LockedFile(
@@ -179,7 +178,6 @@ def _wheels(wanted: Wanted, fetcher: Fetcher) -> list[LockedFile]:
                         version=wheel.version,
                         python=python,
                         abi=abi or "",
-                        choice=choice,
                         filename=wheel.filename,
                         sha256=wheel.sha256,
                     )
@@ -196,16 +194,13 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
     """
     binaries: _Debian = []
     packages: _Debian = []
-    wanted: defaultdict[tuple[str, str | None], list[tuple[str, int, str, str]]] = defaultdict(list)
+    wanted: defaultdict[tuple[str, str | None], list[tuple[str, int, str]]] = defaultdict(list)
     for build in builds:
         position = 0
         for source in build.sources:
             if isinstance(source, sources.PypiSource):
-                group = wanted[source.python, source.abi]
-                group.append((build.id, position, source.requirement, "first" if source.alternative else ""))
-                others = [text for text in (source.alternative, *source.extras) if text]
-                group.extend((build.id, position + place, text, "second") for place, text in enumerate(others))
-                position += max(1, len(others))
+                wanted[source.python, source.abi].append((build.id, position, source.requirement))
+                position += 1
             elif isinstance(source, sources.AptSource):
                 binaries.extend((_Place(build.id, position + place), source.suite, name) for place, name in enumerate(source.packages))
                 position += len(source.packages)
@@ -219,7 +214,7 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
             fetcher.apt(component).refresh(force=True)
             files += _binaries(fetcher.apt(component), mine) if mine else []
             files += _sources(fetcher.apt(component), theirs) if theirs else []
-    return files + _wheels(wanted, fetcher)
+    return files + _wheels(wanted)
 
 
 def update(root: Path, console: Console, only: Sequence[str] | None = None) -> list[LockedFile]:

@@ -140,6 +140,14 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 
 
 @pytest.fixture(scope="session")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Developer:
+    """All that `pip --no-build-isolation` needs except torch, with what a torch needs that lies in some other folder."""
+    torch = ["filelock", "fsspec", "jinja2", "libgomp", "networkx", "numpy", "sympy", "typing_extensions"]
+    specs = [*TOOLS, *torch, "python 3.11.*", "setuptools", "wheel", "packaging"]
+    return make(tmp_path_factory.mktemp("withouttorch"), specs)
+
+
+@pytest.fixture(scope="session")
 def free_threaded(tmp_path_factory: pytest.TempPathFactory) -> Developer:
     """A CPython without the GIL, and libtorch without its Python part."""
     return make(tmp_path_factory.mktemp("freethreaded"), [*TOOLS, "python 3.13.* *_cp313t", "libtorch", "setuptools", "wheel", "packaging"])

@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
-shopt -s nullglob
 unpack() { "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/unpack_wheel.py" "$@"; }
 
 unpack "torch-*.whl" wheel 'torch/lib/*.so' 'torch/include/*' 'torch/share/cmake/*' '*.dist-info/licenses/*'
 mkdir -p "$PREFIX/lib" "$PREFIX/include" "$PREFIX/share/cmake"
+torch=wheel/torch
 
-# What the C++ side consists of: not Python's bindings (package pytorch), not test libraries, not the wheel's copy of libgomp.
-rm -f wheel/torch/lib/libtorch{_python,_global_deps,bind_test}.so
-mv wheel/torch/lib/lib{c10,caffe2,shm,torch}*.so "$PREFIX/lib/"
-mv wheel/torch/include/* "$PREFIX/include/"
-mv wheel/torch/share/cmake/* "$PREFIX/share/cmake/"
-mv wheel/torch-*.dist-info/licenses licenses
+# Never loaded without a GPU.
+rm "$torch"/lib/lib{caffe2_nvrtc,torch_cuda_linalg}.so
+"$TOOLCHAIN_PYTHON" "$RECIPE_DIR/for_cpu.py" "$torch"
 
-# The default build does not load without these, on a machine without a GPU either. Beside torch's libraries its $ORIGIN finds them.
-for nvidia in "$TOOLCHAIN_SOURCES"/nvidia_*.whl; do
-    unpack "$(basename "$nvidia")" nvidia 'nvidia/*/lib/*.so*' '*.dist-info/*'
-    mv nvidia/nvidia/*/lib/*.so* "$PREFIX/lib/"
-    mv nvidia/*.dist-info licenses/
-    rm -r nvidia
+# In a folder of their own, where only PyTorch's libraries look: a real library of the same name may lie in the prefix's lib.
+folder=torch-cuda-stand-ins
+"$TOOLCHAIN_PYTHON" "$RECIPE_DIR/stand_ins.py" stand-ins "$torch"/lib/*.so
+mkdir "$PREFIX/lib/$folder"
+while read -r name; do
+    script=()
+    [ ! -s "stand-ins/$name.map" ] || script=("-Wl,--version-script=stand-ins/$name.map")
+    "$CC" -std=gnu11 -O1 -Wall -Werror -fPIC -shared -nostdlib -s -Wl,-soname,"$name" -Wl,--build-id=none "${script[@]}" \
+        "stand-ins/$name.c" -o "$PREFIX/lib/$folder/$name"
+done < stand-ins/names
+
+# What the C++ side consists of: Python's bindings are in the package pytorch, libgomp in its own.
+rm "$torch"/lib/libtorch_{python,global_deps}.so
+for library in "$torch"/lib/*.so; do
+    # RPATH, not RUNPATH: LD_LIBRARY_PATH must not put CUDA's real libraries beside stand-ins for the others.
+    patchelf --force-rpath --set-rpath "\$ORIGIN:\$ORIGIN/$folder" "$library"
 done
+mv "$torch"/lib/*.so "$PREFIX/lib/"
+mv "$torch"/include/* "$PREFIX/include/"
+mv "$torch"/share/cmake/* "$PREFIX/share/cmake/"
+mv wheel/torch-*.dist-info/licenses licenses

@@ -12,10 +12,11 @@ up=../../../../.. # from a folder in torch/ to the prefix
 mkdir -p "$torch/lib" "$torch/include" "$torch/share/cmake" "$torch/bin"
 cp wheel/torch/lib/libtorch_python.so "$PREFIX/lib/"
 cp wheel/torch/lib/libtorch_global_deps.so "$torch/lib/"
+"$TOOLCHAIN_PYTHON" "$RECIPE_DIR/for_cpu.py" "$PREFIX/$SITE_PACKAGES"
 install -m 755 wheel/torch/bin/torch_shm_manager "$torch/bin/"
 
 # PyTorch looks for these in its own folders; it finds the libtorch package there.
-for library in "$PREFIX"/lib/lib{c10,shm,torch}*.so; do
+for library in "$PREFIX"/lib/lib{c10,shm,torch}*.so "$PREFIX/lib/torch-cuda-stand-ins"; do
     ln -s "$up/lib/$(basename "$library")" "$torch/lib/$(basename "$library")"
 done
 for header in "$PREFIX"/include/{ATen,c10,caffe2,fmt,pybind11,torch}; do
@@ -29,5 +30,10 @@ done
 # lib, where the rest finds its neighbours, libgomp and libstdc++ among them, by its own $ORIGIN.
 patchelf --set-rpath '$ORIGIN/../../..' "$torch"/_C.*.so
 patchelf --set-rpath '$ORIGIN/../../../..' "$torch/lib/libtorch_global_deps.so" "$torch/bin/torch_shm_manager"
+# Python loads this one with RTLD_GLOBAL: with CUDA's runtime in it, the stand-in would be offered to every other library, and PyTorch
+# would go looking for the rest of CUDA in site-packages.
+patchelf --remove-needed libcudart.so.13 "$torch/lib/libtorch_global_deps.so"
+# RPATH, not RUNPATH: LD_LIBRARY_PATH must not put CUDA's real libraries beside stand-ins for the others.
+patchelf --force-rpath --set-rpath '$ORIGIN:$ORIGIN/torch-cuda-stand-ins' "$PREFIX/lib/libtorch_python.so"
 
 compile_python torch

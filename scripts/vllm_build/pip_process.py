@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pip with the machine's settings for reaching an index, and with no other setting of the machine.
+
+Users configure pip for their own environments: constraints, ``user``, ``target``, ``require-virtualenv``, ``only-binary`` and many more, by
+files and by variables. What this project fetches and installs is locked and goes to its own folders, so those settings can only break it.
+Index addresses, proxies, certificates and time limits are different: without them nothing arrives. This module reads the effective values
+of the latter and hands only them to pip. An empty variable such as ``PIP_CONSTRAINT=`` would not do: pip ignores it, and the value of the
+configuration file stays.
+
+The Makefile runs this file as a program before anything is installed, so it imports only the standard library.
+
+usage: python -I pip_process.py COMMAND ARGUMENT...
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Options that say where an index is and how it is reached, or where pip keeps what it downloaded.
+KEPT = (
+    "index-url",
+    "pypi-url",
+    "extra-index-url",
+    "no-index",
+    "find-links",
+    "trusted-host",
+    "cert",
+    "client-cert",
+    "proxy",
+    "no-proxy-env",
+    "keyring-provider",
+    "timeout",
+    "default-timeout",
+    "retries",
+    "resume-retries",
+    "use-deprecated",
+    "use-feature",
+    "cache-dir",
+    "no-cache-dir",
+)
+_FIXED = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+
+
+class PipConfigurationError(Exception):
+    """pip cannot read its own configuration; the text is pip's."""
+
+
+def _variable(option: str) -> str:
+    return "PIP_" + option.upper().replace("-", "_")
+
+
+def _config(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
+    # Without PYTHONPATH and the like, which must not put another pip or its modules first.
+    env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "PYTHON")) or name in kept}
+    # Zero also overrules a configuration file that makes pip quiet or verbose, either of which changes what it prints.
+    env |= {"PIP_QUIET": "0", "PIP_VERBOSE": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "pip", "config", *arguments]
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        raise PipConfigurationError((done.stderr or done.stdout).strip() or f"pip config ended with status {done.returncode}")
+    return done.stdout
+
+
+def settings(command: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The effective values of the kept options for pip's ``command``, by option.
+
+    Raises:
+        PipConfigurationError: pip cannot read a configuration file.
+    """
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for line in _config(["list"], environ).splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.rpartition(".")[2] in KEPT:
+            found[key].add(str(ast.literal_eval(value)))
+    result: dict[str, str] = {}
+    for section in ("global", command, ":env:"):
+        for option in KEPT:
+            values = found.get(f"{section}.{option}", set())
+            # `pip config list` sorts files by name; only `pip config get` says which of several files wins.
+            value = _config(["get", f"{section}.{option}"], environ).rstrip("\n") if len(values) > 1 else "".join(values)
+            if value:
+                result[option] = value
+    return result
+
+
+def environment(command: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for pip's ``command``: the machine's way to its index, and no other setting of pip.
+
+    Args:
+        command: such as ``install``; a configuration file has sections for commands.
+        environ: the environment to start from, the process's own by default.
+
+    Raises:
+        PipConfigurationError: pip cannot read a configuration file.
+    """
+    base = os.environ if environ is None else environ
+    kept = {_variable(option): value for option, value in settings(command, base).items()}
+    return {name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED
+
+
+def main() -> None:
+    """Become pip."""
+    arguments = sys.argv[1:]
+    command = next((argument for argument in arguments if not argument.startswith("-")), "install")
+    try:
+        env = environment(command)
+    except PipConfigurationError as error:
+        sys.exit(f"pip's configuration cannot be read: {error}\nremedy: correct the file (pip config debug lists where pip looks)")
+    os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], env)  # noqa: S606 - no shell is the point
+
+
+if __name__ == "__main__":
+    main()

