@@ -17,6 +17,7 @@ from rattler.exceptions import GatewayError, SolverError
 
 from vllm_build import paths
 from vllm_build.errors import PackageTestError, ToolchainError
+from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +102,8 @@ def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[
     command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
     env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        with views.reading(channels):
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     except BaseException:
         # Half an environment would look like one to the next caller.
         shutil.rmtree(prefix, ignore_errors=True)

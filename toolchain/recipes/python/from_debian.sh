@@ -33,7 +33,7 @@ copy_python_libraries "$root" libbz2.so.1.0 libcrypt.so.1 libcrypto.so.3 libdb-5
     libpanelw.so.6 libreadline.so.8 libsqlite3.so.0 libssl.so.3 libtinfo.so.6 libuuid.so.1 libz.so.1
 
 # As Debian links its own: every object, and all of them visible to extension modules.
-"$CC" -O2 -no-pie -Wall -Werror "-I$PREFIX/include/python$PYTHON_VERSION" -o "$PREFIX/bin/python$PYTHON_VERSION" "$RECIPE_DIR/main.c" \
+"$CC" $PREFIX_MAP_FLAGS -O2 -no-pie -Wall -Werror "-I$PREFIX/include/python$PYTHON_VERSION" -o "$PREFIX/bin/python$PYTHON_VERSION" "$RECIPE_DIR/main.c" \
     -Wl,--whole-archive "$stdlib"/config-*/"libpython$PYTHON_VERSION.a" -Wl,--no-whole-archive -Wl,--export-dynamic -s \
     "$PREFIX"/lib/libz.so.1 "$PREFIX"/lib/libexpat.so.1 -lm -ldl -lutil -lpthread
 
