@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package test test-fast test-toolkits same-bytes toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -36,6 +36,9 @@ test-fast: $(DEV)  ## the tests that build nothing
 
 test-toolkits: $(DEV)  ## the CUDA toolkits of the channel, every release: 100 MB and two minutes each
 	VLLM_TEST_TOOLKITS=all $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
+
+same-bytes: $(DEV)  ## build all CPU packages and their toolchain twice, from nothing, and compare: 20 minutes and more
+	VLLM_TEST_SAME_BYTES=all $(BIN)/python -m pytest tests/recipe/test_same_bytes.py
 
 toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 	$(BIN)/vllm-build toolchain
