@@ -137,7 +137,7 @@ def test_cache_checkout_home_and_temporary_folder_are_forbidden(tmp_path: Path, 
     ):
         assert build_paths.find(f"x {path} y".encode(), forbidden) == str(path)
     # Somebody upstream may have had a home of the same name.
-    for path in (home, home / "work" / "upstream.c", home / "unknown"):
+    for path in (home, home / "work" / "upstream.c", home / "unknown", home / ".local" / ("x" * 4000) / "y"):
         assert build_paths.find(f"x {path} y".encode(), forbidden) is None
 
 

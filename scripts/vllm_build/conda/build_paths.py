@@ -96,7 +96,11 @@ def find(data: bytes, forbidden: Iterable[Root]) -> str | None:
 def _exists(text: str, root: Root) -> bool:
     """Whether the path, or the folder of a file that is gone by now, exists below the root and is not the root itself."""
     path, top = Path(text), Path(root.path.decode())
-    return any(candidate != top and top in candidate.parents and candidate.exists() for candidate in (path, path.parent))
+    try:
+        return any(candidate != top and top in candidate.parents and candidate.exists() for candidate in (path, path.parent))
+    except OSError:
+        # Longer than a name may be, or in a folder that is not ours.
+        return False
 
 
 def _inside(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:

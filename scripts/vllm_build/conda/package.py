@@ -195,7 +195,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     )
     if not built:
         raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
-    finish.finish(built, work, request.root, request.output)
+    finish.finish(built, work, request.root)
     published = channel.publish(built, request.output)
     for folder in (work, beside):
         shutil.rmtree(folder, ignore_errors=True)
