@@ -63,10 +63,10 @@ class Tree:
             self.wheel(name)
 
     @classmethod
-    def copied(cls, other: Tree, console: Console) -> Tree:
+    def copied(cls, other: Tree, console: Console, name: str = "checkout") -> Tree:
         """Another checkout with the same content, the same index and the same cache."""
         made = cls.__new__(cls)
-        made.root, made.index, made.cache, made.console = other.root.with_name("checkout"), other.index, other.cache, console
+        made.root, made.index, made.cache, made.console = other.root.with_name(name), other.index, other.cache, console
         shutil.copytree(other.root, made.root)
         return made
 
@@ -431,3 +431,34 @@ def test_only_named_builds_are_updated(tree: Tree) -> None:
     assert [file.name for file in tree.update(["high"])] == ["high"]
     with pytest.raises(ConfigurationError, match="called 'x'"):
         tree.update(["x"])
+
+
+def test_a_package_that_names_the_work_folder_is_refused(tree: Tree) -> None:
+    tree.ensure(["low"])
+    tree.recipe("high", needs="low", text=RECIPE.replace("    env:\n", '      - pwd > "$PREFIX/share/where"\n    env:\n'))
+    with pytest.raises(BuildError, match=r"high-1\.0-h\w+_0\.conda names a folder of this machine: .*/work in share/where"):
+        tree.ensure()
+    assert {name.partition("-")[0] for name in tree.pool} == {"low"}
+    assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
+
+
+def test_two_caches_and_checkouts_give_the_same_bytes(tree: Tree, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = '      - printf \'#!%s/bin/sh\\n\' "$PREFIX" > "$PREFIX/share/tool"\n      - chmod +x "$PREFIX/share/tool"\n    env:\n'
+    tree.recipe("low", text=RECIPE.replace("    env:\n", script))
+    found = []
+    for number, mask in enumerate((0o022, 0o077)):
+        one = Tree.copied(tree, console, f"checkout{'-and-more' * number}")
+        one.cache = tree.cache.with_name("cache" + "-of-another-length" * number)
+        monkeypatch.setenv("VLLM_BUILD_CACHE", str(one.cache))
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1_600_000_000 + number))
+        monkeypatch.setenv("TZ", ("UTC", "Pacific/Kiritimati")[number])
+        before = os.umask(mask)
+        try:
+            assert one.actions() == {"low": "built", "high": "built"}
+        finally:
+            os.umask(before)
+        found.append(
+            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (one.cache / "channel" / "pool").glob("*/*.conda")}
+        )
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
