@@ -3,133 +3,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-import subprocess
-import sys
-import time
-import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from toolchain_tree import RECIPE, Tree
 
-from vllm_build import paths
-from vllm_build.conda import environment, rattler
-from vllm_build.errors import BuildError, BusyError, ConfigurationError, FetchError, IntegrityError
-from vllm_build.locks import exclusive
-from vllm_build.toolchain import channel, update, views
+from vllm_build.conda import rattler
+from vllm_build.errors import BuildError, ConfigurationError, FetchError, IntegrityError
+from vllm_build.toolchain import channel, views
 from vllm_build.toolchain import lock as locking
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
-    from vllm_build.toolchain.channel import ChannelReport
-
-RECIPE = """
-context:
-  version: ${{ env.get("TOOLCHAIN_VERSION") }}
-package:
-  name: NAME
-  version: ${{ version }}
-build:
-  string: h${{ env.get("TOOLCHAIN_DIGEST") }}_0
-  noarch: generic
-  script:
-    content:
-      - mkdir -p "$PREFIX/share"
-      - cp "$TOOLCHAIN_SOURCES"/* "$PREFIX/share/"
-    env:
-      TOOLCHAIN_SOURCES: ${{ env.get("TOOLCHAIN_SOURCES") }}
-requirements:
-  run: RUN
-"""
-
-
-class Tree:
-    """A source tree with two recipes, ``low`` and ``high`` that needs it, and an index that pip reads."""
-
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.root = folder / "tree"
-        self.index = folder / "index"
-        self.cache = folder / "cache"
-        self.console = console
-        self.index.mkdir(parents=True)
-        self.recipe("low")
-        self.recipe("high", needs="low")
-        for name in ("low", "high"):
-            self.wheel(name)
-
-    @classmethod
-    def copied(cls, other: Tree, console: Console, name: str = "checkout") -> Tree:
-        """Another checkout with the same content, the same index and the same cache."""
-        made = cls.__new__(cls)
-        made.root, made.index, made.cache, made.console = other.root.with_name(name), other.index, other.cache, console
-        shutil.copytree(other.root, made.root)
-        return made
-
-    def recipe(self, name: str, *, needs: str = "", text: str = RECIPE) -> None:
-        folder = self.root / "toolchain" / "recipes" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(text.replace("NAME", name).replace("RUN", f"[{needs}]"), encoding="utf-8")
-        line = f'needs = ["{needs}"]\n' if needs else ""
-        sources = f'[[build]]\nid = "{name}"\n{line}[[build.source]]\ntype = "pypi"\nrequirement = "{name}==1.0"\n'
-        (folder / "sources.toml").write_text(sources, encoding="utf-8")
-
-    def wheel(self, name: str, content: str = "") -> Path:
-        path = self.index / f"{name}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(f"{name}.py", content)
-            archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        return path
-
-    def update(self, only: list[str] | None = None) -> list[locking.LockedFile]:
-        return update.update(self.root, self.console, only)
-
-    def ensure(self, only: list[str] | None = None) -> ChannelReport:
-        return channel.ensure(self.root, self.console, only)
-
-    def actions(self, only: list[str] | None = None) -> dict[str, str]:
-        return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
-
-    def packages(self) -> set[str]:
-        """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
-        listed = {}
-        for subdir in ("linux-64", "noarch"):
-            index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))["packages.conda"]
-            listed |= {name: (self.view / subdir / name, entry["sha256"]) for name, entry in index.items()}
-        for path, sha256 in listed.values():
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-        return set(listed)
-
-    @property
-    def view(self) -> Path:
-        return views.view_of(self.root)
-
-    @property
-    def pool(self) -> set[str]:
-        return {path.name for path in (self.cache / "channel" / "pool").glob("*/*.conda")}
-
-    def edit(self, name: str) -> None:
-        """Change the recipe ``name`` so that its package is another one."""
-        with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open("a", encoding="utf-8") as stream:
-            stream.write("about:\n  summary: another one\n")
-
 
 @pytest.fixture
-def tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    made = Tree(tmp_path, console)
-    monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(made.index))
-    made.update()
-    return made
+def tree(toolchain_tree: Tree) -> Tree:
+    return toolchain_tree
 
 
 def test_only_what_changed_is_built(tree: Tree) -> None:
@@ -308,129 +199,12 @@ def test_a_recipe_must_carry_the_digest(tree: Tree) -> None:
     assert tree.packages() == set()
 
 
-def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tree.cache / "channel").mkdir(parents=True)
-    monkeypatch.setattr(views, "PATIENCE", 0.3)
-    with exclusive(tree.cache / "channel", "the toolchain channel"), pytest.raises(BusyError, match="toolchain channel"):
-        tree.ensure()
-
-
-def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> None:
-    tree.ensure()
-    before = tree.pool
-    with views.in_use(), views.in_use(), pytest.raises(BusyError, match="toolchain channel"):
-        views.clean(0)
-    assert tree.pool == tree.packages() == before
-    assert views.clean(0).packages == 2
-    assert tree.pool == set()
-    assert not tree.view.exists()
-    assert tree.actions() == {"low": "built", "high": "built"}
-
-
-def test_what_older_versions_left_is_cleaned(tree: Tree) -> None:
-    tree.ensure()
-    old = tree.cache / "channel" / "noarch" / "old-1.0-h0_0.conda"
-    old.parent.mkdir()
-    old.write_bytes(b"old")
-    (tree.cache / "work" / "toolchain" / "killed").mkdir()
-    assert views.clean(30).packages == 0, "another checkout may still be of that version"
-    os.utime(old, (0, 0))
-    assert views.clean(30).packages == 1
-    assert not old.exists()
-    assert not (tree.cache / "work" / "toolchain").exists()
-    assert len(tree.packages()) == 2
-
-
 def test_a_recipe_that_is_not_locked_yet_does_not_hide_the_others(tree: Tree) -> None:
     tree.recipe("third")
     assert tree.actions(["high"]) == {"low": "built", "high": "built"}
     assert len(tree.packages()) == 2
     with pytest.raises(ConfigurationError, match="third"):
         tree.ensure(["third"])
-
-
-def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console) -> None:
-    other = Tree.copied(tree, console)
-    other.edit("low")
-    tree.ensure()
-    mine = tree.packages()
-    assert other.actions() == {"low": "built", "high": "built"}
-    assert tree.view != other.view
-    assert tree.packages() == mine
-    assert other.packages().isdisjoint(mine)
-    assert tree.actions() == {"low": "reused", "high": "reused"}, "the other one took nothing away"
-    # What a solver may choose from, for the same name and version, is one package only.
-    for one in (tree, other):
-        (record,) = environment.solve_specs(["low"], [one.view.as_uri()])
-        assert record.file_name in one.packages()
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from vllm_build.console import Console
-from vllm_build.toolchain import channel
-report = channel.ensure(Path(sys.argv[1]), Console())
-print(*sorted(name for outcome in report.outcomes for name in outcome.packages), flush=True)
-"""
-SLOW = RECIPE.replace('      - mkdir -p "$PREFIX/share"', '      - sleep 3\n      - mkdir -p "$PREFIX/share"')
-
-
-def start(tree: Tree) -> subprocess.Popen[str]:
-    env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tree.root)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-@pytest.mark.parametrize("same", [True, False], ids=["the same packages", "other packages"])
-def test_two_checkouts_build_at_the_same_time(tree: Tree, console: Console, *, same: bool) -> None:
-    tree.recipe("low", text=SLOW)
-    other = Tree.copied(tree, console)
-    if not same:
-        other.edit("low")
-    children = [start(one) for one in (tree, other)]
-    said = [child.communicate(timeout=300) for child in children]
-    assert [child.returncode for child in children] == [0, 0], said
-    for one, (names, _) in zip((tree, other), said, strict=True):
-        assert set(names.split()) == one.packages()
-        assert one.actions() == {"low": "reused", "high": "reused"}
-    assert len(tree.pool) == (2 if same else 4)
-    assert any("waiting for another process that makes low-" in log for _, log in said) == same
-    assert {path.suffix for path in (tree.cache / "work" / "toolchain").iterdir()} == {".lock"}
-
-
-def test_a_reader_is_not_disturbed_by_another_checkout(tree: Tree, console: Console, tmp_path: Path) -> None:
-    """The fault of the first version: a second checkout's run removed what the first one was installing from."""
-    tree.ensure()
-    solved = environment.solve_specs(["high"], [tree.view.as_uri()])
-    other = Tree.copied(tree, console)
-    other.edit("low")
-    other.ensure()
-    assert {record.file_name for record in solved} == tree.packages()
-    environment.create(tmp_path / "env", ["high"], [tree.view.as_uri()])
-    assert (tmp_path / "env" / "share" / "high-1.0-py3-none-any.whl").is_file()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_killed_build_leaves_a_sound_channel(tree: Tree, seed: int) -> None:
-    child = start(tree)
-    time.sleep(0.4 + 0.7 * seed)
-    child.kill()
-    child.communicate()
-    if (tree.view / "noarch" / "repodata.json").is_file():
-        tree.packages()
-    assert set(tree.actions()) == {"low", "high"}
-    assert len(tree.packages()) == 2
-    assert tree.actions() == {"low": "reused", "high": "reused"}
-
-
-def test_only_named_builds_are_updated(tree: Tree) -> None:
-    tree.wheel("low", "changed = 1\n")
-    tree.wheel("high", "changed = 1\n")
-    assert [file.name for file in tree.update(["high"])] == ["high"]
-    with pytest.raises(ConfigurationError, match="called 'x'"):
-        tree.update(["x"])
 
 
 def test_a_package_that_names_the_work_folder_is_refused(tree: Tree) -> None:
@@ -442,23 +216,9 @@ def test_a_package_that_names_the_work_folder_is_refused(tree: Tree) -> None:
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
 
 
-def test_two_caches_and_checkouts_give_the_same_bytes(tree: Tree, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = '      - printf \'#!%s/bin/sh\\n\' "$PREFIX" > "$PREFIX/share/tool"\n      - chmod +x "$PREFIX/share/tool"\n    env:\n'
-    tree.recipe("low", text=RECIPE.replace("    env:\n", script))
-    found = []
-    for number, mask in enumerate((0o022, 0o077)):
-        one = Tree.copied(tree, console, f"checkout{'-and-more' * number}")
-        one.cache = tree.cache.with_name("cache" + "-of-another-length" * number)
-        monkeypatch.setenv("VLLM_BUILD_CACHE", str(one.cache))
-        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1_600_000_000 + number))
-        monkeypatch.setenv("TZ", ("UTC", "Pacific/Kiritimati")[number])
-        before = os.umask(mask)
-        try:
-            assert one.actions() == {"low": "built", "high": "built"}
-        finally:
-            os.umask(before)
-        found.append(
-            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (one.cache / "channel" / "pool").glob("*/*.conda")}
-        )
-    assert len(found[0]) == 2
-    assert found[0] == found[1]
+def test_only_named_builds_are_updated(tree: Tree) -> None:
+    tree.wheel("low", "changed = 1\n")
+    tree.wheel("high", "changed = 1\n")
+    assert [file.name for file in tree.update(["high"])] == ["high"]
+    with pytest.raises(ConfigurationError, match="called 'x'"):
+        tree.update(["x"])

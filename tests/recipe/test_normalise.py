@@ -133,6 +133,10 @@ def with_prefix(folder: Path) -> Path:
         | {"sha256": hashlib.sha256(content[name]).hexdigest(), "size_in_bytes": len(content[name])}
         for name, mode in (("bin/script", "text"), ("bin/program", "binary"))
     ]
+    # As rattler-build records a link: with the content of its target.
+    entries.append(
+        {"_path": "bin/alias", "path_type": "softlink", "sha256": entries[0]["sha256"], "size_in_bytes": entries[0]["size_in_bytes"]}
+    )
     info = {
         "info/paths.json": json.dumps({"paths": entries, "paths_version": 1}).encode(),
         "info/index.json": json.dumps(
@@ -150,6 +154,10 @@ def with_prefix(folder: Path) -> Path:
                     member = tarfile.TarInfo(name)
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
+                if part == "pkg":
+                    alias = tarfile.TarInfo("bin/alias")
+                    alias.type, alias.linkname = tarfile.SYMTYPE, "script"
+                    tar.addfile(alias)
             archive.writestr(f"{part}-p-1-0.tar.zst", zstandard.compress(stream.getvalue()))
     return package
 
@@ -162,6 +170,8 @@ def test_the_prefix_of_the_build_is_replaced_where_an_installer_replaces_it(tmp_
     assert first.read_bytes() == second.read_bytes()
     files = members(first, "pkg-")
     paths = json.loads(members(first, "info-")["info/paths.json"][1])["paths"]
+    *paths, alias = paths
+    assert alias["sha256"] == paths[0]["sha256"]
     for entry in paths:
         data = files[entry["_path"]][1]
         assert entry["prefix_placeholder"] == normalise.PLACEHOLDER[:PREFIX_LENGTH]

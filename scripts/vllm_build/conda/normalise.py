@@ -58,19 +58,24 @@ class _Prefixes:
     def __init__(self, paths: Mapping[str, Any]) -> None:
         self.document = paths
         self.by_name = {entry["_path"]: entry for entry in paths.get("paths", []) if entry.get("prefix_placeholder")}
+        self._now: dict[str, str] = {}
 
     def replace(self, name: str, data: bytes) -> bytes:
-        """The file's content with the fixed placeholder; its record is brought up to date."""
+        """The file's content with the fixed placeholder."""
         entry = self.by_name[name]
         old = str(entry["prefix_placeholder"])
         data = data.replace(old.encode(), _placeholder(len(old)).encode())
-        entry["sha256"] = hashlib.sha256(data).hexdigest()
+        self._now[str(entry["sha256"])] = hashlib.sha256(data).hexdigest()
         return data
 
     def finished(self) -> dict[str, Any]:
         """``paths.json`` as it is for the files after their replacement."""
         for entry in self.by_name.values():
             entry["prefix_placeholder"] = _placeholder(len(entry["prefix_placeholder"]))
+        # By their content and not by their names: a link is recorded with the content of the file that it leads to.
+        for entry in self.document.get("paths", []):
+            if entry.get("sha256") in self._now:
+                entry["sha256"] = self._now[entry["sha256"]]
         return dict(self.document)
 
 
