@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package package-plain-pypi test test-fast test-toolkits toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -32,7 +32,7 @@ package: $(VENV)  ## build, test, install and run the conda packages of VARIANT 
 	$(BIN)/vllm-build package $(VARIANT)
 
 package-plain-pypi: $(DEV)  ## the CPU packages from nothing with PyPI alone, in a temporary folder: 1 GB of downloads, an hour on two cores
-	VLLM_TEST_PLAIN_PYPI=1 $(BIN)/python -m pytest -s tests/recipe/test_plain_pypi.py
+	VLLM_TEST_PLAIN_PYPI=1 $(CLEAN) $(BIN)/python -m pytest -s tests/recipe/test_plain_pypi.py
 
 test: $(DEV)  ## all tests, with a real build of the CPU packages and the coverage of the build library
 	$(CLEAN) $(BIN)/python -m pytest --cov
@@ -42,6 +42,9 @@ test-fast: $(DEV)  ## the tests that build nothing
 
 test-toolkits: $(DEV)  ## the CUDA toolkits of the channel, every release: 100 MB and two minutes each
 	VLLM_TEST_TOOLKITS=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
+
+same-bytes: $(DEV)  ## build all CPU packages and their toolchain twice, from nothing, and compare: 20 minutes and more
+	VLLM_TEST_SAME_BYTES=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_same_bytes.py
 
 toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 	$(BIN)/vllm-build toolchain

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _HELD: list[int] = []
@@ -89,4 +90,59 @@ def unused(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
+        yield
+
+
+_POLL_SECONDS = 0.1
+
+
+def _try(handle: int, operation: int) -> bool:
+    try:
+        fcntl.flock(handle, operation | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def shared(path: Path, what: str, *, patience: float, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock file ``path`` together with any number of others for the duration of the block.
+
+    Args:
+        path: the lock file.
+        what: what it is for, in messages.
+        patience: for how many seconds a process that holds it alone is waited for.
+        say: gets one message when there is something to wait for.
+
+    Raises:
+        BusyError: another process still holds it alone.
+    """
+    with _opened(path) as handle:
+        end, said = time.monotonic() + patience, False
+        while not _try(handle, fcntl.LOCK_SH):
+            if time.monotonic() >= end:
+                raise BusyError(f"another process holds {what}", remedy="wait for it to end")
+            if say is not None and not said:
+                say(f"waiting for another process that holds {what}")
+                said = True
+            time.sleep(_POLL_SECONDS)
+        yield
+
+
+@contextmanager
+def turn(path: Path, what: str, *, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock file ``path`` alone for the duration of the block, after waiting for the process that does the same work.
+
+    The kernel drops a lock with the process that holds it, so the wait ends with the other process at the latest.
+
+    Args:
+        path: the lock file.
+        what: what is done under it, in the message.
+        say: gets one message when there is something to wait for.
+    """
+    with _opened(path) as handle:
+        if not _try(handle, fcntl.LOCK_EX):
+            if say is not None:
+                say(f"waiting for another process that makes {what}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield

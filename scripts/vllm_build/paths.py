@@ -69,7 +69,7 @@ def cache_root() -> Path:
 
 
 def toolchain_channel() -> Path:
-    """The local conda channel made from PyPI and Debian packages."""
+    """The packages made from PyPI and Debian packages, and the channels over them: one for each state of a tree (``toolchain.views``)."""
     return cache_root() / "channel"
 
 

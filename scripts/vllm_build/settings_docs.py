@@ -37,7 +37,8 @@ _TAIL = """
 compiler cache and extracted packages. |
 | `CHANNEL` | `local` or `conda-forge` | `local` where apt exists | Where compilers and dependencies come from. |
 | `CCACHE_DIR` | the path of a folder | a folder of the cache | The compiler cache of package builds. |
-| `SOURCE_DATE_EPOCH` | seconds since 1970, at least 315532800 | 315532800 | The time that packages carry. |
+| `SOURCE_DATE_EPOCH` | seconds since 1970, at least 315532800 | the time of the build | The time of the files inside of \
+wheels and sdists, by pip's build tools. Conda packages carry a fixed time and ignore it. |
 """
 
 

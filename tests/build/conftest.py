@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import fake_cmake
 import pytest
+from toolchain_tree import Tree
 
 from vllm_build import audit, cmake, native_build, torch_flavour
 from vllm_build.toolkit import _search, cuda, rocm, sycl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vllm_build.console import Console
 
     Program = Callable[..., Path]
     Torch = Callable[..., Path]
@@ -119,3 +122,17 @@ def tools(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: 
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VLLM_BUILD_ROOT", str(tmp_path / "build"))
     return here
+
+
+@pytest.fixture
+def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """A tree whose packages are locked, with a cache of its own."""
+    made = Tree(tmp_path, console)
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(made.index))
+    made.update()
+    return made

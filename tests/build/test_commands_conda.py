@@ -15,7 +15,7 @@ import pytest
 from vllm_build import cli, errors, paths
 from vllm_build.conda import environment, package, verify
 from vllm_build.toolchain import channel as toolchain
-from vllm_build.toolchain import update
+from vllm_build.toolchain import update, views
 from vllm_build.toolchain.channel import ChannelReport, Outcome
 from vllm_build.toolchain.lock import LockedFile
 
@@ -99,6 +99,18 @@ def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["toolchain", "--update", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"][0]["filename"] == "cmake-4.whl"
     assert [options for _, _, options in seen] == [{"only": ["cmake"]}, {"only": None}]
+
+
+def test_toolchain_clean(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path))
+    monkeypatch.setattr(views, "clean", lambda days: views.Cleaned(1, 2, int(days * 1e6)))
+    assert cli.main(["toolchain", "--clean"]) == 0
+    assert "removed 2 packages (30.0 MB) and 1 unused views" in capsys.readouterr().err
+    assert cli.main(["toolchain", "--clean", "--older-than", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": str(tmp_path / "channel"), "views": 1, "packages": 2, "size": 7_000_000}
+    for wrong in (["--clean", "--older-than", "soon"], ["--clean", "cmake"], ["--older-than", "7"]):
+        assert cli.main(["toolchain", *wrong]) == errors.ConfigurationError.exit_code
+    assert seen == [], "nothing is built"
 
 
 def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

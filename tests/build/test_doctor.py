@@ -13,6 +13,7 @@ from vllm_build.conda import channel
 from vllm_build.doctor import CONTRADICTION, MISSING, Fact, _fact, _machine
 from vllm_build.errors import BusyError, ConfigurationError, ToolchainError
 from vllm_build.limits import GIB, Limit
+from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def examine(bare: Path, tmp_path: Path, root: Path, program: Callable[..., Path]
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     for name in ("CC", "CXX", "CHANNEL"):
         monkeypatch.delenv(name, raising=False)
-    package = tmp_path / "cache" / "channel" / "linux-64" / "x-1-0.conda"
+    package = views.view_of(root) / "linux-64" / "x-1-0.conda"
     package.parent.mkdir(parents=True)
     package.write_bytes(b"")
     monkeypatch.setattr(_machine, "NEEDED_BYTES", 0)

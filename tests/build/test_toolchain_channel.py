@@ -3,108 +3,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from toolchain_tree import RECIPE, Tree
 
 from vllm_build.conda import rattler
-from vllm_build.errors import BuildError, BusyError, ConfigurationError, FetchError, IntegrityError
-from vllm_build.locks import exclusive
-from vllm_build.toolchain import channel, update
+from vllm_build.errors import BuildError, ConfigurationError, FetchError, IntegrityError
+from vllm_build.toolchain import channel, views
 from vllm_build.toolchain import lock as locking
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
-    from vllm_build.toolchain.channel import ChannelReport
-
-RECIPE = """
-context:
-  version: ${{ env.get("TOOLCHAIN_VERSION") }}
-package:
-  name: NAME
-  version: ${{ version }}
-build:
-  string: h${{ env.get("TOOLCHAIN_DIGEST") }}_0
-  noarch: generic
-  script:
-    content:
-      - mkdir -p "$PREFIX/share"
-      - cp "$TOOLCHAIN_SOURCES"/* "$PREFIX/share/"
-    env:
-      TOOLCHAIN_SOURCES: ${{ env.get("TOOLCHAIN_SOURCES") }}
-requirements:
-  run: RUN
-"""
-
-
-class Tree:
-    """A source tree with two recipes, ``low`` and ``high`` that needs it, and an index that pip reads."""
-
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.root = folder / "tree"
-        self.index = folder / "index"
-        self.cache = folder / "cache"
-        self.console = console
-        self.index.mkdir(parents=True)
-        self.recipe("low")
-        self.recipe("high", needs="low")
-        for name in ("low", "high"):
-            self.wheel(name)
-
-    def recipe(self, name: str, *, needs: str = "", text: str = RECIPE) -> None:
-        folder = self.root / "toolchain" / "recipes" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(text.replace("NAME", name).replace("RUN", f"[{needs}]"), encoding="utf-8")
-        line = f'needs = ["{needs}"]\n' if needs else ""
-        sources = f'[[build]]\nid = "{name}"\n{line}[[build.source]]\ntype = "pypi"\nrequirement = "{name}==1.0"\n'
-        (folder / "sources.toml").write_text(sources, encoding="utf-8")
-
-    def wheel(self, name: str, content: str = "") -> Path:
-        path = self.index / f"{name}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(f"{name}.py", content)
-            archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        return path
-
-    def update(self, only: list[str] | None = None) -> list[locking.LockedFile]:
-        return update.update(self.root, self.console, only)
-
-    def ensure(self, only: list[str] | None = None) -> ChannelReport:
-        return channel.ensure(self.root, self.console, only)
-
-    def actions(self, only: list[str] | None = None) -> dict[str, str]:
-        return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
-
-    def packages(self) -> set[str]:
-        """The package files of the channel, after a check that its index names exactly these, with their sha256."""
-        folder = self.cache / "channel"
-        found = {path.name: path for path in folder.glob("*/*.conda")}
-        listed = {}
-        for subdir in ("linux-64", "noarch"):
-            listed.update(json.loads((folder / subdir / "repodata.json").read_text(encoding="utf-8"))["packages.conda"])
-        assert set(listed) == set(found)
-        for name, path in found.items():
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == listed[name]["sha256"]
-        return set(found)
-
 
 @pytest.fixture
-def tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    made = Tree(tmp_path, console)
-    monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(made.index))
-    made.update()
-    return made
+def tree(toolchain_tree: Tree) -> Tree:
+    return toolchain_tree
 
 
 def test_only_what_changed_is_built(tree: Tree) -> None:
@@ -115,13 +31,22 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     extracted = {name: tree.cache / "rattler" / "pkgs" / name.removesuffix(".conda") for name in first}
     for folder in extracted.values():
         folder.mkdir(parents=True, exist_ok=True)
-    recipe = tree.root / "toolchain" / "recipes" / "high" / "recipe.yaml"
-    recipe.write_text(recipe.read_text(encoding="utf-8") + "about:\n  summary: another one\n", encoding="utf-8")
+    before = tree.view
+    tree.edit("high")
     assert tree.actions() == {"low": "reused", "high": "built"}
     second = tree.packages()
     assert len(second) == 2
-    assert len(first & second) == 1, "the superseded package is gone, the other is untouched"
+    assert len(first & second) == 1, "the superseded package is no longer seen, the other is untouched"
+    assert all(folder.exists() for folder in extracted.values()), "somebody may be installing it"
+    assert tree.pool == first | second
+    long_ago = 0
+    os.utime(before / ".used", (long_ago, long_ago))
+    cleaned = views.clean(30)
+    assert (cleaned.views, cleaned.packages) == (1, 1)
+    assert cleaned.size > 0
+    assert tree.pool == tree.packages() == second
     assert {name for name, folder in extracted.items() if folder.exists()} == first & second, "and so is what was extracted from it"
+    assert tree.actions() == {"low": "reused", "high": "reused"}
 
 
 def test_a_change_below_reaches_what_needs_it(tree: Tree) -> None:
@@ -143,7 +68,8 @@ def test_a_selection_brings_what_it_needs(tree: Tree) -> None:
 
 def test_the_report_says_where_and_how_large(tree: Tree) -> None:
     report = tree.ensure()
-    assert report.url == (tree.cache / "channel").as_uri()
+    assert report.url == tree.view.as_uri()
+    assert report.path.parent == tree.cache / "channel"
     assert report.built == 2
     assert report.digest == channel.channel_digest(tree.root)
     assert {name for outcome in report.outcomes for name in outcome.packages} == tree.packages()
@@ -184,26 +110,29 @@ def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.
         tree.ensure()
     monkeypatch.undo()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tree.cache))
-    index = json.loads((tree.cache / "channel" / "noarch" / "repodata.json").read_text(encoding="utf-8"))["packages.conda"]
-    assert all((tree.cache / "channel" / "noarch" / name).is_file() for name in index), "the index never names what is not there"
+    assert len(tree.packages()) == 1, "the index never names what is not there"
     assert tree.actions()["low"] == "reused"
     assert len(tree.packages()) == 2
 
 
 def test_the_channel_heals(tree: Tree) -> None:
     tree.ensure()
-    folder = tree.cache / "channel" / "noarch"
-    low = next(folder.glob("low-*.conda"))
+    pool = tree.cache / "channel" / "pool"
+    low = next((pool / "noarch").glob("low-*.conda"))
     low.unlink()
-    (folder / "stray.conda").write_bytes(b"")
-    (tree.cache / "channel" / ".builds" / "high.json").write_text("{", encoding="utf-8")
+    for folder in (pool, tree.view):
+        (folder / "noarch" / "stray.conda").write_bytes(b"")
+    next((pool / ".builds").glob("high@*.json")).write_text("{", encoding="utf-8")
     assert tree.actions() == {"low": "built", "high": "built"}
     assert len(tree.packages()) == 2
+    assert "stray.conda" in tree.pool
+    views.clean(30)
+    assert tree.pool == tree.packages()
 
 
 def test_a_package_cut_short_is_built_again(tree: Tree) -> None:
     tree.ensure(["low"])
-    low = next((tree.cache / "channel" / "noarch").glob("low-*.conda"))
+    low = next((tree.cache / "channel" / "pool" / "noarch").glob("low-*.conda"))
     low.write_bytes(low.read_bytes()[:-10])
     assert tree.actions(["low"]) == {"low": "built"}
     tree.packages()
@@ -223,8 +152,7 @@ def test_a_damaged_download_is_fetched_again(tree: Tree) -> None:
     tree.ensure(["low"])
     for path in (tree.cache / "downloads" / "sha256").rglob("*.whl"):
         path.write_bytes(b"rotten")
-    recipe = tree.root / "toolchain" / "recipes" / "low" / "recipe.yaml"
-    recipe.write_text(recipe.read_text(encoding="utf-8") + "about:\n  summary: another one\n", encoding="utf-8")
+    tree.edit("low")
     assert tree.actions(["low"]) == {"low": "built"}
 
 
@@ -250,10 +178,21 @@ def test_a_recipe_must_carry_the_digest(tree: Tree) -> None:
     assert tree.packages() == set()
 
 
-def test_one_build_at_a_time(tree: Tree) -> None:
-    (tree.cache / "channel").mkdir(parents=True)
-    with exclusive(tree.cache / "channel", "the toolchain channel"), pytest.raises(BusyError, match="toolchain channel"):
+def test_a_recipe_that_is_not_locked_yet_does_not_hide_the_others(tree: Tree) -> None:
+    tree.recipe("third")
+    assert tree.actions(["high"]) == {"low": "built", "high": "built"}
+    assert len(tree.packages()) == 2
+    with pytest.raises(ConfigurationError, match="third"):
+        tree.ensure(["third"])
+
+
+def test_a_package_that_names_the_work_folder_is_refused(tree: Tree) -> None:
+    tree.ensure(["low"])
+    tree.recipe("high", needs="low", text=RECIPE.replace("    env:\n", '      - pwd > "$PREFIX/share/where"\n    env:\n'))
+    with pytest.raises(BuildError, match=r"high-1\.0-h\w+_0\.conda names a folder of this machine: .*/work in share/where"):
         tree.ensure()
+    assert {name.partition("-")[0] for name in tree.pool} == {"low"}
+    assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
 
 
 def test_only_named_builds_are_updated(tree: Tree) -> None:

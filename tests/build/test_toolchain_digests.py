@@ -115,3 +115,15 @@ def test_a_lock_entry_counts(tree: Path, change: dict[str, str]) -> None:
     after = of(tree, LOCK.replaced("one", [entry]))
     assert after["one"] != of(tree)["one"]
     assert after["two"] != of(tree)["two"]
+
+
+def test_how_packages_are_made_counts(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = of(tree)
+    changed = tmp_path / "normalise.py"
+    changed.write_bytes(digests._NORMALISE.read_bytes() + b"# more\n")
+    monkeypatch.setattr(digests, "_NORMALISE", changed)
+    second = of(tree)
+    real = digests.importlib.metadata.version
+    monkeypatch.setattr(digests.importlib.metadata, "version", lambda name: "0.0" if name == "zstandard" else real(name))
+    third = of(tree)
+    assert all(len({before[name], second[name], third[name]}) == 3 for name in before)

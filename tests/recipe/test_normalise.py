@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import tarfile
 import time
 import zipfile
@@ -13,7 +15,7 @@ import zstandard
 from rattler_build import assemble_package
 
 from vllm_build.conda import channel, environment, normalise
-from vllm_build.errors import ConfigurationError, IntegrityError
+from vllm_build.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,13 +92,110 @@ def test_what_is_no_package_is_refused_and_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("value", ["yesterday", "-1", "12", "1e9"])
-def test_malformed_epoch(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
-    with pytest.raises(ConfigurationError, match="SOURCE_DATE_EPOCH"):
-        normalise.epoch()
+def test_the_time_of_the_caller_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    for value in ("", "1", "1700000000", "yesterday"):
+        folder = tmp_path / f"at{value}"
+        folder.mkdir()
+        package = make(folder, [])
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+        normalise.normalise(package)
+        said.append(package.read_bytes())
+    assert len(set(said)) == 1
 
 
-def test_epoch_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    assert normalise.epoch() == 1_700_000_000
+def test_modes_are_those_of_no_umask(tmp_path: Path) -> None:
+    said = []
+    for mask in (0o022, 0o077, 0o002):
+        folder = tmp_path / f"{mask}"
+        folder.mkdir()
+        before = os.umask(mask)
+        try:
+            package = make(folder, [])
+            (folder / "payload" / "bin" / "tool").chmod(0o777 & ~mask)
+        finally:
+            os.umask(before)
+        normalise.normalise(package)
+        said.append(package.read_bytes())
+    assert len(set(said)) == 1
+
+
+PREFIX_LENGTH = 255
+
+
+def with_prefix(folder: Path) -> Path:
+    """A package whose files hold the prefix that it was built in: a script, a program, and one that is not recorded."""
+    folder.mkdir(parents=True)
+    prefix = (str(folder / "host_env") + "_placehold" * 30)[:PREFIX_LENGTH]
+    content = {"bin/script": f"#!{prefix}/bin/python\n".encode(), "bin/program": b"\x7fELF\0" + f"{prefix}/lib".encode() + b"\0end"}
+    entries = [
+        {"_path": name, "path_type": "hardlink", "file_mode": mode, "prefix_placeholder": prefix}
+        | {"sha256": hashlib.sha256(content[name]).hexdigest(), "size_in_bytes": len(content[name])}
+        for name, mode in (("bin/script", "text"), ("bin/program", "binary"))
+    ]
+    # As rattler-build records a link: with the content of its target.
+    entries.append(
+        {"_path": "bin/alias", "path_type": "softlink", "sha256": entries[0]["sha256"], "size_in_bytes": entries[0]["size_in_bytes"]}
+    )
+    info = {
+        "info/paths.json": json.dumps({"paths": entries, "paths_version": 1}).encode(),
+        "info/index.json": json.dumps(
+            {"name": "p", "version": "1", "build": "0", "build_number": 0, "subdir": "noarch", "timestamp": 7}
+        ).encode(),
+    }
+    package = folder / "noarch" / "p-1-0.conda"
+    package.parent.mkdir()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
+        for part, files in (("pkg", content), ("info", info)):
+            stream = io.BytesIO()
+            with tarfile.open(fileobj=stream, mode="w") as tar:
+                for name, data in files.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                if part == "pkg":
+                    alias = tarfile.TarInfo("bin/alias")
+                    alias.type, alias.linkname = tarfile.SYMTYPE, "script"
+                    tar.addfile(alias)
+            archive.writestr(f"{part}-p-1-0.tar.zst", zstandard.compress(stream.getvalue()))
+    return package
+
+
+def test_the_prefix_of_the_build_is_replaced_where_an_installer_replaces_it(tmp_path: Path) -> None:
+    first, second = with_prefix(tmp_path / "a"), with_prefix(tmp_path / "much" / "deeper" / "folder")
+    assert first.read_bytes() != second.read_bytes()
+    for package in (first, second):
+        normalise.normalise(package)
+    assert first.read_bytes() == second.read_bytes()
+    files = members(first, "pkg-")
+    paths = json.loads(members(first, "info-")["info/paths.json"][1])["paths"]
+    *paths, alias = paths
+    assert alias["sha256"] == paths[0]["sha256"]
+    for entry in paths:
+        data = files[entry["_path"]][1]
+        assert entry["prefix_placeholder"] == normalise.PLACEHOLDER[:PREFIX_LENGTH]
+        assert entry["prefix_placeholder"].encode() in data
+        assert str(tmp_path).encode() not in data
+        assert (entry["sha256"], entry["size_in_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_a_replaced_prefix_becomes_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = with_prefix(tmp_path / "a")
+    normalise.normalise(package)
+    channel.publish([package], tmp_path / "channel")
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["p"], [(tmp_path / "channel").as_uri()])
+    assert (prefix / "bin" / "script").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
+    assert f"{prefix}/lib\0".encode() in (prefix / "bin" / "program").read_bytes()
+
+
+def test_a_large_package_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalise, "_SPOOLED", 1)
+    package = with_prefix(tmp_path / "a")
+    other = with_prefix(tmp_path / "b")
+    normalise.normalise(package)
+    monkeypatch.undo()
+    normalise.normalise(other)
+    assert package.read_bytes() == other.read_bytes()

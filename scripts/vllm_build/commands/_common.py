@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.conda.package import Request
+from vllm_build.errors import ConfigurationError
 from vllm_build.settings_kinds import WORDS, checked
 
 if TYPE_CHECKING:
@@ -35,3 +37,18 @@ def request(arguments: Namespace, variant: str) -> Request:
     text = getattr(arguments, "reuse", None)
     reuse = checked("--reuse", WORDS, text) if text else ()
     return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute(), reuse)
+
+
+def parse_days(text: str) -> float:
+    """The value of ``--older-than``.
+
+    Raises:
+        ConfigurationError: it is not a number of days.
+    """
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise ConfigurationError(f"--older-than {text!r} is not valid", expected="a number of days, such as 30")
+    return days

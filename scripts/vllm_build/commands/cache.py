@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from vllm_build.errors import ConfigurationError
+from vllm_build.commands._common import parse_days
 from vllm_build.reuse.cache import Cache
 
 if TYPE_CHECKING:
@@ -24,20 +23,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--older-than", metavar="DAYS", default="0", help="clean: only what has not been used for so long")
 
 
-def _days(text: str) -> float:
-    try:
-        days = float(text)
-    except ValueError:
-        days = math.nan
-    if not 0 <= days < math.inf:
-        raise ConfigurationError(f"--older-than {text!r} is not valid", expected="a number of days, such as 30")
-    return days
-
-
 def run(arguments: Namespace, console: Console) -> int:
     """Do it."""
     cache = Cache()
-    usages = cache.usage() if arguments.action == "info" else [cache.clean(_days(arguments.older_than))]
+    usages = cache.usage() if arguments.action == "info" else [cache.clean(parse_days(arguments.older_than))]
     if console.json_mode:
         console.json({"folder": str(cache.root), "usage": [vars(usage) for usage in usages]})
     else:

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vllm_build import paths
-from vllm_build.toolchain import channel, update
+from vllm_build.commands._common import parse_days
+from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain import channel, update, views
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -16,17 +18,35 @@ if TYPE_CHECKING:
 
 NAME = "toolchain"
 HELP = "Build the local toolchain channel; only what changed."
+_KEPT_DAYS = "30"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("ids", nargs="*", help="builds to make, with what they need; default: all")
-    parser.add_argument("--update", action="store_true", help="lock the versions that the mirrors have now, instead of building")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--update", action="store_true", help="lock the versions that the mirrors have now, instead of building")
+    action.add_argument("--clean", action="store_true", help="remove what no checkout has used for a while, instead of building")
+    parser.add_argument("--older-than", metavar="DAYS", help=f"with --clean: for so long; default: {_KEPT_DAYS}")
+
+
+def _clean(arguments: Namespace, console: Console) -> int:
+    if arguments.ids:
+        raise ConfigurationError(f"--clean takes no builds: {' '.join(arguments.ids)}", expected="--older-than DAYS, or nothing")
+    cleaned = views.clean(parse_days(arguments.older_than or _KEPT_DAYS))
+    console.info(f"removed {cleaned.packages} packages ({cleaned.size / 1e6:.1f} MB) and {cleaned.views} unused views of the channel")
+    if console.json_mode:
+        console.json({"path": str(paths.toolchain_channel()), **asdict(cleaned)})
+    return 0
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Build the channel, or lock its sources anew."""
+    """Build the channel, lock its sources anew, or clean it."""
     root, only = paths.source_root(), arguments.ids or None
+    if arguments.clean:
+        return _clean(arguments, console)
+    if arguments.older_than is not None:
+        raise ConfigurationError("--older-than belongs to --clean", remedy="vllm-build toolchain --clean --older-than DAYS")
     if arguments.update:
         changed = update.update(root, console, only=only)
         console.table("newly locked", ["build", "file"], [[file.build, file.filename] for file in changed])

@@ -12,6 +12,7 @@ from rattler.index import index_fs
 
 from vllm_build import paths
 from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,9 +35,13 @@ def choose(name: str | None) -> str:
     return str(name)
 
 
-def url(name: str) -> str:
-    """What solvers are given for a channel name."""
-    return paths.toolchain_channel().as_uri() if name == LOCAL else name
+def url(name: str, root: Path | None = None) -> str:
+    """What solvers are given for a channel name: for ``local`` the packages that the source tree ``root`` (this one) makes, and no others.
+
+    Raises:
+        ConfigurationError: a recipe of the toolchain or its lock is malformed.
+    """
+    return views.view_of(root or paths.source_root()).as_uri() if name == LOCAL else name
 
 
 def initialise(folder: Path) -> None:

@@ -16,6 +16,7 @@ from rattler.exceptions import GatewayError, SolverError
 
 from vllm_build import children, paths
 from vllm_build.errors import PackageTestError, ToolchainError
+from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +99,8 @@ def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[
     prefix.parent.mkdir(parents=True, exist_ok=True)
     arguments = json.dumps({"prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
     try:
-        done = children.run(children.module("vllm_build.conda.environment", arguments))
+        with views.reading(channels):
+            done = children.run(children.module("vllm_build.conda.environment", arguments))
     except BaseException:
         # Half an environment would look like one to the next caller.
         shutil.rmtree(prefix, ignore_errors=True)

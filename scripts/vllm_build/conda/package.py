@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
-from vllm_build.conda import channel, environment, normalise, packer, rattler, render, reused, variants
+from vllm_build.conda import channel, environment, finish, packer, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
 from vllm_build.files import sha256_of, write_text
@@ -18,7 +19,7 @@ from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
-from vllm_build.toolchain import sources, third_party_sources
+from vllm_build.toolchain import sources, third_party_sources, views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +37,10 @@ class Request:
     output: Path
     reuse: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def channel_urls(self) -> list[str]:
         """The channels to install from: the packages' own first."""
-        return [self.output.as_uri(), channel.url(self.channel)]
+        return [self.output.as_uri(), channel.url(self.channel, self.root)]
 
     @property
     def prefix(self) -> Path:
@@ -193,7 +194,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
         request.root / "recipe" / "recipe.yaml",
         variant_files=[request.variant.path],
         variants={key: [value] for key, value in stamps(request).items()},
-        channels=[beside.as_uri(), channel.url(request.channel)],
+        channels=[beside.as_uri(), channel.url(request.channel, request.root)],
         output_dir=work,
         env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
         # The packages are compressed again when they are normalised; until then this is a temporary file.
@@ -204,8 +205,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     )
     if not built:
         raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
-    for file in built:
-        normalise.normalise(file)
+    finish.finish(built, work, request.root)
     published = channel.publish(built, request.output)
     for folder in (work, beside):
         shutil.rmtree(folder, ignore_errors=True)
@@ -276,6 +276,12 @@ def package(request: Request, console: Console) -> dict[str, Any]:
         BusyError: another build writes to the same output.
         BuildError, PackageTestError, ToolchainError: the stage that failed.
     """
+    # No package may vanish from the channel between the solver's answer and the last installation.
+    with views.reading(request.channel_urls, console.info):
+        return _package(request, console)
+
+
+def _package(request: Request, console: Console) -> dict[str, Any]:
     with console.step("plan"):
         extensions = ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions)
         console.info(f"    {request.variant.accelerator}: {extensions}")

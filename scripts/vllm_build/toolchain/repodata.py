@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The channel's index, put together from one record per build, so that no package is read again and no reader sees half an index."""
+"""A channel's index, put together from one record per build, so that no package is read again and no reader sees half an index."""
 
 from __future__ import annotations
 
@@ -48,31 +48,57 @@ class Record:
         )
 
 
-def _records_folder(channel: Path) -> Path:
-    return channel / ".builds"
+def _records_folder(pool: Path) -> Path:
+    return pool / ".builds"
 
 
-def write_record(channel: Path, record: Record) -> None:
+def _record_file(pool: Path, name: str, digest: str) -> Path:
+    return _records_folder(pool) / f"{name}@{digest}.json"
+
+
+def write_record(pool: Path, record: Record) -> None:
     """Remember what a build made."""
-    write_text(_records_folder(channel) / f"{record.id}.json", json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+    write_text(_record_file(pool, record.id, record.digest), json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
 
 
-def remove_record(channel: Path, name: str) -> None:
+def remove_record(pool: Path, record: Record) -> None:
     """Forget a build."""
-    (_records_folder(channel) / f"{name}.json").unlink(missing_ok=True)
+    _record_file(pool, record.id, record.digest).unlink(missing_ok=True)
 
 
-def read_records(channel: Path) -> dict[str, Record]:
-    """All records by id. One that cannot be read counts as absent: its build runs again and writes it anew."""
-    records: dict[str, Record] = {}
-    for path in sorted(_records_folder(channel).glob("*.json")):
+def _read(path: Path) -> Record | None:
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if f"{record.id}@{record.digest}" == path.stem and isinstance(record.packages, dict) else None
+
+
+def read_record(pool: Path, name: str, digest: str) -> Record | None:
+    """The record of one build for one digest.
+
+    ``None`` when there is none, it cannot be read, or a file of it is missing or cut short: then the build runs again.
+    """
+    record = _read(_record_file(pool, name, digest))
+    return record if record is not None and record.complete_in(pool) else None
+
+
+def read_records(pool: Path) -> dict[tuple[str, str], Record]:
+    """All records that can be read, by build and digest."""
+    found = (_read(path) for path in sorted(_records_folder(pool).glob("*.json")))
+    return {(record.id, record.digest): record for record in found if record is not None}
+
+
+def indexed(channel: Path) -> set[str]:
+    """``<subdir>/<file name>`` of every package that the index of ``channel`` names."""
+    names: set[str] = set()
+    for subdir in SUBDIRS:
         try:
-            record = Record(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+            index = json.loads((channel / subdir / "repodata.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             continue
-        if record.id == path.stem and isinstance(record.packages, dict):
-            records[record.id] = record
-    return records
+        names |= {f"{subdir}/{name}" for name in index.get("packages.conda", {})}
+    return names
 
 
 def write_index(channel: Path, records: Iterable[Record]) -> None:

@@ -11,6 +11,7 @@ install_driver() {
     # Without the run path that the build sets: the program would hold the prefix, be another one in every environment, and compiler caches that
     # compare its bytes would never hit.
     env -u LD_RUN_PATH "$PREFIX/libexec/x86_64-conda-linux-gnu-gcc" --sysroot="$PREFIX/x86_64-conda-linux-gnu/sysroot" -std=gnu11 -O2 -Wall -Werror -s \
+        "-ffile-prefix-map=${RECIPE_DIR%/*}=recipes" "-ffile-prefix-map=$PREFIX=prefix" \
         -DDRIVER_NAME="\"$name\"" -DDRIVER_DIGEST="\"$(sha256sum "$program" "$PREFIX"/lib/gcc/x86_64-linux-gnu/12/cc1* | cut -c 1-64 | tr '\n' ' ')\"" \
         -o "$PREFIX/bin/$name" "$RECIPE_DIR/../common/gcc_driver.c"
 }

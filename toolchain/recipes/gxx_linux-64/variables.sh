@@ -6,8 +6,9 @@ if [ "${CONDA_BUILD:-0}" = 1 ] && [ -n "${BUILD_PREFIX:-}" ] && [ -n "${PREFIX:-
 _host="${CONDA_PREFIX}"
 if [ "${_building}" = 1 ]; then _host="${PREFIX}"; fi
 _tool="${CONDA_PREFIX}/bin/x86_64-conda-linux-gnu"
-_map="-fdebug-prefix-map=${_host}=/usr/local/src/conda-prefix"
-if [ "${_building}" = 1 ]; then _map="-fdebug-prefix-map=${SRC_DIR}=/usr/local/src/conda ${_map} -fdebug-prefix-map=${BUILD_PREFIX}=/usr/local/src/conda-build-prefix"; fi
+# -ffile-prefix-map, for __FILE__ as well as for debug information: what is built must be the same in every folder.
+_map="-ffile-prefix-map=${_host}=/usr/local/src/conda-prefix"
+if [ "${_building}" = 1 ]; then _map="-ffile-prefix-map=${SRC_DIR}=/usr/local/src/conda ${_map} -ffile-prefix-map=${BUILD_PREFIX}=/usr/local/src/conda-build-prefix"; fi
 CXX="${_tool}-g++"
 GXX="${_tool}-g++"
 CXX_FOR_BUILD="${_tool}-g++"

@@ -46,7 +46,8 @@ finish_python() {
     # Byte code that is valid whatever the time stamps, with paths below "/": importing puts the right ones in. The configuration names
     # the prefix, which changes at installation, so it stays source only.
     find "$stdlib" -name __pycache__ -prune -exec rm -r {} +
-    env -i "$bin/python" -I -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$PREFIX" -p / \
+    # -B: otherwise the interpreter writes byte code of what it imports for this itself, with the build's paths, and compileall keeps that.
+    env -i "$bin/python" -I -B -m compileall -q -f -j 0 --invalidation-mode unchecked-hash -s "$PREFIX" -p / \
         -x '(_sysconfigdata|/site-packages/|lib2to3/tests|bad_)' "$stdlib"
 
     glibc_at_most "$glibc" "$bin/python$PYTHON_VERSION" "$stdlib"/lib-dynload/*.so "${python_libraries[@]/#/$PREFIX/lib/}"

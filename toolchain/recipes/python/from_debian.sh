@@ -32,8 +32,9 @@ rm "$stdlib"/lib-dynload/nis.*
 copy_python_libraries "$root" libbz2.so.1.0 libcrypt.so.1 libcrypto.so.3 libdb-5.3.so libexpat.so.1 libffi.so.8 liblzma.so.5 libncursesw.so.6 \
     libpanelw.so.6 libreadline.so.8 libsqlite3.so.0 libssl.so.3 libtinfo.so.6 libuuid.so.1 libz.so.1
 
-# As Debian links its own: every object, and all of them visible to extension modules.
-"$CC" -O2 -no-pie -Wall -Werror "-I$PREFIX/include/python$PYTHON_VERSION" -o "$PREFIX/bin/python$PYTHON_VERSION" "$RECIPE_DIR/main.c" \
+# As Debian links its own: every object, and all of them visible to extension modules. Without the run path that the build sets: it is
+# replaced below, but the build ID that the linker makes of the whole file would be another one in every folder.
+env -u LD_RUN_PATH "$CC" $PREFIX_MAP_FLAGS -O2 -no-pie -Wall -Werror "-I$PREFIX/include/python$PYTHON_VERSION" -o "$PREFIX/bin/python$PYTHON_VERSION" "$RECIPE_DIR/main.c" \
     -Wl,--whole-archive "$stdlib"/config-*/"libpython$PYTHON_VERSION.a" -Wl,--no-whole-archive -Wl,--export-dynamic -s \
     "$PREFIX"/lib/libz.so.1 "$PREFIX"/lib/libexpat.so.1 -lm -ldl -lutil -lpthread
 

@@ -23,6 +23,10 @@ case $PYTHON_VERSION in *t) gil=(--disable-gil) ;; esac
 
 # The activation's flags are for packages on top of this one; CPython's own go into its sysconfig and from there into every extension.
 unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
+# Not for extensions: CPython keeps these to itself.
+export CFLAGS_NODIST=$PREFIX_MAP_FLAGS
+# The prefix is in these files, so a build ID, a hash over them, would be another one in every folder.
+export LDFLAGS_NODIST=-Wl,--build-id=none
 # Not run here: the name goes into sysconfig, for extensions in C++.
 export CXX=x86_64-conda-linux-gnu-g++
 # Without pkg-config, which might answer for the host: each library by its variables.

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same inputs give the same bytes: packages built again in another checkout, with another cache, under another umask, locale and time.
+
+By default what could differ most is built a second time, against the compilers of the first cache: a library of compiled C++, the
+interpreter, wheels, and our packages. ``make same-bytes`` builds everything twice, from nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from trees import copy_tree
+
+from vllm_build import paths
+from vllm_build.files import sha256_of
+from vllm_build.toolchain import lock, repodata, sources, views
+
+pytestmark = pytest.mark.slow
+ROOT = paths.source_root()
+#: Static C++ with messages that name files, byte code and scripts, a wheel for one interpreter, a wheel for all.
+AGAIN = ("libhwy", "python-3.11", "numpy-3.11", "filelock")
+WHOLE = os.environ.get("VLLM_TEST_SAME_BYTES") == "all"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A checkout with a cache and an output folder, and the circumstances in which it is built."""
+
+    tree: Path
+    cache: Path
+    output: Path
+    circumstances: dict[str, str]
+    umask: int
+
+    def build(self) -> tuple[dict[str, str], str]:
+        """sha256 of everything that ``vllm-build package cpu`` makes here, the toolchain's packages included, and what it said."""
+        kept = {key: value for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") if (value := os.environ.get(key))}
+        kept |= {key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.endswith("_proxy")}
+        env = {**kept, "PYTHONPATH": str(self.tree / "scripts"), "VLLM_BUILD_CACHE": str(self.cache), **self.circumstances}
+        command = [sys.executable, "-m", "vllm_build", "package", "cpu", "--json", "--output", str(self.output)]
+        done = subprocess.run(command, cwd=self.tree, env=env, umask=self.umask, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-6000:]
+        ours = {Path(entry["path"]).name: entry["sha256"] for entry in json.loads(done.stdout)["packages"]}
+        pool = self.cache / "channel" / "pool"
+        return ours | {path.name: sha256_of(path) for path in pool.glob("*/*.conda")}, done.stderr
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """The same file under another name, or a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def share_downloads(source: Path, target: Path) -> None:
+    """What was downloaded and verified does not have to be downloaded again."""
+    target.mkdir(parents=True)
+    for name in ("downloads", "sources"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, copy_function=link, ignore=shutil.ignore_patterns(".lock"))
+
+
+def seed(source: Path, target: Path, without: set[str]) -> None:
+    """Take the packages of this tree from one cache into another, but not those of the builds ``without``."""
+    digests = views.digests_of(ROOT, sources.load(ROOT), lock.read(ROOT))
+    for name, digest in digests.items():
+        record = repodata.read_record(source / "channel" / "pool", name, digest)
+        if record is None or name in without:
+            continue
+        for package in record.packages:
+            path = target / "channel" / "pool" / package
+            path.parent.mkdir(parents=True, exist_ok=True)
+            link(source / "channel" / "pool" / package, path)
+        repodata.write_record(target / "channel" / "pool", record)
+
+
+def test_another_checkout_and_another_cache_give_the_same_bytes(tmp_path: Path) -> None:
+    cache = paths.cache_root()
+    first = Place(ROOT, cache, ROOT / "output", {"SOURCE_DATE_EPOCH": "1700000000"}, 0o022)
+    if WHOLE:
+        share_downloads(cache, tmp_path / "c")
+        first = Place(copy_tree(tmp_path / "t"), tmp_path / "c", tmp_path / "o", first.circumstances, first.umask)
+    before, _ = first.build()
+    other = {"SOURCE_DATE_EPOCH": "1600000000", "TZ": "Pacific/Kiritimati", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "MAX_JOBS": "1"}
+    place = tmp_path / "elsewhere" / "and-with-a-longer-name"
+    share_downloads(cache, place / "cache")
+    if not WHOLE:
+        seed(cache, place / "cache", set(AGAIN))
+        # The compiler's results come from its cache; that they are the same in every folder is tested elsewhere. Here they are linked anew.
+        other["CCACHE_DIR"] = str(paths.ccache_dir())
+    second = Place(copy_tree(place / "tree"), place / "cache", place / "output", other, 0o077)
+    after, said = second.build()
+    for name in AGAIN:
+        assert f"==> build {name} for the toolchain channel" in said
+    assert {name: sha256 for name, sha256 in after.items() if before.get(name) != sha256} == {}
+    kinds = {name.partition("-")[0] for name in after}
+    assert {"vllm", "libhwy", "python", "numpy", "filelock"} <= kinds

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source tree with two tiny recipes, for tests of the toolchain channel with real packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+from vllm_build.toolchain import channel, update, views
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.console import Console
+    from vllm_build.toolchain import lock as locking
+    from vllm_build.toolchain.channel import ChannelReport
+
+RECIPE = """
+context:
+  version: ${{ env.get("TOOLCHAIN_VERSION") }}
+package:
+  name: NAME
+  version: ${{ version }}
+build:
+  string: h${{ env.get("TOOLCHAIN_DIGEST") }}_0
+  noarch: generic
+  script:
+    content:
+      - mkdir -p "$PREFIX/share"
+      - cp "$TOOLCHAIN_SOURCES"/* "$PREFIX/share/"
+    env:
+      TOOLCHAIN_SOURCES: ${{ env.get("TOOLCHAIN_SOURCES") }}
+requirements:
+  run: RUN
+"""
+
+
+class Tree:
+    """A source tree with two recipes, ``low`` and ``high`` that needs it, and an index that pip reads."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.root = folder / "tree"
+        self.index = folder / "index"
+        self.cache = folder / "cache"
+        self.console = console
+        self.index.mkdir(parents=True)
+        self.recipe("low")
+        self.recipe("high", needs="low")
+        for name in ("low", "high"):
+            self.wheel(name)
+
+    @classmethod
+    def copied(cls, other: Tree, console: Console, name: str = "checkout") -> Tree:
+        """Another checkout with the same content, the same index and the same cache."""
+        made = cls.__new__(cls)
+        made.root, made.index, made.cache, made.console = other.root.with_name(name), other.index, other.cache, console
+        shutil.copytree(other.root, made.root)
+        return made
+
+    def recipe(self, name: str, *, needs: str = "", text: str = RECIPE) -> None:
+        folder = self.root / "toolchain" / "recipes" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(text.replace("NAME", name).replace("RUN", f"[{needs}]"), encoding="utf-8")
+        line = f'needs = ["{needs}"]\n' if needs else ""
+        sources = f'[[build]]\nid = "{name}"\n{line}[[build.source]]\ntype = "pypi"\nrequirement = "{name}==1.0"\n'
+        (folder / "sources.toml").write_text(sources, encoding="utf-8")
+
+    def wheel(self, name: str, content: str = "") -> Path:
+        path = self.index / f"{name}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{name}.py", content)
+            archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        return path
+
+    def update(self, only: list[str] | None = None) -> list[locking.LockedFile]:
+        return update.update(self.root, self.console, only)
+
+    def ensure(self, only: list[str] | None = None) -> ChannelReport:
+        return channel.ensure(self.root, self.console, only)
+
+    def actions(self, only: list[str] | None = None) -> dict[str, str]:
+        return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
+
+    def packages(self) -> set[str]:
+        """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
+        listed = {}
+        for subdir in ("linux-64", "noarch"):
+            index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))["packages.conda"]
+            listed |= {name: (self.view / subdir / name, entry["sha256"]) for name, entry in index.items()}
+        for path, sha256 in listed.values():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        return set(listed)
+
+    @property
+    def view(self) -> Path:
+        return views.view_of(self.root)
+
+    @property
+    def pool(self) -> set[str]:
+        return {path.name for path in (self.cache / "channel" / "pool").glob("*/*.conda")}
+
+    def edit(self, name: str) -> None:
+        """Change the recipe ``name`` so that its package is another one."""
+        with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open("a", encoding="utf-8") as stream:
+            stream.write("about:\n  summary: another one\n")
