@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an installed environment still holds what was installed: all files by type and size, the files of chosen packages by sha256."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.files import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+#: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small; larger ones are programs, and are left.
+_HASHED_ANYWAY = 1 << 20
+
+
+def records(prefix: Path) -> dict[str, dict[str, Any]]:
+    """The records of installed packages by file name.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    found = {}
+    for path in sorted((prefix / "conda-meta").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+            raise ValueError(f"{path} is no record of a package")  # noqa: TRY004 -- the file is wrong, not the caller
+        found[path.name] = record
+    return found
+
+
+def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
+    """What is wrong with one file; None when nothing is."""
+    path = prefix / entry["_path"]
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return f"{entry['_path']}: {error.strerror}"
+    kind = entry.get("path_type")
+    if kind == "directory":
+        return None if stat.S_ISDIR(status.st_mode) else f"{entry['_path']} is not a folder"
+    if kind == "softlink":
+        # What it leads to is an entry of its own, or lies outside.
+        return None if stat.S_ISLNK(status.st_mode) else f"{entry['_path']} is not a link"
+    if not stat.S_ISREG(status.st_mode):
+        return f"{entry['_path']} is not a file"
+    rewritten = "sha256_in_prefix" in entry
+    expected = entry.get("sha256_in_prefix") or entry.get("sha256")
+    size = entry.get("size_in_bytes")
+    # A prefix in a binary file is replaced in place and leaves the size as it is.
+    if size is not None and not (rewritten and entry.get("file_mode") == "text") and status.st_size != size:
+        return f"{entry['_path']} has {status.st_size} bytes instead of {size}"
+    hashed = hashed or (rewritten and status.st_size <= _HASHED_ANYWAY)
+    if hashed and expected and kind == "hardlink" and sha256_of(path) != expected:
+        return f"{entry['_path']} was changed"
+    return None
+
+
+def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
+    """Every difference between ``prefix`` and its records, in words.
+
+    Args:
+        prefix: of an environment.
+        ours: names of packages whose files are hashed. Other files are compared by size, which takes about a second for 20,000 files.
+    """
+    try:
+        installed = records(prefix)
+    except ValueError as error:
+        yield str(error)
+        return
+    names = {record["name"] for record in installed.values()}
+    for missing in sorted(set(ours) - names):
+        yield f"{missing} is not installed"
+    for record in installed.values():
+        for entry in record.get("paths_data", {}).get("paths", []):
+            # Entry points and byte code are made at installation, and have no sha256 in a package.
+            if damage := _damage(prefix, entry, hashed=record["name"] in ours):
+                yield damage
+
+
+def unknown_files(prefix: Path) -> Iterator[str]:
+    """Files of ``prefix`` that belong to no package, such as what pip or a person put there; byte code is left out.
+
+    Raises:
+        ValueError: a record cannot be read.
+    """
+    recorded = {entry["_path"] for record in records(prefix).values() for entry in record.get("paths_data", {}).get("paths", [])}
+    for name, folders, files in os.walk(prefix):
+        folder = Path(name)
+        folders[:] = [child for child in folders if child not in ("__pycache__", "conda-meta")]
+        links = [child for child in folders if (folder / child).is_symlink()]
+        for child in sorted([*files, *links]):
+            path = (folder / child).relative_to(prefix).as_posix()
+            # rattler itself writes the tag, which keeps environments out of backups.
+            if path not in recorded and not child.endswith(".pyc") and path != "CACHEDIR.TAG":
+                yield path
