@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_HELD: list[int] = []
+
+
+def held() -> tuple[int, ...]:
+    """The descriptors of locks that children get: what they write stays locked until they end, even when this process is killed."""
+    return tuple(_HELD)
+
+
 @contextmanager
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold ``folder/.lock`` for the duration of the block.
@@ -68,6 +76,7 @@ def unused(path: Path, what: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _HELD.append(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,4 +84,7 @@ def unused(path: Path, what: str) -> Iterator[None]:
             raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
         yield
     finally:
+        _HELD.remove(handle)
+        # Not by closing alone: a child that got the descriptor has the same open file description.
+        fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)

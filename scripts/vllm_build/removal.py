@@ -3,8 +3,8 @@
 
 A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may hold anything. Before the library removes
 something below such a folder, the folder must carry a marker: :data:`MARKER`, in the form of the Cache Directory Tagging Specification, so
-that backup programs skip the folder as well. :func:`claim` writes the marker into a folder that is new, empty, or holds nothing but names that
-the library gives; it refuses every other folder. Symbolic links are removed and never followed.
+that backup programs skip the folder as well. :func:`claim` writes the marker into a folder that is new, empty, or holds nothing but names
+that the library gives; it refuses every other folder. Symbolic links are removed and never followed.
 
 ``tests/build/test_removal.py`` checks that no other module removes a folder.
 """
@@ -15,15 +15,17 @@ import os
 import shutil
 import stat
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from vllm_build import paths
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import disk_errors, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 MARKER = "CACHEDIR.TAG"
 #: The specification's first line, which every such file begins with; ours is told from those of other programs by the second line.
@@ -50,14 +52,16 @@ def is_ours(folder: Path) -> bool:
         return False
 
 
-def claim(folder: Path, what: str, known: Collection[str]) -> None:
+def claim(folder: Path, what: str, known: Collection[str] = (), proof: Collection[str] = ()) -> None:
     """Make ``folder`` ours: create it and write the marker, unless it carries the marker already.
+
+    Earlier versions wrote no marker. What they made is taken over: a folder that holds nothing but ``known`` names, and one of ``proof``.
 
     Args:
         folder: what the user named.
         what: the folder's purpose in words, and what the user calls it: "the output folder (--output)".
-        known: names that this library gives to entries of such a folder. Earlier versions wrote no marker, so a folder that holds nothing
-            else is taken as ours.
+        known: patterns of names that this library gives to entries of such a folder.
+        proof: paths below ``folder`` that no other program makes; where there are none, any known name proves it.
 
     Raises:
         ConfigurationError: it is no folder, or holds something that this library did not make. ResourceError: the disk is full.
@@ -67,23 +71,41 @@ def claim(folder: Path, what: str, known: Collection[str]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder}, {what}, is not a folder", expected="a folder, or a path where one can be made")
     if folder.is_dir():
-        others = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
-        if others:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{MARKER}."))
+        others = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
+        if others or (names and proof and not any(os.path.lexists(folder / path) for path in proof)):
             raise ConfigurationError(
-                f"{folder}, {what}, holds files that vllm-build did not make: {some(others)}",
+                f"{folder}, {what}, holds files that vllm-build did not make: {some(others or names)}",
                 expected="a folder that is new, empty, or made by vllm-build: files in it are replaced and removed",
                 remedy="name another folder",
             )
+    # A process that claims it at the same time writes the same.
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / MARKER, TEXT)
+
+
+#: What is in the cache folder, and which of it shows that vllm-build made the folder.
+_IN_CACHE = ("apt", "apt-*", "ccache", "channel", "downloads", "extracted", "locks", "rattler", "reuse", "sources", "verified", "work")
+_CACHE_PROOF = ("channel/.lock", "channel/.builds", "downloads", "locks", "reuse", "sources/.lock", "verified")
+
+
+def claim_cache(folder: Path | None = None) -> Path:
+    """Claim the cache folder, that of this user unless another is given; returns it.
+
+    Raises:
+        ConfigurationError, ResourceError: as :func:`claim`.
+    """
+    folder = folder or paths.cache_root()
+    claim(folder, "the cache folder (VLLM_BUILD_CACHE)", _IN_CACHE, _CACHE_PROOF)
+    return folder
 
 
 def _links_between(path: Path, below: Path) -> Iterator[Path]:
     return (folder for folder in path.parents if below in folder.parents and folder.is_symlink())
 
 
-def remove_tree(path: Path, *, below: Path) -> None:
+def remove_tree(path: Path, *, below: Path, proof: Callable[[Path], bool] = is_ours) -> None:
     """Remove ``path`` with all that it holds; nothing happens where there is nothing.
 
     A link is removed, not what it leads to. What cannot be removed is an error: a caller that empties a folder relies on that.
@@ -91,6 +113,7 @@ def remove_tree(path: Path, *, below: Path) -> None:
     Args:
         path: a folder, a file or a link, at a name that this library gives.
         below: the folder that proves that ``path`` is ours: it carries the marker (see :func:`claim`).
+        proof: tells whether ``below`` does, for folders with a document of their own, such as stores.
 
     Raises:
         ConfigurationError: ``below`` carries no marker, ``path`` does not lie below it, or a link lies between them.
@@ -99,7 +122,7 @@ def remove_tree(path: Path, *, below: Path) -> None:
     path, below = Path(os.path.normpath(path)), Path(os.path.normpath(below))
     if not os.path.lexists(path):
         return
-    if below not in path.parents or not is_ours(below):
+    if below not in path.parents or not proof(below):
         raise ConfigurationError(
             f"{path} is not removed: {below} does not say that vllm-build made it",
             expected=f"{MARKER} of vllm-build in {below}",

@@ -16,7 +16,7 @@ from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, 
 from rattler.exceptions import GatewayError, InstallerError, SolverError
 from rattler.package_cache import PackageCache, ValidationMode
 
-from vllm_build import paths
+from vllm_build import locks, paths
 from vllm_build.conda import intact, prefixes, verified
 from vllm_build.errors import FetchError, IntegrityError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
@@ -121,7 +121,7 @@ def create(
         arguments = json.dumps({"folder": str(site.new), "prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
         command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
         env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, pass_fds=locks.held())
         if done.returncode:
             raise _failure(done.returncode, done.stderr.strip(), specs, prefix)
         if damage := next(intact.damages(site.new, ()), None):

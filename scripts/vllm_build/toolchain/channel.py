@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_build import removal
 from vllm_build.conda import rattler
 from vllm_build.errors import BuildError
 from vllm_build.files import disk_errors
@@ -66,7 +66,7 @@ class ChannelReport:
 
 def _forget_extracted(file: str) -> None:
     """Remove a package from the cache of extracted packages: nobody can ask for these bytes any more."""
-    shutil.rmtree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), ignore_errors=True)
+    removal.remove_tree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), below=removal.claim_cache())
 
 
 @dataclass
@@ -104,7 +104,7 @@ class _Builder:
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
             used = self.fetcher.ensure(files)
-            shutil.rmtree(work, ignore_errors=True)
+            removal.remove_tree(work, below=removal.claim_cache())
             self.fetcher.folder_of(used, work / "sources")
             packages = rattler.build(
                 build.recipe,
@@ -124,7 +124,7 @@ class _Builder:
             entries = repodata.index_entries(work / "out", packages)
             record = repodata.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
             self._take_in(record, work / "out")
-            shutil.rmtree(work, ignore_errors=True)
+            removal.remove_tree(work, below=removal.claim_cache())
         return record
 
     def _check(self, build: sources.Build, digest: str, packages: Sequence[Path]) -> None:
@@ -179,6 +179,7 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
     chosen = sources.select(every, only)
     digests = build_digests(root, chosen, lock)
     channel = toolchain_channel()
+    removal.claim_cache()
     with exclusive(channel, "the toolchain channel"):
         builder = _Builder(root, channel, console, Fetcher(cache_root(), console), repodata.read_records(channel))
         for subdir in repodata.SUBDIRS:
