@@ -121,7 +121,7 @@ def test_an_empty_folder_is_used(tmp_path: Path, channel: str) -> None:
 def test_an_environment_of_another_program_is_left_alone(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
     environment.create(prefix, ["foo 1.0"], [channel])
-    (prefix / prefixes.MARKER).unlink()
+    (prefix / intact.MARKER).unlink()
     before = below(prefix)
     with pytest.raises(ConfigurationError, match="a conda environment that vllm-build did not install"):
         environment.create(prefix, ["foo 2.0"], [channel])

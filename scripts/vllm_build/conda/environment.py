@@ -126,7 +126,7 @@ def create(
             raise _failure(done.returncode, done.stderr.strip(), specs, prefix)
         if damage := next(intact.damages(site.new, ()), None):
             raise PackageTestError(f"installing {', '.join(specs)} into {prefix} left a damaged environment: {damage}")
-        prefixes.mark(site.new)
+        intact.mark(site.new)
         site.commit()
     records: list[dict[str, str]] = json.loads(done.stdout)
     return records

@@ -9,11 +9,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.files import sha256_of
+from vllm_build.files import sha256_of, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+#: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``: installers take those for packages.
+MARKER = "conda-meta/vllm-build"
 #: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small; larger ones are programs, and are left.
 _HASHED_ANYWAY = 1 << 20
 
@@ -34,6 +36,22 @@ def records(prefix: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path} is no record of a package")  # noqa: TRY004 -- the file is wrong, not the caller
         found[path.name] = record
     return found
+
+
+def mark(prefix: Path) -> None:
+    """Note that vllm-build installed ``prefix``, and what."""
+    write_text(prefix / MARKER, json.dumps({"records": sorted(records(prefix))}, indent=1) + "\n")
+
+
+def marked(prefix: Path) -> list[str] | None:
+    """The file names of the records that vllm-build wrote; None where it did not make the environment."""
+    marker = prefix / MARKER
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() and not marker.is_symlink() else None
+    except (OSError, ValueError):
+        return None
+    names = found.get("records") if isinstance(found, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else None
 
 
 def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
@@ -75,6 +93,8 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
+    for missing in sorted(set(marked(prefix) or ()) - set(installed)):
+        yield f"conda-meta/{missing} is missing"
     names = {record["name"] for record in installed.values()}
     for missing in sorted(set(ours) - names):
         yield f"{missing} is not installed"

@@ -15,7 +15,6 @@ next installation at the same place tells these cases apart by the names that ar
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +24,10 @@ from typing import TYPE_CHECKING
 from vllm_build import locks, paths, removal
 from vllm_build.conda import intact
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``: installers take those for packages.
-MARKER = "conda-meta/vllm-build"
 _NEW, _OLD = "new", "old"
 _REMEDY = "name another folder, or say --force: what is there is removed once the new environment is complete"
 
@@ -103,21 +99,6 @@ def _kept(more: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         yield what, Path(os.path.realpath(folder))
 
 
-def mark(prefix: Path) -> None:
-    """Note that vllm-build installed ``prefix``, and what."""
-    write_text(prefix / MARKER, json.dumps({"records": sorted(intact.records(prefix))}, indent=1) + "\n")
-
-
-def _marked(prefix: Path) -> list[str] | None:
-    """The records that vllm-build wrote; None where it did not make the environment."""
-    marker = prefix / MARKER
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() and not marker.is_symlink() else None
-    except (OSError, ValueError):
-        return None
-    return found.get("records") if isinstance(found, dict) else None
-
-
 def require_replaceable(prefix: Path) -> None:
     """Refuse to replace anything that ``vllm-build install`` did not put there.
 
@@ -126,7 +107,7 @@ def require_replaceable(prefix: Path) -> None:
     """
     if not prefix.is_dir() or not any(prefix.iterdir()):
         return
-    marked = _marked(prefix)
+    marked = intact.marked(prefix)
     if marked is None:
         what = "a conda environment" if (prefix / "conda-meta" / "history").exists() else "files"
         raise ConfigurationError(
