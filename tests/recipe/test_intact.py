@@ -27,7 +27,9 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """A folder of packages: ours, and one that ours needs."""
-    kernels = make_package(tmp_path / "made", "vllm-kernels", {LIBRARY: "kernels", "share/readme": "x"}, depends=["torch"])
+    kernels = make_package(
+        tmp_path / "made", "vllm-kernels", {LIBRARY: "kernels", "share/__pycache__/x.cpython-311.pyc": "x"}, depends=["torch"]
+    )
     torch = make_package(tmp_path / "made", "torch", {"lib/libtorch.so": "torch"})
     package.claim_output(tmp_path / "output")
     make_channel(tmp_path / "output", kernels, torch)
@@ -96,6 +98,15 @@ def test_a_prefix_that_is_a_link_is_not_followed(tmp_path: Path, output: Path, i
 def test_what_an_environment_of_an_earlier_version_lacks_is_no_damage(output: Path, install: Callable[[], str]) -> None:
     install()
     (output / "env-cpu" / intact.MARKER).unlink()
+    assert install() == "reused"
+
+
+def test_byte_code_that_an_interpreter_wrote_again_is_no_damage(output: Path, install: Callable[[], str]) -> None:
+    install()
+    for path in (output / "env-cpu").rglob("*.pyc"):
+        path.unlink()
+        path.write_bytes(b"newer")
+    assert list((output / "env-cpu").rglob("*.pyc"))
     assert install() == "reused"
 
 

@@ -100,8 +100,8 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
         yield f"{missing} is not installed"
     for record in installed.values():
         for entry in record.get("paths_data", {}).get("paths", []):
-            # Entry points and byte code are made at installation, and have no sha256 in a package.
-            if damage := _damage(prefix, entry, hashed=record["name"] in ours):
+            # An interpreter writes byte code again when it finds it out of date, and when it is missing.
+            if not entry["_path"].endswith(".pyc") and (damage := _damage(prefix, entry, hashed=record["name"] in ours)):
                 yield damage
 
 
