@@ -216,6 +216,74 @@ def test_a_relative_path_is_the_one_that_is_meant(tmp_path: Path, channel: str, 
     assert version_of(tmp_path / "deep" / "er" / "env") == "1.0"
 
 
+@pytest.fixture
+def science(tmp_path: Path, channel: str) -> Path:
+    """An environment that another program made, from another channel: scipy, foo 1.0, and a file of pip's."""
+    prefix = tmp_path / "science"
+    scipy = make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"})
+    environment.create(prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel])
+    (prefix / intact.MARKER).unlink()
+    (prefix / "lib" / "of_pip").write_text("pip", encoding="utf-8")
+    (prefix / "lib" / "link").symlink_to("of_pip")
+    return prefix
+
+
+def test_an_update_keeps_what_is_there(tmp_path: Path, channel: str, science: Path) -> None:
+    # Its package need not be had again, nor its channel.
+    for path in (tmp_path / "theirs" / "noarch").glob("scipy-*.conda"):
+        path.unlink()
+    records = environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert {(record["name"], record["version"]) for record in records} == {("foo", "2.0"), ("scipy", "1.0")}
+    assert version_of(science) == "2.0"
+    assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "s"
+    assert (science / "lib" / "link").readlink() == Path("of_pip")
+    assert (science / "lib" / "of_pip").read_text(encoding="utf-8") == "pip"
+    # It is as much theirs as before.
+    with pytest.raises(ConfigurationError, match="did not install"):
+        environment.create(science, ["foo 2.0"], [channel])
+
+
+def test_an_update_that_fails_changes_nothing(channel: str, science: Path) -> None:
+    before = below(science)
+    for spec in ("bar", "foo 3.0"):
+        with pytest.raises(ToolchainError):
+            environment.create(science, [spec], [channel], update=True)
+    (science / "conda-meta" / "pinned").write_text("# mine\n\nfoo 1.0.*\n", encoding="utf-8")
+    with pytest.raises(ToolchainError):
+        environment.create(science, ["foo 2.0"], [channel], update=True)
+    (science / "conda-meta" / "pinned").unlink()
+    assert below(science) == before
+    # What was damaged before does not stand in the way.
+    (science / "lib" / "scipy").write_text("mine", encoding="utf-8")
+    environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_update_of_an_environment_of_ours_knows_what_others_added(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel], update=True)
+    added = prefix / "conda-meta" / "scipy-1.0-h0_0.json"
+    record = json.loads(next((prefix / "conda-meta").glob("foo-*.json")).read_text(encoding="utf-8"))
+    record |= {"name": "scipy", "fn": "scipy-1.0-h0_0.conda", "files": [], "paths_data": {"paths_version": 1, "paths": []}}
+    added.write_text(json.dumps(record), encoding="utf-8")
+    environment.create(prefix, ["foo 2.0"], [channel], update=True)
+    assert version_of(prefix) == "2.0"
+    with pytest.raises(ConfigurationError, match="added after vllm-build made it: scipy"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+
+
+def test_what_is_no_environment_is_not_updated(tmp_path: Path, channel: str) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").touch()
+    with pytest.raises(ConfigurationError, match="is no conda environment"):
+        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+    (tmp_path / "thesis" / "conda-meta").mkdir()
+    (tmp_path / "thesis" / "conda-meta" / "x.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="cannot be updated"):
+        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+    assert sorted(below(tmp_path / "thesis")) == ["conda-meta", "conda-meta/x.json", "text"]
+
+
 def test_a_second_installation_is_refused_while_one_runs(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
     environment.create(prefix, ["foo 1.0"], [channel])

@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, install, solve
+from rattler import Client, MatchSpec, PrefixRecord, VirtualPackage, VirtualPackageOverrides, install, solve
 from rattler.exceptions import GatewayError, InstallerError, SolverError
 from rattler.package_cache import PackageCache, ValidationMode
 
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 
-def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataRecord]:
+def solve_specs(specs: Sequence[str], channels: Sequence[str], prefix: Path | None = None) -> list[RepoDataRecord]:
     """The records that satisfy ``specs`` on this machine, from ``channels`` alone, earlier channels first.
+
+    Args:
+        specs: what is wanted.
+        channels: addresses, the most important first.
+        prefix: an environment that is updated. Its packages stay, in the same builds where that is possible, even when no channel has
+            them; the pins in ``conda-meta/pinned`` hold.
 
     Raises:
         ToolchainError: no combination of packages satisfies them, or a channel cannot be read; the message is the solver's explanation.
@@ -38,8 +45,16 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
     async def run() -> list[RepoDataRecord]:
         # The solver knows nothing of the machine unless told: __glibc, __cuda and the like are passed in.
         virtual = VirtualPackage.detect(VirtualPackageOverrides.from_env())
+        installed = _installed(prefix) if prefix else []
+        wanted = [MatchSpec(spec) for spec in specs]
+        named = {spec.name.normalized for spec in wanted if spec.name is not None}
+        wanted += [MatchSpec(record.name.normalized) for record in installed if record.name.normalized not in named]
         found: list[RepoDataRecord] = await solve(
-            sources=list(channels), specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual
+            sources=list(channels),
+            specs=wanted,
+            virtual_packages=virtual,
+            locked_packages=installed,
+            constraints=_pinned(prefix) if prefix else None,
         )
         return found
 
@@ -47,6 +62,16 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
         return asyncio.run(run())
     except (SolverError, GatewayError) as error:
         raise _unsolved(specs, channels, str(error)) from error
+
+
+def _installed(prefix: Path) -> list[PrefixRecord]:
+    return [PrefixRecord.from_path(path) for path in sorted((prefix / "conda-meta").glob("*.json"))]
+
+
+def _pinned(prefix: Path) -> list[str]:
+    pinned = prefix / "conda-meta" / "pinned"
+    lines = pinned.read_text(encoding="utf-8").splitlines() if pinned.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
 def cuda_driver() -> str | None:
@@ -86,7 +111,13 @@ def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> Toolch
 
 
 def create(
-    given: Path, specs: Sequence[str], channels: Sequence[str], *, force: bool = False, keep: Sequence[Path] = ()
+    given: Path,
+    specs: Sequence[str],
+    channels: Sequence[str],
+    *,
+    force: bool = False,
+    update: bool = False,
+    keep: Sequence[Path] = (),
 ) -> list[dict[str, str]]:
     """Solve ``specs`` and install them into the prefix ``given``.
 
@@ -98,6 +129,7 @@ def create(
         specs: what to install.
         channels: addresses, the most important first.
         force: replace a folder that vllm-build did not make.
+        update: where there is an environment, whoever made it, change a copy of it, with all that was added to it.
         keep: folders that the prefix must not be and must not hold.
 
     Returns:
@@ -112,21 +144,28 @@ def create(
         ResourceError: the disk is full.
     """
     prefix = prefixes.check(given, keep)
+    require = prefixes.require_environment if update else prefixes.require_replaceable
     if not force:
-        prefixes.require_replaceable(prefix)
+        require(prefix)
     with disk_errors(prefix), prefixes.opened(prefix) as site:
         if not force:
             # Again, now that nobody else changes it and what was interrupted is undone.
-            prefixes.require_replaceable(prefix)
-        arguments = json.dumps({"folder": str(site.new), "prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
+            require(prefix)
+        updated = update and prefixes.is_occupied(prefix)
+        asked = {"folder": str(site.new), "prefix": str(prefix), "specs": list(specs), "channels": list(channels), "update": updated}
+        arguments = json.dumps(asked)
         command = [sys.executable, "-m", "vllm_build.conda.environment", arguments]
         env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, pass_fds=locks.held())
         if done.returncode:
             raise _failure(done.returncode, done.stderr.strip(), specs, prefix)
-        if damage := next(intact.damages(site.new, ()), None):
+        if updated:
+            intact.mark_again(site.new, prefix)
+        else:
+            intact.mark(site.new, intact.records(site.new))
+        before = set(intact.damages(prefix, ())) if updated else set()
+        if damage := next((found for found in intact.damages(site.new, ()) if found not in before), None):
             raise PackageTestError(f"installing {', '.join(specs)} into {prefix} left a damaged environment: {damage}")
-        intact.mark(site.new)
         site.commit()
     records: list[dict[str, str]] = json.loads(done.stdout)
     return records
@@ -152,7 +191,10 @@ def _link(records: Sequence[RepoDataRecord], folder: Path, prefix: Path) -> None
         FetchError, IntegrityError: a package is missing, or is not the one that its channel lists.
         PackageTestError: a package cannot be installed. ResourceError: the disk is full.
     """
-    listed = [verified.of_record(r.url, r.sha256, r.size) for r in records]
+    # A package that stays may be in no channel any more.
+    there = {(r.name.normalized, str(r.version), r.build, r.sha256) for r in _installed(folder)} if folder.is_dir() else set()
+    new = [r for r in records if (r.name.normalized, str(r.version), r.build, r.sha256) not in there]
+    listed = [verified.of_record(r.url, r.sha256, r.size) for r in new]
     states = verified.require(package for package in listed if package is not None)
     # Files of an environment are hard links to those of this cache: what was edited there is edited here, and must not be linked again.
     cache = PackageCache.new_layered([paths.extracted_packages()], validation_mode=ValidationMode.full())
@@ -186,8 +228,12 @@ def _link(records: Sequence[RepoDataRecord], folder: Path, prefix: Path) -> None
 def _child(arguments: dict[str, Any]) -> int:
     """Solve and install; writes the packages as JSON to stdout, or its error as JSON to stderr."""
     try:
-        records = solve_specs(arguments["specs"], arguments["channels"])
-        _link(records, Path(arguments["folder"]), Path(arguments["prefix"]))
+        folder, prefix = Path(arguments["folder"]), Path(arguments["prefix"])
+        records = solve_specs(arguments["specs"], arguments["channels"], prefix if arguments["update"] else None)
+        if arguments["update"]:
+            # A real copy: some files are written in place, and links would change the environment that is in use.
+            shutil.copytree(prefix, folder, symlinks=True)
+        _link(records, folder, prefix)
     except VllmBuildError as error:
         if not isinstance(error, PackageTestError):
             sys.stderr.write(json.dumps({"message": error.message, "expected": error.expected, "remedy": error.remedy}))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build.files import sha256_of, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 #: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``: installers take those for packages.
 MARKER = "conda-meta/vllm-build"
@@ -38,9 +38,16 @@ def records(prefix: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def mark(prefix: Path) -> None:
-    """Note that vllm-build installed ``prefix``, and what."""
-    write_text(prefix / MARKER, json.dumps({"records": sorted(records(prefix))}, indent=1) + "\n")
+def mark(prefix: Path, names: Iterable[str]) -> None:
+    """Note that vllm-build made ``prefix``, and the file names of the records that it wrote."""
+    write_text(prefix / MARKER, json.dumps({"records": sorted(names)}, indent=1) + "\n")
+
+
+def mark_again(prefix: Path, old: Path) -> None:
+    """Mark ``prefix``, an updated copy of ``old``: what others had added to it is not ours, nor is an environment that was not."""
+    if (before := marked(old)) is not None:
+        there, installed = set(records(prefix)), set(records(old))
+        mark(prefix, (there & set(before)) | (there - installed))
 
 
 def marked(prefix: Path) -> list[str] | None:

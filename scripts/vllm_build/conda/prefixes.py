@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _NEW, _OLD = "new", "old"
-_REMEDY = "name another folder, or say --force: what is there is removed once the new environment is complete"
+_REMEDY = (
+    "name another folder; or say --force, which removes what is there once the new environment is complete, or --update, which keeps it "
+    "and installs into the environment that is there"
+)
 
 
 def _absolute(given: Path) -> Path:
@@ -99,13 +102,38 @@ def _kept(more: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         yield what, Path(os.path.realpath(folder))
 
 
+def is_occupied(prefix: Path) -> bool:
+    """Whether there is a folder with something in it."""
+    return prefix.is_dir() and any(prefix.iterdir())
+
+
+def require_environment(prefix: Path) -> None:
+    """Refuse to update what is no environment; a new or empty folder becomes one.
+
+    Raises:
+        ConfigurationError: the folder holds something else, or a record of a package in it cannot be read.
+    """
+    if not is_occupied(prefix):
+        return
+    if not (prefix / "conda-meta").is_dir():
+        raise ConfigurationError(
+            f"{prefix} is no conda environment", expected="an environment, or a folder that is new or empty", remedy="name another folder"
+        )
+    try:
+        intact.records(prefix)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{prefix} cannot be updated: {error}", expected="an environment whose records can be read", remedy="name another folder"
+        ) from error
+
+
 def require_replaceable(prefix: Path) -> None:
     """Refuse to replace anything that ``vllm-build install`` did not put there.
 
     Raises:
         ConfigurationError: the folder holds something else: files of a user's, another program's environment, packages that were added.
     """
-    if not prefix.is_dir() or not any(prefix.iterdir()):
+    if not is_occupied(prefix):
         return
     marked = intact.marked(prefix)
     if marked is None:
