@@ -2,9 +2,10 @@
 """Removes folders, and only those that this library made.
 
 A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may hold anything. Before the library removes
-something below such a folder, the folder must carry a marker: :data:`MARKER`, in the form of the Cache Directory Tagging Specification, so
-that backup programs skip the folder as well. :func:`claim` writes the marker into a folder that is new, empty, or holds nothing but names
-that the library gives; it refuses every other folder. Symbolic links are removed and never followed.
+something below such a folder, the folder must carry a marker, the file :data:`MARKER`. :func:`claim` writes it into a folder that is new,
+empty, or holds nothing but names that the library gives; it refuses every other folder. Symbolic links are removed and never followed.
+
+``CACHEDIR.TAG`` would not do as a marker: backup programs leave such folders out, and people keep their packages in an output folder.
 
 ``tests/build/test_removal.py`` checks that no other module removes a folder.
 """
@@ -27,11 +28,8 @@ from vllm_build.files import disk_errors, write_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-MARKER = "CACHEDIR.TAG"
-#: The specification's first line, which every such file begins with; ours is told from those of other programs by the second line.
-_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
-_OWNER = "# This folder was made by vllm-build, which removes files in it."
-TEXT = f"{_SIGNATURE}\n{_OWNER}\n"
+MARKER = ".vllm-build"
+TEXT = "This folder was made by vllm-build, which replaces and removes files in it.\n"
 _SHOWN = 3
 
 
