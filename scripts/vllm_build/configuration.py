@@ -10,7 +10,7 @@ import sysconfig
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import cmake, device, kernels_table, plan
+from vllm_build import cmake, device, kernels_table, plan, removal
 from vllm_build.errors import ConfigurationError, ResourceError
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ class Configuration:
         """Make the build folder; returns it.
 
         Raises:
-            ConfigurationError: it cannot be made or written to.
+            ConfigurationError: it cannot be made or written to, or holds something else.
             ResourceError: the disk is full.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            removal.claim(self.folder, "the build folder (VLLM_BUILD_ROOT)", ("*",), ("plan.json", "CMakeCache.txt", ".writable"))
             probe = self.folder / ".writable"
             probe.touch()
             probe.unlink()

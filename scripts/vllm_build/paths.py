@@ -80,5 +80,10 @@ def ccache_dir() -> Path:
 
 
 def rattler_cache() -> Path:
-    """Extracted conda packages, apart from the user's own rattler cache: names there may stand for other bytes."""
+    """Rattler's cache for rattler-build, apart from the user's own: names there may stand for other bytes."""
     return cache_root() / "rattler"
+
+
+def extracted_packages() -> Path:
+    """Extracted conda packages that were compared with their index; whatever rattler-build extracted lies elsewhere."""
+    return cache_root() / "extracted"

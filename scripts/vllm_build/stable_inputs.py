@@ -7,9 +7,9 @@ again and no compiler cache would hit.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
+from vllm_build import removal
 from vllm_build.errors import ToolchainError
 from vllm_build.files import disk_errors
 
@@ -22,11 +22,15 @@ TORCH_HEADERS = ("torch/headeronly", "torch/csrc/stable", "torch/csrc/inductor/a
 
 
 def link(place: Path, target: Path) -> Path:
-    """Make ``place`` a symbolic link to ``target``; returns ``place``."""
+    """Make ``place``, a path two levels below a build folder, a symbolic link to ``target``; returns ``place``.
+
+    Raises:
+        ConfigurationError: a folder is at the place, and not in a build folder of ours.
+    """
     if not place.is_symlink() or place.readlink() != target:
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
+            removal.remove_tree(place, below=place.parents[1])
         place.unlink(missing_ok=True)
         place.symlink_to(target)
     return place

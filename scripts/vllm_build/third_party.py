@@ -11,12 +11,11 @@ import io
 import re
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeGuard
 
-from vllm_build import paths, source_trees
+from vllm_build import paths, removal, source_trees
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
@@ -220,8 +219,7 @@ def extract(source: Source, archive: Path) -> Path:
         raise IntegrityError(f"{archive} has sha256 {found}", expected=f"sha256 {source.sha256}", remedy="fetch it again")
     with disk_errors(source.folder.parent):
         source.folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=source.folder.parent, prefix=".incoming-"))
-        try:
+        with removal.temporary(source.folder.parent, ".incoming-") as temporary:
             unpacked, damaged = temporary / "unpacked", temporary / "damaged"
             unpacked.mkdir(mode=0o755)
             _unpack(source, archive, unpacked)
@@ -236,8 +234,6 @@ def extract(source: Source, archive: Path) -> Path:
                     return source.folder
                 source.folder.rename(damaged)
             unpacked.rename(source.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return source.folder
 
 

@@ -77,7 +77,12 @@ def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
     assert not capsys.readouterr().out
     assert cli.main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "vllm"
-    assert seen[0] == ("create", (tmp_path / "prefix", ["vllm", "pytest"], [(tmp_path / "o").as_uri(), "conda-forge"]), {})
+    asked = (tmp_path / "prefix", ["vllm", "pytest"], [(tmp_path / "o").as_uri(), "conda-forge"])
+    assert seen[0] == ("create", asked, {"force": False, "update": False, "keep": [tmp_path / "o"]})
+    assert cli.main([*command, "--force"]) == 0
+    assert seen[-1][2]["force"] is True
+    assert cli.main([*command, "--update"]) == 0
+    assert (seen[-1][2]["force"], seen[-1][2]["update"]) == (False, True)
 
 
 def test_toolchain(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

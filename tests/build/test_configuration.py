@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import configuration, distribution, kernels_table, plan
+from vllm_build import configuration, distribution, kernels_table, plan, removal
 from vllm_build.configuration import Configuration
 from vllm_build.device import Target
 from vllm_build.errors import ConfigurationError, ResourceError
@@ -84,7 +84,17 @@ def test_build_type(root: Path, bare: Path, settings: Settings, *, debug: bool, 
 
 def test_the_folder_is_made(config: Configuration) -> None:
     assert config.prepare_folder().is_dir()
-    assert list(config.folder.iterdir()) == []
+    assert [path.name for path in config.folder.iterdir()] == [removal.MARKER]
+    assert config.prepare_folder() == config.folder
+
+
+def test_a_folder_of_something_else_is_refused_and_one_of_an_earlier_version_is_used(config: Configuration) -> None:
+    config.folder.mkdir(parents=True)
+    (config.folder / "letter.txt").touch()
+    with pytest.raises(ConfigurationError, match=r"VLLM_BUILD_ROOT.* did not make: letter\.txt"):
+        config.prepare_folder()
+    assert [path.name for path in config.folder.iterdir()] == ["letter.txt"]
+    (config.folder / "CMakeCache.txt").touch()
     assert config.prepare_folder() == config.folder
 
 

@@ -206,12 +206,14 @@ def test_place_makes_the_tree_what_it_is_given(ctx: Context, tmp_path: Path) -> 
     Build().unpacked(source)
     files = {name: source / name for name in (*LIBRARIES, RECORD)}
     (tree / "vllm" / "_ops.py").touch()
+    # Of no build: a developer's own.
+    (tree / "vllm" / "_mine.so").write_bytes(elf(3))
     (tree / "vllm" / ".vllm-build-left").mkdir()
     (tree / "vllm" / ".vllm-build-left" / "old.so").touch()
     changed = place.place(files, tree)
     assert changed == ["vllm/_C.abi3.so", RECORD, "vllm/_rocm_C.so"]
     found = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
-    assert found == ["vllm/_C.abi3.so", RECORD, "vllm/_moe_C.abi3.so", "vllm/_ops.py"]
+    assert found == ["vllm/_C.abi3.so", RECORD, "vllm/_mine.so", "vllm/_moe_C.abi3.so", "vllm/_ops.py"]
     assert place.place(files, tree) == []
     assert (tree / LIBRARIES[0]).stat().st_mode & 0o777 == 0o755
 

@@ -133,6 +133,56 @@ def test_what_cannot_be_published(ctx: Context, tmp_path: Path, kind: str) -> No
     assert not (tmp_path / "store" / "incoming").exists() or not list((tmp_path / "store" / "incoming").iterdir())
 
 
+def everything(folder: Path) -> dict[str, str | None]:
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", ["incoming/letter.txt", "incoming/deep/letter.txt", "digests/letter.txt", "store.json.bak"])
+def test_a_folder_that_is_no_store_is_left_alone(ctx: Context, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "mail"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("dear", encoding="utf-8")
+    before = everything(folder)
+    with pytest.raises(ConfigurationError, match="something else than a store"):
+        publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    assert everything(folder) == before
+
+
+def test_a_document_of_another_kind_does_not_make_a_store(ctx: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    (folder / "incoming").mkdir(parents=True)
+    (folder / "incoming" / "order").write_text("x", encoding="utf-8")
+    (folder / "store.json").write_text('{"schema": 1, "kind": "bicycles"}', encoding="utf-8")
+    with pytest.raises(RefusedError, match="another kind of store"):
+        publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    assert (folder / "incoming" / "order").is_file()
+
+
+def test_a_link_in_a_store_is_not_followed(ctx: Context, tmp_path: Path) -> None:
+    folder, target = tmp_path / "store", tmp_path / "target"
+    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    target.mkdir()
+    (target / "letter.txt").touch()
+    (folder / "incoming").symlink_to(target)
+    publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
+    assert (target / "letter.txt").is_file()
+    assert not (folder / "incoming").is_symlink()
+
+
+def test_what_a_killed_publisher_left_is_removed(ctx: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    (folder / "incoming" / "tmpx").mkdir(parents=True)
+    publish.publish(Build().unpacked(tmp_path / "b"), folder, ctx)
+    assert not (folder / "incoming").exists()
+
+
+def test_a_file_is_no_store(ctx: Context, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="is a file"):
+        publish.publish(Build().unpacked(tmp_path / "a"), tmp_path / "file", ctx)
+
+
 def test_a_folder_that_is_something_else(ctx: Context, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.tex").touch()

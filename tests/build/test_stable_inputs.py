@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import stable_inputs
-from vllm_build.errors import ToolchainError
+from vllm_build import removal, stable_inputs
+from vllm_build.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,5 +74,9 @@ def test_link(tmp_path: Path) -> None:
     place.unlink()
     place.mkdir()
     (place / "file").touch()
+    with pytest.raises(ConfigurationError, match="is not removed"):
+        stable_inputs.link(place, tmp_path / "two")
+    assert (place / "file").is_file()
+    removal.claim(tmp_path, "the build folder", ("*",))
     stable_inputs.link(place, tmp_path / "two")
     assert place.readlink() == tmp_path / "two"

@@ -188,6 +188,7 @@ def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tm
 
 def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Path) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    package.claim_output(output)
     channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
     with (tree / "vllm" / "envs.py").open("a", encoding="utf-8") as stream:
         stream.write("# edited\n")
@@ -245,6 +246,7 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path, number: signal.Signals) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    package.claim_output(output)
     kept = channel.publish([Path(built.kernels)], output)
     # A pipe that nobody writes into: the compiler waits for it until it is ended.
     os.mkfifo(tmp_path / "never.h")

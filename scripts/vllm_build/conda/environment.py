@@ -9,25 +9,34 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rattler import Client, MatchSpec, VirtualPackage, VirtualPackageOverrides, install, solve
-from rattler.exceptions import GatewayError, SolverError
+from rattler import Client, MatchSpec, PrefixRecord, VirtualPackage, VirtualPackageOverrides, install, solve
+from rattler.exceptions import GatewayError, InstallerError, SolverError
+from rattler.package_cache import PackageCache, ValidationMode
 
 from vllm_build import children, paths
-from vllm_build.errors import PackageTestError, ToolchainError
+from vllm_build.conda import intact, prefixes, verified
+from vllm_build.errors import FetchError, IntegrityError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
+from vllm_build.files import disk_errors
 from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from packaging.version import Version
     from rattler import RepoDataRecord
 
 
-def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataRecord]:
+def solve_specs(specs: Sequence[str], channels: Sequence[str], prefix: Path | None = None) -> list[RepoDataRecord]:
     """The records that satisfy ``specs`` on this machine, from ``channels`` alone, earlier channels first.
+
+    Args:
+        specs: what is wanted.
+        channels: addresses, the most important first.
+        prefix: an environment that is updated. Its packages stay, in the same builds where that is possible, even when no channel has
+            them; the pins in ``conda-meta/pinned`` hold.
 
     Raises:
         ToolchainError: no combination of packages satisfies them, or a channel cannot be read; the message is the solver's explanation.
@@ -36,8 +45,16 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
     async def run() -> list[RepoDataRecord]:
         # The solver knows nothing of the machine unless told: __glibc, __cuda and the like are passed in.
         virtual = VirtualPackage.detect(VirtualPackageOverrides.from_env())
+        installed = _installed(prefix) if prefix else []
+        wanted = [MatchSpec(spec) for spec in specs]
+        named = {spec.name.normalized for spec in wanted if spec.name is not None}
+        wanted += [MatchSpec(record.name.normalized) for record in installed if record.name.normalized not in named]
         found: list[RepoDataRecord] = await solve(
-            sources=list(channels), specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual
+            sources=list(channels),
+            specs=wanted,
+            virtual_packages=virtual,
+            locked_packages=installed,
+            constraints=_pinned(prefix) if prefix else None,
         )
         return found
 
@@ -45,6 +62,16 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str]) -> list[RepoDataR
         return asyncio.run(run())
     except (SolverError, GatewayError) as error:
         raise _unsolved(specs, channels, str(error)) from error
+
+
+def _installed(prefix: Path) -> list[PrefixRecord]:
+    return [PrefixRecord.from_path(path) for path in sorted((prefix / "conda-meta").glob("*.json"))]
+
+
+def _pinned(prefix: Path) -> list[str]:
+    pinned = prefix / "conda-meta" / "pinned"
+    lines = pinned.read_text(encoding="utf-8").splitlines() if pinned.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
 def cuda_driver() -> str | None:
@@ -83,50 +110,134 @@ def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> Toolch
     )
 
 
-def create(prefix: Path, specs: Sequence[str], channels: Sequence[str]) -> list[dict[str, str]]:
-    """Solve ``specs`` and install them into ``prefix``, replacing what is there; the new prefix appears whole or not at all.
+def create(
+    given: Path,
+    specs: Sequence[str],
+    channels: Sequence[str],
+    *,
+    force: bool = False,
+    update: bool = False,
+    keep: Sequence[Path] = (),
+) -> list[dict[str, str]]:
+    """Solve ``specs`` and install them into the prefix ``given``.
 
+    The new environment replaces what is there when it is complete; after an error, or when the process is killed, the old one is there.
     The work is done by a child process: py-rattler 0.28 sometimes crashes while an interpreter that has installed something ends.
 
-    Returns name, version, build and channel of every package.
+    Args:
+        given: the prefix.
+        specs: what to install.
+        channels: addresses, the most important first.
+        force: replace a folder that vllm-build did not make.
+        update: where there is an environment, whoever made it, change a copy of it, with all that was added to it.
+        keep: folders that the prefix must not be and must not hold.
+
+    Returns:
+        Name, version, build and channel of every package.
 
     Raises:
+        ConfigurationError: the prefix is not possible, or holds something that vllm-build did not install.
+        BusyError: another process installs into the same prefix.
         ToolchainError: the specs cannot be solved.
+        FetchError, IntegrityError: a package is missing, or is not the one that its channel lists.
         PackageTestError: the solved packages could not be installed.
+        ResourceError: the disk is full.
     """
-    if prefix.exists():
-        shutil.rmtree(prefix)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    arguments = json.dumps({"prefix": str(prefix), "specs": list(specs), "channels": list(channels)})
-    try:
+    prefix = prefixes.check(given, keep)
+    require = prefixes.require_environment if update else prefixes.require_replaceable
+    if not force:
+        require(prefix)
+    with disk_errors(prefix), prefixes.opened(prefix) as site:
+        if not force:
+            # Again, now that nobody else changes it and what was interrupted is undone.
+            require(prefix)
+        updated = update and prefixes.is_occupied(prefix)
+        asked = {"folder": str(site.new), "prefix": str(prefix), "specs": list(specs), "channels": list(channels), "update": updated}
         with views.reading(channels):
-            done = children.run(children.module("vllm_build.conda.environment", arguments))
-    except BaseException:
-        # Half an environment would look like one to the next caller.
-        shutil.rmtree(prefix, ignore_errors=True)
-        raise
-    if done.returncode:
-        shutil.rmtree(prefix, ignore_errors=True)
-        if done.returncode == ToolchainError.exit_code:
-            raise _unsolved(specs, channels, done.stderr.strip())
-        raise PackageTestError(f"installing {', '.join(specs)} into {prefix} failed (exit status {done.returncode})\n{done.stderr.strip()}")
+            done = children.run(children.module("vllm_build.conda.environment", json.dumps(asked)))
+        if done.returncode:
+            raise _failure(done.returncode, done.stderr.strip(), specs, prefix)
+        if updated:
+            intact.mark_again(site.new, prefix)
+        else:
+            intact.mark(site.new, intact.records(site.new))
+        before = set(intact.damages(prefix, ())) if updated else set()
+        if damage := next((found for found in intact.damages(site.new, ()) if found not in before), None):
+            raise PackageTestError(f"installing {', '.join(specs)} into {prefix} left a damaged environment: {damage}")
+        site.commit()
     records: list[dict[str, str]] = json.loads(done.stdout)
     return records
 
 
-def _child(arguments: dict[str, Any]) -> int:
-    """Solve and install; writes the packages as JSON to stdout, or why they cannot be solved to stderr."""
+#: What the child's exit status says.
+_KINDS = {kind.exit_code: kind for kind in (ToolchainError, FetchError, IntegrityError, ResourceError)}
+
+
+def _failure(status: int, said: str, specs: Sequence[str], prefix: Path) -> VllmBuildError:
+    """The child's error."""
     try:
-        records = solve_specs(arguments["specs"], arguments["channels"])
-    except ToolchainError as error:
-        sys.stderr.write(str(error.__cause__))
-        return error.exit_code
+        error = json.loads(said.splitlines()[-1])
+        return _KINDS[status](error["message"], expected=error["expected"], remedy=error["remedy"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return PackageTestError(f"installing {', '.join(specs)} into {prefix} failed (exit status {status})\n{said}")
+
+
+def _link(records: Sequence[RepoDataRecord], folder: Path, prefix: Path) -> None:
+    """Install ``records`` into ``folder``, with the paths of ``prefix``.
+
+    Raises:
+        FetchError, IntegrityError: a package is missing, or is not the one that its channel lists.
+        PackageTestError: a package cannot be installed. ResourceError: the disk is full.
+    """
+    # A package that stays may be in no channel any more.
+    there = {(r.name.normalized, str(r.version), r.build, r.sha256) for r in _installed(folder)} if folder.is_dir() else set()
+    new = [r for r in records if (r.name.normalized, str(r.version), r.build, r.sha256) not in there]
+    listed = [verified.of_record(r.url, r.sha256, r.size) for r in new]
+    states = verified.require(package for package in listed if package is not None)
+    # Files of an environment are hard links to those of this cache: what was edited there is edited here, and must not be linked again.
+    cache = PackageCache.new_layered([paths.extracted_packages()], validation_mode=ValidationMode.full())
 
     async def run() -> None:
-        cache = paths.rattler_cache() / "pkgs"
-        await install(records, arguments["prefix"], cache_dir=str(cache), client=Client(), show_progress=False, execute_link_scripts=False)
+        await install(
+            list(records),
+            folder,
+            client=Client(),
+            show_progress=False,
+            execute_link_scripts=False,
+            alternative_target_prefix=prefix,
+            package_cache=cache,
+        )
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except InstallerError as error:
+        if "hash mismatch" in str(error):
+            raise IntegrityError(
+                f"a package is not the one that its channel lists\n{error}",
+                expected="the sha256 that the channel's index says",
+                remedy="try again later: the channel may be in the middle of an update",
+            ) from error
+        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+            raise ResourceError(f"no space left on the disk of {folder}, or of {paths.cache_root()}", remedy="free some space") from error
+        raise PackageTestError(f"the packages cannot be installed into {prefix}\n{error}") from error
+    verified.require_unchanged(states)
+
+
+def _child(arguments: dict[str, Any]) -> int:
+    """Solve and install; writes the packages as JSON to stdout, or its error as JSON to stderr."""
+    try:
+        folder, prefix = Path(arguments["folder"]), Path(arguments["prefix"])
+        records = solve_specs(arguments["specs"], arguments["channels"], prefix if arguments["update"] else None)
+        if arguments["update"]:
+            # A real copy: some files are written in place, and links would change the environment that is in use.
+            shutil.copytree(prefix, folder, symlinks=True)
+        _link(records, folder, prefix)
+    except VllmBuildError as error:
+        if not isinstance(error, PackageTestError):
+            sys.stderr.write(json.dumps({"message": error.message, "expected": error.expected, "remedy": error.remedy}))
+        else:
+            sys.stderr.write(error.message)
+        return error.exit_code
     facts = [{"name": r.name.normalized, "version": str(r.version), "build": str(r.build), "channel": str(r.channel)} for r in records]
     sys.stdout.write(json.dumps(facts))
     return 0

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
-from vllm_build.conda import channel, environment, finish, packer, rattler, render, reused, variants
+from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, removal, stamp, third_party, unit_times
+from vllm_build.conda import channel, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
-from vllm_build.files import sha256_of, write_text
+from vllm_build.files import holds, sha256_of, write_text
 from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
@@ -170,6 +169,22 @@ def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path
     return (*there, *taken)
 
 
+def _work(request: Request) -> tuple[Path, Path]:
+    """The work folder of the variant, and the channel beside it with packages that are there already."""
+    work = request.output / ".work" / request.variant.name
+    return work, work.with_name(f"{work.name}-reused")
+
+
+def claim_output(output: Path) -> None:
+    """Make sure that the folder of packages is ours: packages and environments in it are replaced.
+
+    Raises:
+        ConfigurationError: it holds something else. ResourceError: the disk is full.
+    """
+    names = (*channel.SUBDIRS, ".lock", ".state", ".test", ".tmp", ".work", ".env-*.vllm-build*", "env-*")
+    removal.claim(output, "the output folder (--output)", names, (".state",))
+
+
 def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
     """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
 
@@ -181,11 +196,10 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     Raises:
         BuildError: a step of the build or a package test failed; the work folder with the logs is kept.
     """
-    work = request.output / ".work" / request.variant.name
+    work, beside = _work(request)
     # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
-    shutil.rmtree(work, ignore_errors=True)
-    beside = work.with_name(f"{work.name}-reused")
-    shutil.rmtree(beside, ignore_errors=True)
+    removal.remove_tree(work, below=request.output)
+    removal.remove_tree(beside, below=request.output)
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
     ccache = paths.ccache_dir()
@@ -208,21 +222,26 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     finish.finish(built, work, request.root)
     published = channel.publish(built, request.output)
     for folder in (work, beside):
-        shutil.rmtree(folder, ignore_errors=True)
+        removal.remove_tree(folder, below=request.output)
     return published
 
 
 def _install(request: Request, outputs: tuple[render.Output, ...]) -> str:
-    """Install exactly the packages of this build into the clean prefix; says whether the prefix was there already."""
+    """Install exactly the packages of this build into the clean prefix; says whether the prefix was there already, and whole."""
     specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
     marker = request.state.with_name(f"env-{request.variant.name}.json")
     wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
-    if request.prefix.is_dir() and marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
-        return "reused"
+    how = "created"
+    if request.prefix.is_dir() and not request.prefix.is_symlink() and holds(marker, wanted):
+        damage = next(intact.damages(request.prefix, [output.name for output in outputs]), None)
+        if damage is None:
+            return "reused"
+        how = f"created again, as it was damaged ({damage}):"
     marker.unlink(missing_ok=True)
-    environment.create(request.prefix, specs, request.channel_urls)
+    # The output folder is ours, and so is what lies at this name in it.
+    environment.create(request.prefix, specs, request.channel_urls, force=True)
     write_text(marker, wanted)
-    return "created"
+    return how
 
 
 def _record(request: Request, outputs: tuple[render.Output, ...]) -> dict[str, str]:
@@ -282,6 +301,8 @@ def package(request: Request, console: Console) -> dict[str, Any]:
 
 
 def _package(request: Request, console: Console) -> dict[str, Any]:
+    prefixes.check(request.prefix)
+    claim_output(request.output)
     with console.step("plan"):
         extensions = ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions)
         console.info(f"    {request.variant.accelerator}: {extensions}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vllm_build import children
+from vllm_build.conda import verified
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
 from vllm_build.paths import rattler_cache
@@ -215,12 +216,15 @@ def build(
         ToolchainError: an environment cannot be solved from the channels.
         BuildError: a script failed; the message ends with its last lines and where the log lies.
         PackageTestError: a package failed its own tests.
+        FetchError, IntegrityError: a package of a local channel is not the one that the channel lists.
         ResourceError: the disk is full.
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
     for given in (recipe, *variant_files):
         if not given.is_file():
             raise ConfigurationError(f"{given} does not exist", expected="a recipe or variant file")
+    # rattler-build solves by itself and does not compare packages of local channels with their index.
+    verified.require_channels(channels)
     with disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     for index in output_dir.glob("*/repodata*"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import audit
-from vllm_build.conda import channel, environment, package
+from vllm_build.conda import channel, environment, package, prefixes
 from vllm_build.errors import PackageTestError
 from vllm_build.toolchain import channel as toolchain
 
@@ -35,7 +35,14 @@ INTERPRETERS = (
 
 
 def prepare(request: Request, console: Console) -> None:
-    """Bring the whole toolchain channel up to date: the checks need interpreters and test tools that packages do without."""
+    """Bring the whole toolchain channel up to date: the checks need interpreters and test tools that packages do without.
+
+    Raises:
+        ConfigurationError: the output folder is not ours, or no environment can lie in it.
+        VllmBuildError: as ``toolchain.ensure``.
+    """
+    prefixes.check(request.output / ".test" / "installed")
+    package.claim_output(request.output)
     if request.channel == channel.LOCAL:
         toolchain.ensure(request.root, console)
 
@@ -62,7 +69,7 @@ def compute(request: Request, interpreter: Interpreter, console: Console) -> lis
     """
     prefix = request.output / ".test" / f"py{interpreter.name}"
     with console.step(f"kernels under CPython {interpreter.name}"):
-        environment.create(prefix, [_kernels_spec(request), interpreter.spec], request.channel_urls)
+        environment.create(prefix, [_kernels_spec(request), interpreter.spec], request.channel_urls, force=True)
         said = environment.run_in(prefix, ["python", str(request.root / "recipe" / "test_kernels_load.py")], cwd=prefix)
         lines = said.strip().splitlines()
         for line in lines:
@@ -109,7 +116,7 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
         return {}
     specs = [f"{o.name} =={o.version} {o.build}" for o in package.expected(request)]
     prefix = request.output / ".test" / "installed"
-    environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls)
+    environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True)
     # -P: the tree's own vllm, beside the tests, must not be the one that is tested.
     pytest = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
     said = {}

@@ -11,20 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks, paths
+from vllm_build import locks, paths, removal
 from vllm_build.files import disk_errors, sha256_of, write_text
 from vllm_build.reuse.record import SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _FOLDERS = ("blobs", "parts", "refs", "incoming")
 _DAY = 86_400
@@ -50,9 +48,14 @@ class Cache:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or paths.cache_root() / "reuse"
 
+    def _claim(self) -> None:
+        """Make sure that the folder is ours: ``clean`` removes all files in it."""
+        removal.claim(self.root, "the cache of reused files", (*_FOLDERS, "locks"), _FOLDERS)
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Nothing is cleaned during the block."""
+        self._claim()
         with disk_errors(self.root), locks.waiting(self.root / "locks" / "in-use", shared=True):
             for folder in _FOLDERS:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
@@ -67,11 +70,8 @@ class Cache:
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder for files that are not whole yet; removed at the end."""
-        folder = Path(tempfile.mkdtemp(dir=self.root / "incoming"))
-        try:
+        with removal.temporary(self.root / "incoming", "") as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _blob(self, sha256: str) -> Path:
         return self.root / "blobs" / sha256[:2] / sha256
@@ -130,8 +130,9 @@ class Cache:
         """Remove what has not been used for so long; returns what was removed.
 
         Raises:
-            BusyError: another process uses the cache.
+            BusyError: another process uses the cache. ConfigurationError: the folder holds something else than a cache.
         """
+        self._claim()
         count = size = 0
         before = time.time() - older_than_days * _DAY
         with locks.unused(self.root / "locks" / "in-use", "the cache of reused files"):

@@ -10,12 +10,13 @@ completes it.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks, paths
+from vllm_build import kernels_table, locks, paths, removal
 from vllm_build.files import disk_errors, sha256_of
 from vllm_build.reuse import names
 
@@ -27,10 +28,33 @@ STAGING = ".vllm-build-"
 
 
 def present(root: Path) -> list[Path]:
-    """Libraries and records that lie below ``root/vllm`` now."""
+    """Records that lie below ``root/vllm`` now, and libraries that a build or a package put there; nobody else's.
+
+    A library belongs to a build when a record lists it, or when it has the name of an extension of the table: a process that was killed
+    may have removed the record.
+    """
     package = root / "vllm"
     records = sorted((package / "_build_info").glob("*.json"))
-    return [*records, *(path for path in sorted(package.rglob("*.so")) if not _staged(path, package))]
+    listed = {name for path in records for name in _listed(path)}
+    modules = _modules(paths.source_root())
+    found = [path for path in sorted(package.rglob("*.so")) if not _staged(path, package)]
+    return [*records, *(p for p in found if p.relative_to(root).as_posix() in listed or p.name.partition(".")[0] in modules)]
+
+
+def _modules(tree: Path) -> set[str]:
+    """Names of the extensions that a source tree has; none where it is no whole tree."""
+    if not (tree / kernels_table.TABLE).is_file():
+        return set()
+    return {extension.name.rpartition(".")[2] for extension in kernels_table.load(tree).extensions}
+
+
+def _listed(path: Path) -> set[str]:
+    """The libraries that a record names, of a build or of an official wheel; none where it cannot be read, as it goes in any case."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {name for name in re.findall(r'"([^"\\]+)"', text) if names.is_library(name)}
 
 
 def _staged(path: Path, package: Path) -> bool:
@@ -38,7 +62,7 @@ def _staged(path: Path, package: Path) -> bool:
 
 
 def place(files: Mapping[str, Path], root: Path) -> list[str]:
-    """Make ``files`` the libraries and records below ``root/vllm``, and remove all others.
+    """Make ``files`` the libraries and records below ``root/vllm``, and remove those of other builds.
 
     Args:
         files: from paths below ``root`` to the files that are copied there.
@@ -55,8 +79,7 @@ def place(files: Mapping[str, Path], root: Path) -> list[str]:
     # In the cache: a lock in the folder would be packed with it.
     key = hashlib.sha256(str(package.resolve()).encode()).hexdigest()[:16]
     with locks.waiting(paths.cache_root() / "locks" / key):
-        for left in package.glob(f"{STAGING}*"):
-            shutil.rmtree(left)
+        removal.remove_staging(package, STAGING)
         old = {path.relative_to(root).as_posix(): path for path in present(root)}
         same = {name for name in files if name in old and sha256_of(old[name]) == sha256_of(files[name])}
         new = {name: path for name, path in files.items() if name not in same}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks
+from vllm_build import locks, removal
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import disk_errors, sha256_of, write_text
 from vllm_build.reuse import bounds, entry, names, record, statement, trust
@@ -140,18 +140,51 @@ def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> It
         ConfigurationError: the folder holds something else, or a store that ``key`` does not sign. RefusedError: a store of another kind.
     """
     marker = folder / entry.MARKER
-    if folder.exists() and not marker.exists() and any(path.name not in (".lock", "incoming") for path in folder.iterdir()):
-        raise ConfigurationError(f"{folder} holds something else than a store", expected="a store, or a folder that is new or empty")
+    _require_store_or_empty(folder)
     with disk_errors(folder), locks.waiting(folder / ".lock"):
+        # Again, as the folder can have changed while the lock was waited for.
+        _require_store_or_empty(folder)
         if (data := small_file(marker)) is not None:
             declared = entry.check_marker(data, str(marker))
             trust.require_publisher(folder, declared, key, empty=not any((folder / "digests").glob("*.json")))
-        shutil.rmtree(folder / "incoming", ignore_errors=True)
+        # First of all: it is what says that "incoming" is the store's.
+        write_text(marker, entry.marker_text(key.public if key else None))
+        _remove_incoming(folder)
         (folder / "incoming").mkdir()
         with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
-            write_text(marker, entry.marker_text(key.public if key else None))
             yield Publisher(folder, Path(incoming), key, private=private)
-        shutil.rmtree(folder / "incoming")
+        _remove_incoming(folder)
+
+
+def _require_store_or_empty(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is a file", expected="a store, or a folder that is new or empty")
+    if (folder / entry.MARKER).exists():
+        return
+    # What a publisher makes before the marker, and the marker under its temporary name.
+    others = sorted(path.name for path in folder.iterdir() if path.name != ".lock" and not path.name.startswith(f".{entry.MARKER}."))
+    if others:
+        raise ConfigurationError(
+            f"{folder} holds something else than a store: {removal.some(others)}",
+            expected="a store, or a folder that is new or empty",
+            remedy="name another folder",
+        )
+
+
+def _is_store(folder: Path) -> bool:
+    data = small_file(folder / entry.MARKER)
+    if data is None:
+        return False
+    # Raises where it is something else; the signer does not matter here.
+    entry.check_marker(data, str(folder / entry.MARKER))
+    return True
+
+
+def _remove_incoming(folder: Path) -> None:
+    """Remove what publishers that were killed left; the lock of the store is held."""
+    removal.remove_tree(folder / "incoming", below=folder, proof=_is_store)
 
 
 def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import children
+from vllm_build import children, removal
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors, write_text
 from vllm_build.toolchain.lock import UPDATE_COMMAND
@@ -150,7 +150,8 @@ class PrivateApt:
         sources = self.folder / "sources.list"
         with disk_errors(self.folder):
             if sources.is_file() and sources.read_text(encoding="utf-8") != "\n".join(lines) + "\n":
-                shutil.rmtree(self.folder / "lists", ignore_errors=True)
+                removal.claim(self.folder, "apt's private state", ("*",), ("apt.conf",))
+                removal.remove_tree(self.folder / "lists", below=self.folder)
             for name in ("lists/partial", "cache/archives/partial", "state", "none"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             # An empty status file: what is installed on the machine must not shape what is downloaded.

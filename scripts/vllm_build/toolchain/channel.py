@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import locks
+from vllm_build import locks, removal
 from vllm_build.conda import finish, rattler
 from vllm_build.errors import BuildError
 from vllm_build.files import disk_errors, sha256_of
@@ -85,7 +84,7 @@ class _Builder:
             # apt has one state for all downloads.
             with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
                 used = self.fetcher.ensure(files)
-            shutil.rmtree(work, ignore_errors=True)
+            removal.remove_tree(work, below=removal.claim_cache())
             self.fetcher.folder_of(used, work / "sources")
             packages = rattler.build(
                 build.recipe,
@@ -107,7 +106,7 @@ class _Builder:
             entries = repodata.index_entries(work / "out", packages)
             record = repodata.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
             self._take_in(record, work / "out")
-            shutil.rmtree(work, ignore_errors=True)
+            removal.remove_tree(work, below=removal.claim_cache())
         return record
 
     def _check(self, build: sources.Build, digest: str, packages: Sequence[Path]) -> None:
@@ -161,6 +160,7 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
     digests = build_digests(root, chosen, lock)
     whole = views.digests_of(root, every, lock)
 
+    removal.claim_cache()
     with views.in_use(console.info):
         builder = _Builder(root, console, Fetcher(cache_root(), console))
         view = views.refresh(whole)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vllm_build import removal
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import disk_errors, sha256_of
 from vllm_build.third_party import LOCK as THIRD_PARTY
@@ -107,7 +108,7 @@ class Fetcher:
         Raises:
             IntegrityError: a file was damaged in the meantime.
         """
-        shutil.rmtree(folder, ignore_errors=True)
+        removal.remove_tree(folder, below=removal.claim_cache(self.cache))
         with disk_errors(folder):
             folder.mkdir(parents=True)
             for file in files:

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import removal
 from vllm_build.errors import IntegrityError
 from vllm_build.files import disk_errors, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from vllm_build.toolchain.lock import LockedFile
 
@@ -64,11 +63,5 @@ class Store:
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder of its own on the disk of the cache, for downloads in progress; removed afterwards."""
-        with disk_errors(self.root):
-            (self.root / "incoming").mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=self.root / "incoming"))
-        try:
-            with disk_errors(self.root):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with disk_errors(self.root), removal.temporary(self.root / "incoming", "") as folder:
+            yield folder

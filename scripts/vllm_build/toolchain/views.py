@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import locks
+from vllm_build import locks, removal
 from vllm_build.files import disk_errors
 from vllm_build.paths import cache_root, rattler_cache, toolchain_channel
 from vllm_build.toolchain import lock as locking
@@ -128,7 +128,7 @@ def reading(urls: Sequence[str], say: Callable[[str], None] | None = None) -> co
 
 def forget_extracted(file: str) -> None:
     """Remove a package from the cache of extracted packages: these bytes are no longer in the channel."""
-    shutil.rmtree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), ignore_errors=True)
+    removal.remove_tree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), below=removal.claim_cache())
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def clean(days: float) -> Cleaned:
             # The index first: half a view must not look like a whole one.
             for subdir in repodata.SUBDIRS:
                 (view / subdir / "repodata.json").unlink(missing_ok=True)
-            shutil.rmtree(view)
+            removal.remove_tree(view, below=removal.claim_cache())
         named = {name for view in _views() for name in repodata.indexed(view)}
         for record in repodata.read_records(pool()).values():
             if named.isdisjoint(record.packages):
@@ -171,7 +171,7 @@ def clean(days: float) -> Cleaned:
             if f"{path.parent.name}/{path.name}" not in named:
                 forget_extracted(path.name)
         # What killed builds left: nobody builds now.
-        shutil.rmtree(_work(), ignore_errors=True)
+        removal.remove_tree(_work(), below=removal.claim_cache())
         return Cleaned(len(old), len(unnamed), size)
 
 

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build install``: a new environment replaces one of ours when it is complete, and nothing else is ever touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conda_files import PLACEHOLDER, make_channel, make_package, with_prefix
+
+from vllm_build import cli, errors
+from vllm_build.conda import environment, intact, prefixes
+from vllm_build.errors import BusyError, ConfigurationError, PackageTestError, ToolchainError
+from vllm_build.files import sha256_of
+
+#: Enough files for a kill to fall between two of them.
+FILES = 40
+KILLS = 12
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> str:
+    """Has foo 1.0 and 2.0, whose files say the version, and bar, which nothing provides a dependency for."""
+    made = [
+        make_package(tmp_path / "made", "foo", {f"share/foo/{number}": version for number in range(FILES)}, version=version)
+        for version in ("1.0", "2.0")
+    ]
+    made.append(make_package(tmp_path / "made", "bar", {"bar": "x"}, depends=["nothing-has-this"]))
+    return make_channel(tmp_path / "channel", *made)
+
+
+def version_of(prefix: Path) -> str:
+    """The version of foo that the prefix has whole."""
+    assert list(intact.damages(prefix, ["foo"])) == []
+    (record,) = (prefix / "conda-meta").glob("foo-*.json")
+    texts = {(prefix / "share" / "foo" / str(number)).read_text(encoding="utf-8") for number in range(FILES)}
+    assert texts == {json.loads(record.read_text(encoding="utf-8"))["version"]}
+    return texts.pop()
+
+
+def below(folder: Path) -> dict[str, str | None]:
+    """All that lies below a folder, with the text of files."""
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def beside(prefix: Path) -> list[str]:
+    return sorted(path.name for path in prefix.parent.iterdir() if path.name.startswith(f".{prefix.name}."))
+
+
+def test_an_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "envs" / "mine"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    assert version_of(prefix) == "1.0"
+    environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "2.0"
+    assert beside(prefix) == [".mine.vllm-build.lock"], "nothing but the lock is left"
+
+
+def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
+    package = make_package(tmp_path / "made", "tool", {"bin/tool": f"#!{PLACEHOLDER}/bin/python\n", "lib": f"\0{PLACEHOLDER}/lib\0"})
+    with_prefix(package, {"bin/tool": "text", "lib": "binary"})
+    prefix = tmp_path / "env"
+    for _ in range(2):
+        environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)])
+        assert (prefix / "bin" / "tool").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
+        library = (prefix / "lib").read_bytes()
+        assert library.startswith(b"\0" + os.fsencode(prefix) + b"/lib\0")
+        assert len(library) == len(PLACEHOLDER) + 6
+        assert list(intact.damages(prefix, ["tool"])) == []
+        (prefix / "bin" / "tool").write_text("#!/bin/sh\n", encoding="utf-8")
+        assert list(intact.damages(prefix, [])) == ["bin/tool was changed"]
+
+
+@pytest.mark.parametrize("spec", ["nothing-has-this", "bar"])
+def test_what_cannot_be_solved_leaves_the_environment(tmp_path: Path, channel: str, spec: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    with pytest.raises(ToolchainError):
+        environment.create(prefix, [spec], [channel])
+    assert version_of(prefix) == "1.0"
+    assert beside(prefix) == [".env.vllm-build.lock"]
+
+
+def test_a_folder_of_the_users_is_left_alone(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    prefix = tmp_path / "thesis"
+    prefix.mkdir()
+    (prefix / "chapter1.tex").write_text("years of work", encoding="utf-8")
+    output = channel.removeprefix("file://")
+    command = ["install", str(prefix), "foo", "--output", output, "--channel", "conda-forge"]
+    assert cli.main(command) == errors.ConfigurationError.exit_code
+    said = capsys.readouterr().err
+    assert "--force" in said
+    assert "Traceback" not in said
+    assert below(prefix) == {"chapter1.tex": "years of work"}
+    # Also with --force, as long as there is nothing to replace it with.
+    with pytest.raises(ToolchainError):
+        environment.create(prefix, ["nothing-has-this"], [channel], force=True)
+    assert below(prefix) == {"chapter1.tex": "years of work"}
+    environment.create(prefix, ["foo 1.0"], [channel], force=True)
+    assert version_of(prefix) == "1.0"
+    assert not (prefix / "chapter1.tex").exists()
+
+
+def test_an_empty_folder_is_used(tmp_path: Path, channel: str) -> None:
+    (tmp_path / "env").mkdir()
+    environment.create(tmp_path / "env", ["foo 1.0"], [channel])
+    assert version_of(tmp_path / "env") == "1.0"
+
+
+def test_an_environment_of_another_program_is_left_alone(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    (prefix / intact.MARKER).unlink()
+    before = below(prefix)
+    with pytest.raises(ConfigurationError, match="a conda environment that vllm-build did not install"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert below(prefix) == before
+
+
+@pytest.mark.parametrize("added", ["share/results.csv", "lib/python3.11/site-packages/scipy/__init__.py", "conda-meta/scipy-1.0-0.json"])
+def test_what_was_added_to_an_environment_of_ours_is_left_alone(tmp_path: Path, channel: str, added: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    (prefix / added).parent.mkdir(parents=True, exist_ok=True)
+    (prefix / added).write_text('{"name": "scipy"}', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=rf"added after vllm-build made it: .*{Path(added).name}"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert (prefix / added).is_file()
+    assert version_of(prefix) == "1.0"
+
+
+def test_byte_code_is_not_an_addition(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    (prefix / "share" / "__pycache__").mkdir()
+    (prefix / "share" / "__pycache__" / "x.cpython-311.pyc").touch()
+    environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "2.0"
+
+
+def test_a_damaged_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    (prefix / "share" / "foo" / "3").unlink()
+    (record,) = (prefix / "conda-meta").glob("foo-*.json")
+    record.write_text("{", encoding="utf-8")
+    environment.create(prefix, ["foo 1.0"], [channel])
+    assert version_of(prefix) == "1.0"
+
+
+def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "user"))
+    (tmp_path / "home" / "user").mkdir(parents=True)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path / "folder")
+    before = below(tmp_path)
+    wrong = {
+        Path("/"): "root folder",
+        root: "source tree",
+        root.parent: "source tree",
+        tmp_path / "home" / "user": "home folder",
+        tmp_path / "home": "home folder",
+        tmp_path / "cache": "cache",
+        tmp_path / "folder": "current folder",
+        Path(): "current folder",
+        Path(".."): "holds",
+        tmp_path / "file": "is a file",
+        tmp_path / "file" / "env": "is not a folder",
+        tmp_path / "link": "is a link",
+        tmp_path / "dangling": "is a link",
+        tmp_path / "with space": "without spaces",
+        tmp_path / "two:paths": "colons",
+        tmp_path / "line\nbreak": "control characters",
+        tmp_path / "o": "channel",
+    }
+    for path, match in wrong.items():
+        with pytest.raises(ConfigurationError, match=match):
+            environment.create(path, ["foo"], ["file:///nowhere"], force=True, keep=[tmp_path / "o"])
+    assert below(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(ConfigurationError, match="cannot be written to"):
+        prefixes.check(tmp_path / "env")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "env")
+    (tmp_path / "env").mkdir()
+    with pytest.raises(ConfigurationError, match="mount point"):
+        prefixes.check(tmp_path / "env")
+
+
+def test_a_relative_path_is_the_one_that_is_meant(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "here").symlink_to(tmp_path / "deep" / "er")
+    monkeypatch.chdir(tmp_path / "here")
+    assert prefixes.check(Path("env")) == tmp_path / "deep" / "er" / "env"
+    assert prefixes.check(Path(f"{tmp_path}/here/../env")) == tmp_path / "deep" / "env"
+    environment.create(Path("env"), ["foo 1.0"], [channel])
+    assert version_of(tmp_path / "deep" / "er" / "env") == "1.0"
+
+
+@pytest.fixture
+def science(tmp_path: Path, channel: str) -> Path:
+    """An environment that another program made, from another channel: scipy, foo 1.0, and a file of pip's."""
+    prefix = tmp_path / "science"
+    scipy = make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"})
+    environment.create(prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel])
+    (prefix / intact.MARKER).unlink()
+    (prefix / "lib" / "of_pip").write_text("pip", encoding="utf-8")
+    (prefix / "lib" / "link").symlink_to("of_pip")
+    return prefix
+
+
+def test_an_update_keeps_what_is_there(tmp_path: Path, channel: str, science: Path) -> None:
+    # Its package need not be had again, nor its channel.
+    for path in (tmp_path / "theirs" / "noarch").glob("scipy-*.conda"):
+        path.unlink()
+    records = environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert {(record["name"], record["version"]) for record in records} == {("foo", "2.0"), ("scipy", "1.0")}
+    assert version_of(science) == "2.0"
+    assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "s"
+    assert (science / "lib" / "link").readlink() == Path("of_pip")
+    assert (science / "lib" / "of_pip").read_text(encoding="utf-8") == "pip"
+    # It is as much theirs as before.
+    with pytest.raises(ConfigurationError, match="did not install"):
+        environment.create(science, ["foo 2.0"], [channel])
+
+
+def test_an_update_that_fails_changes_nothing(channel: str, science: Path) -> None:
+    before = below(science)
+    for spec in ("bar", "foo 3.0"):
+        with pytest.raises(ToolchainError):
+            environment.create(science, [spec], [channel], update=True)
+    (science / "conda-meta" / "pinned").write_text("# mine\n\nfoo 1.0.*\n", encoding="utf-8")
+    with pytest.raises(ToolchainError):
+        environment.create(science, ["foo 2.0"], [channel], update=True)
+    (science / "conda-meta" / "pinned").unlink()
+    assert below(science) == before
+    # What was damaged before does not stand in the way.
+    (science / "lib" / "scipy").write_text("mine", encoding="utf-8")
+    environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_update_of_an_environment_of_ours_knows_what_others_added(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel], update=True)
+    added = prefix / "conda-meta" / "scipy-1.0-h0_0.json"
+    record = json.loads(next((prefix / "conda-meta").glob("foo-*.json")).read_text(encoding="utf-8"))
+    record |= {"name": "scipy", "fn": "scipy-1.0-h0_0.conda", "files": [], "paths_data": {"paths_version": 1, "paths": []}}
+    added.write_text(json.dumps(record), encoding="utf-8")
+    environment.create(prefix, ["foo 2.0"], [channel], update=True)
+    assert version_of(prefix) == "2.0"
+    with pytest.raises(ConfigurationError, match="added after vllm-build made it: scipy"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+
+
+def test_what_is_no_environment_is_not_updated(tmp_path: Path, channel: str) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").touch()
+    with pytest.raises(ConfigurationError, match="is no conda environment"):
+        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+    (tmp_path / "thesis" / "conda-meta").mkdir()
+    (tmp_path / "thesis" / "conda-meta" / "x.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="cannot be updated"):
+        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+    assert sorted(below(tmp_path / "thesis")) == ["conda-meta", "conda-meta/x.json", "text"]
+
+
+def test_a_second_installation_is_refused_while_one_runs(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    with prefixes.opened(prefix), pytest.raises(BusyError, match="env"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "1.0"
+
+
+def test_a_work_folder_of_somebody_elses_is_left_alone(tmp_path: Path, channel: str) -> None:
+    (tmp_path / ".env.vllm-build").mkdir()
+    (tmp_path / ".env.vllm-build" / "diary").write_text("x", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="did not make: diary"):
+        environment.create(tmp_path / "env", ["foo 1.0"], [channel])
+    assert (tmp_path / ".env.vllm-build" / "diary").is_file()
+
+
+def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(PermissionError):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "1.0"
+    assert beside(prefix) == [".env.vllm-build.lock"]
+
+
+def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    broken = make_package(tmp_path / "made", "broken", {"x": "x"})
+    broken.write_bytes(b"no zip archive")
+    other = make_channel(tmp_path / "other", make_package(tmp_path / "made2", "broken", {"x": "x"}))
+    target = tmp_path / "other" / "noarch" / broken.name
+    index = target.parent / "repodata.json"
+    document = json.loads(index.read_text(encoding="utf-8"))
+    target.write_bytes(broken.read_bytes())
+    record = document["packages.conda"][broken.name]
+    record |= {"size": target.stat().st_size, "sha256": sha256_of(target)}
+    index.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(PackageTestError, match="cannot be installed") as caught:
+        environment.create(prefix, ["broken"], [other])
+    assert "Traceback" not in str(caught.value)
+    assert version_of(prefix) == "1.0"
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(root / "scripts")}
+    return subprocess.Popen([sys.executable, str(root / "tests" / "support" / "install_child.py"), *arguments], env=env)
+
+
+@pytest.mark.parametrize(
+    ("when", "number", "found"), [("before", 1, "1.0"), ("after", 1, "1.0"), ("before", 2, "1.0"), ("after", 2, "2.0")]
+)
+def test_killed_at_a_rename(tmp_path: Path, channel: str, root: Path, when: str, number: int, found: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    assert start(root, str(prefix), "foo 2.0", channel, when, str(number)).wait() == -9
+    # The next start, whatever comes of it.
+    with pytest.raises(ToolchainError):
+        environment.create(prefix, ["nothing-has-this"], [channel])
+    assert version_of(prefix) == found
+    assert beside(prefix) == [".env.vllm-build.lock"]
+
+
+def test_a_new_environment_at_the_place_of_an_interrupted_one_is_not_mistaken(tmp_path: Path, channel: str, root: Path) -> None:
+    prefix, work = tmp_path / "env", tmp_path / ".env.vllm-build"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    assert start(root, str(prefix), "foo 2.0", channel, "after", "1").wait() == -9
+    prefix.mkdir()
+    with pytest.raises(ConfigurationError, match="was interrupted"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(work / "old") == "1.0"
+    prefix.rmdir()
+    environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "2.0"
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path, channel: str, root: Path) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    begin = time.monotonic()
+    assert start(root, str(prefix), "foo 2.0", channel).wait() == 0
+    whole = time.monotonic() - begin
+    chance = random.Random(13)  # noqa: S311 -- moments, not secrets
+    killed = 0
+    for number in range(KILLS):
+        process = start(root, str(prefix), f"foo {1 + number % 2}.0", channel)
+        time.sleep(chance.uniform(0.2, 1.0) * whole)
+        process.kill()
+        killed += process.wait() == -9
+        # Between the renames the prefix is away; the next start brings it back, once the orphan, which has the lock, has ended.
+        while True:
+            try:
+                with prefixes.opened(prefix):
+                    break
+            except BusyError:
+                time.sleep(0.05)
+        assert version_of(prefix) in ("1.0", "2.0")
+        assert beside(prefix) == [".env.vllm-build.lock"]
+    assert killed
+    environment.create(prefix, ["foo 2.0"], [channel])
+    assert version_of(prefix) == "2.0"
