@@ -8,7 +8,6 @@ Errors of the build are printed as they are, without the traceback that would bu
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
@@ -16,6 +15,7 @@ from setuptools import build_meta
 from vllm_build import cmake, device, distribution, torch_files
 from vllm_build.errors import ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
+from vllm_build.redaction import say
 from vllm_build.reuse import keys
 from vllm_build.settings import Settings
 
@@ -46,7 +46,7 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return hook(*arguments, **options)
         except VllmBuildError as error:
-            sys.stderr.write(f"\nerror: {error}\n")
+            say(f"\nerror: {error}\n")
             raise SystemExit(error.exit_code) from None
 
     return run

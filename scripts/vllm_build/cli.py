@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-import traceback
 
 from vllm_build.commands import (
     archs,
@@ -31,6 +30,7 @@ from vllm_build.commands import (
 )
 from vllm_build.console import Console
 from vllm_build.errors import EXIT_INTERRUPTED, ResourceError, VllmBuildError
+from vllm_build.redaction import traceback_of
 
 #: In the order that `vllm-build --help` lists them.
 COMMANDS = (
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     except VllmBuildError as error:
         failure = error
     if arguments.verbose:
-        traceback.print_exception(failure)
+        sys.stderr.write(traceback_of(failure))
     console.error(str(failure))
     if arguments.json:
         console.json(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build import cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
+from vllm_build.redaction import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +98,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
     """
     inputs = config.folder / "inputs"
     torch = torch_files.find()
-    sys.stderr.write(f"torch: {torch.version}, {torch.origin}\n")
+    say(f"torch: {torch.version}, {torch.origin}\n")
     abi3 = config.abi == ABI3
     return {
         "CMAKE_BUILD_TYPE": config.build_type,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build.errors import BuildError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors
+from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
         ToolchainError: the program cannot be started.
     """
     if verbose:
-        sys.stderr.write("+ " + " ".join(command) + "\n")
+        say("+ " + " ".join(command) + "\n")
     lines: list[str] = []
     try:
         process = subprocess.Popen(
@@ -103,8 +104,9 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
     except OSError as error:
         raise ToolchainError(f"{command[0]} cannot be started: {error.strerror}", expected="a program that runs on this machine") from error
     with disk_errors(log.parent), process, log.open("w", encoding="utf-8") as record, _ended_with_us(process):
-        record.write("+ " + " ".join(command) + "\n")
-        for line in process.stdout or ():
+        record.write(redact("+ " + " ".join(command)) + "\n")
+        for unredacted in process.stdout or ():
+            line = redact(unredacted)
             lines.append(line)
             record.write(line)
             if verbose or _PROGRESS.match(line) or line.startswith("--"):
