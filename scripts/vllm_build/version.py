@@ -51,13 +51,17 @@ def unpacked_version(root: Path) -> str | None:
     A source distribution has its metadata in ``PKG-INFO`` in its root. A repository that has committed an unpacked one counts as a clone.
 
     Raises:
-        ConfigurationError: ``PKG-INFO`` holds no version.
+        ConfigurationError: ``PKG-INFO`` cannot be read, or holds no version.
     """
     path = root / "PKG-INFO"
-    if (root / ".git").exists() or not path.is_file():
+    if (root / ".git").exists() or not path.exists():
         return None
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return _checked(str(HeaderParser().parse(stream).get("Version", "")), str(path))
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="the metadata of a source distribution") from error
+    return _checked(str(HeaderParser().parsestr(text).get("Version", "")), str(path))
 
 
 def _digits(version: Version) -> str:

@@ -91,6 +91,9 @@ def load(root: Path, name: str) -> Variant:
         )
     try:
         document = YAML(typ="safe", pure=True).load(read_text(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="a variant file, YAML in UTF-8") from error
     except YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
