@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -89,6 +90,11 @@ def _toolkit(config: Configuration) -> dict[str, str]:
     return {}
 
 
+def launcher() -> str:
+    """What stands in front of every compile; CMake copies it into command lines as it is, and puts the quoted object for ``<OBJECT>``."""
+    return f"{shlex.join([sys.executable, '-I', '-S', str(unit_times.LAUNCHER), unit_times.RECORD])} <OBJECT>"
+
+
 def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
     """All CMake variables of a configuration; makes the inputs they point at.
 
@@ -109,7 +115,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_PYTHON_INCLUDE_DIR": str(stable_inputs.link(inputs / "python-include", Path(sysconfig.get_path("include")))),
         "VLLM_EXT_SUFFIX": config.suffix,
         "VLLM_ABI3": "ON" if abi3 else "OFF",
-        "VLLM_COMPILE_LAUNCHER": f"{sys.executable} -I -S {unit_times.LAUNCHER} {unit_times.RECORD} <OBJECT>",
+        "VLLM_COMPILE_LAUNCHER": launcher(),
         "VLLM_WERROR": "ON" if config.settings.werror else "OFF",
         # Follows from the memory that is free now; without heavy units it must not make CMake run again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import path_rules
 from vllm_build.commands._common import add_channel
 from vllm_build.conda import channel, environment
 
@@ -27,6 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Install built packages into a prefix."""
+    path_rules.require_prefix(arguments.prefix.absolute(), "the environment", "choose another folder for it")
     urls = [arguments.output.absolute().as_uri(), channel.url(channel.choose(arguments.channel))]
     with console.step(f"install {' '.join(arguments.specs)}"):
         records = environment.create(arguments.prefix.absolute(), arguments.specs, urls)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build import path_rules, paths
 from vllm_build.toolchain import channel, update
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Build the channel, or lock its sources anew."""
     root, only = paths.source_root(), arguments.ids or None
+    path_rules.require_prefix(paths.cache_root(), "the cache", "set VLLM_BUILD_CACHE to another folder")
     if arguments.update:
         changed = update.update(root, console, only=only)
         console.table("newly locked", ["build", "file"], [[file.build, file.filename] for file in changed])
