@@ -8,12 +8,14 @@ Errors of the build are printed as they are, without the traceback that would bu
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
+from setuptools.errors import FileError
 
-from vllm_build import cmake, device, distribution, torch_files
-from vllm_build.errors import ToolchainError, VllmBuildError
+from vllm_build import cmake, device, distribution, paths, torch_files
+from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
 from vllm_build.redaction import say
 from vllm_build.reuse import keys
@@ -46,8 +48,18 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return hook(*arguments, **options)
         except VllmBuildError as error:
-            say(f"\nerror: {error}\n")
-            raise SystemExit(error.exit_code) from None
+            failure: VllmBuildError = error
+        except (OSError, FileError) as error:
+            root = paths.source_root()
+            if os.access(root, os.W_OK):
+                raise
+            failure = ConfigurationError(
+                f"the source tree {root} cannot be written: {error}",
+                expected="a tree that can be written, for editable installs and source distributions; wheels need none",
+                remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
+            )
+        say(f"\nerror: {failure}\n")
+        raise SystemExit(failure.exit_code)
 
     return run
 
@@ -89,13 +101,15 @@ def _compile_requirements() -> list[str]:
 @_plainly
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     """What a wheel build needs beside ``build-system.requires``."""
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
+    with distribution.staging():
+        return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
 
 
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """What an editable build needs beside ``build-system.requires``."""
-    return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
+    with distribution.staging():
+        return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
 
 
 @_plainly

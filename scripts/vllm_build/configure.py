@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
+from vllm_build import clock, cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
 from vllm_build.redaction import say
@@ -157,10 +157,11 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
 
     Raises:
         BuildError: CMake refused.
-        ConfigurationError: the build folder cannot be written.
+        ConfigurationError: the build folder cannot be written, or a file is newer than now.
         ToolchainError: cmake, a generator or torch's headers are missing.
     """
     folder = config.prepare_folder()
+    clock.require_past(config.root, folder)
     plan_file, text = folder / "plan.json", config.plan.to_json()
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         write_text(plan_file, text)

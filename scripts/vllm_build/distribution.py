@@ -100,6 +100,8 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
     options: dict[str, dict[str, Any]] = {}
     if _staging:
         options["build"] = {"build_base": _staging}
+        # Beside it, so that a wheel is built from a tree that cannot be written.
+        options["egg_info"] = {"egg_base": _staging}
     if modules and not configuration.free_threaded():
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
     return {

@@ -17,10 +17,11 @@ from vllm_build.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Control characters; what CMake, the linker and files of dependencies take as syntax.
-_NOT_BUILT = re.compile(r"[\x00-\x1f\x7f$;\"\\\[\],`*?<>|]|@.*@")
+#: Control characters; what CMake, the linker and files of dependencies take as syntax. A colon ends an entry of a search path: front ends
+#: pass the folder of the build backend in such a variable, and do not find it.
+_NOT_BUILT = re.compile(r"[\x00-\x1f\x7f$;:\"\\\[\],`*?<>|]|@.*@")
 #: What make takes as syntax beside that.
-_NOT_MADE = re.compile(r"[:%#=]")
+_NOT_MADE = re.compile(r"[%#=]")
 #: What paths in scripts, search paths, flags and activation scripts cannot hold: quotes are no help in the first line of a script.
 _NOT_A_PREFIX = re.compile(r"[\s\x00-\x1f\x7f$;\"'\\\[\],`*?<>|:%#&(){}!]")
 #: Bytes. Object files lie in folders below, and CMake does not go beyond 1000.

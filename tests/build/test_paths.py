@@ -19,9 +19,9 @@ from vllm_build.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Names of folders that a build with Ninja takes; test_pip_paths.py compiles in one that has all of them.
-GOOD = ["a b", "it's", "a:b", "a#b", "a%b", "ünï", "(a)", "a&b", "a=b", "user@host", "a!b", "a{b}", "~a", "-a", "a+b"]
-BAD = ["a;b", "a$b", 'a"b', "a\\b", "a\nb", "a\tb", "a[b", "a]b", "a,b", "a`b", "a*b", "a?b", "a<b", "a|b", "a@b@c"]
+#: Names of folders that a build with Ninja takes.
+GOOD = ["a b", "it's", "a#b", "a%b", "ünï", "(a)", "a&b", "a=b", "user@host", "a!b", "a{b}", "~a", "-a", "a+b"]
+BAD = ["a;b", "a:b", "a$b", 'a"b', "a\\b", "a\nb", "a\tb", "a[b", "a]b", "a,b", "a`b", "a*b", "a?b", "a<b", "a|b", "a@b@c"]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -38,7 +38,7 @@ def test_what_nothing_takes(name: str) -> None:
         assert "\n" not in caught.value.message, "a control character is shown, not printed"
 
 
-@pytest.mark.parametrize("name", ["a:b", "a%b", "a#b", "a=b"])
+@pytest.mark.parametrize("name", ["a%b", "a#b", "a=b"])
 def test_what_make_does_not_take(name: str) -> None:
     with pytest.raises(ConfigurationError, match="pip install ninja"):
         path_rules.require_buildable(Path("/x") / name, Path("/x"), make=True)
@@ -53,7 +53,7 @@ def test_long_paths() -> None:
         path_rules.require_prefix(Path("/" + "x" * 180), "the output folder", "")
 
 
-@pytest.mark.parametrize("name", [*(name for name in GOOD if name not in ("ünï", "a=b", "user@host", "~a", "-a", "a+b")), *BAD])
+@pytest.mark.parametrize("name", [*(name for name in GOOD if name not in ("ünï", "a=b", "user@host", "~a", "-a", "a+b")), *BAD[:-1]])
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
