@@ -10,13 +10,15 @@ VARIANT ?= cpu
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
+# One word for the shell, whatever characters it has. ARGS alone is words.
+quoted = '$(subst ','\'',$(1))'
 # The caller's modules and interpreter are none of ours; vllm-build sees to itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
 # pip with the machine's way to an index and nothing else of its configuration: constraints, `user` or `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/pip_process.py --quiet
 
 $(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
-	$(CLEAN) $(PYTHON) -m venv --clear .venv
+	$(CLEAN) $(call quoted,$(PYTHON)) -m venv --clear .venv
 	$(PIP) install -r requirements/tools.txt
 	$(PIP) install --no-deps --no-build-isolation -e scripts
 	touch $@
@@ -29,7 +31,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
-	$(BIN)/vllm-build package $(VARIANT)
+	$(BIN)/vllm-build package $(call quoted,$(VARIANT))
 
 package-plain-pypi: $(DEV)  ## the CPU packages from nothing with PyPI alone, in a temporary folder: 1 GB of downloads, an hour on two cores
 	VLLM_TEST_PLAIN_PYPI=1 $(CLEAN) $(BIN)/python -m pytest -s tests/recipe/test_plain_pypi.py
@@ -65,18 +67,18 @@ doctor: $(VENV)  ## show what this machine has for a build
 	$(BIN)/vllm-build doctor
 
 sanitize:  ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, in PYTHON's environment, which has torch
-	$(PYTHON) tests/kernels/sanitize.py
+	$(call quoted,$(PYTHON)) tests/kernels/sanitize.py
 
 emulate:  ## the GPU kernels' tests without a GPU, in PYTHON's environment, which has torch
-	$(PYTHON) tests/kernels/emulate.py $(ARGS)
+	$(call quoted,$(PYTHON)) tests/kernels/emulate.py $(ARGS)
 
 gpu: gpu-tests gpu-sanitize bench-gpu  ## everything that needs a GPU, in PYTHON's environment: gpu-tests, gpu-sanitize, bench-gpu
 
 gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has torch for it and the kernels; ARGS="-k rms_norm"
-	$(PYTHON) tests/kernels/on_gpu.py $(ARGS)
+	$(call quoted,$(PYTHON)) tests/kernels/on_gpu.py $(ARGS)
 
 gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool=racecheck"
-	$(PYTHON) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
+	$(call quoted,$(PYTHON)) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
 
 lint: $(DEV)  ## ruff, mypy, clang-format
 	$(BIN)/pre-commit run --all-files
@@ -94,7 +96,7 @@ bench-kernels: $(DEV)  ## kernels against the official wheel and torch, with the
 	$(BIN)/python benchmarks/bench_kernels.py $(ARGS)
 
 bench-gpu: $(VENV)  ## GPU kernels against the official wheel and torch, in PYTHON's environment, which has torch for CUDA and the kernels; ARGS="--quick"
-	$(BIN)/python benchmarks/bench_gpu.py --python $(PYTHON) $(ARGS)
+	$(BIN)/python benchmarks/bench_gpu.py --python $(call quoted,$(PYTHON)) $(ARGS)
 
 clean:  ## remove what builds left in the tree
 	rm -rf output build dist

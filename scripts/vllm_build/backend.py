@@ -8,14 +8,16 @@ Errors of the build are printed as they are, without the traceback that would bu
 from __future__ import annotations
 
 import functools
-import sys
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
+from setuptools.errors import FileError
 
-from vllm_build import cmake, device, distribution, failures, settings, signals, torch_files
-from vllm_build.errors import ToolchainError, VllmBuildError
+from vllm_build import cmake, device, distribution, failures, paths, settings, signals, torch_files
+from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
+from vllm_build.redaction import say
 from vllm_build.reuse import keys
 from vllm_build.settings import Settings
 
@@ -38,6 +40,18 @@ __all__ = [
 Result = TypeVar("Result")
 
 
+def _unwritable_tree(error: Exception) -> ConfigurationError | None:
+    """The failure where setuptools could not write into the source tree; None for any other."""
+    root = paths.source_root()
+    if isinstance(error, VllmBuildError) or os.access(root, os.W_OK):
+        return None
+    return ConfigurationError(
+        f"the source tree {root} cannot be written: {error}",
+        expected="a tree that can be written, for editable installs and source distributions; wheels need none",
+        remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
+    )
+
+
 def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     """Make a hook end with the error's own words and exit status."""
 
@@ -47,9 +61,9 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
             # pip that is killed tells its hooks nothing: they would compile on, and nobody would take the result.
             with signals.ending("the build"), signals.ending_with_parent():
                 return hook(*arguments, **options)
-        except (VllmBuildError, OSError) as error:
-            failure = failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
-            sys.stderr.write(f"\nerror: {failure}\n")
+        except (VllmBuildError, OSError, FileError) as error:
+            failure = _unwritable_tree(error) or failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
+            say(f"\nerror: {failure}\n")
             raise SystemExit(failure.exit_code) from None
 
     return run
@@ -92,13 +106,15 @@ def _compile_requirements() -> list[str]:
 @_plainly
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     """What a wheel build needs beside ``build-system.requires``."""
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
+    with distribution.staging():
+        return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
 
 
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """What an editable build needs beside ``build-system.requires``."""
-    return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
+    with distribution.staging():
+        return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
 
 
 @_plainly

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.files import sha256_of, write_text
+from vllm_build.redaction import redact_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,4 +48,4 @@ def compiler_of(build: Path) -> dict[str, str]:
 def write(path: Path, document: dict[str, Any], extensions: tuple[BuiltExtension, ...]) -> None:
     """Write the document with its schema number and extensions; sorted, so that the same build gives the same bytes."""
     document = {"schema": SCHEMA, **document, "extensions": [asdict(extension) for extension in extensions]}
-    write_text(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps(redact_document(document), indent=2, sort_keys=True) + "\n")

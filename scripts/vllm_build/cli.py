@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vllm_build import failures, signals
@@ -36,6 +35,7 @@ from vllm_build.commands import (
 )
 from vllm_build.console import Console
 from vllm_build.errors import ConfigurationError, VllmBuildError, statuses
+from vllm_build.redaction import traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,7 +198,7 @@ def _end(words: Sequence[str], console: Console) -> tuple[int, dict[str, Any] | 
         return _run(words, console), None
     except VllmBuildError as failure:
         if console.verbose:
-            traceback.print_exception(failure)
+            sys.stderr.write(traceback_of(failure))
         console.error(str(failure))
         return failure.exit_code, _describe(failure)
 

@@ -95,6 +95,14 @@ def find_generator(settings: Settings) -> Generator:
     raise ToolchainError("neither ninja nor make was found", expected="ninja on PATH or in this environment", remedy="pip install ninja")
 
 
+def runs_make(settings: Settings) -> bool:
+    """Whether make will run the compilers; False where nothing is there yet that could, as a front end may still bring Ninja."""
+    try:
+        return find_generator(settings).name != "Ninja"
+    except ToolchainError:
+        return False
+
+
 def launchers(settings: Settings) -> dict[str, str]:
     """Definitions for the compiler cache that fronts every compile (build contract, section 4).
 

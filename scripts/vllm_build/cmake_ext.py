@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 from vllm_build import cmake, configure, jobs, locks, native_build, paths
 from vllm_build.configuration import Configuration, free_threaded
+from vllm_build.redaction import say
 from vllm_build.reuse import place, prepare
 from vllm_build.reuse.context import Context, Meter
 from vllm_build.settings import Settings
@@ -79,11 +79,11 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         influences = native_build.announced_influences(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
-        sys.stderr.write(f"device: {config.target.name} ({config.target.reason}){toolkit}\n")
+        say(f"device: {config.target.name} ({config.target.reason}){toolkit}\n")
         with locks.exclusive(folder, "this build folder"):
             self.configure(extensions[0])
             chosen = self._jobs(config)
-            sys.stderr.write(f"jobs: {chosen.jobs} ({'; '.join(chosen.why)})\n")
+            say(f"jobs: {chosen.jobs} ({'; '.join(chosen.why)})\n")
             native_build.compile_and_link(config, chosen)
             native_build.check(config)
             native_build.install(config, Path(self.build_lib).absolute(), digests, influences)
@@ -135,9 +135,9 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
         with prepare.prepared(paths.source_root(), self._settings(), Context(progress=meter)) as reuse:
             files = reuse.fetch()
             meter.report()
-            sys.stderr.write(reuse.report)
+            say(reuse.report)
             for decision in reuse.decisions:
-                sys.stderr.write(f"{decision.wanted.output}: {decision.action}: {decision.where or decision.why}\n")
+                say(f"{decision.wanted.output}: {decision.action}: {decision.where or decision.why}\n")
             self.left = reuse.compiled
             if self.left:
                 super().build_extensions()

@@ -6,15 +6,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
+from vllm_build import clock, cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
+from vllm_build.redaction import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +90,11 @@ def _toolkit(config: Configuration) -> dict[str, str]:
     return {}
 
 
+def launcher() -> str:
+    """What stands in front of every compile; CMake copies it into command lines as it is, and puts the quoted object for ``<OBJECT>``."""
+    return f"{shlex.join([sys.executable, '-I', '-S', str(unit_times.LAUNCHER), unit_times.RECORD])} <OBJECT>"
+
+
 def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
     """All CMake variables of a configuration; makes the inputs they point at.
 
@@ -97,7 +104,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
     """
     inputs = config.folder / "inputs"
     torch = torch_files.find()
-    sys.stderr.write(f"torch: {torch.version}, {torch.origin}\n")
+    say(f"torch: {torch.version}, {torch.origin}\n")
     abi3 = config.abi == ABI3
     return {
         "CMAKE_BUILD_TYPE": config.build_type,
@@ -108,7 +115,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_PYTHON_INCLUDE_DIR": str(stable_inputs.link(inputs / "python-include", Path(sysconfig.get_path("include")))),
         "VLLM_EXT_SUFFIX": config.suffix,
         "VLLM_ABI3": "ON" if abi3 else "OFF",
-        "VLLM_COMPILE_LAUNCHER": f"{sys.executable} -I -S {unit_times.LAUNCHER} {unit_times.RECORD} <OBJECT>",
+        "VLLM_COMPILE_LAUNCHER": launcher(),
         "VLLM_WERROR": "ON" if config.settings.werror else "OFF",
         # Follows from the memory that is free now; without heavy units it must not make CMake run again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
@@ -150,10 +157,11 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
 
     Raises:
         BuildError: CMake refused.
-        ConfigurationError: the build folder cannot be written.
+        ConfigurationError: the build folder cannot be written, or a file is newer than now.
         ToolchainError: cmake, a generator or torch's headers are missing.
     """
     folder = config.prepare_folder()
+    clock.require_past(config.root, folder)
     plan_file, text = folder / "plan.json", config.plan.to_json()
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         write_text(plan_file, text)

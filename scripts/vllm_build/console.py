@@ -28,6 +28,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vllm_build.redaction import redact, redact_document
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -79,25 +81,25 @@ class Console:
     def info(self, message: str) -> None:
         """Say one thing a person should know."""
         if not self.quiet:
-            self._rich.print(message, markup=False)
+            self._rich.print(redact(message), markup=False)
 
     def detail(self, message: str) -> None:
         """Pass on a log line of a tool; shown with ``-v`` and always in a pipe, where a log is what is wanted."""
         if not self.quiet and (self.verbose or not self.interactive):
-            self._rich.print("    " + message, markup=False, style="dim" if self.interactive else None)
+            self._rich.print("    " + redact(message), markup=False, style="dim" if self.interactive else None)
 
     def warn(self, message: str) -> None:
         """Say what is odd but does not stop the work."""
-        self._rich.print("warning: " + message, markup=False, style="yellow")
+        self._rich.print("warning: " + redact(message), markup=False, style="yellow")
 
     def error(self, message: str) -> None:
         """Say why the work stopped."""
-        self._rich.print("error: " + message, markup=False, style="bold red")
+        self._rich.print("error: " + redact(message), markup=False, style="bold red")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Announce a step, run the block, then say how long it took; failed steps say so too."""
-        begin = time.monotonic()
+        begin, title = time.monotonic(), redact(title)
         self.info(f"==> {title}")
         done = False
         try:
@@ -121,7 +123,7 @@ class Console:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn())
         with Progress(*columns, console=self._rich) as progress:
-            yield Counter(progress, progress.add_task(title, total=total))
+            yield Counter(progress, progress.add_task(redact(title), total=total))
 
     @contextmanager
     def transfer(self, title: str) -> Iterator[Counter]:
@@ -131,12 +133,13 @@ class Console:
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._rich) as progress:
-            yield Counter(progress, progress.add_task(title, total=None))
+            yield Counter(progress, progress.add_task(redact(title), total=None))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table for people, plain columns in a pipe; in JSON mode the caller's document carries the same facts."""
         if self.json_mode or self.quiet:
             return
+        rows = [[redact(cell) for cell in row] for row in rows]
         if not self.interactive:
             cells = [list(columns), *([cell.replace("\n", ", ") for cell in row] for row in rows)]
             widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
@@ -153,7 +156,7 @@ class Console:
 
     def output(self, text: str) -> None:
         """Write the answer itself to stdout."""
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(redact(text) + "\n")
         sys.stdout.flush()
 
     def json(self, document: Any) -> None:
@@ -174,4 +177,4 @@ class Console:
 
     def write(self, document: Any) -> None:
         """Write ``document`` to stdout as JSON."""
-        self.output(json.dumps(document, indent=2))
+        self.output(json.dumps(redact_document(document), indent=2))

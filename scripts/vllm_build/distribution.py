@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cmake_ext, configuration, device, kernels_table, package_files, plan, requirements, version
+from vllm_build import cmake, cmake_ext, configuration, device, kernels_table, package_files, path_rules, plan, requirements, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,9 @@ def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]
     target = device.resolve(settings)
     if target.name in plan.PURE_DEVICES:
         return []
+    if not settings.precompiled or settings.precompiled_partial:
+        # In the first hook that a front end calls: later ones download torch.
+        path_rules.require_buildable(root, settings.build_root or root / "build", make=cmake.runs_make(settings))
     if settings.precompiled:
         table = kernels_table.load(root)
         names = [e.name for e in table.extensions if any(k.extension == e.name and target.name in k.devices for k in table.kernels)]
@@ -97,6 +100,8 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
     options: dict[str, dict[str, Any]] = {}
     if _staging:
         options["build"] = {"build_base": _staging}
+        # Beside it, so that a wheel is built from a tree that cannot be written.
+        options["egg_info"] = {"egg_base": _staging}
     if modules and not configuration.free_threaded():
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
     return {

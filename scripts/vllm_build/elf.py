@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import BuildError
+from vllm_build.files import NotRegularError, TooLargeError, open_regular, read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = b"\x7fELF"
+#: Bytes of a library that is read at once: far above every library there is.
+_LARGEST = 4 << 30
 _STRTAB_LINKED = {"dynsym": 11, "dynamic": 6, "verneed": 0x6FFFFFFE, "versym": 0x6FFFFFFF}
 _DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
 _SHN_UNDEF, _STB_WEAK, _VERSION_MASK = 0, 2, 0x7FFF
@@ -72,7 +75,7 @@ class _Section:
 
 def is_elf(path: Path) -> bool:
     """Whether the file begins as an ELF file does (a Mach-O library does not)."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(len(_MAGIC)) == _MAGIC
 
 
@@ -168,7 +171,7 @@ def read(path: Path) -> SharedLibrary:
         BuildError: it is not a well-formed 64-bit ELF file.
     """
     try:
-        reader = _Reader(path.read_bytes())
+        reader = _Reader(read_bytes(path, _LARGEST))
         return SharedLibrary(
             needed=reader.strings(_DT_NEEDED),
             soname=next(iter(reader.strings(_DT_SONAME)), ""),
@@ -177,7 +180,7 @@ def read(path: Path) -> SharedLibrary:
             versions=tuple(dict.fromkeys(reader.version_names().values())),
             comment=reader.comment(),
         )
-    except (ValueError, OverflowError, struct.error) as error:
+    except (NotRegularError, TooLargeError, ValueError, OverflowError, struct.error) as error:
         raise BuildError(
             f"{path} is not a library that can be checked: {error}",
             expected="a complete 64-bit ELF file",

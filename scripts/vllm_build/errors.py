@@ -7,6 +7,8 @@ Every error says three things: what happened, what was expected, and what to do.
 
 from __future__ import annotations
 
+from vllm_build.redaction import redact
+
 
 class VllmBuildError(Exception):
     """Base of all errors that the command line reports without a traceback."""
@@ -16,10 +18,12 @@ class VllmBuildError(Exception):
     meaning = ""
 
     def __init__(self, message: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        # Redacted here, so that no use of an error, JSON and tracebacks among them, can print a password.
+        message = redact(message)
         super().__init__(message)
         self.message = message
-        self.expected = expected
-        self.remedy = remedy
+        self.expected = redact(expected) if expected else expected
+        self.remedy = redact(remedy) if remedy else remedy
 
     def __str__(self) -> str:
         lines = [self.message]

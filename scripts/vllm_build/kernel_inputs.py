@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build import digest_rules, third_party, tree_files
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
     path = root / TABLE
     try:
-        found: dict[str, list[dict[str, Any]]] = loads(path.read_text(encoding="utf-8"))
+        found: dict[str, list[dict[str, Any]]] = loads(read_text(path))
     except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}", expected="the table of kernels", remedy="check the tree out again") from error
     return found

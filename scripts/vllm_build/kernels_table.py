@@ -17,6 +17,7 @@ from packaging.version import Version
 from vllm_build import gpu_targets
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 from vllm_build.table_records import Lines, Record
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def load(root: Path) -> KernelsTable:
     """
     path = root / TABLE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", expected="the table of kernels", remedy="check the tree out again") from error
     except UnicodeDecodeError as error:

@@ -28,6 +28,7 @@ from vllm_build import (
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of, write_text
+from vllm_build.redaction import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     unit_times.begin(config.folder)
     process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
     if units := unit_times.read(config.folder / unit_times.RECORD):
-        sys.stderr.write(unit_times.summary(units) + "\n")
+        say(unit_times.summary(units) + "\n")
         if config.settings.unit_times:
             unit_times.append(config.settings.unit_times, units, "+".join(config.plan.components) + "/")
 
@@ -104,10 +105,10 @@ def check(config: Configuration) -> None:
     for path, extension in extensions.items():
         link_check.require(path, config.plan.device, torch=extension.torch)
     for finding in audit.where_installed(linked, abi3=config.abi == ABI3):
-        sys.stderr.write(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
+        say(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
         if not finding.good:
             raise BuildError(f"{finding.library}: {finding.check}: {finding.text}", expected="a library for every Python and every torch")
-    sys.stderr.write(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch]) + "\n")
+    say(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch]) + "\n")
     write_text(record, text)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ def load(root: Path) -> OpTable:
     """
     path = root / TABLE
     try:
-        data = loads(path.read_text(encoding="utf-8"))
+        data = loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", expected="the list of ops", remedy="check the tree out again") from error
     except (TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vllm_build import children, signals
 from vllm_build.errors import BuildError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors
+from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,10 +73,10 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
         ToolchainError: the program cannot be started.
     """
     if verbose:
-        sys.stderr.write("+ " + " ".join(command) + "\n")
+        say("+ " + " ".join(command) + "\n")
     lines: list[str] = []
     with disk_errors(log.parent), signals.ending(what), log.open("w", encoding="utf-8") as record:
-        record.write("+ " + " ".join(command) + "\n")
+        record.write(redact("+ " + " ".join(command)) + "\n")
         try:
             child = children.Child(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as error:
@@ -83,7 +84,8 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], what: str,
                 f"{command[0]} cannot be started: {error.strerror}", expected="a program that runs on this machine"
             ) from error
         with child:
-            for line in child.stdout or ():
+            for unredacted in child.stdout or ():
+                line = redact(unredacted)
                 lines.append(line)
                 record.write(line)
                 if verbose or _PROGRESS.match(line) or line.startswith("--"):

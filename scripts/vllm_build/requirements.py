@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 from vllm_build.settings import DEVICES
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def _lines(path: Path, including: tuple[Path, ...]) -> Iterator[str]:
         circle = " includes ".join(each.name for each in (*including[including.index(path) :], path))
         raise ConfigurationError(f"{path} includes itself: {circle}", expected="-r lines without a circle")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError as error:
         by = f", which {including[-1]} includes," if including else ""
         raise ConfigurationError(f"{path}{by} does not exist", expected="a file with requirements") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}", expected="a file with requirements") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 at byte {error.start}", expected="requirements as UTF-8 text") from error
     for number, line in _joined(text):

@@ -127,6 +127,14 @@ class Settings:
         "VLLM_VERSION_OVERRIDE", TEXT, _NONE, "`VERSION` and the device's suffix", "The version, verbatim, without a suffix."
     )
     skip_version_suffix: bool = _var("VLLM_SKIP_VERSION_SUFFIX", FLAG, False, "`0`", "`1`: the base version as it is, as conda needs it.")
+    version_suffix: bool = _var(
+        "VLLM_VERSION_SUFFIX",
+        FLAG,
+        False,
+        "`0`",
+        "`1`: a wheel built from an unpacked source distribution has the device's suffix too; pip and uv refuse such a wheel where they "
+        "build from that distribution by name.",
+    )
     main_cuda_version: Version = _var(
         "VLLM_MAIN_CUDA_VERSION", RELEASE, Version("13.0"), "`13.0`", "The CUDA release whose builds carry no suffix."
     )

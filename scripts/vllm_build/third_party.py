@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from vllm_build import paths, removal, source_trees
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
-from vllm_build.files import disk_errors, sha256_of
+from vllm_build.files import disk_errors, read_text, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -176,7 +176,7 @@ def read(root: Path) -> dict[str, Source]:
     """
     path = root / LOCK
     try:
-        data = loads(path.read_text(encoding="utf-8"))
+        data = loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", expected="the lock of third-party sources") from error
     except (TOMLDecodeError, UnicodeDecodeError) as error:

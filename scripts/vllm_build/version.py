@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
 from vllm_build import device
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import write_if_changed
+from vllm_build.files import read_text, write_if_changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +36,32 @@ def base_version(root: Path) -> str:
     """
     path = root / "VERSION"
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = read_text(path).strip()
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path} does not exist", expected="one line with the base version") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="one line with the base version") from error
     return _checked(text, str(path))
+
+
+def unpacked_version(root: Path) -> str | None:
+    """The version of the source distribution that was unpacked to ``root``; None for a clone, a tarball of one, or a conda work directory.
+
+    A source distribution has its metadata in ``PKG-INFO`` in its root. A repository that has committed an unpacked one counts as a clone.
+
+    Raises:
+        ConfigurationError: ``PKG-INFO`` cannot be read, or holds no version.
+    """
+    path = root / "PKG-INFO"
+    if (root / ".git").exists() or not path.exists():
+        return None
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="the metadata of a source distribution") from error
+    return _checked(str(HeaderParser().parsestr(text).get("Version", "")), str(path))
 
 
 def _digits(version: Version) -> str:
@@ -78,15 +101,19 @@ def full_version(
         device_name: what is built for.
         toolkit_version: release of the CUDA or ROCm toolkit, else of the one that torch was built with.
         sdist: a source distribution is for every device: no suffix.
-        base: the version without a suffix; None reads ``VERSION``.
+        base: the version without a suffix; None asks the tree for it.
+
+    An unpacked source distribution keeps its version for every device, unless ``VLLM_VERSION_SUFFIX=1`` asks for the suffix: pip and uv
+    refuse a wheel whose version differs from that of the source distribution it was built from.
 
     Raises:
         ConfigurationError: the base version or ``VLLM_VERSION_OVERRIDE`` is malformed.
     """
     if settings.version_override:
         return _checked(settings.version_override, "VLLM_VERSION_OVERRIDE")
-    base = base_version(root) if base is None else _checked(base, "the base version")
-    if sdist or settings.skip_version_suffix:
+    unpacked = unpacked_version(root) if base is None else None
+    base = unpacked or (base_version(root) if base is None else _checked(base, "the base version"))
+    if sdist or settings.skip_version_suffix or (unpacked and not settings.version_suffix):
         return base
     mark = suffix(settings, device_name, toolkit_version)
     return f"{base}{'.' if '+' in base else '+'}{mark}" if mark else base
@@ -99,7 +126,8 @@ def of_tree(root: Path, settings: Settings, *, sdist: bool = False) -> str:
         ConfigurationError: a version is malformed, or the device contradicts the installed torch.
         ToolchainError: the device's toolkit is broken.
     """
-    if sdist or settings.version_override or settings.skip_version_suffix:
+    kept = unpacked_version(root) is not None and not settings.version_suffix
+    if sdist or settings.version_override or settings.skip_version_suffix or kept:
         return full_version(root, settings, "empty", sdist=sdist)
     target = device.resolve(settings)
     return full_version(root, settings, target.name, target.release)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import struct
@@ -34,6 +35,8 @@ class Server:
         seconds: before each answer.
         rate: bytes a second of all connections together; None is as fast as it goes.
         asked: (path, Range) of each request.
+        login: ``user:password`` that requests have to bring; None asks for nothing.
+        logins: the ``Authorization`` of each request.
         sent: bytes of bodies.
         free_at: when the line has carried what was sent.
     """
@@ -48,6 +51,8 @@ class Server:
     seconds: float = 0.0
     rate: float | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    login: str | None = None
+    logins: list[str | None] = field(default_factory=list)
     sent: int = 0
     free_at: float = 0.0
 
@@ -68,6 +73,11 @@ def window(header: str | None, size: int) -> tuple[int, int] | None:
     return int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
 
 
+def basic(login: str) -> str:
+    """The value of ``Authorization`` for ``user:password``."""
+    return "Basic " + base64.b64encode(login.encode()).decode()
+
+
 class Handler(BaseHTTPRequestHandler):
     state: Server
     lock = threading.Lock()
@@ -82,8 +92,15 @@ class Handler(BaseHTTPRequestHandler):
         state = self.state
         with self.lock:
             state.asked.append((self.path, self.headers.get("Range")))
+            state.logins.append(self.headers.get("Authorization"))
             action = state.script.pop(0) if state.script else None
         time.sleep(state.seconds)
+        if state.login is not None and self.headers.get("Authorization") != basic(state.login):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="kernels"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         data = state.content(unquote(self.path))
         with suppress(BrokenPipeError, ConnectionResetError):
             if action is not None and action(self, data or b""):

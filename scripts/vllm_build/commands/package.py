@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from vllm_build import path_rules, paths
 from vllm_build.commands._common import add_channel, request
 from vllm_build.conda import package
 
@@ -34,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Build, install and run the packages of one variant."""
+    path_rules.require_packaging(arguments.output, paths.cache_root())
     result = package.package(request(arguments, arguments.variant), console)
     console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
     units = [[u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"] for u in result["units"] if u["cpu_seconds"] >= _SLOW]

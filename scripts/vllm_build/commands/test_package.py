@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vllm_build import path_rules, paths
 from vllm_build.commands._common import add_channel, request
 from vllm_build.conda import environment, verify
 
@@ -25,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
+    path_rules.require_packaging(arguments.output, paths.cache_root())
     wanted = request(arguments, arguments.variant)
     verify.prepare(wanted, console)
     with environment.assumed_driver(wanted.variant.toolkit_version):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build import path_rules, paths
 from vllm_build.commands._common import parse_days
 from vllm_build.errors import ConfigurationError
 from vllm_build.toolchain import channel, update, views
@@ -47,6 +47,7 @@ def run(arguments: Namespace, console: Console) -> int:
         return _clean(arguments, console)
     if arguments.older_than is not None:
         raise ConfigurationError("--older-than belongs to --clean", remedy="vllm-build toolchain --clean --older-than DAYS")
+    path_rules.require_prefix(paths.cache_root(), "the cache", "set VLLM_BUILD_CACHE to another folder")
     if arguments.update:
         changed = update.update(root, console, only=only)
         console.table("newly locked", ["build", "file"], [[file.build, file.filename] for file in changed])

@@ -12,6 +12,7 @@ from rattler.index import index_fs
 
 from vllm_build import paths
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SUBDIRS = ("linux-64", "noarch")
 LOCAL, CONDA_FORGE = "local", "conda-forge"
+#: Bytes of a channel's index.
+INDEX = 512 << 20
 
 
 def choose(name: str | None) -> str:
@@ -66,7 +69,7 @@ def indexed(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for subdir in SUBDIRS:
         try:
-            index = json.loads((folder / subdir / "repodata.json").read_text(encoding="utf-8"))
+            index = json.loads(read_text(folder / subdir / "repodata.json", INDEX))
         except (OSError, ValueError):
             continue
         found |= {f"{subdir}/{name}": str(record.get("sha256")) for name, record in index.get("packages.conda", {}).items()}

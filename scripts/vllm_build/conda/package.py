@@ -13,7 +13,7 @@ from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths
 from vllm_build.conda import channel, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
-from vllm_build.files import holds, sha256_of, write_text
+from vllm_build.files import holds, read_text, sha256_of, write_text
 from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
@@ -128,7 +128,7 @@ def reusable(request: Request, outputs: tuple[render.Output, ...]) -> tuple[Path
     What an earlier run of the variant recorded counts, and for others the index of the channel: one ``vllm`` serves all variants.
     """
     try:
-        recorded: dict[str, str] = json.loads(request.state.read_text(encoding="utf-8"))["packages"]
+        recorded: dict[str, str] = json.loads(read_text(request.state))["packages"]
     except (OSError, ValueError, KeyError):
         recorded = {}
     indexed = channel.indexed(request.output)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks, paths, removal
+from vllm_build import locks, path_rules, paths, removal
 from vllm_build.conda import intact
 from vllm_build.errors import ConfigurationError
 
@@ -61,13 +61,7 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
         ConfigurationError: it is not possible; the message says what to do.
     """
     prefix = _absolute(given)
-    text = str(prefix)
-    if any(character.isspace() or not character.isprintable() for character in text) or ":" in text:
-        raise ConfigurationError(
-            f"{text!r} cannot be the path of a conda environment",
-            expected="a path without spaces, control characters and colons: programs have it in their first line and in PATH",
-            remedy="name another folder",
-        )
+    path_rules.require_prefix(prefix, "the environment", "name another folder")
     if prefix.is_symlink():
         raise ConfigurationError(
             f"{prefix} is a link to {prefix.readlink()}", expected="a folder, or a path for a new one", remedy="name the folder itself"

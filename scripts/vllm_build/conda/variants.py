@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_text
 
 #: Keys that the recipe reads for every accelerator. rattler-build would say "undefined value"; this says which file lacks what.
 REQUIRED = (
@@ -89,7 +90,10 @@ def load(root: Path, name: str) -> Variant:
             f"there is no variant {name!r}", expected="one of " + ", ".join(names(root)) + ", or the path of a variant file"
         )
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        document = YAML(typ="safe", pure=True).load(read_text(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="a variant file, YAML in UTF-8") from error
     except YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.errors import ConfigurationError, FetchError
-from vllm_build.files import sha256_of
+from vllm_build.files import NotRegularError, open_regular, sha256_of
 from vllm_build.reuse import bounds, conda_file, fitness, names, remote, wheel
-from vllm_build.reuse.context import Context, file_name, local_path
+from vllm_build.reuse.context import Context, file_name, local_path, refusal_of
 from vllm_build.reuse.record import Listed, Record, parse
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.reuse.remote import RemoteFile
@@ -89,7 +89,9 @@ class ArchiveSource:
         elif self._sha256 and (found_sha256 := _sha256_of(path)) != self._sha256:
             raise RefusedError("sha256", self.where, f"the file has sha256 {found_sha256}", expected=self._sha256)
         try:
-            return path.open("rb")
+            return open_regular(path)
+        except NotRegularError as error:
+            raise refusal_of(error, str(path)) from error
         except OSError as error:
             raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error
 
@@ -233,5 +235,7 @@ class ArchiveSource:
 def _sha256_of(path: Path) -> str:
     try:
         return sha256_of(path)
+    except NotRegularError as error:
+        raise refusal_of(error, str(path)) from error
     except OSError as error:
         raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error

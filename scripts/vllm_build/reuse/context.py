@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from vllm_build import paths
 from vllm_build.errors import ConfigurationError, FetchError
-from vllm_build.files import sha256_of
+from vllm_build.files import NotRegularError, TooLargeError, read_bytes, sha256_of
 from vllm_build.reuse import bounds
 from vllm_build.reuse.cache import Cache
 from vllm_build.reuse.refusal import RefusedError
@@ -99,16 +99,24 @@ def file_name(location: str) -> str:
     return path.name if path else unquote(urlsplit(location).path).rsplit("/", 1)[-1]
 
 
+def refusal_of(error: NotRegularError, where: str) -> RefusedError:
+    """The refusal of a folder, FIFO, socket or device where a store, or an address, has a file."""
+    return RefusedError("file-kind", where, str(error.strerror), expected="a regular file")
+
+
 def small_file(path: Path, limit: int = bounds.DOCUMENT) -> bytes | None:
     """A small file whole; None when there is none.
 
     Raises:
-        FetchError: it cannot be read. RefusedError: it is larger than ``limit``.
+        FetchError: it cannot be read. RefusedError: it is larger than ``limit``, or no regular file.
     """
     try:
-        bounds.check_size(path.stat().st_size, limit, str(path), "the file")
-        return path.read_bytes()
+        return read_bytes(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except TooLargeError as error:
+        raise RefusedError("size-limit", str(path), f"{error.strerror}", expected=f"at most {limit} bytes") from error
+    except NotRegularError as error:
+        raise refusal_of(error, str(path)) from error
     except OSError as error:
         raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error

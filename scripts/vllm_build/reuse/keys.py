@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import read_bytes
 from vllm_build.reuse import bounds
 from vllm_build.reuse.record import Reader
 from vllm_build.reuse.refusal import RefusedError
@@ -122,8 +123,7 @@ def parse(document: Any, where: str) -> PublicKey:
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(bounds.STATEMENT)
+        return read_bytes(path, bounds.STATEMENT)
     except OSError as error:
         raise ConfigurationError(f"{what}: {path}: {error.strerror}", expected="a PEM file that can be read", remedy=_HOW) from error
 

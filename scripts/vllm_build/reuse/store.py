@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import FetchError
-from vllm_build.files import disk_errors
+from vllm_build.files import NotRegularError, copy_regular, disk_errors
 from vllm_build.reuse import bounds, download, entry, fitness, record, remote, statement
 from vllm_build.reuse.archive_source import ArchiveSource
-from vllm_build.reuse.context import Context, local_path, small_file
+from vllm_build.reuse.context import Context, local_path, refusal_of, small_file
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.reuse.transport import AbsentError
 
@@ -77,8 +76,11 @@ class Base:
             # Before it is copied: a file of another size can be of any.
             if (size := source.stat().st_size) != file.size:
                 raise RefusedError("size", str(source), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
-            with disk_errors(folder):
-                shutil.copyfile(source, copy)
+            try:
+                with disk_errors(folder):
+                    copy_regular(source, copy, file.size)
+            except NotRegularError as error:
+                raise refusal_of(error, str(source)) from error
             return context.store(copy, file.sha256, str(source), file.name)
 
 

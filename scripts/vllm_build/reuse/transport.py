@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from vllm_build.errors import FetchError
-from vllm_build.reuse import bounds
+from vllm_build.redaction import redact
+from vllm_build.reuse import bounds, login
 from vllm_build.reuse.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _CHUNK = 1 << 18
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _PARTIAL, _UNSATISFIABLE = 206, 416
+_LOGIN = (401, 403, 407)
 #: Answers that the next attempt may not get.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -135,7 +137,7 @@ def check_url(url: str, before: str | None = None) -> None:
     except ValueError:
         pass
     check = "redirect" if before else "scheme"
-    raise RefusedError(check, before or url, f"the address {url[:200]!r}", expected="https, or http that http led to")
+    raise RefusedError(check, before or url, f"the address {redact(url)[:200]!r}", expected="https, or http that http led to")
 
 
 def _joined(url: str, target: str) -> str:
@@ -195,8 +197,12 @@ class Transport:
         check_url(url)
         now = url
         for _ in range(_MOST_REDIRECTS + 1):
+            address, secret = login.authorization(now, url)
+            request = urllib.request.Request(address, headers=headers)  # noqa: S310 - check_url
+            for name, value in secret.items():
+                request.add_unredirected_header(name, value)
             try:
-                return opener.open(urllib.request.Request(now, headers=headers), timeout=self.timeout), now  # noqa: S310 - check_url
+                return opener.open(request, timeout=self.timeout), now
             except urllib.error.HTTPError as error:
                 target = error.headers.get("Location")
                 error.close()
@@ -205,7 +211,7 @@ class Transport:
                 now = _joined(now, target)
             except (http.client.InvalidURL, UnicodeError) as error:
                 raise RefusedError(
-                    "scheme", url, f"the address {now[:200]!r}: {error}", expected="an address as RFC 3986 spells it"
+                    "scheme", url, f"the address {redact(now)[:200]!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise BrokenError(f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}") from error
@@ -235,7 +241,13 @@ def _status(code: int, url: str) -> Exception:
         return RefusedError(
             "range", url, "the server has no such range: the file is empty, or shorter than it was", expected="a whole file"
         )
-    return FetchError(f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address, and whether it needs a login")
+    if code in _LOGIN:
+        return FetchError(
+            f"{url}: HTTP status {code}",
+            expected="a name and a password that the server accepts",
+            remedy="name them in the address, percent-encoded (https://user:password@host/...), or in ~/.netrc",
+        )
+    return FetchError(f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address")
 
 
 def changed(url: str, before: Validator, now: Validator) -> RefusedError:

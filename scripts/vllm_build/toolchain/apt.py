@@ -156,7 +156,8 @@ class PrivateApt:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             # An empty status file: what is installed on the machine must not shape what is downloaded.
             write_text(self.folder / "status", "")
-        write_text(sources, "\n".join(lines) + "\n")
+        # The machine's file that names the mirror or the proxy may be private because of a password in it.
+        write_text(sources, "\n".join(lines) + "\n", private=True)
         settings = {
             "Dir::Etc::main": "/dev/null",
             "Dir::Etc::parts": self.folder / "none",
@@ -176,6 +177,7 @@ class PrivateApt:
         write_text(
             self._config,
             transport + "\n" + "".join(f'{key} "{value}";\n' for key, value in settings.items()) + 'APT::Architectures { "amd64"; };\n',
+            private=True,
         )
 
     def _have_lists(self) -> bool:

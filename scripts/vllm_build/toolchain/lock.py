@@ -12,7 +12,7 @@ import tomlkit
 
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import write_text
+from vllm_build.files import read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -163,7 +163,14 @@ def read(root: Path) -> Lock:
         ConfigurationError: as ``parse``.
     """
     path = path_of(root)
-    return parse(path.read_text(encoding="utf-8"), path) if path.exists() else Lock()
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        return Lock()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path}: {reason}", expected="the lock of the toolchain, as UTF-8 text") from error
+    return parse(text, path)
 
 
 def dumps(lock: Lock) -> str:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is a secret in a text, and that everything that prints, logs or records passes through one function."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_build import build_info, cli, process, redaction
+from vllm_build.console import Console
+from vllm_build.errors import ConfigurationError, VllmBuildError
+from vllm_build.redaction import redact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:pa55w0rd@host/simple", "https://user:***@host/simple"),
+        ("see http://user:pa55w0rd@host:8080/x, and http://b:pa55w0rd@c", "see http://user:***@host:8080/x, and http://b:***@c"),
+        ("https://user:pa55w0rd%40x@host/", "https://user:***@host/"),
+        # Not encoded as it should be, and written all the same.
+        ("https://user:pa55w0rd@@host/", "https://user:***@host/"),
+        ("https://user:pa55/w0rd@host/x", "https://user:***@host/x"),
+        ("https://user:pa55?w0rd#x@host/x", "https://user:***@host/x"),
+        # A token in place of a user.
+        ("https://pa55w0rd@host/x", "https://***@host/x"),
+        ("https://:pa55w0rd@host/x", "https://:***@host/x"),
+        ("git+https://oauth2:pa55w0rd@host/x.git", "git+https://oauth2:***@host/x.git"),
+        ("socks5h://u:pa55w0rd@proxy:1080", "socks5h://u:***@proxy:1080"),
+        ("ssh://git:pa55w0rd@host/x", "ssh://git:***@host/x"),
+        # Parameters.
+        ("https://h/x.whl?token=pa55w0rd", "https://h/x.whl?token=***"),
+        ("https://h/x?a=1&X-Amz-Signature=pa55w0rd&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
+        ("https://h/x?sv=1&sig=pa55w0rd%3D#part", "https://h/x?sv=1&sig=***#part"),
+        ("https://h/x?X-Amz-Credential=pa55w0rd&AWSAccessKeyId=pa55w0rd", "https://h/x?X-Amz-Credential=***&AWSAccessKeyId=***"),
+        ("https://h/x?private_token=pa55w0rd;api_key=pa55w0rd", "https://h/x?private_token=***;api_key=***"),
+        # Conda's.
+        ("https://host/t/pa55w0rd/channel/linux-64", "https://host/t/***/channel/linux-64"),
+        ("https://host/conda/t/pa55w0rd/channel", "https://host/conda/t/***/channel"),
+        # Headers.
+        ("Authorization: Basic pa55w0rd==", "Authorization: Basic ***"),
+        ('{"Authorization": "Bearer pa55w0rd"}', '{"Authorization": "Bearer ***"}'),
+        ("proxy-authorization: pa55w0rd", "proxy-authorization: ***"),
+    ],
+)
+def test_secrets(text: str, expected: str) -> None:
+    assert redact(text) == expected
+    assert redact(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no address at all: user@example.org",
+        "https://host:8080/a/user@example/b",
+        "https://host/pkg@1.0/x.whl#sha256=abc",
+        "git+ssh://git@host/owner/project.git",
+        "file:///t/folder/x and /tmp/t/folder",
+        "https://host/x?page=2&size=10",
+        "-DCMAKE_PREFIX_PATH=/opt/x:/opt/y",
+        "vllm @ file:///folder",
+        "a = b ? token : sig",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=20).map(lambda text: "5" + text + "5"),
+    st.sampled_from(["http://user:{}@host/path", "see 'https://u:{}@h:8080/p' (x)", "https://h/p?x=1&token={}", "ftp://{}@host"]),
+)
+def test_an_encoded_secret_never_stays(secret: str, template: str) -> None:
+    encoded = quote(secret, safe="")
+    said = redact(template.format(encoded))
+    assert encoded not in said.replace("https", "").replace("8080", "")
+    assert redact(said) == said
+    assert redaction.HIDDEN in said
+
+
+ADDRESS = f"https://user:{SECRET}@host/x"
+
+
+def test_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    for json_mode in (False, True):
+        console = Console(json_mode=json_mode, verbose=True)
+        for say in (console.info, console.detail, console.warn, console.error, console.output):
+            say(ADDRESS)
+        with console.step(ADDRESS), console.progress(1, ADDRESS) as bar, console.transfer(ADDRESS):
+            bar.advance()
+        console.table("t", ["a"], [[ADDRESS]])
+        console.json({ADDRESS: [ADDRESS, {"a": (ADDRESS, 1, None)}]})
+    said = capsys.readouterr()
+    assert SECRET not in said.out + said.err
+    assert "https://user:***@host/x" in said.out
+    assert "https://user:***@host/x" in said.err
+    assert not [title for title in console.seconds if SECRET in title]
+
+
+def test_errors() -> None:
+    error = VllmBuildError(ADDRESS, expected=ADDRESS, remedy=ADDRESS)
+    assert SECRET not in "".join([str(error), repr(error), *map(str, vars(error).values()), *map(str, error.args)])
+    assert str(error).count("user:***@host") == 3
+
+
+def test_tracebacks_of_causes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With ``-v`` the errors of other libraries are shown too, and those were never redacted."""
+
+    def fail(*_: Any) -> int:
+        try:
+            raise OSError(f"cannot reach {ADDRESS}")  # noqa: TRY301 - the cause under test
+        except OSError as error:
+            raise ConfigurationError("it failed") from error
+
+    (command,) = [command for command in cli.COMMANDS if command.NAME == "settings"]
+    monkeypatch.setattr(command, "run", fail)
+    assert cli.main(["settings", "-v"]) == ConfigurationError.exit_code
+    said = capsys.readouterr().err
+    assert "cannot reach https://user:***@host/x" in said
+    assert SECRET not in said
+
+
+def test_logs_of_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CMake may print addresses out of its arguments or the environment."""
+    code = f"print('-- fetching {ADDRESS}')"
+    output = process.run([sys.executable, "-c", code, ADDRESS], cwd=tmp_path, env={}, what="it", log=tmp_path / "log", verbose=True)
+    assert "https://user:***@host/x" in output
+    assert SECRET not in output + (tmp_path / "log").read_text(encoding="utf-8") + capsys.readouterr().err
+
+
+def test_records_of_builds(tmp_path: Path) -> None:
+    build_info.write(tmp_path / "record.json", {"compiler": ADDRESS}, ())
+    assert json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["compiler"] == "https://user:***@host/x"
+
+
+def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    redaction.say(ADDRESS + "\n")
+    assert sys.stderr.getvalue() == "https://user:***@host/x\n"  # type: ignore[attr-defined]
+
+
+#: Modules that write to the streams themselves, and why nothing secret can pass there.
+_DIRECT = {
+    "redaction.py": "it is what redacts",
+    "console.py": "redacts each text",
+    "cli.py": "a traceback that has been redacted",
+    "process.py": "lines that have been redacted",
+    "measured.py": "runs in front of a compiler: the name of a program",
+    "conda/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
+    "conda/environment.py": "into a pipe of the parent, which puts it into an error",
+    "reuse/context.py": "numbers",
+}
+
+
+def test_nothing_else_writes_to_the_streams(root: Path) -> None:
+    library = root / "scripts" / "vllm_build"
+    found = set()
+    for path in library.rglob("*.py"):
+        name = path.relative_to(library).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "print",
+                "sys.stderr.write",
+                "sys.stdout.write",
+                "traceback.print_exc",
+            ):
+                found.add(name)
+    assert found <= set(_DIRECT), "say it through vllm_build.redaction.say or the console"
