@@ -42,6 +42,11 @@ function(vllm_add_extension json language)
   target_link_options(${module} PRIVATE
     "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
     LINKER:--gc-sections)
+  # The linker defines these three when some library mentions them, as some builds of torch do, and puts them into our symbol table: which torch
+  # was there would decide our bytes. Asked for here, they are always defined (and local, by exports.map).
+  foreach(symbol _edata __bss_start _end)
+    target_link_options(${module} PRIVATE "LINKER:-u,${symbol}")
+  endforeach()
   set_property(TARGET ${module} APPEND PROPERTY LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map")
   install(TARGETS ${module} LIBRARY DESTINATION "${folder}" COMPONENT "${component}")
 endfunction()

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -221,3 +222,21 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
         python_side.rewrite(tmp_path, info)
     with pytest.raises(ValueError, match="asks for no CUDA wheel"):
         python_side.metadata_for_cpu(metadata.decode())
+
+
+def test_what_torch_was_linked_with_does_not_reach_our_libraries(root: Path, tmp_path: Path) -> None:
+    """The wheel for CPUs exports symbols of its linker, the one for CUDA does not."""
+    text = (root / "cmake" / "vllm_add_extension.cmake").read_text(encoding="utf-8")
+    (names,) = re.findall(r"foreach\(symbol ([\w ]+)\)\n\s+target_link_options\(\$\{module\} PRIVATE \"LINKER:-u,", text)
+    options = [f"-Wl,-u,{name}" for name in names.split()]
+    exports = f"-Wl,--version-script={root / 'cmake' / 'exports.map'}"
+    torch = tmp_path / "libtorch_cpu.so"
+    made = {}
+    marks = "extern char _edata[], __bss_start[], _end[]; char *marks[] = {_edata, __bss_start, _end};\n"
+    for flavour, mentioned in (("cuda", ""), ("cpu", marks)):
+        compile_library(torch, f"{mentioned}int torch_call(void) {{ return 1; }}\n")
+        for kind, more in (("plain", []), ("ours", options)):
+            source = "int torch_call(void); int my_call(void) { return torch_call(); }\n"
+            made[flavour, kind] = compile_library(tmp_path / "ours.so", source, exports, *more, str(torch)).read_bytes()
+    assert made["cpu", "plain"] != made["cuda", "plain"], "the linker has this trait no more: the options may go"
+    assert made["cpu", "ours"] == made["cuda", "ours"]
