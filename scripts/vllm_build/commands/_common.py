@@ -15,6 +15,8 @@ from vllm_build.conda.package import Request
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from vllm_build.console import Console
+
 
 def add_channel(parser: ArgumentParser) -> None:
     """Options of every command that reads or writes packages."""
@@ -29,8 +31,15 @@ def add_channel(parser: ArgumentParser) -> None:
     )
 
 
-def request(arguments: Namespace, variant: str) -> Request:
-    """The request that the arguments describe."""
+def request(arguments: Namespace, name: str, console: Console) -> Request:
+    """The request that the arguments describe; what the variant's file says in vain is named in warnings.
+
+    Raises:
+        ConfigurationError: there is no such variant or channel, or the variant's file is not valid.
+    """
     root = paths.source_root()
+    variant = variants.load(root, name)
+    for note in variant.notes:
+        console.warn(note)
     reuse = tuple(shlex.split(getattr(arguments, "reuse", None) or ""))
-    return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute(), reuse)
+    return Request(root, variant, channel.choose(arguments.channel), arguments.output.absolute(), reuse)

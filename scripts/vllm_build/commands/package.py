@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Build, install and run the packages of one variant."""
-    result = package.package(request(arguments, arguments.variant), console)
+    result = package.package(request(arguments, arguments.variant, console), console)
     console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
     units = [[u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"] for u in result["units"] if u["cpu_seconds"] >= _SLOW]
     if units:

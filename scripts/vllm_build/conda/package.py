@@ -181,8 +181,8 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     ccache.mkdir(parents=True, exist_ok=True)
     built = rattler.build(
         request.root / "recipe" / "recipe.yaml",
-        variant_files=[request.variant.path],
-        variants={key: [value] for key, value in stamps(request).items()},
+        variant_files=[],
+        variants={key: [value] for key, value in {**request.variant.values, **stamps(request)}.items()},
         channels=[beside.as_uri(), channel.url(request.channel)],
         output_dir=work,
         env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
