@@ -8,6 +8,7 @@ import errno
 import sys
 import traceback
 
+from vllm_build import settings as variables
 from vllm_build.commands import (
     archs,
     audit,
@@ -80,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = Console(json_mode=arguments.json, verbose=arguments.verbose)
     try:
+        # Every value before any work; these two show what is malformed themselves.
+        if arguments.command not in (settings, doctor):
+            variables.require()
         return int(arguments.command.run(arguments, console))
     except KeyboardInterrupt:
         console.error("interrupted; what was complete is kept, the rest is removed at the next start")

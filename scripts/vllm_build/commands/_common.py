@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.conda.package import Request
+from vllm_build.settings import Settings
+from vllm_build.settings_kinds import WORDS, checked
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 def add_channel(parser: ArgumentParser) -> None:
     """Options of every command that reads or writes packages."""
-    default = os.environ.get("CHANNEL")
     parser.add_argument(
         "--channel",
-        default=default,
         help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists",
     )
     parser.add_argument(
@@ -41,5 +39,7 @@ def request(arguments: Namespace, name: str, console: Console) -> Request:
     variant = variants.load(root, name)
     for note in variant.notes:
         console.warn(note)
-    reuse = tuple(shlex.split(getattr(arguments, "reuse", None) or ""))
+    settings = Settings.from_environ()
+    option = getattr(arguments, "reuse", None)
+    reuse = settings.reuse if option is None else checked("--reuse", WORDS, option) if option.strip() else ()
     return Request(root, variant, channel.choose(arguments.channel), arguments.output.absolute(), reuse)

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
+from vllm_build import compiler_cache, cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, stamp, third_party, unit_times
 from vllm_build.conda import channel, environment, normalise, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
@@ -159,6 +159,18 @@ def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path
     return (*there, *taken)
 
 
+def _ccache(console: Console) -> str:
+    """The folder of the compiler cache; empty, which the recipe takes as "without", where it is disabled or cannot be written to."""
+    if Settings.from_environ().disable_ccache:
+        return ""
+    folder = paths.ccache_dir()
+    why = compiler_cache.why_not_writable(folder)
+    if why is None:
+        return str(folder)
+    console.warn(f"compiling without a compiler cache: {why}; set CCACHE_DIR to another folder, or VLLM_DISABLE_CCACHE=1")
+    return ""
+
+
 def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
     """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
 
@@ -177,15 +189,19 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     shutil.rmtree(beside, ignore_errors=True)
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
-    ccache = paths.ccache_dir()
-    ccache.mkdir(parents=True, exist_ok=True)
+    ccache = _ccache(console)
     built = rattler.build(
         request.root / "recipe" / "recipe.yaml",
         variant_files=[],
         variants={key: [value] for key, value in {**request.variant.values, **stamps(request)}.items()},
         channels=[beside.as_uri(), channel.url(request.channel)],
         output_dir=work,
-        env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
+        env={
+            "CCACHE_DIR": ccache,
+            "MAX_JOBS": str(Settings.from_environ().jobs[0] or ""),
+            "VLLM_BUILD_CACHE": str(paths.cache_root()),
+            "VLLM_UNIT_TIMES": str(request.unit_times),
+        },
         # The packages are compressed again when they are normalised; until then this is a temporary file.
         package_format="conda:1",
         no_include_recipe=True,

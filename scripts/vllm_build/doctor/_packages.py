@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,12 @@ from vllm_build.errors import VllmBuildError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vllm_build.settings import Settings
 
-def _channel() -> Fact:
+
+def _channel(asked: Settings) -> Fact:
     try:
-        name = channel.choose(os.environ.get("CHANNEL"))
+        name = channel.choose(None, asked)
     except VllmBuildError as error:
         return of_error("channel", error)
     if name == channel.LOCAL and not shutil.which("apt-get"):
@@ -34,9 +35,9 @@ def _toolchain() -> Fact:
     return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
 
 
-def examine(root: Path) -> list[Fact]:
+def examine(root: Path, asked: Settings) -> list[Fact]:
     """The channel, its packages, the variants."""
-    chosen = _channel()
+    chosen = _channel(asked)
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
         chosen,
