@@ -33,7 +33,9 @@ def choose(name: str | None, settings: Settings | None = None) -> str:
         ConfigurationError: ``name`` is neither, or the environment is malformed.
     """
     if name:
-        return checked("--channel", choice(*CHANNELS), name)
+        return checked(
+            "--channel", choice(*CHANNELS), name, "correct it, or leave it out: CHANNEL, else what this machine has, decides then"
+        )
     chosen = (settings or Settings.from_environ()).channel
     return chosen or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
 

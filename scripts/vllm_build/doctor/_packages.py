@@ -6,22 +6,21 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build import paths, settings
 from vllm_build.conda import channel, variants
 from vllm_build.doctor._fact import Fact, missing, of_error
-from vllm_build.errors import VllmBuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from vllm_build.settings import Settings
 
 
-def _channel(asked: Settings) -> Fact:
-    try:
-        name = channel.choose(None, asked)
-    except VllmBuildError as error:
+def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
+    for error in settings.problems({"CHANNEL": environ.get("CHANNEL", "")}):
         return of_error("channel", error)
+    name = channel.choose(None, asked)
     if name == channel.LOCAL and not shutil.which("apt-get"):
         return missing("channel", "local, and there is no apt-get", "CHANNEL=conda-forge takes packages from there instead")
     return Fact("channel", name)
@@ -35,9 +34,9 @@ def _toolchain() -> Fact:
     return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
 
 
-def examine(root: Path, asked: Settings) -> list[Fact]:
+def examine(root: Path, environ: Mapping[str, str], asked: Settings) -> list[Fact]:
     """The channel, its packages, the variants."""
-    chosen = _channel(asked)
+    chosen = _channel(environ, asked)
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
         chosen,
