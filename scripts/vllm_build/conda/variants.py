@@ -145,7 +145,11 @@ def _check(where: str, key: str, value: str) -> None:
     elif key == "target_platform":
         _check_choice(where, value, (PLATFORM,), {})
     elif key == "cuda_arch_list":
-        gpu_targets.parse("cuda", value, where)
+        path, _, line = where.partition(": ")[0].rpartition(":")
+        try:
+            gpu_targets.parse("cuda", value, path)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error.message} (line {line}, {key})", expected=error.expected, remedy=error.remedy) from error
 
 
 def _check_keys(path: Path, entries: Mapping[str, Entry]) -> None:
