@@ -190,10 +190,13 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
     ccache = _ccache(console)
+    # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
+    described = request.state.with_name(f"{request.variant.name}-variant.yaml")
+    write_text(described, json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2) + "\n")
     built = rattler.build(
         request.root / "recipe" / "recipe.yaml",
-        variant_files=[],
-        variants={key: [value] for key, value in {**request.variant.values, **stamps(request)}.items()},
+        variant_files=[described],
+        variants={key: [value] for key, value in stamps(request).items()},
         channels=[beside.as_uri(), channel.url(request.channel)],
         output_dir=work,
         env={
