@@ -21,10 +21,13 @@ export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PRE
 # same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
 export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/$VLLM_RELINKED_RPATH'"
 
+if [ -n "${CCACHE_DIR:-}" ] && ! { mkdir -p "$CCACHE_DIR" && [ -w "$CCACHE_DIR" ] && ccache --zero-stats > /dev/null; }; then
+  echo "warning: compiling without ccache, which cannot use CCACHE_DIR=$CCACHE_DIR" >&2
+  unset CCACHE_DIR
+fi
 if [ -n "${CCACHE_DIR:-}" ]; then
   # Sources and compiler lie below one folder, whose own place does not count.
   export CCACHE_BASEDIR="${SRC_DIR%/*}" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
-  ccache --zero-stats > /dev/null
 else
   export VLLM_DISABLE_CCACHE=1
 fi

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from vllm_build.arch_spelling import suggestion
 from vllm_build.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ARCH = re.compile(r"(\d{1,2})\.(\d)([af]?)(\+PTX)?")
 #: Order of entries of one number: the plain one serves most chips, `f` a family, `a` one chip.
@@ -21,6 +26,18 @@ NAMED = {
     "Ada": "8.9+PTX",
     "Hopper": "9.0+PTX",
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
+}
+#: Family code (`f`) by the number it is named after: the chips that run it. Source: NVIDIA's CUDA programming guide on family-specific
+#: features, and ptxas of CUDA 12.9 to 13.5, which assembles PTX of `sm_100f` for these members alone ("cannot be compiled to different
+#: SM-family architecture"). CUDA 13.0 renamed 10.1 to 11.0: one chip, two names. A chip not listed runs its own number's family code.
+FAMILIES: Mapping[tuple[int, int], frozenset[tuple[int, int]]] = {
+    (10, 0): frozenset({(10, 0), (10, 3), (10, 7)}),
+    (10, 1): frozenset({(10, 1), (11, 0)}),
+    (10, 3): frozenset({(10, 3), (10, 7)}),
+    (10, 7): frozenset({(10, 7)}),
+    (11, 0): frozenset({(10, 1), (11, 0)}),
+    (12, 0): frozenset({(12, 0), (12, 1)}),
+    (12, 1): frozenset({(12, 1)}),
 }
 
 
@@ -49,6 +66,11 @@ class Arch:
         """Ascending order of lists."""
         return self.major, self.minor, _FEATURES.index(self.feature)
 
+    @property
+    def family(self) -> frozenset[tuple[int, int]]:
+        """The compute capabilities that run this entry's family code; empty unless the entry is a family's (``f``)."""
+        return FAMILIES.get(self.number, frozenset({self.number})) if self.feature == "f" else frozenset()
+
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}{self.feature}{'+PTX' if self.ptx else ''}"
 
@@ -76,11 +98,10 @@ def parse(text: str, source: str) -> tuple[Arch, ...]:
     for word in words:
         match = _ARCH.fullmatch(word)
         if match is None:
-            hint = "separate entries with semicolons, not commas" if "," in word else f"correct {source}"
             raise ConfigurationError(
                 f"{source}: {word!r} is no GPU architecture",
                 expected="entries such as 8.0, 9.0a, 10.0f or 12.0+PTX, or one of " + ", ".join(NAMED),
-                remedy=hint,
+                remedy=suggestion(word, NAMED) or f"correct {source}",
             )
         arch = Arch(int(match[1]), int(match[2]), match[3], match[4] is not None)
         known = found.get(arch.order)
@@ -96,10 +117,11 @@ def serving_entry(record: tuple[Arch, ...], target: Arch) -> Arch | None:
     """The entry of a kernel's record that serves ``target``: the first that exists in the order of the contract; None when none does."""
     below = sorted((arch for arch in record if arch.number <= target.number), key=lambda arch: arch.order, reverse=True)
     same = [arch for arch in below if arch.major == target.major]
+    family = sorted((arch for arch in record if target.number in arch.family), key=lambda arch: arch.order, reverse=True)
     for candidates in (
         [arch for arch in same if arch.number == target.number and arch.feature == "a"],
         [arch for arch in same if arch.number == target.number and not arch.feature],
-        [arch for arch in same if arch.feature == "f"],
+        family,
         [arch for arch in same if not arch.feature],
         [arch for arch in below if arch.ptx],
     ):

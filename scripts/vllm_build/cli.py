@@ -115,6 +115,9 @@ def _run(argv: Sequence[str], console: Console) -> int:
         arguments = parser().parse_args(argv)
         console.json_mode, console.verbose = arguments.json, arguments.verbose
         given.update(vars(arguments))
+        # Every value before any work; these two show what is malformed themselves.
+        if arguments.command not in (settings, doctor):
+            settings_table.require()
         return int(arguments.command.run(arguments, console))
     except BrokenPipeError:
         raise

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import children
+from vllm_build import children, compiler_cache
 from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -107,19 +107,15 @@ def launchers(settings: Settings) -> dict[str, str]:
     """Definitions for the compiler cache that fronts every compile (build contract, section 4).
 
     A language for which the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER``, as a variable or in ``CMAKE_ARGS``, keeps that; the others get
-    sccache, else ccache, unless they are disabled or absent.
+    sccache, else ccache, unless they are disabled, absent or do not work; of the last a warning tells.
     """
-    cache = None if settings.disable_sccache else shutil.which("sccache")
-    if cache is None and not settings.disable_ccache:
-        cache = shutil.which("ccache")
     users = {"C": settings.c_launcher, "CXX": settings.cxx_launcher, "CUDA": settings.cuda_launcher, "HIP": settings.hip_launcher}
-    found = {}
-    for language, chosen in users.items():
-        name = f"CMAKE_{language}_COMPILER_LAUNCHER"
-        # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts in an old folder as well.
-        if definition(settings.cmake_args, name) is None and (launcher := chosen or cache):
-            found[name] = launcher
-    return found
+    names = {f"CMAKE_{language}_COMPILER_LAUNCHER": chosen for language, chosen in users.items()}
+    # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts in an old folder as well.
+    ours = {name: chosen for name, chosen in names.items() if definition(settings.cmake_args, name) is None}
+    # What the user names is not probed: when it does not work, the build says so.
+    cache = None if all(ours.values()) else compiler_cache.found(settings)
+    return {name: launcher for name, chosen in ours.items() if (launcher := chosen or cache)}
 
 
 def definition(arguments: tuple[str, ...], name: str) -> str | None:

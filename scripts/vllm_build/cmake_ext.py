@@ -10,7 +10,7 @@ from typing import Any
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-from vllm_build import cmake, configure, jobs, locks, native_build, paths
+from vllm_build import cmake, configure, jobs, locks, native_build, other_variables, paths
 from vllm_build.configuration import Configuration, free_threaded
 from vllm_build.redaction import say
 from vllm_build.reuse import place, prepare
@@ -42,13 +42,15 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         return Configuration.of(root, self._settings(), debug=bool(self.debug))
 
     def _jobs(self, config: Configuration) -> jobs.Jobs:
+        chosen, source = config.settings.jobs
         return jobs.decide(
-            config.settings.max_jobs,
+            chosen,
             config.settings.nvcc_threads,
             device=config.target.name,
             toolkit_version=config.target.release,
             heavy_units=len(config.plan.heavy_sources),
             pools=cmake.find_generator(config.settings).name == "Ninja",
+            source=source,
         )
 
     def compute_num_jobs(self) -> tuple[int, int | None]:
@@ -76,6 +78,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             return
         config = self._configuration(extensions[0])
         digests = native_build.announced_digest(config)
+        other_variables.warn(config.target.name)
         influences = native_build.announced_influences(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
@@ -131,6 +134,7 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
             VllmBuildError: of the settings, and of compiling what is left.
         """
         base = Path(self.build_lib).absolute()
+        other_variables.warn()
         meter = Meter()
         with prepare.prepared(paths.source_root(), self._settings(), Context(progress=meter)) as reuse:
             files = reuse.fetch()

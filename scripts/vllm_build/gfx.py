@@ -9,11 +9,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from vllm_build.arch_spelling import gfx_suggestion
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Processors of ROCm's data centre and desktop GPUs, for suggestions; any well-formed name is accepted, and judged by the compiler.
+KNOWN = (
+    *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1031", "gfx1032"),
+    *("gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1200", "gfx1201"),
+)
 _PROCESSOR = re.compile(r"gfx(\d{1,2})([0-9a-f])([0-9a-f])")
 _TARGET = re.compile(r"(gfx\d{1,2}[0-9a-f][0-9a-f])((?::(?:sramecc|xnack)[+-])*)")
 
@@ -55,7 +61,7 @@ def parse(text: str, source: str) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"{source}: {word!r} is no AMD GPU architecture",
                 expected="entries such as gfx90a, gfx942 or gfx90a:xnack-, separated by semicolons",
-                remedy="separate entries with semicolons, not commas" if "," in word else f"correct {source}",
+                remedy=gfx_suggestion(word, KNOWN) or f"correct {source}",
             )
         target = ":".join((match[1], *parts))
         for other, settings in found.items():

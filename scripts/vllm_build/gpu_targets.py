@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from vllm_build import archs, gfx
+from vllm_build.arch_spelling import suggestion
 from vllm_build.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ DEFAULTS: Mapping[str, str] = {
     "rocm": "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201",
 }
 
-#: Compute capability -> first CUDA release that compiles for it (None: any above the floor), first that does no longer. Source: the release
-#: notes of CUDA 11.8 to 13.0 and `nvcc --list-gpu-arch`. 10.1 is called 11.0 since 13.0.
+#: Compute capability -> first CUDA release that compiles for it (None: any above the floor), first that does no longer. Source: what
+#: `ptxas --help` lists, and `nvcc --list-gpu-arch`, in each release from 11.8 to 13.5. 10.1 is called 11.0 since 13.0.
 _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     **dict.fromkeys([(3, 5), (3, 7)], (None, "12.0")),
     **dict.fromkeys([(5, 0), (5, 2), (5, 3), (6, 0), (6, 1), (6, 2), (7, 0), (7, 2)], (None, "13.0")),
@@ -43,6 +44,7 @@ _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     (10, 1): ("12.8", "13.0"),
     **dict.fromkeys([(10, 3), (12, 1)], ("12.9", None)),
     **dict.fromkeys([(8, 8), (11, 0)], ("13.0", None)),
+    (10, 7): ("13.4", None),
 }
 #: Feature set -> first chip that has one, first CUDA release that knows it.
 _CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {"a": ((9, 0), "12.0"), "f": ((10, 0), "12.9")}
@@ -101,6 +103,7 @@ def parse(device: str, text: str, source: str) -> tuple[str, ...]:
         return gfx.parse(text, source)
     entries = archs.parse(text, source)
     for entry in entries:
+        # A number between known ones that no toolkit lists is a slip; a newer one is the compiler's to judge.
         exists = entry.number in _CUDA_CHIPS or entry.number > max(_CUDA_CHIPS)
         if not exists or (entry.feature and entry.number < _CUDA_FEATURES[entry.feature][0]):
             raise ConfigurationError(
@@ -145,6 +148,14 @@ def compile_options(device: str, compiled: Iterable[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
+def _cmake_remedy(word: str, source: str) -> str:
+    said = suggestion(word, archs.NAMED)
+    if said and said.startswith("write "):
+        entry = said.removeprefix("write ")
+        said = f"write {entry.removesuffix('+PTX').replace('.', '')} in {source}, or {entry} in {VARIABLES['cuda']}"
+    return said or f"name the architectures, or unset {source} and use {VARIABLES['cuda']}"
+
+
 def from_cmake(text: str, source: str) -> str:
     """Translate a list in CMake's spelling: ``80;90a-real`` becomes ``8.0+PTX;9.0a``, as CMake means it (no suffix: binary and PTX).
 
@@ -158,7 +169,7 @@ def from_cmake(text: str, source: str) -> str:
             raise ConfigurationError(
                 f"{source}: {word!r} is no list of GPU architectures",
                 expected="entries such as 80, 90a-real or 120f, separated by semicolons",
-                remedy=f"name the architectures, or unset {source} and use {VARIABLES['cuda']}",
+                remedy=_cmake_remedy(word, source),
             )
         entries.append(f"{found[1]}.{found[2]}{found[3]}{'' if found[4] else '+PTX'}")
     return ";".join(entries)

@@ -90,13 +90,14 @@ def decide(
     pools: bool = True,
     cpus: int | None = None,
     memory: int | None = None,
+    source: str = "MAX_JOBS",
 ) -> Jobs:
     """Choose the number of jobs. ``max_jobs`` is the user's word and wins over CPUs and memory; the heavy pool still fits memory.
 
     Without ``max_jobs``, at no time do the units that run together exceed memory by their classes, unless a single one does.
 
     Args:
-        max_jobs: ``MAX_JOBS``.
+        max_jobs: what the user chose.
         nvcc_threads: ``NVCC_THREADS``.
         device: what the build is for.
         toolkit_version: of the device's toolkit; None means not known, and every CUDA above the floor has threads.
@@ -104,6 +105,7 @@ def decide(
         pools: the build program knows job pools (Ninja); without them any job may be a heavy one.
         cpus: usable CPUs; None asks the machine.
         memory: usable bytes; None asks the machine.
+        source: the variable that ``max_jobs`` comes from, for messages.
     """
     cpus, memory, why = _machine(cpus, memory)
     jobs, heavy_jobs = cpus, cpus
@@ -114,7 +116,7 @@ def decide(
             why.append("memory is less than one unit may take: the compiler may run out of it")
     if max_jobs is not None:
         jobs = max_jobs
-        why.append(f"MAX_JOBS={max_jobs}")
+        why.append(f"{source}={max_jobs}")
 
     threads = None
     if device == "cuda" and (toolkit_version is None or toolkit_version >= NVCC_THREADS_SINCE):

@@ -12,60 +12,23 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from vllm_build.errors import ConfigurationError
-from vllm_build.settings_kinds import COUNT, DIGEST, FILE, FLAG, FOLDER, RELEASE, SHA256, TEXT, WORDS, Kind, checked, choice
+from vllm_build.settings_kinds import COUNT, DIGEST, DRIVER, FILE, FLAG, FOLDER, GENERATOR, RELEASE, SHA256, TEXT, WORDS, choice
+from vllm_build.settings_variable import Variable
+from vllm_build.settings_variable import declare as _var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-D = TypeVar("D")
-
 DEVICES = ("cuda", "rocm", "cpu", "tpu", "xpu", "empty")
 DEVICE = choice(*DEVICES)
 BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
-GENERATORS = ("Ninja", "Unix Makefiles")
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One environment variable.
-
-    Attributes:
-        name: of the variable.
-        field: the attribute of :class:`Settings` that holds its value.
-        section: the heading it stands under in the documentation.
-        kind: how its text becomes a value.
-        default: what an unset variable means, in words.
-        doc: what it does, one line.
-    """
-
-    name: str
-    field: str
-    section: str
-    kind: Kind[Any]
-    default: str
-    doc: str
-
-    def read(self, environ: Mapping[str, str]) -> Any:
-        """The typed value; None when the variable is unset or empty.
-
-        Raises:
-            ConfigurationError: the value is malformed.
-        """
-        text = environ.get(self.name, "")
-        if not text.strip():
-            return None
-        return checked(self.name, self.kind, text, f"correct {self.name}, or unset it (unset means: {self.default})")
-
-
-def _var(name: str, kind: Kind[Any], value: D, default: str, doc: str) -> D:
-    """Declare a field: ``value`` is what it holds when variable ``name`` is unset, ``default`` says so in words."""
-    return dataclasses.field(default=value, metadata={"variable": (name, kind, default, doc)})
+CHANNELS = ("local", "conda-forge")
 
 
 _NONE: None = None
@@ -146,6 +109,9 @@ class Settings:
         "MAX_JOBS", COUNT, _NONE, "what CPUs, their quota and memory allow", "Compile jobs at once, before nvcc's threads divide them."
     )
     nvcc_threads: int | None = _var("NVCC_THREADS", COUNT, _NONE, "`1`", "Threads of each nvcc (CUDA >= 11.2); divides the jobs.")
+    parallel_level: int | None = _var(
+        "CMAKE_BUILD_PARALLEL_LEVEL", COUNT, _NONE, "see `MAX_JOBS`", "Compile jobs at once, as CMake reads it; `MAX_JOBS` comes first."
+    )
     # CMake
     build_type: str | None = _var(
         "CMAKE_BUILD_TYPE",
@@ -155,7 +121,7 @@ class Settings:
         "CMake's build type.",
     )
     generator: str | None = _var(
-        "CMAKE_GENERATOR", choice(*GENERATORS), _NONE, "Ninja where it is found, else make", "What CMake writes build files for."
+        "CMAKE_GENERATOR", GENERATOR, _NONE, "Ninja where it is found, else make", "What CMake writes build files for."
     )
     cmake_args: tuple[str, ...] = _var("CMAKE_ARGS", WORDS, (), "none", "More arguments for CMake; they go last, so they win.")
     verbose: bool = _var("VERBOSE", FLAG, False, "`0`", "`1`: show command lines.")
@@ -255,6 +221,36 @@ class Settings:
     conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")
     build_prefix: Path | None = _var("BUILD_PREFIX", FOLDER, _NONE, "none", "The build environment of a conda build.")
     host_prefix: Path | None = _var("PREFIX", FOLDER, _NONE, "none", "The host environment of a conda build.")
+    # The driver
+    cache: Path | None = _var(
+        "VLLM_BUILD_CACHE",
+        FOLDER,
+        _NONE,
+        "`$XDG_CACHE_HOME/vllm-build`, else `~/.cache/vllm-build`",
+        "The cache of toolchain channel, compiler cache and extracted packages.",
+    )
+    cache_home: Path | None = _var("XDG_CACHE_HOME", FOLDER, _NONE, "`~/.cache`", "Where programs keep their caches.")
+    channel: str | None = _var(
+        "CHANNEL", choice(*CHANNELS), _NONE, "`local` where apt exists", "Where compilers and dependencies come from."
+    )
+    reuse: tuple[str, ...] = _var(
+        "REUSE", WORDS, (), "none", "Conda channels whose packages are taken where they are exactly those of this tree."
+    )
+    ccache: Path | None = _var("CCACHE_DIR", FOLDER, _NONE, "a folder of the cache", "The compiler cache of package builds.")
+    assumed_cuda: Version | None = _var(
+        "CONDA_OVERRIDE_CUDA",
+        DRIVER,
+        _NONE,
+        "the driver's",
+        "The CUDA release that an installation is solved for, where no driver tells it.",
+    )
+
+    @property
+    def jobs(self) -> tuple[int | None, str]:
+        """The number of jobs that the user chose, and the variable that says so; None when neither variable does."""
+        if self.max_jobs is None and self.parallel_level is not None:
+            return self.parallel_level, "CMAKE_BUILD_PARALLEL_LEVEL"
+        return self.max_jobs, "MAX_JOBS"
 
     @property
     def precompiled(self) -> bool:
@@ -271,9 +267,10 @@ class Settings:
         """Read ``environ`` (default: this process's).
 
         Raises:
-            ConfigurationError: a value is malformed.
+            ConfigurationError: values are malformed; the message names all of them.
         """
         env = os.environ if environ is None else environ
+        require(env)
         values = ((variable.field, variable.read(env)) for variable in variables())
         return cls(**{field: value for field, value in values if value is not None})
 
@@ -287,6 +284,7 @@ _SECTIONS = {
     "c_launcher": "Compiler caches",
     "use_precompiled": "Precompiled kernels",
     "search_path": "Where programs are looked for",
+    "cache": "The driver",
 }
 
 
@@ -300,7 +298,7 @@ def variables() -> Iterator[Variable]:
 
 
 def problems(environ: Mapping[str, str] | None = None) -> list[ConfigurationError]:
-    """All malformed variables at once, where :meth:`Settings.from_environ` stops at the first."""
+    """Every malformed variable, an error for each."""
     env = os.environ if environ is None else environ
     found = []
     for variable in variables():
@@ -309,3 +307,21 @@ def problems(environ: Mapping[str, str] | None = None) -> list[ConfigurationErro
         except ConfigurationError as error:
             found.append(error)
     return found
+
+
+def require(environ: Mapping[str, str] | None = None) -> None:
+    """Refuse an environment in which a variable is malformed, with one message that names all of them.
+
+    Raises:
+        ConfigurationError: there are some.
+    """
+    found = problems(environ)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        listed = "\n".join(f"    {error.message}; expected: {error.expected}" for error in found)
+        raise ConfigurationError(
+            f"{len(found)} environment variables are not valid:\n{listed}",
+            expected="values as docs/settings.md lists them",
+            remedy="correct these variables, or unset them; vllm-build settings shows all of them",
+        )

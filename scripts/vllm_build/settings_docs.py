@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from vllm_build import settings
+from vllm_build import other_variables, settings
 from vllm_build.errors import IntegrityError
 from vllm_build.files import holds, write_if_changed
 
@@ -26,20 +26,30 @@ A malformed value is an error that names the variable, the value and what is acc
 
 The following are read by every build: `pip install`, `python -m build`, the recipe.
 """
-_TAIL = """
-## The driver
-
-`vllm-build package` and its relatives read these as well.
-
-| variable | accepts | unset means | effect |
-|---|---|---|---|
-| `VLLM_BUILD_CACHE` | the path of a folder | `$XDG_CACHE_HOME/vllm-build`, else `~/.cache/vllm-build` | The cache of toolchain channel, \
-compiler cache and extracted packages. |
-| `CHANNEL` | `local` or `conda-forge` | `local` where apt exists | Where compilers and dependencies come from. |
-| `CCACHE_DIR` | the path of a folder | a folder of the cache | The compiler cache of package builds. |
+_TAIL = """\
 | `SOURCE_DATE_EPOCH` | seconds since 1970, at least 315532800 | the time of the build | The time of the files inside of \
 wheels and sdists, by pip's build tools. Conda packages carry a fixed time and ignore it. |
-"""
+
+The driver alone reads the variables of this last section.
+
+## Variables of other tools
+
+These reach the tool that reads them:
+
+| variable | read by |
+|---|---|
+{honoured}
+These are set for other builds and do nothing here; a build that finds one set names it in a warning:
+
+| variable | instead |
+|---|---|
+{ignored}"""
+
+
+def _other_tools() -> str:
+    honoured = "".join(f"| {names} | {reader} |\n" for names, reader in other_variables.HONOURED.items())
+    rows = (f"| {', '.join(f'`{name}`' for name in row.names)} | {row.instead} |\n" for row in other_variables.IGNORED)
+    return _TAIL.format(honoured=honoured, ignored="".join(rows))
 
 
 def page() -> str:
@@ -48,7 +58,7 @@ def page() -> str:
     for section, variables in groupby(settings.variables(), lambda variable: variable.section):
         parts.append(f"\n## {section}\n\n| variable | accepts | unset means | effect |\n|---|---|---|---|\n")
         parts += [f"| `{v.name}` | {v.kind.accepts} | {v.default} | {v.doc} |\n" for v in variables]
-    return "".join((*parts, _TAIL))
+    return "".join((*parts, _other_tools()))
 
 
 def write(root: Path) -> bool:

@@ -72,6 +72,12 @@ def _release(value: str) -> Version:
     return Version(value)
 
 
+def _driver(value: str) -> Version:
+    if not re.fullmatch(r"\s*[1-9][0-9]{0,3}(\.[0-9]{1,4}){0,2}\s*", value):
+        raise ValueError(value)
+    return Version(value)
+
+
 def _path(value: str) -> Path:
     try:
         return Path(value.strip()).expanduser().absolute()
@@ -102,12 +108,20 @@ def choice(*values: str) -> Kind[str]:
     return Kind("one of " + ", ".join(values), parse)
 
 
+def _generator(text: str) -> str:
+    """CMake's names in any case. One build has one type, which is all that the multi-config form adds to."""
+    return _GENERATOR.parse("Ninja" if text.strip().lower() == "ninja multi-config" else text)
+
+
 TEXT: Kind[str] = Kind("any text", str.strip)
 FLAG = Kind("1 or 0", _flag)
 COUNT = Kind(f"a whole number from 1 to {_MOST}", _count)
 RELEASE = Kind("a release such as 13.0: numbers with a dot", _release)
+DRIVER = Kind("a release such as 12 or 12.9", _driver)
 FOLDER = Kind("the path of a folder", _path)
 FILE: Kind[Path] = Kind("the path of a file", _path)
+_GENERATOR = choice("Ninja", "Unix Makefiles")
+GENERATOR = Kind(f"{_GENERATOR.accepts}; Ninja Multi-Config is taken as Ninja, since one build has one type", _generator)
 SHA256 = Kind("64 hexadecimal digits", _hexadecimal(64))
 DIGEST = Kind("12 to 64 hexadecimal digits", _hexadecimal(12))
 WORDS: Kind[tuple[str, ...]] = Kind("words separated by spaces, quoted as for a shell", lambda value: tuple(shlex.split(value)))

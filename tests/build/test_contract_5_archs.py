@@ -94,7 +94,8 @@ def test_every_target_is_served_or_listed(record: tuple[archs.Arch, ...], target
         entry = archs.serving_entry(record, target)
         assert (entry is None) == (target in found.unserved)
         if entry is not None:
-            assert entry.number <= target.number
+            # CUDA 13 renamed 10.1 to 11.0: family code named after either runs on the one chip.
+            assert entry.number <= target.number or (entry.number, target.number) == ((11, 0), (10, 1))
             assert entry.feature != "a" or entry.number == target.number or entry.ptx
     # The order of a list is no input.
     assert archs.match(tuple(reversed(record)), tuple(reversed(targets))).archs == found.archs

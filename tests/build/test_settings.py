@@ -275,3 +275,74 @@ def test_command_writes_and_checks_the_page(monkeypatch: pytest.MonkeyPatch, tmp
     assert cli.main(["settings", "--write"]) == 0
     assert "was up to date" in capsys.readouterr().err
     assert cli.main(["settings", "--check"]) == 0
+
+
+# Every command checks every variable before it does anything.
+
+ARGUMENTS = {
+    "package": ["cpu"],
+    "test-package": ["cpu"],
+    "audit": ["some.whl"],
+    "archs": ["--kernel=8.0", "--targets=8.0"],
+    "install": ["prefix"],
+    "publish": ["--store=store"],
+    "store": ["check", "store"],
+    "cache": ["info"],
+}
+
+
+@pytest.mark.parametrize("command", [c.NAME for c in cli.COMMANDS if c.NAME not in ("settings", "doctor")])
+def test_every_command_names_all_that_is_malformed_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise AssertionError("work began")
+
+    for module in cli.COMMANDS:
+        monkeypatch.setattr(module, "run", refuse)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"MAX_JOBS": "abc", "VERBOSE": "qq", "CHANNEL": "defaults", "VLLM_BUILD_CACHE": "~no-such-user/x"}.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main([command, *ARGUMENTS.get(command, []), "--json"]) == ConfigurationError.exit_code
+    said = capsys.readouterr()
+    message = json.loads(said.out)["message"]
+    assert message.startswith("4 environment variables are not valid:")
+    for part in ("MAX_JOBS='abc'", "VERBOSE='qq'", "CHANNEL='defaults'", "VLLM_BUILD_CACHE='~no-such-user/x'", "one of local, conda-forge"):
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["CHANNEL", "REUSE", "CMAKE_BUILD_PARALLEL_LEVEL", "CONDA_OVERRIDE_CUDA", "CCACHE_DIR", "XDG_CACHE_HOME"])
+def test_variables_of_the_driver_are_in_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    monkeypatch.setenv(name, "~no-such-user/'x")
+    assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
+    assert row["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, (None, "MAX_JOBS")),
+        ({"CMAKE_BUILD_PARALLEL_LEVEL": "3"}, (3, "CMAKE_BUILD_PARALLEL_LEVEL")),
+        ({"CMAKE_BUILD_PARALLEL_LEVEL": "3", "MAX_JOBS": "2"}, (2, "MAX_JOBS")),
+    ],
+)
+def test_jobs_as_cmake_says_it(environ: dict[str, str], expected: tuple[int | None, str]) -> None:
+    assert Settings.from_environ(environ).jobs == expected
+
+
+def test_the_reason_for_a_number_of_jobs_is_the_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("MAX_JOBS", raising=False)
+    monkeypatch.setenv("CMAKE_BUILD_PARALLEL_LEVEL", "3")
+    assert cli.main(["jobs", "--device", "cpu", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["jobs"] == 3
+    assert "CMAKE_BUILD_PARALLEL_LEVEL=3" in document["why"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("ninja", "Ninja"), ("Ninja Multi-Config", "Ninja"), ("NINJA multi-config", "Ninja"), ("unix makefiles", "Unix Makefiles")],
+)
+def test_generators_in_every_form(text: str, expected: str) -> None:
+    assert Settings.from_environ({"CMAKE_GENERATOR": text}).generator == expected

@@ -15,8 +15,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.version import Version
 
-from vllm_build import paths, stamp
+from vllm_build import archs, gpu_targets, paths, stamp
 from vllm_build.conda import environment, package, rattler, render, variants
 from vllm_build.console import Console
 from vllm_build.settings import Settings
@@ -209,3 +210,29 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
     assert {f"__cuda >={major}", f"cuda-version >={toolkit.release},<{int(major) + 1}"} <= set(record["depends"])
     assert not [name for name in record["depends"] if name.startswith(("cuda-cudart", "cuda-driver"))]
     assert "track_features" not in record
+
+
+def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path) -> None:
+    said = toolkit.run("ptxas --help", tmp_path)
+    listed = set(re.findall(r"'sm_(\w+)'", said[said.index("--gpu-name") :].split("default value", 1)[0].split("\n--", 1)[0]))
+    assert listed
+    for name in listed:
+        digits = name.rstrip("af")
+        arch = f"{digits[:-1]}.{digits[-1]}{name[len(digits) :]}"
+        assert gpu_targets.why_not_compiled("cuda", arch, Version(toolkit.release)) is None, name
+
+
+def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_path: Path) -> None:
+    # The PTX version that knows every chip of the release.
+    isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
+    for number in archs.FAMILIES:
+        if gpu_targets.why_not_compiled("cuda", f"{number[0]}.{number[1]}f", Version(toolkit.release)):
+            continue
+        (tmp_path / "k.ptx").write_text(
+            f".version {isa}\n.target sm_{number[0]}{number[1]}f\n.address_size 64\n.visible .entry k() {{ ret; }}\n", encoding="utf-8"
+        )
+        for chip in archs.FAMILIES:
+            if gpu_targets.why_not_compiled("cuda", f"{chip[0]}.{chip[1]}", Version(toolkit.release)):
+                continue
+            done = toolkit.run(f"ptxas -arch=sm_{chip[0]}{chip[1]} k.ptx -o k.cubin > said 2>&1 && echo yes || echo no", tmp_path)
+            assert (done.strip() == "yes") == (chip in archs.FAMILIES[number]), f"code of {number}f on {chip}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +11,19 @@ from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.conda.package import Request
 from vllm_build.errors import ConfigurationError
+from vllm_build.settings import Settings
 from vllm_build.settings_kinds import WORDS, checked
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from vllm_build.console import Console
+
 
 def add_channel(parser: ArgumentParser) -> None:
     """Options of every command that reads or writes packages."""
-    default = os.environ.get("CHANNEL")
     parser.add_argument(
         "--channel",
-        default=default,
         help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists",
     )
     parser.add_argument(
@@ -31,12 +31,20 @@ def add_channel(parser: ArgumentParser) -> None:
     )
 
 
-def request(arguments: Namespace, variant: str) -> Request:
-    """The request that the arguments describe."""
+def request(arguments: Namespace, name: str, console: Console) -> Request:
+    """The request that the arguments describe; what the variant's file says in vain is named in warnings.
+
+    Raises:
+        ConfigurationError: there is no such variant or channel, or the variant's file is not valid.
+    """
     root = paths.source_root()
-    text = getattr(arguments, "reuse", None)
-    reuse = checked("--reuse", WORDS, text) if text else ()
-    return Request(root, variants.load(root, variant), channel.choose(arguments.channel), arguments.output.absolute(), reuse)
+    variant = variants.load(root, name)
+    for note in variant.notes:
+        console.warn(note)
+    settings = Settings.from_environ()
+    option = getattr(arguments, "reuse", None)
+    reuse = settings.reuse if option is None else checked("--reuse", WORDS, option) if option.strip() else ()
+    return Request(root, variant, channel.choose(arguments.channel), arguments.output.absolute(), reuse)
 
 
 def parse_days(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import device
+from vllm_build import device, gpu_targets
 from vllm_build.settings import DEVICE, Settings
 from vllm_build.settings_kinds import RELEASE, checked
 
@@ -21,6 +21,20 @@ def add_target(parser: ArgumentParser) -> None:
     parser.add_argument("--toolkit-version", help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found")
 
 
+def options(arguments: Namespace) -> tuple[str | None, Version | None]:
+    """What ``--device`` and ``--toolkit-version`` say; None for one that was not given.
+
+    Raises:
+        ConfigurationError: an option is malformed.
+        ToolchainError: the release is older than any build accepts.
+    """
+    name = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
+    release = None if arguments.toolkit_version is None else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
+    if name is not None:
+        gpu_targets.check_floor(name, release)
+    return name, release
+
+
 def target(arguments: Namespace, settings: Settings) -> tuple[str, Version | None]:
     """The device and the release of its toolkit: what the options say, else what is found.
 
@@ -28,11 +42,11 @@ def target(arguments: Namespace, settings: Settings) -> tuple[str, Version | Non
 
     Raises:
         ConfigurationError: an option is malformed.
-        ToolchainError: the toolkit that was looked for is broken.
+        ToolchainError: the toolkit is broken, or older than any build accepts.
     """
-    name = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
-    release = None if arguments.toolkit_version is None else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
-    if name is None:
-        found = device.resolve(settings)
-        return found.name, release or found.release
-    return name, release or device.assume(name, settings).release
+    name, release = options(arguments)
+    if name is not None:
+        return name, release or device.assume(name, settings).release
+    found = device.resolve(settings)
+    gpu_targets.check_floor(found.name, release)
+    return found.name, release or found.release

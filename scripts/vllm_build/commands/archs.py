@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import archs, gfx
+from vllm_build import gpu_targets
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -23,11 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Match the two lists; AMD's when the kernel's begins like one."""
-    if arguments.kernel.strip().startswith("gfx"):
-        compiled, unserved = gfx.match(gfx.parse(arguments.kernel, "--kernel"), gfx.parse(arguments.targets, "--targets"))
-    else:
-        found = archs.match(archs.parse(arguments.kernel, "--kernel"), archs.parse(arguments.targets, "--targets"))
-        compiled, unserved = tuple(map(str, found.archs)), tuple(map(str, found.unserved))
+    """Match the two lists, which may hold what a build's lists may hold; AMD's when the kernel's begins like one."""
+    device = "rocm" if arguments.kernel.strip().lower().startswith("gfx") else "cuda"
+    record = gpu_targets.parse(device, arguments.kernel, "--kernel")
+    compiled, unserved = gpu_targets.match(device, record, gpu_targets.parse(device, arguments.targets, "--targets"))
     console.json({"archs": list(compiled), "unserved": list(unserved)})
     return 0

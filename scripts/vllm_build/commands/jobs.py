@@ -45,8 +45,16 @@ def run(arguments: Namespace, console: Console) -> int:
     chosen_set = settings.flash_attention_set
     records = [kernel for kernel in records if not kernel.sets or chosen_set in kernel.sets]
     heavy = sum(len(kernel.sources + kernel.third_party_sources) for kernel in records if kernel.memory == "heavy")
+    wanted, variable = settings.jobs
     chosen = jobs.decide(
-        settings.max_jobs, settings.nvcc_threads, device=device, toolkit_version=version, heavy_units=heavy, cpus=cpus, memory=memory
+        wanted,
+        settings.nvcc_threads,
+        device=device,
+        toolkit_version=version,
+        heavy_units=heavy,
+        cpus=cpus,
+        memory=memory,
+        source=variable,
     )
     if not console.json_mode:
         for reason in chosen.why:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from vllm_build import path_rules, paths
+from vllm_build import other_variables, path_rules, paths
 from vllm_build.commands._common import add_channel, request
 from vllm_build.conda import package
 
@@ -28,7 +28,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--reuse",
         metavar="CHANNELS",
-        default=os.environ.get("REUSE"),
         help="conda channels, by path or address, whose packages are taken where they are exactly those of this tree; default: $REUSE",
     )
 
@@ -36,7 +35,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Build, install and run the packages of one variant."""
     path_rules.require_packaging(arguments.output, paths.cache_root())
-    result = package.package(request(arguments, arguments.variant), console)
+    for sentence in (
+        *other_variables.ignored(os.environ),
+        *other_variables.misspelt(os.environ),
+        *other_variables.not_for_packages(os.environ),
+    ):
+        console.warn(sentence)
+    result = package.package(request(arguments, arguments.variant, console), console)
     console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
     units = [[u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"] for u in result["units"] if u["cpu_seconds"] >= _SLOW]
     if units:

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Show what each variant gives."""
     names = arguments.variant or variants.names(paths.source_root())
-    found = {name: package.expected(request(arguments, name)) for name in names}
+    found = {name: package.expected(request(arguments, name, console)) for name in names}
     if console.json_mode:
         console.json({name: [output.as_dict() for output in outputs] for name, outputs in found.items()})
     for name, outputs in found.items():

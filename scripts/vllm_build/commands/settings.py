@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from vllm_build.console import Console
+    from vllm_build.settings_variable import Variable
 
 NAME = "settings"
 HELP = "Show the build's environment variables: what is set, what it means, what is malformed."
@@ -25,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     kind.add_argument("--check", action="store_true", help=f"compare {settings_docs.PAGE} with the table of variables")
 
 
-def _row(variable: settings.Variable) -> dict[str, Any]:
+def _row(variable: Variable) -> dict[str, Any]:
     text = os.environ.get(variable.name, "")
     row: dict[str, Any] = {
         "name": variable.name,

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Check the built packages of a variant."""
     path_rules.require_packaging(arguments.output, paths.cache_root())
-    wanted = request(arguments, arguments.variant)
+    wanted = request(arguments, arguments.variant, console)
     verify.prepare(wanted, console)
     with environment.assumed_driver(wanted.variant.toolkit_version):
         result: dict[str, Any] = {

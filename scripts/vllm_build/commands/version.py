@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import device, paths, version
-from vllm_build.settings import DEVICE, Settings
-from vllm_build.settings_kinds import RELEASE, checked
+from vllm_build import paths, version
+from vllm_build.commands._target import add_target, options, target
+from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -20,8 +20,7 @@ HELP = "Print the version that a build would carry, and nothing else."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the one that is found")
-    parser.add_argument("--toolkit-version", help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found")
+    add_target(parser)
     parser.add_argument("--base", help="version without a suffix; default: the content of VERSION")
     parser.add_argument("--sdist", action="store_true", help="the version of a source distribution")
 
@@ -29,14 +28,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Print the version."""
     settings = Settings.from_environ()
-    asked = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
-    release = None if arguments.toolkit_version is None else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
+    asked, release = options(arguments)
     # What was given is not looked for: each rule can be tried without its hardware, and on a machine that has something else.
     indifferent = arguments.sdist or settings.version_override or settings.skip_version_suffix
     name = asked or "empty"
     if not indifferent and (asked is None or release is None):
-        target = device.assume(asked, settings) if asked else device.resolve(settings)
-        name, release = target.name, release or target.release
+        name, release = target(arguments, settings)
     text = version.full_version(paths.source_root(), settings, name, release, sdist=arguments.sdist, base=arguments.base)
     if console.json_mode:
         console.json({"version": text, "device": None if indifferent else name, "toolkit_version": str(release) if release else None})

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rattler.index import index_fs
 
 from vllm_build import paths
-from vllm_build.errors import ConfigurationError
 from vllm_build.files import read_text
+from vllm_build.settings import CHANNELS, Settings
+from vllm_build.settings_kinds import checked, choice
 from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
@@ -20,22 +21,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUBDIRS = ("linux-64", "noarch")
-LOCAL, CONDA_FORGE = "local", "conda-forge"
+LOCAL, CONDA_FORGE = CHANNELS
 #: Bytes of a channel's index.
 INDEX = 512 << 20
 
 
-def choose(name: str | None) -> str:
+def choose(name: str | None, settings: Settings | None = None) -> str:
     """The channel that feeds a build: ``local`` (made here from PyPI and Debian packages) where apt exists, else ``conda-forge``.
 
+    Args:
+        name: what ``--channel`` says; None or empty: what ``CHANNEL`` says.
+        settings: of the environment; None reads this process's.
+
     Raises:
-        ConfigurationError: ``name`` is neither.
+        ConfigurationError: ``name`` is neither, or the environment is malformed.
     """
-    if name in (None, ""):
-        return LOCAL if shutil.which("apt-get") else CONDA_FORGE
-    if name not in (LOCAL, CONDA_FORGE):
-        raise ConfigurationError(f"CHANNEL={name!r} is not known", expected=f"{LOCAL} or {CONDA_FORGE}")
-    return str(name)
+    if name:
+        return checked(
+            "--channel", choice(*CHANNELS), name, "correct it, or leave it out: CHANNEL, else what this machine has, decides then"
+        )
+    chosen = (settings or Settings.from_environ()).channel
+    return chosen or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
 
 
 def url(name: str, root: Path | None = None) -> str:

@@ -9,7 +9,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import cutlass, digest, gpu_targets, kernels_table, locks, paths, plan, removal, stamp, third_party, unit_times
+from vllm_build import (
+    compiler_cache,
+    cutlass,
+    digest,
+    gpu_targets,
+    kernels_table,
+    locks,
+    paths,
+    plan,
+    removal,
+    stamp,
+    third_party,
+    unit_times,
+)
 from vllm_build.conda import channel, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError, ToolchainError
@@ -185,6 +198,18 @@ def claim_output(output: Path) -> None:
     removal.claim(output, "the output folder (--output)", names, (".state",))
 
 
+def _ccache(console: Console) -> str:
+    """The folder of the compiler cache; empty, which the recipe takes as "without", where it is disabled or cannot be written to."""
+    if Settings.from_environ().disable_ccache:
+        return ""
+    folder = paths.ccache_dir()
+    why = compiler_cache.why_not_writable(folder)
+    if why is None:
+        return str(folder)
+    console.warn(f"compiling without a compiler cache: {why}; set CCACHE_DIR to another folder, or VLLM_DISABLE_CCACHE=1")
+    return ""
+
+
 def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
     """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
 
@@ -202,15 +227,22 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     removal.remove_tree(beside, below=request.output)
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
-    ccache = paths.ccache_dir()
-    ccache.mkdir(parents=True, exist_ok=True)
+    ccache = _ccache(console)
+    # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
+    described = request.state.with_name(f"{request.variant.name}-variant.yaml")
+    write_text(described, json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2) + "\n")
     built = rattler.build(
         request.root / "recipe" / "recipe.yaml",
-        variant_files=[request.variant.path],
+        variant_files=[described],
         variants={key: [value] for key, value in stamps(request).items()},
         channels=[beside.as_uri(), channel.url(request.channel, request.root)],
         output_dir=work,
-        env={"CCACHE_DIR": str(ccache), "VLLM_BUILD_CACHE": str(paths.cache_root()), "VLLM_UNIT_TIMES": str(request.unit_times)},
+        env={
+            "CCACHE_DIR": ccache,
+            "MAX_JOBS": str(Settings.from_environ().jobs[0] or ""),
+            "VLLM_BUILD_CACHE": str(paths.cache_root()),
+            "VLLM_UNIT_TIMES": str(request.unit_times),
+        },
         # The packages are compressed again when they are normalised; until then this is a temporary file.
         package_format="conda:1",
         no_include_recipe=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rattler_build import JinjaConfig, PlatformConfig, RattlerBuildError, RenderConfig, Stage0Recipe, VariantConfig
 
+from vllm_build.conda.variants import PLATFORM
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.conda.variants import Variant
-
-PLATFORM = "linux-64"
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,11 @@ class Output:
 def _rendered(root: Path, variant: Variant, overrides: Mapping[str, str]) -> list[dict[str, Any]]:
     platform = PlatformConfig(target_platform=PLATFORM, build_platform=PLATFORM)
     try:
-        files = [str(root / "recipe" / "variants.yaml"), str(variant.path)]
+        files = [str(root / "recipe" / "variants.yaml")]
         config = VariantConfig.from_files_with_context(files, JinjaConfig(platform=platform))
-        if overrides:
-            config = config.merge(VariantConfig({key: [value] for key, value in overrides.items()}, zip_keys=config.zip_keys))
+        # The variant's values as they were read and checked, not its file: rattler-build reads numbers and encodings its own way.
+        values = {**variant.values, **overrides}
+        config = config.merge(VariantConfig({key: [value] for key, value in values.items()}, zip_keys=config.zip_keys))
         rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(config, RenderConfig(platform=platform))
     except RattlerBuildError as error:
         raise ConfigurationError(f"recipe/recipe.yaml does not render for {variant.path}: {error}") from error

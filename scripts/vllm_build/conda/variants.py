@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variant files: ``variants/<name>.yaml``, one combination each."""
+"""Variant files: ``variants/<name>.yaml``, one combination each; conda-forge's ``.ci_support`` files are read as well."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text
+from vllm_build import gpu_targets
+from vllm_build.conda import variant_file
+from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build.kernels_table import SETS
+from vllm_build.settings import DEVICES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from vllm_build.conda.variant_file import Entry
+
+PLATFORM = "linux-64"
 #: Keys that the recipe reads for every accelerator. rattler-build would say "undefined value"; this says which file lacks what.
 REQUIRED = (
     "accelerator",
@@ -27,16 +37,37 @@ REQUIRED = (
     "channel_digest",
 )
 #: Keys that it reads for CUDA besides.
-REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list")
+REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list", "flash_attention_set")
+#: Packages that the recipe asks for by name alone: a key of that name chooses their version.
+PINS = ("libtorch", "libhwy", "setuptools", "packaging", "pip", "wheel", "cmake", "ninja", "ccache")
+#: Keys about the file, not about the package.
+_ABOUT = ("zip_keys", "target_platform")
+_KNOWN = (*REQUIRED, *REQUIRED_CUDA, *PINS, *_ABOUT)
+#: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``, and no variant file of this tree has.
+_FEEDSTOCK = ("channel_targets", "channel_sources", "docker_image", "pin_run_as_build")
+#: What a feedstock's file does not say, because its recipe has no such key.
+_FEEDSTOCK_MEANS = {"channel_digest": "conda-forge"}
+_FLOOR = Version("3.10")
+_ALIASES = {"nvidia": "cuda", "gpu": "cuda", "amd": "rocm", "hip": "rocm", "intel": "xpu", "none": "cpu"}
+#: Longer names would make the path of the clean prefix longer than the one that packages are patched for.
+_LONGEST_NAME = 48
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant file: its name, path, and the single value of every key."""
+    """One variant file.
+
+    Attributes:
+        name: what its folders are called.
+        path: of the file.
+        values: the single value of every key that is used.
+        notes: what was ignored or assumed, a sentence each, for a warning.
+    """
 
     name: str
     path: Path
     values: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def accelerator(self) -> str:
@@ -55,54 +86,147 @@ def names(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (root / "variants").glob("*.yaml")))
 
 
-def _value(path: Path, key: str, entry: Any) -> str:
-    if not isinstance(entry, list) or len(entry) != 1:
-        raise ConfigurationError(f"{path}: {key} has {entry!r}", expected="a list of exactly one value: one combination per file")
-    if not isinstance(entry[0], str):
+def _meant(word: str, known: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+def _value(path: Path, key: str, entry: Entry) -> str:
+    where = f"{path}:{entry.line}: {key}"
+    if entry.values is None or len(entry.values) != 1:
+        several = ", ".join(value.text for value in entry.values or ())
+        held = entry.written if entry.values is None else f"{len(entry.values)} values: {several}" if several else "no value"
         raise ConfigurationError(
-            f"{path}: {key} has the value {entry[0]!r} of type {type(entry[0]).__name__}",
-            expected="a quoted string: 3.10 without quotes is the number 3.1",
-            remedy=f'write {key}: ["{entry[0]}"]',
+            f"{where} has {held}; a list of exactly one is read",
+            expected="a list of exactly one value: one combination per file",
+            remedy=f"keep one of them, and write another file for each other: {several}" if several else f'write {key}: ["…"]',
         )
-    return str(entry[0])
+    (value,) = entry.values
+    if value.kind != "str":
+        raise ConfigurationError(
+            f"{where} has the value {value.text} without quotes, which YAML reads as type {value.kind}",
+            expected="a quoted string: 3.10 without quotes is the number 3.1",
+            remedy=f'write {key}: ["{value.text}"]',
+        )
+    if not value.text.strip():
+        raise ConfigurationError(f"{where} has an empty value", expected="a value")
+    return value.text
 
 
-def _check_version(path: Path, key: str, value: str) -> None:
+def _check_version(where: str, key: str, value: str) -> None:
     if not (key == "python" or key.endswith("_version")):
         return
     try:
-        Version(value.split(" ", 1)[0].removesuffix(".*"))
+        version = Version(value)
     except InvalidVersion as error:
-        raise ConfigurationError(
-            f"{path}: {key} is {value!r}, which is not a version", expected='a version such as "12" or "3.11"'
-        ) from error
+        raise ConfigurationError(f"{where} is {value!r}, which is not a version", expected='a version such as "12" or "3.11"') from error
+    if key == "python" and version < _FLOOR:
+        raise ConfigurationError(f"{where} is {value}, and packages are for Python >= {_FLOOR}", expected=f"Python {_FLOOR} or newer")
+    if key == "cuda_compiler_version":
+        try:
+            gpu_targets.check_floor("cuda", version)
+        except ToolchainError as error:
+            raise ConfigurationError(f"{where}: {error.message}", expected=error.expected) from error
+
+
+def _check_choice(where: str, value: str, known: Iterable[str], aliases: Mapping[str, str]) -> None:
+    known = tuple(known)
+    if value not in known:
+        meant = aliases.get(value.lower()) or _meant(value.lower(), known)
+        raise ConfigurationError(f"{where} is {value!r}", expected="one of " + ", ".join(known), remedy=f"write {meant}" if meant else None)
+
+
+def _check(where: str, key: str, value: str) -> None:
+    _check_version(where, key, value)
+    if key == "accelerator":
+        _check_choice(where, value, DEVICES, _ALIASES)
+    elif key == "flash_attention_set":
+        _check_choice(where, value, SETS, {})
+    elif key == "target_platform":
+        _check_choice(where, value, (PLATFORM,), {})
+    elif key == "cuda_arch_list":
+        path, _, line = where.partition(": ")[0].rpartition(":")
+        try:
+            gpu_targets.parse("cuda", value, path)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error.message} (line {line}, {key})", expected=error.expected, remedy=error.remedy) from error
+
+
+def _check_keys(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Refuse a key that nothing reads.
+
+    Raises:
+        ConfigurationError: there is one; the message suggests the key that may have been meant.
+    """
+    for key, entry in entries.items():
+        if key not in _KNOWN:
+            meant = _meant(key.lower(), _KNOWN)
+            raise ConfigurationError(
+                f"{path}:{entry.line}: nothing reads the key {key!r}",
+                expected="keys that recipe/recipe.yaml reads: " + ", ".join(_KNOWN),
+                remedy=f"write {meant}" if meant else "leave it out",
+            )
+
+
+def _of_feedstock(path: Path, entries: Mapping[str, Entry]) -> tuple[dict[str, str], list[str]]:
+    """What a file of a feedstock says to this recipe, and what it says that is ignored."""
+    used = {key: entry for key, entry in entries.items() if key in _KNOWN and key != "zip_keys"}
+    values = {key: _value(path, key, entry) for key, entry in used.items()}
+    notes = []
+    if ignored := sorted(key for key in entries if key not in _KNOWN):
+        notes.append(f"{path}: ignored, since this recipe does not read them: {', '.join(ignored)}")
+    if "python" in values:
+        # `3.12.* *_cpython`: a version and a build, of which this recipe chooses the first.
+        values["python"] = values["python"].split(" ", 1)[0].removesuffix(".*")
+    cuda = values.get("cuda_compiler_version", "None")
+    if cuda == "None":
+        values = {key: value for key, value in values.items() if key not in REQUIRED_CUDA}
+    assumed = {**_FEEDSTOCK_MEANS, "accelerator": "cpu" if cuda == "None" else "cuda"}
+    if cuda != "None":
+        _check_version(f"{path}:{entries['cuda_compiler_version'].line}: cuda_compiler_version", "cuda_compiler_version", cuda)
+        assumed |= {"cuda_arch_list": ";".join(gpu_targets.default("cuda", Version(cuda))), "flash_attention_set": "full"}
+    assumed = {key: value for key, value in assumed.items() if key not in values}
+    if assumed:
+        notes.append(f"{path}: assumed, since the file does not say it: {', '.join(f'{key} {value}' for key, value in assumed.items())}")
+    return {**values, **assumed}, notes
+
+
+def _name(path: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def load(root: Path, name: str) -> Variant:
     """Read ``variants/<name>.yaml``; a path to a file is taken as it is.
 
+    A file of a feedstock's ``.ci_support`` is recognised by the keys that conda-smithy writes. What it says that this recipe reads is
+    taken, the rest is named in ``notes``; a key that this recipe reads and that has several values is refused.
+
     Raises:
-        ConfigurationError: no such variant, not YAML, a key is missing, has several values, is unquoted, or is no version where one is due.
+        ConfigurationError: no such variant; not UTF-8 or not YAML; a key is missing, twice, or read by nothing; a value is missing, one of
+            several, unquoted, or not valid for its key. The message names the file and the line.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else root / "variants" / f"{name}.yaml"
     if not path.is_file():
+        known = names(root)
+        meant = _meant(name.lower(), known)
         raise ConfigurationError(
-            f"there is no variant {name!r}", expected="one of " + ", ".join(names(root)) + ", or the path of a variant file"
+            f"there is no variant {name!r}",
+            expected="one of " + ", ".join(known) + ", or the path of a variant file",
+            remedy=f"did you mean {meant}?" if meant else None,
         )
-    try:
-        document = YAML(typ="safe", pure=True).load(read_text(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path}: {reason}", expected="a variant file, YAML in UTF-8") from error
-    except YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} holds no keys", expected="a mapping of keys to lists of one quoted value")
-    needed = REQUIRED + (REQUIRED_CUDA if document.get("accelerator") == ["cuda"] else ())
-    missing = [key for key in needed if key not in document]
+    entries = variant_file.read(path)
+    notes: list[str] = []
+    if "accelerator" not in entries and any(key in entries for key in _FEEDSTOCK):
+        values, notes = _of_feedstock(path, entries)
+    else:
+        # A misspelt key explains best why another one is missing, and a misspelt accelerator decides which keys are due.
+        _check_keys(path, entries)
+        values = {key: _value(path, key, entry) for key, entry in entries.items() if key != "zip_keys"}
+    for key, value in values.items():
+        _check(f"{path}:{entries[key].line}: {key}" if key in entries else f"{path}: {key}", key, value)
+    needed = REQUIRED + (REQUIRED_CUDA if values.get("accelerator") == "cuda" else ())
+    missing = [key for key in needed if key not in values]
     if missing:
         raise ConfigurationError(f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads")
-    values = {key: _value(path, key, entry) for key, entry in document.items() if key != "zip_keys"}
-    for key, value in values.items():
-        _check_version(path, key, value)
-    return Variant(path.stem, path, values)
+    return Variant(_name(path), path, {key: value for key, value in values.items() if key != "target_platform"}, tuple(notes))

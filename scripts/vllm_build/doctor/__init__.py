@@ -31,7 +31,7 @@ def examine(root: Path, environ: Mapping[str, str] | None = None) -> list[Fact]:
     facts += about_target
     facts += _programs.examine(asked, target)
     facts += _machine.examine(root, asked, target)
-    return facts + _packages.examine(root)
+    return facts + _packages.examine(root, env, asked)
 
 
 def exit_code(facts: Sequence[Fact]) -> int:

@@ -50,16 +50,17 @@ def _cache() -> Fact:
 
 
 def _work(asked: Settings, target: Target) -> Iterator[Fact]:
-    chosen = jobs.decide(asked.max_jobs, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
+    wanted, variable = asked.jobs
+    chosen = jobs.decide(wanted, asked.nvcc_threads, device=target.name, toolkit_version=target.release, source=variable)
     yield Fact("jobs", f"{chosen.jobs} ({'; '.join(chosen.why)})")
     fitting = jobs.decide(None, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
-    if asked.max_jobs is not None and chosen.jobs > fitting.jobs:
+    if wanted is not None and chosen.jobs > fitting.jobs:
         tight = min((limit.amount for limit in limits.memory_limits()), default=None)
         if tight is not None and tight < chosen.jobs * MEMORY_CLASSES["ordinary"]:
             yield contradiction(
                 "memory",
-                f"MAX_JOBS={asked.max_jobs}, and memory fits {fitting.jobs} jobs ({'; '.join(fitting.why)})",
-                "unset MAX_JOBS, or set it lower: the build may be killed",
+                f"{variable}={wanted}, and memory fits {fitting.jobs} jobs ({'; '.join(fitting.why)})",
+                f"unset {variable}, or set it lower: the build may be killed",
             )
 
 

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
+from vllm_build import settings
 from vllm_build.conda import channel, variants
 from vllm_build.doctor._fact import Fact, missing, of_error
 from vllm_build.errors import VllmBuildError
 from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from vllm_build.settings import Settings
 
-def _channel() -> Fact:
-    try:
-        name = channel.choose(os.environ.get("CHANNEL"))
-    except VllmBuildError as error:
+
+def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
+    for error in settings.problems({"CHANNEL": environ.get("CHANNEL", "")}):
         return of_error("channel", error)
+    name = channel.choose(None, asked)
     if name == channel.LOCAL and not shutil.which("apt-get"):
         return missing("channel", "local, and there is no apt-get", "CHANNEL=conda-forge takes packages from there instead")
     return Fact("channel", name)
@@ -37,9 +39,9 @@ def _toolchain(root: Path) -> Fact:
     return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
 
 
-def examine(root: Path) -> list[Fact]:
+def examine(root: Path, environ: Mapping[str, str], asked: Settings) -> list[Fact]:
     """The channel, its packages, the variants."""
-    chosen = _channel()
+    chosen = _channel(environ, asked)
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
         chosen,

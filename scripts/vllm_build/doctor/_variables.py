@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def malformed(environ: Mapping[str, str]) -> list[Fact]:
-    """Every variable whose value is not valid."""
-    return [of_error("variable", error) for error in settings.problems(environ)]
+    """Every variable whose value is not valid; ``CHANNEL`` has a fact of its own."""
+    return [of_error("variable", error) for error in settings.problems({name: environ[name] for name in environ if name != "CHANNEL"})]
 
 
 def _homes(asked: Settings) -> Iterator[Fact]:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody meant who misspelt a GPU architecture: the spelling of another tool, of another list, or a slip."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``, ``9.0A+ptx``, ``9``: the number as nvcc, CMake and people write it.
+_NVIDIA = re.compile(r"(?:sm_?|compute_?|lto_?)?(?:(\d{1,2})[.,](\d)0?|(\d{1,2})(\d)|(\d))([af]?)(-real|-virtual)?(\+ptx)?", re.IGNORECASE)
+#: GPUs by the names they are sold under, and the processor that LLVM's AMDGPU guide lists for each.
+_AMD_PRODUCTS = {
+    "gfx908": ("mi100",),
+    "gfx90a": ("mi200", "mi210", "mi250", "mi250x"),
+    "gfx942": ("mi300", "mi300a", "mi300x", "mi325x"),
+    "gfx950": ("mi350", "mi350x", "mi355x"),
+}
+_NATIVE = (
+    "name the architectures: a build does not ask this machine's GPU, since the result has to be the same wherever it is built; "
+    "`nvidia-smi --query-gpu=compute_cap --format=csv` shows what an NVIDIA GPU has, `rocminfo` what an AMD GPU has"
+)
+_EVERYTHING = "unset the variable: the default is every architecture of the project's list that the toolkit supports"
+_COMMAS = "separate entries with semicolons, not commas"
+
+
+def _word(word: str) -> str | None:
+    lower = word.lower()
+    if lower in ("native", "auto"):
+        return _NATIVE
+    if lower in ("all", "all-major", "common"):
+        return _EVERYTHING
+    return None
+
+
+def _closest(word: str, known: Iterable[str]) -> str | None:
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.75)
+    return by_lower[found[0]] if found else None
+
+
+def _nvidia(word: str) -> str | None:
+    match = _NVIDIA.fullmatch(word)
+    if match is None:
+        return None
+    major, minor = match[1] or match[3] or match[5], match[2] or match[4] or "0"
+    ptx = match[8] or match[7] == "-virtual"
+    return f"{int(major)}.{minor}{match[6].lower()}{'+PTX' if ptx else ''}" if int(major) else None
+
+
+def suggestion(word: str, names: Iterable[str]) -> str | None:
+    """What to write instead of ``word``, which is no CUDA architecture, in a sentence; None when nothing is close.
+
+    Args:
+        word: one entry of a list.
+        names: the code names that a list may hold.
+    """
+    if said := _word(word):
+        return said
+    if re.fullmatch(r"\d,\d", word):
+        return f"write {word.replace(',', '.')}"
+    if "," in word:
+        return _COMMAS
+    spelled = _nvidia(word) or _closest(word, names)
+    return f"write {spelled}" if spelled else None
+
+
+def gfx_suggestion(word: str, known: Iterable[str]) -> str | None:
+    """What to write instead of ``word``, which is no AMD architecture, in a sentence; None when nothing is close.
+
+    Args:
+        word: one entry of a list.
+        known: processors that this library has heard of.
+    """
+    if said := _word(word):
+        return said
+    if "," in word:
+        return _COMMAS
+    lower = word.lower().removeprefix("amdgcn-").lstrip("-")
+    for processor, products in _AMD_PRODUCTS.items():
+        if lower in products:
+            return f"write {processor}"
+    for candidate in (lower, f"gfx{lower}"):
+        if re.fullmatch(r"gfx\d{1,2}[0-9a-f]{2}((:(sramecc|xnack)[+-])*)", candidate):
+            return f"write {candidate}"
+    found = _closest(lower, known)
+    return f"write {found}" if found else None
