@@ -122,6 +122,7 @@ def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    package.claim_output(output)
     before = channel.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
     with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open("a", encoding="utf-8") as stream:
         stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n")
