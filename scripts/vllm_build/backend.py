@@ -40,6 +40,14 @@ __all__ = [
 Result = TypeVar("Result")
 
 
+def _read_only(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the source tree {paths.source_root()} cannot be written: {why}",
+        expected="a tree that can be written, for editable installs and source distributions; wheels need none",
+        remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
+    )
+
+
 def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     """Make a hook end with the error's own words and exit status."""
 
@@ -50,14 +58,9 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
         except VllmBuildError as error:
             failure: VllmBuildError = error
         except (OSError, FileError) as error:
-            root = paths.source_root()
-            if os.access(root, os.W_OK):
+            if os.access(paths.source_root(), os.W_OK):
                 raise
-            failure = ConfigurationError(
-                f"the source tree {root} cannot be written: {error}",
-                expected="a tree that can be written, for editable installs and source distributions; wheels need none",
-                remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
-            )
+            failure = _read_only(str(error))
         say(f"\nerror: {failure}\n")
         raise SystemExit(failure.exit_code)
 
@@ -141,6 +144,9 @@ def build_wheel(wheel_directory: str, config_settings: Config = None, metadata_d
 @_plainly
 def build_editable(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
     """Build the kernels into the tree, and a wheel that points there; returns its file name."""
+    # Asked first: setuptools turns a failure to write into a KeyError of its own.
+    if not os.access(paths.source_root(), os.W_OK):
+        raise _read_only("an editable install writes its version and kernels into it")
     with distribution.staging():
         return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
 
