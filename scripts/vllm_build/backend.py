@@ -40,13 +40,9 @@ __all__ = [
 Result = TypeVar("Result")
 
 
-def _unwritable_tree(error: Exception) -> ConfigurationError | None:
-    """The failure where setuptools could not write into the source tree; None for any other."""
-    root = paths.source_root()
-    if isinstance(error, VllmBuildError) or os.access(root, os.W_OK):
-        return None
+def _read_only(why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the source tree {root} cannot be written: {error}",
+        f"the source tree {paths.source_root()} cannot be written: {why}",
         expected="a tree that can be written, for editable installs and source distributions; wheels need none",
         remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
     )
@@ -62,7 +58,10 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
             with signals.ending("the build"), signals.ending_with_parent():
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
-            failure = _unwritable_tree(error) or failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
+            if isinstance(error, VllmBuildError) or os.access(paths.source_root(), os.W_OK):
+                failure = failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
+            else:
+                failure = _read_only(str(error))
             say(f"\nerror: {failure}\n")
             raise SystemExit(failure.exit_code) from None
 
@@ -146,6 +145,9 @@ def build_wheel(wheel_directory: str, config_settings: Config = None, metadata_d
 @_plainly
 def build_editable(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
     """Build the kernels into the tree, and a wheel that points there; returns its file name."""
+    # Asked first: setuptools turns a failure to write into a KeyError of its own.
+    if not os.access(paths.source_root(), os.W_OK):
+        raise _read_only("an editable install writes its version and kernels into it")
     with distribution.staging():
         return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
 

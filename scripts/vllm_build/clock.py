@@ -24,7 +24,7 @@ _SHOWN = 3
 def _inputs(root: Path, folder: Path) -> Iterator[Path]:
     yield root / "CMakeLists.txt"
     for name in ("cmake", "csrc"):
-        yield from sorted((root / name).rglob("*"))
+        yield from sorted(path for path in (root / name).rglob("*") if path.is_file())
     for name in ("CMakeCache.txt", "plan.json", "build.ninja", ".ninja_log", "Makefile"):
         yield folder / name
 

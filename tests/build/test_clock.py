@@ -47,7 +47,7 @@ def test_clocks_that_differ_a_little(tree: Path) -> None:
 
 
 def test_many_files_are_counted(tree: Path) -> None:
-    for path in (tree / "tree").rglob("*"):
+    for path in tree.rglob("*.*"):
         os.utime(path, (time.time() + 100,) * 2)
     with pytest.raises(ConfigurationError, match="and 2 more"):
         clock.require_past(tree / "tree", tree / "build")
@@ -69,7 +69,7 @@ def test_a_tree_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(SystemExit) as caught:
         backend.build_editable("w")
     assert caught.value.code == ConfigurationError.exit_code
-    assert "cannot be written: [Errno 30]" in capsys.readouterr().err
+    assert "cannot be written: an editable install writes" in capsys.readouterr().err
     # Any other failure is not about the tree.
     monkeypatch.setattr(paths, "source_root", lambda: tmp_path)
     with pytest.raises(OSError, match="Read-only"):
