@@ -166,7 +166,7 @@ def influences(config: Configuration, environ: Mapping[str, str] | None = None) 
     Raises:
         IntegrityError: the locked sources were changed. OSError: a folder of sources cannot be read.
     """
-    if config.settings.recipe_build:
+    if config.settings.recipe_build and config.settings.build_prefix and config.settings.host_prefix:
         return ()
     env = os.environ if environ is None else environ
     found = [_of_text(name, text) for name, text in _flags(env)]

@@ -168,7 +168,7 @@ class Settings:
         FLAG,
         False,
         "`0`; `1` in the recipe",
-        "`1`: the environment's flags come from packages that the build's name covers, so they do not make the build private.",
+        "`1` in a conda build: the environment's flags come from packages that the build's name covers, so they do not make it private.",
     )
     # Compiler caches
     c_launcher: str | None = _var(

@@ -134,8 +134,10 @@ def test_sources_of_cuda(root: Path, config: Configuration, tmp_path: Path) -> N
 
 
 def test_flags_of_the_recipe_come_from_packages(config: Configuration) -> None:
-    inside = replace(config, settings=replace(config.settings, recipe_build=True))
+    settings = replace(config.settings, recipe_build=True)
+    inside = replace(config, settings=replace(settings, build_prefix=Path("/build"), host_prefix=Path("/host")))
     assert named(inside, CXXFLAGS="-march=nocona -O2", CPATH="/x") == []
+    assert named(replace(config, settings=settings), CXXFLAGS="-O2") == ["CXXFLAGS=-O2"], "only a conda build has both prefixes"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
 
-KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "get"}
+KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "tree_sha256", "get"}
 WAYS = {"apt-source": {"type", "suite", "package", "revision"}, "pypi-sdist": {"type", "package", "version"}}
 
 
@@ -32,6 +32,7 @@ def test_entries_are_complete(lock: dict[str, Any]) -> None:
         assert entry.get("on_request", True) is True
         assert canonicalize_license_expression(entry["license"]) == entry["license"]
         assert re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
+        assert re.fullmatch(r"[0-9a-f]{64}", entry["tree_sha256"])
         assert entry["version"] in entry["filename"]
         assert entry["size"] > 0
         assert set(entry["get"]) == WAYS[entry["get"]["type"]]

@@ -18,7 +18,7 @@ import pytest
 from packaging.version import Version
 
 from vllm_build import archs, gpu_targets, paths, stamp
-from vllm_build.conda import environment, package, rattler, render, variants
+from vllm_build.conda import channel_builds, environment, package, rattler, render, variants
 from vllm_build.console import Console
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel, sources
@@ -150,8 +150,8 @@ set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
     (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
     request = package.Request(ROOT, variant, "local", tmp_path)
-    package.require_toolchain(request)
-    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    channel_builds.require_toolchain(request)
+    url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
     asked = render.environments(ROOT, variant, stamp.values(ROOT))
     build, host = ({r.name.normalized: r for r in environment.solve_specs(specs, [url])} for specs in asked)
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
@@ -193,7 +193,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
     (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
     (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
     request = package.Request(tree, variant, "local", tmp_path / "output")
-    url = channel.ensure(ROOT, Console(), package.toolchain_builds(request)).url
+    url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
     built = rattler.build(
         tree / "recipe" / "recipe.yaml",
         variant_files=[variant.path],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import channel, package, render, variants
+from vllm_build.conda import channel, channel_builds, package, render, variants
 from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.toolchain import sources
@@ -49,7 +49,7 @@ def test_a_key_asks_for_signatures_that_channels_do_not_have(
 
 
 def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
-    ids = package.toolchain_builds(request_for(root, "cpu", tmp_path))
+    ids = channel_builds.toolchain_builds(request_for(root, "cpu", tmp_path))
     assert {"gxx_linux-64", "python-3.11", "pytorch-3.11"} <= set(ids)
     closure = sources.select(sources.load(root), ids)
     assert not [build.id for build in closure if build.on_request or "cuda" in build.id]
@@ -57,11 +57,11 @@ def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
 def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path, name: str, release: str) -> None:
-    ids = package.toolchain_builds(request_for(root, name, tmp_path))
+    ids = channel_builds.toolchain_builds(request_for(root, name, tmp_path))
     assert {f"cuda-nvcc-{release}", f"cuda-version-{release}", "gxx_linux-64"} <= set(ids)
     releases = {build.variant.get("cuda_release") for build in sources.select(sources.load(root), ids)} - {None}
     assert releases == {release}
-    package.require_toolchain(request_for(root, name, tmp_path))
+    channel_builds.require_toolchain(request_for(root, name, tmp_path))
 
 
 def test_nothing_to_compile_is_said_before_anything_is_downloaded(
@@ -82,12 +82,12 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
 
 def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9") as caught:
-        package.require_toolchain(request_for(root, "cuda12", tmp_path))
+        channel_builds.require_toolchain(request_for(root, "cuda12", tmp_path))
     assert caught.value.expected == "cuda_compiler_version 12.4 or 13.0"
     assert "CHANNEL=conda-forge" in (caught.value.remedy or "")
     with pytest.raises(ToolchainError, match=r"no python for python 3\.12"):
-        package.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
-    package.require_toolchain(request_for(root, "cpu", tmp_path))
+        channel_builds.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
+    channel_builds.require_toolchain(request_for(root, "cpu", tmp_path))
 
 
 def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

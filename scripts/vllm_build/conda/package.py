@@ -23,15 +23,15 @@ from vllm_build import (
     third_party,
     unit_times,
 )
-from vllm_build.conda import channel, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
+from vllm_build.conda import channel, channel_builds, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
 from vllm_build.configuration import ABI3
-from vllm_build.errors import BuildError, ToolchainError
+from vllm_build.errors import BuildError
 from vllm_build.files import holds, read_text, sha256_of, write_text
 from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
-from vllm_build.toolchain import sources, third_party_sources, views
+from vllm_build.toolchain import third_party_sources, views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,49 +70,6 @@ class Request:
         return self.output / ".state" / f"{self.variant.name}.json"
 
 
-#: What a toolchain build is for, and the key of a variant file that says the same.
-_CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version"}
-
-
-def _fits(build: sources.Build, variant: variants.Variant) -> bool:
-    """Whether a build of the toolchain is for the interpreter and the toolkit of ``variant``, or for all."""
-    return all(build.variant.get(key) in (None, variant.values.get(chosen)) for key, chosen in _CHOSEN_BY.items())
-
-
-def _builds_that_make(request: Request, names: frozenset[str]) -> list[str]:
-    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
-
-
-def toolchain_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
-    return _builds_that_make(request, render.required_names(request.root, request.variant, stamp.values(request.root)))
-
-
-def package_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that the noarch package is made with: the same for every variant of one Python."""
-    return _builds_that_make(request, render.package_tools(request.root, request.variant, stamp.values(request.root)))
-
-
-def require_toolchain(request: Request) -> None:
-    """Refuse a variant that names a toolkit or an interpreter that the local channel has no recipe for.
-
-    Raises:
-        ToolchainError: it does; a solver would only say that a package is not there.
-    """
-    every = sources.load(request.root)
-    for name in sorted(render.required_names(request.root, request.variant, stamp.values(request.root))):
-        made = [build for build in every if name in build.makes]
-        if made and not any(_fits(build, request.variant) for build in made):
-            (key,) = {key for build in made for key in _CHOSEN_BY if key in build.variant}
-            chosen = _CHOSEN_BY[key]
-            raise ToolchainError(
-                f"the toolchain channel has no {name} for {chosen} {request.variant.values[chosen]}",
-                expected=f"{chosen} " + " or ".join(sorted(build.variant[key] for build in made)),
-                remedy=f"change {request.variant.path}, or build against conda-forge: make package VARIANT={request.variant.name} "
-                "CHANNEL=conda-forge",
-            )
-
-
 def stamps(request: Request) -> dict[str, str]:
     """The keys that the tree, the channel and the caller's environment give the recipe, over what the files say."""
     found = stamp.values(request.root)
@@ -125,8 +82,11 @@ def stamps(request: Request) -> dict[str, str]:
         if settings.flash_attention_set:
             found["flash_attention_set"] = settings.flash_attention_set
     if request.channel == channel.LOCAL:
-        for key, builds in (("channel_digest", toolchain_builds(request)), ("package_channel_digest", package_builds(request))):
-            found[key] = toolchain.channel_digest(request.root, builds)[: digest.SHORT]
+        chosen = {
+            "channel_digest": channel_builds.toolchain_builds(request),
+            "package_channel_digest": channel_builds.package_builds(request),
+        }
+        found |= {key: toolchain.channel_digest(request.root, builds)[: digest.SHORT] for key, builds in chosen.items()}
     return found
 
 
@@ -339,9 +299,9 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
         extensions = ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions)
         console.info(f"    {request.variant.accelerator}: {extensions}")
     if request.channel == channel.LOCAL:
-        require_toolchain(request)
+        channel_builds.require_toolchain(request)
         with console.step("toolchain channel"):
-            report = toolchain.ensure(request.root, console, toolchain_builds(request))
+            report = toolchain.ensure(request.root, console, channel_builds.toolchain_builds(request))
             console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
     with locks.exclusive(request.output, "the output folder"), environment.assumed_driver(request.variant.toolkit_version) as assumed:
         if assumed:
