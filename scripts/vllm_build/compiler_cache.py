@@ -10,10 +10,11 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ def _ask(program: str, *arguments: str) -> tuple[str, str | None]:
         said.seek(0)
         text = said.read().decode(errors="replace").strip()
     if done.returncode:
-        last = text.splitlines()[-1][:200] if text else "nothing"
+        last = redact(text.splitlines()[-1])[:200] if text else "nothing"
         return text, f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}"
     return text, None
 
@@ -77,7 +78,7 @@ def _probed(name: str, program: str, folder: str) -> str | None:
     del folder
     why = _why_not_sccache(program) if name == "sccache" else _why_not_ccache(program, os.environ)
     if why is not None:
-        sys.stderr.write(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
+        say(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
     return why
 
 
