@@ -28,7 +28,7 @@ _CONDA = re.compile(r"(?P<start>https?://[^\s?#]*?/t/)[^\s/?#\"'<>]+", re.IGNORE
 #: A definition of CMake's or of a compiler's macro whose name says that it is a credential: ``-DAPI_TOKEN:STRING=…``.
 _DEFINITION = re.compile(
     r"(?P<name>-D\s?\w*?(?:token|secret|passw|pwd|credential|api_?key|access_?key)\w*(?::[A-Z]+)?=)"
-    r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s;\"']+)",
+    r"(?!\*\*\*)(?P<value>(?:\\.|\"[^\"]*\"|'[^']*'|[^\s;\"'\\])+)",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"(?P<name>authorization[\"']?\s*[:=]\s*[\"']?)(?:(?P<kind>basic|bearer|digest|token)\s+)?[^\s\"',;]+", re.IGNORECASE)

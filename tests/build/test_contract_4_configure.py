@@ -51,6 +51,22 @@ def test_a_second_time_cmake_does_not_run(root: Path, tools: Path) -> None:
     assert len(calls(tools)) == 1
 
 
+def test_what_is_kept_of_a_secret(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record in the build folder had it for everybody to read, and CMake's own files have it."""
+    assert configure.run(configuration(root))
+    folder = configuration(root).folder
+    folder.chmod(0o755)
+    for secret, fresh in (("pa55w0rd", False), ("0ther", False)):
+        monkeypatch.setenv("CMAKE_ARGS", f"-DMIRROR=https://user:{secret}@host/x")
+        assert configure.run(configuration(root)), "the arguments are other ones"
+        assert not configure.run(configuration(root)), "the arguments are the same"
+        call = calls(tools)[-1]
+        assert f"-DMIRROR=https://user:{secret}@host/x" in call["args"]
+        assert ("--fresh" in call["args"]) == fresh
+        assert secret not in (folder / "configured.json").read_text(encoding="utf-8")
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_torch_in_another_temporary_folder_changes_nothing(root: Path, tools: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm_build import torch_flavour
 

@@ -206,9 +206,10 @@ def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_make_installs_into_its_own_environment(root: Path, index: Path, machine: Path, tmp_path: Path) -> None:
     """The project's Makefile, with a tool and a library of its own small enough to install here."""
-    tree = tmp_path / "tree"
-    (tree / "scripts" / "vllm_build").mkdir(parents=True)
-    (tree / "requirements").mkdir()
+    tree = tmp_path / "a tree"
+    for name in ("scripts/vllm_build", "scripts/bin", "requirements"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(root / "scripts" / "bin" / "vllm-build", tree / "scripts" / "bin")
     shutil.copy(root / "Makefile", tree)
     shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
     (tree / "requirements" / "tools.txt").write_text("sample==2.0\n", encoding="utf-8")

@@ -223,6 +223,22 @@ def test_the_record_of_a_private_build(
     assert capfd.readouterr().err.count("private build, as CXXFLAGS=-O0 -ffast-math") == 1
 
 
+def test_a_secret_is_in_no_record(
+    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """CMake is told it, and keeps it; the record, the messages and the logs do not. A text that is cut has lost the end that tells."""
+    secret = "pa55w0rd" * 20
+    address = f"https://user:{secret}@host/x"
+    monkeypatch.setenv("CMAKE_ARGS", f"-DMIRROR={address} -DAPI_TOKEN={secret} '-DPADDED={'x' * 90} {address}'")
+    monkeypatch.setenv("CXXFLAGS", f'-DKEY_PASSWORD=\\"{secret}\\" -DURL={address}')
+    folder, record = built(command)
+    assert [text.count("***") for text in record["private"]] == [2, 1, 1, 1], record["private"]
+    streams = capfd.readouterr()
+    assert secret[:8] not in streams.out + streams.err
+    kept = [path for place in (folder, tmp_path) for path in place.rglob("*") if path.is_file() and "calls" not in path.name]
+    assert [path for path in kept if secret[:8].encode() in path.read_bytes()] == []
+
+
 def test_an_instruction_set_is_refused_before_anything_is_compiled(
     command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -54,6 +54,8 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         ("-DAPI_TOKEN=pa55w0rd -DX=1", "-DAPI_TOKEN=*** -DX=1"),
         ("cmake -DDB_PASSWORD:STRING=pa55w0rd;x", "cmake -DDB_PASSWORD:STRING=***;x"),
         ("-D MY_SECRET_KEY='pa55 w0rd' y", "-D MY_SECRET_KEY=*** y"),
+        ('-DKEY_PASSWORD=\\"pa55w0rd\\" -O2', "-DKEY_PASSWORD=*** -O2"),
+        ("-DKEY_PASSWORD=***, -DX_TOKEN=a'pa55 w0rd'", "-DKEY_PASSWORD=***, -DX_TOKEN=***"),
         # Headers.
         ("Authorization: Basic pa55w0rd==", "Authorization: Basic ***"),
         ('{"Authorization": "Bearer pa55w0rd"}', '{"Authorization": "Bearer ***"}'),
