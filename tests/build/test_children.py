@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_runs import MARK, gone, marked
+from command_runs import HEARING, MARK, gone, marked
 
 from vllm_build import children, locks, signals, supervisor
 from vllm_build.errors import BusyError
@@ -258,7 +258,7 @@ except signals.Interrupted as interrupt:
 
 @pytest.mark.parametrize("number", signals.ENDING, ids=lambda number: number.name)
 def test_a_signal_is_an_exception(number: signal.Signals, root: Path) -> None:
-    command = [sys.executable, "-c", HANDLED, str(root / "scripts"), "1"]
+    command = [*HEARING, sys.executable, "-c", HANDLED, str(root / "scripts"), "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
