@@ -30,6 +30,8 @@ UID = 54321
 #: Commands that cannot do without the cache, and those that may use it.
 NEED_CACHE = ("package", "toolchain", "fetch")
 USE_CACHE = (*NEED_CACHE, "test-package", "install", "reuse", "publish", "store", "cache", "doctor")
+#: Commands whose output folder or cache holds environments: their tools cannot have a space in a path (``path_rules``).
+MAKE_PREFIXES = ("package", "toolchain", "test-package", "install")
 
 Runs = dict[str, Run]
 
@@ -96,7 +98,7 @@ def poisoned(there: Scene) -> None:
 
 @pytest.fixture(scope="module")
 def without_home_and_poisoned(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return everywhere(tmp_path_factory.mktemp("poisoned"), poisoned)
+    return everywhere(tmp_path_factory.mktemp("python"), poisoned)
 
 
 @pytest.mark.slow
@@ -125,7 +127,23 @@ def odd_folders(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(name: str, odd_folders: Runs, usual: dict[str, int]) -> None:
     run = odd_folders[name]
     check(run, run.status)
-    assert run.status == usual[name]
+    if name in MAKE_PREFIXES:
+        assert run.status == ConfigurationError.exit_code
+        assert "has a space in its path" in run.err
+    else:
+        assert run.status == usual[name]
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_where_folders_are_usual(tmp_path: Path, usual: dict[str, int]) -> None:
+    """The commands that an odd folder stops before they look for HOME."""
+
+    def change(there: Scene) -> None:
+        there.env["HOME"] = "/proc/home"
+
+    for name, run in everywhere(tmp_path, change, MAKE_PREFIXES).items():
+        check(run, run.status)
+        assert run.status == usual[name], name
 
 
 @pytest.fixture(scope="module")
