@@ -216,6 +216,7 @@ class Settings:
         "`0`: refused",
         "`1`: the file may be an official wheel of vLLM, which is audited; `incomplete`: one that lacks ops as well.",
     )
+    netrc: str = _var("NETRC", TEXT, "", "`~/.netrc`", "The file with names and passwords for servers that kernels are fetched from.")
     # Where programs are looked for
     search_path: str = _var("PATH", TEXT, "", "nothing is found", "Folders of compilers and build programs.")
     conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")
