@@ -10,12 +10,12 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import children
+from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def _ask(program: str, *arguments: str) -> tuple[str, str | None]:
         return "", f"{program} cannot be run: {error.strerror}"
     text = done.stdout.strip()
     if done.returncode:
-        last = text.splitlines()[-1][:200] if text else "nothing"
+        last = redact(text.splitlines()[-1])[:200] if text else "nothing"
         return text, f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}"
     return text, None
 
@@ -75,7 +75,7 @@ def _probed(name: str, program: str, folder: str) -> str | None:
     del folder
     why = _why_not_sccache(program) if name == "sccache" else _why_not_ccache(program, os.environ)
     if why is not None:
-        sys.stderr.write(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
+        say(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
     return why
 
 

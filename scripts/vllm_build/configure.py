@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build import clock, cmake, cutlass, flash_attention, process, stable_inputs, third_party, torch_files, unit_times
 from vllm_build.configuration import ABI3
 from vllm_build.files import write_text
-from vllm_build.redaction import say
+from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +128,16 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
     }
 
 
+def _recorded(told: Any) -> Any:
+    """What CMake was told, in the form that is kept for comparisons: a text with a secret is redacted, and its sha256 follows."""
+    if isinstance(told, str):
+        shown = redact(told)
+        return told if shown == told else f"{shown} sha256:{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()}"
+    if isinstance(told, dict):
+        return {name: _recorded(value) for name, value in told.items()}
+    return [_recorded(item) for item in told] if isinstance(told, list) else told
+
+
 def _names(stamp: Mapping[str, Any]) -> set[str]:
     """What a configure step was told, by name: variables, and other arguments as they stand."""
     words = (re.sub(r"^(-D\w+)(:\w+)?=.*", r"\1", argument, flags=re.DOTALL) for argument in stamp["arguments"])
@@ -150,6 +161,8 @@ def _stamp_of(folder: Path) -> dict[str, Any] | None:
 
 def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     """Write the plan and configure the folder unless nothing has changed since it was configured; returns whether CMake ran.
+
+    A folder whose configuration has a secret in it, as a password in ``CMAKE_ARGS``, becomes its owner's alone.
 
     Args:
         config: what is built.
@@ -176,12 +189,16 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
         "arguments": list(config.settings.cmake_args),
         "read_once": {**{name: os.environ.get(name, "") for name in _READ_ONCE}, **compilers},
     }
+    stamp = _recorded(new)
     old = _stamp_of(folder)
-    if old == new and any((folder / name).is_file() for name in ("build.ninja", "Makefile")):
+    if stamp != new:
+        # CMake writes its arguments into files of its own, CMakeCache.txt and build.ninja among them.
+        folder.chmod(0o700)
+    if old == stamp and any((folder / name).is_file() for name in ("build.ninja", "Makefile")):
         return False
     (folder / _STAMP).unlink(missing_ok=True)
     command = [program, "-S", new["root"], "-B", str(folder), "-G", generator.name, "--no-warn-unused-cli"]
-    if (folder / "CMakeCache.txt").exists() and _fresh_needed(old, new):
+    if (folder / "CMakeCache.txt").exists() and _fresh_needed(old, stamp):
         command.append("--fresh")
     if generator.program:
         command.append(f"-DCMAKE_MAKE_PROGRAM={generator.program}")
@@ -189,7 +206,7 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     command += new["arguments"]
     log, verbose = folder / "configure.log", config.settings.verbose
     process.run(command, cwd=folder, env=environ(config), what="cmake's configure step", log=log, verbose=verbose)
-    write_text(folder / _STAMP, json.dumps(new, indent=2, sort_keys=True) + "\n")
+    write_text(folder / _STAMP, json.dumps(stamp, indent=2, sort_keys=True) + "\n")
     return True
 
 

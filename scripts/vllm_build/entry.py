@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         with signals.deferred():
             from vllm_build import cli  # noqa: PLC0415 -- signals first
     except signals.Interrupted as interrupt:
-        sys.stderr.write(f"error: {interrupt}\n")
+        from vllm_build.redaction import say  # noqa: PLC0415 -- signals first
+
+        say(f"error: {interrupt}\n")
         if "--json" in words:
             sys.stdout.write(json.dumps(interrupt.document(), indent=2) + "\n")
         return interrupt.status

@@ -35,10 +35,20 @@ def _given(arguments: Mapping[str, object], variables: Iterable[str]) -> Iterato
                 continue
 
 
+def _chose(name: str, given: Path, path: Path) -> bool:
+    """Whether what was named decided that ``path`` is used.
+
+    Most paths of a user lie in the home folder. It decides on the hidden folders alone, where caches and configuration are.
+    """
+    if path == given:
+        return True
+    return given in path.parents and (name != "HOME" or path.relative_to(given).parts[0].startswith("."))
+
+
 def _source(path: Path, arguments: Mapping[str, object], variables: Iterable[str]) -> str | None:
     """What named the folder that ``path`` lies in, or ``path`` itself; the closest where several did."""
     path = path.absolute()
-    found = [(len(given.parts), name) for name, given in _given(arguments, variables) if path == given or given in path.parents]
+    found = [(len(given.parts), name) for name, given in _given(arguments, variables) if _chose(name, given, path)]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 

@@ -122,7 +122,7 @@ def announced_influences(config: Configuration) -> tuple[Influence, ...]:
     private_build.require_portable(config, os.environ)
     found = private_build.influences(config)
     if found:
-        sys.stderr.write(f"private build, as {', '.join(map(str, found))}: a store and another tree take it only when asked for by name\n")
+        say(f"private build, as {', '.join(map(str, found))}: a store and another tree take it only when asked for by name\n")
     return found
 
 

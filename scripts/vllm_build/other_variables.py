@@ -11,11 +11,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import settings
+from vllm_build.redaction import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -159,4 +159,4 @@ def warn(device: str | None = None) -> None:
     for sentence in (*ignored(os.environ, device), *misspelt(os.environ)):
         if sentence not in _said:
             _said.add(sentence)
-            sys.stderr.write(f"warning: {sentence}\n")
+            say(f"warning: {sentence}\n")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import cmake, configure, source_trees
 from vllm_build.errors import ConfigurationError
+from vllm_build.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +65,9 @@ class Influence:
     digest: str
 
     def __str__(self) -> str:
-        return f"{self.name}={self.value if len(self.value) <= _SHOWN else self.value[:_SHOWN] + '…'}"
+        # Half of an address is no address, so secrets go before the text is cut.
+        value = redact(self.value)
+        return f"{self.name}={value if len(value) <= _SHOWN else value[:_SHOWN] + '…'}"
 
 
 def _with_files(text: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes secrets from text: passwords and tokens in addresses, and the value of an Authorization header.
+"""Removes secrets from text: passwords and tokens in addresses and definitions, and the value of an Authorization header.
 
 Everything that is printed, logged or recorded passes through :func:`redact`: the console, every error, and the logs that this library
 writes. A text without secrets comes back as it is, and redacting twice changes nothing. Where it is unclear what an address contains, too
@@ -25,6 +25,12 @@ _QUERY = re.compile(
 )
 #: Conda's tokens: https://host/t/<token>/channel.
 _CONDA = re.compile(r"(?P<start>https?://[^\s?#]*?/t/)[^\s/?#\"'<>]+", re.IGNORECASE)
+#: A definition of CMake's or of a compiler's macro whose name says that it is a credential: ``-DAPI_TOKEN:STRING=…``.
+_DEFINITION = re.compile(
+    r"(?P<name>-D\s?\w*?(?:token|secret|passw|pwd|credential|api_?key|access_?key)\w*(?::[A-Z]+)?=)"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s;\"']+)",
+    re.IGNORECASE,
+)
 _HEADER = re.compile(r"(?P<name>authorization[\"']?\s*[:=]\s*[\"']?)(?:(?P<kind>basic|bearer|digest|token)\s+)?[^\s\"',;]+", re.IGNORECASE)
 
 
@@ -45,6 +51,7 @@ def redact(text: str) -> str:
         text = _CONDA.sub(rf"\g<start>{HIDDEN}", text)
     if "=" in text:
         text = _QUERY.sub(rf"\g<name>{HIDDEN}", text)
+        text = _DEFINITION.sub(rf"\g<name>{HIDDEN}", text)
     if "uthorization" in text.lower():
         text = _HEADER.sub(lambda match: f"{match['name']}{(match['kind'] + ' ') if match['kind'] else ''}{HIDDEN}", text)
     return text

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -141,8 +140,10 @@ def ending(what: str) -> Iterator[None]:
                 raise
             if interrupt.number == signal.SIGINT:
                 raise KeyboardInterrupt from None  # the interpreter knows the exact class only
+            from vllm_build.redaction import say  # noqa: PLC0415 -- the command line installs the handlers before it imports more
+
             with suppress(OSError):
-                sys.stderr.write(f"\nerror: {what} was {interrupt}\n")
+                say(f"\nerror: {what} was {interrupt}\n")
             raise SystemExit(interrupt.status) from None
 
 

@@ -64,6 +64,8 @@ def test_a_tree_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, 
     def fail(*_: object) -> str:
         raise OSError(30, "Read-only file system", "vllm/_version.py")
 
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(backend.build_meta, "build_editable", fail)
     monkeypatch.setattr(paths, "source_root", lambda: tmp_path / "gone")
     with pytest.raises(SystemExit) as caught:
@@ -72,8 +74,13 @@ def test_a_tree_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, 
     assert "cannot be written: an editable install writes" in capsys.readouterr().err
     # Any other failure is not about the tree.
     monkeypatch.setattr(paths, "source_root", lambda: tmp_path)
-    with pytest.raises(OSError, match="Read-only"):
+    with pytest.raises(SystemExit) as caught:
         backend.build_editable("w")
+    assert caught.value.code == ConfigurationError.exit_code
+    said = capsys.readouterr().err
+    assert "vllm/_version.py: Read-only file system" in said
+    assert "an editable install writes" not in said
+    assert "HOME" not in said, "a tree below the home folder is not named by HOME"
 
 
 @pytest.mark.parametrize(

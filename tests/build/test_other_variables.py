@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 IGNORED = [name for row in other_variables.IGNORED for name in row.names]
 #: Variables that say where this process runs, not what is built.
-AMBIENT = {"HOME", "PATH", "PYTHONPATH"}
+AMBIENT = {"HOME", "NETRC", "PATH", "PYTHONPATH"}
 #: Read where they are handed on to the tool that they are for.
 HANDED_ON = {
     "CC",

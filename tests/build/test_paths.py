@@ -59,7 +59,7 @@ def test_long_paths() -> None:
     [
         (["package", "cpu", "--output", "{}"], "--output"),
         (["test-package", "cpu", "--output", "{}"], "--output"),
-        (["install", "{}"], "choose another folder"),
+        (["install", "{}"], "name another folder"),
     ],
     ids=["package", "test-package", "install"],
 )

@@ -50,6 +50,10 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         # Conda's.
         ("https://host/t/pa55w0rd/channel/linux-64", "https://host/t/***/channel/linux-64"),
         ("https://host/conda/t/pa55w0rd/channel", "https://host/conda/t/***/channel"),
+        # Definitions.
+        ("-DAPI_TOKEN=pa55w0rd -DX=1", "-DAPI_TOKEN=*** -DX=1"),
+        ("cmake -DDB_PASSWORD:STRING=pa55w0rd;x", "cmake -DDB_PASSWORD:STRING=***;x"),
+        ("-D MY_SECRET_KEY='pa55 w0rd' y", "-D MY_SECRET_KEY=*** y"),
         # Headers.
         ("Authorization: Basic pa55w0rd==", "Authorization: Basic ***"),
         ('{"Authorization": "Bearer pa55w0rd"}', '{"Authorization": "Bearer ***"}'),
@@ -72,6 +76,7 @@ def test_secrets(text: str, expected: str) -> None:
         "file:///t/folder/x and /tmp/t/folder",
         "https://host/x?page=2&size=10",
         "-DCMAKE_PREFIX_PATH=/opt/x:/opt/y",
+        "-DTOKENS -DVLLM_PLAN=/b/plan.json --output=token",
         "vllm @ file:///folder",
         "a = b ? token : sig",
     ],
@@ -160,6 +165,7 @@ _DIRECT = {
     "cli.py": "a traceback that has been redacted",
     "process.py": "lines that have been redacted",
     "measured.py": "runs in front of a compiler: the name of a program",
+    "entry.py": "a document about a signal, before other modules are imported",
     "conda/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
     "conda/environment.py": "into a pipe of the parent, which puts it into an error",
     "reuse/context.py": "numbers",

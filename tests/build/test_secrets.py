@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,6 +16,8 @@ import pytest
 from reuse_files import Build, elf, write_channel
 from reuse_server import basic, serving, status
 
+from vllm_build import cli
+from vllm_build.conda import package, variants
 from vllm_build.device import Target
 from vllm_build.errors import FetchError
 from vllm_build.files import sha256_of
@@ -23,6 +27,7 @@ from vllm_build.reuse.context import Context
 from vllm_build.reuse.transport import Transport
 from vllm_build.settings import Settings
 from vllm_build.toolchain import apt
+from vllm_build.toolchain.channel import ChannelReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,13 +191,39 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, Callable[[Build, Any], str]]] = 
 }
 
 
-OUTCOMES = ("found", "refused", "gone", "unreachable")
-#: Commands that ask no server have one outcome.
-CASES = [(case, outcome) for case in COMMANDS for outcome in (OUTCOMES[:1] if case.startswith(("settings", "doctor")) else OUTCOMES)]
+#: Commands that ask no server have one outcome. A file or server that is not there meets the same code for every kind of source.
+CASES = [
+    *((case, "found") for case in COMMANDS),
+    *((case, "refused") for case in COMMANDS if case.startswith(("reuse", "audit"))),
+    *((case, outcome) for case in ("reuse of a store", "audit") for outcome in ("gone", "unreachable")),
+]
+SECRETS = (PASSWORD, quote(PASSWORD, safe=""), basic(LOGIN).split()[1], json.dumps(PASSWORD)[1:-1])
 
 
+def require_silence(said: str, *folders: Path) -> None:
+    """The password is in no form in ``said``, in no file below the folders, and in no file's name."""
+    assert [secret for secret in SECRETS if secret in said] == [], said
+    assert files_with(PASSWORD, *folders) == []
+    names = [str(path) for folder in folders for path in folder.rglob("*")]
+    assert [name for name in names for secret in SECRETS if secret in name] == []
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of this machine's, and a home of the test's own."""
+    for name in os.environ:
+        if not name.startswith(("COVERAGE", "LANG", "PATH", "NETRC", "PYTEST", "VLLM_BUILD_CACHE")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("only")
 @pytest.mark.parametrize(("case", "outcome"), CASES)
-def test_a_password_is_nowhere(real: Build, server: Server, tmp_path: Path, case: str, outcome: str) -> None:
+def test_a_password_is_nowhere(
+    real: Build, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], case: str, outcome: str
+) -> None:
     words, variable, make = COMMANDS[case]
     path = make(real, tmp_path)
     server.folder = tmp_path / "served"
@@ -204,25 +235,94 @@ def test_a_password_is_nowhere(real: Build, server: Server, tmp_path: Path, case
     elif outcome == "unreachable":
         base = base.rpartition(":")[0] + ":9"
     url = base + path
-    env = {
-        **{name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "LANG", "NETRC"))},
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path / "home"),
-        "VLLM_BUILD_CACHE": str(tmp_path / "cache"),
-        "VLLM_TARGET_DEVICE": "cpu",
-        **({variable: f"'{url}'" if variable.endswith("STORES") else url} if variable else {}),
-    }
-    for more in ((), ("--json", "-v")) if outcome in ("found", "refused") else (("--json", "-v"),):
-        command = [sys.executable, "-m", "vllm_build", *(word.format(url) for word in words), *more]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-        said = done.stdout + done.stderr
-        for secret in (PASSWORD, quote(PASSWORD, safe=""), basic(LOGIN), json.dumps(PASSWORD)[1:-1]):
-            assert secret not in said, said
+    if variable:
+        monkeypatch.setenv(variable, f"'{url}'" if variable.endswith("STORES") else url)
+    capfd.readouterr()
+    for more in ((), ("--json", "-v")) if outcome == "found" else (("--json", "-v"),):
+        returned = cli.main([*(word.format(url) for word in words), *more])
+        streams = capfd.readouterr()
+        said = streams.out + streams.err
+        require_silence(said, tmp_path / "cache")
         assert "Traceback" not in said or "-v" in more
         if case.startswith("reuse"):
-            assert (done.returncode == 0) == (outcome == "found"), said
+            assert (returned == 0) == (outcome == "found"), said
             assert "user:***@127.0.0.1" in said
-    assert files_with(PASSWORD, tmp_path / "cache") == []
+
+
+@pytest.mark.usefixtures("only")
+@pytest.mark.parametrize("outcome", ["found", "refused"])
+def test_packages_from_a_channel_that_asks_for_a_password(
+    real: Build,
+    server: Server,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    outcome: str,
+) -> None:
+    """``vllm-build package --reuse URL`` up to the installation, which starts from the files of the output folder."""
+    output, folder = tmp_path / "output", tmp_path / "served" / "channel"
+    for name, result in (("_install", "created"), ("fetch_sources", None)):
+        monkeypatch.setattr(package, name, lambda *_, result=result: result)
+    monkeypatch.setattr(package.toolchain, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
+    monkeypatch.setattr(package.environment, "run_in", lambda *_, **__: "all operators agree")
+    listed: dict[str, dict[str, Any]] = {}
+    outputs = package.expected(package.Request(root, variants.load(root, "cpu"), "local", output))
+    monkeypatch.setattr(package, "expected", lambda _: outputs)
+    for wanted in outputs:
+        path = real.conda(folder / wanted.subdir, wanted.filename)
+        facts = {"name": wanted.name, "build": wanted.build, "build_number": 0, "sha256": sha256_of(path), "size": path.stat().st_size}
+        listed.setdefault(wanted.subdir, {})[path.name] = facts
+    for subdir, packages in listed.items():
+        write_channel(folder, subdir, packages)
+    server.folder = tmp_path / "served"
+    if outcome == "refused":
+        server.login = "user:another"
+    capfd.readouterr()
+    command = ["package", "cpu", "--channel", "local", "--output", str(output), "--reuse", f"'{with_login(server.url)}/channel'"]
+    returned = cli.main([*command, "--json", "-v"])
+    streams = capfd.readouterr()
+    said = streams.out + streams.err
+    require_silence(said, tmp_path / "cache", output)
+    assert (returned == 0) == (outcome == "found"), said
+    assert "user:***@127.0.0.1" in said
+    if outcome == "found":
+        assert json.loads(streams.out)["reused"] is True
+        assert len(list(output.glob("*/*.conda"))) == len([name for packages in listed.values() for name in packages])
+
+
+@pytest.mark.parametrize("outcome", ["found", "refused"])
+def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
+    real: Build, server: Server, root: Path, tmp_path: Path, outcome: str
+) -> None:
+    """Neither pip's log nor the build folder nor the wheel repeats the address as it was given."""
+    left_out = (".git", ".venv", "output", "build", "tests", "__pycache__", "*.so", "*.egg-info", "_version.py", "_build_info", ".*_cache")
+    tree = shutil.copytree(root, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out), symlinks=True)
+    server.folder = tmp_path / "served"
+    url = with_login(server.url) + wheel_of(real, tmp_path)
+    if outcome == "refused":
+        server.login = "user:another"
+    env = {
+        **{name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "LANG", "NETRC", "PATH", "VLLM_BUILD_CACHE"))},
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_BUILD_ROOT": str(tmp_path / "build"),
+        "VLLM_PRECOMPILED_WHEEL_LOCATION": url,
+    }
+    (tmp_path / "temporary").mkdir()
+    pip = [sys.executable, "-m", "pip", "wheel", "-vv", "--log", str(tmp_path / "pip.log"), "--no-build-isolation", "--no-deps"]
+    done = subprocess.run([*pip, "-w", str(tmp_path / "w"), str(tree)], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == (outcome == "found"), said
+    assert "user:***@127.0.0.1" in said
+    require_silence(said, tmp_path)
+    if outcome == "found":
+        (wheel,) = (tmp_path / "w").glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            assert real.record_name in archive.namelist()
+            require_silence("".join(archive.read(name).decode("latin-1") for name in archive.namelist()))
 
 
 def test_a_proxy_password_of_apt_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reuse_files import DIGEST, Build, snapshot, write_channel
+from reuse_files import DIGEST, Build, snapshot, write_channel, write_conda
 from reuse_server import serving
 
 from vllm_build.conda import channel, reused
@@ -81,6 +81,35 @@ def test_a_package_of_another_output_under_that_name(ctx: Context, target: Path,
     write_channel(folder, "linux-64", {KERNELS.filename: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}})
     with pytest.raises(RefusedError, match="no record of vllm-kernels"):
         take(ctx, target, folder)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"version": "0.2.0"}, "says vllm-kernels 0.2.0"),
+        ({"name": "vllm"}, "says vllm 0.1.0"),
+        ({"build": "0"}, "says vllm-kernels 0.1.0 0"),
+        ({"build": None}, "cannot be read"),
+        ({"subdir": "noarch"}, "noarch"),
+    ],
+)
+def test_a_package_that_says_something_else_of_itself(
+    ctx: Context, target: Path, tmp_path: Path, index: dict[str, Any], words: str
+) -> None:
+    """It ended with an internal error, and with the package in the channel."""
+    file = write_conda(tmp_path / "other" / "linux-64" / KERNELS.filename, [], index=index)
+    data, before = file.read_bytes(), snapshot(target)
+    write_channel(tmp_path / "other", "linux-64", {file.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}})
+    with pytest.raises(RefusedError, match=words) as caught:
+        take(ctx, target, tmp_path / "other")
+    assert caught.value.check == "index"
+    assert snapshot(target) == before
+
+
+def test_a_package_is_put_into_the_channel(ctx: Context, target: Path, tmp_path: Path) -> None:
+    (path,) = take(ctx, target, folder := other(tmp_path / "other"))
+    assert path.read_bytes() == (folder / "linux-64" / KERNELS.filename).read_bytes()
+    assert list(channel.indexed(target)) == [f"linux-64/{KERNELS.filename}"]
 
 
 def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Path) -> None:

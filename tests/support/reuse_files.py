@@ -132,13 +132,17 @@ def tar_zst(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     return zstandard.ZstdCompressor().compress(buffer.getvalue())
 
 
-def write_conda(path: Path, entries: list[tuple[tarfile.TarInfo, bytes]], content: bytes | None = None) -> Path:
-    """A ``.conda`` file with these files, or with this as its content."""
+def write_conda(
+    path: Path, entries: list[tuple[tarfile.TarInfo, bytes]], content: bytes | None = None, index: Mapping[str, Any] | None = None
+) -> Path:
+    """A ``.conda`` file with these files, or with this as its content; ``index`` is over what its name says."""
     stem = path.name.removesuffix(".conda")
+    name, version, build = stem.rsplit("-", 2)
+    described = {"name": name, "version": version, "build": build, "build_number": 0, "depends": [], "subdir": path.parent.name}
     members = {
         "metadata.json": b'{"conda_pkg_format_version": 2}',
         f"pkg-{stem}.tar.zst": tar_zst(entries) if content is None else content,
-        f"info-{stem}.tar.zst": tar_zst([(tarfile.TarInfo("info/index.json"), b"{}")]),
+        f"info-{stem}.tar.zst": tar_zst([(tarfile.TarInfo("info/index.json"), json.dumps({**described, **(index or {})}).encode())]),
     }
     return write_zip(path, members, zipfile.ZIP_STORED)
 

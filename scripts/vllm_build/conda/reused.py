@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rattler.package import IndexJson
+
 from vllm_build.conda import channel
 from vllm_build.errors import ConfigurationError
 from vllm_build.reuse import bounds, entry
@@ -30,6 +32,20 @@ def _file(base: Base, output: Output, package: object) -> entry.File:
         )
     bounds.check_size(size, bounds.ARCHIVE, base.where, output.filename)
     return entry.File(output.filename, sha256, size)
+
+
+def _check_name(path: Path, output: Output) -> None:
+    """Compare what the package says of itself with its name: our index will list what it says."""
+    try:
+        said = IndexJson.from_package_archive(path)
+    except Exception as error:  # rattler raises exceptions of many kinds over what somebody else wrote
+        raise RefusedError(
+            "index", str(path), f"its info/index.json cannot be read: {error}", expected="what conda packages hold"
+        ) from error
+    found = (said.name.normalized, str(said.version), str(said.build), said.subdir)
+    wanted = (output.name, output.version, output.build, output.subdir)
+    if found != wanted:
+        raise RefusedError("index", str(path), f"its info/index.json says {' '.join(map(str, found))}", expected=" ".join(wanted))
 
 
 def _check_record(context: Context, path: Path, output: Output, digest: str | None) -> None:
@@ -81,6 +97,7 @@ def take(
                 path = arrived / output.subdir / output.filename
                 path.parent.mkdir(exist_ok=True)
                 path.symlink_to(cached)
+                _check_name(path, output)
                 _check_record(context, path, output, digests.get(output.name))
                 taken[path] = base.where
                 waiting.remove(output)
