@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pwd
 import subprocess
 import sys
 from collections import defaultdict
@@ -65,13 +66,23 @@ def _run(command: Sequence[str], *, env: Mapping[str, str]) -> subprocess.Comple
     return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
 
 
+def _with_home(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with a HOME: pip ends with a traceback where it finds none, as for a user id without an account."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        # The name that Debian gives the home of accounts without one: nothing is read or kept there.
+        return {"HOME": "/nonexistent", **env}
+    return dict(env)
+
+
 def _config(arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> str:
     kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
     # Without PYTHONPATH and the like, which must not put another pip or its modules first.
     env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "PYTHON")) or name in kept}
     # Zero also overrules a configuration file that makes pip quiet or verbose, either of which changes what it prints.
     env |= {"PIP_QUIET": "0", "PIP_VERBOSE": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
-    done = run([sys.executable, "-m", "pip", "config", *arguments], env=env)
+    done = run([sys.executable, "-m", "pip", "config", *arguments], env=_with_home(env))
     if done.returncode:
         raise PipConfigurationError((done.stderr or done.stdout).strip() or f"pip config ended with status {done.returncode}")
     return done.stdout
@@ -112,7 +123,7 @@ def environment(command: str, environ: Mapping[str, str] | None = None, run: Run
     """
     base = os.environ if environ is None else environ
     kept = {_variable(option): value for option, value in settings(command, base, run).items()}
-    return {name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED
+    return _with_home({name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED)
 
 
 def main() -> None:

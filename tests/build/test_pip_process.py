@@ -235,3 +235,16 @@ def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path
     assert done.returncode == 0, done.stdout
     assert list((tmp_path / "prefix").glob("lib/python*/site-packages/installed.py"))
     assert not (machine / "elsewhere").exists()
+
+
+def test_a_user_id_without_an_account_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip asks where its cache would lie, and ends with a traceback where nothing tells it."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pip_process.pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    assert pip_process.environment("download")["HOME"] == "/nonexistent"
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert pip_process.environment("download")["HOME"] == "/somewhere"
