@@ -210,6 +210,7 @@ def test_make_installs_into_its_own_environment(root: Path, index: Path, machine
     (tree / "scripts" / "vllm_build").mkdir(parents=True)
     (tree / "requirements").mkdir()
     shutil.copy(root / "Makefile", tree)
+    shutil.copytree(root / "scripts" / "bin", tree / "scripts" / "bin")
     shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
     (tree / "requirements" / "tools.txt").write_text("sample==2.0\n", encoding="utf-8")
     (tree / "requirements" / "dev.txt").write_text("sample==2.0\n", encoding="utf-8")
