@@ -48,8 +48,8 @@ def _not_found(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> R
         ", ".join(source.where for source in sources),
         f"no build of {wanted.output} for {target} with the build digest {wanted.digest}",
         expected="a build of this very tree, for this device, toolkit and architectures",
-        remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset VLLM_USE_PRECOMPILED to compile all, set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, "
-        "or publish a build of this tree (vllm-build publish)",
+        remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset VLLM_USE_PRECOMPILED to compile all, "
+        "set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, or publish a build of this tree (vllm-build publish)",
     )
 
 
