@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes test-signals toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -47,6 +47,9 @@ test-toolkits: $(DEV)  ## the CUDA toolkits of the channel, every release: 100 M
 
 same-bytes: $(DEV)  ## build all CPU packages and their toolchain twice, from nothing, and compare: 20 minutes and more
 	VLLM_TEST_SAME_BYTES=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_same_bytes.py
+
+test-signals: $(DEV)  ## every signal to every command, at random moments and while programs run: about five minutes
+	VLLM_TEST_SIGNALS=all $(CLEAN) $(BIN)/python -m pytest tests/build/test_command_signals.py
 
 toolchain: $(VENV)  ## build the local toolchain channel, only what changed
 	$(BIN)/vllm-build toolchain

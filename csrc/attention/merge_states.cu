@@ -31,8 +31,9 @@ __device__ __forceinline__ Shares SharesOf(float prefix, float suffix) {
   constexpr float kNone = -INFINITY;
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
-  const float max = LargerOrNaN(prefix, suffix);
-  if (max == kNone) return {0.0f, 0.0f, kNone};
+  if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
+  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is.
+  const float max = LargerNumber(prefix, suffix);
   const float a = expf(prefix - max), b = expf(suffix - max);
   return {a / (a + b), b / (a + b), max + logf(a + b)};
 }

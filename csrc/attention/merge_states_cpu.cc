@@ -31,8 +31,10 @@ HWY_INLINE Shares SharesOf(float prefix, float suffix) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
-  const float max = LargerOrNaN(prefix, suffix);
-  if (max == kNone) return {0.0f, 0.0f, kNone};
+  if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
+  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is. Which side is larger is as good as
+  // random: with a branch on that instead of one maxss, merging rows of 128 elements takes up to 1.3 times as long.
+  const float max = LargerNumber(prefix, suffix);
   const float a = std::exp(prefix - max), b = std::exp(suffix - max);
   return {a / (a + b), b / (a + b), max + std::log(a + b)};
 }

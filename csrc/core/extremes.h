@@ -27,12 +27,6 @@ VLLM_HOST_DEVICE inline float SmallerNumber(float v, float least) {
 #endif
 }
 
-// The larger of two; NaN if either is NaN.
-VLLM_HOST_DEVICE inline float LargerOrNaN(float a, float b) {
-  if (a != a) return a;
-  return a > b ? a : b;  // b where it is NaN
-}
-
 // v, but no more than `high`; NaN stays NaN.
 VLLM_HOST_DEVICE inline float AtMost(float v, float high) { return v > high ? high : v; }
 

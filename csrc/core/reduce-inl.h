@@ -7,7 +7,6 @@
 // say what becomes of NaN:
 //
 //   LargerNumber, SmallerNumber         NaN is left out: scales, and maxima that only shift the arguments of exponentials
-//   LargerOrNaN (core/extremes.h)       NaN wins: where the maximum itself decides whether there is a result
 //   AtMost, AtLeast                     NaN stays NaN: limits
 //   LargerOfNumbers, SmallerOfNumbers   for integers, and for floats where the result does not matter if one is NaN
 //
@@ -32,7 +31,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 using vllm::AtLeast;
 using vllm::AtMost;
 using vllm::LargerNumber;
-using vllm::LargerOrNaN;
 using vllm::SmallerNumber;
 
 // The larger of v and `largest`, lane by lane; NaN in v is left out. `largest` holds numbers, and so does the result.

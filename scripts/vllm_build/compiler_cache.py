@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build import children
 from vllm_build.redaction import redact, say
 
 if TYPE_CHECKING:
@@ -38,18 +39,14 @@ def why_not_writable(folder: Path) -> str | None:
 
 def _ask(program: str, *arguments: str) -> tuple[str, str | None]:
     """What the program prints, and why it does not work; None when it does."""
-    # A file, not a pipe: the server that sccache starts would hold a pipe open for ever.
-    with tempfile.TemporaryFile() as said:
-        try:
-            done = subprocess.run(
-                [program, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return "", f"'{program} {arguments[0]}' did not answer within {TIMEOUT} s"
-        except OSError as error:
-            return "", f"{program} cannot be run: {error.strerror}"
-        said.seek(0)
-        text = said.read().decode(errors="replace").strip()
+    # A server that sccache starts ends with the question: nothing that a build starts outlives it.
+    try:
+        done = children.run([program, *arguments], timeout=TIMEOUT, merged=True)
+    except subprocess.TimeoutExpired:
+        return "", f"'{program} {arguments[0]}' did not answer within {TIMEOUT} s"
+    except OSError as error:
+        return "", f"{program} cannot be run: {error.strerror}"
+    text = done.stdout.strip()
     if done.returncode:
         last = redact(text.splitlines()[-1])[:200] if text else "nothing"
         return text, f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}"

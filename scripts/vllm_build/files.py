@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 #: A text that a user names or keeps: a variant, a lock, a table, a key. The largest of the tree has a hundredth of it.
 DOCUMENT = 16 << 20
+#: Temporary names of ``write_text``: mkstemp puts eight characters of its own after the prefix.
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -154,6 +157,15 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def unfinished(name: str) -> str | None:
+    """The name of the file that ``write_text`` was writing under the temporary ``name``; None for any other name.
+
+    A process that is killed leaves such a file. It contains nothing that anybody relies on.
+    """
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
 
 
 def holds(path: Path, text: str) -> bool:

@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import ast
 import os
+import pwd
 import subprocess
 import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    #: Runs a command in an environment and returns its status and output; see ``children.run``.
+    Run = Callable[..., subprocess.CompletedProcess[str]]
 
 #: Options that say where an index is and how it is reached, or where pip keeps what it downloaded.
 KEPT = (
@@ -57,27 +61,41 @@ def _variable(option: str) -> str:
     return "PIP_" + option.upper().replace("-", "_")
 
 
-def _config(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+def _run(command: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """As ``children.run``, for this file as a program, which has only the standard library."""
+    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
+
+
+def _with_home(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` with a HOME: pip ends with a traceback where it finds none, as for a user id without an account."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        # The name that Debian gives the home of accounts without one: nothing is read or kept there.
+        return {"HOME": "/nonexistent", **env}
+    return dict(env)
+
+
+def _config(arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> str:
     kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
     # Without PYTHONPATH and the like, which must not put another pip or its modules first.
     env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "PYTHON")) or name in kept}
     # Zero also overrules a configuration file that makes pip quiet or verbose, either of which changes what it prints.
     env |= {"PIP_QUIET": "0", "PIP_VERBOSE": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
-    command = [sys.executable, "-m", "pip", "config", *arguments]
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    done = run([sys.executable, "-m", "pip", "config", *arguments], env=_with_home(env))
     if done.returncode:
         raise PipConfigurationError((done.stderr or done.stdout).strip() or f"pip config ended with status {done.returncode}")
     return done.stdout
 
 
-def settings(command: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The effective values of the kept options for pip's ``command``, by option.
+def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[str, str]:
+    """The effective values of the kept options for pip's ``command``, by option; ``run`` runs pip.
 
     Raises:
         PipConfigurationError: pip cannot read a configuration file.
     """
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for line in _config(["list"], environ).splitlines():
+    for line in _config(["list"], environ, run).splitlines():
         key, equals, value = line.partition("=")
         if equals and key.rpartition(".")[2] in KEPT:
             found[key].add(str(ast.literal_eval(value)))
@@ -86,25 +104,26 @@ def settings(command: str, environ: Mapping[str, str]) -> dict[str, str]:
         for option in KEPT:
             values = found.get(f"{section}.{option}", set())
             # `pip config list` sorts files by name; only `pip config get` says which of several files wins.
-            value = _config(["get", f"{section}.{option}"], environ).rstrip("\n") if len(values) > 1 else "".join(values)
+            value = _config(["get", f"{section}.{option}"], environ, run).rstrip("\n") if len(values) > 1 else "".join(values)
             if value:
                 result[option] = value
     return result
 
 
-def environment(command: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(command: str, environ: Mapping[str, str] | None = None, run: Run = _run) -> dict[str, str]:
     """The environment for pip's ``command``: the machine's way to its index, and no other setting of pip.
 
     Args:
         command: such as ``install``; a configuration file has sections for commands.
         environ: the environment to start from, the process's own by default.
+        run: runs pip; the library passes ``children.run``.
 
     Raises:
         PipConfigurationError: pip cannot read a configuration file.
     """
     base = os.environ if environ is None else environ
-    kept = {_variable(option): value for option, value in settings(command, base).items()}
-    return {name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED
+    kept = {_variable(option): value for option, value in settings(command, base, run).items()}
+    return _with_home({name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED)
 
 
 def main() -> None:

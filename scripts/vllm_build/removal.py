@@ -85,7 +85,7 @@ def claim(folder: Path, what: str, known: Collection[str] = (), proof: Collectio
 
 #: What is in the cache folder, and which of it shows that vllm-build made the folder.
 _IN_CACHE = ("apt", "apt-*", "ccache", "channel", "downloads", "extracted", "locks", "rattler", "reuse", "sources", "verified", "work")
-_CACHE_PROOF = ("channel/.lock", "channel/.builds", "downloads", "locks", "reuse", "sources/.lock", "verified")
+_CACHE_PROOF = ("apt/.lock", "channel/.lock", "channel/.builds", "downloads", "locks", "rattler/pkgs", "reuse", "sources/.lock", "verified")
 
 
 def claim_cache(folder: Path | None = None) -> Path:

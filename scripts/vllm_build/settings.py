@@ -161,7 +161,7 @@ class Settings:
         "A tree of FlashAttention's sources to compile instead of the locked ones.",
     )
     kernel_digest: str | None = _var(
-        "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "The kernel digest that the caller believes the tree has; another one refuses."
+        "VLLM_KERNEL_DIGEST", DIGEST, _NONE, "not compared", "Expected kernel digest; the build fails on a mismatch."
     )
     recipe_build: bool = _var(
         "VLLM_RECIPE_BUILD",
@@ -185,12 +185,12 @@ class Settings:
         "VLLM_PRECOMPILED_WHEEL_LOCATION",
         TEXT,
         _NONE,
-        "a lookup by kernel digest",
+        "a lookup by build digest",
         "A wheel or `.conda` file, path or URL; implies reuse.",
     )
     precompiled_sha256: str | None = _var("VLLM_PRECOMPILED_SHA256", SHA256, _NONE, "not compared", "The sha256 that file must have.")
     precompiled_stores: tuple[str, ...] = _var(
-        "VLLM_PRECOMPILED_STORES", WORDS, (), "none", "Folders, http(s) indexes and conda channels to look the kernel digest up in."
+        "VLLM_PRECOMPILED_STORES", WORDS, (), "none", "Folders, http(s) indexes and conda channels to look the build digest up in."
     )
     precompiled_key: Path | None = _var(
         "VLLM_PRECOMPILED_KEY",
@@ -216,6 +216,7 @@ class Settings:
         "`0`: refused",
         "`1`: the file may be an official wheel of vLLM, which is audited; `incomplete`: one that lacks ops as well.",
     )
+    netrc: str = _var("NETRC", TEXT, "", "`~/.netrc`", "The file with names and passwords for servers that kernels are fetched from.")
     # Where programs are looked for
     search_path: str = _var("PATH", TEXT, "", "nothing is found", "Folders of compilers and build programs.")
     conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")

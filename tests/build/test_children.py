@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_runs import MARK, gone, marked
+from command_runs import HEARING, MARK, gone, marked
 
 from vllm_build import children, locks, signals, supervisor
 from vllm_build.errors import BusyError
@@ -257,7 +258,7 @@ except signals.Interrupted as interrupt:
 
 @pytest.mark.parametrize("number", signals.ENDING, ids=lambda number: number.name)
 def test_a_signal_is_an_exception(number: signal.Signals, root: Path) -> None:
-    command = [sys.executable, "-c", HANDLED, str(root / "scripts"), "1"]
+    command = [*HEARING, sys.executable, "-c", HANDLED, str(root / "scripts"), "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -337,12 +338,24 @@ def test_a_module_of_the_library_in_isolation(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
-    """What starts one by itself leaves it behind. The probe and the launcher of compilers are programs of their own, below a supervisor."""
+    """What starts one by itself leaves it behind.
+
+    The probe and the launcher of compilers are programs of their own, below a supervisor. ``pip_process`` is one, too, where the Makefile
+    runs it, before anything else can be imported; the library passes it ``children.run``.
+    """
     ways = re.compile(r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\(")
-    allowed = {"children.py", "supervisor.py", "entry.py", "measured.py", "reuse/foreign_probe.py"}
+    allowed = {"children.py", "supervisor.py", "entry.py", "measured.py", "pip_process.py", "reuse/foreign_probe.py"}
     library = root / "scripts" / "vllm_build"
     found = {path.relative_to(library).as_posix() for path in library.rglob("*.py") if ways.search(path.read_text(encoding="utf-8"))}
-    assert found <= allowed
+    assert found == allowed
+    calls = [
+        call
+        for path in library.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("pip_process.environment", "pip_process.settings")
+    ]
+    assert len(calls) == 2
+    assert all("children.run" in ast.unparse(call) for call in calls)
 
 
 def test_without_python() -> None:

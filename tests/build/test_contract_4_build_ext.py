@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,9 @@ def test_verbose_shows_commands(command: cmake_ext.cmake_build_ext, tools: Path,
 
 
 def test_a_second_build_in_the_same_folder_is_refused(command: cmake_ext.cmake_build_ext, tmp_path: Path) -> None:
+    command.build_extensions()
     with locks.exclusive(tmp_path / "build" / "cpu-abi3-relwithdebinfo", "x"), pytest.raises(BusyError, match="this build folder"):
-        command.run()
+        command.build_extensions()
 
 
 def test_an_announced_digest(command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +118,11 @@ def test_extensions_of_others_are_left_alone(tools: Path) -> None:
 
 
 def test_editable_installs_replace_what_another_build_left(
-    command: cmake_ext.cmake_build_ext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: cmake_ext.cmake_build_ext, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command.run()
     tree = tmp_path / "tree"
+    shutil.copytree(root / "csrc", tree / "csrc")
     (tree / "vllm" / "_build_info").mkdir(parents=True)
     (tree / "vllm" / "_moe_C.abi3.so").write_text("of a CUDA build", encoding="utf-8")
     (tree / "vllm" / "_build_info" / "vllm-flashmla.json").touch()
@@ -129,7 +132,7 @@ def test_editable_installs_replace_what_another_build_left(
         str(tmp_path / "lib" / name): str(tree / name) for name in ("vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json")
     }
     command.copy_extensions_to_source()
-    present = sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file())
+    present = sorted(p.relative_to(tree).as_posix() for p in (tree / "vllm").rglob("*") if p.is_file())
     assert present == ["vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json"]
     before = (tree / "vllm" / "_C.abi3.so").stat().st_ino
     command.copy_extensions_to_source()

@@ -1,130 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in every environment that a user may have: no traceback, a documented status, one JSON document, nothing left running.
+"""Every command in every environment that a user may have: no traceback, a documented status, one JSON document.
 
-A command without a row fails here.
+A command without a row fails here. Each environment is one fixture, which runs all commands at once; where two environments promise the
+same status, they share a run. ``test_command_signals.py`` has the signals.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_runs import DOCUMENTED, Run, clean_environment, gone, marked
-from reuse_files import Build
+from command_runs import DOCUMENTED, Run
+from command_scene import NAMES, Scene, at_once, check, scene, usual_statuses
 from trees import copy_tree
 
 from vllm_build import cli
-from vllm_build.errors import BusyError, ConfigurationError, FetchError, InternalError, ResourceError, ToolchainError
-from vllm_build.reuse import publish
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
+from vllm_build.errors import ConfigurationError, FetchError, InternalError, ResourceError, ToolchainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-#: The arguments that make a command do its work as far as it can be done without a network. {place} is a folder of the run's own.
-ROWS = {
-    "package": "package cpu --channel local --output {place}/output",
-    "toolchain": "toolchain libgcc",
-    "fetch": "fetch",
-    "render": "render cpu --channel conda-forge",
-    "plan": "plan --device cpu",
-    "archs": "archs --kernel 8.0;9.0a --targets 9.0",
-    "jobs": "jobs --device cpu",
-    "test-package": "test-package cpu --channel local --output {place}/output",
-    "install": "install {place}/prefix --channel local --output {place}/output",
-    "stamp": "stamp --check",
-    "digest": "digest",
-    "reuse": "reuse",
-    "audit": "audit {place}/vllm-0.1.0-py3-none-any.whl --device cpu",
-    "publish": "publish --store {place}/new-store {place}/built",
-    "store": "store check {place}/store",
-    "cache": "cache clean",
-    "settings": "settings",
-    "version": "version --device cpu",
-    "doctor": "doctor",
-}
-NAMES = tuple(ROWS)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-#: Commands that write, and fetch first; with the programs of `hanging` they do that for ever.
-HANGING = ("package", "toolchain", "test-package")
 UID = 54321
+#: Commands that cannot do without the cache, and those that may use it.
+NEED_CACHE = ("package", "toolchain", "fetch")
+USE_CACHE = (*NEED_CACHE, "test-package", "install", "reuse", "publish", "store", "cache", "doctor")
+#: Commands whose output folder or cache holds environments: their tools cannot have a space in a path (``path_rules``).
+MAKE_PREFIXES = ("package", "toolchain", "test-package", "install")
 
-# Programs of Debian that answer at once that there is no network.
-FAILING = "#!/bin/sh\necho 'E: Could not connect to the mirror' >&2\nexit 100\n"
-# Ones that never end, and that are not easily ended: in a process group of their own, deaf to SIGTERM, and with children.
-ENDLESS = "#!/bin/bash\nset -m\ntrap '' TERM HUP INT\nsleep 611 &\n(sleep 612; :) &\necho $$ >> \"$STARTED\"\nwait\nsleep 613\n"
+Runs = dict[str, Run]
 
 
 def test_every_command_has_a_row() -> None:
     assert tuple(command.NAME for command in cli.COMMANDS) == NAMES
 
 
-def programs(folder: Path, text: str) -> Path:
-    folder.mkdir(parents=True)
-    for name in ("apt-get", "apt-cache", "apt-config", "dpkg-deb"):
-        (folder / name).write_text(text, encoding="utf-8")
-        (folder / name).chmod(0o755)
-    return folder
+def test_the_statuses_that_are_documented() -> None:
+    assert InternalError.exit_code not in DOCUMENTED
+    assert {0, 2, 10} <= DOCUMENTED
 
 
-@dataclass
-class Scene:
-    """Where a command runs, and with what."""
-
-    place: Path
-    env: dict[str, str]
-    command: tuple[str, ...] = ()
-
-    def run(self, name: str) -> Run:
-        # Split first: the folder may have a space.
-        words = [word.format(place=self.place) for word in ROWS[name].split()]
-        return Run(words, self.env, self.place, *([self.command] if self.command else []))
-
-
-def scene(place: Path, text: str = FAILING) -> Scene:
-    place.mkdir(parents=True, exist_ok=True)
-    Build().wheel(place)
-    built = Build().unpacked(place / "built")
-    publish.publish(built, place / "store", Context(Cache(place / "reuse")))
-    env = clean_environment()
-    env["PATH"] = os.pathsep.join([str(programs(place / "programs", text)), env["PATH"]])
-    # No index, no mirror, no proxy: what is not on this machine is not reached.
-    env |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "VLLM_BUILD_CACHE": str(place / "cache"), "HOME": str(place)}
-    env |= {"STARTED": str(place / "started"), "TMPDIR": str(place / "tmp"), "VLLM_PRECOMPILED_STORES": shlex.quote(str(place / "store"))}
-    (place / "tmp").mkdir()
-    return Scene(place, env)
-
-
-def check(run: Run, status: int, documented: set[int] = DOCUMENTED) -> None:
-    assert "Traceback" not in run.err, run.err
-    assert status in documented, (status, run.err)
-    document = run.document()
-    # A list is an answer: what a command found may have a status, too.
-    if isinstance(document, dict) and "error" in document:
-        assert document["exit_code"] == status
-        assert document["message"].splitlines()[0] in run.err
+def everywhere(
+    folder: Path, change: Callable[[Scene], None], names: tuple[str, ...] = NAMES, place: str = "place", cwd: Path | None = None
+) -> Runs:
+    """Run each command in a scene of its own, after ``change``."""
+    runs = {}
+    for name in names:
+        there = scene(folder / name / place)
+        change(there)
+        runs[name] = there.run(name)
+        runs[name].cwd = cwd or there.place
+    at_once(Run.run, runs.values())
+    return runs
 
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """The status of each command where nothing is odd."""
-    found = {}
-    for name in NAMES:
-        run = scene(tmp_path_factory.mktemp(name) / "usual").run(name)
-        found[name] = run.run()
-        check(run, found[name])
-    return found
+    return usual_statuses(tmp_path_factory.mktemp("usual"))
 
 
 @pytest.mark.slow
@@ -138,60 +75,146 @@ def test_what_the_rows_do(usual: dict[str, int]) -> None:
     }
 
 
+def poisoned(there: Scene) -> None:
+    """Modules that must not be imported, and variables that change the interpreter; no HOME either."""
+    poison = there.place / "poison"
+    for module in ("packaging", "rich", "rattler", "vllm_build"):
+        (poison / module).mkdir(parents=True)
+        (poison / module / "__init__.py").write_text("raise ImportError('poison')\n", encoding="utf-8")
+    for module in ("json", "typing", "subprocess", "sitecustomize", "usercustomize"):
+        (poison / f"{module}.py").write_text("print('poison'); raise ImportError('poison')\n", encoding="utf-8")
+    del there.env["HOME"]
+    there.env |= {
+        "PYTHONPATH": str(poison),
+        "PYTHONHOME": "/proc/none",
+        "PYTHONSTARTUP": str(poison / "json.py"),
+        "PYTHONWARNINGS": "error",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONUTF8": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LC_ALL": "C",
+    }
+
+
+@pytest.fixture(scope="module")
+def without_home_and_poisoned(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return everywhere(tmp_path_factory.mktemp("python"), poisoned)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-class TestAccounts:
-    def test_without_home(self, name: str, tmp_path: Path, usual: dict[str, int]) -> None:
-        there = scene(tmp_path)
-        del there.env["HOME"]
-        run = there.run(name)
-        status = run.run()
-        check(run, status)
-        assert status == usual[name]
+def test_without_home_and_with_variables_of_python(name: str, without_home_and_poisoned: Runs, usual: dict[str, int]) -> None:
+    run = without_home_and_poisoned[name]
+    check(run, run.status)
+    assert run.status == usual[name]
+    assert "poison" not in run.out + run.err
 
-    @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])
-    def test_home_that_cannot_be_written(self, name: str, tmp_path: Path, usual: dict[str, int], *, cache: bool) -> None:
-        there = scene(tmp_path)
+
+@pytest.fixture(scope="module")
+def odd_folders(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("odd")
+    tree = copy_tree(folder / "a b's checkout")
+
+    def change(there: Scene) -> None:
+        there.env |= {"HOME": "/proc/home", "PYTHONPATH": str(tree / "scripts")}
+        there.command = (sys.executable, "-m", "vllm_build")
+
+    return everywhere(folder, change, place="some b's place")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(name: str, odd_folders: Runs, usual: dict[str, int]) -> None:
+    run = odd_folders[name]
+    check(run, run.status)
+    if name in MAKE_PREFIXES:
+        assert run.status == ConfigurationError.exit_code
+        assert "has a space in its path" in run.err
+    else:
+        assert run.status == usual[name]
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_where_folders_are_usual(tmp_path: Path, usual: dict[str, int]) -> None:
+    """The commands that an odd folder stops before they look for HOME."""
+
+    def change(there: Scene) -> None:
         there.env["HOME"] = "/proc/home"
-        if not cache:
-            del there.env["VLLM_BUILD_CACHE"]
-        run = there.run(name)
-        status = run.run()
-        check(run, status)
-        if cache:
-            assert status == usual[name]
 
-    @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])
-    def test_user_id_without_an_account(self, name: str, tmp_path: Path, usual: dict[str, int], *, cache: bool) -> None:
-        setpriv = shutil.which("setpriv")
-        if os.getuid() or setpriv is None:
-            pytest.skip("only root, with util-linux's setpriv, becomes a user without an account")
-        there = scene(tmp_path)
+    for name, run in everywhere(tmp_path, change, MAKE_PREFIXES).items():
+        check(run, run.status)
+        assert run.status == usual[name], name
+
+
+@pytest.fixture(scope="module")
+def unwritable_home(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    def change(there: Scene) -> None:
+        there.env["HOME"] = "/proc/home"
+        del there.env["VLLM_BUILD_CACHE"]
+
+    return everywhere(tmp_path_factory.mktemp("home"), change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cache_in_a_home_that_cannot_be_written(name: str, unwritable_home: Runs) -> None:
+    check(unwritable_home[name], unwritable_home[name].status)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["cache", "no-cache"])
+def without_account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, Runs]:
+    setpriv = shutil.which("setpriv")
+    if os.getuid() or setpriv is None:
+        pytest.skip("only root, with util-linux's setpriv, becomes a user without an account")
+    # It may read everything, as the interpreter may lie in root's home, and write only what is its own.
+    may = "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"
+    prefix = (setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *may)
+    cache: bool = request.param
+
+    def change(there: Scene) -> None:
         del there.env["HOME"]
         if not cache:
             del there.env["VLLM_BUILD_CACHE"]
-        for path in (tmp_path, *tmp_path.rglob("*")):
+        for path in (there.place, *there.place.rglob("*")):
             os.chown(path, UID, UID)
-        # It may read everything, as the interpreter may lie in root's home, and write only what is its own.
-        may = "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"
-        prefix = (setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *may)
-        run = there.run(name)
-        run.command = (*prefix, *run.command)
-        status = run.run()
-        check(run, status)
-        if cache and name != "stamp":  # which would write beside the tree
-            assert status == usual[name]
+        there.command = (*prefix, *Run.command)
 
-    @pytest.mark.parametrize("cache", ["/dev/null/x", "~nosuchuser/x", "/proc/x"])
-    def test_a_cache_that_cannot_be(self, name: str, tmp_path: Path, cache: str) -> None:
-        there = scene(tmp_path)
-        there.env["VLLM_BUILD_CACHE"] = cache
-        run = there.run(name)
-        status = run.run()
-        check(run, status)
-        if name in ("fetch", "toolchain", "package"):
-            assert status == ConfigurationError.exit_code
-            assert "VLLM_BUILD_CACHE" in run.err
+    return cache, everywhere(tmp_path_factory.mktemp("uid"), change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_user_id_without_an_account(name: str, without_account: tuple[bool, Runs], usual: dict[str, int]) -> None:
+    cache, runs = without_account
+    run = runs[name]
+    check(run, run.status)
+    if cache and name != "stamp":  # which would write beside the tree
+        assert run.status == usual[name]
+
+
+CACHES = {"/dev/null/x": NAMES, "~nosuchuser/x": USE_CACHE, "/proc/x": USE_CACHE}
+
+
+@pytest.fixture(scope="module")
+def impossible_caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Runs]:
+    found = {}
+    for cache, names in CACHES.items():
+
+        def change(there: Scene, cache: str = cache) -> None:
+            there.env["VLLM_BUILD_CACHE"] = cache
+
+        found[cache] = everywhere(tmp_path_factory.mktemp("cache"), change, names)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cache", "name"), [(cache, name) for cache, names in CACHES.items() for name in names])
+def test_a_cache_that_cannot_be(cache: str, name: str, impossible_caches: dict[str, Runs]) -> None:
+    run = impossible_caches[cache][name]
+    check(run, run.status)
+    if name in NEED_CACHE:
+        assert run.status == ConfigurationError.exit_code
+        assert "VLLM_BUILD_CACHE" in run.err
 
 
 #: A folder that cannot be made, not even by root, in the place of each path that a user gives.
@@ -214,185 +237,59 @@ NOWHERE = (
 )
 
 
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    runs = {}
+    for words in NOWHERE:
+        place = tmp_path_factory.mktemp("nowhere")
+        runs[words] = Run([word.format(place=place) for word in words.split()], scene(place).env, place)
+    at_once(Run.run, runs.values())
+    return runs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", NOWHERE)
-def test_paths_that_cannot_be(words: str, tmp_path: Path) -> None:
-    there = scene(tmp_path)
-    run = Run([word.format(place=tmp_path) for word in words.split()], there.env, tmp_path)
-    status = run.run()
-    check(run, status)
-    assert status != 0
+def test_paths_that_cannot_be(words: str, nowhere: Runs) -> None:
+    run = nowhere[words]
+    check(run, run.status)
+    assert run.status != 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_folders_with_a_space_and_a_quote(name: str, tree_with_a_space: Path, tmp_path: Path, usual: dict[str, int]) -> None:
-    there = scene(tmp_path / "some b's place")
-    there.env["PYTHONPATH"] = str(tree_with_a_space / "scripts")
-    there.command = (sys.executable, "-m", "vllm_build")
-    run = there.run(name)
-    status = run.run()
-    check(run, status)
-    assert status == usual[name]
-
-
-@pytest.fixture(scope="module")
-def tree_with_a_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_tree(tmp_path_factory.mktemp("tree") / "a b's checkout")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_variables_of_python(name: str, tmp_path: Path, usual: dict[str, int]) -> None:
-    there = scene(tmp_path)
-    poison = tmp_path / "poison"
-    for module in ("packaging", "rich", "rattler", "vllm_build"):
-        (poison / module).mkdir(parents=True)
-        (poison / module / "__init__.py").write_text("raise ImportError('poison')\n", encoding="utf-8")
-    for module in ("json", "typing", "subprocess", "sitecustomize", "usercustomize"):
-        (poison / f"{module}.py").write_text("print('poison'); raise ImportError('poison')\n", encoding="utf-8")
-    there.env |= {
-        "PYTHONPATH": str(poison),
-        "PYTHONHOME": "/proc/none",
-        "PYTHONSTARTUP": str(poison / "json.py"),
-        "PYTHONWARNINGS": "error",
-        "PYTHONOPTIMIZE": "2",
-        "PYTHONUTF8": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LC_ALL": "C",
-    }
-    run = there.run(name)
-    status = run.run()
-    check(run, status)
-    assert status == usual[name]
-    assert "poison" not in run.out + run.err
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system without a free byte."""
-    if os.getuid():
-        pytest.skip("only root mounts a small tmpfs")
-    place = tmp_path / "disk"
-    place.mkdir()
+def mount(place: Path) -> None:
+    place.mkdir(parents=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"this root may not mount a tmpfs: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk(name: str, full_disk: Path, usual: dict[str, int]) -> None:
-    there = scene(full_disk)
-    with (full_disk / "filling").open("wb", buffering=0) as filling:
+def fill(there: Scene) -> None:
+    with (there.place / "filling").open("wb", buffering=0) as filling:
         for size in (4096, 1):
             try:
                 while True:
                     filling.write(bytes(size))
             except OSError:
                 continue
-    run = there.run(name)
-    run.cwd = Path("/")
-    status = run.run()
-    check(run, status)
-    assert status in (usual[name], ResourceError.exit_code)
-    if name == "publish":
-        assert status == ResourceError.exit_code
+
+
+@pytest.fixture(scope="module")
+def full_disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Each command on a file system of its own without a free byte."""
+    if os.getuid():
+        pytest.skip("only root mounts a small tmpfs")
+    folder = tmp_path_factory.mktemp("disks")
+    with ExitStack() as stack:
+        for name in NAMES:
+            mount(folder / name)
+            stack.callback(subprocess.run, ["umount", str(folder / name)], check=True)
+        yield everywhere(folder, fill, place=".", cwd=Path("/"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("name", HANGING)
-def test_a_signal_while_programs_run(name: str, number: signal.Signals, tmp_path: Path, usual: dict[str, int]) -> None:
-    there = scene(tmp_path, ENDLESS)
-    run = there.run(name).start()
-    wait_for(tmp_path / "started")
-    assert run.process is not None
-    run.process.send_signal(number)
-    status = run.finish()
-    assert marked(run.mark) == []
-    assert status == 128 + number
-    assert run.document()["exit_code"] == status
-    assert run.err.count("error:") == 1
-    assert "Traceback" not in run.err
-    again(there, name, usual)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HANGING)
-def test_a_second_signal_does_not_wait(name: str, tmp_path: Path) -> None:
-    run = scene(tmp_path, ENDLESS).run(name).start()
-    wait_for(tmp_path / "started")
-    assert run.process is not None
-    run.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert marked(run.mark), "the programs are deaf to SIGTERM"
-    run.process.send_signal(signal.SIGTERM)
-    assert run.finish() == 128 + signal.SIGTERM
-    assert marked(run.mark) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HANGING)
-def test_kill_while_programs_run(name: str, tmp_path: Path, usual: dict[str, int]) -> None:
-    there = scene(tmp_path, ENDLESS)
-    run = there.run(name).start()
-    wait_for(tmp_path / "started")
-    assert run.process is not None
-    run.process.kill()
-    assert run.process.wait() == -signal.SIGKILL
-    # Its programs have some seconds, and nobody enters the folder before they have gone.
-    second = there.run(name)
-    assert second.run() == BusyError.exit_code
-    assert second.document()["error"] == "BusyError"
-    assert gone(run.mark, 30)
-    run.finish()
-    again(there, name, usual)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
 @pytest.mark.parametrize("name", NAMES)
-def test_signals_at_random_moments(name: str, number: signal.Signals, tmp_path: Path, usual: dict[str, int]) -> None:
-    there = scene(tmp_path)
-    moment = random.Random(f"{name} {number}").uniform(0, 1.2)  # noqa: S311 - no secret
-    run = there.run(name).start().ready()
-    assert run.process is not None
-    time.sleep(moment)
-    run.process.send_signal(number)
-    status = run.finish()
-    assert "Traceback" not in run.err, run.err
-    if number == signal.SIGKILL:
-        assert status in (-signal.SIGKILL, usual[name])
-        assert gone(run.mark, 30)
-    else:
-        assert marked(run.mark) == []
-        assert status in (128 + number, usual[name]), run.err
-        assert status == usual[name] or run.document()["exit_code"] == status
-    again(there, name, usual)
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.02)
-
-
-def again(there: Scene, name: str, usual: dict[str, int]) -> None:
-    """The next run finds nothing in its way."""
-    shutil.rmtree(there.place / "programs")
-    programs(there.place / "programs", FAILING)
-    run = there.run(name)
-    status = run.run()
-    check(run, status)
-    assert status == usual[name]
-
-
-def test_the_statuses_that_are_documented() -> None:
-    assert InternalError.exit_code not in DOCUMENTED
-    assert {0, 2, 10} <= DOCUMENTED
+def test_a_full_disk(name: str, full_disks: Runs, usual: dict[str, int]) -> None:
+    run = full_disks[name]
+    check(run, run.status)
+    assert run.status in (usual[name], ResourceError.exit_code)
+    if name == "publish":
+        assert run.status == ResourceError.exit_code

@@ -211,6 +211,7 @@ def test_make_installs_into_its_own_environment(root: Path, index: Path, machine
         (tree / name).mkdir(parents=True)
     shutil.copy(root / "scripts" / "bin" / "vllm-build", tree / "scripts" / "bin")
     shutil.copy(root / "Makefile", tree)
+    shutil.copytree(root / "scripts" / "bin", tree / "scripts" / "bin")
     shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
     (tree / "requirements" / "tools.txt").write_text("sample==2.0\n", encoding="utf-8")
     (tree / "requirements" / "dev.txt").write_text("sample==2.0\n", encoding="utf-8")
@@ -236,3 +237,16 @@ def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path
     assert done.returncode == 0, done.stdout
     assert list((tmp_path / "prefix").glob("lib/python*/site-packages/installed.py"))
     assert not (machine / "elsewhere").exists()
+
+
+def test_a_user_id_without_an_account_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip asks where its cache would lie, and ends with a traceback where nothing tells it."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pip_process.pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    assert pip_process.environment("download")["HOME"] == "/nonexistent"
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert pip_process.environment("download")["HOME"] == "/somewhere"

@@ -37,7 +37,7 @@ ALLOWED = {
     "configuration:Configuration.prepare_folder": (1, "the probe that it has just made in a claimed folder"),
     "stable_inputs:link": (1, "a link of ours in the build folder; a folder goes through removal"),
     "stable_inputs:mirror": (3, "a link, copies and what is left of older copies, in a folder of ours in the build folder"),
-    "third_party:extract": (1, "the rename of its own temporary folder to its place, where nothing is"),
+    "third_party:extract": (2, "a damaged folder into its own temporary folder, and what it has unpacked to the name that is then free"),
     "conda.channel:publish": (1, "the rename of its own temporary copy to a name that is free"),
     "conda.normalise:normalise": (3, "its own temporary file beside the package, which is the caller's to write"),
     "conda.package:reusable": (1, "a package under a name with our digest whose bytes are others; the output folder is claimed and locked"),
@@ -57,14 +57,13 @@ ALLOWED = {
     "reuse.publish:Publisher.put": (1, "the rename of a whole file to its sha256 in the locked store"),
     "reuse.remote:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.remote:_copy": (1, "a part of a download, in the cache"),
-    "toolchain.channel:_Builder._sweep": (1, "packages that no record names, in the channel of the claimed cache, which is locked"),
     "toolchain.channel:_Builder._take_in": (1, "the rename of a package into the channel"),
-    "toolchain.pypi:download": (1, "its own list in a temporary folder"),
-    "toolchain.pypi:download_sdist": (1, "its own list in a temporary folder"),
-    "toolchain.pypi:resolve": (1, "its own report in a temporary folder"),
+    "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
     "toolchain.repodata:remove_record": (1, "a record of ours in the channel of the claimed cache"),
     "toolchain.store:Store.get": (1, "a damaged file under its sha256 in the download cache"),
     "toolchain.store:Store.put": (2, "a download in a temporary folder, and its rename to its sha256"),
+    "toolchain.views:_link": (2, "its own temporary link, and its rename to a package's name in a view, which is locked"),
+    "toolchain.views:clean": (2, "indexes of views and packages that no view names, in the channel of the claimed cache, which is locked"),
 }
 
 
@@ -244,8 +243,9 @@ def test_a_cache_folder_of_something_else_is_refused(
     channel.mkdir(parents=True)
     (channel / "precious-1.0-0.conda").touch()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "mine"))
-    assert main(["toolchain", "ninja"]) == errors.ConfigurationError.exit_code
-    assert "VLLM_BUILD_CACHE" in capsys.readouterr().err
+    for command in (["toolchain", "ninja"], ["toolchain", "--clean", "--older-than", "0"]):
+        assert main(command) == errors.ConfigurationError.exit_code
+        assert "VLLM_BUILD_CACHE" in capsys.readouterr().err
     assert (channel / "precious-1.0-0.conda").is_file()
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["channel"]
     assert removal.claim_cache(tmp_path / "new") == tmp_path / "new"

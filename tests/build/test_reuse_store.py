@@ -6,6 +6,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +16,7 @@ from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, RECORD, Build, elf, 
 from reuse_server import serving
 from rich.console import Console as RichConsole
 
-from vllm_build import cli, paths
+from vllm_build import cli, files, paths
 from vllm_build.console import Console
 from vllm_build.device import Target
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
@@ -25,7 +28,6 @@ from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KEY = f"{OUTPUT} {DIGEST}"
 
@@ -175,6 +177,45 @@ def test_what_a_killed_publisher_left_is_removed(ctx: Context, tmp_path: Path) -
     (folder / "incoming" / "tmpx").mkdir(parents=True)
     publish.publish(Build().unpacked(tmp_path / "b"), folder, ctx)
     assert not (folder / "incoming").exists()
+
+
+@pytest.mark.parametrize("name", [f"digests/.{DIGEST}.json.", ".store.json."])
+def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(ctx: Context, tmp_path: Path, name: str) -> None:
+    folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
+    publish.publish(built, folder, ctx)
+    before = store_check.check(folder, ctx)
+    # Named as write_text names its temporary files.
+    target = folder / name
+    handle, left = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    os.write(handle, b'{"out')
+    os.close(handle)
+    assert store_check.check(folder, ctx) == before
+    publish.publish(built, folder, ctx)
+    assert not Path(left).exists()
+    assert store_check.check(folder, ctx) == before
+
+
+def test_write_text_uses_the_temporary_names_that_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(Path, "replace", lambda self, target: written.append((self, target)))
+    files.write_text(tmp_path / f"{DIGEST}.json", "{}")
+    ((temporary, target),) = written
+    assert files.unfinished(temporary.name) == target.name
+    assert entry.is_unfinished(temporary)
+    assert not entry.is_unfinished(target)
+
+
+@pytest.mark.parametrize(
+    "name", [".letter.txt", ".letter.json.abcdefgh", f".{DIGEST}.json", f".{DIGEST}.json.abc", f"{DIGEST}.json.abcdefgh"]
+)
+def test_another_file_among_the_documents_is_a_fault_and_stays(ctx: Context, tmp_path: Path, name: str) -> None:
+    folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
+    publish.publish(built, folder, ctx)
+    (folder / "digests" / name).write_text("dear", encoding="utf-8")
+    publish.publish(built, folder, ctx)
+    (problem,) = store_check.check(folder, ctx).problems
+    assert name in problem
+    assert (folder / "digests" / name).is_file()
 
 
 def test_a_file_is_no_store(ctx: Context, tmp_path: Path) -> None:

@@ -290,9 +290,9 @@ NO_PUBLIC_KEYS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "another curve of Edwards": ("no public key that signs", public_of(ed448.Ed448PrivateKey.generate())),
     "text": ("no public key that signs", text("ssh-ed25519 AAAA")),
     "damaged": ("no public key that signs", text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")),
-    "too large": ("no public key that signs", text("x" * 100_000)),
+    "too large": ("at most 16384", text("x" * 100_000)),
     "absent": ("No such file", lambda folder: folder / "absent"),
-    "folder": ("Is a directory", lambda folder: folder),
+    "folder": ("it is a folder", lambda folder: folder),
 }
 NO_PRIVATE_KEYS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "public": ("no private key that signs", public_of(ED25519)),

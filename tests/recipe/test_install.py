@@ -184,9 +184,9 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
         tmp_path / "file" / "env": "is not a folder",
         tmp_path / "link": "is a link",
         tmp_path / "dangling": "is a link",
-        tmp_path / "with space": "has a space",
-        tmp_path / "two:paths": "has ':'",
-        tmp_path / "line\nbreak": "has '\\\\n'",
+        tmp_path / "with space": "has a space in its path",
+        tmp_path / "two:paths": "has ':' in its path",
+        tmp_path / "line\nbreak": r"has '\\n' in its path",
         tmp_path / "o": "channel",
     }
     for path, match in wrong.items():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ VLLM_BUILD = str(Path(sys.executable).with_name("vllm-build"))
 #: Every status that the documentation has for a failure that is not our own.
 DOCUMENTED = {int(status) for status, _ in errors.statuses() if status.isdigit()} - {errors.InternalError.exit_code}
 MARK = "VLLM_TEST_MARK"
+#: A background job of a shell ignores SIGINT and SIGQUIT, and hands that on to the tests and to what they start.
+HEARING = (shutil.which("env") or "env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 def marked(mark: str) -> list[int]:
@@ -59,10 +62,17 @@ class Run:
     err: str = ""
     process: subprocess.Popen[str] | None = None
 
+    @property
+    def status(self) -> int:
+        """Its exit status, after its end."""
+        assert self.process is not None
+        assert self.process.returncode is not None
+        return self.process.returncode
+
     def start(self) -> Run:
         """Start it, with ``--json``."""
         self.process = subprocess.Popen(
-            [*self.command, *self.words, "--json"],
+            [*HEARING, *self.command, *self.words, "--json"],
             env={**self.env, MARK: self.mark},
             cwd=self.cwd,
             stdin=subprocess.DEVNULL,
@@ -77,6 +87,7 @@ class Run:
         """Wait until it handles signals, or has ended."""
         assert self.process is not None
         while self.process.poll() is None:
+            # Until then it is env, or an interpreter that starts.
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
             caught = int(status.partition("SigCgt:\t")[2].split()[0], 16)
             if caught >> (signal.SIGHUP - 1) & 1:  # Python itself handles SIGINT

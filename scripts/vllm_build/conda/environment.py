@@ -16,7 +16,7 @@ from rattler import Client, MatchSpec, PrefixRecord, VirtualPackage, VirtualPack
 from rattler.exceptions import GatewayError, InstallerError, SolverError
 from rattler.package_cache import PackageCache, ValidationMode
 
-from vllm_build import children, paths
+from vllm_build import children, paths, removal
 from vllm_build.conda import intact, prefixes, verified
 from vllm_build.errors import FetchError, IntegrityError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
@@ -195,6 +195,7 @@ def _link(records: Sequence[RepoDataRecord], folder: Path, prefix: Path) -> None
     listed = [verified.of_record(r.url, r.sha256, r.size) for r in new]
     states = verified.require(package for package in listed if package is not None)
     # Files of an environment are hard links to those of this cache: what was edited there is edited here, and must not be linked again.
+    removal.claim_cache()
     cache = PackageCache.new_layered([paths.extracted_packages()], validation_mode=ValidationMode.full())
 
     async def run() -> None:

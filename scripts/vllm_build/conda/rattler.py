@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vllm_build import children
+from vllm_build import children, removal
 from vllm_build.conda import verified
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
@@ -246,7 +246,9 @@ def build(
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and PYTHONHOME are not for them.
     environment = {**children.without_python(os.environ), "PATH": search, "PYTHONNOUSERSITE": "1", **(env or {})}
-    environment.setdefault("RATTLER_CACHE_DIR", str(rattler_cache()))
+    if "RATTLER_CACHE_DIR" not in environment:
+        removal.claim_cache()
+        environment["RATTLER_CACHE_DIR"] = str(rattler_cache())
     try:
         with tempfile.TemporaryDirectory() as folder:
             status, output = _supervise(arguments, environment, Path(folder), logs)

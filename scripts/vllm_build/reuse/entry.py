@@ -20,11 +20,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vllm_build.files import unfinished
 from vllm_build.reuse import bounds, keys, names
-from vllm_build.reuse.record import Reader, load_json
+from vllm_build.reuse.record import SHA256, Reader, load_json
 from vllm_build.reuse.refusal import RefusedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vllm_build.reuse.keys import PublicKey
 
 MARKER = "store.json"
@@ -37,6 +40,12 @@ _MOST_BUILDS = 256
 def digest_path(digest: str) -> str:
     """Where the document of a digest lies."""
     return f"digests/{digest}.json"
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a publisher that was killed left this file: the marker or a document under a temporary name."""
+    name = unfinished(path.name)
+    return name is not None and (name == MARKER or (name.endswith(".json") and SHA256.fullmatch(name.removesuffix(".json")) is not None))
 
 
 def member_path(sha256: str) -> str:

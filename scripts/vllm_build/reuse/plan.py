@@ -41,14 +41,15 @@ class Decision:
     record: Record | None = None
 
 
-def _not_found(wanted: Wanted, sources: Sequence[Source]) -> RefusedError:
+def _not_found(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> RefusedError:
+    target = f"{machine.device} {machine.toolkit}" if machine.toolkit else machine.device
     return RefusedError(
         "digest",
         ", ".join(source.where for source in sources),
-        f"no build of {wanted.output} with the build digest {wanted.digest}",
+        f"no build of {wanted.output} for {target} with the build digest {wanted.digest}",
         expected="a build of this very tree, for this device, toolkit and architectures",
-        remedy="unset VLLM_USE_PRECOMPILED to compile all, set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, "
-        "or publish a build of this tree (vllm-build publish)",
+        remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset VLLM_USE_PRECOMPILED to compile all, "
+        "set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, or publish a build of this tree (vllm-build publish)",
     )
 
 
@@ -78,7 +79,7 @@ def _decide(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> Deci
             continue
         offer.announce(record)
         return Decision(wanted, REUSE, offer.where, f"its build digest is {wanted.digest[:12]}", offer, record)
-    raise reasons[0] if reasons else _not_found(wanted, sources)
+    raise reasons[0] if reasons else _not_found(wanted, sources, machine)
 
 
 def make(outputs: Sequence[Wanted], sources: Sequence[Source], machine: Machine, *, partial: bool) -> tuple[Decision, ...]:

@@ -149,11 +149,11 @@ def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> It
             trust.require_publisher(folder, declared, key, empty=not any((folder / "digests").glob("*.json")))
         # First of all: it is what says that "incoming" is the store's.
         write_text(marker, entry.marker_text(key.public if key else None))
-        _remove_incoming(folder)
+        _remove_unfinished(folder)
         (folder / "incoming").mkdir()
         with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
             yield Publisher(folder, Path(incoming), key, private=private)
-        _remove_incoming(folder)
+        _remove_unfinished(folder)
 
 
 def _require_store_or_empty(folder: Path) -> None:
@@ -182,9 +182,12 @@ def _is_store(folder: Path) -> bool:
     return True
 
 
-def _remove_incoming(folder: Path) -> None:
+def _remove_unfinished(folder: Path) -> None:
     """Remove what publishers that were killed left; the lock of the store is held."""
     removal.remove_tree(folder / "incoming", below=folder, proof=_is_store)
+    for place in (folder, folder / "digests"):
+        for path in [path for path in place.iterdir() if entry.is_unfinished(path)] if place.is_dir() else []:
+            removal.remove_tree(path, below=folder, proof=_is_store)
 
 
 def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:

@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from vllm_build import signals
 from vllm_build.files import sha256_of
 from vllm_build.reuse import bounds, download, windows
 from vllm_build.reuse.cache import key_of
@@ -80,7 +81,9 @@ class RemoteFile(io.RawIOBase):
         stopped = threading.Event()
         with ThreadPoolExecutor(windows.STREAMS) as pool:
             try:
-                jobs = [pool.submit(self._fetch, folder, begin, end, stopped) for begin, end in asked]
+                # A signal while a thread starts would leave that thread unknown to the pool, which could not wait for it.
+                with signals.deferred():
+                    jobs = [pool.submit(self._fetch, folder, begin, end, stopped) for begin, end in asked]
                 wait(jobs)
             except BaseException:
                 # A signal reaches the main thread alone; the others would go on to the end of the file.

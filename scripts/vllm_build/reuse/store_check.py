@@ -116,7 +116,9 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
         parts.remove("attestations")  # Nobody has looked at them.
     if run.signer is not None:
         keys.library()  # Its absence is no fault of the store's.
-    documents = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
+    there = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
+    # A publisher that was killed may have left one, and one that runs now may be writing one. The next publisher removes it.
+    documents = [path for path in there if not entry.is_unfinished(path)]
     with context.cache.in_use():
         for path in documents:
             run.document(path)

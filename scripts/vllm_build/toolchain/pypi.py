@@ -87,7 +87,7 @@ def _run(command: str, arguments: Sequence[str], env: Mapping[str, str]) -> subp
         ConfigurationError: there is no pip, or it cannot read its configuration.
     """
     try:
-        base = pip_process.environment("download")
+        base = pip_process.environment("download", run=children.run)
     except pip_process.PipConfigurationError as error:
         raise ConfigurationError(
             f"pip cannot read its configuration: {error}", remedy="correct the file; `pip config debug` lists where pip looks"
@@ -117,7 +117,7 @@ def _sha256(item: Mapping[str, Any]) -> str:
 
 def _index_answers() -> bool:
     """Whether pip finds a package that every index has: itself."""
-    if pip_process.settings("download", os.environ).get("no-index"):
+    if pip_process.settings("download", os.environ, children.run).get("no-index"):
         return True
     # The interpreter's own pip, once: whoever has no network should not wait for five attempts again.
     return bool(_report(["pip"], _Selection((), {"PIP_RETRIES": "0"}))[1])

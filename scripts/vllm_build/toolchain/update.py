@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vllm_build import children
+from vllm_build import children, removal
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root
@@ -231,6 +231,7 @@ def update(root: Path, console: Console, only: Sequence[str] | None = None) -> l
             f"no build of the toolchain is called {unknown[0]!r}", expected="one of " + ", ".join(sorted(b.id for b in builds))
         )
     chosen = [build for build in builds if only is None or build.id in only]
+    removal.claim_cache()
     with exclusive(cache_root() / "apt", "the private package lists"):
         before = locking.read(root)
         with console.step(f"resolve the sources of {len(chosen)} toolchain packages"):

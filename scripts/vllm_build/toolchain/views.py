@@ -149,7 +149,10 @@ def clean(days: float) -> Cleaned:
 
     Raises:
         BusyError: a process builds for the channel or installs from it; nothing is removed.
+        ConfigurationError: the cache folder holds files that this library did not make; nothing is removed.
     """
+    # Before the lock, whose file would prove that the channel is ours.
+    removal.claim_cache()
     channel, latest = toolchain_channel(), time.time() - days * _DAY
     with locks.unused(channel / ".lock", _WHAT):
         old = [view for view in _views() if (view / _USED).stat().st_mtime <= latest]

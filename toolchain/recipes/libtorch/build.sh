@@ -14,6 +14,8 @@ rm "$torch"/lib/lib{caffe2_nvrtc,torch_cuda_linalg}.so
 folder=torch-cuda-stand-ins
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/stand_ins.py" stand-ins "$torch"/lib/*.so
 mkdir "$PREFIX/lib/$folder"
+# rattler-build's default run path, which the linker takes where none is given: stand-ins need no library, and it names this prefix.
+unset LD_RUN_PATH
 while read -r name; do
     script=()
     [ ! -s "stand-ins/$name.map" ] || script=("-Wl,--version-script=stand-ins/$name.map")
