@@ -29,6 +29,7 @@ $(DEV): $(VENV) requirements/dev.txt
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
+	@echo 'PYTHON=python3 is the interpreter: one name or path, which may hold spaces, without arguments (not "uv run python")'
 
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
 	$(BIN)/vllm-build package $(call quoted,$(VARIANT))

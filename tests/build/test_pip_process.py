@@ -207,9 +207,8 @@ def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> No
 def test_make_installs_into_its_own_environment(root: Path, index: Path, machine: Path, tmp_path: Path) -> None:
     """The project's Makefile, with a tool and a library of its own small enough to install here."""
     tree = tmp_path / "a tree"
-    for name in ("scripts/vllm_build", "scripts/bin", "requirements"):
+    for name in ("scripts/vllm_build", "requirements"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(root / "scripts" / "bin" / "vllm-build", tree / "scripts" / "bin")
     shutil.copy(root / "Makefile", tree)
     shutil.copytree(root / "scripts" / "bin", tree / "scripts" / "bin")
     shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
@@ -217,11 +216,15 @@ def test_make_installs_into_its_own_environment(root: Path, index: Path, machine
     (tree / "requirements" / "dev.txt").write_text("sample==2.0\n", encoding="utf-8")
     project(tree / "scripts", "vllm_build")
     assert index.is_dir()
-    command = ["make", "-C", str(tree), ".venv/bin/.installed-dev", f"PYTHON={Path(sys.executable).resolve()}"]
+    python = tmp_path / "an interpreter" / "python"
+    python.parent.mkdir()
+    python.symlink_to(Path(sys.executable).resolve())
+    command = ["make", "-C", str(tree), ".venv/bin/.installed-dev", f"PYTHON={python}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     installed = {path.name for path in (tree / ".venv").glob("lib/python*/site-packages/*")}
     assert {"sample-2.0.dist-info", "vllm_build-1.0.dist-info", "installed.py"} <= installed
+    assert "PYTHON=python3 " in subprocess.run(["make", "-C", str(tree), "help"], capture_output=True, text=True, check=True).stdout
     assert not (machine / "elsewhere").exists()
 
 
