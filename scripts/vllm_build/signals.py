@@ -140,11 +140,21 @@ def ending(what: str) -> Iterator[None]:
                 raise
             if interrupt.number == signal.SIGINT:
                 raise KeyboardInterrupt from None  # the interpreter knows the exact class only
-            from vllm_build.redaction import say  # noqa: PLC0415 -- the command line installs the handlers before it imports more
-
-            with suppress(OSError):
-                say(f"\nerror: {what} was {interrupt}\n")
+            _say_end(what, interrupt)
             raise SystemExit(interrupt.status) from None
+        except SystemExit as end:
+            # setuptools turns every KeyboardInterrupt into its own end, with status 1.
+            if outer or not isinstance(end.__context__, Interrupted):
+                raise
+            _say_end(what, end.__context__)
+            raise SystemExit(end.__context__.status) from None
+
+
+def _say_end(what: str, interrupt: Interrupted) -> None:
+    from vllm_build.redaction import say  # noqa: PLC0415 -- the command line installs the handlers before it imports more
+
+    with suppress(OSError):
+        say(f"\nerror: {what} was {interrupt}\n")
 
 
 @contextmanager

@@ -360,3 +360,22 @@ def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
 
 def test_without_python() -> None:
     assert children.without_python({"PYTHONPATH": "x", "PYTHONHOME": "y", "PATH": "z"}) == {"PATH": "z"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_end_that_setuptools_made_of_a_signal_keeps_its_status(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, signals.ending("the build"):
+        try:
+            with signals.ending("CMake"):
+                os.kill(os.getpid(), number)
+        except KeyboardInterrupt as interrupt:
+            message = "interrupted"
+            raise SystemExit(message) from interrupt
+    assert caught.value.code == 128 + number
+    assert "the build was interrupted" in capsys.readouterr().err
+
+
+def test_another_end_is_left_alone() -> None:
+    with pytest.raises(SystemExit) as caught, signals.ending("the build"):
+        raise SystemExit(3)
+    assert caught.value.code == 3
