@@ -364,13 +364,16 @@ def test_without_python() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_end_that_setuptools_made_of_a_signal_keeps_its_status(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught, signals.ending("the build"):
+    def run_commands() -> None:
         try:
             with signals.ending("CMake"):
                 os.kill(os.getpid(), number)
         except KeyboardInterrupt as interrupt:
             message = "interrupted"
             raise SystemExit(message) from interrupt
+
+    with pytest.raises(SystemExit) as caught, signals.ending("the build"):
+        run_commands()
     assert caught.value.code == 128 + number
     assert "the build was interrupted" in capsys.readouterr().err
 
