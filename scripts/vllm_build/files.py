@@ -74,10 +74,13 @@ def read_bytes(path: Path, limit: int = DOCUMENT) -> bytes:
     """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = stream.read(limit + 1) if size <= limit else b""
+        # In chunks: one read would reserve memory for the limit.
+        data = bytearray()
+        while size <= limit and len(data) <= limit and (chunk := stream.read(min(_CHUNK, limit + 1 - len(data)))):
+            data += chunk
     if size > limit or len(data) > limit:
         raise TooLargeError(errno.EFBIG, f"it has {max(size, len(data))} bytes, and files of its kind have at most {limit}", str(path))
-    return data
+    return bytes(data)
 
 
 def read_text(path: Path, limit: int = DOCUMENT) -> str:
