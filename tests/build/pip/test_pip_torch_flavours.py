@@ -38,7 +38,8 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "wheel" / wheel.filename).unlink()
     site = developer.prefix / "lib" / "python3.11" / "site-packages"
     # Links are followed: the copy has the headers and libraries themselves.
-    shutil.copytree(site / "torch", folder / "pypi" / "torch")
+    for package in ("torch", "torchgen", "functorch"):
+        shutil.copytree(site / package, folder / "pypi" / package)
     (info,) = site.glob("torch-*.dist-info")
     shutil.copytree(info, folder / "pypi" / info.name)
     return {name: folder / name for name in ("pypi", "cpu")}
