@@ -244,7 +244,7 @@ def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
 def test_an_update_does_not_replace_what_was_changed(tmp_path: Path, channel: str, science: Path) -> None:
     mine = science / "share" / "foo" / "7"
     mine.write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="would replace files of packages that were changed in .*: share/foo/7"):
+    with pytest.raises(ConfigurationError, match=r"would replace files of packages that were changed in .*: share/foo/7"):
         environment.create(science, ["foo 2.0"], [channel], update=True)
     assert mine.read_text(encoding="utf-8") == "mine"
     # What the message says.
@@ -283,6 +283,7 @@ def test_an_edited_cache_is_not_installed(tmp_path: Path, channel: str) -> None:
     assert version_of(tmp_path / "two") == "1.0"
 
 
+@pytest.mark.usefixtures("_one_channel")
 def test_a_prefix_in_another_environment_is_refused(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
     base = tmp_path / "base"
     environment.create(base, ["foo 1.0"], [channel])
@@ -300,11 +301,12 @@ def install_command(prefix: Path, channel: str, *more: str) -> list[str]:
     return ["install", str(prefix), "foo", "--output", channel.removeprefix("file://"), "--channel", "conda-forge", *more]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _one_channel(channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "url", lambda *_: channel)
 
 
+@pytest.mark.usefixtures("_one_channel")
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
     tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, linked: bool
@@ -327,10 +329,11 @@ def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
 
 @pytest.mark.parametrize("spec", ["nothing-has-this", "bar"])
 def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, channel: str, spec: str) -> None:
-    before = below(tmp_path)
+    place = tmp_path / "place"
+    place.mkdir()
     with pytest.raises(ToolchainError):
-        environment.create(tmp_path / "new" / "folders" / "env", [spec], [channel])
-    assert below(tmp_path) == before
+        environment.create(place / "new" / "folders" / "env", [spec], [channel])
+    assert below(place) == {}
 
 
 def test_a_lock_that_an_earlier_version_left_is_no_file_of_the_users(tmp_path: Path, channel: str) -> None:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 #: Files are copied from the cache, as clones where the file system shares blocks until one of them is written to. Hard links are faster (an
-#: environment with torch: 2 to 4 s instead of 4 to 11 s) and save its 1.2 GB, but an edit in one environment would change all others and the
-#: cache. Libraries are no exception: patchelf and strip edit them in place.
+#: environment with torch: 2 to 4 s instead of 4 to 11 s) and save its 1.2 GB, but an edit in one environment would change all others, and
+#: the cache. Libraries are no exception: patchelf and strip edit them in place.
 _COPIES = "allow-hard-links = false"
 
 
@@ -121,7 +121,7 @@ def assumed_driver(toolkit: Version | None) -> Iterator[bool]:
 
 
 def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> VllmBuildError:
-    if damaged := indexes.of_rattler(why):
+    if damaged := indexes.of_rattler(why, channels):
         return damaged
     if said := failures.exhausted(why):
         return _exhausted(f"solving {', '.join(specs)}", said)

@@ -108,8 +108,8 @@ def require(folders: Iterable[Path]) -> None:
                 continue
 
 
-def of_rattler(said: str) -> IntegrityError | None:
-    """The error for what rattler said, where it found a damaged index or entry."""
+def of_rattler(said: str, channels: Iterable[str]) -> IntegrityError | None:
+    """The error for what rattler said, where it found a damaged index or entry in one of ``channels``; it does not say in which."""
     if not any(words in said for words in _UNREADABLE):
         return None
-    return damaged("the index of a channel", said)
+    return damaged(f"an index of {' or '.join(dict.fromkeys(channels))}", said)
