@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of packages were changed or removed in an environment since it was installed.
 
-The records of an environment have the sha256 of every file, and hashing reads them all: 6 s for torch for the CPU (20,000 files, 1.2 GB), ten
-times that with the libraries of CUDA. To compare states takes 0.3 s. So an installation
-notes the state of each package's files (size, times, inode), and a package whose files are in that state is not read again. The time of the
-last status change is part of the state: no program can set it, so an edit that keeps the size and the modification time is noticed. What is
-in another state, such as a copy of an environment, is hashed.
+The records of an environment have the sha256 of every file, and hashing reads them all: 6 s for an environment with torch for the CPU
+(20,000 files, 1.2 GB). So an installation notes the state of each package's files (size, times, inode), and a package whose files are in
+that state is not read again: comparing the states of that environment takes 0.3 s. The time of the last status change is part of the state.
+No program can set it, so an edit that keeps the size and the modification time is noticed. What is in another state, such as a copy of an
+environment, is hashed.
 """
 
 from __future__ import annotations
