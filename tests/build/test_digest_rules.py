@@ -76,6 +76,8 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/commands/": "the command line",
     "scripts/bin/": "starts vllm-build",
     "scripts/vllm_build/conda/environment.py": "installs packages",
+    "scripts/vllm_build/conda/edits.py": "compares an environment with its packages",
+    "scripts/vllm_build/conda/indexes.py": "reads indexes of channels",
     "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
     "scripts/vllm_build/conda/prefixes.py": "installs packages",
     "scripts/vllm_build/conda/verified.py": "compares packages with their index",
