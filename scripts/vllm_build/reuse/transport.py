@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from vllm_build.errors import FetchError
-from vllm_build.redaction import redact
+from vllm_build.redaction import excerpt, redact
 from vllm_build.reuse import bounds, login
 from vllm_build.reuse.refusal import RefusedError
 
@@ -137,7 +137,7 @@ def check_url(url: str, before: str | None = None) -> None:
     except ValueError:
         pass
     check = "redirect" if before else "scheme"
-    raise RefusedError(check, before or url, f"the address {redact(url)[:200]!r}", expected="https, or http that http led to")
+    raise RefusedError(check, before or url, f"the address {excerpt(url)!r}", expected="https, or http that http led to")
 
 
 def _joined(url: str, target: str) -> str:
@@ -211,7 +211,7 @@ class Transport:
                 now = _joined(now, target)
             except (http.client.InvalidURL, UnicodeError) as error:
                 raise RefusedError(
-                    "scheme", url, f"the address {redact(now)[:200]!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
+                    "scheme", url, f"the address {excerpt(now)!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise BrokenError(f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}") from error
@@ -261,7 +261,7 @@ def _range(text: str, window: str | None, url: str) -> tuple[int, int, int]:
     """First byte, length of the body, and size of the file, from ``Content-Range``; all checked against what was asked."""
     match = _CONTENT_RANGE.fullmatch(text)
     wrong = RefusedError(
-        "range", url, f"asked for bytes {window}, the server answered {text[:80]!r}", expected="the range that was asked for"
+        "range", url, f"asked for bytes {window}, the server answered {excerpt(text, 80)!r}", expected="the range that was asked for"
     )
     if not match or window is None:
         raise wrong
