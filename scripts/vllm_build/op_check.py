@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vllm_build.plan import Plan
 
 #: Libraries of the driver, which a build machine without the device does not have; the check then cannot run there.
-_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.\d]*: cannot open shared object file")
+_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot open shared object file")
 
 
 def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:

@@ -85,7 +85,10 @@ IGNORED = (
     Ignored(("CMAKE_BUILD_JOBS", "NINJAFLAGS", "NINJA_FLAGS"), "use MAX_JOBS"),
     # make sets it for its own children, and mostly without a number of jobs.
     Ignored(
-        ("MAKEFLAGS", "GNUMAKEFLAGS"), "its number of jobs does not reach this build; use MAX_JOBS", (), r"(.*\s)?(-?\w*j\s?\d+|--jobs).*"
+        ("MAKEFLAGS", "GNUMAKEFLAGS"),
+        "its number of jobs does not reach this build; use MAX_JOBS",
+        (),
+        r"(.*\s)?(-?\w*j\s?[0-9]+|--jobs).*",
     ),
     Ignored(("USE_NINJA",), "use CMAKE_GENERATOR", (), r"\s*(0|off|no|false)\s*"),
     Ignored(("USE_CUDA", "USE_ROCM", "FORCE_CUDA", "NO_CUDA"), "torch's own build reads it; use VLLM_TARGET_DEVICE"),

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 GOOD, BAD, LACKING, UNSEEN = "good", "BAD", "lacking", "not seen"
 #: C++ names of torch, which only the very torch has that a library was built with: a namespace of its at the beginning of a mangled name,
 #: or of a type within one. `std::string::at` has an `at` as well.
-_TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=\d|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)\d")
+_TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=[0-9]|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)[0-9]")
 _PYTHON = re.compile(r"_?Py[A-Z_]")
 #: Libraries of the CUDA toolkit, whose SONAME has the major release.
-_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)$")
+_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.([0-9]+)$")
 #: Libraries that only a machine with the device has.
-_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.\d+)?")
+_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.[0-9]+)?")
 #: Of what abi3audit writes.
-_SUMMARY = re.compile(r"\d+ extensions scanned; .*")
+_SUMMARY = re.compile(r"[0-9]+ extensions scanned; .*")
 #: For loading the libraries and asking for their ops; torch alone takes some of them on a slow disk.
 _SECONDS = 600
 _COMPOSITE = frozenset({"CompositeExplicitAutograd", "CompositeImplicitAutograd"})

@@ -32,7 +32,7 @@ _PARTIAL, _UNSATISFIABLE = 206, 416
 _LOGIN = (401, 403, 407)
 #: Answers that the next attempt may not get.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class BrokenError(Exception):
@@ -222,7 +222,7 @@ class Transport:
         if (encoding := headers.get("Content-Encoding", "identity")).lower() != "identity":
             raise RefusedError("encoding", url, f"the server sends the encoding {encoding!r}", expected="the file's own bytes")
         said = headers.get("Content-Length", "")
-        length = int(said) if re.fullmatch(r"\d{1,18}", said) else None
+        length = int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
         first, total, ranged = 0, length, response.status == _PARTIAL
         if ranged:
             first, length, total = _range(headers.get("Content-Range", ""), window, url)
