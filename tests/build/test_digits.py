@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers are written with 0 to 9. ``\\d``, ``str.isdigit`` and ``int`` know the digits of every script, which no other tool of a build reads."""
+"""Numbers are written with 0 to 9.
+
+``\\d``, ``str.isdigit`` and ``int`` know the digits of every script, which no other tool of a build reads.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: ARABIC-INDIC, FULLWIDTH and DEVANAGARI digits for 0 to 9.
-SCRIPTS = ("٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "०१२३४५६७८९")
+SCRIPTS = tuple("".join(chr(zero + digit) for digit in range(10)) for zero in (0x0660, 0xFF10, 0x0966))
 READERS: tuple[tuple[Callable[[str], object], str], ...] = (
     (lambda text: archs.parse(text, "TORCH_CUDA_ARCH_LIST"), "9.0a"),
     (lambda text: gpu_targets.parse("cuda", text, "--arch-list"), "12.0+PTX"),
