@@ -25,6 +25,16 @@ class VllmBuildError(Exception):
         self.expected = redact(expected) if expected else expected
         self.remedy = redact(remedy) if remedy else remedy
 
+    def document(self) -> dict[str, object]:
+        """What ``--json`` says of it."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "expected": self.expected,
+            "remedy": self.remedy,
+        }
+
     def __str__(self) -> str:
         lines = [self.message]
         if self.expected:

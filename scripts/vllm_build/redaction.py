@@ -91,7 +91,8 @@ def redact_document(document: Any) -> Any:
 
 def say(text: str) -> None:
     """Write ``text`` to standard error, for modules that run without a console, as in pip's builds."""
-    sys.stderr.write(redact(text))
+    if sys.stderr is not None:  # closed by the caller
+        sys.stderr.write(redact(text))
 
 
 def traceback_of(error: BaseException) -> str:

@@ -202,10 +202,9 @@ def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
 _DIRECT = {
     "redaction.py": "it is what redacts",
     "console.py": "redacts each text",
-    "cli.py": "a traceback that has been redacted",
     "process.py": "lines that have been redacted",
     "measured.py": "runs in front of a compiler: the name of a program",
-    "entry.py": "a document about a signal, before other modules are imported",
+    "entry.py": "a document about a signal or the current folder, before other modules are imported",
     "conda/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
     "conda/environment.py": "into a pipe of the parent, which puts it into an error",
     "reuse/context.py": "numbers",
