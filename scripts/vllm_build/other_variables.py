@@ -112,7 +112,16 @@ IGNORED = (
 #: Variables that the driver reads or hands to the recipe; the recipe sets the others itself.
 TAKEN_BY_PACKAGES = frozenset(
     {
-        *("MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL", "VERBOSE", "VLLM_UNIT_TIMES", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "CCACHE_DIR"),
+        *(
+            "MAX_JOBS",
+            "CMAKE_BUILD_PARALLEL_LEVEL",
+            "VERBOSE",
+            "VLLM_UNIT_TIMES",
+            "VLLM_BUILD_CACHE",
+            "XDG_CACHE_HOME",
+            "CCACHE_DIR",
+            "TMPDIR",
+        ),
         *("CHANNEL", "REUSE", "CONDA_OVERRIDE_CUDA", "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "VLLM_FA_SET"),
         *("VLLM_PRECOMPILED_KEY", "VLLM_DISABLE_CCACHE", "PATH", "CONDA_PREFIX", "BUILD_PREFIX", "PREFIX"),
     }

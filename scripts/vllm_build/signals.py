@@ -40,7 +40,13 @@ class Interrupted(KeyboardInterrupt):
 
     def document(self) -> dict[str, object]:
         """What ``--json`` says of it, in the form of every other failure."""
-        return {"error": "Interrupted", "exit_code": self.status, "message": str(self), "expected": None, "remedy": None}
+        return {
+            "error": "Interrupted",
+            "exit_code": self.status,
+            "message": str(self),
+            "expected": None,
+            "remedy": "start the command again",
+        }
 
 
 class _Handler:
