@@ -42,6 +42,7 @@ NEITHER: Mapping[str, str] = {
     "settings_docs.py": "writes documentation",
     "signals.py": "ends the build early",
     "stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "streams.py": "opens the streams of the command line",
     "supervisor.py": "ends what a build started",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
 }
