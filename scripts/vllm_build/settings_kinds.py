@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import shlex
 import stat
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from packaging.version import Version
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.files import may_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ def _absolute_folder(value: str) -> Path:
 
 def _present_folder(value: str) -> Path:
     path = _folder(value)
-    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+    if not path.is_dir() or not may_write(path):
         raise ValueError(value)
     return path
 

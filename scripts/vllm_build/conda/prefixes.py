@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks, path_rules, paths, removal
+from vllm_build import files, locks, path_rules, paths, removal
 from vllm_build.conda import edits, intact
 from vllm_build.errors import ConfigurationError
 
@@ -83,9 +83,7 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
     above = _existing(prefix.parent)
     if not above.is_dir():
         raise ConfigurationError(f"{above}, above {prefix}, is not a folder", remedy="name another path")
-    # What this process may do, not the user who started it: access(2) alone drops the capabilities that opening a file has.
-    effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
-    if not os.access(above, os.W_OK | os.X_OK, **effective):
+    if not files.may_write(above):
         raise ConfigurationError(
             f"{above} cannot be written to",
             expected=f"a folder where {prefix.name} can be made: the environment is built beside its place and renamed",
