@@ -91,6 +91,7 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
     "planned.py": "one compile",
     "private_build.py": "one compile",
     "process.py": "one compile",
+    "requested_archs.py": "architectures of GPUs",
     "source_trees.py": "sources of a compile",
     "stable_inputs.py": "inputs of a compile",
     "third_party.py": "sources of a compile",

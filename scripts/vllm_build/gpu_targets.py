@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU build is for: the project's default lists, what the caller asked for, what each toolkit can compile, and its compiler options.
+"""GPU architectures by device: the project's default lists, what each toolkit can compile, and its compiler options.
 
 Architectures are strings here, each device's own spelling: ``9.0a`` (:mod:`vllm_build.archs`) or ``gfx90a`` (:mod:`vllm_build.gfx`).
 """
@@ -7,7 +7,6 @@ Architectures are strings here, each device's own spelling: ``9.0a`` (:mod:`vllm
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -18,8 +17,6 @@ from vllm_build.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from vllm_build.settings import Settings
 
 #: The device's toolkit by name, and the oldest release of it that a build accepts (contract, section 2).
 TOOLKITS: Mapping[str, str] = {"cuda": "CUDA", "rocm": "ROCm"}
@@ -52,7 +49,6 @@ _CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {"a": ((9, 0), "12.0
 _ROCM_CHIPS: Mapping[str, str] = {"gfx942": "6.0", "gfx950": "7.0", "gfx1200": "6.3", "gfx1201": "6.3"}
 
 _CMAKE_ARCH = re.compile(r"([0-9]{1,2})([0-9])([af]?)(-real|-virtual)?")
-_CMAKE_VARIABLE = "CMAKE_CUDA_ARCHITECTURES"
 
 
 def check_floor(device: str, version: Version | None) -> None:
@@ -173,41 +169,3 @@ def from_cmake(text: str, source: str) -> str:
             )
         entries.append(f"{found[1]}.{found[2]}{found[3]}{'' if found[4] else '+PTX'}")
     return ";".join(entries)
-
-
-def _without_ptx(entries: Iterable[str]) -> list[str]:
-    return [str(replace(arch, ptx=False)) for entry in entries for arch in archs.parse(entry, "architecture")]
-
-
-def requested(device: str, settings: Settings) -> tuple[str, str] | None:
-    """The list that the caller asked for, in the device's own spelling, and where it was said; None: nowhere.
-
-    ``TORCH_CUDA_ARCH_LIST`` and ``CMAKE_CUDA_ARCHITECTURES`` (variable, or definition in ``CMAKE_ARGS``) may both be set as long as they
-    name the same architectures; the former then says where PTX is kept, since the latter's plain entries always ask for it.
-
-    Raises:
-        ConfigurationError: one is malformed, or two disagree.
-    """
-    if device == "rocm":
-        return None if settings.rocm_archs is None else (settings.rocm_archs, VARIABLES["rocm"])
-    if device != "cuda":
-        return None
-    asked: list[tuple[str, str]] = []
-    if settings.cuda_archs is not None:
-        asked.append((settings.cuda_archs, VARIABLES["cuda"]))
-    if settings.cmake_cuda_archs is not None:
-        asked.append((from_cmake(settings.cmake_cuda_archs, _CMAKE_VARIABLE), _CMAKE_VARIABLE))
-    # `-D NAME=VALUE` is two words, `-DNAME=VALUE` one: NUL stands between words and is in none.
-    for argument in "\0".join(settings.cmake_args).replace("-D\0", "-D").split("\0"):
-        if definition := re.fullmatch(rf"-D{_CMAKE_VARIABLE}(?::\w+)?=(.+)", argument):
-            source = f"{_CMAKE_VARIABLE} in CMAKE_ARGS"
-            asked.append((from_cmake(definition[1], source), source))
-    for text, source in asked[1:]:
-        first, first_source = asked[0]
-        if _without_ptx(parse(device, first, first_source)) != _without_ptx(parse(device, text, source)):
-            raise ConfigurationError(
-                f"{first_source} ({first}) and {source} ({text}) name different architectures",
-                expected="one list of GPU architectures",
-                remedy=f"unset {source}",
-            )
-    return asked[0] if asked else None

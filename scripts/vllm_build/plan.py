@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_build import gpu_targets
+from vllm_build import gpu_targets, requested_archs
 from vllm_build.errors import ConfigurationError, NothingToDoError
 from vllm_build.kernels_table import GPU_DEVICES, KERNEL_DEVICES
 from vllm_build.planned import (
@@ -259,5 +259,5 @@ def for_settings(table: KernelsTable, device: str, toolkit_version: Version | No
     Raises:
         ConfigurationError, NothingToDoError, ToolchainError: as ``resolve`` does; also when two of the variables disagree.
     """
-    text, source = gpu_targets.requested(device, settings) or (None, None)
+    text, source = requested_archs.requested(device, settings) or (None, None)
     return resolve(table, device, toolkit_version=toolkit_version, arch_list=text, arch_source=source, choice=Choice.of(settings))

@@ -21,7 +21,7 @@ NOTHING: frozenset[str] = frozenset()
 
 _LIBRARY_MODULES = (
     "__init__ _toml arch_spelling archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets "
-    "kernels_table native_build patches plan planned private_build source_trees stable_inputs third_party torch_files"
+    "kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party torch_files"
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "

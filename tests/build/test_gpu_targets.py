@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import archs, gpu_targets
+from vllm_build import archs, gpu_targets, requested_archs
 from vllm_build.errors import ConfigurationError
 from vllm_build.settings import Settings
 
@@ -124,7 +124,7 @@ TORCH, CMAKE, ROCM = "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "PYTORC
     ],
 )
 def test_variables_that_choose_architectures(device: str, environ: Mapping[str, str], requested: tuple[str, str] | None) -> None:
-    assert gpu_targets.requested(device, Settings.from_environ(environ)) == requested
+    assert requested_archs.requested(device, Settings.from_environ(environ)) == requested
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_variables_that_choose_architectures(device: str, environ: Mapping[str, 
 )
 def test_two_that_disagree_are_an_error(environ: Mapping[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="name different architectures"):
-        gpu_targets.requested("cuda", Settings.from_environ(environ))
+        requested_archs.requested("cuda", Settings.from_environ(environ))
 
 
 @given(st.text(max_size=20) | st.text("0123456789af-;, realvitu", max_size=20))

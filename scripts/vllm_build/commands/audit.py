@@ -7,7 +7,7 @@ import dataclasses
 import textwrap
 from typing import TYPE_CHECKING
 
-from vllm_build import device, gpu_targets, kernels_table, paths, plan
+from vllm_build import device, kernels_table, paths, plan, requested_archs
 from vllm_build.commands._target import add_target, target
 from vllm_build.reuse import foreign
 from vllm_build.reuse.context import Context, Meter
@@ -50,7 +50,7 @@ def run(arguments: Namespace, console: Console) -> int:
     settings, root = Settings.from_environ(), paths.source_root()
     name, release = target(arguments, settings)
     choice = plan.Choice.of(foreign.with_every_output(settings))
-    archs, source = gpu_targets.requested(name, settings) or (None, "")
+    archs, source = requested_archs.requested(name, settings) or (None, "")
     planned = plan.survey(kernels_table.load(root), name, toolkit_version=release, arch_list=archs, arch_source=source, choice=choice)
     machine = dataclasses.replace(Machine.here(device.assume(name, settings)), toolkit=release if planned.targets else None)
     with console.transfer("libraries") as counter:

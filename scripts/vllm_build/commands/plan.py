@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import gpu_targets, kernels_table, paths, plan
+from vllm_build import gpu_targets, kernels_table, paths, plan, requested_archs
 from vllm_build.commands._target import add_target, target
 from vllm_build.planned import BUILT
 from vllm_build.settings import Settings
@@ -31,7 +31,7 @@ def run(arguments: Namespace, console: Console) -> int:
     device, version = target(arguments, settings)
     text, source = (arguments.arch_list, "--arch-list")
     if text is None:
-        text, source = gpu_targets.requested(device, settings) or (None, "")
+        text, source = requested_archs.requested(device, settings) or (None, "")
     found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan.Choice.of(settings))
 
     columns = ["extension", "kernel", "sources", "archs", "macro", "memory", "state", "reason"]

@@ -19,6 +19,7 @@ from vllm_build import (
     paths,
     plan,
     removal,
+    requested_archs,
     stamp,
     third_party,
     unit_times,
@@ -77,7 +78,7 @@ def stamps(request: Request) -> dict[str, str]:
     if request.variant.accelerator == "cuda":
         settings = Settings.from_environ()
         # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
-        if asked := gpu_targets.requested("cuda", settings):
+        if asked := requested_archs.requested("cuda", settings):
             found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
         if settings.flash_attention_set:
             found["flash_attention_set"] = settings.flash_attention_set
