@@ -21,7 +21,7 @@ _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOM
 _SAID = re.compile(
     r"[^\n]*(?:"
     + "|".join(rf"\(os error {number}\)|{re.escape(os.strerror(number))}" for number in sorted(_EXHAUSTED))
-    + r"|memory allocation of \d+ bytes failed|can't start new thread|failed to map segment|\bMemoryError\b)[^\n]*"
+    + r"|memory allocation of [0-9]+ bytes failed|can't start new thread|failed to map segment|\bMemoryError\b)[^\n]*"
 )
 _BROKEN = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
 #: Variables that name a file or a folder and are no settings of the build, in addition to those that are.

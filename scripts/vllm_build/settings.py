@@ -30,6 +30,7 @@ from vllm_build.settings_kinds import (
     GENERATOR,
     LOCATION,
     LOCATIONS,
+    OPTIONAL_FOLDER,
     PRESENT_FOLDER,
     RELEASE,
     SEARCH_PATH,
@@ -288,7 +289,7 @@ class Settings:
     reuse: tuple[str, ...] = _var(
         "REUSE", LOCATIONS, (), "none", "Conda channels whose packages are taken where they are exactly those of this tree."
     )
-    ccache: Path | None = _var("CCACHE_DIR", FOLDER, _NONE, "a folder of the cache", "The compiler cache of package builds.")
+    ccache: Path | None = _var("CCACHE_DIR", OPTIONAL_FOLDER, _NONE, "a folder of the cache", "The compiler cache of package builds.")
     assumed_cuda: Version | None = _var(
         "CONDA_OVERRIDE_CUDA",
         DRIVER,

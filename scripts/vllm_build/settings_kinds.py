@@ -239,6 +239,8 @@ COUNT = Kind(f"a whole number from 1 to {_MOST}", _count)
 RELEASE = Kind("a release such as 13.0: numbers with a dot", _release)
 DRIVER = Kind("a release such as 12 or 12.9", _driver)
 FOLDER: Kind[Path] = Kind("the path of a folder", _folder)
+#: For programs that the build can do without: a folder that cannot be used costs a warning there.
+OPTIONAL_FOLDER: Kind[Path] = Kind("the path of a folder", _path)
 ABSOLUTE_FOLDER: Kind[Path] = Kind("the absolute path of a folder: other programs ignore a relative one", _absolute_folder)
 PRESENT_FOLDER: Kind[Path] = Kind("the path of a folder that exists and can be written to", _present_folder)
 FILE: Kind[Path] = Kind("the path of a file, not of a device or a folder", _file)

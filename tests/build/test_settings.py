@@ -390,6 +390,8 @@ MALFORMED: dict[str, tuple[str, ...]] = {
     "REUSE": ("ftp://host.invalid/x", "'open"),
     "CONDA_OVERRIDE_CUDA": ("x",),
 }
+# The build goes on without the compiler cache, so what CCACHE_DIR leads to is not its matter.
+MALFORMED["CCACHE_DIR"] = ("https://host.invalid/cache", "~no-such-user/cache")
 MALFORMED["XDG_CACHE_HOME"] += ("relative/folder",)
 MALFORMED["TMPDIR"] += ("/nonexistent", "/proc/self")
 
