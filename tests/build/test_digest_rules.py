@@ -25,7 +25,7 @@ _LIBRARY_MODULES = (
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
-    "settings_kinds settings_variable table_records torch_flavour tree_files version"
+    "settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
