@@ -50,12 +50,14 @@ class MissingVersionError(FetchError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel as pip resolved it."""
+    """A wheel as pip resolved it, with the requirements that its metadata names."""
 
     name: str
     version: str
     filename: str
     sha256: str
+    requires: tuple[str, ...] = ()
+    requires_python: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,5 +231,6 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
         if abi is not None and abi.endswith("t") and not {abi, "none"} & {tag.abi for tag in parse_wheel_filename(filename)[3]}:
             # Older pip takes abi3 wheels for free-threaded interpreters, which cannot load them.
             raise MissingVersionError(f"pip finds {name} {version} only as {filename}", expected=f"a wheel for the ABI {abi}")
-        wheels.append(Wheel(name, version, filename, _sha256(item)))
+        requires, requires_python = item["metadata"].get("requires_dist", []), item["metadata"].get("requires_python", "")
+        wheels.append(Wheel(name, version, filename, _sha256(item), tuple(requires), requires_python))
     return sorted(wheels, key=lambda wheel: wheel.name)

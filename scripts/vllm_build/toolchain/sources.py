@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the channel is made from: every ``toolchain/recipes/*/sources.toml``, parsed, checked and in build order."""
+"""What the channel is made from, in build order: every ``toolchain/recipes/*/sources.toml``, and ``toolchain/wheels.toml``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain import lock as locking
+from vllm_build.toolchain import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,6 +73,8 @@ class Build:
     Attributes:
         packages: what a recipe with several outputs makes; empty for one package, called like the build or like its folder.
         on_request: left out unless it is asked for or something that is asked for needs it: large, and of use to few.
+        wheel: the line of ``wheels.toml`` that says it; its recipe is written when it is built.
+        run: what a package of such a line requires.
     """
 
     id: str
@@ -81,11 +85,18 @@ class Build:
     version: str = ""
     packages: tuple[str, ...] = ()
     on_request: bool = False
+    wheel: wheels.Wheel | None = None
+    run: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Path:
-        """The recipe file."""
-        return self.folder / "recipe.yaml"
+        """The recipe file; of a wheel of the table the template."""
+        return (self.folder if self.wheel is None else self.folder.parent) / "recipe.yaml"
+
+    @property
+    def where(self) -> str:
+        """The file that says it, for messages."""
+        return f"{self.folder}/sources.toml" if self.wheel is None else self.wheel.where
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -249,14 +260,13 @@ def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
     by_id: dict[str, Build] = {}
     for build in builds:
         if build.id in by_id:
-            other = by_id[build.id].folder
-            raise ConfigurationError(f"{build.folder}/sources.toml: build {build.id!r} also exists in {other}/sources.toml")
+            raise ConfigurationError(f"{build.where}: build {build.id!r} also exists in {by_id[build.id].where}")
         by_id[build.id] = build
     for build in by_id.values():
         for need in build.needs:
             if need not in by_id:
                 raise ConfigurationError(
-                    f"{build.folder}/sources.toml: build {build.id!r} needs {need!r}, which no recipe makes",
+                    f"{build.where}: build {build.id!r} needs {need!r}, which no recipe makes",
                     expected="one of " + ", ".join(sorted(by_id)),
                 )
     return by_id
@@ -275,7 +285,7 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             circle = " -> ".join((*trail[trail.index(name) :], name))
-            raise ConfigurationError(f"{by_id[name].folder}/sources.toml: builds need each other in a circle: {circle}")
+            raise ConfigurationError(f"{by_id[name].where}: builds need each other in a circle: {circle}")
         if name not in done:
             for need in sorted(by_id[name].needs):
                 visit(need, (*trail, name))
@@ -292,16 +302,48 @@ def recipes_folder(root: Path) -> Path:
     return root / "toolchain" / "recipes"
 
 
-def load(root: Path) -> list[Build]:
+def _of_wheels(root: Path, recipes: Iterable[Build], lock: locking.Lock) -> list[Build]:
+    """The builds of ``wheels.toml``; ``recipes`` are all others."""
+    makers: dict[str, list[wheels.Maker]] = {}
+    pythons: dict[str, None] = {}
+    for build in recipes:
+        locked = lock.files.get(build.id, ())
+        version = locked[0].upstream_version if locked else build.version
+        for package in () if build.on_request else build.makes:
+            makers.setdefault(package, []).append(wheels.Maker(build.id, version))
+            if package == "python":
+                pythons[version or build.variant.get("python_version", DEFAULT_PYTHON).rstrip("t")] = None
+    table = wheels.read(root)
+    required = wheels.require(table, lock, makers, list(pythons) or [DEFAULT_PYTHON])
+    return [
+        Build(
+            id=wheel.name,
+            folder=root / wheels.FOLDER / wheel.name,
+            sources=(PypiSource(wheel.requirement),),
+            needs=required[wheel.name].needs,
+            wheel=wheel,
+            run=required[wheel.name].run,
+        )
+        for wheel in table.wheels
+    ]
+
+
+def load(root: Path, lock: locking.Lock | None = None) -> list[Build]:
     """All builds of the source tree ``root``, in build order.
 
+    Args:
+        root: the source tree.
+        lock: what its lock is to be; None: what it is.
+
     Raises:
-        ConfigurationError: as ``parse_file`` and ``ordered``, or there is no recipe at all.
+        ConfigurationError: as ``parse_file``, ``wheels.read``, ``wheels.require`` and ``ordered``, or there is no recipe at all.
     """
     files = sorted(recipes_folder(root).glob("*/sources.toml"))
-    if not files:
+    builds = [build for path in files for build in parse_file(path)]
+    builds += _of_wheels(root, builds, locking.read(root) if lock is None else lock)
+    if not builds:
         raise ConfigurationError(f"{recipes_folder(root)}: no */sources.toml there", expected="the recipes of the toolchain channel")
-    return ordered(build for path in files for build in parse_file(path))
+    return ordered(builds)
 
 
 def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:

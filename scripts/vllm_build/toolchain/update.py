@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolves ``sources.toml`` into ``lock.toml``: what the mirrors have now, with hashes from their signed indexes; nothing is downloaded."""
+"""Resolves ``sources.toml`` and ``wheels.toml`` into ``lock.toml``: what the mirrors have now.
+
+Hashes come from the mirrors' signed indexes, and what a wheel requires from its metadata; nothing else is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,21 @@ import functools
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from packaging.specifiers import SpecifierSet
 
 from vllm_build import children, removal
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root
 from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import pypi, sources
+from vllm_build.toolchain import pypi, sources, wheel_metadata, wheels
 from vllm_build.toolchain.fetch import Fetcher
 from vllm_build.toolchain.lock import LockedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.console import Console
@@ -151,7 +156,27 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _wheels(wanted: Wanted) -> list[LockedFile]:
+def _requirements(wheel: wheels.Wheel | None, found: pypi.Wheel) -> dict[str, Any]:
+    """What the lock says of the requirements of a wheel of the table; nothing for others.
+
+    Raises:
+        ConfigurationError: the table's wheel is not pure.
+    """
+    if wheel is None:
+        return {}
+    if not found.filename.endswith("-none-any.whl"):
+        raise ConfigurationError(
+            f"{wheel.where}: {found.name} {found.version} comes as {found.filename}",
+            expected="a wheel for any platform: pure Python",
+            remedy=f"take it out of {wheels.TABLE} and write a recipe for it",
+        )
+    return {
+        "requires": wheel_metadata.relevant(found.requires, wheel.extras),
+        "requires_python": str(SpecifierSet(found.requires_python)),
+    }
+
+
+def _wheels(wanted: Wanted, table: Mapping[str, wheels.Wheel]) -> list[LockedFile]:
     files: list[LockedFile] = []
     for (python, abi), items in sorted(wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")):
         rounds: list[list[tuple[str, int, str]]] = []
@@ -180,12 +205,13 @@ def _wheels(wanted: Wanted) -> list[LockedFile]:
                         abi=abi or "",
                         filename=wheel.filename,
                         sha256=wheel.sha256,
+                        **_requirements(table.get(build), wheel),
                     )
                 )
     return files
 
 
-def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFile]:
+def resolve(builds: Sequence[sources.Build], fetcher: Fetcher) -> list[LockedFile]:
     """Locked files for ``builds`` as the mirrors have them now.
 
     Raises:
@@ -214,7 +240,7 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
             fetcher.apt(component).refresh(force=True)
             files += _binaries(fetcher.apt(component), mine) if mine else []
             files += _sources(fetcher.apt(component), theirs) if theirs else []
-    return files + _wheels(wanted)
+    return files + _wheels(wanted, {build.id: build.wheel for build in builds if build.wheel is not None})
 
 
 def update(root: Path, console: Console, only: Sequence[str] | None = None) -> list[LockedFile]:
@@ -239,6 +265,8 @@ def update(root: Path, console: Console, only: Sequence[str] | None = None) -> l
         # Entries of builds that no recipe makes any more go, entries of the others stay.
         kept = [f for name, group in before.files.items() if name in {b.id for b in builds} - {b.id for b in chosen} for f in group]
         after = locking.Lock.of([*kept, *resolved])
+        # What a new wheel requires may be missing: the lock stays as it was until everything is there.
+        sources.load(root, after)
         locking.write(root, after)
     known = {file for group in before.files.values() for file in group}
     return [file for group in after.files.values() for file in group if file not in known]
