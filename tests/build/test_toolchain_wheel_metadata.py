@@ -155,7 +155,12 @@ def test_a_wheel_is_read(tmp_path: Path) -> None:
                 "Requires-Dist: b; extra == 'x'",
                 "License-Expression: mit or apache-2.0",
             ),
-            *("Summary: Does things", "Project-URL: Changelog, scheme:changes", "Project-URL: Homepage, scheme:home"),
+            *(
+                "Summary: Does thïngs",
+                "Home-page: UNKNOWN",
+                "Project-URL: Changelog, https://a.invalid/c",
+                "Project-URL: Homepage, https://a.invalid",
+            ),
         ],
         files={"my_name/__init__.py": "", "my_name-1.0.data/data/share/x": ""},
         about={
@@ -165,8 +170,8 @@ def test_a_wheel_is_read(tmp_path: Path) -> None:
     )
     found = wheel_metadata.read(wheel)
     assert (found.name, found.version, found.requires) == ("My-Name", "1.0", ("a>=1", "b; extra == 'x'"))
-    assert (found.requires_python, found.license, found.homepage) == ("!=3.10.0,>=3.9", "MIT OR Apache-2.0", "scheme:home")
-    assert (found.summary, found.programs) == ("Does things", ("Tool = my_name.cli:App.run", "win = my_name:gui"))
+    assert (found.requires_python, found.license, found.homepage) == ("!=3.10.0,>=3.9", "MIT OR Apache-2.0", "https://a.invalid")
+    assert (found.summary, found.programs) == ("Does thïngs", ("Tool = my_name.cli:App.run", "win = my_name:gui"))
     assert (found.modules, found.has_license, found.pure) == (("my_name",), True, True)
     plain = wheel_metadata.read(write_wheel(tmp_path, "plain", headers=["License: BSD"], about={}, tag="cp311-cp311-linux_x86_64"))
     assert (plain.license, plain.has_license, plain.pure, plain.programs, plain.homepage) == ("", False, False, (), "")

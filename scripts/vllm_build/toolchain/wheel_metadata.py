@@ -35,6 +35,7 @@ _PLATFORM = {
     "sys_platform": "linux",
 }
 _EXTRA = re.compile(r"\bextra\b")
+_PAGE = re.compile(r"https?://[^\s/]+(/\S*)?$")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Metadata:
         requires: its requirements, with markers.
         requires_python: versions of Python that it is for; empty for any.
         license: an SPDX expression, or empty where it names none.
-        homepage: an address, or empty.
+        homepage: the address of a page, or empty.
         summary: one line.
         programs: console and GUI scripts as ``name = module:function``.
         modules: what can be imported, the topmost of each branch.
@@ -181,7 +182,8 @@ def _homepage(message: Message) -> str:
     urls = dict(entry.partition(",")[::2] for entry in message.get_all("Project-URL", []))
     by_label = {label.strip().lower(): url.strip() for label, url in urls.items()}
     candidates = [message.get("Home-page", ""), *(by_label.get(label, "") for label in ("homepage", "home", "source", "repository"))]
-    return next((str(url) for url in candidates if url), next(iter(by_label.values()), ""))
+    # What is no address of a page would not be one in the package either.
+    return next((str(url) for url in (*candidates, *by_label.values()) if _PAGE.match(str(url))), "")
 
 
 def spdx(text: str) -> str:
@@ -202,8 +204,8 @@ def read(wheel: Path) -> Metadata:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
             (folder,) = {name.partition("/")[0] for name in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)}
-            message = email.message_from_bytes(archive.read(f"{folder}/METADATA"))
-            tags: Mapping[str, str] = dict(email.message_from_bytes(archive.read(f"{folder}/WHEEL")))
+            message = email.message_from_string(archive.read(f"{folder}/METADATA").decode())
+            tags: Mapping[str, str] = dict(email.message_from_string(archive.read(f"{folder}/WHEEL").decode()))
             scripts = archive.read(f"{folder}/entry_points.txt").decode() if f"{folder}/entry_points.txt" in names else ""
         parsed = SpecifierSet(str(message.get("Requires-Python", "")))
         programs = _programs(scripts)

@@ -26,6 +26,7 @@ TESTS = "tests.yaml"
 LICENSES = "licenses"
 _HELPER = "toolchain/recipes/common/install_wheel.py"
 _SLOT = re.compile(r"@([a-z_]+)@")
+_HOMEPAGE = re.compile(r"^.*@homepage@\n", re.MULTILINE)
 
 
 def helper(root: Path) -> Path:
@@ -90,7 +91,8 @@ def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Seq
         "summary": _plain(metadata.summary),
     }
     text = read_text(root / wheels.FOLDER / wheels.TEMPLATE)
-    # JSON is YAML.
+    # JSON is YAML. An empty address is no address, so its line goes.
+    text = text if values["homepage"] else _HOMEPAGE.sub("", text)
     filled = _SLOT.sub(lambda slot: json.dumps(values[slot[1]], ensure_ascii=False), text)
     if (own / TESTS).is_file():
         filled = filled.replace("\ntests:\n", "\ntests:\n" + _indented(read_text(own / TESTS)), 1)

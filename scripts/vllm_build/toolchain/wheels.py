@@ -104,7 +104,7 @@ class _Reader:
         self._path, self._lines = path, text.splitlines()
 
     def where(self, name: str) -> str:
-        key = re.compile(rf'\s*"?{re.escape(name)}"?\s*=')
+        key = re.compile(rf'\s*(\[(wheels\.)?)?"?{re.escape(name)}"?\s*[=\]]')
         number = next((n for n, line in enumerate(self._lines, 1) if key.match(line)), 1)
         return f"{self._path}:{number}"
 
@@ -216,7 +216,7 @@ def read(root: Path) -> Table:
 def locked_wheel(wheel: Wheel, lock: Lock) -> LockedFile | None:
     """The file of ``wheel`` in the lock; None where the lock has none, or one of another version than the table says."""
     files = lock.files.get(wheel.name, ())
-    return files[0] if files and Version(files[0].version).public == Version(wheel.version).public else None
+    return files[0] if files and Version(files[0].upstream_version) == Version(wheel.version.partition("+")[0]) else None
 
 
 class _Resolver:
