@@ -7,12 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from packaging.requirements import InvalidRequirement, Requirement
-
-from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import wheels
+from vllm_build.toolchain.source_reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -104,86 +102,13 @@ class Build:
         return self.packages or (self.folder.name,)
 
 
-class _Reader:
-    """Typed access to one parsed file; every complaint names the file and, where it can be told, the line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-        try:
-            self.data = loads(self.text)
-        except TOMLDecodeError as error:
-            raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy="correct the file") from error
-
-    def fail(self, message: str, *, at: str | None = None, expected: str | None = None) -> ConfigurationError:
-        where = str(self.path)
-        if at is not None:
-            numbers = [n for n, line in enumerate(self.text.splitlines(), 1) if at in line]
-            where += f":{numbers[0]}" if numbers else ""
-        return ConfigurationError(f"{where}: {message}", expected=expected)
-
-    def keys(self, table: Mapping[str, Any], allowed: Iterable[str], what: str) -> None:
-        known = tuple(allowed)
-        for key in table:
-            if key not in known:
-                raise self.fail(f"unknown key {key!r} in {what}", at=key, expected="one of " + ", ".join(known))
-
-    def tables(self, table: Mapping[str, Any], key: str, what: str) -> list[Mapping[str, Any]]:
-        value = table.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise self.fail(f"{what} has no {key!r} tables", at=key, expected=f"at least one [[{key}]] table")
-        return value
-
-    def string(self, table: Mapping[str, Any], key: str, what: str, pattern: re.Pattern[str] | None = None) -> str:
-        value = table.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.fail(f"{what} needs the text {key!r}", at=key, expected=f'{key} = "..."')
-        if pattern is not None and not pattern.fullmatch(value):
-            raise self.fail(f"{key} = {value!r} in {what} is malformed", at=value, expected=f"text that matches {pattern.pattern}")
-        return value
-
-    def strings(self, table: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
-        value = table.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.fail(f"{key!r} in {what} is not a list of texts", at=key, expected=f'{key} = ["..."]')
-        if len(set(value)) != len(value):
-            raise self.fail(f"{key!r} in {what} names something twice", at=key)
-        return tuple(value)
-
-    def flag(self, table: Mapping[str, Any], key: str, what: str) -> bool:
-        value = table.get(key, False)
-        if not isinstance(value, bool):
-            raise self.fail(f"{key!r} in {what} is neither true nor false", at=key, expected=f"{key} = true")
-        return value
-
-    def exact(self, text: str, what: str) -> str:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            raise self.fail(f"{text!r} in {what} is no requirement: {error}", at=text, expected="name==version") from error
-        pins = list(requirement.specifier)
-        if (
-            len(pins) != 1
-            or pins[0].operator not in ("==", "===")
-            or "*" in pins[0].version
-            or requirement.marker
-            or requirement.extras
-            or requirement.url
-        ):
-            raise self.fail(f"{text!r} in {what} does not name one version", at=text, expected="name==version or name===version")
-        return text
-
-
 def split_suite(suite: str) -> tuple[str, str]:
     """Release and component of a suite as ``sources.toml`` and the lock spell it."""
     release, _, component = suite.partition("/")
     return release, component or COMPONENTS[0]
 
 
-def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
+def _suite(reader: Reader, table: Mapping[str, Any], what: str) -> str:
     suite = reader.string(table, "suite", what)
     known = (*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]))
     if suite not in known:
@@ -191,7 +116,7 @@ def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
     return suite
 
 
-def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
+def _source(reader: Reader, table: Mapping[str, Any], what: str) -> Source:
     kind = reader.string(table, "type", what)
     if kind == "apt":
         reader.keys(table, ("type", "suite", "packages"), what)
@@ -213,11 +138,11 @@ def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
     raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
 
 
-def _source_tables(reader: _Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
+def _source_tables(reader: Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
     return reader.tables(table, "source", what) if "source" in table else []
 
 
-def _variant(reader: _Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
+def _variant(reader: Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
     value = table.get("variant", {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise reader.fail(f"'variant' in {what} is not a table of texts", at="variant", expected='variant = { key = "value" }')
@@ -230,7 +155,7 @@ def parse_file(path: Path) -> list[Build]:
     Raises:
         ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it.
     """
-    reader = _Reader(path)
+    reader = Reader(path)
     reader.keys(reader.data, ("build",), "the file")
     builds: list[Build] = []
     for table in reader.tables(reader.data, "build", "the file"):
@@ -304,17 +229,9 @@ def recipes_folder(root: Path) -> Path:
 
 def _of_wheels(root: Path, recipes: Iterable[Build], lock: locking.Lock) -> list[Build]:
     """The builds of ``wheels.toml``; ``recipes`` are all others."""
-    makers: dict[str, list[wheels.Maker]] = {}
-    pythons: dict[str, None] = {}
-    for build in recipes:
-        locked = lock.files.get(build.id, ())
-        version = locked[0].upstream_version if locked else build.version
-        for package in () if build.on_request else build.makes:
-            makers.setdefault(package, []).append(wheels.Maker(build.id, version))
-            if package == "python":
-                pythons[version or build.variant.get("python_version", DEFAULT_PYTHON).rstrip("t")] = None
-    table = wheels.read(root)
-    required = wheels.require(table, lock, makers, list(pythons) or [DEFAULT_PYTHON])
+    table, makers = wheels.read(root), wheels.makers_of(recipes, lock)
+    pythons = sorted({maker.version for maker in makers.get("python", ()) if maker.version})
+    required = wheels.require(table, lock, makers, pythons or [DEFAULT_PYTHON])
     return [
         Build(
             id=wheel.name,

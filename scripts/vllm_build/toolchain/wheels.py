@@ -22,10 +22,11 @@ from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import wheel_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.toolchain.lock import Lock, LockedFile
+    from vllm_build.toolchain.sources import Build
 
 #: The table, and the folder with the template and, for some packages, license texts and tests; both below the source root.
 TABLE, FOLDER = "toolchain/wheels.toml", "toolchain/wheels"
@@ -217,6 +218,16 @@ def locked_wheel(wheel: Wheel, lock: Lock) -> LockedFile | None:
     """The file of ``wheel`` in the lock; None where the lock has none, or one of another version than the table says."""
     files = lock.files.get(wheel.name, ())
     return files[0] if files and Version(files[0].upstream_version) == Version(wheel.version.partition("+")[0]) else None
+
+
+def makers_of(recipes: Iterable[Build], lock: Lock) -> dict[str, list[Maker]]:
+    """Package -> the builds with a recipe of their own that make it; none of those that are made on request only."""
+    found: dict[str, list[Maker]] = {}
+    for build in recipes:
+        files = lock.files.get(build.id, ())
+        for package in () if build.on_request else build.makes:
+            found.setdefault(package, []).append(Maker(build.id, files[0].upstream_version if files else build.version))
+    return found
 
 
 class _Resolver:
