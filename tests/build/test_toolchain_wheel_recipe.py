@@ -19,6 +19,7 @@ from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.paths import cache_root
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import wheel_metadata, wheel_recipe, wheels
+from vllm_build.toolchain.pypi import MissingVersionError
 from vllm_build.toolchain.store import Store
 
 if TYPE_CHECKING:
@@ -151,11 +152,20 @@ def test_the_lock_stays_as_it_was_while_a_dependency_is_missing(tree: Tree) -> N
     assert {file.build for file in tree.update(["gone", "upper"])} >= {"gone"}
 
 
-def test_a_wheel_that_is_not_pure_is_refused_when_it_is_locked(tree: Tree) -> None:
+def test_a_distribution_without_a_pure_wheel_is_refused_when_it_is_locked(tree: Tree) -> None:
     (tree.index / "upper-1.0-py3-none-any.whl").unlink()
-    write_wheel(tree.index, "upper", tag="cp311-cp311-manylinux_2_17_x86_64")
-    with pytest.raises(ConfigurationError, match=r"wheels\.toml:3: upper 1\.0 comes as upper-1\.0-cp311-cp311-manylinux"):
+    for tag in ("cp311-cp311-manylinux_2_17_x86_64", "py3-none-manylinux_2_17_x86_64"):
+        write_wheel(tree.index, "upper", tag=tag)
+    with pytest.raises(MissingVersionError, match=r"pip finds no pure wheel for any platform of upper==1\.0: .*upper"):
         tree.update(["upper"])
+
+
+def test_the_pure_wheel_is_taken_where_there_is_a_compiled_one_too(tree: Tree) -> None:
+    write_wheel(tree.index, "upper", tag="cp311-cp311-manylinux_2_17_x86_64")
+    (file,) = [file for file in tree.update(["lower-case", "upper"]) if file.build == "upper"]
+    assert (file.filename, file.abi) == ("upper-1.0-py3-none-any.whl", "none")
+    add_license(tree)
+    assert tree.actions(["upper"])["upper"] == "built"
 
 
 def line(**changes: Any) -> wheels.Wheel:

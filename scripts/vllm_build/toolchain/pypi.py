@@ -40,6 +40,8 @@ _PLATFORMS = (
     "linux_x86_64",
 )
 _LOCK = "toolchain/lock.toml"
+#: The ABI tag of wheels that hold no compiled code; with it a wheel for any platform is asked for.
+PURE = "none"
 #: Holds the build backend that stands in for a project's own: metadata of an sdist without running anything of it.
 _SDIST_BACKEND = Path(__file__).with_name("sdist_backend")
 
@@ -69,6 +71,11 @@ class _Selection:
 
 
 def _tags(python: str, abi: str | None) -> _Selection:
+    if abi == PURE:
+        # A distribution may have compiled wheels as well, which pip would prefer.
+        return _Selection(
+            ("--only-binary", ":all:", "--implementation", "cp", "--python-version", python, "--platform", "any", "--abi", PURE)
+        )
     options = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     for platform in _PLATFORMS:
         options += ["--platform", platform]
@@ -213,7 +220,7 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
     Args:
         requirements: exact requirements.
         python: interpreter version that the wheels must fit.
-        abi: ABI tag, or ``None`` for the interpreter's usual one.
+        abi: ABI tag, or ``None`` for the interpreter's usual one; ``PURE`` for wheels without compiled code alone.
 
     Raises:
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
@@ -221,7 +228,8 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
     """
     done, found = _report(requirements, _tags(python, abi))
     if not found:
-        raise _not_found(", ".join(requirements), done, _LOCK)
+        shown = ", ".join(requirements[:3]) + (f" and {len(requirements) - 3} more" if len(requirements) > 3 else "")  # noqa: PLR2004
+        raise _not_found(f"pure wheel for any platform of {shown}" if abi == PURE else shown, done, _LOCK)
     wheels: list[Wheel] = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]

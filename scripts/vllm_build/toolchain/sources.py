@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vllm_build.errors import ConfigurationError
 from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import wheels
+from vllm_build.toolchain import pypi, wheels
 from vllm_build.toolchain.source_reader import Reader
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PypiSource:
         requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where ``2.13.0+local``, which ``==`` admits, is
             another file.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
-        abi: ABI tag where the version alone does not say it, such as ``cp313t``.
+        abi: ABI tag where the version alone does not say it, such as ``cp313t``; ``none`` for a wheel without compiled code.
     """
 
     requirement: str
@@ -236,7 +236,7 @@ def _of_wheels(root: Path, recipes: Iterable[Build], lock: locking.Lock) -> list
         Build(
             id=wheel.name,
             folder=root / wheels.FOLDER / wheel.name,
-            sources=(PypiSource(wheel.requirement),),
+            sources=(PypiSource(wheel.requirement, abi=pypi.PURE),),
             needs=required[wheel.name].needs,
             wheel=wheel,
             run=required[wheel.name].run,

@@ -157,19 +157,9 @@ def _canonical(name: str) -> str:
 
 
 def _requirements(wheel: wheels.Wheel | None, found: pypi.Wheel) -> dict[str, Any]:
-    """What the lock says of the requirements of a wheel of the table; nothing for others.
-
-    Raises:
-        ConfigurationError: the table's wheel is not pure.
-    """
+    """What the lock says of the requirements of a wheel of the table; nothing for others."""
     if wheel is None:
         return {}
-    if not found.filename.endswith("-none-any.whl"):
-        raise ConfigurationError(
-            f"{wheel.where}: {found.name} {found.version} comes as {found.filename}",
-            expected="a wheel for any platform: pure Python",
-            remedy=f"take it out of {wheels.TABLE} and write a recipe for it",
-        )
     return {
         "requires": wheel_metadata.relevant(found.requires, wheel.extras),
         "requires_python": str(SpecifierSet(found.requires_python)),

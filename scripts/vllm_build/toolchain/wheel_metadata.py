@@ -19,7 +19,7 @@ from packaging.version import Version
 from vllm_build.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from email.message import Message
     from pathlib import Path
 
@@ -67,7 +67,7 @@ class Metadata:
         programs: console and GUI scripts as ``name = module:function``.
         modules: what can be imported, the topmost of each branch.
         has_license: it holds a license text.
-        pure: it is for any platform and any Python 3.
+        pure: it is for any platform.
     """
 
     name: str
@@ -205,7 +205,7 @@ def read(wheel: Path) -> Metadata:
             names = archive.namelist()
             (folder,) = {name.partition("/")[0] for name in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)}
             message = email.message_from_string(archive.read(f"{folder}/METADATA").decode())
-            tags: Mapping[str, str] = dict(email.message_from_string(archive.read(f"{folder}/WHEEL").decode()))
+            archive.getinfo(f"{folder}/WHEEL")
             scripts = archive.read(f"{folder}/entry_points.txt").decode() if f"{folder}/entry_points.txt" in names else ""
         parsed = SpecifierSet(str(message.get("Requires-Python", "")))
         programs = _programs(scripts)
@@ -223,5 +223,5 @@ def read(wheel: Path) -> Metadata:
         programs=programs,
         modules=modules(names),
         has_license=any(name.startswith("licenses/") or name.upper().startswith(("LICEN", "COPYING", "NOTICE")) for name in texts),
-        pure=wheel.name.endswith("-none-any.whl") and tags.get("Root-Is-Purelib", "").lower() == "true",
+        pure=wheel.name.endswith("-none-any.whl"),
     )
