@@ -144,6 +144,23 @@ def test_what_can_be_imported() -> None:
     assert modules(files) == ("one", "space.other.deep", "space.part", "two")
 
 
+@pytest.mark.parametrize(
+    ("expression", "text", "classifiers", "expected"),
+    [
+        ("mit", "BSD", [], "MIT"),
+        ("", "apache-2.0", ["License :: OSI Approved :: MIT License"], "Apache-2.0"),
+        ("", "The text of a license\nin full", ["Topic :: X", "License :: OSI Approved :: MIT License"], "MIT"),
+        ("", "", ["License :: OSI Approved", "License :: OSI Approved :: ISC License (ISCL)"], "ISC"),
+        ("", "BSD", ["License :: OSI Approved :: BSD License"], ""),
+        ("", "", ["License :: OSI Approved :: BSD License", "License :: OSI Approved :: MIT License"], ""),
+        ("", "", ["License :: OSI Approved :: MIT License", "License :: OSI Approved :: Apache Software License"], ""),
+        ("", "", [], ""),
+    ],
+)
+def test_a_license_is_named_only_where_it_is_certain(expression: str, text: str, classifiers: list[str], expected: str) -> None:
+    assert wheel_metadata.license_of(expression, text, classifiers) == expected
+
+
 def test_a_wheel_is_read(tmp_path: Path) -> None:
     wheel = write_wheel(
         tmp_path,

@@ -168,6 +168,17 @@ def test_the_pure_wheel_is_taken_where_there_is_a_compiled_one_too(tree: Tree) -
     assert tree.actions(["upper"])["upper"] == "built"
 
 
+def test_wheels_without_a_license_are_named_before_anything_is_locked(tree: Tree) -> None:
+    for name in ("upper", "Lower_Case"):
+        write_wheel(tree.index, name, headers=["License: BSD", "Classifier: License :: OSI Approved :: BSD License"])
+    before = locking.path_of(tree.root).read_bytes()
+    with pytest.raises(ConfigurationError) as caught:
+        tree.update(["lower-case", "upper"])
+    # The line of the other one says its license.
+    assert caught.value.message == f"{tree.root / wheels.TABLE}:2: the metadata of Lower_Case==1.0 names no license that SPDX knows"
+    assert locking.path_of(tree.root).read_bytes() == before
+
+
 def line(**changes: Any) -> wheels.Wheel:
     return replace(wheels.Wheel("pack", "pack==1.0", where="wheels.toml:7"), **changes)
 

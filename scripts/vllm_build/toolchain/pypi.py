@@ -23,6 +23,7 @@ from packaging.version import Version
 from vllm_build import children, pip_process
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.files import disk_errors
+from vllm_build.toolchain import wheel_metadata
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class MissingVersionError(FetchError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel as pip resolved it, with the requirements that its metadata names."""
+    """A wheel as pip resolved it, with the requirements and the license that its metadata names."""
 
     name: str
     version: str
@@ -60,6 +61,7 @@ class Wheel:
     sha256: str
     requires: tuple[str, ...] = ()
     requires_python: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ def _report(requirements: Sequence[str], selection: _Selection) -> tuple[subproc
         if done.returncode or not report.is_file():
             return done, []
         return done, json.loads(report.read_text(encoding="utf-8"))["install"]
+
+
+def _said(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
+    """Requirements, versions of Python and license in the metadata of a report."""
+    expression, text = (str(metadata.get(key) or "") for key in ("license_expression", "license"))
+    license_ = wheel_metadata.license_of(expression, text, metadata.get("classifier") or ())
+    return tuple(metadata.get("requires_dist") or ()), str(metadata.get("requires_python") or ""), license_
 
 
 def _sha256(item: Mapping[str, Any]) -> str:
@@ -239,6 +248,5 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
         if abi is not None and abi.endswith("t") and not {abi, "none"} & {tag.abi for tag in parse_wheel_filename(filename)[3]}:
             # Older pip takes abi3 wheels for free-threaded interpreters, which cannot load them.
             raise MissingVersionError(f"pip finds {name} {version} only as {filename}", expected=f"a wheel for the ABI {abi}")
-        requires, requires_python = item["metadata"].get("requires_dist", []), item["metadata"].get("requires_python", "")
-        wheels.append(Wheel(name, version, filename, _sha256(item), tuple(requires), requires_python))
+        wheels.append(Wheel(name, version, filename, _sha256(item), *_said(item["metadata"])))
     return sorted(wheels, key=lambda wheel: wheel.name)

@@ -24,7 +24,7 @@ from vllm_build.toolchain.fetch import Fetcher
 from vllm_build.toolchain.lock import LockedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.console import Console
@@ -166,6 +166,21 @@ def _requirements(wheel: wheels.Wheel | None, found: pypi.Wheel) -> dict[str, An
     }
 
 
+def _require_licenses(table: Iterable[wheels.Wheel], found: Mapping[str, pypi.Wheel]) -> None:
+    """Refuse wheels of the table whose license neither their metadata nor their line names, all at once.
+
+    Raises:
+        ConfigurationError: there are such wheels.
+    """
+    nameless = [w for w in table if not w.license and (wheel := found.get(w.distribution)) is not None and not wheel.license]
+    if nameless:
+        raise ConfigurationError(
+            "\n".join(f"{wheel.where}: the metadata of {wheel.requirement} names no license that SPDX knows" for wheel in nameless),
+            expected='{ requirement = "…", license = "BSD-3-Clause" }, by the license text',
+            remedy="add the license to each of these lines",
+        )
+
+
 def _wheels(wanted: Wanted, table: Mapping[str, wheels.Wheel]) -> list[LockedFile]:
     files: list[LockedFile] = []
     for (python, abi), items in sorted(wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")):
@@ -182,6 +197,7 @@ def _wheels(wanted: Wanted, table: Mapping[str, wheels.Wheel]) -> list[LockedFil
         for batch in rounds:
             found = pypi.resolve(sorted({item[2] for item in batch}), python=python, abi=abi)
             by_name = {_canonical(wheel.name): wheel for wheel in found}
+            _require_licenses((table[build] for build, _, _ in batch if build in table), by_name)
             for build, position, requirement in batch:
                 wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
                 files.append(

@@ -35,6 +35,18 @@ _PLATFORM = {
     "sys_platform": "linux",
 }
 _EXTRA = re.compile(r"\bextra\b")
+#: Classifiers that mean one license.
+_CLASSIFIERS = {
+    f"License :: OSI Approved :: {name}": expression
+    for name, expression in {
+        "Apache Software License": "Apache-2.0",
+        "ISC License (ISCL)": "ISC",
+        "MIT License": "MIT",
+        "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+        "Python Software Foundation License": "PSF-2.0",
+        "The Unlicense (Unlicense)": "Unlicense",
+    }.items()
+}
 _PAGE = re.compile(r"https?://[^\s/]+(/\S*)?$")
 
 
@@ -194,6 +206,18 @@ def spdx(text: str) -> str:
         return ""
 
 
+def license_of(expression: str, text: str, classifiers: Iterable[str]) -> str:
+    """The license that a wheel's metadata names, as an SPDX expression; empty where it names none, or none that is certain.
+
+    Args:
+        expression: its License-Expression.
+        text: its License, an expression by chance.
+        classifiers: its classifiers; one that may mean several licenses, such as "BSD License", means nothing.
+    """
+    by_classifier = {_CLASSIFIERS.get(c, "") for c in classifiers if c.startswith("License ::") and c != "License :: OSI Approved"}
+    return spdx(expression) or spdx(text) or (by_classifier.pop() if len(by_classifier) == 1 else "")
+
+
 def read(wheel: Path) -> Metadata:
     """Read a wheel's metadata.
 
@@ -217,7 +241,9 @@ def read(wheel: Path) -> Metadata:
         version=str(message["Version"]),
         requires=tuple(message.get_all("Requires-Dist", [])),
         requires_python=str(parsed),
-        license=spdx(str(message.get("License-Expression", ""))) or spdx(str(message.get("License", ""))),
+        license=license_of(
+            str(message.get("License-Expression", "")), str(message.get("License", "")), map(str, message.get_all("Classifier", []))
+        ),
         homepage=_homepage(message),
         summary=str(message.get("Summary", "")),
         programs=programs,
