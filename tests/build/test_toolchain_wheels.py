@@ -140,6 +140,12 @@ def test_what_is_made_must_satisfy(tmp_path: Path, lines: str, files: list[Locke
     assert caught.value.remedy
 
 
+def test_a_name_is_that_of_a_package(tmp_path: Path) -> None:
+    table = parse(tmp_path, '[names]\nTorch = "pytroch"\n')
+    with pytest.raises(ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"):
+        wheels.require(table, Lock(), MAKERS, PYTHONS)
+
+
 def test_a_line_that_is_not_locked_yet_needs_nothing(tmp_path: Path) -> None:
     old = locked("a", "1", "gone")
     assert require(tmp_path, 'a = "a==2"', old)["a"] == Required((), ())

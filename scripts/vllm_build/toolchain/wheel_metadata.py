@@ -10,7 +10,6 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -200,6 +199,9 @@ def _homepage(message: Message) -> str:
 
 def spdx(text: str) -> str:
     """``text`` as an SPDX license expression; empty where it is none."""
+    # packaging has it since 24.2, and builds that make no channel take 24.0.
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
+
     try:
         return canonicalize_license_expression(text)
     except InvalidLicenseExpression:

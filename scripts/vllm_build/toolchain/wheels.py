@@ -240,7 +240,12 @@ class _Resolver:
         for wheel in table.wheels:
             file = locked_wheel(wheel, lock)
             self._made[wheel.distribution] = (wheel.name, [Maker(wheel.name, file.version if file else wheel.version, wheel.extras)])
-        self._made |= {name: (package, makers[package]) for name, package in table.names.items() if package in makers}
+        for name, package in table.names.items():
+            if package not in makers:
+                raise ConfigurationError(
+                    f"{TABLE}: [names] says that {name} is {package}, which no recipe makes", expected="a package that a recipe makes"
+                )
+            self._made[name] = (package, makers[package])
         self.missing: list[str] = []
 
     def _check(self, need: wheel_metadata.Needed, makers: Sequence[Maker], wheel: Wheel, file: LockedFile) -> None:
@@ -298,8 +303,8 @@ def require(
         pythons: versions of the channel's interpreters.
 
     Raises:
-        ConfigurationError: nothing makes what a wheel requires, or another version of it; a wheel is for none of the interpreters. The
-            message names the line of the wheel.
+        ConfigurationError: nothing makes what a wheel requires, or another version of it; a wheel is for none of the interpreters; nothing
+            makes a package of ``[names]``. The message names the line of the wheel.
     """
     resolver = _Resolver(table, lock, makers, pythons)
     found = {wheel.name: resolver.required(wheel) for wheel in table.wheels}
