@@ -7,7 +7,7 @@ include(vllm_link_library)
 #[[
 vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of GPU code, or nothing> <whether it is for libtorch>)
 
-Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its macro and its architectures are options of that
+Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its definitions and its architectures are options of that
 library, so no other unit's command line changes when the kernel is switched or gets another architecture. Units of the memory class `heavy`
 are compiled in the Ninja pool of that name. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
 

@@ -74,9 +74,9 @@ def kernel_digest(root: Path, component: str) -> str:
 def build_digest(kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()) -> str:
     """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
 
-    The device, the toolkit's major version, each extension's kernels with their architectures, macros and options, and the Python ABI are
-    in it. The compiler, the optimisation level and the toolkit's minor version are not: libraries that differ in these alone stand for one
-    another.
+    It covers the device, the toolkit's major version, each extension's kernels with their architectures, definitions and options, and the
+    Python ABI. It does not cover the compiler, the optimisation level and the toolkit's minor version: libraries that differ in these alone
+    are interchangeable.
 
     Args:
         kernels: the output's kernel digest.

@@ -4,7 +4,7 @@
 ========================================  ==============================================================================================
 entry                                     digest of
 ========================================  ==============================================================================================
-``csrc/kernels.toml [extension NAME]``    the record, as canonical JSON: layout and comments of the table do not count
+``csrc/kernels.toml [extension NAME]``    the record, written out, as canonical JSON: layout, short forms and comments do not count
 ``csrc/kernels.toml [kernel NAME]``       the same; records of other outputs do not count
 ``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
 any other                                 the file: sources of the records, headers of the tree that these include, directly or not and
@@ -22,25 +22,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import digest_rules, third_party, tree_files
-from vllm_build._toml import TOMLDecodeError, loads
+from vllm_build import digest_rules, kernels_table, third_party, tree_files
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TABLE = "csrc/kernels.toml"
+TABLE = kernels_table.TABLE
 PATCHES = "third_party/patches"
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
 def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
-    path = root / TABLE
-    try:
-        found: dict[str, list[dict[str, Any]]] = loads(read_text(path))
-    except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}", expected="the table of kernels", remedy="check the tree out again") from error
+    found: dict[str, list[dict[str, Any]]] = kernels_table.read(root / TABLE)[1].data
     return found
 
 

@@ -19,10 +19,13 @@ from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import read_text
 from vllm_build.table_records import Lines, Record
+from vllm_build.table_shorthand import write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from vllm_build.table_shorthand import Written
 
 #: Where the table lies below the source root; sources in it are relative to this file's folder.
 TABLE = "csrc/kernels.toml"
@@ -42,7 +45,6 @@ DEVICE_CODE = ".cu"
 
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_MACRO = re.compile(r"VLLM_[A-Z0-9_]+")
 _DEFINITION = re.compile(r"[A-Z][A-Za-z0-9_]*(=[A-Za-z0-9_]+)?")
 _LIST = re.compile(r"\S+( \S+)*")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?")
@@ -81,14 +83,13 @@ class Kernel:
         extension: name of the extension that the sources are linked into.
         devices: devices it is built for, from KERNEL_DEVICES.
         sources: relative to the source root.
-        macro: defined on these sources and on no others; None when the sources need none.
         libraries: libraries of others that the sources compile and link with, as cmake/vllm_link_library.cmake spells them.
         memory: key of MEMORY_CLASSES.
         archs: GPU device -> architectures it is written for; a device is absent when no source is GPU code.
         min_toolkit: GPU device -> oldest toolkit that compiles it.
         optional: a tree or a build may be without it.
         missing: sources of an optional kernel that are not in the tree.
-        definitions: macros of a third-party project that are defined on these sources beside ``macro``.
+        definitions: macros that are defined on these sources and on no others.
         third_party: the locked project that has more of the sources; empty when all are in the tree.
         third_party_sources: relative to that project's folder. It may be absent until something is compiled.
         sets: choices of ``VLLM_FA_SET`` that have the kernel; empty when it needs no choice.
@@ -99,7 +100,6 @@ class Kernel:
     extension: str
     devices: tuple[str, ...]
     sources: tuple[str, ...]
-    macro: str | None
     libraries: tuple[str, ...]
     memory: str
     archs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -122,11 +122,11 @@ class KernelsTable:
     kernels: tuple[Kernel, ...]
 
 
-def _records(path: Path, lines: Lines, data: Mapping[str, object], kind: str) -> list[Record]:
-    value = data.get(kind)
+def _records(path: Path, lines: Lines, written: Written, kind: str) -> list[Record]:
+    value = written.data.get(kind)
     if not isinstance(value, list) or not value:
         raise ConfigurationError(f"{path}:{lines.top(kind)}: the table has no [[{kind}]] records", expected=f"[[{kind}]] once or more")
-    return [Record(path, lines, kind, index, item) for index, item in enumerate(value)]
+    return [Record(path, lines, kind, index, item, written=written) for index, item in enumerate(value)]
 
 
 def _check_path(record: Record, source: str, what: str, expected: str) -> None:
@@ -217,7 +217,7 @@ def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -
 
 def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     record.allow(
-        *("name", "extension", "devices", "sources", "macro", "libraries", "memory", "archs", "min_toolkit", "optional"),
+        *("name", "extension", "devices", "sources", "libraries", "memory", "archs", "min_toolkit", "optional"),
         *("definitions", "third_party", "third_party_sources", "headers", "sets", "set_definitions"),
     )
     for folder in record.texts("headers", required=False):
@@ -240,7 +240,6 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         extension=of,
         devices=devices,
         sources=sources,
-        macro=record.text("macro", _MACRO) if record.has("macro") else None,
         libraries=record.texts("libraries", required=False),
         memory=record.text("memory", re.compile("|".join(MEMORY_CLASSES)), default="ordinary"),
         archs=_archs(record, devices, sources + third_party_sources),
@@ -256,19 +255,13 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
 
 
 def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
-    """No name and no macro is in two records, and no source is twice in one library; libraries may share sources."""
+    """No name is in two records, and no source is twice in one library; libraries may share sources."""
     names: set[tuple[str, str]] = set()
-    macros: dict[str, str] = {}
     sources: dict[tuple[str, str, str], str] = {}
     for record, item in records:
         if (record.kind, item.name) in names:
             record.fail("name", f"a second [[{record.kind}]] is named {item.name!r}", "names that are unique in the table")
         names.add((record.kind, item.name))
-        macro = item.macro if isinstance(item, Kernel) else None
-        if macro is not None:
-            if macro in macros:
-                record.fail("macro", f"macro {macro!r} is used by {macros[macro]!r} too", "a macro of its own for each kernel")
-            macros[macro] = item.name
         library = item.extension if isinstance(item, Kernel) else item.name
         for device in item.devices:
             for source in item.sources:
@@ -282,15 +275,12 @@ def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
                     record.fail(source, f"source {source!r} is listed by {other!r} too", "a source once for a device and extension")
 
 
-def load(root: Path) -> KernelsTable:
-    """Read and check ``csrc/kernels.toml`` below the source root.
+def read(path: Path) -> tuple[Lines, Written]:
+    """The table at ``path`` with every record written out, unchecked, and the lines of its text.
 
     Raises:
-        ConfigurationError: the file is missing or is no TOML, a key is unknown or missing or of the wrong type, a source does not exist, a
-            source is listed twice for one device and extension, a name or a macro is used by two records, an architecture does not exist.
-            The message names the file and the line.
+        ConfigurationError: the file is missing or is no TOML, or a short form in it is malformed.
     """
-    path = root / TABLE
     try:
         text = read_text(path)
     except OSError as error:
@@ -302,18 +292,33 @@ def load(root: Path) -> KernelsTable:
     except TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
     lines = Lines(text)
-    for key in data:
+    return lines, write_out(path, lines, data)
+
+
+def load(root: Path) -> KernelsTable:
+    """Read and check ``csrc/kernels.toml`` below the source root.
+
+    Raises:
+        ConfigurationError: the file is missing or is no TOML, a key is unknown or missing or of the wrong type, a source does not exist, a
+            source is listed twice for one device and extension, a name is used by two records, an architecture does not exist.
+            The message names the file and the line.
+    """
+    path = root / TABLE
+    lines, written = read(path)
+    for key in written.data:
         if key not in ("extension", "kernel"):
-            raise ConfigurationError(f"{path}:{lines.top(key)}: unknown key {key!r}", expected="[[extension]] and [[kernel]] records only")
+            raise ConfigurationError(
+                f"{path}:{lines.top(key)}: unknown key {key!r}", expected="[[extension]] and [[kernel]] records, archs.NAME and group.NAME"
+            )
 
     checked: list[tuple[Record, Extension | Kernel]] = []
     extensions = []
-    for record in _records(path, lines, data, "extension"):
+    for record in _records(path, lines, written, "extension"):
         extension = _extension(record, root)
         extensions.append(extension)
         checked.append((record, extension))
     kernels = []
-    for record in _records(path, lines, data, "kernel"):
+    for record in _records(path, lines, written, "kernel"):
         kernel = _kernel(record, root, extensions)
         kernels.append(kernel)
         checked.append((record, kernel))

@@ -130,7 +130,7 @@ def _decide(
 
 def _planned(decision: Decision, device: str, chosen: str | None) -> PlannedKernel:
     kernel = decision.kernel
-    definitions = (() if kernel.macro is None else (kernel.macro,)) + kernel.definitions + kernel.set_definitions.get(chosen or "", ())
+    definitions = kernel.definitions + kernel.set_definitions.get(chosen or "", ())
     options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
     return PlannedKernel(
         *(kernel.name, kernel.sources, definitions, kernel.libraries, kernel.memory, decision.archs, options),

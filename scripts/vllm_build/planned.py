@@ -194,7 +194,6 @@ class Plan:
                 "kernel": d.kernel.name,
                 "sources": [*d.kernel.sources, *(f"{d.kernel.third_party}: {source}" for source in d.kernel.third_party_sources)],
                 "archs": list(d.archs),
-                "macro": d.kernel.macro,
                 "memory": d.kernel.memory,
                 "state": d.state,
                 "reason": d.reason,

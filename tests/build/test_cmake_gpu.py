@@ -82,7 +82,7 @@ def test_each_kernel_is_compiled_for_its_own_architectures(tree: Path) -> None:
     assert options(commands, "allocator/allocator.cc", "-gencode") == []
 
 
-def test_a_macro_is_defined_on_the_sources_of_its_own_kernel_alone(tree: Path) -> None:
+def test_a_definition_is_made_on_the_sources_of_its_own_kernel_alone(tree: Path) -> None:
     commands = configure(tree, "macros", "8.0;9.0a;12.0f+PTX")
     for macro, sources in {
         "VLLM_NORM_GPU": {"norm/norm.cu", "norm/binding.cc"},

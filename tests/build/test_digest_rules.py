@@ -25,7 +25,7 @@ _LIBRARY_MODULES = (
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
-    "settings_kinds settings_variable table_records torch_flavour tree_files version"
+    "settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
@@ -51,6 +51,7 @@ TABLE: dict[str, frozenset[str]] = {
     "recipe/": frozenset({RECIPE}),
     "requirements/tools.txt": frozenset({RECIPE}),
     "toolchain/recipes/": frozenset({CHANNEL}),
+    "toolchain/wheels/": frozenset({CHANNEL}),
     "scripts/vllm_build/conda/": frozenset({RECIPE}),
     "scripts/vllm_build/toolkit/": frozenset({LIBRARIES}),
     **{f"scripts/vllm_build/{name}.py": frozenset({LIBRARIES}) for name in _LIBRARY_MODULES.split()},
@@ -99,6 +100,7 @@ RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
     "csrc/kernels.toml": ("FLASHATTENTION_DISABLE_DROPOUT", "FLASHATTENTION_X", frozenset({SOME_LIBRARY})),
     "third_party/lock.toml": (*_SHA256, frozenset({SOME_LIBRARY})),
     "toolchain/lock.toml": (*_SHA256, frozenset({CHANNEL})),
+    "toolchain/wheels.toml": ("BSD-3-Clause", "BSD-2-Clause", frozenset({CHANNEL})),
 }
 
 
@@ -200,7 +202,7 @@ def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked:
     still, before = [], channel_digest(tree)
     for file in tracked:
         # Of sources.toml the locked files and the variant count, and not its bytes.
-        if not file.startswith("toolchain/recipes/") or file.endswith("/sources.toml"):
+        if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith("/sources.toml"):
             continue
         path, content = tree / file, (tree / file).read_bytes()
         path.write_bytes(content + b"\n# edited\n")

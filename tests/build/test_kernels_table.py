@@ -31,7 +31,7 @@ sources = [
   "norm/norm_cpu.cc", # [[kernel]]
   "norm/binding.cc",
 ]
-macro = "VLLM_NORM_CPU"
+definitions = ["VLLM_NORM_CPU"]
 libraries = ["hwy"]
 
 [[kernel]]
@@ -39,7 +39,7 @@ name = "norm-gpu"
 extension = "vllm._C"
 devices = ["cuda", "rocm"]
 sources = ["norm/norm.cu", "norm/binding.cc"]
-macro = "VLLM_NORM_GPU"
+definitions = ["VLLM_NORM_GPU"]
 archs = { cuda = "8.0 9.0a+PTX", rocm = "gfx90a" }
 
 [[extension]]
@@ -86,23 +86,30 @@ def test_records_are_typed(tree: Path) -> None:
         Extension("vllm._D", "vllm-kernels", ("csrc/module.cc",), ("cuda",), {"cuda": ">=8.0"}, {"cuda": Version("12.3")}, torch=False),
     )
     assert table.kernels == (
-        Kernel("norm-cpu", "vllm._C", ("cpu",), ("csrc/norm/norm_cpu.cc", "csrc/norm/binding.cc"), "VLLM_NORM_CPU", ("hwy",), "ordinary"),
+        Kernel(
+            "norm-cpu",
+            "vllm._C",
+            ("cpu",),
+            ("csrc/norm/norm_cpu.cc", "csrc/norm/binding.cc"),
+            ("hwy",),
+            "ordinary",
+            definitions=("VLLM_NORM_CPU",),
+        ),
         Kernel(
             "norm-gpu",
             "vllm._C",
             ("cuda", "rocm"),
             ("csrc/norm/norm.cu", "csrc/norm/binding.cc"),
-            "VLLM_NORM_GPU",
             (),
             "ordinary",
             {"cuda": ("8.0", "9.0a+PTX"), "rocm": ("gfx90a",)},
+            definitions=("VLLM_NORM_GPU",),
         ),
         Kernel(
             "extra",
             "vllm._D",
             ("cuda",),
             ("csrc/extra/gone.cu",),
-            None,
             (),
             "heavy",
             {"cuda": ("12.0f",)},
@@ -141,17 +148,6 @@ def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
     assert listed == {path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.c[cu]")}
 
 
-def test_macros_of_the_tree_s_own_table_are_used_by_their_sources_alone(root: Path) -> None:
-    for kernel in load(root).kernels:
-        if kernel.macro is None:
-            continue
-        users = {
-            p.relative_to(root).as_posix() for p in (root / "csrc").rglob("*.[ch]*") if re.search(rf"\b{kernel.macro}\b", p.read_text())
-        }
-        assert users, f"nothing asks for {kernel.macro}"
-        assert users <= set(kernel.sources)
-
-
 def test_libraries_may_share_a_source(tree: Path) -> None:
     (tree / "csrc" / "kernels.toml").write_text(GOOD.replace('["extra/gone.cu"]', '["extra/gone.cu", "norm/binding.cc"]'), encoding="utf-8")
     shared = "csrc/norm/binding.cc"
@@ -180,10 +176,10 @@ MISTAKES = {
         22,
         "source 'module.cc' is listed by 'vllm._C' too",
     ),
-    "macro twice": ("VLLM_NORM_GPU", "VLLM_NORM_CPU", 23, "macro 'VLLM_NORM_CPU' is used by 'norm-cpu' too"),
     "name twice": ('"norm-gpu"', '"norm-cpu"', 19, "a second [[kernel]] is named 'norm-cpu'"),
     "bad name": ('"norm-gpu"', '"Norm GPU"', 19, "name = 'Norm GPU' is not valid"),
-    "bad macro": ("VLLM_NORM_GPU", "norm_gpu", 23, "macro = 'norm_gpu' is not valid"),
+    "bad definition": ("VLLM_NORM_GPU", "norm_gpu", 23, "'norm_gpu' in 'definitions' is not valid"),
+    "macro, which definitions have replaced": ('definitions = ["VLLM_NORM_GPU"]', 'macro = "X"', 23, "unknown key 'macro' in [[kernel]]"),
     "bad module name": ('name = "vllm._C"', 'name = "torch._C"', 3, "name = 'torch._C' is not valid"),
     "no such extension": (
         'extension = "vllm._C"\ndevices = ["cpu"]',
@@ -196,7 +192,7 @@ MISTAKES = {
     "string for a list": ('["cuda", "rocm"]', '"cuda"', 21, "devices = 'cuda' is not valid"),
     "number in a list": ('["cuda", "rocm"]', '["cuda", 9]', 21, "devices = ['cuda', 9] is not valid"),
     "number for a string": ('"norm-gpu"', "7", 19, "name = 7 is not valid"),
-    "unknown memory class": ('macro = "VLLM_NORM_GPU"', 'memory = "huge"', 23, "memory = 'huge' is not valid"),
+    "unknown memory class": ('definitions = ["VLLM_NORM_GPU"]', 'memory = "huge"', 23, "memory = 'huge' is not valid"),
     "no archs": ('archs = { cuda = "12.0f" }\n', "", 35, "no archs for cuda"),
     "no archs for one device": (', rocm = "gfx90a"', "", 24, "no archs for rocm"),
     "archs for no GPU": ('rocm = "gfx90a"', 'cpu = "avx2"', 24, "'cpu' in 'archs' is no GPU device of this record"),
@@ -297,7 +293,11 @@ LINES = st.sampled_from(
         "[extension]",
         "name = 3",
         "sources = []",
-        'macro = ""',
+        'group = "x"',
+        "group.x.archs = 3",
+        "archs = 1",
+        '  { name = "x", group = "x", sources = ["{a,b}{"] },',
+        "kernel = [",
         "]",
         '"',
         "kernel = 1",

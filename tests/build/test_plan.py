@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from vllm_build.planned import Decision, Plan
 
 
-def kernel(name: str, *devices: str, extension: str = "vllm._C", macro: str | None = None, libraries: tuple[str, ...] = ()) -> Kernel:
-    return Kernel(name, extension, devices, (f"csrc/{name}.cc",), macro, libraries, "ordinary")
+def kernel(
+    name: str, *devices: str, extension: str = "vllm._C", definitions: tuple[str, ...] = (), libraries: tuple[str, ...] = ()
+) -> Kernel:
+    return Kernel(name, extension, devices, (f"csrc/{name}.cc",), libraries, "ordinary", definitions=definitions)
 
 
 TABLE = KernelsTable(
@@ -31,7 +33,7 @@ TABLE = KernelsTable(
         Extension("vllm._moe_C", "vllm-kernels", ()),
     ),
     (
-        kernel("norm-cpu", "cpu", macro="VLLM_NORM_CPU", libraries=("hwy",)),
+        kernel("norm-cpu", "cpu", definitions=("VLLM_NORM_CPU",), libraries=("hwy",)),
         kernel("norm-gpu", "cuda", "rocm"),
         kernel("shared", "cpu", "cuda"),
         kernel("fa2", "cuda", extension="vllm.vllm_flash_attn._vllm_fa2_C"),
@@ -55,7 +57,7 @@ def test_kernels_of_the_device_are_chosen_and_the_others_explained() -> None:
     assert resolved.sources() == (Path("csrc/module.cc"), Path("csrc/norm-cpu.cc"), Path("csrc/shared.cc"))
 
 
-def test_a_macro_is_defined_for_its_own_kernel_alone() -> None:
+def test_a_definition_is_made_for_its_own_kernel_alone() -> None:
     (extension,) = plan.resolve(TABLE, "cpu").extensions
     assert {k.name: k.definitions for k in extension.kernels} == {"norm-cpu": ("VLLM_NORM_CPU",), "shared": ()}
 
@@ -207,7 +209,7 @@ def test_json_for_cmake_has_the_options() -> None:
 
 
 def test_optional_kernel_without_its_sources(tmp_path: Path) -> None:
-    missing = Kernel("mla", "vllm._C", ("cuda",), ("csrc/mla.cu",), None, (), "ordinary", {"cuda": ("9.0a",)}, {}, True, ("csrc/mla.cu",))
+    missing = Kernel("mla", "vllm._C", ("cuda",), ("csrc/mla.cu",), (), "ordinary", {"cuda": ("9.0a",)}, {}, True, ("csrc/mla.cu",))
     table = KernelsTable(tmp_path, TABLE.extensions, (*TABLE.kernels, missing))
     found = decision(plan.survey(table, "cuda"), "mla")
     assert (found.state, found.reason) == ("source", "optional, and csrc/mla.cu is not in the tree")

@@ -35,12 +35,12 @@ def locked(version: str, kind: str = "apt") -> LockedFile:
     ],
 )
 def test_upstream_versions(version: str, kind: str, expected: str) -> None:
-    assert digests.upstream_version(locked(version, kind)) == expected
+    assert locked(version, kind).upstream_version == expected
 
 
 @given(st.from_regex(r"([0-9]:)?[0-9][A-Za-z0-9.+~]{0,12}(-[A-Za-z0-9.+~]{1,8})?", fullmatch=True))
 def test_an_upstream_version_is_one_word_of_a_package_name(version: str) -> None:
-    found = digests.upstream_version(locked(version))
+    found = locked(version).upstream_version
     assert found
     assert not set(found) & set("-:~+ ")
 

@@ -28,6 +28,8 @@ files = st.builds(
     suite=st.sampled_from(["", "bookworm"]),
     python=st.sampled_from(["", "3.11"]),
     abi=st.sampled_from(["", "cp313t"]),
+    requires=st.sampled_from([(), ("one>=1",), ('one>=1; python_version < "3.12"', "two[x]!=2.*")]),
+    requires_python=st.sampled_from(["", ">=3.10", "!=3.14.1,>=3.11"]),
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_build.errors import ConfigurationError
-from vllm_build.toolchain import sources
+from vllm_build.toolchain import sources, wheels
 from vllm_build.toolchain.sources import AptSource, AptSourcePackage, Build, PypiSource
 
 GOOD = """
@@ -199,6 +199,8 @@ def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
         b.id for b in builds
     }
     for build in builds:
+        assert build.recipe.is_file()
         text = build.recipe.read_text(encoding="utf-8")
         assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
-        assert "://" not in (build.folder / "sources.toml").read_text(encoding="utf-8"), f"{build.folder}: sources are named, not addressed"
+        said_in = root / wheels.TABLE if build.wheel else build.folder / "sources.toml"
+        assert "://" not in said_in.read_text(encoding="utf-8"), f"{said_in}: sources are named, not addressed"

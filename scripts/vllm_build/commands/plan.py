@@ -34,7 +34,7 @@ def run(arguments: Namespace, console: Console) -> int:
         text, source = requested_archs.requested(device, settings) or (None, "")
     found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan.Choice.of(settings))
 
-    columns = ["extension", "kernel", "sources", "archs", "macro", "memory", "state", "reason"]
+    columns = ["extension", "kernel", "sources", "archs", "memory", "state", "reason"]
     cells = []
     for row in found.rows():
         left = [f"not for {u['target']}: {u['reason']}" for u in row["unserved"]] if row["state"] == BUILT else []

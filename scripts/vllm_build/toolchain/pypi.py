@@ -24,6 +24,7 @@ from vllm_build import children, pip_process
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.files import disk_errors
 from vllm_build.redaction import excerpt
+from vllm_build.toolchain import wheel_metadata
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _PLATFORMS = (
     "linux_x86_64",
 )
 _LOCK = "toolchain/lock.toml"
+#: The ABI tag of wheels that hold no compiled code; with it a wheel for any platform is asked for.
+PURE = "none"
 #: Holds the build backend that stands in for a project's own: metadata of an sdist without running anything of it.
 _SDIST_BACKEND = Path(__file__).with_name("sdist_backend")
 
@@ -51,12 +54,15 @@ class MissingVersionError(FetchError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel as pip resolved it."""
+    """A wheel as pip resolved it, with the requirements and the license that its metadata names."""
 
     name: str
     version: str
     filename: str
     sha256: str
+    requires: tuple[str, ...] = ()
+    requires_python: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class _Selection:
 
 
 def _tags(python: str, abi: str | None) -> _Selection:
+    if abi == PURE:
+        # A distribution may have compiled wheels as well, which pip would prefer.
+        return _Selection(
+            ("--only-binary", ":all:", "--implementation", "cp", "--python-version", python, "--platform", "any", "--abi", PURE)
+        )
     options = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     for platform in _PLATFORMS:
         options += ["--platform", platform]
@@ -109,6 +120,13 @@ def _report(requirements: Sequence[str], selection: _Selection) -> tuple[subproc
         if done.returncode or not report.is_file():
             return done, []
         return done, json.loads(report.read_text(encoding="utf-8"))["install"]
+
+
+def _said(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
+    """Requirements, versions of Python and license in the metadata of a report."""
+    expression, text = (str(metadata.get(key) or "") for key in ("license_expression", "license"))
+    license_ = wheel_metadata.license_of(expression, text, metadata.get("classifier") or ())
+    return tuple(metadata.get("requires_dist") or ()), str(metadata.get("requires_python") or ""), license_
 
 
 def _sha256(item: Mapping[str, Any]) -> str:
@@ -212,7 +230,7 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
     Args:
         requirements: exact requirements.
         python: interpreter version that the wheels must fit.
-        abi: ABI tag, or ``None`` for the interpreter's usual one.
+        abi: ABI tag, or ``None`` for the interpreter's usual one; ``PURE`` for wheels without compiled code alone.
 
     Raises:
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
@@ -220,7 +238,8 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
     """
     done, found = _report(requirements, _tags(python, abi))
     if not found:
-        raise _not_found(", ".join(requirements), done, _LOCK)
+        shown = ", ".join(requirements[:3]) + (f" and {len(requirements) - 3} more" if len(requirements) > 3 else "")  # noqa: PLR2004
+        raise _not_found(f"pure wheel for any platform of {shown}" if abi == PURE else shown, done, _LOCK)
     wheels: list[Wheel] = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]
@@ -230,5 +249,5 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
         if abi is not None and abi.endswith("t") and not {abi, "none"} & {tag.abi for tag in parse_wheel_filename(filename)[3]}:
             # Older pip takes abi3 wheels for free-threaded interpreters, which cannot load them.
             raise MissingVersionError(f"pip finds {name} {version} only as {filename}", expected=f"a wheel for the ABI {abi}")
-        wheels.append(Wheel(name, version, filename, _sha256(item)))
+        wheels.append(Wheel(name, version, filename, _sha256(item), *_said(item["metadata"])))
     return sorted(wheels, key=lambda wheel: wheel.name)

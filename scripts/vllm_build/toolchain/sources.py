@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the channel is made from: every ``toolchain/recipes/*/sources.toml``, parsed, checked and in build order."""
+"""What the channel is made from, in build order: every ``toolchain/recipes/*/sources.toml``, and ``toolchain/wheels.toml``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from packaging.requirements import InvalidRequirement, Requirement
-
-from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
+from vllm_build.toolchain import lock as locking
+from vllm_build.toolchain import pypi, wheels
+from vllm_build.toolchain.source_reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ class PypiSource:
         requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where ``2.13.0+local``, which ``==`` admits, is
             another file.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
-        abi: ABI tag where the version alone does not say it, such as ``cp313t``.
+        abi: ABI tag where the version alone does not say it, such as ``cp313t``; ``none`` for a wheel without compiled code.
     """
 
     requirement: str
@@ -71,6 +71,8 @@ class Build:
     Attributes:
         packages: what a recipe with several outputs makes; empty for one package, called like the build or like its folder.
         on_request: left out unless it is asked for or something that is asked for needs it: large, and of use to few.
+        wheel: the line of ``wheels.toml`` that says it; its recipe is written when it is built.
+        run: what a package of such a line requires.
     """
 
     id: str
@@ -81,89 +83,23 @@ class Build:
     version: str = ""
     packages: tuple[str, ...] = ()
     on_request: bool = False
+    wheel: wheels.Wheel | None = None
+    run: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Path:
-        """The recipe file."""
-        return self.folder / "recipe.yaml"
+        """The recipe file; of a wheel of the table the template."""
+        return (self.folder if self.wheel is None else self.folder.parent) / "recipe.yaml"
+
+    @property
+    def where(self) -> str:
+        """The file that says it, for messages."""
+        return f"{self.folder}/sources.toml" if self.wheel is None else self.wheel.where
 
     @property
     def makes(self) -> tuple[str, ...]:
         """Names of the packages that come out; builds of one folder make the same names, for other variants."""
         return self.packages or (self.folder.name,)
-
-
-class _Reader:
-    """Typed access to one parsed file; every complaint names the file and, where it can be told, the line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-        try:
-            self.data = loads(self.text)
-        except TOMLDecodeError as error:
-            raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy="correct the file") from error
-
-    def fail(self, message: str, *, at: str | None = None, expected: str | None = None) -> ConfigurationError:
-        where = str(self.path)
-        if at is not None:
-            numbers = [n for n, line in enumerate(self.text.splitlines(), 1) if at in line]
-            where += f":{numbers[0]}" if numbers else ""
-        return ConfigurationError(f"{where}: {message}", expected=expected)
-
-    def keys(self, table: Mapping[str, Any], allowed: Iterable[str], what: str) -> None:
-        known = tuple(allowed)
-        for key in table:
-            if key not in known:
-                raise self.fail(f"unknown key {key!r} in {what}", at=key, expected="one of " + ", ".join(known))
-
-    def tables(self, table: Mapping[str, Any], key: str, what: str) -> list[Mapping[str, Any]]:
-        value = table.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise self.fail(f"{what} has no {key!r} tables", at=key, expected=f"at least one [[{key}]] table")
-        return value
-
-    def string(self, table: Mapping[str, Any], key: str, what: str, pattern: re.Pattern[str] | None = None) -> str:
-        value = table.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.fail(f"{what} needs the text {key!r}", at=key, expected=f'{key} = "..."')
-        if pattern is not None and not pattern.fullmatch(value):
-            raise self.fail(f"{key} = {value!r} in {what} is malformed", at=value, expected=f"text that matches {pattern.pattern}")
-        return value
-
-    def strings(self, table: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
-        value = table.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.fail(f"{key!r} in {what} is not a list of texts", at=key, expected=f'{key} = ["..."]')
-        if len(set(value)) != len(value):
-            raise self.fail(f"{key!r} in {what} names something twice", at=key)
-        return tuple(value)
-
-    def flag(self, table: Mapping[str, Any], key: str, what: str) -> bool:
-        value = table.get(key, False)
-        if not isinstance(value, bool):
-            raise self.fail(f"{key!r} in {what} is neither true nor false", at=key, expected=f"{key} = true")
-        return value
-
-    def exact(self, text: str, what: str) -> str:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            raise self.fail(f"{text!r} in {what} is no requirement: {error}", at=text, expected="name==version") from error
-        pins = list(requirement.specifier)
-        if (
-            len(pins) != 1
-            or pins[0].operator not in ("==", "===")
-            or "*" in pins[0].version
-            or requirement.marker
-            or requirement.extras
-            or requirement.url
-        ):
-            raise self.fail(f"{text!r} in {what} does not name one version", at=text, expected="name==version or name===version")
-        return text
 
 
 def split_suite(suite: str) -> tuple[str, str]:
@@ -172,7 +108,7 @@ def split_suite(suite: str) -> tuple[str, str]:
     return release, component or COMPONENTS[0]
 
 
-def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
+def _suite(reader: Reader, table: Mapping[str, Any], what: str) -> str:
     suite = reader.string(table, "suite", what)
     known = (*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]))
     if suite not in known:
@@ -180,7 +116,7 @@ def _suite(reader: _Reader, table: Mapping[str, Any], what: str) -> str:
     return suite
 
 
-def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
+def _source(reader: Reader, table: Mapping[str, Any], what: str) -> Source:
     kind = reader.string(table, "type", what)
     if kind == "apt":
         reader.keys(table, ("type", "suite", "packages"), what)
@@ -202,11 +138,11 @@ def _source(reader: _Reader, table: Mapping[str, Any], what: str) -> Source:
     raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
 
 
-def _source_tables(reader: _Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
+def _source_tables(reader: Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
     return reader.tables(table, "source", what) if "source" in table else []
 
 
-def _variant(reader: _Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
+def _variant(reader: Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
     value = table.get("variant", {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise reader.fail(f"'variant' in {what} is not a table of texts", at="variant", expected='variant = { key = "value" }')
@@ -219,7 +155,7 @@ def parse_file(path: Path) -> list[Build]:
     Raises:
         ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it.
     """
-    reader = _Reader(path)
+    reader = Reader(path)
     reader.keys(reader.data, ("build",), "the file")
     builds: list[Build] = []
     for table in reader.tables(reader.data, "build", "the file"):
@@ -249,14 +185,13 @@ def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
     by_id: dict[str, Build] = {}
     for build in builds:
         if build.id in by_id:
-            other = by_id[build.id].folder
-            raise ConfigurationError(f"{build.folder}/sources.toml: build {build.id!r} also exists in {other}/sources.toml")
+            raise ConfigurationError(f"{build.where}: build {build.id!r} also exists in {by_id[build.id].where}")
         by_id[build.id] = build
     for build in by_id.values():
         for need in build.needs:
             if need not in by_id:
                 raise ConfigurationError(
-                    f"{build.folder}/sources.toml: build {build.id!r} needs {need!r}, which no recipe makes",
+                    f"{build.where}: build {build.id!r} needs {need!r}, which no recipe makes",
                     expected="one of " + ", ".join(sorted(by_id)),
                 )
     return by_id
@@ -275,7 +210,7 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             circle = " -> ".join((*trail[trail.index(name) :], name))
-            raise ConfigurationError(f"{by_id[name].folder}/sources.toml: builds need each other in a circle: {circle}")
+            raise ConfigurationError(f"{by_id[name].where}: builds need each other in a circle: {circle}")
         if name not in done:
             for need in sorted(by_id[name].needs):
                 visit(need, (*trail, name))
@@ -292,16 +227,40 @@ def recipes_folder(root: Path) -> Path:
     return root / "toolchain" / "recipes"
 
 
-def load(root: Path) -> list[Build]:
+def _of_wheels(root: Path, recipes: Iterable[Build], lock: locking.Lock) -> list[Build]:
+    """The builds of ``wheels.toml``; ``recipes`` are all others."""
+    table, makers = wheels.read(root), wheels.makers_of(recipes, lock)
+    pythons = sorted({maker.version for maker in makers.get("python", ()) if maker.version})
+    required = wheels.require(table, lock, makers, pythons or [DEFAULT_PYTHON])
+    return [
+        Build(
+            id=wheel.name,
+            folder=root / wheels.FOLDER / wheel.name,
+            sources=(PypiSource(wheel.requirement, abi=pypi.PURE),),
+            needs=required[wheel.name].needs,
+            wheel=wheel,
+            run=required[wheel.name].run,
+        )
+        for wheel in table.wheels
+    ]
+
+
+def load(root: Path, lock: locking.Lock | None = None) -> list[Build]:
     """All builds of the source tree ``root``, in build order.
 
+    Args:
+        root: the source tree.
+        lock: what its lock is to be; None: what it is.
+
     Raises:
-        ConfigurationError: as ``parse_file`` and ``ordered``, or there is no recipe at all.
+        ConfigurationError: as ``parse_file``, ``wheels.read``, ``wheels.require`` and ``ordered``, or there is no recipe at all.
     """
     files = sorted(recipes_folder(root).glob("*/sources.toml"))
-    if not files:
+    builds = [build for path in files for build in parse_file(path)]
+    builds += _of_wheels(root, builds, locking.read(root) if lock is None else lock)
+    if not builds:
         raise ConfigurationError(f"{recipes_folder(root)}: no */sources.toml there", expected="the recipes of the toolchain channel")
-    return ordered(build for path in files for build in parse_file(path))
+    return ordered(builds)
 
 
 def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolves ``sources.toml`` into ``lock.toml``: what the mirrors have now, with hashes from their signed indexes; nothing is downloaded."""
+"""Resolves ``sources.toml`` and ``wheels.toml`` into ``lock.toml``: what the mirrors have now.
+
+Hashes come from the mirrors' signed indexes, and what a wheel requires from its metadata; nothing else is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import functools
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from packaging.specifiers import SpecifierSet
 
 from vllm_build import children, removal
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.locks import exclusive
 from vllm_build.paths import cache_root
 from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import pypi, sources
+from vllm_build.toolchain import pypi, sources, wheel_metadata, wheels
 from vllm_build.toolchain.fetch import Fetcher
 from vllm_build.toolchain.lock import LockedFile
 
@@ -151,7 +156,32 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _wheels(wanted: Wanted) -> list[LockedFile]:
+def _requirements(wheel: wheels.Wheel | None, found: pypi.Wheel) -> dict[str, Any]:
+    """What the lock says of the requirements of a wheel of the table; nothing for others."""
+    if wheel is None:
+        return {}
+    return {
+        "requires": wheel_metadata.relevant(found.requires, wheel.extras),
+        "requires_python": str(SpecifierSet(found.requires_python)),
+    }
+
+
+def _require_licenses(table: Iterable[wheels.Wheel], found: Mapping[str, pypi.Wheel]) -> None:
+    """Refuse wheels of the table whose license neither their metadata nor their line names, all at once.
+
+    Raises:
+        ConfigurationError: there are such wheels.
+    """
+    nameless = [w for w in table if not w.license and (wheel := found.get(w.distribution)) is not None and not wheel.license]
+    if nameless:
+        raise ConfigurationError(
+            "\n".join(f"{wheel.where}: the metadata of {wheel.requirement} names no license that SPDX knows" for wheel in nameless),
+            expected='{ requirement = "…", license = "BSD-3-Clause" }, by the license text',
+            remedy="add the license to each of these lines",
+        )
+
+
+def _wheels(wanted: Wanted, table: Mapping[str, wheels.Wheel]) -> list[LockedFile]:
     files: list[LockedFile] = []
     for (python, abi), items in sorted(wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")):
         rounds: list[list[tuple[str, int, str]]] = []
@@ -167,6 +197,7 @@ def _wheels(wanted: Wanted) -> list[LockedFile]:
         for batch in rounds:
             found = pypi.resolve(sorted({item[2] for item in batch}), python=python, abi=abi)
             by_name = {_canonical(wheel.name): wheel for wheel in found}
+            _require_licenses((table[build] for build, _, _ in batch if build in table), by_name)
             for build, position, requirement in batch:
                 wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
                 files.append(
@@ -180,12 +211,13 @@ def _wheels(wanted: Wanted) -> list[LockedFile]:
                         abi=abi or "",
                         filename=wheel.filename,
                         sha256=wheel.sha256,
+                        **_requirements(table.get(build), wheel),
                     )
                 )
     return files
 
 
-def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFile]:
+def resolve(builds: Sequence[sources.Build], fetcher: Fetcher) -> list[LockedFile]:
     """Locked files for ``builds`` as the mirrors have them now.
 
     Raises:
@@ -214,7 +246,7 @@ def resolve(builds: Iterable[sources.Build], fetcher: Fetcher) -> list[LockedFil
             fetcher.apt(component).refresh(force=True)
             files += _binaries(fetcher.apt(component), mine) if mine else []
             files += _sources(fetcher.apt(component), theirs) if theirs else []
-    return files + _wheels(wanted)
+    return files + _wheels(wanted, {build.id: build.wheel for build in builds if build.wheel is not None})
 
 
 def update(root: Path, console: Console, only: Sequence[str] | None = None) -> list[LockedFile]:
@@ -239,6 +271,8 @@ def update(root: Path, console: Console, only: Sequence[str] | None = None) -> l
         # Entries of builds that no recipe makes any more go, entries of the others stay.
         kept = [f for name, group in before.files.items() if name in {b.id for b in builds} - {b.id for b in chosen} for f in group]
         after = locking.Lock.of([*kept, *resolved])
+        # What a new wheel requires may be missing: the lock stays as it was until everything is there.
+        sources.load(root, after)
         locking.write(root, after)
     known = {file for group in before.files.values() for file in group}
     return [file for group in after.files.values() for file in group if file not in known]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from vllm_build import paths
 from vllm_build.conda import channel, environment
@@ -162,10 +163,11 @@ def copy_tree(target: Path) -> Path:
 def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
     """Take all other kernels out of a tree's tables."""
     table = tree / "csrc" / "kernels.toml"
-    head, *records = re.split(r"(?m)^(?=\[\[kernel\]\]$)", table.read_text(encoding="utf-8"))
-    kept = [record for record in records if re.search(r'(?m)^name = "(.*)"$', record)[1] in names]  # type: ignore[index]
+    document = tomlkit.parse(table.read_text(encoding="utf-8"))
+    kept = [record for record in document["kernel"] if record["name"] in names]  # type: ignore[union-attr,index]
     assert len(kept) == len(names), f"{table} has no record of each of {names}"
-    table.write_text(head + "".join(kept), encoding="utf-8")
+    document["kernel"] = kept
+    table.write_text(tomlkit.dumps(document), encoding="utf-8")
     ops = tree / "csrc" / "ops.toml"
     head, *sections = re.split(r"(?m)^(?=\[[\w-]+\]$)", ops.read_text(encoding="utf-8"))
     ops.write_text(head + "".join(s for s in sections if s[1 : s.index("]")] in names), encoding="utf-8")

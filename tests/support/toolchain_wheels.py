@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of wheels in a source tree for tests, with the wheels themselves."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+from vllm_build import paths
+from vllm_build.toolchain import wheel_recipe, wheels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def write_table(root: Path, text: str) -> None:
+    """Write ``toolchain/wheels.toml`` into the tree ``root``, beside this project's template and its helper."""
+    (root / wheels.FOLDER).mkdir(parents=True, exist_ok=True)
+    for path in (paths.source_root() / wheels.FOLDER / wheels.TEMPLATE, wheel_recipe.helper(paths.source_root())):
+        target = root / path.relative_to(paths.source_root())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (root / wheels.TABLE).write_text(text, encoding="utf-8")
+
+
+def write_wheel(
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    headers: Sequence[str] = ("License-Expression: MIT",),
+    files: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None,
+    tag: str = "py3-none-any",
+) -> Path:
+    """Write a wheel.
+
+    Args:
+        folder: where to.
+        name: of the distribution.
+        version: of the distribution.
+        headers: lines of METADATA besides name and version.
+        files: outside of dist-info; default: one module of that name.
+        about: in dist-info, besides METADATA and WHEEL; default: a license.
+        tag: of the file's name.
+    """
+    stem = name.replace("-", "_")
+    info = f"{stem}-{version}.dist-info"
+    path = folder / f"{stem}-{version}-{tag}.whl"
+    metadata = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers, ""])
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, text in ({f"{stem}.py": ""} if files is None else files).items():
+            archive.writestr(member, text)
+        for member, text in ({"licenses/LICENSE": "free\n"} if about is None else about).items():
+            archive.writestr(f"{info}/{member}", text)
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", WHEEL if tag.endswith("none-any") else WHEEL.replace("true", "false"))
+        archive.writestr(f"{info}/RECORD", "")
+    return path
