@@ -55,8 +55,8 @@ def _prefixes(config: Configuration) -> list[Path]:
     return [*(Path(entry) for entry in listed if entry), *(prefix for prefix in conda if prefix)]
 
 
-def highway(config: Configuration, inputs: Path) -> dict[str, str]:
-    """Where Highway is, as CMake variables; empty when CMake is to look by itself, or when the plan does not need it.
+def highway(config: Configuration) -> dict[str, str]:
+    """Find Highway, and write nothing. Returns CMake variables: none when CMake is to look by itself, or when the plan does not need it.
 
     In this order: ``HIGHWAY_SRC_DIR``; what ``CMAKE_ARGS`` or the environment say; an installed one in a prefix that the user named; the
     locked sources that ``vllm-build fetch`` brought. The system's own is CMake's last resort.
@@ -74,9 +74,16 @@ def highway(config: Configuration, inputs: Path) -> dict[str, str]:
             if (prefix / folder / "cmake" / "hwy" / "hwy-config.cmake").is_file():
                 return {"hwy_DIR": str(prefix / folder / "cmake" / "hwy")}
     if cached := third_party.read(config.root)["highway"].cached():
-        # Through a link in the build folder: no folder of the user's gets into a binary by __FILE__.
-        return {"HIGHWAY_SRC_DIR": str(stable_inputs.link(inputs / "highway", cached))}
+        return {"HIGHWAY_SRC_DIR": str(cached)}
     return {}
+
+
+def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
+    """As :func:`highway`; a link leads to the fetched sources, so that binaries do not hold the path of the cache (``__FILE__``)."""
+    found = highway(config)
+    if "HIGHWAY_SRC_DIR" in found and not config.settings.highway_source:
+        return {"HIGHWAY_SRC_DIR": str(stable_inputs.link(inputs / "highway", Path(found["HIGHWAY_SRC_DIR"])))}
+    return found
 
 
 def _toolkit(config: Configuration) -> dict[str, str]:
@@ -121,7 +128,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         # Follows from the memory that is free now; without heavy units it must not make CMake run again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **_toolkit(config),
-        **highway(config, inputs),
+        **_linked_highway(config, inputs),
         **cutlass.prepare(config.root, config.settings, config.plan, inputs),
         **flash_attention.prepare(config.root, config.settings, config.plan, inputs),
         **cmake.launchers(config.settings),

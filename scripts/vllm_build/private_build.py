@@ -148,7 +148,7 @@ def _sources(config: Configuration) -> Iterator[Influence]:
     if settings.highway_source:
         yield _of_folder("HIGHWAY_SRC_DIR", settings.highway_source)
         return
-    found = configure.highway(config, config.folder / "inputs")
+    found = configure.highway(config)
     if "hwy_DIR" in found:
         installed = Path(found["hwy_DIR"])
         headers = installed.parents[2] / "include" / "hwy"

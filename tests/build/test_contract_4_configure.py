@@ -161,7 +161,7 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     assert tools.is_dir()
 
     def told(**settings: Any) -> dict[str, str]:
-        return configure.highway(configuration(root, **settings), tmp_path / "inputs")
+        return configure.highway(configuration(root, **settings))
 
     assert told() == {}, "CMake looks by itself, and says what to do when it finds nothing"
     cached = third_party.read(root)["highway"].folder
@@ -169,7 +169,8 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     with pytest.raises(IntegrityError, match="not the locked ones"):
         told()
     monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
-    assert told() == {"HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")}
+    assert told() == {"HIGHWAY_SRC_DIR": str(cached)}
+    assert configure._linked_highway(configuration(root), tmp_path / "inputs") == {"HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")}
     assert (tmp_path / "inputs" / "highway").readlink() == cached
     conda = installed_highway(tmp_path / "conda")
     assert told(conda_prefix=tmp_path / "conda") == {"hwy_DIR": str(conda)}
@@ -182,4 +183,4 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     assert told() == {}
     assert told(highway_source=Path("/src")) == {"HIGHWAY_SRC_DIR": "/src"}
     config = configuration(root)
-    assert configure.highway(replace(config, plan=replace(config.plan, extensions=())), tmp_path) == {}
+    assert configure.highway(replace(config, plan=replace(config.plan, extensions=()))) == {}

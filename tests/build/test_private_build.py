@@ -12,7 +12,7 @@ import pytest
 from reuse_files import DIGEST, Build
 from setuptools import Distribution
 
-from vllm_build import cli, cmake_ext, configure, digest, kernels_table, plan, private_build
+from vllm_build import cli, cmake_ext, configure, digest, kernels_table, plan, private_build, third_party
 from vllm_build.configuration import Configuration
 from vllm_build.device import Target
 from vllm_build.errors import ConfigurationError
@@ -28,7 +28,7 @@ MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platf
 def config(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     """A build for CPUs whose Highway is the locked one."""
     assert bare.is_dir()
-    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": str(tmp_path / "build" / "inputs" / "highway")})
+    monkeypatch.setattr(configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")})
     return Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
 
 
@@ -42,6 +42,19 @@ def arguments(config: Configuration, *words: str) -> Configuration:
 
 def build_digest(config: Configuration, **environ: str) -> str:
     return digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(config, environ))
+
+
+def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked before the build claims its folder: a file there would be a stranger's, and end the build."""
+    assert bare.is_dir()
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    third_party.read(root)["highway"].folder.mkdir(parents=True)
+    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
+    fetched = Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
+    assert "hwy" in fetched.plan.libraries
+    assert private_build.influences(fetched, {}) == ()
+    assert not (tmp_path / "build").exists()
+    fetched.prepare_folder()
 
 
 def test_a_plain_build_is_not_private(config: Configuration) -> None:
