@@ -10,6 +10,8 @@
 
 #include "hwy/highway.h"
 
+#include "core/constants.h"
+#include "core/exp2-inl.h"
 #include "core/pairs-inl.h"
 #include "core/reduce-inl.h"
 #include "core/span-inl.h"
@@ -18,41 +20,10 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// 2^x for x <= 0: 2^n * 2^r with n the nearest integer and |r| <= 1/2. 2^r is a polynomial with the constant term 1, fitted with the least
-// maximal relative error by Lawson's iteration on 600 Chebyshev nodes: of degree 5 for float32, where that error is 9e-8, of degree 4 for
-// 16 bits, 2.8e-6. 2^n goes into the exponent bits. Below -126, where float32 has no normal numbers, the result lies between 0 and the
-// smallest of them, and it is 0 from -127 on. NaN
-// gives anything: callers multiply by what was NaN before.
-//
-// Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the low bits, so there is no conversion. Highway's own Exp covers all
-// numbers and costs twice the instructions; that showed in every activation of 16-bit elements.
-template <typename T>
-HWY_INLINE VF32 Exp2OfNonPositive(VF32 x) {
-  const F32 d;
-  const hn::RebindToUnsigned<F32> du;
-  const VF32 shift = hn::Set(d, 12582912.0f);
-  x = LargerOfNumbers(x, hn::Set(d, -127.0f));
-  const VF32 shifted = hn::Add(x, shift);
-  const VF32 r = hn::Sub(x, hn::Sub(shifted, shift));
-  VF32 p;
-  if constexpr (sizeof(T) == sizeof(float)) {
-    p = hn::MulAdd(hn::Set(d, 0.0013264727f), r, hn::Set(d, 0.009671513f));
-    p = hn::MulAdd(p, r, hn::Set(d, 0.055507336f));
-    p = hn::MulAdd(p, r, hn::Set(d, 0.24022242f));
-    p = hn::MulAdd(p, r, hn::Set(d, 0.693147f));
-  } else {
-    p = hn::MulAdd(hn::Set(d, 0.009582853f), r, hn::Set(d, 0.055906426f));
-    p = hn::MulAdd(p, r, hn::Set(d, 0.24024099f));
-    p = hn::MulAdd(p, r, hn::Set(d, 0.6931242f));
-  }
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
-}
-
 // a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there a refined estimate does, at a third of
 // the time of a division.
 template <typename T>
-HWY_INLINE VF32 Quotient(VF32 a, VF32 b) {
+HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   if constexpr (sizeof(T) == sizeof(float)) {
     return hn::Div(a, b);
   } else {
@@ -65,9 +36,9 @@ HWY_INLINE VF32 Quotient(VF32 a, VF32 b) {
 template <typename T>
 HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
   const F32 d;
-  const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Abs(y), hn::Set(d, -1.44269504f)));
+  const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Abs(y), hn::Set(d, -kLog2E)));
   const VF32 numerator = hn::IfNegativeThenElse(y, hn::Mul(x, e), x);
-  return Quotient<T>(numerator, hn::Add(hn::Set(d, 1.0f), e));
+  return Divide<T>(numerator, hn::Add(hn::Set(d, 1.0f), e));
 }
 
 template <typename T>
@@ -101,7 +72,7 @@ struct Gelu {
     const VF32 one = hn::Set(d, 1.0f);
     // Phi(-14.6) is 0 in float32; up to there the quotient below has a denominator of at most 5.4.
     const VF32 z = SmallerOfNumbers(hn::Abs(x), hn::Set(d, 14.6f));
-    const VF32 t = Quotient<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
+    const VF32 t = Divide<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
     VF32 r = hn::Set(d, 0.035374343f);
     r = hn::MulAdd(r, t, hn::Set(d, -0.15595332f));
     r = hn::MulAdd(r, t, hn::Set(d, 0.2042048f));
@@ -110,7 +81,7 @@ struct Gelu {
     r = hn::MulAdd(r, t, hn::Set(d, 0.1002268f));
     r = hn::MulAdd(r, t, hn::Set(d, 0.12070408f));
     r = hn::MulAdd(r, t, hn::Set(d, 0.11963253f));
-    const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5f * 1.44269504f)));
+    const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5f * kLog2E)));
     const VF32 tail = hn::Mul(hn::Mul(r, t), e);
     return hn::Mul(x, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail)));
   }
@@ -151,28 +122,28 @@ struct ClampedSilu {
 
 // Two rows, joined by a gate.
 template <typename T, class F>
-struct Halves {
+struct GatedHalves {
   static constexpr bool kSplit = kSplits<T>;
   const T* HWY_RESTRICT gate;
   const T* HWY_RESTRICT factor;
   F f;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     VF32 factor0, factor1;
     LoadSplit(gate + i, v0, v1);
     LoadSplit(factor + i, factor0, factor1);
     v0 = f(v0, factor0);
     v1 = f(v1, factor1);
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(gate + i, n), LoadTail(factor + i, n)); }
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return f(LoadTail(gate + i, n), LoadTail(factor + i, n)); }
 };
 
 // One row in which gates and factors take turns.
 template <typename T, class F>
-struct Pairs {
+struct GatedPairs {
   static constexpr bool kSplit = false;
   const T* HWY_RESTRICT x;
   F f;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     const size_t lanes = hn::Lanes(F32());
     VF32 factor0, factor1;
     LoadPairs(x + 2 * i, v0, factor0);
@@ -180,7 +151,7 @@ struct Pairs {
     v0 = f(v0, factor0);
     v1 = f(v1, factor1);
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
     VF32 gate, factor;
     LoadPairsTail(x + 2 * i, n, gate, factor);
     return f(gate, factor);

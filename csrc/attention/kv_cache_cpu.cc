@@ -16,6 +16,7 @@
 #include "cache/transpose-inl.h"
 #include "core/fp8-inl.h"
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -80,7 +81,7 @@ struct Call {
 };
 
 template <typename T>
-HWY_INLINE const T* Row(const NewTokens& tokens, const Placed& placed, int64_t head) {
+HWY_INLINE const T* GetHead(const NewTokens& tokens, const Placed& placed, int64_t head) {
   return static_cast<const T*>(tokens.data) + placed.token * tokens.token_stride + head * tokens.head_stride;
 }
 
@@ -89,8 +90,8 @@ template <typename T>
 HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
   const T *keys[CachePages::kPanel], *values[CachePages::kPanel];
   for (int64_t t = 0; t < tokens; ++t) {
-    keys[t] = Row<T>(call.key, placed[t], head);
-    values[t] = Row<T>(call.value, placed[t], head);
+    keys[t] = GetHead<T>(call.key, placed[t], head);
+    values[t] = GetHead<T>(call.value, placed[t], head);
   }
   PutRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
@@ -101,8 +102,8 @@ HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t toke
   const size_t width = static_cast<size_t>(call.keys.head_size);
   const uint8_t *keys[CachePages::kPanel], *values[CachePages::kPanel];
   for (int64_t t = 0; t < tokens; ++t, codes += 2 * width) {
-    Encode(Row<T>(call.key, placed[t], head), width, call.key_factor, reinterpret_cast<F8*>(codes));
-    Encode(Row<T>(call.value, placed[t], head), width, call.value_factor, reinterpret_cast<F8*>(codes + width));
+    Encode(GetHead<T>(call.key, placed[t], head), width, call.key_factor, reinterpret_cast<F8*>(codes));
+    Encode(GetHead<T>(call.value, placed[t], head), width, call.value_factor, reinterpret_cast<F8*>(codes + width));
     keys[t] = codes;
     values[t] = codes + width;
   }
@@ -110,24 +111,17 @@ HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t toke
 }
 
 template <typename F8>
-void EncodeRunOf(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* codes) {
-  switch (call.key.dtype) {
-    case DType::kFloat32:
-      return EncodeRun<F8, float>(call, placed, tokens, head, codes);
-    case DType::kBFloat16:
-      return EncodeRun<F8, hwy::bfloat16_t>(call, placed, tokens, head, codes);
-    case DType::kFloat16:
-      return EncodeRun<F8, hwy::float16_t>(call, placed, tokens, head, codes);
-  }
+void EncodeTypedRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* codes) {
+  WithType(call.key.dtype, [&](auto element) HWY_ATTR { EncodeRun<F8, decltype(element)>(call, placed, tokens, head, codes); });
 }
 
-HWY_INLINE void Ask(const void* p, int64_t bytes) {
+HWY_INLINE void Prefetch(const void* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(static_cast<const char*>(p) + i);
 }
 
 // Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No prefetcher of the hardware foresees it.
 template <typename T>
-HWY_INLINE void AskForRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
+HWY_INLINE void PrefetchRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel, kRow = kPanel * static_cast<int64_t>(sizeof(T));
   const int64_t size = call.keys.block_size, width = call.keys.head_size;
   const int64_t block = placed->slot / size, row = placed->slot % size, rows = placed[tokens - 1].slot - placed->slot + 1;
@@ -135,14 +129,14 @@ HWY_INLINE void AskForRun(const Call& call, const Placed* placed, int64_t tokens
   for (int64_t t = 0; t < tokens; ++t) {
     for (const NewTokens* from : {&call.key, &call.value}) {
       if (wide) {
-        Ask(Row<uint32_t>(*from, placed[t], head), width * 4);
+        Prefetch(GetHead<uint32_t>(*from, placed[t], head), width * 4);
       } else {
-        Ask(Row<uint16_t>(*from, placed[t], head), width * 2);
+        Prefetch(GetHead<uint16_t>(*from, placed[t], head), width * 2);
       }
     }
   }
-  Ask(call.keys.Page<T>(block, head) + row / kPanel * kPanel * width, width * kRow);
-  for (int64_t e = 0; e < width; e += kPanel) Ask(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
+  Prefetch(call.keys.Page<T>(block, head) + row / kPanel * kPanel * width, width * kRow);
+  for (int64_t e = 0; e < width; e += kPanel) Prefetch(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
 }
 
 // Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for 2 * kPanel * head_size bytes.
@@ -158,21 +152,21 @@ void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& k
     const Placed* next_first = placed + next_run.first;
     switch (keys.dtype) {
       case CacheDType::kFloat32:
-        AskForRun<uint32_t>(call, next_first, next_run.tokens, next_head);
+        PrefetchRun<uint32_t>(call, next_first, next_run.tokens, next_head);
         CopyRun<uint32_t>(call, first, run.tokens, head);
         break;
       case CacheDType::kBFloat16:
       case CacheDType::kFloat16:
-        AskForRun<uint16_t>(call, next_first, next_run.tokens, next_head);
+        PrefetchRun<uint16_t>(call, next_first, next_run.tokens, next_head);
         CopyRun<uint16_t>(call, first, run.tokens, head);
         break;
       case CacheDType::kFloat8E4M3:
-        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
-        EncodeRunOf<E4M3>(call, first, run.tokens, head, scratch);
+        PrefetchRun<uint8_t>(call, next_first, next_run.tokens, next_head);
+        EncodeTypedRun<E4M3>(call, first, run.tokens, head, scratch);
         break;
       case CacheDType::kFloat8E5M2:
-        AskForRun<uint8_t>(call, next_first, next_run.tokens, next_head);
-        EncodeRunOf<E5M2>(call, first, run.tokens, head, scratch);
+        PrefetchRun<uint8_t>(call, next_first, next_run.tokens, next_head);
+        EncodeTypedRun<E5M2>(call, first, run.tokens, head, scratch);
         break;
     }
   }

@@ -13,16 +13,18 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "attention/head_rows-inl.h"
 #include "attention/multiply-inl.h"
 #include "attention/softmax-inl.h"
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
 // Four rows of four floats, turned: row i of the result is at to + i * kPanel.
-HWY_INLINE void TurnFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
   const hn::FixedTag<float, 4> d;
   const hn::FixedTag<uint64_t, 2> d64;
   const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride);
@@ -35,16 +37,6 @@ HWY_INLINE void TurnFour(const float* HWY_RESTRICT from, size_t stride, float* H
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * kPanel);
 }
 
-// n elements of `from`, times `scale`, as float32.
-template <typename T>
-HWY_INLINE void Scaled(const T* HWY_RESTRICT from, float scale, float* HWY_RESTRICT to, size_t n) {
-  const size_t lanes = hn::Lanes(F32());
-  const VF32 factor = hn::Set(F32(), scale);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) Store(hn::Mul(Load(from + i), factor), to + i);
-  if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
-}
-
 // Rows [begin, end) of the request's latent rows: as float32 to tile.latent, and turned into panels of kPanel keys.
 template <typename T>
 HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin, int64_t end) {
@@ -52,24 +44,22 @@ HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, 
   for (int64_t key = begin; key < end; ++key) {
     const int64_t block = tile.block_table[key / call.block_size];
     const T* from = static_cast<const T*>(call.cache) + block * call.block_stride + key % call.block_size * call.token_stride;
-    Scaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride, width);
+    LoadScaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride, width);
   }
   const size_t keys = static_cast<size_t>(end - begin);
   // What follows the last row in its panel belongs to no key: its scores are not looked at.
   for (size_t first = 0; first < keys; first += 4) {
     const float* from = tile.latent + first * tile.latent_stride;
     float* to = tile.panels + first / kPanel * kPanel * tile.latent_stride + first % kPanel;
-    for (size_t e = 0; e < width; e += 4) TurnFour(from + e, tile.latent_stride, to + e * kPanel);
+    for (size_t e = 0; e < width; e += 4) TransposeFour(from + e, tile.latent_stride, to + e * kPanel);
   }
 }
 
 template <typename T>
-void AttendLatentAs(const LatentAttention& call, const LatentTile& tile) {
+void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
   const size_t width = static_cast<size_t>(call.head_size), value = static_cast<size_t>(call.value_size);
-  for (size_t row = 0; row < tile.rows; ++row) {
-    const T* from = call.query.tokens.Row<const T>(tile.request) + (tile.first_head + static_cast<int64_t>(row)) * call.query.head_stride;
-    Scaled(from, call.scale * kLog2E, tile.query + row * tile.latent_stride, width);
-  }
+  LoadQueryRows(tile, width, tile.latent_stride, call.scale * kLog2E,
+                [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
   for (int64_t begin = tile.keys_begin; begin < tile.keys_end; begin += LatentTile::kKeys) {
     const int64_t end = std::min(begin + LatentTile::kKeys, tile.keys_end);
     const size_t keys = static_cast<size_t>(end - begin);
@@ -100,42 +90,17 @@ void AttendLatentAs(const LatentAttention& call, const LatentTile& tile) {
   }
 }
 
-template <typename T>
-void FinishLatentAs(const LatentAttention& call, const LatentTile& tile) {
-  for (size_t row = 0; row < tile.rows; ++row) {
-    const size_t lanes = hn::Lanes(F32()), value = static_cast<size_t>(call.value_size);
-    const float sum = tile.states[row].sum;
-    const VF32 factor = hn::Set(F32(), sum > 0.0f ? 1.0f / sum : sum);
-    const float* from = tile.sums + row * tile.sum_stride;
-    T* to = call.output.tokens.Row<T>(tile.request) + (tile.first_head + static_cast<int64_t>(row)) * call.output.head_stride;
-    for (size_t i = 0; i < value; i += lanes) {
-      const size_t n = HWY_MIN(lanes, value - i);
-      StoreTail(hn::Mul(LoadTail(from + i, n), factor), to + i, n);
-    }
-  }
-}
-
 // Sums and states of the tile, not yet divided.
 void AttendLatent(const LatentAttention& call, const LatentTile& tile) {
-  switch (call.query.tokens.dtype) {
-    case DType::kFloat32:
-      return AttendLatentAs<float>(call, tile);
-    case DType::kBFloat16:
-      return AttendLatentAs<hwy::bfloat16_t>(call, tile);
-    case DType::kFloat16:
-      return AttendLatentAs<hwy::float16_t>(call, tile);
-  }
+  WithType(call.query.tokens.dtype, [&](auto element) HWY_ATTR { AttendLatentTile<decltype(element)>(call, tile); });
 }
 
 void FinishLatent(const LatentAttention& call, const LatentTile& tile) {
-  switch (call.query.tokens.dtype) {
-    case DType::kFloat32:
-      return FinishLatentAs<float>(call, tile);
-    case DType::kBFloat16:
-      return FinishLatentAs<hwy::bfloat16_t>(call, tile);
-    case DType::kFloat16:
-      return FinishLatentAs<hwy::float16_t>(call, tile);
-  }
+  WithType(call.query.tokens.dtype, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    StoreOutputRows<T>(tile, static_cast<size_t>(call.value_size), 1.0f,
+                       [&](size_t row) HWY_ATTR { return tile.Row<T>(call.output, row); });
+  });
 }
 
 void AddLatentPart(const LatentTile& tile, const float* sums, const RowState* states) {
@@ -149,11 +114,12 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
+#include <utility>
 #include <vector>
 
 #include "attention/jobs.h"
+#include "attention/tile_memory.h"
 #include "core/cpu_dispatch.h"
-#include "hwy/aligned_allocator.h"
 
 namespace vllm {
 
@@ -167,28 +133,11 @@ namespace {
 constexpr int64_t kMinChunk = 128;
 constexpr int64_t kPiecesPerThread = 4;
 
-size_t RoundUp(int64_t n) { return static_cast<size_t>((n + CachePages::kPanel - 1) / CachePages::kPanel * CachePages::kPanel); }
-
 // Memory for the tiles of one thread.
 class LatentMemory {
  public:
-  explicit LatentMemory(const LatentAttention& call) : call_(call), states_(LatentTile::kHeads) {
-    tile_.latent_stride = RoundUp(call.head_size);
-    tile_.sum_stride = RoundUp(call.value_size);
-    const size_t heads = static_cast<size_t>(LatentTile::kHeads), keys = static_cast<size_t>(LatentTile::kKeys);
-    const size_t parts[] = {heads * tile_.latent_stride, heads * tile_.sum_stride, heads * keys, keys * tile_.latent_stride,
-                            keys * tile_.latent_stride};
-    float** const pointers[] = {&tile_.query, &tile_.sums, &tile_.scores, &tile_.latent, &tile_.panels};
-    size_t total = 0;
-    for (const size_t part : parts) total += part;
-    memory_ = hwy::AllocateAligned<float>(total);
-    if (memory_ == nullptr) throw std::bad_alloc();
-    std::fill(memory_.get(), memory_.get() + total, 0.0f);
-    float* next = memory_.get();
-    for (size_t i = 0; i < std::size(parts); ++i) {
-      *pointers[i] = next;
-      next += parts[i];
-    }
+  explicit LatentMemory(const LatentAttention& call)
+      : call_(call), states_(LatentTile::kHeads), tile_(MakeTile(call)), floats_(CutTile(&tile_)) {
     tile_.states = states_.data();
   }
 
@@ -205,10 +154,26 @@ class LatentMemory {
   }
 
  private:
+  static LatentTile MakeTile(const LatentAttention& call) {
+    LatentTile tile;
+    tile.latent_stride = RoundUpToPanel(static_cast<size_t>(call.head_size));
+    tile.sum_stride = RoundUpToPanel(static_cast<size_t>(call.value_size));
+    return tile;
+  }
+
+  static std::vector<std::pair<float**, size_t>> CutTile(LatentTile* tile) {
+    constexpr size_t kHeads = static_cast<size_t>(LatentTile::kHeads), kKeys = static_cast<size_t>(LatentTile::kKeys);
+    return {{&tile->query, kHeads * tile->latent_stride},
+            {&tile->sums, kHeads * tile->sum_stride},
+            {&tile->scores, kHeads * kKeys},
+            {&tile->latent, kKeys * tile->latent_stride},
+            {&tile->panels, kKeys * tile->latent_stride}};
+  }
+
   const LatentAttention& call_;
-  hwy::AlignedFreeUniquePtr<float[]> memory_;
   std::vector<RowState> states_;
   LatentTile tile_;
+  TileFloats floats_;
 };
 
 // One part of a request's keys for some heads; parts of the same tile follow each other, and are merged when there are several.
@@ -220,7 +185,7 @@ struct LatentItem {
   int64_t parts;
 };
 
-std::vector<LatentItem> LatentItems(const LatentAttention& call) {
+std::vector<LatentItem> CutIntoItems(const LatentAttention& call) {
   const int64_t requests = static_cast<int64_t>(call.seq_lens.size());
   const int64_t head_tiles = (call.query.heads + LatentTile::kHeads - 1) / LatentTile::kHeads;
   int64_t total = 0;
@@ -241,8 +206,8 @@ std::vector<LatentItem> LatentItems(const LatentAttention& call) {
 }  // namespace
 
 void RunLatentAttention(const LatentAttention& call) {
-  const std::vector<LatentItem> items = LatentItems(call);
-  const size_t sum_stride = RoundUp(call.value_size), rows = static_cast<size_t>(LatentTile::kHeads);
+  const std::vector<LatentItem> items = CutIntoItems(call);
+  const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.value_size)), rows = static_cast<size_t>(LatentTile::kHeads);
   // Only parts that are merged need their sums kept.
   std::vector<int64_t> slots(items.size());
   std::vector<size_t> merged;

@@ -27,15 +27,15 @@ struct Shares {
   float lse;
 };
 
-__device__ __forceinline__ Shares SharesOf(float prefix, float suffix) {
+__device__ __forceinline__ Shares ComputeShares(float prefix, float suffix) {
   constexpr float kNone = -INFINITY;
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
   // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is.
-  const float max = LargerNumber(prefix, suffix);
-  const float a = expf(prefix - max), b = expf(suffix - max);
-  return {a / (a + b), b / (a + b), max + logf(a + b)};
+  const float larger = LargerNumber(prefix, suffix);
+  const float a = expf(prefix - larger), b = expf(suffix - larger);
+  return {a / (a + b), b / (a + b), larger + logf(a + b)};
 }
 
 // A block for each token (x) and as many heads as it has groups of lanes (y); the lanes walk over a head, kCount elements a step.
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
       Shares shares{0.0f, 1.0f, 0.0f};
       if (mine) {
         shares.lse = merge.suffix_lse[head * merge.suffix_lse_stride + token];
-        if (token < merge.merged_tokens) shares = SharesOf(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
+        if (token < merge.merged_tokens) shares = ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
       }
       __syncwarp();  // output_lse may be one of the two
       if (!mine) continue;

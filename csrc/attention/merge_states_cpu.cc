@@ -15,6 +15,7 @@
 
 #include "core/reduce-inl.h"
 #include "core/span-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -27,16 +28,16 @@ struct Shares {
   float lse;
 };
 
-HWY_INLINE Shares SharesOf(float prefix, float suffix) {
+HWY_INLINE Shares ComputeShares(float prefix, float suffix) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
   // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is. Which side is larger is as good as
   // random: with a branch on that instead of one maxss, merging rows of 128 elements takes up to 1.3 times as long.
-  const float max = LargerNumber(prefix, suffix);
-  const float a = std::exp(prefix - max), b = std::exp(suffix - max);
-  return {a / (a + b), b / (a + b), max + std::log(a + b)};
+  const float larger = LargerNumber(prefix, suffix);
+  const float a = std::exp(prefix - larger), b = std::exp(suffix - larger);
+  return {a / (a + b), b / (a + b), larger + std::log(a + b)};
 }
 
 // Two rows, each times its share, as a source of numbers: see core/span-inl.h.
@@ -46,7 +47,7 @@ struct WeightedSum {
   const T* prefix;  // not restrict: the result may lie in the same place
   const T* suffix;
   float a, b;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     const VF32 of_prefix = hn::Set(F32(), a), of_suffix = hn::Set(F32(), b);
     VF32 prefix0, prefix1;
     LoadSplit(prefix + i, prefix0, prefix1);
@@ -54,18 +55,18 @@ struct WeightedSum {
     v0 = hn::MulAdd(prefix0, of_prefix, hn::Mul(v0, of_suffix));
     v1 = hn::MulAdd(prefix1, of_prefix, hn::Mul(v1, of_suffix));
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
     return hn::MulAdd(LoadTail(prefix + i, n), hn::Set(F32(), a), hn::Mul(LoadTail(suffix + i, n), hn::Set(F32(), b)));
   }
 };
 
 // NaN as RoundUpperHalf wants it, whatever bits a log-sum-exp has brought along.
-HWY_INLINE float Share(float share) { return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share; }
+HWY_INLINE float NormalizeNan(float share) { return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share; }
 
 template <typename T>
 HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width, const Shares& shares, bool stream) {
   const size_t lanes = hn::Lanes(F32());
-  const float a = Share(shares.prefix), b = Share(shares.suffix);
+  const float a = NormalizeNan(shares.prefix), b = NormalizeNan(shares.suffix);
   // A side without a share is not read: what it holds may not be a number.
   if (a == 0.0f && b == 0.0f) {
     for (size_t i = 0; i < width; i += lanes) StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
@@ -80,9 +81,6 @@ HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width, 
 
 template <typename T>
 HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t end) {
-  const auto head = [](const AttentionHeads& heads, int64_t token, int64_t h) {
-    return heads.tokens.Row<T>(token) + h * heads.head_stride;
-  };
   const Rows& output = merge.output.tokens;
   const size_t width = static_cast<size_t>(output.width);
   const bool stream = WorthStreaming(output.count * merge.output.heads * output.width * static_cast<int64_t>(sizeof(T)));
@@ -90,22 +88,15 @@ HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t e
     const int64_t token = row / merge.output.heads, h = row % merge.output.heads;
     const float suffix_lse = merge.suffix_lse[h * merge.suffix_lse_stride + token];
     Shares shares{0.0f, 1.0f, suffix_lse};
-    if (token < merge.merged_tokens) shares = SharesOf(merge.prefix_lse[h * merge.prefix_lse_stride + token], suffix_lse);
-    MergeRow<T>(head(merge.prefix, token, h), head(merge.suffix, token, h), head(merge.output, token, h), width, shares, stream);
+    if (token < merge.merged_tokens) shares = ComputeShares(merge.prefix_lse[h * merge.prefix_lse_stride + token], suffix_lse);
+    MergeRow<T>(merge.prefix.Head<T>(token, h), merge.suffix.Head<T>(token, h), merge.output.Head<T>(token, h), width, shares, stream);
     if (merge.output_lse != nullptr) merge.output_lse[h * merge.output_lse_stride + token] = shares.lse;
   }
   if (stream) hwy::FlushStream();
 }
 
 void MergeRange(const MergeStates& merge, int64_t begin, int64_t end) {
-  switch (merge.output.tokens.dtype) {
-    case DType::kFloat32:
-      return MergeTokens<float>(merge, begin, end);
-    case DType::kBFloat16:
-      return MergeTokens<hwy::bfloat16_t>(merge, begin, end);
-    case DType::kFloat16:
-      return MergeTokens<hwy::float16_t>(merge, begin, end);
-  }
+  WithType(merge.output.tokens.dtype, [&](auto element) HWY_ATTR { MergeTokens<decltype(element)>(merge, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 
 #include "attention/attention.h"
+#include "attention/head_rows-inl.h"
 #include "attention/multiply-inl.h"
 #include "attention/softmax-inl.h"
 #include "attention/tile.h"
@@ -110,7 +111,7 @@ struct SeeingRows {
   size_t end;
 };
 
-HWY_INLINE SeeingRows RowsThatSee(const Tile& tile, int64_t first, int64_t last) {
+HWY_INLINE SeeingRows FindSeeingRows(const Tile& tile, int64_t first, int64_t last) {
   size_t begin = 0, end = tile.rows;
   while (begin < end && tile.visible[begin].end <= first) ++begin;
   while (end > begin && tile.visible[end - 1].begin >= last) --end;
@@ -120,12 +121,12 @@ HWY_INLINE SeeingRows RowsThatSee(const Tile& tile, int64_t first, int64_t last)
 // Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores. key_panel(key) is where a panel is,
 // ahead(key) how far from there what kExtra::kAsk asks for.
 template <Extra kExtra, typename F, typename A>
-HWY_INLINE void Scores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel, const A& ahead) {
+HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel, const A& ahead) {
   const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
     const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end ? key_panel(key + CachePages::kPanel) : nullptr;
-    const SeeingRows seeing = RowsThatSee(tile, key, key + width);
+    const SeeingRows seeing = FindSeeingRows(tile, key, key + width);
     const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = NextBlock(seeing.end - row);
@@ -137,18 +138,16 @@ HWY_INLINE void Scores(const Tile& tile, int64_t begin, int64_t end, const F& ke
 }
 
 // Turns the scores of keys [begin, end) into weights and brings the sums so far to the same reference.
-HWY_INLINE void Weights(const Tile& tile, int64_t begin, int64_t end) {
+HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
   const PagedAttention& call = *tile.call;
   const size_t columns = static_cast<size_t>(end - begin);
   const auto column = [&](int64_t key) { return static_cast<size_t>(std::clamp<int64_t>(key - begin, 0, end - begin)); };
   for (size_t row = 0; row < tile.rows; ++row) {
     ScoreTerms terms;
     terms.cap = call.softcap * kLog2E;
-    const int64_t head = tile.key_head * static_cast<int64_t>(tile.group) + static_cast<int64_t>(row % tile.group);
     if (call.alibi_slopes != nullptr) {
-      terms.slope = call.alibi_slopes[head] * kLog2E;
-      const int64_t token = tile.item->first_token + static_cast<int64_t>(row / tile.group);
-      terms.distance = static_cast<float>(begin - tile.request->Position(token));
+      terms.slope = call.alibi_slopes[tile.HeadOfRow(row)] * kLog2E;
+      terms.distance = static_cast<float>(begin - tile.request->Position(tile.TokenOfRow(row)));
     }
     const float factor = SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin), column(tile.visible[row].end), 0,
                                     columns, terms, tile.states[row]);
@@ -161,7 +160,7 @@ template <Extra kExtra, typename T>
 HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
   const size_t full = tile.head_size / kPanel;
   const size_t width = VectorIsPanel() ? 2 : 1;
-  const SeeingRows seeing = RowsThatSee(tile, piece.begin, piece.end);
+  const SeeingRows seeing = FindSeeingRows(tile, piece.begin, piece.end);
   for (size_t panel = 0; panel * kPanel < tile.head_size; panel += panel < full ? std::min(width, full - panel) : 1) {
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = NextBlock(seeing.end - row);
@@ -192,9 +191,9 @@ HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    Scores<Extra::kAsk>(
+    ComputeScores<Extra::kAsk>(
         tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); }, [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
-    Weights(tile, begin, end);
+    ComputeWeights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
       ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
       piece.ahead = pages.ValuesAhead(key, end, end == tile.item->keys_end);
@@ -216,10 +215,10 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
     for (int64_t key = begin; key < end; key += CachePages::kPanel) {
       Convert(pages.KeyPanel(key), tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
     }
-    Scores<Extra::kNone>(
+    ComputeScores<Extra::kNone>(
         tile, begin, end, [&](int64_t key) { return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel; },
         [](int64_t /*key*/) { return ptrdiff_t{0}; });
-    Weights(tile, begin, end);
+    ComputeWeights(tile, begin, end);
     float* tail = tile.packed_values + full * value_panel;
     for (int64_t key = begin; key < end;) {
       const size_t offset = static_cast<size_t>(key - begin) * kPanel;
@@ -238,36 +237,15 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
 template <typename T>
 HWY_NOINLINE void LoadQueries(const Tile& tile) {
   const PagedAttention& call = *tile.call;
-  const size_t lanes = hn::Lanes(F32());
-  const VF32 scale = hn::Set(F32(), call.scale * call.key_scale * kLog2E);
-  for (size_t row = 0; row < tile.rows; ++row) {
-    const T* from = tile.QueryRow<const T>(call.query, row);
-    float* to = tile.query + row * tile.head_size;
-    for (size_t i = 0; i < tile.head_size; i += lanes) {
-      const size_t n = HWY_MIN(lanes, tile.head_size - i);
-      StoreTail(hn::Mul(LoadTail(from + i, n), scale), to + i, n);
-    }
-  }
+  LoadQueryRows(tile, tile.head_size, tile.head_size, call.scale * call.key_scale * kLog2E,
+                [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
 }
 
 // Sums divided by the softmax's denominator.
 template <typename T>
 HWY_NOINLINE void StoreOutput(const Tile& tile) {
-  const size_t lanes = hn::Lanes(F32());
-  for (size_t row = 0; row < tile.rows; ++row) {
-    const float sum = tile.states[row].sum;
-    const VF32 factor = hn::Set(F32(), sum > 0.0f ? tile.call->value_scale / sum : sum);
-    const float* from = tile.sums + row * tile.sum_stride;
-    T* to = tile.QueryRow<T>(tile.call->output, row);
-    size_t i = 0;
-    for (; i + 2 * lanes <= tile.head_size; i += 2 * lanes) {
-      StoreTwo(hn::Mul(Load(from + i), factor), hn::Mul(Load(from + i + lanes), factor), to + i);
-    }
-    for (; i < tile.head_size; i += lanes) {
-      const size_t n = HWY_MIN(lanes, tile.head_size - i);
-      StoreTail(hn::Mul(LoadTail(from + i, n), factor), to + i, n);
-    }
-  }
+  StoreOutputRows<T>(tile, tile.head_size, tile.call->value_scale,
+                     [&](size_t row) HWY_ATTR { return tile.Row<T>(tile.call->output, row); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 
 #include "attention/paged_attention-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -29,17 +30,7 @@ void AttendAs(const Tile& tile) {
 
 // Sums and states of the tile, not yet divided.
 void AttendTile(const Tile& tile) {
-  switch (tile.call->query.tokens.dtype) {
-    case DType::kFloat32:
-      LoadQueries<float>(tile);
-      break;
-    case DType::kBFloat16:
-      LoadQueries<hwy::bfloat16_t>(tile);
-      break;
-    case DType::kFloat16:
-      LoadQueries<hwy::float16_t>(tile);
-      break;
-  }
+  WithType(tile.call->query.tokens.dtype, [&](auto element) HWY_ATTR { LoadQueries<decltype(element)>(tile); });
   switch (tile.call->key.dtype) {
     case CacheDType::kFloat32:
       return AttendAs<float>(tile);
@@ -56,14 +47,7 @@ void AttendTile(const Tile& tile) {
 
 // The tile's output from its sums and states.
 void FinishTile(const Tile& tile) {
-  switch (tile.call->output.tokens.dtype) {
-    case DType::kFloat32:
-      return StoreOutput<float>(tile);
-    case DType::kBFloat16:
-      return StoreOutput<hwy::bfloat16_t>(tile);
-    case DType::kFloat16:
-      return StoreOutput<hwy::float16_t>(tile);
-  }
+  WithType(tile.call->output.tokens.dtype, [&](auto element) HWY_ATTR { StoreOutput<decltype(element)>(tile); });
 }
 
 // Adds sums of other keys of the same rows to those of the tile.
@@ -81,11 +65,12 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "attention/jobs.h"
+#include "attention/tile_memory.h"
 #include "core/cpu_dispatch.h"
-#include "hwy/aligned_allocator.h"
 
 namespace vllm {
 
@@ -95,43 +80,17 @@ HWY_EXPORT(AddPart);
 
 namespace {
 
-constexpr float kLog2E = 1.44269504f;
-
-size_t RoundUp(size_t n) { return (n + CachePages::kPanel - 1) / CachePages::kPanel * CachePages::kPanel; }
-
 // The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with NaN or +infinity the sum is NaN.
-RowState StateOfSink(float sink) {
+RowState MakeSinkState(float sink) {
   if (std::isfinite(sink)) return {sink * kLog2E, 1.0f};
-  return {RowState().max, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
+  return {RowState().largest, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
 }
 
 // Memory for the tiles of one thread.
 class TileMemory {
  public:
-  TileMemory(const PagedAttention& call, size_t rows) : states_(rows), visible_(rows) {
-    tile_.call = &call;
-    tile_.group = static_cast<size_t>(call.query.heads / call.key.heads);
-    tile_.head_size = static_cast<size_t>(call.key.head_size);
-    tile_.sum_stride = RoundUp(tile_.head_size);
-    const bool packed = rows > Tile::kDirectRows;
-    const size_t parts[] = {rows * tile_.head_size,
-                            rows * tile_.sum_stride,
-                            rows * Tile::kKeys,
-                            packed ? tile_.head_size * Tile::kKeys : 0,
-                            packed ? tile_.sum_stride * Tile::kKeys : 0,
-                            static_cast<size_t>(call.value.block_size * CachePages::kPanel)};
-    float** const pointers[] = {&tile_.query, &tile_.sums, &tile_.scores, &tile_.packed_keys, &tile_.packed_values, &tile_.value_tail};
-    size_t total = 0;
-    for (const size_t part : parts) total += RoundUp(part);
-    memory_ = hwy::AllocateAligned<float>(total);
-    if (memory_ == nullptr) throw std::bad_alloc();
-    // The panel that is not full keeps the zeros that fill it up.
-    std::fill(memory_.get(), memory_.get() + total, 0.0f);
-    float* next = memory_.get();
-    for (size_t i = 0; i < std::size(parts); ++i) {
-      *pointers[i] = next;
-      next += RoundUp(parts[i]);
-    }
+  TileMemory(const PagedAttention& call, size_t rows)
+      : states_(rows), visible_(rows), tile_(MakeTile(call)), floats_(CutTile(&tile_, rows)) {
     tile_.states = states_.data();
     tile_.visible = visible_.data();
   }
@@ -146,24 +105,43 @@ class TileMemory {
     tile_.rows = static_cast<size_t>(item.tokens) * tile_.group;
     std::fill(tile_.sums, tile_.sums + tile_.rows * tile_.sum_stride, 0.0f);
     for (size_t row = 0; row < tile_.rows; ++row) {
-      Visible keys = VisibleKeys(*tile_.request, item.first_token + static_cast<int64_t>(row / tile_.group), call.window);
+      Visible keys = VisibleKeys(*tile_.request, tile_.TokenOfRow(row), call.window);
       keys.end = std::min(keys.end, item.keys_end);
       keys.begin = std::clamp(keys.begin, std::min(item.keys_begin, keys.end), keys.end);
       tile_.visible[row] = keys;
       tile_.states[row] = RowState();
       if (call.sinks != nullptr && item.split == 0) {
-        const int64_t head = key_head * static_cast<int64_t>(tile_.group) + static_cast<int64_t>(row % tile_.group);
-        tile_.states[row] = StateOfSink(call.sinks[head]);
+        tile_.states[row] = MakeSinkState(call.sinks[tile_.HeadOfRow(row)]);
       }
     }
     return tile_;
   }
 
  private:
-  hwy::AlignedFreeUniquePtr<float[]> memory_;
+  static Tile MakeTile(const PagedAttention& call) {
+    Tile tile;
+    tile.call = &call;
+    tile.group = static_cast<size_t>(call.query.heads / call.key.heads);
+    tile.head_size = static_cast<size_t>(call.key.head_size);
+    tile.sum_stride = RoundUpToPanel(tile.head_size);
+    return tile;
+  }
+
+  // The panel of values that is not full keeps the zeros that fill it up.
+  static std::vector<std::pair<float**, size_t>> CutTile(Tile* tile, size_t rows) {
+    const bool packed = rows > Tile::kDirectRows;
+    return {{&tile->query, rows * tile->head_size},
+            {&tile->sums, rows * tile->sum_stride},
+            {&tile->scores, rows * Tile::kKeys},
+            {&tile->packed_keys, packed ? tile->head_size * Tile::kKeys : 0},
+            {&tile->packed_values, packed ? tile->sum_stride * Tile::kKeys : 0},
+            {&tile->value_tail, static_cast<size_t>(tile->call->value.block_size * CachePages::kPanel)}};
+  }
+
   std::vector<RowState> states_;
   std::vector<Visible> visible_;
   Tile tile_;
+  TileFloats floats_;
 };
 
 }  // namespace
@@ -172,7 +150,7 @@ void RunPagedAttention(const PagedAttention& call) {
   const std::vector<WorkItem> items = WorkItems(call.requests, call.cuts, call.window);
   const int64_t heads = call.key.heads;
   const size_t group = static_cast<size_t>(call.query.heads / heads);
-  const size_t sum_stride = RoundUp(static_cast<size_t>(call.key.head_size));
+  const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.key.head_size));
   size_t rows = 0, split_rows = 0;
   int64_t keys = 0, parts = 0;
   std::vector<const WorkItem*> split;

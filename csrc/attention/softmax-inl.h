@@ -14,6 +14,8 @@
 #include "hwy/highway.h"
 
 #include "attention/tile.h"
+#include "core/constants.h"
+#include "core/exp2-inl.h"
 #include "core/reduce-inl.h"
 #include "core/simd-inl.h"
 
@@ -22,31 +24,7 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 // Scores are held in units of log 2: 2^s needs no multiplication before the exponent is split off.
-inline constexpr float kLog2E = 1.44269504f;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-// 2^x for x <= 127, relative error below 2e-7; 0 for x < -125. NaN stays NaN.
-HWY_INLINE VF32 Exp2(VF32 x) {
-  const F32 d;
-  const hn::RebindToSigned<F32> di;
-  const VF32 lowest = hn::Set(d, -125.0f);
-  const auto vanishes = hn::Lt(x, lowest);
-  x = hn::IfThenElse(vanishes, lowest, x);
-  // The addition rounds x to a whole number n, and the low bits of the sum are n + 127: the exponent bits of 2^n.
-  const VF32 shift = hn::Set(d, 0x1.8p23f + 127.0f);
-  const VF32 shifted = hn::Add(x, shift);
-  const VF32 f = hn::Sub(x, hn::Sub(shifted, shift));
-  // Minimax polynomial of 2^f on [-1/2, 1/2], relative error 9.2e-8, fitted by iteratively reweighted least squares.
-  VF32 p = hn::MulAdd(hn::Set(d, 0x1.5bba14p-10f), f, hn::Set(d, 0x1.3cea88p-7f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6b752p-5f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebf9bcp-3f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e42ap-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  // Multiplied, not added to the exponent bits of p: for NaN the low bits of the sum are its payload, and an integer addition of that could
-  // make a number of NaN.
-  const VF32 power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
-  return hn::IfThenZeroElse(vanishes, hn::Mul(p, power));
-}
 
 // What is done to the scores of one row before their exponential.
 struct ScoreTerms {
@@ -56,7 +34,7 @@ struct ScoreTerms {
 };
 
 // cap * tanh(s / cap)
-HWY_INLINE VF32 Capped(VF32 s, float cap) {
+HWY_INLINE VF32 CapScores(VF32 s, float cap) {
   const F32 d;
   const VF32 one = hn::Set(d, 1.0f);
   // tanh(x) = 1 - 2 / (e^(2x) + 1), 1 to float32 from |x| = 9.01 on.
@@ -66,9 +44,9 @@ HWY_INLINE VF32 Capped(VF32 s, float cap) {
   return hn::Mul(hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(power, one))), hn::Set(d, cap));
 }
 
-HWY_INLINE VF32 Finished(VF32 s, const ScoreTerms& terms, size_t i) {
+HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
   const F32 d;
-  if (terms.cap != 0.0f) s = Capped(s, terms.cap);
+  if (terms.cap != 0.0f) s = CapScores(s, terms.cap);
   if (terms.slope != 0.0f) {
     s = hn::MulAdd(hn::Iota(d, terms.distance + static_cast<float>(i)), hn::Set(d, terms.slope), s);
   }
@@ -91,27 +69,27 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
     return 1.0f;
   }
   const bool plain = terms.cap == 0.0f && terms.slope == 0.0f;
-  VF32 max0 = hn::Set(d, state.max), max1 = max0;
+  VF32 largest0 = hn::Set(d, state.largest), largest1 = largest0;
   size_t i = begin;
   if (plain) {
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      max0 = LargerNumber(Load(s + i), max0);
-      max1 = LargerNumber(Load(s + i + lanes), max1);
+      largest0 = LargerNumber(Load(s + i), largest0);
+      largest1 = LargerNumber(Load(s + i + lanes), largest1);
     }
   }
   for (; i + lanes <= end; i += lanes) {
-    const VF32 v = Finished(Load(s + i), terms, i);
+    const VF32 v = AddTerms(Load(s + i), terms, i);
     if (!plain) Store(v, s + i);
-    max0 = LargerNumber(v, max0);
+    largest0 = LargerNumber(v, largest0);
   }
   if (i < end) {
-    const VF32 v = Finished(LoadTail(s + i, end - i), terms, i);
+    const VF32 v = AddTerms(LoadTail(s + i, end - i), terms, i);
     if (!plain) StoreTail(v, s + i, end - i);
-    max1 = LargerNumber(hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)), max1);
+    largest1 = LargerNumber(hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)), largest1);
   }
-  const float max = LargestOfNumbers(d, LargerOfNumbers(max0, max1));
+  const float largest = LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
   // Without a score above -infinity: exponentials of -infinity are zeros, those of NaN are NaN.
-  const VF32 reference = hn::Set(d, max == kMinusInfinity ? 0.0f : max);
+  const VF32 reference = hn::Set(d, largest == kMinusInfinity ? 0.0f : largest);
   VF32 sum0 = hn::Zero(d), sum1 = sum0;
   i = begin;
   for (; i + 2 * lanes <= end; i += 2 * lanes) {
@@ -127,9 +105,9 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
     StoreTail(p, s + i, n);
     sum0 = hn::Add(sum0, p);
   }
-  const float factor = state.max == kMinusInfinity ? 0.0f : std::exp2(state.max - max);
+  const float factor = state.largest == kMinusInfinity ? 0.0f : std::exp2(state.largest - largest);
   state.sum = state.sum * factor + hn::ReduceSum(d, hn::Add(sum0, sum1));
-  state.max = max;
+  state.largest = largest;
   return factor;
 }
 
@@ -148,12 +126,13 @@ HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* ot
     RowState& mine = states[row];
     const RowState& other = other_states[row];
     if (other.sum == 0.0f) continue;
-    const float max = LargerNumber(mine.max, other.max);
-    const float keep = mine.sum == 0.0f ? 0.0f : std::exp2(mine.max - max), add = std::exp2(other.max - max);
-    const VF32 v_keep = hn::Set(F32(), keep), v_add = hn::Set(F32(), add);
-    for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_keep, hn::Mul(Load(other_sums + i), v_add)), sums + i);
-    mine.sum = mine.sum * keep + other.sum * add;
-    mine.max = max;
+    const float largest = LargerNumber(mine.largest, other.largest);
+    const float my_factor = mine.sum == 0.0f ? 0.0f : std::exp2(mine.largest - largest);
+    const float other_factor = std::exp2(other.largest - largest);
+    const VF32 v_mine = hn::Set(F32(), my_factor), v_other = hn::Set(F32(), other_factor);
+    for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_mine, hn::Mul(Load(other_sums + i), v_other)), sums + i);
+    mine.sum = mine.sum * my_factor + other.sum * other_factor;
+    mine.largest = largest;
   }
 }
 

@@ -11,7 +11,7 @@ namespace vllm {
 
 // Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN, and the largest score still a number.
 struct RowState {
-  float max = -std::numeric_limits<float>::infinity();
+  float largest = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;
 };
 
@@ -42,12 +42,15 @@ struct Tile {
   float* packed_values = nullptr;  // [sum_stride / 16, kKeys, 16]
   float* value_tail = nullptr;     // [block_size, 16], when 16 does not divide head_size
 
-  // The row's head in the query or the output.
+  // The new token of a row, counted from the request's first one.
+  int64_t TokenOfRow(size_t row) const { return item->first_token + static_cast<int64_t>(row / group); }
+  // The query head of a row.
+  int64_t HeadOfRow(size_t row) const { return key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group); }
+
+  // Where the row begins in the query or the output.
   template <typename T>
-  T* QueryRow(const AttentionHeads& heads, size_t row) const {
-    const int64_t token = request->query_begin + item->first_token + static_cast<int64_t>(row / group);
-    const int64_t head = key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group);
-    return heads.tokens.Row<T>(token) + head * heads.head_stride;
+  T* Row(const AttentionHeads& heads, size_t row) const {
+    return heads.Head<T>(request->query_begin + TokenOfRow(row), HeadOfRow(row));
   }
 };
 
@@ -72,6 +75,12 @@ struct LatentTile {
   float* latent = nullptr;     // [kKeys, latent_stride]
   float* panels = nullptr;     // [kKeys / 16, latent_stride, 16]
   RowState* states = nullptr;  // [rows]
+
+  // Where the row begins in the query or the output.
+  template <typename T>
+  T* Row(const AttentionHeads& heads, size_t row) const {
+    return heads.Head<T>(request, first_head + static_cast<int64_t>(row));
+  }
 };
 
 }  // namespace vllm

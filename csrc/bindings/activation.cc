@@ -15,7 +15,7 @@ void CheckHalved(const Argument& out, const Argument& input) {
   out.OnDevice().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
 }
 
-void CheckedActivateAndMul(const char* op, const char* out_name, const Gate& gate, const Tensor& out_tensor, const Tensor& input_tensor) {
+void RunActivateAndMul(const char* op, const char* out_name, const Gate& gate, const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, out_name, out_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().LastDimensionContiguous();
@@ -24,7 +24,7 @@ void CheckedActivateAndMul(const char* op, const char* out_name, const Gate& gat
   ActivateAndMul(gate, out.LastDimensionRows(), input.LastDimensionRows());
 }
 
-void CheckedActivate(const char* op, Activation activation, const Tensor& out_tensor, const Tensor& input_tensor) {
+void RunActivate(const char* op, Activation activation, const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, "out", out_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating();
@@ -38,20 +38,20 @@ void CheckedActivate(const char* op, Activation activation, const Tensor& out_te
   }
 }
 
-void SiluAndMul(Tensor result, Tensor input) { CheckedActivateAndMul("silu_and_mul", "result", {Gate::kSilu}, result, input); }
-void GeluAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_and_mul", "out", {Gate::kGelu}, out, input); }
-void GeluTanhAndMul(Tensor out, Tensor input) { CheckedActivateAndMul("gelu_tanh_and_mul", "out", {Gate::kGeluTanh}, out, input); }
-void MulAndSilu(Tensor out, Tensor input) { CheckedActivateAndMul("mul_and_silu", "out", {Gate::kSilu, Layout::kGateLast}, out, input); }
+void SiluAndMul(Tensor result, Tensor input) { RunActivateAndMul("silu_and_mul", "result", {Gate::kSilu}, result, input); }
+void GeluAndMul(Tensor out, Tensor input) { RunActivateAndMul("gelu_and_mul", "out", {Gate::kGelu}, out, input); }
+void GeluTanhAndMul(Tensor out, Tensor input) { RunActivateAndMul("gelu_tanh_and_mul", "out", {Gate::kGeluTanh}, out, input); }
+void MulAndSilu(Tensor out, Tensor input) { RunActivateAndMul("mul_and_silu", "out", {Gate::kSilu, Layout::kGateLast}, out, input); }
 void FatReluAndMul(Tensor out, Tensor input, double threshold) {
-  CheckedActivateAndMul("fatrelu_and_mul", "out", {Gate::kFatRelu, Layout::kGateFirst, static_cast<float>(threshold)}, out, input);
+  RunActivateAndMul("fatrelu_and_mul", "out", {Gate::kFatRelu, Layout::kGateFirst, static_cast<float>(threshold)}, out, input);
 }
 void SiluAndMulWithClamp(Tensor result, Tensor input, double limit, double alpha, double beta) {
   const Gate gate{Gate::kClampedSilu, Layout::kGateFirst, static_cast<float>(limit), static_cast<float>(alpha), static_cast<float>(beta)};
-  CheckedActivateAndMul("silu_and_mul_with_clamp", "result", gate, result, input);
+  RunActivateAndMul("silu_and_mul_with_clamp", "result", gate, result, input);
 }
 void SwigluOaiAndMul(Tensor out, Tensor input, double alpha, double limit) {
   const Gate gate{Gate::kClampedSilu, Layout::kInterleaved, static_cast<float>(limit), static_cast<float>(alpha), 1.0f};
-  CheckedActivateAndMul("swigluoai_and_mul", "out", gate, out, input);
+  RunActivateAndMul("swigluoai_and_mul", "out", gate, out, input);
 }
 void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
   const char* op = "silu_and_mul_quant";
@@ -59,16 +59,16 @@ void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_t
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().LastDimensionContiguous();
   CheckHalved(result, input);
-  const QType type = CheckedFp8(result);
-  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const QType type = CheckFp8(result);
+  const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
   SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
 }
 // gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
-void GeluNew(Tensor out, Tensor input) { CheckedActivate("gelu_new", Activation::kGeluTanh, out, input); }
-void GeluTanhOp(Tensor out, Tensor input) { CheckedActivate("gelu_tanh", Activation::kGeluTanh, out, input); }
-void ReluSquared(Tensor out, Tensor input) { CheckedActivate("relu_squared", Activation::kReluSquared, out, input); }
-void GeluFast(Tensor out, Tensor input) { CheckedActivate("gelu_fast", Activation::kGeluTanh, out, input); }
-void GeluQuick(Tensor out, Tensor input) { CheckedActivate("gelu_quick", Activation::kGeluQuick, out, input); }
+void GeluNew(Tensor out, Tensor input) { RunActivate("gelu_new", Activation::kGeluTanh, out, input); }
+void GeluTanhOp(Tensor out, Tensor input) { RunActivate("gelu_tanh", Activation::kGeluTanh, out, input); }
+void ReluSquared(Tensor out, Tensor input) { RunActivate("relu_squared", Activation::kReluSquared, out, input); }
+void GeluFast(Tensor out, Tensor input) { RunActivate("gelu_fast", Activation::kGeluTanh, out, input); }
+void GeluQuick(Tensor out, Tensor input) { RunActivate("gelu_quick", Activation::kGeluQuick, out, input); }
 
 }  // namespace
 }  // namespace vllm

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/arguments.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace vllm {
@@ -10,7 +11,47 @@ using torch::headeronly::ScalarType;
 
 std::string DTypeText(ScalarType type) { return torch::headeronly::toString(type); }
 
+// "Float, BFloat16 or Half"
+std::string ListDTypes(std::initializer_list<ScalarType> types) {
+  std::string text;
+  size_t left = types.size();
+  for (const ScalarType type : types) {
+    text += DTypeText(type);
+    --left;
+    if (left > 0) text += left == 1 ? " or " : ", ";
+  }
+  return text;
+}
+
+bool Contains(std::initializer_list<ScalarType> types, ScalarType type) {
+  return std::find(types.begin(), types.end(), type) != types.end();
+}
+
+bool IsMultiple(const void* address, int64_t bytes) { return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0; }
+
 }  // namespace
+
+DType ToDType(ScalarType type) {
+  switch (type) {
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Half:
+      return DType::kFloat16;
+    default:
+      return DType::kFloat32;
+  }
+}
+
+void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+
+void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least) {
+  if (value >= least) return;
+  FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected at least " + std::to_string(least));
+}
+
+void CheckDType(const char* op, const char* name, ScalarType dtype, std::initializer_list<ScalarType> expected) {
+  if (!Contains(expected, dtype)) FailOp(op, std::string(name) + " is " + DTypeText(dtype) + ", expected " + ListDTypes(expected));
+}
 
 std::string ShapeText(Extents shape) {
   std::string text = "[";
@@ -22,8 +63,12 @@ Argument::Argument(const char* op, const char* name, const Tensor& tensor)
     : op_(op), name_(name), tensor_(tensor), shape_(tensor.sizes()), strides_(tensor.strides()) {}
 
 void Argument::Fail(const std::string& found, const std::string& expected) const {
-  throw std::runtime_error(std::string(op_) + ": " + name_ + " " + found + ", expected " + expected);
+  FailOp(op_, std::string(name_) + " " + found + ", expected " + expected);
 }
+
+void Argument::FailShape(const std::string& expected) const { Fail("has shape " + ShapeText(shape_), expected); }
+
+void Argument::FailStrides(const std::string& expected) const { Fail("has strides " + ShapeText(strides_), expected); }
 
 const Argument& Argument::OnDevice() const {
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
@@ -41,17 +86,12 @@ const Argument& Argument::OnHost() const {
 
 const Argument& Argument::OnDeviceOrHost() const { return tensor_.is_cpu() ? *this : OnDevice(); }
 
-const Argument& Argument::Floating() const {
-  const ScalarType type = tensor_.scalar_type();
-  if (type != ScalarType::Float && type != ScalarType::BFloat16 && type != ScalarType::Half) {
-    Fail("is of dtype " + DTypeText(type), "Float, BFloat16 or Half");
-  }
-  return *this;
-}
+const Argument& Argument::Floating() const { return OfOneDType({ScalarType::Float, ScalarType::BFloat16, ScalarType::Half}); }
 
-const Argument& Argument::OfDType(ScalarType expected) const {
-  const ScalarType type = tensor_.scalar_type();
-  if (type != expected) Fail("is of dtype " + DTypeText(type), DTypeText(expected));
+const Argument& Argument::OfDType(ScalarType expected) const { return OfOneDType({expected}); }
+
+const Argument& Argument::OfOneDType(std::initializer_list<ScalarType> expected) const {
+  if (!Contains(expected, scalar_type())) Fail("is of dtype " + DTypeText(scalar_type()), ListDTypes(expected));
   return *this;
 }
 
@@ -63,34 +103,81 @@ const Argument& Argument::SameDTypeAs(const Argument& other) const {
 }
 
 const Argument& Argument::HasShape(Extents expected, std::string_view why) const {
-  if (shape_ != expected) Fail("has shape " + ShapeText(shape_), ShapeText(expected) + ": " + std::string(why));
+  if (shape_ != expected) FailShape(ShapeText(expected) + ": " + std::string(why));
+  return *this;
+}
+
+const Argument& Argument::HasRank(size_t rank, std::string_view shape) const {
+  if (shape_.size() != rank) FailShape(std::string(shape));
+  return *this;
+}
+
+const Argument& Argument::HasAtLeast(int64_t least, std::string_view why) const {
+  if (shape_.size() != 1 || shape_[0] < least) {
+    FailShape("one dimension of at least " + std::to_string(least) + " elements: " + std::string(why));
+  }
+  return *this;
+}
+
+const Argument& Argument::HasOneElement() const {
+  if (tensor_.numel() != 1) FailShape("one element");
   return *this;
 }
 
 const Argument& Argument::LastDimensionContiguous() const {
   if (shape_.empty()) Fail("has no dimension", "at least one");
   if (shape_.back() > 1 && strides_.back() != 1) {
-    Fail("has strides " + ShapeText(strides_), "stride 1 in the last dimension");
+    FailStrides("stride 1 in the last dimension");
   }
+  return *this;
+}
+
+const Argument& Argument::Contiguous() const {
+  if (!tensor_.is_contiguous()) FailStrides("a contiguous tensor");
+  return *this;
+}
+
+const Argument& Argument::Aligned(int64_t bytes) const {
+  if (!IsMultiple(tensor_.data_ptr(), bytes)) {
+    Fail("begins at address " + std::to_string(reinterpret_cast<uintptr_t>(tensor_.data_ptr())),
+         "a multiple of " + std::to_string(bytes) + " bytes");
+  }
+  return *this;
+}
+
+const Argument& Argument::RowsAligned(int64_t bytes) const {
+  LastDimensionContiguous();
+  const int64_t elements = bytes / static_cast<int64_t>(tensor_.element_size());
+  bool aligned = IsMultiple(tensor_.data_ptr(), bytes);
+  for (size_t i = 0; i + 1 < shape_.size(); ++i) aligned = aligned && (shape_[i] < 2 || strides_[i] % elements == 0);
+  if (!aligned) FailStrides("rows that begin at multiples of " + std::to_string(bytes) + " bytes");
   return *this;
 }
 
 const Argument& Argument::Writable() const {
   for (size_t i = 0; i < shape_.size(); ++i) {
-    if (shape_[i] > 1 && strides_[i] == 0) Fail("has strides " + ShapeText(strides_), "memory of its own for every element");
+    if (shape_[i] > 1 && strides_[i] == 0) FailStrides("memory of its own for every element");
   }
   return *this;
 }
 
-DType Argument::dtype() const {
-  switch (tensor_.scalar_type()) {
-    case ScalarType::BFloat16:
-      return DType::kBFloat16;
-    case ScalarType::Half:
-      return DType::kFloat16;
-    default:
-      return DType::kFloat32;
+std::vector<float> Argument::ToFloats() const {
+  std::vector<float> values(static_cast<size_t>(shape_[0]));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int64_t at = static_cast<int64_t>(i) * strides_[0];
+    switch (dtype()) {
+      case DType::kFloat32:
+        values[i] = Data<const float>()[at];
+        break;
+      case DType::kBFloat16:
+        values[i] = Data<const torch::headeronly::BFloat16>()[at];
+        break;
+      case DType::kFloat16:
+        values[i] = Data<const torch::headeronly::Half>()[at];
+        break;
+    }
   }
+  return values;
 }
 
 Rows Argument::LeadingRows(size_t leading, int64_t width) const {
@@ -113,7 +200,7 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
       rows.sizes[last] *= size;
       rows.strides[last] = strides_[i];
     } else if (rows.dims == Rows::kMaxDims) {
-      Fail("has strides " + ShapeText(strides_), "at most " + std::to_string(Rows::kMaxDims) + " leading dimensions that do not merge");
+      FailStrides("at most " + std::to_string(Rows::kMaxDims) + " leading dimensions that do not merge");
     } else {
       rows.sizes[rows.dims] = size;
       rows.strides[rows.dims] = strides_[i];

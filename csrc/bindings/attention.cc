@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "attention/isa.h"
 #include "bindings/attention_arguments.h"
@@ -23,14 +25,14 @@ constexpr int64_t kPerRequest = 4;
 constexpr int32_t kMagic = 0x41545431;  // "ATT1"
 
 // [num_req + 1] sums of query lengths and [num_req] lengths, as requests.
-std::vector<AttentionRequest> CheckedRequests(const Argument& query_start_loc, const Argument& seq_lens, int64_t count, bool causal,
-                                              const std::optional<Tensor>& dynamic_causal, const char* op) {
-  const Ints starts = CheckedInts(query_start_loc, count + 1, "one more than there are requests");
-  const Ints lengths = CheckedInts(seq_lens, count, "the number of requests");
+std::vector<AttentionRequest> CheckRequests(const Argument& query_start_loc, const Argument& seq_lens, int64_t count, bool causal,
+                                            const std::optional<Tensor>& dynamic_causal, const char* op) {
+  const Ints starts = CheckInts(query_start_loc, count + 1, "one more than there are requests");
+  const Ints lengths = CheckInts(seq_lens, count, "the number of requests");
   const int32_t same = causal ? 1 : 0;
   Ints causals{&same, 0};
   if (dynamic_causal.has_value()) {
-    causals = CheckedInts(Argument(op, "dynamic_causal", *dynamic_causal), count, "the number of requests");
+    causals = CheckInts(Argument(op, "dynamic_causal", *dynamic_causal), count, "the number of requests");
   }
   std::vector<AttentionRequest> requests(static_cast<size_t>(count));
   for (size_t i = 0; i < requests.size(); ++i) {
@@ -51,20 +53,18 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
                               ScalarType dtype, Tensor query_start_loc_tensor, bool casual, int64_t window_size, StringArgument isa_hint,
                               bool enable_kv_split, std::optional<Tensor> dynamic_causal, StringArgument kv_cache_dtype) {
   const char* op = "get_scheduler_metadata";
-  if (num_req < 0) FailOp(op, "num_req is " + std::to_string(num_req) + ", expected 0 or more");
+  CheckAtLeast(op, "num_req", num_req, 0);
   if (num_heads_kv < 1 || num_heads_q < 1 || num_heads_q % num_heads_kv != 0) {
     FailOp(op, "num_heads_q is " + std::to_string(num_heads_q) + " and num_heads_kv " + std::to_string(num_heads_kv) +
                    ", expected positive numbers, the first a multiple of the second");
   }
-  if (head_dim < 1) FailOp(op, "head_dim is " + std::to_string(head_dim) + ", expected at least 1");
-  if (dtype != ScalarType::Float && dtype != ScalarType::BFloat16 && dtype != ScalarType::Half) {
-    FailOp(op, std::string("dtype is ") + torch::headeronly::toString(dtype) + ", expected Float, BFloat16 or Half");
-  }
+  CheckAtLeast(op, "head_dim", head_dim, 1);
+  CheckDType(op, "dtype", dtype, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
   CheckIsa(op, "isa_hint", isa_hint.value);
-  CheckedCacheDType(op, kv_cache_dtype.value, DType::kFloat32);
+  CheckCacheDType(op, kv_cache_dtype.value, DType::kFloat32);
   const Argument seq_lens(op, "seq_lens", seq_lens_tensor);
   const Argument query_start_loc(op, "query_start_loc", query_start_loc_tensor);
-  const std::vector<AttentionRequest> requests = CheckedRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
+  const std::vector<AttentionRequest> requests = CheckRequests(query_start_loc, seq_lens, num_req, casual, dynamic_causal, op);
   const std::vector<RequestCut> cuts =
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split, torch::stable::get_num_threads());
   Tensor metadata = NewTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
@@ -78,7 +78,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
 }
 
 // The cuts that GetSchedulerMetadataOp left, when they are of these requests.
-std::vector<RequestCut> CheckedCuts(const Argument& metadata, const Ints& numbers, const std::vector<AttentionRequest>& requests) {
+std::vector<RequestCut> CheckCuts(const Argument& metadata, const Ints& numbers, const std::vector<AttentionRequest>& requests) {
   std::vector<RequestCut> cuts(requests.size());
   size_t at = kHeader;
   for (size_t i = 0; i < cuts.size(); ++i, at += kPerRequest) {
@@ -98,108 +98,146 @@ std::vector<RequestCut> CheckedCuts(const Argument& metadata, const Ints& number
 }
 
 // Numbers for each query head, as float32.
-std::vector<float> CheckedPerHead(const Argument& argument, int64_t heads) {
-  argument.OnDevice().Floating().HasShape({heads}, "one number for each query head");
-  const int64_t stride = argument.strides()[0];
-  std::vector<float> values(static_cast<size_t>(heads));
-  for (int64_t i = 0; i < heads; ++i) {
-    float& value = values[static_cast<size_t>(i)];
-    switch (argument.dtype()) {
-      case DType::kFloat32:
-        value = static_cast<const float*>(argument.tensor().data_ptr())[i * stride];
-        break;
-      case DType::kBFloat16:
-        value = static_cast<const torch::headeronly::BFloat16*>(argument.tensor().data_ptr())[i * stride];
-        break;
-      case DType::kFloat16:
-        value = static_cast<const torch::headeronly::Half*>(argument.tensor().data_ptr())[i * stride];
-        break;
-    }
-  }
-  return values;
+std::vector<float> CheckPerHead(const Argument& argument, int64_t heads) {
+  return argument.OnDevice().Floating().HasShape({heads}, "one number for each query head").ToFloats();
 }
 
 void CheckScale(const char* op, const char* name, double scale) {
   if (!(scale > 0)) FailOp(op, std::string(name) + " is " + std::to_string(scale) + ", expected more than 0");
 }
 
-void AttentionOp(Tensor query_tensor, Tensor key_cache_tensor, Tensor value_cache_tensor, Tensor output_tensor,
-                 Tensor query_start_loc_tensor, Tensor seq_lens_tensor, double scale, bool causal, std::optional<Tensor> alibi_slopes,
-                 int64_t sliding_window_size, Tensor block_table_tensor, double softcap, Tensor scheduler_metadata_tensor,
-                 std::optional<Tensor> s_aux, std::optional<Tensor> dynamic_causal, double k_scale, double v_scale,
-                 StringArgument kv_cache_dtype) {
-  const char* op = "cpu_attention_with_kv_cache";
-  const Argument query(op, "query", query_tensor);
-  const Argument output(op, "output", output_tensor);
-  PagedAttention call;
-  call.query = CheckedHeads(query);
-  output.SameDTypeAs(query).HasShape(query.shape(), "that of query").Writable();
-  call.output = CheckedHeads(output);
-  const CacheDType dtype = CheckedCacheDType(op, kv_cache_dtype.value, query.dtype());
-  const Argument key_cache(op, "key_cache", key_cache_tensor);
-  const Argument value_cache(op, "value_cache", value_cache_tensor);
-  call.key = CheckedPages(key_cache, dtype, query);
-  value_cache.HasShape(key_cache.shape(), "that of key_cache");
-  call.value = CheckedPages(value_cache, dtype, query);
-  if (call.key.heads < 1 || call.query.heads % call.key.heads != 0) {
-    query.Fail("has " + std::to_string(call.query.heads) + " heads",
-               "a multiple of the " + std::to_string(call.key.heads) + " heads of key_cache");
-  }
-  if (dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2) {
-    CheckScale(op, "k_scale", k_scale);
-    CheckScale(op, "v_scale", v_scale);
-    call.key_scale = static_cast<float>(k_scale);
-    call.value_scale = static_cast<float>(v_scale);
-  }
-  if (!(softcap >= 0)) FailOp(op, "softcap is " + std::to_string(softcap) + ", expected 0 (none) or more");
+// What cpu_attention_with_kv_cache is called with: the arguments of its schema, in that order.
+struct AttentionArguments {
+  Tensor query, key_cache, value_cache, output, query_start_loc, seq_lens;
+  double scale;
+  bool causal;
+  std::optional<Tensor> alibi_slopes;
+  int64_t sliding_window_size;
+  Tensor block_table;
+  double softcap;
+  Tensor scheduler_metadata;
+  std::optional<Tensor> s_aux, dynamic_causal;
+  double k_scale, v_scale;
+  const std::string& kv_cache_dtype;
+};
 
-  const Argument metadata(op, "scheduler_metadata", scheduler_metadata_tensor);
-  const Ints head = CheckedInts(metadata, kHeader, "what get_scheduler_metadata returned");
-  const int64_t count = head[1];
-  if (head[0] != kMagic || count < 0 || metadata.shape()[0] != kHeader + kPerRequest * count) {
-    metadata.Fail("has other contents", "what get_scheduler_metadata returned");
-  }
-  if (head[2] != call.query.heads || head[3] != call.key.heads || head[4] != call.key.head_size) {
-    metadata.Fail("was made for " + std::to_string(head[2]) + " query heads, " + std::to_string(head[3]) + " key heads and head size " +
-                      std::to_string(head[4]),
-                  std::to_string(call.query.heads) + ", " + std::to_string(call.key.heads) + " and " + std::to_string(call.key.head_size));
-  }
-  const Argument query_start_loc(op, "query_start_loc", query_start_loc_tensor);
-  call.requests = CheckedRequests(query_start_loc, Argument(op, "seq_lens", seq_lens_tensor), count, causal, dynamic_causal, op);
-  call.cuts = CheckedCuts(metadata, CheckedInts(metadata, metadata.shape()[0], ""), call.requests);
-  if (count > 0 && call.requests.back().query_begin + call.requests.back().query_tokens > query.shape()[0]) {
-    query_start_loc.Fail("ends at " + std::to_string(call.requests.back().query_begin + call.requests.back().query_tokens),
-                         "at most " + std::to_string(query.shape()[0]) + ", the tokens of query");
+// One call of cpu_attention_with_kv_cache. Each step checks some of the arguments and sets what of the call follows from them.
+class CacheAttentionCall {
+ public:
+  explicit CacheAttentionCall(const AttentionArguments& given) : given_(given), query_(kOp, "query", given.query) {}
+
+  void Run() {
+    SetQueryAndOutput();
+    SetCaches();
+    SetScores();
+    SetRequests();
+    SetBlocks();
+    RunPagedAttention(call_);
   }
 
-  const Argument block_table(op, "block_table", block_table_tensor);
-  CheckBlockTable(block_table, count);
-  call.window = sliding_window_size;
-  for (int64_t i = 0; i < count; ++i) {
-    const AttentionRequest& request = call.requests[static_cast<size_t>(i)];
-    if (request.query_tokens == 0) continue;
-    const int64_t begin = VisibleKeys(request, 0, call.window).begin;
-    const int64_t end = VisibleKeys(request, request.query_tokens - 1, call.window).end;
-    CheckBlocks(block_table, i, begin, end, call.key.block_size, call.key.blocks);
+ private:
+  static constexpr const char* kOp = "cpu_attention_with_kv_cache";
+
+  void SetQueryAndOutput() {
+    const Argument output(kOp, "output", given_.output);
+    call_.query = CheckHeads(query_);
+    output.SameDTypeAs(query_).HasShape(query_.shape(), "that of query").Writable();
+    call_.output = CheckHeads(output);
   }
-  call.block_table = static_cast<const int32_t*>(block_table_tensor.data_ptr());
-  call.block_table_stride = block_table.strides()[0];
-  std::vector<float> slopes, sinks;
-  if (alibi_slopes.has_value()) {
-    slopes = CheckedPerHead(Argument(op, "alibi_slopes", *alibi_slopes), call.query.heads);
-    call.alibi_slopes = slopes.data();
+
+  void SetCaches() {
+    const CacheDType dtype = CheckCacheDType(kOp, given_.kv_cache_dtype, query_.dtype());
+    const Argument key_cache(kOp, "key_cache", given_.key_cache), value_cache(kOp, "value_cache", given_.value_cache);
+    call_.key = CheckPages(key_cache, dtype, query_);
+    value_cache.HasShape(key_cache.shape(), "that of key_cache");
+    call_.value = CheckPages(value_cache, dtype, query_);
+    if (call_.key.heads < 1 || call_.query.heads % call_.key.heads != 0) {
+      query_.Fail("has " + std::to_string(call_.query.heads) + " heads",
+                  "a multiple of the " + std::to_string(call_.key.heads) + " heads of key_cache");
+    }
+    if (dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2) {
+      CheckScale(kOp, "k_scale", given_.k_scale);
+      CheckScale(kOp, "v_scale", given_.v_scale);
+      call_.key_scale = static_cast<float>(given_.k_scale);
+      call_.value_scale = static_cast<float>(given_.v_scale);
+    }
   }
-  if (s_aux.has_value()) {
-    sinks = CheckedPerHead(Argument(op, "s_aux", *s_aux), call.query.heads);
-    call.sinks = sinks.data();
+
+  void SetScores() {
+    if (!(given_.softcap >= 0)) FailOp(kOp, "softcap is " + std::to_string(given_.softcap) + ", expected 0 (none) or more");
+    call_.scale = static_cast<float>(given_.scale);
+    call_.softcap = static_cast<float>(given_.softcap);
+    call_.window = given_.sliding_window_size;
+    if (given_.alibi_slopes.has_value()) {
+      slopes_ = CheckPerHead(Argument(kOp, "alibi_slopes", *given_.alibi_slopes), call_.query.heads);
+      call_.alibi_slopes = slopes_.data();
+    }
+    if (given_.s_aux.has_value()) {
+      sinks_ = CheckPerHead(Argument(kOp, "s_aux", *given_.s_aux), call_.query.heads);
+      call_.sinks = sinks_.data();
+    }
   }
-  call.scale = static_cast<float>(scale);
-  call.softcap = static_cast<float>(softcap);
-  RunPagedAttention(call);
+
+  // The requests, and how get_scheduler_metadata cut them.
+  void SetRequests() {
+    const Argument metadata(kOp, "scheduler_metadata", given_.scheduler_metadata);
+    const Ints head = CheckInts(metadata, kHeader, "what get_scheduler_metadata returned");
+    const int64_t count = head[1];
+    if (head[0] != kMagic || count < 0 || metadata.shape()[0] != kHeader + kPerRequest * count) {
+      metadata.Fail("has other contents", "what get_scheduler_metadata returned");
+    }
+    if (head[2] != call_.query.heads || head[3] != call_.key.heads || head[4] != call_.key.head_size) {
+      metadata.Fail(
+          "was made for " + std::to_string(head[2]) + " query heads, " + std::to_string(head[3]) + " key heads and head size " +
+              std::to_string(head[4]),
+          std::to_string(call_.query.heads) + ", " + std::to_string(call_.key.heads) + " and " + std::to_string(call_.key.head_size));
+    }
+    const Argument query_start_loc(kOp, "query_start_loc", given_.query_start_loc);
+    call_.requests =
+        CheckRequests(query_start_loc, Argument(kOp, "seq_lens", given_.seq_lens), count, given_.causal, given_.dynamic_causal, kOp);
+    call_.cuts = CheckCuts(metadata, CheckInts(metadata, metadata.shape()[0], ""), call_.requests);
+    if (count == 0) return;
+    const int64_t end = call_.requests.back().query_begin + call_.requests.back().query_tokens;
+    if (end > query_.shape()[0]) {
+      query_start_loc.Fail("ends at " + std::to_string(end), "at most " + std::to_string(query_.shape()[0]) + ", the tokens of query");
+    }
+  }
+
+  void SetBlocks() {
+    const Argument block_table(kOp, "block_table", given_.block_table);
+    const int64_t count = static_cast<int64_t>(call_.requests.size());
+    CheckBlockTable(block_table, count);
+    for (int64_t i = 0; i < count; ++i) {
+      const AttentionRequest& request = call_.requests[static_cast<size_t>(i)];
+      if (request.query_tokens == 0) continue;
+      const int64_t begin = VisibleKeys(request, 0, call_.window).begin;
+      const int64_t end = VisibleKeys(request, request.query_tokens - 1, call_.window).end;
+      CheckBlocks(block_table, i, begin, end, call_.key.block_size, call_.key.blocks);
+    }
+    call_.block_table = block_table.Data<const int32_t>();
+    call_.block_table_stride = block_table.strides()[0];
+  }
+
+  const AttentionArguments& given_;
+  const Argument query_;
+  std::vector<float> slopes_, sinks_;
+  PagedAttention call_;
+};
+
+// torch passes the arguments of a schema one by one.
+void AttentionOp(Tensor query, Tensor key_cache, Tensor value_cache, Tensor output, Tensor query_start_loc, Tensor seq_lens, double scale,
+                 bool causal, std::optional<Tensor> alibi_slopes, int64_t sliding_window_size, Tensor block_table, double softcap,
+                 Tensor scheduler_metadata, std::optional<Tensor> s_aux, std::optional<Tensor> dynamic_causal, double k_scale,
+                 double v_scale, StringArgument kv_cache_dtype) {
+  const AttentionArguments given{
+      query,        key_cache,           value_cache, output,  query_start_loc,    seq_lens, scale,          causal,
+      alibi_slopes, sliding_window_size, block_table, softcap, scheduler_metadata, s_aux,    dynamic_causal, k_scale,
+      v_scale,      kv_cache_dtype.value};
+  CacheAttentionCall(given).Run();
 }
 
-NewTokens CheckedTokens(const Argument& argument) {
-  const AttentionHeads heads = CheckedHeads(argument);
+NewTokens CheckTokens(const Argument& argument) {
+  const AttentionHeads heads = CheckHeads(argument);
   return {heads.tokens.data, heads.tokens.dtype, argument.shape()[0], argument.strides()[0], argument.strides()[1]};
 }
 
@@ -208,16 +246,16 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   const char* op = "cpu_attn_reshape_and_cache";
   const Argument key(op, "key", key_tensor);
   const Argument value(op, "value", value_tensor);
-  const NewTokens keys = CheckedTokens(key);
+  const NewTokens keys = CheckTokens(key);
   value.SameDTypeAs(key).HasShape(key.shape(), "that of key");
-  const NewTokens values = CheckedTokens(value);
+  const NewTokens values = CheckTokens(value);
   CheckIsa(op, "isa", isa.value);
-  const CacheDType dtype = CheckedCacheDType(op, kv_cache_dtype.value, key.dtype());
+  const CacheDType dtype = CheckCacheDType(op, kv_cache_dtype.value, key.dtype());
   const Argument key_cache(op, "key_cache", key_cache_tensor);
   const Argument value_cache(op, "value_cache", value_cache_tensor);
-  const CachePages key_pages = CheckedPages(key_cache.Writable(), dtype, key);
+  const CachePages key_pages = CheckPages(key_cache.Writable(), dtype, key);
   value_cache.Writable().HasShape(key_cache.shape(), "that of key_cache");
-  const CachePages value_pages = CheckedPages(value_cache, dtype, key);
+  const CachePages value_pages = CheckPages(value_cache, dtype, key);
   if (key_pages.heads != key.shape()[1]) {
     key_cache.Fail("has " + std::to_string(key_pages.heads) + " heads", std::to_string(key.shape()[1]) + ", those of key");
   }

@@ -9,13 +9,11 @@ namespace vllm {
 
 using torch::headeronly::ScalarType;
 
-void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
 void CheckIsa(const char* op, const char* name, const std::string& isa) {
   if (!IsAttentionIsa(isa)) FailOp(op, std::string(name) + " is '" + isa + "', expected amx, amx_fp8, vec, vec16, neon, vxe, rvv or vsx");
 }
 
-CacheDType CheckedCacheDType(const char* op, const std::string& name, DType tokens) {
+CacheDType CheckCacheDType(const char* op, const std::string& name, DType tokens) {
   if (name == "fp8" || name == "fp8_e4m3") return CacheDType::kFloat8E4M3;
   if (name == "fp8_e5m2") return CacheDType::kFloat8E5M2;
   if (name != "auto") FailOp(op, "kv_cache_dtype is '" + name + "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
@@ -29,7 +27,7 @@ CacheDType CheckedCacheDType(const char* op, const std::string& name, DType toke
   }
 }
 
-CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens) {
+CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument& tokens) {
   argument.OnDevice();
   const bool fp8 = dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2;
   if (fp8) {
@@ -41,16 +39,15 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
   }
   const Extents shape = argument.shape();
   if (shape.size() != 4 || shape[3] != tokens.shape()[2]) {
-    argument.Fail("has shape " + ShapeText(shape), "[num_blocks, num_kv_heads, block_size, " + std::to_string(tokens.shape()[2]) +
-                                                       "]: the last dimension is the head size of the tokens");
+    argument.FailShape("[num_blocks, num_kv_heads, block_size, " + std::to_string(tokens.shape()[2]) +
+                       "]: the last dimension is the head size of the tokens");
   }
   if (shape[2] < 1 || shape[2] % CachePages::kPanel != 0) {
-    argument.Fail("has shape " + ShapeText(shape),
-                  "a block size, the third dimension, that is a multiple of " + std::to_string(CachePages::kPanel));
+    argument.FailShape("a block size, the third dimension, that is a multiple of " + std::to_string(CachePages::kPanel));
   }
   const Extents strides = argument.strides();
   if ((shape[3] > 1 && strides[3] != 1) || (shape[2] > 1 && strides[2] != shape[3])) {
-    argument.Fail("has strides " + ShapeText(strides), "the last two dimensions in one piece of memory");
+    argument.FailStrides("the last two dimensions in one piece of memory");
   }
   CachePages pages;
   pages.data = argument.tensor().data_ptr();
@@ -64,19 +61,15 @@ CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argume
   return pages;
 }
 
-Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
-  argument.OnDevice().OfDType(ScalarType::Int);
-  if (argument.shape().size() != 1 || argument.shape()[0] < count) {
-    argument.Fail("has shape " + ShapeText(argument.shape()),
-                  "one dimension of at least " + std::to_string(count) + ": " + std::string(why));
-  }
-  return {static_cast<const int32_t*>(argument.tensor().data_ptr()), argument.strides()[0]};
+Ints CheckInts(const Argument& argument, int64_t count, std::string_view why) {
+  argument.OnDevice().OfDType(ScalarType::Int).HasAtLeast(count, why);
+  return {argument.Data<const int32_t>(), argument.strides()[0]};
 }
 
 void CheckBlockTable(const Argument& table, int64_t count) {
   table.OnDevice().OfDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] < count) {
-    table.Fail("has shape " + ShapeText(table.shape()), "[num_reqs, max_blocks] with at least " + std::to_string(count) + " rows");
+    table.FailShape("[num_reqs, max_blocks] with at least " + std::to_string(count) + " rows");
   }
   table.LastDimensionContiguous();
 }
@@ -86,8 +79,8 @@ void CheckBlocks(const Argument& table, int64_t request, int64_t begin, int64_t 
   const int64_t needed = (end + block_size - 1) / block_size;
   const std::string where = "request " + std::to_string(request);
   if (needed > table.shape()[1]) {
-    table.Fail("has shape " + ShapeText(table.shape()), "at least " + std::to_string(needed) + " blocks a row: " + where + " has " +
-                                                            std::to_string(end) + " tokens in blocks of " + std::to_string(block_size));
+    table.FailShape("at least " + std::to_string(needed) + " blocks a row: " + where + " has " + std::to_string(end) +
+                    " tokens in blocks of " + std::to_string(block_size));
   }
   const int32_t* row = static_cast<const int32_t*>(table.tensor().data_ptr()) + request * table.strides()[0];
   for (int64_t i = begin / block_size; i < needed; ++i) {

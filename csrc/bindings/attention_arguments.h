@@ -11,17 +11,14 @@
 
 namespace vllm {
 
-// "<op>: <what>" as a std::runtime_error.
-[[noreturn]] void FailOp(const char* op, const std::string& what);
-
 // upstream's name of an instruction set, or an error.
 void CheckIsa(const char* op, const char* name, const std::string& isa);
 
 // auto, fp8, fp8_e4m3 or fp8_e5m2, or an error. For auto the cache has the dtype of the tokens.
-CacheDType CheckedCacheDType(const char* op, const std::string& name, DType tokens);
+CacheDType CheckCacheDType(const char* op, const std::string& name, DType tokens);
 
 // [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one piece.
-CachePages CheckedPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
+CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
 
 // Numbers in the memory of a tensor.
 struct Ints {
@@ -32,7 +29,7 @@ struct Ints {
 };
 
 // One dimension of int32, at least `count` long.
-Ints CheckedInts(const Argument& argument, int64_t count, std::string_view why);
+Ints CheckInts(const Argument& argument, int64_t count, std::string_view why);
 
 // Rows of int32 block numbers, at least `count` of them.
 void CheckBlockTable(const Argument& table, int64_t count);

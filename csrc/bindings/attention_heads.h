@@ -7,9 +7,9 @@
 namespace vllm {
 
 // [tokens, heads, head_size], elements side by side.
-inline AttentionHeads CheckedHeads(const Argument& argument) {
+inline AttentionHeads CheckHeads(const Argument& argument) {
   argument.OnDevice().Floating();
-  if (argument.shape().size() != 3) argument.Fail("has shape " + ShapeText(argument.shape()), "[tokens, heads, head_size]");
+  argument.HasRank(3, "[tokens, heads, head_size]");
   argument.LastDimensionContiguous();
   AttentionHeads heads;
   heads.tokens = argument.LeadingRows(1, argument.shape()[2]);

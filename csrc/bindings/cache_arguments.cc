@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/cache_arguments.h"
 
-#include <stdexcept>
-
 namespace vllm {
 
 using torch::headeronly::ScalarType;
@@ -11,11 +9,10 @@ CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype) {
   if (kv_cache_dtype == "auto" || kv_cache_dtype == "float16" || kv_cache_dtype == "bfloat16") return CacheFormat::kSame;
   if (kv_cache_dtype == "fp8" || kv_cache_dtype == "fp8_e4m3") return CacheFormat::kE4m3;
   if (kv_cache_dtype == "fp8_e5m2") return CacheFormat::kE5m2;
-  throw std::runtime_error(std::string(op) + ": kv_cache_dtype is '" + kv_cache_dtype +
-                           "', expected auto, float16, bfloat16, fp8, fp8_e4m3 or fp8_e5m2");
+  FailOp(op, "kv_cache_dtype is '" + kv_cache_dtype + "', expected auto, float16, bfloat16, fp8, fp8_e4m3 or fp8_e5m2");
 }
 
-CacheFormat CheckedFormat(const char* op, const std::string& kv_cache_dtype, const Argument& cache, const Argument& tokens) {
+CacheFormat CheckFormat(const char* op, const std::string& kv_cache_dtype, const Argument& cache, const Argument& tokens) {
   const CacheFormat format = NamedFormat(op, kv_cache_dtype);
   tokens.OnDevice();
   cache.OnDevice();
@@ -33,7 +30,7 @@ CacheFormat CheckedFormat(const char* op, const std::string& kv_cache_dtype, con
   return format;
 }
 
-const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride) {
+const float* CheckScales(const Argument& scale, int64_t heads, int64_t* stride) {
   scale.OnDevice().OfDType(ScalarType::Float);
   const int64_t count = scale.tensor().numel();
   if (count == 1) {
@@ -41,16 +38,16 @@ const float* CheckedScales(const Argument& scale, int64_t heads, int64_t* stride
   } else if (heads > 1 && scale.shape().size() == 1 && count == heads) {
     *stride = scale.strides()[0];
   } else {
-    scale.Fail("has shape " + ShapeText(scale.shape()), heads > 1 ? "[1] or [" + std::to_string(heads) + "], one a head" : "one element");
+    scale.FailShape(heads > 1 ? "[1] or [" + std::to_string(heads) + "], one a head" : "one element");
   }
   return static_cast<const float*>(scale.tensor().data_ptr());
 }
 
-Slots CheckedSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size) {
+Slots CheckSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size) {
   slot_mapping.OnDevice().OfDType(ScalarType::Long);
   const Extents shape = slot_mapping.shape();
   if (shape.size() != 1 || shape[0] > tokens) {
-    slot_mapping.Fail("has shape " + ShapeText(shape), "one dimension of at most " + std::to_string(tokens) + " elements, the tokens");
+    slot_mapping.FailShape("one dimension of at most " + std::to_string(tokens) + " elements, the tokens");
   }
   const int64_t end = blocks * block_size;
   const Slots slots{static_cast<const int64_t*>(slot_mapping.tensor().data_ptr()), slot_mapping.strides()[0], shape[0], end};

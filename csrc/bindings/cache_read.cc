@@ -12,10 +12,8 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
 // A vector of int32.
-const int32_t* Integers(const Argument& argument, int64_t size, const std::string& why) {
+const int32_t* CheckInt32s(const Argument& argument, int64_t size, const std::string& why) {
   argument.OnDevice().OfDType(ScalarType::Int).HasShape({size}, why);
   return static_cast<const int32_t*>(argument.tensor().data_ptr());
 }
@@ -34,14 +32,13 @@ void CheckSequences(const char* op, const Sequences& sequences, const CacheRows&
     const int64_t begin = std::min(bounds[0], sequences.tokens), end = std::min(bounds[1], sequences.tokens);
     const int64_t start = sequences.Start(s);
     if (start < 0) {
-      Fail(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
+      FailOp(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
     }
     if (begin == end) continue;
     const int64_t last = (start + end - begin - 1) / from.block_size;
     if (last >= sequences.columns) {
-      block_table.Fail("has shape " + ShapeText(block_table.shape()), "a block for position " + std::to_string(start + end - begin - 1) +
-                                                                          " of sequence " + std::to_string(s) + ", at least " +
-                                                                          std::to_string(last + 1) + " columns");
+      block_table.FailShape("a block for position " + std::to_string(start + end - begin - 1) + " of sequence " + std::to_string(s) +
+                            ", at least " + std::to_string(last + 1) + " columns");
     }
     for (int64_t column = start / from.block_size; column <= last; ++column) {
       const int64_t block = sequences.Block(s, column);
@@ -62,7 +59,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   const Argument block_table(op, "block_table", block_table_tensor), cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
   const Extents shape = src_cache.shape();
   if (shape.size() < 3 || shape[1] == 0) {
-    src_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, entries...] with a block_size of at least 1");
+    src_cache.FailShape("[num_blocks, block_size, entries...] with a block_size of at least 1");
   }
   const Rows rows = src_cache.LeadingRows(0, 1);
   CacheRows from;
@@ -77,7 +74,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   std::vector<int64_t> expected = {dst.shape().empty() ? 0 : dst.shape()[0]};
   for (size_t i = shape.size(); i-- > 2;) {
     if (shape[i] > 1 && src_cache.strides()[i] != from.width) {
-      src_cache.Fail("has strides " + ShapeText(src_cache.strides()), "the entries of a token side by side");
+      src_cache.FailStrides("the entries of a token side by side");
     }
     from.width *= shape[i];
   }
@@ -86,25 +83,25 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   int64_t width = 1;
   for (size_t i = expected.size(); i-- > 1;) {
     if (expected[i] > 1 && dst.strides()[i] != width) {
-      dst.Fail("has strides " + ShapeText(dst.strides()), "the entries of a token side by side");
+      dst.FailStrides("the entries of a token side by side");
     }
     width *= expected[i];
   }
 
   block_table.OnDevice().OfDType(ScalarType::Int);
   if (block_table.shape().size() != 2 || block_table.shape()[0] < batch) {
-    block_table.Fail("has shape " + ShapeText(block_table.shape()), "[" + std::to_string(batch) + ", blocks of a sequence]");
+    block_table.FailShape("[" + std::to_string(batch) + ", blocks of a sequence]");
   }
   Sequences sequences;
   sequences.table = static_cast<const int32_t*>(block_table_tensor.data_ptr());
   sequences.table_stride = block_table.strides()[0];
   sequences.column_stride = block_table.strides()[1];
   sequences.columns = block_table.shape()[1];
-  sequences.bounds = Integers(cu_seq_lens, batch + 1, "the sequences, and one more");
+  sequences.bounds = CheckInt32s(cu_seq_lens, batch + 1, "the sequences, and one more");
   sequences.bound_stride = cu_seq_lens.strides()[0];
   if (seq_starts_tensor.has_value()) {
     const Argument seq_starts(op, "seq_starts", *seq_starts_tensor);
-    sequences.starts = Integers(seq_starts, batch, "the sequences");
+    sequences.starts = CheckInt32s(seq_starts, batch, "the sequences");
     sequences.start_stride = seq_starts.strides()[0];
   }
   sequences.batch = batch;
@@ -120,7 +117,7 @@ void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_ta
   const char* op = "cp_gather_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor);
   Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnDevice());
-  if (batch_size < 0) Fail(op, "batch_size is " + std::to_string(batch_size) + ", expected at least 0");
+  CheckAtLeast(op, "batch_size", batch_size, 0);
   Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt, CacheFormat::kSame, nullptr, seq_starts);
 }
 
@@ -129,22 +126,18 @@ void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Te
                                   std::optional<Tensor> seq_starts) {
   const char* op = "gather_and_maybe_dequant_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
-  const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, src_cache, dst);
+  const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, src_cache, dst);
   int64_t stride = 0;
-  const float* scale = CheckedScales(Argument(op, "scale", scale_tensor), 1, &stride);
+  const float* scale = CheckScales(Argument(op, "scale", scale_tensor), 1, &stride);
   const int64_t rows = dst.shape().empty() ? 0 : dst.shape()[0];
   if (num_tokens < 0 || num_tokens > rows) {
-    Fail(op,
-         "num_tokens is " + std::to_string(num_tokens) + ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
+    FailOp(op,
+           "num_tokens is " + std::to_string(num_tokens) + ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
   }
   const Argument token_to_seq(op, "token_to_seq", token_to_seq_tensor);
-  token_to_seq.OnDevice().OfDType(ScalarType::Int);
-  if (token_to_seq.shape().size() != 1 || token_to_seq.shape()[0] < num_tokens) {
-    token_to_seq.Fail("has shape " + ShapeText(token_to_seq.shape()),
-                      "one dimension of at least " + std::to_string(num_tokens) + " elements, the tokens");
-  }
+  token_to_seq.OnDevice().OfDType(ScalarType::Int).HasAtLeast(num_tokens, "one for each token");
   const Argument bounds(op, "cu_seq_lens", cu_seq_lens);
-  if (bounds.shape().size() != 1 || bounds.shape()[0] == 0) bounds.Fail("has shape " + ShapeText(bounds.shape()), "[sequences + 1]");
+  if (bounds.shape().size() != 1 || bounds.shape()[0] == 0) bounds.FailShape("[sequences + 1]");
   Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, bounds.shape()[0] - 1, num_tokens, format, scale, seq_starts);
 }
 
@@ -159,7 +152,7 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale, StringArgu
   values.Floating();
   CacheFormat format = NamedFormat(op, kv_cache_dtype.value);
   if (kv_cache_dtype.value != "auto" && format == CacheFormat::kSame) {
-    Fail(op, "kv_cache_dtype is '" + kv_cache_dtype.value + "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
+    FailOp(op, "kv_cache_dtype is '" + kv_cache_dtype.value + "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
   }
   const ScalarType type = codes.tensor().scalar_type();
   if (format == CacheFormat::kSame) format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
@@ -176,13 +169,12 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
   const char* op = "swap_blocks";
   const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor), mapping(op, "block_mapping", block_mapping_tensor);
   for (const Argument* cache : {&src, &dst}) {
-    cache->OnDeviceOrHost();
-    if (!cache->tensor().is_contiguous()) cache->Fail("has strides " + ShapeText(cache->strides()), "a contiguous tensor");
+    cache->OnDeviceOrHost().Contiguous();
   }
-  if (block_size_in_bytes < 1) Fail(op, "block_size_in_bytes is " + std::to_string(block_size_in_bytes) + ", expected at least 1");
+  CheckAtLeast(op, "block_size_in_bytes", block_size_in_bytes, 1);
   mapping.OnHost().OfDType(ScalarType::Long);
   if (mapping.shape().size() != 2 || mapping.shape()[1] != 2) {
-    mapping.Fail("has shape " + ShapeText(mapping.shape()), "[pairs, 2]: blocks of src and dst");
+    mapping.FailShape("[pairs, 2]: blocks of src and dst");
   }
   const auto blocks = [&](const Tensor& tensor) {
     return tensor.numel() * static_cast<int64_t>(tensor.element_size()) / block_size_in_bytes;
@@ -206,7 +198,7 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
 }
 
 // A vector of int64, contiguous.
-const int64_t* Numbers(const Argument& argument, int64_t size, const std::string& why) {
+const int64_t* CheckInt64s(const Argument& argument, int64_t size, const std::string& why) {
   argument.OnHost().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
 }
@@ -214,11 +206,11 @@ const int64_t* Numbers(const Argument& argument, int64_t size, const std::string
 void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor sizes_tensor, bool /*is_src_access_order_any*/) {
   const char* op = "swap_blocks_batch";
   const Argument src_ptrs(op, "src_ptrs", src_ptrs_tensor), dst_ptrs(op, "dst_ptrs", dst_ptrs_tensor), sizes(op, "sizes", sizes_tensor);
-  if (src_ptrs.shape().size() != 1) src_ptrs.Fail("has shape " + ShapeText(src_ptrs.shape()), "one dimension");
+  src_ptrs.HasRank(1, "one dimension");
   const int64_t count = src_ptrs.shape()[0];
-  const int64_t* from = Numbers(src_ptrs, count, "");
-  const int64_t* to = Numbers(dst_ptrs, count, "that of src_ptrs");
-  const int64_t* bytes = Numbers(sizes, count, "that of src_ptrs");
+  const int64_t* from = CheckInt64s(src_ptrs, count, "");
+  const int64_t* to = CheckInt64s(dst_ptrs, count, "that of src_ptrs");
+  const int64_t* bytes = CheckInt64s(sizes, count, "that of src_ptrs");
   for (int64_t i = 0; i < count; ++i) {
     if (bytes[i] < 0) sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
     if (bytes[i] == 0) continue;

@@ -6,7 +6,7 @@
 namespace vllm {
 namespace {
 
-TokenVectors Vectors(const Argument& tokens) {
+TokenVectors ToVectors(const Argument& tokens) {
   const bool heads = tokens.shape().size() == 3;
   TokenVectors vectors;
   vectors.data = tokens.tensor().data_ptr();
@@ -21,7 +21,7 @@ TokenVectors Vectors(const Argument& tokens) {
 
 // key: [tokens, heads, head_size]; value: the same.
 void CheckTokens(const Argument& key, const Argument& value) {
-  if (key.shape().size() != 3) key.Fail("has shape " + ShapeText(key.shape()), "[num_tokens, num_heads, head_size]");
+  key.HasRank(3, "[num_tokens, num_heads, head_size]");
   key.LastDimensionContiguous();
   value.SameDTypeAs(key).HasShape(key.shape(), "that of key").LastDimensionContiguous();
 }
@@ -32,24 +32,23 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   const char* op = "reshape_and_cache";
   const Argument key(op, "key", key_tensor), value(op, "value", value_tensor);
   const Argument key_cache(op, "key_cache", key_cache_tensor), value_cache(op, "value_cache", value_cache_tensor);
-  const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, key_cache, key);
-  CheckedFormat(op, kv_cache_dtype.value, value_cache, value);
+  const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, key_cache, key);
+  CheckFormat(op, kv_cache_dtype.value, value_cache, value);
   CheckTokens(key, value);
   CacheWrite writes[2];
-  writes[0].from = Vectors(key);
-  writes[1].from = Vectors(value);
+  writes[0].from = ToVectors(key);
+  writes[1].from = ToVectors(value);
   const int64_t heads = writes[0].from.heads, width = writes[0].from.width;
 
   const Extents shape = key_cache.shape();
   const int64_t x = shape.size() == 5 ? shape[4] : 0;
   if (x == 0 || shape[1] != heads || shape[2] * x != width) {
-    key_cache.Fail("has shape " + ShapeText(shape),
-                   "[num_blocks, " + std::to_string(heads) + ", " + std::to_string(width) + " / x, block_size, x] for key");
+    key_cache.FailShape("[num_blocks, " + std::to_string(heads) + ", " + std::to_string(width) + " / x, block_size, x] for key");
   }
   key_cache.LastDimensionContiguous().Writable();
   const int64_t blocks = shape[0], block_size = shape[3];
   if (interleaved_v) {
-    if (block_size % x != 0) key_cache.Fail("has shape " + ShapeText(shape), "a block_size that x divides, for interleaved_v");
+    if (block_size % x != 0) key_cache.FailShape("a block_size that x divides, for interleaved_v");
     value_cache.HasShape({blocks, heads, block_size / x, width, x}, "[num_blocks, num_heads, block_size / x, head_size, x]");
   } else {
     value_cache.HasShape({blocks, heads, width, block_size}, "[num_blocks, num_heads, head_size, block_size]");
@@ -66,14 +65,14 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
     values.group_stride = v[2];
     values.chunk_stride = v[3];
   }
-  writes[0].scales = CheckedScales(Argument(op, "k_scale", k_scale_tensor), 1, &writes[0].scale_stride);
-  writes[1].scales = CheckedScales(Argument(op, "v_scale", v_scale_tensor), 1, &writes[1].scale_stride);
-  const Slots slots = CheckedSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], blocks, block_size);
+  writes[0].scales = CheckScales(Argument(op, "k_scale", k_scale_tensor), 1, &writes[0].scale_stride);
+  writes[1].scales = CheckScales(Argument(op, "v_scale", v_scale_tensor), 1, &writes[1].scale_stride);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], blocks, block_size);
   WriteToCache(writes, 2, slots);
 }
 
 // A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the dimension of heads.
-PagedCache RowCache(const Argument& cache, CacheFormat format) {
+PagedCache ToRowCache(const Argument& cache, CacheFormat format) {
   const Extents strides = cache.strides();
   PagedCache rows;
   rows.data = cache.tensor().data_ptr();
@@ -92,25 +91,24 @@ void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_c
   const char* op = "reshape_and_cache_flash";
   const Argument key(op, "key", key_tensor), value(op, "value", value_tensor);
   const Argument key_cache(op, "key_cache", key_cache_tensor), value_cache(op, "value_cache", value_cache_tensor);
-  const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, key_cache, key);
-  CheckedFormat(op, kv_cache_dtype.value, value_cache, value);
+  const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, key_cache, key);
+  CheckFormat(op, kv_cache_dtype.value, value_cache, value);
   CheckTokens(key, value);
   const Extents shape = key_cache.shape();
   const int64_t heads = key.shape()[1], width = key.shape()[2];
   if (shape.size() != 4 || shape[2] != heads || shape[3] != width) {
-    key_cache.Fail("has shape " + ShapeText(shape),
-                   "[num_blocks, block_size, " + std::to_string(heads) + ", " + std::to_string(width) + "] for key");
+    key_cache.FailShape("[num_blocks, block_size, " + std::to_string(heads) + ", " + std::to_string(width) + "] for key");
   }
   key_cache.LastDimensionContiguous().Writable();
   value_cache.HasShape(shape, "that of key_cache").LastDimensionContiguous().Writable();
   CacheWrite writes[2];
-  writes[0].from = Vectors(key);
-  writes[0].to = RowCache(key_cache, format);
-  writes[0].scales = CheckedScales(Argument(op, "k_scale", k_scale_tensor), heads, &writes[0].scale_stride);
-  writes[1].from = Vectors(value);
-  writes[1].to = RowCache(value_cache, format);
-  writes[1].scales = CheckedScales(Argument(op, "v_scale", v_scale_tensor), heads, &writes[1].scale_stride);
-  const Slots slots = CheckedSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], shape[0], shape[1]);
+  writes[0].from = ToVectors(key);
+  writes[0].to = ToRowCache(key_cache, format);
+  writes[0].scales = CheckScales(Argument(op, "k_scale", k_scale_tensor), heads, &writes[0].scale_stride);
+  writes[1].from = ToVectors(value);
+  writes[1].to = ToRowCache(value_cache, format);
+  writes[1].scales = CheckScales(Argument(op, "v_scale", v_scale_tensor), heads, &writes[1].scale_stride);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], shape[0], shape[1]);
   WriteToCache(writes, 2, slots);
 }
 
@@ -118,31 +116,31 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
                          StringArgument kv_cache_dtype, Tensor scale_tensor, bool skip_scale) {
   const char* op = "concat_and_cache_mla";
   const Argument kv_c(op, "kv_c", kv_c_tensor), k_pe(op, "k_pe", k_pe_tensor), kv_cache(op, "kv_cache", kv_cache_tensor);
-  const CacheFormat format = CheckedFormat(op, kv_cache_dtype.value, kv_cache, kv_c);
-  if (kv_c.shape().size() != 2) kv_c.Fail("has shape " + ShapeText(kv_c.shape()), "[num_tokens, kv_lora_rank]");
+  const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, kv_cache, kv_c);
+  kv_c.HasRank(2, "[num_tokens, kv_lora_rank]");
   kv_c.LastDimensionContiguous();
   k_pe.OnDevice().SameDTypeAs(kv_c).LastDimensionContiguous();
   const int64_t tokens = kv_c.shape()[0], rank = kv_c.shape()[1];
   if (k_pe.shape().size() != 2 || k_pe.shape()[0] != tokens) {
-    k_pe.Fail("has shape " + ShapeText(k_pe.shape()), "[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
+    k_pe.FailShape("[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
   }
   const int64_t width = rank + k_pe.shape()[1];
   const Extents shape = kv_cache.shape();
   if (shape.size() != 3 || shape[2] != width) {
-    kv_cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, " + std::to_string(width) + "]: kv_lora_rank + pe_dim");
+    kv_cache.FailShape("[num_blocks, block_size, " + std::to_string(width) + "]: kv_lora_rank + pe_dim");
   }
   kv_cache.LastDimensionContiguous().Writable();
   CacheWrite writes[2];
-  writes[0].from = Vectors(kv_c);
-  writes[0].to = RowCache(kv_cache, format);
+  writes[0].from = ToVectors(kv_c);
+  writes[0].to = ToRowCache(kv_cache, format);
   writes[0].to.chunk = rank;
-  writes[1].from = Vectors(k_pe);
-  writes[1].to = RowCache(kv_cache, format);
+  writes[1].from = ToVectors(k_pe);
+  writes[1].to = ToRowCache(kv_cache, format);
   writes[1].to.chunk = width - rank;
   writes[1].to.data = static_cast<char*>(kv_cache_tensor.data_ptr()) + static_cast<size_t>(rank) * kv_cache_tensor.element_size();
-  const float* scale = CheckedScales(Argument(op, "scale", scale_tensor), 1, &writes[0].scale_stride);
+  const float* scale = CheckScales(Argument(op, "scale", scale_tensor), 1, &writes[0].scale_stride);
   for (CacheWrite& write : writes) write.scales = skip_scale ? nullptr : scale;
-  const Slots slots = CheckedSlots(Argument(op, "slot_mapping", slot_mapping_tensor), tokens, shape[0], shape[1]);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), tokens, shape[0], shape[1]);
   WriteToCache(writes, 2, slots);
 }
 

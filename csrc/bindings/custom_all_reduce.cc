@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <stdexcept>
 #include <tuple>
 
 #include "bindings/arguments.h"
@@ -18,57 +17,54 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
-std::shared_ptr<CustomAllReduce> Found(const char* op, int64_t fa) {
+std::shared_ptr<CustomAllReduce> FindReduce(const char* op, int64_t fa) {
   std::shared_ptr<CustomAllReduce> found = TheHandles<CustomAllReduce>().Find(fa);
-  if (found == nullptr) Fail(op, "fa is " + std::to_string(fa) + ", expected what init_custom_ar has given and nobody disposed of");
+  if (found == nullptr) FailOp(op, "fa is " + std::to_string(fa) + ", expected what init_custom_ar has given and nobody disposed of");
   return found;
 }
 
-std::vector<void*> Addresses(const char* op, const char* name, const std::vector<int64_t>& numbers) {
+std::vector<void*> CheckAddresses(const char* op, const char* name, const std::vector<int64_t>& numbers) {
   std::vector<void*> addresses;
   for (const int64_t number : numbers) {
-    if (number == 0) Fail(op, std::string(name) + " holds 0, expected an address for each rank");
+    if (number == 0) FailOp(op, std::string(name) + " holds 0, expected an address for each rank");
     addresses.push_back(reinterpret_cast<void*>(number));
   }
   return addresses;
 }
 
-int64_t MetaSize() { return CustomAllReduceMetaSize(); }
+int64_t GetMetaSize() { return CustomAllReduceMetaSize(); }
 
 int64_t Init(std::vector<int64_t> ipc_tensors, Tensor rank_data_tensor, int64_t rank, bool fully_connected) {
   const char* op = "init_custom_ar";
   const int64_t ranks = static_cast<int64_t>(ipc_tensors.size());
   if (ranks > kMaxRanks || ranks < 2 || ranks % 2 != 0) {
-    Fail(op, "ipc_tensors has " + std::to_string(ranks) + " elements, expected one for each of 2, 4, 6 or 8 ranks");
+    FailOp(op, "ipc_tensors has " + std::to_string(ranks) + " elements, expected one for each of 2, 4, 6 or 8 ranks");
   }
-  if (rank < 0 || rank >= ranks) Fail(op, "rank is " + std::to_string(rank) + ", expected 0 <= rank < " + std::to_string(ranks));
+  if (rank < 0 || rank >= ranks) FailOp(op, "rank is " + std::to_string(rank) + ", expected 0 <= rank < " + std::to_string(ranks));
   const Argument rank_data(op, "rank_data", rank_data_tensor);
-  rank_data.OnDevice().OfDType(ScalarType::Byte);
-  if (!rank_data_tensor.is_contiguous()) rank_data.Fail("has strides " + ShapeText(rank_data.strides()), "a contiguous tensor");
-  return TheHandles<CustomAllReduce>().Keep(std::make_shared<CustomAllReduce>(Addresses(op, "ipc_tensors", ipc_tensors),
-                                                                              rank_data_tensor.data_ptr(), rank_data_tensor.numel(),
-                                                                              static_cast<int>(rank), fully_connected));
+  rank_data.OnDevice().OfDType(ScalarType::Byte).Contiguous();
+  return TheHandles<CustomAllReduce>().Add(std::make_shared<CustomAllReduce>(CheckAddresses(op, "ipc_tensors", ipc_tensors),
+                                                                             rank_data_tensor.data_ptr(), rank_data_tensor.numel(),
+                                                                             static_cast<int>(rank), fully_connected));
 }
 
 void Dispose(int64_t fa) {
-  if (!TheHandles<CustomAllReduce>().Release(fa)) Found("dispose", fa);
+  if (!TheHandles<CustomAllReduce>().Release(fa)) FindReduce("dispose", fa);
 }
 
 void RegisterBuffer(int64_t fa, std::vector<int64_t> ipc_tensors) {
   const char* op = "register_buffer";
-  const std::shared_ptr<CustomAllReduce> reduce = Found(op, fa);
+  const std::shared_ptr<CustomAllReduce> reduce = FindReduce(op, fa);
   if (static_cast<int>(ipc_tensors.size()) != reduce->ranks()) {
-    Fail(op, "ipc_tensors has " + std::to_string(ipc_tensors.size()) + " elements, expected one for each of " +
-                 std::to_string(reduce->ranks()) + " ranks");
+    FailOp(op, "ipc_tensors has " + std::to_string(ipc_tensors.size()) + " elements, expected one for each of " +
+                   std::to_string(reduce->ranks()) + " ranks");
   }
-  reduce->RegisterBuffer(Addresses(op, "ipc_tensors", ipc_tensors));
+  reduce->RegisterBuffer(CheckAddresses(op, "ipc_tensors", ipc_tensors));
 }
 
 void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buffer, int64_t reg_buffer_sz_bytes) {
   const char* op = "all_reduce";
-  const std::shared_ptr<CustomAllReduce> reduce = Found(op, fa);
+  const std::shared_ptr<CustomAllReduce> reduce = FindReduce(op, fa);
   const Argument inp(op, "inp", inp_tensor), out(op, "out", out_tensor);
   inp.OnDevice().Floating();
   out.OnDevice().SameDTypeAs(inp);
@@ -77,7 +73,7 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
   }
   const int64_t bytes = inp_tensor.numel() * static_cast<int64_t>(inp_tensor.element_size());
   for (const Argument* argument : {&inp, &out}) {
-    if (!argument->tensor().is_contiguous()) argument->Fail("has strides " + ShapeText(argument->strides()), "a contiguous tensor");
+    argument->Contiguous();
     if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(argument->tensor().data_ptr()) % 16 != 0) {
       argument->Fail("has " + std::to_string(bytes) + " bytes from an address on", "multiples of 16, which is what a GPU reads at once");
     }
@@ -94,23 +90,23 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
   reduce->Reduce(out_tensor.data_ptr(), from, inp.dtype(), bytes);
 }
 
-std::tuple<std::vector<int64_t>, std::vector<int64_t>> GraphBuffers(int64_t fa) {
-  const auto [handles, offsets] = Found("get_graph_buffer_ipc_meta", fa)->GraphBuffers();
+std::tuple<std::vector<int64_t>, std::vector<int64_t>> GetGraphBuffers(int64_t fa) {
+  const auto [handles, offsets] = FindReduce("get_graph_buffer_ipc_meta", fa)->GraphBuffers();
   return {std::vector<int64_t>(handles.begin(), handles.end()), offsets};
 }
 
 void RegisterGraphBuffers(int64_t fa, std::vector<std::vector<int64_t>> handles, std::vector<std::vector<int64_t>> offsets) {
   const char* op = "register_graph_buffers";
-  const std::shared_ptr<CustomAllReduce> reduce = Found(op, fa);
+  const std::shared_ptr<CustomAllReduce> reduce = FindReduce(op, fa);
   const size_t ranks = static_cast<size_t>(reduce->ranks());
   if (handles.size() != ranks || offsets.size() != ranks) {
-    Fail(op, "handles and offsets have " + std::to_string(handles.size()) + " and " + std::to_string(offsets.size()) +
-                 " elements, expected one for each of " + std::to_string(ranks) + " ranks");
+    FailOp(op, "handles and offsets have " + std::to_string(handles.size()) + " and " + std::to_string(offsets.size()) +
+                   " elements, expected one for each of " + std::to_string(ranks) + " ranks");
   }
   std::vector<std::vector<unsigned char>> bytes;
   for (const std::vector<int64_t>& handle : handles) {
     if (std::any_of(handle.begin(), handle.end(), [](int64_t byte) { return byte < 0 || byte > 255; })) {
-      Fail(op, "handles holds a number that is no byte, expected what get_graph_buffer_ipc_meta has given");
+      FailOp(op, "handles holds a number that is no byte, expected what get_graph_buffer_ipc_meta has given");
     }
     bytes.emplace_back(handle.begin(), handle.end());
   }
@@ -119,7 +115,7 @@ void RegisterGraphBuffers(int64_t fa, std::vector<std::vector<int64_t>> handles,
 
 std::tuple<int64_t, Tensor> AllocateSharedBuffer(int64_t size) {
   const char* op = "allocate_shared_buffer_and_handle";
-  if (size < 1) Fail(op, "size is " + std::to_string(size) + ", expected at least 1");
+  CheckAtLeast(op, "size", size, 1);
   const auto [memory, handle] = gpu::AllocateShared(static_cast<size_t>(size));
   Tensor tensor = NewTensorOn<1>(aoti_torch_device_type_cpu(), 0, {static_cast<int64_t>(handle.size())}, ScalarType::Byte);
   std::memcpy(tensor.data_ptr(), handle.data(), handle.size());
@@ -164,9 +160,9 @@ VLLM_LIBRARY_IMPL(_C_custom_ar, m) {
 // Without a tensor on the GPU that would say which device is meant: it is the current one.
 STABLE_TORCH_LIBRARY_IMPL(_C_custom_ar, CompositeExplicitAutograd, m) {
   m.impl("dispose", TORCH_BOX(&vllm::Dispose));
-  m.impl("meta_size", TORCH_BOX(&vllm::MetaSize));
+  m.impl("meta_size", TORCH_BOX(&vllm::GetMetaSize));
   m.impl("register_buffer", TORCH_BOX(&vllm::RegisterBuffer));
-  m.impl("get_graph_buffer_ipc_meta", TORCH_BOX(&vllm::GraphBuffers));
+  m.impl("get_graph_buffer_ipc_meta", TORCH_BOX(&vllm::GetGraphBuffers));
   m.impl("register_graph_buffers", TORCH_BOX(&vllm::RegisterGraphBuffers));
   m.impl("allocate_shared_buffer_and_handle", TORCH_BOX(&vllm::AllocateSharedBuffer));
   m.impl("open_mem_handle", TORCH_BOX(&vllm::OpenMemHandle));

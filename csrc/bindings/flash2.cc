@@ -22,230 +22,367 @@ using torch::headeronly::ScalarType;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // No key for anybody: nothing is added up.
-std::vector<Tensor> WithoutKeys(Tensor out, Tensor lse) {
+std::vector<Tensor> FillWithoutKeys(Tensor out, Tensor lse) {
   torch::stable::zero_(out);
   torch::stable::fill_(lse, kInfinity);
   return {out, lse};
 }
 
-std::vector<Tensor> VarlenFwd(Tensor q_tensor, Tensor k_tensor, Tensor v_tensor, std::optional<Tensor> out_tensor,
-                              Tensor cu_seqlens_q_tensor, Tensor cu_seqlens_k_tensor, std::optional<Tensor> seqused_k,
-                              std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table, std::optional<Tensor> alibi_slopes,
-                              int64_t max_seqlen_q, int64_t max_seqlen_k, double p_dropout, double softmax_scale, bool zero_tensors,
-                              bool is_causal, int64_t window_size_left, int64_t window_size_right, double softcap, bool return_softmax,
-                              int64_t num_splits, std::optional<Tensor> /*gen*/) {
-  const char* op = "varlen_fwd";
-  if (p_dropout != 0 || return_softmax) flash2::FailOp(op, "p_dropout or return_softmax is set, expected neither: dropout is not built");
-  const Argument q(op, "q", q_tensor), k(op, "k", k_tensor), v(op, "v", v_tensor);
-  const Argument cu_seqlens_q(op, "cu_seqlens_q", cu_seqlens_q_tensor), cu_seqlens_k(op, "cu_seqlens_k", cu_seqlens_k_tensor);
-  const bool paged = block_table.has_value();
-  flash2::CheckMatrix(q, 3);
-  flash2::CheckMatrix(k, paged ? 4 : 3, q);
-  flash2::CheckMatrix(v, paged ? 4 : 3, q);
-  v.HasShape(k.shape(), "the shape of k");
-  const int64_t total_q = q.shape()[0], heads = q.shape()[1], head_size = q.shape()[2];
-  const int64_t kv_heads = k.shape()[paged ? 2 : 1];
-  if (k.shape().back() != head_size) k.Fail("has shape " + ShapeText(k.shape()), "the head size of q, " + std::to_string(head_size));
-  if (cu_seqlens_q.shape().size() != 1 || cu_seqlens_q.shape()[0] < 1) {
-    cu_seqlens_q.Fail("has shape " + ShapeText(cu_seqlens_q.shape()), "[sequences + 1]");
-  }
-  const int64_t batch = cu_seqlens_q.shape()[0] - 1;
-
-  Params params{};
-  flash2::SetHeads(&params, q, kv_heads, k);
-  params.b = flash2::CheckedInt(op, "the number of sequences", batch);
-  params.seqlen_q = flash2::CheckedInt(op, "max_seqlen_q", max_seqlen_q);
-  params.seqlen_k = flash2::CheckedInt(op, "max_seqlen_k", max_seqlen_k);
-  params.total_q = flash2::CheckedInt(op, "the number of queries", total_q);
-  params.cu_seqlens_q = flash2::CheckedInts(cu_seqlens_q, batch + 1, "one more than there are sequences");
-  params.cu_seqlens_k = flash2::CheckedInts(cu_seqlens_k, batch + 1, "one more than there are sequences");
-  params.is_seqlens_k_cumulative = true;
-  if (seqused_k.has_value()) {
-    params.seqused_k = flash2::CheckedInts(Argument(op, "seqused_k", *seqused_k), batch, "a length for each sequence");
-  }
-  if (paged) {
-    flash2::SetCaches(&params, k, v);
-    flash2::SetPages(&params, Argument(op, "block_table", *block_table), k, batch, false);
-    if (seqused_k.has_value()) {
-      // Where keys begin is the table's to say, and callers that know how many there are pass anything for cu_seqlens_k.
-      params.cu_seqlens_k = params.seqused_k;
-      params.is_seqlens_k_cumulative = false;
-    }
-  } else {
-    params.k_ptr = k.tensor().data_ptr();
-    params.v_ptr = v.tensor().data_ptr();
-    params.k_row_stride = k.strides()[0];
-    params.v_row_stride = v.strides()[0];
-    params.k_head_stride = k.strides()[1];
-    params.v_head_stride = v.strides()[1];
-    params.page_block_size = 1;
-  }
-  if (leftpad_k.has_value()) {
-    const Argument leftpad(op, "leftpad_k", *leftpad_k);
-    if (paged) leftpad.Fail("is given together with block_table", "one of them");
-    params.leftpad_k = flash2::CheckedInts(leftpad, batch, "a number for each sequence");
-  }
-  if (alibi_slopes.has_value()) flash2::SetAlibi(&params, Argument(op, "alibi_slopes", *alibi_slopes), batch, heads);
-  flash2::SetScores(&params, softmax_scale, softcap);
-  flash2::SetMask(&params, op, is_causal, window_size_left, window_size_right, max_seqlen_k,
-                  max_seqlen_q == 1 && !alibi_slopes.has_value());
-
-  Tensor out = flash::OutputOf(op, q, out_tensor);
-  Tensor lse = NewTensor<2>(q_tensor, {heads, total_q}, ScalarType::Float);
-  if (total_q == 0 || batch == 0) return {out, lse};
-  if (max_seqlen_k == 0) return WithoutKeys(out, lse);
-  if (zero_tensors) {
-    torch::stable::zero_(out);
-    torch::stable::fill_(lse, -kInfinity);
-  }
-  params.q_row_stride = q.strides()[0];
-  params.q_head_stride = q.strides()[1];
-  params.o_ptr = out.data_ptr();
-  params.o_row_stride = out.strides()[0];
-  params.o_head_stride = out.strides()[1];
-  params.softmax_lse_ptr = lse.data_ptr();
-  params.unpadded_lse = true;
-
-  // One query for each sequence: its place follows from the sequence, heads can be grouped and keys be split.
-  const bool decode = max_seqlen_q == 1 && total_q == batch;
-  flash2::Parts parts;
-  if (decode) {
-    params.cu_seqlens_q = nullptr;
-    params.q_batch_stride = params.q_row_stride;
-    params.o_batch_stride = params.o_row_stride;
-    params.seqlenq_ngroups_swapped = flash2::GroupHeads(&params, heads, kv_heads);
-    parts = flash2::SetSplits(&params, op, q_tensor, num_splits);
-  } else {
-    params.h = static_cast<int>(heads);
-    params.h_k = static_cast<int>(kv_heads);
-    params.h_h_k_ratio = params.h / params.h_k;
-    params.num_splits = 1;
-  }
-  flash2::Run(params, paged);
-  return {out, lse};
+void CheckHeadSize(const Argument& k, const Argument& q) {
+  const int64_t size = q.shape().back();
+  if (k.shape().back() != size) k.FailShape("the head size of q, " + std::to_string(size));
 }
 
-// The keys and values that are appended to the cache, and the rotation of these and of the queries.
-void SetNewKeys(Params* params, const char* op, const Argument& q, const std::optional<Tensor>& k_tensor,
-                const std::optional<Tensor>& v_tensor, const std::optional<Tensor>& seqlens_k, const std::optional<Tensor>& rotary_cos,
-                const std::optional<Tensor>& rotary_sin, bool interleaved, int64_t kv_heads) {
-  if (k_tensor.has_value() != v_tensor.has_value()) flash2::FailOp(op, "k or v is given alone, expected both or neither");
-  if (rotary_cos.has_value() != rotary_sin.has_value())
-    flash2::FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
-  if (!k_tensor.has_value()) {
-    if (rotary_cos.has_value()) flash2::FailOp(op, "rotary_cos is given without k, expected new keys to rotate");
-    return;
-  }
-  const Argument k(op, "k", *k_tensor), v(op, "v", *v_tensor);
-  if (!seqlens_k.has_value()) k.Fail("is given without seqlens_k", "the lengths after which it is appended");
-  flash2::CheckMatrix(k, 4, q);
-  flash2::CheckMatrix(v, 4, q);
-  const int64_t rows = k.shape()[1];
-  k.HasShape({q.shape()[0], rows, kv_heads, q.shape()[3]}, "new rows for each sequence of the cache");
-  v.HasShape(k.shape(), "the shape of k");
-  if (q.shape()[1] > params->seqlen_k) {
-    q.Fail("has " + std::to_string(q.shape()[1]) + " rows", "at most the " + std::to_string(params->seqlen_k) + " of the cache");
-  }
-  params->seqlen_knew = flash2::CheckedInt(op, "the number of new keys", rows);
-  params->knew_ptr = k.tensor().data_ptr();
-  params->vnew_ptr = v.tensor().data_ptr();
-  params->knew_batch_stride = k.strides()[0];
-  params->vnew_batch_stride = v.strides()[0];
-  params->knew_row_stride = k.strides()[1];
-  params->vnew_row_stride = v.strides()[1];
-  params->knew_head_stride = k.strides()[2];
-  params->vnew_head_stride = v.strides()[2];
-  if (!rotary_cos.has_value()) return;
+// What varlen_fwd is called with: the arguments of its schema, in that order.
+struct VarlenArguments {
+  Tensor q, k, v;
+  std::optional<Tensor> out;
+  Tensor cu_seqlens_q, cu_seqlens_k;
+  std::optional<Tensor> seqused_k, leftpad_k, block_table, alibi_slopes;
+  int64_t max_seqlen_q, max_seqlen_k;
+  double p_dropout, softmax_scale;
+  bool zero_tensors, is_causal;
+  int64_t window_size_left, window_size_right;
+  double softcap;
+  bool return_softmax;
+  int64_t num_splits;
+};
 
-  const Argument cos(op, "rotary_cos", *rotary_cos), sin(op, "rotary_sin", *rotary_sin);
-  flash2::CheckMatrix(cos, 2, q);
-  flash2::CheckMatrix(sin, 2, q);
-  sin.HasShape(cos.shape(), "the shape of rotary_cos");
-  const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
-  if (rotated > params->d || rotated % 16 != 0) {
-    cos.Fail("rotates " + std::to_string(rotated) + " elements", "a multiple of 16 up to the head size, " + std::to_string(params->d));
+// One call of varlen_fwd. Each step checks some of the arguments and sets the parameters of the kernel that follow from them.
+class VarlenCall {
+ public:
+  explicit VarlenCall(const VarlenArguments& given)
+      : given_(given), q_(kOp, "q", given.q), k_(kOp, "k", given.k), v_(kOp, "v", given.v), paged_(given.block_table.has_value()) {}
+
+  std::vector<Tensor> Run() {
+    if (given_.p_dropout != 0 || given_.return_softmax) {
+      FailOp(kOp, "p_dropout or return_softmax is set, expected neither: dropout is not built");
+    }
+    CheckShapes();
+    SetSizes();
+    SetLengths();
+    SetKeys();
+    SetScoresAndMask();
+    Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
+    Tensor lse = NewTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
+    if (total_q_ == 0 || batch_ == 0) return {out, lse};
+    if (given_.max_seqlen_k == 0) return FillWithoutKeys(out, lse);
+    if (given_.zero_tensors) {
+      torch::stable::zero_(out);
+      torch::stable::fill_(lse, -kInfinity);
+    }
+    SetQueriesAndOutput(out, lse);
+    const flash2::Parts parts = GroupAndSplit();
+    flash2::Run(params_, paged_);
+    return {out, lse};
   }
-  if (positions < params->seqlen_k) {
-    cos.Fail("has " + std::to_string(positions) + " rows", "one for each of the cache's " + std::to_string(params->seqlen_k));
+
+ private:
+  static constexpr const char* kOp = "varlen_fwd";
+
+  void CheckShapes() {
+    const size_t dims = paged_ ? 4 : 3;
+    flash2::CheckHalves(q_, 3);
+    flash2::CheckHalves(k_, dims, q_);
+    flash2::CheckHalves(v_, dims, q_);
+    v_.HasShape(k_.shape(), "the shape of k");
+    CheckHeadSize(k_, q_);
+    total_q_ = q_.shape()[0];
+    heads_ = q_.shape()[1];
+    kv_heads_ = k_.shape()[dims - 2];
+    const Argument starts(kOp, "cu_seqlens_q", given_.cu_seqlens_q);
+    if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
+    batch_ = starts.shape()[0] - 1;
   }
-  for (const Argument* table : {&cos, &sin}) {
-    if (!table->tensor().is_contiguous()) table->Fail("has strides " + ShapeText(table->strides()), "contiguous memory");
+
+  void SetSizes() {
+    flash2::SetHeads(&params_, q_, kv_heads_, k_);
+    params_.b = flash2::CheckInt(kOp, "the number of sequences", batch_);
+    params_.seqlen_q = flash2::CheckInt(kOp, "max_seqlen_q", given_.max_seqlen_q);
+    params_.seqlen_k = flash2::CheckInt(kOp, "max_seqlen_k", given_.max_seqlen_k);
+    params_.total_q = flash2::CheckInt(kOp, "the number of queries", total_q_);
   }
-  params->rotary_dim = static_cast<int>(rotated);
-  params->rotary_cos_ptr = cos.tensor().data_ptr();
-  params->rotary_sin_ptr = sin.tensor().data_ptr();
-  params->is_rotary_interleaved = interleaved;
+
+  // Where the sequences of queries and keys begin, and how long they are.
+  void SetLengths() {
+    const char* why = "one more than there are sequences";
+    params_.cu_seqlens_q = flash2::CheckInts(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q), batch_ + 1, why);
+    params_.cu_seqlens_k = flash2::CheckInts(Argument(kOp, "cu_seqlens_k", given_.cu_seqlens_k), batch_ + 1, why);
+    params_.is_seqlens_k_cumulative = true;
+    if (given_.seqused_k.has_value()) {
+      params_.seqused_k = flash2::CheckInts(Argument(kOp, "seqused_k", *given_.seqused_k), batch_, "a length for each sequence");
+    }
+    if (paged_ && given_.seqused_k.has_value()) {
+      // The table says where keys begin, and callers that know how many there are pass anything for cu_seqlens_k.
+      params_.cu_seqlens_k = params_.seqused_k;
+      params_.is_seqlens_k_cumulative = false;
+    }
+    if (given_.leftpad_k.has_value()) {
+      const Argument leftpad(kOp, "leftpad_k", *given_.leftpad_k);
+      if (paged_) leftpad.Fail("is given together with block_table", "one of them");
+      params_.leftpad_k = flash2::CheckInts(leftpad, batch_, "a number for each sequence");
+    }
+  }
+
+  void SetKeys() {
+    if (paged_) {
+      flash2::SetCaches(&params_, k_, v_);
+      flash2::SetPages(&params_, Argument(kOp, "block_table", *given_.block_table), k_, batch_, false);
+      return;
+    }
+    params_.k_ptr = k_.tensor().data_ptr();
+    params_.v_ptr = v_.tensor().data_ptr();
+    params_.k_row_stride = k_.strides()[0];
+    params_.v_row_stride = v_.strides()[0];
+    params_.k_head_stride = k_.strides()[1];
+    params_.v_head_stride = v_.strides()[1];
+    params_.page_block_size = 1;
+  }
+
+  void SetScoresAndMask() {
+    const bool alibi = given_.alibi_slopes.has_value();
+    if (alibi) flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_, heads_);
+    flash2::SetScores(&params_, given_.softmax_scale, given_.softcap);
+    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left, given_.window_size_right, given_.max_seqlen_k,
+                    given_.max_seqlen_q == 1 && !alibi);
+  }
+
+  void SetQueriesAndOutput(const Tensor& out, const Tensor& lse) {
+    params_.q_row_stride = q_.strides()[0];
+    params_.q_head_stride = q_.strides()[1];
+    params_.o_ptr = out.data_ptr();
+    params_.o_row_stride = out.strides()[0];
+    params_.o_head_stride = out.strides()[1];
+    params_.softmax_lse_ptr = lse.data_ptr();
+    params_.unpadded_lse = true;
+  }
+
+  // With one query for each sequence the query's place follows from the sequence, heads can be grouped and keys be split.
+  flash2::Parts GroupAndSplit() {
+    if (given_.max_seqlen_q == 1 && total_q_ == batch_) {
+      params_.cu_seqlens_q = nullptr;
+      params_.q_batch_stride = params_.q_row_stride;
+      params_.o_batch_stride = params_.o_row_stride;
+      params_.seqlenq_ngroups_swapped = flash2::GroupHeads(&params_, heads_, kv_heads_);
+      return flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
+    }
+    params_.h = static_cast<int>(heads_);
+    params_.h_k = static_cast<int>(kv_heads_);
+    params_.h_h_k_ratio = params_.h / params_.h_k;
+    params_.num_splits = 1;
+    return {};
+  }
+
+  const VarlenArguments& given_;
+  const Argument q_, k_, v_;
+  const bool paged_;
+  int64_t batch_ = 0, total_q_ = 0, heads_ = 0, kv_heads_ = 0;
+  Params params_{};
+};
+
+// What fwd_kvcache is called with: the arguments of its schema, in that order.
+struct KvcacheArguments {
+  Tensor q, kcache, vcache;
+  std::optional<Tensor> k, v, seqlens_k, rotary_cos, rotary_sin, cache_batch_idx, leftpad_k, block_table, alibi_slopes, out;
+  double softmax_scale;
+  bool is_causal;
+  int64_t window_size_left, window_size_right;
+  double softcap;
+  bool is_rotary_interleaved;
+  int64_t num_splits;
+};
+
+// One call of fwd_kvcache, in steps as VarlenCall.
+class KvcacheCall {
+ public:
+  explicit KvcacheCall(const KvcacheArguments& given)
+      : given_(given), q_(kOp, "q", given.q), kcache_(kOp, "kcache", given.kcache), vcache_(kOp, "vcache", given.vcache) {}
+
+  std::vector<Tensor> Run() {
+    CheckShapes();
+    SetSizes();
+    SetCacheAndPages();
+    if (given_.rotary_cos.has_value() != given_.rotary_sin.has_value()) {
+      FailOp(kOp, "rotary_cos or rotary_sin is given alone, expected both or neither");
+    }
+    if (given_.k.has_value() != given_.v.has_value()) FailOp(kOp, "k or v is given alone, expected both or neither");
+    if (given_.k.has_value()) {
+      SetNewKeys();
+    } else if (given_.rotary_cos.has_value()) {
+      FailOp(kOp, "rotary_cos is given without k, expected new keys to rotate");
+    }
+    SetLengths();
+    SetScoresAndMask();
+    Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
+    Tensor lse = NewTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
+    if (batch_ == 0 || queries_ == 0) return {out, lse};
+    if (keys_ == 0) return FillWithoutKeys(out, lse);
+    SetQueriesAndOutput(out, lse);
+    // [batch, kv_heads, group] is [batch, heads, 1] in memory, so grouping does not show in the result.
+    flash2::GroupHeads(&params_, heads_, kv_heads_);
+    const flash2::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
+    flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() || given_.block_table.has_value());
+    return {out, lse};
+  }
+
+ private:
+  static constexpr const char* kOp = "fwd_kvcache";
+
+  void CheckShapes() {
+    flash2::CheckHalves(q_, 4);
+    flash2::CheckHalves(kcache_, 4, q_);
+    flash2::CheckHalves(vcache_, 4, q_);
+    vcache_.HasShape(kcache_.shape(), "the shape of kcache");
+    CheckHeadSize(kcache_, q_);
+    batch_ = q_.shape()[0];
+    queries_ = q_.shape()[1];
+    heads_ = q_.shape()[2];
+    kv_heads_ = kcache_.shape()[2];
+  }
+
+  void SetSizes() {
+    flash2::SetHeads(&params_, q_, kv_heads_, kcache_);
+    params_.b = flash2::CheckInt(kOp, "the number of sequences", batch_);
+    params_.seqlen_q = flash2::CheckInt(kOp, "the number of queries", queries_);
+    params_.total_q = flash2::CheckInt(kOp, "the number of queries", batch_ * queries_);
+  }
+
+  void SetCacheAndPages() {
+    flash2::SetCaches(&params_, kcache_, vcache_);
+    keys_ = kcache_.shape()[1];
+    params_.page_block_size = 1;
+    if (given_.block_table.has_value()) {
+      const Argument table(kOp, "block_table", *given_.block_table);
+      flash2::SetPages(&params_, table, kcache_, batch_, given_.k.has_value());
+      keys_ *= table.shape()[1];
+      if (given_.cache_batch_idx.has_value() || given_.leftpad_k.has_value()) {
+        table.Fail("is given together with cache_batch_idx or leftpad_k", "one of them");
+      }
+    } else if (!given_.cache_batch_idx.has_value() && kcache_.shape()[0] < batch_) {
+      kcache_.FailShape("a cache for each of the " + std::to_string(batch_) + " sequences of q");
+    }
+    params_.seqlen_k = flash2::CheckInt(kOp, "the number of keys", keys_);
+  }
+
+  // The keys and values that are appended to the cache, and the rotation of these and of the queries.
+  void SetNewKeys() {
+    const Argument k(kOp, "k", *given_.k), v(kOp, "v", *given_.v);
+    if (!given_.seqlens_k.has_value()) k.Fail("is given without seqlens_k", "the lengths after which it is appended");
+    flash2::CheckHalves(k, 4, q_);
+    flash2::CheckHalves(v, 4, q_);
+    const int64_t rows = k.shape()[1];
+    k.HasShape({batch_, rows, kv_heads_, q_.shape()[3]}, "new rows for each sequence of the cache");
+    v.HasShape(k.shape(), "the shape of k");
+    if (queries_ > keys_) q_.Fail("has " + std::to_string(queries_) + " rows", "at most the " + std::to_string(keys_) + " of the cache");
+    params_.seqlen_knew = flash2::CheckInt(kOp, "the number of new keys", rows);
+    params_.knew_ptr = k.tensor().data_ptr();
+    params_.vnew_ptr = v.tensor().data_ptr();
+    params_.knew_batch_stride = k.strides()[0];
+    params_.vnew_batch_stride = v.strides()[0];
+    params_.knew_row_stride = k.strides()[1];
+    params_.vnew_row_stride = v.strides()[1];
+    params_.knew_head_stride = k.strides()[2];
+    params_.vnew_head_stride = v.strides()[2];
+    if (given_.rotary_cos.has_value()) {
+      flash::SetRotation(&params_, kOp, q_, {*given_.rotary_cos, *given_.rotary_sin, given_.is_rotary_interleaved});
+    }
+  }
+
+  void SetLengths() {
+    params_.is_seqlens_k_cumulative = !given_.seqlens_k.has_value();
+    if (given_.seqlens_k.has_value()) {
+      params_.cu_seqlens_k = flash2::CheckInts(Argument(kOp, "seqlens_k", *given_.seqlens_k), batch_, "a length for each sequence");
+    }
+    if (given_.leftpad_k.has_value()) {
+      params_.leftpad_k = flash2::CheckInts(Argument(kOp, "leftpad_k", *given_.leftpad_k), batch_, "a number for each sequence");
+    }
+    if (given_.cache_batch_idx.has_value()) {
+      params_.cache_batch_idx =
+          flash2::CheckInts(Argument(kOp, "cache_batch_idx", *given_.cache_batch_idx), batch_, "a cache for each sequence");
+    }
+  }
+
+  void SetScoresAndMask() {
+    const bool alibi = given_.alibi_slopes.has_value();
+    if (alibi) flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_, heads_);
+    flash2::SetScores(&params_, given_.softmax_scale, given_.softcap);
+    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left, given_.window_size_right, keys_, queries_ == 1 && !alibi);
+  }
+
+  void SetQueriesAndOutput(const Tensor& out, const Tensor& lse) {
+    params_.q_batch_stride = q_.strides()[0];
+    params_.q_row_stride = q_.strides()[1];
+    params_.q_head_stride = q_.strides()[2];
+    params_.o_ptr = out.data_ptr();
+    params_.o_batch_stride = out.strides()[0];
+    params_.o_row_stride = out.strides()[1];
+    params_.o_head_stride = out.strides()[2];
+    params_.softmax_lse_ptr = lse.data_ptr();
+  }
+
+  const KvcacheArguments& given_;
+  const Argument q_, kcache_, vcache_;
+  int64_t batch_ = 0, queries_ = 0, heads_ = 0, kv_heads_ = 0, keys_ = 0;
+  Params params_{};
+};
+
+// torch passes the arguments of a schema one by one.
+std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> out, Tensor cu_seqlens_q, Tensor cu_seqlens_k,
+                              std::optional<Tensor> seqused_k, std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table,
+                              std::optional<Tensor> alibi_slopes, int64_t max_seqlen_q, int64_t max_seqlen_k, double p_dropout,
+                              double softmax_scale, bool zero_tensors, bool is_causal, int64_t window_size_left, int64_t window_size_right,
+                              double softcap, bool return_softmax, int64_t num_splits, std::optional<Tensor> /*gen*/) {
+  const VarlenArguments given{q,
+                              k,
+                              v,
+                              out,
+                              cu_seqlens_q,
+                              cu_seqlens_k,
+                              seqused_k,
+                              leftpad_k,
+                              block_table,
+                              alibi_slopes,
+                              max_seqlen_q,
+                              max_seqlen_k,
+                              p_dropout,
+                              softmax_scale,
+                              zero_tensors,
+                              is_causal,
+                              window_size_left,
+                              window_size_right,
+                              softcap,
+                              return_softmax,
+                              num_splits};
+  return VarlenCall(given).Run();
 }
 
-std::vector<Tensor> FwdKvcache(Tensor q_tensor, Tensor kcache_tensor, Tensor vcache_tensor, std::optional<Tensor> k,
-                               std::optional<Tensor> v, std::optional<Tensor> seqlens_k, std::optional<Tensor> rotary_cos,
-                               std::optional<Tensor> rotary_sin, std::optional<Tensor> cache_batch_idx, std::optional<Tensor> leftpad_k,
-                               std::optional<Tensor> block_table, std::optional<Tensor> alibi_slopes, std::optional<Tensor> out_tensor,
-                               double softmax_scale, bool is_causal, int64_t window_size_left, int64_t window_size_right, double softcap,
-                               bool is_rotary_interleaved, int64_t num_splits) {
-  const char* op = "fwd_kvcache";
-  const Argument q(op, "q", q_tensor), kcache(op, "kcache", kcache_tensor), vcache(op, "vcache", vcache_tensor);
-  flash2::CheckMatrix(q, 4);
-  flash2::CheckMatrix(kcache, 4, q);
-  flash2::CheckMatrix(vcache, 4, q);
-  vcache.HasShape(kcache.shape(), "the shape of kcache");
-  const int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2], head_size = q.shape()[3];
-  const int64_t kv_heads = kcache.shape()[2];
-  if (kcache.shape()[3] != head_size) {
-    kcache.Fail("has shape " + ShapeText(kcache.shape()), "the head size of q, " + std::to_string(head_size));
-  }
-
-  Params params{};
-  flash2::SetHeads(&params, q, kv_heads, kcache);
-  params.b = flash2::CheckedInt(op, "the number of sequences", batch);
-  params.seqlen_q = flash2::CheckedInt(op, "the number of queries", queries);
-  params.total_q = flash2::CheckedInt(op, "the number of queries", batch * queries);
-  flash2::SetCaches(&params, kcache, vcache);
-  int64_t keys = kcache.shape()[1];
-  params.page_block_size = 1;
-  if (block_table.has_value()) {
-    const Argument table(op, "block_table", *block_table);
-    flash2::SetPages(&params, table, kcache, batch, k.has_value());
-    keys *= table.shape()[1];
-    if (cache_batch_idx.has_value() || leftpad_k.has_value()) {
-      table.Fail("is given together with cache_batch_idx or leftpad_k", "one of them");
-    }
-  } else if (!cache_batch_idx.has_value() && kcache.shape()[0] < batch) {
-    kcache.Fail("has shape " + ShapeText(kcache.shape()), "a cache for each of the " + std::to_string(batch) + " sequences of q");
-  }
-  params.seqlen_k = flash2::CheckedInt(op, "the number of keys", keys);
-  SetNewKeys(&params, op, q, k, v, seqlens_k, rotary_cos, rotary_sin, is_rotary_interleaved, kv_heads);
-  params.is_seqlens_k_cumulative = !seqlens_k.has_value();
-  if (seqlens_k.has_value()) {
-    params.cu_seqlens_k = flash2::CheckedInts(Argument(op, "seqlens_k", *seqlens_k), batch, "a length for each sequence");
-  }
-  if (leftpad_k.has_value()) {
-    params.leftpad_k = flash2::CheckedInts(Argument(op, "leftpad_k", *leftpad_k), batch, "a number for each sequence");
-  }
-  if (cache_batch_idx.has_value()) {
-    params.cache_batch_idx = flash2::CheckedInts(Argument(op, "cache_batch_idx", *cache_batch_idx), batch, "a cache for each sequence");
-  }
-  if (alibi_slopes.has_value()) flash2::SetAlibi(&params, Argument(op, "alibi_slopes", *alibi_slopes), batch, heads);
-  flash2::SetScores(&params, softmax_scale, softcap);
-  flash2::SetMask(&params, op, is_causal, window_size_left, window_size_right, keys, queries == 1 && !alibi_slopes.has_value());
-
-  Tensor out = flash::OutputOf(op, q, out_tensor);
-  Tensor lse = NewTensor<3>(q_tensor, {batch, heads, queries}, ScalarType::Float);
-  if (batch == 0 || queries == 0) return {out, lse};
-  if (keys == 0) return WithoutKeys(out, lse);
-  params.q_batch_stride = q.strides()[0];
-  params.q_row_stride = q.strides()[1];
-  params.q_head_stride = q.strides()[2];
-  params.o_ptr = out.data_ptr();
-  params.o_batch_stride = out.strides()[0];
-  params.o_row_stride = out.strides()[1];
-  params.o_head_stride = out.strides()[2];
-  params.softmax_lse_ptr = lse.data_ptr();
-  // [batch, kv_heads, group] is [batch, heads, 1], so grouping shows nowhere.
-  flash2::GroupHeads(&params, heads, kv_heads);
-  const flash2::Parts parts = flash2::SetSplits(&params, op, q_tensor, num_splits);
-  flash2::Run(params, k.has_value() || cache_batch_idx.has_value() || block_table.has_value());
-  return {out, lse};
+std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::optional<Tensor> k, std::optional<Tensor> v,
+                               std::optional<Tensor> seqlens_k, std::optional<Tensor> rotary_cos, std::optional<Tensor> rotary_sin,
+                               std::optional<Tensor> cache_batch_idx, std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table,
+                               std::optional<Tensor> alibi_slopes, std::optional<Tensor> out, double softmax_scale, bool is_causal,
+                               int64_t window_size_left, int64_t window_size_right, double softcap, bool is_rotary_interleaved,
+                               int64_t num_splits) {
+  const KvcacheArguments given{q,
+                               kcache,
+                               vcache,
+                               k,
+                               v,
+                               seqlens_k,
+                               rotary_cos,
+                               rotary_sin,
+                               cache_batch_idx,
+                               leftpad_k,
+                               block_table,
+                               alibi_slopes,
+                               out,
+                               softmax_scale,
+                               is_causal,
+                               window_size_left,
+                               window_size_right,
+                               softcap,
+                               is_rotary_interleaved,
+                               num_splits};
+  return KvcacheCall(given).Run();
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ void SetCaches(Params* params, const Argument& k, const Argument& v) {
 void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch, bool append) {
   table.OnDevice().OfDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] != batch) {
-    table.Fail("has shape " + ShapeText(table.shape()), "[" + std::to_string(batch) + ", pages of the longest sequence]");
+    table.FailShape("[" + std::to_string(batch) + ", pages of the longest sequence]");
   }
   table.LastDimensionContiguous();
   const int64_t rows = k.shape()[1], unit = append ? BlockRows(params->d_rounded) : kPageUnit;
@@ -85,7 +85,7 @@ void SetScores(Params* params, double softmax_scale, double softcap) {
 }
 
 void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t right, int64_t keys, bool one_query) {
-  const int all = CheckedInt(op, "the number of keys", keys);
+  const int all = CheckInt(op, "the number of keys", keys);
   if (causal) right = 0;
   if (one_query || right >= keys) right = -1;
   if (left >= keys) left = -1;

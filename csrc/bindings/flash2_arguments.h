@@ -9,10 +9,9 @@
 
 namespace vllm::flash2 {
 
-using flash::CheckedInt;
-using flash::CheckedInts;
-using flash::CheckMatrix;
-using flash::FailOp;
+using flash::CheckHalves;
+using flash::CheckInt;
+using flash::CheckInts;
 
 // Head size and number of heads of q, [..., heads, head_size]: sets d, d_rounded and is_bf16. Throws when nothing is compiled for them.
 void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argument& k);

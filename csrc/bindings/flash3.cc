@@ -17,180 +17,321 @@
 namespace vllm {
 namespace {
 
-using flash3::FailOp;
 using flash3::Params;
 using torch::headeronly::ScalarType;
 
-constexpr const char* kOp = "fwd";
-
 // Upstream's op returns what the parts gave as well, for nobody; here these two are always empty.
-std::vector<Tensor> Results(const Tensor& out, const Tensor& lse) {
+std::vector<Tensor> MakeResults(const Tensor& out, const Tensor& lse) {
   return {out, lse, NewTensor<1>(out, {0}, ScalarType::Float), NewTensor<1>(out, {0}, ScalarType::Float)};
 }
 
-// The extents that follow from the shapes of q and k, which are checked here.
-//   packed_q, packed_k    sequences lie one behind the other, [total, heads, head_size]
-struct Layout {
-  bool packed_q, packed_k;
-  int64_t batch, keys;
+const char* const kOneMore = "one more than there are sequences";
+
+// What fwd is called with: the arguments of its schema, in that order, without those that kernels for float8 would read.
+struct FwdArguments {
+  Tensor q, k, v;
+  std::optional<Tensor> k_new, v_new, q_v, out, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new, seqused_q, seqused_k;
+  std::optional<int64_t> max_seqlen_q, max_seqlen_k;
+  std::optional<Tensor> page_table, kv_batch_idx, leftpad_k, rotary_cos, rotary_sin, seqlens_rotary;
+  double softmax_scale;
+  bool is_causal;
+  int64_t window_size_left, window_size_right;
+  double softcap;
+  bool is_rotary_interleaved;
+  std::optional<Tensor> scheduler_metadata;
+  int64_t num_splits;
+  std::optional<bool> pack_gqa;
+  int64_t sm_margin;
+  std::optional<Tensor> s_aux;
+  int64_t cp_world_size;
+  std::optional<Tensor> cp_tot_seqused_k;
 };
 
-Layout SetLayout(Params* params, const Argument& q, const Argument& k, const Argument& v, const std::optional<Tensor>& cu_seqlens_q,
-                 const std::optional<Tensor>& cu_seqlens_k, const std::optional<Tensor>& page_table,
-                 const std::optional<Tensor>& kv_batch_idx, std::optional<int64_t> max_seqlen_q, std::optional<int64_t> max_seqlen_k) {
-  const bool packed_q = cu_seqlens_q.has_value(), packed_k = cu_seqlens_k.has_value();
-  if (packed_q && !max_seqlen_q.has_value()) FailOp(kOp, "cu_seqlens_q is given without max_seqlen_q, expected both");
-  if (packed_k && !max_seqlen_k.has_value()) FailOp(kOp, "cu_seqlens_k is given without max_seqlen_k, expected both");
-  if (packed_k && (page_table.has_value() || kv_batch_idx.has_value())) {
-    FailOp(kOp, "cu_seqlens_k is given together with page_table or kv_batch_idx, expected one of them");
-  }
-  const size_t q_dims = packed_q ? 3 : 4, k_dims = packed_k ? 3 : 4;
-  flash3::CheckMatrix(q, q_dims);
-  flash3::CheckMatrix(k, k_dims, q);
-  flash3::CheckMatrix(v, k_dims, q);
-  v.HasShape(k.shape(), "the shape of k: kernels for values of another size are not built");
-  const int64_t head_size = q.shape().back();
-  if (k.shape().back() != head_size) k.Fail("has shape " + ShapeText(k.shape()), "the head size of q, " + std::to_string(head_size));
-  flash3::SetHeads(params, kOp, q.shape()[q_dims - 2], k.shape()[k_dims - 2], head_size, head_size,
-                   q.tensor().scalar_type() == ScalarType::BFloat16);
+// One call of fwd. Each step checks some of the arguments and sets the parameters of the kernel that follow from them.
+class FwdCall {
+ public:
+  explicit FwdCall(const FwdArguments& given)
+      : given_(given),
+        q_(kOp, "q", given.q),
+        k_(kOp, "k", given.k),
+        v_(kOp, "v", given.v),
+        packed_q_(given.cu_seqlens_q.has_value()),
+        packed_k_(given.cu_seqlens_k.has_value()) {}
 
-  int64_t batch = q.shape()[0];
-  if (packed_q) {
-    const Argument starts(kOp, "cu_seqlens_q", *cu_seqlens_q);
-    if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.Fail("has shape " + ShapeText(starts.shape()), "[sequences + 1]");
-    batch = starts.shape()[0] - 1;
-    params->cu_seqlens_q = flash3::CheckedInts(starts, batch + 1, "one more than there are sequences");
+  std::vector<Tensor> Run() {
+    CheckSupported();
+    CheckShapes();
+    SetSequences();
+    SetSizes();
+    SetLengths();
+    SetNewKeys();
+    flash3::SetScores(&params_, given_.softmax_scale, given_.softcap);
+    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right, keys_);
+    Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
+    Tensor lse = packed_q_ ? NewTensor<2>(given_.q, {params_.h, params_.total_q}, ScalarType::Float)
+                           : NewTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q}, ScalarType::Float);
+    if (params_.total_q == 0 || batch_ == 0) return MakeResults(out, lse);
+    if (keys_ == 0 || params_.total_k == 0) {
+      torch::stable::zero_(out);
+      torch::stable::fill_(lse, -std::numeric_limits<double>::infinity());
+      return MakeResults(out, lse);
+    }
+    flash3::SetQueries(&params_, q_, out);
+    flash3::SetKeys(&params_, k_, v_);
+    params_.softmax_lse_ptr = lse.data_ptr();
+    const flash3::Variant variant = ChooseVariant();
+    const Tensor schedule = TakeOrMakeSchedule();
+    const flash3::Parts parts = flash3::SetParts(&params_, given_.q);
+    flash3::Run(&params_, variant);
+    return MakeResults(out, lse);
   }
-  params->cu_seqlens_k = flash3::OptionalInts(kOp, "cu_seqlens_k", cu_seqlens_k, batch + 1, "one more than there are sequences");
-  params->kv_batch_idx = flash3::OptionalInts(kOp, "kv_batch_idx", kv_batch_idx, batch, "a cache for each sequence");
 
-  // Sequences of keys, and rows that each has room for.
-  int64_t caches = k.shape()[0], capacity = packed_k ? *max_seqlen_k : k.shape()[1];
-  if (packed_k) caches = batch;
-  if (page_table.has_value()) {
-    const Argument table(kOp, "page_table", *page_table);
-    table.OnDevice().OfDType(ScalarType::Int);
-    if (table.shape().size() != 2) table.Fail("has shape " + ShapeText(table.shape()), "[sequences, pages of the longest one]");
-    flash3::SetPages(params, table, k);
-    caches = table.shape()[0];
-    capacity *= table.shape()[1];
+ private:
+  static constexpr const char* kOp = "fwd";
+
+  void CheckSupported() {
+    if (given_.q_v.has_value()) {
+      FailOp(kOp, "q_v is given, expected none: kernels for values of another size than keys are not built");
+    }
+    if (given_.s_aux.has_value()) FailOp(kOp, "s_aux is given, expected none: the kernels have no attention sinks");
+    if (given_.cp_world_size != 1 || given_.cp_tot_seqused_k.has_value()) {
+      FailOp(kOp, "cp_world_size is " + std::to_string(given_.cp_world_size) +
+                      ", or cp_tot_seqused_k is given, expected 1 and none: the kernels have no context parallelism");
+    }
+    if (packed_q_ && !given_.max_seqlen_q.has_value()) FailOp(kOp, "cu_seqlens_q is given without max_seqlen_q, expected both");
+    if (packed_k_ && !given_.max_seqlen_k.has_value()) FailOp(kOp, "cu_seqlens_k is given without max_seqlen_k, expected both");
+    if (packed_k_ && (given_.page_table.has_value() || given_.kv_batch_idx.has_value())) {
+      FailOp(kOp, "cu_seqlens_k is given together with page_table or kv_batch_idx, expected one of them");
+    }
   }
-  if (!kv_batch_idx.has_value() && caches != batch) {
-    FailOp(kOp, "there are keys of " + std::to_string(caches) + " sequences, expected those of the " + std::to_string(batch) + " of q");
+
+  void CheckShapes() {
+    const size_t q_dims = packed_q_ ? 3 : 4, k_dims = packed_k_ ? 3 : 4;
+    flash3::CheckHalves(q_, q_dims);
+    flash3::CheckHalves(k_, k_dims, q_);
+    flash3::CheckHalves(v_, k_dims, q_);
+    v_.HasShape(k_.shape(), "the shape of k: kernels for values of another size are not built");
+    const int64_t head_size = q_.shape().back();
+    if (k_.shape().back() != head_size) k_.FailShape("the head size of q, " + std::to_string(head_size));
+    flash3::SetHeads(&params_, kOp, q_.shape()[q_dims - 2], k_.shape()[k_dims - 2], head_size, head_size,
+                     q_.scalar_type() == ScalarType::BFloat16);
   }
-  params->b = flash3::CheckedInt(kOp, "the number of sequences", batch);
-  params->b_k = flash3::CheckedInt(kOp, "the number of caches", caches);
-  params->seqlen_q = flash3::CheckedInt(kOp, "the number of queries", packed_q ? *max_seqlen_q : q.shape()[1]);
-  params->total_q = flash3::CheckedInt(kOp, "the number of queries", packed_q ? q.shape()[0] : batch * q.shape()[1]);
-  params->seqlen_k = flash3::CheckedInt(kOp, "the number of keys", capacity);
-  params->total_k = flash3::CheckedInt(kOp, "the number of keys", packed_k ? k.shape()[0] : k.shape()[0] * k.shape()[1]);
-  const int64_t keys = max_seqlen_k.has_value() ? std::min(*max_seqlen_k, capacity) : capacity;
-  return {packed_q, packed_k, batch, keys};
+
+  // How many sequences there are, and where they lie.
+  void SetSequences() {
+    batch_ = q_.shape()[0];
+    if (packed_q_) {
+      const Argument starts(kOp, "cu_seqlens_q", *given_.cu_seqlens_q);
+      if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
+      batch_ = starts.shape()[0] - 1;
+      params_.cu_seqlens_q = flash3::CheckInts(starts, batch_ + 1, kOneMore);
+    }
+    params_.cu_seqlens_k = flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch_ + 1, kOneMore);
+    params_.kv_batch_idx = flash3::CheckOptionalInts(kOp, "kv_batch_idx", given_.kv_batch_idx, batch_, "a cache for each sequence");
+    caches_ = packed_k_ ? batch_ : k_.shape()[0];
+    capacity_ = packed_k_ ? *given_.max_seqlen_k : k_.shape()[1];
+    if (given_.page_table.has_value()) {
+      const Argument table(kOp, "page_table", *given_.page_table);
+      table.OnDevice().OfDType(ScalarType::Int).HasRank(2, "[sequences, pages of the longest one]");
+      flash3::SetPages(&params_, table, k_);
+      caches_ = table.shape()[0];
+      capacity_ *= table.shape()[1];
+    }
+    if (!given_.kv_batch_idx.has_value() && caches_ != batch_) {
+      FailOp(kOp, "there are keys of " + std::to_string(caches_) + " sequences, expected those of the " + std::to_string(batch_) + " of q");
+    }
+  }
+
+  void SetSizes() {
+    const int64_t queries = packed_q_ ? q_.shape()[0] : batch_ * q_.shape()[1];
+    const int64_t keys = packed_k_ ? k_.shape()[0] : k_.shape()[0] * k_.shape()[1];
+    params_.b = flash3::CheckInt(kOp, "the number of sequences", batch_);
+    params_.b_k = flash3::CheckInt(kOp, "the number of caches", caches_);
+    params_.seqlen_q = flash3::CheckInt(kOp, "the number of queries", packed_q_ ? *given_.max_seqlen_q : q_.shape()[1]);
+    params_.total_q = flash3::CheckInt(kOp, "the number of queries", queries);
+    params_.seqlen_k = flash3::CheckInt(kOp, "the number of keys", capacity_);
+    params_.total_k = flash3::CheckInt(kOp, "the number of keys", keys);
+  }
+
+  void SetLengths() {
+    params_.seqused_q = flash3::CheckOptionalInts(kOp, "seqused_q", given_.seqused_q, batch_, "a length for each sequence");
+    params_.seqused_k = flash3::CheckOptionalInts(kOp, "seqused_k", given_.seqused_k, batch_, "a length for each sequence");
+    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch_, "a number for each sequence");
+  }
+
+  void SetNewKeys() {
+    flash3::SetNewKeys(&params_, kOp, q_,
+                       {given_.k_new, given_.v_new, given_.cu_seqlens_k_new, given_.rotary_cos, given_.rotary_sin, given_.seqlens_rotary,
+                        given_.is_rotary_interleaved});
+    // The caller does not count new keys.
+    keys_ = params_.knew_ptr == nullptr ? std::min(given_.max_seqlen_k.value_or(capacity_), capacity_) : params_.seqlen_k;
+  }
+
+  flash3::Variant ChooseVariant() {
+    flash3::SetDevice(&params_, kOp, given_.sm_margin);
+    const flash3::Variant variant = flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
+    if (params_.knew_ptr != nullptr && !flash3::Appends(params_, variant)) {
+      FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params_, variant) +
+                      " of this library appends no keys; built with VLLM_FA_SET=full it does");
+    }
+    return variant;
+  }
+
+  // The memory of the schedule, which the caller keeps until the kernel is queued.
+  Tensor TakeOrMakeSchedule() {
+    const int64_t numbers = flash3::ScheduleSize(params_);
+    const bool taken = given_.scheduler_metadata.has_value();
+    Tensor schedule = taken ? *given_.scheduler_metadata : NewTensor<1>(given_.q, {numbers}, ScalarType::Int);
+    params_.skip_scheduler_metadata_computation = taken;
+    const Argument argument(kOp, "scheduler_metadata", schedule);
+    flash3::PlaceSchedule(&params_, flash3::CheckInts(argument, numbers, "what get_scheduler_metadata gives for these sequences"));
+    return schedule;
+  }
+
+  const FwdArguments& given_;
+  const Argument q_, k_, v_;
+  const bool packed_q_, packed_k_;  // sequences lie one behind the other, [total, heads, head_size]
+  int64_t batch_ = 0, caches_ = 0;  // sequences of queries, and of keys
+  int64_t capacity_ = 0;            // rows that each sequence of keys has room for
+  int64_t keys_ = 0;                // of the longest sequence, at most
+  Params params_{};
+};
+
+// What get_scheduler_metadata is called with: the arguments of its schema, in that order.
+struct ScheduleArguments {
+  int64_t batch_size, max_seqlen_q, max_seqlen_k, num_heads, num_heads_k, headdim, headdim_v;
+  ScalarType qkv_dtype;
+  Tensor seqused_k;
+  std::optional<Tensor> cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new, seqused_q, leftpad_k;
+  std::optional<int64_t> page_size;
+  int64_t max_seqlen_k_new;
+  bool is_causal;
+  int64_t window_size_left, window_size_right;
+  bool has_softcap;
+  int64_t num_splits;
+  std::optional<bool> pack_gqa;
+  int64_t sm_margin;
+};
+
+// One call of get_scheduler_metadata: how `fwd` will divide the work over keys of these lengths. What is given to both is the same there.
+class ScheduleCall {
+ public:
+  explicit ScheduleCall(const ScheduleArguments& given) : given_(given) {}
+
+  Tensor Run() {
+    SetSizes();
+    SetLengths();
+    MarkPagesAndNewKeys();
+    flash3::SetScores(&params_, 1.0, given_.has_softcap ? 1.0 : 0.0);
+    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right, given_.max_seqlen_k);
+    Tensor schedule = NewTensor<1>(given_.seqused_k, {flash3::ScheduleSize(params_)}, ScalarType::Int);
+    if (given_.batch_size == 0) {
+      torch::stable::zero_(schedule);
+      return schedule;
+    }
+    flash3::SetDevice(&params_, kOp, given_.sm_margin);
+    const flash3::Variant variant = flash3::Choose(&params_, kOp, given_.max_seqlen_k, given_.num_splits, given_.pack_gqa);
+    flash3::PlaceSchedule(&params_, static_cast<int*>(schedule.data_ptr()));
+    const flash3::Tile tile = flash3::TileOf(params_, variant.paged);
+    flash3::Divide(&params_, tile.rows, tile.keys);
+    return schedule;
+  }
+
+ private:
+  static constexpr const char* kOp = "get_scheduler_metadata";
+
+  void SetSizes() {
+    CheckDType(kOp, "qkv_dtype", given_.qkv_dtype, {ScalarType::BFloat16, ScalarType::Half});
+    flash3::SetHeads(&params_, kOp, given_.num_heads, given_.num_heads_k, given_.headdim, given_.headdim_v,
+                     given_.qkv_dtype == ScalarType::BFloat16);
+    params_.b = flash3::CheckInt(kOp, "batch_size", given_.batch_size);
+    params_.seqlen_q = flash3::CheckInt(kOp, "max_seqlen_q", given_.max_seqlen_q);
+    params_.seqlen_k = flash3::CheckInt(kOp, "max_seqlen_k", given_.max_seqlen_k);
+    params_.seqlen_knew = flash3::CheckInt(kOp, "max_seqlen_k_new", given_.max_seqlen_k_new);
+  }
+
+  void SetLengths() {
+    const int64_t batch = given_.batch_size;
+    const char* each = "a length for each sequence";
+    params_.seqused_k = flash3::CheckInts(Argument(kOp, "seqused_k", given_.seqused_k), batch, each);
+    params_.cu_seqlens_q = flash3::CheckOptionalInts(kOp, "cu_seqlens_q", given_.cu_seqlens_q, batch + 1, kOneMore);
+    params_.cu_seqlens_k = flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch + 1, kOneMore);
+    params_.cu_seqlens_knew = flash3::CheckOptionalInts(kOp, "cu_seqlens_k_new", given_.cu_seqlens_k_new, batch + 1, kOneMore);
+    params_.seqused_q = flash3::CheckOptionalInts(kOp, "seqused_q", given_.seqused_q, batch, each);
+    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch, "a number for each sequence");
+  }
+
+  // Here it matters that there are pages and new keys, not where they are: the pointers are not read.
+  void MarkPagesAndNewKeys() {
+    if (given_.max_seqlen_k_new > 0) params_.knew_ptr = params_.seqused_k;
+    if (!given_.page_size.has_value()) return;
+    params_.page_size = flash3::CheckInt(kOp, "page_size", *given_.page_size);
+    CheckAtLeast(kOp, "page_size", params_.page_size, 1);
+    params_.page_table = params_.seqused_k;
+  }
+
+  const ScheduleArguments& given_;
+  Params params_{};
+};
+
+// torch passes the arguments of a schema one by one.
+std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_new, std::optional<Tensor> v_new, std::optional<Tensor> q_v,
+                        std::optional<Tensor> out, std::optional<Tensor> cu_seqlens_q, std::optional<Tensor> cu_seqlens_k,
+                        std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k,
+                        std::optional<int64_t> max_seqlen_q, std::optional<int64_t> max_seqlen_k, std::optional<Tensor> page_table,
+                        std::optional<Tensor> kv_batch_idx, std::optional<Tensor> leftpad_k, std::optional<Tensor> rotary_cos,
+                        std::optional<Tensor> rotary_sin, std::optional<Tensor> seqlens_rotary, std::optional<Tensor> /*q_descale*/,
+                        std::optional<Tensor> /*k_descale*/, std::optional<Tensor> /*v_descale*/, double softmax_scale, bool is_causal,
+                        int64_t window_size_left, int64_t window_size_right, double softcap, bool is_rotary_interleaved,
+                        std::optional<Tensor> scheduler_metadata, int64_t num_splits, std::optional<bool> pack_gqa, int64_t sm_margin,
+                        std::optional<Tensor> s_aux, int64_t cp_world_size, int64_t /*cp_rank*/, std::optional<Tensor> cp_tot_seqused_k) {
+  const FwdArguments given{q,
+                           k,
+                           v,
+                           k_new,
+                           v_new,
+                           q_v,
+                           out,
+                           cu_seqlens_q,
+                           cu_seqlens_k,
+                           cu_seqlens_k_new,
+                           seqused_q,
+                           seqused_k,
+                           max_seqlen_q,
+                           max_seqlen_k,
+                           page_table,
+                           kv_batch_idx,
+                           leftpad_k,
+                           rotary_cos,
+                           rotary_sin,
+                           seqlens_rotary,
+                           softmax_scale,
+                           is_causal,
+                           window_size_left,
+                           window_size_right,
+                           softcap,
+                           is_rotary_interleaved,
+                           scheduler_metadata,
+                           num_splits,
+                           pack_gqa,
+                           sm_margin,
+                           s_aux,
+                           cp_world_size,
+                           cp_tot_seqused_k};
+  return FwdCall(given).Run();
 }
 
-std::vector<Tensor> Fwd(Tensor q_tensor, Tensor k_tensor, Tensor v_tensor, std::optional<Tensor> k_new, std::optional<Tensor> v_new,
-                        std::optional<Tensor> q_v, std::optional<Tensor> out_tensor, std::optional<Tensor> cu_seqlens_q,
-                        std::optional<Tensor> cu_seqlens_k, std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q,
-                        std::optional<Tensor> seqused_k, std::optional<int64_t> max_seqlen_q, std::optional<int64_t> max_seqlen_k,
-                        std::optional<Tensor> page_table, std::optional<Tensor> kv_batch_idx, std::optional<Tensor> leftpad_k,
-                        std::optional<Tensor> rotary_cos, std::optional<Tensor> rotary_sin, std::optional<Tensor> seqlens_rotary,
-                        std::optional<Tensor> /*q_descale*/, std::optional<Tensor> /*k_descale*/, std::optional<Tensor> /*v_descale*/,
-                        double softmax_scale, bool is_causal, int64_t window_size_left, int64_t window_size_right, double softcap,
-                        bool is_rotary_interleaved, std::optional<Tensor> scheduler_metadata, int64_t num_splits,
-                        std::optional<bool> pack_gqa, int64_t sm_margin, std::optional<Tensor> s_aux, int64_t cp_world_size,
-                        int64_t /*cp_rank*/, std::optional<Tensor> cp_tot_seqused_k) {
-  if (q_v.has_value()) FailOp(kOp, "q_v is given, expected none: kernels for values of another size than keys are not built");
-  if (s_aux.has_value()) FailOp(kOp, "s_aux is given, expected none: the kernels have no attention sinks");
-  if (cp_world_size != 1 || cp_tot_seqused_k.has_value()) {
-    FailOp(kOp, "cp_world_size is " + std::to_string(cp_world_size) +
-                    ", or cp_tot_seqused_k is given, expected 1 and none: the kernels have no context parallelism");
-  }
-  const Argument q(kOp, "q", q_tensor), k(kOp, "k", k_tensor), v(kOp, "v", v_tensor);
-  Params params{};
-  const Layout layout = SetLayout(&params, q, k, v, cu_seqlens_q, cu_seqlens_k, page_table, kv_batch_idx, max_seqlen_q, max_seqlen_k);
-  const int64_t batch = layout.batch, heads = params.h;
-  params.seqused_q = flash3::OptionalInts(kOp, "seqused_q", seqused_q, batch, "a length for each sequence");
-  params.seqused_k = flash3::OptionalInts(kOp, "seqused_k", seqused_k, batch, "a length for each sequence");
-  params.leftpad_k = flash3::OptionalInts(kOp, "leftpad_k", leftpad_k, batch, "a number for each sequence");
-  flash3::SetNewKeys(&params, kOp, q, {k_new, v_new, cu_seqlens_k_new, rotary_cos, rotary_sin, seqlens_rotary, is_rotary_interleaved});
-  flash3::SetScores(&params, softmax_scale, softcap);
-  // New keys come on top of those that the caller counts.
-  const int64_t keys = params.knew_ptr == nullptr ? layout.keys : params.seqlen_k;
-  flash3::SetMask(&params, is_causal, window_size_left, window_size_right, keys);
-
-  Tensor out = flash::OutputOf(kOp, q, out_tensor);
-  Tensor lse = layout.packed_q ? NewTensor<2>(q_tensor, {heads, params.total_q}, ScalarType::Float)
-                               : NewTensor<3>(q_tensor, {batch, heads, params.seqlen_q}, ScalarType::Float);
-  if (params.total_q == 0 || batch == 0) return Results(out, lse);
-  if (keys == 0 || params.total_k == 0) {
-    torch::stable::zero_(out);
-    torch::stable::fill_(lse, -std::numeric_limits<double>::infinity());
-    return Results(out, lse);
-  }
-  flash3::SetQueries(&params, q, out);
-  flash3::SetKeys(&params, k, v);
-  params.softmax_lse_ptr = lse.data_ptr();
-  flash3::SetDevice(&params, kOp, sm_margin);
-  const flash3::Variant variant = flash3::Choose(&params, kOp, keys, num_splits, pack_gqa);
-  if (params.knew_ptr != nullptr && !flash3::Appends(params, variant)) {
-    FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params, variant) +
-                    " of this library appends no keys; built with VLLM_FA_SET=full it does");
-  }
-
-  const int64_t numbers = flash3::ScheduleSize(params);
-  Tensor schedule = scheduler_metadata.has_value() ? *scheduler_metadata : NewTensor<1>(q_tensor, {numbers}, ScalarType::Int);
-  params.skip_scheduler_metadata_computation = scheduler_metadata.has_value();
-  flash3::PlaceSchedule(&params, flash3::CheckedInts(Argument(kOp, "scheduler_metadata", schedule), numbers,
-                                                     "what get_scheduler_metadata gives for these sequences"));
-  const flash3::Parts parts = flash3::SetParts(&params, q_tensor);
-  flash3::Run(&params, variant);
-  return Results(out, lse);
-}
-
-// How `fwd` will divide the work over keys of these lengths. Everything that is given to both is the same there.
 Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t max_seqlen_k, int64_t num_heads, int64_t num_heads_k,
                             int64_t headdim, int64_t headdim_v, ScalarType qkv_dtype, Tensor seqused_k, std::optional<Tensor> cu_seqlens_q,
                             std::optional<Tensor> cu_seqlens_k, std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q,
                             std::optional<Tensor> leftpad_k, std::optional<int64_t> page_size, int64_t max_seqlen_k_new, bool is_causal,
                             int64_t window_size_left, int64_t window_size_right, bool has_softcap, int64_t num_splits,
                             std::optional<bool> pack_gqa, int64_t sm_margin) {
-  const char* op = "get_scheduler_metadata";
-  if (qkv_dtype != ScalarType::BFloat16 && qkv_dtype != ScalarType::Half) {
-    FailOp(op, std::string("qkv_dtype is ") + torch::headeronly::toString(qkv_dtype) + ", expected BFloat16 or Half");
-  }
-  Params params{};
-  flash3::SetHeads(&params, op, num_heads, num_heads_k, headdim, headdim_v, qkv_dtype == ScalarType::BFloat16);
-  params.b = flash3::CheckedInt(op, "batch_size", batch_size);
-  params.seqlen_q = flash3::CheckedInt(op, "max_seqlen_q", max_seqlen_q);
-  params.seqlen_k = flash3::CheckedInt(op, "max_seqlen_k", max_seqlen_k);
-  params.seqlen_knew = flash3::CheckedInt(op, "max_seqlen_k_new", max_seqlen_k_new);
-  params.seqused_k = flash3::CheckedInts(Argument(op, "seqused_k", seqused_k), batch_size, "a length for each sequence");
-  params.cu_seqlens_q = flash3::OptionalInts(op, "cu_seqlens_q", cu_seqlens_q, batch_size + 1, "one more than there are sequences");
-  params.cu_seqlens_k = flash3::OptionalInts(op, "cu_seqlens_k", cu_seqlens_k, batch_size + 1, "one more than there are sequences");
-  params.cu_seqlens_knew =
-      flash3::OptionalInts(op, "cu_seqlens_k_new", cu_seqlens_k_new, batch_size + 1, "one more than there are sequences");
-  params.seqused_q = flash3::OptionalInts(op, "seqused_q", seqused_q, batch_size, "a length for each sequence");
-  params.leftpad_k = flash3::OptionalInts(op, "leftpad_k", leftpad_k, batch_size, "a number for each sequence");
-  // That there are pages and new keys matters here, not where they are: no one reads these.
-  if (max_seqlen_k_new > 0) params.knew_ptr = params.seqused_k;
-  if (page_size.has_value()) {
-    params.page_size = flash3::CheckedInt(op, "page_size", *page_size);
-    if (params.page_size < 1) FailOp(op, "page_size is 0, expected at least 1");
-    params.page_table = params.seqused_k;
-  }
-  flash3::SetScores(&params, 1.0, has_softcap ? 1.0 : 0.0);
-  flash3::SetMask(&params, is_causal, window_size_left, window_size_right, max_seqlen_k);
-  Tensor schedule = NewTensor<1>(seqused_k, {flash3::ScheduleSize(params)}, ScalarType::Int);
-  if (batch_size == 0) {
-    torch::stable::zero_(schedule);
-    return schedule;
-  }
-  flash3::SetDevice(&params, op, sm_margin);
-  const flash3::Variant variant = flash3::Choose(&params, op, max_seqlen_k, num_splits, pack_gqa);
-  flash3::PlaceSchedule(&params, static_cast<int*>(schedule.data_ptr()));
-  const flash3::Tile tile = flash3::TileOf(params, variant.paged);
-  flash3::Divide(&params, tile.rows, tile.keys);
-  return schedule;
+  const ScheduleArguments given{batch_size,        max_seqlen_q, max_seqlen_k, num_heads,        num_heads_k,  headdim,
+                                headdim_v,         qkv_dtype,    seqused_k,    cu_seqlens_q,     cu_seqlens_k, cu_seqlens_k_new,
+                                seqused_q,         leftpad_k,    page_size,    max_seqlen_k_new, is_causal,    window_size_left,
+                                window_size_right, has_softcap,  num_splits,   pack_gqa,         sm_margin};
+  return ScheduleCall(given).Run();
 }
 
 }  // namespace

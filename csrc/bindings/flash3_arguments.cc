@@ -13,20 +13,17 @@ namespace {
 using torch::headeronly::ScalarType;
 
 constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
-// Elements that are rotated at a time.
-constexpr int64_t kRotaryUnit = 16;
-
-int Rounded(int size) { return (size + 127) / 128 * 128; }
+int RoundUp(int size) { return (size + 127) / 128 * 128; }
 
 }  // namespace
 
-int64_t Stride(const Argument& argument, size_t dim) {
+int64_t GetStride(const Argument& argument, size_t dim) {
   const int64_t stride = argument.strides()[dim];
   return argument.shape()[dim] > 1 ? stride : (stride + flash::kLoad - 1) / flash::kLoad * flash::kLoad;
 }
 
-int* OptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why) {
-  return tensor.has_value() ? CheckedInts(Argument(op, name, *tensor), count, why) : nullptr;
+int* CheckOptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why) {
+  return tensor.has_value() ? CheckInts(Argument(op, name, *tensor), count, why) : nullptr;
 }
 
 void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size, int64_t value_size, bool bfloat16) {
@@ -47,7 +44,7 @@ void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, i
     FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) + " in " + dtype +
                    ", expected at most the largest of " + CompiledHeadSizes(bfloat16) + "; built with VLLM_FA_SET=full it has all");
   }
-  params->h = CheckedInt(op, "the number of heads", heads);
+  params->h = CheckInt(op, "the number of heads", heads);
   params->h_k = static_cast<int>(kv_heads);
   params->d = params->dv = static_cast<int>(head_size);
   params->d_rounded = params->dv_rounded = compiled;
@@ -58,32 +55,32 @@ void SetQueries(Params* params, const Argument& q, const Tensor& out_tensor) {
   const Argument out("fwd", "out", out_tensor);
   const size_t dims = q.shape().size();
   params->q_ptr = q.tensor().data_ptr();
-  params->q_row_stride = Stride(q, dims - 3);
-  params->q_head_stride = Stride(q, dims - 2);
+  params->q_row_stride = GetStride(q, dims - 3);
+  params->q_head_stride = GetStride(q, dims - 2);
   params->o_ptr = out_tensor.data_ptr();
-  params->o_row_stride = Stride(out, dims - 3);
-  params->o_head_stride = Stride(out, dims - 2);
+  params->o_row_stride = GetStride(out, dims - 3);
+  params->o_head_stride = GetStride(out, dims - 2);
   if (dims == 4) {
-    params->q_batch_stride = Stride(q, 0);
-    params->o_batch_stride = Stride(out, 0);
+    params->q_batch_stride = GetStride(q, 0);
+    params->o_batch_stride = GetStride(out, 0);
   }
-  params->seqlen_q_rounded = Rounded(params->seqlen_q);
+  params->seqlen_q_rounded = RoundUp(params->seqlen_q);
 }
 
 void SetKeys(Params* params, const Argument& k, const Argument& v) {
   const size_t dims = k.shape().size();
   params->k_ptr = k.tensor().data_ptr();
   params->v_ptr = v.tensor().data_ptr();
-  params->k_row_stride = Stride(k, dims - 3);
-  params->v_row_stride = Stride(v, dims - 3);
-  params->k_head_stride = Stride(k, dims - 2);
-  params->v_head_stride = Stride(v, dims - 2);
+  params->k_row_stride = GetStride(k, dims - 3);
+  params->v_row_stride = GetStride(v, dims - 3);
+  params->k_head_stride = GetStride(k, dims - 2);
+  params->v_head_stride = GetStride(v, dims - 2);
   params->v_dim_stride = 1;
   if (dims == 4) {
-    params->k_batch_stride = Stride(k, 0);
-    params->v_batch_stride = Stride(v, 0);
+    params->k_batch_stride = GetStride(k, 0);
+    params->v_batch_stride = GetStride(v, 0);
   }
-  params->seqlen_k_rounded = Rounded(params->seqlen_k);
+  params->seqlen_k_rounded = RoundUp(params->seqlen_k);
 }
 
 void SetPages(Params* params, const Argument& table, const Argument& k) {
@@ -114,8 +111,8 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   }
   const bool packed = given.cu_seqlens.has_value();
   const size_t dims = packed ? 3 : 4;
-  CheckMatrix(k, dims, q);
-  CheckMatrix(v, dims, q);
+  CheckHalves(k, dims, q);
+  CheckHalves(v, dims, q);
   const int64_t rows = k.shape()[dims - 3];
   if (packed) {
     k.HasShape({rows, params->h_k, params->d}, "rows of the cache");
@@ -124,40 +121,23 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   }
   v.HasShape(k.shape(), "the shape of k_new");
   params->cu_seqlens_knew =
-      OptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1, "one more than there are sequences");
-  params->seqlen_knew = packed ? 0 : CheckedInt(op, "the number of new keys", rows);
-  params->total_knew = CheckedInt(op, "the number of new keys", packed ? rows : params->b * rows);
+      CheckOptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1, "one more than there are sequences");
+  params->seqlen_knew = packed ? 0 : CheckInt(op, "the number of new keys", rows);
+  params->total_knew = CheckInt(op, "the number of new keys", packed ? rows : params->b * rows);
   params->knew_ptr = k.tensor().data_ptr();
   params->vnew_ptr = v.tensor().data_ptr();
-  params->knew_row_stride = Stride(k, dims - 3);
-  params->vnew_row_stride = Stride(v, dims - 3);
-  params->knew_head_stride = Stride(k, dims - 2);
-  params->vnew_head_stride = Stride(v, dims - 2);
+  params->knew_row_stride = GetStride(k, dims - 3);
+  params->vnew_row_stride = GetStride(v, dims - 3);
+  params->knew_head_stride = GetStride(k, dims - 2);
+  params->vnew_head_stride = GetStride(v, dims - 2);
   if (!packed) {
-    params->knew_batch_stride = Stride(k, 0);
-    params->vnew_batch_stride = Stride(v, 0);
+    params->knew_batch_stride = GetStride(k, 0);
+    params->vnew_batch_stride = GetStride(v, 0);
   }
   if (!given.rotary_cos.has_value()) return;
 
-  const Argument cos(op, "rotary_cos", *given.rotary_cos), sin(op, "rotary_sin", *given.rotary_sin);
-  CheckMatrix(cos, 2, q);
-  CheckMatrix(sin, 2, q);
-  sin.HasShape(cos.shape(), "the shape of rotary_cos");
-  const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
-  if (rotated > params->d || rotated % kRotaryUnit != 0) {
-    cos.Fail("rotates " + std::to_string(rotated) + " elements", "a multiple of 16 up to the head size, " + std::to_string(params->d));
-  }
-  if (positions < params->seqlen_k) {
-    cos.Fail("has " + std::to_string(positions) + " rows", "one for each of the cache's " + std::to_string(params->seqlen_k));
-  }
-  for (const Argument* table : {&cos, &sin}) {
-    if (!table->tensor().is_contiguous()) table->Fail("has strides " + ShapeText(table->strides()), "contiguous memory");
-  }
-  params->rotary_dim = static_cast<int>(rotated);
-  params->rotary_cos_ptr = cos.tensor().data_ptr();
-  params->rotary_sin_ptr = sin.tensor().data_ptr();
-  params->is_rotary_interleaved = given.interleaved;
-  params->seqlens_rotary = OptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b, "a place for each sequence");
+  flash::SetRotation(params, op, q, {*given.rotary_cos, *given.rotary_sin, given.interleaved});
+  params->seqlens_rotary = CheckOptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b, "a place for each sequence");
 }
 
 void SetScores(Params* params, double softmax_scale, double softcap) {

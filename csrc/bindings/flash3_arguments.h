@@ -9,16 +9,15 @@
 
 namespace vllm::flash3 {
 
-using flash::CheckedInt;
-using flash::CheckedInts;
-using flash::CheckMatrix;
-using flash::FailOp;
+using flash::CheckHalves;
+using flash::CheckInt;
+using flash::CheckInts;
 
 // From one index of a dimension to the next. Of a dimension of size 1 any number is right, and the hardware wants a multiple of 16 bytes.
-int64_t Stride(const Argument& argument, size_t dim);
+int64_t GetStride(const Argument& argument, size_t dim);
 
 // int32 numbers on the GPU when they are given, `count` of them side by side; else null.
-int* OptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why);
+int* CheckOptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why);
 
 // Numbers of heads, their size and dtype: sets h, h_k, d, dv and is_bf16. Throws when nothing is compiled for them.
 void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size, int64_t value_size, bool bfloat16);

@@ -2,7 +2,7 @@
 #include "bindings/flash_arguments.h"
 
 #include <limits>
-#include <stdexcept>
+#include <string>
 
 #include "bindings/new_tensor.h"
 
@@ -10,38 +10,36 @@ namespace vllm::flash {
 
 using torch::headeronly::ScalarType;
 
-[[noreturn]] void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+namespace {
 
-int CheckedInt(const char* op, const char* name, int64_t value) {
+// Elements that are rotated at a time.
+constexpr int64_t kRotaryUnit = 16;
+
+}  // namespace
+
+int CheckInt(const char* op, const char* name, int64_t value) {
   if (value < 0 || value > std::numeric_limits<int>::max()) {
     FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(std::numeric_limits<int>::max()));
   }
   return static_cast<int>(value);
 }
 
-void CheckMatrix(const Argument& argument, size_t dims) {
-  argument.OnDevice().LastDimensionContiguous();
-  const ScalarType type = argument.tensor().scalar_type();
-  if (type != ScalarType::BFloat16 && type != ScalarType::Half) {
-    argument.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "BFloat16 or Half");
-  }
-  if (argument.shape().size() != dims) argument.Fail("has shape " + ShapeText(argument.shape()), std::to_string(dims) + " dimensions");
-  bool aligned = reinterpret_cast<uintptr_t>(argument.tensor().data_ptr()) % (2 * kLoad) == 0;
-  for (size_t i = 0; i + 1 < dims; ++i) aligned = aligned && (argument.shape()[i] < 2 || argument.strides()[i] % kLoad == 0);
-  if (!aligned) argument.Fail("has strides " + ShapeText(argument.strides()), "rows that begin at multiples of 16 bytes");
+void CheckHalves(const Argument& argument, size_t dims) {
+  argument.OnDevice().LastDimensionContiguous().OfOneDType({ScalarType::BFloat16, ScalarType::Half});
+  argument.HasRank(dims, std::to_string(dims) + " dimensions").RowsAligned(kLoadBytes);
 }
 
-void CheckMatrix(const Argument& argument, size_t dims, const Argument& q) {
-  CheckMatrix(argument, dims);
+void CheckHalves(const Argument& argument, size_t dims, const Argument& q) {
+  CheckHalves(argument, dims);
   argument.SameDTypeAs(q);
 }
 
-int* CheckedInts(const Argument& argument, int64_t count, std::string_view why) {
+int* CheckInts(const Argument& argument, int64_t count, std::string_view why) {
   argument.OnDevice().OfDType(ScalarType::Int).HasShape({count}, why).LastDimensionContiguous();
   return static_cast<int*>(argument.tensor().data_ptr());
 }
 
-Tensor OutputOf(const char* op, const Argument& q, const std::optional<Tensor>& out) {
+Tensor TakeOrMakeOutput(const char* op, const Argument& q, const std::optional<Tensor>& out) {
   if (!out.has_value()) {
     const Extents shape = q.shape();
     const ScalarType dtype = q.tensor().scalar_type();
@@ -49,9 +47,23 @@ Tensor OutputOf(const char* op, const Argument& q, const std::optional<Tensor>& 
     return NewTensor<4>(q.tensor(), {shape[0], shape[1], shape[2], shape[3]}, dtype);
   }
   const Argument given(op, "out", *out);
-  CheckMatrix(given, q.shape().size(), q);
+  CheckHalves(given, q.shape().size(), q);
   given.HasShape(q.shape(), "the shape of q").Writable();
   return *out;
+}
+
+int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, int head_size, int keys) {
+  CheckHalves(cos, 2, q);
+  CheckHalves(sin, 2, q);
+  sin.HasShape(cos.shape(), "the shape of rotary_cos");
+  const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
+  if (rotated > head_size || rotated % kRotaryUnit != 0) {
+    cos.Fail("rotates " + std::to_string(rotated) + " elements", "a multiple of 16 up to the head size, " + std::to_string(head_size));
+  }
+  if (positions < keys) cos.Fail("has " + std::to_string(positions) + " rows", "one for each of the cache's " + std::to_string(keys));
+  cos.Contiguous();
+  sin.Contiguous();
+  return static_cast<int>(rotated);
 }
 
 }  // namespace vllm::flash

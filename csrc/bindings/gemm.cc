@@ -14,18 +14,12 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
-void CheckMatrix(const Argument& argument, const char* shape) {
-  if (argument.shape().size() != 2) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
-}
-
 // The weights of the handle in `tensor`, of the kind that `member` names.
 template <typename Member>
-std::shared_ptr<const Weights> CheckedHandle(const char* op, const Tensor& tensor, Member member, const char* creator) {
+std::shared_ptr<const Weights> CheckHandle(const char* op, const Tensor& tensor, Member member, const char* creator) {
   const Argument handle(op, "handler_tensor", tensor);
   handle.OnDevice().OfDType(ScalarType::Long);
-  if (tensor.numel() != 1) handle.Fail("has shape " + ShapeText(handle.shape()), "one number, as " + std::string(creator) + " gave it");
+  if (tensor.numel() != 1) handle.FailShape("one number, as " + std::string(creator) + " gave it");
   const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
   std::shared_ptr<const Weights> weights = TheHandles<const Weights>().Find(number);
   if (weights == nullptr || (*weights).*member == nullptr) {
@@ -35,39 +29,34 @@ std::shared_ptr<const Weights> CheckedHandle(const char* op, const Tensor& tenso
 }
 
 // A primitive cache is what oneDNN needs one of; the number is checked and not used.
-void CheckCacheSize(const char* op, int64_t size) {
-  if (size < 0) Fail(op, "primitive_cache_size is " + std::to_string(size) + ", expected at least 0");
-}
+void CheckCacheSize(const char* op, int64_t size) { CheckAtLeast(op, "primitive_cache_size", size, 0); }
 
 int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   const char* op = "create_onednn_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnDevice().Floating();
-  CheckMatrix(b, "[K, N]");
+  b.OnDevice().Floating().HasRank(2, "[K, N]");
   CheckCacheSize(op, cache_size);
   auto weights = std::make_unique<FloatWeights>();
   Panels& panels = weights->panels;
   panels.dtype = b.dtype();
   panels.depth = b.shape()[0];
   panels.columns = b.shape()[1];
-  const size_t size = panels.dtype == DType::kFloat32 ? 4 : 2;
   // Aligned, so that no vector of a panel crosses two lines of a cache.
-  weights->memory = hwy::AllocateAligned<unsigned char>(static_cast<size_t>(panels.depth * panels.columns) * size + 1);
-  if (weights->memory == nullptr) Fail(op, "there is no memory for a copy of b");
+  weights->memory = hwy::AllocateAligned<unsigned char>(static_cast<size_t>(panels.depth * panels.columns * SizeOf(panels.dtype)) + 1);
+  if (weights->memory == nullptr) FailOp(op, "there is no memory for a copy of b");
   PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth, panels.columns, weights->memory.get());
   panels.data = weights->memory.get();
   auto kept = std::make_shared<Weights>();
   kept->floating = std::move(weights);
-  return TheHandles<const Weights>().Keep(std::move(kept));
+  return TheHandles<const Weights>().Add(std::move(kept));
 }
 
 void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
   const char* op = "onednn_mm";
-  const auto weights = CheckedHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
+  const auto weights = CheckHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
   const Panels& b = weights->floating->panels;
   const Argument a(op, "a", a_tensor);
-  a.OnDevice().Floating();
-  CheckMatrix(a, "[M, K]");
+  a.OnDevice().Floating().HasRank(2, "[M, K]");
   a.HasShape({a.shape()[0], b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   if (a.dtype() != b.dtype) a.Fail("is of another dtype", "that of the weights");
   const Argument c(op, "c", c_tensor);
@@ -85,64 +74,53 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
 void CheckCount(const Argument& argument, int64_t count, bool one, const char* what) {
   const int64_t elements = argument.tensor().numel();
   if (elements != count && !(one && elements == 1)) {
-    argument.Fail("has shape " + ShapeText(argument.shape()),
-                  std::string(one ? "one element or " : "") + what + ", " + std::to_string(count));
+    argument.FailShape(std::string(one ? "one element or " : "") + what + ", " + std::to_string(count));
   }
-  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
+  argument.Contiguous();
 }
 
 int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output, bool dynamic, bool use_azp, int64_t cache_size) {
   const char* op = "create_onednn_scaled_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnDevice().OfDType(ScalarType::Char);
-  CheckMatrix(b, "[K, N]");
+  b.OnDevice().OfDType(ScalarType::Char).HasRank(2, "[K, N]");
   CheckCacheSize(op, cache_size);
   const int64_t depth = b.shape()[0], columns = b.shape()[1];
   if (depth > Int8Panels::kMaxDepth) {
-    b.Fail("has shape " + ShapeText(b.shape()), "K of at most " + std::to_string(Int8Panels::kMaxDepth) + ", whose sums fit into int32");
+    b.FailShape("K of at most " + std::to_string(Int8Panels::kMaxDepth) + ", whose sums fit into int32");
   }
   const Argument scales(op, "b_scales", scales_tensor);
   scales.OnDevice().OfDType(ScalarType::Float);
   CheckCount(scales, columns, true, "one for each column of b");
-  if (output != ScalarType::Float && output != ScalarType::BFloat16 && output != ScalarType::Half) {
-    Fail(op, std::string("output_type is ") + torch::headeronly::toString(output) + ", expected Float, BFloat16 or Half");
-  }
+  CheckDType(op, "output_type", output, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
   auto weights = std::make_unique<Int8Weights>();
   weights->panels = PackInt8(static_cast<const int8_t*>(b_tensor.data_ptr()), b.strides()[0], b.strides()[1], depth, columns);
   const float* first = static_cast<const float*>(scales_tensor.data_ptr());
   weights->scales.assign(first, first + scales_tensor.numel());
-  weights->output = output == ScalarType::Float ? DType::kFloat32 : output == ScalarType::Half ? DType::kFloat16 : DType::kBFloat16;
+  weights->output = ToDType(output);
   weights->scale_per_row = dynamic;
   weights->has_zero = use_azp;
   auto kept = std::make_shared<Weights>();
   kept->int8 = std::move(weights);
-  return TheHandles<const Weights>().Keep(std::move(kept));
+  return TheHandles<const Weights>().Add(std::move(kept));
 }
 
 // The bias as float32, in `memory` where it is not.
-const float* FloatBias(const char* op, const Tensor& tensor, const Argument& output, int64_t columns, std::vector<float>& memory) {
+const float* CheckBias(const char* op, const Tensor& tensor, const Argument& output, int64_t columns, std::vector<float>& memory) {
   const Argument bias(op, "bias", tensor);
   bias.OnDevice().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
   if (bias.dtype() == DType::kFloat32) return static_cast<const float*>(tensor.data_ptr());
-  bias.SameDTypeAs(output);
-  memory.resize(static_cast<size_t>(columns));
-  for (int64_t n = 0; n < columns; ++n) {
-    memory[static_cast<size_t>(n)] = bias.dtype() == DType::kBFloat16
-                                         ? static_cast<float>(static_cast<const torch::headeronly::BFloat16*>(tensor.data_ptr())[n])
-                                         : static_cast<float>(static_cast<const torch::headeronly::Half*>(tensor.data_ptr())[n]);
-  }
+  memory = bias.SameDTypeAs(output).ToFloats();
   return memory.data();
 }
 
 void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, MaybeTensor azp_tensor, MaybeTensor azp_adj_tensor,
                     MaybeTensor bias_tensor, Tensor handle_tensor) {
   const char* op = "onednn_scaled_mm";
-  const auto kept = CheckedHandle(op, handle_tensor, &Weights::int8, "create_onednn_scaled_mm_handler");
+  const auto kept = CheckHandle(op, handle_tensor, &Weights::int8, "create_onednn_scaled_mm_handler");
   const Int8Weights& weights = *kept->int8;
   const Int8Panels& b = weights.panels;
   const Argument a(op, "a", a_tensor);
-  a.OnDevice().OfDType(ScalarType::Char);
-  CheckMatrix(a, "[M, K]");
+  a.OnDevice().OfDType(ScalarType::Char).HasRank(2, "[M, K]");
   const int64_t rows = a.shape()[0];
   a.HasShape({rows, b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   const Argument c(op, "c", c_tensor);
@@ -158,8 +136,8 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   scales.b = weights.scales.data();
   scales.b_step = weights.scales.size() == 1 ? 0 : 1;
   if (azp_tensor.has_value() != weights.has_zero) {
-    Fail(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") + ", the handler was created with use_azp " +
-                 (weights.has_zero ? "True" : "False"));
+    FailOp(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") + ", the handler was created with use_azp " +
+                   (weights.has_zero ? "True" : "False"));
   }
   if (azp_tensor.has_value()) {
     const Argument azp(op, "azp", *azp_tensor);
@@ -174,13 +152,14 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
     CheckCount(azp_adj, b.columns, false, "one for each column of the weights");
   }
   std::vector<float> bias_memory;
-  if (bias_tensor.has_value()) scales.bias = FloatBias(op, *bias_tensor, c, b.columns, bias_memory);
+  if (bias_tensor.has_value()) scales.bias = CheckBias(op, *bias_tensor, c, b.columns, bias_memory);
   Int8MatMul(c.LastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()), a.strides()[0], b, scales);
 }
 
 void ReleaseHandler(int64_t number) {
   if (!TheHandles<const Weights>().Release(number)) {
-    Fail("release_dnnl_matmul_handler", "handler is " + std::to_string(number) + ", expected a number that was given and not yet released");
+    FailOp("release_dnnl_matmul_handler",
+           "handler is " + std::to_string(number) + ", expected a number that was given and not yet released");
   }
 }
 

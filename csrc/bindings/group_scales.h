@@ -11,7 +11,7 @@
 namespace vllm {
 
 // How many groups of `size` elements a row of input has.
-inline int64_t CheckedGroups(const Argument& input, int64_t size) {
+inline int64_t CheckGroups(const Argument& input, int64_t size) {
   const int64_t columns = input.shape().back();
   if (size < 1 || columns % size != 0) {
     input.Fail("has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(size),
@@ -21,7 +21,7 @@ inline int64_t CheckedGroups(const Argument& input, int64_t size) {
 }
 
 // Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
-inline GroupScales CheckedGroupScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
+inline GroupScales CheckGroupScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
   scales.OnDevice().OfDType(torch::headeronly::ScalarType::Float).Writable();
   std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;

@@ -2,8 +2,6 @@
 // Ops on the cache of an indexer's keys.
 #include "cache/indexer.h"
 
-#include <stdexcept>
-
 #include "bindings/cache_arguments.h"
 #include "bindings/library.h"
 
@@ -18,16 +16,16 @@ void CheckCodes(const Argument& codes) {
 }
 
 // kv_cache: [num_blocks, block_size, width and four bytes for every `groups`], where each block is one piece.
-IndexerCache CheckedCache(const Argument& cache, int64_t width, int64_t groups) {
+IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
   cache.OnDevice().OfDType(ScalarType::Byte);
   const Extents shape = cache.shape(), strides = cache.strides();
   const int64_t bytes = width + groups * static_cast<int64_t>(sizeof(float));
   if (shape.size() != 3 || shape[1] == 0 || shape[2] != bytes) {
-    cache.Fail("has shape " + ShapeText(shape), "[num_blocks, block_size, " + std::to_string(bytes) + "]: " + std::to_string(width) +
-                                                    " codes and " + std::to_string(groups) + " scales of four bytes");
+    cache.FailShape("[num_blocks, block_size, " + std::to_string(bytes) + "]: " + std::to_string(width) + " codes and " +
+                    std::to_string(groups) + " scales of four bytes");
   }
   if ((shape[1] > 1 && strides[1] != bytes) || (bytes > 1 && strides[2] != 1)) {
-    cache.Fail("has strides " + ShapeText(strides), "blocks of one piece of memory");
+    cache.FailStrides("blocks of one piece of memory");
   }
   cache.Writable();
   IndexerCache result;
@@ -49,19 +47,19 @@ void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_m
   const char* op = "indexer_k_quant_and_cache";
   const Argument k(op, "k", k_tensor);
   k.OnDevice().Floating();
-  if (k.shape().size() != 2) k.Fail("has shape " + ShapeText(k.shape()), "[num_tokens, head_dim]");
+  k.HasRank(2, "[num_tokens, head_dim]");
   k.LastDimensionContiguous();
   const int64_t width = k.shape()[1];
   if (quant_block_size < 1 || width == 0 || width % quant_block_size != 0) {
-    throw std::runtime_error(std::string(op) + ": quant_block_size is " + std::to_string(quant_block_size) +
-                             ", expected a divisor of head_dim " + std::to_string(width) + " of k");
+    FailOp(op, "quant_block_size is " + std::to_string(quant_block_size) + ", expected a divisor of head_dim " + std::to_string(width) +
+                   " of k");
   }
   const std::string& format = kv_cache_dtype.value;
   const bool powers_of_two = format == "ue8m0";
   if (!powers_of_two && !format.empty() && format != "auto" && format != "fp8" && format != "fp8_e4m3") {
-    throw std::runtime_error(std::string(op) + ": kv_cache_dtype is '" + format + "', expected ue8m0, auto, fp8 or fp8_e4m3");
+    FailOp(op, "kv_cache_dtype is '" + format + "', expected ue8m0, auto, fp8 or fp8_e4m3");
   }
-  const IndexerCache cache = CheckedCache(Argument(op, "kv_cache", cache_tensor), width, width / quant_block_size);
+  const IndexerCache cache = CheckCache(Argument(op, "kv_cache", cache_tensor), width, width / quant_block_size);
   TokenVectors keys;
   keys.data = k_tensor.data_ptr();
   keys.dtype = k.dtype();
@@ -69,7 +67,7 @@ void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_m
   keys.heads = 1;
   keys.width = width;
   keys.token_stride = k.strides()[0];
-  const Slots slots = CheckedSlots(Argument(op, "slot_mapping", slot_mapping), k.shape()[0], cache.blocks, cache.block_size);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping), k.shape()[0], cache.blocks, cache.block_size);
   WriteIndexerKeys(keys, cache, slots, powers_of_two);
 }
 
@@ -77,7 +75,7 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   const char* op = "cp_gather_indexer_k_quant_cache";
   const Argument k(op, "dst_k", k_tensor), scale(op, "dst_scale", scale_tensor);
   CheckCodes(k);
-  if (k.shape().size() != 2 || k.shape()[1] == 0) k.Fail("has shape " + ShapeText(k.shape()), "[num_tokens, head_dim]");
+  if (k.shape().size() != 2 || k.shape()[1] == 0) k.FailShape("[num_tokens, head_dim]");
   k.LastDimensionContiguous().Writable();
   const int64_t tokens = k.shape()[0], width = k.shape()[1];
   // float32, or its bytes.
@@ -87,19 +85,18 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   const int64_t each = bytes ? static_cast<int64_t>(sizeof(float)) : 1;
   const Extents shape = scale.shape();
   if (shape.size() != 2 || shape[0] != tokens || shape[1] == 0 || shape[1] % each != 0 || width % (shape[1] / each) != 0) {
-    scale.Fail("has shape " + ShapeText(shape), "[" + std::to_string(tokens) +
-                                                    ", scales of a token], float32 or its bytes, which divide the " +
-                                                    std::to_string(width) + " elements of dst_k");
+    scale.FailShape("[" + std::to_string(tokens) + ", scales of a token], float32 or its bytes, which divide the " + std::to_string(width) +
+                    " elements of dst_k");
   }
   scale.LastDimensionContiguous().Writable();
   if ((tokens > 1 && scale.strides()[0] % each != 0) || reinterpret_cast<uintptr_t>(scale_tensor.data_ptr()) % sizeof(float) != 0) {
-    scale.Fail("has strides " + ShapeText(scale.strides()), "scales at multiples of four bytes");
+    scale.FailStrides("scales at multiples of four bytes");
   }
-  const IndexerCache cache = CheckedCache(Argument(op, "kv_cache", cache_tensor), width, shape[1] / each);
+  const IndexerCache cache = CheckCache(Argument(op, "kv_cache", cache_tensor), width, shape[1] / each);
 
   const Argument table(op, "block_table", table_tensor), bounds(op, "cu_seq_lens", bounds_tensor);
   table.OnDevice().OfDType(ScalarType::Int);
-  if (table.shape().size() != 2) table.Fail("has shape " + ShapeText(table.shape()), "[sequences, blocks of a sequence]");
+  table.HasRank(2, "[sequences, blocks of a sequence]");
   Sequences sequences;
   sequences.batch = table.shape()[0];
   bounds.OnDevice().OfDType(ScalarType::Int).HasShape({sequences.batch + 1}, "the sequences of block_table, and one more");

@@ -13,17 +13,15 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   const Argument query(op, "query", query_tensor);
   const Argument cache(op, "kv_cache", kv_cache_tensor);
   LatentAttention call;
-  call.query = CheckedHeads(query);
-  call.output = CheckedHeads(out.SameDTypeAs(query).Writable());
+  call.query = CheckHeads(query);
+  call.output = CheckHeads(out.SameDTypeAs(query).Writable());
   const Extents shape = query.shape();
   cache.OnDevice().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
-    cache.Fail("has shape " + ShapeText(cache.shape()),
-               "[num_blocks, block_size, " + std::to_string(shape[2]) + "]: rows as long as a query");
+    cache.FailShape("[num_blocks, block_size, " + std::to_string(shape[2]) + "]: rows as long as a query");
   }
   if (out.shape()[0] != shape[0] || out.shape()[1] != shape[1] || out.shape()[2] > shape[2]) {
-    out.Fail("has shape " + ShapeText(out.shape()),
-             "[num_seqs, heads, value_size] of query with a value_size of at most " + std::to_string(shape[2]));
+    out.FailShape("[num_seqs, heads, value_size] of query with a value_size of at most " + std::to_string(shape[2]));
   }
   call.cache = kv_cache_tensor.data_ptr();
   call.block_size = cache.shape()[1];
@@ -34,7 +32,7 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   const Argument block_tables(op, "block_tables", block_tables_tensor);
   CheckBlockTable(block_tables, shape[0]);
   const Argument seq_lens(op, "seq_lens", seq_lens_tensor);
-  const Ints lengths = CheckedInts(seq_lens, shape[0], "the number of sequences");
+  const Ints lengths = CheckInts(seq_lens, shape[0], "the number of sequences");
   call.seq_lens.resize(static_cast<size_t>(shape[0]));
   for (size_t i = 0; i < call.seq_lens.size(); ++i) {
     call.seq_lens[i] = lengths[i];

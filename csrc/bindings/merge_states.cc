@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <optional>
-#include <stdexcept>
 #include <string>
 
 #include "attention/merge_states.h"
@@ -11,7 +10,7 @@ namespace vllm {
 namespace {
 
 // [heads, tokens] of float32, the tokens side by side.
-Argument CheckedLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
+Argument CheckLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
   lse.OnDevice().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
   lse.LastDimensionContiguous();
@@ -26,30 +25,30 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   const Argument prefix(op, "prefix_output", prefix_output_tensor);
   const Argument suffix(op, "suffix_output", suffix_output_tensor);
   MergeStates merge;
-  merge.prefix = CheckedHeads(prefix);
+  merge.prefix = CheckHeads(prefix);
   const Extents shape = prefix.shape();
   suffix.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output");
-  merge.suffix = CheckedHeads(suffix);
+  merge.suffix = CheckHeads(suffix);
   if (output_scale.has_value())
     Argument(op, "output_scale", *output_scale).Fail("is given", "None: output of float8 is not supported here");
   output.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output").Writable();
-  merge.output = CheckedHeads(output);
-  const Argument prefix_lse = CheckedLse(op, "prefix_lse", prefix_lse_tensor, shape);
-  const Argument suffix_lse = CheckedLse(op, "suffix_lse", suffix_lse_tensor, shape);
+  merge.output = CheckHeads(output);
+  const Argument prefix_lse = CheckLse(op, "prefix_lse", prefix_lse_tensor, shape);
+  const Argument suffix_lse = CheckLse(op, "suffix_lse", suffix_lse_tensor, shape);
   merge.prefix_lse = static_cast<const float*>(prefix_lse_tensor.data_ptr());
   merge.prefix_lse_stride = prefix_lse.strides()[0];
   merge.suffix_lse = static_cast<const float*>(suffix_lse_tensor.data_ptr());
   merge.suffix_lse_stride = suffix_lse.strides()[0];
   if (output_lse_tensor.has_value()) {
-    const Argument output_lse = CheckedLse(op, "output_lse", *output_lse_tensor, shape);
+    const Argument output_lse = CheckLse(op, "output_lse", *output_lse_tensor, shape);
     output_lse.Writable();
     merge.output_lse = static_cast<float*>(output_lse_tensor->data_ptr());
     merge.output_lse_stride = output_lse.strides()[0];
   }
   merge.merged_tokens = prefill_tokens_with_context.value_or(shape[0]);
   if (merge.merged_tokens < 0 || merge.merged_tokens > shape[0]) {
-    throw std::runtime_error(std::string(op) + ": prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
-                             ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
+    FailOp(op, "prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
+                   ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
   }
   RunMergeStates(merge);
 }

@@ -17,81 +17,55 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
-void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least) {
-  if (value >= least) return;
-  Fail(op, std::string(name) + " is " + std::to_string(value) + ", expected at least " + std::to_string(least));
-}
-
-const Argument& Contiguous(const Argument& argument) {
-  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
-  return argument;
-}
-
-void CheckRank(const Argument& argument, size_t rank, const char* shape) {
-  if (argument.shape().size() != rank) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
-}
-
 // A contiguous int32 vector of at least `least` elements.
-int32_t* CheckedList(const char* op, const char* name, const Tensor& tensor, int64_t least, const std::string& why) {
+int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least, const std::string& why) {
   const Argument list(op, name, tensor);
-  Contiguous(list.OnDevice().OfDType(ScalarType::Int));
-  CheckRank(list, 1, "one dimension");
+  list.OnDevice().OfDType(ScalarType::Int).Contiguous().HasRank(1, "one dimension");
   if (list.shape()[0] < least) {
     list.Fail("has " + std::to_string(list.shape()[0]) + " elements", "at least " + std::to_string(least) + ": " + why);
   }
   return static_cast<int32_t*>(tensor.data_ptr());
 }
 
-ExpertIds CheckedIds(const char* op, const char* name, const Tensor& tensor) {
+ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
   const Argument ids(op, name, tensor);
-  ids.OnDevice();
-  CheckRank(ids, 2, "[tokens, topk]");
-  const ScalarType type = tensor.scalar_type();
-  if (type != ScalarType::Int && type != ScalarType::Long) {
-    ids.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int or Long");
-  }
-  return {tensor.data_ptr(), type == ScalarType::Long, ids.shape()[0], ids.shape()[1], ids.strides()[0], ids.strides()[1]};
+  ids.OnDevice().HasRank(2, "[tokens, topk]");
+  ids.OfOneDType({ScalarType::Int, ScalarType::Long});
+  return {tensor.data_ptr(), ids.scalar_type() == ScalarType::Long, ids.shape()[0], ids.shape()[1], ids.strides()[0], ids.strides()[1]};
 }
 
 // The experts' bias into `router`, with the dtype it has.
 void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
   const Argument bias(op, "bias", tensor);
-  Contiguous(bias.OnDevice().Floating().HasShape({experts}, "one element for each expert"));
+  bias.OnDevice().Floating().HasShape({experts}, "one element for each expert").Contiguous();
   router.bias = tensor.data_ptr();
   router.bias_dtype = bias.dtype();
 }
 
 void CheckTopK(const char* op, int64_t topk, int64_t experts) {
   if (topk <= experts) return;
-  Fail(op, "topk is " + std::to_string(topk) + ", expected at most the " + std::to_string(experts) + " experts to choose from");
+  FailOp(op, "topk is " + std::to_string(topk) + ", expected at most the " + std::to_string(experts) + " experts to choose from");
 }
 
 void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, const Tensor& indices_tensor, const Tensor& positions_tensor,
              const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale, const MaybeTensor& padding_tensor) {
   const Argument logits(op, "gating_output", logits_tensor);
-  logits.OnDevice().Floating();
-  CheckRank(logits, 2, "[tokens, experts]");
+  logits.OnDevice().Floating().HasRank(2, "[tokens, experts]");
   logits.LastDimensionContiguous();
   const int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
 
   const Argument weights(op, "topk_weights", weights_tensor);
-  Contiguous(weights.OnDevice().OfDType(ScalarType::Float));
-  CheckRank(weights, 2, "[tokens, topk]");
+  weights.OnDevice().OfDType(ScalarType::Float).Contiguous().HasRank(2, "[tokens, topk]");
   const int64_t topk = weights.shape()[1];
   const std::vector<int64_t> shape{tokens, topk};
   weights.HasShape(shape, "the tokens of gating_output, topk");
   const Argument indices(op, "topk_indices", indices_tensor);
-  Contiguous(indices.OnDevice().HasShape(shape, "that of topk_weights"));
-  const ScalarType type = indices_tensor.scalar_type();
-  if (type != ScalarType::Int && type != ScalarType::UInt32 && type != ScalarType::Long) {
-    indices.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int, UInt32 or Long");
-  }
+  indices.OnDevice().HasShape(shape, "that of topk_weights").Contiguous();
+  indices.OfOneDType({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
   const Argument positions(op, "token_expert_indices", positions_tensor);
-  Contiguous(positions.OnDevice().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights"));
+  positions.OnDevice().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights").Contiguous();
   CheckTopK(op, topk, experts);
-  if (tokens * topk > std::numeric_limits<int32_t>::max()) Fail(op, "tokens * topk exceeds what token_expert_indices can hold");
+  if (tokens * topk > std::numeric_limits<int32_t>::max()) FailOp(op, "tokens * topk exceeds what token_expert_indices can hold");
 
   Router router;
   router.scoring = scoring;
@@ -101,13 +75,13 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, cons
   if (bias.has_value()) SetBias(op, *bias, experts, router);
   if (padding_tensor.has_value()) {
     const Argument padding(op, "is_padding", *padding_tensor);
-    Contiguous(padding.OnDevice().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token"));
+    padding.OnDevice().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token").Contiguous();
     router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
   }
   Routes routes;
   routes.weights = static_cast<float*>(weights_tensor.data_ptr());
   routes.experts = indices_tensor.data_ptr();
-  routes.type = type == ScalarType::Long ? IndexType::kInt64 : IndexType::kInt32;
+  routes.type = indices.scalar_type() == ScalarType::Long ? IndexType::kInt64 : IndexType::kInt32;
   routes.positions = static_cast<int32_t*>(positions_tensor.data_ptr());
   Route(logits.LastDimensionRows(), router, routes);
 }
@@ -125,21 +99,20 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
                                        double scale, Tensor bias, int64_t scoring) {
   const char* op = "grouped_topk";
   const Argument scores(op, "scores", scores_tensor);
-  scores.OnDevice().Floating();
-  CheckRank(scores, 2, "[tokens, experts]");
+  scores.OnDevice().Floating().HasRank(2, "[tokens, experts]");
   scores.LastDimensionContiguous();
   const int64_t tokens = scores.shape()[0], experts = scores.shape()[1];
   CheckAtLeast(op, "n_group", groups, 1);
   CheckAtLeast(op, "topk_group", kept_groups, 1);
   CheckAtLeast(op, "topk", topk, 1);
   if (experts % groups != 0) {
-    Fail(op, "n_group is " + std::to_string(groups) + ", expected a divisor of the " + std::to_string(experts) + " experts");
+    FailOp(op, "n_group is " + std::to_string(groups) + ", expected a divisor of the " + std::to_string(experts) + " experts");
   }
   if (kept_groups > groups) {
-    Fail(op, "topk_group is " + std::to_string(kept_groups) + ", expected at most n_group " + std::to_string(groups));
+    FailOp(op, "topk_group is " + std::to_string(kept_groups) + ", expected at most n_group " + std::to_string(groups));
   }
   CheckTopK(op, topk, kept_groups * (experts / groups));
-  if (scoring != 0 && scoring != 1) Fail(op, "scoring_func is " + std::to_string(scoring) + ", expected 0 (none) or 1 (sigmoid)");
+  if (scoring != 0 && scoring != 1) FailOp(op, "scoring_func is " + std::to_string(scoring) + ", expected 0 (none) or 1 (sigmoid)");
   Router router;
   router.scoring = scoring == 1 ? Scoring::kSigmoid : Scoring::kNone;
   router.topk = topk;
@@ -159,42 +132,42 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
 }
 
 // expert_map: contiguous int32, null without one.
-const int32_t* CheckedMap(const char* op, const char* name, const MaybeTensor& map, int64_t least) {
-  return map.has_value() ? CheckedList(op, name, *map, least, "one for each expert") : nullptr;
+const int32_t* CheckMap(const char* op, const char* name, const MaybeTensor& map, int64_t least) {
+  return map.has_value() ? CheckList(op, name, *map, least, "one for each expert") : nullptr;
 }
 
 // The lists that routes in order of experts are written to.
-AlignedRoutes CheckedAligned(const char* op, const Tensor& sorted, int64_t least_sorted, const Tensor& blocks, int64_t least_blocks,
-                             const Tensor& length) {
+AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_sorted, const Tensor& blocks, int64_t least_blocks,
+                           const Tensor& length) {
   AlignedRoutes aligned;
-  aligned.sorted = CheckedList(op, "sorted_token_ids", sorted, least_sorted, "whole blocks for every expert");
+  aligned.sorted = CheckList(op, "sorted_token_ids", sorted, least_sorted, "whole blocks for every expert");
   aligned.sorted_size = sorted.numel();
-  aligned.experts = CheckedList(op, "experts_ids", blocks, least_blocks, "one for each block");
+  aligned.experts = CheckList(op, "experts_ids", blocks, least_blocks, "one for each block");
   aligned.experts_size = blocks.numel();
-  aligned.length = CheckedList(op, "num_tokens_post_pad", length, 1, "the padded length");
+  aligned.length = CheckList(op, "num_tokens_post_pad", length, 1, "the padded length");
   return aligned;
 }
 
 void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor sorted_tensor, Tensor blocks_tensor, Tensor length_tensor,
                        MaybeTensor map_tensor, MaybeTensor scatter_tensor) {
   const char* op = "moe_align_block_size";
-  const ExpertIds ids = CheckedIds(op, "topk_ids", topk_ids);
+  const ExpertIds ids = CheckIds(op, "topk_ids", topk_ids);
   CheckAtLeast(op, "num_experts", experts, 1);
   CheckAtLeast(op, "block_size", block, 1);
-  const int32_t* map = CheckedMap(op, "maybe_expert_map", map_tensor, experts);
+  const int32_t* map = CheckMap(op, "maybe_expert_map", map_tensor, experts);
   const int64_t routes = ids.tokens * ids.topk;
   if (routes > std::numeric_limits<int32_t>::max() - experts * std::min(block, routes))
-    Fail(op, "topk_ids has too many elements for int32");
+    FailOp(op, "topk_ids has too many elements for int32");
   int32_t* scatter = nullptr;
   if (scatter_tensor.has_value()) {
     const Argument argument(op, "scatter_idx", *scatter_tensor);
-    Contiguous(argument.OnDevice().OfDType(ScalarType::Int));
+    argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
     if (scatter_tensor->numel() != routes) {
       argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements", std::to_string(routes) + ", those of topk_ids");
     }
     scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
   }
-  AlignedRoutes aligned = CheckedAligned(op, sorted_tensor, 0, blocks_tensor, 0, length_tensor);
+  AlignedRoutes aligned = CheckAligned(op, sorted_tensor, 0, blocks_tensor, 0, length_tensor);
   aligned.scatter = scatter;
   AlignRoutes(op, ids, experts, block, map, aligned);
 }
@@ -204,16 +177,16 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   const char* op = "batched_moe_align_block_size";
   CheckAtLeast(op, "max_tokens_per_batch", capacity, 0);
   CheckAtLeast(op, "block_size", block, 1);
-  const int32_t* counts = CheckedList(op, "expert_num_tokens", counts_tensor, 0, "");
+  const int32_t* counts = CheckList(op, "expert_num_tokens", counts_tensor, 0, "");
   const int64_t experts = counts_tensor.numel();
   const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
-    Fail(op, "max_tokens_per_batch of all experts exceed int32");
+    FailOp(op, "max_tokens_per_batch of all experts exceed int32");
   }
   const int64_t all_blocks = experts * blocks_each;
   AlignBatches(op, counts, experts, capacity, block,
-               CheckedAligned(op, sorted_tensor, all_blocks * block, blocks_tensor, all_blocks, length_tensor));
+               CheckAligned(op, sorted_tensor, all_blocks * block, blocks_tensor, all_blocks, length_tensor));
 }
 
 // -1 stands for no expert; the others are experts of the map.
@@ -223,8 +196,8 @@ void CheckTaken(const char* op, const TakenRoutes& taken) {
       const int64_t expert = taken.ids.At(token, choice);
       if (expert >= -1 && (taken.map == nullptr || expert < taken.experts)) continue;
       const std::string most = taken.map == nullptr ? "" : " and below the " + std::to_string(taken.experts) + " experts of expert_map";
-      Fail(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
-                   ", expected at least -1" + most);
+      FailOp(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
+                     ", expected at least -1" + most);
     }
   }
 }
@@ -232,21 +205,20 @@ void CheckTaken(const char* op, const TakenRoutes& taken) {
 void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, MaybeTensor map_tensor) {
   const char* op = "moe_sum";
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating();
-  CheckRank(input, 3, "[tokens, topk, hidden]");
+  input.OnDevice().Floating().HasRank(3, "[tokens, topk, hidden]");
   input.LastDimensionContiguous();
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
   output.OnDevice().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
   TakenRoutes taken;
   if (ids_tensor.has_value()) {
-    taken.ids = CheckedIds(op, "topk_ids", *ids_tensor);
+    taken.ids = CheckIds(op, "topk_ids", *ids_tensor);
     Argument(op, "topk_ids", *ids_tensor).HasShape({tokens, topk}, "the first two dimensions of input");
-    taken.map = CheckedMap(op, "expert_map", map_tensor, 0);
+    taken.map = CheckMap(op, "expert_map", map_tensor, 0);
     taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
     if constexpr (!kOnGpu) CheckTaken(op, taken);
   } else if (map_tensor.has_value()) {
-    Fail(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
+    FailOp(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
   }
   SumChoices(output.LastDimensionRows(), input.LastDimensionRows(), topk, taken);
 }

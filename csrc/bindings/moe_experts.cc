@@ -16,46 +16,34 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-[[noreturn]] void Fail(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
-
 // Upstream's names of layouts. One layout serves every instruction set here, so the name is checked and says nothing more.
 void CheckIsa(const char* op, const std::string& isa) {
   static const char* const kKnown[] = {"vec", "vec16", "amx", "neon", "vxe", "rvv", "vsx"};
   if (std::find(std::begin(kKnown), std::end(kKnown), isa) != std::end(kKnown)) return;
-  Fail(op, "isa is '" + isa + "', expected vec, vec16, amx, neon, vxe, rvv or vsx");
+  FailOp(op, "isa is '" + isa + "', expected vec, vec16, amx, neon, vxe, rvv or vsx");
 }
 
-Gate CheckedGate(const char* op, const std::string& act) {
+Gate CheckGate(const char* op, const std::string& act) {
   if (act == "silu") return {Gate::kSilu};
   if (act == "gelu") return {Gate::kGelu};
   if (act == "gelu_tanh") return {Gate::kGeluTanh};
   // The constants that gpt-oss has.
   if (act == "swigluoai") return {Gate::kClampedSilu, Layout::kInterleaved, 7.0f, 1.702f, 1.0f};
-  Fail(op, "act is '" + act + "', expected silu, gelu, gelu_tanh or swigluoai");
-}
-
-const Argument& Contiguous(const Argument& argument) {
-  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
-  return argument;
-}
-
-void CheckRank(const Argument& argument, size_t rank, const char* shape) {
-  if (argument.shape().size() != rank) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
+  FailOp(op, "act is '" + act + "', expected silu, gelu, gelu_tanh or swigluoai");
 }
 
 void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument isa) {
   const char* op = "prepack_moe_weight";
   CheckIsa(op, isa.value);
   const Argument weight(op, "weight", weight_tensor);
-  weight.OnDevice().Floating();
-  CheckRank(weight, 3, "[experts, outputs, inputs]");
+  weight.OnDevice().Floating().HasRank(3, "[experts, outputs, inputs]");
   const Argument packed(op, "packed_weight", packed_tensor);
-  Contiguous(packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "that of weight"));
+  packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "that of weight").Contiguous();
   if (weight_tensor.numel() != 0 && weight_tensor.data_ptr() == packed_tensor.data_ptr()) {
     packed.Fail("is weight itself", "memory of its own");
   }
   const int64_t columns = weight.shape()[1], depth = weight.shape()[2];
-  const int64_t size = weight.dtype() == DType::kFloat32 ? 4 : 2;
+  const int64_t size = SizeOf(weight.dtype());
   for (int64_t expert = 0; expert < weight.shape()[0]; ++expert) {
     const char* from = static_cast<const char*>(weight_tensor.data_ptr()) + expert * weight.strides()[0] * size;
     char* to = static_cast<char*>(packed_tensor.data_ptr()) + expert * columns * depth * size;
@@ -63,11 +51,13 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
   }
 }
 
-const void* CheckedBias(const char* op, const char* name, const MaybeTensor& tensor, const Argument& weights) {
+const void* CheckBias(const char* op, const char* name, const MaybeTensor& tensor, const Argument& weights) {
   if (!tensor.has_value()) return nullptr;
   const Argument bias(op, name, *tensor);
-  Contiguous(
-      bias.OnDevice().SameDTypeAs(weights).HasShape({weights.shape()[0], weights.shape()[1]}, "the experts and outputs of the weights"));
+  bias.OnDevice()
+      .SameDTypeAs(weights)
+      .HasShape({weights.shape()[0], weights.shape()[1]}, "the experts and outputs of the weights")
+      .Contiguous();
   return tensor->data_ptr();
 }
 
@@ -76,50 +66,43 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   const char* op = "cpu_fused_moe";
   CheckIsa(op, isa.value);
   Experts experts;
-  experts.gate = CheckedGate(op, act.value);
+  experts.gate = CheckGate(op, act.value);
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating();
-  CheckRank(input, 2, "[tokens, hidden]");
+  input.OnDevice().Floating().HasRank(2, "[tokens, hidden]");
   input.LastDimensionContiguous();
   const int64_t tokens = input.shape()[0];
   experts.dtype = input.dtype();
   experts.hidden = input.shape()[1];
   const Argument w13(op, "w13", w13_tensor);
-  Contiguous(w13.OnDevice().SameDTypeAs(input));
-  CheckRank(w13, 3, "[experts, 2 * inner, hidden]");
+  w13.OnDevice().SameDTypeAs(input).Contiguous().HasRank(3, "[experts, 2 * inner, hidden]");
   experts.count = w13.shape()[0];
   if (w13.shape()[1] % 2 != 0 || w13.shape()[2] != experts.hidden) {
-    w13.Fail("has shape " + ShapeText(w13.shape()),
-             "[experts, 2 * inner, " + std::to_string(experts.hidden) + "]: hidden is that of input");
+    w13.FailShape("[experts, 2 * inner, " + std::to_string(experts.hidden) + "]: hidden is that of input");
   }
   experts.inner = w13.shape()[1] / 2;
   const Argument w2(op, "w2", w2_tensor);
-  Contiguous(w2.OnDevice().SameDTypeAs(input).HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13"));
+  w2.OnDevice().SameDTypeAs(input).HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13").Contiguous();
   experts.w13 = w13_tensor.data_ptr();
   experts.w2 = w2_tensor.data_ptr();
-  experts.bias13 = CheckedBias(op, "w13_bias", bias13, w13);
-  experts.bias2 = CheckedBias(op, "w2_bias", bias2, w2);
+  experts.bias13 = CheckBias(op, "w13_bias", bias13, w13);
+  experts.bias2 = CheckBias(op, "w2_bias", bias2, w2);
   const Argument output(op, "output", output_tensor);
   output.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
 
   const Argument ids(op, "topk_id", ids_tensor);
-  ids.OnDevice();
-  CheckRank(ids, 2, "[tokens, topk]");
-  const ScalarType type = ids_tensor.scalar_type();
-  if (type != ScalarType::Int && type != ScalarType::Long) {
-    ids.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Int or Long");
-  }
+  ids.OnDevice().HasRank(2, "[tokens, topk]");
+  ids.OfOneDType({ScalarType::Int, ScalarType::Long});
   const int64_t topk = ids.shape()[1];
   ids.HasShape({tokens, topk}, "[tokens, topk] with the tokens of input");
   const Argument weights(op, "topk_weights", weights_tensor);
   weights.OnDevice().OfDType(ScalarType::Float).HasShape({tokens, topk}, "that of topk_id");
   RouteWeights route_weights;
   if (skip_weighted) {
-    if (topk != 1) Fail(op, "skip_weighted is True with " + std::to_string(topk) + " experts a token, expected one");
+    if (topk != 1) FailOp(op, "skip_weighted is True with " + std::to_string(topk) + " experts a token, expected one");
   } else {
     route_weights = {static_cast<const float*>(weights_tensor.data_ptr()), weights.strides()[0], weights.strides()[1]};
   }
-  const ExpertIds table{ids_tensor.data_ptr(), type == ScalarType::Long, tokens, topk, ids.strides()[0], ids.strides()[1]};
+  const ExpertIds table{ids_tensor.data_ptr(), ids.scalar_type() == ScalarType::Long, tokens, topk, ids.strides()[0], ids.strides()[1]};
   const Alignment alignment = Align(op, "topk_id", table, experts.count, 1, nullptr);
   FusedExperts(output.LastDimensionRows(), input.LastDimensionRows(), experts, topk, alignment.locals, route_weights);
 }

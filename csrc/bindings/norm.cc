@@ -10,7 +10,7 @@ namespace vllm {
 namespace {
 
 // The weight's memory, null without a weight.
-const void* CheckedWeight(const char* op, const std::optional<Tensor>& weight_tensor, const Argument& input) {
+const void* CheckWeight(const char* op, const std::optional<Tensor>& weight_tensor, const Argument& input) {
   if (!weight_tensor.has_value()) return nullptr;
   const Argument weight(op, "weight", *weight_tensor);
   weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
@@ -23,7 +23,7 @@ void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> 
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().LastDimensionContiguous();
   result.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
-  const void* weight = CheckedWeight(op, weight_tensor, input);
+  const void* weight = CheckWeight(op, weight_tensor, input);
   RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight, static_cast<float>(epsilon));
 }
 
@@ -33,7 +33,7 @@ void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor, std::optiona
   const Argument residual(op, "residual", residual_tensor);
   input.OnDevice().Floating().LastDimensionContiguous().Writable();
   residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
-  const void* weight = CheckedWeight(op, weight_tensor, input);
+  const void* weight = CheckWeight(op, weight_tensor, input);
   FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight, static_cast<float>(epsilon));
 }
 

@@ -18,14 +18,14 @@ void RmsNormPerBlockQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor we
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedCode(result);
-  const void* weight = CheckedWeight(op, weight_tensor, input);
-  const int64_t groups = CheckedGroups(input, group_size);
+  const QType type = CheckCode(result);
+  const void* weight = CheckWeight(op, weight_tensor, input);
+  const int64_t groups = CheckGroups(input, group_size);
   const Rows rows = input.LastDimensionRows();
-  const GroupScales scales = CheckedGroupScales(Argument(op, "scale", scale_tensor), input, rows.count, groups);
-  const float* bound = CheckedBound(op, bound_tensor, type);
+  const GroupScales scales = CheckGroupScales(Argument(op, "scale", scale_tensor), input, rows.count, groups);
+  const float* bound = CheckBound(op, bound_tensor, type);
   Rows residual;
-  if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
+  if (residual_tensor.has_value()) residual = CheckResidual(op, *residual_tensor, input);
   RmsNormBlockQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales, group_size,
                     bound, static_cast<float>(epsilon));
 }

@@ -11,41 +11,41 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void Static(const char* op, const Tensor& result_tensor, const Tensor& input_tensor, const Tensor* residual_tensor,
-            const Tensor& weight_tensor, const Tensor& scale_tensor, double epsilon) {
+void RunStatic(const char* op, const Tensor& result_tensor, const Tensor& input_tensor, const Tensor* residual_tensor,
+               const Tensor& weight_tensor, const Tensor& scale_tensor, double epsilon) {
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedFp8(result);
+  const QType type = CheckFp8(result);
   Rows residual;
-  if (residual_tensor != nullptr) residual = CheckedResidual(op, *residual_tensor, input);
-  const void* weight = CheckedWeight(op, weight_tensor, input);
-  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  if (residual_tensor != nullptr) residual = CheckResidual(op, *residual_tensor, input);
+  const void* weight = CheckWeight(op, weight_tensor, input);
+  const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
   RmsNormStaticFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(), residual_tensor == nullptr ? nullptr : &residual,
                         weight, scale, static_cast<float>(epsilon));
 }
 
 void RmsNormOp(Tensor result, Tensor input, Tensor weight, Tensor scale, double epsilon) {
-  Static("rms_norm_static_fp8_quant", result, input, nullptr, weight, scale, epsilon);
+  RunStatic("rms_norm_static_fp8_quant", result, input, nullptr, weight, scale, epsilon);
 }
 
-void FusedAddOp(Tensor result, Tensor input, Tensor residual, Tensor weight, Tensor scale, double epsilon) {
-  Static("fused_add_rms_norm_static_fp8_quant", result, input, &residual, weight, scale, epsilon);
+void FusedAddRmsNormOp(Tensor result, Tensor input, Tensor residual, Tensor weight, Tensor scale, double epsilon) {
+  RunStatic("fused_add_rms_norm_static_fp8_quant", result, input, &residual, weight, scale, epsilon);
 }
 
-void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, Tensor scale_tensor, double epsilon,
-               std::optional<Tensor> bound_tensor, std::optional<Tensor> residual_tensor) {
+void RmsNormDynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor, Tensor scale_tensor, double epsilon,
+                      std::optional<Tensor> bound_tensor, std::optional<Tensor> residual_tensor) {
   const char* op = "rms_norm_dynamic_per_token_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedCode(result);
-  const void* weight = CheckedWeight(op, weight_tensor, input);
+  const QType type = CheckCode(result);
+  const void* weight = CheckWeight(op, weight_tensor, input);
   const Rows rows = input.LastDimensionRows();
-  float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
-  const float* bound = CheckedBound(op, bound_tensor, type);
+  float* scales = CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
+  const float* bound = CheckBound(op, bound_tensor, type);
   Rows residual;
-  if (residual_tensor.has_value()) residual = CheckedResidual(op, *residual_tensor, input);
+  if (residual_tensor.has_value()) residual = CheckResidual(op, *residual_tensor, input);
   RmsNormDynamicQuant(result.LastDimensionRows(), type, rows, residual_tensor.has_value() ? &residual : nullptr, weight, scales, bound,
                       static_cast<float>(epsilon));
 }
@@ -65,6 +65,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 
 VLLM_LIBRARY_IMPL(_C, m) {
   m.impl("rms_norm_static_fp8_quant", VLLM_BOX(vllm::RmsNormOp));
-  m.impl("fused_add_rms_norm_static_fp8_quant", VLLM_BOX(vllm::FusedAddOp));
-  m.impl("rms_norm_dynamic_per_token_quant", VLLM_BOX(vllm::DynamicOp));
+  m.impl("fused_add_rms_norm_static_fp8_quant", VLLM_BOX(vllm::FusedAddRmsNormOp));
+  m.impl("rms_norm_dynamic_per_token_quant", VLLM_BOX(vllm::RmsNormDynamicOp));
 }

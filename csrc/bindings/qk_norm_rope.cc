@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "norm/qk_norm_rope.h"
 
-#include <stdexcept>
 #include <string>
 
 #include "bindings/library.h"
@@ -12,7 +11,7 @@ namespace {
 
 constexpr const char* kOp = "fused_qk_norm_rope";
 
-const void* CheckedWeight(const char* name, const Tensor& tensor, const Argument& qkv, int64_t head_size) {
+const void* CheckWeight(const char* name, const Tensor& tensor, const Argument& qkv, int64_t head_size) {
   const Argument weight(kOp, name, tensor);
   weight.OnDevice().SameDTypeAs(qkv).HasShape({head_size}, "one element for each of a head").LastDimensionContiguous();
   return tensor.data_ptr();
@@ -24,38 +23,32 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
                        int64_t /*forced_token_heads_per_warp*/) {
   const Argument qkv(kOp, "qkv", qkv_tensor);
   qkv.OnDevice().Floating().LastDimensionContiguous().Writable();
-  const auto at_least = [](const char* name, int64_t value, int64_t least) {
-    if (value >= least) return;
-    throw std::runtime_error(std::string(kOp) + ": " + name + " is " + std::to_string(value) + ", expected at least " +
-                             std::to_string(least));
-  };
-  at_least("head_dim", head_dim, 1);
-  at_least("num_heads_q", num_heads_q, 0);
-  at_least("num_heads_k", num_heads_k, 0);
-  at_least("num_heads_v", num_heads_v, 0);
+  CheckAtLeast(kOp, "head_dim", head_dim, 1);
+  CheckAtLeast(kOp, "num_heads_q", num_heads_q, 0);
+  CheckAtLeast(kOp, "num_heads_k", num_heads_k, 0);
+  CheckAtLeast(kOp, "num_heads_v", num_heads_v, 0);
   // Divided rather than multiplied, since numbers of heads may be anything.
   const Extents shape = qkv.shape();
   const int64_t heads = shape.back() / head_dim;
   if (shape.size() != 2 || shape.back() % head_dim != 0 || num_heads_q > heads || num_heads_k > heads - num_heads_q ||
       num_heads_v != heads - num_heads_q - num_heads_k) {
-    qkv.Fail("has shape " + ShapeText(shape), "[tokens, (" + std::to_string(num_heads_q) + " + " + std::to_string(num_heads_k) + " + " +
-                                                  std::to_string(num_heads_v) + ") * " + std::to_string(head_dim) +
-                                                  "]: heads of queries, keys and values, of head_dim elements");
+    qkv.FailShape("[tokens, (" + std::to_string(num_heads_q) + " + " + std::to_string(num_heads_k) + " + " + std::to_string(num_heads_v) +
+                  ") * " + std::to_string(head_dim) + "]: heads of queries, keys and values, of head_dim elements");
   }
   const Argument positions(kOp, "position_ids", position_ids);
   positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long).HasShape({shape[0]}, "a position for each token of qkv");
   const Argument cache(kOp, "cos_sin_cache", cos_sin_cache);
   QkNormRope how;
-  how.cache = CheckedRotaryCache(cache);
+  how.cache = CheckRotaryCache(cache);
   if (how.cache.rotary_dim > head_dim) {
-    cache.Fail("has shape " + ShapeText(cache.shape()), "at most head_dim " + std::to_string(head_dim) + " in the second dimension");
+    cache.FailShape("at most head_dim " + std::to_string(head_dim) + " in the second dimension");
   }
   how.query_heads = num_heads_q;
   how.key_heads = num_heads_k;
   how.head_size = head_dim;
   how.epsilon = static_cast<float>(eps);
-  how.query_weight = CheckedWeight("q_weight", q_weight, qkv, head_dim);
-  how.key_weight = CheckedWeight("k_weight", k_weight, qkv, head_dim);
+  how.query_weight = CheckWeight("q_weight", q_weight, qkv, head_dim);
+  how.key_weight = CheckWeight("k_weight", k_weight, qkv, head_dim);
   how.neox = is_neox;
   FusedQkNormRope(qkv.LastDimensionRows(), positions.LeadingRows(1, 1), how);
 }

@@ -13,7 +13,7 @@ namespace {
 using torch::headeronly::ScalarType;
 
 // Size of a group along a dimension of `size`, from group_shape: -1 stands for all of it.
-int64_t GroupSize(const Argument& scale, const std::vector<int64_t>& group_shape, size_t dimension, int64_t size) {
+int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_shape, size_t dimension, int64_t size) {
   const int64_t group = group_shape[dimension] == -1 ? std::max<int64_t>(size, 1) : group_shape[dimension];
   if (group < 1 || size % group != 0) {
     scale.Fail("has group_shape " + ShapeText(group_shape), "-1 or divisors of the " + std::to_string(size) +
@@ -23,8 +23,8 @@ int64_t GroupSize(const Argument& scale, const std::vector<int64_t>& group_shape
   return group;
 }
 
-ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t tokens,
-                        const std::optional<std::vector<int64_t>>& group_shape) {
+ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t tokens,
+                      const std::optional<std::vector<int64_t>>& group_shape) {
   scale.OnDevice().OfDType(ScalarType::Float);
   const Extents shape = scale.shape();
   const int64_t columns = input.shape().back();
@@ -39,18 +39,17 @@ ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t to
     return grid;
   }
   if (shape.size() == 1 && !group_shape.has_value()) {
-    scale.Fail("has shape " + ShapeText(shape), "a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
+    scale.FailShape("a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
   }
   if (shape.size() == 2 && !group_shape.has_value()) {
     if (shape[0] < 1 || shape[1] < 1 || tokens % shape[0] != 0 || columns % shape[1] != 0) {
-      scale.Fail("has shape " + ShapeText(shape),
-                 "divisors of the " + std::to_string(tokens) + " tokens and " + std::to_string(columns) + " columns");
+      scale.FailShape("divisors of the " + std::to_string(tokens) + " tokens and " + std::to_string(columns) + " columns");
     }
     grid.group_rows = std::max<int64_t>(tokens / shape[0], 1);
     grid.group_columns = std::max<int64_t>(columns / shape[1], 1);
   } else if (shape.size() == 1 || shape.size() == 2) {
-    grid.group_rows = GroupSize(scale, *group_shape, 0, tokens);
-    grid.group_columns = GroupSize(scale, *group_shape, 1, columns);
+    grid.group_rows = CheckGroupSize(scale, *group_shape, 0, tokens);
+    grid.group_columns = CheckGroupSize(scale, *group_shape, 1, columns);
     const int64_t rows = tokens / grid.group_rows, across = columns / grid.group_columns;
     if (shape.size() == 2) {
       scale.HasShape({rows, across}, "groups of group_shape " + ShapeText(*group_shape));
@@ -59,7 +58,7 @@ ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t to
     } else if (across <= 1) {
       scale.HasShape({rows}, "groups of group_shape " + ShapeText(*group_shape));
     } else {
-      scale.Fail("has shape " + ShapeText(shape), ShapeText({rows, across}) + ": groups of group_shape " + ShapeText(*group_shape));
+      scale.FailShape(ShapeText({rows, across}) + ": groups of group_shape " + ShapeText(*group_shape));
     }
     if (shape.size() == 1) {
       grid.row_stride = rows <= 1 ? 0 : scale.strides()[0];
@@ -67,47 +66,47 @@ ScaleGrid CheckedScales(const Argument& scale, const Argument& input, int64_t to
       return grid;
     }
   } else {
-    scale.Fail("has shape " + ShapeText(shape), "one element, or one or two dimensions");
+    scale.FailShape("one element, or one or two dimensions");
   }
   grid.row_stride = scale.strides()[0];
   grid.column_stride = scale.strides()[1];
   return grid;
 }
 
-void StaticOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<std::vector<int64_t>> group_shape) {
+void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<std::vector<int64_t>> group_shape) {
   const char* op = "static_scaled_fp8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedFp8(result);
+  const QType type = CheckFp8(result);
   const Rows rows = input.LastDimensionRows();
-  const ScaleGrid grid = CheckedScales(scale, input, rows.count, group_shape);
+  const ScaleGrid grid = CheckScales(scale, input, rows.count, group_shape);
   StaticFp8Quant(result.LastDimensionRows(), type, rows, grid);
 }
 
-void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
+void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
   const char* op = "dynamic_scaled_fp8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedFp8(result);
-  CheckedScalar(scale);
+  const QType type = CheckFp8(result);
+  CheckScalar(scale);
   DynamicFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(), static_cast<float*>(scale_tensor.data_ptr()));
 }
 
-void PerTokenOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> bound_tensor) {
+void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> bound_tensor) {
   const char* op = "dynamic_per_token_scaled_fp8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
   CheckQuantized(result, input);
-  const QType type = CheckedFp8(result);
+  const QType type = CheckFp8(result);
   const Rows rows = input.LastDimensionRows();
-  float* scales = CheckedPerToken<float>(scale, ScalarType::Float, rows.count);
+  float* scales = CheckPerToken<float>(scale, ScalarType::Float, rows.count);
   const float* bound = nullptr;
-  if (bound_tensor.has_value()) bound = CheckedScalar(Argument(op, "scale_ub", *bound_tensor));
+  if (bound_tensor.has_value()) bound = CheckScalar(Argument(op, "scale_ub", *bound_tensor));
   DynamicPerTokenFp8Quant(result.LastDimensionRows(), type, rows, scales, bound);
 }
 
@@ -121,7 +120,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {
-  m.impl("static_scaled_fp8_quant", VLLM_BOX(vllm::StaticOp));
-  m.impl("dynamic_scaled_fp8_quant", VLLM_BOX(vllm::DynamicOp));
-  m.impl("dynamic_per_token_scaled_fp8_quant", VLLM_BOX(vllm::PerTokenOp));
+  m.impl("static_scaled_fp8_quant", VLLM_BOX(vllm::QuantizeStatic));
+  m.impl("dynamic_scaled_fp8_quant", VLLM_BOX(vllm::QuantizeDynamic));
+  m.impl("dynamic_per_token_scaled_fp8_quant", VLLM_BOX(vllm::QuantizePerToken));
 }

@@ -11,33 +11,33 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void StaticOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
   const char* op = "static_scaled_int8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
   result.OfDType(ScalarType::Char);
-  const float* scale = CheckedScalar(Argument(op, "scale", scale_tensor));
+  const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
   const int32_t* azp = nullptr;
   if (azp_tensor.has_value()) {
     const Argument argument(op, "azp", *azp_tensor);
     argument.OnDevice().OfDType(ScalarType::Int);
-    if (azp_tensor->numel() != 1) argument.Fail("has shape " + ShapeText(argument.shape()), "one element");
+    argument.HasOneElement();
     azp = static_cast<const int32_t*>(azp_tensor->data_ptr());
   }
   StaticInt8Quant(result.LastDimensionRows(), input.LastDimensionRows(), scale, azp);
 }
 
-void DynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
   const char* op = "dynamic_scaled_int8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
   result.OfDType(ScalarType::Char);
   const Rows rows = input.LastDimensionRows();
-  float* scales = CheckedPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
+  float* scales = CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
   int32_t* azps = nullptr;
-  if (azp_tensor.has_value()) azps = CheckedPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
+  if (azp_tensor.has_value()) azps = CheckPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
   DynamicInt8Quant(result.LastDimensionRows(), rows, scales, azps);
 }
 
@@ -50,6 +50,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {
-  m.impl("static_scaled_int8_quant", VLLM_BOX(vllm::StaticOp));
-  m.impl("dynamic_scaled_int8_quant", VLLM_BOX(vllm::DynamicOp));
+  m.impl("static_scaled_int8_quant", VLLM_BOX(vllm::QuantizeStatic));
+  m.impl("dynamic_scaled_int8_quant", VLLM_BOX(vllm::QuantizeDynamic));
 }

@@ -9,32 +9,26 @@
 namespace vllm {
 
 // float8_e4m3fn or float8_e5m2.
-inline QType CheckedFp8(const Argument& argument) {
+inline QType CheckFp8(const Argument& argument) {
   using torch::headeronly::ScalarType;
-  const ScalarType type = argument.tensor().scalar_type();
-  if (type == ScalarType::Float8_e4m3fn) return QType::kE4M3;
-  if (type != ScalarType::Float8_e5m2) {
-    argument.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Float8_e4m3fn or Float8_e5m2");
-  }
-  return QType::kE5M2;
+  argument.OfOneDType({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2});
+  return argument.scalar_type() == ScalarType::Float8_e4m3fn ? QType::kE4M3 : QType::kE5M2;
 }
 
 // One float32, where it lies: kernels read it.
-inline const float* CheckedScalar(const Argument& argument) {
-  argument.OnDevice().OfDType(torch::headeronly::ScalarType::Float);
-  if (argument.tensor().numel() != 1) argument.Fail("has shape " + ShapeText(argument.shape()), "one element");
-  return static_cast<const float*>(argument.tensor().data_ptr());
+inline const float* CheckScalar(const Argument& argument) {
+  return argument.OnDevice().OfDType(torch::headeronly::ScalarType::Float).HasOneElement().Data<const float>();
 }
 
 // Memory for a number for each of `tokens` rows, side by side.
 template <typename T>
-T* CheckedPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
+T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
   argument.OnDevice().OfDType(type);
   if (!argument.tensor().is_contiguous() || argument.tensor().numel() < tokens) {
     argument.Fail("has shape " + ShapeText(argument.shape()) + " and strides " + ShapeText(argument.strides()),
                   "a contiguous tensor of " + std::to_string(tokens) + " elements, one for each token");
   }
-  return static_cast<T*>(argument.tensor().data_ptr());
+  return argument.Data<T>();
 }
 
 // Result and input of a quantising op: the same shape, rows side by side in their last dimension.

@@ -11,7 +11,7 @@ namespace vllm {
 namespace {
 
 // Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
-Heads CheckedHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
+Heads CheckHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
   argument.OnDevice().Floating().LastDimensionContiguous().Writable();
   const Extents shape = argument.shape();
   const size_t leading = positions.shape().size();
@@ -24,8 +24,8 @@ Heads CheckedHeads(const Argument& argument, const Argument& positions, int64_t 
     std::string text = ShapeText(tokens);
     text.pop_back();
     const std::string size = std::to_string(head_size);
-    argument.Fail("has shape " + ShapeText(shape), text + ", heads * " + size + "] or " + text + ", heads, " + size +
-                                                       "]: the dimensions of positions, then heads of head_size " + size);
+    argument.FailShape(text + ", heads * " + size + "] or " + text + ", heads, " + size +
+                       "]: the dimensions of positions, then heads of head_size " + size);
   }
   Heads heads;
   heads.tokens = argument.LeadingRows(leading, head_size);
@@ -40,28 +40,27 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
   const Argument positions(op, "positions", positions_tensor);
   positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long);
   if (positions.shape().empty() || positions.shape().size() > 2) {
-    positions.Fail("has shape " + ShapeText(positions.shape()), "[num_tokens] or [batch_size, seq_len]");
+    positions.FailShape("[num_tokens] or [batch_size, seq_len]");
   }
-  const auto fail = [&](const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); };
-  if (head_size < 1) fail("head_size is " + std::to_string(head_size) + ", expected at least 1");
+  CheckAtLeast(op, "head_size", head_size, 1);
 
   const Argument cache(op, "cos_sin_cache", cos_sin_cache_tensor);
-  const RotaryCache angles = CheckedRotaryCache(cache);
+  const RotaryCache angles = CheckRotaryCache(cache);
   if (rope_dim_offset < 0 || rope_dim_offset > head_size || angles.rotary_dim > head_size - rope_dim_offset) {
-    fail("rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " + std::to_string(angles.rotary_dim) +
-         " of cos_sin_cache do not fit into head_size " + std::to_string(head_size) +
-         ", expected 0 <= rope_dim_offset <= head_size - rotary_dim");
+    FailOp(op, "rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " + std::to_string(angles.rotary_dim) +
+                   " of cos_sin_cache do not fit into head_size " + std::to_string(head_size) +
+                   ", expected 0 <= rope_dim_offset <= head_size - rotary_dim");
   }
 
   const Argument query(op, "query", query_tensor);
-  const Heads query_heads = CheckedHeads(query, positions, head_size);
+  const Heads query_heads = CheckHeads(query, positions, head_size);
   const Rows tokens = positions.LeadingRows(positions.shape().size(), 1);
   if (!key_tensor.has_value()) {
     return RotaryEmbedding(tokens, query_heads, nullptr, angles, is_neox, rope_dim_offset, inverse);
   }
   const Argument key(op, "key", *key_tensor);
   key.SameDTypeAs(query);
-  const Heads key_heads = CheckedHeads(key, positions, head_size);
+  const Heads key_heads = CheckHeads(key, positions, head_size);
   RotaryEmbedding(tokens, query_heads, &key_heads, angles, is_neox, rope_dim_offset, inverse);
 }
 

@@ -10,28 +10,28 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-Rows CheckedLogits(const Argument& logits) {
+Rows CheckLogits(const Argument& logits) {
   logits.OnDevice().Floating();
   const Extents shape = logits.shape();
-  if (shape.size() != 2 || shape[1] == 0) logits.Fail("has shape " + ShapeText(shape), "[rows, vocabulary] with at least one token");
+  if (shape.size() != 2 || shape[1] == 0) logits.FailShape("[rows, vocabulary] with at least one token");
   return logits.LastDimensionContiguous().LastDimensionRows();
 }
 
-Tensor Tokens(const Tensor& logits, int64_t rows) { return NewTensor<1>(logits, {rows}, ScalarType::Long); }
+Tensor MakeTokens(const Tensor& logits, int64_t rows) { return NewTensor<1>(logits, {rows}, ScalarType::Long); }
 
 Tensor GreedyArgmaxOp(Tensor logits) {
-  const Rows rows = CheckedLogits(Argument("greedy_argmax", "logits", logits));
-  Tensor tokens = Tokens(logits, rows.count);
+  const Rows rows = CheckLogits(Argument("greedy_argmax", "logits", logits));
+  Tensor tokens = MakeTokens(logits, rows.count);
   GreedyArgmax(rows, static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }
 
 Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
   const char* op = "fused_gumbel_argmax";
-  const Rows rows = CheckedLogits(Argument(op, "logits", logits));
+  const Rows rows = CheckLogits(Argument(op, "logits", logits));
   const Argument seeds(op, "seeds", seeds_tensor);
   seeds.OnDevice().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
-  Tensor tokens = Tokens(logits, rows.count);
+  Tensor tokens = MakeTokens(logits, rows.count);
   GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0], static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }

@@ -15,20 +15,14 @@ using MaybeTensor = std::optional<Tensor>;
 
 // What the tensor cores are fed in.
 constexpr int64_t kGroup = 16;
-constexpr uintptr_t kAlignment = 16;
+constexpr int64_t kAlignment = 16;
 // Sums of so many products of int8 fit into int32.
 constexpr int64_t kMaxInt8Depth = 131071;
 
-void CheckAligned(const Argument& argument) {
-  const auto address = reinterpret_cast<uintptr_t>(argument.tensor().data_ptr());
-  if (address % kAlignment != 0) argument.Fail("begins at address " + std::to_string(address), "a multiple of 16 bytes");
-}
-
-void CheckMatrix(const Argument& argument, const char* shape) {
-  if (argument.shape().size() != 2) argument.Fail("has shape " + ShapeText(argument.shape()), shape);
+void CheckSizes(const Argument& argument, const char* shape) {
+  argument.HasRank(2, shape);
   for (const int64_t size : argument.shape()) {
-    if (size > std::numeric_limits<int>::max())
-      argument.Fail("has shape " + ShapeText(argument.shape()), "less than 2^31 rows and columns");
+    if (size > std::numeric_limits<int>::max()) argument.FailShape("less than 2^31 rows and columns");
   }
 }
 
@@ -39,12 +33,12 @@ int64_t CheckStrides(const Argument& argument, size_t inner, const char* order) 
   if (shape[0] == 0 || shape[1] == 0) return 0;
   // The stride of a dimension of one element says nothing.
   if (shape[inner] > 1 && strides[inner] != 1) {
-    argument.Fail("has strides " + ShapeText(strides), std::string(order) + ": stride 1 in dimension " + std::to_string(inner));
+    argument.FailStrides(std::string(order) + ": stride 1 in dimension " + std::to_string(inner));
   }
   if (shape[outer] <= 1) return (shape[inner] + kGroup - 1) / kGroup * kGroup;
   if (strides[outer] % kGroup != 0 || strides[outer] < shape[inner]) {
-    argument.Fail("has strides " + ShapeText(strides), std::string(order) + ": in dimension " + std::to_string(outer) +
-                                                           " a multiple of 16, at least " + std::to_string(shape[inner]));
+    argument.FailStrides(std::string(order) + ": in dimension " + std::to_string(outer) + " a multiple of 16, at least " +
+                         std::to_string(shape[inner]));
   }
   return strides[outer];
 }
@@ -52,9 +46,8 @@ int64_t CheckStrides(const Argument& argument, size_t inner, const char* order) 
 // `count` elements side by side, in a vector or in a matrix with one row or column.
 const void* CheckVector(const Argument& argument, ScalarType type, int64_t count, const std::string& what) {
   argument.OnDevice().OfDType(type);
-  if (argument.tensor().numel() != count) argument.Fail("has shape " + ShapeText(argument.shape()), what + ", " + std::to_string(count));
-  if (!argument.tensor().is_contiguous()) argument.Fail("has strides " + ShapeText(argument.strides()), "a contiguous tensor");
-  return argument.tensor().data_ptr();
+  if (argument.tensor().numel() != count) argument.FailShape(what + ", " + std::to_string(count));
+  return argument.Contiguous().tensor().data_ptr();
 }
 
 // One for each of `count`, or one for all, which `each` tells.
@@ -63,29 +56,22 @@ const float* CheckScales(const Argument& argument, int64_t count, const char* wh
   return static_cast<const float*>(CheckVector(argument, ScalarType::Float, each ? count : 1, std::string("one element or ") + what));
 }
 
-ScaledMm Checked(const char* op, const Tensor& out_tensor, const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& a_scales_tensor,
-                 const Tensor& b_scales_tensor, const MaybeTensor& bias_tensor) {
+ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_tensor, const Tensor& b_tensor,
+                      const Tensor& a_scales_tensor, const Tensor& b_scales_tensor, const MaybeTensor& bias_tensor) {
   const Argument a(op, "a", a_tensor), b(op, "b", b_tensor), out(op, "out", out_tensor);
-  a.OnDevice();
-  const ScalarType type = a_tensor.scalar_type(), out_type = out_tensor.scalar_type();
-  if (type != ScalarType::Char && type != ScalarType::Float8_e4m3fn) {
-    a.Fail(std::string("is of dtype ") + torch::headeronly::toString(type), "Char or Float8_e4m3fn");
-  }
+  a.OnDevice().OfOneDType({ScalarType::Char, ScalarType::Float8_e4m3fn});
   b.OnDevice().SameDTypeAs(a);
-  out.OnDevice();
-  if (out_type != ScalarType::BFloat16 && out_type != ScalarType::Half) {
-    out.Fail(std::string("is of dtype ") + torch::headeronly::toString(out_type), "BFloat16 or Half");
-  }
-  CheckMatrix(a, "[M, K]");
-  CheckMatrix(b, "[K, N]");
-  CheckMatrix(out, "[M, N]");
+  out.OnDevice().OfOneDType({ScalarType::BFloat16, ScalarType::Half});
+  const ScalarType type = a.scalar_type();
+  CheckSizes(a, "[M, K]");
+  CheckSizes(b, "[K, N]");
+  CheckSizes(out, "[M, N]");
   const int64_t rows = a.shape()[0], depth = a.shape()[1], columns = b.shape()[1];
-  if (depth == 0 || depth % kGroup != 0) a.Fail("has shape " + ShapeText(a.shape()), "[M, K] with K a multiple of 16");
+  if (depth == 0 || depth % kGroup != 0) a.FailShape("[M, K] with K a multiple of 16");
   if (type == ScalarType::Char && depth > kMaxInt8Depth) {
-    a.Fail("has shape " + ShapeText(a.shape()),
-           "[M, K] with K of at most " + std::to_string(kMaxInt8Depth) + ", whose sums fit into int32");
+    a.FailShape("[M, K] with K of at most " + std::to_string(kMaxInt8Depth) + ", whose sums fit into int32");
   }
-  if (columns % kGroup != 0) b.Fail("has shape " + ShapeText(b.shape()), "[K, N] with N a multiple of 16");
+  if (columns % kGroup != 0) b.FailShape("[K, N] with N a multiple of 16");
   b.HasShape({depth, columns}, "[K, N] with the K of a");
   out.HasShape({rows, columns}, "[M, N] with the M of a and the N of b").Writable();
 
@@ -98,7 +84,7 @@ ScaledMm Checked(const char* op, const Tensor& out_tensor, const Tensor& a_tenso
   product.a_stride = CheckStrides(a, 1, "rows side by side");
   product.b_stride = CheckStrides(b, 0, "columns side by side");
   product.out_stride = CheckStrides(out, 1, "rows side by side");
-  for (const Argument* argument : {&a, &b, &out}) CheckAligned(*argument);
+  for (const Argument* argument : {&a, &b, &out}) argument->Aligned(kAlignment);
   product.a = a_tensor.data_ptr();
   product.b = b_tensor.data_ptr();
   product.out = out_tensor.data_ptr();
@@ -106,18 +92,18 @@ ScaledMm Checked(const char* op, const Tensor& out_tensor, const Tensor& a_tenso
   product.b_scales =
       CheckScales(Argument(op, "b_scales", b_scales_tensor), columns, "one for each column of b", product.b_scale_per_column);
   if (bias_tensor.has_value())
-    product.bias = CheckVector(Argument(op, "bias", *bias_tensor), out_type, columns, "one for each column of b");
+    product.bias = CheckVector(Argument(op, "bias", *bias_tensor), out.scalar_type(), columns, "one for each column of b");
   return product;
 }
 
 void ScaledMmOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, MaybeTensor bias) {
-  ScaledMatMul(Checked("cutlass_scaled_mm", out, a, b, a_scales, b_scales, bias));
+  ScaledMatMul(CheckProduct("cutlass_scaled_mm", out, a, b, a_scales, b_scales, bias));
 }
 
 void ScaledMmAzpOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor azp_adj, MaybeTensor azp, MaybeTensor bias) {
   const char* op = "cutlass_scaled_mm_azp";
   Argument(op, "a", a).OfDType(ScalarType::Char);
-  ScaledMm product = Checked(op, out, a, b, a_scales, b_scales, bias);
+  ScaledMm product = CheckProduct(op, out, a, b, a_scales, b_scales, bias);
   product.zero_sums = static_cast<const int32_t*>(
       CheckVector(Argument(op, "azp_adj", azp_adj), ScalarType::Int, product.columns, "one for each column of b"));
   if (azp.has_value()) {

@@ -14,6 +14,7 @@
 
 #include "cache/cache.h"
 #include "core/fp8-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -51,28 +52,14 @@ HWY_NOINLINE void Dequantize(const F8* HWY_RESTRICT from, size_t n, float scale,
 
 template <class F8>
 void QuantizeTo(const void* from, DType dtype, int64_t first, size_t n, float scale, uint8_t* to) {
-  F8* codes = reinterpret_cast<F8*>(to);
-  switch (dtype) {
-    case DType::kFloat32:
-      return Quantize(static_cast<const float*>(from) + first, n, scale, codes);
-    case DType::kBFloat16:
-      return Quantize(static_cast<const hwy::bfloat16_t*>(from) + first, n, scale, codes);
-    case DType::kFloat16:
-      return Quantize(static_cast<const hwy::float16_t*>(from) + first, n, scale, codes);
-  }
+  WithType(dtype, [&](auto element)
+                      HWY_ATTR { Quantize(static_cast<const decltype(element)*>(from) + first, n, scale, reinterpret_cast<F8*>(to)); });
 }
 
 template <class F8>
 void DequantizeFrom(const uint8_t* from, size_t n, float scale, void* to, DType dtype, int64_t first) {
-  const F8* codes = reinterpret_cast<const F8*>(from);
-  switch (dtype) {
-    case DType::kFloat32:
-      return Dequantize(codes, n, scale, static_cast<float*>(to) + first);
-    case DType::kBFloat16:
-      return Dequantize(codes, n, scale, static_cast<hwy::bfloat16_t*>(to) + first);
-    case DType::kFloat16:
-      return Dequantize(codes, n, scale, static_cast<hwy::float16_t*>(to) + first);
-  }
+  WithType(dtype, [&](auto element)
+                      HWY_ATTR { Dequantize(reinterpret_cast<const F8*>(from), n, scale, static_cast<decltype(element)*>(to) + first); });
 }
 
 // n elements from `from` + `first` to fp8: to = from / scale. `format` is not kSame.

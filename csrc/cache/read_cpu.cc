@@ -94,7 +94,7 @@ void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quant
       part.width = width;
       return part;
     };
-    const size_t wide = (quantize ? from.dtype : to.dtype) == DType::kFloat32 ? 4 : 2;
+    const size_t wide = static_cast<size_t>(SizeOf(quantize ? from.dtype : to.dtype));
     function(piece(to, quantize ? 1 : wide), piece(from, quantize ? wide : 1), format, quantize, scale, 0, 1);
   });
 }

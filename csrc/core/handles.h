@@ -14,7 +14,7 @@ template <class T>
 class Handles {
  public:
   // Keeps a thing until its number is released. Numbers start at 1 and do not come twice.
-  int64_t Keep(std::shared_ptr<T> thing) {
+  int64_t Add(std::shared_ptr<T> thing) {
     const std::lock_guard<std::mutex> lock(mutex_);
     things_.emplace(++last_, std::move(thing));
     return last_;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writing a row of numbers that are made on the way from other rows. Compiled once for each target.
 //
-// Where the numbers come from is a source: source.Two(i, v0, v1) gives 2 * Lanes(F32()) of them from element i on, as LoadSplit would if
-// Source::kSplit says so, in order otherwise; source.Tail(i, n) gives the first n of Lanes(F32()).
+// Where the numbers come from is a source: source.ReadTwo(i, v0, v1) gives 2 * Lanes(F32()) of them from element i on, as LoadSplit would
+// if Source::kSplit says so, in order otherwise; source.ReadTail(i, n) gives the first n of Lanes(F32()).
 #if defined(VLLM_CORE_SPAN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_SPAN_INL_H_
 #undef VLLM_CORE_SPAN_INL_H_
@@ -27,12 +27,12 @@ struct Elements {
   static constexpr bool kSplit = kSplits<T>;
   const T* x;  // not restrict: the result may lie in the same place
   F f;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     LoadSplit(x + i, v0, v1);
     v0 = f(v0);
     v1 = f(v1);
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return f(LoadTail(x + i, n)); }
 };
 
 template <typename T, class F>
@@ -59,17 +59,17 @@ HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = f
   if (stream) {
     // Only whole aligned vectors are streamed, and not those before the first.
     stream = reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0;
-    for (; stream && i < n && !StreamAligned(to + i); ++i) StoreTail(source.Tail(i, 1), to + i, 1);
+    for (; stream && i < n && !StreamAligned(to + i); ++i) StoreTail(source.ReadTail(i, 1), to + i, 1);
   }
   const size_t first = i, whole = (n - i) / (2 * lanes) * (2 * lanes);
   for (i += whole; i < n; i += lanes) {
     const size_t part = HWY_MIN(lanes, n - i);
-    StoreTail(source.Tail(i, part), to + i, part);
+    StoreTail(source.ReadTail(i, part), to + i, part);
   }
   for (size_t done = 0; done < whole; done += 2 * lanes) {
     const size_t k = first + (kBackwards ? whole - 2 * lanes - done : done);
     VF32 v0, v1;
-    source.Two(k, v0, v1);
+    source.ReadTwo(k, v0, v1);
     if constexpr (Source::kSplit) {
       stream ? StreamSplit(v0, v1, to + k) : StoreSplit(v0, v1, to + k);
     } else {

@@ -30,41 +30,20 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 #include "gemm/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// to[i] = from[i] + bias[i]; bias may be null.
-template <typename T>
-HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, T* HWY_RESTRICT to, size_t n) {
-  const F32 d;
-  const size_t lanes = hn::Lanes(d);
-  size_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    VF32 v0 = hn::LoadU(d, from + i), v1 = hn::LoadU(d, from + i + lanes);
-    if (bias != nullptr) {
-      v0 = hn::Add(v0, Load(bias + i));
-      v1 = hn::Add(v1, Load(bias + i + lanes));
-    }
-    StoreTwo(v0, v1, to + i);
-  }
-  for (; i < n; i += lanes) {
-    const size_t part = HWY_MIN(lanes, n - i);
-    VF32 v = hn::LoadN(d, from + i, part);
-    if (bias != nullptr) v = hn::Add(v, LoadTail(bias + i, part));
-    StoreTail(v, to + i, part);
-  }
-}
-
 // Panels [begin, end) for rows [row, row + rows).
 template <typename T>
-HWY_NOINLINE void Part(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t row, int64_t rows, int64_t begin,
-                       int64_t end, ProductMemory& memory) {
+HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t row, int64_t rows, int64_t begin,
+                               int64_t end, ProductMemory& memory) {
   const size_t first = static_cast<size_t>(begin * Panels::kPanel);
   const size_t last = static_cast<size_t>(std::min(end * Panels::kPanel, b.columns));
-  Product<T, T>(
+  MultiplyByPanels<T, T>(
       static_cast<size_t>(rows), [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last, memory,
       [&](size_t i, size_t count, size_t column, size_t columns, const float* c) HWY_ATTR {
         for (size_t r = 0; r < count; ++r) {
@@ -76,7 +55,7 @@ HWY_NOINLINE void Part(const Rows& out, const Rows& a, const Panels& b, const T*
 
 // Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
 template <typename T>
-void Items(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t block_rows, int64_t begin, int64_t end) {
+void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t block_rows, int64_t begin, int64_t end) {
   ProductMemory memory;
   const int64_t panels = b.Count();
   while (begin < end) {
@@ -84,20 +63,14 @@ void Items(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64
     const int64_t panel = begin % panels;
     const int64_t stop = std::min(panels, panel + end - begin);
     const int64_t row = block * block_rows;
-    Part(out, a, b, bias, row, std::min(block_rows, a.count - row), panel, stop, memory);
+    MultiplyPart(out, a, b, bias, row, std::min(block_rows, a.count - row), panel, stop, memory);
     begin += stop - panel;
   }
 }
 
 void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const void* bias, int64_t block_rows, int64_t begin, int64_t end) {
-  switch (b.dtype) {
-    case DType::kFloat32:
-      return Items(out, a, b, static_cast<const float*>(bias), block_rows, begin, end);
-    case DType::kBFloat16:
-      return Items(out, a, b, static_cast<const hwy::bfloat16_t*>(bias), block_rows, begin, end);
-    case DType::kFloat16:
-      return Items(out, a, b, static_cast<const hwy::float16_t*>(bias), block_rows, begin, end);
-  }
+  WithType(b.dtype,
+           [&](auto element) HWY_ATTR { MultiplyItems(out, a, b, static_cast<const decltype(element)*>(bias), block_rows, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -116,11 +89,10 @@ HWY_EXPORT(MatMulItems);
 
 void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
-  constexpr int64_t kMostRows = 96;
-  const int64_t blocks = (a.count + kMostRows - 1) / kMostRows;
+  const int64_t blocks = (a.count + kProductBlockRows - 1) / kProductBlockRows;
   if (blocks == 0 || b.columns == 0) return;
-  // Blocks of one size, a multiple of the rows that the registers hold.
-  const int64_t block_rows = ((a.count + blocks - 1) / blocks + 5) / 6 * 6;
+  // Blocks of one size, in whole tiles.
+  const int64_t block_rows = ((a.count + blocks - 1) / blocks + kProductTileRows - 1) / kProductTileRows * kProductTileRows;
   const int64_t used = (a.count + block_rows - 1) / block_rows;
   ParallelFor(used * b.Count(), Panels::kPanel * b.depth,
               [&](int64_t begin, int64_t end) { function(out, a, b, bias, block_rows, begin, end); });

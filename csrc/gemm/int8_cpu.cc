@@ -13,6 +13,8 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
+#include "gemm/blocks.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -38,9 +40,9 @@ constexpr int32_t kShift = 0;
 constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
 constexpr size_t kTileRows = 4;
-// As in gemm/product-inl.h: what is prepared of A, and the sums that are kept meanwhile, in a second-level cache. Preparing costs as much
-// as some 30 columns, so it is done for many. Two vectors of columns of B, widened, take half of a first-level cache of 32 KiB.
-constexpr size_t kBlockRows = 96;
+// Preparing A costs as much as some 30 columns, so it is done for many. Two vectors of columns of B, widened, take half of a first-level
+// cache of 32 KiB.
+constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockGroups = VLLM_INT8_GROUPS ? 256 : 128;
 constexpr size_t kBlockColumns = 512;
 // Two vectors are stored at a time; of the last two the second one may be outside.
@@ -123,8 +125,8 @@ HWY_INLINE void AddHalf(const Prepared* a, VI16 v0, VI16 v1, VI32& s0, VI32& s1)
 
 // c = or += the products of kRows rows of A and two vectors of columns over `groups` groups.
 template <size_t kRows, class Columns>
-HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const Columns& columns, size_t groups, int32_t* HWY_RESTRICT c,
-                     size_t c_stride, bool add) {
+HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride, const Columns& columns, size_t groups,
+                             int32_t* HWY_RESTRICT c, size_t c_stride, bool add) {
   const I32 d;
   const VI32 zero = hn::Zero(d);
   VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero, c31 = zero;
@@ -177,18 +179,18 @@ HWY_INLINE void Tile(const Prepared* HWY_RESTRICT a, size_t a_stride, const Colu
 }
 
 template <class Columns>
-HWY_NOINLINE void Tiles(const Prepared* a, size_t a_stride, size_t rows, const Columns& columns, size_t groups, int32_t* c, size_t c_stride,
-                        bool add) {
+HWY_NOINLINE void MultiplyTiles(const Prepared* a, size_t a_stride, size_t rows, const Columns& columns, size_t groups, int32_t* c,
+                                size_t c_stride, bool add) {
   for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
-    Tile<kTileRows>(a, a_stride, columns, groups, c, c_stride, add);
+    MultiplyTile<kTileRows>(a, a_stride, columns, groups, c, c_stride, add);
   }
   switch (rows) {
     case 1:
-      return Tile<1>(a, a_stride, columns, groups, c, c_stride, add);
+      return MultiplyTile<1>(a, a_stride, columns, groups, c, c_stride, add);
     case 2:
-      return Tile<2>(a, a_stride, columns, groups, c, c_stride, add);
+      return MultiplyTile<2>(a, a_stride, columns, groups, c, c_stride, add);
     case 3:
-      return Tile<3>(a, a_stride, columns, groups, c, c_stride, add);
+      return MultiplyTile<3>(a, a_stride, columns, groups, c, c_stride, add);
     default:
       return;
   }
@@ -226,7 +228,7 @@ HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY
 }
 
 // sums - zero * column_sums in float64, where it is exact, rounded to float32.
-HWY_INLINE VF32 MinusZero(VI32 sums, VI32 column_sums, int32_t zero) {
+HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
   const hn::Repartition<double, F32> dd;
   const hn::Half<F32> dh;
   const auto z = hn::Set(dd, static_cast<double>(zero));
@@ -237,8 +239,8 @@ HWY_INLINE VF32 MinusZero(VI32 sums, VI32 column_sums, int32_t zero) {
 
 // Columns [first, first + n) of row `row` of the result, from the sums of products.
 template <typename T>
-HWY_INLINE void Finish(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const Int8Scales& scales, int64_t row, size_t first, size_t n,
-                       T* HWY_RESTRICT to) {
+HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const Int8Scales& scales, int64_t row, size_t first, size_t n,
+                          T* HWY_RESTRICT to) {
   const F32 d;
   const I32 di;
   const size_t lanes = hn::Lanes(d);
@@ -249,7 +251,7 @@ HWY_INLINE void Finish(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const
     const VI32 column_sums = hn::LoadU(di, b.sums.data() + first + i);
     VI32 sums = hn::LoadU(di, c + i);
     if constexpr (kShift != 0) sums = hn::Sub(sums, hn::Mul(column_sums, hn::Set(di, kShift)));
-    const VF32 product = zero == 0 ? hn::ConvertTo(d, sums) : MinusZero(sums, column_sums, zero);
+    const VF32 product = zero == 0 ? hn::ConvertTo(d, sums) : SubtractZero(sums, column_sums, zero);
     const VF32 b_scale = scales.b_step == 0 ? hn::Set(d, scales.b[0]) : hn::LoadN(d, scales.b + first + i, part);
     VF32 v = hn::Mul(hn::Mul(product, a_scale), b_scale);
     if (scales.bias != nullptr) v = hn::Add(v, hn::LoadN(d, scales.bias + first + i, part));
@@ -262,8 +264,8 @@ HWY_INLINE void Finish(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const
 }
 
 template <typename T>
-HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t row,
-                           int64_t rows, int64_t begin, int64_t end) {
+HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales,
+                                     int64_t row, int64_t rows, int64_t begin, int64_t end) {
   const auto prepared = hwy::AllocateAligned<Prepared>(kBlockRows * kBlockGroups * kGroup);
   const auto sums = hwy::AllocateAligned<int32_t>(kBlockRows * kCStride);
 #if !VLLM_INT8_GROUPS
@@ -294,11 +296,11 @@ HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, c
 #if !VLLM_INT8_GROUPS
         if (count >= kWidenFrom) {
           Widen(packed, part, widened.get());
-          Tiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to, kCStride, g != 0);
+          MultiplyTiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to, kCStride, g != 0);
         } else  // NOLINT(readability-misleading-indentation)
 #endif
         {
-          Tiles(prepared.get(), part * kGroup, count, packed, part, to, kCStride, g != 0);
+          MultiplyTiles(prepared.get(), part * kGroup, count, packed, part, to, kCStride, g != 0);
         }
         n += pair ? 2 * lanes : lanes;
       }
@@ -306,36 +308,29 @@ HWY_NOINLINE void Int8Part(const Rows& out, const int8_t* a, int64_t a_stride, c
     const size_t used = HWY_MIN(stop, static_cast<size_t>(b.columns)) - column;
     for (size_t r = 0; r < count; ++r) {
       const int64_t m = row + static_cast<int64_t>(r);
-      Finish(sums.get() + r * kCStride, b, scales, m, column, used, out.Row<T>(m) + column);
+      FinishRow(sums.get() + r * kCStride, b, scales, m, column, used, out.Row<T>(m) + column);
     }
   }
 }
 
 // Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
 template <typename T>
-void Int8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
-               int64_t end) {
+void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
+                       int64_t end) {
   const int64_t panels = b.Count();
-  constexpr int64_t kRows = static_cast<int64_t>(kBlockRows);
   while (begin < end) {
     const int64_t block = begin / panels;
     const int64_t panel = begin % panels;
     const int64_t stop = std::min(panels, panel + end - begin);
-    Int8Part<T>(out, a, a_stride, b, scales, block * kRows, std::min(kRows, out.count - block * kRows), panel, stop);
+    MultiplyInt8Panels<T>(out, a, a_stride, b, scales, block * kProductBlockRows,
+                          std::min(kProductBlockRows, out.count - block * kProductBlockRows), panel, stop);
     begin += stop - panel;
   }
 }
 
 void Int8MatMulItems(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
                      int64_t end) {
-  switch (out.dtype) {
-    case DType::kFloat32:
-      return Int8Items<float>(out, a, a_stride, b, scales, begin, end);
-    case DType::kBFloat16:
-      return Int8Items<hwy::bfloat16_t>(out, a, a_stride, b, scales, begin, end);
-    case DType::kFloat16:
-      return Int8Items<hwy::float16_t>(out, a, a_stride, b, scales, begin, end);
-  }
+  WithType(out.dtype, [&](auto element) HWY_ATTR { MultiplyInt8Items<decltype(element)>(out, a, a_stride, b, scales, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -378,8 +373,7 @@ Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_strid
 void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales) {
   auto& function = VLLM_CPU_DISPATCH(Int8MatMulItems);
   if (out.count == 0 || b.columns == 0) return;
-  constexpr int64_t kRows = 96;
-  const int64_t blocks = (out.count + kRows - 1) / kRows;
+  const int64_t blocks = (out.count + kProductBlockRows - 1) / kProductBlockRows;
   ParallelFor(blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
               [&](int64_t begin, int64_t end) { function(out, a, a_stride, b, scales, begin, end); });
 }

@@ -17,6 +17,7 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "gemm/blocks.h"
 #include "gemm/panels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,11 +26,10 @@ namespace HWY_NAMESPACE {
 
 // Rows of A that the registers hold at once: with two vectors of columns 12 sums, which leaves 4 of AVX2's 16 registers for the operands
 // and covers the latency of its additions.
-constexpr size_t kTileRows = 6;
+constexpr size_t kTileRows = static_cast<size_t>(kProductTileRows);
 // Rows and depth of the part of A that is converted to float32 and read for many columns, and columns of the sums that are kept meanwhile:
-// 200 KiB each, for a second-level cache of 512 KiB. The depth is also what is read of a panel at a time, long enough for a CPU to read
-// ahead.
-constexpr size_t kBlockRows = 96;
+// 200 KiB each. The depth is also what is read of a panel at a time, long enough for a CPU to read ahead.
+constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockDepth = 512;
 constexpr size_t kBlockColumns = 512;
 // For a single tile of rows nothing is read twice but A; the depth only bounds the memory for it.
@@ -40,7 +40,7 @@ constexpr size_t kRowPad = 16;
 // Where two vectors of columns of B begin; each row of B lies `stride` elements behind the last. `width0` and `width1` count the columns
 // that exist.
 template <typename T>
-struct TwoColumns {
+struct ColumnPair {
   const T* b0;
   const T* b1;
   size_t stride;
@@ -57,8 +57,8 @@ HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
 // c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows and two vectors of columns. Variables
 // instead of arrays: there are no arrays of vectors whose length the compiler does not know.
 template <bool kTail, size_t kRows, typename T>
-HWY_INLINE void Tile(const float* HWY_RESTRICT a, size_t a_stride, const TwoColumns<T>& b, size_t depth, float* HWY_RESTRICT c,
-                     size_t c_stride, bool add) {
+HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b, size_t depth, float* HWY_RESTRICT c,
+                             size_t c_stride, bool add) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const VF32 zero = hn::Zero(d);
@@ -101,8 +101,8 @@ HWY_INLINE void Tile(const float* HWY_RESTRICT a, size_t a_stride, const TwoColu
 // brings as much again. One row takes four panels, two or three rows take two; `panel` is the elements from one to the next. Only for
 // vectors of which a panel has one or two.
 template <size_t kRows, typename T>
-HWY_INLINE void WideTile(const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b, size_t panel, size_t depth,
-                         float* HWY_RESTRICT c, size_t c_stride, bool add) {
+HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b, size_t panel, size_t depth,
+                                 float* HWY_RESTRICT c, size_t c_stride, bool add) {
   constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
   const F32 d;
   const size_t lanes = hn::Lanes(d);
@@ -140,22 +140,22 @@ HWY_INLINE void WideTile(const float* HWY_RESTRICT a, size_t a_stride, const T* 
 }
 
 template <bool kTail, typename T>
-HWY_NOINLINE void Tiles(const float* a, size_t a_stride, size_t rows, const TwoColumns<T>& b, size_t depth, float* c, size_t c_stride,
-                        bool add) {
+HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows, const ColumnPair<T>& b, size_t depth, float* c,
+                                size_t c_stride, bool add) {
   for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
-    Tile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
+    MultiplyTile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
   }
   switch (rows) {
     case 1:
-      return Tile<kTail, 1>(a, a_stride, b, depth, c, c_stride, add);
+      return MultiplyTile<kTail, 1>(a, a_stride, b, depth, c, c_stride, add);
     case 2:
-      return Tile<kTail, 2>(a, a_stride, b, depth, c, c_stride, add);
+      return MultiplyTile<kTail, 2>(a, a_stride, b, depth, c, c_stride, add);
     case 3:
-      return Tile<kTail, 3>(a, a_stride, b, depth, c, c_stride, add);
+      return MultiplyTile<kTail, 3>(a, a_stride, b, depth, c, c_stride, add);
     case 4:
-      return Tile<kTail, 4>(a, a_stride, b, depth, c, c_stride, add);
+      return MultiplyTile<kTail, 4>(a, a_stride, b, depth, c, c_stride, add);
     case 5:
-      return Tile<kTail, 5>(a, a_stride, b, depth, c, c_stride, add);
+      return MultiplyTile<kTail, 5>(a, a_stride, b, depth, c, c_stride, add);
     default:
       return;
   }
@@ -163,8 +163,8 @@ HWY_NOINLINE void Tiles(const float* a, size_t a_stride, size_t rows, const TwoC
 
 // c = or += a * B[from .. from + depth, first .. last), the columns' bounds being panels' or the last column.
 template <typename T>
-HWY_INLINE void Columns(const float* a, size_t a_stride, size_t rows, const Panels& b, size_t from, size_t depth, size_t first, size_t last,
-                        float* c, size_t c_stride, bool add) {
+HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, const Panels& b, size_t from, size_t depth, size_t first,
+                                size_t last, float* c, size_t c_stride, bool add) {
   constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
   const size_t lanes = hn::Lanes(F32());
   HWY_DASSERT(lanes <= kPanel);
@@ -176,11 +176,11 @@ HWY_INLINE void Columns(const float* a, size_t a_stride, size_t rows, const Pane
       const T* at = static_cast<const T*>(b.data) + column * static_cast<size_t>(b.depth) + from * kPanel;
       float* to = c + (column - first);
       if (rows == 1) {
-        WideTile<1>(a, a_stride, at, panel, depth, to, c_stride, add);
+        MultiplyWideTile<1>(a, a_stride, at, panel, depth, to, c_stride, add);
       } else if (rows == 2) {
-        WideTile<2>(a, a_stride, at, panel, depth, to, c_stride, add);
+        MultiplyWideTile<2>(a, a_stride, at, panel, depth, to, c_stride, add);
       } else {
-        WideTile<3>(a, a_stride, at, panel, depth, to, c_stride, add);
+        MultiplyWideTile<3>(a, a_stride, at, panel, depth, to, c_stride, add);
       }
     }
   }
@@ -189,30 +189,30 @@ HWY_INLINE void Columns(const float* a, size_t a_stride, size_t rows, const Pane
     const size_t start = column - inside;
     const size_t width = HWY_MIN(kPanel, static_cast<size_t>(b.columns) - start);
     const T* panel = static_cast<const T*>(b.data) + start * static_cast<size_t>(b.depth) + from * width + inside;
-    TwoColumns<T> two{panel, panel, width, HWY_MIN(lanes, width - inside), 0};
+    ColumnPair<T> pair{panel, panel, width, HWY_MIN(lanes, width - inside), 0};
     size_t step = 2 * lanes;
-    bool whole = two.width0 == lanes;
+    bool whole = pair.width0 == lanes;
     if (lanes == kPanel) {
       // The second vector is the next panel, if that is a whole one.
       whole = whole && column + 2 * kPanel <= last;
       if (whole) {
-        two.b1 = panel + kPanel * static_cast<size_t>(b.depth);
-        two.width1 = lanes;
+        pair.b1 = panel + kPanel * static_cast<size_t>(b.depth);
+        pair.width1 = lanes;
       } else {
         step = kPanel;
       }
     } else if (width - inside > lanes) {
-      two.b1 = panel + lanes;
-      two.width1 = HWY_MIN(lanes, width - inside - lanes);
-      whole = whole && two.width1 == lanes;
+      pair.b1 = panel + lanes;
+      pair.width1 = HWY_MIN(lanes, width - inside - lanes);
+      whole = whole && pair.width1 == lanes;
     } else {
       whole = false;
     }
     float* to = c + (column - first);
     if (whole) {
-      Tiles<false>(a, a_stride, rows, two, depth, to, c_stride, add);
+      MultiplyTiles<false>(a, a_stride, rows, pair, depth, to, c_stride, add);
     } else {
-      Tiles<true>(a, a_stride, rows, two, depth, to, c_stride, add);
+      MultiplyTiles<true>(a, a_stride, rows, pair, depth, to, c_stride, add);
     }
     column += step;
     // A narrow last panel may end before the step does.
@@ -222,14 +222,36 @@ HWY_INLINE void Columns(const float* a, size_t a_stride, size_t rows, const Pane
 
 // Elements [0, n), as float32.
 template <typename A>
-HWY_INLINE void ToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
+HWY_INLINE void ConvertToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) hn::StoreU(Load(from + i), F32(), to + i);
   if (i < n) hn::StoreN(LoadTail(from + i, n - i), F32(), to + i, n - i);
 }
 
-// Memory of one thread for Product.
+// to[i] = from[i] + bias[i]; bias may be null.
+template <typename T, typename Out>
+HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, Out* HWY_RESTRICT to, size_t n) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    VF32 v0 = hn::LoadU(d, from + i), v1 = hn::LoadU(d, from + i + lanes);
+    if (bias != nullptr) {
+      v0 = hn::Add(v0, Load(bias + i));
+      v1 = hn::Add(v1, Load(bias + i + lanes));
+    }
+    StoreTwo(v0, v1, to + i);
+  }
+  for (; i < n; i += lanes) {
+    const size_t part = HWY_MIN(lanes, n - i);
+    VF32 v = hn::LoadN(d, from + i, part);
+    if (bias != nullptr) v = hn::Add(v, LoadTail(bias + i, part));
+    StoreTail(v, to + i, part);
+  }
+}
+
+// Memory of one thread for MultiplyByPanels.
 class ProductMemory {
  public:
   ProductMemory() : a_(hwy::AllocateAligned<float>(kAElements)), c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
@@ -251,8 +273,8 @@ class ProductMemory {
 // The product of `rows` rows, row i at row(i), and columns [first, last) of B. What comes out goes to finish(row, count, column, columns,
 // c): `count` rows from `row` on of `columns` columns from `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
-HWY_INLINE void Product(size_t rows, const Row& row, const Panels& b, size_t first, size_t last, ProductMemory& memory,
-                        const Finish& finish) {
+HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first, size_t last, ProductMemory& memory,
+                                 const Finish& finish) {
   const size_t depth = static_cast<size_t>(b.depth);
   const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
   for (size_t i = 0; i < rows; i += kBlockRows) {
@@ -262,8 +284,8 @@ HWY_INLINE void Product(size_t rows, const Row& row, const Panels& b, size_t fir
       if (depth == 0) std::fill(memory.c(), memory.c() + count * ProductMemory::kCStride, 0.0f);
       for (size_t k = 0; k < depth; k += block_depth) {
         const size_t part = HWY_MIN(block_depth, depth - k);
-        for (size_t r = 0; r < count; ++r) ToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
-        Columns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(), ProductMemory::kCStride, k != 0);
+        for (size_t r = 0; r < count; ++r) ConvertToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
+        MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(), ProductMemory::kCStride, k != 0);
       }
       finish(i, count, column, end - column, memory.c());
     }

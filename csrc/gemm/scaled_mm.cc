@@ -27,7 +27,7 @@ void ForArchitectures(const char* list, Each each) {
   }
 }
 
-// The architecture whose code a device runs: the highest of its major version up to its own; 0 when there is none.
+// The architecture whose code a device runs: the highest of its major version up to its own; 0 when compiled is none.
 int Serving(const ScaledMmKernels& kernels, int64_t capability) {
   int best = 0;
   ForArchitectures(kernels.architectures, [&](int architecture) {
@@ -55,16 +55,16 @@ const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
 std::string VersionText(int64_t capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); }
 
 [[noreturn]] void FailWithoutKernels(const ScaledMm& product, int64_t capability) {
-  std::string there;
+  std::string compiled;
   for (const ScaledMmKernels& kernels : TheUnits()) {
     if (kernels.type != product.type || kernels.out_type != product.out_type) continue;
     ForArchitectures(kernels.architectures, [&](int architecture) {
-      there += (there.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
+      compiled += (compiled.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
     });
   }
   throw std::runtime_error(std::string("cutlass_scaled_mm of ") + (product.type == QType::kInt8 ? "int8" : "float8_e4m3fn") +
                            ": the device has compute capability " + VersionText(capability) +
-                           ", expected one that kernels were compiled for: " + (there.empty() ? "none" : there));
+                           ", expected one that kernels were compiled for: " + (compiled.empty() ? "none" : compiled));
 }
 
 }  // namespace

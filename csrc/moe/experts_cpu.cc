@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 #include "gemm/product-inl.h"
 
 #ifndef VLLM_MOE_EXPERTS_STAGE_
@@ -41,39 +42,21 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-template <typename T>
-HWY_INLINE void AddExpertBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, float* HWY_RESTRICT to, size_t n) {
-  const F32 d;
-  const size_t lanes = hn::Lanes(d);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    VF32 v = hn::LoadU(d, from + i);
-    if (bias != nullptr) v = hn::Add(v, Load(bias + i));
-    hn::StoreU(v, d, to + i);
-  }
-  if (i < n) {
-    VF32 v = hn::LoadN(d, from + i, n - i);
-    if (bias != nullptr) v = hn::Add(v, LoadTail(bias + i, n - i));
-    hn::StoreN(v, d, to + i, n - i);
-  }
-}
-
 // Columns [first, last) of the product of one expert and its routes.
 template <typename A, typename T, typename Row>
-HWY_NOINLINE void ExpertProduct(const ExpertStage& stage, int64_t expert, size_t first, size_t last, const Row& row,
-                                ProductMemory& memory) {
+HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_t first, size_t last, const Row& row,
+                                 ProductMemory& memory) {
   const size_t columns = static_cast<size_t>(stage.columns);
   const int64_t start = stage.starts[expert];
   const Panels panels{static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns, stage.dtype, stage.depth, stage.columns};
   const T* bias = stage.bias == nullptr ? nullptr : static_cast<const T*>(stage.bias) + expert * stage.columns;
   float* out = stage.out + start * stage.columns;
-  Product<A, T>(
+  MultiplyByPanels<A, T>(
       static_cast<size_t>(stage.starts[expert + 1] - start), [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); },
       panels, first, last, memory,
       [&](size_t i, size_t count, size_t column, size_t width, const float* c) HWY_ATTR {
         for (size_t r = 0; r < count; ++r) {
-          AddExpertBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column, out + (i + r) * columns + column,
-                        width);
+          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column, out + (i + r) * columns + column, width);
         }
       });
 }
@@ -81,7 +64,7 @@ HWY_NOINLINE void ExpertProduct(const ExpertStage& stage, int64_t expert, size_t
 // Items [begin, end): panel by panel, in each the active experts one after the other. So the part of a thread has something of each expert,
 // however many tokens that one has.
 template <typename T>
-void StageTyped(const ExpertStage& stage, int64_t begin, int64_t end) {
+void MultiplyStage(const ExpertStage& stage, int64_t begin, int64_t end) {
   ProductMemory memory;
   const int64_t active = static_cast<int64_t>(stage.active.size());
   for (int64_t e = 0; e < active; ++e) {
@@ -90,32 +73,25 @@ void StageTyped(const ExpertStage& stage, int64_t begin, int64_t end) {
     if (first >= last) continue;
     const int64_t expert = stage.active[static_cast<size_t>(e)];
     if (stage.input != nullptr) {
-      ExpertProduct<T, T>(
+      MultiplyExpert<T, T>(
           stage, expert, static_cast<size_t>(first), static_cast<size_t>(last),
           [&](int64_t route) HWY_ATTR { return stage.input->Row<T>(stage.tokens[route]); }, memory);
     } else {
-      ExpertProduct<float, T>(
+      MultiplyExpert<float, T>(
           stage, expert, static_cast<size_t>(first), static_cast<size_t>(last),
           [&](int64_t route) HWY_ATTR { return stage.rows + route * stage.depth; }, memory);
     }
   }
 }
 
-void StageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
-  switch (stage.dtype) {
-    case DType::kFloat32:
-      return StageTyped<float>(stage, begin, end);
-    case DType::kBFloat16:
-      return StageTyped<hwy::bfloat16_t>(stage, begin, end);
-    case DType::kFloat16:
-      return StageTyped<hwy::float16_t>(stage, begin, end);
-  }
+void MultiplyStageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
+  WithType(stage.dtype, [&](auto element) HWY_ATTR { MultiplyStage<decltype(element)>(stage, begin, end); });
 }
 
 // Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes' rows. positions has the row of each
 // choice of each token, -1 for none.
 template <typename T>
-void WeightedSum(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
+void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
                  const RouteWeights& weights, int64_t begin, int64_t end) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
@@ -143,16 +119,10 @@ void WeightedSum(const Rows& out, const float* rows, const int64_t* positions, i
   }
 }
 
-void WeightedSumRange(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
+void AddWeightedRange(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
                       const RouteWeights& weights, int64_t begin, int64_t end) {
-  switch (out.dtype) {
-    case DType::kFloat32:
-      return WeightedSum<float>(out, rows, positions, topk, first_token, weights, begin, end);
-    case DType::kBFloat16:
-      return WeightedSum<hwy::bfloat16_t>(out, rows, positions, topk, first_token, weights, begin, end);
-    case DType::kFloat16:
-      return WeightedSum<hwy::float16_t>(out, rows, positions, topk, first_token, weights, begin, end);
-  }
+  WithType(out.dtype,
+           [&](auto element) HWY_ATTR { AddWeighted<decltype(element)>(out, rows, positions, topk, first_token, weights, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -168,8 +138,8 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
-HWY_EXPORT(StageItems);
-HWY_EXPORT(WeightedSumRange);
+HWY_EXPORT(MultiplyStageItems);
+HWY_EXPORT(AddWeightedRange);
 
 namespace {
 
@@ -190,15 +160,15 @@ Rows FloatRows(float* data, int64_t count, int64_t width) {
 }
 
 void RunStage(const ExpertStage& stage) {
-  auto& function = VLLM_CPU_DISPATCH(StageItems);
+  auto& function = VLLM_CPU_DISPATCH(MultiplyStageItems);
   const int64_t panels = (stage.columns + Panels::kPanel - 1) / Panels::kPanel;
   const int64_t items = panels * static_cast<int64_t>(stage.active.size());
   ParallelFor(items, Panels::kPanel * stage.depth, [&](int64_t begin, int64_t end) { function(stage, begin, end); });
 }
 
 // Tokens [first, first + tokens).
-void Part(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const int32_t* routes, const RouteWeights& weights,
-          int64_t first, int64_t tokens) {
+void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const int32_t* routes,
+                const RouteWeights& weights, int64_t first, int64_t tokens) {
   const int64_t all = tokens * topk;
   std::vector<int64_t> starts(static_cast<size_t>(experts.count) + 1, 0);
   for (int64_t route = 0; route < all; ++route) {
@@ -246,7 +216,7 @@ void Part(const Rows& out, const Rows& input, const Experts& experts, int64_t to
   stage.out = result.get();
   RunStage(stage);
 
-  auto& function = VLLM_CPU_DISPATCH(WeightedSumRange);
+  auto& function = VLLM_CPU_DISPATCH(AddWeightedRange);
   ParallelFor(tokens * out.width, topk,
               [&](int64_t begin, int64_t end) { function(out, result.get(), positions.data(), topk, first, weights, begin, end); });
 }
@@ -258,7 +228,7 @@ void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, in
   const int64_t each = std::max<int64_t>(1, topk * (3 * experts.inner + experts.hidden));
   const int64_t most = std::max(kLeastTokens, kMostElements / each);
   for (int64_t first = 0; first < out.count; first += most) {
-    Part(out, input, experts, topk, routes.data() + first * topk, weights, first, std::min(most, out.count - first));
+    RunExperts(out, input, experts, topk, routes.data() + first * topk, weights, first, std::min(most, out.count - first));
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "core/reduce-inl.h"
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 
 #include "hwy/contrib/math/math-inl.h"
 
@@ -25,7 +26,7 @@ constexpr float kTaken = -std::numeric_limits<float>::infinity();
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
 // The place of the greatest of `n` elements, the first of equals. There is no NaN among them.
-HWY_INLINE size_t ArgMax(const float* HWY_RESTRICT x, size_t n) {
+HWY_INLINE size_t FindLargest(const float* HWY_RESTRICT x, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const VF32 lowest = hn::Set(d, kTaken);
@@ -45,7 +46,7 @@ HWY_INLINE size_t ArgMax(const float* HWY_RESTRICT x, size_t n) {
 }
 
 // The sum of the two greatest of `n` elements; the greatest when there is one only.
-HWY_INLINE float TopTwo(const float* HWY_RESTRICT x, size_t n) {
+HWY_INLINE float AddTopTwo(const float* HWY_RESTRICT x, size_t n) {
   float first = kTaken, second = kTaken;
   for (size_t i = 0; i < n; ++i) {
     if (x[i] > first) {
@@ -101,7 +102,7 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
 // choice[i] = scores[i] + bias[i], lowest where the score is not finite or the sum is no number; such scores become 0. Returns whether any
 // score was finite.
 template <typename B>
-HWY_INLINE bool Choices(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, float* HWY_RESTRICT choice, size_t n) {
+HWY_INLINE bool AddExpertBias(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, float* HWY_RESTRICT choice, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const VF32 lowest = hn::Set(d, kLowest);
@@ -118,23 +119,18 @@ HWY_INLINE bool Choices(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, 
   return any;
 }
 
-HWY_INLINE bool Choices(const Router& router, float* scores, float* choice, size_t n) {
-  switch (router.bias_dtype) {
-    case DType::kBFloat16:
-      return Choices(scores, static_cast<const hwy::bfloat16_t*>(router.bias), choice, n);
-    case DType::kFloat16:
-      return Choices(scores, static_cast<const hwy::float16_t*>(router.bias), choice, n);
-    default:
-      return Choices(scores, static_cast<const float*>(router.bias), choice, n);
-  }
+HWY_INLINE bool AddExpertBias(const Router& router, float* scores, float* choice, size_t n) {
+  return WithType(router.bias_dtype, [&](auto element) HWY_ATTR {
+    return AddExpertBias(scores, static_cast<const decltype(element)*>(router.bias), choice, n);
+  });
 }
 
 // Takes all experts out of `choice` that are not in one of the kept groups.
 HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts, float* HWY_RESTRICT groups) {
   const size_t count = static_cast<size_t>(router.groups);
   const size_t size = experts / count;
-  for (size_t g = 0; g < count; ++g) groups[g] = LargerNumber(TopTwo(choice + g * size, size), kLowest);
-  for (int64_t k = 0; k < router.kept_groups; ++k) groups[ArgMax(groups, count)] = kTaken;
+  for (size_t g = 0; g < count; ++g) groups[g] = LargerNumber(AddTopTwo(choice + g * size, size), kLowest);
+  for (int64_t k = 0; k < router.kept_groups; ++k) groups[FindLargest(groups, count)] = kTaken;
   for (size_t g = 0; g < count; ++g) {
     if (groups[g] == kTaken) continue;
     for (size_t i = 0; i < size; ++i) choice[g * size + i] = kTaken;
@@ -165,7 +161,7 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
       continue;
     }
     Score(router.scoring, logits.Row<T>(row), scores, n);
-    const bool any = Choices(router, scores, choice, n);
+    const bool any = AddExpertBias(router, scores, choice, n);
     if (!any && router.scoring != Scoring::kSoftmax && router.groups > 1) {
       // No group is better than another: upstream takes the first experts with equal weights, unscaled.
       for (int64_t k = 0; k < router.topk; ++k) {
@@ -177,7 +173,7 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
     if (router.groups > 1) KeepGroups(router, choice, n, groups);
     float sum = 0.0f;
     for (int64_t k = 0; k < router.topk; ++k) {
-      const size_t expert = ArgMax(choice, n);
+      const size_t expert = FindLargest(choice, n);
       choice[expert] = kTaken;
       weights[k] = scores[expert];
       experts[k] = static_cast<Index>(expert);
@@ -188,21 +184,14 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
   }
 }
 
-template <typename T>
-void RouteTyped(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
-  if (routes.type == IndexType::kInt64) return RouteRows<T, int64_t>(logits, router, routes, begin, end);
-  RouteRows<T, int32_t>(logits, router, routes, begin, end);
-}
-
 void RouteRange(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
-  switch (logits.dtype) {
-    case DType::kFloat32:
-      return RouteTyped<float>(logits, router, routes, begin, end);
-    case DType::kBFloat16:
-      return RouteTyped<hwy::bfloat16_t>(logits, router, routes, begin, end);
-    case DType::kFloat16:
-      return RouteTyped<hwy::float16_t>(logits, router, routes, begin, end);
-  }
+  WithType(logits.dtype, [&](auto element) HWY_ATTR {
+    if (routes.type == IndexType::kInt64) {
+      RouteRows<decltype(element), int64_t>(logits, router, routes, begin, end);
+    } else {
+      RouteRows<decltype(element), int32_t>(logits, router, routes, begin, end);
+    }
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 
 #include "core/span-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -24,7 +25,7 @@ struct RowSums {
   static constexpr bool kSplit = kSplits<T>;
   const T* const* rows;
   size_t count;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     v0 = v1 = hn::Zero(F32());
     for (size_t k = 0; k < count; ++k) {
       VF32 term0, term1;
@@ -33,7 +34,7 @@ struct RowSums {
       v1 = hn::Add(v1, term1);
     }
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
     VF32 v = hn::Zero(F32());
     for (size_t k = 0; k < count; ++k) v = hn::Add(v, LoadTail(rows[k] + i, n));
     return v;
@@ -60,14 +61,7 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, 
 }
 
 void SumRange(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken, int64_t begin, int64_t end) {
-  switch (out.dtype) {
-    case DType::kFloat32:
-      return SumElements<float>(out, input, topk, taken, begin, end);
-    case DType::kBFloat16:
-      return SumElements<hwy::bfloat16_t>(out, input, topk, taken, begin, end);
-    case DType::kFloat16:
-      return SumElements<hwy::float16_t>(out, input, topk, taken, begin, end);
-  }
+  WithType(out.dtype, [&](auto element) HWY_ATTR { SumElements<decltype(element)>(out, input, topk, taken, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -88,7 +88,7 @@ struct NormedRow {
   const T* x;  // not restrict: the result may lie in the same place
   const T* HWY_RESTRICT weight;
   float factor;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     const VF32 factors = hn::Set(F32(), factor);
     LoadSplit(x + i, v0, v1);
     v0 = hn::Mul(v0, factors);
@@ -100,7 +100,7 @@ struct NormedRow {
       v1 = hn::Mul(v1, weight1);
     }
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const {
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
     const VF32 v = hn::Mul(LoadTail(x + i, n), hn::Set(F32(), factor));
     return kWeight ? hn::Mul(v, LoadTail(weight + i, n)) : v;
   }

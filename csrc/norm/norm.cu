@@ -12,9 +12,9 @@ using namespace gpu;
 template <typename T, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     NormRows(Rows out, Rows input, Rows residual, const T* weight, float epsilon) {
-  ForRows<Team>(input.count, [&](int64_t row, bool there) {
+  ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
     T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    const NormedRow<Team, T> normed(RowAt<const T>(input, row), sum, weight, input.width, epsilon, there);
+    const NormedRow<Team, T> normed(RowAt<const T>(input, row), sum, weight, input.width, epsilon, has_row);
     T* to = RowAt<T>(out, row);
     normed.ForNormed(
         [&](int64_t pack, const auto& values) { StorePart<Team::kAligned>(to, out.width, pack * kPerLoad<T>, FromFloats<T>(values)); });

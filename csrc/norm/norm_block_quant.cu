@@ -20,14 +20,14 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
 #pragma unroll
   for (int k = 0; k < Team::kHeld; ++k) {
     const int pack = Team::Thread() + k * Team::Threads();
-    const bool there = pack < static_cast<int>(normed.packs);
+    const bool has_pack = pack < static_cast<int>(normed.packs);
     float values[kCount];
     normed.Get(k, pack, values);
     float largest = 0.0f;
 #pragma unroll
     for (const float value : values) largest = LargerNumber(fabsf(value), largest);
     for (int mask = lanes / 2; mask > 0; mask /= 2) largest = LargerNumber(ShuffleXor(largest, mask), largest);
-    if (!there) continue;
+    if (!has_pack) continue;
     const RowScale<Q> scale(largest, bound);
     if ((pack & lanes_bits) == 0) scales[pack / lanes * scale_stride] = scale.scale;
 #pragma unroll
@@ -59,9 +59,9 @@ template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     NormBlockRows(NormOperands operands, GroupScales scales, int64_t size, const float* bound) {
   const int64_t width = operands.input.width;
-  ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
-    auto normed = operands.Row<T, Team>(row, there);
-    normed.Keep();
+  ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
+    auto normed = operands.Row<T, Team>(row, has_row);
+    normed.KeepPacked();
     Q* to = RowAt<Q>(operands.out, row);
     float* row_scales = RowAt<float>(scales.rows, row);
     if constexpr (Team::kHeld > 0) {

@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "norm/norm-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,25 +51,14 @@ HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, c
 }
 
 void RmsNormRange(const Rows& out, const Rows& input, const void* weight, float epsilon, int64_t begin, int64_t end) {
-  switch (input.dtype) {
-    case DType::kFloat32:
-      return RmsNormRows(out, input, static_cast<const float*>(weight), epsilon, begin, end);
-    case DType::kBFloat16:
-      return RmsNormRows(out, input, static_cast<const hwy::bfloat16_t*>(weight), epsilon, begin, end);
-    case DType::kFloat16:
-      return RmsNormRows(out, input, static_cast<const hwy::float16_t*>(weight), epsilon, begin, end);
-  }
+  WithType(input.dtype,
+           [&](auto element) HWY_ATTR { RmsNormRows(out, input, static_cast<const decltype(element)*>(weight), epsilon, begin, end); });
 }
 
 void FusedAddRmsNormRange(const Rows& input, const Rows& residual, const void* weight, float epsilon, int64_t begin, int64_t end) {
-  switch (input.dtype) {
-    case DType::kFloat32:
-      return FusedAddRmsNormRows(input, residual, static_cast<const float*>(weight), epsilon, begin, end);
-    case DType::kBFloat16:
-      return FusedAddRmsNormRows(input, residual, static_cast<const hwy::bfloat16_t*>(weight), epsilon, begin, end);
-    case DType::kFloat16:
-      return FusedAddRmsNormRows(input, residual, static_cast<const hwy::float16_t*>(weight), epsilon, begin, end);
-  }
+  WithType(input.dtype, [&](auto element) HWY_ATTR {
+    FusedAddRmsNormRows(input, residual, static_cast<const decltype(element)*>(weight), epsilon, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

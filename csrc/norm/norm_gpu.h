@@ -24,11 +24,11 @@ struct NormedRow {
   float factor;
 
   // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
-  // Without a row of its own a team passes `there` false.
-  __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool there)
+  // Without a row of its own a team passes `has_row` false.
+  __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool has_row)
       : x(row, width),
         weight(weights != nullptr ? weights : row, width),
-        packs(there ? PacksOf<T>(width) : 0),
+        packs(has_row ? PacksOf<T>(width) : 0),
         weighted(weights != nullptr) {
     // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
     TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
@@ -40,10 +40,10 @@ struct NormedRow {
       ForPacks<Team>(packs, [&](int k, auto pack) { AddSquares(x.Get(k, pack), squares); });
     } else {
       ForPacks<Team>(packs, [&](int k, auto pack) {
-        const Pack<T, kCount> one = x.Get(k, pack), two = other.Get(k, pack);
+        const Pack<T, kCount> from_input = x.Get(k, pack), from_residual = other.Get(k, pack);
         float sums[kCount];
 #pragma unroll
-        for (int j = 0; j < kCount; ++j) sums[j] = ToFloat(one.items[j]) + ToFloat(two.items[j]);
+        for (int j = 0; j < kCount; ++j) sums[j] = ToFloat(from_input.items[j]) + ToFloat(from_residual.items[j]);
         const Pack<T, kCount> sum = FromFloats<T>(sums);
         StorePart<Team::kAligned>(residual, width, pack * kCount, sum);
         x.Set(k, sum);
@@ -51,14 +51,14 @@ struct NormedRow {
       });
       x.ReadFrom(residual);
     }
-    x.Keep();
+    x.KeepPacked();
     factor = NormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
   }
 
   // Between one ForNormed and the next.
-  __device__ __forceinline__ void Keep() {
-    x.Keep();
-    weight.Keep();
+  __device__ __forceinline__ void KeepPacked() {
+    x.KeepPacked();
+    weight.KeepPacked();
   }
 
   // The normalised numbers of a pack of this thread.
@@ -99,9 +99,9 @@ struct NormOperands {
   float epsilon;
 
   template <typename T, class Team>
-  __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool there) const {
+  __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool has_row) const {
     T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, there};
+    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, has_row};
   }
 
   // Whether rows of T and of their codes are whole packs.

@@ -21,8 +21,8 @@ __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* 
 
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormStaticRows(NormOperands operands, const float* scale) {
-  ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
-    const auto normed = operands.Row<T, Team>(row, there);
+  ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
+    const auto normed = operands.Row<T, Team>(row, has_row);
     WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
   });
 }
@@ -30,16 +30,16 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormSt
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     NormDynamicRows(NormOperands operands, float* scales, const float* bound) {
-  ForRows<Team>(operands.input.count, [&](int64_t row, bool there) {
-    auto normed = operands.Row<T, Team>(row, there);
+  ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
+    auto normed = operands.Row<T, Team>(row, has_row);
     float largest = 0.0f;
     normed.ForNormed([&](auto, const auto& values) {
 #pragma unroll
       for (const float value : values) largest = LargerNumber(fabsf(value), largest);
     });
-    normed.Keep();
+    normed.KeepPacked();
     const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);
-    if (there && Team::Thread() == 0) scales[row] = scale.scale;
+    if (has_row && Team::Thread() == 0) scales[row] = scale.scale;
     WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, scale.divide);
   });
 }

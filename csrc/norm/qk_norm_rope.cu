@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows
     // All teams go on until the last head is done, for lanes of one warp may have several heads.
     for (int64_t begin = 0; begin < heads; begin += teams) {
       const int64_t index = begin + threadIdx.x / kLanes;
-      const bool there = index < heads;
-      T* head = row + (there ? index : 0) * how.head_size;
+      const bool has_head = index < heads;
+      T* head = row + (has_head ? index : 0) * how.head_size;
       const T* weight = static_cast<const T*>(index < how.query_heads ? how.query_weight : how.key_weight);
       Pairs pairs;
       float x[Pairs::kCount] = {}, y[Pairs::kCount] = {};
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows
         for (int j = 0; j < kRest; ++j) squares = fmaf(ToFloat(items.items[j]), ToFloat(items.items[j]), squares);
       }
       const float factor = NormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
-      if (!there) continue;
+      if (!has_head) continue;
 #pragma unroll 1
       for (int64_t piece = lane; piece < pieces; piece += kLanes) {
         const int64_t i = piece * Pairs::kCount;

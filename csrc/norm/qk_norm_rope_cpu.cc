@@ -12,6 +12,7 @@
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "norm/norm-inl.h"
 #include "rotary/rotary-inl.h"
 
@@ -40,24 +41,14 @@ HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const Qk
   }
 }
 
-template <typename T>
-void NormRopeHeadsOf(const Rows& qkv, const Rows& positions, const QkNormRope& how, int64_t begin, int64_t end, float* angles) {
-  if (how.neox) {
-    NormRopeHeads<T, true>(qkv, positions, how, begin, end, angles);
-  } else {
-    NormRopeHeads<T, false>(qkv, positions, how, begin, end, angles);
-  }
-}
-
 void NormRopeRange(const Rows& qkv, const Rows& positions, const QkNormRope& how, int64_t begin, int64_t end, float* angles) {
-  switch (qkv.dtype) {
-    case DType::kFloat32:
-      return NormRopeHeadsOf<float>(qkv, positions, how, begin, end, angles);
-    case DType::kBFloat16:
-      return NormRopeHeadsOf<hwy::bfloat16_t>(qkv, positions, how, begin, end, angles);
-    case DType::kFloat16:
-      return NormRopeHeadsOf<hwy::float16_t>(qkv, positions, how, begin, end, angles);
-  }
+  WithType(qkv.dtype, [&](auto element) HWY_ATTR {
+    if (how.neox) {
+      NormRopeHeads<decltype(element), true>(qkv, positions, how, begin, end, angles);
+    } else {
+      NormRopeHeads<decltype(element), false>(qkv, positions, how, begin, end, angles);
+    }
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -90,15 +90,15 @@ void FindScale(const char* name, const Rows& input, float divisor, float* scale)
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeRows(Rows out, Rows input, float* scales, const float* bound) {
-  ForRows<Team>(input.count, [&](int64_t row, bool there) {
-    const int64_t packs = there ? PacksOf<T>(input.width) : 0;
+  ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
+    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
     x.Load();
     float largest = 0.0f;
     ForPacks<Team>(packs, [&](int k, auto pack) { largest = LargestOf(x.Get(k, pack), largest); });
-    x.Keep();
+    x.KeepPacked();
     const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);
-    if (there && Team::Thread() == 0) scales[row] = scale.scale;
+    if (has_row && Team::Thread() == 0) scales[row] = scale.scale;
     Q* to = RowAt<Q>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
       StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>, ChangedCodes<Q>(x.Get(k, pack), scale.divide));

@@ -12,6 +12,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "quant/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -40,19 +41,20 @@ struct ScaledColumns {
   static constexpr bool kSplit = kSplits<T>;
   const T* HWY_RESTRICT x;
   const float* HWY_RESTRICT factors;
-  HWY_INLINE void Two(size_t i, VF32& v0, VF32& v1) const {
+  HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     VF32 factor0, factor1;
     LoadSplit(x + i, v0, v1);
     LoadSplitAs<T>(factors + i, factor0, factor1);
     v0 = hn::Mul(v0, factor0);
     v1 = hn::Mul(v1, factor1);
   }
-  HWY_INLINE VF32 Tail(size_t i, size_t n) const { return hn::Mul(LoadTail(x + i, n), LoadTail(factors + i, n)); }
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return hn::Mul(LoadTail(x + i, n), LoadTail(factors + i, n)); }
 };
 
 // Elements [begin, end), counted through all rows. `spread` is scratch memory for a row of floats where columns are spread.
 template <typename T, typename Q>
-HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end, float* spread) {
+HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end,
+                                     float* spread) {
   const bool spreads = spread != nullptr;
   int64_t spread_group = -1, spread_column = 0, spread_count = 0;
   while (begin < end) {
@@ -80,7 +82,7 @@ HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, const ScaleGrid
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void ScaleSpan(const Rows& out, const Rows& input, float factor, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeSpanScaled(const Rows& out, const Rows& input, float factor, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t row = begin / input.width;
     const int64_t column = begin % input.width;
@@ -91,7 +93,7 @@ HWY_NOINLINE void ScaleSpan(const Rows& out, const Rows& input, float factor, in
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void TokenRows(const Rows& out, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
@@ -104,7 +106,7 @@ HWY_NOINLINE void TokenRows(const Rows& out, const Rows& input, float* scales, c
 }
 
 template <typename T>
-float AbsMaxSpan(const Rows& input, int64_t begin, int64_t end) {
+float FindAbsMax(const Rows& input, int64_t begin, int64_t end) {
   float largest = 0.0f;
   while (begin < end) {
     const int64_t column = begin % input.width;
@@ -115,46 +117,33 @@ float AbsMaxSpan(const Rows& input, int64_t begin, int64_t end) {
   return largest;
 }
 
-// Calls f with objects of the element types of input and output.
+// Calls function(T(), Q()) for the element types of input and output.
 template <class F>
-HWY_INLINE void WithTypes(DType input, QType output, const F& f) {
-  const auto with_input = [&](auto element) HWY_ATTR { return output == QType::kE4M3 ? f(element, E4M3()) : f(element, E5M2()); };
-  switch (input) {
-    case DType::kFloat32:
-      return with_input(float());
-    case DType::kBFloat16:
-      return with_input(hwy::bfloat16_t());
-    case DType::kFloat16:
-      return with_input(hwy::float16_t());
-  }
+HWY_INLINE void WithTypes(DType input, QType output, const F& function) {
+  WithType(input, [&](auto element) HWY_ATTR { WithFp8Code(output, [&](auto code) HWY_ATTR { function(element, code); }); });
 }
 
-void StaticRange(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end, float* spread) {
+void QuantizeStaticRange(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end,
+                         float* spread) {
   WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
-    StaticSpan<decltype(element), decltype(code)>(out, input, scales, begin, end, spread);
+    QuantizeSpanStatic<decltype(element), decltype(code)>(out, input, scales, begin, end, spread);
   });
 }
 
-void ScaleRange(const Rows& out, QType type, const Rows& input, float factor, int64_t begin, int64_t end) {
-  WithTypes(input.dtype, type,
-            [&](auto element, auto code) HWY_ATTR { ScaleSpan<decltype(element), decltype(code)>(out, input, factor, begin, end); });
+void QuantizeScaledRange(const Rows& out, QType type, const Rows& input, float factor, int64_t begin, int64_t end) {
+  WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
+    QuantizeSpanScaled<decltype(element), decltype(code)>(out, input, factor, begin, end);
+  });
 }
 
-void TokenRange(const Rows& out, QType type, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
-  WithTypes(input.dtype, type,
-            [&](auto element, auto code) HWY_ATTR { TokenRows<decltype(element), decltype(code)>(out, input, scales, bound, begin, end); });
+void QuantizePerTokenRange(const Rows& out, QType type, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
+  WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
+    QuantizeRowsPerToken<decltype(element), decltype(code)>(out, input, scales, bound, begin, end);
+  });
 }
 
-float AbsMaxRange(const Rows& input, int64_t begin, int64_t end) {
-  switch (input.dtype) {
-    case DType::kBFloat16:
-      return AbsMaxSpan<hwy::bfloat16_t>(input, begin, end);
-    case DType::kFloat16:
-      return AbsMaxSpan<hwy::float16_t>(input, begin, end);
-    case DType::kFloat32:
-      break;
-  }
-  return AbsMaxSpan<float>(input, begin, end);
+float FindAbsMaxRange(const Rows& input, int64_t begin, int64_t end) {
+  return WithType(input.dtype, [&](auto element) HWY_ATTR { return FindAbsMax<decltype(element)>(input, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -172,10 +161,10 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
-HWY_EXPORT(StaticRange);
-HWY_EXPORT(ScaleRange);
-HWY_EXPORT(TokenRange);
-HWY_EXPORT(AbsMaxRange);
+HWY_EXPORT(QuantizeStaticRange);
+HWY_EXPORT(QuantizeScaledRange);
+HWY_EXPORT(QuantizePerTokenRange);
+HWY_EXPORT(FindAbsMaxRange);
 
 namespace {
 
@@ -185,7 +174,7 @@ constexpr int64_t kSpreadBelow = 32;
 }  // namespace
 
 void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
-  auto& function = VLLM_CPU_DISPATCH(StaticRange);
+  auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   const bool spreads = scales.group_columns < std::min(kSpreadBelow, input.width);
   ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> spread(spreads ? static_cast<size_t>(std::min(input.width, end - begin)) : 0);
@@ -194,8 +183,8 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
 }
 
 void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale) {
-  auto& abs_max = VLLM_CPU_DISPATCH(AbsMaxRange);
-  auto& quantize = VLLM_CPU_DISPATCH(ScaleRange);
+  auto& abs_max = VLLM_CPU_DISPATCH(FindAbsMaxRange);
+  auto& quantize = VLLM_CPU_DISPATCH(QuantizeScaledRange);
   const int64_t elements = input.count * input.width;
   std::atomic<float> largest(0.0f);
   ParallelFor(elements, 1, [&](int64_t begin, int64_t end) {
@@ -211,7 +200,7 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
 }
 
 void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales, const float* bound) {
-  auto& function = VLLM_CPU_DISPATCH(TokenRange);
+  auto& function = VLLM_CPU_DISPATCH(QuantizePerTokenRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, type, input, scales, bound, begin, end); });
 }
 

@@ -37,16 +37,16 @@ struct Quotient {
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeGroups(Rows out, Rows input, GroupScales scales, GroupQuantization how, int64_t groups, DivideBy by_groups) {
-  ForRows<Team>(input.count * groups, [&](int64_t index, bool there) {
+  ForRows<Team>(input.count * groups, [&](int64_t index, bool has_row) {
     const int64_t row = by_groups(index), group = index - row * groups;
-    const int64_t packs = there ? PacksOf<T>(how.size) : 0;
+    const int64_t packs = has_row ? PacksOf<T>(how.size) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row) + group * how.size, how.size);
     x.Load();
     float largest = 0.0f;
     ForPacks<Team>(packs, [&](int k, auto pack) { largest = LargestOf(x.Get(k, pack), largest); });
-    x.Keep();
+    x.KeepPacked();
     const float scale = GroupScale(Team::Reduce(largest, 0.0f, Max()), how);
-    if (there && Team::Thread() == 0) RowAt<float>(scales.rows, row)[group * scales.column_stride] = scale;
+    if (has_row && Team::Thread() == 0) RowAt<float>(scales.rows, row)[group * scales.column_stride] = scale;
     Q* to = RowAt<Q>(out, row) + group * how.size;
     const Quotient<Q> quotient{Divide(scale), how.low, how.high};
     ForPacks<Team>(packs, [&](int k, auto pack) {

@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "quant/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,7 +33,7 @@ struct Quotient {
   }
 };
 
-float Scale(float largest, const GroupQuantization& how) {
+float ChooseScale(float largest, const GroupQuantization& how) {
   const float scale = LargerNumber(how.epsilon, largest) / how.high;
   // What frexp says of infinity is not defined.
   if (!how.power_of_two || std::isinf(scale)) return scale;
@@ -43,8 +44,8 @@ float Scale(float largest, const GroupQuantization& how) {
 
 // Groups [begin, end), counted through all rows.
 template <typename T, typename Q>
-HWY_NOINLINE void GroupSpan(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
-                            int64_t end) {
+HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
+                                 int64_t end) {
   const int64_t groups = input.width / how.size;
   const size_t size = static_cast<size_t>(how.size);
   for (int64_t index = begin; index < end; ++index) {
@@ -52,7 +53,7 @@ HWY_NOINLINE void GroupSpan(const Rows& out, const Rows& input, const GroupScale
     const T* x = input.Row<T>(row) + group * how.size;
     Q* to = out.Row<Q>(row) + group * how.size;
     const float largest = AbsMax(x, size);
-    const float scale = Scale(largest, how);
+    const float scale = ChooseScale(largest, how);
     scales.rows.Row<float>(row)[group * scales.column_stride] = scale;
     WithDivision(scale, largest, [&](auto divide) HWY_ATTR {
       QuantizeSpan(Mapped(x, Quotient<Q, decltype(divide)>{divide, how.low, how.high}), to, size);
@@ -60,28 +61,11 @@ HWY_NOINLINE void GroupSpan(const Rows& out, const Rows& input, const GroupScale
   }
 }
 
-template <typename Q>
-void ForType(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin, int64_t end) {
-  switch (input.dtype) {
-    case DType::kFloat32:
-      return GroupSpan<float, Q>(out, input, scales, how, begin, end);
-    case DType::kBFloat16:
-      return GroupSpan<hwy::bfloat16_t, Q>(out, input, scales, how, begin, end);
-    case DType::kFloat16:
-      return GroupSpan<hwy::float16_t, Q>(out, input, scales, how, begin, end);
-  }
-}
-
-void GroupRange(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
-                int64_t end) {
-  switch (type) {
-    case QType::kE4M3:
-      return ForType<E4M3>(out, input, scales, how, begin, end);
-    case QType::kE5M2:
-      return ForType<E5M2>(out, input, scales, how, begin, end);
-    case QType::kInt8:
-      return ForType<int8_t>(out, input, scales, how, begin, end);
-  }
+void QuantizeGroupRange(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how,
+                        int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR {
+    WithCode(type, [&](auto code) HWY_ATTR { QuantizeGroups<decltype(element), decltype(code)>(out, input, scales, how, begin, end); });
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -96,10 +80,10 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
-HWY_EXPORT(GroupRange);
+HWY_EXPORT(QuantizeGroupRange);
 
 void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how) {
-  auto& function = VLLM_CPU_DISPATCH(GroupRange);
+  auto& function = VLLM_CPU_DISPATCH(QuantizeGroupRange);
   ParallelFor(input.count * (input.width / how.size), how.size,
               [&](int64_t begin, int64_t end) { function(out, type, input, scales, how, begin, end); });
 }

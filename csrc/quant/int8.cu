@@ -47,15 +47,15 @@ struct Asymmetric {
 
 template <typename T, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) QuantizeSymmetricRows(Rows out, Rows input, float* scales) {
-  ForRows<Team>(input.count, [&](int64_t row, bool there) {
-    const int64_t packs = there ? PacksOf<T>(input.width) : 0;
+  ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
+    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
     x.Load();
     float largest = 0.0f;
     ForPacks<Team>(packs, [&](int k, auto pack) { largest = LargestOf(x.Get(k, pack), largest); });
-    x.Keep();
+    x.KeepPacked();
     largest = Team::Reduce(largest, 0.0f, Max());
-    if (there && Team::Thread() == 0) scales[row] = largest / 127.0f;
+    if (has_row && Team::Thread() == 0) scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
     const Times times(largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, FLT_MAX));
     int8_t* to = RowAt<int8_t>(out, row);
@@ -69,8 +69,8 @@ template <typename T, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeAsymmetricRows(Rows out, Rows input, float* scales, int32_t* azps) {
   constexpr int kCount = kPerLoad<T>;
-  ForRows<Team>(input.count, [&](int64_t row, bool there) {
-    const int64_t packs = there ? PacksOf<T>(input.width) : 0;
+  ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
+    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
     x.Load();
     // The least number turned, so that both are maxima.
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
         largest = LargerNumber(ToFloat(items.items[j]), largest);
       }
     });
-    x.Keep();
+    x.KeepPacked();
     Team::ReduceTwo(turned, largest, -INFINITY, Max());
     float least = -turned;
     if (least > largest) least = largest = 0.0f;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     }
     const float scale = (largest - least) / 255.0f;
     const int32_t azp = scale == 0.0f ? 0 : ToInt32(-128.0f - least / scale);
-    if (there && Team::Thread() == 0) {
+    if (has_row && Team::Thread() == 0) {
       scales[row] = scale;
       azps[row] = azp;
     }

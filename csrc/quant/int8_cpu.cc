@@ -13,13 +13,14 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "quant/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-int32_t ToInt32(int64_t value) {
+int32_t ClampToInt32(int64_t value) {
   return static_cast<int32_t>(std::clamp<int64_t>(value, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
 }
 
@@ -27,7 +28,7 @@ int32_t ToInt32(int64_t value) {
 // from first keep the sum from overflowing.
 struct Shifted {
   Shifted(float multiplier, int32_t zero_point)
-      : factor(multiplier), azp(zero_point), low(ToInt32(int64_t{-128} - azp)), high(ToInt32(int64_t{127} - azp)) {}
+      : factor(multiplier), azp(zero_point), low(ClampToInt32(int64_t{-128} - azp)), high(ClampToInt32(int64_t{127} - azp)) {}
 
   HWY_INLINE VI32 operator()(VF32 v) const {
     const hn::RebindToSigned<F32> di;
@@ -73,7 +74,7 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
 
 // Elements [begin, end), counted through all rows.
 template <typename T>
-HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t row = begin / input.width;
     const int64_t column = begin % input.width;
@@ -91,7 +92,7 @@ HWY_NOINLINE void StaticSpan(const Rows& out, const Rows& input, float scale, co
 
 // The least and the largest number among n elements. Without any number the least is infinite and the largest is minus that.
 template <typename T>
-HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
+HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   VF32 low0 = hn::Inf(d), low1 = low0, high0 = hn::Neg(low0), high1 = high0;
@@ -120,7 +121,7 @@ HWY_INLINE void MinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& l
 }
 
 template <typename T>
-HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scales, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, float* scales, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
@@ -140,12 +141,12 @@ HWY_NOINLINE void SymmetricRows(const Rows& out, const Rows& input, float* scale
 }
 
 template <typename T>
-HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
     float least, largest;
-    MinMax(x, width, least, largest);
+    FindMinMax(x, width, least, largest);
     if (least > largest) least = largest = 0.0f;
     if (least == largest) {
       least = SmallerNumber(least, 0.0f);
@@ -154,7 +155,7 @@ HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scal
     const float scale = (largest - least) / 255.0f;
     const float zero = scale == 0.0f ? 0.0f : std::nearbyint(-128.0f - least / scale);
     // Numbers so close to each other that the zero point leaves int32 keep no more than their order.
-    const int32_t azp = std::isnan(zero) ? 0 : ToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
+    const int32_t azp = std::isnan(zero) ? 0 : ClampToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
@@ -167,28 +168,16 @@ HWY_NOINLINE void AsymmetricRows(const Rows& out, const Rows& input, float* scal
   }
 }
 
-template <class F>
-HWY_INLINE void WithType(DType type, const F& f) {
-  switch (type) {
-    case DType::kFloat32:
-      return f(float());
-    case DType::kBFloat16:
-      return f(hwy::bfloat16_t());
-    case DType::kFloat16:
-      return f(hwy::float16_t());
-  }
+void QuantizeStaticRange(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR { QuantizeSpanStatic<decltype(element)>(out, input, scale, azp, begin, end); });
 }
 
-void StaticRange(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
-  WithType(input.dtype, [&](auto element) HWY_ATTR { StaticSpan<decltype(element)>(out, input, scale, azp, begin, end); });
-}
-
-void DynamicRange(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+void QuantizeDynamicRange(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
     if (azps == nullptr) {
-      SymmetricRows<decltype(element)>(out, input, scales, begin, end);
+      QuantizeRowsSymmetric<decltype(element)>(out, input, scales, begin, end);
     } else {
-      AsymmetricRows<decltype(element)>(out, input, scales, azps, begin, end);
+      QuantizeRowsAsymmetric<decltype(element)>(out, input, scales, azps, begin, end);
     }
   });
 }
@@ -205,16 +194,16 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
-HWY_EXPORT(StaticRange);
-HWY_EXPORT(DynamicRange);
+HWY_EXPORT(QuantizeStaticRange);
+HWY_EXPORT(QuantizeDynamicRange);
 
 void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
-  auto& function = VLLM_CPU_DISPATCH(StaticRange);
+  auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
 }
 
 void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
-  auto& function = VLLM_CPU_DISPATCH(DynamicRange);
+  auto& function = VLLM_CPU_DISPATCH(QuantizeDynamicRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });
 }
 

@@ -84,13 +84,13 @@ HWY_INLINE void QuantizeSpan(const Source& source, Q* HWY_RESTRICT to, size_t n)
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
     VF32 v0, v1, v2, v3;
-    source.Two(i, v0, v1);
-    source.Two(i + 2 * lanes, v2, v3);
+    source.ReadTwo(i, v0, v1);
+    source.ReadTwo(i + 2 * lanes, v2, v3);
     StoreFour<Source::kSplit>(v0, v1, v2, v3, to + i);
   }
   for (; i < n; i += lanes) {
     const size_t part = HWY_MIN(lanes, n - i);
-    StoreTail(source.Tail(i, part), to + i, part);
+    StoreTail(source.ReadTail(i, part), to + i, part);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 
 #include "core/span-inl.h"
+#include "core/with_type-inl.h"
 #include "rotary/rotary.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,8 +63,8 @@ HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RES
   size_t i = 0;
   for (; i + 2 * lanes <= half; i += 2 * lanes) {
     VF32 x0, x1, y0, y1;
-    source.Two(i, x0, x1);
-    source.Two(half + i, y0, y1);
+    source.ReadTwo(i, x0, x1);
+    source.ReadTwo(half + i, y0, y1);
     Rotate(x0, y0, Load(cosines + i), Load(sines + i));
     Rotate(x1, y1, Load(cosines + i + lanes), Load(sines + i + lanes));
     StoreSplit(x0, x1, head + i);
@@ -71,7 +72,7 @@ HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RES
   }
   for (; i < half; i += lanes) {
     const size_t n = HWY_MIN(lanes, half - i);
-    VF32 x = source.Tail(i, n), y = source.Tail(half + i, n);
+    VF32 x = source.ReadTail(i, n), y = source.ReadTail(half + i, n);
     Rotate(x, y, LoadTail(cosines + i, n), LoadTail(sines + i, n));
     StoreTail(x, head + i, n);
     StoreTail(y, upper + i, n);
@@ -87,7 +88,7 @@ HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_REST
   size_t i = 0;
   for (; i + lanes <= half; i += lanes) {
     VF32 x, y;
-    source.Two(2 * i, x, y);
+    source.ReadTwo(2 * i, x, y);
     if constexpr (Source::kSplit) {
       Rotate(x, y, Load(cosines + i), Load(sines + i));
       StoreSplit(x, y, head + 2 * i);
@@ -99,7 +100,7 @@ HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_REST
   }
   if (i < half) {
     const size_t n = half - i, low = HWY_MIN(lanes, 2 * n), high = 2 * n - low;
-    const VF32 x = source.Tail(2 * i, low), y = high == 0 ? hn::Zero(d) : source.Tail(2 * i + low, high);
+    const VF32 x = source.ReadTail(2 * i, low), y = high == 0 ? hn::Zero(d) : source.ReadTail(2 * i + low, high);
     VF32 even = hn::ConcatEven(d, y, x), odd = hn::ConcatOdd(d, y, x);
     Rotate(even, odd, LoadTail(cosines + i, n), LoadTail(sines + i, n));
     StoreTail(hn::InterleaveWholeLower(d, even, odd), head + 2 * i, low);
@@ -120,21 +121,13 @@ HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, 
 template <typename T, bool kNeox>
 HWY_INLINE void WidenRow(const RotaryCache& cache, int64_t position, bool inverse, float* to) {
   const size_t half = static_cast<size_t>(cache.rotary_dim / 2);
-  const auto widen = [&](auto zero) HWY_ATTR {
-    using Element = decltype(zero);
+  WithType(cache.dtype, [&](auto element) HWY_ATTR {
+    using Element = decltype(element);
     constexpr bool kSplit = kNeox && kSplits<T>;
     const Element* row = static_cast<const Element*>(cache.data) + position * cache.stride;
     Widen<kSplit>(row, to, half, 1.0f);
     Widen<kSplit>(row + half, to + half, half, inverse ? -1.0f : 1.0f);
-  };
-  switch (cache.dtype) {
-    case DType::kFloat32:
-      return widen(float());
-    case DType::kBFloat16:
-      return widen(hwy::bfloat16_t());
-    case DType::kFloat16:
-      return widen(hwy::float16_t());
-  }
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -12,6 +12,7 @@
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
+#include "core/with_type-inl.h"
 #include "rotary/rotary-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -38,26 +39,15 @@ HWY_NOINLINE void RotateTokens(const Rows& positions, const Heads& query, const 
   }
 }
 
-template <typename T>
-void RotateTokensOf(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
-                    bool inverse, int64_t begin, int64_t end, float* angles) {
-  if (neox) {
-    RotateTokens<T, true>(positions, query, key, cache, offset, inverse, begin, end, angles);
-  } else {
-    RotateTokens<T, false>(positions, query, key, cache, offset, inverse, begin, end, angles);
-  }
-}
-
 void RotateRange(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
                  bool inverse, int64_t begin, int64_t end, float* angles) {
-  switch (query.tokens.dtype) {
-    case DType::kFloat32:
-      return RotateTokensOf<float>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
-    case DType::kBFloat16:
-      return RotateTokensOf<hwy::bfloat16_t>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
-    case DType::kFloat16:
-      return RotateTokensOf<hwy::float16_t>(positions, query, key, cache, neox, offset, inverse, begin, end, angles);
-  }
+  WithType(query.tokens.dtype, [&](auto element) HWY_ATTR {
+    if (neox) {
+      RotateTokens<decltype(element), true>(positions, query, key, cache, offset, inverse, begin, end, angles);
+    } else {
+      RotateTokens<decltype(element), false>(positions, query, key, cache, offset, inverse, begin, end, angles);
+    }
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

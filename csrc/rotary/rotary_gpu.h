@@ -18,7 +18,7 @@ inline constexpr int kPairs = kAligned ? (kNeox ? kPerLoad<T> : kPerLoad<T> / 2)
 template <typename T>
 bool WholePairs(const RotaryCache& cache, bool neox) {
   const int64_t pairs = neox ? kPairs<T, true, true> : kPairs<T, false, true>;
-  const int64_t size = cache.dtype == DType::kFloat32 ? 4 : 2;
+  const int64_t size = SizeOf(cache.dtype);
   const int64_t bytes = std::min<int64_t>(16, pairs * size);
   return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) && cache.stride * size % bytes == 0;
 }

@@ -14,6 +14,7 @@
 
 #include "core/reduce-inl.h"
 #include "core/simd-inl.h"
+#include "core/with_type-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -59,14 +60,14 @@ HWY_NOINLINE void Widen(const T* HWY_RESTRICT logits, size_t n, float* HWY_RESTR
 }
 
 // The numbers of two lanes' words that stand in the lower halves, side by side.
-HWY_INLINE hn::Vec<U16> Halves(VU64 low, VU64 high) {
+HWY_INLINE hn::Vec<U16> JoinHalves(VU64 low, VU64 high) {
   const U32 d;
   return hn::BitCast(U16(), hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(high)), hn::BitCast(d, low)));
 }
 
 // The smaller one, lane by lane, of the 16-bit numbers for the counters. Words stand in the lower halves of lanes of 64 bits; what the
 // upper ones hold is never used.
-HWY_INLINE hn::Vec<U16> SmallestNumbers(VU64 counter, const uint64_t* keys) {
+HWY_INLINE hn::Vec<U16> DrawSmallest(VU64 counter, const uint64_t* keys) {
   const U64 d;
   const U32 d32;
   const auto m0 = hn::Set(d32, kPhiloxMultiplier0), m1 = hn::Set(d32, kPhiloxMultiplier1);
@@ -82,7 +83,7 @@ HWY_INLINE hn::Vec<U16> SmallestNumbers(VU64 counter, const uint64_t* keys) {
     x1 = p1;
     x3 = p0;
   }
-  return SmallerOfNumbers(Halves(x0, x1), Halves(x2, x3));
+  return SmallerOfNumbers(JoinHalves(x0, x1), JoinHalves(x2, x3));
 }
 
 // Elements [begin, end) of a row.
@@ -124,7 +125,7 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
     // A counter serves eight elements, so that a block takes as many counters as a vector has floats: two vectors of counters.
     const VU64 low = hn::Iota(du, static_cast<uint64_t>(i / 8));
     const VU64 high = hn::Add(low, hn::Set(du, hn::Lanes(du)));
-    const auto numbers = SmallerOfNumbers(SmallestNumbers(low, keys), SmallestNumbers(high, keys));
+    const auto numbers = SmallerOfNumbers(DrawSmallest(low, keys), DrawSmallest(high, keys));
     const Extremes extremes = LoadBlock(row + i);
     const double most = static_cast<double>(LargestOfNumbers(d, extremes.most));
     const uint32_t smallest = SmallestOfNumbers(U16(), numbers);
@@ -140,8 +141,8 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
 }
 
 template <typename T>
-void ChooseOf(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks, int64_t begin, int64_t end,
-              Choice* choices) {
+void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks, int64_t begin, int64_t end,
+                 Choice* choices) {
   Choice best;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / chunks.chunks, chunk = item % chunks.chunks;
@@ -160,14 +161,8 @@ void ChooseOf(const Rows& logits, const int64_t* seeds, int64_t seed_stride, con
 // Items [begin, end) of rows cut into chunks; choices[item] is at least as good as the best of its chunk.
 void Choose(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks, int64_t begin, int64_t end,
             Choice* choices) {
-  switch (logits.dtype) {
-    case DType::kFloat32:
-      return ChooseOf<float>(logits, seeds, seed_stride, chunks, begin, end, choices);
-    case DType::kBFloat16:
-      return ChooseOf<hwy::bfloat16_t>(logits, seeds, seed_stride, chunks, begin, end, choices);
-    case DType::kFloat16:
-      return ChooseOf<hwy::float16_t>(logits, seeds, seed_stride, chunks, begin, end, choices);
-  }
+  WithType(logits.dtype,
+           [&](auto element) HWY_ATTR { ChooseItems<decltype(element)>(logits, seeds, seed_stride, chunks, begin, end, choices); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -59,7 +59,7 @@ NOT_IN_LIBRARIES: Mapping[str, str] = {
     "measured.py": "runs the compiler's own command line and takes its time",
     "op_check.py": "checks a library and changes nothing",
     "op_probe.py": "loads a library for the checks",
-    "op_table.py": "reads the list of ops for the checks",
+    "op_table.py": "finds the ops of the sources for the checks",
     "process.py": "runs CMake and shows its output",
     "requirements.py": "metadata of wheels",
     "unit_times.py": "records times beside the libraries",

@@ -21,7 +21,6 @@ from vllm_build import (
     private_build,
     process,
     torch_files,
-    tree_files,
     unit_times,
     version,
 )
@@ -96,9 +95,13 @@ def check(config: Configuration) -> None:
     for path in linked:
         if not path.is_file():
             raise BuildError(f"the build left no {path}", expected="one library for each extension of the plan")
-    # The list of ops is an input as well; the version of the checks themselves is ours.
-    ops = tree_files.digest_of(config.root / op_table.TABLE)
-    facts = {"ops": ops, "python": sys.version, "libraries": {p.name: sha256_of(p) for p in linked}}
+    # What the sources say about ops is an input as well.
+    ops = op_table.of_plan(op_table.load(config.root), config.plan)
+    facts = {
+        "ops": {key: list(schemas) for key, schemas in ops.items()},
+        "python": sys.version,
+        "libraries": {p.name: sha256_of(p) for p in linked},
+    }
     record, text = config.folder / _CHECKED, json.dumps(facts, indent=2, sort_keys=True) + "\n"
     if record.is_file() and record.read_text(encoding="utf-8") == text:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After linking: every op of the reference list is registered, with its schema and its implementation, and nothing else is."""
+"""After linking: every op of the sources is registered, with its schema and its implementation, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_
 
 
 def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
-    """What the libraries registered otherwise than the list says, one sentence each.
+    """What the libraries registered otherwise than their sources say, one sentence each.
 
     Args:
         expected: dispatch key → schemas, from :func:`vllm_build.op_table.of_plan`.
@@ -86,11 +86,11 @@ def run_probe(probe: Path, request: Mapping[str, Any], path: str, timeout: float
 
 
 def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
-    """Load ``libraries`` in a child process and compare with ``csrc/ops.toml``; returns what was found, in words.
+    """Load ``libraries`` in a child process and compare with their sources; returns what was found, in words.
 
     Raises:
-        BuildError: a library does not load, or the ops differ from the list.
-        ConfigurationError: the list is malformed, or a kernel is missing in it.
+        BuildError: a library does not load, or the ops differ from those of the sources.
+        ConfigurationError: a source registers ops in a way that is not understood.
     """
     expected = op_table.of_plan(op_table.load(root), plan)
     path = torch_path()
@@ -109,8 +109,8 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
     found = differences(expected, json.loads(done.stdout))
     if found:
         raise BuildError(
-            "the ops are not those of the reference list:\n" + "\n".join(f"  {line}" for line in found),
-            expected=f"exactly the ops of {op_table.TABLE} for the planned kernels",
-            remedy=f"correct the registration in csrc/bindings, or {op_table.TABLE}",
+            "the ops are not those of the sources:\n" + "\n".join(f"  {line}" for line in found),
+            expected=f"exactly the ops that {op_table.BINDINGS} registers for the planned kernels",
+            remedy="link the unit that registers them, and no other; another library may have registered the same ops before",
         )
     return f"{len(request['schemas'])} ops registered as listed"

@@ -70,7 +70,6 @@ UNNAMED: dict[str, str] = {
     "MANIFEST.in": "chooses the files of the sdist; each counts where it is used",
     "Makefile": "starts vllm-build",
     "benchmarks/": "measures what was built",
-    "csrc/ops.toml": "is compared with a library after it was linked",
     "docs/": "documentation",
     "recipe/variants.yaml": "holds the digests themselves",
     "requirements/dev.txt": "pins tools of the tests",

@@ -64,7 +64,7 @@ def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
         pytest.param("third_party/lock.toml", "716bd9ff", "00000000", {KERNELS, ATTENTION}, id="a locked source of both"),
         pytest.param("third_party/lock.toml", '  "third_party/flash-attention/hopper",\n', "", {ATTENTION}, id="a locked source"),
         pytest.param("third_party/patches/flash-attention/paged-caches.patch", "What", "That", {ATTENTION}, id="a change to it"),
-        pytest.param("csrc/ops.toml", "#", "##", set(), id="the list of ops, which is compared and not compiled"),
+        pytest.param("csrc/bindings/norm.cc", "float epsilon) -> ()", "float eps) -> ()", {KERNELS}, id="a schema"),
         pytest.param("CMakeLists.txt", "project", "project ", {KERNELS, ATTENTION}, id="how it is built"),
         pytest.param("vllm/_ops.py", "import", "import ", set(), id="Python code"),
         pytest.param("README.md", "#", "##", set(), id="documents"),

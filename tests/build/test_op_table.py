@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference list of ops, and the comparison with what torch was told."""
+"""The ops that sources register, and the comparison with what torch was told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import runpy
 import sys
 import textwrap
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,10 +27,23 @@ if TYPE_CHECKING:
 REFERENCE = "_C::rms_norm(Tensor! result, Tensor input) -> ()"
 
 
+DEFINITION = """
+STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
+  m.def("f(Tensor! out, str x=\\"auto\\") -> ()");
+  m.def(
+      "g(Tensor x, "
+      "int n=1) -> Tensor");
+}
+"""
+DEVICE = 'VLLM_LIBRARY_IMPL(_C, m) {\n  m.impl("f", VLLM_BOX(vllm::F));\n}\n'
+BY_NAME = 'STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("g", TORCH_BOX(&vllm::G)); }\n'
+F, G = '_C::f(Tensor! out, str x="auto") -> ()', "_C::g(Tensor x, int n=1) -> Tensor"
+
+
 def write(root: Path, text: str) -> Path:
-    (root / "csrc").mkdir(exist_ok=True)
-    (root / op_table.TABLE).write_text(text, encoding="utf-8")
-    return root
+    path = root / "f.cc"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def cpu_plan(root: Path) -> Any:
@@ -41,8 +55,8 @@ def cuda_plan(root: Path) -> Any:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_tree_lists_every_kernel_and_every_definition(root: Path, device: str) -> None:
-    """Each `m.def` of the device's bindings is listed, and nothing else."""
+def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
+    """Each `m.def` of the device's bindings, and nothing else."""
     table = op_table.load(root)
     assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
     chosen = cpu_plan(root) if device == "cpu" else cuda_plan(root)
@@ -50,58 +64,94 @@ def test_the_tree_lists_every_kernel_and_every_definition(root: Path, device: st
     bindings = [root / source for source in chosen.sources() if "bindings" in source.parts]
     defined = {name for path in bindings for name in re.findall(r'm\.def\(\s*"(\w+)', path.read_text(encoding="utf-8"))}
     assert listed == defined
+    assert len(listed) > 50
 
 
-def test_a_kernel_without_an_entry(root: Path) -> None:
+def test_the_ops_of_one_source(root: Path) -> None:
+    """Split literals are joined; one file of two devices has the key of each; a key may be named; a second key is added."""
+    table = op_table.load(root)
+    (greedy, gumbel) = "_C::greedy_argmax(Tensor logits) -> Tensor", "_C::fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor"
+    assert table["sampling-cpu"] == {"CPU": (greedy, gumbel)}
+    assert table["sampling-gpu"] == {"CUDA": (greedy, gumbel)}
+    assert table["cpu-dispatch"] == {"CompositeExplicitAutograd": ("_C::cpu_isa() -> str",)}
+    assert table["gpu-runtime"] == {}
+    assert [schema.partition("(")[0] for schema in table["cache-gpu"]["CPU"]] == ["_C_cache_ops::swap_blocks_batch"]
+    long = "_C::mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor block_tables, Tensor seq_lens) -> ()"
+    assert table["latent-attention-cpu"] == {"CPU": (long,)}
+
+
+def test_a_plan_of_another_tree(root: Path) -> None:
     table = {name: keys for name, keys in op_table.load(root).items() if name != "norm-cpu"}
-    with pytest.raises(ConfigurationError, match="no entry for the kernel 'norm-cpu'"):
+    with pytest.raises(ConfigurationError, match="has no kernel 'norm-cpu'"):
         op_table.of_plan(table, cpu_plan(root))
+
+
+def test_registrations(tmp_path: Path) -> None:
+    path = write(tmp_path, f"{DEFINITION}\n{DEVICE}// For hosts.\n{BY_NAME}")
+    assert op_table.registrations(path) == {op_table.OF_DEVICE: (F,), "CompositeExplicitAutograd": (G,)}
+    # A second block for the same key, as between #if and #endif, and an op for two keys.
+    more = 'STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("f", VLLM_BOX(vllm::F)); }\n'
+    assert op_table.registrations(write(tmp_path, f"{DEFINITION}{DEVICE}{DEVICE}{BY_NAME}#if X\n{more}#endif\n")) == {
+        op_table.OF_DEVICE: (F,),
+        "CompositeExplicitAutograd": (G,),
+        "CPU": (F,),
+    }
+    assert op_table.registrations(write(tmp_path, "namespace vllm {}\n")) == {}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[a\n", "ops.toml"),
-        ("a = 1\n", "'a' is not a table"),
-        ("[a]\ncpu = ['_C::f() -> ()']\n", "'cpu' is not a dispatch key"),
-        ("[a]\nCPU = []\n", "CPU = \\[\\] is not valid"),
-        ("[a]\nCPU = 'x'\n", "is not valid"),
-        ("[a]\nCPU = ['f() -> ()']\n", "is not valid"),
-        ("[a]\nCPU = [1]\n", "is not valid"),
+        (DEFINITION + DEVICE, r"_C::g\(.*\) -> Tensor is defined and not implemented"),
+        (DEVICE, "_C::f is implemented and not defined"),
+        (
+            DEFINITION + DEVICE + BY_NAME + 'void More(Library& m) { m.def("h() -> ()"); }\n',
+            "1 of 5 calls of m.def and m.impl are not understood",
+        ),
+        (DEFINITION.replace('m.def("f(', 'm.def(kF, "f(') + BY_NAME, "1 of 3 calls"),
+        (DEFINITION.replace("f(Tensor! out", "f Tensor! out"), "is no schema"),
+        (DEFINITION.replace("f(Tensor", "f\\x(Tensor"), "is no schema"),
     ],
 )
-def test_a_wrong_table(tmp_path: Path, text: str, words: str) -> None:
+def test_what_is_not_understood_is_an_error(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        op_table.load(write(tmp_path, text))
+        op_table.registrations(write(tmp_path, text))
 
 
-def test_the_ops_of_another_device(tmp_path: Path) -> None:
-    table = op_table.load(write(tmp_path, f'[gpu]\nCUDA = "cpu"\n[cpu]\nCPU = ["{REFERENCE}"]\n'))
-    assert table == {"gpu": {"CUDA": (REFERENCE,)}, "cpu": {"CPU": (REFERENCE,)}}
-    for text in ('[gpu]\nCUDA = "none"\n', '[gpu]\nCUDA = "gpu"\n', f'[gpu]\ncuda = "cpu"\n[cpu]\nCPU = ["{REFERENCE}"]\n'):
-        with pytest.raises(ConfigurationError, match=r"\[gpu\]: \w+ = '\w+' is not valid"):
-            op_table.load(write(tmp_path, text))
+@pytest.mark.parametrize(("devices", "key"), [('"cpu"', "CPU"), ('"cuda"', "CUDA"), ('"cuda", "rocm"', "CUDA"), ('"xpu"', "XPU")])
+def test_the_key_of_a_kernel_is_its_devices(tmp_path: Path, devices: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = SimpleNamespace(name="f", sources=("f.cc", "f.cu"), devices=tuple(json.loads(f"[{devices}]")))
+    monkeypatch.setattr(kernels_table, "load", lambda _: SimpleNamespace(kernels=(kernel,)))
+    write(tmp_path, DEFINITION + DEVICE + BY_NAME)
+    assert op_table.load(tmp_path) == {"f": {key: (F,), "CompositeExplicitAutograd": (G,)}}
 
 
-def test_no_table(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="No such file"):
+def test_a_kernel_of_devices_with_two_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = SimpleNamespace(name="f", sources=("f.cc",), devices=("cpu", "cuda"))
+    monkeypatch.setattr(kernels_table, "load", lambda _: SimpleNamespace(kernels=(kernel,)))
+    write(tmp_path, DEFINITION + DEVICE + BY_NAME)
+    with pytest.raises(ConfigurationError, match="the kernel 'f' registers ops for CPU, CUDA"):
         op_table.load(tmp_path)
+
+
+def test_no_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        op_table.registrations(tmp_path / "f.cc")
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    (tmp_path / "csrc").mkdir()
-    (tmp_path / op_table.TABLE).write_bytes(b"\xff")
-    with pytest.raises(ConfigurationError, match=r"ops\.toml"):
-        op_table.load(tmp_path)
+    path = tmp_path / "f.cc"
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match=r"f\.cc"):
+        op_table.registrations(path)
 
 
-@given(st.text())
-def test_any_text_is_a_table_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    root = tmp_path_factory.mktemp("tree")
-    (root / "csrc").mkdir()
-    (root / op_table.TABLE).write_bytes(text.encode("utf-8", errors="surrogatepass"))
+@given(st.text() | st.lists(st.sampled_from([DEFINITION, DEVICE, BY_NAME, "}\n", '"', "\\", "m.def(", "m.impl("])).map("".join))
+def test_any_text_is_read_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("tree") / "f.cc"
+    path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
     with contextlib.suppress(ConfigurationError):
-        op_table.load(root)
+        op_table.registrations(path)
 
 
 def answer(**registered: list[Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def cuda_plan(root: Path, release: str = "13.0") -> Plan:
 
 
 def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
-    """Every op of the reference list, registered as it should be."""
+    """Every op of the planned kernels, registered as it should be."""
     found: dict[str, tuple[str, list[str]]] = {}
     for key, schemas in op_table.of_plan(op_table.load(root), what).items():
         for text in schemas:

@@ -27,10 +27,12 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
   for (int sequence = static_cast<int>(blockIdx.y); sequence < decode.batch; sequence += static_cast<int>(gridDim.y)) {
     const int begin = Greater(0, decode.splits[sequence]), end = Lesser(decode.splits[sequence + 1], limit);
     if (end - begin <= 1) continue;
-    float max = -INFINITY;
-    for (int piece = begin + Lane(); piece < end; piece += kWarp) max = LargerNumber(decode.piece_lse[int64_t{piece} * rows + row], max);
-    max = WarpReduce(max, Max());
-    const float base = max == -INFINITY ? 0.0f : max;
+    float largest = -INFINITY;
+    for (int piece = begin + Lane(); piece < end; piece += kWarp) {
+      largest = LargerNumber(decode.piece_lse[int64_t{piece} * rows + row], largest);
+    }
+    largest = WarpReduce(largest, Max());
+    const float base = largest == -INFINITY ? 0.0f : largest;
     float sum = 0;
     for (int piece = begin + Lane(); piece < end; piece += kWarp) sum += exp2f(decode.piece_lse[int64_t{piece} * rows + row] - base);
     sum = WarpReduce(sum, Sum());

@@ -226,7 +226,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
   int turn = 0;
   Items items(decode, static_cast<int>(blockIdx.y));
   for (Item item; items.Next(item); turn ^= 1) {
-    float sums[kHalf / 2] = {}, max[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
+    float sums[kHalf / 2] = {}, maximum[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
     const Sight sight(decode, item, tile);
     if (item.first < item.last) {
       WaitForBarrier(shared.queries_full(), queries_parity);
@@ -245,7 +245,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
 #pragma unroll
       for (int lower = 0; lower < 2; ++lower) {
         const int seen = sight.keys[lower] - page * kPageRows;
-        float largest = max[lower];
+        float largest = maximum[lower];
 #pragma unroll
         for (int i = 2 * lower; i < 32; i += i % 2 == 0 ? 1 : 3) {
           scores[i] = AccumulatorColumn(i) < seen ? scores[i] * scale : -INFINITY;
@@ -254,8 +254,8 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
         largest = LargerNumber(ShuffleXor(largest, 1), largest);
         largest = LargerNumber(ShuffleXor(largest, 2), largest);
         const float base = largest == -INFINITY ? 0.0f : largest;
-        factor[lower] = Exp2(max[lower] - base);
-        max[lower] = largest;
+        factor[lower] = Exp2(maximum[lower] - base);
+        maximum[lower] = largest;
         float sum = 0;
 #pragma unroll
         for (int i = 2 * lower; i < 32; i += i % 2 == 0 ? 1 : 3) {
@@ -276,15 +276,16 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
       ArriveAsWarp(shared.empty(step.stage));
       step.Advance();
     }
+    float shares[2];
 #pragma unroll
     for (int lower = 0; lower < 2; ++lower) {
       total[lower] += ShuffleXor(total[lower], 1);
       total[lower] += ShuffleXor(total[lower], 2);
-      const float share = total[lower] == 0.0f ? 0.0f : 1.0f / total[lower];
+      shares[lower] = total[lower] == 0.0f ? 0.0f : 1.0f / total[lower];
       const int row_here = AccumulatorRow(2 * lower), row = tile * kTileRows + row_here;
-      if (Lane() % 4 == 0) shared.exchange->shares[turn][row_here] = share;
+      if (Lane() % 4 == 0) shared.exchange->shares[turn][row_here] = shares[lower];
       if (Lane() % 4 == 0 && row < rows) {
-        const float lse = max[lower] + log2f(total[lower]);
+        const float lse = maximum[lower] + log2f(total[lower]);
         if (item.piece >= 0) {
           decode.piece_lse[item.piece * rows + row] = total[lower] == 0.0f ? -INFINITY : lse;
         } else {
@@ -292,10 +293,9 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
           decode.lse[head * decode.queries + row / decode.heads] = total[lower] == 0.0f ? INFINITY : lse * kLn2;
         }
       }
-      max[lower] = share;
     }
     NamedBarrier<2, 2 * kWarpgroup>();
-    Multiply(sums, max[0], max[1]);
+    Multiply(sums, shares[0], shares[1]);
     StoreValues<T>(decode, item, sums, tile, 0);
   }
 }

@@ -58,15 +58,15 @@ struct RowTeam {
   }
 };
 
-// Calls f(row, there) for the rows of this team. Without a row left a team is called with row 0 and `there` false, as long as another of
-// its block has one: it takes part in reductions, and does nothing else.
+// Calls f(row, has_row) for the rows of this team. Without a row left a team is called with row 0 and `has_row` false, as long as another
+// of its block has one: it takes part in reductions, and does nothing else.
 template <class Team, class F>
 __device__ __forceinline__ void ForRows(int64_t count, F f) {
   const int teams = Team::kLanes == 0 ? 1 : static_cast<int>(blockDim.x) / Team::Threads();
   const int team = Team::kLanes == 0 ? 0 : static_cast<int>(threadIdx.x) / Team::Threads();
   for (int64_t first = int64_t{blockIdx.x} * teams; first < count; first += int64_t{gridDim.x} * teams) {
-    const bool there = first + team < count;
-    f(there ? first + team : 0, there);
+    const bool has_row = first + team < count;
+    f(has_row ? first + team : 0, has_row);
   }
 }
 
@@ -151,10 +151,10 @@ class TeamRow {
   }
   __device__ __forceinline__ void ReadFrom(const T* row) { row_ = row; }
   // Between passes: see KeepPacked.
-  __device__ __forceinline__ void Keep() {
+  __device__ __forceinline__ void KeepPacked() {
     if constexpr (kHolds) {
 #pragma unroll
-      for (int k = 0; k < Team::kHeld; ++k) KeepPacked(held_[k]);
+      for (int k = 0; k < Team::kHeld; ++k) gpu::KeepPacked(held_[k]);
     }
   }
 

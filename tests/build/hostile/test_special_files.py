@@ -197,7 +197,7 @@ TREE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "third-party lock": (third_party.LOCK, third_party.read),
     "toolchain lock": ("toolchain/lock.toml", lock.read),
     "kernels": (kernels_table.TABLE, kernels_table.load),
-    "ops": (op_table.TABLE, op_table.load),
+    "ops": ("csrc/bindings/norm.cc", lambda root: op_table.registrations(root / "csrc/bindings/norm.cc")),
     "requirements": ("requirements/cpu.txt", lambda root: requirements.read(root, "cpu")),
     "version": ("VERSION", version.base_version),
     "metadata": ("PKG-INFO", lambda root: version.unpacked_version(root) or version.base_version(root)),

@@ -161,16 +161,13 @@ def copy_tree(target: Path) -> Path:
 
 
 def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
-    """Take all other kernels out of a tree's tables."""
+    """Take all other kernels out of a tree's table."""
     table = tree / "csrc" / "kernels.toml"
     document = tomlkit.parse(table.read_text(encoding="utf-8"))
     kept = [record for record in document["kernel"] if record["name"] in names]  # type: ignore[union-attr,index]
     assert len(kept) == len(names), f"{table} has no record of each of {names}"
     document["kernel"] = kept
     table.write_text(tomlkit.dumps(document), encoding="utf-8")
-    ops = tree / "csrc" / "ops.toml"
-    head, *sections = re.split(r"(?m)^(?=\[[\w-]+\]$)", ops.read_text(encoding="utf-8"))
-    ops.write_text(head + "".join(s for s in sections if s[1 : s.index("]")] in names), encoding="utf-8")
 
 
 @pytest.fixture
