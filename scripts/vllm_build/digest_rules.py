@@ -43,6 +43,7 @@ NEITHER: Mapping[str, str] = {
     "signals.py": "ends the build early",
     "stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
     "supervisor.py": "ends what a build started",
+    "text_table.py": "lays tables out",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
 }
 

@@ -30,7 +30,8 @@ _BOTH_MODULES = (
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
     "__main__ audit children cli clock compiler_cache console elf entry errors failures jobs limits link_check locks measured op_check "
-    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp supervisor unit_times"
+    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp supervisor "
+    "text_table unit_times"
 )
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.
