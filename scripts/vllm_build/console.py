@@ -76,7 +76,7 @@ class Console:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     document: Any = None
-    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True))
+    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False))
 
     @property
     def interactive(self) -> bool:

@@ -108,6 +108,12 @@ def test_markup_in_messages_is_text(shown: Console, screen: io.StringIO) -> None
     assert "[bold]not bold[/bold]" in screen.getvalue()
 
 
+def test_words_between_colons_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().info("a:heart:b")
+    Console().table("t", ["x"], [[":warning:"]])
+    assert capsys.readouterr().err == "a:heart:b\nt\n    x\n    :warning:\n"
+
+
 def test_the_answer_goes_to_stdout(shown: Console, screen: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     shown.json({"b": 1, "a": [2]})
     shown.output("text")
