@@ -23,7 +23,7 @@ COMMANDS = [
     "jobs --device cpu",
     "jobs --device cuda --toolkit-version 13.0",
     "plan --device cpu",
-    "render",
+    "render cpu cuda13",
     "settings",
 ]
 #: A line may be wider for one word, such as a path or the name of a package: a word that is cut cannot be copied.
