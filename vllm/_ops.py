@@ -214,8 +214,8 @@ def _check_torch(library: Library, path: Path) -> None:
     import torch  # noqa: PLC0415 - only here does anything need it
 
     floor = _torch_floor(library)
-    release = re.match(r"(\d+)\.(\d+)", torch.__version__)
-    wanted = re.fullmatch(r"(\d+)\.(\d+)", floor) if floor else None
+    release = re.match(r"([0-9]+)\.([0-9]+)", torch.__version__)
+    wanted = re.fullmatch(r"([0-9]+)\.([0-9]+)", floor) if floor else None
     if release and wanted and tuple(map(int, release.groups())) < tuple(map(int, wanted.groups())):
         raise ImportError(
             f"{path} needs torch >= {floor}; this environment has torch {torch.__version__}.\n"

@@ -41,7 +41,7 @@ _VARIABLES = re.compile(
     r"(VLLM|TORCH|PYTORCH|OMP|GOMP|KMP|MKL|CUDA|NVIDIA|HIP|ROCM|ROCR|ZE|ONEAPI|SLURM)_.*|LD_(LIBRARY_PATH|PRELOAD)|PYTHON(PATH|HOME)|CONDA_PREFIX"
 )
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-_ADDRESS_LOGIN = re.compile(r"://[^/@\s]*@")
+_ADDRESS_LOGIN = re.compile(r"(?<=://)[^/@\s]*@|(?<![\w.@%+~-])[\w.%+~-]+:[^/@\s]+@")
 
 
 def _python() -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _conda(prefix: Path) -> dict[str, str]:
 def _variables() -> dict[str, str]:
     chosen = {name: value for name, value in os.environ.items() if _VARIABLES.fullmatch(name)}
     return {
-        name: "(set, not shown)" if _SECRET.search(name) else _ADDRESS_LOGIN.sub("://(login)@", value)
+        name: "(set, not shown)" if _SECRET.search(name) else _ADDRESS_LOGIN.sub("(login)@", value)
         for name, value in sorted(chosen.items())
     }
 

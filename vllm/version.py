@@ -32,7 +32,7 @@ def _of_source_tree(package: Path) -> str:
 
 def _parts(version: str) -> tuple[int | str, ...]:
     """``"0.1.0+cpu"`` as ``(0, 1, 0, "cpu")``: numbers as integers, words as they are."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"[.+-]", version))
+    return tuple(int(part) if part.isascii() and part.isdecimal() else part for part in re.split(r"[.+-]", version))
 
 
 # Asked of the folder, not of the import system: import hooks of editable installs answer with another tree's file.

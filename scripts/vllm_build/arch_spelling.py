@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``, ``9.0A+ptx``, ``9``: the number as nvcc, CMake and people write it.
-_NVIDIA = re.compile(r"(?:sm_?|compute_?|lto_?)?(?:(\d{1,2})[.,](\d)0?|(\d{1,2})(\d)|(\d))([af]?)(-real|-virtual)?(\+ptx)?", re.IGNORECASE)
+_NVIDIA = re.compile(
+    r"(?:sm_?|compute_?|lto_?)?(?:([0-9]{1,2})[.,]([0-9])0?|([0-9]{1,2})([0-9])|([0-9]))"
+    r"([af]?)(-real|-virtual)?(\+ptx)?",
+    re.IGNORECASE,
+)
 #: GPUs by the names they are sold under, and the processor that LLVM's AMDGPU guide lists for each.
 _AMD_PRODUCTS = {
     "gfx908": ("mi100",),
@@ -60,7 +64,7 @@ def suggestion(word: str, names: Iterable[str]) -> str | None:
     """
     if said := _word(word):
         return said
-    if re.fullmatch(r"\d,\d", word):
+    if re.fullmatch(r"[0-9],[0-9]", word):
         return f"write {word.replace(',', '.')}"
     if "," in word:
         return _COMMAS
@@ -84,7 +88,7 @@ def gfx_suggestion(word: str, known: Iterable[str]) -> str | None:
         if lower in products:
             return f"write {processor}"
     for candidate in (lower, f"gfx{lower}"):
-        if re.fullmatch(r"gfx\d{1,2}[0-9a-f]{2}((:(sramecc|xnack)[+-])*)", candidate):
+        if re.fullmatch(r"gfx[0-9]{1,2}[0-9a-f]{2}((:(sramecc|xnack)[+-])*)", candidate):
             return f"write {candidate}"
     found = _closest(lower, known)
     return f"write {found}" if found else None

@@ -13,7 +13,7 @@ from vllm_build.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ARCH = re.compile(r"(\d{1,2})\.(\d)([af]?)(\+PTX)?")
+_ARCH = re.compile(r"([0-9]{1,2})\.([0-9])([af]?)(\+PTX)?")
 #: Order of entries of one number: the plain one serves most chips, `f` a family, `a` one chip.
 _FEATURES = ("", "f", "a")
 #: The names that TORCH_CUDA_ARCH_LIST takes instead of numbers, as torch.utils.cpp_extension spells them out.

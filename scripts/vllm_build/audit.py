@@ -15,7 +15,7 @@ from vllm_build.errors import PackageTestError, ToolchainError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_VERSION = re.compile(r"^GLIBC_(\d+)\.(\d+)(?:\.(\d+))?$")
+_VERSION = re.compile(r"^GLIBC_([0-9]+)\.([0-9]+)(?:\.([0-9]+))?$")
 
 
 def glibc_needed(library: Path) -> tuple[int, int]:

@@ -8,13 +8,12 @@ Errors of the build are printed as they are, without the traceback that would bu
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setuptools import build_meta
 from setuptools.errors import FileError
 
-from vllm_build import cmake, device, distribution, failures, paths, settings, signals, torch_files
+from vllm_build import cmake, device, distribution, failures, files, paths, settings, signals, torch_files
 from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
 from vllm_build.redaction import say
@@ -58,7 +57,7 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
             with signals.ending("the build"), signals.ending_with_parent():
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
-            if isinstance(error, VllmBuildError) or os.access(paths.source_root(), os.W_OK):
+            if isinstance(error, VllmBuildError) or files.may_write(paths.source_root()):
                 failure = failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
             else:
                 failure = _read_only(str(error))
@@ -146,7 +145,7 @@ def build_wheel(wheel_directory: str, config_settings: Config = None, metadata_d
 def build_editable(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
     """Build the kernels into the tree, and a wheel that points there; returns its file name."""
     # Asked first: setuptools turns a failure to write into a KeyError of its own.
-    if not os.access(paths.source_root(), os.W_OK):
+    if not files.may_write(paths.source_root()):
         raise _read_only("an editable install writes its version and kernels into it")
     with distribution.staging():
         return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vllm_build import failures, signals
+from vllm_build import failures, signals, streams
 from vllm_build import settings as settings_table
 from vllm_build.commands import (
     archs,
@@ -33,9 +32,9 @@ from vllm_build.commands import (
     toolchain,
     version,
 )
-from vllm_build.console import Console
-from vllm_build.errors import ConfigurationError, VllmBuildError, statuses
-from vllm_build.redaction import traceback_of
+from vllm_build.console import Console, answer
+from vllm_build.errors import ConfigurationError, ResourceError, VllmBuildError, statuses
+from vllm_build.redaction import say, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +73,10 @@ class _Parser(argparse.ArgumentParser):
             ConfigurationError: always.
         """
         raise ConfigurationError(f"{self.prog}: {message}", expected=self.format_usage().strip(), remedy=f"{self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write the help; argparse would keep to itself that it cannot be written."""
+        answer(message) if file is sys.stdout else say(message)
 
 
 def _common() -> _Parser:
@@ -128,44 +131,37 @@ def _run(argv: Sequence[str], console: Console) -> int:
         raise failure from error
 
 
-def _describe(failure: VllmBuildError) -> dict[str, Any]:
-    return {
-        "error": type(failure).__name__,
-        "exit_code": failure.exit_code,
-        "message": failure.message,
-        "expected": failure.expected,
-        "remedy": failure.remedy,
-    }
-
-
 def _write(document: Any, console: Console) -> int:
     """Write the one document of ``--json``; returns 0, or the status of what went wrong with stdout."""
     try:
         console.write(document)
     except BrokenPipeError:
         return _closed()
-    except OSError as error:
-        failure = failures.of_os_error(error, {})
-        _discard()
-        console.error(f"the answer cannot be written: {failure}")
+    except ResourceError as failure:
+        _say(failure, console)
         return failure.exit_code
     return 0
 
 
-def _discard() -> None:
-    """Give up on stdout and stderr as they are: the interpreter writes what is left in their buffers when it ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(null, stream.fileno())
-    os.close(null)
+def _say(why: object, console: Console) -> None:
+    """Say why the work stopped. Where that cannot be written either, the status and the document have to do.
+
+    Raises:
+        BrokenPipeError: the reader of the messages has gone.
+    """
+    try:
+        if console.verbose and isinstance(why, BaseException):
+            say(traceback_of(why))
+        console.error(str(why))
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
+    streams.discard()
 
 
 def _closed() -> int:
-    _discard()
+    streams.discard()
     return 128 + signal.SIGPIPE
 
 
@@ -184,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         interrupt = caught if isinstance(caught, signals.Interrupted) else signals.Interrupted(signal.SIGINT)
         status, failure = interrupt.status, interrupt.document()
         with contextlib.suppress(BrokenPipeError):
-            console.error(f"{interrupt}; what was complete is kept, the rest is removed at the next start")
+            _say(f"{interrupt}; what was complete is kept, the rest is removed at the next start", console)
     except BrokenPipeError:
         return _closed()
     if not console.json_mode:
@@ -200,10 +196,8 @@ def _end(words: Sequence[str], console: Console) -> tuple[int, dict[str, Any] | 
     try:
         return _run(words, console), None
     except VllmBuildError as failure:
-        if console.verbose:
-            sys.stderr.write(traceback_of(failure))
-        console.error(str(failure))
-        return failure.exit_code, _describe(failure)
+        _say(failure, console)
+        return failure.exit_code, failure.document()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def version_of(program: str) -> tuple[int, int] | None:
         done = children.run([program, "--version"])
     except OSError:
         return None
-    match = re.match(r"cmake version (\d+)\.(\d+)", done.stdout)
+    match = re.match(r"cmake version ([0-9]+)\.([0-9]+)", done.stdout)
     return (int(match.group(1)), int(match.group(2))) if match and done.returncode == 0 else None
 
 

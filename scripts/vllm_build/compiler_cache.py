@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import children
-from vllm_build.redaction import redact, say
+from vllm_build.redaction import excerpt, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def _ask(program: str, *arguments: str) -> tuple[str, str | None]:
         return "", f"{program} cannot be run: {error.strerror}"
     text = done.stdout.strip()
     if done.returncode:
-        last = redact(text.splitlines()[-1])[:200] if text else "nothing"
+        last = excerpt(text.splitlines()[-1]) if text else "nothing"
         return text, f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}"
     return text, None
 

@@ -28,6 +28,7 @@ from rich.progress import (
 )
 
 from vllm_build import text_table
+from vllm_build.errors import ResourceError
 from vllm_build.redaction import redact, redact_document
 
 if TYPE_CHECKING:
@@ -50,6 +51,26 @@ class Counter:
         """Count ``amount`` parts as done."""
         if self.progress is not None and self.task is not None:
             self.progress.advance(self.task, amount)
+
+
+def answer(text: str) -> None:
+    """Write ``text`` to stdout, redacted.
+
+    Raises:
+        BrokenPipeError: its reader has gone.
+        ResourceError: it cannot be written: stdout is closed, or the disk is full.
+    """
+    try:
+        sys.stdout.write(redact(text))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ResourceError(
+            f"the answer cannot be written: {error.strerror}",
+            expected="a standard output that is open, and room for the answer",
+            remedy="leave stdout open, or send it to a file on a disk with room",
+        ) from error
 
 
 class _Screen(RichConsole):
@@ -164,9 +185,12 @@ class Console:
             self._rich.print(redact(line), markup=False)
 
     def output(self, text: str) -> None:
-        """Write the answer itself to stdout."""
-        sys.stdout.write(redact(text) + "\n")
-        sys.stdout.flush()
+        """Write the answer itself to stdout.
+
+        Raises:
+            BrokenPipeError, ResourceError: of :func:`answer`.
+        """
+        answer(text + "\n")
 
     def json(self, document: Any) -> None:
         """Give ``document`` as the answer, keys in the order given.

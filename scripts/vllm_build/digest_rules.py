@@ -42,6 +42,7 @@ NEITHER: Mapping[str, str] = {
     "settings_docs.py": "writes documentation",
     "signals.py": "ends the build early",
     "stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "streams.py": "opens the streams of the command line",
     "supervisor.py": "ends what a build started",
     "text_table.py": "lays tables out",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
@@ -102,6 +103,8 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
 #: What cannot shape a conda package, of the part that packs.
 NOT_IN_RECIPE: Mapping[str, str] = {
     "conda/environment.py": "installs packages",
+    "conda/edits.py": "compares an environment with its packages",
+    "conda/indexes.py": "reads indexes of channels",
     "conda/intact.py": "compares an environment with its packages",
     "conda/prefixes.py": "installs packages",
     "conda/reused.py": "takes packages of other channels, each verified by its index and record",

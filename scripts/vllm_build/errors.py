@@ -16,6 +16,8 @@ class VllmBuildError(Exception):
     exit_code = 1
     #: What the exit status means, for the list of statuses.
     meaning = ""
+    #: What to do, where the place that raises knows nothing better: no message ends without it.
+    usual_remedy = "-v shows where it happened"
 
     def __init__(self, message: str, *, expected: str | None = None, remedy: str | None = None) -> None:
         # Redacted here, so that no use of an error, JSON and tracebacks among them, can print a password.
@@ -23,7 +25,17 @@ class VllmBuildError(Exception):
         super().__init__(message)
         self.message = message
         self.expected = redact(expected) if expected else expected
-        self.remedy = redact(remedy) if remedy else remedy
+        self.remedy = redact(remedy or self.usual_remedy)
+
+    def document(self) -> dict[str, object]:
+        """What ``--json`` says of it."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "expected": self.expected,
+            "remedy": self.remedy,
+        }
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -39,6 +51,7 @@ class ConfigurationError(VllmBuildError):
 
     exit_code = 2
     meaning = "the input is wrong: a variable, an option, a path, a variant file, a table"
+    usual_remedy = "correct what the message names, and start the command again"
 
 
 class NothingToDoError(VllmBuildError):
@@ -46,6 +59,7 @@ class NothingToDoError(VllmBuildError):
 
     exit_code = 3
     meaning = "the request is valid and selects nothing"
+    usual_remedy = "ask for something else: `vllm-build plan` shows what there is"
 
 
 class ToolchainError(VllmBuildError):
@@ -53,6 +67,7 @@ class ToolchainError(VllmBuildError):
 
     exit_code = 4
     meaning = "a compiler, toolkit or channel package is missing"
+    usual_remedy = "install what is missing; `vllm-build doctor` says what this machine has"
 
 
 class FetchError(VllmBuildError):
@@ -60,6 +75,7 @@ class FetchError(VllmBuildError):
 
     exit_code = 5
     meaning = "a download failed"
+    usual_remedy = "check the network, and try again"
 
 
 class IntegrityError(VllmBuildError):
@@ -67,6 +83,7 @@ class IntegrityError(VllmBuildError):
 
     exit_code = 6
     meaning = "bytes are not the locked ones"
+    usual_remedy = "make or fetch the file again, from a place that you trust"
 
 
 class BuildError(VllmBuildError):
@@ -74,6 +91,7 @@ class BuildError(VllmBuildError):
 
     exit_code = 7
     meaning = "compiling, linking or packaging failed"
+    usual_remedy = "look at the output of the tools: -v shows all of it"
 
 
 class PackageTestError(VllmBuildError):
@@ -81,6 +99,7 @@ class PackageTestError(VllmBuildError):
 
     exit_code = 8
     meaning = "a package failed its tests or cannot be installed"
+    usual_remedy = "look at the output of the tests: -v shows all of it"
 
 
 class BusyError(VllmBuildError):
@@ -88,6 +107,7 @@ class BusyError(VllmBuildError):
 
     exit_code = 9
     meaning = "another build holds the output folder or the channel"
+    usual_remedy = "wait for the other build to end, and try again"
 
 
 class ResourceError(VllmBuildError):
@@ -95,6 +115,7 @@ class ResourceError(VllmBuildError):
 
     exit_code = 10
     meaning = "the machine ran out of something, or a device failed: disk, memory, file handles, processes"
+    usual_remedy = "free some of it, and try again"
 
 
 class InternalError(VllmBuildError):
@@ -102,6 +123,7 @@ class InternalError(VllmBuildError):
 
     exit_code = 70
     meaning = "the build library itself is at fault: report it, with the output of the same command with -v"
+    usual_remedy = "report it, with the output of -v"
 
 
 #: Exit status after SIGINT, as shells report it; after another signal it is 128 and that signal's number.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import ssl
 import urllib.error
 from pathlib import Path
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG}
+#: What programs and libraries write when the system refuses them more, or when they cannot get memory.
+_SAID = re.compile(
+    r"[^\n]*(?:"
+    + "|".join(rf"\(os error {number}\)|{re.escape(os.strerror(number))}" for number in sorted(_EXHAUSTED))
+    + r"|memory allocation of \d+ bytes failed|can't start new thread|failed to map segment|\bMemoryError\b)[^\n]*"
+)
 _BROKEN = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
 #: Variables that name a file or a folder and are no settings of the build, in addition to those that are.
 _VARIABLES = ("VLLM_BUILD_CACHE", "CCACHE_DIR", "XDG_CACHE_HOME", "TMPDIR", "RATTLER_CACHE_DIR", "HOME")
@@ -73,6 +80,12 @@ def of_os_error(error: OSError, arguments: Mapping[str, object], variables: Iter
         return ResourceError(f"the system refused an operation: {message}", remedy="look at the system's log; -v shows where it happened")
     expected = "a path that this user may read, and write where something is built"
     return ConfigurationError(message, expected=expected, remedy=f"correct {source}" if source else "correct the path, or its permissions")
+
+
+def exhausted(said: str) -> str | None:
+    """The first line of a child's or a library's message that says what the machine, or a limit of the process, had no more of."""
+    found = _SAID.search(said)
+    return found[0].strip() if found else None
 
 
 def of_exception(error: Exception, arguments: Mapping[str, object], variables: Iterable[str] = ()) -> VllmBuildError:

@@ -40,6 +40,15 @@ class TooLargeError(OSError):
     """A file is larger than anything of its kind."""
 
 
+def may_write(folder: Path) -> bool:
+    """Whether this process may make files in ``folder``.
+
+    The process's own rights decide, not those of the user who started it: access(2) alone ignores the capabilities that opening a file has.
+    """
+    effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+    return os.access(folder, os.W_OK | os.X_OK, **effective)
+
+
 def _require_regular(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "something else")

@@ -20,8 +20,8 @@ KNOWN = (
     *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1031", "gfx1032"),
     *("gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1200", "gfx1201"),
 )
-_PROCESSOR = re.compile(r"gfx(\d{1,2})([0-9a-f])([0-9a-f])")
-_TARGET = re.compile(r"(gfx\d{1,2}[0-9a-f][0-9a-f])((?::(?:sramecc|xnack)[+-])*)")
+_PROCESSOR = re.compile(r"gfx([0-9]{1,2})([0-9a-f])([0-9a-f])")
+_TARGET = re.compile(r"(gfx[0-9]{1,2}[0-9a-f][0-9a-f])((?::(?:sramecc|xnack)[+-])*)")
 
 
 def processor(target: str) -> str:

@@ -51,7 +51,7 @@ _CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {"a": ((9, 0), "12.0
 #: Processor -> first ROCm release whose compiler supports it; those not named here are left to the compiler's own judgement.
 _ROCM_CHIPS: Mapping[str, str] = {"gfx942": "6.0", "gfx950": "7.0", "gfx1200": "6.3", "gfx1201": "6.3"}
 
-_CMAKE_ARCH = re.compile(r"(\d{1,2})(\d)([af]?)(-real|-virtual)?")
+_CMAKE_ARCH = re.compile(r"([0-9]{1,2})([0-9])([af]?)(-real|-virtual)?")
 _CMAKE_VARIABLE = "CMAKE_CUDA_ARCHITECTURES"
 
 

@@ -43,9 +43,9 @@ DEVICE_CODE = ".cu"
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _MACRO = re.compile(r"VLLM_[A-Z0-9_]+")
-_DEFINITION = re.compile(r"[A-Z][A-Za-z0-9_]*(=\w+)?")
+_DEFINITION = re.compile(r"[A-Z][A-Za-z0-9_]*(=[A-Za-z0-9_]+)?")
 _LIST = re.compile(r"\S+( \S+)*")
-_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?")
 _NEED = re.compile(r"(>=)?(\S+)")
 
 
@@ -182,7 +182,7 @@ def _extension(record: Record, root: Path) -> Extension:
     needs = record.by_device("needs_arch", gpus, _NEED)
     for device, need in needs.items():
         at_least, arch = need.startswith(">="), need.removeprefix(">=")
-        if gpu_targets.parse(device, arch, record.at("needs_arch")) != (arch,) or (at_least and not re.fullmatch(r"\d+\.\d", arch)):
+        if gpu_targets.parse(device, arch, record.at("needs_arch")) != (arch,) or (at_least and not re.fullmatch(r"[0-9]+\.[0-9]", arch)):
             record.fail("needs_arch", f"needs_arch = {need!r} is not valid", 'an architecture such as "9.0a", or ">=8.0"')
     sources = _sources(record, root)[0]
     for source in sources:

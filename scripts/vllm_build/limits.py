@@ -18,7 +18,7 @@ GIB = 1 << 30
 _UNLIMITED = 1 << 60
 PROC = Path("/proc")
 #: A line of mountinfo: id, parent, device, root, folder, options, optional fields, "-", type, source, options of the file system.
-_MOUNT = re.compile(r"\d+ \d+ \S+ (?P<root>\S+) (?P<folder>\S+) .*?- cgroup(?P<version>2?) \S+ (?P<options>\S+)")
+_MOUNT = re.compile(r"[0-9]+ [0-9]+ \S+ (?P<root>\S+) (?P<folder>\S+) .*?- cgroup(?P<version>2?) \S+ (?P<options>\S+)")
 
 
 @dataclass(frozen=True)

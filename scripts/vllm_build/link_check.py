@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Present wherever the package may be installed: glibc's libraries and GCC's two.
-_SYSTEM = re.compile(r"(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so\.\d+$")
+_SYSTEM = re.compile(r"(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so\.[0-9]+$")
 #: libtorch's stable ABI is C functions with these prefixes, and nothing else of torch.
 _TORCH = re.compile(r"(aoti_torch|torch)_\w+$")
 #: libtorch's own files; a library that is not for torch needs none of them.
@@ -44,15 +44,15 @@ _TORCH_LIBRARIES = r"lib(torch_cpu|torch|c10)\.so$"
 _RULES = {
     "cpu": _Rule(re.compile(_TORCH_LIBRARIES), _NOTHING),
     "cuda": _Rule(
-        re.compile(_TORCH_LIBRARIES + r"|lib(torch_cuda|c10_cuda)\.so$|lib(cuda|cudart|cublas|cublasLt|nvrtc)\.so\.\d+$"),
+        re.compile(_TORCH_LIBRARIES + r"|lib(torch_cuda|c10_cuda)\.so$|lib(cuda|cudart|cublas|cublasLt|nvrtc)\.so\.[0-9]+$"),
         re.compile(r"(cu|cuda|cublas|cublasLt|nvrtc|nvtx)[A-Z]\w*$|__cuda\w+$"),
     ),
     "rocm": _Rule(
-        re.compile(_TORCH_LIBRARIES + r"|lib(torch_hip|c10_hip)\.so$|lib(amdhip64|hiprtc|hipblas|hipblaslt)\.so\.\d+$"),
+        re.compile(_TORCH_LIBRARIES + r"|lib(torch_hip|c10_hip)\.so$|lib(amdhip64|hiprtc|hipblas|hipblaslt)\.so\.[0-9]+$"),
         re.compile(r"(hip|hipblas|hiprtc)[A-Z]\w*$|__hip\w+$"),
     ),
     "xpu": _Rule(
-        re.compile(_TORCH_LIBRARIES + r"|lib(torch_xpu|c10_xpu)\.so$|lib(sycl|ze_loader|OpenCL|ur_loader)\.so\.\d+$"),
+        re.compile(_TORCH_LIBRARIES + r"|lib(torch_xpu|c10_xpu)\.so$|lib(sycl|ze_loader|OpenCL|ur_loader)\.so\.[0-9]+$"),
         re.compile(r"_Z\w*4sycl\w*$|__sycl\w+$|(ze|ur|cl)[A-Z]\w*$"),
     ),
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from vllm_build.errors import BusyError
@@ -70,7 +70,7 @@ def waiting(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock file ``path`` for the duration of the block, after waiting for whoever holds it.
 
     Args:
-        path: the lock file, made when it is not there and never removed: its removal would let two processes hold it.
+        path: the lock file, made when it is not there and not removed here (see :func:`transient`).
         shared: any number may hold it so at once, but none while another holds it alone.
     """
     with _opened(path) as handle:
@@ -91,6 +91,52 @@ def unused(path: Path, what: str) -> Iterator[None]:
         except OSError as error:
             raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
         yield
+
+
+#: How often a lock file may vanish between two looks: every time, another process has held the lock and ended in the meantime.
+_ATTEMPTS = 100
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one that ``path`` names."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def transient(path: Path, what: str) -> Iterator[None]:
+    """As :func:`unused`, with a lock file that is removed at the end.
+
+    Whoever removes the file holds its lock, and whoever gets the lock compares the file with what ``path`` names then: a process that has
+    opened the file before its removal opens the new one. A file with content, which this library did not write, stays.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    with ExitStack() as held:
+        for attempt in range(_ATTEMPTS):
+            with ExitStack() as opening:
+                try:
+                    handle = opening.enter_context(_opened(path))
+                except FileNotFoundError:
+                    # The folder vanished between its making and the opening: another process has cleaned up behind itself.
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                if not _try(handle, fcntl.LOCK_EX):
+                    break
+                if _is_at(handle, path):
+                    held.push(opening.pop_all())
+                    try:
+                        yield
+                    finally:
+                        if os.fstat(handle).st_size == 0:
+                            with suppress(OSError):
+                                path.unlink()
+                    return
+        raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end")
 
 
 _POLL_SECONDS = 0.1

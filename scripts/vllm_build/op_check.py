@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_build import children, op_table, torch_files
 from vllm_build.errors import BuildError
+from vllm_build.redaction import excerpt
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vllm_build.plan import Plan
 
 #: Libraries of the driver, which a build machine without the device does not have; the check then cannot run there.
-_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.\d]*: cannot open shared object file")
+_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot open shared object file")
 
 
 def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
@@ -102,7 +103,8 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
         if driver := _DRIVER.search(said):
             return f"ops not compared: {driver.group(0)}"
         raise BuildError(
-            f"the libraries do not load (exit status {done.returncode}):\n{said[-2000:]}", expected="libraries that torch loads"
+            f"the libraries do not load (exit status {done.returncode}):\n{excerpt(said, 2000, end=True)}",
+            expected="libraries that torch loads",
         )
     found = differences(expected, json.loads(done.stdout))
     if found:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLE = "csrc/ops.toml"
 _KEY = re.compile(r"[A-Z][A-Za-z0-9]*")
-_SCHEMA = re.compile(r"\w+::\w+(\.\w+)?\(.*\) -> \S.*")
+_SCHEMA = re.compile(r"\w+::\w+(\.\w+)?\(.*\) -> \S.*", re.ASCII)
 
 #: Kernel → dispatch key → schemas.
 OpTable = dict[str, dict[str, tuple[str, ...]]]

@@ -85,7 +85,10 @@ IGNORED = (
     Ignored(("CMAKE_BUILD_JOBS", "NINJAFLAGS", "NINJA_FLAGS"), "use MAX_JOBS"),
     # make sets it for its own children, and mostly without a number of jobs.
     Ignored(
-        ("MAKEFLAGS", "GNUMAKEFLAGS"), "its number of jobs does not reach this build; use MAX_JOBS", (), r"(.*\s)?(-?\w*j\s?\d+|--jobs).*"
+        ("MAKEFLAGS", "GNUMAKEFLAGS"),
+        "its number of jobs does not reach this build; use MAX_JOBS",
+        (),
+        r"(.*\s)?(-?\w*j\s?[0-9]+|--jobs).*",
     ),
     Ignored(("USE_NINJA",), "use CMAKE_GENERATOR", (), r"\s*(0|off|no|false)\s*"),
     Ignored(("USE_CUDA", "USE_ROCM", "FORCE_CUDA", "NO_CUDA"), "torch's own build reads it; use VLLM_TARGET_DEVICE"),
@@ -109,7 +112,16 @@ IGNORED = (
 #: Variables that the driver reads or hands to the recipe; the recipe sets the others itself.
 TAKEN_BY_PACKAGES = frozenset(
     {
-        *("MAX_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL", "VERBOSE", "VLLM_UNIT_TIMES", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "CCACHE_DIR"),
+        *(
+            "MAX_JOBS",
+            "CMAKE_BUILD_PARALLEL_LEVEL",
+            "VERBOSE",
+            "VLLM_UNIT_TIMES",
+            "VLLM_BUILD_CACHE",
+            "XDG_CACHE_HOME",
+            "CCACHE_DIR",
+            "TMPDIR",
+        ),
         *("CHANNEL", "REUSE", "CONDA_OVERRIDE_CUDA", "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "VLLM_FA_SET"),
         *("VLLM_PRECOMPILED_KEY", "VLLM_DISABLE_CCACHE", "PATH", "CONDA_PREFIX", "BUILD_PREFIX", "PREFIX"),
     }

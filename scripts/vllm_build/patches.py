@@ -16,7 +16,7 @@ from vllm_build.errors import ConfigurationError, IntegrityError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@.*")
+_HUNK = re.compile(r"@@ -([0-9]+)(?:,([0-9]+))? \+[0-9]+(?:,([0-9]+))? @@.*")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ _NOT_BUILT = re.compile(r"[\x00-\x1f\x7f$;:\"\\\[\],`*?<>|]|@.*@")
 #: What make takes as syntax beside that.
 _NOT_MADE = re.compile(r"[%#=]")
 #: What paths in scripts, search paths, flags and activation scripts cannot hold: quotes are no help in the first line of a script.
-_NOT_A_PREFIX = re.compile(r"[\s\x00-\x1f\x7f$;\"'\\\[\],`*?<>|:%#&(){}!]")
+#: Surrogates stand for bytes that are not UTF-8: rattler, and the records that it writes, hold text.
+_NOT_A_PREFIX = re.compile(r"[\s\x00-\x1f\x7f$;\"'\\\[\],`*?<>|:%#&(){}!\ud800-\udfff]")
 #: Bytes. Object files lie in folders below, and CMake does not go beyond 1000.
 _LONGEST_BUILT = 700
 #: rattler-build fills the path of an environment up to 255 bytes; the name of the longest recipe and its time stamp need the rest.
@@ -34,6 +35,8 @@ def _require(path: Path, what: str, pattern: re.Pattern[str], longest: int, reme
     text = str(path)
     if found := pattern.search(text):
         shown = "a space" if found[0] == " " else repr(found[0] if len(found[0]) == 1 else "@")
+        if "\ud800" <= found[0] <= "\udfff":
+            shown = "a byte that is not UTF-8"
         raise ConfigurationError(
             f"{what} {text!r} has {shown} in its path, which the tools of the build cannot handle",
             expected="a path of letters, digits and characters such as - _ . +",

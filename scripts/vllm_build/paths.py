@@ -30,7 +30,9 @@ def expanded(text: str, name: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigurationError(
-            f"{name}={text!r} is not valid: {error}", expected="a path; ~ and ~user only where there is such a home folder"
+            f"{name}={text!r} is not valid: {error}",
+            expected="a path; ~ and ~user only where there is such a home folder",
+            remedy=f"correct {name}",
         ) from error
 
 
@@ -52,11 +54,17 @@ def cache_root() -> Path:
     """The cache folder of all checkouts of this user: ``VLLM_BUILD_CACHE``, else ``vllm-build`` in the XDG cache folder.
 
     Raises:
-        ConfigurationError: none of the variables names a folder, and the user has no home.
+        ConfigurationError: none of the variables names a folder, and the user has no home; or XDG_CACHE_HOME is relative.
     """
     if chosen := os.environ.get("VLLM_BUILD_CACHE"):
         return expanded(chosen, "VLLM_BUILD_CACHE")
     if xdg := os.environ.get("XDG_CACHE_HOME"):
+        if not xdg.startswith(("/", "~")):
+            raise ConfigurationError(
+                f"XDG_CACHE_HOME={xdg!r} is not valid: it is relative",
+                expected="an absolute path: other programs ignore a relative one",
+                remedy="correct XDG_CACHE_HOME, or unset it; VLLM_BUILD_CACHE names a folder for this build alone",
+            )
         return expanded(xdg, "XDG_CACHE_HOME") / "vllm-build"
     folder = home()
     if folder is None:

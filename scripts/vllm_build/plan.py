@@ -166,7 +166,11 @@ def survey(
     known = tuple(dict.fromkeys(extension.component for extension in table.extensions))
     for component in choice.components:
         if component not in known:
-            raise ConfigurationError(f"VLLM_COMPONENTS: {component!r} is not known", expected="one or more of " + ", ".join(known))
+            raise ConfigurationError(
+                f"VLLM_COMPONENTS: {component!r} is not known",
+                expected="one or more of " + ", ".join(known),
+                remedy="correct VLLM_COMPONENTS, or unset it",
+            )
     targets: tuple[str, ...] = ()
     if device in GPU_DEVICES:
         gpu_targets.check_floor(device, toolkit_version)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import cmake, configure, source_trees
 from vllm_build.errors import ConfigurationError
-from vllm_build.redaction import redact
+from vllm_build.redaction import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,9 +65,7 @@ class Influence:
     digest: str
 
     def __str__(self) -> str:
-        # Half of an address is no address, so secrets go before the text is cut.
-        value = redact(self.value)
-        return f"{self.name}={value if len(value) <= _SHOWN else value[:_SHOWN] + '…'}"
+        return f"{self.name}={excerpt(self.value, _SHOWN)}"
 
 
 def _with_files(text: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: "[3/9] Building …" of Ninja, "[ 33%] Building …" of make.
-_PROGRESS = re.compile(r"^\[ *\d+(/\d+|%)\]")
+_PROGRESS = re.compile(r"^\[ *[0-9]+(/[0-9]+|%)\]")
 _FAILED = re.compile(r"^FAILED: ")
 _ERROR = re.compile(r"\b(fatal )?error\b ?:|undefined reference to|CMake Error|: not found$|multiple definition of", re.IGNORECASE)
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
@@ -38,7 +38,7 @@ def first_error(output: str) -> str:
     failed = next((i for i, line in enumerate(lines) if _FAILED.match(line)), None)
     for i in range(failed + 1 if failed is not None else 0, len(lines)):
         # The command line of the unit follows FAILED: and may hold anything, -Werror among it.
-        if not _ERROR.search(lines[i]) or (failed is not None and i == failed + 1 and not re.match(r"\S+:\d+", lines[i])):
+        if not _ERROR.search(lines[i]) or (failed is not None and i == failed + 1 and not re.match(r"\S+:[0-9]+", lines[i])):
             continue
         end = next((j for j in range(i + 1, len(lines)) if _PROGRESS.match(lines[j]) or _FAILED.match(lines[j])), len(lines))
         return "\n".join([*(lines[failed : failed + 1] if failed is not None else []), *lines[i : min(end, i + _CONTEXT_LINES)]])

@@ -16,8 +16,31 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from vllm_build import gpu_targets
 from vllm_build.errors import ConfigurationError
-from vllm_build.settings_kinds import COUNT, DIGEST, DRIVER, FILE, FLAG, FOLDER, GENERATOR, RELEASE, SHA256, TEXT, WORDS, choice
+from vllm_build.settings_kinds import (
+    ABSOLUTE_FOLDER,
+    COUNT,
+    DIGEST,
+    DRIVER,
+    EPOCH,
+    FILE,
+    FLAG,
+    FOLDER,
+    GENERATOR,
+    LOCATION,
+    LOCATIONS,
+    PRESENT_FOLDER,
+    RELEASE,
+    SEARCH_PATH,
+    SHA256,
+    TEXT,
+    VERSION,
+    WORDS,
+    architectures,
+    choice,
+    words_of,
+)
 from vllm_build.settings_variable import Variable
 from vllm_build.settings_variable import declare as _var
 
@@ -29,6 +52,20 @@ DEVICES = ("cuda", "rocm", "cpu", "tpu", "xpu", "empty")
 DEVICE = choice(*DEVICES)
 BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
 CHANNELS = ("local", "conda-forge")
+#: The outputs of csrc/kernels.toml; a test holds the two together.
+COMPONENTS = ("vllm-kernels", "vllm-flashmla", "vllm-flash-attn")
+CUDA_ARCHS = architectures(
+    "architectures such as 8.0, 9.0a or 12.0+PTX, separated by semicolons or spaces",
+    lambda text: gpu_targets.parse("cuda", text, gpu_targets.VARIABLES["cuda"]),
+)
+CMAKE_ARCHS = architectures(
+    "architectures such as 80, 90a-real or 120f, separated by semicolons",
+    lambda text: gpu_targets.from_cmake(text, "CMAKE_CUDA_ARCHITECTURES"),
+)
+ROCM_ARCHS = architectures(
+    "architectures such as gfx90a, gfx942 or gfx90a:xnack-, separated by semicolons",
+    lambda text: gpu_targets.parse("rocm", text, gpu_targets.VARIABLES["rocm"]),
+)
 
 
 _NONE: None = None
@@ -66,28 +103,28 @@ class Settings:
     )
     cuda_archs: str | None = _var(
         "TORCH_CUDA_ARCH_LIST",
-        TEXT,
+        CUDA_ARCHS,
         _NONE,
         "all of the project's list that the toolkit supports",
         "CUDA architectures, such as `8.0;9.0a;10.0+PTX`.",
     )
     cmake_cuda_archs: str | None = _var(
         "CMAKE_CUDA_ARCHITECTURES",
-        TEXT,
+        CMAKE_ARCHS,
         _NONE,
         "see `TORCH_CUDA_ARCH_LIST`",
         "CUDA architectures as CMake spells them; an error when it disagrees with `TORCH_CUDA_ARCH_LIST`.",
     )
     rocm_archs: str | None = _var(
         "PYTORCH_ROCM_ARCH",
-        TEXT,
+        ROCM_ARCHS,
         _NONE,
         "all of the project's list that the toolkit supports",
         "ROCm architectures, such as `gfx90a;gfx942`.",
     )
     # Version
     version_override: str | None = _var(
-        "VLLM_VERSION_OVERRIDE", TEXT, _NONE, "`VERSION` and the device's suffix", "The version, verbatim, without a suffix."
+        "VLLM_VERSION_OVERRIDE", VERSION, _NONE, "`VERSION` and the device's suffix", "The version, verbatim, without a suffix."
     )
     skip_version_suffix: bool = _var("VLLM_SKIP_VERSION_SUFFIX", FLAG, False, "`0`", "`1`: the base version as it is, as conda needs it.")
     version_suffix: bool = _var(
@@ -103,6 +140,13 @@ class Settings:
     )
     skip_precompiled_version_suffix: bool = _var(
         "VLLM_SKIP_PRECOMPILED_VERSION_SUFFIX", FLAG, False, "`0`", "`1`: a precompiled build has the suffix that a compiled one has."
+    )
+    source_date: int | None = _var(
+        "SOURCE_DATE_EPOCH",
+        EPOCH,
+        _NONE,
+        "the time of the build",
+        "The time of the files inside of wheels and sdists, by pip's build tools. Conda packages carry a fixed time and ignore it.",
     )
     # Jobs
     max_jobs: int | None = _var(
@@ -136,7 +180,11 @@ class Settings:
         "HIGHWAY_SRC_DIR", FOLDER, _NONE, "an installed Highway", "A tree of Highway's sources to build and link statically."
     )
     components: tuple[str, ...] = _var(
-        "VLLM_COMPONENTS", WORDS, (), "all", "The outputs to compile, such as `vllm-kernels vllm-flash-attn`; the others are left out."
+        "VLLM_COMPONENTS",
+        words_of(*COMPONENTS),
+        (),
+        "all",
+        "The outputs to compile, such as `vllm-kernels vllm-flash-attn`; the others are left out.",
     )
     cutlass_source: Path | None = _var(
         "VLLM_CUTLASS_SRC_DIR",
@@ -183,14 +231,14 @@ class Settings:
     use_precompiled: bool = _var("VLLM_USE_PRECOMPILED", FLAG, False, "`0`", "`1`: take the kernels from a build of this very source.")
     precompiled_location: str | None = _var(
         "VLLM_PRECOMPILED_WHEEL_LOCATION",
-        TEXT,
+        LOCATION,
         _NONE,
         "a lookup by build digest",
         "A wheel or `.conda` file, path or URL; implies reuse.",
     )
     precompiled_sha256: str | None = _var("VLLM_PRECOMPILED_SHA256", SHA256, _NONE, "not compared", "The sha256 that file must have.")
     precompiled_stores: tuple[str, ...] = _var(
-        "VLLM_PRECOMPILED_STORES", WORDS, (), "none", "Folders, http(s) indexes and conda channels to look the build digest up in."
+        "VLLM_PRECOMPILED_STORES", LOCATIONS, (), "none", "Folders, http(s) indexes and conda channels to look the build digest up in."
     )
     precompiled_key: Path | None = _var(
         "VLLM_PRECOMPILED_KEY",
@@ -218,7 +266,7 @@ class Settings:
     )
     netrc: str = _var("NETRC", TEXT, "", "`~/.netrc`", "The file with names and passwords for servers that kernels are fetched from.")
     # Where programs are looked for
-    search_path: str = _var("PATH", TEXT, "", "nothing is found", "Folders of compilers and build programs.")
+    search_path: str = _var("PATH", SEARCH_PATH, "", "nothing is found", "Folders of compilers and build programs.")
     conda_prefix: Path | None = _var("CONDA_PREFIX", FOLDER, _NONE, "none", "The active conda environment.")
     build_prefix: Path | None = _var("BUILD_PREFIX", FOLDER, _NONE, "none", "The build environment of a conda build.")
     host_prefix: Path | None = _var("PREFIX", FOLDER, _NONE, "none", "The host environment of a conda build.")
@@ -230,12 +278,15 @@ class Settings:
         "`$XDG_CACHE_HOME/vllm-build`, else `~/.cache/vllm-build`",
         "The cache of toolchain channel, compiler cache and extracted packages.",
     )
-    cache_home: Path | None = _var("XDG_CACHE_HOME", FOLDER, _NONE, "`~/.cache`", "Where programs keep their caches.")
+    cache_home: Path | None = _var("XDG_CACHE_HOME", ABSOLUTE_FOLDER, _NONE, "`~/.cache`", "Where programs keep their caches.")
+    temporary: Path | None = _var(
+        "TMPDIR", PRESENT_FOLDER, _NONE, "`/tmp`", "Where this library, compilers and other programs keep temporary files, in every build."
+    )
     channel: str | None = _var(
         "CHANNEL", choice(*CHANNELS), _NONE, "`local` where apt exists", "Where compilers and dependencies come from."
     )
     reuse: tuple[str, ...] = _var(
-        "REUSE", WORDS, (), "none", "Conda channels whose packages are taken where they are exactly those of this tree."
+        "REUSE", LOCATIONS, (), "none", "Conda channels whose packages are taken where they are exactly those of this tree."
     )
     ccache: Path | None = _var("CCACHE_DIR", FOLDER, _NONE, "a folder of the cache", "The compiler cache of package builds.")
     assumed_cuda: Version | None = _var(

@@ -27,8 +27,6 @@ A malformed value is an error that names the variable, the value and what is acc
 The following are read by every build: `pip install`, `python -m build`, the recipe.
 """
 _TAIL = """\
-| `SOURCE_DATE_EPOCH` | seconds since 1970, at least 315532800 | the time of the build | The time of the files inside of \
-wheels and sdists, by pip's build tools. Conda packages carry a fixed time and ignore it. |
 
 The driver alone reads the variables of this last section.
 

@@ -40,7 +40,13 @@ class Interrupted(KeyboardInterrupt):
 
     def document(self) -> dict[str, object]:
         """What ``--json`` says of it, in the form of every other failure."""
-        return {"error": "Interrupted", "exit_code": self.status, "message": str(self), "expected": None, "remedy": None}
+        return {
+            "error": "Interrupted",
+            "exit_code": self.status,
+            "message": str(self),
+            "expected": None,
+            "remedy": "start the command again",
+        }
 
 
 class _Handler:
@@ -50,6 +56,7 @@ class _Handler:
         self.installed = False
         self.settled = False
         self.received = 0
+        self.first = 0
         self.deferrals = 0
         self.pending: int | None = None
         self.hurry: Callable[[], None] = lambda: None
@@ -57,6 +64,7 @@ class _Handler:
     def __call__(self, number: int, _: FrameType | None) -> None:
         self.received += 1
         if self.received == 1:
+            self.first = number
             if self.settled:
                 return
             if self.deferrals:
@@ -66,7 +74,8 @@ class _Handler:
         elif self.received == 2:  # noqa: PLR2004 - the second one
             self.hurry()
         else:
-            os._exit(128 + number)
+            # With the status of the first, which is what ended the build: whoever closes a terminal sends SIGHUP, and SIGTERM after it.
+            os._exit(128 + self.first)
 
 
 _handler = _Handler()
@@ -78,11 +87,17 @@ def on_second(action: Callable[[], None]) -> None:
 
 
 def install() -> None:
-    """Raise :class:`Interrupted` from now on, for the rest of this process: for its entry point."""
+    """Raise :class:`Interrupted` from now on, for the rest of this process: for its entry point.
+
+    Raises:
+        Interrupted: a signal was waiting.
+    """
     _handler.installed = True
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handler)
+    # Those that arrived while the command began (``__main__``) arrive now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def settle() -> None:

@@ -40,7 +40,7 @@ class TorchFiles:
 
 def _version_of(include: Path) -> str:
     text = (include / _MARKER).read_text(encoding="utf-8")
-    parts = [re.search(rf"#define TORCH_VERSION_{part} (\d+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
+    parts = [re.search(rf"#define TORCH_VERSION_{part} ([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
     return ".".join(match.group(1) for match in parts if match)
 
 

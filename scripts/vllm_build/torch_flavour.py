@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Folders in which pip, `build` and uv make an environment for one build: a torch there was installed for us, not chosen by anybody.
-_BUILD_ENVIRONMENT = re.compile(r"pip-build-env-.*|build-env-.*|builds-v\d+")
+_BUILD_ENVIRONMENT = re.compile(r"pip-build-env-.*|build-env-.*|builds-v[0-9]+")
 _LIBRARIES = {"cuda": ("libtorch_cuda.so", "libc10_cuda.so"), "rocm": ("libtorch_hip.so", "libc10_hip.so"), "xpu": ("libtorch_xpu.so",)}
 _REQUIRES = {
     "cuda": r"nvidia-|cuda-",
@@ -61,7 +61,7 @@ class TorchFlavour:
 
 def _release(text: str | None) -> Version | None:
     """``13.0``, ``6.4.43483-a187df25c`` and the like: the first two numbers."""
-    match = re.match(r"(\d+)\.(\d+)", text or "")
+    match = re.match(r"([0-9]+)\.([0-9]+)", text or "")
     return Version(f"{match[1]}.{match[2]}") if match else None
 
 
@@ -71,9 +71,9 @@ def from_local(version: str) -> tuple[str, Version | None] | None:
     CUDA's digits are run together: the major is the first two, except in ``cu92`` and ``cu9x``'s like, which no supported torch carries.
     """
     local = version.partition("+")[2]
-    if match := re.match(r"cu(\d\d)(\d+)(?!\d)", local):
+    if match := re.match(r"cu([0-9][0-9])([0-9]+)(?![0-9])", local):
         return "cuda", Version(f"{match[1]}.{match[2]}")
-    if match := re.match(r"rocm([\d.]*)", local):
+    if match := re.match(r"rocm([0-9.]*)", local):
         return "rocm", _release(match[1])
     if match := re.match(r"(cpu|xpu)(?![a-z0-9])", local):
         return match[1], None
@@ -157,7 +157,7 @@ def in_prefix(prefix: Path) -> TorchFlavour | None:
             build = str(record["build"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        match = re.match(r"cuda(\d\d)(\d+)", build)
+        match = re.match(r"cuda([0-9][0-9])([0-9]+)", build)
         if match and found[0] == "cuda":
             found = "cuda", Version(f"{match[1]}.{match[2]}")
         elif build.startswith("cpu"):

@@ -23,7 +23,9 @@ def _checked(text: str, source: str) -> str:
         Version(text)
     except InvalidVersion as error:
         raise ConfigurationError(
-            f"{source} holds {text!r}, which is not a version", expected="a version as PEP 440 defines it, such as 0.1.0"
+            f"{source} holds {text!r}, which is not a version",
+            expected="a version as PEP 440 defines it, such as 0.1.0",
+            remedy=f"correct {source}",
         ) from error
     return text
 

@@ -113,9 +113,11 @@ def test_what_no_module_translates_has_a_status_and_no_traceback(
 
 
 def test_an_error_names_what_named_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "file" / "cache"))
-    assert cli.main(["cache", "clean"]) == errors.ConfigurationError.exit_code
+    cache = tmp_path / "cache"
+    error = NotADirectoryError(errno.ENOTDIR, "Not a directory", str(cache / "file"))
+    monkeypatch.setattr(doctor, "run", failing(error))
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(cache))
+    assert cli.main(["doctor"]) == errors.ConfigurationError.exit_code
     said = capsys.readouterr().err
     assert "Not a directory (VLLM_BUILD_CACHE names it)" in said
     assert "correct VLLM_BUILD_CACHE" in said
@@ -195,3 +197,36 @@ def test_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_device_without_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--device", "empty"]) == errors.NothingToDoError.exit_code
     assert "compiles nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [errors.VllmBuildError, *subclasses()])
+def test_every_error_says_what_to_do(kind: type[errors.VllmBuildError]) -> None:
+    assert kind.usual_remedy
+    assert kind("it broke").document()["remedy"] == kind.usual_remedy
+    assert kind("it broke", remedy="").remedy == kind.usual_remedy
+    assert kind("it broke", remedy="mend it").remedy == "mend it"
+    assert f"to do:    {kind.usual_remedy}" in str(kind("it broke"))
+
+
+def test_each_kind_of_error_has_a_remedy_of_its_own() -> None:
+    remedies = [kind.usual_remedy for kind in subclasses()]
+    assert len(set(remedies)) == len(remedies)
+    assert errors.VllmBuildError.usual_remedy not in remedies
+
+
+def test_publishing_to_a_link_that_leads_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "store"
+    store.symlink_to("nowhere")
+    (tmp_path / "built").mkdir()
+    assert cli.main(["publish", "--store", str(store), str(tmp_path / "built"), "--json"]) == errors.ConfigurationError.exit_code
+    document = json.loads(capsys.readouterr().out)
+    assert f"{store} is a symbolic link to nowhere, which does not exist" in document["message"]
+    assert "--store" in document["remedy"]
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["nosuch.whl", "nosuch.txt", "."])
+def test_what_cannot_be_published_has_a_remedy(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["publish", "--store", str(tmp_path / "store"), str(tmp_path / name), "--json"]
+    assert cli.main(words) in {kind.exit_code for kind in (errors.ConfigurationError, errors.IntegrityError, errors.FetchError)}
+    assert json.loads(capsys.readouterr().out)["remedy"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from packaging.version import Version
+from trees import copy_tree
 
 from vllm_build import digest, kernels_table, plan, tree_files
 from vllm_build.errors import ConfigurationError
@@ -67,6 +68,54 @@ def test_everything_else_counts(tree: Path, change: str) -> None:
     else:
         source.rename(tree / "csrc" / "x.cc")
     assert tree_digest(tree, INPUTS) != before
+
+
+@pytest.mark.parametrize("target", ["b.h", "norm/x.cc", "../../outside.h"])
+def test_a_link_to_a_file_counts_as_that_file(tree: Path, target: str) -> None:
+    (tree.parent / "outside.h").write_text("// outside\n", encoding="utf-8")
+    before, link = tree_digest(tree, INPUTS), tree / "csrc" / "link.h"
+    link.symlink_to(target)
+    linked = tree_digest(tree, INPUTS)
+    assert linked != before
+    with link.open("a", encoding="utf-8") as stream:
+        stream.write("// more\n")
+    assert tree_digest(tree, INPUTS) != linked
+    changed = tree_digest(tree, INPUTS)
+    content = link.read_bytes()
+    link.unlink()
+    link.write_bytes(content)
+    assert tree_digest(tree, INPUTS) == changed, "a source distribution has a file in its place"
+
+
+@pytest.mark.parametrize(("target", "where"), [("y", "nothing"), ("link.h", "nothing"), ("norm", "a folder"), ("../..", "a folder")])
+def test_a_link_to_no_file_is_refused(tree: Path, target: str, where: str) -> None:
+    (tree / "csrc" / "link.h").symlink_to(target)
+    with pytest.raises(ConfigurationError, match=rf"csrc/link\.h is a symbolic link to {where} \({target}\)"):
+        tree_digest(tree, INPUTS)
+
+
+@pytest.mark.parametrize("name", ["_C.abi3.so", "__pycache__", "_build_info", "variants.yaml"])
+def test_a_link_with_the_name_of_a_generated_file_does_not_count(tree: Path, name: str) -> None:
+    before = tree_digest(tree, INPUTS)
+    (tree / "csrc" / name).symlink_to("nowhere")
+    assert tree_digest(tree, INPUTS) == before
+
+
+@pytest.mark.parametrize("place", ["vllm/x.py", "cmake/x.cmake", "recipe/x.py", "scripts/vllm_build/x.py", "third_party/licenses/x"])
+def test_links_among_the_sources_move_digests_or_are_refused(root: Path, tmp_path: Path, place: str) -> None:
+    copy = copy_tree(tmp_path / "tree")
+
+    def digests() -> tuple[str, str, str]:
+        return digest.kernel_digest(copy, "vllm-kernels"), digest.package_digest(copy), digest.recipe_digest(copy)
+
+    before, link = digests(), copy / place
+    assert before == (digest.kernel_digest(root, "vllm-kernels"), digest.package_digest(root), digest.recipe_digest(root))
+    link.symlink_to(copy / "LICENSE")
+    assert digests() != before
+    link.unlink()
+    link.symlink_to("y")
+    with pytest.raises(ConfigurationError, match="symbolic link to nothing"):
+        digests()
 
 
 def test_incomplete_tree_is_an_error(tree: Path) -> None:

@@ -30,8 +30,8 @@ _BOTH_MODULES = (
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
     "__main__ audit children cli clock compiler_cache console elf entry errors failures jobs limits link_check locks measured op_check "
-    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp supervisor "
-    "text_table unit_times"
+    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp "
+    "streams supervisor text_table unit_times"
 )
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.
@@ -77,6 +77,8 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/commands/": "the command line",
     "scripts/bin/": "starts vllm-build",
     "scripts/vllm_build/conda/environment.py": "installs packages",
+    "scripts/vllm_build/conda/edits.py": "compares an environment with its packages",
+    "scripts/vllm_build/conda/indexes.py": "reads indexes of channels",
     "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
     "scripts/vllm_build/conda/prefixes.py": "installs packages",
     "scripts/vllm_build/conda/verified.py": "compares packages with their index",

@@ -179,14 +179,16 @@ def test_two_homes(examine: Examine, tmp_path: Path) -> None:
 
 
 def test_version_is_malformed(examine: Examine) -> None:
-    assert problems(examine(VLLM_VERSION_OVERRIDE="one two")) == {"version": CONTRADICTION}
+    facts = examine(VLLM_VERSION_OVERRIDE="one two")
+    assert problems(facts) == {"variable": CONTRADICTION}
+    assert "VLLM_VERSION_OVERRIDE" in named(facts, "variable").found
 
 
 def test_architectures_are_malformed(examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
     nvcc(tmp_path / "cuda", "12.9")
     facts = examine(CUDA_HOME=str(tmp_path / "cuda"), TORCH_CUDA_ARCH_LIST="8,0", VLLM_TARGET_DEVICE="cuda")
-    assert problems(facts) == {"kernels": CONTRADICTION}
-    assert "TORCH_CUDA_ARCH_LIST" in named(facts, "kernels").found
+    assert problems(facts) == {"variable": CONTRADICTION}
+    assert "TORCH_CUDA_ARCH_LIST" in named(facts, "variable").found
 
 
 # programs

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vllm_build import locks
 from vllm_build.errors import BusyError
-from vllm_build.locks import exclusive, shared, turn, unused
+from vllm_build.locks import exclusive, shared, transient, turn, unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,3 +83,67 @@ def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path, root: Path) ->
             assert said == ["waiting for another process that makes the thing"]
     with turn(tmp_path / "x.lock", "the thing", say=said.append):
         assert len(said) == 1
+
+
+def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
+    lock = tmp_path / "folder" / ".lock"
+    with transient(lock, "it"):
+        assert lock.is_file()
+        with pytest.raises(BusyError, match="another process uses it"), transient(lock, "it"):
+            pass
+        assert lock.is_file(), "who is refused removes nothing"
+    assert not lock.exists()
+    with pytest.raises(KeyError), transient(lock, "it"):
+        raise KeyError
+    assert not lock.exists()
+    lock.write_text("somebody's", encoding="utf-8")
+    with transient(lock, "it"):
+        pass
+    assert lock.read_text(encoding="utf-8") == "somebody's"
+
+
+def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, real, moments = tmp_path / ".lock", locks._try, []
+
+    def removed_before(handle: int, operation: int) -> bool:
+        # Between the opening and the lock, its holder ends and removes the file, and another process makes it again.
+        if not moments:
+            lock.unlink()
+            lock.touch()
+        moments.append(handle)
+        return real(handle, operation)
+
+    monkeypatch.setattr(locks, "_try", removed_before)
+    with transient(lock, "it"):
+        assert len(moments) == 2
+        monkeypatch.undo()
+        with pytest.raises(BusyError), unused(lock, "it"):
+            pass
+
+
+def test_a_transient_lock_has_one_holder(tmp_path: Path) -> None:
+    lock, holders, most, errors = tmp_path / ".lock", [], [], []
+
+    def work() -> None:
+        try:
+            for _ in range(100):
+                try:
+                    with transient(lock, "it"):
+                        holders.append(1)
+                        most.append(len(holders))
+                        time.sleep(0)
+                        holders.pop()
+                except BusyError:
+                    continue
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert set(most) == {1}
+    assert not lock.exists()

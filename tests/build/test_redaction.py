@@ -16,8 +16,12 @@ from hypothesis import strategies as st
 
 from vllm_build import build_info, cli, process, redaction
 from vllm_build.console import Console
-from vllm_build.errors import ConfigurationError, VllmBuildError
+from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
 from vllm_build.redaction import redact
+from vllm_build.reuse.keys import PublicKey
+from vllm_build.reuse.refusal import RefusedError
+from vllm_build.reuse.statement import Statement, verify
+from vllm_build.toolkit import _search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +45,15 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         ("git+https://oauth2:pa55w0rd@host/x.git", "git+https://oauth2:***@host/x.git"),
         ("socks5h://u:pa55w0rd@proxy:1080", "socks5h://u:***@proxy:1080"),
         ("ssh://git:pa55w0rd@host/x", "ssh://git:***@host/x"),
+        # Digits of another script are no port.
+        ("https://user:\u0661\u0662/x@host/", "https://user:***@host/"),
+        # Without a scheme.
+        ("user:pa55w0rd@host/x", "user:***@host/x"),
+        ("proxy is user:pa55w0rd@proxy.example:3128, or u:pa55w0rd@10.0.0.1", "proxy is user:***@proxy.example:3128, or u:***@10.0.0.1"),
+        ("'user:pa55w0rd@[::1]:80'", "'user:***@[::1]:80'"),
+        ("//user:pa55:w0rd@host", "//user:***@host"),
+        ("HTTPS_PROXY=user%40firm:p@55w0rd@host", "HTTPS_PROXY=user%40firm:***@host"),
+        ("no store at user:pa55w0rd@my_host/x", "no store at user:***@my_host/x"),
         # Parameters.
         ("https://h/x.whl?token=pa55w0rd", "https://h/x.whl?token=***"),
         ("https://h/x?a=1&X-Amz-Signature=pa55w0rd&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
@@ -72,6 +85,13 @@ def test_secrets(text: str, expected: str) -> None:
     [
         "",
         "no address at all: user@example.org",
+        "git@host:owner/project.git and git@host:owner/project@v1",
+        "user@host/x and user@host:22",
+        "Somebody <somebody@example.org>, mailto:somebody@example.org",
+        "registry.example/name:tag@sha256:0123 and docker.io/name:1.0@sha512:0123",
+        "libc.so.6:memcpy@GLIBC_2.14 and memcpy@@GLIBC_2.14",
+        "/opt/x:/opt/y@2/lib, x.cc:12:5: a@b",
+        "-Wl,-rpath,@loader_path/x",
         "https://host:8080/a/user@example/b",
         "https://host/pkg@1.0/x.whl#sha256=abc",
         "git+ssh://git@host/owner/project.git",
@@ -97,6 +117,24 @@ def test_an_encoded_secret_never_stays(secret: str, template: str) -> None:
     assert encoded not in said.replace("https", "").replace("8080", "")
     assert redact(said) == said
     assert redaction.HIDDEN in said
+
+
+@pytest.mark.parametrize("before", range(0, 40, 3))
+@pytest.mark.parametrize("address", ["https://user:{}@host/x", "user:{}@host/x", "-DAPI_TOKEN={}"])
+@pytest.mark.parametrize("end", [False, True])
+def test_an_excerpt_has_no_part_of_a_secret(address: str, before: int, *, end: bool) -> None:
+    secret = "5ecret" * 10
+    text = "-" * before + " " + address.format(secret) + " " + "-" * (40 - before)
+    said = redaction.excerpt(text, 40, end=end)
+    assert "5ecret" not in said
+    assert "5" not in said
+    assert len(said) == 41
+    assert said.startswith("…") if end else said.endswith("…")
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_short_text_is_its_excerpt(*, end: bool) -> None:
+    assert redaction.excerpt("x" * 200, end=end) == "x" * 200
 
 
 ADDRESS = f"https://user:{SECRET}@host/x"
@@ -164,10 +202,9 @@ def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
 _DIRECT = {
     "redaction.py": "it is what redacts",
     "console.py": "redacts each text",
-    "cli.py": "a traceback that has been redacted",
     "process.py": "lines that have been redacted",
     "measured.py": "runs in front of a compiler: the name of a program",
-    "entry.py": "a document about a signal, before other modules are imported",
+    "entry.py": "a document about a signal or the current folder, before other modules are imported",
     "conda/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
     "conda/environment.py": "into a pipe of the parent, which puts it into an error",
     "reuse/context.py": "numbers",
@@ -188,3 +225,46 @@ def test_nothing_else_writes_to_the_streams(root: Path) -> None:
             ):
                 found.add(name)
     assert found <= set(_DIRECT), "say it through vllm_build.redaction.say or the console"
+
+
+#: Sums are shown by fewer characters than a text that is worth quoting has.
+_LONGEST_NAME = 63
+
+
+def _bound(node: ast.expr | None) -> int:
+    try:
+        return abs(int(ast.literal_eval(node))) if node is not None else 0
+    except (ValueError, TypeError):
+        return 0
+
+
+def test_nothing_else_cuts_a_text(root: Path) -> None:
+    """A text that is cut first keeps the half of a secret that no pattern finds."""
+    library = root / "scripts" / "vllm_build"
+    found = {
+        path.relative_to(library).as_posix()
+        for path in library.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Slice) and max(_bound(node.lower), _bound(node.upper)) > _LONGEST_NAME
+    }
+    assert found <= {"conda/build_paths.py"}, "quote it with vllm_build.redaction.excerpt; that file looks into binaries"
+
+
+def test_a_compiler_that_quotes_a_password(tmp_path: Path) -> None:
+    compiler = tmp_path / "nvcc"
+    compiler.write_text(f"#!/bin/sh\necho '{'-' * 180} https://user:{SECRET * 5}@host/x'\nexit $STATUS\n", encoding="utf-8")
+    compiler.chmod(0o755)
+    for status in ("0", "1"):
+        compiler.write_text(compiler.read_text(encoding="utf-8").replace("$STATUS", status), encoding="utf-8")
+        with pytest.raises(ToolchainError, match="it said: --") as caught:
+            _search.ask(compiler, "release ([0-9.]+)", "CUDA_HOME")
+        assert SECRET[:4] not in str(caught.value)
+
+
+def test_a_statement_that_quotes_a_password() -> None:
+    key = PublicKey("00" * 32)
+    document = {"payloadType": "-" * 80 + f" https://user:{SECRET * 5}@host/x"}
+    expected = Statement("x", "00" * 32, "kind")
+    with pytest.raises(RefusedError, match="the envelope holds") as caught:
+        verify(json.dumps(document).encode(), expected, key, "somewhere")
+    assert SECRET[:4] not in str(caught.value)

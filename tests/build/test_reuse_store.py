@@ -336,7 +336,7 @@ def test_the_cache_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert json.loads(capsys.readouterr().out)["usage"][0]["files"] == 0
     assert cli.main(["cache", "clean", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["usage"] == [{"folder": "removed", "files": 1, "size": 3}]
-    for days in ("x", "-1", "nan", "inf"):
+    for days in ("x", "-1", "nan", "inf", "1_0", "1e3", "\u0663", "\u00b2", ""):
         assert cli.main(["cache", "clean", f"--older-than={days}"]) == ConfigurationError.exit_code
 
 

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import cli, paths, settings, settings_docs
+from vllm_build import cli, kernel_inputs, paths, settings, settings_docs
 from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.settings import DEVICES, Settings
-from vllm_build.settings_kinds import COUNT, FLAG, RELEASE
+from vllm_build.settings_kinds import ABSOLUTE_FOLDER, COUNT, FILE, FLAG, FOLDER, PRESENT_FOLDER, RELEASE, TEXT
 
 VARIABLES = {variable.name: variable for variable in settings.variables()}
 NUMERIC = ["MAX_JOBS", "NVCC_THREADS", "VLLM_MAIN_CUDA_VERSION"]
@@ -360,3 +363,106 @@ def test_the_reason_for_a_number_of_jobs_is_the_variable(monkeypatch: pytest.Mon
 )
 def test_generators_in_every_form(text: str, expected: str) -> None:
     assert Settings.from_environ({"CMAKE_GENERATOR": text}).generator == expected
+
+
+# One malformed value at least of each variable, whatever the command.
+
+_BYTES = os.fsdecode(b"\xff")
+MALFORMED: dict[str, tuple[str, ...]] = {
+    **{variable.name: ("2", "maybe", "\u0661") for variable in VARIABLES.values() if variable.kind is FLAG},
+    **{variable.name: ("0", "-1", "1.5", "\u0661") for variable in VARIABLES.values() if variable.kind is COUNT},
+    **{
+        variable.name: ("/dev/null", "/dev/null/x", "https://host.invalid/x", "a\nb", "x" * 5000, "~no-such-user/x")
+        for variable in VARIABLES.values()
+        if variable.kind in (FOLDER, ABSOLUTE_FOLDER, PRESENT_FOLDER)
+    },
+    **{
+        variable.name: ("/dev/zero", "/", "https://host.invalid/x", "/dev/null/x")
+        for variable in VARIABLES.values()
+        if variable.kind is FILE
+    },
+    **{variable.name: ("a\nb",) for variable in VARIABLES.values() if variable.kind is TEXT},
+    "VLLM_TARGET_DEVICE": ("gpu",),
+    "TORCH_CUDA_ARCH_LIST": ("8.0;x", ";", "\u0668.\u0660", "4.9"),
+    "CMAKE_CUDA_ARCHITECTURES": ("native", "8.0"),
+    "PYTORCH_ROCM_ARCH": ("9.0", "gfx90a:xnack"),
+    "VLLM_VERSION_OVERRIDE": ("../../x", "1.0 2", "one"),
+    "SOURCE_DATE_EPOCH": ("0", "-1", "now", "99999999999"),
+    "VLLM_MAIN_CUDA_VERSION": ("13",),
+    "CMAKE_BUILD_TYPE": ("Fast",),
+    "CMAKE_GENERATOR": ("Xcode",),
+    "CMAKE_ARGS": ("-DA='open",),
+    "VLLM_COMPONENTS": ("bogus", "vllm-kernels bogus", "'open"),
+    "VLLM_FA_SET": ("all",),
+    "VLLM_KERNEL_DIGEST": ("abc",),
+    "VLLM_PRECOMPILED_WHEEL_LOCATION": ("ftp://host.invalid/x.whl", "a\nb"),
+    "VLLM_PRECOMPILED_SHA256": ("ab",),
+    "VLLM_PRECOMPILED_STORES": ("s3://bucket/x", "'open"),
+    "VLLM_PRECOMPILED_FOREIGN": ("2",),
+    "PATH": (_BYTES,),
+    "CHANNEL": ("defaults",),
+    "REUSE": ("ftp://host.invalid/x", "'open"),
+    "CONDA_OVERRIDE_CUDA": ("x",),
+}
+MALFORMED["XDG_CACHE_HOME"] += ("relative/folder",)
+MALFORMED["TMPDIR"] += ("/nonexistent", "/proc/self")
+
+
+def test_every_variable_has_a_malformed_value() -> None:
+    assert set(MALFORMED) == set(VARIABLES)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MALFORMED.items() for text in (*texts, "1" + _BYTES)])
+def test_each_malformed_value_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise AssertionError("work began")
+
+    for command in ("plan", "package"):
+        (module,) = [module for module in cli.COMMANDS if command == module.NAME]
+        monkeypatch.setattr(module, "run", refuse)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, text)
+    for words in (["plan"], ["package", "cpu"]):
+        assert cli.main([*words, "--json"]) == ConfigurationError.exit_code
+        document = json.loads(capsys.readouterr().out)
+        assert name in document["message"]
+        assert document["expected"]
+        assert name in document["remedy"] or document["remedy"].startswith(("write", "separate", "name", "unset")), document["remedy"]
+    assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
+    assert row["name"] == name
+    assert "expected: " in row["error"]
+    assert "to do: " in row["error"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["settings"], ["plan", "--device", "cpu"], ["package", "cpu"]])
+def test_bytes_that_are_not_utf8(words: list[str], tmp_path: Path) -> None:
+    environ = {**os.environb, b"TORCH_CUDA_ARCH_LIST": b"8.0;\xff"}
+    command = [sys.executable, "-I", "-X", "utf8", "-m", "vllm_build", *words]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == ConfigurationError.exit_code
+    assert "TORCH_CUDA_ARCH_LIST" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_components_are_those_of_the_table(root: Path) -> None:
+    assert set(settings.COMPONENTS) == set(kernel_inputs.components(root))
+
+
+def test_the_command_and_the_page_have_the_same_variables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (root / settings_docs.PAGE).read_text(encoding="utf-8").partition("## Variables of other tools")[0]
+    listed = re.findall(r"^\| `(\w+)` \|.*\|$", page, re.MULTILINE)
+    cli.main(["settings", "--json"])
+    assert listed == [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert "SOURCE_DATE_EPOCH" in listed
+
+
+@pytest.mark.parametrize("text", ["relative", "./x", "../x"])
+def test_a_relative_cache_home_is_refused_where_the_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.delenv("VLLM_BUILD_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", text)
+    with pytest.raises(ConfigurationError, match="XDG_CACHE_HOME"):
+        paths.cache_root()

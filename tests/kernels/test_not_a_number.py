@@ -121,12 +121,13 @@ def test_asymmetric_int8(ops: Any, x: torch.Tensor) -> None:
     same(out, (rounded + azp[:, None]).clamp(-128, 127).to(torch.int8))
 
 
-@pytest.mark.parametrize("to", LARGEST, ids=str)
+#: Only float8 has scales that are powers of two.
+SCALES = [*((to, False) for to in LARGEST), *((to, True) for to in FP8)]
+
+
+@pytest.mark.parametrize(("to", "power_of_two"), SCALES, ids=str)
 @pytest.mark.parametrize("size", [16, 33])
-@pytest.mark.parametrize("power_of_two", [False, True])
 def test_groups(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype, size: int, *, power_of_two: bool) -> None:
-    if power_of_two and to == torch.int8:
-        pytest.skip("only float8 has scales of powers of two")
     x = rows_with_nan(4 * size, dtype)
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x), 4)
     low, high = (-128.0, 127.0) if to == torch.int8 else (-LARGEST[to], LARGEST[to])

@@ -139,11 +139,13 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("VLLM_API_KEY", "hunter2")
     monkeypatch.setenv("VLLM_STORE", "https://me:hunter2@example.org/x")
+    monkeypatch.setenv("VLLM_PROXY", "me:hunter2@example.org:8080")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("HOME_PAGE", "no")
     assert collect_env._variables() == {
         "OMP_NUM_THREADS": "4",
         "VLLM_API_KEY": "(set, not shown)",
+        "VLLM_PROXY": "(login)@example.org:8080",
         "VLLM_STORE": "https://(login)@example.org/x",
         "VLLM_TARGET_DEVICE": "cpu",
     }

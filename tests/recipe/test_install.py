@@ -6,18 +6,25 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conda_files import PLACEHOLDER, make_channel, make_package, with_prefix
+from rattler_build import assemble_package
 
 from vllm_build import cli, errors
-from vllm_build.conda import environment, intact, prefixes
+from vllm_build.conda import channel as channels
+from vllm_build.conda import edits, environment, intact, prefixes
 from vllm_build.errors import BusyError, ConfigurationError, PackageTestError, ToolchainError
 from vllm_build.files import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Enough files for a kill to fall between two of them.
 FILES = 40
@@ -64,15 +71,15 @@ def test_an_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> Non
     assert version_of(prefix) == "1.0"
     environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"
-    assert beside(prefix) == [".mine.vllm-build.lock"], "nothing but the lock is left"
+    assert beside(prefix) == []
 
 
 def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
     package = make_package(tmp_path / "made", "tool", {"bin/tool": f"#!{PLACEHOLDER}/bin/python\n", "lib": f"\0{PLACEHOLDER}/lib\0"})
     with_prefix(package, {"bin/tool": "text", "lib": "binary"})
     prefix = tmp_path / "env"
-    for _ in range(2):
-        environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)])
+    for again in (False, True):
+        environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)], force=again)
         assert (prefix / "bin" / "tool").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
         library = (prefix / "lib").read_bytes()
         assert library.startswith(b"\0" + os.fsencode(prefix) + b"/lib\0")
@@ -89,7 +96,7 @@ def test_what_cannot_be_solved_leaves_the_environment(tmp_path: Path, channel: s
     with pytest.raises(ToolchainError):
         environment.create(prefix, [spec], [channel])
     assert version_of(prefix) == "1.0"
-    assert beside(prefix) == [".env.vllm-build.lock"]
+    assert beside(prefix) == []
 
 
 def test_a_folder_of_the_users_is_left_alone(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +147,205 @@ def test_what_was_added_to_an_environment_of_ours_is_left_alone(tmp_path: Path, 
     assert version_of(prefix) == "1.0"
 
 
+def edited_in_place(path: Path) -> None:
+    """As an editor that keeps size and modification time: only the time of the last status change tells."""
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replaced_by_a_longer_one(path: Path) -> None:
+    path.unlink()
+    path.write_text("something else", encoding="utf-8")
+
+
+def replaced_by_a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("how", [edited_in_place, replaced_by_a_longer_one, replaced_by_a_link, removed])
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_was_changed_in_an_environment_of_ours_is_left_alone(
+    tmp_path: Path, channel: str, how: Callable[[Path], None], *, copied: bool
+) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    if copied:
+        # Nothing of the noted states holds for a copy: its files are hashed.
+        shutil.copytree(prefix, tmp_path / "copy", symlinks=True)
+        shutil.rmtree(prefix)
+        (tmp_path / "copy").rename(prefix)
+        environment.create(prefix, ["foo 1.0"], [channel])
+    how(prefix / "share" / "foo" / "7")
+    before = below(prefix)
+    with pytest.raises(ConfigurationError, match=r"(changed|removed) after vllm-build made it: share/foo/7") as caught:
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert "--force" in str(caught.value)
+    assert below(prefix) == before
+    assert beside(prefix) == []
+    environment.create(prefix, ["foo 2.0"], [channel], force=True)
+    assert version_of(prefix) == "2.0"
+
+
+def test_unchanged_packages_are_not_read_again(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    hashed: list[Path] = []
+    monkeypatch.setattr(edits, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    prefixes.require_replaceable(prefix)
+    assert hashed == []
+    # Another state and the same content: a user who made files read-only has changed none.
+    (prefix / "share" / "foo" / "7").chmod(0o400)
+    prefixes.require_replaceable(prefix)
+    assert len(hashed) == FILES
+
+
+def test_links_of_packages_are_compared(tmp_path: Path) -> None:
+    prefix = tmp_path / "env"
+    payload = tmp_path / "payload"
+    payload.mkdir()
+    (payload / "real").write_text("x", encoding="utf-8")
+    (payload / "link").symlink_to("real")
+    (payload / "dangling").symlink_to("nowhere")
+    (tmp_path / "made" / "noarch").mkdir(parents=True)
+    assemble_package("linked", "1.0", "noarch", "h0_0", str(tmp_path / "made" / "noarch"), files_dir=str(payload), noarch="generic")
+    url = make_channel(tmp_path / "channel", tmp_path / "made" / "noarch" / "linked-1.0-h0_0.conda")
+    environment.create(prefix, ["linked"], [url])
+    assert (prefix / "link").readlink() == Path("real")
+    assert list(edits.differences(prefix, intact.records(prefix), {})) == []
+    (prefix / "link").unlink()
+    (prefix / "link").symlink_to("other")
+    assert list(edits.differences(prefix, intact.records(prefix), intact.noted_states(prefix))) == [("link", False)]
+
+
+def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
+    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    mark = intact.mark
+
+    def marking(*arguments: Any) -> None:
+        mark(*arguments)
+        (prefix / "share" / "foo" / "7").write_text("mine", encoding="utf-8")
+
+    monkeypatch.setattr(intact, "mark", marking)
+    with pytest.raises(ConfigurationError, match="changed after vllm-build made it: share/foo/7"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+    assert (prefix / "share" / "foo" / "7").read_text(encoding="utf-8") == "mine"
+    assert beside(prefix) == []
+
+
+def test_an_update_does_not_replace_what_was_changed(tmp_path: Path, channel: str, science: Path) -> None:
+    mine = science / "share" / "foo" / "7"
+    mine.write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"would replace files of packages that were changed in .*: share/foo/7"):
+        environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert mine.read_text(encoding="utf-8") == "mine"
+    # What the message says.
+    mine.rename(tmp_path / "mine")
+    environment.create(science, ["foo 2.0"], [channel], update=True)
+    assert version_of(science) == "2.0"
+
+
+def test_an_edit_that_an_update_kept_is_noticed_later(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    scipy = make_channel(tmp_path / "theirs", make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"}))
+    environment.create(prefix, ["scipy", "foo 1.0"], [scipy, channel])
+    (prefix / "lib" / "scipy").write_text("m", encoding="utf-8")
+    environment.create(prefix, ["foo 2.0"], [scipy, channel], update=True)
+    assert (prefix / "lib" / "scipy").read_text(encoding="utf-8") == "m"
+    with pytest.raises(ConfigurationError, match="changed after vllm-build made it: lib/scipy"):
+        environment.create(prefix, ["foo 2.0"], [scipy, channel])
+
+
+def test_an_edit_reaches_neither_other_environments_nor_the_cache(tmp_path: Path, channel: str) -> None:
+    for name in ("one", "two"):
+        environment.create(tmp_path / name, ["foo 1.0"], [channel])
+    with (tmp_path / "one" / "share" / "foo" / "7").open("r+", encoding="utf-8") as stream:
+        stream.write("bad")
+    assert version_of(tmp_path / "two") == "1.0"
+    extracted = list((tmp_path / "cache" / "extracted").glob("*/share/foo/7"))
+    assert [path.read_text(encoding="utf-8") for path in extracted] == ["1.0"]
+    assert {path.stat().st_nlink for path in (tmp_path / "two").rglob("*") if path.is_file()} == {1}
+
+
+def test_an_edited_cache_is_not_installed(tmp_path: Path, channel: str) -> None:
+    environment.create(tmp_path / "one", ["foo 1.0"], [channel])
+    (extracted,) = (tmp_path / "cache" / "extracted").glob("*/share/foo/7")
+    edited_in_place(extracted)
+    environment.create(tmp_path / "two", ["foo 1.0"], [channel])
+    assert version_of(tmp_path / "two") == "1.0"
+
+
+@pytest.mark.usefixtures("_one_channel")
+def test_a_prefix_in_another_environment_is_refused(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tmp_path / "base"
+    environment.create(base, ["foo 1.0"], [channel])
+    before = below(base)
+    (tmp_path / "link").symlink_to(base / "share")
+    for prefix in (base / "in", base / "share" / "deep" / "in", base / "envs", tmp_path / "link" / "in"):
+        assert cli.main(install_command(prefix, channel)) == errors.ConfigurationError.exit_code
+        assert "lies in the conda environment" in capsys.readouterr().err
+    assert below(base) == before
+    # conda itself puts environments there.
+    assert cli.main(install_command(base / "envs" / "in", channel)) == 0
+
+
+def install_command(prefix: Path, channel: str, *more: str) -> list[str]:
+    return ["install", str(prefix), "foo", "--output", channel.removeprefix("file://"), "--channel", "conda-forge", *more]
+
+
+@pytest.fixture
+def _one_channel(channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "url", lambda *_: channel)
+
+
+@pytest.mark.usefixtures("_one_channel")
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
+    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, linked: bool
+) -> None:
+    holder = tmp_path / "holder"
+    holder.mkdir()
+    if linked:
+        (holder / "cache").symlink_to(tmp_path / "cache")
+        (holder / "output").symlink_to(channel.removeprefix("file://"))
+    else:
+        shutil.copytree(channel.removeprefix("file://"), holder / "output")
+    output = ("--output", str(holder / "output"), "--force")
+    assert cli.main(install_command(holder, channel, *output)) == errors.ConfigurationError.exit_code
+    assert "is or holds a channel" in capsys.readouterr().err
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(holder / "cache"))
+    assert cli.main(install_command(holder, channel, "--force")) == errors.ConfigurationError.exit_code
+    assert "is or holds the cache" in capsys.readouterr().err
+    assert (holder / "output").is_dir()
+
+
+@pytest.mark.parametrize("spec", ["nothing-has-this", "bar"])
+def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, channel: str, spec: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with pytest.raises(ToolchainError):
+        environment.create(place / "new" / "folders" / "env", [spec], [channel])
+    assert below(place) == {}
+
+
+def test_a_lock_that_an_earlier_version_left_is_no_file_of_the_users(tmp_path: Path, channel: str) -> None:
+    prefix = tmp_path / "env"
+    environment.create(prefix, ["foo 1.0"], [channel])
+    (prefix / ".in.vllm-build.lock").touch()
+    environment.create(prefix, ["foo 2.0"], [channel])
+    (prefix / ".in.vllm-build.lock").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="added after"):
+        environment.create(prefix, ["foo 2.0"], [channel])
+
+
 def test_byte_code_is_not_an_addition(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
     environment.create(prefix, ["foo 1.0"], [channel])
@@ -149,13 +355,17 @@ def test_byte_code_is_not_an_addition(tmp_path: Path, channel: str) -> None:
     assert version_of(prefix) == "2.0"
 
 
-def test_a_damaged_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", '{"name": "foo", "paths_data": []}', '{"name": "foo", "paths_data": {"paths": [1]}}'])
+def test_an_environment_of_ours_that_nothing_can_be_compared_with_is_replaced_on_demand(tmp_path: Path, channel: str, text: str) -> None:
     prefix = tmp_path / "env"
     environment.create(prefix, ["foo 1.0"], [channel])
-    (prefix / "share" / "foo" / "3").unlink()
+    (prefix / "share" / "foo" / "3").write_text("mine", encoding="utf-8")
     (record,) = (prefix / "conda-meta").glob("foo-*.json")
-    record.write_text("{", encoding="utf-8")
-    environment.create(prefix, ["foo 1.0"], [channel])
+    record.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="cannot be compared with its records"):
+        environment.create(prefix, ["foo 1.0"], [channel])
+    assert (prefix / "share" / "foo" / "3").read_text(encoding="utf-8") == "mine"
+    environment.create(prefix, ["foo 1.0"], [channel], force=True)
     assert version_of(prefix) == "1.0"
 
 
@@ -188,6 +398,9 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
         tmp_path / "two:paths": "has ':' in its path",
         tmp_path / "line\nbreak": r"has '\\n' in its path",
         tmp_path / "o": "channel",
+        tmp_path / "cache" / "env": "lies in the cache",
+        tmp_path / "cache" / "extracted" / "env": "lies in the cache",
+        tmp_path / os.fsdecode(b"caf\xe9"): "has a byte that is not UTF-8 in its path",
     }
     for path, match in wrong.items():
         with pytest.raises(ConfigurationError, match=match):
@@ -314,7 +527,7 @@ def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, cha
     with pytest.raises(PermissionError):
         environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "1.0"
-    assert beside(prefix) == [".env.vllm-build.lock"]
+    assert beside(prefix) == []
 
 
 def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, channel: str) -> None:
@@ -352,7 +565,7 @@ def test_killed_at_a_rename(tmp_path: Path, channel: str, root: Path, when: str,
     with pytest.raises(ToolchainError):
         environment.create(prefix, ["nothing-has-this"], [channel])
     assert version_of(prefix) == found
-    assert beside(prefix) == [".env.vllm-build.lock"]
+    assert beside(prefix) == []
 
 
 def test_a_new_environment_at_the_place_of_an_interrupted_one_is_not_mistaken(tmp_path: Path, channel: str, root: Path) -> None:
@@ -390,7 +603,7 @@ def test_killed_at_random_moments(tmp_path: Path, channel: str, root: Path) -> N
             except BusyError:
                 time.sleep(0.05)
         assert version_of(prefix) in ("1.0", "2.0")
-        assert beside(prefix) == [".env.vllm-build.lock"]
+        assert beside(prefix) == []
     assert killed
     environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"

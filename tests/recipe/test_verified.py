@@ -157,7 +157,7 @@ def test_the_same_name_with_other_bytes_in_another_channel_is_another_package(tm
 
 def test_an_edited_file_of_an_environment_is_not_installed_again(tmp_path: Path, package: Path) -> None:
     environment.create(tmp_path / "env", ["foo"], [url(package)])
-    # In place: it is a hard link to the file in the cache of extracted packages.
+    # In place: with hard links, the file in the cache of extracted packages would change as well.
     with (tmp_path / "env" / "foo.txt").open("r+") as stream:
         stream.write("bad")
     environment.create(tmp_path / "second", ["foo"], [url(package)])

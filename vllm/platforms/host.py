@@ -64,7 +64,7 @@ def _cgroup_limits() -> list[int]:
         for folder in (leaf, *leaf.parents):
             if folder != base and base not in folder.parents:
                 break
-            if (text := _read(folder / file).strip()).isdigit():
+            if (text := _read(folder / file).strip()).isdecimal() and text.isascii():
                 limits.append(int(text))
     return limits
 

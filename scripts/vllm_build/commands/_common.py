@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +53,9 @@ def parse_days(text: str) -> float:
     Raises:
         ConfigurationError: it is not a number of days.
     """
-    try:
-        days = float(text)
-    except ValueError:
-        days = math.nan
-    if not 0 <= days < math.inf:
-        raise ConfigurationError(f"--older-than {text!r} is not valid", expected="a number of days, such as 30")
-    return days
+    # float() alone would take "1_000", "inf" and digits of every script.
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise ConfigurationError(
+            f"--older-than={text!r} is not valid", expected="a number of days, such as 30", remedy="correct --older-than, or leave it out"
+        )
+    return float(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.commands._common import add_channel
-from vllm_build.conda import channel, environment
+from vllm_build.conda import channel, environment, prefixes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -40,6 +40,7 @@ def run(arguments: Namespace, console: Console) -> int:
     """Install built packages into a prefix."""
     output = arguments.output.absolute()
     urls = [output.as_uri(), channel.url(channel.choose(arguments.channel))]
+    prefixes.require_apart(prefixes.check(arguments.prefix, [output]))
     with console.step(f"install {' '.join(arguments.specs)}"):
         records = environment.create(arguments.prefix, arguments.specs, urls, force=arguments.force, update=arguments.update, keep=[output])
     if console.json_mode:

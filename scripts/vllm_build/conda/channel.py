@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rattler.index import index_fs
 
 from vllm_build import paths
-from vllm_build.files import read_text
+from vllm_build.conda import indexes
+from vllm_build.files import write_text
 from vllm_build.settings import CHANNELS, Settings
 from vllm_build.settings_kinds import checked, choice
 from vllm_build.toolchain import views
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUBDIRS = ("linux-64", "noarch")
+SUBDIRS = indexes.SUBDIRS
 LOCAL, CONDA_FORGE = CHANNELS
-#: Bytes of a channel's index.
-INDEX = 512 << 20
 
 
 def choose(name: str | None, settings: Settings | None = None) -> str:
@@ -58,10 +57,8 @@ def initialise(folder: Path) -> None:
     for subdir in SUBDIRS:
         index = folder / subdir / "repodata.json"
         if not index.is_file():
-            index.parent.mkdir(parents=True, exist_ok=True)
-            index.write_text(
-                json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}), encoding="utf-8"
-            )
+            # Renamed into place: writing into what lies there would wait for the reader of a FIFO, or fill a device.
+            write_text(index, json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}))
 
 
 def reindex(folder: Path) -> None:
@@ -72,14 +69,7 @@ def reindex(folder: Path) -> None:
 
 def indexed(folder: Path) -> dict[str, str]:
     """``<subdir>/<file>`` → sha256 of every package that the channel's index lists; nothing where there is no index."""
-    found: dict[str, str] = {}
-    for subdir in SUBDIRS:
-        try:
-            index = json.loads(read_text(folder / subdir / "repodata.json", INDEX))
-        except (OSError, ValueError):
-            continue
-        found |= {f"{subdir}/{name}": str(record.get("sha256")) for name, record in index.get("packages.conda", {}).items()}
-    return found
+    return {name: str(entry.get("sha256")) for name, entry in indexes.names(folder).items() if name.endswith(".conda")}
 
 
 def publish(files: Iterable[Path], folder: Path) -> list[Path]:

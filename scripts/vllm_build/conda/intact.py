@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.files import sha256_of, write_text
+from vllm_build.conda import edits
+from vllm_build.files import read_bytes, sha256_of, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 #: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``: installers take those for packages.
 MARKER = "conda-meta/vllm-build"
 #: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small; larger ones are programs, and are left.
 _HASHED_ANYWAY = 1 << 20
+#: Bytes of a record: it lists every file of a package.
+_RECORD = 256 << 20
+#: The lock of an environment in this folder, which earlier versions left.
+_LOCK = re.compile(r"\..+\.vllm-build\.lock")
 
 
 def records(prefix: Path) -> dict[str, dict[str, Any]]:
@@ -29,35 +35,70 @@ def records(prefix: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((prefix / "conda-meta").glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_bytes(path, _RECORD))
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-            raise ValueError(f"{path} is no record of a package")  # noqa: TRY004 -- the file is wrong, not the caller
+        except RecursionError as error:
+            raise ValueError(f"{path} is no record of a package") from error
+        if not _is_record(record):
+            raise ValueError(f"{path} is no record of a package")
         found[path.name] = record
     return found
 
 
-def mark(prefix: Path, names: Iterable[str]) -> None:
-    """Note that vllm-build made ``prefix``, and the file names of the records that it wrote."""
-    write_text(prefix / MARKER, json.dumps({"records": sorted(names)}, indent=1) + "\n")
+def _is_record(record: object) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        return False
+    data = record.get("paths_data", {})
+    entries = data.get("paths", []) if isinstance(data, dict) else None
+    return isinstance(entries, list) and all(isinstance(entry, dict) and isinstance(entry.get("_path"), str) for entry in entries)
+
+
+def mark(prefix: Path, names: Iterable[str], states: Mapping[str, str]) -> None:
+    """Note that vllm-build made ``prefix``.
+
+    Args:
+        prefix: of the environment.
+        names: file names of the records that vllm-build wrote.
+        states: of those packages whose files are as the packages brought them (``edits.states``).
+    """
+    write_text(prefix / MARKER, json.dumps({"records": sorted(names), "states": dict(sorted(states.items()))}, indent=1) + "\n")
 
 
 def mark_again(prefix: Path, old: Path) -> None:
-    """Mark ``prefix``, an updated copy of ``old``: what others had added to it is not ours, nor is an environment that was not."""
+    """Mark ``prefix``, an updated copy of ``old``: what others had added to it is not ours, nor is an environment that was not.
+
+    Packages that stayed may hold edits of the user's: their states are not noted, so that they are hashed before they are replaced.
+    """
     if (before := marked(old)) is not None:
-        there, installed = set(records(prefix)), set(records(old))
-        mark(prefix, (there & set(before)) | (there - installed))
+        there, installed = records(prefix), records(old)
+        new = {name: record for name, record in there.items() if is_replaced(record, installed.get(name))}
+        mark(prefix, (set(there) & set(before)) | (set(there) - set(installed)), edits.states(prefix, new))
+
+
+def is_replaced(record: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether ``other``, a record of the same file name in another state of an environment, stands for other files."""
+    return other is None or any(record.get(key) != other.get(key) for key in ("sha256", "paths_data"))
+
+
+def _marker(prefix: Path) -> dict[str, Any]:
+    marker = prefix / MARKER
+    try:
+        found = json.loads(read_bytes(marker)) if not marker.is_symlink() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def noted_states(prefix: Path) -> dict[str, str]:
+    """The states of packages when vllm-build installed them; earlier versions noted none."""
+    found = _marker(prefix).get("states")
+    return {str(name): str(state) for name, state in found.items()} if isinstance(found, dict) else {}
 
 
 def marked(prefix: Path) -> list[str] | None:
     """The file names of the records that vllm-build wrote; None where it did not make the environment."""
-    marker = prefix / MARKER
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() and not marker.is_symlink() else None
-    except (OSError, ValueError):
-        return None
-    names = found.get("records") if isinstance(found, dict) else None
+    names = _marker(prefix).get("records")
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
@@ -126,5 +167,12 @@ def unknown_files(prefix: Path) -> Iterator[str]:
         for child in sorted([*files, *links]):
             path = (folder / child).relative_to(prefix).as_posix()
             # rattler itself writes the tag, which keeps environments out of backups.
-            if path not in recorded and not child.endswith(".pyc") and path != "CACHEDIR.TAG":
+            if path not in recorded and not child.endswith(".pyc") and path != "CACHEDIR.TAG" and not _is_lock(folder / child):
                 yield path
+
+
+def _is_lock(path: Path) -> bool:
+    if not _LOCK.fullmatch(path.name):
+        return False
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0

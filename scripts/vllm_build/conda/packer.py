@@ -9,6 +9,7 @@ import importlib.metadata
 from vllm_build import children, digest
 from vllm_build.conda import rattler
 from vllm_build.errors import ToolchainError
+from vllm_build.redaction import excerpt
 
 
 def version_of(program: str) -> str:
@@ -24,7 +25,7 @@ def version_of(program: str) -> str:
     words = done.stdout.split()
     if done.returncode or not words:
         raise ToolchainError(
-            f"{program} --version failed (exit status {done.returncode}): {(done.stderr or done.stdout).strip()[-300:]}",
+            f"{program} --version failed (exit status {done.returncode}): {excerpt((done.stderr or done.stdout).strip(), 300, end=True)}",
             expected="its version, which is part of the packages' names",
             remedy="repair it, or take it off PATH: the pinned bindings are used then",
         )

@@ -4,7 +4,7 @@
 An environment is installed into a work folder beside its place, with the paths that it will have there (rattler's
 ``alternative_target_prefix``), and then renamed. Beside ``env`` lie, while an installation runs::
 
-    .env.vllm-build.lock    one installation at a time; the file stays, because its removal would let two processes hold it
+    .env.vllm-build.lock    one installation at a time
     .env.vllm-build/new     the environment that is being installed
     .env.vllm-build/old     what was at the place before, between the two renames and until it is removed
 
@@ -15,20 +15,22 @@ next installation at the same place tells these cases apart by the names that ar
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import locks, path_rules, paths, removal
-from vllm_build.conda import intact
+from vllm_build import files, locks, path_rules, paths, removal
+from vllm_build.conda import edits, intact
 from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _NEW, _OLD = "new", "old"
+_CACHE = "the cache"
 _REMEDY = (
     "name another folder; or say --force, which removes what is there once the new environment is complete, or --update, which keeps it "
     "and installs into the environment that is there"
@@ -68,16 +70,20 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
         )
     if prefix.exists() and not prefix.is_dir():
         raise ConfigurationError(f"{prefix} is a file", expected="a folder, or a path for a new one", remedy="name another path")
-    real = Path(os.path.realpath(prefix))
+    ways = {prefix, Path(os.path.realpath(prefix))}
     for what, folder in _kept(keep):
-        if real == folder or real in folder.parents:
+        if any(way == folder or way in folder.parents for way in ways):
             raise ConfigurationError(f"{prefix} is or holds {what}, {folder}", expected="a folder of its own", remedy="name another folder")
+        if what == _CACHE and any(folder in way.parents for way in ways):
+            raise ConfigurationError(
+                f"{prefix} lies in {what}, {folder}",
+                expected="a folder outside of it: what lies there is removed without a question",
+                remedy="name another folder",
+            )
     above = _existing(prefix.parent)
     if not above.is_dir():
         raise ConfigurationError(f"{above}, above {prefix}, is not a folder", remedy="name another path")
-    # What this process may do, not the user who started it: access(2) alone drops the capabilities that opening a file has.
-    effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
-    if not os.access(above, os.W_OK | os.X_OK, **effective):
+    if not files.may_write(above):
         raise ConfigurationError(
             f"{above} cannot be written to",
             expected=f"a folder where {prefix.name} can be made: the environment is built beside its place and renamed",
@@ -89,13 +95,35 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
 
 
 def _kept(more: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    named = [("the root folder", Path("/")), ("the source tree", paths.source_root()), ("the cache", paths.cache_root())]
+    named = [("the root folder", Path("/")), ("the source tree", paths.source_root()), (_CACHE, paths.cache_root())]
     named += [("the current folder", Path.cwd()), *(("a channel", folder) for folder in more)]
     with contextlib.suppress(RuntimeError):
         # Some user ids have no home.
         named.append(("your home folder", Path.home()))
     for what, folder in named:
+        # Both: the prefix may hold the folder, or a link that leads to it.
         yield what, Path(os.path.realpath(folder))
+        yield what, folder.absolute()
+
+
+def require_apart(prefix: Path) -> None:
+    """Refuse a prefix inside another conda environment, whose programs would take it for their own files. ``envs`` of conda's own is not.
+
+    Args:
+        prefix: absolute.
+
+    Raises:
+        ConfigurationError: it lies in one.
+    """
+    for way in (prefix, Path(os.path.realpath(prefix))):
+        for above in way.parents:
+            inside = way.relative_to(above).parts
+            if (above / "conda-meta").is_dir() and not (inside[0] == "envs" and len(inside) > 1):
+                raise ConfigurationError(
+                    f"{prefix} lies in the conda environment {above}",
+                    expected=f"a folder outside of every environment, or one in {above / 'envs'}",
+                    remedy="name another folder",
+                )
 
 
 def is_occupied(prefix: Path) -> bool:
@@ -123,11 +151,16 @@ def require_environment(prefix: Path) -> None:
         ) from error
 
 
-def require_replaceable(prefix: Path) -> None:
-    """Refuse to replace anything that ``vllm-build install`` did not put there.
+def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
+    """Refuse to replace anything but an environment as ``vllm-build install`` left it.
+
+    Args:
+        prefix: of the environment.
+        contents: compare the files of packages as well, which reads files that may have changed.
 
     Raises:
-        ConfigurationError: the folder holds something else: files of a user's, another program's environment, packages that were added.
+        ConfigurationError: the folder holds something else: files of a user's, another program's environment, packages that were added,
+            files of packages that were changed; or it lacks files, or cannot be compared with its records.
     """
     if not is_occupied(prefix):
         return
@@ -140,16 +173,43 @@ def require_replaceable(prefix: Path) -> None:
             remedy=_REMEDY,
         )
     try:
-        there = sorted(intact.records(prefix))
-        added = sorted(set(there) - set(marked)) or sorted(intact.unknown_files(prefix))
-    except ValueError:
-        # Damaged, hence replaced: what vllm-build installed it installs again.
-        return
+        records = intact.records(prefix)
+        added = sorted(set(records) - set(marked)) or sorted(intact.unknown_files(prefix))
+    except ValueError as error:
+        raise _not_as_left(f"{prefix} cannot be compared with its records: {error}") from error
     if added:
+        raise _not_as_left(f"{prefix} holds what was added after vllm-build made it: {removal.some(added)}")
+    if not contents:
+        return
+    found = list(edits.differences(prefix, records, intact.noted_states(prefix)))
+    if changed := sorted(path for path, gone in found if not gone):
+        raise _not_as_left(f"{prefix} holds files that were changed after vllm-build made it: {removal.some(changed)}")
+    if gone := sorted([path for path, gone in found if gone] + [f"conda-meta/{name}" for name in set(marked) - set(records)]):
+        raise _not_as_left(f"{prefix} lacks files that were removed after vllm-build made it: {removal.some(gone)}")
+
+
+def _not_as_left(message: str) -> ConfigurationError:
+    return ConfigurationError(message, expected="an environment as vllm-build left it", remedy=_REMEDY)
+
+
+def require_kept(old: Path, new: Path) -> None:
+    """Refuse an update that would replace files of packages which a user has changed. What was removed is no loss.
+
+    Args:
+        old: the environment that is there.
+        new: its updated copy.
+
+    Raises:
+        ConfigurationError: a package that is replaced or goes away has such files.
+    """
+    there = intact.records(new)
+    replaced = {name: record for name, record in intact.records(old).items() if intact.is_replaced(record, there.get(name))}
+    changed = sorted(path for path, gone in edits.differences(old, replaced, intact.noted_states(old)) if not gone)
+    if changed:
         raise ConfigurationError(
-            f"{prefix} holds what was added after vllm-build made it: {removal.some(added)}",
-            expected="an environment as vllm-build left it",
-            remedy=_REMEDY,
+            f"the update would replace files of packages that were changed in {old}: {removal.some(changed)}",
+            expected="files as their packages brought them, of the packages that are replaced",
+            remedy="move the changed files out of the environment, and run the same command again",
         )
 
 
@@ -204,9 +264,13 @@ def opened(prefix: Path) -> Iterator[Site]:
         BusyError: another process installs there.
         ConfigurationError: the work folder's name is taken, or the prefix has two environments after a crash.
     """
-    prefix.parent.mkdir(parents=True, exist_ok=True)
     site = Site(prefix, prefix.parent / f".{prefix.name}.vllm-build")
-    with locks.unused(prefix.parent / f".{prefix.name}.vllm-build.lock", f"the environment {prefix}"):
+    with (
+        _folders(prefix.parent),
+        locks.transient(prefix.parent / f".{prefix.name}.vllm-build.lock", f"the environment {prefix}"),
+        # A disk that is full keeps it from being claimed; it is empty then.
+        _folders(site.work),
+    ):
         removal.claim(site.work, f"the work folder of {prefix}", (_NEW, _OLD, removal.MARKER))
         _tidy(site)
         try:
@@ -214,6 +278,18 @@ def opened(prefix: Path) -> Iterator[Site]:
         finally:
             _tidy(site)
             removal.remove_claimed(site.work)
+
+
+@contextmanager
+def _folders(folder: Path) -> Iterator[None]:
+    """Remove ``folder`` and those above it at the end, as far as they were not there at the beginning and are empty then."""
+    missing = list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
 def _tidy(site: Site) -> None:

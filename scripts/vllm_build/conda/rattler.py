@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vllm_build import children, removal
-from vllm_build.conda import verified
+from vllm_build import children, failures, removal
+from vllm_build.conda import indexes, verified
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
 from vllm_build.paths import rattler_cache
@@ -153,7 +153,7 @@ def _packages(folder: Path) -> dict[Path, tuple[int, int, int]]:
     return found
 
 
-def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path) -> VllmBuildError:
+def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path, channels: Sequence[str]) -> VllmBuildError:
     """The error for a failed child, told apart by what it and its scripts said."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
     script = [line for line in logs.tail if line.strip()]
@@ -163,6 +163,10 @@ def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path) -> VllmBu
         return ResourceError(
             f"no space left on the disk while building {name} in {output_dir}", remedy="free some space; nothing finished is lost"
         )
+    if found := failures.exhausted(output):
+        return ResourceError(f"building {name} in {output_dir} failed: {found}", remedy="free some, or raise the limits (ulimit -a)")
+    if damaged := indexes.of_rattler(output, channels):
+        return damaged
     reason = "\n".join("  " + line for line in said[-12:])
     if _UNPARSED.search(output):
         return ConfigurationError(
@@ -217,7 +221,7 @@ def build(
         BuildError: a script failed; the message ends with its last lines and where the log lies.
         PackageTestError: a package failed its own tests.
         FetchError, IntegrityError: a package of a local channel is not the one that the channel lists.
-        ResourceError: the disk is full.
+        ResourceError: the machine ran out of something: disk, memory, file handles.
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
     for given in (recipe, *variant_files):
@@ -255,7 +259,7 @@ def build(
     finally:
         logs.close()
     if status:
-        raise _failure(recipe, output, logs, output_dir)
+        raise _failure(recipe, output, logs, output_dir, channels)
     return sorted(path for path, state in _packages(output_dir).items() if before.get(path) != state)
 
 

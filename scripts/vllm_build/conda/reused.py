@@ -9,6 +9,7 @@ from rattler.package import IndexJson
 
 from vllm_build.conda import channel
 from vllm_build.errors import ConfigurationError
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds, entry
 from vllm_build.reuse.archive_source import ArchiveSource
 from vllm_build.reuse.channel import listed
@@ -28,7 +29,7 @@ def _file(base: Base, output: Output, package: object) -> entry.File:
     sha256, size = (package.get(key) for key in ("sha256", "size")) if isinstance(package, dict) else (None, None)
     if not isinstance(sha256, str) or not SHA256.fullmatch(sha256) or type(size) is not int:
         raise RefusedError(
-            "index", base.where, f"the index lists {output.filename} with {package!r}"[:300], expected="its sha256 and its size"
+            "index", base.where, f"the index lists {output.filename} with {excerpt(repr(package), 300)}", expected="its sha256 and its size"
         )
     bounds.check_size(size, bounds.ARCHIVE, base.where, output.filename)
     return entry.File(output.filename, sha256, size)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from vllm_build import paths
+from vllm_build.conda import indexes
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import sha256_of, write_text
 
@@ -54,16 +55,27 @@ def of_record(url: str, sha256: bytes | None, size: int | None) -> Listed | None
 
 
 def in_channel(folder: Path) -> list[Listed]:
-    """Every package that the channel ``folder`` lists and has."""
+    """Every package that the channel ``folder`` lists and has.
+
+    Raises:
+        IntegrityError: an index is damaged. OSError: the system does not let one be read.
+    """
     found = []
     for index in sorted(folder.glob("*/repodata.json")):
-        document: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
-        for kind in ("packages", "packages.conda"):
-            for name, record in document.get(kind, {}).items():
-                path = index.parent / name
-                if os.path.lexists(path):
-                    found.append(Listed(path, record.get("sha256"), record.get("size")))
+        for name, record in indexes.read(index).items():
+            path = index.parent / name
+            if os.path.lexists(path):
+                found.append(Listed(path, record.get("sha256"), record.get("size")))
     return found
+
+
+def require_indexes(urls: Iterable[str]) -> None:
+    """Check the indexes of the local channels among ``urls``; for a solver that reads whatever lies there.
+
+    Raises:
+        IntegrityError: one is damaged. OSError: the system does not let one be read.
+    """
+    indexes.require(folder for url in urls if (folder := local_path(url)) is not None)
 
 
 def _state(status: os.stat_result) -> list[int]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from vllm_build import audit
 from vllm_build.conda import channel, environment, package, prefixes
 from vllm_build.errors import PackageTestError
@@ -91,7 +93,7 @@ def audits(request: Request, prefix: Path, console: Console) -> list[audit.Findi
     Raises:
         PackageTestError: a check failed.
     """
-    major, minor = (int(part) for part in request.variant.values["c_stdlib_version"].split("."))
+    major, minor, *_ = (*Version(request.variant.values["c_stdlib_version"]).release, 0)
     findings = [finding for library in libraries(prefix) for finding in audit.audit(library, glibc=(major, minor))]
     console.table("audits", ["library", "check", "result"], [[f.library, f.check, "ok" if f.good else f.text] for f in findings])
     audit.require(findings)

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build import jobs, limits, paths
+from vllm_build import files, jobs, limits, paths
 from vllm_build.doctor._fact import Fact, contradiction, missing, of_error
 from vllm_build.errors import ConfigurationError
 from vllm_build.kernels_table import MEMORY_CLASSES
@@ -33,7 +32,7 @@ def _existing(folder: Path) -> Path:
 def _disk(what: str, folder: Path, variable: str | None) -> Fact:
     place = _existing(folder)
     elsewhere = f"{variable} chooses another place" if variable else "--output chooses another place"
-    if not os.access(place, os.W_OK):
+    if not files.may_write(place):
         return missing(what, f"{folder} cannot be written", f"make it writable; {elsewhere}")
     free = shutil.disk_usage(place).free
     found = f"{folder}, {free / GIB:.1f} GiB free"

@@ -90,7 +90,9 @@ def _plan(root: Path, asked: Settings, target: Target) -> Fact:
     try:
         chosen = plan.for_settings(kernels_table.load(root), target.name, target.release, asked)
     except NothingToDoError as error:
-        return missing("kernels", error.message, error.remedy or "choose another VLLM_TARGET_DEVICE")
+        return missing(
+            "kernels", error.message, error.remedy if error.remedy != error.usual_remedy else "choose another VLLM_TARGET_DEVICE"
+        )
     except VllmBuildError as error:
         return of_error("kernels", error)
     count = sum(len(extension.kernels) for extension in chosen.extensions)

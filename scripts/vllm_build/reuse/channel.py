@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import digest
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds
 from vllm_build.reuse.archive_source import ArchiveSource
 from vllm_build.reuse.record import SHA256, load_json
@@ -131,7 +132,7 @@ class Channel:
             sha256, number = package.get("sha256"), package.get("build_number")
             if not _FILE.fullmatch(name) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
                 raise RefusedError(
-                    "index", self.where, f"the index lists {name[:100]!r} with sha256 {sha256!r}", expected="a file of this channel"
+                    "index", self.where, f"the index lists {excerpt(name, 100)!r} with sha256 {sha256!r}", expected="a file of this channel"
                 )
             found.append((number if isinstance(number, int) else 0, name, sha256))
         # Highest build number first, as a solver takes them.

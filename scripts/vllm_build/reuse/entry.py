@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.files import unfinished
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds, keys, names
 from vllm_build.reuse.record import SHA256, Reader, load_json
 from vllm_build.reuse.refusal import RefusedError
@@ -138,14 +139,14 @@ def _build(entry: Any, output: str, where: str) -> Build:
     libraries = tuple(file for file in files if file not in records)
     if len(records) != 1 or any(not names.is_library(file.name) for file in libraries):
         raise RefusedError(
-            "index", where, f"a build has the members {', '.join(f.name for f in files)[:200]}", expected="one record, and libraries"
+            "index", where, f"a build has the members {excerpt(', '.join(f.name for f in files))}", expected="one record, and libraries"
         )
     archive = None
     if (given := reader.document.get("archive")) is not None:
         archive = _file(given, where, "an archive of the index", bounds.ARCHIVE)
         if not _FILE.fullmatch(archive.name):
             raise RefusedError(
-                "index", where, f"the index names the file {archive.name[:100]!r}", expected="a wheel or .conda file of this store"
+                "index", where, f"the index names the file {excerpt(archive.name, 100)!r}", expected="a wheel or .conda file of this store"
             )
     return Build(reader.text("platform"), reader.text("python_abi"), records[0], libraries, archive)
 

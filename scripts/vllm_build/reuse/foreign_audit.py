@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from vllm_build import audit, elf, op_check
 from vllm_build.configuration import ABI3
+from vllm_build.redaction import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 GOOD, BAD, LACKING, UNSEEN = "good", "BAD", "lacking", "not seen"
 #: C++ names of torch, which only the very torch has that a library was built with: a namespace of its at the beginning of a mangled name,
 #: or of a type within one. `std::string::at` has an `at` as well.
-_TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=\d|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)\d")
+_TORCH_CXX = re.compile(r"_Z(?:T[VISh]|GV)?NK?(?:2at|3c10|5torch|6caffe2)(?=[0-9]|[a-z])|_Z\w*N(?:2at|3c10|5torch|6caffe2)[0-9]")
 _PYTHON = re.compile(r"_?Py[A-Z_]")
 #: Libraries of the CUDA toolkit, whose SONAME has the major release.
-_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)$")
+_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.([0-9]+)$")
 #: Libraries that only a machine with the device has.
-_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.\d+)?")
+_DEVICE = re.compile(r"lib(cuda|nvidia-ml|amdhip64|ze_loader|(torch|c10)_(cuda|hip|xpu)|cudart|cublas|cublasLt|nvrtc)\.so(\.[0-9]+)?")
 #: Of what abi3audit writes.
-_SUMMARY = re.compile(r"\d+ extensions scanned; .*")
+_SUMMARY = re.compile(r"[0-9]+ extensions scanned; .*")
 #: For loading the libraries and asking for their ops; torch alone takes some of them on a slow disk.
 _SECONDS = 600
 _COMPOSITE = frozenset({"CompositeExplicitAutograd", "CompositeImplicitAutograd"})
@@ -157,8 +158,8 @@ def _ask(request: dict[str, Any], torch_path: str | None) -> dict[str, Any] | st
         except subprocess.TimeoutExpired:
             return f"loading them did not end within {_SECONDS} s"
         if done.returncode or not file.is_file():
-            said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            return f"loading them ended the process with status {done.returncode}: {said[0][:300]}"
+            said = done.stderr.strip().splitlines() or ["no message"]
+            return f"loading them ended the process with status {done.returncode}: {excerpt(said[-1], 300)}"
         answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
 
@@ -260,7 +261,7 @@ def _loaded(result: Audit, files: Mapping[Path, Pick], answer: dict[str, Any], *
         result.add("symbols", f"nobody has {_shown(vain)}", "every symbol that they need", good=False)
     for path, one in files.items():
         failed = answer["failed"].get(str(path))
-        result.add("load", failed or f"{path.name} loads", "a library that loads", good=failed is None)
+        result.add("load", excerpt(failed, 600) if failed else f"{path.name} loads", "a library that loads", good=failed is None)
         lacking = answer["functions"].get(str(path))
         if lacking:
             result.rows.append(Row("functions", f"{one.library.file} lacks {_shown(lacking)}", "what our Python calls", LACKING))

@@ -62,7 +62,7 @@ def make_stand_ins(sonames: list[str], symbols: list[str]) -> None:
             source = "".join(f"long {name}(void) {{ return 0; }}\n" for name in names) + "\n"
             done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()[-200:]}")
+                raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()}")
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # stays mapped when the file is gone
 
 

@@ -139,7 +139,8 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
             path, digest, size = row
             method, _, value = digest.partition("=")
             sha256 = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-            library = Library(path, sha256, int(size))
+            # A size of another form is no size, and int() knows more forms than this format has.
+            library = Library(path, sha256, int(size if re.fullmatch(r"[0-9]{1,18}", size) else ""))
         except (ValueError, binascii.Error) as error:
             raise RefusedError("document", where, f"RECORD: {row[0]}: {error}", expected="path, sha256 and size") from error
         if method != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", sha256):

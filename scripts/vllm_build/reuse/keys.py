@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_build.errors import ConfigurationError
 from vllm_build.files import read_bytes
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds
 from vllm_build.reuse.record import Reader
 from vllm_build.reuse.refusal import RefusedError
@@ -112,11 +113,14 @@ def parse(document: Any, where: str) -> PublicKey:
     reader = Reader(document, where, "the signer of the store")
     kind = (reader.text("keytype"), reader.text("scheme"))
     if kind != (_KIND, _KIND):
-        raise RefusedError("signature", where, f"the store declares a signer with the algorithm {kind!r}"[:200], expected=_KIND)
+        raise RefusedError("signature", where, f"the store declares a signer with the algorithm {excerpt(repr(kind))}", expected=_KIND)
     found = PublicKey(Reader(document.get("keyval"), where, "the key of the signer").sha256("public"))
     if document != found.declared():
         raise RefusedError(
-            "signature", where, f"the store declares a signer {reader.text('keyid')[:64]!r}", expected=f"{found.keyid}, the id of its key"
+            "signature",
+            where,
+            f"the store declares a signer {excerpt(reader.text('keyid'), 64)!r}",
+            expected=f"{found.keyid}, the id of its key",
         )
     return found
 

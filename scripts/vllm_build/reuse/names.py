@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from vllm_build.redaction import excerpt
 from vllm_build.reuse.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def check(found: Iterable[str], where: str) -> None:
     seen: dict[str, str] = {}
     for name in found:
         if fault := _fault(name):
-            raise RefusedError(fault[0], where, f"the member {name[:100]!r} has {fault[1]}", expected="relative paths with forward slashes")
+            raise RefusedError(
+                fault[0], where, f"the member {excerpt(name, 100)!r} has {fault[1]}", expected="relative paths with forward slashes"
+            )
         folded = name.removesuffix("/").casefold()
         if folded in seen:
             kind = "duplicate" if seen[folded] == name else "case-collision"

@@ -158,9 +158,17 @@ def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> It
 
 def _require_store_or_empty(folder: Path) -> None:
     if not folder.exists():
+        if folder.is_symlink():
+            raise ConfigurationError(
+                f"{folder} is a symbolic link to {folder.readlink()}, which does not exist",
+                expected="a store, or a folder that is new or empty",
+                remedy="make the folder that the link leads to, or name another one with --store",
+            )
         return
     if not folder.is_dir():
-        raise ConfigurationError(f"{folder} is a file", expected="a store, or a folder that is new or empty")
+        raise ConfigurationError(
+            f"{folder} is a file", expected="a store, or a folder that is new or empty", remedy="name another folder with --store"
+        )
     if (folder / entry.MARKER).exists():
         return
     # What a publisher makes before the marker, and the marker under its temporary name.
@@ -223,7 +231,9 @@ def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[st
             found = source.record(output)
             done[f"{output} {found.digest}"] = publisher.add(found, source.libraries(found), path)
     if not done:
-        raise ConfigurationError(f"{path} has no record of kernels", expected="vllm/_build_info/*.json in it")
+        raise ConfigurationError(
+            f"{path} has no record of kernels", expected="vllm/_build_info/*.json in it", remedy="name a wheel or package with kernels"
+        )
     return done
 
 
@@ -246,7 +256,11 @@ def publish(built: Path, folder: Path, context: Context, key: SigningKey | None 
     """
     built = built.absolute()
     if not built.is_dir() and not built.name.endswith((WHEEL, CONDA)):
-        raise ConfigurationError(f"{built} cannot be published", expected="a wheel, a .conda file, or a folder with built kernels")
+        raise ConfigurationError(
+            f"{built} cannot be published",
+            expected="a wheel, a .conda file, or a folder with built kernels",
+            remedy="correct the path; without one, this tree's kernels are published",
+        )
     with opened(folder.absolute(), key, private=private) as publisher:
         if built.is_dir():
             return _from_folder(publisher, built)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from packaging.version import InvalidVersion, Version
 
 from vllm_build.build_info import SCHEMA
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds, names
 from vllm_build.reuse.refusal import RefusedError
 
@@ -95,7 +96,9 @@ class Reader:
 
     def fail(self, key: str, expected: str) -> RefusedError:
         """The error for a value that is not what it must be."""
-        return RefusedError("document", self.where, f"{self.what}: {key} is {str(self.document.get(key))[:80]!r}", expected=expected)
+        return RefusedError(
+            "document", self.where, f"{self.what}: {key} is {excerpt(str(self.document.get(key)), 80)!r}", expected=expected
+        )
 
     def text(self, key: str) -> str:
         """A text that is not empty."""

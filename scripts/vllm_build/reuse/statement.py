@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds, entry, keys
 from vllm_build.reuse.record import Reader, load_json
 from vllm_build.reuse.refusal import RefusedError
@@ -116,12 +117,12 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
     """The payload of an envelope, once its signature is verified."""
     reader = Reader(document, where, "the statement")
     if (kind := reader.text("payloadType")) != PAYLOAD:
-        raise RefusedError("statement", where, f"the envelope holds {kind[:100]!r}", expected=PAYLOAD)
+        raise RefusedError("statement", where, f"the envelope holds {excerpt(kind, 100)!r}", expected=PAYLOAD)
     if len(found := reader.items("signatures", bounds.MEMBERS)) != 1:
         raise RefusedError("signature", where, f"the statement has {len(found)} signatures", expected=f"one, of the key {key.keyid}")
     one = Reader(found[0], where, "the signature")
     if (keyid := one.text("keyid")) != key.keyid:
-        raise RefusedError("signature", where, f"the statement is signed by the key {keyid[:100]!r}", expected=key.keyid)
+        raise RefusedError("signature", where, f"the statement is signed by the key {excerpt(keyid, 100)!r}", expected=key.keyid)
     plain = {"payload": reader.text("payload"), "payloadType": kind, "signatures": [{"keyid": keyid, "sig": one.text("sig")}]}
     used = keys.library()
     try:
@@ -138,16 +139,19 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
 
 def _compare(said: dict[str, Any], expected: Statement, where: str) -> None:
     if (kind := said.get("_type")) != TYPE:
-        raise RefusedError("statement", where, f"the payload is of type {str(kind)[:100]!r}", expected=TYPE)
+        raise RefusedError("statement", where, f"the payload is of type {excerpt(str(kind), 100)!r}", expected=TYPE)
     if (kind := said.get("predicateType")) != expected.kind:
-        raise RefusedError("statement", where, f"the predicate is of type {str(kind)[:100]!r}", expected=expected.kind)
+        raise RefusedError("statement", where, f"the predicate is of type {excerpt(str(kind), 100)!r}", expected=expected.kind)
     subjects = said.get("subject")
     first = subjects[0] if isinstance(subjects, list) and len(subjects) == 1 else None
     if not isinstance(first, dict) or (first.get("name"), first.get("digest")) != (expected.name, {"sha256": expected.sha256}):
         raise RefusedError(
-            "statement", where, f"the statement is about {str(subjects)[:300]}", expected=f"{expected.name} with sha256 {expected.sha256}"
+            "statement",
+            where,
+            f"the statement is about {excerpt(str(subjects), 300)}",
+            expected=f"{expected.name} with sha256 {expected.sha256}",
         )
     predicate = said.get("predicate")
     found = {name: predicate.get(name) if isinstance(predicate, dict) else None for name in expected.predicate}
     if found != expected.predicate:
-        raise RefusedError("statement", where, f"the predicate says {str(found)[:300]}", expected=str(expected.predicate))
+        raise RefusedError("statement", where, f"the predicate says {excerpt(str(found), 300)}", expected=str(expected.predicate))

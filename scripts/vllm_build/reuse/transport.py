@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from vllm_build.errors import FetchError
-from vllm_build.redaction import redact
+from vllm_build.redaction import excerpt, redact
 from vllm_build.reuse import bounds, login
 from vllm_build.reuse.refusal import RefusedError
 
@@ -32,7 +32,7 @@ _PARTIAL, _UNSATISFIABLE = 206, 416
 _LOGIN = (401, 403, 407)
 #: Answers that the next attempt may not get.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class BrokenError(Exception):
@@ -137,7 +137,7 @@ def check_url(url: str, before: str | None = None) -> None:
     except ValueError:
         pass
     check = "redirect" if before else "scheme"
-    raise RefusedError(check, before or url, f"the address {redact(url)[:200]!r}", expected="https, or http that http led to")
+    raise RefusedError(check, before or url, f"the address {excerpt(url)!r}", expected="https, or http that http led to")
 
 
 def _joined(url: str, target: str) -> str:
@@ -211,7 +211,7 @@ class Transport:
                 now = _joined(now, target)
             except (http.client.InvalidURL, UnicodeError) as error:
                 raise RefusedError(
-                    "scheme", url, f"the address {redact(now)[:200]!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
+                    "scheme", url, f"the address {excerpt(now)!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise BrokenError(f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}") from error
@@ -222,7 +222,7 @@ class Transport:
         if (encoding := headers.get("Content-Encoding", "identity")).lower() != "identity":
             raise RefusedError("encoding", url, f"the server sends the encoding {encoding!r}", expected="the file's own bytes")
         said = headers.get("Content-Length", "")
-        length = int(said) if re.fullmatch(r"\d{1,18}", said) else None
+        length = int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
         first, total, ranged = 0, length, response.status == _PARTIAL
         if ranged:
             first, length, total = _range(headers.get("Content-Range", ""), window, url)
@@ -261,7 +261,7 @@ def _range(text: str, window: str | None, url: str) -> tuple[int, int, int]:
     """First byte, length of the body, and size of the file, from ``Content-Range``; all checked against what was asked."""
     match = _CONTENT_RANGE.fullmatch(text)
     wrong = RefusedError(
-        "range", url, f"asked for bytes {window}, the server answered {text[:80]!r}", expected="the range that was asked for"
+        "range", url, f"asked for bytes {window}, the server answered {excerpt(text, 80)!r}", expected="the range that was asked for"
     )
     if not match or window is None:
         raise wrong

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vllm_build import children, removal
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors, write_text
+from vllm_build.redaction import excerpt
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 from vllm_build.toolchain.sources import SUITES
 
@@ -57,7 +58,7 @@ def _run(command: Sequence[str], env: dict[str, str], folder: Path | None = None
 
 def _errors_of(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.startswith(("E:", "W:", "Err:", "  "))]
-    return "; ".join(dict.fromkeys(lines[-4:])) or output.strip()[-300:] or "no output"
+    return "; ".join(dict.fromkeys(lines[-4:])) or excerpt(output.strip(), 300, end=True) or "no output"
 
 
 def choose_mirror(targets: str) -> str | None:

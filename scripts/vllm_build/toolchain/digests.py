@@ -10,6 +10,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from vllm_build import tree_files
 from vllm_build.files import sha256_of
 from vllm_build.paths import library_folder
 from vllm_build.toolchain import sources
@@ -32,14 +33,14 @@ SHORT = 12
 
 def _folder(folder: Path) -> list[tuple[str, str, bool]]:
     """Name, sha256 and executable bit of every file below ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = sorted(tree_files.walk(folder))
     return [(path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100)) for path in files]
 
 
 def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
     """The shared helpers whose names occur in the recipe's files, or in such a helper: a change of one rebuilds its users only."""
     helpers = {path.name: path.read_bytes() for path in sorted(common.glob("*")) if path.is_file()}
-    texts = [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    texts = [path.read_bytes() for path in sorted(tree_files.walk(folder))]
     used: set[str] = set()
     while texts:
         text = texts.pop()
@@ -65,7 +66,7 @@ def build_digests(root: Path, builds: Iterable[sources.Build], lock: Lock) -> di
     helpers it uses, the variant, the digests of what it needs, the versions of the tools, and how packages are normalised.
 
     Raises:
-        ConfigurationError: the lock has nothing for a build.
+        ConfigurationError: the lock has nothing for a build, or a recipe holds a link to a folder or to nothing.
     """
     common = sources.recipes_folder(root) / "common"
     tools = {name: importlib.metadata.version(name) for name in _TOOLS}

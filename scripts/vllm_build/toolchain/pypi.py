@@ -23,6 +23,7 @@ from packaging.version import Version
 from vllm_build import children, pip_process
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.files import disk_errors
+from vllm_build.redaction import excerpt
 from vllm_build.toolchain.lock import UPDATE_COMMAND
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     """The last thing that pip complained about, to show to people."""
     output = done.stdout + done.stderr
     errors = [line.removeprefix("ERROR: ").strip() for line in output.splitlines() if line.startswith("ERROR")]
-    return errors[-1] if errors else output.strip()[-300:] or f"exit status {done.returncode}"
+    return errors[-1] if errors else excerpt(output.strip(), 300, end=True) or f"exit status {done.returncode}"
 
 
 def _not_found(what: str, done: subprocess.CompletedProcess[str], locked: str) -> FetchError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rattler.index import index_fs
 
+from vllm_build.conda import indexes
 from vllm_build.errors import BuildError
 from vllm_build.files import write_text
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-SUBDIRS = ("linux-64", "noarch")
+SUBDIRS = indexes.SUBDIRS
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,7 @@ def read_records(pool: Path) -> dict[tuple[str, str], Record]:
 
 def indexed(channel: Path) -> set[str]:
     """``<subdir>/<file name>`` of every package that the index of ``channel`` names."""
-    names: set[str] = set()
-    for subdir in SUBDIRS:
-        try:
-            index = json.loads((channel / subdir / "repodata.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        names |= {f"{subdir}/{name}" for name in index.get("packages.conda", {})}
-    return names
+    return {name for name in indexes.names(channel) if name.endswith(".conda")}
 
 
 def write_index(channel: Path, records: Iterable[Record]) -> None:
@@ -118,7 +112,7 @@ def write_index(channel: Path, records: Iterable[Record]) -> None:
         }
         text = json.dumps(document, indent=1, sort_keys=True) + "\n"
         path = channel / subdir / "repodata.json"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
 
 

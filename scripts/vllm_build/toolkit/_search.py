@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from vllm_build import children
 from vllm_build.errors import ToolchainError
+from vllm_build.redaction import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,10 +145,10 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
         _broken(compiler, f"cannot be run: {error.strerror}", variable)
     said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
     if done.returncode:
-        _broken(compiler, f"--version failed with status {done.returncode}; it said: {said[-1]}", variable)
+        _broken(compiler, f"--version failed with status {done.returncode}; it said: {excerpt(said[-1])}", variable)
     if match := re.search(pattern, done.stdout):
         return Version(match[1])
-    _broken(compiler, f"--version printed no version; it said: {said[0][:200]}", variable)
+    _broken(compiler, f"--version printed no version; it said: {excerpt(said[0])}", variable)
 
 
 def at_least(toolkit: Toolkit, floor: Version, variable: str) -> Toolkit:

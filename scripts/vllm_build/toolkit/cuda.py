@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TARGETS = ("targets/x86_64-linux", "targets/sbsa-linux")
 #: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was not chosen; a hint where none is found.
 USUAL = Path("/usr/local/cuda")
-_RELEASE = r"release (\d+\.\d+)"
+_RELEASE = r"release ([0-9]+\.[0-9]+)"
 _MARKER = Path("include", "cuda_runtime.h")
 _VARIABLE = "CUDA_HOME"
 

@@ -28,7 +28,7 @@ def _recorded(root: Path) -> Version | None:
             text = (root / ".info" / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        if match := re.match(r"\s*(\d+\.\d+(\.\d+)?)", text):
+        if match := re.match(r"\s*([0-9]+\.[0-9]+(\.[0-9]+)?)", text):
             return Version(match[1])
     return None
 
@@ -51,6 +51,6 @@ def find_rocm(settings: Settings) -> Toolkit | None:
     folders = [candidate.compiler.parent.parent, candidate.compiler.resolve().parent.parent]
     recorded = [(folder, version) for folder in folders if (version := _recorded(folder))]
     root, version = (
-        recorded[0] if recorded else (folders[0], _search.ask(candidate.compiler, r"HIP version: (\d+\.\d+(?:\.\d+)?)", _VARIABLE))
+        recorded[0] if recorded else (folders[0], _search.ask(candidate.compiler, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE))
     )
     return _search.at_least(Toolkit("rocm", version, root, candidate.compiler, candidate.reason), FLOORS["rocm"], _VARIABLE)

@@ -49,5 +49,5 @@ def find_sycl(settings: Settings) -> Toolkit | None:
     )
     if candidate is None:
         return None
-    version = _search.ask(candidate.compiler, r"Compiler (\d+\.\d+(?:\.\d+)?)", _VARIABLE)
+    version = _search.ask(candidate.compiler, r"Compiler ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE)
     return Toolkit("sycl", version, candidate.compiler.parent.parent, candidate.compiler, candidate.reason)

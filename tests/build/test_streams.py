@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command says and how it ends when its streams or its folder are not usual, and when a signal comes before it can hear one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vllm_build import errors, signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CLOSED, LOST, GONE = errors.ResourceError.exit_code, errors.ResourceError.exit_code, 128 + signal.SIGPIPE
+COMMAND = [sys.executable, "-I", "-X", "utf8", "-m", "vllm_build"]
+#: Commands, their usual status, and whether they write to stdout and to stderr.
+COMMANDS = {
+    "settings --json": (0, True, False),
+    "settings": (0, False, True),
+    "plan --device cpu --json": (0, True, False),
+    "archs --kernel 8.0 --targets 8.0 --json": (0, True, False),
+    "--help": (0, True, False),
+    "nosuch --json": (errors.ConfigurationError.exit_code, True, True),
+    "nosuch -v": (errors.ConfigurationError.exit_code, False, True),
+}
+#: How a shell sets up the streams, and the status where the stream that is not usual is written to; None where the usual status stays.
+STREAMS: dict[str, tuple[str, int | None, int | None]] = {
+    "{} >&-": ("out", CLOSED, None),
+    "{} >/dev/full": ("out", LOST, None),
+    "{} 2>&-": ("err", None, None),
+    "{} <&-": ("in", None, None),
+    "{} >&- 2>&- <&-": ("out err in", CLOSED, None),
+    "{} 2>/dev/full": ("err", None, LOST),
+    "{} >/dev/full 2>/dev/full": ("out err", LOST, LOST),
+}
+
+
+def shell(line: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(autouse=True)
+def _usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("VLLM_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("line", STREAMS)
+@pytest.mark.parametrize("words", COMMANDS)
+def test_streams_that_cannot_be_written(words: str, line: str, tmp_path: Path) -> None:
+    usual, writes_out, writes_err = COMMANDS[words]
+    named, status_out, status_err = STREAMS[line]
+    expected = usual
+    if usual == 0 and status_err is not None and writes_err:
+        expected = status_err
+    if status_out is not None and writes_out:
+        expected = status_out
+    done = shell(line.format(f"{shlex.join(COMMAND)} {words}"), cwd=tmp_path)
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr or words.endswith("-v")
+    assert "Exception ignored" not in done.stderr
+    assert "NoneType" not in done.stderr
+    if expected == status_out and "err" not in named.split():
+        assert "the answer cannot be written" in done.stderr
+    if "out" not in named and "--json" in words:
+        json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("words", ["settings --json", "--help", "plan --device cpu --json", "nosuch --json"])
+def test_a_reader_that_has_gone(words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run([*COMMAND, *words.split()], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == GONE
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_current_folder_that_is_gone(words: str, tmp_path: Path) -> None:
+    done = shell(f"mkdir x && cd x && rmdir ../x && exec {shlex.join(COMMAND)} {words}", cwd=tmp_path)
+    assert done.returncode == errors.ConfigurationError.exit_code
+    assert done.stderr.startswith("error: the current folder cannot be used: No such file or directory\n  expected: ")
+    assert "  to do:    change to a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    if "--json" in words:
+        assert json.loads(done.stdout)["exit_code"] == done.returncode
+    else:
+        assert not done.stdout
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
+    """What is opened next would have them, and every program that is started would write to it."""
+    opened = "os.open('file', os.O_CREAT | os.O_WRONLY)"
+    code = f"import os; from vllm_build import streams; streams.open_missing(); print({opened}, file=open('n', 'w'))"
+    line = shlex.join([sys.executable, "-c", code])
+    assert shell(f"{line} <&- >&- 2>&-", cwd=tmp_path).returncode == 0
+    assert int((tmp_path / "n").read_text(encoding="utf-8")) > 2
+
+
+# Signals that come before the handlers are there
+
+
+def _blocked(numbers: tuple[signal.Signals, ...]) -> Callable[[], None]:
+    """The signals wait from before the first instruction on, and arrive when the command lets them."""
+
+    def before() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    return before
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+@pytest.mark.parametrize(
+    "numbers",
+    [(number,) for number in signals.ENDING] + [(signal.SIGTERM, signal.SIGHUP)],
+    ids=lambda numbers: "-".join(number.name for number in numbers),
+)
+def test_a_signal_before_the_handlers(numbers: tuple[signal.Signals, ...], tmp_path: Path, *, isolated: bool) -> None:
+    """The kernel keeps a signal that waits, through the exec that isolates the interpreter as well."""
+    command = COMMAND if isolated else [sys.executable, "-m", "vllm_build"]
+    done = subprocess.run(
+        [*command, "settings", "--json"],
+        preexec_fn=_blocked(numbers),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first = min(numbers)
+    assert done.returncode == 128 + first
+    assert done.stderr == f"error: interrupted by {first.name}\n"
+    assert json.loads(done.stdout)["exit_code"] == 128 + first
+
+
+def test_the_first_signal_decides_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that closes sends SIGHUP, and what closes it may send SIGTERM until the command ends."""
+    ended: list[int] = []
+    handler = signals._Handler()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(signals.Interrupted):
+        handler(signal.SIGHUP, None)
+    handler(signal.SIGTERM, None)
+    assert not ended
+    handler(signal.SIGTERM, None)
+    assert ended == [128 + signal.SIGHUP]
+
+
+def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
+    """Nothing changes the status between the message and the end of the process."""
+    code = (
+        "import os, signal, sys; from vllm_build import entry, signals\n"
+        "before = entry._end\n"
+        "def end(*words):\n"
+        "    status = before(*words); os.kill(os.getpid(), signal.SIGTERM); return status\n"
+        "entry._end = end\n"
+        "def folder(): os.kill(os.getpid(), signal.SIGHUP)\n"
+        "entry._require_folder = folder\n"
+        "entry._isolate = lambda words: None\n"
+        "status = entry.main(['settings'])\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGHUP, "error: interrupted by SIGHUP\n")
