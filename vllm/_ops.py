@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vllm import build_info
+from vllm import _pins, build_info
 from vllm.platforms import host
 
 #: Links are not followed: some package managers link each file to a store of its own, where the libraries of another package do not lie.
@@ -225,6 +225,15 @@ def _check_torch(library: Library, path: Path) -> None:
         )
 
 
+def _differs(library: Library) -> str | None:
+    """How the library's component differs from the one that vllm requires; None where nothing is known to differ."""
+    try:
+        record = next((record for record in build_info.installed() if record.component == library.component), None)
+    except build_info.BuildInfoError as error:
+        return str(error)
+    return _pins.mismatch(record.component, record.version, record.kernel_digest) if record else None
+
+
 def _load(library: Library) -> None:
     path = _find(library)
     if path is None:
@@ -245,9 +254,11 @@ def _load(library: Library) -> None:
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
+        differs = _differs(library)
         raise ImportError(
             f"the dynamic linker cannot load {path}: {error}\n"
-            f"torch here is {torch.__version__}. A missing symbol or library means that the two do not fit: install them from one channel.",
+            f"torch here is {torch.__version__}. A missing symbol or library means that the two do not fit: install them from one channel."
+            + (f"\nThese kernels are not those that vllm requires:\n{differs}" if differs else ""),
             name=f"vllm.{library.name}",
             path=str(path),
         ) from error

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vllm import _pins
+from vllm.version import __version__
+
 #: Where this installation keeps its records.
 DIRECTORY = Path(__file__).absolute().parent / "_build_info"
 #: The layout of the records that this code reads.
@@ -85,6 +88,18 @@ def _extension(record: Any, where: str) -> ExtensionInfo:
     )
 
 
+def _other_schema(path: Path, document: dict[str, Any]) -> str:
+    """The message for a record of another release of this project: which kernels vllm expects, and which are there."""
+    component = str(document.get("component") or path.stem)
+    pin = _pins.pins().get(component)
+    expected = _pins.describe(pin.version, pin.digest) if pin else f"of the same release as vllm {__version__}"
+    found = _pins.describe(document.get("version"), document.get("kernel_digest"))
+    return (
+        f"{path}: schema is {document['schema']}, this vllm reads {SCHEMA}: vllm and {component} are of different releases\n"
+        + _pins.explain(component, found, expected)
+    )
+
+
 def read(path: Path) -> BuildInfo:
     """Read one record.
 
@@ -99,9 +114,7 @@ def read(path: Path) -> BuildInfo:
     if not isinstance(document, dict):
         raise BuildInfoError(f"{where} holds no JSON object")
     if _take(document, "schema", int, where) != SCHEMA:
-        raise BuildInfoError(
-            f"{where}: schema is {document['schema']}, this vllm reads {SCHEMA}: install vllm and its kernels of one release"
-        )
+        raise BuildInfoError(_other_schema(path, document))
     return BuildInfo(
         component=_take(document, "component", str, where),
         version=_take(document, "version", str, where),

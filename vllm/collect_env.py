@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vllm
-from vllm import _ops, build_info
+from vllm import _ops, _pins, build_info
 from vllm.platforms import detect, host
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ def _platform() -> dict[str, Any]:
 
 
 def _components() -> list[dict[str, Any]]:
-    """The record of each component, with the state of each library; a damaged record is an entry with ``error``."""
+    """The record of each component, with the state of each library; a damaged record is an entry with ``error``.
+
+    ``differs`` says that the component is not the one that vllm requires.
+    """
     found: list[dict[str, Any]] = []
     for path in sorted(build_info.DIRECTORY.glob("*.json")):
         try:
@@ -97,7 +100,8 @@ def _components() -> list[dict[str, Any]]:
         except build_info.BuildInfoError as error:
             found.append({"component": path.stem, "error": str(error)})
             continue
-        found.append({**record.document, "files": _states(record.extensions)})
+        differs = _pins.mismatch(record.component, record.version, record.kernel_digest)
+        found.append({**record.document, **({"differs": differs} if differs else {}), "files": _states(record.extensions)})
     return found
 
 

@@ -26,13 +26,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
+from vllm_build import text_table
 from vllm_build.errors import ResourceError
 from vllm_build.redaction import redact, redact_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+#: Columns of a table in a pipe.
+PIPE_WIDTH = 100
+#: Columns of a table in a terminal that is narrower still.
+_LEAST_WIDTH = 40
 
 
 @dataclass
@@ -92,7 +97,7 @@ class Console:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     document: Any = None
-    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True))
+    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False))
 
     @property
     def interactive(self) -> bool:
@@ -156,24 +161,28 @@ class Console:
         with Progress(*columns, console=self._rich) as progress:
             yield Counter(progress, progress.add_task(redact(title), total=None))
 
+    @property
+    def width(self) -> int:
+        """Columns that tables fill at most: the terminal's, or in a pipe always as many, so that logs are the same everywhere."""
+        return max(self._rich.width, _LEAST_WIDTH) if self.interactive else PIPE_WIDTH
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table for people, plain columns in a pipe; in JSON mode the caller's document carries the same facts."""
+        """Print a table for people, wrapped to ``width``; in JSON mode the caller's document carries the same facts."""
+        self.text(title, text_table.layout(columns, [[redact(cell) for cell in row] for row in rows], self.width))
+
+    def entries(self, title: str, items: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> None:
+        """Print each item as its head and, below it, one labelled paragraph a field; for what is too long for the columns of a table."""
+        shown = [(redact(head), [(label, redact(text)) for label, text in fields]) for head, fields in items]
+        self.text(title, text_table.entries(shown, self.width))
+
+    def text(self, title: str, lines: Sequence[str]) -> None:
+        """Print lines that are laid out already, below a title; in JSON mode nothing."""
         if self.json_mode or self.quiet:
             return
-        rows = [[redact(cell) for cell in row] for row in rows]
-        if not self.interactive:
-            cells = [list(columns), *([cell.replace("\n", ", ") for cell in row] for row in rows)]
-            widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-            self.info(title)
-            for line in cells:
-                self.info("    " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-            return
-        table = Table(title=title, title_justify="left")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        self._rich.print(table)
+        for line in text_table.wrap(redact(title), self.width):
+            self._rich.print(line, markup=False, style="bold" if self.interactive else None)
+        for line in lines:
+            self._rich.print(redact(line), markup=False)
 
     def output(self, text: str) -> None:
         """Write the answer itself to stdout.

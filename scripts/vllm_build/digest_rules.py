@@ -44,6 +44,7 @@ NEITHER: Mapping[str, str] = {
     "stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
     "streams.py": "opens the streams of the command line",
     "supervisor.py": "ends what a build started",
+    "text_table.py": "lays tables out",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
 }
 

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
-from vllm_build import cli, limits, paths
+from vllm_build import cli, kernels_table, limits, paths, plan
+from vllm_build.commands import _plan_text
+from vllm_build.conda import variants
 from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
 from vllm_build.limits import GIB, Limit
+from vllm_build.settings import Settings
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
 VARIABLES = (
@@ -173,31 +178,86 @@ def test_plan_of_the_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("sample")
 def test_plan_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a"]) == 0
+    command = ["plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a"]
+    assert cli.main(command) == 0
     said = capsys.readouterr()
     assert not said.out
-    assert "kernels for cuda, CUDA 12.2, architectures 8.0 9.0a" in said.err
-    (line,) = [line for line in said.err.splitlines() if " gemm-sm90 " in line]
-    assert line.split() == [
-        "vllm._C",
-        "gemm-sm90",
-        "csrc/gemm/sm90.cu",
-        "9.0a",
-        "ordinary",
-        "built",
-        "for",
-        "9.0a,",
-        "not",
-        "for",
-        "8.0:",
-        "none",
-        "of",
-        "9.0a",
-        "serves",
-        "it",
+    lines = said.err.splitlines()
+    assert lines[0] == "kernels for cuda, CUDA 12.2, architectures 8.0 9.0a"
+    group = lines.index("built: vllm._C (vllm-kernels), 2 kernels, 3 units, and 1 of its own")
+    assert lines[group + 1].split() == ["kernel", "units", "memory", "architectures"]
+    (row,) = [line for line in lines[group:] if line.startswith("    gemm-sm90 ")]
+    assert row.split() == ["gemm-sm90", "1", "ordinary", "9.0a"]
+    assert "    not for 8.0: none of 9.0a serves it (gemm-sm90)" in lines
+    reason = lines.index("    toolkit: vllm.vllm_flash_attn._vllm_fa3_C needs CUDA >= 12.3, this is 12.2 (1 kernel, 1 unit)")
+    assert lines[reason + 1] == "        vllm.vllm_flash_attn._vllm_fa3_C: fa3"
+    assert "csrc/gemm/sm90.cu" not in said.err
+    assert cli.main([*command, "--verbose"]) == 0
+    verbose = capsys.readouterr().err.splitlines()
+    assert verbose[verbose.index("    sources of gemm-sm90:") + 1] == "        csrc/gemm/sm90.cu"
+
+
+@pytest.mark.usefixtures("sample")
+def test_kernels_for_other_devices_are_one_line_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.2"]) == 0
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line.startswith("    device:")] == [
+        "    device: written for cpu, xpu, not for cuda (1 kernel, 1 unit)",
+        "    device: written for rocm, not for cuda (1 kernel, 1 unit)",
     ]
-    (line,) = [line for line in said.err.splitlines() if " fa3 " in line]
-    assert "toolkit  vllm.vllm_flash_attn._vllm_fa3_C needs CUDA >= 12.3, this is 12.2" in line
+    assert "attention-rocm" not in said
+    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.2", "--verbose"]) == 0
+    assert "        vllm._rocm_C: attention-rocm" in capsys.readouterr().err.splitlines()
+
+
+TARGETS = [
+    *(("cpu", None), ("tpu", None), ("xpu", None), ("empty", None), ("rocm", "7.1")),
+    *(("cuda", release) for release in ("11.8", "12.4", "12.9", "13.0")),
+]
+
+
+@pytest.mark.parametrize("verbose", [False, True], ids=["short", "verbose"])
+@pytest.mark.parametrize("chosen", ["", "check", "dev", "full"])
+@pytest.mark.parametrize(("device", "release"), TARGETS)
+def test_plans_fit_100_columns_and_name_every_kernel(
+    device: str, release: str | None, chosen: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, verbose: bool
+) -> None:
+    monkeypatch.setenv("VLLM_FA_SET", chosen)
+    arguments = ["plan", "--device", device, *(["--toolkit-version", release] if release else []), *(["--verbose"] if verbose else [])]
+    status = cli.main(arguments)
+    assert (status == 0) == (device in {"cpu", "cuda"})
+    shown, _, _ = capsys.readouterr().err.partition("Traceback")
+    text, _, _ = shown.partition("\nerror: ")
+    assert max(map(len, text.splitlines())) <= 100
+    table = kernels_table.load(paths.source_root())
+    words = set(re.split(r"[\s,()]+", text))
+    expected = {k.name for k in table.kernels if verbose or device in k.devices}
+    assert expected <= words
+    if verbose:
+        assert {source for k in table.kernels if device in k.devices for source in k.sources} <= words
+    left = len([k for k in table.kernels if device not in k.devices])
+    assert sum(map(int, re.findall(r"^    device: .*\((\d+) kernels?, ", text, re.MULTILINE))) == left
+    *_, summary = text.splitlines()
+    ((built, out),) = re.findall(r"^(\d+) kernels? in \d+ librar(?:y|ies): \d+ units? .* (\d+) kernels? left out$", summary)
+    assert int(built) + int(out) == len(table.kernels)
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda12", "cuda124", "cuda13"])
+def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = variants.load(root, variant).values
+    monkeypatch.setenv("VLLM_FA_SET", values.get("flash_attention_set", ""))
+    device, release, archs = values["accelerator"], values.get("cuda_compiler_version"), values.get("cuda_arch_list")
+    found = plan.survey(
+        kernels_table.load(root),
+        device,
+        toolkit_version=Version(release) if release and device == "cuda" else None,
+        arch_list=archs,
+        choice=plan.Choice.of(Settings.from_environ()),
+    )
+    lines = _plan_text.lines(found, 80, verbose=False)
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith("    ") and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}]
+    assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), "one line for each kernel that is built"
 
 
 @pytest.mark.usefixtures("sample")

@@ -31,7 +31,7 @@ _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
     "__main__ audit children cli clock compiler_cache console elf entry errors failures jobs limits link_check locks measured op_check "
     "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp "
-    "streams supervisor unit_times"
+    "streams supervisor text_table unit_times"
 )
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.

@@ -354,7 +354,7 @@ def test_the_reuse_command(
         monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", f"{server.url}/vllm-0.1.0-py3-none-any.whl")
         assert cli.main(["reuse"]) == 0
         said = capsys.readouterr().err
-        assert "vllm-kernels  reuse   http://" in said
+        assert "    vllm-kernels\n        action  reuse\n        where   http://" in said
         assert "fetched 0.0 MB" in said
         assert cli.main(["reuse", "--fetch", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

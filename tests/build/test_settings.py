@@ -258,7 +258,17 @@ def test_command_shows_every_variable(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert (rows["MAX_JOBS"]["set"], rows["MAX_JOBS"]["value"]) == (True, "3")
     assert (rows["NVCC_THREADS"]["set"], rows["NVCC_THREADS"]["value"]) == (False, None)
     assert cli.main(["settings"]) == 0
-    assert "Compile jobs at once" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.strip() for line in lines if line.strip() in VARIABLES] == list(VARIABLES)
+    place = lines.index("    MAX_JOBS")
+    assert lines[place - 1] == "Jobs"
+    assert [line.split(maxsplit=1) for line in lines[place + 1 : place + 3]] == [
+        ["set", "to       3"],
+        ["effect", VARIABLES["MAX_JOBS"].doc],
+    ]
+    assert lines[-1] == f"{sum(row['set'] for row in rows.values())} of {len(rows)} variables are set, 0 of them malformed"
+    values = [row["value"] for row in rows.values() if row["set"]]
+    assert [line for line in lines if len(line) > 100 and not any(value in line for value in values)] == []
 
 
 @pytest.mark.usefixtures("bare")
@@ -268,6 +278,10 @@ def test_command_shows_what_is_malformed(monkeypatch: pytest.MonkeyPatch, capsys
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
     assert row["name"] == "MAX_JOBS"
     assert "'many'" in row["error"]
+    assert cli.main(["settings"]) == ConfigurationError.exit_code
+    text = capsys.readouterr().err
+    assert "error        MAX_JOBS='many' is not valid\n" in text
+    assert text.endswith("variables are set, 1 of them malformed\n")
 
 
 def test_command_writes_and_checks_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 HOW_TO_BUILD = """\
 Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`; or `pip install -e .` in this tree."""
@@ -29,26 +30,58 @@ if DEVICE == "cuda":
     # All tensors of the tests, those of their references as well.
     torch.set_default_device("cuda")
 
-#: What a library for the CPU does not have, or treats otherwise; what the emulation has not; and tests with several GPUs in one process,
-#: which only the emulation offers, or of itself.
-collect_ignore = {
-    "cpu": [
-        "test_bench_cases.py",
-        "test_cache_gpu.py",
-        "test_cumem.py",
-        "test_custom_all_reduce.py",
-        "test_flash_attn.py",
-        "test_flash_attn_arguments.py",
-        "test_flashmla.py",
-        "test_hopper_emulation.py",
-        "test_indexer_cache.py",
-        "test_moe_gpu.py",
-        "test_norm_block_quant.py",
-        "test_scaled_mm.py",
-    ],
-    "emulated": ["test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py"],
-    "cuda": ["test_custom_all_reduce.py", "test_hopper_emulation.py"],
-}[DEVICE]
+#: Files of tests that do not run on every device -> the values of ``DEVICE`` that they run on. The CPU's library lacks what they test, or
+#: treats it otherwise; the emulation has no driver and no FlashAttention; several GPUs in one process are the emulation's alone.
+RUNS_ON = {
+    "test_bench_cases.py": ("emulated", "cuda"),
+    "test_cache_gpu.py": ("emulated", "cuda"),
+    "test_cumem.py": ("cuda",),
+    "test_custom_all_reduce.py": ("emulated",),
+    "test_flash_attn.py": ("cuda",),
+    "test_flash_attn_arguments.py": ("cuda",),
+    "test_flashmla.py": ("emulated", "cuda"),
+    "test_hopper_emulation.py": ("emulated",),
+    "test_indexer_cache.py": ("emulated", "cuda"),
+    "test_moe_gpu.py": ("emulated", "cuda"),
+    "test_norm_block_quant.py": ("emulated", "cuda"),
+    "test_scaled_mm.py": ("emulated", "cuda"),
+}
+#: Where such tests run -> the reason for a skip elsewhere; tests/recipe/test_built_packages.py knows how they begin.
+WHY_NOT = {
+    ("cuda",): "needs a GPU: make gpu-tests",
+    ("emulated", "cuda"): "needs a GPU or its emulation: make gpu-tests, make emulate",
+    ("emulated",): "needs a GPU's emulation: make emulate",
+}
+
+
+class FileOfAnotherDevice(pytest.File):
+    """Takes the place of a file whose tests cannot run here: one skipped test with the reason. The file is not imported."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The one test."""
+        item = SkippedFile.from_parent(self, name="whole file")
+        item.add_marker(pytest.mark.skip(reason=WHY_NOT[RUNS_ON[self.path.name]]))
+        yield item
+
+
+class SkippedFile(pytest.Item):
+    """All tests of a file."""
+
+    def runtest(self) -> None:
+        """Never called: the mark skips it before."""
+        raise AssertionError(f"{self.path} needs another device")
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The place that the summary of skips names."""
+        return self.path, 0, self.path.name
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Leave a visible skip where a file's tests need another device."""
+    if DEVICE in RUNS_ON.get(module_path.name, (DEVICE,)):
+        return None
+    return FileOfAnotherDevice.from_parent(parent, path=module_path)
+
 
 # As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

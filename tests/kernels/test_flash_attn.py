@@ -8,7 +8,6 @@ Which kernels a library has is a choice of its build (VLLM_FA_SET): a test whose
 from __future__ import annotations
 
 import math
-import os
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,7 @@ from vllm import vllm_flash_attn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: As in conftest.py.
-DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
-WHY_NOT = f"tests on {DEVICE!r}, not on a GPU" if DEVICE != "cuda" else ""
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+pytestmark = pytest.mark.gpu
 
 #: Its kernels load whole blocks out of large pages and of caches in one piece: zero times what lies behind the last key has to be zero.
 #: Version 2 reads keys alone.

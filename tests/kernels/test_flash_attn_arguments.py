@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -11,10 +10,7 @@ import torch
 
 from vllm import _ops, vllm_flash_attn
 
-#: As in conftest.py.
-DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
-WHY_NOT = f"tests on {DEVICE!r}, not on a GPU" if DEVICE != "cuda" else ""
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+pytestmark = pytest.mark.gpu
 HOPPER = 3
 
 

@@ -158,6 +158,7 @@ def test_the_channels_compiler_built_it(built: Done) -> None:
 
 #: Why a test may be skipped in an environment that has torch, the kernels and the package: it needs another CPU or a GPU.
 NOT_HERE = (
+    "needs a GPU",
     "this CPU has no",
     "on the CPU these are errors",
     "the library for the CPU has no such op",

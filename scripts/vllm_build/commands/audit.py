@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from typing import TYPE_CHECKING
 
 from vllm_build import device, kernels_table, paths, plan, requested_archs
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
 
     from vllm_build.console import Console
 
-#: Of the column with what was found, in characters.
-_WIDTH = 100
-
 NAME = "audit"
 HELP = "Show whether an official vLLM wheel could stand in for a build of this tree; loads its libraries, writes nothing but the cache."
-
-
-def _lines(text: str) -> str:
-    """Lines of a cell; the table writes the comma where it puts them side by side."""
-    return "\n".join(line.removesuffix(",") for line in textwrap.wrap(text, _WIDTH))
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -64,7 +55,7 @@ def run(arguments: Namespace, console: Console) -> int:
     console.table(
         f"audit of {found.title} for {name}",
         ["verdict", "check", "found", "needed"],
-        [[r["verdict"], r["check"], _lines(r["found"]), r["needed"]] for r in rows],
+        [[r["verdict"], r["check"], r["found"], r["needed"]] for r in rows],
     )
     if meter.size:
         console.info(meter.summary())

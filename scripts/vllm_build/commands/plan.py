@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import gpu_targets, kernels_table, paths, plan, requested_archs
+from vllm_build import kernels_table, paths, plan, requested_archs
+from vllm_build.commands import _plan_text
 from vllm_build.commands._target import add_target, target
-from vllm_build.planned import BUILT
 from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vllm_build.console import Console
 
 NAME = "plan"
-HELP = "Show which kernels are built, for what, and which are not and why."
+HELP = "Show which kernels are built, for what, and which are not and why; -v lists their sources."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,16 +33,7 @@ def run(arguments: Namespace, console: Console) -> int:
     if text is None:
         text, source = requested_archs.requested(device, settings) or (None, "")
     found = plan.survey(table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan.Choice.of(settings))
-
-    columns = ["extension", "kernel", "sources", "archs", "memory", "state", "reason"]
-    cells = []
-    for row in found.rows():
-        left = [f"not for {u['target']}: {u['reason']}" for u in row["unserved"]] if row["state"] == BUILT else []
-        row |= {"sources": "\n".join(row["sources"]), "archs": " ".join(row["archs"]), "reason": "\n".join([row["reason"], *left])}
-        cells.append([row[column] or "-" for column in columns])
-    toolkit = f", {gpu_targets.TOOLKITS[device]} {found.toolkit_version or 'of unknown version'}" if found.targets else ""
-    wanted = f", architectures {' '.join(found.targets)}" if found.targets else ""
-    console.table(f"kernels for {device}{toolkit}{wanted}", columns, cells)
+    console.text(_plan_text.title(found), _plan_text.lines(found, console.width, verbose=console.verbose))
     plan.require_kernels(found, table)
     if console.json_mode:
         libraries = [

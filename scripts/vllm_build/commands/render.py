@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build import paths, text_table
 from vllm_build.commands._common import add_channel, request
 from vllm_build.conda import package, variants
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from vllm_build.conda.render import Output
     from vllm_build.console import Console
 
 NAME = "render"
@@ -24,6 +25,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_channel(parser)
 
 
+#: Below the packages: what no rendering knows.
+_ADDED = (
+    "A build also adds what the compilers and libraries of its environments export to packages with compiled files, "
+    "such as libgcc, libstdcxx and __glibc."
+)
+
+
+def _fields(output: Output) -> list[tuple[str, str]]:
+    return [
+        ("subdir", output.subdir),
+        ("requires", "\n".join(output.run)),
+        ("constrains", "\n".join(output.constrains)),
+        ("build number", f"{output.number}, low priority: solvers take any other build that fits" if output.behind else str(output.number)),
+    ]
+
+
 def run(arguments: Namespace, console: Console) -> int:
     """Show what each variant gives."""
     names = arguments.variant or variants.names(paths.source_root())
@@ -31,5 +48,8 @@ def run(arguments: Namespace, console: Console) -> int:
     if console.json_mode:
         console.json({name: [output.as_dict() for output in outputs] for name, outputs in found.items()})
     for name, outputs in found.items():
-        console.table(name, ["package", "subdir", "requires"], [[o.filename, o.subdir, "\n".join(o.run)] for o in outputs])
+        console.entries(name, [(output.filename, _fields(output)) for output in outputs])
+    if not console.json_mode and any(not output.noarch for outputs in found.values() for output in outputs):
+        for line in text_table.wrap(_ADDED, console.width):
+            console.info(line)
     return 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build import paths, text_table
 from vllm_build.reuse import prepare
 from vllm_build.reuse.context import Context, Meter
 from vllm_build.settings import Settings
@@ -46,7 +46,8 @@ def run(arguments: Namespace, console: Console) -> int:
         console.json({"outputs": rows, "files": {name: str(path) for name, path in files.items()}, "bytes": meter.size})
     console.table("reuse", ["output", "action", "where", "why"], [[r["output"], r["action"], r["where"], r["why"]] for r in rows])
     if report:
-        console.info(report.rstrip())
+        for line in text_table.wrap(report.rstrip(), console.width):
+            console.info(line)
     if meter.size:
         console.info(meter.summary())
     return 0

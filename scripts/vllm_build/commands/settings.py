@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vllm_build import paths, settings, settings_docs
@@ -44,6 +45,20 @@ def _row(variable: Variable) -> dict[str, Any]:
     return row
 
 
+def _show(rows: list[dict[str, Any]], console: Console) -> None:
+    """One entry for each variable, in the sections of the documentation, and how many are set."""
+    shown = zip(settings.variables(), rows, strict=True)
+    for section, group in groupby(shown, lambda pair: pair[0].section):
+        items = []
+        for _, row in group:
+            value = ("set to", row["value"]) if row["set"] else ("unset means", row["default"])
+            items.append((row["name"], [value, ("effect", row["doc"]), ("error", row["error"] or "")]))
+        console.entries(section, items)
+    malformed = sum(bool(row["error"]) for row in rows)
+    summary = f"{sum(row['set'] for row in rows)} of {len(rows)} variables are set, {malformed} of them malformed"
+    console.text(summary, [])
+
+
 def run(arguments: Namespace, console: Console) -> int:
     """Show the variables; the status is a configuration error's when one is malformed."""
     root = paths.source_root()
@@ -62,6 +77,5 @@ def run(arguments: Namespace, console: Console) -> int:
     rows = [_row(variable) for variable in settings.variables()]
     if console.json_mode:
         console.json(rows)
-    shown = [[row["name"], row["value"] if row["set"] else f"unset: {row['default']}", row["error"] or row["doc"]] for row in rows]
-    console.table("environment variables of the build", ["variable", "value", "effect"], shown)
+    _show(rows, console)
     return ConfigurationError.exit_code if any(row["error"] for row in rows) else 0
