@@ -4,8 +4,9 @@
 #   usage: examples/kernel-store/run.sh [OUTPUT_FOLDER [WORK_FOLDER]]     after: make package VARIANT=cpu
 set -euo pipefail
 output=$(realpath "${1:-output}")
-work=$(realpath -m "${2:-$output/store-example}")
+work=${2:+$(realpath -m "$2")}
 cd "$(dirname "$0")/../.."
+work=${work:-$PWD/build/examples/kernel-store}
 mkdir -p "$work"
 
 # The signer keeps the private key; readers get the public one, not through the store.

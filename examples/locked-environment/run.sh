@@ -4,8 +4,9 @@
 #   usage: examples/locked-environment/run.sh [OUTPUT_FOLDER [WORK_FOLDER]]     after: make package VARIANT=cpu
 set -euo pipefail
 output=$(realpath "${1:-output}")
-work=$(realpath -m "${2:-$output/locked-example}")
+work=${2:+$(realpath -m "$2")}
 cd "$(dirname "$0")/../.."
+work=${work:-$PWD/build/examples/locked-environment}
 # The channel with vllm's dependencies: the one that the packages were built with.
 toolchain=$(.venv/bin/vllm-build toolchain --json | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["url"])')
 
