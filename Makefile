@@ -89,11 +89,12 @@ gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has t
 gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool=racecheck"
 	$(call quoted,$(PYTHON)) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
 
-lint: $(DEV)  ## ruff, mypy, clang-format
+lint: $(DEV)  ## ruff, mypy, clang-format, gersemi, shellcheck, taplo, yamllint, codespell and banned phrases
 	$(BIN)/pre-commit run --all-files
 
-format: $(DEV)  ## format Python and C++ in place
+format: $(DEV)  ## format Python, C++ and CMake in place
 	$(BIN)/ruff format . && git ls-files '*.cc' '*.cu' '*.h' | xargs $(BIN)/clang-format -i
+	$(BIN)/pre-commit run gersemi --all-files
 
 docs: $(DOCS)  ## the documentation site in build/docs/html; warnings and broken links between pages are errors; Python >= 3.11
 	$(CLEAN) $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs -d build/docs/doctrees . build/docs/html
