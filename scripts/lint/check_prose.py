@@ -159,11 +159,12 @@ def findings(path: Path, phrases: list[Phrase]) -> Iterator[str]:
 
 
 def files(names: list[str], skip: list[str]) -> Iterator[Path]:
-    """The files of the given paths below the root."""
+    """The files of the given paths, which may be relative to the root."""
     for name in names:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and file.relative_to(ROOT).as_posix() not in skip and file.suffix not in {".pyc", ".svg", ".html"}:
+            inside = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else ""
+            if file.is_file() and inside not in skip and file.suffix not in {".pyc", ".svg", ".html"}:
                 yield file
 
 
