@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A table of contents: every target is one line into vllm-build or pytest. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes test-signals toolchain toolchain-update fetch render stamp doctor lint format bench-build clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes test-signals toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # An empty environment (env -i, cron) has no PATH; shells fall back to a default then, make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -10,6 +10,7 @@ VARIANT ?= cpu
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
+DOCS := $(BIN)/.installed-docs
 # One word for the shell, whatever characters it has. ARGS alone is words.
 quoted = '$(subst ','\'',$(1))'
 # The caller's modules and interpreter are none of ours; vllm-build sees to itself (scripts/bin/vllm-build).
@@ -25,6 +26,10 @@ $(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
 
 $(DEV): $(VENV) requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt
+	touch $@
+
+$(DOCS): $(VENV) requirements/docs.txt
+	$(PIP) install -r requirements/docs.txt
 	touch $@
 
 help:  ## this list
@@ -84,11 +89,18 @@ gpu-tests:  ## the kernels' tests on a GPU, in PYTHON's environment, which has t
 gpu-sanitize:  ## their small cases under NVIDIA's compute-sanitizer, in the same environment, which has nvidia-cuda-sanitizer-api; ARGS="--tool=racecheck"
 	$(call quoted,$(PYTHON)) tests/kernels/on_gpu.py --compute-sanitizer $(ARGS)
 
-lint: $(DEV)  ## ruff, mypy, clang-format
+lint: $(DEV)  ## ruff, mypy, clang-format, gersemi, shellcheck, taplo, yamllint, codespell and banned phrases
 	$(BIN)/pre-commit run --all-files
 
-format: $(DEV)  ## format Python and C++ in place
+format: $(DEV)  ## format Python, C++ and CMake in place
 	$(BIN)/ruff format . && git ls-files '*.cc' '*.cu' '*.h' | xargs $(BIN)/clang-format -i
+	$(BIN)/pre-commit run gersemi --all-files
+
+docs: $(DOCS)  ## the documentation site in build/docs/html; warnings and broken links between pages are errors; Python >= 3.11
+	$(CLEAN) $(BIN)/python -m sphinx -W --keep-going -q -b html -c docs -d build/docs/doctrees . build/docs/html
+
+docs-links: $(DOCS)  ## look up every link of the documentation to other servers
+	$(CLEAN) $(BIN)/python -m sphinx -W --keep-going -q -b linkcheck -c docs -d build/docs/doctrees . build/docs/links
 
 bench-build: $(DEV)  ## cold, warm, no-op and one-file-edit times of a build
 	$(BIN)/python benchmarks/bench_build.py

@@ -149,7 +149,9 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
         f"(past the caches {found.streaming_copy / 1e9:.1f}), {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
     )
     lines = "\n".join(f"- {line}" for line in report.totals(results))
-    columns = "How many times as long as ours the other takes: the geometric mean over shapes and dtypes, in parentheses the least of them."
+    columns = (
+        "The other implementation's time divided by ours: the geometric mean over shapes and dtypes, in parentheses the smallest ratio."
+    )
     picture = f"![Time relative to ours, by op]({PLOT.name})"
     middle = "\n" + "\n\n".join((facts, lines, picture, columns, report.summary(results, limits.limits))) + "\n\n"
     write_text(DOCS, before + BEGIN + middle + END + rest.partition(END)[2])

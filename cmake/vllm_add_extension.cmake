@@ -27,21 +27,25 @@ function(vllm_add_extension json language)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
   if(torch)
     target_link_libraries(${module} PRIVATE vllm::torch_stable)
-    target_link_options(${module} PRIVATE LINKER:-z,defs)  # a symbol nobody provides is found here, not on the user's machine
-  endif()  # else a Python module: the interpreter's symbols come with the process, and link_check looks at the others
+    target_link_options(${module} PRIVATE LINKER:-z,defs) # a symbol nobody provides is found here, not on the user's machine
+  endif() # else a Python module: the interpreter's symbols come with the process, and link_check looks at the others
   foreach(kernel IN LISTS kernels)
     vllm_add_kernel(${module} "${kernel}" "${language}" ${torch})
   endforeach()
 
   # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.
   string(REGEX REPLACE "[^/]+" ".." up "${folder}")
-  set_target_properties(${module} PROPERTIES
-    DEFINE_SYMBOL ""             # CMake's own <target>_EXPORTS has no reader here
-    PREFIX "" OUTPUT_NAME "${module}" SUFFIX "${VLLM_EXT_SUFFIX}"
-    BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib")
-  target_link_options(${module} PRIVATE
-    "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map"
-    LINKER:--gc-sections)
+  set_target_properties(
+    ${module}
+    PROPERTIES
+      DEFINE_SYMBOL "" # CMake's own <target>_EXPORTS has no reader here
+      PREFIX ""
+      OUTPUT_NAME "${module}"
+      SUFFIX "${VLLM_EXT_SUFFIX}"
+      BUILD_WITH_INSTALL_RPATH ON
+      INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib"
+  )
+  target_link_options(${module} PRIVATE "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map" LINKER:--gc-sections)
   # The linker defines these three when some library mentions them, as some builds of torch do, and puts them into our symbol table: which torch
   # was there would decide our bytes. Asked for here, they are always defined (and local, by exports.map).
   foreach(symbol _edata __bss_start _end)

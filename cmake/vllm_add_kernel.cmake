@@ -23,7 +23,14 @@ function(vllm_add_kernel extension json language torch)
   foreach(key name memory third_party)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
-  foreach(key sources third_party_sources definitions libraries options)
+  foreach(
+    key
+    sources
+    third_party_sources
+    definitions
+    libraries
+    options
+  )
     vllm_json_list(${key} "${json}" ${key})
   endforeach()
 
@@ -33,7 +40,10 @@ function(vllm_add_kernel extension json language torch)
     string(TOUPPER "${third_party}_SRC_DIR" folder)
     string(REPLACE "-" "_" folder "${folder}")
     if(NOT IS_DIRECTORY "${${folder}}")
-      message(FATAL_ERROR "${folder}: '${${folder}}' is no folder\n  expected: the sources of ${third_party}\n  to do: vllm-build fetch ${third_party}")
+      message(
+        FATAL_ERROR
+        "${folder}: '${${folder}}' is no folder\n  expected: the sources of ${third_party}\n  to do: vllm-build fetch ${third_party}"
+      )
     endif()
     list(TRANSFORM third_party_sources PREPEND "${${folder}}/")
     list(APPEND sources ${third_party_sources})

@@ -19,7 +19,7 @@ function(vllm_add_plan file)
     message(FATAL_ERROR "${file} has format ${format}, expected 3\n  to do: write it with the vllm_build of this source tree")
   endif()
   string(JSON language GET "${plan}" language)
-  string(JSON VLLM_PLAN_DEVICE GET "${plan}" device)  # read by vllm_compile_options
+  string(JSON VLLM_PLAN_DEVICE GET "${plan}" device) # read by vllm_compile_options
   if(NOT VLLM_HEAVY_JOBS MATCHES "^[1-9][0-9]*$")
     message(FATAL_ERROR "VLLM_HEAVY_JOBS is '${VLLM_HEAVY_JOBS}'\n  expected: a whole number of at least 1")
   endif()

@@ -27,8 +27,12 @@ function(vllm_find_inputs)
   if(VLLM_DEVICE)
     find_package(Python3 REQUIRED COMPONENTS Interpreter)
     execute_process(
-      COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/cmake/find_inputs.py" "${VLLM_DEVICE}" "${CMAKE_CURRENT_BINARY_DIR}/plan.json"
-      OUTPUT_VARIABLE found ERROR_VARIABLE why RESULT_VARIABLE status)
+      COMMAND
+        "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/cmake/find_inputs.py" "${VLLM_DEVICE}" "${CMAKE_CURRENT_BINARY_DIR}/plan.json"
+      OUTPUT_VARIABLE found
+      ERROR_VARIABLE why
+      RESULT_VARIABLE status
+    )
     if(NOT status EQUAL 0)
       message(FATAL_ERROR "${why}")
     endif()
@@ -42,7 +46,10 @@ function(vllm_find_inputs)
     # A changed table is a changed plan.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/kernels.toml")
   elseif(missing)
-    message(FATAL_ERROR "${missing} not set, and no VLLM_DEVICE to find them for\n  to do: use a preset (cmake --list-presets) or pass -DVLLM_DEVICE=cpu")
+    message(
+      FATAL_ERROR
+      "${missing} not set, and no VLLM_DEVICE to find them for\n  to do: use a preset (cmake --list-presets) or pass -DVLLM_DEVICE=cpu"
+    )
   endif()
 
   foreach(name IN LISTS names)

@@ -12,7 +12,10 @@ not declared for devices.
 ]]
 function(vllm_link_cutlass target)
   if(NOT IS_DIRECTORY "${CUTLASS_INCLUDE_DIR}")
-    message(FATAL_ERROR "CUTLASS_INCLUDE_DIR: '${CUTLASS_INCLUDE_DIR}' is no folder\n  expected: CUTLASS's headers\n  to do: vllm-build fetch cutlass, then configure again")
+    message(
+      FATAL_ERROR
+      "CUTLASS_INCLUDE_DIR: '${CUTLASS_INCLUDE_DIR}' is no folder\n  expected: CUTLASS's headers\n  to do: vllm-build fetch cutlass, then configure again"
+    )
   endif()
   # System folders: warnings of code that is not ours are nobody's here.
   target_include_directories(${target} SYSTEM PRIVATE "${CUTLASS_INCLUDE_DIR}" ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

@@ -14,7 +14,10 @@ csrc/attention/flash_shims stands in for these, so that neither ATen nor c10 is 
 ]]
 function(vllm_link_flash_attention target version)
   if(NOT IS_DIRECTORY "${FLASH_ATTENTION_SRC_DIR}")
-    message(FATAL_ERROR "FLASH_ATTENTION_SRC_DIR: '${FLASH_ATTENTION_SRC_DIR}' is no folder\n  expected: the sources of FlashAttention\n  to do: vllm-build fetch flash-attention, then configure again")
+    message(
+      FATAL_ERROR
+      "FLASH_ATTENTION_SRC_DIR: '${FLASH_ATTENTION_SRC_DIR}' is no folder\n  expected: the sources of FlashAttention\n  to do: vllm-build fetch flash-attention, then configure again"
+    )
   endif()
   set(folder_2 csrc/flash_attn/src)
   set(folder_3 hopper)
@@ -22,8 +25,11 @@ function(vllm_link_flash_attention target version)
     message(FATAL_ERROR "there are no kernels of FlashAttention '${version}'\n  expected: 2 or 3")
   endif()
   # System folders: warnings of code that is not ours are nobody's here.
-  target_include_directories(${target} SYSTEM PRIVATE
-    "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/${folder_${version}}")
+  target_include_directories(
+    ${target}
+    SYSTEM
+    PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/csrc/attention/flash_shims" "${FLASH_ATTENTION_SRC_DIR}/${folder_${version}}"
+  )
   # The kernels are written, and their errors known, for joined products and sums and for the hardware's exponential.
   set_target_properties(${target} PROPERTIES VLLM_FAST_MATH ON)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--use_fast_math>")

@@ -33,7 +33,10 @@ function(vllm_link_library target library)
     vllm_link_flash_attention(${target} 3)
     return()
   elseif(NOT library STREQUAL "hwy")
-    message(FATAL_ERROR "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake")
+    message(
+      FATAL_ERROR
+      "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake"
+    )
   endif()
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)
@@ -41,12 +44,12 @@ function(vllm_link_library target library)
       if(NOT EXISTS "${HIGHWAY_SRC_DIR}/CMakeLists.txt")
         message(FATAL_ERROR "HIGHWAY_SRC_DIR: ${HIGHWAY_SRC_DIR} holds no CMakeLists.txt\n  expected: the folder of Highway's sources")
       endif()
-      set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # its option() and
-      set(CMAKE_POLICY_DEFAULT_CMP0126 NEW)  # set(CACHE) heed the variables below
+      set(CMAKE_POLICY_DEFAULT_CMP0077 NEW) # its option() and
+      set(CMAKE_POLICY_DEFAULT_CMP0126 NEW) # set(CACHE) heed the variables below
       set(BUILD_SHARED_LIBS OFF)
       set(HWY_ENABLE_TESTS OFF)
       set(HWY_ENABLE_EXAMPLES OFF)
-      set(HWY_ENABLE_CONTRIB OFF)            # compiled parts (sorting, thread pool) that nothing here uses
+      set(HWY_ENABLE_CONTRIB OFF) # compiled parts (sorting, thread pool) that nothing here uses
       set(HWY_ENABLE_INSTALL OFF)
       set(CMAKE_POSITION_INDEPENDENT_CODE ON)
       set(CMAKE_WARN_DEPRECATED OFF)
@@ -54,9 +57,11 @@ function(vllm_link_library target library)
     else()
       find_package(hwy 1.2 CONFIG QUIET GLOBAL)
       if(NOT hwy_FOUND)
-        message(FATAL_ERROR
+        message(
+          FATAL_ERROR
           "Highway >= 1.2 was not found\n  expected: hwy-config.cmake below a folder of CMAKE_PREFIX_PATH\n"
-          "  to do: run `make fetch` (in .venv: `vllm-build fetch highway`), which brings the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)")
+          "  to do: run `make fetch` (in .venv: `vllm-build fetch highway`), which brings the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)"
+        )
       endif()
     endif()
   endif()

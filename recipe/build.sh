@@ -41,6 +41,7 @@ fi
 if [ "$VLLM_TARGET_DEVICE" = cuda ]; then
   # ccache hashes nvcc's two variables as they are, with the folder of this build in them. A program's name says the same as its path, which has
   # been checked; of folders on the command line ccache knows which part does not count. The host compiler's content counts by itself.
+  # shellcheck disable=SC2155 # the loop above has found the compiler
   export NVCC_PREPEND_FLAGS="${NVCC_PREPEND_FLAGS//"-ccbin=$CXX"/"-ccbin=${CXX##*/}"}" CCACHE_EXTRAFILES="$(command -v "$CXX")"
   export CUDAFLAGS="${CUDAFLAGS:-} ${NVCC_APPEND_FLAGS//"$PREFIX"/"$SRC_DIR/host"}"
   unset NVCC_APPEND_FLAGS

@@ -175,7 +175,7 @@ def totals(results: Sequence[Result]) -> list[str]:
             below = sum(ratio < 1 for ratio, _ in ratios)
             mean = geometric_mean(ratio for ratio, _ in ratios)
             lines.append(
-                f"{peer}: {mean:.2f}x (geometric mean of {len(ratios)} cases), {below} below 1.0x, the least {worst:.2f}x: "
+                f"{peer}: {mean:.2f}x (geometric mean of {len(ratios)} cases), {below} below 1.0x, the smallest {worst:.2f}x: "
                 f"{where.case.op} {where.case.label}"
             )
     return lines

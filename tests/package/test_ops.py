@@ -181,7 +181,9 @@ def test_schemas_are_found_as_whole_words(tmp_path: Path, data: bytes, found: li
 
 
 def install(library: Path, site: Path) -> Path:
-    return shutil.copy(library, site / "vllm" / library.name)
+    target = site / "vllm" / library.name
+    shutil.copy(library, target)
+    return target
 
 
 def test_loads_from_any_folder(library: Path, copy: Path, python: Run) -> None:

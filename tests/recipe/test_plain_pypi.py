@@ -28,7 +28,8 @@ MB = 1e6
 
 def size(folder: Path, pattern: str = "*") -> float:
     """Megabytes on the disk; a file with several names counts once."""
-    found = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for path in folder.rglob(pattern) if (stat := path.lstat())}
+    stats = [path.lstat() for path in folder.rglob(pattern)]
+    found = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in stats}
     return sum(found.values()) / MB
 
 

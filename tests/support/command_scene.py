@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from command_runs import DOCUMENTED, Run, clean_environment
+from command_runs import DOCUMENTED, VLLM_BUILD, Run, clean_environment
 from reuse_files import Build
 
 from vllm_build.reuse import publish
@@ -72,7 +72,7 @@ class Scene:
     def run(self, name: str) -> Run:
         # Split first: the folder may have a space.
         words = [word.format(place=self.place) for word in ROWS[name].split()]
-        return Run(words, self.env, self.place, *([self.command] if self.command else []))
+        return Run(words, self.env, self.place, self.command or (VLLM_BUILD,))
 
 
 def scene(place: Path, text: str = FAILING) -> Scene:

@@ -43,8 +43,8 @@ class _Segments:
     """Segments of one pool: size → addresses that no tensor uses, and how many are in use. It outlives the pool."""
 
     def __init__(self, allocator: CUDAPluggableAllocator) -> None:
-        self.allocator, self.cached, self.used = allocator, [], 0
-        self.cached: list[tuple[int, int]]
+        self.allocator, self.used = allocator, 0
+        self.cached: list[tuple[int, int]] = []
 
     def release(self) -> None:
         for address, size in self.cached:

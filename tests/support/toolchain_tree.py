@@ -87,7 +87,7 @@ class Tree:
 
     def packages(self) -> set[str]:
         """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
-        listed = {}
+        listed: dict[str, tuple[Path, str]] = {}
         for subdir in ("linux-64", "noarch"):
             index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))["packages.conda"]
             listed |= {name: (self.view / subdir / name, entry["sha256"]) for name, entry in index.items()}
