@@ -23,6 +23,8 @@ from vllm_build.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_build.device import Target
+
     Config = Mapping[str, Any] | None
 
 __all__ = [
@@ -79,9 +81,16 @@ def _precompiled_requirements(settings: Settings) -> list[str]:
     return [*wanted, keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
 
 
-def _compile_requirements() -> list[str]:
+def _requirements(of_setuptools: Callable[[Config], list[str]], config_settings: Config) -> list[str]:
+    """What setuptools asks for, and what compiling for the device needs beside it."""
     settings = Settings.from_environ()
-    if device.resolve(settings).name in PURE_DEVICES:
+    target = device.resolve(settings)
+    with distribution.staging(), distribution.resolved(settings, target):
+        return [*of_setuptools(config_settings), *_compile_requirements(settings, target)]
+
+
+def _compile_requirements(settings: Settings, target: Target) -> list[str]:
+    if target.name in PURE_DEVICES:
         return []
     wanted = _precompiled_requirements(settings) if settings.precompiled else []
     if settings.precompiled and not settings.precompiled_partial:
@@ -104,15 +113,13 @@ def _compile_requirements() -> list[str]:
 @_plainly
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     """What a wheel build needs beside ``build-system.requires``."""
-    with distribution.staging():
-        return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
+    return _requirements(build_meta.get_requires_for_build_wheel, config_settings)
 
 
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """What an editable build needs beside ``build-system.requires``."""
-    with distribution.staging():
-        return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
+    return _requirements(build_meta.get_requires_for_build_editable, config_settings)
 
 
 @_plainly

@@ -260,4 +260,4 @@ def test_metadata_names_the_kernel_digests(
 )
 def test_outputs_of_these_sources(root: Path, bare: Path, settings: Settings, outputs: tuple[str, ...]) -> None:
     assert bare.is_dir()
-    assert distribution.outputs(root, settings) == outputs
+    assert distribution.outputs(root, settings, device.resolve(settings)) == outputs
