@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-from vllm_build import cmake, configure, device, jobs, locks, native_build, other_variables, paths
+from vllm_build import cmake, configure, device, environ, jobs, locks, native_build, other_variables, paths
 from vllm_build.configuration import Configuration, free_threaded
 from vllm_build.redaction import say
 from vllm_build.reuse import place, prepare
@@ -54,7 +54,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         bound = next((ext.asked for ext in modules if isinstance(ext, CMakeExtension) and ext.asked), None)
         if bound is not None:
             return bound
-        settings = Settings.from_environ()
+        settings = Settings.from_environ(environ.snapshot())
         return Asked(settings, device.resolve(settings))
 
     def _configuration(self, ext: CMakeExtension | None = None) -> Configuration:
@@ -98,7 +98,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             return
         config = self._configuration(extensions[0])
         digests = native_build.announced_digest(config)
-        other_variables.warn(config.target.name)
+        other_variables.warn(config.settings.inherited, config.target.name)
         influences = native_build.announced_influences(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
@@ -156,8 +156,8 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
             VllmBuildError: of the settings, and of compiling what is left.
         """
         base = Path(self.build_lib).absolute()
-        other_variables.warn()
         meter, asked = Meter(), self._asked()
+        other_variables.warn(asked.settings.inherited)
         with prepare.prepared(paths.source_root(), asked.settings, Context(progress=meter), target=asked.target) as reuse:
             files = reuse.fetch()
             meter.report()

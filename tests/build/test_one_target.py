@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_hook_resolves_the_device_once(
 
     def setup(*_: Any) -> list[str]:
         # What setuptools' hook does to learn of build requirements: it runs setup.py.
-        versions.append(distribution.arguments(root, Settings.from_environ(), ["setup.py", "egg_info"])["version"])
+        versions.append(distribution.arguments(root, Settings.from_environ(os.environ), ["setup.py", "egg_info"])["version"])
         return []
 
     monkeypatch.setattr(build_meta, hook, setup)

@@ -90,7 +90,7 @@ def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any]
     assert ops
     wheel = official(tmp_path)
     assert verdicts(audit(ctx, root, wheel, dataclasses.replace(CPU, torch=None)), "torch-abi") == [foreign_audit.BAD]
-    monkeypatch.setattr("vllm_build.op_check.torch_path", lambda: None)
+    monkeypatch.setattr("vllm_build.op_check.torch_path", lambda _: None)
     (row,) = audit(ctx, root, wheel).audit.failed
     assert row.found == "this environment has no importable torch"
 
