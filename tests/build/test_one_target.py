@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +46,7 @@ def built(root: Path, settings: Settings, folder: Path) -> Distribution:
 
 def test_a_build_resolves_the_device_once(root: Path, tools: Path, tmp_path: Path, asked: list[Settings]) -> None:
     assert tools.is_dir()
-    settings = Settings(target_device="cpu", max_jobs=2, build_root=tmp_path / "build")
+    settings = replace(Settings.from_environ(os.environ), target_device="cpu", max_jobs=2, build_root=tmp_path / "build")
     made = built(root, settings, tmp_path / "lib")
     assert asked == [settings]
     assert (tmp_path / "lib" / "vllm" / "_build_info" / "vllm-kernels.json").is_file()
@@ -54,7 +55,8 @@ def test_a_build_resolves_the_device_once(root: Path, tools: Path, tmp_path: Pat
 
 def test_a_build_of_what_cannot_be_reused_resolves_it_once(root: Path, tools: Path, tmp_path: Path, asked: list[Settings]) -> None:
     assert tools.is_dir()
-    settings = Settings(
+    settings = replace(
+        Settings.from_environ(os.environ),
         target_device="cpu",
         max_jobs=1,
         build_root=tmp_path / "build",
