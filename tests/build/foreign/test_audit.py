@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import platform
 import runpy
 import sys
@@ -144,7 +145,8 @@ def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any])
     """Run the probe in this process, where its lines can be seen."""
     monkeypatch.syspath_prepend(str(site))
     file = site.parent / "answer.json"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**request, "answer": str(file)})))
+    asked_for = {"compiler": os.environ.get("CC") or "cc", **request, "answer": str(file)}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked_for)))
     try:
         runpy.run_module("vllm_build.reuse.foreign_probe", run_name="__main__")
     finally:
