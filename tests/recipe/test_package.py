@@ -42,11 +42,11 @@ def edited(root: Path, folder: Path, old: str, new: str) -> str:
 def test_a_key_asks_for_signatures_that_channels_do_not_have(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
     request = package.Request(
         root, variants.load(root, "cpu"), channel.LOCAL, tmp_path, Settings.from_environ(os.environ), ("https://example.invalid/channel",)
     )
     output = render.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
-    monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
     with pytest.raises(RefusedError, match="a conda channel is not signed"):
         package.take(request, (output,), (), console)
     assert package.take(request, (), (), console) == ()
@@ -104,13 +104,14 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path,
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     before, usual = package.expected(request), package.expected(cpu)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
+    request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     assert package.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
     after = package.expected(request)
     assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
     assert package.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
-        package.stamps(request)
+        package.stamps(request_for(root, "cuda13", tmp_path))
 
 
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
