@@ -44,8 +44,7 @@ class Request:
     """What was asked for.
 
     Attributes:
-        root: of the source tree.
-        variant: what is built.
+        root, variant: the source tree, and what is built from it.
         channel: the name of the one that feeds the build.
         output: the folder, itself a channel, that gets the packages.
         settings: of the environment.
@@ -90,12 +89,11 @@ def stamps(request: Request) -> dict[str, str]:
     found = stamp.values(request.root)
     found["recipe_digest"] = packer.recipe_digest(found["recipe_digest"])
     if request.variant.accelerator == "cuda":
-        settings = request.settings
         # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
-        if asked := gpu_targets.requested("cuda", settings):
+        if asked := gpu_targets.requested("cuda", request.settings):
             found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
-        if settings.flash_attention_set:
-            found["flash_attention_set"] = settings.flash_attention_set
+        if request.settings.flash_attention_set:
+            found["flash_attention_set"] = request.settings.flash_attention_set
     if request.channel == channel.LOCAL:
         chosen = {
             "channel_digest": channel_builds.toolchain_builds(request),
@@ -202,7 +200,6 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     removal.remove_tree(beside, below=request.output)
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
-    ccache = _ccache(request.settings, console)
     # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
     described = request.state.with_name(f"{request.variant.name}-variant.yaml")
     write_text(described, json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2) + "\n")
@@ -213,7 +210,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
         channels=[beside.as_uri(), channel.url(request.channel, request.root)],
         output_dir=work,
         env={
-            "CCACHE_DIR": ccache,
+            "CCACHE_DIR": _ccache(request.settings, console),
             "MAX_JOBS": str(request.settings.jobs[0] or ""),
             "VLLM_BUILD_CACHE": str(paths.cache_root()),
             "VLLM_UNIT_TIMES": str(request.unit_times),
