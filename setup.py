@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT / "scripts") not in sys.path:
     sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import device, distribution, requirements, signals, toolkit, version  # noqa: E402 - found through the line above
+from vllm_build import device, distribution, environ, requirements, signals, toolkit, version  # noqa: E402 - found through the line above
 from vllm_build.cmake_ext import CMakeExtension, cmake_build_ext, precompiled_build_ext  # noqa: E402
 from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
@@ -37,7 +37,7 @@ def get_vllm_version() -> str:
     Raises:
         ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the installed torch.
     """
-    return version.of_tree(ROOT, Settings.from_environ())
+    return version.of_tree(ROOT, Settings.from_environ(environ.snapshot()))
 
 
 def get_requirements() -> list[str]:
@@ -46,7 +46,7 @@ def get_requirements() -> list[str]:
     Raises:
         ConfigurationError: a requirements file is missing or malformed.
     """
-    return requirements.read(ROOT, device.target_device(Settings.from_environ()))
+    return requirements.read(ROOT, device.target_device(Settings.from_environ(environ.snapshot())))
 
 
 def get_nvcc_cuda_version() -> Version:
@@ -55,13 +55,13 @@ def get_nvcc_cuda_version() -> Version:
     Raises:
         ToolchainError: nvcc is missing, broken or too old.
     """
-    return toolkit.nvcc_cuda_version(Settings.from_environ())
+    return toolkit.nvcc_cuda_version(Settings.from_environ(environ.snapshot()))
 
 
 if __name__ == "__main__":
     try:
         with signals.ending("the build"):
-            setup(**distribution.arguments(ROOT, Settings.from_environ(), sys.argv))
+            setup(**distribution.arguments(ROOT, Settings.from_environ(environ.snapshot()), sys.argv))
     except VllmBuildError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         raise SystemExit(error.exit_code) from error

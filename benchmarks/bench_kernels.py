@@ -76,7 +76,7 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
     prefix = request.output / ".bench"
     with console.step("environment with the packages"):
         environment.create(prefix, specs, request.channel_urls)
-    return Runner(prefix / "bin" / "python", environment.environ_of(prefix), conda=True)
+    return Runner(prefix / "bin" / "python", environment.environ_of(prefix, os.environ), conda=True)
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:

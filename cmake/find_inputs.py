@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import cutlass, flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build import cutlass, environ, flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build import device as devices  # noqa: E402
 from vllm_build.errors import VllmBuildError  # noqa: E402
 from vllm_build.settings import Settings  # noqa: E402
@@ -26,7 +26,7 @@ def main() -> int:
     """Write the plan, print the rest; the exit code is that of the failure, as for vllm-build."""
     device, plan_file = sys.argv[1], Path(sys.argv[2])
     try:
-        settings = Settings.from_environ()
+        settings = Settings.from_environ(environ.snapshot())
         target = devices.assume(device, settings)
         resolved = plan.for_settings(kernels_table.load(ROOT), device, target.release, settings)
         chosen = jobs.decide(

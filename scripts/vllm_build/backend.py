@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from setuptools import build_meta
 from setuptools.errors import FileError
 
-from vllm_build import cmake, device, distribution, failures, files, paths, settings, signals, torch_files
+from vllm_build import cmake, device, distribution, environ, failures, files, paths, settings, signals, torch_files
 from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
 from vllm_build.plan import PURE_DEVICES
 from vllm_build.redaction import say
@@ -22,6 +22,8 @@ from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from vllm_build.device import Target
 
     Config = Mapping[str, Any] | None
 
@@ -58,7 +60,7 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
             if isinstance(error, VllmBuildError) or files.may_write(paths.source_root()):
-                failure = failures.of_exception(error, {}, (variable.name for variable in settings.variables()))
+                failure = failures.of_exception(error, {}, environ.snapshot(), (variable.name for variable in settings.variables()))
             else:
                 failure = _read_only(str(error))
             say(f"\nerror: {failure}\n")
@@ -79,9 +81,16 @@ def _precompiled_requirements(settings: Settings) -> list[str]:
     return [*wanted, keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
 
 
-def _compile_requirements() -> list[str]:
-    settings = Settings.from_environ()
-    if device.resolve(settings).name in PURE_DEVICES:
+def _requirements(of_setuptools: Callable[[Config], list[str]], config_settings: Config) -> list[str]:
+    """What setuptools asks for, and what compiling for the device needs beside it."""
+    settings = Settings.from_environ(environ.snapshot())
+    target = device.resolve(settings)
+    with distribution.staging(), distribution.resolved(settings, target):
+        return [*of_setuptools(config_settings), *_compile_requirements(settings, target)]
+
+
+def _compile_requirements(settings: Settings, target: Target) -> list[str]:
+    if target.name in PURE_DEVICES:
         return []
     wanted = _precompiled_requirements(settings) if settings.precompiled else []
     if settings.precompiled and not settings.precompiled_partial:
@@ -91,7 +100,7 @@ def _compile_requirements() -> list[str]:
     except ToolchainError:
         wanted.append(f"torch>={torch_files.MINIMUM}")
     try:
-        cmake.find_cmake()
+        cmake.find_cmake(settings.search_path)
     except ToolchainError:
         wanted.append(f"cmake>={'.'.join(map(str, cmake.MINIMUM))}")
     try:
@@ -104,15 +113,13 @@ def _compile_requirements() -> list[str]:
 @_plainly
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     """What a wheel build needs beside ``build-system.requires``."""
-    with distribution.staging():
-        return [*build_meta.get_requires_for_build_wheel(config_settings), *_compile_requirements()]
+    return _requirements(build_meta.get_requires_for_build_wheel, config_settings)
 
 
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """What an editable build needs beside ``build-system.requires``."""
-    with distribution.staging():
-        return [*build_meta.get_requires_for_build_editable(config_settings), *_compile_requirements()]
+    return _requirements(build_meta.get_requires_for_build_editable, config_settings)
 
 
 @_plainly

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vllm_build import failures, signals, streams
+from vllm_build import environ, failures, signals, streams
 from vllm_build import settings as settings_table
 from vllm_build.commands import (
     archs,
@@ -34,6 +34,7 @@ from vllm_build.commands import (
 )
 from vllm_build.console import Console, answer
 from vllm_build.errors import ConfigurationError, ResourceError, VllmBuildError, statuses
+from vllm_build.invocation import Invocation
 from vllm_build.redaction import say, traceback_of
 
 if TYPE_CHECKING:
@@ -114,18 +115,20 @@ def _run(argv: Sequence[str], console: Console) -> int:
         VllmBuildError: it failed. BrokenPipeError: the reader of the output has gone.
     """
     given: dict[str, object] = {}
+    invocation = Invocation(environ.snapshot())
     try:
         arguments = parser().parse_args(argv)
         console.json_mode, console.verbose = arguments.json, arguments.verbose
         given.update(vars(arguments))
         # Every value before any work; these two show what is malformed themselves.
         if arguments.command not in (settings, doctor):
-            settings_table.require()
+            settings_table.require(invocation.environ)
+        arguments.invocation = invocation
         return int(arguments.command.run(arguments, console))
     except BrokenPipeError:
         raise
     except Exception as error:
-        failure = failures.of_exception(error, given, (variable.name for variable in settings_table.variables()))
+        failure = failures.of_exception(error, given, invocation.environ, (variable.name for variable in settings_table.variables()))
         if failure is error:
             raise
         raise failure from error

@@ -50,13 +50,14 @@ def version_of(program: str) -> tuple[int, int] | None:
     return (int(match.group(1)), int(match.group(2))) if match and done.returncode == 0 else None
 
 
-def find_cmake() -> str:
-    """A cmake that is new enough: beside this interpreter, then every one on PATH.
+def find_cmake(search_path: str) -> str:
+    """A cmake that is new enough: beside this interpreter, then every one in the folders of ``search_path``, which is spelled as PATH.
 
     Raises:
         ToolchainError: there is none; the message lists those that are too old.
     """
-    names = [Path(sys.executable).parent / "cmake", *(Path(p) / "cmake" for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p)]
+    folders = (search_path or os.defpath).split(os.pathsep)
+    names = [Path(sys.executable).parent / "cmake", *(Path(folder) / "cmake" for folder in folders if folder)]
     seen = []
     for path in dict.fromkeys(names):
         if path.is_file() and os.access(path, os.X_OK):

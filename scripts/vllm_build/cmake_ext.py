@@ -4,18 +4,30 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-from vllm_build import cmake, configure, jobs, locks, native_build, other_variables, paths
+from vllm_build import cmake, configure, device, environ, jobs, locks, native_build, other_variables, paths
 from vllm_build.configuration import Configuration, free_threaded
 from vllm_build.redaction import say
 from vllm_build.reuse import place, prepare
 from vllm_build.reuse.context import Context, Meter
 from vllm_build.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm_build.device import Target
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What setup.py has read from the environment, and the device that it has resolved."""
+
+    settings: Settings
+    target: Target
 
 
 class CMakeExtension(Extension):
@@ -23,7 +35,10 @@ class CMakeExtension(Extension):
 
     Attributes:
         cmake_lists_dir: the folder with CMakeLists.txt.
+        asked: what the commands build by. Where it is None, as in an extension that another setup.py made, they read the environment.
     """
+
+    asked: Asked | None = None
 
     def __init__(self, name: str, cmake_lists_dir: str = ".", **options: Any) -> None:
         options.setdefault("py_limited_api", not free_threaded())
@@ -34,12 +49,17 @@ class CMakeExtension(Extension):
 class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named in lower case
     """Builds all :class:`CMakeExtension` of the distribution with one CMake project."""
 
-    def _settings(self) -> Settings:
-        return Settings.from_environ()
+    def _asked(self) -> Asked:
+        modules = self.distribution.ext_modules or ()
+        bound = next((ext.asked for ext in modules if isinstance(ext, CMakeExtension) and ext.asked), None)
+        if bound is not None:
+            return bound
+        settings = Settings.from_environ(environ.snapshot())
+        return Asked(settings, device.resolve(settings))
 
     def _configuration(self, ext: CMakeExtension | None = None) -> Configuration:
-        root = Path(ext.cmake_lists_dir) if ext else paths.source_root()
-        return Configuration.of(root, self._settings(), debug=bool(self.debug))
+        root, asked = Path(ext.cmake_lists_dir) if ext else paths.source_root(), self._asked()
+        return Configuration.of(root, asked.settings, asked.target, debug=bool(self.debug))
 
     def _jobs(self, config: Configuration) -> jobs.Jobs:
         chosen, source = config.settings.jobs
@@ -78,7 +98,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             return
         config = self._configuration(extensions[0])
         digests = native_build.announced_digest(config)
-        other_variables.warn(config.target.name)
+        other_variables.warn(config.settings.inherited, config.target.name)
         influences = native_build.announced_influences(config)
         folder = config.prepare_folder()
         toolkit = f"; {config.target.toolkit}" if config.target.toolkit else ""
@@ -123,8 +143,10 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
 
     left: tuple[str, ...] = ()
 
-    def _settings(self) -> Settings:
-        return dataclasses.replace(super()._settings(), components=self.left) if self.left else super()._settings()
+    def _asked(self) -> Asked:
+        asked = super()._asked()
+        settings = dataclasses.replace(asked.settings, components=self.left) if self.left else asked.settings
+        return dataclasses.replace(asked, settings=settings)
 
     def build_extensions(self) -> None:
         """Find, check and fetch the libraries of each output, compile what is left, and put them below ``build_lib``.
@@ -134,9 +156,9 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
             VllmBuildError: of the settings, and of compiling what is left.
         """
         base = Path(self.build_lib).absolute()
-        other_variables.warn()
-        meter = Meter()
-        with prepare.prepared(paths.source_root(), self._settings(), Context(progress=meter)) as reuse:
+        meter, asked = Meter(), self._asked()
+        other_variables.warn(asked.settings.inherited)
+        with prepare.prepared(paths.source_root(), asked.settings, Context(progress=meter), target=asked.target) as reuse:
             files = reuse.fetch()
             meter.report()
             say(reuse.report)

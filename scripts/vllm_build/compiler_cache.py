@@ -7,7 +7,6 @@ The probes compile nothing: ccache is asked for its version and has to be able t
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 #: Seconds for a cache to answer; the server of sccache may have to be started, and to reach a remote store.
 TIMEOUT = 30
 _VARIABLES = {"sccache": "VLLM_DISABLE_SCCACHE", "ccache": "VLLM_DISABLE_CCACHE"}
+
+#: What of ccache's variables decides whether the build can use it.
+_MINDED = ("CCACHE_DIR", "CCACHE_DISABLE", "CCACHE_READONLY")
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -70,23 +72,23 @@ def _why_not_ccache(program: str, environ: Mapping[str, str]) -> str | None:
 
 
 @functools.cache
-def _probed(name: str, program: str, folder: str) -> str | None:
-    """The probe's answer, once for each program and folder in a process."""
-    del folder
-    why = _why_not_sccache(program) if name == "sccache" else _why_not_ccache(program, os.environ)
+def _probed(name: str, program: str, variables: tuple[tuple[str, str], ...]) -> str | None:
+    """The probe's answer, once in a process for each program and the variables that it minds."""
+    why = _why_not_sccache(program) if name == "sccache" else _why_not_ccache(program, dict(variables))
     if why is not None:
         say(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
     return why
 
 
-def usable(name: str, program: str) -> bool:
-    """Whether the cache ``name``, found as ``program``, works; says why not on standard error, once."""
-    return _probed(name, program, os.environ.get("CCACHE_DIR", "") if name == "ccache" else "") is None
+def usable(name: str, program: str, environ: Mapping[str, str]) -> bool:
+    """Whether the cache ``name``, found as ``program``, works under ``environ``; says why not on standard error, once."""
+    minded = _MINDED if name == "ccache" else ()
+    return _probed(name, program, tuple((variable, environ.get(variable, "")) for variable in minded)) is None
 
 
 def found(settings: Settings) -> str | None:
     """The compiler cache to put in front of compilers: sccache, else ccache, whichever is there, works, and is not disabled."""
     for name, disabled in (("sccache", settings.disable_sccache), ("ccache", settings.disable_ccache)):
-        if not disabled and (program := shutil.which(name)) and usable(name, program):
+        if not disabled and (program := shutil.which(name)) and usable(name, program, settings.inherited):
             return program
     return None

@@ -74,18 +74,19 @@ class Configuration:
     abi: str
 
     @classmethod
-    def of(cls, root: Path, settings: Settings, *, debug: bool = False) -> Configuration:
+    def of(cls, root: Path, settings: Settings, target: Target | None = None, *, debug: bool = False) -> Configuration:
         """The configuration that the environment asks for.
 
         Args:
             root: of the source tree.
             settings: of the environment.
+            target: what the build is for; None resolves the device.
             debug: setuptools' ``--debug``; counts when no build type is set.
 
         Raises:
             ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
         """
-        target = device.resolve(settings)
+        target = target or device.resolve(settings)
         return cls.for_target(root, settings, target, plan_for(root, settings, target), debug=debug)
 
     @classmethod

@@ -50,7 +50,7 @@ def _identity(program: str | None) -> list[Any]:
 def _prefixes(config: Configuration) -> list[Path]:
     """Folders that the user has named as places of libraries, the closest first."""
     given = cmake.definition(config.settings.cmake_args, "CMAKE_PREFIX_PATH") or ""
-    listed = [*given.split(";"), *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
+    listed = [*given.split(";"), *config.settings.inherited.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
     conda = [config.settings.host_prefix, config.settings.conda_prefix, Path(sys.prefix)]
     return [*(Path(entry) for entry in listed if entry), *(prefix for prefix in conda if prefix)]
 
@@ -67,7 +67,7 @@ def highway(config: Configuration) -> dict[str, str]:
     if settings.highway_source:
         return {"HIGHWAY_SRC_DIR": str(settings.highway_source)}
     named = ("hwy_DIR", "hwy_ROOT", "HIGHWAY_SRC_DIR")
-    if any(cmake.definition(settings.cmake_args, name) for name in named) or any(os.environ.get(name) for name in named[:2]):
+    if any(cmake.definition(settings.cmake_args, name) for name in named) or any(settings.inherited.get(name) for name in named[:2]):
         return {}
     for prefix in _prefixes(config):
         for folder in ("lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH') or ''}"):
@@ -185,8 +185,9 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     plan_file, text = folder / "plan.json", config.plan.to_json()
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         write_text(plan_file, text)
-    program, generator = cmake.find_cmake(), cmake.find_generator(config.settings)
-    compilers = {name: _identity(shutil.which(os.environ.get(variable) or name)) for variable, name in (("CC", "cc"), ("CXX", "c++"))}
+    program, generator = cmake.find_cmake(config.settings.search_path), cmake.find_generator(config.settings)
+    env = config.settings.inherited
+    compilers = {name: _identity(shutil.which(env.get(variable) or name)) for variable, name in (("CC", "cc"), ("CXX", "c++"))}
     new: dict[str, Any] = {
         "root": str(config.root),
         "generator": generator.name,
@@ -194,7 +195,7 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
         "cmake": program,
         "definitions": definitions(config, heavy_jobs),
         "arguments": list(config.settings.cmake_args),
-        "read_once": {**{name: os.environ.get(name, "") for name in _READ_ONCE}, **compilers},
+        "read_once": {**{name: env.get(name, "") for name in _READ_ONCE}, **compilers},
     }
     stamp = _recorded(new)
     old = _stamp_of(folder)
@@ -212,7 +213,7 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     command += [f"-D{key}={value}" for key, value in sorted(new["definitions"].items())]
     command += new["arguments"]
     log, verbose = folder / "configure.log", config.settings.verbose
-    process.run(command, cwd=folder, env=environ(config), what="cmake's configure step", log=log, verbose=verbose)
+    process.run(command, cwd=folder, env=environment(config), what="cmake's configure step", log=log, verbose=verbose)
     write_text(folder / _STAMP, json.dumps(stamp, indent=2, sort_keys=True) + "\n")
     return True
 
@@ -222,7 +223,7 @@ def without_run_paths(flags: str) -> str:
     return _RUN_PATH.sub("", flags)
 
 
-def environ(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
+def environment(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     """The environment of CMake, the generator and the compilers: the caller's, with what makes builds alike.
 
     Messages are English, as the search for the first error reads them, and compiler caches count the language among their inputs. ccache
@@ -231,15 +232,16 @@ def environ(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have theirs, and a folder of this machine is of no
     use elsewhere.
     """
-    flags = os.environ.get("LDFLAGS")
+    inherited = config.settings.inherited
+    flags = inherited.get("LDFLAGS")
     return {
         "CCACHE_BASEDIR": str(config.root),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_ABSSTDERR": "1",
         "CCACHE_IGNOREOPTIONS": "-Xcompiler=-ffile-prefix-map=*",
-        **os.environ,
+        **inherited,
         **({"LDFLAGS": without_run_paths(flags)} if flags else {}),
-        **(jobs.environment(os.environ) if jobs else {}),
+        **(jobs.environment(inherited) if jobs else {}),
         "LC_ALL": "C.UTF-8",
         "NINJA_STATUS": "[%f/%t] ",
     }

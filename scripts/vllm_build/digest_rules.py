@@ -31,6 +31,7 @@ NEITHER: Mapping[str, str] = {
     "entry.py": "starts the command line",
     "errors.py": "messages and exit statuses",
     "failures.py": "turns exceptions into messages",
+    "invocation.py": "hands the environment to the command line",
     "locks.py": "waits for other processes",
     "other_variables.py": "warns of variables that have no effect",
     "path_rules.py": "refuses folders",

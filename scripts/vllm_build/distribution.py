@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vllm_build.device import Target
     from vllm_build.settings import Settings
 
 #: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
 _staging: str | None = None
 #: Whether what setuptools asks for now is for a source distribution; its command line does not always say so.
 _for_sdist = False
+#: What a hook of the front end has resolved before setuptools runs setup.py, and the settings that it is resolved from.
+_resolved: tuple[Settings, Target] | None = None
 
 
 @contextmanager
@@ -52,13 +55,29 @@ def is_sdist(argv: Sequence[str]) -> bool:
     return _for_sdist or "sdist" in argv[1:]
 
 
-def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]:
-    """The extensions of the device; none for devices that compile nothing.
+@contextmanager
+def resolved(settings: Settings, target: Target) -> Iterator[None]:
+    """Let setup.py, where it runs within the block with the same settings, take ``target`` and look for no device itself."""
+    global _resolved  # noqa: PLW0603 - as above
+    before, _resolved = _resolved, (settings, target)
+    try:
+        yield
+    finally:
+        _resolved = before
+
+
+def _target(settings: Settings) -> Target:
+    if _resolved is not None and _resolved[0] == settings:
+        return _resolved[1]
+    return device.resolve(settings)
+
+
+def extensions(root: Path, settings: Settings, target: Target) -> list[cmake_ext.CMakeExtension]:
+    """The extensions of ``target``, each bound to it and to ``settings``; none for devices that compile nothing.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
+        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
     """
-    target = device.resolve(settings)
     if target.name in plan.PURE_DEVICES:
         return []
     if not settings.precompiled or settings.precompiled_partial:
@@ -69,23 +88,25 @@ def extensions(root: Path, settings: Settings) -> list[cmake_ext.CMakeExtension]
         names = [e.name for e in table.extensions if any(k.extension == e.name and target.name in k.devices for k in table.kernels)]
     else:
         names = [e.name for e in configuration.plan_for(root, settings, target).extensions]
-    return [cmake_ext.CMakeExtension(name, str(root)) for name in names]
+    found = [cmake_ext.CMakeExtension(name, str(root)) for name in names]
+    for extension in found:
+        extension.asked = cmake_ext.Asked(settings, target)
+    return found
 
 
-def outputs(root: Path, settings: Settings) -> tuple[str, ...]:
+def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
     """The recipe's outputs whose kernels are built, or reused, from these sources; an official wheel's are of others.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
+        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
     """
-    target = device.resolve(settings)
     if target.name in plan.PURE_DEVICES or (settings.precompiled and settings.accepts_foreign):
         return ()
     return configuration.plan_for(root, settings, target).components
 
 
 def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
-    """The keyword arguments of ``setup()``.
+    """The keyword arguments of ``setup()``. The device is resolved here, once: the extensions carry it to the commands.
 
     Args:
         root: of the source tree.
@@ -96,7 +117,8 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
         VllmBuildError: the environment or the tree is wrong; one class for each kind of failure.
     """
     sdist = is_sdist(argv)
-    modules = [] if sdist else extensions(root, settings)
+    target = None if sdist else _target(settings)
+    modules = extensions(root, settings, target) if target else []
     options: dict[str, dict[str, Any]] = {}
     if _staging:
         options["build"] = {"build_base": _staging}
@@ -105,14 +127,14 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
     if modules and not configuration.free_threaded():
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
     return {
-        "version": version.of_tree(root, settings, sdist=sdist),
+        "version": version.of_tree(root, settings, target, sdist=sdist),
         # What every device needs; the device's own come when a wheel is built, the field is declared dynamic.
-        "install_requires": requirements.read(root, "empty" if sdist else device.target_device(settings)),
+        "install_requires": requirements.read(root, target.name if target else "empty"),
         "ext_modules": modules,
         "cmdclass": {
             "build_ext": cmake_ext.precompiled_build_ext if settings.precompiled else cmake_ext.cmake_build_ext,
             "build_py": package_files.versioned_build_py,
-            "egg_info": package_files.stamped_egg_info(() if sdist else outputs(root, settings)),
+            "egg_info": package_files.stamped_egg_info(outputs(root, settings, target) if target else ()),
         },
         "options": options,
     }

@@ -28,14 +28,14 @@ _BROKEN = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
 _VARIABLES = ("VLLM_BUILD_CACHE", "CCACHE_DIR", "XDG_CACHE_HOME", "TMPDIR", "RATTLER_CACHE_DIR", "HOME")
 
 
-def _given(arguments: Mapping[str, object], variables: Iterable[str]) -> Iterator[tuple[str, Path]]:
+def _given(arguments: Mapping[str, object], variables: Iterable[str], environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     """Every path that the user named, with what it was named by."""
     for name, value in arguments.items():
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(item, Path):
                 yield f"the argument {name}", item.absolute()
     for name in (*variables, *_VARIABLES):
-        if text := os.environ.get(name, "").strip():
+        if text := environ.get(name, "").strip():
             try:
                 yield name, Path(text).expanduser().absolute()
             except RuntimeError:
@@ -52,19 +52,22 @@ def _chose(name: str, given: Path, path: Path) -> bool:
     return given in path.parents and (name != "HOME" or path.relative_to(given).parts[0].startswith("."))
 
 
-def _source(path: Path, arguments: Mapping[str, object], variables: Iterable[str]) -> str | None:
+def _source(path: Path, arguments: Mapping[str, object], variables: Iterable[str], environ: Mapping[str, str]) -> str | None:
     """What named the folder that ``path`` lies in, or ``path`` itself; the closest where several did."""
     path = path.absolute()
-    found = [(len(given.parts), name) for name, given in _given(arguments, variables) if _chose(name, given, path)]
+    found = [(len(given.parts), name) for name, given in _given(arguments, variables, environ) if _chose(name, given, path)]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def of_os_error(error: OSError, arguments: Mapping[str, object], variables: Iterable[str] = ()) -> VllmBuildError:
+def of_os_error(
+    error: OSError, arguments: Mapping[str, object], environ: Mapping[str, str], variables: Iterable[str] = ()
+) -> VllmBuildError:
     """The failure that the system's refusal is.
 
     Args:
         error: what the system said.
         arguments: of the command line, by name.
+        environ: the variables of the process, to name the one that chose the path.
         variables: names of variables that may hold a path.
     """
     if isinstance(error, (urllib.error.URLError, ssl.SSLError, ConnectionError, TimeoutError)):
@@ -72,7 +75,7 @@ def of_os_error(error: OSError, arguments: Mapping[str, object], variables: Iter
     named = error.filename2 or error.filename
     path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes, os.PathLike)) else None
     reason = error.strerror or str(error) or type(error).__name__
-    source = _source(path, arguments, variables) if path else None
+    source = _source(path, arguments, variables, environ) if path else None
     message = (f"{path}: " if path else "") + reason + (f" ({source} names it)" if source else "")
     if error.errno in _EXHAUSTED:
         return ResourceError(message, expected="room to write", remedy="free some; VLLM_BUILD_CACHE chooses another place for the cache")
@@ -88,8 +91,10 @@ def exhausted(said: str) -> str | None:
     return found[0].strip() if found else None
 
 
-def of_exception(error: Exception, arguments: Mapping[str, object], variables: Iterable[str] = ()) -> VllmBuildError:
-    """The failure that ``error`` is, itself where it is one of ours.
+def of_exception(
+    error: Exception, arguments: Mapping[str, object], environ: Mapping[str, str], variables: Iterable[str] = ()
+) -> VllmBuildError:
+    """The failure that ``error`` is, itself where it is one of ours; the arguments are those of :func:`of_os_error`.
 
     Memory that is exhausted is the machine's; text that is not UTF-8 is in a file that somebody gave us, as tools' output is decoded with
     marks. Anything else, endless recursion and names that cannot be encoded among it, is a mistake in this library.
@@ -97,7 +102,7 @@ def of_exception(error: Exception, arguments: Mapping[str, object], variables: I
     if isinstance(error, VllmBuildError):
         return error
     if isinstance(error, OSError):
-        failure = of_os_error(error, arguments, variables)
+        failure = of_os_error(error, arguments, environ, variables)
     elif isinstance(error, MemoryError):
         failure = ResourceError("out of memory", remedy="free some memory, or set MAX_JOBS to fewer compilers")
     elif isinstance(error, UnicodeDecodeError):

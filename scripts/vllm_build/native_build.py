@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import sysconfig
 from typing import TYPE_CHECKING
@@ -74,8 +73,15 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
         BuildError: a unit does not compile or link; ResourceError: the disk is full.
     """
     verbose = config.settings.verbose
-    command = [cmake.find_cmake(), "--build", str(config.folder), "--parallel", str(jobs.jobs), *(["--verbose"] if verbose else [])]
-    env = configure.environ(config, jobs)
+    command = [
+        cmake.find_cmake(config.settings.search_path),
+        "--build",
+        str(config.folder),
+        "--parallel",
+        str(jobs.jobs),
+        *(["--verbose"] if verbose else []),
+    ]
+    env = configure.environment(config, jobs)
     unit_times.begin(config.folder)
     process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
     if units := unit_times.read(config.folder / unit_times.RECORD):
@@ -111,7 +117,7 @@ def check(config: Configuration) -> None:
         say(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
         if not finding.good:
             raise BuildError(f"{finding.library}: {finding.check}: {finding.text}", expected="a library for every Python and every torch")
-    say(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch]) + "\n")
+    say(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch], config.settings.inherited) + "\n")
     write_text(record, text)
 
 
@@ -122,7 +128,7 @@ def announced_influences(config: Configuration) -> tuple[Influence, ...]:
         ConfigurationError: a flag chooses an instruction set.
         IntegrityError: the locked sources were changed.
     """
-    private_build.require_portable(config, os.environ)
+    private_build.require_portable(config)
     found = private_build.influences(config)
     if found:
         say(f"private build, as {', '.join(map(str, found))}: a store and another tree take it only when asked for by name\n")
@@ -142,11 +148,19 @@ def install(config: Configuration, target: Path, digests: Mapping[str, str], inf
         BuildError: CMake could not, or installed no library where the plan expects one.
     """
     for component in config.plan.components:
-        command = [cmake.find_cmake(), "--install", str(config.folder), "--component", component, "--prefix", str(target)]
+        command = [
+            cmake.find_cmake(config.settings.search_path),
+            "--install",
+            str(config.folder),
+            "--component",
+            component,
+            "--prefix",
+            str(target),
+        ]
         process.run(
             command,
             cwd=config.folder,
-            env=configure.environ(config),
+            env=configure.environment(config),
             what=f"installing {component}",
             log=config.folder / "install.log",
             verbose=config.settings.verbose,

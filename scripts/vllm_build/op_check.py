@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -50,25 +49,29 @@ def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any])
     return found
 
 
-def torch_path() -> str | None:
+def torch_path(inherited: Mapping[str, str]) -> str | None:
     """What a child's ``PYTHONPATH`` needs to import torch: empty when nothing; None when this interpreter has no Python part of torch.
 
-    A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest.
+    A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest. ``inherited`` are the
+    variables that this process was given.
     """
     if importlib.util.find_spec("torch") is not None:
         # An isolated interpreter has found torch without the variable.
-        return "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+        return "" if sys.flags.ignore_environment else inherited.get("PYTHONPATH", "")
     sites = [str(torch.path.parent) for torch in torch_files.installed() if (torch.path / "__init__.py").is_file()]
     return sites[0] if sites else None
 
 
-def run_probe(probe: Path, request: Mapping[str, Any], path: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def run_probe(
+    probe: Path, request: Mapping[str, Any], path: str, inherited: Mapping[str, str], timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program that loads libraries into torch, in a process of its own.
 
     Args:
         probe: the program.
         request: what it reads from standard input, as JSON.
         path: of :func:`torch_path`.
+        inherited: the variables that it starts from.
         timeout: in seconds; None waits.
 
     Raises:
@@ -79,25 +82,31 @@ def run_probe(probe: Path, request: Mapping[str, Any], path: str, timeout: float
         [sys.executable, "-c", probe.read_text(encoding="utf-8")],
         given=json.dumps(request),
         # Plugins of torch that happen to be installed are not what is under test.
-        env={**os.environ, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+        env={**inherited, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
         cwd="/",
         timeout=timeout,
     )
 
 
-def require(root: Path, plan: Plan, libraries: Sequence[Path]) -> str:
+def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mapping[str, str]) -> str:
     """Load ``libraries`` in a child process and compare with their sources; returns what was found, in words.
+
+    Args:
+        root: of the source tree.
+        plan: what was built.
+        libraries: the linked libraries that register ops.
+        inherited: the variables that the child starts from.
 
     Raises:
         BuildError: a library does not load, or the ops differ from those of the sources.
         ConfigurationError: a source registers ops in a way that is not understood.
     """
     expected = op_table.of_plan(op_table.load(root), plan)
-    path = torch_path()
+    path = torch_path(inherited)
     if path is None:
         return "ops not compared: this environment has no importable torch"
     request = {"libraries": [str(path) for path in libraries], "schemas": sorted({s for schemas in expected.values() for s in schemas})}
-    done = run_probe(Path(__file__).with_name("op_probe.py"), request, path)
+    done = run_probe(Path(__file__).with_name("op_probe.py"), request, path, inherited)
     if done.returncode:
         said = done.stderr.strip()
         if driver := _DRIVER.search(said):

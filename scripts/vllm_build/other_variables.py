@@ -9,7 +9,6 @@ A variable that does nothing here is named in a warning, once in a build: what a
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -161,14 +160,14 @@ def not_for_packages(environ: Mapping[str, str]) -> Iterator[str]:
 _said: set[str] = set()
 
 
-def warn(device: str | None = None) -> None:
-    """Write each warning about this process's environment to standard error, the first time that it comes up.
+def warn(environ: Mapping[str, str], device: str | None = None) -> None:
+    """Write each warning about the environment of a build to standard error, the first time that it comes up in this process.
 
     In a conda build the environment is the recipe's, which knows what it sets: nothing is said there.
     """
-    if os.environ.get("CONDA_BUILD") == "1":
+    if environ.get("CONDA_BUILD") == "1":
         return
-    for sentence in (*ignored(os.environ, device), *misspelt(os.environ)):
+    for sentence in (*ignored(environ, device), *misspelt(environ)):
         if sentence not in _said:
             _said.add(sentence)
             say(f"warning: {sentence}\n")

@@ -7,6 +7,7 @@ import os
 import pwd
 from pathlib import Path
 
+from vllm_build.environ import snapshot
 from vllm_build.errors import ConfigurationError
 
 
@@ -41,7 +42,7 @@ def home() -> Path | None:
 
     ``HOME`` is unset under ``env -i`` and in some batch jobs; in containers the user id is often in no password database.
     """
-    chosen = os.environ.get("HOME")
+    chosen = snapshot().get("HOME")
     if chosen:
         return Path(chosen)
     try:
@@ -56,9 +57,9 @@ def cache_root() -> Path:
     Raises:
         ConfigurationError: none of the variables names a folder, and the user has no home; or XDG_CACHE_HOME is relative.
     """
-    if chosen := os.environ.get("VLLM_BUILD_CACHE"):
+    if chosen := snapshot().get("VLLM_BUILD_CACHE"):
         return expanded(chosen, "VLLM_BUILD_CACHE")
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
+    if xdg := snapshot().get("XDG_CACHE_HOME"):
         if not xdg.startswith(("/", "~")):
             raise ConfigurationError(
                 f"XDG_CACHE_HOME={xdg!r} is not valid: it is relative",
@@ -83,7 +84,7 @@ def toolchain_channel() -> Path:
 
 def ccache_dir() -> Path:
     """The compiler cache of all builds: ``CCACHE_DIR`` when the user has one, else a folder of the cache."""
-    chosen = os.environ.get("CCACHE_DIR")
+    chosen = snapshot().get("CCACHE_DIR")
     return expanded(chosen, "CCACHE_DIR") if chosen else cache_root() / "ccache"
 
 

@@ -110,20 +110,19 @@ def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[
     return result
 
 
-def environment(command: str, environ: Mapping[str, str] | None = None, run: Run = _run) -> dict[str, str]:
+def environment(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[str, str]:
     """The environment for pip's ``command``: the machine's way to its index, and no other setting of pip.
 
     Args:
         command: such as ``install``; a configuration file has sections for commands.
-        environ: the environment to start from, the process's own by default.
+        environ: the environment to start from.
         run: runs pip; the library passes ``children.run``.
 
     Raises:
         PipConfigurationError: pip cannot read a configuration file.
     """
-    base = os.environ if environ is None else environ
-    kept = {_variable(option): value for option, value in settings(command, base, run).items()}
-    return _with_home({name: value for name, value in base.items() if not name.startswith("PIP_")} | kept | _FIXED)
+    kept = {_variable(option): value for option, value in settings(command, environ, run).items()}
+    return _with_home({name: value for name, value in environ.items() if not name.startswith("PIP_")} | kept | _FIXED)
 
 
 def main() -> None:
@@ -131,7 +130,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = next((argument for argument in arguments if not argument.startswith("-")), "install")
     try:
-        env = environment(command)
+        env = environment(command, os.environ)
     except PipConfigurationError as error:
         sys.exit(f"pip's configuration cannot be read: {error}\nremedy: correct the file (pip config debug lists where pip looks)")
     os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], env)  # noqa: S606 - no shell is the point

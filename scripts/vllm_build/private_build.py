@@ -11,7 +11,6 @@ In the recipe the flags come from the compilers' packages, which the names of th
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def _words(text: str) -> list[str]:
         return text.split()
 
 
-def require_portable(config: Configuration, environ: Mapping[str, str]) -> None:
+def require_portable(config: Configuration) -> None:
     """Refuse flags that choose an instruction set.
 
     Kernels for CPUs are compiled for several instruction sets and choose one when they run. A flag that raises the lowest one makes a
@@ -113,7 +112,7 @@ def require_portable(config: Configuration, environ: Mapping[str, str]) -> None:
     Raises:
         ConfigurationError: a variable asks for more than the platform's baseline.
     """
-    for name, text in (*_flags(environ), *(("CMAKE_ARGS", argument) for argument in config.settings.cmake_args)):
+    for name, text in (*_flags(config.settings.inherited), *(("CMAKE_ARGS", argument) for argument in config.settings.cmake_args)):
         everything = _with_files(text)
         above = [f"{match.group(0)}" for match in _ARCHITECTURE.finditer(everything) if match.group(1) not in _BASELINES]
         if flags := [*above, *_EXTENSION.findall(everything)]:
@@ -157,19 +156,15 @@ def _sources(config: Configuration) -> Iterator[Influence]:
         yield _of_text("Highway", "the one that CMake finds")
 
 
-def influences(config: Configuration, environ: Mapping[str, str] | None = None) -> tuple[Influence, ...]:
+def influences(config: Configuration) -> tuple[Influence, ...]:
     """What makes a build of ``config`` private; empty for one that its tree describes.
-
-    Args:
-        config: what is built.
-        environ: of the build; default: this process's.
 
     Raises:
         IntegrityError: the locked sources were changed. OSError: a folder of sources cannot be read.
     """
     if config.settings.recipe_build and config.settings.build_prefix and config.settings.host_prefix:
         return ()
-    env = os.environ if environ is None else environ
+    env = config.settings.inherited
     found = [_of_text(name, text) for name, text in _flags(env)]
     found += [_of_text(name, env[name]) for name in _PLACES if env.get(name)]
     if config.build_type == "Debug":

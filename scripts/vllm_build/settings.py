@@ -10,7 +10,6 @@ variable: a build that silently ignores what it was told is worse than one that 
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -297,6 +296,8 @@ class Settings:
         "the driver's",
         "The CUDA release that an installation is solved for, where no driver tells it.",
     )
+    # No variable of the build: all that this process was given, which compilers and other programs start from. It may hold passwords.
+    inherited: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def jobs(self) -> tuple[int | None, str]:
@@ -316,16 +317,15 @@ class Settings:
         return self.precompiled_foreign != "0"
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read ``environ`` (default: this process's).
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read ``environ``, which is kept whole as ``inherited``.
 
         Raises:
             ConfigurationError: values are malformed; the message names all of them.
         """
-        env = os.environ if environ is None else environ
-        require(env)
-        values = ((variable.field, variable.read(env)) for variable in variables())
-        return cls(**{field: value for field, value in values if value is not None})
+        require(environ)
+        values = ((variable.field, variable.read(environ)) for variable in variables())
+        return cls(**{field: value for field, value in values if value is not None}, inherited=dict(environ))
 
 
 #: Headings of the documentation, by the first field that stands under each.
@@ -345,24 +345,25 @@ def variables() -> Iterator[Variable]:
     """Every variable of the build, in the order of the documentation."""
     section = ""
     for field in dataclasses.fields(Settings):
+        if "variable" not in field.metadata:
+            continue
         section = _SECTIONS.get(field.name, section)
         name, kind, default, doc = field.metadata["variable"]
         yield Variable(name, field.name, section, kind, default, doc)
 
 
-def problems(environ: Mapping[str, str] | None = None) -> list[ConfigurationError]:
+def problems(environ: Mapping[str, str]) -> list[ConfigurationError]:
     """Every malformed variable, an error for each."""
-    env = os.environ if environ is None else environ
     found = []
     for variable in variables():
         try:
-            variable.read(env)
+            variable.read(environ)
         except ConfigurationError as error:
             found.append(error)
     return found
 
 
-def require(environ: Mapping[str, str] | None = None) -> None:
+def require(environ: Mapping[str, str]) -> None:
     """Refuse an environment in which a variable is malformed, with one message that names all of them.
 
     Raises:

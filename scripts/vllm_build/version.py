@@ -15,6 +15,7 @@ from vllm_build.files import read_text, write_if_changed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vllm_build.device import Target
     from vllm_build.settings import Settings
 
 
@@ -121,8 +122,14 @@ def full_version(
     return f"{base}{'.' if '+' in base else '+'}{mark}" if mark else base
 
 
-def of_tree(root: Path, settings: Settings, *, sdist: bool = False) -> str:
-    """The version of a build here and now. The device is looked for only where it can make a difference.
+def of_tree(root: Path, settings: Settings, target: Target | None = None, *, sdist: bool = False) -> str:
+    """The version of a build here and now.
+
+    Args:
+        root: the source tree.
+        settings: the environment.
+        target: what the build is for; None looks for it, and only where it can make a difference.
+        sdist: a source distribution is for every device.
 
     Raises:
         ConfigurationError: a version is malformed, or the device contradicts the installed torch.
@@ -131,8 +138,8 @@ def of_tree(root: Path, settings: Settings, *, sdist: bool = False) -> str:
     kept = unpacked_version(root) is not None and not settings.version_suffix
     if sdist or settings.version_override or settings.skip_version_suffix or kept:
         return full_version(root, settings, "empty", sdist=sdist)
-    target = device.resolve(settings)
-    return full_version(root, settings, target.name, target.release)
+    found = target or device.resolve(settings)
+    return full_version(root, settings, found.name, found.release)
 
 
 def write_version_file(root: Path, version: str) -> None:

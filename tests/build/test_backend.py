@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def test_an_sdist_is_for_no_device(
 
     def setup(*_: Any) -> list[str]:
         # What setuptools' hook does to learn of build requirements: it runs setup.py with a command line of its own.
-        told.append(distribution.arguments(root, Settings.from_environ(), ["setup.py", "egg_info"]))
+        told.append(distribution.arguments(root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]))
         return ["made"]
 
     monkeypatch.setattr(build_meta, hook, setup)
@@ -99,7 +100,7 @@ def test_an_sdist_is_for_no_device(
     assert arguments["ext_modules"] == []
     assert arguments["version"] == (root / "VERSION").read_text(encoding="utf-8").strip()
     with pytest.raises(ToolchainError):
-        distribution.arguments(root, Settings.from_environ(), ["setup.py", "egg_info"])
+        distribution.arguments(root, Settings.from_environ(os.environ), ["setup.py", "egg_info"])
 
 
 def test_a_torch_that_is_too_old(bare: Path, torch: Torch, tmp_path: Path) -> None:
@@ -260,4 +261,4 @@ def test_metadata_names_the_kernel_digests(
 )
 def test_outputs_of_these_sources(root: Path, bare: Path, settings: Settings, outputs: tuple[str, ...]) -> None:
     assert bare.is_dir()
-    assert distribution.outputs(root, settings) == outputs
+    assert distribution.outputs(root, settings, device.resolve(settings)) == outputs

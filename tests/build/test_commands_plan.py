@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import cli, kernels_table, limits, paths, plan
+from vllm_build import cli, environ, kernels_table, limits, paths, plan
 from vllm_build.commands import _plan_text
 from vllm_build.conda import variants
 from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
@@ -252,7 +252,7 @@ def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypa
         device,
         toolkit_version=Version(release) if release and device == "cuda" else None,
         arch_list=archs,
-        choice=plan.Choice.of(Settings.from_environ()),
+        choice=plan.Choice.of(Settings.from_environ(environ.snapshot())),
     )
     lines = _plan_text.lines(found, 80, verbose=False)
     assert max(map(len, lines)) <= 80

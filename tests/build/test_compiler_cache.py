@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def used(settings: Settings | None = None) -> set[str]:
-    return {Path(launcher).name for launcher in cmake.launchers(settings or Settings()).values()}
+    return {Path(launcher).name for launcher in cmake.launchers(settings or Settings(inherited=os.environ)).values()}
 
 
 def test_an_sccache_that_cannot_start_gives_way_to_ccache(tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,14 +105,14 @@ def test_packages_are_compiled_without_a_cache_that_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
-    assert package._ccache(Console()) == str(tmp_path / "cache")
+    assert package._ccache(Settings(), Console()) == str(tmp_path / "cache")
     assert not capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "file" / "cache"))
-    assert package._ccache(Console()) == ""
+    assert package._ccache(Settings(), Console()) == ""
     said = capsys.readouterr().err
     assert "compiling without a compiler cache" in said
     assert "VLLM_DISABLE_CCACHE=1" in said
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VLLM_DISABLE_CCACHE", "1")
-    assert package._ccache(Console()) == ""
+    assert package._ccache(Settings.from_environ(os.environ), Console()) == ""

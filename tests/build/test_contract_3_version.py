@@ -200,7 +200,10 @@ def _below_another_repository(repository: Path, target: Path) -> Path:
 
 
 _STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_repository]
-_PROGRAM = "from vllm_build import paths, settings, version; print(version.of_tree(paths.source_root(), settings.Settings.from_environ()))"
+_PROGRAM = (
+    "from vllm_build import environ, paths, settings, version; print(version.of_tree(paths.source_root(), "
+    "settings.Settings.from_environ(environ.snapshot())))"
+)
 
 
 @pytest.mark.parametrize("state", _STATES, ids=lambda state: state.__name__.strip("_"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,13 +94,13 @@ def test_cmake_that_is_too_old_is_passed_over(bare: Path, tmp_path: Path, progra
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'one'}:{tmp_path / 'two'}::{tmp_path / 'three'}")
     with pytest.raises(ToolchainError, match=r"^no usable cmake was found\n"):
-        cmake.find_cmake()
+        cmake.find_cmake(os.environ["PATH"])
     program(tmp_path / "one" / "cmake", "cmake version 3.25.1")
     program(tmp_path / "two" / "cmake", "nonsense")
     with pytest.raises(ToolchainError, match=r"one/cmake \(3\.25\), .*two/cmake \(does not tell its version\)"):
-        cmake.find_cmake()
+        cmake.find_cmake(os.environ["PATH"])
     new = program(tmp_path / "three" / "cmake", "cmake version 4.4.4")
-    assert cmake.find_cmake() == str(new)
+    assert cmake.find_cmake(os.environ["PATH"]) == str(new)
     (tmp_path / "broken").write_bytes(b"\x7fELF nothing")
     (tmp_path / "broken").chmod(0o755)
     assert cmake.version_of(str(tmp_path / "broken")) is None
@@ -137,13 +138,13 @@ def test_run_paths_of_this_machine_are_left_out(
 ) -> None:
     assert tools.is_dir()
     monkeypatch.setenv("LDFLAGS", flags)
-    assert configure.environ(configuration(root))["LDFLAGS"] == expected
+    assert configure.environment(configuration(root))["LDFLAGS"] == expected
 
 
 def test_the_users_cache_settings_stay(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tools.is_dir()
     monkeypatch.setenv("CCACHE_BASEDIR", "/mine")
-    env = configure.environ(configuration(root), Jobs(4, 2, 1, ()))
+    env = configure.environment(configuration(root), Jobs(4, 2, 1, ()))
     assert env["CCACHE_BASEDIR"] == "/mine"
     assert env["NVCC_APPEND_FLAGS"] == "--threads=2", "in no command line"
     assert "LDFLAGS" not in env

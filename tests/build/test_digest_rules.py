@@ -24,13 +24,13 @@ _LIBRARY_MODULES = (
     "kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party torch_files"
 )
 _BOTH_MODULES = (
-    "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
-    "settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
+    "__init__ _toml build_info cmake_ext device digest digest_rules environ files kernel_inputs kernels_table package_files paths "
+    "settings settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
-    "__main__ audit children cli clock compiler_cache console elf entry errors failures jobs limits link_check locks measured op_check "
-    "op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp "
+    "__main__ audit children cli clock compiler_cache console elf entry errors failures invocation jobs limits link_check locks measured "
+    "op_check op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp "
     "streams supervisor text_table unit_times"
 )
 

@@ -43,7 +43,7 @@ def examine(bare: Path, tmp_path: Path, root: Path, program: Callable[..., Path]
     def run(**variables: str) -> list[Fact]:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return doctor.examine(root)
+        return doctor.examine(root, os.environ)
 
     return run
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import runpy
 import sys
@@ -229,38 +230,38 @@ def registering(root: Path, *, leave_out: str = "nothing") -> str:
 
 
 def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Path) -> None:
-    assert op_check.torch_path() == str(fake_torch)
+    assert op_check.torch_path(os.environ) == str(fake_torch)
     path = library(tmp_path, registering(root))
     listed = sum(map(len, op_table.of_plan(op_table.load(root), cpu_plan(root)).values()))
-    assert op_check.require(root, cpu_plan(root), [path]) == f"{listed} ops registered as listed"
+    assert op_check.require(root, cpu_plan(root), [path], os.environ) == f"{listed} ops registered as listed"
 
 
 def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path) -> None:
     assert fake_torch.is_dir()
     path = library(tmp_path, registering(root, leave_out="silu_and_mul"))
     with pytest.raises(BuildError, match="_C::silu_and_mul is not registered"):
-        op_check.require(root, cpu_plan(root), [path])
+        op_check.require(root, cpu_plan(root), [path], os.environ)
 
 
 @pytest.mark.parametrize("text", ["raise OSError('undefined symbol: _ZN2at')", "import os; os.abort()"])
 def test_a_library_that_does_not_load(root: Path, fake_torch: Path, tmp_path: Path, text: str) -> None:
     assert fake_torch.is_dir()
     with pytest.raises(BuildError, match="do not load"):
-        op_check.require(root, cpu_plan(root), [library(tmp_path, text)])
+        op_check.require(root, cpu_plan(root), [library(tmp_path, text)], os.environ)
 
 
 def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_path: Path) -> None:
     assert fake_torch.is_dir()
     path = library(tmp_path, "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')")
-    assert op_check.require(root, cpu_plan(root), [path]) == "ops not compared: libcuda.so.1: cannot open shared object file"
+    assert op_check.require(root, cpu_plan(root), [path], os.environ) == "ops not compared: libcuda.so.1: cannot open shared object file"
 
 
 def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path) -> None:
     assert "torch" not in sys.modules
     assert bare.is_dir()
-    if op_check.torch_path() is not None:
+    if op_check.torch_path(os.environ) is not None:
         pytest.skip("the tests' own environment has torch")
-    assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path])
+    assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path], os.environ)
 
 
 def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,4 +288,4 @@ def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.
 def test_a_torch_that_is_importable_is_used_as_it_is(fake_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(fake_torch))
     monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
-    assert op_check.torch_path() == "/of/the/caller"
+    assert op_check.torch_path(os.environ) == "/of/the/caller"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,11 +91,11 @@ def test_each_warning_comes_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.delenv("CONDA_BUILD", raising=False)
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_COMMIT", "nightly")
     monkeypatch.setenv("VLLM_TARGET_DEVCE", "cpu")
-    other_variables.warn("cpu")
+    other_variables.warn(os.environ, "cpu")
     said = capsys.readouterr().err
     assert said.count("warning: VLLM_PRECOMPILED_WHEEL_COMMIT has no effect here") == 1
     assert "did you mean VLLM_TARGET_DEVICE?" in said
-    other_variables.warn()
+    other_variables.warn(os.environ)
     assert not capsys.readouterr().err
 
 
@@ -102,7 +103,7 @@ def test_nothing_is_said_of_a_recipe_s_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(other_variables, "_said", set())
     monkeypatch.setenv("CONDA_BUILD", "1")
     monkeypatch.setenv("CUDAARCHS", "all")
-    other_variables.warn("cuda")
+    other_variables.warn(os.environ, "cuda")
     assert not capsys.readouterr().err
 
 
@@ -144,7 +145,11 @@ def _reads(path: Path) -> set[str]:
             where, key = ast.unparse(node.value), node.slice
         else:
             continue
-        if where in ("os.environ", "environ", "os") and isinstance(key, ast.Constant) and isinstance(key.value, str):
+        if (
+            where.rpartition(".")[2] in ("environ", "inherited", "env", "os")
+            and isinstance(key, ast.Constant)
+            and isinstance(key.value, str)
+        ):
             found.add(key.value)
     return found
 

@@ -85,7 +85,7 @@ def write(path: Path, **sections: dict[str, str]) -> Path:
 
 def kept(command: str = "download") -> dict[str, str]:
     """The part of the environment that pip reads."""
-    return {name: value for name, value in pip_process.environment(command).items() if name.startswith("PIP_")}
+    return {name: value for name, value in pip_process.environment(command, os.environ).items() if name.startswith("PIP_")}
 
 
 FIXED = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
@@ -128,7 +128,7 @@ def test_pip_reads_what_it_is_given(machine: Path) -> None:
     links = machine / "with links"
     write(machine / "config" / "pip" / "pip.conf", **{"global": {"find-links": links.as_uri(), "no-index": "yes", "constraint": "/none"}})
     command = [sys.executable, "-m", "pip", "config", "list"]
-    said = subprocess.run(command, env=pip_process.environment("download"), capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, env=pip_process.environment("download", os.environ), capture_output=True, text=True, check=True).stdout
     assert f":env:.find-links='{links.as_uri()}'" in said.splitlines()
     assert ":env:.no-index='yes'" in said.splitlines()
     assert "constraint" not in said
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_configuration(machine: Path, tmp_path: Path, text: st
     path = write(machine / "config" / "pip" / "pip.conf")
     path.write_text(text, encoding="utf-8")
     with pytest.raises(pip_process.PipConfigurationError, match=r"pip\.conf"):
-        pip_process.environment("download")
+        pip_process.environment("download", os.environ)
     with pytest.raises(ConfigurationError, match=r"pip\.conf") as caught:
         pypi.download([("sample", "1.0", "0" * 64)], tmp_path, python="3.11", abi=None)
     assert "Traceback" not in str(caught.value)
@@ -250,6 +250,6 @@ def test_a_user_id_without_an_account_and_home(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(pip_process.pwd, "getpwuid", unknown)
     monkeypatch.delenv("HOME", raising=False)
-    assert pip_process.environment("download")["HOME"] == "/nonexistent"
+    assert pip_process.environment("download", os.environ)["HOME"] == "/nonexistent"
     monkeypatch.setenv("HOME", "/somewhere")
-    assert pip_process.environment("download")["HOME"] == "/somewhere"
+    assert pip_process.environment("download", os.environ)["HOME"] == "/somewhere"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from reuse_files import DIGEST, Build
@@ -21,6 +21,9 @@ from vllm_build.reuse.context import Context
 from vllm_build.reuse.refusal import RefusedError
 from vllm_build.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platform"], "abi3")
 
 
@@ -33,7 +36,12 @@ def config(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def named(config: Configuration, **environ: str) -> list[str]:
-    return [str(influence) for influence in private_build.influences(config, environ)]
+    return [str(influence) for influence in private_build.influences(within(config, environ))]
+
+
+def within(config: Configuration, environ: Mapping[str, str]) -> Configuration:
+    """The same build in an environment."""
+    return replace(config, settings=replace(config.settings, inherited=environ))
 
 
 def arguments(config: Configuration, *words: str) -> Configuration:
@@ -41,7 +49,7 @@ def arguments(config: Configuration, *words: str) -> Configuration:
 
 
 def build_digest(config: Configuration, **environ: str) -> str:
-    return digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(config, environ))
+    return digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(within(config, environ)))
 
 
 def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +190,7 @@ def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration,
         (tmp_path / "flags").write_text(f"-O2\n{flag}\n", encoding="utf-8")
         environ = {"CXXFLAGS": f"@{tmp_path / 'flags'}"}
     with pytest.raises(ConfigurationError, match="which chooses an instruction set") as caught:
-        private_build.require_portable(config, environ)
+        private_build.require_portable(within(config, environ))
     assert flag.rpartition("=")[2].split()[-1] in str(caught.value)
 
 
@@ -196,7 +204,7 @@ def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration,
     ],
 )
 def test_flags_of_packagers_are_accepted(config: Configuration, flags: str) -> None:
-    private_build.require_portable(config, {"CXXFLAGS": flags})
+    private_build.require_portable(within(config, {"CXXFLAGS": flags}))
     assert named(config, CXXFLAGS=flags) == [f"CXXFLAGS={flags}"[: 9 + private_build._SHOWN] + ("…" if len(flags) > 120 else "")]
 
 
@@ -291,18 +299,13 @@ def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
     assert other.value.check == "digest"
 
 
-def test_with_the_same_flags_a_store_is_asked_for_the_private_build(
-    config: Configuration, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in private_build._FLAGS:
-        monkeypatch.delenv(name, raising=False)
+def test_with_the_same_flags_a_store_is_asked_for_the_private_build(config: Configuration, root: Path) -> None:
     target = Target("cpu", "why")
     (clean,) = prepare.wanted(root, prepare.planned(root, Settings(), target))
     assert not clean.tree_digest
     (same,) = prepare.wanted(root, config.plan, config)
     assert (same.digest, same.tree_digest) == (clean.digest, clean.digest)
-    monkeypatch.setenv("CXXFLAGS", "-O0")
-    (private,) = prepare.wanted(root, config.plan, config)
+    (private,) = prepare.wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
     assert private.digest != clean.digest == private.tree_digest
 
 

@@ -67,7 +67,8 @@ def channel(folder: Path) -> str:
 
 
 def build(folder: Path, path: Path, console: Console, **options: object) -> list[Path]:
-    given = {"variants": {"key": ["value"]}, "channels": [channel(folder)], "output_dir": folder / "out", "console": console} | options
+    given = {"variants": {"key": ["value"]}, "channels": [channel(folder)], "output_dir": folder / "out", "console": console}
+    given |= {"inherited": os.environ} | options
     return rattler.build(path, **given)  # type: ignore[arg-type]
 
 
@@ -173,12 +174,13 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
     up = "$SRC_DIR/../../../.."
     path = recipe(tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600")
     program = (
-        "import sys; from pathlib import Path\n"
+        "import os, sys; from pathlib import Path\n"
         "from vllm_build.console import Console; from vllm_build.conda import rattler\n"
         "rattler.find_program = lambda: None\n"
         "try:\n"
         "    recipe, channel, out = sys.argv[1:]\n"
-        "    rattler.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), console=Console())\n"
+        "    rattler.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), "
+        "console=Console(), inherited=os.environ)\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
     )

@@ -371,4 +371,4 @@ def test_build_requirements(bare: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("vllm_build.cmake.sys.executable", str(tmp_path / "bin" / "python"))
     for name, value in {"VLLM_TARGET_DEVICE": "cpu", "VLLM_USE_PRECOMPILED": "1", **environ}.items():
         monkeypatch.setenv(name, value)
-    assert [requirement.partition(";")[0] for requirement in backend._compile_requirements()] == names
+    assert [requirement.partition(";")[0] for requirement in backend._requirements(lambda _: [], None)] == names

@@ -267,7 +267,7 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     monkeypatch.setattr(package.toolchain, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
     monkeypatch.setattr(package.environment, "run_in", lambda *_, **__: "all operators agree")
     listed: dict[str, dict[str, Any]] = {}
-    outputs = package.expected(package.Request(root, variants.load(root, "cpu"), "local", output))
+    outputs = package.expected(package.Request(root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ)))
     monkeypatch.setattr(package, "expected", lambda _: outputs)
     for wanted in outputs:
         path = real.conda(folder / wanted.subdir, wanted.filename)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -404,7 +405,7 @@ def test_nvcc_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on PATH")
-    found = toolkit.find_cuda(Settings.from_environ())
+    found = toolkit.find_cuda(Settings.from_environ(os.environ))
     assert found is not None
     assert found.version >= Version("11.8")
     assert (found.root / "include" / "cuda_runtime.h").is_file()

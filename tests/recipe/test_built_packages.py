@@ -23,6 +23,7 @@ from vllm_build.conda import channel, environment, package, variants, verify
 from vllm_build.console import Console
 from vllm_build.errors import BusyError
 from vllm_build.files import sha256_of
+from vllm_build.settings import Settings
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -71,7 +72,9 @@ def built(output: Path) -> Done:
 @pytest.fixture(scope="session")
 def request_(output: Path, built: Done) -> package.Request:
     assert built.result["packages"]
-    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.choose(None), output)
+    request = package.Request(
+        ROOT, variants.load(ROOT, "cpu"), channel.choose(None, Settings.from_environ(os.environ)), output, Settings.from_environ(os.environ)
+    )
     verify.prepare(request, Console())
     return request
 
@@ -130,7 +133,7 @@ def test_every_place_says_the_same_version_and_digests(built: Done) -> None:
     metas = [json.loads(path.read_text(encoding="utf-8")) for path in prefix.glob("conda-meta/vllm*.json")]
     info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
     (metadata,) = site.glob("vllm-*.dist-info/METADATA")
-    said = environment.run_in(prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix).strip()
+    said = environment.run_in(prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix, inherited=os.environ).strip()
     wheel = re.search(r"^Version: (.+)$", metadata.read_text(encoding="utf-8"), re.MULTILINE)
     assert wheel is not None
     versions = [*(meta["version"] for meta in metas), info["version"], wheel[1], said, version.base_version(ROOT), stamps["vllm_version"]]
@@ -221,7 +224,7 @@ def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
     kept = channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
-    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.LOCAL, output)
+    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.LOCAL, output, Settings.from_environ(os.environ))
     outputs = package.expected(request)
     assert sorted(package.reusable(request, outputs)) == sorted(kept)
     kept[0].write_bytes(kept[0].read_bytes()[:-1])

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build.conda import channel, environment
 from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,12 +98,12 @@ def test_what_cannot_be_solved_is_explained(tmp_path: Path) -> None:
 
 def test_unknown_channel_name() -> None:
     with pytest.raises(ConfigurationError, match="CHANNEL"):
-        channel.choose("somewhere")
+        channel.choose("somewhere", Settings())
 
 
 def test_conda_forge_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel.shutil, "which", lambda _: None)
-    assert channel.choose(None) == channel.CONDA_FORGE
+    assert channel.choose(None, Settings.from_environ(os.environ)) == channel.CONDA_FORGE
     monkeypatch.setattr(channel.shutil, "which", lambda _: "/usr/bin/apt-get")
-    assert channel.choose(None) == channel.LOCAL
-    assert channel.choose("conda-forge") == channel.CONDA_FORGE
+    assert channel.choose(None, Settings.from_environ(os.environ)) == channel.LOCAL
+    assert channel.choose("conda-forge", Settings()) == channel.CONDA_FORGE

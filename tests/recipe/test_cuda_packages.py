@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from trees import copy_tree, misses
 from vllm_build import op_table, paths
 from vllm_build.conda import channel, environment, package, variants, verify
 from vllm_build.console import Console
+from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
 
 pytestmark = pytest.mark.slow
@@ -47,7 +49,11 @@ def build(tree: Path, output: Path) -> Built:
     command = [sys.executable, "-m", "vllm_build", "package", "cuda13", "--json", "--output", str(output)]
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
-    return Built(package.Request(tree, variants.load(tree, "cuda13"), channel.LOCAL, output), json.loads(done.stdout), done.stderr)
+    return Built(
+        package.Request(tree, variants.load(tree, "cuda13"), channel.LOCAL, output, Settings.from_environ(os.environ)),
+        json.loads(done.stdout),
+        done.stderr,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +76,11 @@ def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.Monk
     verify.prepare(built.request, Console())
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     monkeypatch.setenv("VLLM_FA_SET", "check")
-    with environment.assumed_driver(built.request.variant.toolkit_version):
-        for interpreter in verify.INTERPRETERS:
-            said = "\n".join(verify.compute(built.request, interpreter, Console()))
-            assert f"Python {interpreter.name.removesuffix('t')}." in said
-            assert "refused" in said
+    request = dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
+    for interpreter in verify.INTERPRETERS:
+        said = "\n".join(verify.compute(request, interpreter, Console()))
+        assert f"Python {interpreter.name.removesuffix('t')}." in said
+        assert "refused" in said
 
 
 def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
@@ -99,7 +105,9 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
     listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
     script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
-    said = environment.run_in(built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix)
+    said = environment.run_in(
+        built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix, inherited=os.environ
+    )
     assert said.split() == listed
 
 
@@ -109,11 +117,11 @@ def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
         extension.name.rpartition(".")[2]: {name for k in extension.kernels for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))}
-        for extension in package.planned(built.request).extensions
+        for extension in package.planned(dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))).extensions
     }
     # The allocator has no kernels, and cuobjdump refuses such a file.
     for library in (path for path in verify.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
-        said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path)
+        said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path, inherited=os.environ)
         assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]], said
     # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
@@ -144,6 +152,7 @@ def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
         tmp_path / "env",
         ["python", str(ROOT / "tests" / "kernels" / "emulate.py"), "--build", str(tmp_path / "build")],
         cwd=tmp_path,
+        inherited=os.environ,
         extra={"CXX": str(tmp_path / "env/bin/x86_64-conda-linux-gnu-g++"), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "examples")},
     )
     assert re.search(r"^\d+ passed", said.strip().splitlines()[-1]), said[-3000:]

@@ -53,7 +53,7 @@ class Toolkit:
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
             # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to come after the host compiler's.
-            env={**environment.environ_of(self.prefix), "LC_ALL": "C"},
+            env={**environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -141,7 +141,12 @@ echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset} $
 set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 """
     done = subprocess.run(
-        [shell, "-c", script], cwd=tmp_path, env=environment.environ_of(toolkit.prefix), capture_output=True, text=True, check=False
+        [shell, "-c", script],
+        cwd=tmp_path,
+        env=environment.environ_of(toolkit.prefix, os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "mine unset unset unset unset\nnothing left\n"
@@ -149,7 +154,7 @@ set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 
 def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
     (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
-    request = package.Request(ROOT, variant, "local", tmp_path)
+    request = package.Request(ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ))
     channel_builds.require_toolchain(request)
     url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
     asked = render.environments(ROOT, variant, stamp.values(ROOT))
@@ -192,7 +197,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
     (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
     (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
-    request = package.Request(tree, variant, "local", tmp_path / "output")
+    request = package.Request(tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ))
     url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
     built = rattler.build(
         tree / "recipe" / "recipe.yaml",
@@ -202,6 +207,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
         output_dir=request.output,
         test="skip",  # the package's own tests are for the real kernels
         console=Console(),
+        inherited=os.environ,
     )
     assert sorted(file.name for file in built) == sorted(output.filename for output in package.expected(request))
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))

@@ -148,7 +148,13 @@ def test_every_reader(tmp_path: Path, folder: Path, console: Console, how: str) 
         with pytest.raises(IntegrityError, match="is damaged"):
             verified.in_channel(folder)
         with pytest.raises(IntegrityError, match="is damaged"):
-            rattler.build(tmp_path / "made" / "noarch" / NAME, channels=[folder.as_uri()], output_dir=tmp_path / "work", console=console)
+            rattler.build(
+                tmp_path / "made" / "noarch" / NAME,
+                channels=[folder.as_uri()],
+                output_dir=tmp_path / "work",
+                console=console,
+                inherited=os.environ,
+            )
     with pytest.raises(IntegrityError, match="is damaged"):
         environment.solve_specs(["foo"], [folder.as_uri()])
     assert channel.indexed(folder) == {}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from conda_files import make_channel, make_package
 
 from vllm_build.conda import channel, environment, intact, package, render, variants
 from vllm_build.errors import ConfigurationError
+from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ def output(tmp_path: Path) -> Path:
 def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """The step of ``vllm-build package`` that installs; returns what it says."""
     monkeypatch.setattr(channel, "url", lambda *_: output.as_uri())
-    request = package.Request(root, variants.load(root, "cpu"), channel.LOCAL, output)
+    request = package.Request(root, variants.load(root, "cpu"), channel.LOCAL, output, Settings.from_environ(os.environ))
     built = (render.Output("vllm-kernels", "1.0", "h0_0", noarch=True, run=()),)
     return lambda: package._install(request, built)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vllm_build.conda import channel, channel_builds, package, render, variants
 from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
 from vllm_build.reuse.refusal import RefusedError
+from vllm_build.settings import Settings
 from vllm_build.toolchain import sources
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request_for(root: Path, name: str, output: Path) -> package.Request:
-    return package.Request(root, variants.load(root, name), channel.LOCAL, output)
+    return package.Request(root, variants.load(root, name), channel.LOCAL, output, Settings.from_environ(os.environ))
 
 
 def edited(root: Path, folder: Path, old: str, new: str) -> str:
@@ -40,9 +42,11 @@ def edited(root: Path, folder: Path, old: str, new: str) -> str:
 def test_a_key_asks_for_signatures_that_channels_do_not_have(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = package.Request(root, variants.load(root, "cpu"), channel.LOCAL, tmp_path, ("https://example.invalid/channel",))
-    output = render.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
     monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
+    request = package.Request(
+        root, variants.load(root, "cpu"), channel.LOCAL, tmp_path, Settings.from_environ(os.environ), ("https://example.invalid/channel",)
+    )
+    output = render.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
     with pytest.raises(RefusedError, match="a conda channel is not signed"):
         package.take(request, (output,), (), console)
     assert package.take(request, (), (), console) == ()
@@ -75,7 +79,13 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
     variant = variants.load(root, "cpu")
     with pytest.raises(NothingToDoError, match="empty"):
         package.package(
-            package.Request(root, variants.Variant("none", variant.path, {**variant.values, "accelerator": "empty"}), "local", tmp_path),
+            package.Request(
+                root,
+                variants.Variant("none", variant.path, {**variant.values, "accelerator": "empty"}),
+                "local",
+                tmp_path,
+                Settings.from_environ(os.environ),
+            ),
             console,
         )
 
@@ -94,13 +104,14 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path,
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     before, usual = package.expected(request), package.expected(cpu)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
+    request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     assert package.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
     after = package.expected(request)
     assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
     assert package.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
-        package.stamps(request)
+        package.stamps(request_for(root, "cuda13", tmp_path))
 
 
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vllm_build.conda import channel, package, packer, rattler, variants
 from vllm_build.errors import ToolchainError
+from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ def test_the_bindings_and_the_pinned_version_keep_the_digest(tmp_path: Path, mon
 
 
 def test_another_version_gives_packages_another_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = package.Request(root, variants.load(root, "cpu"), channel.CONDA_FORGE, tmp_path)
+    request = package.Request(root, variants.load(root, "cpu"), channel.CONDA_FORGE, tmp_path, Settings.from_environ(os.environ))
     monkeypatch.setattr(rattler, "find_program", lambda: None)
     before = {output.filename for output in package.expected(request)}
     program(tmp_path, monkeypatch, "echo rattler-build 0.1.2")

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.version import Version as Release
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
 
 from vllm_build import stamp
@@ -102,6 +104,21 @@ def test_a_login_node_says_which_driver_the_compute_nodes_have(
     # The way that this project's own environments are solved.
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
     assert accelerator(environment.solve_specs(["vllm"], [channel])) == expected
+
+
+@pytest.mark.parametrize(("driver", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130")])
+def test_a_driver_is_assumed_for_one_solution_alone(channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
+    assert environment.assumed_driver(Release(driver)) == driver
+    assert accelerator(environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
+    assert os.environ["CONDA_OVERRIDE_CUDA"] == ""
+    assert accelerator(environment.solve_specs(["vllm"], [channel])) == "cpu"
+
+
+def test_no_driver_is_assumed_where_one_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
+    assert environment.assumed_driver(Release("13.0")) is None
+    assert environment.assumed_driver(None) is None
 
 
 @pytest.mark.parametrize(("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")])

@@ -170,7 +170,7 @@ def test_a_build_does_not_begin_with_an_altered_channel(tmp_path: Path, package:
     recipe.write_text("package: {name: user, version: '1'}\nrequirements: {host: [foo]}\nbuild: {script: 'true'}\n", encoding="utf-8")
     swap(package, other)
     with pytest.raises(IntegrityError, match="is not the package that its channel lists"):
-        rattler.build(recipe, channels=[url(package)], output_dir=tmp_path / "work", console=console)
+        rattler.build(recipe, channels=[url(package)], output_dir=tmp_path / "work", console=console, inherited=os.environ)
     assert not (tmp_path / "work").exists()
 
 

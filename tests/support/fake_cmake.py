@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -72,7 +73,7 @@ def calls(tools: Path) -> list[dict[str, Any]]:
 
 
 def configuration(root: Path, **settings: Any) -> Configuration:
-    return Configuration.of(root, replace(Settings.from_environ(), target_device="cpu", **settings))
+    return Configuration.of(root, replace(Settings.from_environ(os.environ), target_device="cpu", **settings))
 
 
 def defined(call: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sysconfig
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def official(tmp_path: Path, **changes: Any) -> Path:
 
 def audit(ctx: Context, root: Path, wheel: Path, machine: Machine = CPU, **options: Any) -> foreign.Audited:
     what = cpu_plan(root) if machine.device == "cpu" else cuda_plan(root)
-    return foreign.audit(ctx, root, what, machine, str(wheel), **options)
+    return foreign.audit(ctx, root, what, machine, str(wheel), inherited=os.environ, **options)
 
 
 def verdicts(found: foreign.Audited, check: str) -> list[str]:

@@ -11,7 +11,6 @@ from vllm_build import paths
 from vllm_build.conda import channel, variants
 from vllm_build.conda.package import Request
 from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
 from vllm_build.settings_kinds import WORDS, checked
 
 if TYPE_CHECKING:
@@ -41,10 +40,10 @@ def request(arguments: Namespace, name: str, console: Console) -> Request:
     variant = variants.load(root, name)
     for note in variant.notes:
         console.warn(note)
-    settings = Settings.from_environ()
+    settings = arguments.invocation.settings
     option = getattr(arguments, "reuse", None)
     reuse = settings.reuse if option is None else checked("--reuse", WORDS, option) if option.strip() else ()
-    return Request(root, variant, channel.choose(arguments.channel), arguments.output.absolute(), reuse)
+    return Request(root, variant, channel.choose(arguments.channel, settings), arguments.output.absolute(), settings, reuse)
 
 
 def parse_days(text: str) -> float:

@@ -11,7 +11,6 @@ from vllm_build.commands._target import add_target, target
 from vllm_build.reuse import foreign
 from vllm_build.reuse.context import Context, Meter
 from vllm_build.reuse.fitness import Machine
-from vllm_build.settings import Settings
 from vllm_build.settings_kinds import SHA256, checked
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Show the table, and fail when the wheel would be refused."""
     sha256 = None if arguments.sha256 is None else checked("--sha256", SHA256, arguments.sha256)
-    settings, root = Settings.from_environ(), paths.source_root()
+    settings, root = arguments.invocation.settings, paths.source_root()
     name, release = target(arguments, settings)
     choice = plan.Choice.of(foreign.with_every_output(settings))
     archs, source = requested_archs.requested(name, settings) or (None, "")
@@ -48,7 +47,9 @@ def run(arguments: Namespace, console: Console) -> int:
         meter = Meter(counter.advance)
         context = Context(progress=meter)
         with context.cache.in_use():
-            found = foreign.audit(context, root, planned, machine, arguments.wheel, sha256, stand_ins=arguments.stand_ins)
+            found = foreign.audit(
+                context, root, planned, machine, arguments.wheel, sha256, inherited=settings.inherited, stand_ins=arguments.stand_ins
+            )
     rows = [dataclasses.asdict(row) for row in found.audit.rows]
     if console.json_mode:
         console.json({"wheel": found.title, "rows": rows, "unusable": found.audit.unusable, "bytes": meter.size})

@@ -23,8 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Show what was found; status 2 when things contradict one another, 4 when something is missing."""
-    del arguments
-    facts = doctor.examine(paths.source_root())
+    facts = doctor.examine(paths.source_root(), arguments.invocation.environ)
     if console.json_mode:
         console.json([fact.as_dict() for fact in facts])
     console.table(

@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Install built packages into a prefix."""
     output = arguments.output.absolute()
-    urls = [output.as_uri(), channel.url(channel.choose(arguments.channel))]
+    urls = [output.as_uri(), channel.url(channel.choose(arguments.channel, arguments.invocation.settings))]
     prefixes.require_apart(prefixes.check(arguments.prefix, [output]))
     with console.step(f"install {' '.join(arguments.specs)}"):
         records = environment.create(arguments.prefix, arguments.specs, urls, force=arguments.force, update=arguments.update, keep=[output])

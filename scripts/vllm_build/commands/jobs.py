@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from vllm_build import jobs, kernels_table, paths
 from vllm_build.commands._target import add_target, target
 from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
 from vllm_build.settings_kinds import COUNT, checked
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def _bytes(text: str) -> int:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Decide for the device, with the heavy units that the table has for it."""
-    settings = Settings.from_environ()
+    settings = arguments.invocation.settings
     cpus = None if arguments.cpus is None else checked("--cpus", COUNT, arguments.cpus)
     memory = None if arguments.memory_gib is None else _bytes(arguments.memory_gib)
     device, version = target(arguments, settings)

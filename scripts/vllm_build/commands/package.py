@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from vllm_build import other_variables, path_rules, paths
@@ -35,10 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Build, install and run the packages of one variant."""
     path_rules.require_packaging(arguments.output, paths.cache_root())
+    environ = arguments.invocation.environ
     for sentence in (
-        *other_variables.ignored(os.environ),
-        *other_variables.misspelt(os.environ),
-        *other_variables.not_for_packages(os.environ),
+        *other_variables.ignored(environ),
+        *other_variables.misspelt(environ),
+        *other_variables.not_for_packages(environ),
     ):
         console.warn(sentence)
     result = package.package(request(arguments, arguments.variant, console), console)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from vllm_build import kernels_table, paths, plan, requested_archs
 from vllm_build.commands import _plan_text
 from vllm_build.commands._target import add_target, target
-from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -27,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Show the plan of a device, and refuse one that compiles nothing where something should be."""
-    settings, table = Settings.from_environ(), kernels_table.load(paths.source_root())
+    settings, table = arguments.invocation.settings, kernels_table.load(paths.source_root())
     device, version = target(arguments, settings)
     text, source = (arguments.arch_list, "--arch-list")
     if text is None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from vllm_build import paths, text_table
 from vllm_build.reuse import prepare
 from vllm_build.reuse.context import Context, Meter
-from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -32,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Decide, and fetch if asked to."""
-    settings = dataclasses.replace(Settings.from_environ(), use_precompiled=True)
+    settings = dataclasses.replace(arguments.invocation.settings, use_precompiled=True)
     with console.transfer("kernels") as counter:
         meter = Meter(counter.advance)
         with prepare.prepared(paths.source_root(), settings, Context(progress=meter)) as reuse:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from vllm_build.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping
 
     from vllm_build.console import Console
     from vllm_build.settings_variable import Variable
@@ -27,8 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     kind.add_argument("--check", action="store_true", help=f"compare {settings_docs.PAGE} with the table of variables")
 
 
-def _row(variable: Variable) -> dict[str, Any]:
-    text = os.environ.get(variable.name, "")
+def _row(variable: Variable, environ: Mapping[str, str]) -> dict[str, Any]:
+    text = environ.get(variable.name, "")
     row: dict[str, Any] = {
         "name": variable.name,
         "set": bool(text.strip()),
@@ -39,7 +39,7 @@ def _row(variable: Variable) -> dict[str, Any]:
         "error": None,
     }
     try:
-        variable.read(os.environ)
+        variable.read(environ)
     except ConfigurationError as error:
         row["error"] = str(error)
     return row
@@ -74,7 +74,7 @@ def run(arguments: Namespace, console: Console) -> int:
         if console.json_mode:
             console.json({"page": settings_docs.PAGE, "written": written})
         return 0
-    rows = [_row(variable) for variable in settings.variables()]
+    rows = [_row(variable, arguments.invocation.environ) for variable in settings.variables()]
     if console.json_mode:
         console.json(rows)
     _show(rows, console)

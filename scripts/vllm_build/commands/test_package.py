@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_build import path_rules, paths
 from vllm_build.commands._common import add_channel, request
-from vllm_build.conda import environment, verify
+from vllm_build.conda import verify
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -29,13 +29,12 @@ def run(arguments: Namespace, console: Console) -> int:
     path_rules.require_packaging(arguments.output, paths.cache_root())
     wanted = request(arguments, arguments.variant, console)
     verify.prepare(wanted, console)
-    with environment.assumed_driver(wanted.variant.toolkit_version):
-        result: dict[str, Any] = {
-            "interpreters": [{"interpreter": i.name, "said": verify.compute(wanted, i, console)} for i in verify.INTERPRETERS]
-        }
-        findings = verify.audits(wanted, wanted.output / ".test" / "py3.11", console)
-        result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
-        result["tests"] = {name: text.strip().splitlines()[-1] for name, text in verify.installed_tests(wanted, console).items()}
+    result: dict[str, Any] = {
+        "interpreters": [{"interpreter": i.name, "said": verify.compute(wanted, i, console)} for i in verify.INTERPRETERS]
+    }
+    findings = verify.audits(wanted, wanted.output / ".test" / "py3.11", console)
+    result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
+    result["tests"] = {name: text.strip().splitlines()[-1] for name, text in verify.installed_tests(wanted, console).items()}
     if console.json_mode:
         console.json(result)
     return 0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vllm_build import paths, version
 from vllm_build.commands._target import add_target, options, target
-from vllm_build.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -27,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, console: Console) -> int:
     """Print the version."""
-    settings = Settings.from_environ()
+    settings = arguments.invocation.settings
     asked, release = options(arguments)
     # What was given is not looked for: each rule can be tried without its hardware, and on a machine that has something else.
     indifferent = arguments.sdist or settings.version_override or settings.skip_version_suffix

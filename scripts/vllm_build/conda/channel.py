@@ -13,7 +13,7 @@ from rattler.index import index_fs
 from vllm_build import paths
 from vllm_build.conda import indexes
 from vllm_build.files import write_text
-from vllm_build.settings import CHANNELS, Settings
+from vllm_build.settings import CHANNELS
 from vllm_build.settings_kinds import checked, choice
 from vllm_build.toolchain import views
 
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from vllm_build.settings import Settings
+
 SUBDIRS = indexes.SUBDIRS
 LOCAL, CONDA_FORGE = CHANNELS
 
 
-def choose(name: str | None, settings: Settings | None = None) -> str:
+def choose(name: str | None, settings: Settings) -> str:
     """The channel that feeds a build: ``local`` (made here from PyPI and Debian packages) where apt exists, else ``conda-forge``.
 
     Args:
         name: what ``--channel`` says; None or empty: what ``CHANNEL`` says.
-        settings: of the environment; None reads this process's.
+        settings: of the environment.
 
     Raises:
-        ConfigurationError: ``name`` is neither, or the environment is malformed.
+        ConfigurationError: ``name`` is neither.
     """
     if name:
         return checked(
             "--channel", choice(*CHANNELS), name, "correct it, or leave it out: CHANNEL, else what this machine has, decides then"
         )
-    chosen = (settings or Settings.from_environ()).channel
-    return chosen or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
+    return settings.channel or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
 
 
 def url(name: str, root: Path | None = None) -> str:

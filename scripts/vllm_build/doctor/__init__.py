@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from vllm_build import settings
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["CONTRADICTION", "MISSING", "Fact", "examine", "exit_code"]
 
 
-def examine(root: Path, environ: Mapping[str, str] | None = None) -> list[Fact]:
-    """Look at everything a build of the tree at ``root`` would use, under the variables of ``environ`` (default: this process's)."""
-    env = dict(os.environ if environ is None else environ)
+def examine(root: Path, environ: Mapping[str, str]) -> list[Fact]:
+    """Look at everything a build of the tree at ``root`` would use, under the variables of ``environ``."""
+    env = dict(environ)
     facts = _variables.malformed(env)
     # The rest goes on with what is left: one report, not one problem at a time.
     names = {variable.name for variable in settings.variables()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -38,7 +37,7 @@ def _says(program: str) -> str | None:
 
 
 def _compiler(variable: str, asked: Settings) -> Fact:
-    what, chosen = _LANGUAGES[variable], os.environ.get(variable, "").strip()
+    what, chosen = _LANGUAGES[variable], asked.inherited.get(variable, "").strip()
     try:
         words = shlex.split(chosen)
     except ValueError as error:
@@ -74,9 +73,9 @@ def _generator(asked: Settings) -> Fact:
     return Fact("generator", f"{generator.name}{f' ({generator.program})' if generator.program else ''}")
 
 
-def _cmake() -> Fact:
+def _cmake(asked: Settings) -> Fact:
     try:
-        return Fact("cmake", cmake.find_cmake())
+        return Fact("cmake", cmake.find_cmake(asked.search_path))
     except VllmBuildError as error:
         return of_error("cmake", error)
 
@@ -84,7 +83,7 @@ def _cmake() -> Fact:
 def _needed(asked: Settings) -> Iterator[Fact]:
     yield _compiler("CC", asked)
     yield _compiler("CXX", asked)
-    yield _cmake()
+    yield _cmake(asked)
     yield _generator(asked)
 
 

@@ -19,7 +19,7 @@ from vllm_build.reuse.plan import REUSE, Decision
 from vllm_build.reuse.refusal import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.planned import Plan
@@ -74,6 +74,7 @@ def audit(
     location: str,
     sha256: str | None = None,
     *,
+    inherited: Mapping[str, str],
     stand_ins: bool = False,
 ) -> Audited:
     """Look at a wheel: its metadata, its libraries, and, when nothing is wrong so far, what they register once they are loaded.
@@ -85,6 +86,7 @@ def audit(
         machine: that the kernels are for.
         location: of the wheel, path or address.
         sha256: that it must have.
+        inherited: the variables that a child which loads the libraries starts from.
         stand_ins: see :func:`vllm_build.reuse.foreign_audit.of_libraries`.
 
     Raises:
@@ -117,7 +119,8 @@ def audit(
             machine,
             op_table.of_plan(op_table.load(root), plan),
             _functions(root, plan),
-            op_check.torch_path(),
+            op_check.torch_path(inherited),
+            inherited,
             stand_ins=stand_ins,
         )
     return Audited(location, wheel.facts, {fetched[one.library.file]: one for one in picks.picks}, result)
@@ -224,7 +227,7 @@ def prepared(
         )
     if settings.precompiled_key and not settings.precompiled_sha256:
         raise trust.unsigned(location, "an official wheel")
-    found = audit(context, root, plan, machine, location, settings.precompiled_sha256)
+    found = audit(context, root, plan, machine, location, settings.precompiled_sha256, inherited=settings.inherited)
     require(found, settings.precompiled_foreign)
     why = f"{found.title}, an official wheel that passed the audit"
     taken = {one.extension for one in usable(found)}

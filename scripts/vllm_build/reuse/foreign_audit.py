@@ -146,7 +146,7 @@ def _toolkit(result: Audit, libraries: Mapping[Path, elf.SharedLibrary], machine
         result.add("toolkit", f"CUDA {_shown(majors) or 'of no release'}", f"CUDA {wanted}", good=majors == {wanted})
 
 
-def _ask(request: dict[str, Any], torch_path: str | None) -> dict[str, Any] | str:
+def _ask(request: dict[str, Any], torch_path: str | None, inherited: Mapping[str, str]) -> dict[str, Any] | str:
     """The answer of the child, or why there is none."""
     if torch_path is None:
         return "this environment has no importable torch"
@@ -154,7 +154,7 @@ def _ask(request: dict[str, Any], torch_path: str | None) -> dict[str, Any] | st
         file = Path(folder) / "answer.json"
         try:
             probe = Path(__file__).with_name("foreign_probe.py")
-            done = op_check.run_probe(probe, {**request, "answer": str(file)}, torch_path, timeout=_SECONDS)
+            done = op_check.run_probe(probe, {**request, "answer": str(file)}, torch_path, inherited, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             return f"loading them did not end within {_SECONDS} s"
         if done.returncode or not file.is_file():
@@ -202,6 +202,7 @@ def of_libraries(
     expected: Mapping[str, tuple[str, ...]],
     functions: Mapping[str, Sequence[str]],
     torch_path: str | None,
+    inherited: Mapping[str, str],
     *,
     stand_ins: bool,
 ) -> None:
@@ -215,6 +216,7 @@ def of_libraries(
         expected: dispatch key → schemas that our Python calls, from :func:`vllm_build.op_table.of_plan`.
         functions: extension → functions that our Python calls, for extensions that are Python modules.
         torch_path: what a child's ``PYTHONPATH`` needs to import torch; None when there is none.
+        inherited: the variables that the child starts from; its ``CC`` compiles the stand-ins.
         stand_ins: load the libraries on a machine without the device, with empty libraries in place of the driver and the like.
 
     Raises:
@@ -240,11 +242,12 @@ def of_libraries(
         ],
         "schemas": sorted({text for schemas in expected.values() for text in schemas}),
         "stand_ins": [],
+        "compiler": inherited.get("CC") or "cc",
     }
     if stand_ins:
         # Names that the wheel chose do not name files to write.
         request["stand_ins"] = sorted({name for library in libraries.values() for name in library.needed if _DEVICE.fullmatch(name)})
-    answer = _ask(request, torch_path)
+    answer = _ask(request, torch_path, inherited)
     if isinstance(answer, str):
         result.add("load", answer, "libraries that load into the installed torch", good=False)
         return

@@ -2,7 +2,7 @@
 """Runs as a program of its own: loads the libraries of an official wheel into torch and says what they have, and what they ask for in vain.
 
     stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …], "functions": [name, …]}, …], "schemas": [text, …],
-             "stand_ins": [soname, …], "answer": path of a file that is written}
+             "stand_ins": [soname, …], "compiler": the program that makes them, "answer": path of a file that is written}
     answer  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message}, "functions": {path: [name, …]},
              "ops": {schema text: {"found": schema or null, "keys": [dispatch key, …], "compatible": bool}}}
 
@@ -18,7 +18,6 @@ import importlib.machinery
 import importlib.util
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -46,13 +45,13 @@ def unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
     return [name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)]
 
 
-def make_stand_ins(sonames: list[str], symbols: list[str]) -> None:
-    """Load a library under each name; the first has all symbols.
+def make_stand_ins(sonames: list[str], symbols: list[str], chosen: str) -> None:
+    """Compile a library for each name with ``chosen``, else gcc, and load it; the first has all symbols.
 
     Raises:
         OSError: there is no C compiler, or it fails.
     """
-    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
+    compiler = shutil.which(chosen) or shutil.which("gcc")
     if compiler is None:
         raise OSError("there is no C compiler (CC, cc, gcc) to make stand-ins with")
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +128,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
     failed, functions = {}, {}
     if wanted := [name for name in missing if name in request["stand_ins"]]:
-        make_stand_ins(wanted, sorted({name for names in vain.values() for name in names}))
+        make_stand_ins(wanted, sorted({name for names in vain.values() for name in names}), request["compiler"])
     for library in libraries:
         try:
             functions[library["path"]] = load(library)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import base64
 import netrc
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from vllm_build.environ import snapshot
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 
@@ -53,7 +54,7 @@ def from_netrc(host: str) -> str | None:
 
     A file that cannot be read or is malformed counts as absent, as it does for pip: it belongs to other programs.
     """
-    chosen = os.environ.get("NETRC")
+    chosen = snapshot().get("NETRC")
     try:
         path = Path(chosen) if chosen else Path("~/.netrc").expanduser()
         if not path.is_file():

@@ -107,7 +107,11 @@ class Reuse:
 
 @contextmanager
 def prepared(
-    root: Path, settings: Settings, context: Context | None = None, outputs: Sequence[str] | None = None
+    root: Path,
+    settings: Settings,
+    context: Context | None = None,
+    outputs: Sequence[str] | None = None,
+    target: Target | None = None,
 ) -> Iterator[Reuse | ForeignReuse]:
     """Decide what is reused; the files can be fetched within the block.
 
@@ -116,13 +120,14 @@ def prepared(
         settings: of the environment.
         context: cache, transport, progress; None makes the usual ones.
         outputs: names; None means all that the tree has for the device.
+        target: what the build is for; None resolves the device.
 
     Raises:
         RefusedError: an output cannot be reused, or an official wheel does not pass the audit. FetchError: a source could not be asked.
         ConfigurationError, NothingToDoError, ToolchainError: of the settings, the device and the plan.
     """
     context = context or Context()
-    target = device.resolve(settings)
+    target = target or device.resolve(settings)
     pure = target.name in kernel_plan.PURE_DEVICES
     plan = None if pure else planned(root, foreign.with_every_output(settings) if settings.accepts_foreign else settings, target)
     private = Configuration.for_target(root, settings, target, plan) if plan and settings.precompiled_private else None

@@ -6,7 +6,6 @@ The mirror and the keys come from the machine's configuration. apt checks signat
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import children, removal
+from vllm_build.environ import snapshot
 from vllm_build.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.files import disk_errors, write_text
 from vllm_build.redaction import excerpt
@@ -111,12 +111,12 @@ class PrivateApt:
 
     def environment(self) -> dict[str, str]:
         """The environment of every apt command: messages in English, our configuration first."""
-        return {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(self._config), "DEBIAN_FRONTEND": "noninteractive"}
+        return {**snapshot(), "LC_ALL": "C.UTF-8", "APT_CONFIG": str(self._config), "DEBIAN_FRONTEND": "noninteractive"}
 
     def _machine(self) -> tuple[str, str, str]:
         """Transport settings, mirror address and keys as the machine's own apt has them."""
         require_apt()
-        env = {**os.environ, "LC_ALL": "C.UTF-8"}
+        env = {**snapshot(), "LC_ALL": "C.UTF-8"}
         targets = _run(["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"], env)
         mirror = choose_mirror(targets.stdout)
         if mirror is None:

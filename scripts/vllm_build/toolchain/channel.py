@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build import locks, removal
 from vllm_build.conda import finish, rattler
+from vllm_build.environ import snapshot
 from vllm_build.errors import BuildError
 from vllm_build.files import disk_errors, sha256_of
 from vllm_build.paths import cache_root
@@ -96,6 +97,7 @@ class _Builder:
                 variants={key: [value] for key, value in build.variant.items()},
                 channels=[channel.as_uri()],
                 output_dir=work / "out",
+                inherited=snapshot(),
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,

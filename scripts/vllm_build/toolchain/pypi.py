@@ -21,6 +21,7 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from vllm_build import children, pip_process
+from vllm_build.environ import snapshot
 from vllm_build.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.files import disk_errors
 from vllm_build.redaction import excerpt
@@ -99,7 +100,7 @@ def _run(command: str, arguments: Sequence[str], env: Mapping[str, str]) -> subp
         ConfigurationError: there is no pip, or it cannot read its configuration.
     """
     try:
-        base = pip_process.environment("download", run=children.run)
+        base = pip_process.environment("download", snapshot(), run=children.run)
     except pip_process.PipConfigurationError as error:
         raise ConfigurationError(
             f"pip cannot read its configuration: {error}", remedy="correct the file; `pip config debug` lists where pip looks"
@@ -136,7 +137,7 @@ def _sha256(item: Mapping[str, Any]) -> str:
 
 def _index_answers() -> bool:
     """Whether pip finds a package that every index has: itself."""
-    if pip_process.settings("download", os.environ, children.run).get("no-index"):
+    if pip_process.settings("download", snapshot(), children.run).get("no-index"):
         return True
     # The interpreter's own pip, once: whoever has no network should not wait for five attempts again.
     return bool(_report(["pip"], _Selection((), {"PIP_RETRIES": "0"}))[1])

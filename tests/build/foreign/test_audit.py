@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import platform
 import runpy
 import sys
@@ -90,7 +91,7 @@ def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any]
     assert ops
     wheel = official(tmp_path)
     assert verdicts(audit(ctx, root, wheel, dataclasses.replace(CPU, torch=None)), "torch-abi") == [foreign_audit.BAD]
-    monkeypatch.setattr("vllm_build.op_check.torch_path", lambda: None)
+    monkeypatch.setattr("vllm_build.op_check.torch_path", lambda _: None)
     (row,) = audit(ctx, root, wheel).audit.failed
     assert row.found == "this environment has no importable torch"
 
@@ -144,7 +145,8 @@ def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any])
     """Run the probe in this process, where its lines can be seen."""
     monkeypatch.syspath_prepend(str(site))
     file = site.parent / "answer.json"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**request, "answer": str(file)})))
+    asked_for = {"compiler": os.environ.get("CC") or "cc", **request, "answer": str(file)}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked_for)))
     try:
         runpy.run_module("vllm_build.reuse.foreign_probe", run_name="__main__")
     finally:

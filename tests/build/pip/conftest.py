@@ -17,6 +17,7 @@ from vllm_build import paths
 from vllm_build.conda import channel, environment
 from vllm_build.console import Console
 from vllm_build.errors import ToolchainError
+from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
 
 ROOT = paths.source_root()
@@ -106,7 +107,7 @@ class Developer:
 
 def make(folder: Path, specs: list[str]) -> Developer:
     """An environment of its own from the channel, which is brought up to date when it cannot serve ``specs``."""
-    url = channel.url(channel.choose(None))
+    url = channel.url(channel.choose(None, Settings.from_environ(os.environ)))
     try:
         environment.create(folder / "env", specs, [url])
     except ToolchainError:
