@@ -60,7 +60,7 @@ def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, mon
     monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
     fetched = Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
     assert "hwy" in fetched.plan.libraries
-    assert private_build.influences(fetched, {}) == ()
+    assert private_build.influences(fetched) == ()
     assert not (tmp_path / "build").exists()
     fetched.prepare_folder()
 
