@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import children, cmake, elf
+from vllm_build import children, elf, programs
 from vllm_build.errors import PackageTestError, ToolchainError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
 
 def limited_api(library: Path) -> Finding | None:
     """What abi3audit says of one library; None where this environment has no abi3audit."""
-    program = cmake.look_for("abi3audit")
+    program = programs.look_for("abi3audit")
     return _run("abi3audit", program, library) if program else None
 
 
@@ -86,7 +86,7 @@ def where_installed(libraries: Sequence[Path], *, abi3: bool) -> tuple[Finding, 
     """The audits of a build: those of the two programs that this environment has; a full-API library is not asked about the limited one."""
     found = []
     for check in _CHECKS:
-        program = cmake.look_for(check)
+        program = programs.look_for(check)
         if program and (abi3 or check != "abi3audit"):
             found += [_run(check, program, library) for library in libraries]
     return tuple(found)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import children, compiler_cache
+from vllm_build import children, compiler_cache, programs
 from vllm_build.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -20,24 +19,6 @@ if TYPE_CHECKING:
 #: What CMakeLists.txt asks for.
 MINIMUM = (3, 26)
 MAKE = "Unix Makefiles"
-
-
-def look_for(name: str) -> str | None:
-    """The path of a program: beside this interpreter first (a virtual environment's bin), then on PATH; None when it is in neither."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(name)
-
-
-def find_program(name: str) -> str:
-    """As :func:`look_for`.
-
-    Raises:
-        ToolchainError: it is in neither place.
-    """
-    found = look_for(name)
-    if not found:
-        raise ToolchainError(f"{name} was not found", expected=f"{name} on PATH or in this environment", remedy=f"pip install {name}")
-    return found
 
 
 def version_of(program: str) -> tuple[int, int] | None:
@@ -89,9 +70,9 @@ def find_generator(settings: Settings) -> Generator:
     """
     if settings.generator and settings.generator != "Ninja":
         return Generator(settings.generator, "")
-    if ninja := look_for("ninja"):
+    if ninja := programs.look_for("ninja"):
         return Generator("Ninja", ninja)
-    if settings.generator is None and (make := look_for("make") or look_for("gmake")):
+    if settings.generator is None and (make := programs.look_for("make") or programs.look_for("gmake")):
         return Generator(MAKE, make)
     raise ToolchainError("neither ninja nor make was found", expected="ninja on PATH or in this environment", remedy="pip install ninja")
 

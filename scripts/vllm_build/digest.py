@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from vllm_build.influence import Influence
     from vllm_build.planned import Plan
-    from vllm_build.private_build import Influence
 
 #: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
 SHORT = 12

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.configuration import Configuration
+    from vllm_build.influence import Influence
     from vllm_build.jobs import Jobs
-    from vllm_build.private_build import Influence
 
 _CHECKED = "checked.json"
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build import cmake, configure, source_trees
 from vllm_build.errors import ConfigurationError
-from vllm_build.redaction import excerpt
+from vllm_build.influence import Influence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,19 +51,6 @@ _EXTENSION = re.compile(
 #: What every processor of the platform has. conda-forge's compilers ask for nocona.
 _BASELINES = frozenset({"x86-64", "k8", "nocona", "armv8-a", "generic"})
 _RESPONSE_FILE = re.compile(r"(?<!\S)@(\S+)")
-_SHOWN = 120
-
-
-@dataclass(frozen=True)
-class Influence:
-    """One thing that shapes a build and not its tree: its name, its value for people, and the sha256 of what counts."""
-
-    name: str
-    value: str
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.name}={excerpt(self.value, _SHOWN)}"
 
 
 def _with_files(text: str) -> str:

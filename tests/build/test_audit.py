@@ -48,7 +48,7 @@ def test_audits_of_a_build_are_those_that_are_installed(full_api_library: Path, 
     found = audit.where_installed([full_api_library], abi3=True)
     assert {finding.check: finding.good for finding in found}["abi3audit"] is False
     assert "abi3audit" not in {finding.check for finding in audit.where_installed([full_api_library], abi3=False)}
-    monkeypatch.setattr(audit.cmake, "look_for", lambda _: None)
+    monkeypatch.setattr(audit.programs, "look_for", lambda _: None)
     assert audit.where_installed([full_api_library], abi3=True) == ()
     monkeypatch.setattr(audit.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ToolchainError, match="abi3audit is not installed beside"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_cmake import configuration
 
-from vllm_build import cmake, configure
+from vllm_build import cmake, configure, programs
 from vllm_build.errors import ToolchainError
 from vllm_build.jobs import Jobs
 from vllm_build.settings import Settings
@@ -84,9 +84,9 @@ def test_ninja_of_the_environment_comes_first(tools: Path, tmp_path: Path, progr
     assert cmake.find_generator(Settings()).program == str(tools / "ninja")
     inside = program(tmp_path / "bin" / "ninja")
     assert cmake.find_generator(Settings()).program == str(inside)
-    assert cmake.find_program("ninja") == str(inside)
+    assert programs.find_program("ninja") == str(inside)
     with pytest.raises(ToolchainError, match="nothing-of-that-name was not found"):
-        cmake.find_program("nothing-of-that-name")
+        programs.find_program("nothing-of-that-name")
 
 
 def test_cmake_that_is_too_old_is_passed_over(bare: Path, tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ NOTHING: frozenset[str] = frozenset()
 
 _LIBRARY_MODULES = (
     "__init__ _toml arch_spelling archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets "
-    "kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party torch_files"
+    "influence kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party "
+    "torch_files"
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules environ files kernel_inputs kernels_table package_files paths "
@@ -30,7 +31,7 @@ _BOTH_MODULES = (
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
     "__main__ audit children cli clock compiler_cache console elf entry errors failures invocation jobs limits link_check locks measured "
-    "op_check op_probe op_table other_variables path_rules pip_process process redaction removal settings_docs signals stamp "
+    "op_check op_probe op_table other_variables path_rules pip_process process programs redaction removal settings_docs signals stamp "
     "streams supervisor text_table unit_times"
 )
 

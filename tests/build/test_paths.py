@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build import cli, cmake, configure, distribution, path_rules, paths, unit_times
+from vllm_build import cli, cmake, configure, distribution, path_rules, paths, programs, unit_times
 from vllm_build.errors import ConfigurationError
 from vllm_build.settings import Settings
 
@@ -109,7 +109,7 @@ def test_make_is_known(bare: Path, tmp_path: Path, program: Callable[..., Path])
     assert bare.is_dir()
     assert cmake.runs_make(Settings(generator="Unix Makefiles"))
     program(tmp_path / "path" / "make")
-    assert cmake.runs_make(Settings()) == (Path(str(cmake.look_for("ninja") or "")).name != "ninja")
+    assert cmake.runs_make(Settings()) == (Path(str(programs.look_for("ninja") or "")).name != "ninja")
 
 
 def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

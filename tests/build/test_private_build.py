@@ -12,7 +12,7 @@ import pytest
 from reuse_files import DIGEST, Build
 from setuptools import Distribution
 
-from vllm_build import cli, cmake_ext, configure, digest, kernels_table, plan, private_build, third_party
+from vllm_build import cli, cmake_ext, configure, digest, influence, kernels_table, plan, private_build, third_party
 from vllm_build.configuration import Configuration
 from vllm_build.device import Target
 from vllm_build.errors import ConfigurationError
@@ -205,7 +205,7 @@ def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration,
 )
 def test_flags_of_packagers_are_accepted(config: Configuration, flags: str) -> None:
     private_build.require_portable(within(config, {"CXXFLAGS": flags}))
-    assert named(config, CXXFLAGS=flags) == [f"CXXFLAGS={flags}"[: 9 + private_build._SHOWN] + ("…" if len(flags) > 120 else "")]
+    assert named(config, CXXFLAGS=flags) == [f"CXXFLAGS={flags}"[: 9 + influence._SHOWN] + ("…" if len(flags) > 120 else "")]
 
 
 @pytest.fixture
