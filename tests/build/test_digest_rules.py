@@ -79,7 +79,7 @@ UNNAMED: dict[str, str] = {
     "scripts/bin/": "starts vllm-build",
     "scripts/vllm_build/conda/environment.py": "installs packages",
     "scripts/vllm_build/conda/edits.py": "compares an environment with its packages",
-    "scripts/vllm_build/conda/indexes.py": "reads indexes of channels",
+    "scripts/vllm_build/conda/channel_index.py": "reads and writes indexes of channels",
     "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
     "scripts/vllm_build/conda/prefixes.py": "installs packages",
     "scripts/vllm_build/conda/verified.py": "compares packages with their index",

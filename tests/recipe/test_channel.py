@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import channel, environment
+from vllm_build.conda import channel, channel_index, environment
 from vllm_build.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def index(folder: Path) -> dict[str, dict[str, str]]:
 
 def test_published_packages_are_indexed_with_their_sha256(tmp_path: Path) -> None:
     package = make_package(tmp_path / "built", "foo", "one")
-    (published,) = channel.publish([package], tmp_path / "channel")
+    (published,) = channel_index.publish([package], tmp_path / "channel")
     assert index(tmp_path / "channel")[package.name]["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
 
 
@@ -42,9 +42,9 @@ def test_a_name_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     first, second = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "foo", "two")
-    (published,) = channel.publish([first], tmp_path / "channel")
+    (published,) = channel_index.publish([first], tmp_path / "channel")
     before = published.read_bytes()
-    channel.publish([second], tmp_path / "channel")
+    channel_index.publish([second], tmp_path / "channel")
     assert published.read_bytes() == before
 
 
@@ -57,21 +57,21 @@ def test_no_half_package_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(channel.shutil, "copyfile", interrupted)
+        patch.setattr(channel_index.shutil, "copyfile", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            channel.publish([package], tmp_path / "channel")
+            channel_index.publish([package], tmp_path / "channel")
     assert not (tmp_path / "channel" / "noarch" / package.name).exists()
-    channel.publish([package], tmp_path / "channel")
+    channel_index.publish([package], tmp_path / "channel")
     assert list(index(tmp_path / "channel")) == [package.name]
 
 
 def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
     kept, package = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "bar", "two")
-    channel.publish([kept], tmp_path / "channel")
+    channel_index.publish([kept], tmp_path / "channel")
     # The name that the package is first written under leads to a device that is always full.
     (tmp_path / "channel" / "noarch" / f".{package.name}.new").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        channel.publish([package], tmp_path / "channel")
+        channel_index.publish([package], tmp_path / "channel")
     assert list(index(tmp_path / "channel")) == [kept.name]
     assert not (tmp_path / "channel" / "noarch" / package.name).exists()
 
@@ -79,14 +79,14 @@ def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
 def test_environment_from_a_local_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "built").mkdir()
-    channel.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
+    channel_index.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
     (record,) = environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
     assert (record["name"], record["version"], record["build"]) == ("foo", "1.0", "h0_0")
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 
 def test_what_cannot_be_solved_is_explained(tmp_path: Path) -> None:
-    channel.initialise(tmp_path / "channel")
+    channel_index.initialise(tmp_path / "channel")
     prefix = tmp_path / "env"
     with pytest.raises(ToolchainError, match="gxx_linux-64") as caught:
         environment.create(prefix, ["gxx_linux-64 12.*"], [(tmp_path / "channel").as_uri()])
