@@ -6,9 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text
+from vllm_build.records import Record, require_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,25 +19,24 @@ TABLE = "csrc/ops.toml"
 _KEY = re.compile(r"[A-Z][A-Za-z0-9]*")
 _SCHEMA = re.compile(r"\w+::\w+(\.\w+)?\(.*\) -> \S.*", re.ASCII)
 
+_WORDS = {"record": "{kind!r} is not a table", "item": "{key} = {value!r} is not valid"}
+
 #: Kernel → dispatch key → schemas.
 OpTable = dict[str, dict[str, tuple[str, ...]]]
 
 
-def _schemas(where: str, key: str, value: object) -> tuple[str, ...]:
+def _schemas(record: Record, key: str) -> tuple[str, ...]:
     if not _KEY.fullmatch(key):
-        raise ConfigurationError(f"{where}: {key!r} is not a dispatch key", expected="a key of torch, such as CPU or CUDA")
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and _SCHEMA.fullmatch(item) for item in value):
-        raise ConfigurationError(f"{where}: {key} = {value!r} is not valid", expected='a list such as ["_C::name(Tensor x) -> Tensor"]')
-    return tuple(value)
+        record.fail(key, f"{key!r} is not a dispatch key", "a key of torch, such as CPU or CUDA")
+    return record.texts(key, _SCHEMA)
 
 
-def _of_other(where: str, key: str, other: str, table: OpTable) -> tuple[str, ...]:
+def _of_other(record: Record, key: str, table: OpTable) -> tuple[str, ...]:
     """The schemas of another kernel, which implements the same ops for another device."""
+    other = record.text(key)
     schemas = [found for found in table.get(other, {}).values() if found]
     if not _KEY.fullmatch(key) or len(schemas) != 1:
-        raise ConfigurationError(
-            f"{where}: {key} = {other!r} is not valid", expected="a dispatch key, and a kernel of this table with schemas for one key"
-        )
+        record.fail(key, f"{key} = {other!r} is not valid", "a dispatch key, and a kernel of this table with schemas for one key")
     return schemas[0]
 
 
@@ -46,24 +44,17 @@ def load(root: Path) -> OpTable:
     """Read the table below the source root.
 
     Raises:
-        ConfigurationError: the file is missing, is no TOML, or an entry is malformed.
+        ConfigurationError: the file is missing, is no TOML, or an entry is malformed. The message names the file and the line.
     """
-    path = root / TABLE
-    try:
-        data = loads(read_text(path))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", expected="the list of ops", remedy="check the tree out again") from error
-    except (TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
+    document = require_document(root / TABLE, "the list of ops", words=_WORDS)
+    records = {kernel: document.root.table(kernel, label=f"[{kernel}]: ") for kernel in document.data}
     table: OpTable = {}
-    for kernel, keys in data.items():
-        if not isinstance(keys, dict):
-            raise ConfigurationError(f"{path}: {kernel!r} is not a table", expected=f"[{kernel}] and dispatch keys below it")
-        table[kernel] = {key: _schemas(f"{path}: [{kernel}]", key, value) for key, value in keys.items() if not isinstance(value, str)}
-    for kernel, keys in data.items():
-        for key, value in keys.items():
+    for kernel, record in records.items():
+        table[kernel] = {key: _schemas(record, key) for key, value in record.data.items() if not isinstance(value, str)}
+    for kernel, record in records.items():
+        for key, value in record.data.items():
             if isinstance(value, str):
-                table[kernel][key] = _of_other(f"{path}: [{kernel}]", key, value, table)
+                table[kernel][key] = _of_other(record, key, table)
     return table
 
 

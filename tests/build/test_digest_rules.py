@@ -24,8 +24,8 @@ _LIBRARY_MODULES = (
     "kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party torch_files"
 )
 _BOTH_MODULES = (
-    "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths settings "
-    "settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
+    "__init__ _toml build_info cmake_ext device digest digest_rules files kernel_inputs kernels_table package_files paths record_lines "
+    "records settings settings_kinds settings_variable table_shorthand torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
