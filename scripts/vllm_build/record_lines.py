@@ -82,6 +82,11 @@ class Lines:
             found += range(found[0] + 1, self._ends.get(found[0], len(self._lines)))
         return next((n + 1 for n in found if value.search(f" {self._lines[n]}")), found[0] + 1 if found else self.top(kind))
 
+    def entry(self, table: str, name: str) -> int:
+        """1-based line of ``name`` in a top-level table: a key below its header, or a table ``table.name``; else of the table."""
+        found = self.inside((table,), name, keys_only=True)
+        return self.named(table, name) if found is None else found
+
     def find(self, place: Place, what: str | None = None) -> int:
         """1-based line of a record or table; of ``what`` (a key, else a quoted string) inside it when it is found there."""
         found = None if what is None else self.inside(place, what)
@@ -91,8 +96,8 @@ class Lines:
             place = place[:-1]
         return self._starts[place] + 1 if place in self._starts else self.top(str(place[0]))
 
-    def inside(self, place: Place, what: str) -> int | None:
-        """1-based line of ``what`` in the record; None when it is not there."""
+    def inside(self, place: Place, what: str, *, keys_only: bool = False) -> int | None:
+        """1-based line of the key ``what`` in the record, else of a quoted string; None when it is not there."""
         start = self._starts.get(place)
         if start is None:
             return None
@@ -101,7 +106,7 @@ class Lines:
         for number in body:
             if key.match(self._lines[number]):
                 return number + 1
-        for number in body:
+        for number in () if keys_only else body:
             if f'"{what}"' in self._lines[number] or f"'{what}'" in self._lines[number]:
                 return number + 1
         return None
