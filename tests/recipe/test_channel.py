@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vllm_build.conda import channel, channel_index, environment
-from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build.errors import BuildError, ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,34 @@ def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
         channel_index.publish([package], tmp_path / "channel")
     assert list(index(tmp_path / "channel")) == [kept.name]
     assert not (tmp_path / "channel" / "noarch" / package.name).exists()
+
+
+def test_an_index_from_entries_is_one_from_files(tmp_path: Path) -> None:
+    """The toolchain's channels are indexed from what was recorded of each package; the indexer says the same of the files."""
+    package, folder = make_package(tmp_path / "a", "foo", "one"), tmp_path / "channel"
+    channel_index.publish([package], folder)
+    entries = channel_index.index_entries(folder, [folder / "noarch" / package.name])
+    other = tmp_path / "other"
+    channel_index.write(other, entries)
+    assert index(other) == index(folder)
+    assert channel_index.indexed(other) == channel_index.indexed(folder) != {}
+
+
+def test_an_index_that_says_the_same_stays(tmp_path: Path) -> None:
+    channel_index.initialise(tmp_path)
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*/repodata.json")}
+    channel_index.write(tmp_path, {})
+    assert {path: path.stat().st_ino for path in tmp_path.glob("*/repodata.json")} == before
+    assert len(before) == 2
+    channel_index.write(tmp_path, {"noarch/foo-1-0.conda": {"name": "foo"}})
+    changed = [path for path, inode in before.items() if path.stat().st_ino != inode]
+    assert changed == [tmp_path / "noarch" / "repodata.json"]
+
+
+def test_a_package_that_cannot_be_indexed(tmp_path: Path) -> None:
+    channel_index.initialise(tmp_path)
+    with pytest.raises(BuildError, match=r"foo-1-0\.conda was built but cannot be indexed"):
+        channel_index.index_entries(tmp_path, [tmp_path / "noarch" / "foo-1-0.conda"])
 
 
 def test_environment_from_a_local_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
