@@ -85,14 +85,6 @@ class Document:
         """The top level."""
         return Record(self, (), self.data, what="the file")
 
-    def records(self, kind: str) -> list[Record]:
-        """The records ``[[kind]]`` of the top level, at least one.
-
-        Raises:
-            ConfigurationError: there is none, or something else has that name.
-        """
-        return self.root.records(kind, f"[[{kind}]]")
-
 
 def read_document(path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None) -> Document | None:
     """Read and parse a file.

@@ -46,7 +46,7 @@ name = "left"
 
 
 def test_every_kind_of_value() -> None:
-    one, two = Document(FILE, TEXT).records("item")
+    one, two = Document(FILE, TEXT).root.records("item", "[[item]]")
     assert one.text("name", re.compile("[a-z]+")) == "one"
     assert one.texts("names", re.compile("[ab]"), choices=("a", "b")) == ("a", "b")
     assert (two.texts("names", required=False), one.text("other", default="x")) == ((), "x")
@@ -86,7 +86,7 @@ def test_every_kind_of_value() -> None:
 )
 def test_a_mistake_is_on_its_line(read: Callable[[list[Record]], Any], line: int, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read(Document(FILE, TEXT).records("item"))
+        read(Document(FILE, TEXT).root.records("item", "[[item]]"))
     assert caught.value.message == f"table.toml:{line}: {message}"
     assert caught.value.expected
     assert caught.value.remedy == "correct that line of table.toml"
@@ -95,7 +95,7 @@ def test_a_mistake_is_on_its_line(read: Callable[[list[Record]], Any], line: int
 def test_a_document_may_have_words_and_a_remedy_of_its_own() -> None:
     document = Document(FILE, TEXT, remedy="run it again", words={"missing": "{key} is gone from {what}"})
     with pytest.raises(ConfigurationError, match=r"table\.toml:5: other is gone from \[\[item\]\]") as caught:
-        document.records("item")[0].text("other")
+        document.root.records("item", "[[item]]")[0].text("other")
     assert caught.value.remedy == "run it again"
     with pytest.raises(ConfigurationError, match="not valid TOML") as caught:
         Document(FILE, "[", remedy="run it again")
@@ -174,7 +174,7 @@ LINES = st.sampled_from(
 @given(st.lists(LINES, max_size=20).map("\n".join), st.sampled_from(["name", "names", "part", "flag", "size"]))
 def test_any_document_gives_values_or_one_error(text: str, key: str) -> None:
     with contextlib.suppress(ConfigurationError):
-        for record in Document(FILE, text).records("item"):
+        for record in Document(FILE, text).root.records("item", "[[item]]"):
             for read in (record.text, record.texts, record.flag, record.number, record.texts_by):
                 try:
                     read(key)
