@@ -106,9 +106,9 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
 
 #: What cannot shape a conda package, of the part that packs.
 NOT_IN_RECIPE: Mapping[str, str] = {
+    "conda/channel_index.py": "reads and writes indexes of channels, and copies packages as they are",
     "conda/environment.py": "installs packages",
     "conda/edits.py": "compares an environment with its packages",
-    "conda/indexes.py": "reads indexes of channels",
     "conda/intact.py": "compares an environment with its packages",
     "conda/prefixes.py": "installs packages",
     "conda/reused.py": "takes packages of other channels, each verified by its index and record",

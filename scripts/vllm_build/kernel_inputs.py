@@ -34,7 +34,22 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
 def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = kernels_table.read(root / TABLE)[1].data
+    """The records of both kinds, written out. What this module uses of them is there and has the right type; the rest is unchecked.
+
+    Raises:
+        ConfigurationError: the table cannot be read, or a record lacks what is used.
+    """
+    document, written = kernels_table.read(root / TABLE)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, names in (("extension", ("name", "component")), ("kernel", ("name", "extension"))):
+        records = kernels_table.records(document, written, kind)
+        for record in records:
+            for name in names:
+                record.text(name)
+            record.texts("sources")
+            record.texts("headers", required=False)
+            record.flag("optional")
+        found[kind] = [record.data for record in records]
     return found
 
 

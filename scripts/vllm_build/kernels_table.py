@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from vllm_build import gpu_targets
-from vllm_build._toml import TOMLDecodeError, loads
-from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text
-from vllm_build.table_records import Lines, Record
-from vllm_build.table_shorthand import write_out
+from vllm_build.records import require_document
+from vllm_build.table_shorthand import WrittenRecord, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from vllm_build.records import Document, Record
     from vllm_build.table_shorthand import Written
 
 #: Where the table lies below the source root; sources in it are relative to this file's folder.
@@ -122,11 +120,25 @@ class KernelsTable:
     kernels: tuple[Kernel, ...]
 
 
-def _records(path: Path, lines: Lines, written: Written, kind: str) -> list[Record]:
+def records(document: Document, written: Written, kind: str) -> list[WrittenRecord]:
+    """The records of one kind, written out, at least one; their keys are unchecked.
+
+    Raises:
+        ConfigurationError: there is none, or one is no table.
+    """
     value = written.data.get(kind)
     if not isinstance(value, list) or not value:
-        raise ConfigurationError(f"{path}:{lines.top(kind)}: the table has no [[{kind}]] records", expected=f"[[{kind}]] once or more")
-    return [Record(path, lines, kind, index, item, written=written) for index, item in enumerate(value)]
+        document.root.fail(kind, f"the table has no [[{kind}]] records", f"[[{kind}]] once or more")
+    return [WrittenRecord(document, kind, index, written) for index in range(len(value))]
+
+
+def _by_device(record: Record, key: str, devices: tuple[str, ...], pattern: re.Pattern[str]) -> dict[str, str]:
+    """A table from a GPU device of the record to a text that matches ``pattern``; empty when the key is absent."""
+    found = record.texts_by(key, pattern)
+    for device in found:
+        if device not in devices:
+            record.fail(key, f"{device!r} in {key!r} is no GPU device of this record", f"devices of {', '.join(devices) or 'none here'}")
+    return found
 
 
 def _check_path(record: Record, source: str, what: str, expected: str) -> None:
@@ -167,7 +179,7 @@ def _sources(record: Record, root: Path, *, optional: bool = False) -> tuple[tup
 
 
 def _toolkits(record: Record, devices: tuple[str, ...]) -> dict[str, Version]:
-    found = {device: Version(text) for device, text in record.by_device("min_toolkit", devices, _VERSION).items()}
+    found = {device: Version(text) for device, text in _by_device(record, "min_toolkit", devices, _VERSION).items()}
     for device, version in found.items():
         if version <= gpu_targets.FLOORS[device]:
             floor = f"{gpu_targets.TOOLKITS[device]} {gpu_targets.FLOORS[device]}"
@@ -179,7 +191,7 @@ def _extension(record: Record, root: Path) -> Extension:
     record.allow("name", "component", "sources", "devices", "needs_arch", "min_toolkit", "torch")
     devices = record.texts("devices", choices=KERNEL_DEVICES) if record.has("devices") else KERNEL_DEVICES
     gpus = tuple(device for device in devices if device in GPU_DEVICES)
-    needs = record.by_device("needs_arch", gpus, _NEED)
+    needs = _by_device(record, "needs_arch", gpus, _NEED)
     for device, need in needs.items():
         at_least, arch = need.startswith(">="), need.removeprefix(">=")
         if gpu_targets.parse(device, arch, record.at("needs_arch")) != (arch,) or (at_least and not re.fullmatch(r"[0-9]+\.[0-9]", arch)):
@@ -206,7 +218,7 @@ def _archs(record: Record, devices: tuple[str, ...], sources: tuple[str, ...]) -
     if code and gpus != devices:
         others = ", ".join(device for device in devices if device not in GPU_DEVICES)
         record.fail("devices", f"{DEVICE_CODE} sources are not for {others}", f"a kernel of its own for {others}")
-    found = record.by_device("archs", gpus, _LIST)
+    found = _by_device(record, "archs", gpus, _LIST)
     if found and not code:
         record.fail("archs", f"archs without a {DEVICE_CODE} source have no effect", f"a {DEVICE_CODE} source, or no archs")
     for gpu in gpus:
@@ -246,7 +258,7 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         min_toolkit=_toolkits(record, tuple(device for device in devices if device in GPU_DEVICES)),
         optional=optional,
         missing=missing,
-        definitions=record.matching("definitions", _DEFINITION),
+        definitions=record.texts("definitions", _DEFINITION, required=False),
         third_party=third_party,
         third_party_sources=third_party_sources,
         sets=sets,
@@ -254,11 +266,11 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
     )
 
 
-def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
+def _check_unique(checked: list[tuple[WrittenRecord, Extension | Kernel]]) -> None:
     """No name is in two records, and no source is twice in one library; libraries may share sources."""
     names: set[tuple[str, str]] = set()
     sources: dict[tuple[str, str, str], str] = {}
-    for record, item in records:
+    for record, item in checked:
         if (record.kind, item.name) in names:
             record.fail("name", f"a second [[{record.kind}]] is named {item.name!r}", "names that are unique in the table")
         names.add((record.kind, item.name))
@@ -275,24 +287,14 @@ def _check_unique(records: list[tuple[Record, Extension | Kernel]]) -> None:
                     record.fail(source, f"source {source!r} is listed by {other!r} too", "a source once for a device and extension")
 
 
-def read(path: Path) -> tuple[Lines, Written]:
-    """The table at ``path`` with every record written out, unchecked, and the lines of its text.
+def read(path: Path) -> tuple[Document, Written]:
+    """The table at ``path``, and every record of it written out, unchecked.
 
     Raises:
         ConfigurationError: the file is missing or is no TOML, or a short form in it is malformed.
     """
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", expected="the table of kernels", remedy="check the tree out again") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is") from error
-    try:
-        data = loads(text)
-    except TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
-    lines = Lines(text)
-    return lines, write_out(path, lines, data)
+    document = require_document(path, "the table of kernels")
+    return document, write_out(document)
 
 
 def load(root: Path) -> KernelsTable:
@@ -304,21 +306,19 @@ def load(root: Path) -> KernelsTable:
             The message names the file and the line.
     """
     path = root / TABLE
-    lines, written = read(path)
+    document, written = read(path)
     for key in written.data:
         if key not in ("extension", "kernel"):
-            raise ConfigurationError(
-                f"{path}:{lines.top(key)}: unknown key {key!r}", expected="[[extension]] and [[kernel]] records, archs.NAME and group.NAME"
-            )
+            document.root.fail(key, f"unknown key {key!r}", "[[extension]] and [[kernel]] records, archs.NAME and group.NAME")
 
-    checked: list[tuple[Record, Extension | Kernel]] = []
+    checked: list[tuple[WrittenRecord, Extension | Kernel]] = []
     extensions = []
-    for record in _records(path, lines, written, "extension"):
+    for record in records(document, written, "extension"):
         extension = _extension(record, root)
         extensions.append(extension)
         checked.append((record, extension))
     kernels = []
-    for record in _records(path, lines, written, "kernel"):
+    for record in records(document, written, "kernel"):
         kernel = _kernel(record, root, extensions)
         kernels.append(kernel)
         checked.append((record, kernel))

@@ -10,13 +10,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vllm_build.errors import ConfigurationError
+from vllm_build.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from vllm_build.table_records import Lines
+    from vllm_build.records import Document
 
 #: Keys whose strings may hold braces.
 _LISTS = ("sources", "third_party_sources")
@@ -40,6 +39,32 @@ class Written:
     patterns: dict[str, str] = field(default_factory=dict)
 
 
+class WrittenRecord(Record):
+    """A record that was written out: what its line does not say is on the line of its group, or in a string with braces."""
+
+    def __init__(self, document: Document, kind: str, index: int, written: Written) -> None:
+        """Take the record ``index`` of ``kind``.
+
+        Raises:
+            ConfigurationError: it is no table.
+        """
+        self.kind = kind
+        self._group = written.groups.get(index) if kind == "kernel" else None
+        self._patterns = written.patterns
+        super().__init__(document, (kind, index), written.data[kind][index], what=f"[[{kind}]]")
+
+    def line(self, what: str | None) -> int:
+        """1-based line of the key or string ``what`` in the record or in its group, else of the record."""
+        lines = self.document.lines
+        if what is not None:
+            found = lines.inside(self.place, self._patterns.get(what, what))
+            if found is not None:
+                return found
+            if self._group is not None and what in self.data:
+                return lines.named("group", self._group, what)
+        return lines.find(self.place)
+
+
 def expand_braces(text: str) -> list[str]:
     """The strings that ``text`` stands for: ``a{,_b}_{c,d}`` gives ``a_c``, ``a_d``, ``a_b_c`` and ``a_b_d``, in this order.
 
@@ -59,28 +84,29 @@ def expand_braces(text: str) -> list[str]:
 
 
 class _Expander:
-    def __init__(self, path: Path, lines: Lines, data: Mapping[str, Any]) -> None:
-        self._path, self._lines = path, lines
+    def __init__(self, document: Document) -> None:
+        self._document, data = document, document.data
         self.written = Written({key: value for key, value in data.items() if key not in ("archs", "group")})
         self._archs, self._group = self._named(data, "archs"), self._named(data, "group")
 
     def _fail(self, line: int, message: str, expected: str) -> NoReturn:
-        raise ConfigurationError(f"{self._path}:{line}: {message}", expected=expected, remedy=f"correct that line of {self._path.name}")
+        raise self._document.error(line, message, expected)
 
     def _named(self, data: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
         """The tables ``archs.NAME`` or ``group.NAME``."""
         value = data.get(kind, {})
         if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
-            self._fail(self._lines.top(kind), f"{kind} = {value!r} is not valid", f"{kind}.NAME = {{ … }}")
+            self._fail(self._document.lines.top(kind), f"{kind} = {value!r} is not valid", f"{kind}.NAME = {{ … }}")
         for name, values in value.items():
             for key in _OWN if kind == "group" else ():
                 if key in values:
-                    self._fail(self._lines.named(kind, name, key), f"{key!r} in the group {name!r}", "keys that kernels have in common")
+                    line = self._document.lines.named(kind, name, key)
+                    self._fail(line, f"{key!r} in the group {name!r}", "keys that kernels have in common")
         return dict(value)
 
     def _chosen(self, kind: str, index: int, key: str, name: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         if name not in known:
-            line = self._lines.find(kind, index, key)
+            line = self._document.lines.find((kind, index), key)
             self._fail(line, f"no {key} is named {name!r}", "one of " + (", ".join(known) or f"the tables {key}.NAME, and there is none"))
         return known[name]
 
@@ -94,7 +120,7 @@ class _Expander:
                 try:
                     strings = expand_braces(item) if isinstance(item, str) else [item]
                 except ValueError:
-                    line = self._lines.find(kind, index, item)
+                    line = self._document.lines.find((kind, index), item)
                     self._fail(line, f"{item!r} in {key!r} has braces without a choice", "braces such as {bf16,fp16}, none inside others")
                 self.written.patterns |= {string: item for string in strings if string != item}
                 found += strings
@@ -106,7 +132,7 @@ class _Expander:
         if name is None:
             return record
         if not isinstance(name, str):
-            self._fail(self._lines.find("kernel", index, "group"), f"group = {name!r} is not valid", "the name of a group")
+            self._fail(self._document.lines.find(("kernel", index), "group"), f"group = {name!r} is not valid", "the name of a group")
         self.written.groups[index] = name
         taken = {key: value for key, value in self._chosen("kernel", index, "group", name, self._group).items() if key not in record}
         lists = [value for value in map(record.get, _LISTS) if isinstance(value, list)]
@@ -143,19 +169,14 @@ class _Expander:
         self.written.data[kind] = records
 
 
-def write_out(path: Path, lines: Lines, data: Mapping[str, Any]) -> Written:
+def write_out(document: Document) -> Written:
     """Write out every short form of a table.
-
-    Args:
-        path: of the table, for messages.
-        lines: of its text.
-        data: what the TOML parser returned.
 
     Raises:
         ConfigurationError: a record names a group or a list that does not exist, a group holds what kernels do not share, or braces are
             malformed. The message names the file and the line.
     """
-    expander = _Expander(path, lines, data)
+    expander = _Expander(document)
     expander.records("extension")
     expander.records("kernel")
     return expander.written

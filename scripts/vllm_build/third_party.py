@@ -13,20 +13,21 @@ import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from vllm_build import paths, removal, source_trees
-from vllm_build._toml import TOMLDecodeError, loads
-from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
-from vllm_build.files import disk_errors, read_text, sha256_of
+from vllm_build.errors import FetchError, IntegrityError
+from vllm_build.files import disk_errors, sha256_of
+from vllm_build.records import Record, require_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from vllm_build.records import Document
 
 LOCK = "third_party/lock.toml"
-_TEXTS = ("name", "version", "license", "filename", "sha256", "tree_sha256")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORDS = {"record": "not a table", "missing": "{key!r} is missing", "text": "{key} = {value!r} is no text"}
 #: Variables that are not called after the source: upstream's names for the same thing.
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
@@ -122,69 +123,53 @@ def variable(name: str) -> str:
     return _VARIABLES.get(name, name.upper().replace("-", "_") + "_SRC_DIR")
 
 
-def _are_relative(value: object) -> TypeGuard[list[str]]:
-    """Whether it is a list of paths that lead into a folder and not out of it."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return False
-    return all(
-        PurePosixPath(item).as_posix() == item and item[0] not in "/." and ".." not in item.split("/") for item in value if item
-    ) and all(value)
+def _file_name(record: Record, key: str) -> str:
+    value = record.text(key)
+    if not _SAFE.fullmatch(value):
+        record.fail(key, f"{key} = {value!r} cannot name a file", "letters, digits and ._+-")
+    return value
 
 
-def _are_names(value: object) -> TypeGuard[list[str]]:
-    """Whether it is a list of at least one name."""
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) and _SAFE.fullmatch(item) for item in value)
+def _include(record: Record) -> tuple[str, ...]:
+    """Paths that lead into the folder of the archive and not out of it."""
+    found = record.texts("include", required=False)
+    for path in found:
+        if PurePosixPath(path).as_posix() != path or path[0] in "/." or ".." in path.split("/"):
+            record.fail("include", f"include = {list(found)!r} is not valid", "folders and files of the archive, without its top folder")
+    return found
 
 
-def _check_texts(entry: Mapping[str, object], fail: Callable[[str, str], ConfigurationError]) -> None:
-    for key in _TEXTS:
-        value = entry.get(key)
-        if not isinstance(value, str) or not value:
-            raise fail(f"{key!r} is missing or no text", f'{key} = "…"')
-        if key in ("name", "version", "filename") and not _SAFE.fullmatch(value):
-            raise fail(f"{key} = {value!r} cannot name a file", "letters, digits and ._+-")
-        if key.endswith("sha256") and not _SHA256.fullmatch(value):
-            raise fail(f"{key} is malformed", "64 lower-case hexadecimal digits")
-
-
-def _source(path: Path, number: int, entry: object) -> Source:
-    def fail(what: str, expected: str) -> ConfigurationError:
-        return ConfigurationError(f"{path}: [[source]] number {number}: {what}", expected=expected, remedy=f"correct {LOCK}")
-
-    if not isinstance(entry, dict):
-        raise fail("not a table", "[[source]] followed by keys")
-    _check_texts(entry, fail)
-    size, get, include, outputs = entry.get("size"), entry.get("get"), entry.get("include", []), entry.get("outputs")
-    if not _are_names(outputs):
-        raise fail(f"outputs = {outputs!r} is not valid", "the packages that it ends up in")
-    if not _are_relative(include):
-        raise fail(f"include = {include!r} is not valid", "folders and files of the archive, without its top folder")
-    if type(size) is not int or size <= 0:
-        raise fail(f"size = {size!r} is not a number of bytes", "size = the archive's bytes")
-    if not isinstance(get, dict) or not all(isinstance(v, str) for v in get.values()) or "type" not in get:
-        raise fail(f"get = {get!r} is not valid", 'get = { type = "…", … }')
-    on_request = entry.get("on_request") is True
-    texts = (entry["name"], entry["version"], entry["filename"])
-    return Source(*texts, size, entry["sha256"], entry["tree_sha256"], get, tuple(outputs), tuple(include), on_request)
+def _source(document: Document, number: int, entry: object) -> Source:
+    record = Record(document, ("source", number), entry, what="[[source]]", label=f"[[source]] number {number + 1}: ")
+    get = record.texts_by("get")
+    if "type" not in get:
+        record.fail("get" if record.has("get") else None, f"get = {get!r} is not valid", 'get = { type = "…", … }')
+    record.text("license")
+    return Source(
+        _file_name(record, "name"),
+        _file_name(record, "version"),
+        _file_name(record, "filename"),
+        record.number("size", least=1),
+        record.sha256("sha256"),
+        record.sha256("tree_sha256"),
+        get,
+        record.texts("outputs", _SAFE),
+        _include(record),
+        record.flag("on_request"),
+    )
 
 
 def read(root: Path) -> dict[str, Source]:
     """The locked sources of the tree by name.
 
     Raises:
-        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is malformed.
+        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is malformed; the message names the line.
     """
-    path = root / LOCK
-    try:
-        data = loads(read_text(path))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", expected="the lock of third-party sources") from error
-    except (TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}", expected="valid TOML", remedy="correct that line") from error
-    entries = data.get("source", [])
-    if data.get("schema") != 1 or not isinstance(entries, list):
-        raise ConfigurationError(f"{path} has schema {data.get('schema')!r}", expected="schema = 1 and [[source]] tables")
-    sources = [_source(path, number, entry) for number, entry in enumerate(entries, 1)]
+    document = require_document(root / LOCK, "the lock of third-party sources", remedy=f"correct {LOCK}", words=_WORDS)
+    entries = document.data.get("source", [])
+    if document.data.get("schema") != 1 or not isinstance(entries, list):
+        document.root.fail("schema", f"it has schema {document.data.get('schema')!r}", "schema = 1 and [[source]] tables")
+    sources = [_source(document, number, entry) for number, entry in enumerate(entries)]
     return {source.name: source for source in sources}
 
 

@@ -26,7 +26,7 @@ _LIBRARY_MODULES = (
 )
 _BOTH_MODULES = (
     "__init__ _toml build_info cmake_ext device digest digest_rules environ files kernel_inputs kernels_table package_files paths "
-    "settings settings_kinds settings_variable table_records table_shorthand torch_flavour tree_files version"
+    "record_lines records settings settings_kinds settings_variable table_shorthand torch_flavour tree_files version"
 )
 _PACKAGE_MODULES = "backend distribution requirements"
 _OTHER_MODULES = (
@@ -87,7 +87,7 @@ UNNAMED: dict[str, str] = {
     "scripts/lint/": "checks prose",
     "scripts/vllm_build/conda/environment.py": "installs packages",
     "scripts/vllm_build/conda/edits.py": "compares an environment with its packages",
-    "scripts/vllm_build/conda/indexes.py": "reads indexes of channels",
+    "scripts/vllm_build/conda/channel_index.py": "reads and writes indexes of channels",
     "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
     "scripts/vllm_build/conda/prefixes.py": "installs packages",
     "scripts/vllm_build/conda/verified.py": "compares packages with their index",

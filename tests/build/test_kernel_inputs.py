@@ -46,6 +46,24 @@ def test_every_source_belongs_to_an_output(root: Path) -> None:
     assert files - covered == set()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[[extension]]", "[[extensions]]", r"kernels\.toml:1: the table has no \[\[extension\]\] records"),
+        ('component = "vllm-kernels"', "component = 3", r"kernels\.toml:\d+: component = 3 is not valid"),
+        ('name = "vllm._C"', "", r"kernels\.toml:\d+: \[\[extension\]\] has no 'name'"),
+    ],
+)
+def test_a_record_that_lacks_what_a_digest_reads_is_named(tree: Path, old: str, new: str, message: str) -> None:
+    """These ended with an internal error."""
+    path = tree / kernel_inputs.TABLE
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=message):
+        kernel_inputs.components(tree)
+
+
 def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
     assert digests(tree) == digests(root)
 

@@ -38,7 +38,7 @@ ALLOWED = {
     "stable_inputs:link": (1, "a link of ours in the build folder; a folder goes through removal"),
     "stable_inputs:mirror": (3, "a link, copies and what is left of older copies, in a folder of ours in the build folder"),
     "third_party:extract": (2, "a damaged folder into its own temporary folder, and what it has unpacked to the name that is then free"),
-    "conda.channel:publish": (1, "the rename of its own temporary copy to a name that is free"),
+    "conda.channel_index:publish": (1, "the rename of its own temporary copy to a name that is free"),
     "conda.normalise:normalise": (3, "its own temporary file beside the package, which is the caller's to write"),
     "conda.package:reusable": (1, "a package under a name with our digest whose bytes are others; the output folder is claimed and locked"),
     "conda.package:build": (1, "a file of ours in .state of the output folder"),

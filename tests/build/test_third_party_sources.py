@@ -21,6 +21,7 @@ from vllm_build import cli, source_trees, third_party
 from vllm_build.commands import fetch
 from vllm_build.errors import ConfigurationError, IntegrityError
 from vllm_build.files import sha256_of
+from vllm_build.records import Document
 from vllm_build.third_party import Source
 from vllm_build.toolchain import third_party_sources
 from vllm_build.toolchain.store import Store
@@ -134,7 +135,7 @@ def test_sources_that_are_no_tables(tmp_path: Path) -> None:
 )
 def test_any_entry_is_read_or_a_clear_error(entry: dict[str, object]) -> None:
     with contextlib.suppress(ConfigurationError):
-        third_party._source(Path("lock.toml"), 1, entry)
+        third_party._source(Document(Path("lock.toml"), ""), 0, entry)
 
 
 def test_extract(tmp_path: Path, cache: Path) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build.conda import rattler
+from vllm_build.conda import channel_index, rattler
 from vllm_build.errors import BuildError, ConfigurationError, FetchError, IntegrityError
-from vllm_build.toolchain import channel, views
+from vllm_build.toolchain import channel, repodata, views
 from vllm_build.toolchain import lock as locking
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 
 @pytest.fixture
@@ -93,19 +94,19 @@ def test_an_interruption_keeps_what_was_finished(tree: Tree, monkeypatch: pytest
     assert tree.actions() == {"low": "reused", "high": "built"}
 
 
-@pytest.mark.parametrize("moment", ["write_record", "write_index"])
-def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+@pytest.mark.parametrize(("module", "moment"), [(repodata, "write_record"), (channel_index, "write")])
+def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str) -> None:
     tree.ensure(["low"])
-    real = getattr(channel.repodata, moment)
+    real = getattr(module, moment)
     calls = []
 
     def interrupted(*arguments: object) -> None:
         calls.append(arguments)
-        if moment == "write_record" or len(calls) == 2:  # the first index is the one of the clean start
+        if module is repodata or len(calls) == 2:  # the first index is the one of the clean start
             raise KeyboardInterrupt
         real(*arguments)
 
-    monkeypatch.setattr(channel.repodata, moment, interrupted)
+    monkeypatch.setattr(module, moment, interrupted)
     with pytest.raises(KeyboardInterrupt):
         tree.ensure()
     monkeypatch.undo()

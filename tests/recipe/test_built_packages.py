@@ -19,7 +19,7 @@ import pytest
 from trees import copy_tree, misses
 
 from vllm_build import audit, digest, locks, paths, stamp, version
-from vllm_build.conda import channel, environment, package, variants, verify
+from vllm_build.conda import channel, channel_index, environment, package, variants, verify
 from vllm_build.console import Console
 from vllm_build.errors import BusyError
 from vllm_build.files import sha256_of
@@ -201,7 +201,7 @@ def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tm
 def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Path) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package.claim_output(output)
-    channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
+    channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
     with (tree / "vllm" / "envs.py").open("a", encoding="utf-8") as stream:
         stream.write("# edited\n")
     edited = build(tree, output)
@@ -223,7 +223,7 @@ def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_
 
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
-    kept = channel.publish([Path(p["path"]) for p in built.result["packages"]], output)
+    kept = channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
     request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.LOCAL, output, Settings.from_environ(os.environ))
     outputs = package.expected(request)
     assert sorted(package.reusable(request, outputs)) == sorted(kept)
@@ -259,7 +259,7 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path, number: signal.Signals) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package.claim_output(output)
-    kept = channel.publish([Path(built.kernels)], output)
+    kept = channel_index.publish([Path(built.kernels)], output)
     # A pipe that nobody writes into: the compiler waits for it until it is ended.
     os.mkfifo(tmp_path / "never.h")
     with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:

@@ -17,7 +17,7 @@ import pytest
 from trees import copy_tree, misses
 
 from vllm_build import op_table, paths
-from vllm_build.conda import channel, environment, package, variants, verify
+from vllm_build.conda import channel, channel_index, environment, package, variants, verify
 from vllm_build.console import Console
 from vllm_build.settings import Settings
 from vllm_build.toolchain import channel as toolchain
@@ -131,7 +131,7 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
     """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package.claim_output(output)
-    before = channel.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
+    before = channel_index.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
     with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open("a", encoding="utf-8") as stream:
         stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n")
     edited = build(tree, output)

@@ -14,9 +14,8 @@ import pytest
 from conda_files import make_channel, make_package
 
 from vllm_build import cli, errors
-from vllm_build.conda import channel, environment, indexes, rattler, verified
+from vllm_build.conda import channel, channel_index, environment, rattler, verified
 from vllm_build.errors import IntegrityError, ToolchainError
-from vllm_build.toolchain import repodata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +61,7 @@ def _socket(path: Path) -> None:
 
 def _huge(path: Path) -> None:
     with path.open("wb") as stream:
-        stream.truncate(indexes.LIMIT + 1)
+        stream.truncate(channel_index.LIMIT + 1)
 
 
 SPECIAL: dict[str, Callable[[Path], None]] = {
@@ -157,16 +156,15 @@ def test_every_reader(tmp_path: Path, folder: Path, console: Console, how: str) 
             )
     with pytest.raises(IntegrityError, match="is damaged"):
         environment.solve_specs(["foo"], [folder.as_uri()])
-    assert channel.indexed(folder) == {}
-    assert repodata.indexed(folder) == set()
+    assert channel_index.indexed(folder) == {}
 
 
 @pytest.mark.parametrize("how", ["a FIFO", "a device", "a socket"])
 def test_a_channel_is_indexed_over_what_lies_there(folder: Path, how: str) -> None:
     index = folder / "noarch" / "repodata.json"
     broken(index)[how]()
-    channel.publish([], folder)
-    assert list(channel.indexed(folder)) == [f"noarch/{NAME}"]
+    channel_index.publish([], folder)
+    assert list(channel_index.indexed(folder)) == [f"noarch/{NAME}"]
 
 
 def test_a_missing_index_is_a_missing_channel(folder: Path) -> None:

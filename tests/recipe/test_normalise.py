@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from rattler_build import assemble_package
 
-from vllm_build.conda import channel, environment, normalise
+from vllm_build.conda import channel_index, environment, normalise
 from vllm_build.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_content_modes_and_links_stay(tmp_path: Path) -> None:
 def test_normalised_package_installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = make(tmp_path, [])
     normalise.normalise(package)
-    channel.publish([package], tmp_path / "channel")
+    channel_index.publish([package], tmp_path / "channel")
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
     assert (tmp_path / "env" / "bin" / "alias").resolve().name == "tool"
@@ -183,7 +183,7 @@ def test_the_prefix_of_the_build_is_replaced_where_an_installer_replaces_it(tmp_
 def test_a_replaced_prefix_becomes_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = with_prefix(tmp_path / "a")
     normalise.normalise(package)
-    channel.publish([package], tmp_path / "channel")
+    channel_index.publish([package], tmp_path / "channel")
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     prefix = tmp_path / "env"
     environment.create(prefix, ["p"], [(tmp_path / "channel").as_uri()])

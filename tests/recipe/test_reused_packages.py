@@ -10,7 +10,7 @@ import pytest
 from reuse_files import DIGEST, Build, snapshot, write_channel, write_conda
 from reuse_server import serving
 
-from vllm_build.conda import channel, reused
+from vllm_build.conda import channel_index, reused
 from vllm_build.conda.render import Output
 from vllm_build.errors import ConfigurationError, FetchError
 from vllm_build.reuse.cache import Cache
@@ -30,7 +30,7 @@ def ctx(tmp_path: Path) -> Context:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    channel.initialise(tmp_path / "target")
+    channel_index.initialise(tmp_path / "target")
     return tmp_path / "target"
 
 
@@ -109,7 +109,7 @@ def test_a_package_that_says_something_else_of_itself(
 def test_a_package_is_put_into_the_channel(ctx: Context, target: Path, tmp_path: Path) -> None:
     (path,) = take(ctx, target, folder := other(tmp_path / "other"))
     assert path.read_bytes() == (folder / "linux-64" / KERNELS.filename).read_bytes()
-    assert list(channel.indexed(target)) == [f"linux-64/{KERNELS.filename}"]
+    assert list(channel_index.indexed(target)) == [f"linux-64/{KERNELS.filename}"]
 
 
 def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import zstandard
 from rattler_build import assemble_package
 
-from vllm_build.conda import channel
+from vllm_build.conda import channel_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,5 +62,5 @@ def with_prefix(package: Path, files: Mapping[str, str]) -> None:
 
 def make_channel(folder: Path, *packages: Path) -> str:
     """A channel of ``packages``; returns its address."""
-    channel.publish(packages, folder)
+    channel_index.publish(packages, folder)
     return folder.as_uri()

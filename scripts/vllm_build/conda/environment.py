@@ -19,7 +19,7 @@ from rattler.exceptions import GatewayError, InstallerError, SolverError
 from rattler.package_cache import PackageCache, ValidationMode
 
 from vllm_build import children, failures, paths, removal
-from vllm_build.conda import edits, indexes, intact, prefixes, verified
+from vllm_build.conda import channel_index, edits, intact, prefixes, verified
 from vllm_build.environ import snapshot
 from vllm_build.errors import (
     ConfigurationError,
@@ -113,7 +113,7 @@ def assumed_driver(toolkit: Version | None) -> str | None:
 
 
 def _unsolved(specs: Sequence[str], channels: Sequence[str], why: str) -> VllmBuildError:
-    if damaged := indexes.of_rattler(why, channels):
+    if damaged := channel_index.of_rattler(why, channels):
         return damaged
     if said := failures.exhausted(why):
         return _exhausted(f"solving {', '.join(specs)}", said)

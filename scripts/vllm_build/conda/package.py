@@ -24,7 +24,20 @@ from vllm_build import (
     third_party,
     unit_times,
 )
-from vllm_build.conda import channel, channel_builds, environment, finish, intact, packer, prefixes, rattler, render, reused, variants
+from vllm_build.conda import (
+    channel,
+    channel_builds,
+    channel_index,
+    environment,
+    finish,
+    intact,
+    packer,
+    prefixes,
+    rattler,
+    render,
+    reused,
+    variants,
+)
 from vllm_build.configuration import ABI3
 from vllm_build.errors import BuildError
 from vllm_build.files import holds, read_text, sha256_of, write_text
@@ -118,7 +131,7 @@ def reusable(request: Request, outputs: tuple[render.Output, ...]) -> tuple[Path
         recorded: dict[str, str] = json.loads(read_text(request.state))["packages"]
     except (OSError, ValueError, KeyError):
         recorded = {}
-    indexed = channel.indexed(request.output)
+    indexed = channel_index.indexed(request.output)
     found = []
     for output in outputs:
         name = f"{output.subdir}/{output.filename}"
@@ -168,7 +181,7 @@ def claim_output(output: Path) -> None:
     Raises:
         ConfigurationError: it holds something else. ResourceError: the disk is full.
     """
-    names = (*channel.SUBDIRS, ".lock", ".state", ".test", ".tmp", ".work", ".env-*.vllm-build*", "env-*")
+    names = (*channel_index.SUBDIRS, ".lock", ".state", ".test", ".tmp", ".work", ".env-*.vllm-build*", "env-*")
     removal.claim(output, "the output folder (--output)", names, (".state",))
 
 
@@ -199,7 +212,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
     removal.remove_tree(work, below=request.output)
     removal.remove_tree(beside, below=request.output)
-    channel.publish(kept, beside)
+    channel_index.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
     # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
     described = request.state.with_name(f"{request.variant.name}-variant.yaml")
@@ -227,7 +240,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     if not built:
         raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
     finish.finish(built, work, request.root)
-    published = channel.publish(built, request.output)
+    published = channel_index.publish(built, request.output)
     for folder in (work, beside):
         removal.remove_tree(folder, below=request.output)
     return published

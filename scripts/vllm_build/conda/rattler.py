@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vllm_build import children, failures, removal
-from vllm_build.conda import indexes, verified
+from vllm_build.conda import channel_index, verified
 from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
 from vllm_build.files import disk_errors
 from vllm_build.paths import rattler_cache
@@ -165,7 +165,7 @@ def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path, channels:
         )
     if found := failures.exhausted(output):
         return ResourceError(f"building {name} in {output_dir} failed: {found}", remedy="free some, or raise the limits (ulimit -a)")
-    if damaged := indexes.of_rattler(output, channels):
+    if damaged := channel_index.of_rattler(output, channels):
         return damaged
     reason = "\n".join("  " + line for line in said[-12:])
     if _UNPARSED.search(output):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rattler.package import IndexJson
 
-from vllm_build.conda import channel
+from vllm_build.conda import channel_index
 from vllm_build.errors import ConfigurationError
 from vllm_build.redaction import excerpt
 from vllm_build.reuse import bounds, entry
@@ -85,7 +85,7 @@ def take(
     with context.cache.in_use(), context.cache.incoming() as arrived:
         for location in locations:
             base = Base(context, location)
-            indexes = {subdir: listed(base, subdir) for subdir in channel.SUBDIRS}
+            indexes = {subdir: listed(base, subdir) for subdir in channel_index.SUBDIRS}
             if not any(index is not None for index in indexes.values()):
                 raise ConfigurationError(
                     f"REUSE: {location} is no conda channel", expected=" or ".join(f"{s}/repodata.json" for s in indexes)
@@ -102,5 +102,5 @@ def take(
                 _check_record(context, path, output, digests.get(output.name))
                 taken[path] = base.where
                 waiting.remove(output)
-        published = channel.publish(taken, folder) if taken else []
+        published = channel_index.publish(taken, folder) if taken else []
     return dict(zip(published, taken.values(), strict=True))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from vllm_build import paths
-from vllm_build.conda import indexes
+from vllm_build.conda import channel_index
 from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.files import sha256_of, write_text
 
@@ -61,8 +61,8 @@ def in_channel(folder: Path) -> list[Listed]:
         IntegrityError: an index is damaged. OSError: the system does not let one be read.
     """
     found = []
-    for index in sorted(folder.glob("*/repodata.json")):
-        for name, record in indexes.read(index).items():
+    for index in sorted(folder.glob(f"*/{channel_index.INDEX}")):
+        for name, record in channel_index.read(index).items():
             path = index.parent / name
             if os.path.lexists(path):
                 found.append(Listed(path, record.get("sha256"), record.get("size")))
@@ -75,7 +75,7 @@ def require_indexes(urls: Iterable[str]) -> None:
     Raises:
         IntegrityError: one is damaged. OSError: the system does not let one be read.
     """
-    indexes.require(folder for url in urls if (folder := local_path(url)) is not None)
+    channel_index.require(folder for url in urls if (folder := local_path(url)) is not None)
 
 
 def _state(status: os.stat_result) -> list[int]:
@@ -148,7 +148,7 @@ def require_unchanged(states: dict[Path, list[int]]) -> None:
 def _altered(path: Path, found: str, expected: str) -> IntegrityError:
     return IntegrityError(
         f"{path} {found}, and is not the package that its channel lists",
-        expected=f"{expected}, as {path.parent / 'repodata.json'} says",
+        expected=f"{expected}, as {path.parent / channel_index.INDEX} says",
         remedy="find out who changed the file, then remove it and build it again",
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import locks, removal
-from vllm_build.conda import finish, rattler
+from vllm_build.conda import channel_index, finish, rattler
 from vllm_build.environ import snapshot
 from vllm_build.errors import BuildError
 from vllm_build.files import disk_errors, sha256_of
@@ -74,7 +74,7 @@ class _Builder:
     fetcher: Fetcher
 
     def __post_init__(self) -> None:
-        for subdir in repodata.SUBDIRS:
+        for subdir in channel_index.SUBDIRS:
             (views.pool() / subdir).mkdir(parents=True, exist_ok=True)
 
     def build(self, build: sources.Build, digest: str, files: Sequence[locking.LockedFile], channel: Path) -> repodata.Record:
@@ -110,7 +110,7 @@ class _Builder:
             self._check(build, digest, packages)
             # Read from a disk and not over a network: speed counts, and not size.
             finish.finish(packages, work, self.root, level=_LEVEL)
-            entries = repodata.index_entries(work / "out", packages)
+            entries = channel_index.index_entries(work / "out", packages)
             record = repodata.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
             self._take_in(record, work / "out")
             removal.remove_tree(work, below=removal.claim_cache())

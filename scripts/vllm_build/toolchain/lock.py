@@ -12,9 +12,9 @@ import tomlkit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text, write_text
+from vllm_build.files import write_text
+from vllm_build.records import Document, Record, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 UPDATE_COMMAND = "vllm-build toolchain --update"
 TYPES = ("apt", "apt-source", "pypi")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER = (
     "SPDX-License-Identifier: Apache-2.0",
     f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml and toolchain/wheels.toml; do not edit.",
@@ -123,75 +122,81 @@ class Lock:
             ) from None
 
 
-_TEXTS = ("build", "type", "name", "version", "filename", "sha256", "suite", "python", "abi", "requires_python")
-_NUMBERS = ("position", "size")
 _LISTS = ("requires",)
 _ORDER = (
     *("build", "position", "type", "name", "version", "suite", "python", "abi", "filename", "size", "sha256"),
     *("requires_python", "requires"),
 )
-_REQUIRED = ("build", "position", "type", "name", "version", "filename", "sha256")
+_WORDS = {
+    "record": "not a table",
+    "unknown": "unknown key {key!r}",
+    "missing": "{key!r} is missing",
+    "text": "{key!r} is not a text",
+    "list": "{key!r} is not a list of texts",
+    "number": "{key!r} is not a number",
+}
 
 
-def _complaint(table: Any) -> tuple[str, str] | None:
-    """What is wrong with one entry and what is expected instead; ``None`` when nothing is."""
-    if not isinstance(table, dict):
-        return "not a table", "[[file]] tables"
-    for key, value in table.items():
-        if key not in _TEXTS + _NUMBERS + _LISTS:
-            return f"unknown key {key!r}", "one of " + ", ".join(_TEXTS + _NUMBERS + _LISTS)
-        if key in _LISTS and (not isinstance(value, list) or not all(isinstance(item, str) for item in value)):
-            return f"{key!r} is not a list of texts", f'{key} = ["..."]'
-        if key in _TEXTS and (not isinstance(value, str) or not value):
-            return f"{key!r} is not a text", f'{key} = "..."'
-        if key in _NUMBERS and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            return f"{key!r} is not a number", f"{key} = 1"
-    return _content_complaint(table)
+def _file_name(record: Record) -> str:
+    name = record.text("filename")
+    if "/" in name or name.startswith("."):
+        record.fail("filename", f"filename {name!r} is not a plain name", "a name without folders")
+    return name
 
 
-def _content_complaint(table: Mapping[str, Any]) -> tuple[str, str] | None:
-    for key in _REQUIRED:
-        if key not in table:
-            return f"{key!r} is missing", "a complete entry"
-    if not _SHA256.fullmatch(table["sha256"]):
-        return "sha256 is malformed", "64 lower-case hexadecimal digits"
-    if table["type"] not in TYPES:
-        return f"unknown type {table['type']!r}", "one of " + ", ".join(TYPES)
-    if "/" in table["filename"] or table["filename"].startswith("."):
-        return f"filename {table['filename']!r} is not a plain name", "a name without folders"
-    for text in table.get("requires", ()):
+def _requires(record: Record) -> tuple[str, ...]:
+    found = record.texts("requires", required=False)
+    for text in found:
         try:
             Requirement(text)
         except InvalidRequirement:
-            return f"{text!r} is no requirement", 'requires = ["name>=1"]'
+            record.fail(text, f"{text!r} is no requirement", 'requires = ["name>=1"]')
+    return found
+
+
+def _requires_python(record: Record) -> str:
+    text = record.text("requires_python", default="")
     try:
-        SpecifierSet(table.get("requires_python", ""))
+        SpecifierSet(text)
     except InvalidSpecifier:
-        return "requires_python is malformed", 'requires_python = ">=3.10"'
-    return None
+        record.fail("requires_python", "requires_python is malformed", 'requires_python = ">=3.10"')
+    return text
 
 
-def _entry(path: Path, number: int, table: Any) -> LockedFile:
-    complaint = _complaint(table)
-    if complaint is not None:
-        raise ConfigurationError(f"{path}: [[file]] number {number}: {complaint[0]}", expected=complaint[1], remedy=UPDATE_COMMAND)
-    fields: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in table.items()}
-    return LockedFile(**fields)
+def _entry(document: Document, number: int, table: object) -> LockedFile:
+    record = Record(document, ("file", number), table, what="[[file]]", label=f"[[file]] number {number + 1}: ")
+    record.allow(*_ORDER)
+    return LockedFile(
+        build=record.text("build"),
+        position=record.number("position"),
+        type=record.text("type", choices=TYPES),
+        name=record.text("name"),
+        version=record.text("version"),
+        filename=_file_name(record),
+        sha256=record.sha256("sha256"),
+        size=record.number("size", default=0),
+        suite=record.text("suite", default=""),
+        python=record.text("python", default=""),
+        abi=record.text("abi", default=""),
+        requires=_requires(record),
+        requires_python=_requires_python(record),
+    )
+
+
+def _of_document(document: Document) -> Lock:
+    data = document.data
+    if set(data) - {"file"} or not isinstance(data.get("file", []), list):
+        document.root.fail(None, f"unknown content {sorted(data)}", "[[file]] tables only")
+    return Lock.of(_entry(document, number, table) for number, table in enumerate(data.get("file", [])))
 
 
 def parse(text: str, path: Path) -> Lock:
     """Parse the lock; ``path`` is for messages.
 
     Raises:
-        ConfigurationError: not TOML, or an entry that is not complete and well formed.
+        ConfigurationError: not TOML, or an entry that is not complete and well formed. The message names the line.
     """
-    try:
-        data = loads(text)
-    except TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy=UPDATE_COMMAND) from error
-    if set(data) - {"file"} or not isinstance(data.get("file", []), list):
-        raise ConfigurationError(f"{path}: unknown content {sorted(data)}", expected="[[file]] tables only", remedy=UPDATE_COMMAND)
-    return Lock.of(_entry(path, number, table) for number, table in enumerate(data.get("file", []), 1))
+    return _of_document(Document(path, text, remedy=UPDATE_COMMAND, words=_WORDS))
 
 
 def path_of(root: Path) -> Path:
@@ -203,17 +208,10 @@ def read(root: Path) -> Lock:
     """The lock of the source tree ``root``; empty when there is none yet.
 
     Raises:
-        ConfigurationError: as ``parse``.
+        ConfigurationError: as ``parse``, or it cannot be read.
     """
-    path = path_of(root)
-    try:
-        text = read_text(path)
-    except FileNotFoundError:
-        return Lock()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path}: {reason}", expected="the lock of the toolchain, as UTF-8 text") from error
-    return parse(text, path)
+    document = read_document(path_of(root), "the lock of the toolchain, as UTF-8 text", remedy=UPDATE_COMMAND, words=_WORDS)
+    return Lock() if document is None else _of_document(document)
 
 
 def dumps(lock: Lock) -> str:

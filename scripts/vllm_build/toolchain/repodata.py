@@ -1,24 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A channel's index, put together from one record per build, so that no package is read again and no reader sees half an index."""
+"""What each build of the toolchain channel made, one record a build: its index is written from these, and no package is read again."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rattler.index import index_fs
-
-from vllm_build.conda import indexes
-from vllm_build.errors import BuildError
 from vllm_build.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-SUBDIRS = indexes.SUBDIRS
 
 
 @dataclass(frozen=True)
@@ -88,47 +81,3 @@ def read_records(pool: Path) -> dict[tuple[str, str], Record]:
     """All records that can be read, by build and digest."""
     found = (_read(path) for path in sorted(_records_folder(pool).glob("*.json")))
     return {(record.id, record.digest): record for record in found if record is not None}
-
-
-def indexed(channel: Path) -> set[str]:
-    """``<subdir>/<file name>`` of every package that the index of ``channel`` names."""
-    return {name for name in indexes.names(channel) if name.endswith(".conda")}
-
-
-def write_index(channel: Path, records: Iterable[Record]) -> None:
-    """Write ``repodata.json`` of every subdir from ``records``; one that would not change stays untouched."""
-    entries: dict[str, dict[str, Any]] = {subdir: {} for subdir in SUBDIRS}
-    for record in records:
-        for name, entry in record.packages.items():
-            subdir, _, file = name.partition("/")
-            entries[subdir][file] = entry
-    for subdir, packages in entries.items():
-        document = {
-            "info": {"subdir": subdir},
-            "packages": {},
-            "packages.conda": dict(sorted(packages.items())),
-            "removed": [],
-            "repodata_version": 1,
-        }
-        text = json.dumps(document, indent=1, sort_keys=True) + "\n"
-        path = channel / subdir / "repodata.json"
-        if not path.is_file() or path.read_bytes() != text.encode():
-            write_text(path, text)
-
-
-def index_entries(output: Path, packages: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Repodata entries of fresh packages in the channel folder ``output``, by ``<subdir>/<file name>``, as the standard indexer makes them.
-
-    Raises:
-        BuildError: a package does not appear in the index: it is damaged.
-    """
-    asyncio.run(index_fs(output, write_zst=False, write_shards=False, force=True))
-    result: dict[str, dict[str, Any]] = {}
-    for package in packages:
-        subdir = package.parent.name
-        index = json.loads((output / subdir / "repodata.json").read_text(encoding="utf-8"))
-        entry = {**index.get("packages", {}), **index.get("packages.conda", {})}.get(package.name)
-        if entry is None:
-            raise BuildError(f"{package.name} was built but cannot be indexed", remedy="run the same command again")
-        result[f"{subdir}/{package.name}"] = entry
-    return result

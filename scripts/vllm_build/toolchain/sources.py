@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from vllm_build.errors import ConfigurationError
+from vllm_build.records import require_document
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import pypi, wheels
-from vllm_build.toolchain.source_reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from vllm_build.records import Record
 
 #: Debian releases packages may come from; only their base suites, which no longer move once released, so a lock stays good.
 SUITES = ("bullseye", "bookworm", "trixie")
@@ -25,6 +29,17 @@ DEFAULT_PYTHON = "3.11"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _ABI = re.compile(r"cp3[0-9]{1,2}t?|abi3")
+_PYTHON = re.compile(r"3\.[0-9]{1,2}")
+_WORDS = {
+    "records": "{what} has no {kind!r} tables",
+    "missing": "{what} needs the text {key!r}",
+    "text": "{what} needs the text {key!r}",
+    "pattern": "{key} = {value!r} in {what} is malformed",
+    "list": "{key!r} in {what} is not a list of texts",
+    "twice": "{key!r} in {what} names something twice",
+    "flag": "{key!r} in {what} is neither true nor false",
+    "table": "{key!r} in {what} is not a table of texts",
+}
 
 
 @dataclass(frozen=True)
@@ -108,74 +123,71 @@ def split_suite(suite: str) -> tuple[str, str]:
     return release, component or COMPONENTS[0]
 
 
-def _suite(reader: Reader, table: Mapping[str, Any], what: str) -> str:
-    suite = reader.string(table, "suite", what)
-    known = (*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]))
-    if suite not in known:
-        raise reader.fail(f"unknown suite {suite!r} in {what}", at=suite, expected="one of " + ", ".join(known))
-    return suite
+def _suite(record: Record) -> str:
+    return record.text("suite", choices=(*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:])))
 
 
-def _source(reader: Reader, table: Mapping[str, Any], what: str) -> Source:
-    kind = reader.string(table, "type", what)
+def _exact(record: Record) -> str:
+    """The requirement of one version, without extras and markers."""
+    text = record.text("requirement")
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        record.fail("requirement", f"{text!r} in {record.what} is no requirement: {error}", "name==version")
+    pins = list(requirement.specifier)
+    one = len(pins) == 1 and pins[0].operator in ("==", "===") and "*" not in pins[0].version
+    if not one or requirement.marker or requirement.extras or requirement.url:
+        record.fail("requirement", f"{text!r} in {record.what} does not name one version", "name==version or name===version")
+    return text
+
+
+def _source(record: Record) -> Source:
+    kind = record.text("type", choices=("apt", "apt-source", "pypi"))
     if kind == "apt":
-        reader.keys(table, ("type", "suite", "packages"), what)
-        packages = reader.strings(table, "packages", what)
+        record.allow("type", "suite", "packages")
+        packages = record.texts("packages", required=False)
         bad = [name for name in packages if not _DEBIAN_NAME.fullmatch(name)]
         if bad or not packages:
-            raise reader.fail(f"'packages' in {what} needs Debian package names", at=bad[0] if bad else "packages", expected='["libc6"]')
-        return AptSource(_suite(reader, table, what), packages)
+            record.fail(bad[0] if bad else "packages", f"'packages' in {record.what} needs Debian package names", '["libc6"]')
+        return AptSource(_suite(record), packages)
     if kind == "apt-source":
-        reader.keys(table, ("type", "suite", "package"), what)
-        return AptSourcePackage(_suite(reader, table, what), reader.string(table, "package", what, _DEBIAN_NAME))
-    if kind == "pypi":
-        reader.keys(table, ("type", "requirement", "python", "abi"), what)
-        return PypiSource(
-            requirement=reader.exact(reader.string(table, "requirement", what), what),
-            python=reader.string(table, "python", what, re.compile(r"3\.[0-9]{1,2}")) if "python" in table else DEFAULT_PYTHON,
-            abi=reader.string(table, "abi", what, _ABI) if "abi" in table else None,
-        )
-    raise reader.fail(f"unknown type {kind!r} in {what}", at=kind, expected="one of apt, apt-source, pypi")
+        record.allow("type", "suite", "package")
+        return AptSourcePackage(_suite(record), record.text("package", _DEBIAN_NAME))
+    record.allow("type", "requirement", "python", "abi")
+    return PypiSource(
+        requirement=_exact(record),
+        python=record.text("python", _PYTHON, default=DEFAULT_PYTHON),
+        abi=record.text("abi", _ABI) if record.has("abi") else None,
+    )
 
 
-def _source_tables(reader: Reader, table: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
-    return reader.tables(table, "source", what) if "source" in table else []
-
-
-def _variant(reader: Reader, table: Mapping[str, Any], what: str) -> dict[str, str]:
-    value = table.get("variant", {})
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise reader.fail(f"'variant' in {what} is not a table of texts", at="variant", expected='variant = { key = "value" }')
-    return dict(value)
+def _build(record: Record, folder: Path) -> Build:
+    name = record.text("id", _ID)
+    record.what = f"build {name!r}"
+    record.allow("id", "variant", "needs", "source", "version", "packages", "on_request")
+    if record.has("version") == record.has("source"):
+        record.fail(None, f"{record.what} needs either sources or a version", '[[build.source]] tables, or version = "..."')
+    return Build(
+        id=name,
+        folder=folder,
+        sources=tuple(map(_source, record.records("source", f"a source of {record.what}"))) if record.has("source") else (),
+        version=record.text("version", default=""),
+        needs=record.texts("needs", required=False),
+        variant=record.texts_by("variant"),
+        packages=record.texts("packages", required=False),
+        on_request=record.flag("on_request"),
+    )
 
 
 def parse_file(path: Path) -> list[Build]:
     """Parse one ``sources.toml``.
 
     Raises:
-        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it.
+        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it. The message names the line.
     """
-    reader = Reader(path)
-    reader.keys(reader.data, ("build",), "the file")
-    builds: list[Build] = []
-    for table in reader.tables(reader.data, "build", "the file"):
-        name = reader.string(table, "id", "a [[build]] table", _ID)
-        what = f"build {name!r}"
-        reader.keys(table, ("id", "variant", "needs", "source", "version", "packages", "on_request"), what)
-        if ("version" in table) == ("source" in table):
-            raise reader.fail(f"{what} needs either sources or a version", at=name, expected='[[build.source]] tables, or version = "..."')
-        builds.append(
-            Build(
-                id=name,
-                folder=path.parent,
-                sources=tuple(_source(reader, source, f"a source of {what}") for source in _source_tables(reader, table, what)),
-                version=reader.string(table, "version", what) if "version" in table else "",
-                needs=reader.strings(table, "needs", what),
-                variant=_variant(reader, table, what),
-                packages=reader.strings(table, "packages", what),
-                on_request=reader.flag(table, "on_request", what),
-            )
-        )
+    document = require_document(path, "the sources of a recipe", words=_WORDS)
+    document.root.allow("build")
+    builds = [_build(record, path.parent) for record in document.root.records("build", "a [[build]] table")]
     if not (path.parent / "recipe.yaml").is_file():
         raise ConfigurationError(f"{path}: there is no recipe.yaml beside it", expected="a recipe for these sources")
     return builds

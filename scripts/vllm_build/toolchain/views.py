@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build import locks, removal
+from vllm_build.conda import channel_index
 from vllm_build.files import disk_errors
 from vllm_build.paths import cache_root, rattler_cache, toolchain_channel
 from vllm_build.toolchain import lock as locking
@@ -93,12 +94,12 @@ def refresh(digests: Mapping[str, str]) -> Path:
     with disk_errors(view), locks.turn(view / ".lock", "the index"):
         found = (repodata.read_record(pool(), name, digest) for name, digest in sorted(digests.items()))
         records = [record for record in found if record is not None]
-        for subdir in repodata.SUBDIRS:
+        for subdir in channel_index.SUBDIRS:
             (view / subdir).mkdir(parents=True, exist_ok=True)
         for record in records:
             for name in record.packages:
                 _link(pool() / name, view / name)
-        repodata.write_index(view, records)
+        channel_index.write(view, {name: entry for record in records for name, entry in record.packages.items()})
         (view / _USED).touch()
     return view
 
@@ -158,10 +159,10 @@ def clean(days: float) -> Cleaned:
         old = [view for view in _views() if (view / _USED).stat().st_mtime <= latest]
         for view in old:
             # The index first: half a view must not look like a whole one.
-            for subdir in repodata.SUBDIRS:
-                (view / subdir / "repodata.json").unlink(missing_ok=True)
+            for subdir in channel_index.SUBDIRS:
+                (view / subdir / channel_index.INDEX).unlink(missing_ok=True)
             removal.remove_tree(view, below=removal.claim_cache())
-        named = {name for view in _views() for name in repodata.indexed(view)}
+        named = {name for view in _views() for name in channel_index.indexed(view)}
         for record in repodata.read_records(pool()).values():
             if named.isdisjoint(record.packages):
                 repodata.remove_record(pool(), record)
@@ -183,4 +184,4 @@ def _work() -> Path:
 
 
 def _packages(folder: Path) -> list[Path]:
-    return sorted(path for subdir in repodata.SUBDIRS for path in (folder / subdir).glob("*.conda"))
+    return sorted(path for subdir in channel_index.SUBDIRS for path in (folder / subdir).glob("*.conda"))

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from vllm_build._toml import TOMLDecodeError, loads
 from vllm_build.errors import ConfigurationError
-from vllm_build.files import read_text
+from vllm_build.records import Document, Record, read_document
 from vllm_build.toolchain import lock as locking
 from vllm_build.toolchain import wheel_metadata
 
@@ -33,6 +32,13 @@ TABLE, FOLDER = "toolchain/wheels.toml", "toolchain/wheels"
 TEMPLATE = "recipe.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _KEYS = ("requirement", "license", "more", "without", "test_needs")
+_LINE = f'name = "distribution==version", or a table with {", ".join(_KEYS)}'
+_WORDS = {
+    "record": "{kind!r} is no table",
+    "unknown": "unknown key {key!r} of {what}",
+    "list": "{key} of {what} is not a list of texts, each once",
+    "twice": "{key} of {what} is not a list of texts, each once",
+}
 
 
 @dataclass(frozen=True)
@@ -100,69 +106,74 @@ class Required:
     run: tuple[str, ...]
 
 
-class _Reader:
-    def __init__(self, path: Path, text: str) -> None:
-        self._path, self._lines = path, text.splitlines()
+class _Entry(Record):
+    """What the table says of one package; a text alone is its requirement. Every mistake in it is on the line of the package."""
 
-    def where(self, name: str) -> str:
-        key = re.compile(rf'\s*(\[(wheels\.)?)?"?{re.escape(name)}"?\s*[=\]]')
-        number = next((n for n, line in enumerate(self._lines, 1) if key.match(line)), 1)
-        return f"{self._path}:{number}"
+    def __init__(self, document: Document, name: str, value: str | dict[str, Any]) -> None:
+        super().__init__(document, ("wheels", name), {"requirement": value} if isinstance(value, str) else value, what=name)
 
-    def fail(self, name: str, message: str, expected: str) -> NoReturn:
-        raise ConfigurationError(f"{self.where(name)}: {message}", expected=expected, remedy=f"correct that line of {self._path.name}")
+    def line(self, what: str | None) -> int:  # noqa: ARG002 - an entry is one line
+        """1-based line of the package."""
+        return self.document.lines.entry("wheels", self.what)
 
-    def table(self, data: Mapping[str, Any], key: str) -> dict[str, Any]:
-        value = data.get(key, {})
-        if not isinstance(value, dict):
-            self.fail(key, f"{key!r} is no table", f"[{key}]")
-        return value
 
-    def _texts(self, name: str, entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        value = entry.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value) or len(set(value)) != len(value):
-            self.fail(name, f"{key} of {name} is not a list of texts, each once", f'{key} = ["name"]')
-        return tuple(value)
+def _requirement(record: Record) -> Requirement:
+    """The requirement of one version, perhaps with extras."""
+    text = record.data.get("requirement")
+    try:
+        requirement = Requirement(text) if isinstance(text, str) else None
+    except InvalidRequirement:
+        requirement = None
+    pins = [] if requirement is None else list(requirement.specifier)
+    one = len(pins) == 1 and pins[0].operator == "==" and "*" not in pins[0].version
+    if requirement is None or requirement.marker or requirement.url or not one:
+        expected = '"distribution==version", with extras if need be: "uvicorn[standard]==0.30"'
+        record.fail(None, f"{text!r} does not name one version", expected)
+    return requirement
 
-    def wheel(self, name: str, value: object) -> Wheel:
-        entry = {"requirement": value} if isinstance(value, str) else value
-        if not _NAME.fullmatch(name) or not isinstance(entry, dict):
-            self.fail(
-                name, f"{name!r} is no line for a package", f'{name.lower()} = "distribution==version", or a table with {", ".join(_KEYS)}'
-            )
-        for key in entry:
-            if key not in _KEYS:
-                self.fail(name, f"unknown key {key!r} of {name}", "one of " + ", ".join(_KEYS))
-        text = entry.get("requirement")
-        try:
-            requirement = Requirement(text) if isinstance(text, str) else None
-        except InvalidRequirement:
-            requirement = None
-        pins = [] if requirement is None else list(requirement.specifier)
-        if (
-            requirement is None
-            or requirement.marker
-            or requirement.url
-            or len(pins) != 1
-            or pins[0].operator != "=="
-            or "*" in pins[0].version
-        ):
-            self.fail(
-                name, f"{text!r} does not name one version", '"distribution==version", with extras if need be: "uvicorn[standard]==0.30"'
-            )
-        license_ = entry.get("license", "")
-        if "license" in entry and (not isinstance(license_, str) or not wheel_metadata.spdx(license_)):
-            self.fail(name, f"license = {license_!r} of {name} is no SPDX expression", 'such as "MIT" or "Apache-2.0 OR BSD-2-Clause"')
-        return Wheel(
-            name=name,
-            requirement=f"{requirement.name}=={pins[0].version}",
-            extras=tuple(sorted(requirement.extras)),
-            license=license_,
-            more=self._texts(name, entry, "more"),
-            without=tuple(map(canonicalize_name, self._texts(name, entry, "without"))),
-            test_needs=self._texts(name, entry, "test_needs"),
-            where=self.where(name),
-        )
+
+def _license(record: Record) -> str:
+    found = record.data.get("license", "")
+    if record.has("license") and (not isinstance(found, str) or not wheel_metadata.spdx(found)):
+        expected = 'such as "MIT" or "Apache-2.0 OR BSD-2-Clause"'
+        record.fail("license", f"license = {found!r} of {record.what} is no SPDX expression", expected)
+    return str(found)
+
+
+def _wheel(document: Document, name: str, value: object) -> Wheel:
+    if not _NAME.fullmatch(name) or not isinstance(value, (str, dict)):
+        raise document.error(document.lines.entry("wheels", name), f"{name!r} is no line for a package", _LINE)
+    record = _Entry(document, name, value)
+    record.allow(*_KEYS)
+    requirement = _requirement(record)
+    return Wheel(
+        name=name,
+        requirement=f"{requirement.name}{requirement.specifier}",
+        extras=tuple(sorted(requirement.extras)),
+        license=_license(record),
+        more=record.texts("more", required=False),
+        without=tuple(map(canonicalize_name, record.texts("without", required=False))),
+        test_needs=record.texts("test_needs", required=False),
+        where=record.at(),
+    )
+
+
+def _of_document(document: Document) -> Table:
+    for key in document.data:
+        if key not in ("wheels", "names"):
+            document.root.fail(key, f"unknown table {key!r}", "[wheels] and [names]")
+    wheels = [_wheel(document, name, value) for name, value in document.root.table("wheels").data.items()]
+    names = document.root.table("names")
+    for name, package in names.data.items():
+        if not isinstance(package, str) or not _NAME.fullmatch(package):
+            names.fail(name, f"{package!r} is no name of a package", f'{name} = "package"')
+    by_distribution: dict[str, Wheel] = {}
+    for wheel in wheels:
+        other = by_distribution.setdefault(wheel.distribution, wheel)
+        if other is not wheel:
+            line = document.lines.entry("wheels", wheel.name)
+            raise document.error(line, f"{wheel.distribution} is the package {other.name} already", "a distribution on one line")
+    return Table(tuple(wheels), {canonicalize_name(name): package for name, package in names.data.items()})
 
 
 def parse(text: str, path: Path) -> Table:
@@ -171,25 +182,7 @@ def parse(text: str, path: Path) -> Table:
     Raises:
         ConfigurationError: not TOML, a malformed line, or one distribution on two lines.
     """
-    try:
-        data = loads(text)
-    except TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}", remedy="correct the file") from error
-    reader = _Reader(path, text)
-    for key in data:
-        if key not in ("wheels", "names"):
-            reader.fail(key, f"unknown table {key!r}", "[wheels] and [names]")
-    wheels = [reader.wheel(name, value) for name, value in reader.table(data, "wheels").items()]
-    names = reader.table(data, "names")
-    for name, package in names.items():
-        if not isinstance(package, str) or not _NAME.fullmatch(package):
-            reader.fail(name, f"{package!r} is no name of a package", f'{name} = "package"')
-    by_distribution: dict[str, Wheel] = {}
-    for wheel in wheels:
-        other = by_distribution.setdefault(wheel.distribution, wheel)
-        if other is not wheel:
-            reader.fail(wheel.name, f"{wheel.distribution} is the package {other.name} already", "a distribution on one line")
-    return Table(tuple(wheels), {canonicalize_name(name): package for name, package in names.items()})
+    return _of_document(Document(path, text, words=_WORDS))
 
 
 def read(root: Path) -> Table:
@@ -198,13 +191,10 @@ def read(root: Path) -> Table:
     Raises:
         ConfigurationError: as ``parse``, it cannot be read, or a folder beside it belongs to no line.
     """
-    path = root / TABLE
-    try:
-        table = parse(read_text(path), path)
-    except FileNotFoundError:
+    document = read_document(root / TABLE, "the table of wheels", words=_WORDS)
+    if document is None:
         return Table()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    table = _of_document(document)
     known = {wheel.name for wheel in table.wheels}
     for folder in sorted(path for path in (root / FOLDER).glob("*") if path.is_dir()):
         if folder.name not in known:

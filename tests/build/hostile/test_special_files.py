@@ -14,8 +14,7 @@ from reuse_files import DIGEST, WHEEL_NAME, write_channel
 from reuse_scene import SOUND, Scene, library
 
 from vllm_build import cli, elf, files, kernels_table, op_table, requirements, third_party, version
-from vllm_build.conda import channel as conda_channel
-from vllm_build.conda import variants
+from vllm_build.conda import channel_index, variants
 from vllm_build.errors import BuildError, ConfigurationError
 from vllm_build.reuse import channel, entry, keys, publish, statement, store_check
 from vllm_build.reuse.refusal import RefusedError
@@ -179,7 +178,7 @@ def test_indexes_of_channels(scene: Scene, tmp_path: Path, kind: str) -> None:
     with pytest.raises(RefusedError) as caught:
         scene.reuse(Settings(precompiled_stores=(str(folder),)))
     assert caught.value.check in ("file-kind", "size-limit")
-    assert conda_channel.indexed(folder) == {}
+    assert channel_index.indexed(folder) == {}
 
 
 @pytest.mark.parametrize("kind", EVERY)
