@@ -16,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 # The caller's modules and interpreter are none of ours; vllm-build sees to itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
 # pip with the machine's way to an index and nothing else of its configuration: constraints, `user` or `target` are not meant for .venv.
-PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/pip_process.py --quiet
+PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 
 $(VENV): requirements/tools.txt scripts/pyproject.toml scripts/bin/vllm-build
 	$(CLEAN) $(call quoted,$(PYTHON)) -m venv --clear .venv

@@ -16,10 +16,15 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT / "scripts") not in sys.path:
     sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import device, distribution, environ, requirements, signals, toolkit, version  # noqa: E402 - found through the line above
-from vllm_build.cmake_ext import CMakeExtension, cmake_build_ext, precompiled_build_ext  # noqa: E402
-from vllm_build.errors import VllmBuildError  # noqa: E402
-from vllm_build.settings import Settings  # noqa: E402
+from vllm_build.project import distribution_version  # noqa: E402 - found through the line above
+from vllm_build.settings.build_settings import Settings  # noqa: E402
+from vllm_build.target import device  # noqa: E402 - found through the line above
+from vllm_build.target.toolkits import toolkit_finder  # noqa: E402 - found through the line above
+from vllm_build.util import environ  # noqa: E402 - found through the line above
+from vllm_build.util.errors import VllmBuildError  # noqa: E402
+from vllm_build.util.processes import signals  # noqa: E402 - found through the line above
+from vllm_build.wheels import distribution, requirements  # noqa: E402 - found through the line above
+from vllm_build.wheels.cmake_ext import CMakeExtension, cmake_build_ext, precompiled_build_ext  # noqa: E402
 
 __all__ = [
     "CMakeExtension",
@@ -37,7 +42,7 @@ def get_vllm_version() -> str:
     Raises:
         ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the installed torch.
     """
-    return version.of_tree(ROOT, Settings.from_environ(environ.snapshot()))
+    return distribution_version.of_tree(ROOT, Settings.from_environ(environ.snapshot()))
 
 
 def get_requirements() -> list[str]:
@@ -55,7 +60,7 @@ def get_nvcc_cuda_version() -> Version:
     Raises:
         ToolchainError: nvcc is missing, broken or too old.
     """
-    return toolkit.nvcc_cuda_version(Settings.from_environ(environ.snapshot()))
+    return toolkit_finder.nvcc_cuda_version(Settings.from_environ(environ.snapshot()))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vllm_build import paths
-from vllm_build.conda import channel, environment
-from vllm_build.settings import Settings
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import paths
 
 IGNORED = shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so", "results")
 EDITED = Path("csrc") / "activation" / "activation_cpu.cc"
@@ -75,13 +76,13 @@ ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$f"; done;
 def measure_editable(folder: Path) -> list[Run]:
     """Editable installs: of an empty package, of vllm from nothing, again, and after one edited file; the short ones the best of 3."""
     prefix, tree, empty = folder / "env", folder / "editable", folder / "empty"
-    environment.create(prefix, DEVELOPER, [channel.url(channel.choose(None, Settings.from_environ(os.environ)))])
+    conda_environment.create(prefix, DEVELOPER, [package_channel.url(package_channel.choose(None, Settings.from_environ(os.environ)))])
     shutil.copytree(paths.source_root(), tree, ignore=IGNORED)
     (empty / "empty_package").mkdir(parents=True)
     (empty / "empty_package" / "__init__.py").touch()
     (empty / "pyproject.toml").write_text(EMPTY, encoding="utf-8")
     env = {
-        **environment.environ_of(prefix, os.environ),
+        **conda_environment.environ_of(prefix, os.environ),
         "VLLM_DISABLE_CCACHE": "1",
         "VLLM_DISABLE_SCCACHE": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

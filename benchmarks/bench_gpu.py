@@ -25,10 +25,10 @@ from typing import Any
 from kernels import cases, gpu_cases, gpu_machine, official_gpu, report, session
 from kernels.peers import NAMES, Peer, Runner
 
-from vllm_build import paths
-from vllm_build.console import Console
-from vllm_build.errors import ConfigurationError, PackageTestError, ToolchainError, VllmBuildError
-from vllm_build.files import write_text
+from vllm_build.util import paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import ConfigurationError, PackageTestError, ToolchainError, VllmBuildError
+from vllm_build.util.files import write_text
 
 ROOT = paths.source_root()
 PEERS = ("official", "eager")

@@ -26,12 +26,13 @@ from typing import Any
 from kernels import cases, machine, official, plot, report, session
 from kernels.peers import NAMES, Peer, Runner
 
-from vllm_build import paths
-from vllm_build.commands import _common
-from vllm_build.conda import environment, package
-from vllm_build.console import Console
-from vllm_build.errors import PackageTestError, VllmBuildError
-from vllm_build.files import write_text
+from vllm_build.commands import package_options
+from vllm_build.conda import package_job
+from vllm_build.conda.environments import conda_environment
+from vllm_build.util import paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import PackageTestError, VllmBuildError
+from vllm_build.util.files import write_text
 
 ROOT = paths.source_root()
 DOCS, PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks-kernels.svg"
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
     parser.add_argument("--docs", action="store_true", help=f"write the summary into {DOCS.name} and draw {PLOT.name}")
-    _common.add_channel(parser)
+    package_options.add_channel(parser)
     return parser.parse_args()
 
 
@@ -63,8 +64,8 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
         PackageTestError: they are not there.
         ToolchainError: the environment cannot be solved.
     """
-    request = _common.request(options, "cpu")
-    outputs = package.expected(request)
+    request = package_options.request(options, "cpu")
+    outputs = package_job.expected(request)
     missing = [o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()]
     if missing:
         raise PackageTestError(
@@ -75,8 +76,8 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
     specs = [*(f"{o.name} =={o.version} {o.build}" for o in outputs), *NEEDED]
     prefix = request.output / ".bench"
     with console.step("environment with the packages"):
-        environment.create(prefix, specs, request.channel_urls)
-    return Runner(prefix / "bin" / "python", environment.environ_of(prefix, os.environ), conda=True)
+        conda_environment.create(prefix, specs, request.channel_urls)
+    return Runner(prefix / "bin" / "python", conda_environment.environ_of(prefix, os.environ), conda=True)
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:

@@ -28,16 +28,18 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "support")]
 import reuse_server  # noqa: E402 - found through the line above
 from reuse_files import MACHINE, Build, elf  # noqa: E402
 
-from vllm_build.console import Console  # noqa: E402
-from vllm_build.reuse import place, plan, publish, sources  # noqa: E402
-from vllm_build.reuse.cache import Cache  # noqa: E402
-from vllm_build.reuse.context import Context  # noqa: E402
-from vllm_build.settings import Settings  # noqa: E402
+from vllm_build.reuse import placement  # noqa: E402
+from vllm_build.reuse.lookup import decisions, offers  # noqa: E402
+from vllm_build.reuse.net.reuse_cache import Cache  # noqa: E402
+from vllm_build.reuse.net.reuse_context import Context  # noqa: E402
+from vllm_build.reuse.stores import store_publish  # noqa: E402
+from vllm_build.settings.build_settings import Settings  # noqa: E402
+from vllm_build.util.console import Console  # noqa: E402
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from vllm_build.reuse.sources import Source
+    from vllm_build.reuse.lookup.offers import Source
 
 EVALUATIONS = 3
 NAME = "vllm-0.1.0-py3-none-any.whl"
@@ -122,15 +124,15 @@ def ours(context: Context, builds: list[Build], tree: Path, location: str) -> No
     """What the build does; metadata commands do nothing."""
     with context.cache.in_use():
         settings = Settings(precompiled_location=location) if location.endswith(".whl") else Settings(precompiled_stores=(location,))
-        opened: list[Source] = sources.of_settings(context, settings)
+        opened: list[Source] = offers.of_settings(context, settings)
         files: dict[str, Path] = {}
-        for decision in plan.make([build.wanted() for build in builds], opened, MACHINE, partial=False):
+        for decision in decisions.make([build.wanted() for build in builds], opened, MACHINE, partial=False):
             assert decision.offer is not None  # noqa: S101 - the plan is for reuse alone
             assert decision.record is not None  # noqa: S101
             files |= decision.offer.libraries(decision.record)
         for source in opened:
             source.close()
-        place.place(files, tree)
+        placement.place(files, tree)
 
 
 def measure(way: str, call: Any, pipe: Connection, needs: int) -> Row:
@@ -160,7 +162,7 @@ def main() -> None:
             size = int(arguments.megabytes * 1e6)
             first, builds = wheel(work / "served" / "first", size, 0)
             second, changed = wheel(work / "served" / "second", size, 1)
-            publish.publish(first, work / "served" / "store", Context(Cache(work / "publisher")))
+            store_publish.publish(first, work / "served" / "store", Context(Cache(work / "publisher")))
             shutil.rmtree(work / "publisher")
         here, there = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(

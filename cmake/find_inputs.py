@@ -16,10 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import cutlass, environ, flash_attention, jobs, kernels_table, plan, torch_files  # noqa: E402 - the source tree is put on the path first
-from vllm_build import device as devices  # noqa: E402
-from vllm_build.errors import VllmBuildError  # noqa: E402
-from vllm_build.settings import Settings  # noqa: E402
+from vllm_build.kernels import kernels_table, plan_resolver  # noqa: E402 - the source tree is put on the path first
+from vllm_build.native import job_count  # noqa: E402 - the source tree is put on the path first
+from vllm_build.settings.build_settings import Settings  # noqa: E402
+from vllm_build.sources import cutlass, flash_attention  # noqa: E402 - the source tree is put on the path first
+from vllm_build.target import device as devices  # noqa: E402
+from vllm_build.target import torch_files  # noqa: E402 - the source tree is put on the path first
+from vllm_build.util import environ  # noqa: E402 - the source tree is put on the path first
+from vllm_build.util.errors import VllmBuildError  # noqa: E402
 
 
 def main() -> int:
@@ -28,8 +32,8 @@ def main() -> int:
     try:
         settings = Settings.from_environ(environ.snapshot())
         target = devices.assume(device, settings)
-        resolved = plan.for_settings(kernels_table.load(ROOT), device, target.release, settings)
-        chosen = jobs.decide(
+        resolved = plan_resolver.for_settings(kernels_table.load(ROOT), device, target.release, settings)
+        chosen = job_count.decide(
             settings.max_jobs,
             settings.nvcc_threads,
             device=device,

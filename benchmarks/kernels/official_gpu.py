@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernels import remote_wheel
-from vllm_build import paths
-from vllm_build.errors import ToolchainError
 from vllm_build.toolchain import pypi
+from vllm_build.util import paths
+from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 NAME, VERSION = "vllm", "0.33.0"
 #: Of vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl, 336 MB; its libraries keep to the stable ABI of torch 2.11 and want CUDA 13.

@@ -23,9 +23,9 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
-from vllm_build import pip_process
-from vllm_build.errors import FetchError, IntegrityError
-from vllm_build.files import sha256_of
+from vllm_build.util.errors import FetchError, IntegrityError
+from vllm_build.util.files import sha256_of
+from vllm_build.util.processes import pip_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from setuptools import build_meta
 from setuptools.errors import FileError
 
-from vllm_build import cmake, device, distribution, environ, failures, files, paths, settings, signals, torch_files
-from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
-from vllm_build.plan import PURE_DEVICES
-from vllm_build.redaction import say
-from vllm_build.reuse import keys
-from vllm_build.settings import Settings
+from vllm_build.kernels.plan_resolver import PURE_DEVICES
+from vllm_build.native import cmake
+from vllm_build.reuse.stores import signer_keys
+from vllm_build.settings import build_settings
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target import device, torch_files
+from vllm_build.util import environ, failures, files, paths
+from vllm_build.util.errors import ConfigurationError, ToolchainError, VllmBuildError
+from vllm_build.util.processes import signals
+from vllm_build.util.redaction import say
+from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vllm_build.device import Target
+    from vllm_build.target.device import Target
 
     Config = Mapping[str, Any] | None
 
@@ -60,7 +65,7 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
             if isinstance(error, VllmBuildError) or files.may_write(paths.source_root()):
-                failure = failures.of_exception(error, {}, environ.snapshot(), (variable.name for variable in settings.variables()))
+                failure = failures.of_exception(error, {}, environ.snapshot(), (variable.name for variable in build_settings.variables()))
             else:
                 failure = _read_only(str(error))
             say(f"\nerror: {failure}\n")
@@ -78,7 +83,7 @@ def _precompiled_requirements(settings: Settings) -> list[str]:
     conda = location.endswith(".conda") if location else bool(settings.precompiled_stores)
     wanted = ["zstandard>=0.22; python_version < '3.14'"] if conda else []  # of the standard library since
     # A file by itself is pinned by its sha256, or refused.
-    return [*wanted, keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
+    return [*wanted, signer_keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
 
 
 def _requirements(of_setuptools: Callable[[Config], list[str]], config_settings: Config) -> list[str]:

@@ -9,33 +9,16 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vllm_build import environ, failures, signals, streams
-from vllm_build import settings as settings_table
-from vllm_build.commands import (
-    archs,
-    audit,
-    cache,
-    digest,
-    doctor,
-    fetch,
-    install,
-    jobs,
-    package,
-    plan,
-    publish,
-    render,
-    reuse,
-    settings,
-    stamp,
-    store,
-    test_package,
-    toolchain,
-    version,
-)
-from vllm_build.console import Console, answer
-from vllm_build.errors import ConfigurationError, ResourceError, VllmBuildError, statuses
-from vllm_build.invocation import Invocation
-from vllm_build.redaction import say, traceback_of
+from vllm_build.commands.explain import archs, digest, doctor, jobs, plan, settings, version
+from vllm_build.commands.packages import fetch, install, package, render, stamp, test_package, toolchain
+from vllm_build.commands.precompiled import audit, cache, publish, reuse, store
+from vllm_build.settings import build_settings
+from vllm_build.settings.invocation import Invocation
+from vllm_build.util import environ, failures, streams
+from vllm_build.util.console import Console, answer
+from vllm_build.util.errors import ConfigurationError, ResourceError, VllmBuildError, statuses
+from vllm_build.util.processes import signals
+from vllm_build.util.redaction import say, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,13 +105,13 @@ def _run(argv: Sequence[str], console: Console) -> int:
         given.update(vars(arguments))
         # Every value before any work; these two show what is malformed themselves.
         if arguments.command not in (settings, doctor):
-            settings_table.require(invocation.environ)
+            build_settings.require(invocation.environ)
         arguments.invocation = invocation
         return int(arguments.command.run(arguments, console))
     except BrokenPipeError:
         raise
     except Exception as error:
-        failure = failures.of_exception(error, given, invocation.environ, (variable.name for variable in settings_table.variables()))
+        failure = failures.of_exception(error, given, invocation.environ, (variable.name for variable in build_settings.variables()))
         if failure is error:
             raise
         raise failure from error
@@ -169,7 +152,7 @@ def _closed() -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit status (see :mod:`vllm_build.errors`)."""
+    """Run one command; returns its exit status (see :mod:`vllm_build.util.errors`)."""
     words = sys.argv[1:] if argv is None else argv
     # For a line that cannot be parsed: it gives a document, too.
     before_end = words[: words.index("--")] if "--" in words else words

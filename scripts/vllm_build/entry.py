@@ -9,9 +9,10 @@ import os
 import sys
 from typing import Any
 
-from vllm_build import signals, streams
-from vllm_build.errors import ConfigurationError
-from vllm_build.redaction import say
+from vllm_build.util import streams
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.processes import signals
+from vllm_build.util.redaction import say
 
 
 def _isolate(argv: list[str]) -> None:
@@ -22,7 +23,7 @@ def _isolate(argv: list[str]) -> None:
     """
     if sys.flags.isolated or not sys.executable:
         return
-    from vllm_build import children  # noqa: PLC0415 -- not needed where the interpreter is isolated
+    from vllm_build.util.processes import children  # noqa: PLC0415 -- not needed where the interpreter is isolated
 
     command = children.module("vllm_build", *argv)
     sys.stdout.flush()

@@ -14,13 +14,15 @@ import fake_cmake
 import pytest
 from toolchain_tree import Tree
 
-from vllm_build import audit, cmake, native_build, torch_flavour
-from vllm_build.toolkit import _search, cuda, rocm, sycl
+from vllm_build.checks import library_audit
+from vllm_build.native import cmake, native_build
+from vllm_build.target import torch_flavour
+from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
     Program = Callable[..., Path]
     Torch = Callable[..., Path]
@@ -95,10 +97,10 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Hides this machine's toolkits and torch; returns the folder that stands for this interpreter's ``site-packages``."""
     site = tmp_path / "site"
     site.mkdir()
-    monkeypatch.setattr(_search, "site_folders", lambda: [site])
+    monkeypatch.setattr(toolkit_search, "site_folders", lambda: [site])
     monkeypatch.setattr(torch_flavour, "_sites", lambda path: [Path(entry) for entry in path] if path is not None else [site])
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "interpreter"))
-    for module in (cuda, rocm, sycl):
+    for module in (cuda_toolkit, rocm_toolkit, sycl_toolkit):
         monkeypatch.setattr(module, "USUAL", tmp_path / "usual" / module.__name__)
     for name in ("CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH", "CMPLR_ROOT", "ONEAPI_ROOT", "CONDA_PREFIX", "PREFIX", "BUILD_PREFIX"):
         monkeypatch.delenv(name, raising=False)
@@ -114,7 +116,7 @@ def tools(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: 
     """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
     here = fake_cmake.install(tmp_path / "path", bare, program, torch)
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
-    monkeypatch.setattr(audit, "_CHECKS", {})
+    monkeypatch.setattr(library_audit, "_CHECKS", {})
     monkeypatch.setattr(native_build.op_check, "require", lambda *_: "ops not compared")
     for name in list(os.environ):
         if name.startswith(("CMAKE", "CC", "CXX", "LDFLAGS", "NINJA", "VLLM", "HIGHWAY", "hwy")):

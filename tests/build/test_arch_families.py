@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import archs, cli, gfx, gpu_targets
-from vllm_build._toml import loads
-from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build import cli
+from vllm_build.architectures import cuda_archs, gpu_targets, rocm_archs
+from vllm_build.util.errors import ConfigurationError, ToolchainError
+from vllm_build.util.toml import loads
 
 FACTS: dict[str, Any] = loads((Path(__file__).parents[1] / "data" / "cuda_releases.toml").read_text(encoding="utf-8"))
 EVERY = sorted({name for names in FACTS["targets"].values() for name in names.split()})
@@ -35,8 +36,8 @@ def test_every_chip_of_every_release(release: str) -> None:
 def test_family_code_reaches_its_family_and_nothing_else(release: str) -> None:
     chips = [name for name in FACTS["targets"][release].split() if name.isdigit()]
     for family, members in FACTS["families"][release].items():
-        (record,) = archs.parse(ours(family), "record")
-        reached = {chip for chip in chips if archs.serving_entry((record,), archs.parse(ours(chip), "target")[0]) is not None}
+        (record,) = cuda_archs.parse(ours(family), "record")
+        reached = {chip for chip in chips if cuda_archs.serving_entry((record,), cuda_archs.parse(ours(chip), "target")[0]) is not None}
         assert reached == set(members.split()), f"{family} of CUDA {release}"
 
 
@@ -58,7 +59,7 @@ def test_family_code_reaches_its_family_and_nothing_else(release: str) -> None:
     ],
 )
 def test_entries_that_serve(record: str, target: str, served: str | None) -> None:
-    entry = archs.serving_entry(archs.parse(record, "record"), archs.parse(target, "target")[0])
+    entry = cuda_archs.serving_entry(cuda_archs.parse(record, "record"), cuda_archs.parse(target, "target")[0])
     assert (None if entry is None else str(entry)) == served
 
 
@@ -107,7 +108,7 @@ def test_errors_suggest_the_spelling(text: str, said: str) -> None:
 )
 def test_errors_suggest_the_spelling_for_amd(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        gfx.parse(text, "PYTORCH_ROCM_ARCH")
+        rocm_archs.parse(text, "PYTORCH_ROCM_ARCH")
     assert str(caught.value.remedy).startswith(said)
 
 

@@ -12,9 +12,15 @@ import pytest
 from setuptools import Distribution, build_meta
 from setuptools.command.egg_info import egg_info
 
-from vllm_build import backend, cmake, cmake_ext, device, digest, distribution, package_files, paths, torch_files, version
-from vllm_build.errors import BusyError, ConfigurationError, ToolchainError
-from vllm_build.settings import Settings
+from vllm_build import backend
+from vllm_build.digests import tree_digests
+from vllm_build.native import cmake
+from vllm_build.project import distribution_version
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target import device, torch_files
+from vllm_build.util import paths
+from vllm_build.util.errors import BusyError, ConfigurationError, ToolchainError
+from vllm_build.wheels import cmake_ext, distribution, package_commands
 
 if TYPE_CHECKING:
     from conftest import Program, Torch
@@ -167,11 +173,11 @@ def test_arguments_of_setup(root: Path, bare: Path, name: str, modules: list[str
     settings = Settings(target_device=name)
     arguments = distribution.arguments(root, settings, ["setup.py", "bdist_wheel"])
     assert [module.name for module in arguments["ext_modules"]] == modules
-    assert arguments["version"] == f"{version.base_version(root)}+{name}"
+    assert arguments["version"] == f"{distribution_version.base_version(root)}+{name}"
     assert arguments["install_requires"] == ["torch>=2.11"]
     metadata = arguments["cmdclass"].pop("egg_info")
     assert issubclass(metadata, egg_info)
-    assert arguments["cmdclass"] == {"build_ext": cmake_ext.cmake_build_ext, "build_py": package_files.versioned_build_py}
+    assert arguments["cmdclass"] == {"build_ext": cmake_ext.cmake_build_ext, "build_py": package_commands.versioned_build_py}
     assert ("bdist_wheel" in arguments["options"]) == bool(modules)
 
 
@@ -179,7 +185,7 @@ def test_arguments_of_an_sdist_are_the_same_for_every_device(root: Path, bare: P
     assert bare.is_dir()
     monkeypatch.setattr(device, "resolve", lambda _: pytest.fail("an sdist is for no device"))
     arguments = distribution.arguments(root, Settings(target_device="cuda"), ["setup.py", "sdist"])
-    assert (arguments["version"], arguments["ext_modules"]) == (version.base_version(root), [])
+    assert (arguments["version"], arguments["ext_modules"]) == (distribution_version.base_version(root), [])
     assert arguments["options"] == {}
 
 
@@ -197,14 +203,14 @@ def test_a_device_that_contradicts_torch(root: Path, bare: Path, torch: Torch) -
 
 
 @pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> package_files.versioned_build_py:
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> package_commands.versioned_build_py:
     """The command, on a package of one module with a stale version beside it."""
     tree = tmp_path / "tree"
     (tree / "vllm").mkdir(parents=True)
     (tree / "vllm" / "__init__.py").touch()
     monkeypatch.chdir(tree)
     monkeypatch.setattr(paths, "source_root", lambda: tree)
-    command = package_files.versioned_build_py(
+    command = package_commands.versioned_build_py(
         Distribution({"name": "vllm", "version": "1.0+cpu", "packages": ["vllm"], "script_name": "setup.py"})
     )
     command.build_lib = str(tmp_path / "lib")
@@ -212,7 +218,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> package_files.ve
     return command
 
 
-def test_the_version_is_written_beside_the_modules(modules: package_files.versioned_build_py, tmp_path: Path) -> None:
+def test_the_version_is_written_beside_the_modules(modules: package_commands.versioned_build_py, tmp_path: Path) -> None:
     (tmp_path / "tree" / "vllm" / "_version.py").write_text("stale\n", encoding="utf-8")
     modules.run()
     assert '__version__ = "1.0+cpu"' in (tmp_path / "lib" / "vllm" / "_version.py").read_text(encoding="utf-8")
@@ -221,7 +227,7 @@ def test_the_version_is_written_beside_the_modules(modules: package_files.versio
     assert sorted(outputs) == ["vllm/__init__.py", "vllm/_version.py"]
 
 
-def test_an_editable_install_writes_it_into_the_tree(modules: package_files.versioned_build_py, tmp_path: Path) -> None:
+def test_an_editable_install_writes_it_into_the_tree(modules: package_commands.versioned_build_py, tmp_path: Path) -> None:
     modules.editable_mode = True
     modules.run()
     assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(encoding="utf-8")
@@ -230,21 +236,21 @@ def test_an_editable_install_writes_it_into_the_tree(modules: package_files.vers
 
 @pytest.mark.parametrize("outputs", [("vllm-kernels", "vllm-flashmla"), ()])
 def test_metadata_names_the_kernel_digests(
-    root: Path, modules: package_files.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
+    root: Path, modules: package_commands.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(paths, "source_root", lambda: root)
-    command = package_files.stamped_egg_info(outputs)(modules.distribution)
+    command = package_commands.stamped_egg_info(outputs)(modules.distribution)
     command.egg_base = str(tmp_path)
     command.ensure_finalized()
-    stale = tmp_path / "vllm.egg-info" / package_files.KERNELS
+    stale = tmp_path / "vllm.egg-info" / package_commands.KERNELS
     stale.parent.mkdir()
     stale.write_text("of an earlier build", encoding="utf-8")
     command.run()
     listed = (tmp_path / "vllm.egg-info" / "SOURCES.txt").read_text(encoding="utf-8")
-    assert outputs or package_files.KERNELS not in listed
+    assert outputs or package_commands.KERNELS not in listed
     if outputs:
         document = json.loads(stale.read_text(encoding="utf-8"))
-        assert document == {"schema": 1, "kernel_digests": {output: digest.kernel_digest(root, output) for output in outputs}}
+        assert document == {"schema": 1, "kernel_digests": {output: tree_digests.kernel_digest(root, output) for output in outputs}}
     else:
         assert not stale.exists()
 

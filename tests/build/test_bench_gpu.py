@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build import op_table, paths
-from vllm_build.console import Console
-from vllm_build.errors import FetchError, IntegrityError
+from vllm_build.kernels import op_table
+from vllm_build.util import paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

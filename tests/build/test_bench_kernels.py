@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from vllm_build import paths
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from command_runs import HEARING, MARK, gone, marked
 
-from vllm_build import children, locks, signals, supervisor
-from vllm_build.errors import BusyError
+from vllm_build.util import locks
+from vllm_build.util.errors import BusyError
+from vllm_build.util.processes import children, signals, supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ TREE = "set -m; trap '' TERM; (trap '' TERM; sleep 611; :) & (trap '' TERM; slee
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """With site-packages and as a module, as a run that measures coverage needs it."""
     if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
-        monkeypatch.setattr(children, "_SUPERVISOR", [sys.executable, "-I", "-B", "-m", "vllm_build.supervisor"])
+        monkeypatch.setattr(children, "_SUPERVISOR", [sys.executable, "-I", "-B", "-m", "vllm_build.util.processes.supervisor"])
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_the_caller_ignores_stays_ignored() -> None:
     """As under nohup."""
-    code = "from vllm_build import children; print(children.run(['bash', '-c', 'kill -HUP $$; echo alive']).stdout)"
+    code = "from vllm_build.util.processes import children; print(children.run(['bash', '-c', 'kill -HUP $$; echo alive']).stdout)"
     command = ["bash", "-c", f"trap '' HUP; exec {sys.executable} -c \"{code}\""]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "alive\n\n"
 
@@ -164,7 +165,8 @@ PARENT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from vllm_build import children, locks
+from vllm_build.util.processes import children
+from vllm_build.util import locks
 with locks.exclusive(Path(sys.argv[2]), "the folder"):
     children.run(["bash", "-c", sys.argv[3] + " >&2"])
 """
@@ -241,7 +243,7 @@ def test_processes_of_a_session(mark: str) -> None:
 HANDLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from vllm_build import signals
+from vllm_build.util.processes import signals
 try:
     with signals.raised():
         try:
@@ -309,7 +311,7 @@ import subprocess, sys
 hook = '''
 import sys
 sys.path.insert(0, sys.argv[1])
-from vllm_build import children, signals
+from vllm_build.util.processes import children, signals
 with signals.ending("the build"), signals.ending_with_parent():
     with children.Child(["bash", "-c", "echo started; sleep 619"]): pass
 '''
@@ -344,7 +346,14 @@ def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
     runs it, before anything else can be imported; the library passes it ``children.run``.
     """
     ways = re.compile(r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\(")
-    allowed = {"children.py", "supervisor.py", "entry.py", "measured.py", "pip_process.py", "reuse/foreign_probe.py"}
+    allowed = {
+        "util/processes/children.py",
+        "util/processes/supervisor.py",
+        "entry.py",
+        "native/compile_launcher.py",
+        "util/processes/pip_process.py",
+        "reuse/foreign/foreign_probe.py",
+    }
     library = root / "scripts" / "vllm_build"
     found = {path.relative_to(library).as_posix() for path in library.rglob("*.py") if ways.search(path.read_text(encoding="utf-8"))}
     assert found == allowed

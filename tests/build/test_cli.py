@@ -13,11 +13,12 @@ from urllib.error import URLError
 
 import pytest
 
-from vllm_build import cli, errors
-from vllm_build.commands import doctor
+from vllm_build import cli
+from vllm_build.commands.explain import doctor
+from vllm_build.util import errors
 
 if TYPE_CHECKING:
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 
 def subclasses() -> list[type[errors.VllmBuildError]]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import backend, clock, distribution, paths
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
+from vllm_build import backend
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import clock, paths
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
     from pathlib import Path

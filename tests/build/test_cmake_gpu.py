@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from vllm_build import kernels_table, plan
+from vllm_build.kernels import kernels_table, plan_resolver
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "tests" / "data" / "gpu_tree"
@@ -47,7 +47,7 @@ def configure(tree: Path, build: str, archs: str, *definitions: str) -> dict[str
     """Configure a build of the sample for a list of architectures; returns object file -> command line."""
     folder = tree / build
     folder.mkdir(exist_ok=True)
-    resolved = plan.resolve(kernels_table.load(tree), "cuda", toolkit_version=Version("12.9"), arch_list=archs)
+    resolved = plan_resolver.resolve(kernels_table.load(tree), "cuda", toolkit_version=Version("12.9"), arch_list=archs)
     (folder / "plan.json").write_text(resolved.to_json())
     command = [program("cmake"), "-S", str(tree), "-B", str(folder), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"]
     command += ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", f"-DCMAKE_CUDA_COMPILER={NVCC}"]

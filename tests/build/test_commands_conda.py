@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from vllm_build import cli, errors, paths
-from vllm_build.conda import environment, package, verify
-from vllm_build.toolchain import channel as toolchain
-from vllm_build.toolchain import update, views
-from vllm_build.toolchain.channel import ChannelReport, Outcome
-from vllm_build.toolchain.lock import LockedFile
+from vllm_build import cli
+from vllm_build.conda import package_checks, package_job
+from vllm_build.conda.environments import conda_environment
+from vllm_build.toolchain import channel_build, channel_views, lock_update
+from vllm_build.toolchain.channel_build import ChannelReport, Outcome
+from vllm_build.toolchain.toolchain_lock import LockedFile
+from vllm_build.util import errors, paths
 
 RESULT = {
     "variant": "cpu",
@@ -43,15 +44,17 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         monkeypatch.setattr(module, name, call)
 
-    answer(package, "package", RESULT)
-    answer(environment, "create", [{"name": "vllm", "version": "1.0", "build": "0", "channel": "c"}])
-    answer(toolchain, "ensure", ChannelReport(Path("/channel"), "d" * 64, (Outcome("cmake", "built", 1.25, 2_000_000, ("cmake.conda",)),)))
+    answer(package_job, "package", RESULT)
+    answer(conda_environment, "create", [{"name": "vllm", "version": "1.0", "build": "0", "channel": "c"}])
+    answer(
+        channel_build, "ensure", ChannelReport(Path("/channel"), "d" * 64, (Outcome("cmake", "built", 1.25, 2_000_000, ("cmake.conda",)),))
+    )
     locked = LockedFile(build="cmake", position=0, type="pypi", name="cmake", version="4", filename="cmake-4.whl", sha256="1" * 64)
-    answer(update, "update", [locked])
-    answer(verify, "prepare", None)
-    answer(verify, "compute", ["one: ok"])
-    answer(verify, "audits", [SimpleNamespace(library="_C", check="abi3audit", good=True)])
-    answer(verify, "installed_tests", {"kernels": "....\n4 passed in 1s\n"})
+    answer(lock_update, "update", [locked])
+    answer(package_checks, "prepare", None)
+    answer(package_checks, "compute", ["one: ok"])
+    answer(package_checks, "audits", [SimpleNamespace(library="_C", check="abi3audit", good=True)])
+    answer(package_checks, "installed_tests", {"kernels": "....\n4 passed in 1s\n"})
     return calls
 
 
@@ -108,7 +111,7 @@ def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -
 
 def test_toolchain_clean(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path))
-    monkeypatch.setattr(views, "clean", lambda days: views.Cleaned(1, 2, int(days * 1e6)))
+    monkeypatch.setattr(channel_views, "clean", lambda days: channel_views.Cleaned(1, 2, int(days * 1e6)))
     assert cli.main(["toolchain", "--clean"]) == 0
     assert "removed 2 packages (30.0 MB) and 1 unused views" in capsys.readouterr().err
     assert cli.main(["toolchain", "--clean", "--older-than", "7", "--json"]) == 0
@@ -123,7 +126,7 @@ def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> No
     assert not capsys.readouterr().out
     assert cli.main(["test-package", "cpu", "--channel", "conda-forge", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert [entry["interpreter"] for entry in document["interpreters"]] == [i.name for i in verify.INTERPRETERS]
+    assert [entry["interpreter"] for entry in document["interpreters"]] == [i.name for i in package_checks.INTERPRETERS]
     assert document["audits"] == [{"library": "_C", "check": "abi3audit", "good": True}]
     assert document["tests"] == {"kernels": "4 passed in 1s"}
     assert seen[0][0] == "prepare"

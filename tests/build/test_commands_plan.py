@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import cli, environ, kernels_table, limits, paths, plan
-from vllm_build.commands import _plan_text
+from vllm_build import cli
+from vllm_build.commands.explain import plan_text
 from vllm_build.conda import variants
-from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
-from vllm_build.limits import GIB, Limit
-from vllm_build.settings import Settings
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.native import machine_limits
+from vllm_build.native.machine_limits import GIB, Limit
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import environ, paths
+from vllm_build.util.errors import ConfigurationError, NothingToDoError, ToolchainError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
 VARIABLES = (
@@ -120,8 +123,8 @@ def test_jobs_heed_the_heavy_units_of_the_table(capsys: pytest.CaptureFixture[st
 
 
 def test_jobs_ask_the_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "affinity, 8")])
-    monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")])
+    monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8")])
+    monkeypatch.setattr(machine_limits, "memory_limits", lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")])
     assert cli.main(["jobs", "--device", "cpu"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["jobs"] == 2
@@ -247,14 +250,14 @@ def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypa
     values = variants.load(root, variant).values
     monkeypatch.setenv("VLLM_FA_SET", values.get("flash_attention_set", ""))
     device, release, archs = values["accelerator"], values.get("cuda_compiler_version"), values.get("cuda_arch_list")
-    found = plan.survey(
+    found = plan_resolver.survey(
         kernels_table.load(root),
         device,
         toolkit_version=Version(release) if release and device == "cuda" else None,
         arch_list=archs,
-        choice=plan.Choice.of(Settings.from_environ(environ.snapshot())),
+        choice=plan_resolver.Choice.of(Settings.from_environ(environ.snapshot())),
     )
-    lines = _plan_text.lines(found, 80, verbose=False)
+    lines = plan_text.lines(found, 80, verbose=False)
     assert max(map(len, lines)) <= 80
     rows = [line for line in lines if line.startswith("    ") and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}]
     assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), "one line for each kernel that is built"

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import configuration, distribution, kernels_table, plan, removal
-from vllm_build.configuration import Configuration
-from vllm_build.device import Target
-from vllm_build.errors import ConfigurationError, ResourceError
-from vllm_build.settings import Settings
-from vllm_build.toolkit import Toolkit
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.native import build_configuration
+from vllm_build.native.build_configuration import Configuration
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.device import Target
+from vllm_build.target.toolkits.toolkit_search import Toolkit
+from vllm_build.util import removal
+from vllm_build.util.errors import ConfigurationError, ResourceError
+from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
     from conftest import Torch
@@ -146,11 +149,11 @@ def test_free_threaded_interpreters(
 def test_a_free_threaded_interpreter_that_does_not_name_its_abi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else None)
     with pytest.raises(ConfigurationError, match="no SOABI"):
-        configuration.python_abi()
+        build_configuration.python_abi()
 
 
 def test_the_plan_is_that_of_the_device(root: Path, bare: Path, torch: Torch) -> None:
     torch(bare, "2.11.0+cpu")
     config = Configuration.of(root, Settings())
-    assert config.plan == plan.resolve(kernels_table.load(root), "cpu")
+    assert config.plan == plan_resolver.resolve(kernels_table.load(root), "cpu")
     assert config.target.torch is not None

@@ -9,7 +9,7 @@ import json
 import pytest
 from rich.console import Console as RichConsole
 
-from vllm_build.console import Console
+from vllm_build.util.console import Console
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "pipe"])

@@ -15,8 +15,8 @@ from packaging.version import Version
 from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
-from vllm_build import cmake_ext
-from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build.util.errors import ConfigurationError, ToolchainError
+from vllm_build.wheels import cmake_ext
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
-from vllm_build import device, torch_files
-from vllm_build.device import Target
-from vllm_build.errors import ConfigurationError, ToolchainError
-from vllm_build.settings import DEVICES, Settings
-from vllm_build.toolkit import Toolkit
-from vllm_build.torch_files import TorchFlavour
+from vllm_build.settings.build_settings import DEVICES, Settings
+from vllm_build.target import device, torch_files
+from vllm_build.target.device import Target
+from vllm_build.target.toolkits.toolkit_search import Toolkit
+from vllm_build.target.torch_flavour import TorchFlavour
+from vllm_build.util.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from vllm_build import kernels_table, plan
-from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.util.errors import ConfigurationError, NothingToDoError, ToolchainError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
 C, MOE, CUMEM, ROCM = "vllm._C", "vllm._moe_C", "vllm.cumem_allocator", "vllm._rocm_C"
@@ -47,25 +47,25 @@ def table() -> kernels_table.KernelsTable:
     ],
 )
 def test_extensions(table: kernels_table.KernelsTable, device: str, toolkit: str | None, archs: str | None, extensions: set[str]) -> None:
-    resolved = plan.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
+    resolved = plan_resolver.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
     assert {extension.name for extension in resolved.extensions} == extensions
     assert all(extension.kernels for extension in resolved.extensions)
 
 
 def test_the_allocator_alone_is_not_for_torch(table: kernels_table.KernelsTable, root: Path) -> None:
-    assert [e.name for e in plan.resolve(table, "cuda").extensions if not e.torch] == [CUMEM]
+    assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if not e.torch] == [CUMEM]
     assert {e.name for e in kernels_table.load(root).extensions if not e.torch} == {CUMEM}
 
 
 def test_flashmla_alone_is_optional(table: kernels_table.KernelsTable) -> None:
-    assert [e.name for e in plan.resolve(table, "cuda").extensions if e.optional] == [MLA]
+    assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if e.optional] == [MLA]
 
 
 @pytest.mark.parametrize("device", ["tpu", "empty"])
 def test_pure_devices_compile_nothing(table: kernels_table.KernelsTable, device: str) -> None:
-    assert plan.survey(table, device).extensions == ()
+    assert plan_resolver.survey(table, device).extensions == ()
     with pytest.raises(NothingToDoError, match=f"device '{device}' compiles nothing"):
-        plan.resolve(table, device)
+        plan_resolver.resolve(table, device)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_list_that_leaves_no_kernel_is_an_error(
 ) -> None:
     # Host code alone (the allocator) would be built: that is no package for a GPU.
     with pytest.raises(ConfigurationError) as caught:
-        plan.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
+        plan_resolver.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
     assert caught.value.message.startswith(said)
     assert "norm-gpu: written for" in caught.value.message
     assert archs not in (caught.value.expected or "")
@@ -90,12 +90,12 @@ def test_a_list_that_leaves_no_kernel_is_an_error(
 @pytest.mark.parametrize(("device", "toolkit"), [("cuda", "11.7"), ("cuda", "10.2"), ("rocm", "5.6.1"), ("rocm", "5.2")])
 def test_toolkit_floors(table: kernels_table.KernelsTable, device: str, toolkit: str) -> None:
     with pytest.raises(ToolchainError, match=rf"{toolkit} is too old"):
-        plan.resolve(table, device, toolkit_version=Version(toolkit))
+        plan_resolver.resolve(table, device, toolkit_version=Version(toolkit))
 
 
 @pytest.mark.parametrize(("device", "toolkit"), [("cuda", "11.8"), ("rocm", "5.7")])
 def test_the_floor_itself_is_enough(table: kernels_table.KernelsTable, device: str, toolkit: str) -> None:
-    assert plan.resolve(table, device, toolkit_version=Version(toolkit)).extensions
+    assert plan_resolver.resolve(table, device, toolkit_version=Version(toolkit)).extensions
 
 
 CONTRACT = {

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import cli, version
-from vllm_build.settings import DEVICES, Settings
+from vllm_build import cli
+from vllm_build.project import distribution_version
+from vllm_build.settings.build_settings import DEVICES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,7 @@ def tree(tmp_path: Path) -> Path:
     ],
 )
 def test_suffix(tree: Path, device: str, release: str | None, variables: dict[str, Any], expected: str) -> None:
-    found = version.full_version(tree, Settings(**variables), device, Version(release) if release else None)
+    found = distribution_version.full_version(tree, Settings(**variables), device, Version(release) if release else None)
     assert found == expected
 
 
@@ -97,27 +98,27 @@ def test_suffix(tree: Path, device: str, release: str | None, variables: dict[st
 )
 def test_order_and_separator(tree: Path, base: str, variables: dict[str, Any], expected: str) -> None:
     (tree / "VERSION").write_text(base, encoding="utf-8")
-    assert version.full_version(tree, Settings(**variables), "cuda", Version("12.9")) == expected
+    assert distribution_version.full_version(tree, Settings(**variables), "cuda", Version("12.9")) == expected
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("variables", [{}, ON])
 def test_sdist_never_has_a_suffix(tree: Path, device: str, variables: dict[str, Any]) -> None:
-    assert version.full_version(tree, Settings(**variables), device, Version("12.9"), sdist=True) == "1.2.3"
-    assert version.full_version(tree, Settings(version_override="7", **variables), device, sdist=True) == "7"
+    assert distribution_version.full_version(tree, Settings(**variables), device, Version("12.9"), sdist=True) == "1.2.3"
+    assert distribution_version.full_version(tree, Settings(version_override="7", **variables), device, sdist=True) == "7"
 
 
 @pytest.mark.usefixtures("bare")
 def test_rocm_release_from_torch_when_there_is_no_toolkit(bare: Path, tree: Path, torch: Callable[..., Path]) -> None:
     torch(bare, "2.11.0+rocm6.4", hip="6.4.43484-123956094", rocm="6.4.2")
-    assert version.of_tree(tree, Settings()) == "1.2.3+rocm64"
+    assert distribution_version.of_tree(tree, Settings()) == "1.2.3+rocm64"
 
 
 @pytest.mark.usefixtures("bare")
 def test_rocm_toolkit_comes_before_torch(bare: Path, tree: Path, torch: Callable[..., Path], hipcc: Callable[..., Path]) -> None:
     torch(bare, "2.11.0+rocm6.4", hip="6.4.43484")
     hipcc(tree / "rocm", "7.1.0")
-    assert version.of_tree(tree, Settings(rocm_home=tree / "rocm")) == "1.2.3+rocm71"
+    assert distribution_version.of_tree(tree, Settings(rocm_home=tree / "rocm")) == "1.2.3+rocm71"
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,9 @@ def test_device_is_not_looked_for_where_it_makes_no_difference(tree: Path, setti
     def refuse(*_: object) -> None:
         raise RuntimeError("looked for a device")
 
-    monkeypatch.setattr(version.device, "resolve", refuse)
-    assert version.of_tree(tree, settings) == "1.2.3"
-    assert version.of_tree(tree, Settings(), sdist=True) == "1.2.3"
+    monkeypatch.setattr(distribution_version.device, "resolve", refuse)
+    assert distribution_version.of_tree(tree, settings) == "1.2.3"
+    assert distribution_version.of_tree(tree, Settings(), sdist=True) == "1.2.3"
 
 
 # The base version comes without git when there is no git.
@@ -201,8 +202,8 @@ def _below_another_repository(repository: Path, target: Path) -> Path:
 
 _STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_repository]
 _PROGRAM = (
-    "from vllm_build import environ, paths, settings, version; print(version.of_tree(paths.source_root(), "
-    "settings.Settings.from_environ(environ.snapshot())))"
+    "from vllm_build.util import environ, paths; from vllm_build.settings import build_settings; from vllm_build.project import distribution_version; print(distribution_version.of_tree(paths.source_root(), "
+    "build_settings.Settings.from_environ(environ.snapshot())))"
 )
 
 
@@ -228,7 +229,7 @@ def test_base_version_in_every_state_of_a_tree(
 def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, numbers: tuple[int, int], stage: str, local: str) -> None:
     folder = tmp_path_factory.mktemp("tree")
     text = f"{numbers[0]}.{numbers[1]}{stage}{local}"
-    version.write_version_file(folder, text)
+    distribution_version.write_version_file(folder, text)
     namespace: dict[str, Any] = {}
     exec((folder / "vllm" / "_version.py").read_text(encoding="utf-8"), namespace)  # noqa: S102 - the file under test, written a line above
     assert namespace["__version__"] == str(Version(text))

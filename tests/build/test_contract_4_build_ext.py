@@ -11,8 +11,12 @@ import pytest
 from fake_cmake import calls
 from setuptools import Distribution
 
-from vllm_build import audit, build_info, cmake_ext, digest, locks, paths
-from vllm_build.errors import BuildError, BusyError, ConfigurationError, IntegrityError
+from vllm_build.checks import library_audit
+from vllm_build.digests import tree_digests
+from vllm_build.project import build_info
+from vllm_build.util import locks, paths
+from vllm_build.util.errors import BuildError, BusyError, ConfigurationError, IntegrityError
+from vllm_build.wheels import cmake_ext
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_a_build_from_beginning_to_end(
     record = json.loads((tmp_path / "lib" / outputs[1]).read_text(encoding="utf-8"))
     assert record["extensions"][0]["name"] == "vllm._C"
     assert (record["device"], record["python_abi"], record["torch_target"]) == ("cpu", "abi3", "2.11")
-    assert record["kernel_digest"] == digest.kernel_digest(paths.source_root(), "vllm-kernels")
+    assert record["kernel_digest"] == tree_digests.kernel_digest(paths.source_root(), "vllm-kernels")
     assert command.get_output_mapping() == {}
     # What passed its checks is not checked again.
     command.build_extensions()
@@ -79,7 +83,7 @@ def test_an_announced_digest(command: cmake_ext.cmake_build_ext, tools: Path, mo
     with pytest.raises(IntegrityError, match="the caller announced 000000000000"):
         command.run()
     assert calls(tools) == []
-    monkeypatch.setenv("VLLM_KERNEL_DIGEST", digest.kernel_digest(paths.source_root(), "vllm-kernels")[: digest.SHORT])
+    monkeypatch.setenv("VLLM_KERNEL_DIGEST", tree_digests.kernel_digest(paths.source_root(), "vllm-kernels")[: tree_digests.SHORT])
     command.build_extensions()
 
 
@@ -94,10 +98,10 @@ def test_a_library_that_fails_an_audit(
     command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     findings = (
-        audit.Finding("_C.abi3.so", "abi3audit", good=True, text=""),
-        audit.Finding("_C.abi3.so", "other", good=False, text="uses Py_X"),
+        library_audit.Finding("_C.abi3.so", "abi3audit", good=True, text=""),
+        library_audit.Finding("_C.abi3.so", "other", good=False, text="uses Py_X"),
     )
-    monkeypatch.setattr(audit, "where_installed", lambda *_, **__: findings)
+    monkeypatch.setattr(library_audit, "where_installed", lambda *_, **__: findings)
     with pytest.raises(BuildError, match=r"_C\.abi3\.so: other: uses Py_X"):
         command.run()
     assert "_C.abi3.so: abi3audit: good" in capfd.readouterr().err

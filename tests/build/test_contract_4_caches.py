@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_cmake import configuration
 
-from vllm_build import cmake, configure, programs
-from vllm_build.errors import ToolchainError
-from vllm_build.jobs import Jobs
-from vllm_build.settings import Settings
+from vllm_build.native import cmake, cmake_configure
+from vllm_build.native.job_count import Jobs
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util.errors import ToolchainError
+from vllm_build.util.processes import programs
 
 if TYPE_CHECKING:
     from conftest import Program
@@ -138,13 +139,13 @@ def test_run_paths_of_this_machine_are_left_out(
 ) -> None:
     assert tools.is_dir()
     monkeypatch.setenv("LDFLAGS", flags)
-    assert configure.environment(configuration(root))["LDFLAGS"] == expected
+    assert cmake_configure.environment(configuration(root))["LDFLAGS"] == expected
 
 
 def test_the_users_cache_settings_stay(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tools.is_dir()
     monkeypatch.setenv("CCACHE_BASEDIR", "/mine")
-    env = configure.environment(configuration(root), Jobs(4, 2, 1, ()))
+    env = cmake_configure.environment(configuration(root), Jobs(4, 2, 1, ()))
     assert env["CCACHE_BASEDIR"] == "/mine"
     assert env["NVCC_APPEND_FLAGS"] == "--threads=2", "in no command line"
     assert "LDFLAGS" not in env

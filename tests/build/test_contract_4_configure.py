@@ -15,10 +15,11 @@ import pytest
 from fake_cmake import calls, configuration, defined
 from packaging.version import Version
 
-from vllm_build import configure, third_party
-from vllm_build.device import Target
-from vllm_build.errors import BuildError, IntegrityError
-from vllm_build.toolkit import Toolkit
+from vllm_build.native import cmake_configure
+from vllm_build.sources import third_party
+from vllm_build.target.device import Target
+from vllm_build.target.toolkits.toolkit_search import Toolkit
+from vllm_build.util.errors import BuildError, IntegrityError
 
 if TYPE_CHECKING:
     from conftest import Program
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def test_what_cmake_is_told(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CMAKE_ARGS", "-DVLLM_WERROR=OFF '-DSPACED=a b'")
     config = configuration(root, werror=True)
-    assert configure.run(config) is True
+    assert cmake_configure.run(config) is True
     (call,) = calls(tools)
     folder = tmp_path / "build" / "cpu-abi3-relwithdebinfo"
     assert call["args"][:6] == ["-S", str(root), "-B", str(folder), "-G", "Ninja"]
@@ -46,20 +47,20 @@ def test_what_cmake_is_told(root: Path, tools: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_second_time_cmake_does_not_run(root: Path, tools: Path) -> None:
-    assert configure.run(configuration(root)) is True
-    assert configure.run(configuration(root)) is False
+    assert cmake_configure.run(configuration(root)) is True
+    assert cmake_configure.run(configuration(root)) is False
     assert len(calls(tools)) == 1
 
 
 def test_what_is_kept_of_a_secret(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record in the build folder had it for everybody to read, and CMake's own files have it."""
-    assert configure.run(configuration(root))
+    assert cmake_configure.run(configuration(root))
     folder = configuration(root).folder
     folder.chmod(0o755)
     for secret, fresh in (("pa55w0rd", False), ("0ther", False)):
         monkeypatch.setenv("CMAKE_ARGS", f"-DMIRROR=https://user:{secret}@host/x")
-        assert configure.run(configuration(root)), "the arguments are other ones"
-        assert not configure.run(configuration(root)), "the arguments are the same"
+        assert cmake_configure.run(configuration(root)), "the arguments are other ones"
+        assert not cmake_configure.run(configuration(root)), "the arguments are the same"
         call = calls(tools)[-1]
         assert f"-DMIRROR=https://user:{secret}@host/x" in call["args"]
         assert ("--fresh" in call["args"]) == fresh
@@ -68,14 +69,14 @@ def test_what_is_kept_of_a_secret(root: Path, tools: Path, monkeypatch: pytest.M
 
 
 def test_a_torch_in_another_temporary_folder_changes_nothing(root: Path, tools: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vllm_build import torch_flavour
+    from vllm_build.target import torch_flavour
 
-    configure.run(configuration(root))
+    cmake_configure.run(configuration(root))
     first = calls(tools)
     moved = bare.with_name("pip-build-env-2")
     bare.rename(moved)
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [moved])
-    assert configure.run(configuration(root)) is False
+    assert cmake_configure.run(configuration(root)) is False
     assert (first[0]["args"], calls(tools)) == (first[0]["args"], [])
 
 
@@ -99,30 +100,30 @@ def test_what_cmake_remembers_never_wins(
 ) -> None:
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    configure.run(configuration(root))
+    cmake_configure.run(configuration(root))
     for name, value in after.items():
         monkeypatch.setenv(name, value)
-    assert configure.run(configuration(root)) is True
+    assert cmake_configure.run(configuration(root)) is True
     assert ("--fresh" in calls(tools)[1]["args"]) is fresh
 
 
 def test_an_updated_compiler_at_the_same_path(root: Path, tools: Path, program: Program) -> None:
-    configure.run(configuration(root))
+    cmake_configure.run(configuration(root))
     program(tools / "c++", "another release")
-    assert configure.run(configuration(root)) is True
+    assert cmake_configure.run(configuration(root)) is True
     assert "--fresh" in calls(tools)[1]["args"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "other keys"])
 def test_a_folder_whose_configure_step_was_cut_short(root: Path, tools: Path, damage: str) -> None:
     config = configuration(root)
-    configure.run(config)
+    cmake_configure.run(config)
     stamp = config.folder / "configured.json"
     if damage == "missing":
         stamp.unlink()
     else:
         stamp.write_text("[" if damage == "not json" else "{}", encoding="utf-8")
-    assert configure.run(config) is True
+    assert cmake_configure.run(config) is True
     assert "--fresh" in calls(tools)[1]["args"]
 
 
@@ -130,10 +131,10 @@ def test_a_configure_step_that_fails_is_not_remembered(root: Path, tools: Path) 
     config = configuration(root)
     (tools / "fail").touch()
     with pytest.raises(BuildError, match=r"cmake's configure step failed \(exit status 1\)\nCMake Error at CMakeLists\.txt:1"):
-        configure.run(config)
+        cmake_configure.run(config)
     (tools / "fail").unlink()
-    assert configure.run(config) is True
-    assert configure.run(config) is False
+    assert cmake_configure.run(config) is True
+    assert cmake_configure.run(config) is False
 
 
 def test_the_toolkit_of_the_plan_is_the_one_that_compiles(root: Path, tools: Path) -> None:
@@ -146,7 +147,7 @@ def test_the_toolkit_of_the_plan_is_the_one_that_compiles(root: Path, tools: Pat
     ):
         toolkit = Toolkit(kind, Version("12.9"), Path("/t"), Path("/t/bin/x"), "said so")
         config = replace(config, target=Target(kind, "asked for", toolkit))
-        told = configure._toolkit(config)
+        told = cmake_configure._toolkit(config)
         assert told == expected
 
 
@@ -161,7 +162,7 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     assert tools.is_dir()
 
     def told(**settings: Any) -> dict[str, str]:
-        return configure.highway(configuration(root, **settings))
+        return cmake_configure.highway(configuration(root, **settings))
 
     assert told() == {}, "CMake looks by itself, and says what to do when it finds nothing"
     cached = third_party.read(root)["highway"].folder
@@ -170,7 +171,9 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
         told()
     monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
     assert told() == {"HIGHWAY_SRC_DIR": str(cached)}
-    assert configure._linked_highway(configuration(root), tmp_path / "inputs") == {"HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")}
+    assert cmake_configure._linked_highway(configuration(root), tmp_path / "inputs") == {
+        "HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")
+    }
     assert (tmp_path / "inputs" / "highway").readlink() == cached
     conda = installed_highway(tmp_path / "conda")
     assert told(conda_prefix=tmp_path / "conda") == {"hwy_DIR": str(conda)}
@@ -183,4 +186,4 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     assert told() == {}
     assert told(highway_source=Path("/src")) == {"HIGHWAY_SRC_DIR": "/src"}
     config = configuration(root)
-    assert configure.highway(replace(config, plan=replace(config.plan, extensions=()))) == {}
+    assert cmake_configure.highway(replace(config, plan=replace(config.plan, extensions=()))) == {}

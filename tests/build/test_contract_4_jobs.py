@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import jobs, limits
-from vllm_build.kernels_table import MEMORY_CLASSES
-from vllm_build.limits import Limit
+from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.native import job_count, machine_limits
+from vllm_build.native.machine_limits import Limit
 
-GIB = jobs.GIB
+GIB = job_count.GIB
 ORDINARY, HEAVY = MEMORY_CLASSES["ordinary"], MEMORY_CLASSES["heavy"]
 
 
@@ -29,7 +29,7 @@ ORDINARY, HEAVY = MEMORY_CLASSES["ordinary"], MEMORY_CLASSES["heavy"]
     ],
 )
 def test_the_smaller_of_cpus_and_memory(cpus: int, memory: int, expected: int) -> None:
-    assert jobs.decide(None, None, device="cpu", cpus=cpus, memory=memory).jobs == expected
+    assert job_count.decide(None, None, device="cpu", cpus=cpus, memory=memory).jobs == expected
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_the_smaller_of_cpus_and_memory(cpus: int, memory: int, expected: int) -
 def test_jobs_and_threads(
     device: str, toolkit: str | None, max_jobs: int | None, threads: int | None, expected: tuple[int, int | None]
 ) -> None:
-    chosen = jobs.decide(max_jobs, threads, device=device, toolkit_version=Version(toolkit) if toolkit else None, cpus=16, memory=24 * GIB)
+    chosen = job_count.decide(
+        max_jobs, threads, device=device, toolkit_version=Version(toolkit) if toolkit else None, cpus=16, memory=24 * GIB
+    )
     assert (chosen.jobs, chosen.nvcc_threads) == expected
 
 
@@ -76,18 +78,18 @@ def test_jobs_and_threads(
     ],
 )
 def test_heavy_units_have_a_pool_that_fits_memory(cpus: int, memory: int, units: int, expected: tuple[int, int]) -> None:
-    chosen = jobs.decide(None, None, device="cuda", heavy_units=units, cpus=cpus, memory=memory)
+    chosen = job_count.decide(None, None, device="cuda", heavy_units=units, cpus=cpus, memory=memory)
     assert (chosen.jobs, chosen.heavy_jobs) == expected
 
 
 def test_max_jobs_does_not_lift_the_bound_of_heavy_units() -> None:
-    chosen = jobs.decide(64, None, device="cuda", heavy_units=48, cpus=16, memory=13 * GIB)
+    chosen = job_count.decide(64, None, device="cuda", heavy_units=48, cpus=16, memory=13 * GIB)
     assert (chosen.jobs, chosen.heavy_jobs) == (64, 2)
     assert "MAX_JOBS=64" in chosen.why
 
 
 def test_without_pools_every_job_may_be_a_heavy_one() -> None:
-    chosen = jobs.decide(None, None, device="cuda", heavy_units=48, pools=False, cpus=16, memory=13 * GIB)
+    chosen = job_count.decide(None, None, device="cuda", heavy_units=48, pools=False, cpus=16, memory=13 * GIB)
     assert (chosen.jobs, chosen.heavy_jobs) == (2, 2)
 
 
@@ -103,7 +105,7 @@ def test_without_pools_every_job_may_be_a_heavy_one() -> None:
 def test_what_runs_at_once_fits(
     cpus: int, memory: int, units: int, threads: int | None, max_jobs: int | None, device: str, *, pools: bool
 ) -> None:
-    chosen = jobs.decide(max_jobs, threads, device=device, heavy_units=units, pools=pools, cpus=cpus, memory=memory)
+    chosen = job_count.decide(max_jobs, threads, device=device, heavy_units=units, pools=pools, cpus=cpus, memory=memory)
     assert chosen.jobs >= chosen.heavy_jobs >= 1
     assert (chosen.nvcc_threads is None) == (device != "cuda")
     assert chosen.why
@@ -116,23 +118,25 @@ def test_what_runs_at_once_fits(
 
 
 def test_too_little_memory_for_one_unit_is_said() -> None:
-    assert any("less than one unit" in reason for reason in jobs.decide(None, None, device="cpu", cpus=4, memory=GIB).why)
+    assert any("less than one unit" in reason for reason in job_count.decide(None, None, device="cpu", cpus=4, memory=GIB).why)
     assert any(
-        "less than one unit" in reason for reason in jobs.decide(None, None, device="cuda", heavy_units=1, cpus=4, memory=4 * GIB).why
+        "less than one unit" in reason for reason in job_count.decide(None, None, device="cuda", heavy_units=1, cpus=4, memory=4 * GIB).why
     )
 
 
 def test_the_machine_is_asked_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(8, "affinity, 8"), Limit(3, "cgroup quota, 3")])
-    monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(64 * GIB, "64.0 GiB available"), Limit(4 * GIB, "cgroup limit of 4.0 GiB")])
-    chosen = jobs.decide(None, None, device="cpu")
+    monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8"), Limit(3, "cgroup quota, 3")])
+    monkeypatch.setattr(
+        machine_limits, "memory_limits", lambda: [Limit(64 * GIB, "64.0 GiB available"), Limit(4 * GIB, "cgroup limit of 4.0 GiB")]
+    )
+    chosen = job_count.decide(None, None, device="cpu")
     assert chosen.jobs == 2
     assert chosen.why == ("CPUs: cgroup quota, 3", "memory: cgroup limit of 4.0 GiB", "units of 1.5 GiB that fit: 2")
 
 
 def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "memory_limits", list)
-    chosen = jobs.decide(None, None, device="cpu", heavy_units=1, cpus=12)
+    monkeypatch.setattr(machine_limits, "memory_limits", list)
+    chosen = job_count.decide(None, None, device="cpu", heavy_units=1, cpus=12)
     assert (chosen.jobs, chosen.heavy_jobs) == (12, 12)
     assert "memory: not known" in chosen.why
 
@@ -147,4 +151,4 @@ def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_threads_reach_nvcc_by_the_environment(device: str, threads: int | None, environ: dict[str, str], expected: dict[str, str]) -> None:
-    assert jobs.decide(8, threads, device=device, cpus=8, memory=GIB).environment(environ) == expected
+    assert job_count.decide(8, threads, device=device, cpus=8, memory=GIB).environment(environ) == expected

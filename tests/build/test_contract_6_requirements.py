@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from vllm_build import requirements
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import DEVICES
+from vllm_build.settings.build_settings import DEVICES
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.wheels import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cumem_build import build_driver, build_site, run
 
-from vllm_build import audit, elf, link_check
+from vllm_build.checks import elf, library_audit, link_check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def test_it_asks_for_nothing_but_the_interpreter_and_the_system(library: Path) -
     asked = elf.read(library)
     assert not [name for name in asked.needed if name.startswith(("libcuda", "libtorch", "libc10", "libpython"))]
     assert not [symbol.name for symbol in asked.undefined if symbol.name.startswith("cu")]
-    findings = audit.where_installed([library], abi3=library.name.endswith(".abi3.so"))
+    findings = library_audit.where_installed([library], abi3=library.name.endswith(".abi3.so"))
     assert [f"{f.check}: {f.text}" for f in findings if not f.good] == []
 
 

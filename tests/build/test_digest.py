@@ -9,8 +9,9 @@ import pytest
 from packaging.version import Version
 from trees import copy_tree
 
-from vllm_build import digest, kernels_table, plan, tree_files
-from vllm_build.errors import ConfigurationError
+from vllm_build.digests import tree_digests, tree_files
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ INPUTS = ("csrc", "VERSION")
 
 
 def tree_digest(tree: Path, inputs: tuple[str, ...]) -> str:
-    return digest.of_entries({p.relative_to(tree).as_posix(): tree_files.digest_of(p) for p in tree_files.below(tree, inputs)})
+    return tree_digests.of_entries({p.relative_to(tree).as_posix(): tree_files.digest_of(p) for p in tree_files.below(tree, inputs)})
 
 
 def test_place_time_and_mode_do_not_count(tree: Path, tmp_path: Path) -> None:
@@ -106,10 +107,10 @@ def test_links_among_the_sources_move_digests_or_are_refused(root: Path, tmp_pat
     copy = copy_tree(tmp_path / "tree")
 
     def digests() -> tuple[str, str, str]:
-        return digest.kernel_digest(copy, "vllm-kernels"), digest.package_digest(copy), digest.recipe_digest(copy)
+        return tree_digests.kernel_digest(copy, "vllm-kernels"), tree_digests.package_digest(copy), tree_digests.recipe_digest(copy)
 
     before, link = digests(), copy / place
-    assert before == (digest.kernel_digest(root, "vllm-kernels"), digest.package_digest(root), digest.recipe_digest(root))
+    assert before == (tree_digests.kernel_digest(root, "vllm-kernels"), tree_digests.package_digest(root), tree_digests.recipe_digest(root))
     link.symlink_to(copy / "LICENSE")
     assert digests() != before
     link.unlink()
@@ -126,21 +127,23 @@ def test_incomplete_tree_is_an_error(tree: Path) -> None:
 def test_the_package_has_inputs_of_its_own(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tree"
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so"))
-    kernels, package = digest.kernel_digest(copy, "vllm-kernels"), digest.package_digest(copy)
-    assert (kernels, package) == (digest.kernel_digest(root, "vllm-kernels"), digest.package_digest(root))
+    kernels, package = tree_digests.kernel_digest(copy, "vllm-kernels"), tree_digests.package_digest(copy)
+    assert (kernels, package) == (tree_digests.kernel_digest(root, "vllm-kernels"), tree_digests.package_digest(root))
     (copy / "vllm" / "__init__.py").write_text("# changed\n", encoding="utf-8")
-    assert digest.kernel_digest(copy, "vllm-kernels") == kernels
-    assert digest.package_digest(copy) != package
+    assert tree_digests.kernel_digest(copy, "vllm-kernels") == kernels
+    assert tree_digests.package_digest(copy) != package
 
 
-def planned(root: Path, device: str = "cuda", toolkit: str = "13.0", archs: str = "9.0a", chosen: str = "dev") -> plan.Plan:
+def planned(root: Path, device: str = "cuda", toolkit: str = "13.0", archs: str = "9.0a", chosen: str = "dev") -> plan_resolver.Plan:
     release = Version(toolkit) if device == "cuda" else None
     asked = archs if device == "cuda" else None
-    return plan.resolve(kernels_table.load(root), device, toolkit_version=release, arch_list=asked, choice=plan.Choice(chosen))
+    return plan_resolver.resolve(
+        kernels_table.load(root), device, toolkit_version=release, arch_list=asked, choice=plan_resolver.Choice(chosen)
+    )
 
 
-def build_digest(root: Path, component: str, found: plan.Plan, abi: str) -> str:
-    return digest.build_digest(digest.kernel_digest(root, component), component, found, abi)
+def build_digest(root: Path, component: str, found: plan_resolver.Plan, abi: str) -> str:
+    return tree_digests.build_digest(tree_digests.kernel_digest(root, component), component, found, abi)
 
 
 def test_what_a_build_has_chosen_is_in_its_digest(root: Path) -> None:

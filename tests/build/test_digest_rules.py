@@ -10,30 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from vllm_build import digest, digest_rules, kernel_inputs, tree_files
-from vllm_build.toolchain import channel, sources
+from vllm_build.digests import digest_rules, kernel_inputs, tree_digests, tree_files
+from vllm_build.toolchain import channel_build, toolchain_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Every output with libraries; one of them at least; the noarch package; how packages are packed; the toolchain channel.
 LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = "libraries", "some library", "package", "recipe", "channel"
 NOTHING: frozenset[str] = frozenset()
-
-_LIBRARY_MODULES = (
-    "__init__ _toml arch_spelling archs build_info cmake cmake_ext configuration configure cutlass flash_attention gfx gpu_targets "
-    "influence kernels_table native_build patches plan planned private_build requested_archs source_trees stable_inputs third_party "
-    "torch_files"
-)
-_BOTH_MODULES = (
-    "__init__ _toml build_info cmake_ext device digest digest_rules environ files kernel_inputs kernels_table package_files paths "
-    "record_lines records settings settings_kinds settings_variable table_shorthand torch_flavour tree_files version"
-)
-_PACKAGE_MODULES = "backend distribution requirements"
-_OTHER_MODULES = (
-    "__main__ audit children cli clock compiler_cache console elf entry errors failures invocation jobs limits link_check locks measured "
-    "op_check op_probe op_table other_variables path_rules pip_process process programs redaction removal settings_docs signals stamp "
-    "streams supervisor text_table unit_times"
-)
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.
 TABLE: dict[str, frozenset[str]] = {
@@ -53,11 +37,28 @@ TABLE: dict[str, frozenset[str]] = {
     "requirements/tools.txt": frozenset({RECIPE}),
     "toolchain/recipes/": frozenset({CHANNEL}),
     "toolchain/wheels/": frozenset({CHANNEL}),
+    "scripts/vllm_build/__init__.py": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/backend.py": frozenset({PACKAGE}),
+    "scripts/vllm_build/util/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/settings/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/target/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/architectures/": frozenset({LIBRARIES}),
+    "scripts/vllm_build/target/requested_archs.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/target/toolkits/": frozenset({LIBRARIES}),
+    "scripts/vllm_build/target/torch_files.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/project/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/kernels/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/kernels/build_plan.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/kernels/plan_resolver.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/sources/": frozenset({LIBRARIES}),
+    "scripts/vllm_build/digests/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/digests/influence.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/native/": frozenset({LIBRARIES}),
+    "scripts/vllm_build/wheels/": frozenset({LIBRARIES, PACKAGE}),
+    "scripts/vllm_build/wheels/distribution.py": frozenset({PACKAGE}),
+    "scripts/vllm_build/wheels/requirements.py": frozenset({PACKAGE}),
     "scripts/vllm_build/conda/": frozenset({RECIPE}),
-    "scripts/vllm_build/toolkit/": frozenset({LIBRARIES}),
-    **{f"scripts/vllm_build/{name}.py": frozenset({LIBRARIES}) for name in _LIBRARY_MODULES.split()},
-    **{f"scripts/vllm_build/{name}.py": frozenset({LIBRARIES, PACKAGE}) for name in _BOTH_MODULES.split()},
-    **{f"scripts/vllm_build/{name}.py": frozenset({PACKAGE}) for name in _PACKAGE_MODULES.split()},
+    "scripts/vllm_build/packing/": frozenset({RECIPE}),
 }
 
 #: Files that move no name, each with the reason.
@@ -82,24 +83,46 @@ UNNAMED: dict[str, str] = {
     "requirements/dev.txt": "pins tools of the tests",
     "requirements/docs.txt": "pins tools of the documentation",
     "scripts/pyproject.toml": "installs vllm-build",
-    "scripts/vllm_build/commands/": "the command line",
     "scripts/bin/": "starts vllm-build",
     "scripts/lint/": "checks prose",
-    "scripts/vllm_build/conda/environment.py": "installs packages",
-    "scripts/vllm_build/conda/edits.py": "compares an environment with its packages",
-    "scripts/vllm_build/conda/channel_index.py": "reads and writes indexes of channels",
-    "scripts/vllm_build/conda/intact.py": "compares an environment with its packages",
-    "scripts/vllm_build/conda/prefixes.py": "installs packages",
-    "scripts/vllm_build/conda/verified.py": "compares packages with their index",
-    "scripts/vllm_build/conda/reused.py": "takes packages whose sha256 it verifies",
-    "scripts/vllm_build/conda/verify.py": "compares packages",
-    "scripts/vllm_build/doctor/": "reports on the machine",
-    "scripts/vllm_build/py.typed": "a marker for type checkers",
-    "scripts/vllm_build/reuse/": "installs libraries whose sha256 it verifies",
-    "scripts/vllm_build/toolchain/": "builds the channel from what the channel digest covers",
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
     "variants/": "rattler-build hashes the values that the recipe reads into the build string",
-    **{f"scripts/vllm_build/{name}.py": "cannot change a file of an output" for name in _OTHER_MODULES.split()},
+    "scripts/vllm_build/__main__.py": "starts the command line",
+    "scripts/vllm_build/checks/": "checks libraries and changes none",
+    "scripts/vllm_build/cli.py": "parses the command line",
+    "scripts/vllm_build/commands/": "the command line; what it starts counts by itself",
+    "scripts/vllm_build/digests/recipe_stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "scripts/vllm_build/doctor/": "reports what the machine has",
+    "scripts/vllm_build/entry.py": "starts the command line",
+    "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
+    "scripts/vllm_build/native/compile_launcher.py": "runs the compiler's own command line and takes its time",
+    "scripts/vllm_build/native/compiler_cache.py": "probes compiler caches, which return what the compiler made",
+    "scripts/vllm_build/native/job_count.py": "decides how many compilers run at once",
+    "scripts/vllm_build/native/logged_process.py": "runs CMake and shows its output",
+    "scripts/vllm_build/native/machine_limits.py": "reads the machine's memory and CPUs, for the number of jobs",
+    "scripts/vllm_build/native/unit_times.py": "records times beside the libraries",
+    "scripts/vllm_build/py.typed": "a marker for type checkers",
+    "scripts/vllm_build/reuse/": "installs libraries of other builds, each verified by its record's sha256",
+    "scripts/vllm_build/settings/invocation.py": "hands the environment to the command line",
+    "scripts/vllm_build/settings/other_variables.py": "warns of variables that have no effect",
+    "scripts/vllm_build/settings/settings_page.py": "writes documentation",
+    "scripts/vllm_build/toolchain/": "builds the toolchain channel; the channel digest covers it",
+    "scripts/vllm_build/util/clock.py": "refuses files whose time lies in the future",
+    "scripts/vllm_build/util/console.py": "prints",
+    "scripts/vllm_build/util/errors.py": "messages and exit statuses",
+    "scripts/vllm_build/util/failures.py": "turns exceptions into messages",
+    "scripts/vllm_build/util/locks.py": "waits for other processes",
+    "scripts/vllm_build/util/path_rules.py": "refuses folders",
+    "scripts/vllm_build/util/processes/": "starts and ends programs",
+    "scripts/vllm_build/util/redaction.py": "hides secrets in messages and logs",
+    "scripts/vllm_build/util/removal.py": "removes folders",
+    "scripts/vllm_build/util/streams.py": "opens the streams of the command line",
+    "scripts/vllm_build/util/text_table.py": "lays tables out",
+    "scripts/vllm_build/conda/environments/": "installs packages and compares environments with them",
+    "scripts/vllm_build/conda/package_checks.py": "compares packages and changes none",
+    "scripts/vllm_build/conda/reused_packages.py": "takes packages of other channels, each verified by its index and record",
+    "scripts/vllm_build/packing/channel_index.py": "reads indexes of channels",
+    "scripts/vllm_build/packing/index_check.py": "compares packages with their index",
 }
 
 #: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern, replacement) that changes records.
@@ -116,8 +139,8 @@ def inputs(root: Path) -> dict[str, dict[str, str]]:
     """Entries of every digest but the channel's, by name."""
     return {
         **{component: kernel_inputs.of(root, component) for component in kernel_inputs.components(root)},
-        PACKAGE: digest.package_inputs(root),
-        RECIPE: digest.recipe_inputs(root),
+        PACKAGE: tree_digests.package_inputs(root),
+        RECIPE: tree_digests.recipe_inputs(root),
     }
 
 
@@ -182,18 +205,18 @@ def tree(root: Path, tmp_path: Path) -> Path:
 
 
 def channel_digest(root: Path) -> str:
-    return channel.channel_digest(root, [build.id for build in sources.load(root)])
+    return channel_build.channel_digest(root, [build.id for build in toolchain_builds.load(root)])
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {**{name: digest.of_entries(entries) for name, entries in inputs(root).items()}, CHANNEL: channel_digest(root)}
+    return {**{name: tree_digests.of_entries(entries) for name, entries in inputs(root).items()}, CHANNEL: channel_digest(root)}
 
 
 def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
     wrong, before = [], digests(tree)
     # The entries of the digests have shown each single module; one edit shows that entries are what counts.
-    rows = [row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/\w+\.py", row)]
-    for row in (*rows, "scripts/vllm_build/configure.py"):
+    rows = [row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)]
+    for row in (*rows, "scripts/vllm_build/native/cmake_configure.py"):
         file = next(name for name in tracked if (name == row or (row.endswith("/") and name.startswith(row))) and name not in RECORDS)
         path, content = tree / file, (tree / file).read_bytes()
         path.write_bytes(content + b"\n# edited\n")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import archs, gfx, gpu_targets, torch_flavour
-from vllm_build.commands._common import parse_days
-from vllm_build.errors import ConfigurationError
+from vllm_build.architectures import cuda_archs, gpu_targets, rocm_archs
+from vllm_build.commands.package_options import parse_days
+from vllm_build.target import torch_flavour
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 #: ARABIC-INDIC, FULLWIDTH and DEVANAGARI digits for 0 to 9.
 SCRIPTS = tuple("".join(chr(zero + digit) for digit in range(10)) for zero in (0x0660, 0xFF10, 0x0966))
 READERS: tuple[tuple[Callable[[str], object], str], ...] = (
-    (lambda text: archs.parse(text, "TORCH_CUDA_ARCH_LIST"), "9.0a"),
+    (lambda text: cuda_archs.parse(text, "TORCH_CUDA_ARCH_LIST"), "9.0a"),
     (lambda text: gpu_targets.parse("cuda", text, "--arch-list"), "12.0+PTX"),
     (lambda text: gpu_targets.from_cmake(text, "CMAKE_CUDA_ARCHITECTURES"), "90a-real"),
-    (lambda text: gfx.parse(text, "PYTORCH_ROCM_ARCH"), "gfx1100"),
+    (lambda text: rocm_archs.parse(text, "PYTORCH_ROCM_ARCH"), "gfx1100"),
     (parse_days, "30"),
 )
 

@@ -11,7 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from vllm_build import cli, digest_rules, jobs
+from vllm_build import cli
+from vllm_build.digests import digest_rules
+from vllm_build.native import job_count
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -81,7 +83,7 @@ def test_architecture_answers_four_questions() -> None:
     """Where an op's schema is, where CUDA's architectures are listed, what decides the number of jobs, how a toolchain package is added."""
     page = read("docs/architecture.md")
     table = page[: page.index("## The tree")]
-    jobs_module = Path(jobs.__file__).relative_to(ROOT).as_posix()
+    jobs_module = Path(job_count.__file__).relative_to(ROOT).as_posix()
     files = (
         "csrc/bindings/<topic>.cc",
         "csrc/kernels.toml",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build import cli, doctor, limits
-from vllm_build.conda import channel
-from vllm_build.doctor import CONTRADICTION, MISSING, Fact, _fact, _machine
-from vllm_build.errors import BusyError, ConfigurationError, ToolchainError
-from vllm_build.limits import GIB, Limit
-from vllm_build.toolchain import views
+from vllm_build import cli
+from vllm_build.conda import package_channel
+from vllm_build.doctor import examination, machine_facts
+from vllm_build.doctor import fact as _fact
+from vllm_build.doctor.fact import CONTRADICTION, MISSING, Fact
+from vllm_build.native import machine_limits
+from vllm_build.native.machine_limits import GIB, Limit
+from vllm_build.toolchain import channel_views
+from vllm_build.util.errors import BusyError, ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,17 +36,17 @@ def examine(bare: Path, tmp_path: Path, root: Path, program: Callable[..., Path]
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     for name in ("CC", "CXX", "CHANNEL"):
         monkeypatch.delenv(name, raising=False)
-    package = views.view_of(root) / "linux-64" / "x-1-0.conda"
+    package = channel_views.view_of(root) / "linux-64" / "x-1-0.conda"
     package.parent.mkdir(parents=True)
     package.write_bytes(b"")
-    monkeypatch.setattr(_machine, "NEEDED_BYTES", 0)
-    monkeypatch.setattr(limits, "memory_limits", lambda: [Limit(8 * GIB, "8 GiB")])
-    monkeypatch.setattr(limits, "cpu_limits", lambda: [Limit(4, "4 CPUs")])
+    monkeypatch.setattr(machine_facts, "NEEDED_BYTES", 0)
+    monkeypatch.setattr(machine_limits, "memory_limits", lambda: [Limit(8 * GIB, "8 GiB")])
+    monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(4, "4 CPUs")])
 
     def run(**variables: str) -> list[Fact]:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return doctor.examine(root, os.environ)
+        return examination.examine(root, os.environ)
 
     return run
 
@@ -60,7 +63,7 @@ def named(facts: list[Fact], what: str) -> Fact:
 def test_all_is_well(examine: Examine) -> None:
     facts = examine()
     assert problems(facts) == {}
-    assert doctor.exit_code(facts) == 0
+    assert examination.exit_code(facts) == 0
     whats = {fact.what for fact in facts}
     assert {
         "device",
@@ -81,14 +84,14 @@ def test_all_is_well(examine: Examine) -> None:
 
 def test_a_clean_environment_can_be_given(root: Path, bare: Path) -> None:
     del bare
-    assert named(doctor.examine(root, {"VLLM_TARGET_DEVICE": "empty"}), "device").found.startswith("empty")
+    assert named(examination.examine(root, {"VLLM_TARGET_DEVICE": "empty"}), "device").found.startswith("empty")
 
 
 def test_every_malformed_variable_is_told(examine: Examine) -> None:
     facts = examine(MAX_JOBS="0", VERBOSE="x")
     assert [fact.found for fact in facts if fact.what == "variable"] == ["MAX_JOBS='0' is not valid", "VERBOSE='x' is not valid"]
     assert named(facts, "device").found.startswith("cpu"), "the rest is examined as well"
-    assert doctor.exit_code(facts) == ConfigurationError.exit_code
+    assert examination.exit_code(facts) == ConfigurationError.exit_code
 
 
 # device, torch, toolkits
@@ -116,7 +119,7 @@ def test_torch_of_no_version(examine: Examine, bare: Path, torch: Callable[..., 
 def test_toolkit_of_the_device_is_missing(examine: Examine) -> None:
     facts = examine(VLLM_TARGET_DEVICE="xpu")
     assert problems(facts) == {"toolkit for xpu": MISSING, "kernels": MISSING}
-    assert doctor.exit_code(facts) == ToolchainError.exit_code
+    assert examination.exit_code(facts) == ToolchainError.exit_code
 
 
 def test_broken_toolkit_stops_detection(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
@@ -196,7 +199,7 @@ def test_architectures_are_malformed(examine: Examine, tmp_path: Path, nvcc: Cal
 
 @pytest.mark.parametrize(("name", "what"), [("cc", "C compiler"), ("c++", "C++ compiler"), ("cmake", "cmake"), ("ninja", "generator")])
 def test_program_is_missing(examine: Examine, tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vllm_build.cmake.sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("vllm_build.native.cmake.sys.executable", str(tmp_path / "python"))
     (tmp_path / "tools" / name).unlink()
     assert problems(examine()) == {what: MISSING}
     facts = examine(VLLM_TARGET_DEVICE="empty")
@@ -288,12 +291,12 @@ def test_jobs_that_fit_memory(examine: Examine, count: str) -> None:
 
 
 def test_memory_is_not_known(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "memory_limits", list)
+    monkeypatch.setattr(machine_limits, "memory_limits", list)
     assert problems(examine(MAX_JOBS="64")) == {}
 
 
 def test_disk_is_small(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "NEEDED_BYTES", 1 << 80)
+    monkeypatch.setattr(machine_facts, "NEEDED_BYTES", 1 << 80)
     facts = examine()
     assert problems(facts) == {"cache": MISSING, "build folders": MISSING, "output": MISSING}
     assert "VLLM_BUILD_CACHE" in str(named(facts, "cache").remedy)
@@ -317,7 +320,7 @@ def test_channel_is_unknown(examine: Examine) -> None:
 
 def test_local_channel_without_apt(examine: Examine, tmp_path: Path) -> None:
     (tmp_path / "tools" / "apt-get").unlink()
-    assert named(examine(), "channel").found == channel.CONDA_FORGE
+    assert named(examine(), "channel").found == package_channel.CONDA_FORGE
     assert problems(examine(CHANNEL="local")) == {"channel": MISSING}
 
 
@@ -343,7 +346,7 @@ def test_errors_become_facts() -> None:
     ("kinds", "expected"), [([], 0), ([None], 0), ([MISSING], 4), ([CONTRADICTION], 2), ([MISSING, CONTRADICTION, None], 2)]
 )
 def test_exit_code(kinds: list[str | None], expected: int) -> None:
-    assert doctor.exit_code([Fact("x", "y", None, kind) for kind in kinds]) == expected
+    assert examination.exit_code([Fact("x", "y", None, kind) for kind in kinds]) == expected
 
 
 @pytest.mark.usefixtures("examine")

@@ -14,8 +14,8 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vllm_build import elf
-from vllm_build.errors import BuildError
+from vllm_build.checks import elf
+from vllm_build.util.errors import BuildError
 
 (LIBRARY,) = Path(zstandard.__file__).parent.glob("backend_c.*.so")
 CONTENT = LIBRARY.read_bytes()

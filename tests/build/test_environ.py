@@ -25,13 +25,13 @@ SNAPSHOTS = {
     "cmake/find_inputs.py": "an entry point",
     "scripts/vllm_build/backend.py": "an entry point: the front end calls its hooks",
     "scripts/vllm_build/cli.py": "an entry point",
-    "scripts/vllm_build/cmake_ext.py": "an entry point, where a setup.py of somebody else's makes the extension",
-    "scripts/vllm_build/conda/environment.py": "an entry point: the module is a program of its own as well",
+    "scripts/vllm_build/wheels/cmake_ext.py": "an entry point, where a setup.py of somebody else's makes the extension",
+    "scripts/vllm_build/conda/environments/conda_environment.py": "an entry point: the module is a program of its own as well",
     # These get what they read from no caller yet.
-    "scripts/vllm_build/paths.py": "the folders of the cache and the home folder",
-    "scripts/vllm_build/reuse/login.py": "the place of netrc",
+    "scripts/vllm_build/util/paths.py": "the folders of the cache and the home folder",
+    "scripts/vllm_build/reuse/net/login.py": "the place of netrc",
     "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
-    "scripts/vllm_build/toolchain/channel.py": "builds of the channel start from the caller's variables",
+    "scripts/vllm_build/toolchain/channel_build.py": "builds of the channel start from the caller's variables",
     "scripts/vllm_build/toolchain/pypi.py": "pip's way to its index",
 }
 
@@ -95,4 +95,4 @@ def test_every_spelling_is_found(text: str) -> None:
 
 
 def test_others_are_not() -> None:
-    assert not named(ast.parse("import os\nfrom vllm_build import environ\nx = environ.snapshot()\ny = os.path.join('a', os.sep)"))
+    assert not named(ast.parse("import os\nfrom vllm_build.util import environ\nx = environ.snapshot()\ny = os.path.join('a', os.sep)"))

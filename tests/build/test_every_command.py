@@ -21,7 +21,7 @@ from command_scene import NAMES, Scene, at_once, check, scene, usual_statuses
 from trees import copy_tree
 
 from vllm_build import cli
-from vllm_build.errors import ConfigurationError, FetchError, InternalError, ResourceError, ToolchainError
+from vllm_build.util.errors import ConfigurationError, FetchError, InternalError, ResourceError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build import cutlass, flash_attention, kernels_table, patches, plan, source_trees, third_party
-from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
-from vllm_build.planned import NOT_CHOSEN, Plan
-from vllm_build.settings import Settings
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels.build_plan import NOT_CHOSEN, Plan
+from vllm_build.settings.build_settings import Settings
+from vllm_build.sources import cutlass, flash_attention, folder_digest, patches, third_party
+from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
-    return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, choice=plan.Choice(chosen))
+    return plan_resolver.resolve(
+        kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, choice=plan_resolver.Choice(chosen)
+    )
 
 
 def sources(root: Path, folder: Path, project: str) -> Path:
@@ -196,7 +199,7 @@ def lock_tree(tree: Path, name: str) -> None:
     source, path = third_party.read(tree)[name], tree / third_party.LOCK
     text = path.read_text(encoding="utf-8")
     assert source.tree_sha256 in text
-    path.write_text(text.replace(source.tree_sha256, source_trees.digest_of(source.folder)), encoding="utf-8")
+    path.write_text(text.replace(source.tree_sha256, folder_digest.digest_of(source.folder)), encoding="utf-8")
 
 
 def headers(include: Path) -> Path:
@@ -206,7 +209,7 @@ def headers(include: Path) -> Path:
 
 
 def test_cutlass(root: Path, tree: Path, tmp_path: Path) -> None:
-    without = plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5")
+    without = plan_resolver.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5")
     assert cutlass.prepare(root, Settings(), without, tmp_path / "inputs") == {}
     resolved, inputs = planned(root, None), tmp_path / "inputs"
     with pytest.raises(FetchError, match="not in the cache") as caught:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import _toml, configure, paths, private_build, settings
+from vllm_build.native import cmake_configure, private_build
+from vllm_build.settings import build_settings
+from vllm_build.util import paths, toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -228,12 +230,12 @@ def test_uv_builds_again_when_the_wheel_would_differ(tree: Path, tmp_path: Path,
 
 
 def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
-    keys = _toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["cache-keys"]
+    keys = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["cache-keys"]
     named = {key["env"] for key in keys if "env" in key}
-    table = {variable.name for variable in settings.variables()}
+    table = {variable.name for variable in build_settings.variables()}
     assert named & NOT_OF_THE_WHEEL == set()
     assert table - NOT_OF_THE_WHEEL <= named, "add it to cache-keys in pyproject.toml, or say here why no wheel depends on it"
-    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(configure._READ_ONCE)
+    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(cmake_configure._READ_ONCE)
     assert {*private_build._FLAGS, *private_build._COMPILERS, *private_build._PLACES} <= named
     for pattern in (key["file"] for key in keys if "file" in key):
         assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} names nothing"

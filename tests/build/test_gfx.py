@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import gfx
-from vllm_build.errors import ConfigurationError
+from vllm_build.architectures import rocm_archs
+from vllm_build.util.errors import ConfigurationError
 
 NAMES = ["gfx906", "gfx908", "gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1201"]
-LISTS = st.lists(st.sampled_from(NAMES), min_size=1).map(lambda names: gfx.parse(";".join(names), "test"))
+LISTS = st.lists(st.sampled_from(NAMES), min_size=1).map(lambda names: rocm_archs.parse(";".join(names), "test"))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ LISTS = st.lists(st.sampled_from(NAMES), min_size=1).map(lambda names: gfx.parse
     ],
 )
 def test_lists(text: str, entries: tuple[str, ...]) -> None:
-    assert gfx.parse(text, "x") == entries
+    assert rocm_archs.parse(text, "x") == entries
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_lists(text: str, entries: tuple[str, ...]) -> None:
 )
 def test_malformed_lists_name_their_source(text: str) -> None:
     with pytest.raises(ConfigurationError, match="PYTORCH_ROCM_ARCH") as caught:
-        gfx.parse(text, "PYTORCH_ROCM_ARCH")
+        rocm_archs.parse(text, "PYTORCH_ROCM_ARCH")
     assert caught.value.expected
     assert "," not in text or "semicolons" in (caught.value.remedy or "")
 
@@ -42,7 +42,7 @@ def test_malformed_lists_name_their_source(text: str) -> None:
 @pytest.mark.parametrize("text", ["gfx90a;gfx90a:xnack+", "gfx90a:xnack+;gfx90a:sramecc+"])
 def test_entries_that_cannot_stand_in_one_binary(text: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot stand in one binary"):
-        gfx.parse(text, "x")
+        rocm_archs.parse(text, "x")
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_entries_that_cannot_stand_in_one_binary(text: str) -> None:
     ],
 )
 def test_matching(record: str, targets: str, compiled: str, unserved: str) -> None:
-    found = gfx.match(gfx.parse(record, "record"), gfx.parse(targets, "targets"))
+    found = rocm_archs.match(rocm_archs.parse(record, "record"), rocm_archs.parse(targets, "targets"))
     assert tuple(";".join(names) for names in found) == (compiled, unserved)
 
 
 @given(LISTS, LISTS)
 def test_every_target_is_served_or_listed(record: tuple[str, ...], targets: tuple[str, ...]) -> None:
-    compiled, unserved = gfx.match(record, targets)
+    compiled, unserved = rocm_archs.match(record, targets)
     assert set(compiled) | set(unserved) == set(targets)
     assert set(compiled) <= set(record)
-    assert gfx.match(reversed(record), reversed(targets))[0] == compiled
+    assert rocm_archs.match(reversed(record), reversed(targets))[0] == compiled
 
 
 @given(LISTS)
 def test_lists_read_back_what_they_print(entries: tuple[str, ...]) -> None:
-    assert gfx.parse(" ".join(entries), "x") == entries
+    assert rocm_archs.parse(" ".join(entries), "x") == entries
 
 
 @given(st.text(max_size=30) | st.text("gfx0123456789abc:+-;,xnack ", max_size=30))
 def test_no_text_crashes_the_parser(text: str) -> None:
     with contextlib.suppress(ConfigurationError):
-        assert gfx.parse(text, "x")
+        assert rocm_archs.parse(text, "x")

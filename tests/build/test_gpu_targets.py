@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import archs, gpu_targets, requested_archs
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
+from vllm_build.architectures import cuda_archs, gpu_targets
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target import requested_archs
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,7 +145,7 @@ def test_two_that_disagree_are_an_error(environ: Mapping[str, str]) -> None:
 @given(st.text(max_size=20) | st.text("0123456789af-;, realvitu", max_size=20))
 def test_no_text_crashes_cmake_s_parser(text: str) -> None:
     with contextlib.suppress(ConfigurationError):
-        assert archs.parse(gpu_targets.from_cmake(text, "x"), "x")
+        assert cuda_archs.parse(gpu_targets.from_cmake(text, "x"), "x")
 
 
 VERSIONS = [Version(text) for text in ("11.8", "12.0", "12.4", "12.8", "12.9", "13.0", "13.2")]

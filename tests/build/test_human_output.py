@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import cli, doctor
-from vllm_build.doctor import Fact
-from vllm_build.doctor._fact import CONTRADICTION
+from vllm_build import cli
+from vllm_build.doctor import examination
+from vllm_build.doctor.fact import CONTRADICTION, Fact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def test_lines_fit(command: str, columns: int, capsys: pytest.CaptureFixture[str
 def test_the_doctors_sentences_fit(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found, remedy = "one thing says this " * 8, "set that to something else " * 6
     facts = [Fact("device", "cpu"), Fact("toolkit for cuda", found, remedy, CONTRADICTION)]
-    monkeypatch.setattr(doctor, "examine", lambda root: facts if root else [])
+    monkeypatch.setattr(examination, "examine", lambda root: facts if root else [])
     assert cli.main(["doctor"]) == 2
     text = shown(capsys.readouterr().err)
     assert max(map(len, text)) <= columns

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import cli, digest, errors, kernel_inputs, paths
-from vllm_build.errors import ConfigurationError
+from vllm_build import cli
+from vllm_build.digests import kernel_inputs, tree_digests
+from vllm_build.util import errors, paths
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ def tree(root: Path, tmp_path: Path) -> Path:
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {component: digest.kernel_digest(root, component) for component in kernel_inputs.components(root)}
+    return {component: tree_digests.kernel_digest(root, component) for component in kernel_inputs.components(root)}
 
 
 def changed(tree: Path, file: str, old: str, new: str) -> set[str]:
@@ -134,7 +136,7 @@ def repository(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_says_the_digests_and_what_is_in_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["digest", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found[KERNELS] == {"digest": digest.kernel_digest(root, KERNELS)}
+    assert found[KERNELS] == {"digest": tree_digests.kernel_digest(root, KERNELS)}
     assert set(found) >= {KERNELS, ATTENTION, "vllm"}
     assert cli.main(["digest", "--output", ATTENTION, "--explain", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[ATTENTION]["inputs"] == kernel_inputs.of(root, ATTENTION)

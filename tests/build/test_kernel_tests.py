@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_build import paths
+from vllm_build.util import paths
 
 ROOT = paths.source_root()
 FOLDER = ROOT / "tests" / "kernels"
@@ -31,7 +31,7 @@ EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
 
 
 def run(tmp_path: Path, device: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """pytest as ``vllm_build.conda.verify.installed_tests`` calls it."""
+    """pytest as ``vllm_build.conda.package_checks.installed_tests`` calls it."""
     (tmp_path / "torch.py").write_text(TORCH, encoding="utf-8")
     command = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
     command += ["--rootdir", str(FOLDER), "--confcutdir", str(FOLDER), *arguments]

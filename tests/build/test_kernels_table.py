@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import kernels_table
-from vllm_build.errors import ConfigurationError
-from vllm_build.kernels_table import Extension, Kernel, load
+from vllm_build.kernels import kernels_table
+from vllm_build.kernels.kernels_table import Extension, Kernel, load
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path

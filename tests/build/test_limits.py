@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vllm_build import limits
-from vllm_build.limits import GIB
+from vllm_build.native import machine_limits
+from vllm_build.native.machine_limits import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ NO_LIMIT_V1 = "9223372036854771712\n"
 )
 def test_cpus(tmp_path: Path, mounts: list[tuple[str, str, str]], cgroup: str, files: Mapping[str, str], cpus: int) -> None:
     proc = machine(tmp_path, cgroup=cgroup, mounts=mounts, files=files)
-    assert min(limit.amount for limit in limits.cpu_limits(proc)) == cpus
+    assert min(limit.amount for limit in machine_limits.cpu_limits(proc)) == cpus
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_cpus(tmp_path: Path, mounts: list[tuple[str, str, str]], cgroup: str, f
 )  # fmt: skip
 def test_memory(tmp_path: Path, mounts: list[tuple[str, str, str]], cgroup: str, files: Mapping[str, str], memory: int) -> None:
     proc = machine(tmp_path, cgroup=cgroup, mounts=mounts, files=files)
-    assert min(limit.amount for limit in limits.memory_limits(proc)) == memory
+    assert min(limit.amount for limit in machine_limits.memory_limits(proc)) == memory
 
 
 @pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
@@ -158,25 +158,25 @@ def test_resource_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
     proc = machine(tmp_path, cgroup="", mounts=[], files={})
     limited = getattr(resource, name)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (4 * GIB, 8 * GIB) if which == limited else INFINITE)
-    tightest = min(limits.memory_limits(proc), key=lambda limit: limit.amount)
+    tightest = min(machine_limits.memory_limits(proc), key=lambda limit: limit.amount)
     assert (tightest.amount, tightest.source) == (4 * GIB, f"{name} of 4.0 GiB")
 
 
 def test_a_real_resource_limit_is_seen() -> None:
-    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); from vllm_build import jobs;"
-    code += "print(jobs.decide(None, None, device='cpu', cpus=64).jobs)"
-    environ = {**os.environ, "PYTHONPATH": str(Path(limits.__file__).parents[1])}
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); from vllm_build.native import job_count;"
+    code += "print(job_count.decide(None, None, device='cpu', cpus=64).jobs)"
+    environ = {**os.environ, "PYTHONPATH": str(Path(machine_limits.__file__).parents[1])}
     found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert int(found.stdout) <= 2
 
 
 def test_nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert limits.memory_limits(tmp_path) == []
-    assert [limit.amount for limit in limits.cpu_limits(tmp_path)] == [8]
+    assert machine_limits.memory_limits(tmp_path) == []
+    assert [limit.amount for limit in machine_limits.cpu_limits(tmp_path)] == [8]
     # macOS has no affinity.
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert [limit.amount for limit in limits.cpu_limits(tmp_path)] == [1]
+    assert [limit.amount for limit in machine_limits.cpu_limits(tmp_path)] == [1]
 
 
 @given(cgroup=st.text(max_size=40) | st.sampled_from(["0::/a", "3:memory:/a"]), value=st.text("0123456789 maxgin\n-", max_size=20))
@@ -185,5 +185,5 @@ def test_no_content_crashes_it(tmp_path_factory: pytest.TempPathFactory, cgroup:
     files = {"cg/a/cpu.max": value, "cg/a/memory.max": value, "cg/a/memory.stat": value, "cg/memory/a/memory.limit_in_bytes": value}
     written = cgroup.encode("utf-8", "replace").decode()
     proc = machine(tmp_path_factory.mktemp("machine"), cgroup=written, mounts=[*V2, V1[1]], files=files)
-    assert all(limit.amount >= 1 for limit in limits.cpu_limits(proc))
-    assert all(limit.amount >= 0 for limit in limits.memory_limits(proc))
+    assert all(limit.amount >= 1 for limit in machine_limits.cpu_limits(proc))
+    assert all(limit.amount >= 0 for limit in machine_limits.memory_limits(proc))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from vllm_build import elf, link_check
-from vllm_build.errors import BuildError
+from vllm_build.checks import elf, link_check
+from vllm_build.util.errors import BuildError
 
 
 def library(*symbols: elf.Symbol, needed: tuple[str, ...] = ("libtorch_cpu.so", "libstdc++.so.6", "libc.so.6")) -> elf.SharedLibrary:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import locks
-from vllm_build.errors import BusyError
-from vllm_build.locks import exclusive, shared, transient, turn, unused
+from vllm_build.util import locks
+from vllm_build.util.errors import BusyError
+from vllm_build.util.locks import exclusive, shared, transient, turn, unused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HOLDER = """
 import sys, pathlib
-from vllm_build.locks import exclusive, shared, turn, unused
+from vllm_build.util.locks import exclusive, shared, turn, unused
 with exclusive(pathlib.Path(sys.argv[1]), "x"):
     print("held", flush=True)
     sys.stdin.read()
@@ -68,7 +68,7 @@ def test_a_reader_waits_for_the_cleaner_and_says_so(tmp_path: Path) -> None:
 
 def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path, root: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom vllm_build.locks import turn\n"
+        "import sys, pathlib\nfrom vllm_build.util.locks import turn\n"
         "with turn(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "x.lock")]

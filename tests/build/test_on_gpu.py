@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import paths
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from pathlib import Path

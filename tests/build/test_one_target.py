@@ -11,14 +11,16 @@ import pytest
 from reuse_files import Build
 from setuptools import Distribution, build_meta
 
-from vllm_build import backend, device, distribution
-from vllm_build.settings import Settings
+from vllm_build import backend
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target import device
+from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from vllm_build.device import Target
+    from vllm_build.target.device import Target
 
 
 @pytest.fixture

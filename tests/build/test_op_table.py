@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import kernels_table, op_check, op_table, plan, torch_flavour
-from vllm_build.errors import BuildError, ConfigurationError
+from vllm_build.checks import op_check
+from vllm_build.kernels import kernels_table, op_table, plan_resolver
+from vllm_build.target import torch_flavour
+from vllm_build.util.errors import BuildError, ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +50,11 @@ def write(root: Path, text: str) -> Path:
 
 
 def cpu_plan(root: Path) -> Any:
-    return plan.resolve(kernels_table.load(root), "cpu")
+    return plan_resolver.resolve(kernels_table.load(root), "cpu")
 
 
 def cuda_plan(root: Path) -> Any:
-    return plan.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"))
+    return plan_resolver.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -276,7 +278,7 @@ def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.
     request = {"libraries": [str(path)], "schemas": [REFERENCE]}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     try:
-        runpy.run_module("vllm_build.op_probe", run_name="__main__")
+        runpy.run_module("vllm_build.checks.op_probe", run_name="__main__")
     finally:
         sys.modules.pop("torch", None)
     assert json.loads(capsys.readouterr().out) == {

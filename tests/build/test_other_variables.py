@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import other_variables, settings, settings_docs
+from vllm_build.settings import build_settings, other_variables, settings_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def test_only_what_matters_for_the_device() -> None:
 
 
 def test_none_is_both_read_and_ignored() -> None:
-    assert not set(IGNORED) & {variable.name for variable in settings.variables()}
+    assert not set(IGNORED) & {variable.name for variable in build_settings.variables()}
     assert len(IGNORED) == len(set(IGNORED))
 
 
@@ -81,7 +81,7 @@ def test_a_slip_is_answered_with_the_name(name: str, meant: str) -> None:
     assert said == f"{name} is not a variable of this build; did you mean {meant}?"
 
 
-@pytest.mark.parametrize("name", [*ENGINE, *IGNORED, *(variable.name for variable in settings.variables())])
+@pytest.mark.parametrize("name", [*ENGINE, *IGNORED, *(variable.name for variable in build_settings.variables())])
 def test_names_that_are_no_slip(name: str) -> None:
     assert not list(other_variables.misspelt({name: "1"}))
 
@@ -115,7 +115,7 @@ def test_what_packages_do_not_take_is_named() -> None:
 
 
 def test_every_variable_of_the_recipe_is_one_that_packages_take(root: Path) -> None:
-    names = {variable.name for variable in settings.variables()}
+    names = {variable.name for variable in build_settings.variables()}
     assert names >= other_variables.TAKEN_BY_PACKAGES
     recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
     for name in names - other_variables.TAKEN_BY_PACKAGES:
@@ -123,7 +123,7 @@ def test_every_variable_of_the_recipe_is_one_that_packages_take(root: Path) -> N
 
 
 def test_the_page_has_every_row() -> None:
-    page = settings_docs.page()
+    page = settings_page.page()
     for name in IGNORED:
         assert f"`{name}`" in page
     for names in other_variables.HONOURED:
@@ -155,7 +155,7 @@ def _reads(path: Path) -> set[str]:
 
 
 def test_no_variable_is_read_that_is_not_in_the_table(root: Path) -> None:
-    known = {variable.name for variable in settings.variables()} | AMBIENT | HANDED_ON
+    known = {variable.name for variable in build_settings.variables()} | AMBIENT | HANDED_ON
     library = sorted((root / "scripts" / "vllm_build").rglob("*.py"))
     outside = {f"{path.name}: {name}" for path in library for name in _reads(path) - known}
     assert not outside

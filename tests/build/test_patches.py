@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import patches
-from vllm_build.errors import ConfigurationError, IntegrityError
+from vllm_build.sources import patches
+from vllm_build.util.errors import ConfigurationError, IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build import cli, cmake, configure, distribution, path_rules, paths, programs, unit_times
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
+from vllm_build import cli
+from vllm_build.native import cmake, cmake_configure, unit_times
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import path_rules, paths
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.processes import programs
+from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,8 +122,8 @@ def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     folder.mkdir()
     copy = folder / "measured.py"
     copy.write_bytes(unit_times.LAUNCHER.read_bytes())
-    monkeypatch.setattr(configure.unit_times, "LAUNCHER", copy)
-    command = configure.launcher().replace("<OBJECT>", "x.o") + f" {shlex.quote(sys.executable)} -c 'print(1)'"
+    monkeypatch.setattr(cmake_configure.unit_times, "LAUNCHER", copy)
+    command = cmake_configure.launcher().replace("<OBJECT>", "x.o") + f" {shlex.quote(sys.executable)} -c 'print(1)'"
     done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert (tmp_path / unit_times.RECORD).is_file()
@@ -167,7 +171,7 @@ def test_tools_take_these_names(tmp_path: Path, name: str) -> None:
     }.items():
         (folder / file).write_text(text, encoding="utf-8")
     build = folder / "build"
-    definition = f"-DVLLM_COMPILE_LAUNCHER={configure.launcher()}"
+    definition = f"-DVLLM_COMPILE_LAUNCHER={cmake_configure.launcher()}"
     commands = (
         ["cmake", "-S", str(folder), "-B", str(build), "-G", "Ninja", definition],
         ["cmake", "--build", str(build)],

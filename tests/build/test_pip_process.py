@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from vllm_build import pip_process
-from vllm_build.errors import ConfigurationError
 from vllm_build.toolchain import pypi
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.processes import pip_process
 
 #: Settings that people have for their own environments; each one breaks a download or an installation into an environment of ours.
 HOSTILE = {

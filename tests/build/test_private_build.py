@@ -12,14 +12,21 @@ import pytest
 from reuse_files import DIGEST, Build
 from setuptools import Distribution
 
-from vllm_build import cli, cmake_ext, configure, digest, influence, kernels_table, plan, private_build, third_party
-from vllm_build.configuration import Configuration
-from vllm_build.device import Target
-from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import fitness, prepare, publish, record
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
+from vllm_build import cli
+from vllm_build.digests import influence, tree_digests
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.native import cmake_configure, private_build
+from vllm_build.native.build_configuration import Configuration
+from vllm_build.reuse import preparation
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records import fitness, output_record
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_publish
+from vllm_build.settings.build_settings import Settings
+from vllm_build.sources import third_party
+from vllm_build.target.device import Target
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.wheels import cmake_ext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +38,7 @@ MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platf
 def config(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     """A build for CPUs whose Highway is the locked one."""
     assert bare.is_dir()
-    monkeypatch.setattr(configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")})
+    monkeypatch.setattr(cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")})
     return Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
 
 
@@ -49,7 +56,7 @@ def arguments(config: Configuration, *words: str) -> Configuration:
 
 
 def build_digest(config: Configuration, **environ: str) -> str:
-    return digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(within(config, environ)))
+    return tree_digests.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(within(config, environ)))
 
 
 def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +74,7 @@ def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, mon
 
 def test_a_plain_build_is_not_private(config: Configuration) -> None:
     assert named(config) == []
-    assert build_digest(config) == digest.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi)
+    assert build_digest(config) == tree_digests.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi)
 
 
 @pytest.mark.parametrize("name", [*private_build._FLAGS, *private_build._PLACES])
@@ -133,15 +140,15 @@ def test_a_highway_that_is_not_the_locked_one(config: Configuration, tmp_path: P
     installed = tmp_path / "prefix" / "lib" / "cmake" / "hwy"
     installed.mkdir(parents=True)
     (tmp_path / "prefix" / "include" / "hwy").mkdir(parents=True)
-    monkeypatch.setattr(configure, "highway", lambda *_: {"hwy_DIR": str(installed)})
+    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"hwy_DIR": str(installed)})
     assert named(config) == [f"hwy_DIR={tmp_path / 'prefix' / 'include' / 'hwy'}"]
-    monkeypatch.setattr(configure, "highway", lambda *_: {})
+    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {})
     assert named(config) == ["Highway=the one that CMake finds"]
 
 
 def test_sources_of_cuda(root: Path, config: Configuration, tmp_path: Path) -> None:
-    resolved = plan.resolve(
-        kernels_table.load(root), "cuda", toolkit_version=fitness.Version("13.0"), arch_list="9.0a", choice=plan.Choice("check")
+    resolved = plan_resolver.resolve(
+        kernels_table.load(root), "cuda", toolkit_version=fitness.Version("13.0"), arch_list="9.0a", choice=plan_resolver.Choice("check")
     )
     for name in ("cutlass", "flash"):
         (tmp_path / name).mkdir()
@@ -213,7 +220,7 @@ def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert tools.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("MAX_JOBS", "1")
-    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
+    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command = cmake_ext.cmake_build_ext(
         Distribution({"name": "vllm", "version": "1.0", "ext_modules": [cmake_ext.CMakeExtension("vllm._C", str(root))]})
     )
@@ -275,7 +282,7 @@ PRIVATE = {"private": ["CXXFLAGS=-O0"], "tree_digest": DIGEST, "build_digest": "
 def test_publish_refuses_a_private_build_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wheel = Build(facts=PRIVATE).wheel(tmp_path / "wheels")
     with pytest.raises(RefusedError, match="private build: CXXFLAGS=-O0") as caught:
-        publish.publish(wheel, tmp_path / "store", Context())
+        store_publish.publish(wheel, tmp_path / "store", Context())
     assert caught.value.check == "private"
     command = ["publish", "--store", str(tmp_path / "store"), str(wheel)]
     assert cli.main(command) == RefusedError.exit_code
@@ -287,7 +294,7 @@ def test_publish_refuses_a_private_build_unless_asked_for(tmp_path: Path, capsys
 
 def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
     build = Build(facts=PRIVATE)
-    found = record.parse(build.record(), build.output, "here")
+    found = output_record.parse(build.record(), build.output, "here")
     clean = replace(build.wanted(), digest=DIGEST)
     with pytest.raises(RefusedError, match="VLLM_PRECOMPILED_PRIVATE=1") as caught:
         fitness.require(found, clean, MACHINE, "here")
@@ -301,11 +308,11 @@ def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
 
 def test_with_the_same_flags_a_store_is_asked_for_the_private_build(config: Configuration, root: Path) -> None:
     target = Target("cpu", "why")
-    (clean,) = prepare.wanted(root, prepare.planned(root, Settings(), target))
+    (clean,) = preparation.wanted(root, preparation.planned(root, Settings(), target))
     assert not clean.tree_digest
-    (same,) = prepare.wanted(root, config.plan, config)
+    (same,) = preparation.wanted(root, config.plan, config)
     assert (same.digest, same.tree_digest) == (clean.digest, clean.digest)
-    (private,) = prepare.wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
+    (private,) = preparation.wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
     assert private.digest != clean.digest == private.tree_digest
 
 
@@ -313,4 +320,4 @@ def test_with_the_same_flags_a_store_is_asked_for_the_private_build(config: Conf
 def test_a_malformed_record_is_refused(facts: dict[str, Any]) -> None:
     build = Build(facts=facts)
     with pytest.raises(RefusedError):
-        record.parse(build.record(), build.output, "here")
+        output_record.parse(build.record(), build.output, "here")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import paths, process
-from vllm_build.errors import BuildError, ResourceError, ToolchainError
+from vllm_build.native import logged_process
+from vllm_build.util import paths
+from vllm_build.util.errors import BuildError, ResourceError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ ninja: build stopped: subcommand failed.
 
 
 def test_first_error_of_the_first_failed_unit() -> None:
-    assert process.first_error(NINJA).splitlines() == [
+    assert logged_process.first_error(NINJA).splitlines() == [
         "FAILED: [code=1] CMakeFiles/_C.dir/b.cc.o",
         "/src/b.h:7:5: error: 'x' was not declared in this scope",
         "    7 |     x = 1;",
@@ -55,17 +56,17 @@ def test_first_error_of_the_first_failed_unit() -> None:
     ],
 )
 def test_first_line_of_other_failures(output: str, first: str) -> None:
-    assert process.first_error(output).splitlines()[:1] == ([first] if first else [])
+    assert logged_process.first_error(output).splitlines()[:1] == ([first] if first else [])
 
 
 def test_a_link_failure_names_the_symbol() -> None:
     output = "[2/2] Linking\nFAILED: _C.so\nc++ -o _C.so\nld: a.o: in function `g':\na.cc:(.text+0x5): undefined reference to `f'\n"
-    assert process.first_error(output).splitlines()[1] == "a.cc:(.text+0x5): undefined reference to `f'"
+    assert logged_process.first_error(output).splitlines()[1] == "a.cc:(.text+0x5): undefined reference to `f'"
 
 
 def test_nothing_recognised_shows_the_end() -> None:
     lines = [f"line {number}" for number in range(50)]
-    assert process.first_error("\n".join(lines)).splitlines() == lines[30:]
+    assert logged_process.first_error("\n".join(lines)).splitlines() == lines[30:]
 
 
 def script(tmp_path: Path, text: str) -> list[str]:
@@ -75,7 +76,7 @@ def script(tmp_path: Path, text: str) -> list[str]:
 
 
 def run(tmp_path: Path, command: list[str], *, verbose: bool = False) -> str:
-    return process.run(command, cwd=tmp_path, env=os.environ, what="the build", log=tmp_path / "build.log", verbose=verbose)
+    return logged_process.run(command, cwd=tmp_path, env=os.environ, what="the build", log=tmp_path / "build.log", verbose=verbose)
 
 
 def test_progress_is_shown_and_all_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +111,7 @@ def test_failures_say_what_to_do(tmp_path: Path, said: str, kind: type[BuildErro
 
 def test_a_failure_on_a_full_disk_that_nobody_mentions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CMake says that it has written its files when it could not; Ninja then misses them."""
-    monkeypatch.setattr(process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    monkeypatch.setattr(logged_process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
     with pytest.raises(ResourceError, match="no space left on the disk of") as caught:
         run(tmp_path, script(tmp_path, "print('loading build.ninja: No such file'); raise SystemExit(1)"))
     assert "No such file" in caught.value.message
@@ -137,8 +138,8 @@ def test_what_it_started_ends_with_it(tmp_path: Path, number: signal.Signals) ->
         """,
     )
     parent = (
-        "import sys, os; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from vllm_build import process\n"
-        f"process.run({child!r}, cwd=Path('.'), env=os.environ, what='x', log=Path('log'), verbose=False)"
+        "import sys, os; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from vllm_build.native import logged_process\n"
+        f"logged_process.run({child!r}, cwd=Path('.'), env=os.environ, what='x', log=Path('log'), verbose=False)"
     )
     command = [sys.executable, "-c", parent, str(paths.source_root() / "scripts")]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from vllm_build.conda import rattler
-from vllm_build.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError
+from vllm_build.packing import recipe_builder
+from vllm_build.util.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError
 
 if TYPE_CHECKING:
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 RECIPE = """
 package:
@@ -46,7 +46,7 @@ tests:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(rattler, "find_program", lambda: None)
+    monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
 
 
 def recipe(folder: Path, *script: str, host: str = "[]", test: str = "true") -> Path:
@@ -69,7 +69,7 @@ def channel(folder: Path) -> str:
 def build(folder: Path, path: Path, console: Console, **options: object) -> list[Path]:
     given = {"variants": {"key": ["value"]}, "channels": [channel(folder)], "output_dir": folder / "out", "console": console}
     given |= {"inherited": os.environ} | options
-    return rattler.build(path, **given)  # type: ignore[arg-type]
+    return recipe_builder.build(path, **given)  # type: ignore[arg-type]
 
 
 def said(console: Console) -> str:
@@ -175,17 +175,17 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
     path = recipe(tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600")
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from vllm_build.console import Console; from vllm_build.conda import rattler\n"
-        "rattler.find_program = lambda: None\n"
+        "from vllm_build.util.console import Console; from vllm_build.packing import recipe_builder\n"
+        "recipe_builder.find_program = lambda: None\n"
         "try:\n"
         "    recipe, channel, out = sys.argv[1:]\n"
-        "    rattler.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), "
+        "    recipe_builder.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), "
         "console=Console(), inherited=os.environ)\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
     )
     arguments = [sys.executable, "-c", program, str(path), channel(tmp_path), str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(rattler.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(recipe_builder.__file__).parents[2])}
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as parent:
@@ -214,7 +214,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "rattler-build"
     path.write_text(PROGRAM, encoding="utf-8")
     path.chmod(0o755)
-    monkeypatch.setattr(rattler, "find_program", lambda: str(path))
+    monkeypatch.setattr(recipe_builder, "find_program", lambda: str(path))
     monkeypatch.setenv("RECORD", str(tmp_path / "record"))
     monkeypatch.delenv("FAIL", raising=False)
     return tmp_path / "record"

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import records, third_party
-from vllm_build.errors import ConfigurationError
-from vllm_build.records import Document, Record
-from vllm_build.toolchain import lock, sources
+from vllm_build.sources import third_party
+from vllm_build.toolchain import toolchain_builds, toolchain_lock
+from vllm_build.util import record_reader
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.record_reader import Document, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,14 +104,14 @@ def test_a_document_may_have_words_and_a_remedy_of_its_own() -> None:
 
 
 def test_a_document_that_is_not_there(tmp_path: Path) -> None:
-    assert records.read_document(tmp_path / "none.toml", "a table") is None
+    assert record_reader.read_document(tmp_path / "none.toml", "a table") is None
     with pytest.raises(ConfigurationError, match=r"none\.toml: No such file"):
-        records.require_document(tmp_path / "none.toml", "a table")
+        record_reader.require_document(tmp_path / "none.toml", "a table")
     (tmp_path / "bad.toml").write_bytes(b'a = "\xff"')
     with pytest.raises(ConfigurationError, match=r"bad\.toml: is not UTF-8 at byte 5"):
-        records.read_document(tmp_path / "bad.toml", "a table")
+        record_reader.read_document(tmp_path / "bad.toml", "a table")
     with pytest.raises(ConfigurationError, match="not a regular file"):
-        records.read_document(tmp_path, "a table")
+        record_reader.read_document(tmp_path, "a table")
 
 
 SOURCES = """
@@ -145,14 +146,14 @@ def test_sources_of_a_recipe_name_the_line_of_their_own_record(tmp_path: Path) -
         assert SOURCES.count(before) == 1
         path.write_text(SOURCES.replace(before, after), encoding="utf-8")
         with pytest.raises(ConfigurationError) as caught:
-            sources.parse_file(path)
+            toolchain_builds.parse_file(path)
         assert caught.value.message.startswith(f"{path}:{line}: ")
 
 
 def test_locks_name_the_line_and_the_number() -> None:
     entry = f'[[file]]\nbuild = "a"\nposition = 0\ntype = "pypi"\nname = "n"\nversion = "1"\nfilename = "n.whl"\nsha256 = "{"0" * 64}"\n'
     with pytest.raises(ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a text"):
-        lock.parse(entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml"))
+        toolchain_lock.parse(entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml"))
 
 
 def test_on_request_is_true_or_false(tmp_path: Path, root: Path) -> None:

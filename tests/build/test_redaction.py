@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import build_info, cli, process, redaction
-from vllm_build.console import Console
-from vllm_build.errors import ConfigurationError, ToolchainError, VllmBuildError
-from vllm_build.redaction import redact
-from vllm_build.reuse.keys import PublicKey
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.reuse.statement import Statement, verify
-from vllm_build.toolkit import _search
+from vllm_build import cli
+from vllm_build.native import logged_process
+from vllm_build.project import build_info
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores.signed_statement import Statement, verify
+from vllm_build.reuse.stores.signer_keys import PublicKey
+from vllm_build.target.toolkits import toolkit_search
+from vllm_build.util import redaction
+from vllm_build.util.console import Console
+from vllm_build.util.errors import ConfigurationError, ToolchainError, VllmBuildError
+from vllm_build.util.redaction import redact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,7 +185,7 @@ def test_tracebacks_of_causes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_logs_of_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """CMake may print addresses out of its arguments or the environment."""
     code = f"print('-- fetching {ADDRESS}')"
-    output = process.run([sys.executable, "-c", code, ADDRESS], cwd=tmp_path, env={}, what="it", log=tmp_path / "log", verbose=True)
+    output = logged_process.run([sys.executable, "-c", code, ADDRESS], cwd=tmp_path, env={}, what="it", log=tmp_path / "log", verbose=True)
     assert "https://user:***@host/x" in output
     assert SECRET not in output + (tmp_path / "log").read_text(encoding="utf-8") + capsys.readouterr().err
 
@@ -200,14 +203,14 @@ def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 #: Modules that write to the streams themselves, and why nothing secret can pass there.
 _DIRECT = {
-    "redaction.py": "it is what redacts",
-    "console.py": "redacts each text",
-    "process.py": "lines that have been redacted",
-    "measured.py": "runs in front of a compiler: the name of a program",
+    "util/redaction.py": "it is what redacts",
+    "util/console.py": "redacts each text",
+    "native/logged_process.py": "lines that have been redacted",
+    "native/compile_launcher.py": "runs in front of a compiler: the name of a program",
     "entry.py": "a document about a signal or the current folder, before other modules are imported",
-    "conda/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
-    "conda/environment.py": "into a pipe of the parent, which puts it into an error",
-    "reuse/context.py": "numbers",
+    "packing/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
+    "conda/environments/conda_environment.py": "into a pipe of the parent, which puts it into an error",
+    "reuse/net/reuse_context.py": "numbers",
 }
 
 
@@ -224,7 +227,7 @@ def test_nothing_else_writes_to_the_streams(root: Path) -> None:
                 "traceback.print_exc",
             ):
                 found.add(name)
-    assert found <= set(_DIRECT), "say it through vllm_build.redaction.say or the console"
+    assert found <= set(_DIRECT), "say it through vllm_build.util.redaction.say or the console"
 
 
 #: Sums are shown by fewer characters than a text that is worth quoting has.
@@ -247,7 +250,7 @@ def test_nothing_else_cuts_a_text(root: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Slice) and max(_bound(node.lower), _bound(node.upper)) > _LONGEST_NAME
     }
-    assert found <= {"conda/build_paths.py"}, "quote it with vllm_build.redaction.excerpt; that file looks into binaries"
+    assert found <= {"packing/build_paths.py"}, "quote it with vllm_build.util.redaction.excerpt; that file looks into binaries"
 
 
 def test_a_compiler_that_quotes_a_password(tmp_path: Path) -> None:
@@ -257,7 +260,7 @@ def test_a_compiler_that_quotes_a_password(tmp_path: Path) -> None:
     for status in ("0", "1"):
         compiler.write_text(compiler.read_text(encoding="utf-8").replace("$STATUS", status), encoding="utf-8")
         with pytest.raises(ToolchainError, match="it said: --") as caught:
-            _search.ask(compiler, "release ([0-9.]+)", "CUDA_HOME")
+            toolkit_search.ask(compiler, "release ([0-9.]+)", "CUDA_HOME")
         assert SECRET[:4] not in str(caught.value)
 
 

@@ -14,15 +14,16 @@ import reuse_server
 from reuse_files import LIBRARIES, OUTPUT, WHEEL_NAME, Build, elf, snapshot, write_zip
 from reuse_server import Server, serving
 
-from vllm_build import signals
-from vllm_build.errors import BusyError, ConfigurationError, FetchError
-from vllm_build.files import sha256_of
-from vllm_build.reuse import bounds, download, remote, transport
-from vllm_build.reuse.archive_source import ArchiveSource
-from vllm_build.reuse.cache import Cache, key_of
-from vllm_build.reuse.context import Context, Meter
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.reuse.transport import AbsentError, BrokenError, Transport, Validator
+from vllm_build.reuse.archives.archive_source import ArchiveSource
+from vllm_build.reuse.net import download, remote_file, transport
+from vllm_build.reuse.net.reuse_cache import Cache, key_of
+from vllm_build.reuse.net.reuse_context import Context, Meter
+from vllm_build.reuse.net.transport import AbsentError, BrokenError, Transport, Validator
+from vllm_build.reuse.records import bounds
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.util.errors import BusyError, ConfigurationError, FetchError
+from vllm_build.util.files import sha256_of
+from vllm_build.util.processes import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ BUILD = Build({name: elf(n, 250_000) for n, name in enumerate(LIBRARIES)})
 @pytest.fixture(autouse=True)
 def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wheels of these tests are small: they would come whole with their directory."""
-    monkeypatch.setattr(remote, "TAIL", 66 * bounds.KIB)
+    monkeypatch.setattr(remote_file, "TAIL", 66 * bounds.KIB)
 
 
 @pytest.fixture
@@ -318,8 +319,8 @@ def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str, 
 
 
 def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path: Path) -> None:
-    file = remote.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
-    assert isinstance(file, remote.RemoteFile)
+    file = remote_file.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
+    assert isinstance(file, remote_file.RemoteFile)
     assert (file.seekable(), file.readable(), file.size) == (True, True, len(DATA))
     assert file.seek(-10, os.SEEK_END) == len(DATA) - 10
     assert file.read(100) == DATA[-10:]
@@ -339,8 +340,8 @@ def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path:
 
 def test_a_signal_stops_all_streams(ctx: Context, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal reaches the main thread; the threads that fetch would go on to the end of a large file."""
-    file = remote.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
-    assert isinstance(file, remote.RemoteFile)
+    file = remote_file.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
+    assert isinstance(file, remote_file.RemoteFile)
     fetching, ended = threading.Event(), []
 
     def endless(*arguments: object) -> None:
@@ -381,7 +382,7 @@ def test_zstandard_is_named_where_it_is_missing(ctx: Context, tmp_path: Path, mo
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("vllm_build.reuse.conda_file.importlib.import_module", absent)
+    monkeypatch.setattr("vllm_build.reuse.archives.conda_file.importlib.import_module", absent)
     with pytest.raises(ConfigurationError, match="Zstandard") as caught:
         take(ctx, str(path))
     assert caught.value.remedy == "pip install zstandard"
@@ -397,7 +398,7 @@ def test_zstandard_of_the_standard_library(ctx: Context, tmp_path: Path, monkeyp
         def ZstdFile(stream: object) -> object:  # noqa: N802 - its name
             return zstandard.ZstdDecompressor().stream_reader(stream)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vllm_build.reuse.conda_file.importlib.import_module", lambda _: Standard)
+    monkeypatch.setattr("vllm_build.reuse.archives.conda_file.importlib.import_module", lambda _: Standard)
     assert len(take(ctx, str(BUILD.conda(tmp_path)))) == 2
 
 

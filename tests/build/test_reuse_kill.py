@@ -20,9 +20,9 @@ from reuse_files import LIBRARIES, RECORD, Build, elf
 from reuse_keys import signer
 from reuse_server import Server, serving
 
-from vllm_build.reuse import publish, store_check
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.stores import store_check, store_publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,7 @@ def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
             for path in (folder / "digests").iterdir():
                 path.unlink()
     for job in jobs:
-        publish.publish(Path(job["built"]), folder, context, own.key if own else None)
+        store_publish.publish(Path(job["built"]), folder, context, own.key if own else None)
     report = store_check.check(folder, context, own.key.public if own else None)
     assert report.signer == (own.key.public.keyid if own else None)
     assert (report.problems, report.unused, report.digests) == ((), (), 2)

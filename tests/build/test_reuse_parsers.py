@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from reuse_files import DIGEST, LIBRARIES, OUTPUT, RECORD, Build, elf
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import context, entry, fitness, names, transport, windows
-from vllm_build.reuse.bounded import Bounded
-from vllm_build.reuse.record import parse
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.reuse.wheel import Archive
+from vllm_build.reuse.archives.bounded_stream import Bounded
+from vllm_build.reuse.archives.wheel_file import Archive
+from vllm_build.reuse.net import request_windows, reuse_context, transport
+from vllm_build.reuse.records import fitness, member_names
+from vllm_build.reuse.records.output_record import parse
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_entry
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +37,7 @@ JSON = st.recursive(
 @given(st.text(alphabet="ab/.\\:\0\nÄä", max_size=12))
 def test_names_that_pass_lead_nowhere_else(name: str) -> None:
     try:
-        names.check([name], "here")
+        member_names.check([name], "here")
     except RefusedError:
         return
     parts = name.removesuffix("/").split("/")
@@ -46,7 +48,7 @@ def test_names_that_pass_lead_nowhere_else(name: str) -> None:
 @given(st.lists(st.text(alphabet="abAB/", min_size=1, max_size=4), max_size=6))
 def test_names_that_pass_have_places_of_their_own(listed: list[str]) -> None:
     try:
-        names.check(listed, "here")
+        member_names.check(listed, "here")
     except RefusedError:
         return
     assert len({name.removesuffix("/").lower() for name in listed}) == len(listed)
@@ -54,17 +56,17 @@ def test_names_that_pass_have_places_of_their_own(listed: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["vllm/_C.abi3.so", "vllm/_C.so", "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so"])
 def test_names_of_libraries(name: str) -> None:
-    assert names.is_library(name)
+    assert member_names.is_library(name)
 
 
 @pytest.mark.parametrize("name", ["_C.so", "vllm/a.so.1", "vllm/.so", "vllm/a b.so", "vllm/a/b/c/d.so", "torch/_C.so", "vllm/_C.abi3.so\n"])
 def test_names_of_none(name: str) -> None:
-    assert not names.is_library(name)
+    assert not member_names.is_library(name)
 
 
 def test_names_of_records() -> None:
-    assert names.output_of(names.record_name("vllm-flash-attn")) == "vllm-flash-attn"
-    assert names.output_of("vllm/_build_info/../x.json") is None
+    assert member_names.output_of(member_names.record_name("vllm-flash-attn")) == "vllm-flash-attn"
+    assert member_names.output_of("vllm/_build_info/../x.json") is None
 
 
 @given(st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -95,26 +97,28 @@ def test_a_sound_record() -> None:
 
 
 HASHES = st.text(alphabet="0123456789abcdef", min_size=64, max_size=64)
-FILES = st.builds(entry.File, st.just(RECORD), HASHES, st.integers(0, 1000))
+FILES = st.builds(store_entry.File, st.just(RECORD), HASHES, st.integers(0, 1000))
 LIBRARY_FILES = st.lists(
-    st.builds(entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)), max_size=2, unique_by=lambda f: f.name
+    st.builds(store_entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)), max_size=2, unique_by=lambda f: f.name
 )
-ARCHIVES = st.none() | st.builds(entry.File, st.sampled_from(["a.whl", "b-1.0+cpu-x.conda"]), HASHES, st.integers(0, 1000))
-BUILDS = st.builds(entry.Build, st.sampled_from(["linux-x86_64", "macosx"]), st.just("abi3"), FILES, LIBRARY_FILES.map(tuple), ARCHIVES)
+ARCHIVES = st.none() | st.builds(store_entry.File, st.sampled_from(["a.whl", "b-1.0+cpu-x.conda"]), HASHES, st.integers(0, 1000))
+BUILDS = st.builds(
+    store_entry.Build, st.sampled_from(["linux-x86_64", "macosx"]), st.just("abi3"), FILES, LIBRARY_FILES.map(tuple), ARCHIVES
+)
 
 
 @given(HASHES, st.lists(BUILDS, min_size=1, max_size=3).map(tuple))
-def test_index_documents_say_what_they_were_written_from(digest: str, builds: tuple[entry.Build, ...]) -> None:
-    written = entry.Entry(OUTPUT, digest, builds)
-    assert entry.parse(written.text().encode(), OUTPUT, digest, "here") == written
+def test_index_documents_say_what_they_were_written_from(digest: str, builds: tuple[store_entry.Build, ...]) -> None:
+    written = store_entry.Entry(OUTPUT, digest, builds)
+    assert store_entry.parse(written.text().encode(), OUTPUT, digest, "here") == written
 
 
 @given(JSON)
 def test_any_document_as_an_index(value: Any) -> None:
     with pytest.raises(RefusedError):
-        entry.parse(json.dumps(value).encode(), OUTPUT, DIGEST, "here")
+        store_entry.parse(json.dumps(value).encode(), OUTPUT, DIGEST, "here")
     with pytest.raises(RefusedError):
-        entry.parse(json.dumps({"schema": 1, "output": OUTPUT, "digest": DIGEST, "builds": [value]}).encode(), OUTPUT, DIGEST, "here")
+        store_entry.parse(json.dumps({"schema": 1, "output": OUTPUT, "digest": DIGEST, "builds": [value]}).encode(), OUTPUT, DIGEST, "here")
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=12)
@@ -122,19 +126,19 @@ SPANS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 60)).map(lambda p
 
 @given(SPANS, st.integers(1, 4), st.floats(0, 1), st.integers(1, 50))
 def test_requests_bring_all_and_little_else(needed: list[tuple[int, int]], streams: int, waste: float, least: int) -> None:
-    asked = windows.requests(needed, waste=waste, streams=streams, least=least)
+    asked = request_windows.requests(needed, waste=waste, streams=streams, least=least)
     wanted = {byte for begin, end in needed for byte in range(begin, end)}
     brought = [byte for begin, end in asked for byte in range(begin, end)]
     assert wanted <= set(brought)
     assert len(brought) == len(set(brought)), "nothing comes twice"
     assert len(brought) - len(wanted) <= waste * len(wanted) + 1e-6
-    assert len(asked) <= max(streams, len(windows.merged(needed)))
+    assert len(asked) <= max(streams, len(request_windows.merged(needed)))
 
 
 def test_requests_of_one_large_piece_run_side_by_side() -> None:
-    assert windows.requests([(0, 1 << 21)]) == [(0, 1 << 20), (1 << 20, 1 << 21)]
-    assert windows.requests([(0, 1 << 21)], streams=1) == [(0, 1 << 21)]
-    assert windows.requests([]) == []
+    assert request_windows.requests([(0, 1 << 21)]) == [(0, 1 << 20), (1 << 20, 1 << 21)]
+    assert request_windows.requests([(0, 1 << 21)], streams=1) == [(0, 1 << 21)]
+    assert request_windows.requests([]) == []
 
 
 @given(st.text(max_size=40) | st.from_regex(r"bytes \d+-\d+/\d+", fullmatch=True), st.sampled_from(["-10", "5-", "5-9", "0-0"]))
@@ -187,7 +191,7 @@ def test_any_bytes_as_an_archive(data: bytes, at: int, over: bytes) -> None:
 
 
 def test_a_stream_gives_no_more_than_a_directory_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vllm_build.reuse.bounds.DIRECTORY", 10)
+    monkeypatch.setattr("vllm_build.reuse.records.bounds.DIRECTORY", 10)
     stream = Bounded(io.BytesIO(b"x" * 20), "here")
     assert stream.read(10) == b"x" * 10
     assert stream.seekable()
@@ -203,13 +207,13 @@ def test_a_stream_gives_no_more_than_a_directory_may_have(monkeypatch: pytest.Mo
     [("/a/b.whl", "b.whl"), ("https://x/a/b%2Bcpu.whl?key=1", "b+cpu.whl"), ("file:///a/b.conda", "b.conda"), ("~/b.whl", "b.whl")],
 )
 def test_file_names_of_locations(location: str, name: str) -> None:
-    assert context.file_name(location) == name
+    assert reuse_context.file_name(location) == name
 
 
 @pytest.mark.parametrize("location", ["ftp://x/a.whl", "s3://bucket/a.whl", "file://other/a.whl", "http://[/a.whl"])
 def test_locations_that_are_none(location: str) -> None:
     with pytest.raises(ConfigurationError, match="is no address"):
-        context.local_path(location)
+        reuse_context.local_path(location)
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "http:///a", "file:///a", "http://[", "", "x"])

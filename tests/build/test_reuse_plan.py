@@ -15,17 +15,24 @@ from reuse_files import DIGEST, KERNEL_DIGEST, LIBRARIES, MACHINE, OUTPUT, RECOR
 from reuse_server import serving
 from setuptools import Distribution
 
-from vllm_build import backend, cmake_ext, configure, digest, paths
-from vllm_build.device import Target
-from vllm_build.errors import ConfigurationError, FetchError
-from vllm_build.files import sha256_of
-from vllm_build.reuse import channel, fitness, place, plan, prepare, publish, sources
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.reuse.transport import Transport
-from vllm_build.settings import Settings
-from vllm_build.torch_flavour import TorchFlavour
+from vllm_build import backend
+from vllm_build.digests import tree_digests
+from vllm_build.native import cmake_configure
+from vllm_build.reuse import placement, preparation
+from vllm_build.reuse.lookup import decisions, kernel_channel, offers
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.net.transport import Transport
+from vllm_build.reuse.records import fitness
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_publish
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.device import Target
+from vllm_build.target.torch_flavour import TorchFlavour
+from vllm_build.util import paths
+from vllm_build.util.errors import ConfigurationError, FetchError
+from vllm_build.util.files import sha256_of
+from vllm_build.wheels import cmake_ext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +51,14 @@ def ctx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
 
 def store(ctx: Context, folder: Path, *builds: Build) -> str:
     for number, build in enumerate(builds):
-        publish.publish(build.unpacked(folder.with_name(f"{folder.name}-built-{number}")), folder, ctx)
+        store_publish.publish(build.unpacked(folder.with_name(f"{folder.name}-built-{number}")), folder, ctx)
     return str(folder)
 
 
-def decide(ctx: Context, *locations: str, partial: bool = False, wanted: tuple[Build, ...] = (Build(),)) -> tuple[plan.Decision, ...]:
-    opened = [sources.recognise(ctx, location) for location in locations]
+def decide(ctx: Context, *locations: str, partial: bool = False, wanted: tuple[Build, ...] = (Build(),)) -> tuple[decisions.Decision, ...]:
+    opened = [offers.recognise(ctx, location) for location in locations]
     try:
-        return plan.make([build.wanted() for build in wanted], opened, MACHINE, partial=partial)
+        return decisions.make([build.wanted() for build in wanted], opened, MACHINE, partial=partial)
     finally:
         for source in opened:
             source.close()
@@ -60,7 +67,7 @@ def decide(ctx: Context, *locations: str, partial: bool = False, wanted: tuple[B
 def test_the_first_source_that_fits(ctx: Context, tmp_path: Path) -> None:
     empty, full = store(ctx, tmp_path / "empty", OTHER), store(ctx, tmp_path / "full", Build())
     (decision,) = decide(ctx, empty, full, full)
-    assert (decision.action, decision.where) == (plan.REUSE, full)
+    assert (decision.action, decision.where) == (decisions.REUSE, full)
     assert decision.record is not None
     assert decision.record.digest == DIGEST
 
@@ -72,14 +79,14 @@ def test_nothing_anywhere(ctx: Context, tmp_path: Path) -> None:
     assert caught.value.unfit
     assert "VLLM_PRECOMPILED_PARTIAL=1" in str(caught.value)
     (decision,) = decide(ctx, empty, partial=True)
-    assert (decision.action, decision.offer) == (plan.COMPILE, None)
+    assert (decision.action, decision.offer) == (decisions.COMPILE, None)
     assert "no build" in decision.why
 
 
 def test_some_reused_some_compiled(ctx: Context, tmp_path: Path) -> None:
     there = store(ctx, tmp_path / "there", OTHER)
     found = decide(ctx, there, partial=True, wanted=(Build(), OTHER))
-    assert [decision.action for decision in found] == [plan.COMPILE, plan.REUSE]
+    assert [decision.action for decision in found] == [decisions.COMPILE, decisions.REUSE]
 
 
 def test_the_reason_against_the_first_that_does_not_fit(ctx: Context, tmp_path: Path) -> None:
@@ -92,33 +99,33 @@ def test_the_reason_against_the_first_that_does_not_fit(ctx: Context, tmp_path: 
 
 def test_a_store_with_builds_for_several_machines(ctx: Context, tmp_path: Path) -> None:
     both = store(ctx, tmp_path / "both", Build(facts={"platform": "linux-s390x"}), Build())
-    assert decide(ctx, both)[0].action == plan.REUSE
+    assert decide(ctx, both)[0].action == decisions.REUSE
 
 
 def test_a_source_that_cannot_be_asked(ctx: Context, tmp_path: Path) -> None:
     full = store(ctx, tmp_path / "full", Build())
     with serving() as server:
         server.folder = tmp_path / "full"
-        first = sources.recognise(ctx, server.url)
+        first = offers.recognise(ctx, server.url)
         server.folder = None
         server.files = {}
-    (decision,) = plan.make([Build().wanted()], [first, sources.recognise(ctx, full)], MACHINE, partial=False)
+    (decision,) = decisions.make([Build().wanted()], [first, offers.recognise(ctx, full)], MACHINE, partial=False)
     assert decision.where == full
     with pytest.raises(FetchError):
-        plan.make([Build().wanted()], [first], MACHINE, partial=True)
+        decisions.make([Build().wanted()], [first], MACHINE, partial=True)
 
 
 def test_places_that_are_neither(ctx: Context, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="neither a store nor a conda channel"):
-        sources.recognise(ctx, str(tmp_path))
+        offers.recognise(ctx, str(tmp_path))
     with serving() as server, pytest.raises(ConfigurationError, match="neither"):
-        sources.recognise(ctx, server.url)
+        offers.recognise(ctx, server.url)
 
 
 def test_a_wheel_among_the_stores(ctx: Context, tmp_path: Path) -> None:
     wheel = str(Build().wheel(tmp_path))
     assert decide(ctx, wheel)[0].where == wheel
-    assert decide(ctx, wheel, wanted=(OTHER,), partial=True)[0].action == plan.COMPILE
+    assert decide(ctx, wheel, wanted=(OTHER,), partial=True)[0].action == decisions.COMPILE
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def test_a_wheel_among_the_stores(ctx: Context, tmp_path: Path) -> None:
 )
 def test_settings_that_say_nothing(ctx: Context, settings: Settings) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        sources.of_settings(ctx, settings)
+        offers.of_settings(ctx, settings)
     assert "VLLM_PRECOMPILED_WHEEL_LOCATION" in str(caught.value)
 
 
@@ -137,35 +144,35 @@ def package(path: Path, build: str = f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0", num
 
 def test_a_channel_with_several_packages_from_the_same_sources(ctx: Context, tmp_path: Path) -> None:
     """Other architectures, say: the digest in the package decides."""
-    folder = tmp_path / "channel" / channel.subdir()
+    folder = tmp_path / "channel" / kernel_channel.subdir()
     older = Build(facts={"build_digest": "1" * 64}).conda(folder, "a-1-0.conda")
     right = Build().conda(folder, "a-1-1.conda")
     cuda = Build().conda(folder, "a-1-2.conda")
     index = {**package(older, number=9), **package(right), **package(cuda, "cuda130_abi3_kcdcdcdcdcdcd_h1_0", 8)}
     index |= {"other-1.conda": {**package(right)["a-1-1.conda"], "name": "other"}}
-    write_channel(tmp_path / "channel", channel.subdir(), index)
+    write_channel(tmp_path / "channel", kernel_channel.subdir(), index)
     (decision,) = decide(ctx, str(tmp_path / "channel"))
     assert decision.where.endswith("a-1-1.conda")
     with serving() as server:
         server.folder = tmp_path / "channel"
-        assert decide(ctx, server.url + "/")[0].where == f"{server.url}/{channel.subdir()}/a-1-1.conda"
+        assert decide(ctx, server.url + "/")[0].where == f"{server.url}/{kernel_channel.subdir()}/a-1-1.conda"
     right.unlink()
     index.pop("a-1-1.conda")
-    write_channel(tmp_path / "channel", channel.subdir(), index)
+    write_channel(tmp_path / "channel", kernel_channel.subdir(), index)
     with pytest.raises(RefusedError, match="digest"):
         decide(ctx, str(tmp_path / "channel"))
 
 
 def test_a_channel_of_a_toolkit(ctx: Context, tmp_path: Path) -> None:
-    folder = tmp_path / channel.subdir()
+    folder = tmp_path / kernel_channel.subdir()
     build = Build(facts={"device": "cuda", "toolkit": "13.0"})
     path = build.conda(folder)
-    write_channel(tmp_path, channel.subdir(), package(path, f"cuda130_abi3_k{KERNEL_DIGEST[:12]}_h1_100"))
+    write_channel(tmp_path, kernel_channel.subdir(), package(path, f"cuda130_abi3_k{KERNEL_DIGEST[:12]}_h1_100"))
     machine = replace(MACHINE, device="cuda", toolkit=Version("13.1"))
-    source = sources.recognise(ctx, str(tmp_path))
-    assert plan.make([build.wanted()], [source], machine, partial=False)[0].action == plan.REUSE
+    source = offers.recognise(ctx, str(tmp_path))
+    assert decisions.make([build.wanted()], [source], machine, partial=False)[0].action == decisions.REUSE
     with pytest.raises(RefusedError, match="no build"):
-        plan.make([build.wanted()], [source], replace(machine, toolkit=Version("12.9")), partial=False)
+        decisions.make([build.wanted()], [source], replace(machine, toolkit=Version("12.9")), partial=False)
     source.close()
 
 
@@ -182,7 +189,7 @@ def test_a_channel_of_a_toolkit(ctx: Context, tmp_path: Path) -> None:
     ],
 )
 def test_machines(ctx: Context, tmp_path: Path, machine: dict[str, Any], check: str | None) -> None:
-    offer = sources.recognise(ctx, store(ctx, tmp_path / "store", Build())).find(Build().wanted(), MACHINE)
+    offer = offers.recognise(ctx, store(ctx, tmp_path / "store", Build())).find(Build().wanted(), MACHINE)
     assert offer is not None
     record = offer.record()
     if check is None:
@@ -210,11 +217,11 @@ def test_place_makes_the_tree_what_it_is_given(ctx: Context, tmp_path: Path) -> 
     (tree / "vllm" / "_mine.so").write_bytes(elf(3))
     (tree / "vllm" / ".vllm-build-left").mkdir()
     (tree / "vllm" / ".vllm-build-left" / "old.so").touch()
-    changed = place.place(files, tree)
+    changed = placement.place(files, tree)
     assert changed == ["vllm/_C.abi3.so", RECORD, "vllm/_rocm_C.so"]
     found = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
     assert found == ["vllm/_C.abi3.so", RECORD, "vllm/_mine.so", "vllm/_moe_C.abi3.so", "vllm/_ops.py"]
-    assert place.place(files, tree) == []
+    assert placement.place(files, tree) == []
     assert (tree / LIBRARIES[0]).stat().st_mode & 0o777 == 0o755
 
 
@@ -224,7 +231,7 @@ def test_place_puts_everything_back(ctx: Context, tmp_path: Path, monkeypatch: p
     tree = Build({name: elf(9 + n) for n, name in enumerate(LIBRARIES)}).unpacked(tmp_path / "tree")
     source = Build().unpacked(tmp_path / "source")
     before, done = snapshot(tree), []
-    real = place._move
+    real = placement._move
 
     def move(*arguments: Any) -> None:
         done.append(1)
@@ -232,26 +239,26 @@ def test_place_puts_everything_back(ctx: Context, tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
         real(*arguments)
 
-    monkeypatch.setattr(place, "_move", move)
+    monkeypatch.setattr(placement, "_move", move)
     files = {name: source / name for name in (*LIBRARIES, RECORD)}
     if moment < 6:
         with pytest.raises(KeyboardInterrupt):
-            place.place(files, tree)
+            placement.place(files, tree)
         assert snapshot(tree) == before
     else:
-        place.place(files, tree)
+        placement.place(files, tree)
         assert len(done) == 6
     assert {path.name for path in (tree / "vllm").iterdir()} == {"_C.abi3.so", "_moe_C.abi3.so", "_build_info"}
 
 
 def test_wanted_outputs_of_a_device(root: Path) -> None:
-    (wanted,) = prepare.wanted(root, prepare.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
     assert wanted.output == OUTPUT
     assert wanted.libraries == ("vllm/_C.abi3.so",)
-    assert wanted.kernel_digest == digest.kernel_digest(root, OUTPUT)
+    assert wanted.kernel_digest == tree_digests.kernel_digest(root, OUTPUT)
     assert wanted.digest not in ("", wanted.kernel_digest)
     with pytest.raises(ConfigurationError, match="release of the toolkit for cuda is not known"):
-        prepare.planned(root, Settings(), Target("cuda", "why"))
+        preparation.planned(root, Settings(), Target("cuda", "why"))
 
 
 @pytest.fixture
@@ -270,7 +277,7 @@ def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build that this tree asks for."""
-    (wanted,) = prepare.wanted(root, prepare.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
     return Build({name: elf() for name in wanted.libraries}, {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest})
 
 
@@ -321,7 +328,7 @@ def test_the_command_compiles_what_is_missing(
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(Build().wheel(tmp_path)))
     monkeypatch.setenv("VLLM_PRECOMPILED_PARTIAL", "1")
     # With the locked Highway; another one makes the build private.
-    monkeypatch.setattr(configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
+    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command.run()
     assert [call["args"][0] for call in calls(tools)] == ["-S", "--build", "--install"]
     assert command.left == (OUTPUT,)
@@ -331,7 +338,7 @@ def test_the_command_compiles_what_is_missing(
     assert record["toolkit"] is None
     # What has been compiled is what a store can have.
     folder = tmp_path / "store"
-    assert list(publish.publish(tmp_path / "lib", folder, Context()).values()) == [True]
+    assert list(store_publish.publish(tmp_path / "lib", folder, Context()).values()) == [True]
     monkeypatch.delenv("VLLM_PRECOMPILED_WHEEL_LOCATION")
     monkeypatch.setenv("VLLM_PRECOMPILED_STORES", str(folder))
     again = cmake_ext.precompiled_build_ext(command.distribution)
@@ -345,12 +352,15 @@ def test_the_command_compiles_what_is_missing(
 def test_outputs_by_name(root: Path, tools: Path, real: Build, tmp_path: Path, ctx: Context) -> None:
     assert tools.is_dir()
     settings = Settings(target_device="cpu", precompiled_location=str(real.wheel(tmp_path)))
-    with prepare.prepared(root, settings, ctx, [OUTPUT]) as reuse:
+    with preparation.prepared(root, settings, ctx, [OUTPUT]) as reuse:
         assert sorted(reuse.fetch()) == ["vllm/_C.abi3.so", RECORD]
         assert (reuse.compiled, reuse.compiled_files) == ((), ())
-    with pytest.raises(ConfigurationError, match="has no output vllm-flashmla"), prepare.prepared(root, settings, ctx, ["vllm-flashmla"]):
+    with (
+        pytest.raises(ConfigurationError, match="has no output vllm-flashmla"),
+        preparation.prepared(root, settings, ctx, ["vllm-flashmla"]),
+    ):
         pass
-    with prepare.prepared(root, replace(settings, target_device="empty"), ctx) as reuse:
+    with preparation.prepared(root, replace(settings, target_device="empty"), ctx) as reuse:
         assert reuse.decisions == ()
 
 
@@ -368,7 +378,7 @@ def test_outputs_by_name(root: Path, tools: Path, real: Build, tmp_path: Path, c
 )
 def test_build_requirements(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], names: list[str]) -> None:
     assert bare.is_dir()
-    monkeypatch.setattr("vllm_build.cmake.sys.executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr("vllm_build.native.cmake.sys.executable", str(tmp_path / "bin" / "python"))
     for name, value in {"VLLM_TARGET_DEVICE": "cpu", "VLLM_USE_PRECOMPILED": "1", **environ}.items():
         monkeypatch.setenv(name, value)
     assert [requirement.partition(";")[0] for requirement in backend._requirements(lambda _: [], None)] == names

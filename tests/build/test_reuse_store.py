@@ -16,15 +16,19 @@ from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, RECORD, Build, elf, 
 from reuse_server import serving
 from rich.console import Console as RichConsole
 
-from vllm_build import cli, files, paths
-from vllm_build.console import Console
-from vllm_build.device import Target
-from vllm_build.errors import ConfigurationError, FetchError, IntegrityError
-from vllm_build.reuse import entry, fitness, plan, prepare, publish, sources, store_check
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
+from vllm_build import cli
+from vllm_build.reuse import preparation
+from vllm_build.reuse.lookup import decisions, offers
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records import fitness
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_check, store_entry, store_publish
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.device import Target
+from vllm_build.util import files, paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,16 +42,16 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def document(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
     return found
 
 
 @pytest.mark.parametrize("kind", ["wheel", "conda", "unpacked"])
 def test_publish_and_check(ctx: Context, tmp_path: Path, kind: str) -> None:
     built, folder = getattr(Build(), kind)(tmp_path / "built"), tmp_path / "store"
-    assert publish.publish(built, folder, ctx) == {KEY: True}
+    assert store_publish.publish(built, folder, ctx) == {KEY: True}
     before = snapshot(folder)
-    assert publish.publish(built, folder, ctx) == {KEY: False}
+    assert store_publish.publish(built, folder, ctx) == {KEY: False}
     assert snapshot(folder) == before
     report = store_check.check(folder, ctx)
     assert (report.digests, report.problems, report.unused) == (1, (), ())
@@ -61,11 +65,11 @@ def test_publish_and_check(ctx: Context, tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("remote", [True, False])
 def test_what_was_published_is_found(ctx: Context, tmp_path: Path, kind: str, *, remote: bool) -> None:
     build, folder = Build({name: elf(n, 200_000) for n, name in enumerate(LIBRARIES)}), tmp_path / "store"
-    publish.publish(getattr(build, kind)(tmp_path / "built"), folder, Context(Cache(tmp_path / "other")))
+    store_publish.publish(getattr(build, kind)(tmp_path / "built"), folder, Context(Cache(tmp_path / "other")))
     with serving() as server, ctx.cache.in_use():
         server.folder = folder
-        source = sources.recognise(ctx, server.url if remote else str(folder))
-        (decision,) = plan.make([build.wanted()], [source], MACHINE, partial=False)
+        source = offers.recognise(ctx, server.url if remote else str(folder))
+        (decision,) = decisions.make([build.wanted()], [source], MACHINE, partial=False)
         assert decision.offer is not None
         assert decision.record is not None
         files = decision.offer.libraries(decision.record)
@@ -84,13 +88,13 @@ def test_what_was_published_is_found(ctx: Context, tmp_path: Path, kind: str, *,
 
 def test_a_store_without_what_it_lists(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "built"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "built"), folder, ctx)
     member(folder).unlink()
     ctx.cache.clean()
     with serving() as server, ctx.cache.in_use():
         server.folder = folder
         for location in (str(folder), server.url):
-            offer = sources.recognise(ctx, location).find(Build().wanted(), MACHINE)
+            offer = offers.recognise(ctx, location).find(Build().wanted(), MACHINE)
             assert offer is not None
             with pytest.raises(FetchError, match="the index lists it") as caught:
                 offer.libraries(offer.record())
@@ -99,18 +103,18 @@ def test_a_store_without_what_it_lists(ctx: Context, tmp_path: Path) -> None:
 
 def test_another_platform_stands_beside(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
-    publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
     assert len(document(folder)["builds"]) == 2
     assert store_check.check(folder, ctx).problems == ()
 
 
 def test_other_bytes_of_the_same_digest_are_refused(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     before = snapshot(folder)
     with pytest.raises(RefusedError, match="another build") as caught:
-        publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), folder, ctx)
+        store_publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), folder, ctx)
     assert "publish to another store" in (caught.value.remedy or "")
     assert snapshot(folder) == before
 
@@ -130,7 +134,7 @@ def test_what_cannot_be_published(ctx: Context, tmp_path: Path, kind: str) -> No
         (built / "vllm" / "_build_info" / "Odd.json").touch()
     expected = RefusedError if kind in ("damaged", "empty wheel") else ConfigurationError
     with pytest.raises(expected):
-        publish.publish(built, tmp_path / "store", ctx)
+        store_publish.publish(built, tmp_path / "store", ctx)
     assert not (tmp_path / "store" / "digests").exists()
     assert not (tmp_path / "store" / "incoming").exists() or not list((tmp_path / "store" / "incoming").iterdir())
 
@@ -146,7 +150,7 @@ def test_a_folder_that_is_no_store_is_left_alone(ctx: Context, tmp_path: Path, n
     (folder / name).write_text("dear", encoding="utf-8")
     before = everything(folder)
     with pytest.raises(ConfigurationError, match="something else than a store"):
-        publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+        store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     assert everything(folder) == before
 
 
@@ -156,33 +160,33 @@ def test_a_document_of_another_kind_does_not_make_a_store(ctx: Context, tmp_path
     (folder / "incoming" / "order").write_text("x", encoding="utf-8")
     (folder / "store.json").write_text('{"schema": 1, "kind": "bicycles"}', encoding="utf-8")
     with pytest.raises(RefusedError, match="another kind of store"):
-        publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+        store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     assert (folder / "incoming" / "order").is_file()
 
 
 def test_a_link_in_a_store_is_not_followed(ctx: Context, tmp_path: Path) -> None:
     folder, target = tmp_path / "store", tmp_path / "target"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     target.mkdir()
     (target / "letter.txt").touch()
     (folder / "incoming").symlink_to(target)
-    publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
+    store_publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
     assert (target / "letter.txt").is_file()
     assert not (folder / "incoming").is_symlink()
 
 
 def test_what_a_killed_publisher_left_is_removed(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     (folder / "incoming" / "tmpx").mkdir(parents=True)
-    publish.publish(Build().unpacked(tmp_path / "b"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "b"), folder, ctx)
     assert not (folder / "incoming").exists()
 
 
 @pytest.mark.parametrize("name", [f"digests/.{DIGEST}.json.", ".store.json."])
 def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(ctx: Context, tmp_path: Path, name: str) -> None:
     folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
-    publish.publish(built, folder, ctx)
+    store_publish.publish(built, folder, ctx)
     before = store_check.check(folder, ctx)
     # Named as write_text names its temporary files.
     target = folder / name
@@ -190,7 +194,7 @@ def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(ctx: Cont
     os.write(handle, b'{"out')
     os.close(handle)
     assert store_check.check(folder, ctx) == before
-    publish.publish(built, folder, ctx)
+    store_publish.publish(built, folder, ctx)
     assert not Path(left).exists()
     assert store_check.check(folder, ctx) == before
 
@@ -201,8 +205,8 @@ def test_write_text_uses_the_temporary_names_that_are_ignored(tmp_path: Path, mo
     files.write_text(tmp_path / f"{DIGEST}.json", "{}")
     ((temporary, target),) = written
     assert files.unfinished(temporary.name) == target.name
-    assert entry.is_unfinished(temporary)
-    assert not entry.is_unfinished(target)
+    assert store_entry.is_unfinished(temporary)
+    assert not store_entry.is_unfinished(target)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +214,9 @@ def test_write_text_uses_the_temporary_names_that_are_ignored(tmp_path: Path, mo
 )
 def test_another_file_among_the_documents_is_a_fault_and_stays(ctx: Context, tmp_path: Path, name: str) -> None:
     folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
-    publish.publish(built, folder, ctx)
+    store_publish.publish(built, folder, ctx)
     (folder / "digests" / name).write_text("dear", encoding="utf-8")
-    publish.publish(built, folder, ctx)
+    store_publish.publish(built, folder, ctx)
     (problem,) = store_check.check(folder, ctx).problems
     assert name in problem
     assert (folder / "digests" / name).is_file()
@@ -221,48 +225,48 @@ def test_another_file_among_the_documents_is_a_fault_and_stays(ctx: Context, tmp
 def test_a_file_is_no_store(ctx: Context, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="is a file"):
-        publish.publish(Build().unpacked(tmp_path / "a"), tmp_path / "file", ctx)
+        store_publish.publish(Build().unpacked(tmp_path / "a"), tmp_path / "file", ctx)
 
 
 def test_a_folder_that_is_something_else(ctx: Context, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.tex").touch()
     with pytest.raises(ConfigurationError, match="something else than a store"):
-        publish.publish(Build().unpacked(tmp_path / "a"), tmp_path / "store", ctx)
+        store_publish.publish(Build().unpacked(tmp_path / "a"), tmp_path / "store", ctx)
     with pytest.raises(ConfigurationError, match="is no store"):
         store_check.check(tmp_path / "store", ctx)
 
 
 def test_a_file_that_changes_while_it_is_published(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = Build().unpacked(tmp_path / "a")
-    real = publish.shutil.copyfileobj
+    real = store_publish.shutil.copyfileobj
 
     def copy(source: Any, target: Any, size: int) -> None:
         real(source, target, size)
         target.write(b"?")
 
-    monkeypatch.setattr(publish.shutil, "copyfileobj", copy)
+    monkeypatch.setattr(store_publish.shutil, "copyfileobj", copy)
     with pytest.raises(RefusedError, match="as a moment ago"):
-        publish.publish(built, tmp_path / "store", ctx)
+        store_publish.publish(built, tmp_path / "store", ctx)
     assert not (tmp_path / "store" / "digests").exists()
 
 
 def member(folder: Path, number: int = 1) -> Path:
-    return folder / entry.member_path(document(folder)["builds"][0]["members"][number]["sha256"])
+    return folder / store_entry.member_path(document(folder)["builds"][0]["members"][number]["sha256"])
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     found = document(folder)
     change(found)
-    (folder / entry.digest_path(DIGEST)).write_text(json.dumps(found), encoding="utf-8")
+    (folder / store_entry.digest_path(DIGEST)).write_text(json.dumps(found), encoding="utf-8")
 
 
 def swap_record(folder: Path) -> None:
     """An archive beside the record of another build."""
     other = Build(facts={"device": "rocm"}).record()
     sha256 = hashlib.sha256(other).hexdigest()
-    (folder / entry.member_path(sha256)).parent.mkdir(parents=True, exist_ok=True)
-    (folder / entry.member_path(sha256)).write_bytes(other)
+    (folder / store_entry.member_path(sha256)).parent.mkdir(parents=True, exist_ok=True)
+    (folder / store_entry.member_path(sha256)).write_bytes(other)
     rewrite(folder, lambda found: found["builds"][0]["members"][0].update(sha256=sha256, size=len(other)))
 
 
@@ -272,9 +276,9 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "other member": ("sha256", lambda folder: member(folder).write_bytes(elf(77))),
     "missing record": ("no such file", lambda folder: member(folder, 0).unlink()),
     "link": ("no such file", lambda folder: (member(folder).rename(folder / "x"), member(folder).symlink_to(folder / "x"))),
-    "no document": ("no JSON", lambda folder: (folder / entry.digest_path(DIGEST)).write_text("?", encoding="utf-8")),
+    "no document": ("no JSON", lambda folder: (folder / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8")),
     "odd name": ("no digest", lambda folder: (folder / "digests" / "x.json").touch()),
-    "another kind": ("another kind", lambda folder: (folder / entry.MARKER).write_text("{}", encoding="utf-8")),
+    "another kind": ("another kind", lambda folder: (folder / store_entry.MARKER).write_text("{}", encoding="utf-8")),
     "contradiction": ("contradict", lambda folder: rewrite(folder, lambda found: found["builds"][0].update(platform="linux-s390x"))),
 }
 
@@ -283,7 +287,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
 def test_damages_are_found(ctx: Context, tmp_path: Path, case: str) -> None:
     words, damage = DAMAGES[case]
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     damage(folder)
     (problem,) = store_check.check(folder, ctx).problems
     assert words in problem
@@ -291,7 +295,7 @@ def test_damages_are_found(ctx: Context, tmp_path: Path, case: str) -> None:
 
 def test_an_archive_beside_the_record_of_another(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().wheel(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().wheel(tmp_path / "a"), folder, ctx)
     swap_record(folder)
     (problem,) = store_check.check(folder, ctx).problems
     assert "another record" in problem
@@ -299,11 +303,11 @@ def test_an_archive_beside_the_record_of_another(ctx: Context, tmp_path: Path) -
 
 def test_files_that_nothing_refers_to(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     (folder / "members" / "00").mkdir(exist_ok=True)
     (folder / "members" / "00" / "odd").touch()
     assert store_check.check(folder, ctx).unused == ("members/00/odd",)
-    (folder / entry.digest_path(DIGEST)).unlink()
+    (folder / store_entry.digest_path(DIGEST)).unlink()
     (folder / "digests").rmdir()
     assert store_check.check(folder, ctx).digests == 0
 
@@ -344,7 +348,7 @@ def test_the_reuse_command(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bare.is_dir()
-    (wanted,) = prepare.wanted(root, prepare.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
     facts = {"build_digest": wanted.digest, "platform": fitness.sysconfig.get_platform()}
     build = Build({name: elf() for name in wanted.libraries}, facts)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))

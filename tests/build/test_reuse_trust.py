@@ -19,13 +19,15 @@ from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, Build, elf, snapshot
 from reuse_keys import Signer, envelope, pae, payload_of, signer, write_pem
 from reuse_server import serving
 
-from vllm_build import cli, paths
-from vllm_build.errors import ConfigurationError, IntegrityError
-from vllm_build.reuse import channel, entry, keys, plan, publish, sources, statement, store_check, trust
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
+from vllm_build import cli
+from vllm_build.reuse.lookup import decisions, kernel_channel, offers
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import signed_statement, signer_keys, store_check, store_entry, store_publish, trust
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import paths
+from vllm_build.util.errors import ConfigurationError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,12 +55,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 @pytest.fixture
 def store(ctx: Context, own: Signer, tmp_path: Path) -> Path:
     """A signed store with kernels from a folder."""
-    publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "store", ctx, own.key)
+    store_publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "store", ctx, own.key)
     return tmp_path / "store"
 
 
 def document(store: Path) -> bytes:
-    return (store / entry.digest_path(DIGEST)).read_bytes()
+    return (store / store_entry.digest_path(DIGEST)).read_bytes()
 
 
 def attestations(store: Path) -> dict[str, str]:
@@ -68,9 +70,9 @@ def attestations(store: Path) -> dict[str, str]:
 
 def reuse(ctx: Context, settings: Settings, *, partial: bool = False) -> dict[str, bytes]:
     with ctx.cache.in_use():
-        opened = sources.of_settings(ctx, settings)
+        opened = offers.of_settings(ctx, settings)
         try:
-            (decision,) = plan.make([Build().wanted()], opened, MACHINE, partial=partial)
+            (decision,) = decisions.make([Build().wanted()], opened, MACHINE, partial=partial)
             assert decision.offer is not None
             assert decision.record is not None
             return {name: path.read_bytes() for name, path in decision.offer.libraries(decision.record).items()}
@@ -82,9 +84,9 @@ def reuse(ctx: Context, settings: Settings, *, partial: bool = False) -> dict[st
 @pytest.mark.parametrize("kind", ["wheel", "conda", "unpacked"])
 def test_publish_reuse_and_check(ctx: Context, own: Signer, tmp_path: Path, kind: str) -> None:
     built, folder = getattr(Build(), kind)(tmp_path / "built"), tmp_path / "store"
-    assert publish.publish(built, folder, ctx, own.key) == {KEY: True}
+    assert store_publish.publish(built, folder, ctx, own.key) == {KEY: True}
     before = snapshot(folder)
-    assert publish.publish(built, folder, ctx, own.key) == {KEY: False}
+    assert store_publish.publish(built, folder, ctx, own.key) == {KEY: False}
     assert snapshot(folder) == before
     with serving() as server:
         server.folder = folder
@@ -93,7 +95,7 @@ def test_publish_reuse_and_check(ctx: Context, own: Signer, tmp_path: Path, kind
             found = reuse(fresh, Settings(precompiled_stores=(location,), precompiled_key=own.public))
             assert found == Build().libraries
         asked = [path for path, _ in server.asked if "attestations" in path]
-        assert asked == [f"/{entry.attestation_path(hashlib.sha256(document(folder)).hexdigest())}"]
+        assert asked == [f"/{store_entry.attestation_path(hashlib.sha256(document(folder)).hexdigest())}"]
     statements = 2 if kind == "conda" else 1
     for key in (None, own.key.public):
         report = store_check.check(folder, ctx, key)
@@ -116,21 +118,21 @@ def test_the_statement_about_a_document(own: Signer, store: Path) -> None:
     (signature,) = found["signatures"]
     public: Any = load_pem_public_key(own.public.read_bytes())
     public.verify(base64.b64decode(signature["sig"]), pae(base64.b64decode(found["payload"]), "application/vnd.in-toto+json"))
-    marker = json.loads((store / entry.MARKER).read_text(encoding="utf-8"))
+    marker = json.loads((store / store_entry.MARKER).read_text(encoding="utf-8"))
     assert marker["signer"]["keyid"] == signature["keyid"]
     assert marker["signer"]["keyval"]["public"] == public.public_bytes_raw().hex()
 
 
 def test_the_statement_about_a_conda_package(ctx: Context, own: Signer, tmp_path: Path) -> None:
     package, folder = Build().conda(tmp_path / "built"), tmp_path / "store"
-    publish.publish(package, folder, ctx, own.key)
+    store_publish.publish(package, folder, ctx, own.key)
     sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
     assert payload_of(attestations(folder)[sha256]) == {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": package.name, "digest": {"sha256": sha256}}],
         "predicateType": "https://schemas.conda.org/attestations-publish-1.schema.json",
     }
-    (folder / entry.attestation_path(sha256)).unlink()
+    (folder / store_entry.attestation_path(sha256)).unlink()
     (problem,) = store_check.check(folder, ctx).problems
     assert f"no statement about {package.name}" in problem
     # Readers have the package's sha256 from the document, which is signed.
@@ -138,57 +140,57 @@ def test_the_statement_about_a_conda_package(ctx: Context, own: Signer, tmp_path
 
 
 def test_fields_that_in_toto_does_not_know(own: Signer) -> None:
-    about = statement.of_document(OUTPUT, DIGEST, b"x")
+    about = signed_statement.of_document(OUTPUT, DIGEST, b"x")
     said = json.loads(about.payload())
     said["subject"][0]["uri"] = said["extra"] = said["predicate"]["more"] = "x"
     text = json.dumps({**envelope(json.dumps(said).encode(), own.key), "more": 1}).encode()
-    statement.verify(text, about, own.key.public, "here")
+    signed_statement.verify(text, about, own.key.public, "here")
 
 
 def test_another_platform_stands_beside(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
     (before,) = attestations(store)
-    publish.publish(OTHER_PLATFORM.unpacked(tmp_path / "b"), store, ctx, own.key)
+    store_publish.publish(OTHER_PLATFORM.unpacked(tmp_path / "b"), store, ctx, own.key)
     report = store_check.check(store, ctx, own.key.public)
     # For who has read the document before; the next one may go.
-    assert (report.problems, report.unused) == ((), (entry.attestation_path(before),))
+    assert (report.problems, report.unused) == ((), (store_entry.attestation_path(before),))
     assert reuse(ctx, Settings(precompiled_stores=(str(store),), precompiled_key=own.public))
 
 
 def test_a_document_that_somebody_changed_is_not_signed_with_what_is_added(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
-    path = store / entry.digest_path(DIGEST)
+    path = store / store_entry.digest_path(DIGEST)
     path.write_bytes(path.read_bytes() + b" ")
     before = snapshot(store)
     for build in (OTHER_PLATFORM, Build()):
         with pytest.raises(RefusedError, match="no statement") as caught:
-            publish.publish(build.unpacked(tmp_path / build.facts.get("platform", "same")), store, ctx, own.key)
+            store_publish.publish(build.unpacked(tmp_path / build.facts.get("platform", "same")), store, ctx, own.key)
         assert caught.value.check == "signature"
     assert snapshot(store) == before
 
 
 def test_a_statement_is_there_before_its_document(ctx: Context, own: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that dies between the two, and the next one."""
-    package, folder, real = Build().conda(tmp_path / "built"), tmp_path / "store", publish.write_text
+    package, folder, real = Build().conda(tmp_path / "built"), tmp_path / "store", store_publish.write_text
 
     def dies(path: Path, content: str) -> None:
         if path.parent.name == "digests":
             raise KeyboardInterrupt
         real(path, content)
 
-    monkeypatch.setattr(publish, "write_text", dies)
+    monkeypatch.setattr(store_publish, "write_text", dies)
     with pytest.raises(KeyboardInterrupt):
-        publish.publish(package, folder, ctx, own.key)
+        store_publish.publish(package, folder, ctx, own.key)
     assert len(attestations(folder)) == 2
     before, report = snapshot(folder / "attestations"), store_check.check(folder, ctx)
     assert (report.digests, report.problems) == (0, ())
-    monkeypatch.setattr(publish, "write_text", real)
-    publish.publish(package, folder, ctx, own.key)
+    monkeypatch.setattr(store_publish, "write_text", real)
+    store_publish.publish(package, folder, ctx, own.key)
     assert snapshot(folder / "attestations") == before
     assert store_check.check(folder, ctx).unused == ()
 
 
 def test_who_may_publish(ctx: Context, own: Signer, other: Signer, store: Path, tmp_path: Path) -> None:
     built, plain = Build().unpacked(tmp_path / "built"), tmp_path / "plain"
-    publish.publish(built, plain, ctx)
+    store_publish.publish(built, plain, ctx)
     before = snapshot(store, plain)
     for folder, key, words, remedy in (
         (store, None, "no key was given", "--key"),
@@ -196,7 +198,7 @@ def test_who_may_publish(ctx: Context, own: Signer, other: Signer, store: Path, 
         (plain, own.key, "without signatures", "another folder"),
     ):
         with pytest.raises(ConfigurationError, match=words) as caught:
-            publish.publish(built, folder, ctx, key)
+            store_publish.publish(built, folder, ctx, key)
         assert remedy in (caught.value.remedy or "")
         assert caught.value.expected
     assert snapshot(store, plain) == before
@@ -205,8 +207,8 @@ def test_who_may_publish(ctx: Context, own: Signer, other: Signer, store: Path, 
 def test_a_store_without_builds_becomes_a_signed_one(ctx: Context, own: Signer, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ConfigurationError):
-        publish.publish(tmp_path / "nothing", tmp_path / "store", ctx)
-    publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "store", ctx, own.key)
+        store_publish.publish(tmp_path / "nothing", tmp_path / "store", ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "store", ctx, own.key)
     assert store_check.check(tmp_path / "store", ctx).signer == own.key.public.keyid
 
 
@@ -221,9 +223,9 @@ def test_no_trust_on_first_use(ctx: Context, own: Signer, store: Path) -> None:
 
 def test_what_is_not_signed_is_refused_where_a_signature_is_asked_for(ctx: Context, own: Signer, tmp_path: Path) -> None:
     wheel, plain = Build().wheel(tmp_path / "wheels"), tmp_path / "plain"
-    publish.publish(wheel, plain, ctx)
-    Build().conda(tmp_path / channel.subdir())
-    write_channel(tmp_path, channel.subdir(), {})
+    store_publish.publish(wheel, plain, ctx)
+    Build().conda(tmp_path / kernel_channel.subdir())
+    write_channel(tmp_path, kernel_channel.subdir(), {})
     for settings in (
         Settings(precompiled_stores=(str(plain),)),
         Settings(precompiled_stores=(str(tmp_path),)),
@@ -248,13 +250,15 @@ def test_another_key_than_the_store_s(ctx: Context, own: Signer, other: Signer, 
 
 def test_damages_of_statements_are_found(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
     (sha256,) = attestations(store)
-    path = store / entry.attestation_path(sha256)
-    path.write_text(statement.sign(statement.of_document("vllm-flashmla", DIGEST, document(store)), own.key), encoding="utf-8")
+    path = store / store_entry.attestation_path(sha256)
+    path.write_text(
+        signed_statement.sign(signed_statement.of_document("vllm-flashmla", DIGEST, document(store)), own.key), encoding="utf-8"
+    )
     report = store_check.check(store, ctx)
     assert len(report.problems) == 1
     assert "the predicate says" in report.problems[0]
-    assert entry.attestation_path(sha256) in report.unused
-    publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "plain", ctx)
+    assert store_entry.attestation_path(sha256) in report.unused
+    store_publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "plain", ctx)
     (problem,) = store_check.check(tmp_path / "plain", ctx, own.key.public).problems
     assert "the store is not signed" in problem
 
@@ -318,23 +322,23 @@ def test_files_without_a_public_key(tmp_path: Path, case: str) -> None:
 def test_files_without_a_private_key(tmp_path: Path, case: str) -> None:
     words, make = NO_PRIVATE_KEYS[case]
     with pytest.raises(ConfigurationError, match=words) as caught:
-        keys.load_private(make(tmp_path))
+        signer_keys.load_private(make(tmp_path))
     assert caught.value.message.startswith("--key: ")
 
 
 def test_keys(own: Signer, other: Signer) -> None:
-    found = keys.load_public(own.public)
+    found = signer_keys.load_public(own.public)
     assert found == own.key.public != other.key.public
     assert found.keyid == own.key.signer.public_key.keyid, "the id that securesystemslib gives"
-    assert keys.parse(found.declared(), "here") == found
-    assert keys.parse(json.loads(json.dumps(found.declared())), "here") == found
+    assert signer_keys.parse(found.declared(), "here") == found
+    assert signer_keys.parse(json.loads(json.dumps(found.declared())), "here") == found
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_keys_as_the_documentation_makes_them(tmp_path: Path) -> None:
     for command in ("genpkey -algorithm ed25519 -out private.pem", "pkey -in private.pem -pubout -out public.pem"):
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
-    assert keys.load_private(tmp_path / "private.pem").public == keys.load_public(tmp_path / "public.pem")
+    assert signer_keys.load_private(tmp_path / "private.pem").public == signer_keys.load_public(tmp_path / "public.pem")
 
 
 def test_a_missing_library_is_named_where_it_is_needed(
@@ -343,10 +347,10 @@ def test_a_missing_library_is_named_where_it_is_needed(
     def absent(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(keys.importlib, "import_module", absent)
+    monkeypatch.setattr(signer_keys.importlib, "import_module", absent)
     settings = Settings(precompiled_stores=(str(store),), precompiled_key=own.public)
     needing: list[Callable[[], object]] = [
-        lambda: keys.load_private(own.private),
+        lambda: signer_keys.load_private(own.private),
         lambda: reuse(ctx, settings),
         lambda: store_check.check(store, ctx),
     ]
@@ -354,7 +358,7 @@ def test_a_missing_library_is_named_where_it_is_needed(
         with pytest.raises(ConfigurationError, match="No module named 'securesystemslib") as caught:
             work()
         assert caught.value.remedy == "pip install 'securesystemslib[crypto]'"
-    publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "plain", ctx)
+    store_publish.publish(Build().unpacked(tmp_path / "built"), tmp_path / "plain", ctx)
     assert reuse(ctx, Settings(precompiled_stores=(str(tmp_path / "plain"),)))
     with pytest.raises(RefusedError, match="nothing says that this key is trusted"):
         reuse(ctx, Settings(precompiled_stores=(str(store),)))
@@ -383,7 +387,7 @@ def test_the_commands(
 def test_a_published_build_of_other_bytes(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
     before = snapshot(store)
     with pytest.raises(RefusedError, match="another build"):
-        publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), store, ctx, own.key)
+        store_publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), store, ctx, own.key)
     assert snapshot(store) == before
 
 
@@ -392,15 +396,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-ABOUT = statement.of_document(OUTPUT, DIGEST, b"x")
+ABOUT = signed_statement.of_document(OUTPUT, DIGEST, b"x")
 
 
 @given(st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_as_a_statement(own: Signer, data: bytes) -> None:
     with pytest.raises(RefusedError):
-        statement.verify(data, ABOUT, own.key.public, "here")
+        signed_statement.verify(data, ABOUT, own.key.public, "here")
     with pytest.raises(RefusedError):
-        statement.verify(json.dumps(envelope(data, own.key)).encode(), ABOUT, own.key.public, "here")
+        signed_statement.verify(json.dumps(envelope(data, own.key)).encode(), ABOUT, own.key.public, "here")
 
 
 @given(st.sampled_from(["payload", "payloadType", "signatures", "keyid", "sig"]), JSON)
@@ -408,19 +412,19 @@ def test_any_value_in_an_envelope(own: Signer, key: str, value: Any) -> None:
     document = envelope(ABOUT.payload(), own.key)
     (document if key in document else document["signatures"][0])[key] = value
     with pytest.raises(RefusedError):
-        statement.verify(json.dumps(document).encode(), ABOUT, own.key.public, "here")
+        signed_statement.verify(json.dumps(document).encode(), ABOUT, own.key.public, "here")
 
 
 @given(st.sampled_from(["_type", "subject", "predicateType", "predicate"]), JSON)
 def test_any_value_in_a_statement(own: Signer, key: str, value: Any) -> None:
     said = {**json.loads(ABOUT.payload()), key: value}
     with pytest.raises(RefusedError):
-        statement.verify(json.dumps(envelope(json.dumps(said).encode(), own.key)).encode(), ABOUT, own.key.public, "here")
+        signed_statement.verify(json.dumps(envelope(json.dumps(said).encode(), own.key)).encode(), ABOUT, own.key.public, "here")
 
 
 @given(st.sampled_from(["keyid", "keytype", "scheme", "keyval", "more"]), JSON)
 def test_any_value_in_a_declared_signer(own: Signer, key: str, value: Any) -> None:
     with pytest.raises(RefusedError):
-        keys.parse({**own.key.public.declared(), key: value}, "here")
+        signer_keys.parse({**own.key.public.declared(), key: value}, "here")
     with pytest.raises(RefusedError):
-        keys.parse(value, "here")
+        signer_keys.parse(value, "here")

@@ -17,17 +17,20 @@ from reuse_files import Build, elf, write_channel
 from reuse_server import basic, serving, status
 
 from vllm_build import cli
-from vllm_build.conda import package, variants
-from vllm_build.device import Target
-from vllm_build.errors import FetchError
-from vllm_build.files import sha256_of
-from vllm_build.reuse import channel, download, login, prepare, publish
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.transport import Transport
-from vllm_build.settings import Settings
+from vllm_build.conda import package_job, variants
+from vllm_build.reuse import preparation
+from vllm_build.reuse.lookup import kernel_channel
+from vllm_build.reuse.net import download, login
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.net.transport import Transport
+from vllm_build.reuse.stores import store_publish
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.device import Target
 from vllm_build.toolchain import apt
-from vllm_build.toolchain.channel import ChannelReport
+from vllm_build.toolchain.channel_build import ChannelReport
+from vllm_build.util.errors import FetchError
+from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,12 +146,12 @@ def test_servers_that_are_the_same(first: str, second: str, trusted: bool) -> No
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build that this tree asks for."""
-    (wanted,) = prepare.wanted(root, prepare.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
     return Build({name: elf() for name in wanted.libraries}, {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest})
 
 
 def store_of(real: Build, folder: Path) -> str:
-    publish.publish(real.unpacked(folder / "built"), folder / "served" / "store", Context(Cache(folder / "own-cache"), TRANSPORT))
+    store_publish.publish(real.unpacked(folder / "built"), folder / "served" / "store", Context(Cache(folder / "own-cache"), TRANSPORT))
     return "/store"
 
 
@@ -161,7 +164,7 @@ def package_of(real: Build, folder: Path) -> str:
 
 
 def channel_of(real: Build, folder: Path) -> str:
-    package = real.conda(folder / "served" / "channel" / channel.subdir())
+    package = real.conda(folder / "served" / "channel" / kernel_channel.subdir())
     facts = {
         "name": "vllm-kernels",
         "build": f"cpu_abi3_k{real.facts['kernel_digest'][:12]}_h0_0",
@@ -169,7 +172,7 @@ def channel_of(real: Build, folder: Path) -> str:
         "sha256": sha256_of(package),
         "size": package.stat().st_size,
     }
-    write_channel(folder / "served" / "channel", channel.subdir(), {package.name: facts})
+    write_channel(folder / "served" / "channel", kernel_channel.subdir(), {package.name: facts})
     return "/channel"
 
 
@@ -263,12 +266,14 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     """``vllm-build package --reuse URL`` up to the installation, which starts from the files of the output folder."""
     output, folder = tmp_path / "output", tmp_path / "served" / "channel"
     for name, result in (("_install", "created"), ("fetch_sources", None)):
-        monkeypatch.setattr(package, name, lambda *_, result=result: result)
-    monkeypatch.setattr(package.toolchain, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
-    monkeypatch.setattr(package.environment, "run_in", lambda *_, **__: "all operators agree")
+        monkeypatch.setattr(package_job, name, lambda *_, result=result: result)
+    monkeypatch.setattr(package_job.toolchain, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
+    monkeypatch.setattr(package_job.environment, "run_in", lambda *_, **__: "all operators agree")
     listed: dict[str, dict[str, Any]] = {}
-    outputs = package.expected(package.Request(root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ)))
-    monkeypatch.setattr(package, "expected", lambda _: outputs)
+    outputs = package_job.expected(
+        package_job.Request(root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ))
+    )
+    monkeypatch.setattr(package_job, "expected", lambda _: outputs)
     for wanted in outputs:
         path = real.conda(folder / wanted.subdir, wanted.filename)
         facts = {"name": wanted.name, "build": wanted.build, "build_number": 0, "sha256": sha256_of(path), "size": path.stat().st_size}
@@ -327,7 +332,7 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
 
 def test_a_proxy_password_of_apt_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was read from a file that only its owner may read, and written to one for everybody."""
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
     def machine(_: object) -> tuple[str, str, str]:
         return 'Acquire::http::Proxy "http://user:s3cret@proxy:3128";', "http://user:s3cret@mirror/debian", ""

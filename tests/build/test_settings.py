@@ -16,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import cli, environ, kernel_inputs, paths, settings, settings_docs
-from vllm_build.errors import ConfigurationError, IntegrityError
-from vllm_build.settings import DEVICES, Settings
-from vllm_build.settings_kinds import ABSOLUTE_FOLDER, COUNT, FILE, FLAG, FOLDER, PRESENT_FOLDER, RELEASE, TEXT
+from vllm_build import cli
+from vllm_build.digests import kernel_inputs
+from vllm_build.settings import build_settings, settings_page
+from vllm_build.settings.build_settings import DEVICES, Settings
+from vllm_build.settings.value_kinds import ABSOLUTE_FOLDER, COUNT, FILE, FLAG, FOLDER, PRESENT_FOLDER, RELEASE, TEXT
+from vllm_build.util import environ, paths
+from vllm_build.util.errors import ConfigurationError, IntegrityError
 
-VARIABLES = {variable.name: variable for variable in settings.variables()}
+VARIABLES = {variable.name: variable for variable in build_settings.variables()}
 NUMERIC = ["MAX_JOBS", "NVCC_THREADS", "VLLM_MAIN_CUDA_VERSION"]
 #: What the build contract calls by name.
 CONTRACT = {
@@ -42,7 +45,7 @@ def test_every_variable_of_the_contract_is_there() -> None:
 def test_every_field_has_one_variable_with_words() -> None:
     # What is kept of the environment as a whole is no variable.
     fields = [field.name for field in dataclasses.fields(Settings) if field.name != "inherited"]
-    assert [variable.field for variable in settings.variables()] == fields
+    assert [variable.field for variable in build_settings.variables()] == fields
     assert len(VARIABLES) == len(fields)
     for variable in VARIABLES.values():
         assert variable.section
@@ -59,7 +62,7 @@ def test_a_snapshot_is_of_this_process_as_it_is(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MAX_JOBS", "7")
     assert Settings.from_environ(environ.snapshot()).max_jobs == 7
     monkeypatch.setenv("MAX_JOBS", "x")
-    assert [error.message for error in settings.problems(environ.snapshot())] == ["MAX_JOBS='x' is not valid"]
+    assert [error.message for error in build_settings.problems(environ.snapshot())] == ["MAX_JOBS='x' is not valid"]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\t\n"])
@@ -146,7 +149,7 @@ def test_malformed_value_names_variable_value_and_what_is_accepted(name: str, te
 
 
 def test_all_problems_at_once() -> None:
-    found = settings.problems({"MAX_JOBS": "x", "VERBOSE": "y", "CUDA_HOME": "/fine"})
+    found = build_settings.problems({"MAX_JOBS": "x", "VERBOSE": "y", "CUDA_HOME": "/fine"})
     assert sorted(error.message for error in found) == ["MAX_JOBS='x' is not valid", "VERBOSE='y' is not valid"]
 
 
@@ -227,25 +230,25 @@ def test_cmake_args_are_split_like_a_shell(words: list[str]) -> None:
 
 
 def test_page_is_in_step_with_the_table(root: Path) -> None:
-    settings_docs.check(root)
+    settings_page.check(root)
 
 
 def test_page_has_every_variable_once(root: Path) -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*\|$", (root / settings_docs.PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|.*\|$", (root / settings_page.PAGE).read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert set(VARIABLES) <= set(rows)
 
 
 def test_page_is_written_once(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="out of step"):
-        settings_docs.check(tmp_path)
-    assert settings_docs.write(tmp_path)
-    settings_docs.check(tmp_path)
-    assert not settings_docs.write(tmp_path)
-    (tmp_path / settings_docs.PAGE).write_text("other", encoding="utf-8")
+        settings_page.check(tmp_path)
+    assert settings_page.write(tmp_path)
+    settings_page.check(tmp_path)
+    assert not settings_page.write(tmp_path)
+    (tmp_path / settings_page.PAGE).write_text("other", encoding="utf-8")
     with pytest.raises(IntegrityError, match="out of step"):
-        settings_docs.check(tmp_path)
-    assert settings_docs.write(tmp_path)
+        settings_page.check(tmp_path)
+    assert settings_page.write(tmp_path)
 
 
 # vllm-build settings
@@ -453,11 +456,11 @@ def test_bytes_that_are_not_utf8(words: list[str], tmp_path: Path) -> None:
 
 
 def test_components_are_those_of_the_table(root: Path) -> None:
-    assert set(settings.COMPONENTS) == set(kernel_inputs.components(root))
+    assert set(build_settings.COMPONENTS) == set(kernel_inputs.components(root))
 
 
 def test_the_command_and_the_page_have_the_same_variables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (root / settings_docs.PAGE).read_text(encoding="utf-8").partition("## Variables of other tools")[0]
+    page = (root / settings_page.PAGE).read_text(encoding="utf-8").partition("## Variables of other tools")[0]
     listed = re.findall(r"^\| `(\w+)` \|.*\|$", page, re.MULTILINE)
     cli.main(["settings", "--json"])
     assert listed == [row["name"] for row in json.loads(capsys.readouterr().out)]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import removal, stable_inputs
-from vllm_build.errors import ConfigurationError, ToolchainError
+from vllm_build.sources import stable_inputs
+from vllm_build.util import removal
+from vllm_build.util.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path

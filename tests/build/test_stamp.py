@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import stamp
-from vllm_build.errors import IntegrityError
+from vllm_build.digests import recipe_stamp
+from vllm_build.util.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_committed_stamp_is_in_step(root: Path) -> None:
-    stamp.check(root)
+    recipe_stamp.check(root)
 
 
 def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None:
@@ -22,8 +22,8 @@ def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None
     shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     with pytest.raises(IntegrityError, match="out of step") as caught:
-        stamp.check(tree)
+        recipe_stamp.check(tree)
     assert caught.value.remedy == "vllm-build stamp"
-    assert stamp.write(tree)
-    stamp.check(tree)
-    assert not stamp.write(tree)
+    assert recipe_stamp.write(tree)
+    recipe_stamp.check(tree)
+    assert not recipe_stamp.write(tree)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build import errors, signals
+from vllm_build.util import errors
+from vllm_build.util.processes import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ def test_a_current_folder_that_is_gone(words: str, tmp_path: Path) -> None:
 def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
     """What is opened next would have them, and every program that is started would write to it."""
     opened = "os.open('file', os.O_CREAT | os.O_WRONLY)"
-    code = f"import os; from vllm_build import streams; streams.open_missing(); print({opened}, file=open('n', 'w'))"
+    code = f"import os; from vllm_build.util import streams; streams.open_missing(); print({opened}, file=open('n', 'w'))"
     line = shlex.join([sys.executable, "-c", code])
     assert shell(f"{line} <&- >&- 2>&-", cwd=tmp_path).returncode == 0
     assert int((tmp_path / "n").read_text(encoding="utf-8")) > 2
@@ -163,7 +164,7 @@ def test_the_first_signal_decides_the_status(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
     """Nothing changes the status between the message and the end of the process."""
     code = (
-        "import os, signal, sys; from vllm_build import entry, signals\n"
+        "import os, signal, sys; from vllm_build import entry; from vllm_build.util.processes import signals\n"
         "before = entry._end\n"
         "def end(*words):\n"
         "    status = before(*words); os.kill(os.getpid(), signal.SIGTERM); return status\n"

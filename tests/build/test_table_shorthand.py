@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import gpu_targets, kernel_inputs, kernels_table
-from vllm_build._toml import loads
-from vllm_build.errors import ConfigurationError
-from vllm_build.table_shorthand import expand_braces
+from vllm_build.architectures import gpu_targets
+from vllm_build.digests import kernel_inputs
+from vllm_build.kernels import kernels_table
+from vllm_build.kernels.table_shorthand import expand_braces
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.toml import loads
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import text_table
+from vllm_build.util import text_table
 
 WORDS = st.text(alphabet="abcdefgh-/.", min_size=1, max_size=30)
 CELLS = st.lists(WORDS, max_size=20).map(" ".join)

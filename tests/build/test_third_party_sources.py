@@ -17,19 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import cli, source_trees, third_party
-from vllm_build.commands import fetch
-from vllm_build.errors import ConfigurationError, IntegrityError
-from vllm_build.files import sha256_of
-from vllm_build.records import Document
-from vllm_build.third_party import Source
-from vllm_build.toolchain import third_party_sources
-from vllm_build.toolchain.store import Store
+from vllm_build import cli
+from vllm_build.commands.packages import fetch
+from vllm_build.sources import folder_digest, third_party
+from vllm_build.sources.third_party import Source
+from vllm_build.toolchain import third_party_fetch
+from vllm_build.toolchain.download_store import Store
+from vllm_build.util.errors import ConfigurationError, IntegrityError
+from vllm_build.util.files import sha256_of
+from vllm_build.util.record_reader import Document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 ENTRY = """
 [[source]]
@@ -75,7 +76,7 @@ def locked(source: Source, path: Path, **changes: Any) -> Source:
             third_party._unpack(source, path, Path(folder))
         except IntegrityError:
             return source
-        return replace(source, tree_sha256=source_trees.digest_of(Path(folder)))
+        return replace(source, tree_sha256=folder_digest.digest_of(Path(folder)))
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600) -> tarfile.TarInfo:
@@ -212,7 +213,7 @@ def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
     def make() -> Source:
         path = tmp_path / "highway.tar.gz"
         source = archive(path, member("hw-1/CMakeLists.txt"))
-        target = Store(cache / "downloads").path(third_party_sources._locked_file(source))
+        target = Store(cache / "downloads").path(third_party_fetch._locked_file(source))
         target.parent.mkdir(parents=True)
         path.rename(target)
         return source
@@ -222,9 +223,9 @@ def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
 
 def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
     source = downloaded()
-    folder = third_party_sources.fetch(source, console)
+    folder = third_party_fetch.fetch(source, console)
     assert (Path(folder) / "CMakeLists.txt").is_file()
-    assert third_party_sources.fetch(source, console) == folder
+    assert third_party_fetch.fetch(source, console) == folder
 
 
 def _edit(folder: Path) -> None:
@@ -265,14 +266,14 @@ def test_changed_sources_are_refused_and_repaired(
     downloaded: Callable[[], Source], console: Console, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     source = downloaded()
-    folder = Path(third_party_sources.fetch(source, console))
+    folder = Path(third_party_fetch.fetch(source, console))
     damage(folder)
     monkeypatch.setattr(third_party, "read", lambda _: {"highway": source})
     with pytest.raises(IntegrityError, match="not the locked ones") as caught:
         third_party.folder(folder, "highway", None)
     assert "vllm-build fetch highway" in (caught.value.remedy or "")
     assert third_party.folder(folder, "highway", folder) == folder, "sources of one's own are not compared"
-    assert third_party_sources.fetch(source, console) == str(folder)
+    assert third_party_fetch.fetch(source, console) == str(folder)
     assert third_party.folder(folder, "highway", None) == folder
     assert (folder / "CMakeLists.txt").read_bytes() == b"int x;\n"
 
@@ -280,7 +281,7 @@ def test_changed_sources_are_refused_and_repaired(
 def test_an_archive_that_gives_another_tree_is_refused(downloaded: Callable[[], Source], console: Console, cache: Path) -> None:
     source = replace(downloaded(), tree_sha256="0" * 64)
     with pytest.raises(IntegrityError, match="gives a tree with sha256") as caught:
-        third_party_sources.fetch(source, console)
+        third_party_fetch.fetch(source, console)
     assert third_party.LOCK in (caught.value.remedy or "")
     assert list((cache / "sources").glob("highway*")) == []
 
@@ -291,7 +292,7 @@ def test_the_order_of_a_folder_does_not_count(tmp_path: Path) -> None:
         for name in order:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(name.encode())
-    assert source_trees.digest_of(tmp_path / "1") == source_trees.digest_of(tmp_path / "2")
+    assert folder_digest.digest_of(tmp_path / "1") == folder_digest.digest_of(tmp_path / "2")
 
 
 def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,13 +305,13 @@ def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPa
     source = locked(source, index / "sample-1.0.tar.gz", name="sample", get=get, include=("a",))
     for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}.items():
         monkeypatch.setenv(name, value)
-    folder = Path(third_party_sources.fetch(source, console))
+    folder = Path(third_party_fetch.fetch(source, console))
     assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == ["a/x.h"]
 
 
 def test_another_way_than_these(downloaded: Callable[[], Source], console: Console) -> None:
     with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
-        third_party_sources.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
+        third_party_fetch.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
     assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
 
 

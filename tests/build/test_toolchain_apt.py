@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.errors import FetchError, ResourceError, ToolchainError
-from vllm_build.toolchain import apt, update
+from vllm_build.toolchain import apt, lock_update
 from vllm_build.toolchain.apt import PrivateApt
-from vllm_build.toolchain.fetch import Fetcher
+from vllm_build.toolchain.locked_files import Fetcher
+from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 
 def test_the_mirror_is_the_first_with_a_base_suite() -> None:
@@ -69,15 +69,15 @@ def test_only_transport_settings_are_taken_from_the_machine() -> None:
 
 def test_paragraphs() -> None:
     text = "Package: a\nDepends: b,\n c\nSize: 1\n\n\nPackage: b\nChecksums-Sha256:\n 00 1 x.dsc\n 11 2 y.tar.xz\n"
-    first, second = update.paragraphs(text)
+    first, second = lock_update.paragraphs(text)
     assert first == {"Package": "a", "Depends": "b,\nc", "Size": "1"}
     assert second["Checksums-Sha256"].split() == ["00", "1", "x.dsc", "11", "2", "y.tar.xz"]
-    assert update.paragraphs("") == []
+    assert lock_update.paragraphs("") == []
 
 
 @given(st.text())
 def test_any_text_is_paragraphs(text: str) -> None:
-    assert all(paragraph for paragraph in update.paragraphs(text))
+    assert all(paragraph for paragraph in lock_update.paragraphs(text))
 
 
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="Debian versions are compared by dpkg, which is where apt is")
@@ -88,9 +88,9 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
         " gcc-12 | 12.4.0-5 | http://m.example/debian trixie/main Sources\n"
         "nonsense\n"
     )
-    assert update.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
-    assert update.suite_versions(madison, "trixie") == ["12.4.0-5"]
-    assert update.suite_versions(madison, "bullseye") == []
+    assert lock_update.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
+    assert lock_update.suite_versions(madison, "trixie") == ["12.4.0-5"]
+    assert lock_update.suite_versions(madison, "bullseye") == []
 
 
 # The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do what the test's FAKE_* say.

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build.conda import channel_index, rattler
-from vllm_build.errors import BuildError, ConfigurationError, FetchError, IntegrityError
-from vllm_build.toolchain import channel, repodata, views
-from vllm_build.toolchain import lock as locking
+from vllm_build.packing import channel_index, recipe_builder
+from vllm_build.toolchain import channel_build, channel_records, channel_views, toolchain_lock
+from vllm_build.util.errors import BuildError, ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +41,7 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     assert tree.pool == first | second
     long_ago = 0
     os.utime(before / ".used", (long_ago, long_ago))
-    cleaned = views.clean(30)
+    cleaned = channel_views.clean(30)
     assert (cleaned.views, cleaned.packages) == (1, 1)
     assert cleaned.size > 0
     assert tree.pool == tree.packages() == second
@@ -52,10 +51,10 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
 
 def test_a_change_below_reaches_what_needs_it(tree: Tree) -> None:
     tree.ensure()
-    digest = channel.channel_digest(tree.root)
+    digest = channel_build.channel_digest(tree.root)
     tree.wheel("low", "changed = 1\n")
     assert [file.name for file in tree.update()] == ["low"]
-    assert channel.channel_digest(tree.root) != digest
+    assert channel_build.channel_digest(tree.root) != digest
     assert tree.actions() == {"low": "built", "high": "built"}
     assert len(tree.packages()) == 2
 
@@ -72,29 +71,29 @@ def test_the_report_says_where_and_how_large(tree: Tree) -> None:
     assert report.url == tree.view.as_uri()
     assert report.path.parent == tree.cache / "channel"
     assert report.built == 2
-    assert report.digest == channel.channel_digest(tree.root)
+    assert report.digest == channel_build.channel_digest(tree.root)
     assert {name for outcome in report.outcomes for name in outcome.packages} == tree.packages()
     assert all(outcome.size > 0 for outcome in report.outcomes)
     assert tree.ensure().built == 0
 
 
 def test_an_interruption_keeps_what_was_finished(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = rattler.build
+    real = recipe_builder.build
 
     def interrupted(recipe: Path, **options: object) -> list[Path]:
         if recipe.parent.name == "high":
             raise KeyboardInterrupt
         return real(recipe, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rattler, "build", interrupted)
+    monkeypatch.setattr(recipe_builder, "build", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tree.ensure()
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
-    monkeypatch.setattr(rattler, "build", real)
+    monkeypatch.setattr(recipe_builder, "build", real)
     assert tree.actions() == {"low": "reused", "high": "built"}
 
 
-@pytest.mark.parametrize(("module", "moment"), [(repodata, "write_record"), (channel_index, "write")])
+@pytest.mark.parametrize(("module", "moment"), [(channel_records, "write_record"), (channel_index, "write")])
 def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str) -> None:
     tree.ensure(["low"])
     real = getattr(module, moment)
@@ -102,7 +101,7 @@ def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.
 
     def interrupted(*arguments: object) -> None:
         calls.append(arguments)
-        if module is repodata or len(calls) == 2:  # the first index is the one of the clean start
+        if module is channel_records or len(calls) == 2:  # the first index is the one of the clean start
             raise KeyboardInterrupt
         real(*arguments)
 
@@ -127,7 +126,7 @@ def test_the_channel_heals(tree: Tree) -> None:
     assert tree.actions() == {"low": "built", "high": "built"}
     assert len(tree.packages()) == 2
     assert "stray.conda" in tree.pool
-    views.clean(30)
+    channel_views.clean(30)
     assert tree.pool == tree.packages()
 
 
@@ -146,7 +145,7 @@ def test_a_recipe_that_is_gone_takes_its_package_along(tree: Tree) -> None:
     tree.ensure()
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
     assert tree.update() == []
-    assert set(locking.read(tree.root).files) == {"low"}
+    assert set(toolchain_lock.read(tree.root).files) == {"low"}
 
 
 def test_a_damaged_download_is_fetched_again(tree: Tree) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from ruamel.yaml import YAML
 
-from vllm_build import paths
-from vllm_build.toolchain import sources
+from vllm_build.toolchain import toolchain_builds
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUILDS = {build.id: build for build in sources.load(paths.source_root())}
+BUILDS = {build.id: build for build in toolchain_builds.load(paths.source_root())}
 
 
 def requirements(node: object) -> set[str]:
@@ -37,7 +37,7 @@ def run_names(recipe: Path) -> set[str]:
 @pytest.mark.parametrize("name", sorted(BUILDS))
 def test_what_a_package_requires_is_built_with_it(name: str) -> None:
     build = BUILDS[name]
-    closure = {b.id for b in sources.select(BUILDS.values(), [name])}
+    closure = {b.id for b in toolchain_builds.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
     for required in {entry.split(" ")[0] for entry in build.run} if build.wheel else run_names(build.recipe):
         makers = {i for i, other in BUILDS.items() if required in other.makes}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import digests, sources
-from vllm_build.toolchain.lock import Lock, LockedFile
+from vllm_build.toolchain import channel_digests, toolchain_builds
+from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,12 +67,12 @@ LOCK = Lock.of([LockedFile(name, 0, "pypi", name, "1", f"{name}.whl", "0" * 64) 
 
 
 def of(tree: Path, lock: Lock = LOCK) -> dict[str, str]:
-    return digests.build_digests(tree, sources.load(tree), lock)
+    return channel_digests.build_digests(tree, toolchain_builds.load(tree), lock)
 
 
 def test_a_digest_is_the_same_anywhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     before = of(tree)
-    assert all(len(digest) == digests.SHORT for digest in before.values())
+    assert all(len(digest) == channel_digests.SHORT for digest in before.values())
     moved = tmp_path_factory.mktemp("elsewhere") / "tree"
     tree.rename(moved)
     assert of(moved) == before
@@ -96,7 +96,7 @@ def test_what_a_change_reaches(tree: Path, name: str, changed: set[str]) -> None
         stream.write("# more\n")
     after = of(tree)
     assert {build for build in before if before[build] != after[build]} == changed
-    assert (digests.combined(before) != digests.combined(after)) == bool(changed)
+    assert (channel_digests.combined(before) != channel_digests.combined(after)) == bool(changed)
 
 
 def test_a_new_file_or_mode_counts(tree: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_lock_entry_counts(tree: Path, change: dict[str, str]) -> None:
 def test_how_packages_are_made_counts(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = of(tree)
     changed = tmp_path / "normalise.py"
-    changed.write_bytes(digests._NORMALISE.read_bytes() + b"# more\n")
-    monkeypatch.setattr(digests, "_NORMALISE", changed)
+    changed.write_bytes(channel_digests._NORMALISE.read_bytes() + b"# more\n")
+    monkeypatch.setattr(channel_digests, "_NORMALISE", changed)
     second = of(tree)
-    real = digests.importlib.metadata.version
-    monkeypatch.setattr(digests.importlib.metadata, "version", lambda name: "0.0" if name == "zstandard" else real(name))
+    real = channel_digests.importlib.metadata.version
+    monkeypatch.setattr(channel_digests.importlib.metadata, "version", lambda name: "0.0" if name == "zstandard" else real(name))
     third = of(tree)
     assert all(len({before[name], second[name], third[name]}) == 3 for name in before)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.errors import FetchError, IntegrityError
 from vllm_build.toolchain import pypi
+from vllm_build.util.errors import FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

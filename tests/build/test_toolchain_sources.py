@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.toolchain import sources, wheels
-from vllm_build.toolchain.sources import AptSource, AptSourcePackage, Build, PypiSource
+from vllm_build.toolchain import toolchain_builds, wheel_table
+from vllm_build.toolchain.toolchain_builds import AptSource, AptSourcePackage, Build, PypiSource
+from vllm_build.util.errors import ConfigurationError
 
 GOOD = """
 [[build]]
@@ -45,7 +45,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_every_kind_of_source(tmp_path: Path) -> None:
-    first, second = sources.parse_file(write(tmp_path, GOOD))
+    first, second = toolchain_builds.parse_file(write(tmp_path, GOOD))
     assert first.sources == (
         AptSource("bookworm", ("libstdc++6", "gcc-12")),
         AptSourcePackage("trixie", "python3.13"),
@@ -94,21 +94,21 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
 def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
-        sources.parse_file(path)
+        toolchain_builds.parse_file(path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
 
 
 def test_a_suite_and_its_component(tmp_path: Path) -> None:
-    (build,) = sources.parse_file(write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n'))
+    (build,) = toolchain_builds.parse_file(write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n'))
     assert build.sources == (AptSource("trixie/non-free", ("nvidia-cuda-toolkit",)),)
-    assert sources.split_suite("trixie/non-free") == ("trixie", "non-free")
-    assert sources.split_suite("trixie") == ("trixie", "main")
+    assert toolchain_builds.split_suite("trixie/non-free") == ("trixie", "non-free")
+    assert toolchain_builds.split_suite("trixie") == ("trixie", "main")
 
 
 def test_what_a_build_makes(tmp_path: Path) -> None:
     text = '[[build]]\nid = "a-1"\nversion = "1"\n[[build]]\nid = "a-2"\nversion = "1"\npackages = ["a", "a-dev"]\non_request = true\n'
-    first, second = sources.parse_file(write(tmp_path / "a", text))
+    first, second = toolchain_builds.parse_file(write(tmp_path / "a", text))
     assert (first.makes, first.on_request) == (("a",), False)
     assert (second.makes, second.on_request) == (("a", "a-dev"), True)
 
@@ -117,22 +117,22 @@ def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -
     big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
     user = Build(id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True)
     every = [Build(id="small", folder=Path("r"), sources=(), version="1"), big, user]
-    assert [b.id for b in sources.select(every, None)] == ["small"]
-    assert [b.id for b in sources.select(every, ["user"])] == ["big", "user"]
-    assert [b.id for b in sources.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
+    assert [b.id for b in toolchain_builds.select(every, None)] == ["small"]
+    assert [b.id for b in toolchain_builds.select(every, ["user"])] == ["big", "user"]
+    assert [b.id for b in toolchain_builds.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
 
 
 def test_the_toolkits_of_this_tree_are_made_on_request_only(root: Path) -> None:
-    builds = sources.load(root)
-    assert not [b.id for b in sources.select(builds, None) if "cuda" in b.id]
-    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {b.id for b in sources.select(builds, ["cuda-nvcc-13.0"])}
+    builds = toolchain_builds.load(root)
+    assert not [b.id for b in toolchain_builds.select(builds, None) if "cuda" in b.id]
+    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {b.id for b in toolchain_builds.select(builds, ["cuda-nvcc-13.0"])}
 
 
 def test_sources_without_a_recipe(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     (tmp_path / "recipe.yaml").unlink()
     with pytest.raises(ConfigurationError, match=r"no recipe\.yaml"):
-        sources.parse_file(path)
+        toolchain_builds.parse_file(path)
 
 
 def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
@@ -149,12 +149,12 @@ def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
 )
 def test_impossible_orders(edges: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        sources.ordered(graph(edges))
+        toolchain_builds.ordered(graph(edges))
 
 
 def test_an_id_belongs_to_one_build() -> None:
     with pytest.raises(ConfigurationError, match="also exists"):
-        sources.ordered(graph({"a": ()}) + graph({"a": ()}))
+        toolchain_builds.ordered(graph({"a": ()}) + graph({"a": ()}))
 
 
 @st.composite
@@ -166,9 +166,9 @@ def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
 @given(acyclic(), st.randoms())
 def test_what_is_needed_comes_first_and_the_order_is_one(edges: dict[str, tuple[str, ...]], random: object) -> None:
     builds = graph(edges)
-    expected = [build.id for build in sources.ordered(builds)]
+    expected = [build.id for build in toolchain_builds.ordered(builds)]
     random.shuffle(builds)  # type: ignore[attr-defined]
-    order = [build.id for build in sources.ordered(builds)]
+    order = [build.id for build in toolchain_builds.ordered(builds)]
     assert order == expected
     assert sorted(order) == sorted(edges)
     assert all(order.index(need) < order.index(name) for name, needs in edges.items() for need in needs)
@@ -177,7 +177,7 @@ def test_what_is_needed_comes_first_and_the_order_is_one(edges: dict[str, tuple[
 @given(acyclic(), st.data())
 def test_a_selection_holds_all_it_needs_and_no_more(edges: dict[str, tuple[str, ...]], data: st.DataObject) -> None:
     wanted = data.draw(st.sets(st.sampled_from(sorted(edges))))
-    chosen = {build.id for build in sources.select(sources.ordered(graph(edges)), sorted(wanted))}
+    chosen = {build.id for build in toolchain_builds.select(toolchain_builds.ordered(graph(edges)), sorted(wanted))}
     assert wanted <= chosen
     assert all(need in chosen for name in chosen for need in edges[name])
     assert all(name in wanted or any(name in edges[other] for other in chosen) for name in chosen)
@@ -185,16 +185,16 @@ def test_a_selection_holds_all_it_needs_and_no_more(edges: dict[str, tuple[str, 
 
 def test_an_unknown_selection() -> None:
     with pytest.raises(ConfigurationError, match="called 'b'"):
-        sources.select(graph({"a": ()}), ["b"])
+        toolchain_builds.select(graph({"a": ()}), ["b"])
 
 
 def test_the_tree_has_recipes(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no \*/sources\.toml"):
-        sources.load(tmp_path)
+        toolchain_builds.load(tmp_path)
 
 
 def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
-    builds = sources.load(root)
+    builds = toolchain_builds.load(root)
     assert {"gxx_linux-64", "python-3.11", "python-3.13", "python-3.13t", "pytorch-3.11", "libtorch", "cmake", "libhwy"} <= {
         b.id for b in builds
     }
@@ -202,5 +202,5 @@ def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
         assert build.recipe.is_file()
         text = build.recipe.read_text(encoding="utf-8")
         assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
-        said_in = root / wheels.TABLE if build.wheel else build.folder / "sources.toml"
+        said_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
         assert "://" not in said_in.read_text(encoding="utf-8"), f"{said_in}: sources are named, not addressed"

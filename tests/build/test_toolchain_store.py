@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vllm_build.errors import IntegrityError, ResourceError
-from vllm_build.files import disk_errors, sha256_of, write_text
-from vllm_build.toolchain.lock import LockedFile
-from vllm_build.toolchain.store import Store
+from vllm_build.toolchain.download_store import Store
+from vllm_build.toolchain.toolchain_lock import LockedFile
+from vllm_build.util.errors import IntegrityError, ResourceError
+from vllm_build.util.files import disk_errors, sha256_of, write_text
 
 CONTENT = b"content" * 1000
 FILE = LockedFile("b", 0, "pypi", "thing", "1", "thing.whl", hashlib.sha256(CONTENT).hexdigest())

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.errors import ConfigurationError, FetchError
-from vllm_build.toolchain import sources, update
-from vllm_build.toolchain.fetch import Fetcher
-from vllm_build.toolchain.sources import AptSource, AptSourcePackage, Build, PypiSource
+from vllm_build.toolchain import lock_update, toolchain_builds
+from vllm_build.toolchain.locked_files import Fetcher
+from vllm_build.toolchain.toolchain_builds import AptSource, AptSourcePackage, Build, PypiSource
+from vllm_build.util.errors import ConfigurationError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 MADISON = """\
  libone | 1.0-1 | http://mirror.example/debian bookworm/main amd64 Packages
@@ -91,7 +91,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def build(tmp_path: Path, name: str, *given: sources.Source) -> Build:
+def build(tmp_path: Path, name: str, *given: toolchain_builds.Source) -> Build:
     return Build(id=name, folder=tmp_path / name, needs=(), sources=given, variant={})
 
 
@@ -101,7 +101,7 @@ def fetcher(tmp_path: Path, console: Console) -> Fetcher:
 
 
 def test_debian_packages_are_locked_as_the_suite_has_them(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
-    (file,) = update.resolve([build(tmp_path, "x", AptSource("bookworm", ("libone",)))], fetcher)
+    (file,) = lock_update.resolve([build(tmp_path, "x", AptSource("bookworm", ("libone",)))], fetcher)
     assert (file.build, file.type, file.name, file.version, file.suite) == ("x", "apt", "libone", "1.0-2", "bookworm")
     assert (file.filename, file.sha256, file.size) == ("libone_1.0-2_amd64.deb", ONE, 11)
     assert apt.asked[1] == ("show", "libone=1.0-2")
@@ -110,16 +110,16 @@ def test_debian_packages_are_locked_as_the_suite_has_them(tmp_path: Path, fetche
 
 def test_what_is_not_free_comes_from_its_own_component(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
     wanted = [build(tmp_path, "x", AptSource("trixie/non-free", ("libone",))), build(tmp_path, "y", AptSource("bookworm", ("libone",)))]
-    files = update.resolve(wanted, fetcher)
+    files = lock_update.resolve(wanted, fetcher)
     assert {(f.build, f.version, f.suite) for f in files} == {("x", "1.0-2", "trixie/non-free"), ("y", "1.0-2", "bookworm")}
     assert set(apt.components) == {"main", "non-free"}
     apt.components.clear()
-    update.resolve(wanted[1:], fetcher)
+    lock_update.resolve(wanted[1:], fetcher)
     assert set(apt.components) == {"main"}, "a mirror without the component serves everything else"
 
 
 def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
-    files = update.resolve([build(tmp_path, "x", AptSourcePackage("bookworm", "one"))], fetcher)
+    files = lock_update.resolve([build(tmp_path, "x", AptSourcePackage("bookworm", "one"))], fetcher)
     assert [(f.type, f.name, f.version, f.filename, f.sha256, f.size) for f in files] == [
         ("apt-source", "one", "1.0-2", "one_1.0-2.dsc", DSC, 5),
         ("apt-source", "one", "1.0-2", "one_1.0.orig.tar.xz", TAR, 7),
@@ -129,7 +129,7 @@ def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, 
 
 def test_a_name_that_the_suite_lacks(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
     with pytest.raises(FetchError, match="Debian bullseye has no package 'libone'"):
-        update.resolve([build(tmp_path, "x", AptSource("bullseye", ("libone",)))], fetcher)
+        lock_update.resolve([build(tmp_path, "x", AptSource("bullseye", ("libone",)))], fetcher)
     assert apt.refreshed == 1
 
 
@@ -138,7 +138,7 @@ def test_wheels_of_several_versions_and_local_builds(tmp_path: Path, fetcher: Fe
         build(tmp_path, "old", PypiSource("low==1.0")),
         build(tmp_path, "both", PypiSource("low==2.0+cpu"), PypiSource("low===2.0")),
     ]
-    files = update.resolve(builds, fetcher)
+    files = lock_update.resolve(builds, fetcher)
     assert sorted((f.build, f.position, f.version) for f in files) == [
         ("both", 0, "2.0+cpu"),
         ("both", 1, "2.0"),
@@ -146,15 +146,15 @@ def test_wheels_of_several_versions_and_local_builds(tmp_path: Path, fetcher: Fe
     ]
     for file in files:
         assert file.sha256 == hashlib.sha256((index / file.filename).read_bytes()).hexdigest()
-        assert (file.type, file.python, file.abi) == ("pypi", sources.DEFAULT_PYTHON, "")
+        assert (file.type, file.python, file.abi) == ("pypi", toolchain_builds.DEFAULT_PYTHON, "")
 
 
 def test_without_debian_packages_apt_is_not_asked(tmp_path: Path, fetcher: Fetcher, index: Path, apt: Apt) -> None:
     assert index.is_dir()
-    assert update.resolve([build(tmp_path, "old", PypiSource("low==1.0"))], fetcher)
+    assert lock_update.resolve([build(tmp_path, "old", PypiSource("low==1.0"))], fetcher)
     assert apt.refreshed == 0
 
 
 def test_an_unknown_build(root: Path, console: Console) -> None:
     with pytest.raises(ConfigurationError, match="no build of the toolchain is called 'nothing'"):
-        update.update(root, console, ["nothing"])
+        lock_update.update(root, console, ["nothing"])

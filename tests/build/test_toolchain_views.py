@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build import paths
-from vllm_build.conda import environment
-from vllm_build.errors import BusyError
-from vllm_build.locks import exclusive
-from vllm_build.toolchain import views
+from vllm_build.conda.environments import conda_environment
+from vllm_build.toolchain import channel_views
+from vllm_build.util import paths
+from vllm_build.util.errors import BusyError
+from vllm_build.util.locks import exclusive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def tree(toolchain_tree: Tree) -> Tree:
 
 def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree.cache / "channel").mkdir(parents=True)
-    monkeypatch.setattr(views, "PATIENCE", 0.3)
+    monkeypatch.setattr(channel_views, "PATIENCE", 0.3)
     with exclusive(tree.cache / "channel", "the toolchain channel"), pytest.raises(BusyError, match="toolchain channel"):
         tree.ensure()
 
@@ -40,10 +40,10 @@ def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(tree: Tree, 
 def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> None:
     tree.ensure()
     before = tree.pool
-    with views.in_use(), views.in_use(), pytest.raises(BusyError, match="toolchain channel"):
-        views.clean(0)
+    with channel_views.in_use(), channel_views.in_use(), pytest.raises(BusyError, match="toolchain channel"):
+        channel_views.clean(0)
     assert tree.pool == tree.packages() == before
-    assert views.clean(0).packages == 2
+    assert channel_views.clean(0).packages == 2
     assert tree.pool == set()
     assert not tree.view.exists()
     assert tree.actions() == {"low": "built", "high": "built"}
@@ -55,9 +55,9 @@ def test_what_older_versions_left_is_cleaned(tree: Tree) -> None:
     old.parent.mkdir()
     old.write_bytes(b"old")
     (tree.cache / "work" / "toolchain" / "killed").mkdir()
-    assert views.clean(30).packages == 0, "another checkout may still be of that version"
+    assert channel_views.clean(30).packages == 0, "another checkout may still be of that version"
     os.utime(old, (0, 0))
-    assert views.clean(30).packages == 1
+    assert channel_views.clean(30).packages == 1
     assert not old.exists()
     assert not (tree.cache / "work" / "toolchain").exists()
     assert len(tree.packages()) == 2
@@ -75,16 +75,16 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
     assert tree.actions() == {"low": "reused", "high": "reused"}, "the other one took nothing away"
     # What a solver may choose from, for the same name and version, is one package only.
     for one in (tree, other):
-        (record,) = environment.solve_specs(["low"], [one.view.as_uri()])
+        (record,) = conda_environment.solve_specs(["low"], [one.view.as_uri()])
         assert record.file_name in one.packages()
 
 
 CHILD = """
 import sys
 from pathlib import Path
-from vllm_build.console import Console
-from vllm_build.toolchain import channel
-report = channel.ensure(Path(sys.argv[1]), Console())
+from vllm_build.util.console import Console
+from vllm_build.toolchain import channel_build
+report = channel_build.ensure(Path(sys.argv[1]), Console())
 print(*sorted(name for outcome in report.outcomes for name in outcome.packages), flush=True)
 """
 SLOW = RECIPE.replace('      - mkdir -p "$PREFIX/share"', '      - sleep 3\n      - mkdir -p "$PREFIX/share"')
@@ -117,12 +117,12 @@ def test_two_checkouts_build_at_the_same_time(tree: Tree, console: Console, *, s
 def test_a_reader_is_not_disturbed_by_another_checkout(tree: Tree, console: Console, tmp_path: Path) -> None:
     """The fault of the first version: a second checkout's run removed what the first one was installing from."""
     tree.ensure()
-    solved = environment.solve_specs(["high"], [tree.view.as_uri()])
+    solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
     other = Tree.copied(tree, console)
     other.edit("low")
     other.ensure()
     assert {record.file_name for record in solved} == tree.packages()
-    environment.create(tmp_path / "env", ["high"], [tree.view.as_uri()])
+    conda_environment.create(tmp_path / "env", ["high"], [tree.view.as_uri()])
     assert (tmp_path / "env" / "share" / "high-1.0-py3-none-any.whl").is_file()
 
 

@@ -16,9 +16,9 @@ from rattler import Version as CondaVersion
 from rattler import VersionSpec
 from toolchain_wheels import write_wheel
 
-from vllm_build.errors import IntegrityError
 from vllm_build.toolchain import wheel_metadata
 from vllm_build.toolchain.wheel_metadata import conda_python, conda_versions, environment, modules, needed, relevant, usable_pythons
+from vllm_build.util.errors import IntegrityError
 
 PYTHONS = ("3.11.2", "3.13.5")
 

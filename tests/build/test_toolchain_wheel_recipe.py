@@ -15,19 +15,18 @@ import zstandard
 from ruamel.yaml import YAML
 from toolchain_wheels import write_table, write_wheel
 
-from vllm_build.errors import ConfigurationError, IntegrityError
-from vllm_build.paths import cache_root
-from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import wheel_metadata, wheel_recipe, wheels
+from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_recipe, wheel_table
+from vllm_build.toolchain.download_store import Store
 from vllm_build.toolchain.pypi import MissingVersionError
-from vllm_build.toolchain.store import Store
+from vllm_build.util.errors import ConfigurationError, IntegrityError
+from vllm_build.util.paths import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from toolchain_tree import Tree
 
-    from vllm_build.toolchain.lock import LockedFile
+    from vllm_build.toolchain.toolchain_lock import LockedFile
 
 PAGE = "https://example.invalid/x"
 TABLE = """\
@@ -86,7 +85,7 @@ def tree(toolchain_tree: Tree) -> Tree:
 
 
 def add_license(tree: Tree) -> None:
-    folder = tree.root / wheels.FOLDER / "upper" / wheel_recipe.LICENSES
+    folder = tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES
     folder.mkdir(parents=True)
     (folder / "LICENSE").write_text("given\n", encoding="utf-8")
 
@@ -127,27 +126,27 @@ def test_what_shapes_a_package_of_the_table_builds_it_again(tree: Tree) -> None:
     add_license(tree)
     tree.ensure()
     same = {"low": "reused", "high": "reused"}
-    (tree.root / wheels.FOLDER / "upper" / wheel_recipe.LICENSES / "LICENSE").write_text("other\n", encoding="utf-8")
+    (tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES / "LICENSE").write_text("other\n", encoding="utf-8")
     assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
-    (tree.root / wheels.TABLE).write_text(TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
+    (tree.root / wheel_table.TABLE).write_text(TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
     assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
-    (tree.root / wheels.TABLE).write_text("# A comment.\n" + TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
+    (tree.root / wheel_table.TABLE).write_text("# A comment.\n" + TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
     assert set(tree.actions().values()) == {"reused"}
-    with (tree.root / wheels.FOLDER / wheels.TEMPLATE).open("a", encoding="utf-8") as stream:
+    with (tree.root / wheel_table.FOLDER / wheel_table.TEMPLATE).open("a", encoding="utf-8") as stream:
         stream.write("# Another template.\n")
     assert tree.actions() == {**same, "lower-case": "built", "upper": "built"}
 
 
 def test_the_lock_stays_as_it_was_while_a_dependency_is_missing(tree: Tree) -> None:
     tree.update()
-    before = locking.path_of(tree.root).read_bytes()
-    (tree.root / wheels.TABLE).write_text(TABLE.replace("upper[x]", "upper[y]"), encoding="utf-8")
+    before = toolchain_lock.path_of(tree.root).read_bytes()
+    (tree.root / wheel_table.TABLE).write_text(TABLE.replace("upper[x]", "upper[y]"), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
         tree.update(["upper"])
-    assert caught.value.message == f"{tree.root / wheels.TABLE}:3: upper 1.0 requires gone, which nothing in the channel makes"
-    assert locking.path_of(tree.root).read_bytes() == before
+    assert caught.value.message == f"{tree.root / wheel_table.TABLE}:3: upper 1.0 requires gone, which nothing in the channel makes"
+    assert toolchain_lock.path_of(tree.root).read_bytes() == before
     write_wheel(tree.index, "gone")
-    with (tree.root / wheels.TABLE).open("a", encoding="utf-8") as stream:
+    with (tree.root / wheel_table.TABLE).open("a", encoding="utf-8") as stream:
         stream.write('gone = "gone==1.0"\n')
     assert {file.build for file in tree.update(["gone", "upper"])} >= {"gone"}
 
@@ -171,20 +170,20 @@ def test_the_pure_wheel_is_taken_where_there_is_a_compiled_one_too(tree: Tree) -
 def test_wheels_without_a_license_are_named_before_anything_is_locked(tree: Tree) -> None:
     for name in ("upper", "Lower_Case"):
         write_wheel(tree.index, name, headers=["License: BSD", "Classifier: License :: OSI Approved :: BSD License"])
-    before = locking.path_of(tree.root).read_bytes()
+    before = toolchain_lock.path_of(tree.root).read_bytes()
     with pytest.raises(ConfigurationError) as caught:
         tree.update(["lower-case", "upper"])
     # The line of the other one says its license.
-    assert caught.value.message == f"{tree.root / wheels.TABLE}:2: the metadata of Lower_Case==1.0 names no license that SPDX knows"
-    assert locking.path_of(tree.root).read_bytes() == before
+    assert caught.value.message == f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no license that SPDX knows"
+    assert toolchain_lock.path_of(tree.root).read_bytes() == before
 
 
-def line(**changes: Any) -> wheels.Wheel:
-    return replace(wheels.Wheel("pack", "pack==1.0", where="wheels.toml:7"), **changes)
+def line(**changes: Any) -> wheel_table.Wheel:
+    return replace(wheel_table.Wheel("pack", "pack==1.0", where="wheels.toml:7"), **changes)
 
 
 def entry(wheel: Path, requires: tuple[str, ...] = (), version: str = "1.0") -> LockedFile:
-    return locking.LockedFile("pack", 0, "pypi", "pack", version, wheel.name, "0" * 64, requires=requires)
+    return toolchain_lock.LockedFile("pack", 0, "pypi", "pack", version, wheel.name, "0" * 64, requires=requires)
 
 
 @pytest.fixture
@@ -194,7 +193,7 @@ def empty(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rendered(folder: Path, wheel: wheels.Wheel, file: LockedFile, path: Path) -> dict[str, Any]:
+def rendered(folder: Path, wheel: wheel_table.Wheel, file: LockedFile, path: Path) -> dict[str, Any]:
     recipe = wheel_recipe.write(folder / "tree", wheel, file, path, ["python >=3.11"], folder / "work")
     assert recipe == folder / "work" / "pack" / "recipe.yaml"
     document: dict[str, Any] = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))
@@ -244,7 +243,7 @@ def test_words_of_a_wheel_stay_words(empty: Path) -> None:
 
 
 def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
-    own = empty / "tree" / wheels.FOLDER / "pack"
+    own = empty / "tree" / wheel_table.FOLDER / "pack"
     own.mkdir()
     (own / wheel_recipe.TESTS).write_text("# Why.\n- script:\n    - true\n\n- script: [pack]\n", encoding="utf-8")
     (own / "sample.py").write_text("", encoding="utf-8")
@@ -256,8 +255,8 @@ def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
 
 def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Path) -> None:
     """Of those that the download cache holds; a build compares the others."""
-    lock, compared = locking.read(root), 0
-    for wheel in wheels.read(root).wheels:
+    lock, compared = toolchain_lock.read(root), 0
+    for wheel in wheel_table.read(root).wheels:
         (file,) = lock.of_build(wheel.name)
         path = Store(cache_root() / "downloads").path(file)
         if path.is_file():

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_wheels import write_table
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import sources, wheels
-from vllm_build.toolchain.lock import Lock, LockedFile
-from vllm_build.toolchain.wheels import Maker, Required, Wheel
+from vllm_build.toolchain import toolchain_builds, toolchain_lock, wheel_table
+from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
+from vllm_build.toolchain.wheel_table import Maker, Required, Wheel
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +33,8 @@ torch = "pytorch"
 """
 
 
-def parse(tmp_path: Path, text: str) -> wheels.Table:
-    return wheels.parse(text, tmp_path / "wheels.toml")
+def parse(tmp_path: Path, text: str) -> wheel_table.Table:
+    return wheel_table.parse(text, tmp_path / "wheels.toml")
 
 
 def test_lines_are_typed(tmp_path: Path) -> None:
@@ -90,7 +89,7 @@ PYTHONS = ["3.11.2", "3.13.5"]
 
 def require(tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS) -> dict[str, Required]:
     table = parse(tmp_path, f'[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
-    return wheels.require(table, Lock.of(files), MAKERS, pythons)
+    return wheel_table.require(table, Lock.of(files), MAKERS, pythons)
 
 
 def test_requirements_become_needs_under_the_channel_s_names(tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> Non
         f"{where}:3: b 2 requires h11, which nothing in the channel makes",
         f"{where}:3: `more` of b names odd, which nothing in the channel makes",
     ]
-    assert locking.UPDATE_COMMAND in (caught.value.remedy or "")
+    assert toolchain_lock.UPDATE_COMMAND in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_what_is_made_must_satisfy(tmp_path: Path, lines: str, files: list[Locke
 def test_a_name_is_that_of_a_package(tmp_path: Path) -> None:
     table = parse(tmp_path, '[names]\nTorch = "pytroch"\n')
     with pytest.raises(ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"):
-        wheels.require(table, Lock(), MAKERS, PYTHONS)
+        wheel_table.require(table, Lock(), MAKERS, PYTHONS)
 
 
 def test_a_line_that_is_not_locked_yet_needs_nothing(tmp_path: Path) -> None:
@@ -155,29 +154,29 @@ def test_a_line_that_is_not_locked_yet_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_tree_without_a_table_has_no_wheels(tmp_path: Path) -> None:
-    assert wheels.read(tmp_path) == wheels.Table()
+    assert wheel_table.read(tmp_path) == wheel_table.Table()
 
 
 def test_a_folder_belongs_to_a_line(tmp_path: Path) -> None:
     write_table(tmp_path, '[wheels]\na = "a==1"\n')
-    (tmp_path / wheels.FOLDER / "a").mkdir()
-    assert [wheel.name for wheel in wheels.read(tmp_path).wheels] == ["a"]
-    (tmp_path / wheels.FOLDER / "b").mkdir()
+    (tmp_path / wheel_table.FOLDER / "a").mkdir()
+    assert [wheel.name for wheel in wheel_table.read(tmp_path).wheels] == ["a"]
+    (tmp_path / wheel_table.FOLDER / "b").mkdir()
     with pytest.raises(ConfigurationError, match=r"wheels/b belongs to no line of toolchain/wheels\.toml"):
-        wheels.read(tmp_path)
-    (tmp_path / wheels.FOLDER / "b").rmdir()
-    (tmp_path / wheels.FOLDER / wheels.TEMPLATE).unlink()
+        wheel_table.read(tmp_path)
+    (tmp_path / wheel_table.FOLDER / "b").rmdir()
+    (tmp_path / wheel_table.FOLDER / wheel_table.TEMPLATE).unlink()
     with pytest.raises(ConfigurationError, match="does not exist"):
-        wheels.read(tmp_path)
+        wheel_table.read(tmp_path)
 
 
 def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
-    table, lock = wheels.read(root), locking.read(root)
-    out_of_step = [wheel.name for wheel in table.wheels if wheels.locked_wheel(wheel, lock) is None]
-    assert out_of_step == [], f"run {locking.UPDATE_COMMAND}"
+    table, lock = wheel_table.read(root), toolchain_lock.read(root)
+    out_of_step = [wheel.name for wheel in table.wheels if wheel_table.locked_wheel(wheel, lock) is None]
+    assert out_of_step == [], f"run {toolchain_lock.UPDATE_COMMAND}"
     names = [wheel.name for wheel in table.wheels]
     assert names == sorted(names), "the table is sorted, so that a name is found"
-    builds = {build.id: build for build in sources.load(root)}
+    builds = {build.id: build for build in toolchain_builds.load(root)}
     assert builds["jinja2"].run == ("python >=3.11", "markupsafe >=2.0")
     assert builds["hypothesis"].run == ("python >=3.11", "sortedcontainers >=2.1.0,<3.0.0")
     # Noarch packages of this channel are for its interpreters.
@@ -193,13 +192,13 @@ def test_a_recipe_and_a_line_do_not_make_one_package(tmp_path: Path) -> None:
     (folder / "recipe.yaml").write_text("schema_version: 1\n", encoding="utf-8")
     (folder / "sources.toml").write_text('[[build]]\nid = "a"\nversion = "1"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"wheels\.toml:2: build 'a' also exists in .*a/sources\.toml"):
-        sources.load(tmp_path)
+        toolchain_builds.load(tmp_path)
 
 
 def test_wheels_that_need_each_other_are_named_with_their_line(tmp_path: Path) -> None:
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = "b==1"\n')
-    locking.write(tmp_path, Lock.of([locked("a", "1", "b"), locked("b", "1", "a")]))
+    toolchain_lock.write(tmp_path, Lock.of([locked("a", "1", "b"), locked("b", "1", "a")]))
     with pytest.raises(ConfigurationError, match=r"wheels\.toml:2: builds need each other in a circle: a -> b -> a"):
-        sources.load(tmp_path)
+        toolchain_builds.load(tmp_path)
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = { requirement = "b==1", without = ["a"] }\n')
-    assert [build.id for build in sources.load(tmp_path)] == ["b", "a"]
+    assert [build.id for build in toolchain_builds.load(tmp_path)] == ["b", "a"]

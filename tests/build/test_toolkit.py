@@ -15,10 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import toolkit
-from vllm_build.errors import ToolchainError
-from vllm_build.settings import Settings
-from vllm_build.toolkit import _search, cuda, rocm, sycl
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_finder, toolkit_search
+from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +34,8 @@ def headers(root: Path) -> Path:
     return root
 
 
-def cuda_of(**variables: Any) -> toolkit.Toolkit:
-    found = toolkit.find_cuda(Settings(**variables))
+def cuda_of(**variables: Any) -> toolkit_finder.Toolkit:
+    found = toolkit_finder.find_cuda(Settings(**variables))
     assert found is not None
     return found
 
@@ -45,7 +44,7 @@ def cuda_of(**variables: Any) -> toolkit.Toolkit:
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
-    for finder in toolkit.FINDERS.values():
+    for finder in toolkit_finder.FINDERS.values():
         assert finder(Settings()) is None
 
 
@@ -53,7 +52,7 @@ def test_nothing_is_found_where_nothing_is() -> None:
 def test_cuda_by_variable(tmp_path: Path, nvcc: Callable[..., Path], field: str, name: str) -> None:
     compiler = nvcc(headers(tmp_path / "cuda"), "12.10")
     found = cuda_of(**{field: tmp_path / "cuda"})
-    assert found == toolkit.Toolkit("cuda", Version("12.10"), tmp_path / "cuda", compiler, f"{name}={tmp_path / 'cuda'}")
+    assert found == toolkit_finder.Toolkit("cuda", Version("12.10"), tmp_path / "cuda", compiler, f"{name}={tmp_path / 'cuda'}")
     assert str(found) == f"CUDA 12.10 in {tmp_path / 'cuda'} ({name}={tmp_path / 'cuda'})"
 
 
@@ -117,14 +116,14 @@ def test_cuda_below_the_target_of_a_conda_prefix(tmp_path: Path, nvcc: Callable[
 
 def test_prefix_without_cuda_is_passed_over(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
     nvcc(tmp_path)  # a `make` variable PREFIX=/usr is no conda environment
-    assert toolkit.find_cuda(Settings(host_prefix=tmp_path)) is None
+    assert toolkit_finder.find_cuda(Settings(host_prefix=tmp_path)) is None
 
 
 def test_environment_of_the_interpreter(tmp_path: Path, nvcc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     nvcc(tmp_path)
     headers(tmp_path / TARGETS[0])
-    monkeypatch.setattr(_search.sys, "prefix", str(tmp_path))
-    assert toolkit.find_cuda(Settings()) is None
+    monkeypatch.setattr(toolkit_search.sys, "prefix", str(tmp_path))
+    assert toolkit_finder.find_cuda(Settings()) is None
     (tmp_path / "conda-meta").mkdir()
     assert "this interpreter's environment" in cuda_of().reason
 
@@ -145,7 +144,7 @@ def test_newest_wheel_wins(bare: Path, nvcc: Callable[..., Path]) -> None:
 
 def test_wheel_without_nvcc_is_none(bare: Path, program: Callable[..., Path]) -> None:
     program(bare / "nvidia" / "cuda_nvcc" / "bin" / "ptxas")
-    assert toolkit.find_cuda(Settings()) is None
+    assert toolkit_finder.find_cuda(Settings()) is None
 
 
 # What belongs to an nvcc
@@ -184,15 +183,15 @@ def test_without_headers_the_folder_above_bin(tmp_path: Path, nvcc: Callable[...
 @pytest.mark.parametrize(
     ("field", "name", "compiler", "finder"),
     [
-        ("cuda_home", "CUDA_HOME", "nvcc", toolkit.find_cuda),
-        ("cuda_path", "CUDA_PATH", "nvcc", toolkit.find_cuda),
-        ("rocm_home", "ROCM_HOME", "hipcc", toolkit.find_rocm),
-        ("rocm_path", "ROCM_PATH", "hipcc", toolkit.find_rocm),
-        ("sycl_home", "CMPLR_ROOT", "icpx", toolkit.find_sycl),
+        ("cuda_home", "CUDA_HOME", "nvcc", toolkit_finder.find_cuda),
+        ("cuda_path", "CUDA_PATH", "nvcc", toolkit_finder.find_cuda),
+        ("rocm_home", "ROCM_HOME", "hipcc", toolkit_finder.find_rocm),
+        ("rocm_path", "ROCM_PATH", "hipcc", toolkit_finder.find_rocm),
+        ("sycl_home", "CMPLR_ROOT", "icpx", toolkit_finder.find_sycl),
     ],
 )
 def test_variable_that_names_no_toolkit(
-    tmp_path: Path, field: str, name: str, compiler: str, finder: Callable[[Settings], toolkit.Toolkit | None]
+    tmp_path: Path, field: str, name: str, compiler: str, finder: Callable[[Settings], toolkit_finder.Toolkit | None]
 ) -> None:
     with pytest.raises(ToolchainError, match=f"{name}=.* does not exist"):
         finder(Settings(**{field: tmp_path / "absent"}))  # type: ignore[arg-type]
@@ -218,7 +217,7 @@ BREAKAGES = [
 @pytest.mark.parametrize("compiler", ["nvcc", "hipcc", "icpx"])
 def test_broken_compiler(tmp_path: Path, program: Callable[..., Path], compiler: str, behaviour: dict[str, Any], message: str) -> None:
     path = program(tmp_path / compiler, **behaviour)
-    finder = {"nvcc": toolkit.find_cuda, "hipcc": toolkit.find_rocm, "icpx": toolkit.find_sycl}[compiler]
+    finder = {"nvcc": toolkit_finder.find_cuda, "hipcc": toolkit_finder.find_rocm, "icpx": toolkit_finder.find_sycl}[compiler]
     with pytest.raises(ToolchainError, match=re.escape(f"{path} --version {message}")) as caught:
         finder(Settings(search_path=str(tmp_path)))
     assert "VLLM_TARGET_DEVICE=cpu" in str(caught.value.remedy)
@@ -230,16 +229,16 @@ def test_compiler_of_another_machine(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF nothing of this machine")
     path.chmod(0o755)
     with pytest.raises(ToolchainError, match="cannot be run: Exec format error"):
-        toolkit.find_cuda(Settings(search_path=str(tmp_path)))
+        toolkit_finder.find_cuda(Settings(search_path=str(tmp_path)))
 
 
 def test_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "nvcc"
     path.write_text("#!/bin/sh\nexec /bin/sleep 600\n", encoding="utf-8")
     path.chmod(0o755)
-    monkeypatch.setattr(_search, "TIMEOUT", 0.2)
+    monkeypatch.setattr(toolkit_search, "TIMEOUT", 0.2)
     with pytest.raises(ToolchainError, match="did not answer"):
-        toolkit.find_cuda(Settings(search_path=str(tmp_path)))
+        toolkit_finder.find_cuda(Settings(search_path=str(tmp_path)))
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")))
@@ -247,7 +246,7 @@ def test_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_whatever_nvcc_prints(tmp_path: Path, program: Callable[..., Path], said: str) -> None:
     program(tmp_path / "nvcc", said)
     try:
-        found = toolkit.find_cuda(Settings(search_path=str(tmp_path)))
+        found = toolkit_finder.find_cuda(Settings(search_path=str(tmp_path)))
     except ToolchainError:
         return
     assert found is not None
@@ -267,8 +266,8 @@ def test_cuda_floor(tmp_path: Path, nvcc: Callable[..., Path], release: str, *, 
 # ROCm
 
 
-def rocm_of(**variables: Any) -> toolkit.Toolkit:
-    found = toolkit.find_rocm(Settings(**variables))
+def rocm_of(**variables: Any) -> toolkit_finder.Toolkit:
+    found = toolkit_finder.find_rocm(Settings(**variables))
     assert found is not None
     return found
 
@@ -316,7 +315,7 @@ def test_rocm_behind_a_link(tmp_path: Path, hipcc: Callable[..., Path]) -> None:
 
 
 def test_rocm_order(tmp_path: Path, bare: Path, hipcc: Callable[..., Path]) -> None:
-    hipcc(rocm.USUAL, "6.0.0")
+    hipcc(rocm_toolkit.USUAL, "6.0.0")
     assert "the usual place" in rocm_of().reason
     hipcc(bare / "_rocm_sdk_devel", "6.1.0")
     assert "wheels" in rocm_of().reason
@@ -341,26 +340,26 @@ def test_rocm_floor(tmp_path: Path, hipcc: Callable[..., Path], version: str, *,
 
 
 def test_sycl_order(tmp_path: Path, icpx: Callable[..., Path]) -> None:
-    icpx(sycl.USUAL / "compiler" / "2024.2", "2024.2.0")
-    found = toolkit.find_sycl(Settings())
+    icpx(sycl_toolkit.USUAL / "compiler" / "2024.2", "2024.2.0")
+    found = toolkit_finder.find_sycl(Settings())
     assert found is not None
-    assert (found.kind, found.version, found.root) == ("sycl", Version("2024.2.0"), sycl.USUAL / "compiler" / "2024.2")
+    assert (found.kind, found.version, found.root) == ("sycl", Version("2024.2.0"), sycl_toolkit.USUAL / "compiler" / "2024.2")
     one = tmp_path / "one"
     icpx(one / "compiler" / "2025.1")
     icpx(one / "compiler" / "2025.10", "2025.10.0")
     (one / "compiler" / "latest").symlink_to("2025.1")
-    found = toolkit.find_sycl(Settings(oneapi_root=one))
+    found = toolkit_finder.find_sycl(Settings(oneapi_root=one))
     assert found is not None
     assert found.version == Version("2025.10.0")
     icpx(tmp_path / "conda", "2025.2.0")
-    found = toolkit.find_sycl(Settings(oneapi_root=one, conda_prefix=tmp_path / "conda"))
+    found = toolkit_finder.find_sycl(Settings(oneapi_root=one, conda_prefix=tmp_path / "conda"))
     assert found is not None
     assert found.version == Version("2025.2.0")
     icpx(tmp_path / "path", "2025.3.0")
-    found = toolkit.find_sycl(Settings(conda_prefix=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
+    found = toolkit_finder.find_sycl(Settings(conda_prefix=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
     assert found is not None
     assert found.reason == "icpx on PATH"
-    found = toolkit.find_sycl(Settings(sycl_home=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
+    found = toolkit_finder.find_sycl(Settings(sycl_home=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
     assert found is not None
     assert found.reason.startswith("CMPLR_ROOT=")
 
@@ -371,29 +370,29 @@ def test_sycl_order(tmp_path: Path, icpx: Callable[..., Path]) -> None:
 def test_find_by_device(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
     nvcc(tmp_path)
     settings = Settings(cuda_home=tmp_path)
-    assert toolkit.find("cpu", settings) is None
-    assert toolkit.find("cuda", settings) == toolkit.find_cuda(settings) == toolkit.require("cuda", settings)
-    assert toolkit.nvcc_cuda_version(settings) == Version("12.9")
+    assert toolkit_finder.find("cpu", settings) is None
+    assert toolkit_finder.find("cuda", settings) == toolkit_finder.find_cuda(settings) == toolkit_finder.require("cuda", settings)
+    assert toolkit_finder.nvcc_cuda_version(settings) == Version("12.9")
 
 
 @pytest.mark.parametrize(("device", "words"), [("cuda", "nvcc"), ("rocm", "hipcc"), ("xpu", "icpx")])
 def test_require_what_is_missing(device: str, words: str) -> None:
     with pytest.raises(ToolchainError, match=words) as caught:
-        toolkit.require(device, Settings())
+        toolkit_finder.require(device, Settings())
     assert "VLLM_TARGET_DEVICE" in str(caught.value.remedy)
 
 
 def test_nvcc_in_the_usual_place_is_a_hint(nvcc: Callable[..., Path]) -> None:
-    nvcc(cuda.USUAL)
-    assert toolkit.find_cuda(Settings()) is None
+    nvcc(cuda_toolkit.USUAL)
+    assert toolkit_finder.find_cuda(Settings()) is None
     with pytest.raises(ToolchainError) as caught:
-        toolkit.nvcc_cuda_version(Settings())
-    assert f"CUDA_HOME={cuda.USUAL}" in str(caught.value.remedy)
+        toolkit_finder.nvcc_cuda_version(Settings())
+    assert f"CUDA_HOME={cuda_toolkit.USUAL}" in str(caught.value.remedy)
 
 
 def test_folders_of_wheels_are_those_of_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    folders = _search.site_folders()
+    folders = toolkit_search.site_folders()
     assert Path(pytest.__file__).parents[1] in folders
     assert len(folders) == len(set(folders))
 
@@ -405,7 +404,7 @@ def test_nvcc_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on PATH")
-    found = toolkit.find_cuda(Settings.from_environ(os.environ))
+    found = toolkit_finder.find_cuda(Settings.from_environ(os.environ))
     assert found is not None
     assert found.version >= Version("11.8")
     assert (found.root / "include" / "cuda_runtime.h").is_file()

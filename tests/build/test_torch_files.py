@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import torch_files
-from vllm_build.errors import ToolchainError
+from vllm_build.target import torch_files
+from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def nothing_installed(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del bare
-    monkeypatch.setattr("vllm_build.torch_files.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("vllm_build.target.torch_files.importlib.util.find_spec", lambda _: None)
 
 
 def libtorch(folder: Path, version: tuple[int, int, int] = (2, 11, 0), library: str = "libtorch_cpu.so") -> Path:

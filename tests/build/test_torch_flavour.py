@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build import torch_files, torch_flavour
+from vllm_build.target import torch_files, torch_flavour
 
 if TYPE_CHECKING:
     from collections.abc import Callable

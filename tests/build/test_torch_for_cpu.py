@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from vllm_build import elf
+from vllm_build.checks import elf
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vllm_build import unit_times
-from vllm_build.unit_times import Unit
+from vllm_build.native import unit_times
+from vllm_build.native.unit_times import Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

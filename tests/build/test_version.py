@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import version
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
+from vllm_build.project import distribution_version
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,31 +32,31 @@ def tree(tmp_path: Path) -> Path:
 )
 def test_suffix(tree: Path, base: str, settings: Settings, expected: str) -> None:
     (tree / "VERSION").write_text(base, encoding="utf-8")
-    assert version.full_version(tree, settings, "cpu") == expected
+    assert distribution_version.full_version(tree, settings, "cpu") == expected
 
 
 def test_malformed_base_names_the_file(tree: Path) -> None:
     (tree / "VERSION").write_text("one", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="VERSION"):
-        version.base_version(tree)
+        distribution_version.base_version(tree)
 
 
 def test_missing_base_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
-        version.base_version(tmp_path)
+        distribution_version.base_version(tmp_path)
 
 
 def test_malformed_override_names_the_variable(tree: Path) -> None:
     with pytest.raises(ConfigurationError, match="VLLM_VERSION_OVERRIDE"):
-        version.full_version(tree, Settings(version_override="x y"), "cpu")
+        distribution_version.full_version(tree, Settings(version_override="x y"), "cpu")
 
 
 def test_version_file_is_written_once(tree: Path) -> None:
-    version.write_version_file(tree, "1.2.3+cpu")
+    distribution_version.write_version_file(tree, "1.2.3+cpu")
     path = tree / "vllm" / "_version.py"
     first = path.stat()
-    version.write_version_file(tree, "1.2.3+cpu")
+    distribution_version.write_version_file(tree, "1.2.3+cpu")
     assert path.stat().st_mtime_ns == first.st_mtime_ns
     assert path.stat().st_ino == first.st_ino
-    version.write_version_file(tree, "1.2.4")
+    distribution_version.write_version_file(tree, "1.2.4")
     assert '__version__ = "1.2.4"' in path.read_text(encoding="utf-8")

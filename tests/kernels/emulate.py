@@ -20,7 +20,8 @@ from sanitize import environment as sanitized
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vllm_build import kernels_table, torch_files
+from vllm_build.kernels import kernels_table
+from vllm_build.target import torch_files
 
 #: They are the emulation's own, or instructions of a GPU by name; scaled products are CUTLASS's, of which no C++ compiler makes sense. What
 #: is asked of them, and refused, is emulated all the same.

@@ -28,7 +28,7 @@ import sys
 sys.path[:0] = [{benchmarks!r}, {scripts!r}]
 from pathlib import Path
 import torch
-from vllm_build import op_table
+from vllm_build.kernels import op_table
 libraries = {{}}
 for kernel, keys in op_table.load(Path({root!r})).items():
     for schema in keys.get("CUDA", ()):

@@ -30,7 +30,9 @@ def test_reads_what_the_build_writes(tmp_path: Path, write_record: Callable[...,
 
 
 def test_reads_what_vllm_build_writes(tmp_path: Path) -> None:
-    writer = pytest.importorskip("vllm_build.build_info", reason="the build library is not on the path: an installed package is under test")
+    writer = pytest.importorskip(
+        "vllm_build.project.build_info", reason="the build library is not on the path: an installed package is under test"
+    )
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm" / "_C.abi3.so").write_bytes(b"library")
     described = writer.describe("vllm._C", tmp_path / "vllm" / "_C.abi3.so", tmp_path, ("a", "b"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vllm import build_info
-from vllm_build import op_table
+from vllm_build.kernels import op_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, A
     """Ask the program that audits a wheel about a library, with the torch that is here."""
     file = folder / "answer.json"
     request = {"libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}], "schemas": schemas, "stand_ins": []}
-    text = (root / "scripts" / "vllm_build" / "reuse" / "foreign_probe.py").read_text(encoding="utf-8")
+    text = (root / "scripts" / "vllm_build" / "reuse" / "foreign" / "foreign_probe.py").read_text(encoding="utf-8")
     asked = json.dumps({**request, "answer": str(file)})
     done = subprocess.run([sys.executable, "-c", text], input=asked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 if TYPE_CHECKING:
     from pathlib import Path
 
-toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
+toml = pytest.importorskip("vllm_build.util.toml", reason="the build library is not on the path: an installed package is under test")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
 
 
 def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
-    torch_files = (root / "scripts" / "vllm_build" / "torch_files.py").read_text(encoding="utf-8")
+    torch_files = (root / "scripts" / "vllm_build" / "target" / "torch_files.py").read_text(encoding="utf-8")
     (target,) = re.findall(r'^MINIMUM = Version\("(.*)"\)$', torch_files, re.MULTILINE)
     assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
     recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from packaging.licenses import canonicalize_license_expression
 if TYPE_CHECKING:
     from pathlib import Path
 
-toml = pytest.importorskip("vllm_build._toml", reason="the build library is not on the path: an installed package is under test")
+toml = pytest.importorskip("vllm_build.util.toml", reason="the build library is not on the path: an installed package is under test")
 
 KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "tree_sha256", "get"}
 WAYS = {"apt-source": {"type", "suite", "package", "revision"}, "pypi-sdist": {"type", "package", "version"}}

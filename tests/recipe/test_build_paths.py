@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from vllm_build.conda import build_paths, finish
-from vllm_build.errors import BuildError
+from vllm_build.packing import build_paths, finish
+from vllm_build.util.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,12 +18,17 @@ import psutil
 import pytest
 from trees import copy_tree, misses
 
-from vllm_build import audit, digest, locks, paths, stamp, version
-from vllm_build.conda import channel, channel_index, environment, package, variants, verify
-from vllm_build.console import Console
-from vllm_build.errors import BusyError
-from vllm_build.files import sha256_of
-from vllm_build.settings import Settings
+from vllm_build.checks import library_audit
+from vllm_build.conda import package_channel, package_checks, package_job, variants
+from vllm_build.conda.environments import conda_environment
+from vllm_build.digests import recipe_stamp, tree_digests
+from vllm_build.packing import channel_index
+from vllm_build.project import distribution_version
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util import locks, paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import BusyError
+from vllm_build.util.files import sha256_of
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -70,12 +75,16 @@ def built(output: Path) -> Done:
 
 
 @pytest.fixture(scope="session")
-def request_(output: Path, built: Done) -> package.Request:
+def request_(output: Path, built: Done) -> package_job.Request:
     assert built.result["packages"]
-    request = package.Request(
-        ROOT, variants.load(ROOT, "cpu"), channel.choose(None, Settings.from_environ(os.environ)), output, Settings.from_environ(os.environ)
+    request = package_job.Request(
+        ROOT,
+        variants.load(ROOT, "cpu"),
+        package_channel.choose(None, Settings.from_environ(os.environ)),
+        output,
+        Settings.from_environ(os.environ),
     )
-    verify.prepare(request, Console())
+    package_checks.prepare(request, Console())
     return request
 
 
@@ -103,7 +112,7 @@ def test_second_run_reuses_everything(built: Done, output: Path) -> None:
 
 
 def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> None:
-    from vllm_build.locks import exclusive
+    from vllm_build.util.locks import exclusive
 
     assert built.result["packages"]
     with exclusive(output, "the output folder"):
@@ -112,34 +121,43 @@ def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> 
     assert "another process" in done.stderr
 
 
-@pytest.mark.parametrize("interpreter", verify.INTERPRETERS, ids=lambda i: i.name)
-def test_one_binary_for_every_interpreter(interpreter: verify.Interpreter, request_: package.Request, loud: Console) -> None:
-    said = "\n".join(verify.compute(request_, interpreter, loud))
+@pytest.mark.parametrize("interpreter", package_checks.INTERPRETERS, ids=lambda i: i.name)
+def test_one_binary_for_every_interpreter(interpreter: package_checks.Interpreter, request_: package_job.Request, loud: Console) -> None:
+    said = "\n".join(package_checks.compute(request_, interpreter, loud))
     assert f"Python {interpreter.name.removesuffix('t')}." in said
     assert said.startswith("free-threaded") == interpreter.name.endswith("t")
     assert said.count(": ok") == 10
     assert "WRONG" not in said
 
 
-def test_audits_find_nothing(built: Done, request_: package.Request, loud: Console) -> None:
-    findings = verify.audits(request_, Path(built.result["prefix"]), loud)
+def test_audits_find_nothing(built: Done, request_: package_job.Request, loud: Console) -> None:
+    findings = package_checks.audits(request_, Path(built.result["prefix"]), loud)
     assert {finding.check for finding in findings} == {"abi3audit", "torch-abi-audit", "glibc"}
     assert all(finding.good for finding in findings)
 
 
 def test_every_place_says_the_same_version_and_digests(built: Done) -> None:
-    prefix, stamps = Path(built.result["prefix"]), stamp.values(ROOT)
+    prefix, stamps = Path(built.result["prefix"]), recipe_stamp.values(ROOT)
     (site,) = prefix.glob("lib/python*/site-packages")
     metas = [json.loads(path.read_text(encoding="utf-8")) for path in prefix.glob("conda-meta/vllm*.json")]
     info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
     (metadata,) = site.glob("vllm-*.dist-info/METADATA")
-    said = environment.run_in(prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix, inherited=os.environ).strip()
+    said = conda_environment.run_in(
+        prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix, inherited=os.environ
+    ).strip()
     wheel = re.search(r"^Version: (.+)$", metadata.read_text(encoding="utf-8"), re.MULTILINE)
     assert wheel is not None
-    versions = [*(meta["version"] for meta in metas), info["version"], wheel[1], said, version.base_version(ROOT), stamps["vllm_version"]]
+    versions = [
+        *(meta["version"] for meta in metas),
+        info["version"],
+        wheel[1],
+        said,
+        distribution_version.base_version(ROOT),
+        stamps["vllm_version"],
+    ]
     assert len(versions) == 7
     assert set(versions) == {stamps["vllm_version"]}
-    assert info["kernel_digest"] == digest.kernel_digest(ROOT, "vllm-kernels")
+    assert info["kernel_digest"] == tree_digests.kernel_digest(ROOT, "vllm-kernels")
     for meta in metas:
         assert f"_k{stamps['kernels_digest']}_" in meta["build"]
         assert info["kernel_digest"].startswith(stamps["kernels_digest"])
@@ -151,8 +169,8 @@ def test_the_channels_compiler_built_it(built: Done) -> None:
     info = json.loads(info_file.read_text(encoding="utf-8"))
     assert info["compiler"] == {"id": "GNU", "version": "12.2.0"}
     assert info["kernel_digest"][:12] in built.kernels
-    for library in verify.libraries(prefix):
-        assert "GCC: (Debian 12.2.0" in audit.compiler_comment(library)
+    for library in package_checks.libraries(prefix):
+        assert "GCC: (Debian 12.2.0" in library_audit.compiler_comment(library)
     if not built.result["reused"]:
         assert re.search(r"x86_64-conda-linux-gnu-g\+\+: \$BUILD_PREFIX/bin/", built.log), (
             "the build script did not name the channel's compiler"
@@ -170,9 +188,9 @@ NOT_HERE = (
 
 
 def test_tests_of_kernels_and_package_in_the_installed_environment(
-    request_: package.Request, loud: Console, capsys: pytest.CaptureFixture[str]
+    request_: package_job.Request, loud: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, said in verify.installed_tests(request_, loud).items():
+    for name, said in package_checks.installed_tests(request_, loud).items():
         last = said.strip().splitlines()[-1]
         with capsys.disabled():
             print(f"\ntests/{name} in the installed environment: {last}")
@@ -200,7 +218,7 @@ def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tm
 
 def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Path) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
-    package.claim_output(output)
+    package_job.claim_output(output)
     channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
     with (tree / "vllm" / "envs.py").open("a", encoding="utf-8") as stream:
         stream.write("# edited\n")
@@ -224,11 +242,11 @@ def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
     kept = channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
-    request = package.Request(ROOT, variants.load(ROOT, "cpu"), channel.LOCAL, output, Settings.from_environ(os.environ))
-    outputs = package.expected(request)
-    assert sorted(package.reusable(request, outputs)) == sorted(kept)
+    request = package_job.Request(ROOT, variants.load(ROOT, "cpu"), package_channel.LOCAL, output, Settings.from_environ(os.environ))
+    outputs = package_job.expected(request)
+    assert sorted(package_job.reusable(request, outputs)) == sorted(kept)
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
-    assert package.reusable(request, outputs) == tuple(p for p in kept if p != kept[0])
+    assert package_job.reusable(request, outputs) == tuple(p for p in kept if p != kept[0])
     assert not kept[0].exists()
 
 
@@ -258,7 +276,7 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path, number: signal.Signals) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
-    package.claim_output(output)
+    package_job.claim_output(output)
     kept = channel_index.publish([Path(built.kernels)], output)
     # A pipe that nobody writes into: the compiler waits for it until it is ended.
     os.mkfifo(tmp_path / "never.h")

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import channel, channel_index, environment
-from vllm_build.errors import BuildError, ConfigurationError, ToolchainError
-from vllm_build.settings import Settings
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment
+from vllm_build.packing import channel_index
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util.errors import BuildError, ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +112,7 @@ def test_environment_from_a_local_channel(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "built").mkdir()
     channel_index.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
-    (record,) = environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    (record,) = conda_environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
     assert (record["name"], record["version"], record["build"]) == ("foo", "1.0", "h0_0")
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
@@ -119,19 +121,19 @@ def test_what_cannot_be_solved_is_explained(tmp_path: Path) -> None:
     channel_index.initialise(tmp_path / "channel")
     prefix = tmp_path / "env"
     with pytest.raises(ToolchainError, match="gxx_linux-64") as caught:
-        environment.create(prefix, ["gxx_linux-64 12.*"], [(tmp_path / "channel").as_uri()])
+        conda_environment.create(prefix, ["gxx_linux-64 12.*"], [(tmp_path / "channel").as_uri()])
     assert "vllm-build toolchain" in (caught.value.remedy or "")
     assert not prefix.exists()
 
 
 def test_unknown_channel_name() -> None:
     with pytest.raises(ConfigurationError, match="CHANNEL"):
-        channel.choose("somewhere", Settings())
+        package_channel.choose("somewhere", Settings())
 
 
 def test_conda_forge_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel.shutil, "which", lambda _: None)
-    assert channel.choose(None, Settings.from_environ(os.environ)) == channel.CONDA_FORGE
-    monkeypatch.setattr(channel.shutil, "which", lambda _: "/usr/bin/apt-get")
-    assert channel.choose(None, Settings.from_environ(os.environ)) == channel.LOCAL
-    assert channel.choose("conda-forge", Settings()) == channel.CONDA_FORGE
+    monkeypatch.setattr(package_channel.shutil, "which", lambda _: None)
+    assert package_channel.choose(None, Settings.from_environ(os.environ)) == package_channel.CONDA_FORGE
+    monkeypatch.setattr(package_channel.shutil, "which", lambda _: "/usr/bin/apt-get")
+    assert package_channel.choose(None, Settings.from_environ(os.environ)) == package_channel.LOCAL
+    assert package_channel.choose("conda-forge", Settings()) == package_channel.CONDA_FORGE

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from trees import copy_tree, misses
 
-from vllm_build import op_table, paths
-from vllm_build.conda import channel, channel_index, environment, package, variants, verify
-from vllm_build.console import Console
-from vllm_build.settings import Settings
-from vllm_build.toolchain import channel as toolchain
+from vllm_build.conda import package_channel, package_checks, package_job, variants
+from vllm_build.conda.environments import conda_environment
+from vllm_build.kernels import op_table
+from vllm_build.packing import channel_index
+from vllm_build.settings.build_settings import Settings
+from vllm_build.toolchain import channel_build
+from vllm_build.util import paths
+from vllm_build.util.console import Console
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -31,7 +34,7 @@ ARCHITECTURE = "9.0a"
 class Built:
     """The packages of ``vllm-build package cuda13``, and the clean prefix that it ran them in."""
 
-    request: package.Request
+    request: package_job.Request
     result: dict[str, Any]
     log: str
 
@@ -50,7 +53,7 @@ def build(tree: Path, output: Path) -> Built:
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return Built(
-        package.Request(tree, variants.load(tree, "cuda13"), channel.LOCAL, output, Settings.from_environ(os.environ)),
+        package_job.Request(tree, variants.load(tree, "cuda13"), package_channel.LOCAL, output, Settings.from_environ(os.environ)),
         json.loads(done.stdout),
         done.stderr,
     )
@@ -73,12 +76,12 @@ def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) ->
 
 
 def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    verify.prepare(built.request, Console())
+    package_checks.prepare(built.request, Console())
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     monkeypatch.setenv("VLLM_FA_SET", "check")
     request = dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
-    for interpreter in verify.INTERPRETERS:
-        said = "\n".join(verify.compute(request, interpreter, Console()))
+    for interpreter in package_checks.INTERPRETERS:
+        said = "\n".join(package_checks.compute(request, interpreter, Console()))
         assert f"Python {interpreter.name.removesuffix('t')}." in said
         assert "refused" in said
 
@@ -97,7 +100,7 @@ def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
 
 
 def test_audits_find_nothing(built: Built) -> None:
-    assert {finding.check for finding in verify.audits(built.request, built.request.prefix, Console())} >= {"glibc"}
+    assert {finding.check for finding in package_checks.audits(built.request, built.request.prefix, Console())} >= {"glibc"}
 
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
@@ -105,23 +108,23 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
     listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
     script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
-    said = environment.run_in(
+    said = conda_environment.run_in(
         built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix, inherited=os.environ
     )
     assert said.split() == listed
 
 
 def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = toolchain.ensure(ROOT, Console(), ["cuda-cuobjdump"])
-    environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
+    report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"])
+    conda_environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
         extension.name.rpartition(".")[2]: {name for k in extension.kernels for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))}
-        for extension in package.planned(dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))).extensions
+        for extension in package_job.planned(dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))).extensions
     }
     # The allocator has no kernels, and cuobjdump refuses such a file.
-    for library in (path for path in verify.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
-        said = environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path, inherited=os.environ)
+    for library in (path for path in package_checks.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
+        said = conda_environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path, inherited=os.environ)
         assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]], said
     # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
@@ -130,7 +133,7 @@ def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
-    package.claim_output(output)
+    package_job.claim_output(output)
     before = channel_index.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
     with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open("a", encoding="utf-8") as stream:
         stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n")
@@ -145,10 +148,10 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
     """The emulation of tests/kernels, with the channel's compiler and torch."""
-    report = toolchain.ensure(ROOT, Console())
+    report = channel_build.ensure(ROOT, Console())
     specs = ["python 3.11.*", "pytorch", "gxx_linux-64", "cmake", "ninja", "packaging", "pytest", "hypothesis", "numpy"]
-    environment.create(tmp_path / "env", specs, [report.url])
-    said = environment.run_in(
+    conda_environment.create(tmp_path / "env", specs, [report.url])
+    said = conda_environment.run_in(
         tmp_path / "env",
         ["python", str(ROOT / "tests" / "kernels" / "emulate.py"), "--build", str(tmp_path / "build")],
         cwd=tmp_path,

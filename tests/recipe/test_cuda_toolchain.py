@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build import archs, gpu_targets, paths, stamp
-from vllm_build.conda import channel_builds, environment, package, rattler, render, variants
-from vllm_build.console import Console
-from vllm_build.settings import Settings
-from vllm_build.toolchain import channel, sources
-from vllm_build.toolkit.cuda import find_cuda
+from vllm_build.architectures import cuda_archs, gpu_targets
+from vllm_build.conda import needed_builds, package_job, recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment
+from vllm_build.digests import recipe_stamp
+from vllm_build.packing import recipe_builder
+from vllm_build.settings.build_settings import Settings
+from vllm_build.target.toolkits.cuda_toolkit import find_cuda
+from vllm_build.toolchain import channel_build, toolchain_builds
+from vllm_build.util import paths
+from vllm_build.util.console import Console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
 EVERY = sorted(
-    (build.variant["cuda_release"] for build in sources.load(ROOT) if "cuda-nvcc" in build.makes),
+    (build.variant["cuda_release"] for build in toolchain_builds.load(ROOT) if "cuda-nvcc" in build.makes),
     key=lambda r: [int(n) for n in r.split(".")],
 )
 RELEASES = EVERY if os.environ.get("VLLM_TEST_TOOLKITS") == "all" else EVERY[-1:]
@@ -42,9 +46,9 @@ class Toolkit:
 
     def __init__(self, release: str, prefix: Path) -> None:
         self.release, self.prefix = release, prefix
-        self.report = channel.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
+        self.report = channel_build.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
         specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
-        self.records = {r["name"]: r for r in environment.create(prefix, specs, [self.report.url])}
+        self.records = {r["name"]: r for r in conda_environment.create(prefix, specs, [self.report.url])}
 
     def run(self, script: str, folder: Path) -> str:
         """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
@@ -53,7 +57,7 @@ class Toolkit:
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
             # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to come after the host compiler's.
-            env={**environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
+            env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -143,7 +147,7 @@ set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
     done = subprocess.run(
         [shell, "-c", script],
         cwd=tmp_path,
-        env=environment.environ_of(toolkit.prefix, os.environ),
+        env=conda_environment.environ_of(toolkit.prefix, os.environ),
         capture_output=True,
         text=True,
         check=False,
@@ -154,11 +158,11 @@ set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 
 def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
     (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
-    request = package.Request(ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ))
-    channel_builds.require_toolchain(request)
-    url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
-    asked = render.environments(ROOT, variant, stamp.values(ROOT))
-    build, host = ({r.name.normalized: r for r in environment.solve_specs(specs, [url])} for specs in asked)
+    request = package_job.Request(ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ))
+    needed_builds.require_toolchain(request)
+    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
+    build, host = ({r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])} for specs in asked)
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
     assert str(host["cuda-version"].version) == toolkit.release
@@ -197,19 +201,19 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
     (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
     (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
-    request = package.Request(tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ))
-    url = channel.ensure(ROOT, Console(), channel_builds.toolchain_builds(request)).url
-    built = rattler.build(
+    request = package_job.Request(tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ))
+    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    built = recipe_builder.build(
         tree / "recipe" / "recipe.yaml",
         variant_files=[variant.path],
-        variants={key: [value] for key, value in package.stamps(request).items()},
+        variants={key: [value] for key, value in package_job.stamps(request).items()},
         channels=[url],
         output_dir=request.output,
         test="skip",  # the package's own tests are for the real kernels
         console=Console(),
         inherited=os.environ,
     )
-    assert sorted(file.name for file in built) == sorted(output.filename for output in package.expected(request))
+    assert sorted(file.name for file in built) == sorted(output.filename for output in package_job.expected(request))
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
     (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
     major = toolkit.release.split(".", maxsplit=1)[0]
@@ -231,14 +235,14 @@ def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path)
 def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_path: Path) -> None:
     # The PTX version that knows every chip of the release.
     isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
-    for number in archs.FAMILIES:
+    for number in cuda_archs.FAMILIES:
         if gpu_targets.why_not_compiled("cuda", f"{number[0]}.{number[1]}f", Version(toolkit.release)):
             continue
         (tmp_path / "k.ptx").write_text(
             f".version {isa}\n.target sm_{number[0]}{number[1]}f\n.address_size 64\n.visible .entry k() {{ ret; }}\n", encoding="utf-8"
         )
-        for chip in archs.FAMILIES:
+        for chip in cuda_archs.FAMILIES:
             if gpu_targets.why_not_compiled("cuda", f"{chip[0]}.{chip[1]}", Version(toolkit.release)):
                 continue
             done = toolkit.run(f"ptxas -arch=sm_{chip[0]}{chip[1]} k.ptx -o k.cubin > said 2>&1 && echo yes || echo no", tmp_path)
-            assert (done.strip() == "yes") == (chip in archs.FAMILIES[number]), f"code of {number}f on {chip}"
+            assert (done.strip() == "yes") == (chip in cuda_archs.FAMILIES[number]), f"code of {number}f on {chip}"

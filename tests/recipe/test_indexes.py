@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build import cli, errors
-from vllm_build.conda import channel, channel_index, environment, rattler, verified
-from vllm_build.errors import IntegrityError, ToolchainError
+from vllm_build import cli
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment
+from vllm_build.packing import channel_index, index_check, recipe_builder
+from vllm_build.util import errors
+from vllm_build.util.errors import IntegrityError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 NAME = "foo-1.0-h0_0.conda"
 
@@ -128,7 +131,7 @@ EVERY = [*SPECIAL, *TEXTS, *(f"{key} of an entry" for key in ENTRIES), "a text f
 def test_an_install_refuses_a_damaged_index(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
-    monkeypatch.setattr(channel, "url", lambda *_: folder.as_uri())
+    monkeypatch.setattr(package_channel, "url", lambda *_: folder.as_uri())
     broken(folder / "noarch" / "repodata.json")[how]()
     command = ["install", str(tmp_path / "env"), "foo", "--output", str(folder), "--channel", "conda-forge"]
     assert cli.main(command) == errors.IntegrityError.exit_code
@@ -145,9 +148,9 @@ def test_every_reader(tmp_path: Path, folder: Path, console: Console, how: str) 
     broken(index)[how]()
     if how != "a number that has been removed":
         with pytest.raises(IntegrityError, match="is damaged"):
-            verified.in_channel(folder)
+            index_check.in_channel(folder)
         with pytest.raises(IntegrityError, match="is damaged"):
-            rattler.build(
+            recipe_builder.build(
                 tmp_path / "made" / "noarch" / NAME,
                 channels=[folder.as_uri()],
                 output_dir=tmp_path / "work",
@@ -155,7 +158,7 @@ def test_every_reader(tmp_path: Path, folder: Path, console: Console, how: str) 
                 inherited=os.environ,
             )
     with pytest.raises(IntegrityError, match="is damaged"):
-        environment.solve_specs(["foo"], [folder.as_uri()])
+        conda_environment.solve_specs(["foo"], [folder.as_uri()])
     assert channel_index.indexed(folder) == {}
 
 
@@ -170,4 +173,4 @@ def test_a_channel_is_indexed_over_what_lies_there(folder: Path, how: str) -> No
 def test_a_missing_index_is_a_missing_channel(folder: Path) -> None:
     (folder / "noarch" / "repodata.json").unlink()
     with pytest.raises(ToolchainError, match="could not find subdir 'noarch'"):
-        environment.solve_specs(["foo"], [folder.as_uri()])
+        conda_environment.solve_specs(["foo"], [folder.as_uri()])

@@ -17,11 +17,12 @@ import pytest
 from conda_files import PLACEHOLDER, make_channel, make_package, with_prefix
 from rattler_build import assemble_package
 
-from vllm_build import cli, errors
-from vllm_build.conda import channel as channels
-from vllm_build.conda import edits, environment, intact, prefixes
-from vllm_build.errors import BusyError, ConfigurationError, PackageTestError, ToolchainError
-from vllm_build.files import sha256_of
+from vllm_build import cli
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment, edits, intact, prefixes
+from vllm_build.util import errors
+from vllm_build.util.errors import BusyError, ConfigurationError, PackageTestError, ToolchainError
+from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +68,9 @@ def beside(prefix: Path) -> list[str]:
 
 def test_an_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "envs" / "mine"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert version_of(prefix) == "1.0"
-    environment.create(prefix, ["foo 2.0"], [channel])
+    conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"
     assert beside(prefix) == []
 
@@ -79,7 +80,7 @@ def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
     with_prefix(package, {"bin/tool": "text", "lib": "binary"})
     prefix = tmp_path / "env"
     for again in (False, True):
-        environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)], force=again)
+        conda_environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)], force=again)
         assert (prefix / "bin" / "tool").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
         library = (prefix / "lib").read_bytes()
         assert library.startswith(b"\0" + os.fsencode(prefix) + b"/lib\0")
@@ -92,9 +93,9 @@ def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["nothing-has-this", "bar"])
 def test_what_cannot_be_solved_leaves_the_environment(tmp_path: Path, channel: str, spec: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     with pytest.raises(ToolchainError):
-        environment.create(prefix, [spec], [channel])
+        conda_environment.create(prefix, [spec], [channel])
     assert version_of(prefix) == "1.0"
     assert beside(prefix) == []
 
@@ -112,37 +113,37 @@ def test_a_folder_of_the_users_is_left_alone(tmp_path: Path, channel: str, capsy
     assert below(prefix) == {"chapter1.tex": "years of work"}
     # Also with --force, as long as there is nothing to replace it with.
     with pytest.raises(ToolchainError):
-        environment.create(prefix, ["nothing-has-this"], [channel], force=True)
+        conda_environment.create(prefix, ["nothing-has-this"], [channel], force=True)
     assert below(prefix) == {"chapter1.tex": "years of work"}
-    environment.create(prefix, ["foo 1.0"], [channel], force=True)
+    conda_environment.create(prefix, ["foo 1.0"], [channel], force=True)
     assert version_of(prefix) == "1.0"
     assert not (prefix / "chapter1.tex").exists()
 
 
 def test_an_empty_folder_is_used(tmp_path: Path, channel: str) -> None:
     (tmp_path / "env").mkdir()
-    environment.create(tmp_path / "env", ["foo 1.0"], [channel])
+    conda_environment.create(tmp_path / "env", ["foo 1.0"], [channel])
     assert version_of(tmp_path / "env") == "1.0"
 
 
 def test_an_environment_of_another_program_is_left_alone(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / intact.MARKER).unlink()
     before = below(prefix)
     with pytest.raises(ConfigurationError, match="a conda environment that vllm-build did not install"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert below(prefix) == before
 
 
 @pytest.mark.parametrize("added", ["share/results.csv", "lib/python3.11/site-packages/scipy/__init__.py", "conda-meta/scipy-1.0-0.json"])
 def test_what_was_added_to_an_environment_of_ours_is_left_alone(tmp_path: Path, channel: str, added: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / added).parent.mkdir(parents=True, exist_ok=True)
     (prefix / added).write_text('{"name": "scipy"}', encoding="utf-8")
     with pytest.raises(ConfigurationError, match=rf"added after vllm-build made it: .*{Path(added).name}"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert (prefix / added).is_file()
     assert version_of(prefix) == "1.0"
 
@@ -174,27 +175,27 @@ def test_what_was_changed_in_an_environment_of_ours_is_left_alone(
     tmp_path: Path, channel: str, how: Callable[[Path], None], *, copied: bool
 ) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     if copied:
         # Nothing of the noted states holds for a copy: its files are hashed.
         shutil.copytree(prefix, tmp_path / "copy", symlinks=True)
         shutil.rmtree(prefix)
         (tmp_path / "copy").rename(prefix)
-        environment.create(prefix, ["foo 1.0"], [channel])
+        conda_environment.create(prefix, ["foo 1.0"], [channel])
     how(prefix / "share" / "foo" / "7")
     before = below(prefix)
     with pytest.raises(ConfigurationError, match=r"(changed|removed) after vllm-build made it: share/foo/7") as caught:
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert "--force" in str(caught.value)
     assert below(prefix) == before
     assert beside(prefix) == []
-    environment.create(prefix, ["foo 2.0"], [channel], force=True)
+    conda_environment.create(prefix, ["foo 2.0"], [channel], force=True)
     assert version_of(prefix) == "2.0"
 
 
 def test_unchanged_packages_are_not_read_again(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     hashed: list[Path] = []
     monkeypatch.setattr(edits, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
     prefixes.require_replaceable(prefix)
@@ -215,7 +216,7 @@ def test_links_of_packages_are_compared(tmp_path: Path) -> None:
     (tmp_path / "made" / "noarch").mkdir(parents=True)
     assemble_package("linked", "1.0", "noarch", "h0_0", str(tmp_path / "made" / "noarch"), files_dir=str(payload), noarch="generic")
     url = make_channel(tmp_path / "channel", tmp_path / "made" / "noarch" / "linked-1.0-h0_0.conda")
-    environment.create(prefix, ["linked"], [url])
+    conda_environment.create(prefix, ["linked"], [url])
     assert (prefix / "link").readlink() == Path("real")
     assert list(edits.differences(prefix, intact.records(prefix), {})) == []
     (prefix / "link").unlink()
@@ -227,7 +228,7 @@ def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
     tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     mark = intact.mark
 
     def marking(*arguments: Any) -> None:
@@ -236,7 +237,7 @@ def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
 
     monkeypatch.setattr(intact, "mark", marking)
     with pytest.raises(ConfigurationError, match="changed after vllm-build made it: share/foo/7"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert (prefix / "share" / "foo" / "7").read_text(encoding="utf-8") == "mine"
     assert beside(prefix) == []
 
@@ -245,28 +246,28 @@ def test_an_update_does_not_replace_what_was_changed(tmp_path: Path, channel: st
     mine = science / "share" / "foo" / "7"
     mine.write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"would replace files of packages that were changed in .*: share/foo/7"):
-        environment.create(science, ["foo 2.0"], [channel], update=True)
+        conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     assert mine.read_text(encoding="utf-8") == "mine"
     # What the message says.
     mine.rename(tmp_path / "mine")
-    environment.create(science, ["foo 2.0"], [channel], update=True)
+    conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     assert version_of(science) == "2.0"
 
 
 def test_an_edit_that_an_update_kept_is_noticed_later(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
     scipy = make_channel(tmp_path / "theirs", make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"}))
-    environment.create(prefix, ["scipy", "foo 1.0"], [scipy, channel])
+    conda_environment.create(prefix, ["scipy", "foo 1.0"], [scipy, channel])
     (prefix / "lib" / "scipy").write_text("m", encoding="utf-8")
-    environment.create(prefix, ["foo 2.0"], [scipy, channel], update=True)
+    conda_environment.create(prefix, ["foo 2.0"], [scipy, channel], update=True)
     assert (prefix / "lib" / "scipy").read_text(encoding="utf-8") == "m"
     with pytest.raises(ConfigurationError, match="changed after vllm-build made it: lib/scipy"):
-        environment.create(prefix, ["foo 2.0"], [scipy, channel])
+        conda_environment.create(prefix, ["foo 2.0"], [scipy, channel])
 
 
 def test_an_edit_reaches_neither_other_environments_nor_the_cache(tmp_path: Path, channel: str) -> None:
     for name in ("one", "two"):
-        environment.create(tmp_path / name, ["foo 1.0"], [channel])
+        conda_environment.create(tmp_path / name, ["foo 1.0"], [channel])
     with (tmp_path / "one" / "share" / "foo" / "7").open("r+", encoding="utf-8") as stream:
         stream.write("bad")
     assert version_of(tmp_path / "two") == "1.0"
@@ -276,17 +277,17 @@ def test_an_edit_reaches_neither_other_environments_nor_the_cache(tmp_path: Path
 
 
 def test_an_edited_cache_is_not_installed(tmp_path: Path, channel: str) -> None:
-    environment.create(tmp_path / "one", ["foo 1.0"], [channel])
+    conda_environment.create(tmp_path / "one", ["foo 1.0"], [channel])
     (extracted,) = (tmp_path / "cache" / "extracted").glob("*/share/foo/7")
     edited_in_place(extracted)
-    environment.create(tmp_path / "two", ["foo 1.0"], [channel])
+    conda_environment.create(tmp_path / "two", ["foo 1.0"], [channel])
     assert version_of(tmp_path / "two") == "1.0"
 
 
 @pytest.mark.usefixtures("_one_channel")
 def test_a_prefix_in_another_environment_is_refused(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
     base = tmp_path / "base"
-    environment.create(base, ["foo 1.0"], [channel])
+    conda_environment.create(base, ["foo 1.0"], [channel])
     before = below(base)
     (tmp_path / "link").symlink_to(base / "share")
     for prefix in (base / "in", base / "share" / "deep" / "in", base / "envs", tmp_path / "link" / "in"):
@@ -303,7 +304,7 @@ def install_command(prefix: Path, channel: str, *more: str) -> list[str]:
 
 @pytest.fixture
 def _one_channel(channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "url", lambda *_: channel)
+    monkeypatch.setattr(package_channel, "url", lambda *_: channel)
 
 
 @pytest.mark.usefixtures("_one_channel")
@@ -332,40 +333,40 @@ def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, channel: str,
     place = tmp_path / "place"
     place.mkdir()
     with pytest.raises(ToolchainError):
-        environment.create(place / "new" / "folders" / "env", [spec], [channel])
+        conda_environment.create(place / "new" / "folders" / "env", [spec], [channel])
     assert below(place) == {}
 
 
 def test_a_lock_that_an_earlier_version_left_is_no_file_of_the_users(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / ".in.vllm-build.lock").touch()
-    environment.create(prefix, ["foo 2.0"], [channel])
+    conda_environment.create(prefix, ["foo 2.0"], [channel])
     (prefix / ".in.vllm-build.lock").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="added after"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
 
 
 def test_byte_code_is_not_an_addition(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / "share" / "__pycache__").mkdir()
     (prefix / "share" / "__pycache__" / "x.cpython-311.pyc").touch()
-    environment.create(prefix, ["foo 2.0"], [channel])
+    conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"name": "foo", "paths_data": []}', '{"name": "foo", "paths_data": {"paths": [1]}}'])
 def test_an_environment_of_ours_that_nothing_can_be_compared_with_is_replaced_on_demand(tmp_path: Path, channel: str, text: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / "share" / "foo" / "3").write_text("mine", encoding="utf-8")
     (record,) = (prefix / "conda-meta").glob("foo-*.json")
     record.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="cannot be compared with its records"):
-        environment.create(prefix, ["foo 1.0"], [channel])
+        conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert (prefix / "share" / "foo" / "3").read_text(encoding="utf-8") == "mine"
-    environment.create(prefix, ["foo 1.0"], [channel], force=True)
+    conda_environment.create(prefix, ["foo 1.0"], [channel], force=True)
     assert version_of(prefix) == "1.0"
 
 
@@ -404,7 +405,7 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
     }
     for path, match in wrong.items():
         with pytest.raises(ConfigurationError, match=match):
-            environment.create(path, ["foo"], ["file:///nowhere"], force=True, keep=[tmp_path / "o"])
+            conda_environment.create(path, ["foo"], ["file:///nowhere"], force=True, keep=[tmp_path / "o"])
     assert below(tmp_path) == before
 
 
@@ -425,7 +426,7 @@ def test_a_relative_path_is_the_one_that_is_meant(tmp_path: Path, channel: str, 
     monkeypatch.chdir(tmp_path / "here")
     assert prefixes.check(Path("env")) == tmp_path / "deep" / "er" / "env"
     assert prefixes.check(Path(f"{tmp_path}/here/../env")) == tmp_path / "deep" / "env"
-    environment.create(Path("env"), ["foo 1.0"], [channel])
+    conda_environment.create(Path("env"), ["foo 1.0"], [channel])
     assert version_of(tmp_path / "deep" / "er" / "env") == "1.0"
 
 
@@ -434,7 +435,7 @@ def science(tmp_path: Path, channel: str) -> Path:
     """An environment that another program made, from another channel: scipy, foo 1.0, and a file of pip's."""
     prefix = tmp_path / "science"
     scipy = make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"})
-    environment.create(prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel])
+    conda_environment.create(prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel])
     (prefix / intact.MARKER).unlink()
     (prefix / "lib" / "of_pip").write_text("pip", encoding="utf-8")
     (prefix / "lib" / "link").symlink_to("of_pip")
@@ -445,7 +446,7 @@ def test_an_update_keeps_what_is_there(tmp_path: Path, channel: str, science: Pa
     # Its package need not be had again, nor its channel.
     for path in (tmp_path / "theirs" / "noarch").glob("scipy-*.conda"):
         path.unlink()
-    records = environment.create(science, ["foo 2.0"], [channel], update=True)
+    records = conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     assert {(record["name"], record["version"]) for record in records} == {("foo", "2.0"), ("scipy", "1.0")}
     assert version_of(science) == "2.0"
     assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "s"
@@ -453,55 +454,55 @@ def test_an_update_keeps_what_is_there(tmp_path: Path, channel: str, science: Pa
     assert (science / "lib" / "of_pip").read_text(encoding="utf-8") == "pip"
     # It is as much theirs as before.
     with pytest.raises(ConfigurationError, match="did not install"):
-        environment.create(science, ["foo 2.0"], [channel])
+        conda_environment.create(science, ["foo 2.0"], [channel])
 
 
 def test_an_update_that_fails_changes_nothing(channel: str, science: Path) -> None:
     before = below(science)
     for spec in ("bar", "foo 3.0"):
         with pytest.raises(ToolchainError):
-            environment.create(science, [spec], [channel], update=True)
+            conda_environment.create(science, [spec], [channel], update=True)
     (science / "conda-meta" / "pinned").write_text("# mine\n\nfoo 1.0.*\n", encoding="utf-8")
     with pytest.raises(ToolchainError):
-        environment.create(science, ["foo 2.0"], [channel], update=True)
+        conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     (science / "conda-meta" / "pinned").unlink()
     assert below(science) == before
     # What was damaged before does not stand in the way.
     (science / "lib" / "scipy").write_text("mine", encoding="utf-8")
-    environment.create(science, ["foo 2.0"], [channel], update=True)
+    conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "mine"
 
 
 def test_an_update_of_an_environment_of_ours_knows_what_others_added(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel], update=True)
+    conda_environment.create(prefix, ["foo 1.0"], [channel], update=True)
     added = prefix / "conda-meta" / "scipy-1.0-h0_0.json"
     record = json.loads(next((prefix / "conda-meta").glob("foo-*.json")).read_text(encoding="utf-8"))
     record |= {"name": "scipy", "fn": "scipy-1.0-h0_0.conda", "files": [], "paths_data": {"paths_version": 1, "paths": []}}
     added.write_text(json.dumps(record), encoding="utf-8")
-    environment.create(prefix, ["foo 2.0"], [channel], update=True)
+    conda_environment.create(prefix, ["foo 2.0"], [channel], update=True)
     assert version_of(prefix) == "2.0"
     with pytest.raises(ConfigurationError, match="added after vllm-build made it: scipy"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
 
 
 def test_what_is_no_environment_is_not_updated(tmp_path: Path, channel: str) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text").touch()
     with pytest.raises(ConfigurationError, match="is no conda environment"):
-        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+        conda_environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
     (tmp_path / "thesis" / "conda-meta").mkdir()
     (tmp_path / "thesis" / "conda-meta" / "x.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="cannot be updated"):
-        environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
+        conda_environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
     assert sorted(below(tmp_path / "thesis")) == ["conda-meta", "conda-meta/x.json", "text"]
 
 
 def test_a_second_installation_is_refused_while_one_runs(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     with prefixes.opened(prefix), pytest.raises(BusyError, match="env"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "1.0"
 
 
@@ -509,13 +510,13 @@ def test_a_work_folder_of_somebody_elses_is_left_alone(tmp_path: Path, channel: 
     (tmp_path / ".env.vllm-build").mkdir()
     (tmp_path / ".env.vllm-build" / "diary").write_text("x", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="did not make: diary"):
-        environment.create(tmp_path / "env", ["foo 1.0"], [channel])
+        conda_environment.create(tmp_path / "env", ["foo 1.0"], [channel])
     assert (tmp_path / ".env.vllm-build" / "diary").is_file()
 
 
 def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -525,14 +526,14 @@ def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, cha
 
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(PermissionError):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "1.0"
     assert beside(prefix) == []
 
 
 def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     broken = make_package(tmp_path / "made", "broken", {"x": "x"})
     broken.write_bytes(b"no zip archive")
     other = make_channel(tmp_path / "other", make_package(tmp_path / "made2", "broken", {"x": "x"}))
@@ -544,7 +545,7 @@ def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, 
     record |= {"size": target.stat().st_size, "sha256": sha256_of(target)}
     index.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(PackageTestError, match="cannot be installed") as caught:
-        environment.create(prefix, ["broken"], [other])
+        conda_environment.create(prefix, ["broken"], [other])
     assert "Traceback" not in str(caught.value)
     assert version_of(prefix) == "1.0"
 
@@ -559,32 +560,32 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
 )
 def test_killed_at_a_rename(tmp_path: Path, channel: str, root: Path, when: str, number: int, found: str) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert start(root, str(prefix), "foo 2.0", channel, when, str(number)).wait() == -9
     # The next start, whatever comes of it.
     with pytest.raises(ToolchainError):
-        environment.create(prefix, ["nothing-has-this"], [channel])
+        conda_environment.create(prefix, ["nothing-has-this"], [channel])
     assert version_of(prefix) == found
     assert beside(prefix) == []
 
 
 def test_a_new_environment_at_the_place_of_an_interrupted_one_is_not_mistaken(tmp_path: Path, channel: str, root: Path) -> None:
     prefix, work = tmp_path / "env", tmp_path / ".env.vllm-build"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert start(root, str(prefix), "foo 2.0", channel, "after", "1").wait() == -9
     prefix.mkdir()
     with pytest.raises(ConfigurationError, match="was interrupted"):
-        environment.create(prefix, ["foo 2.0"], [channel])
+        conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(work / "old") == "1.0"
     prefix.rmdir()
-    environment.create(prefix, ["foo 2.0"], [channel])
+    conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, channel: str, root: Path) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["foo 1.0"], [channel])
+    conda_environment.create(prefix, ["foo 1.0"], [channel])
     begin = time.monotonic()
     assert start(root, str(prefix), "foo 2.0", channel).wait() == 0
     whole = time.monotonic() - begin
@@ -605,5 +606,5 @@ def test_killed_at_random_moments(tmp_path: Path, channel: str, root: Path) -> N
         assert version_of(prefix) in ("1.0", "2.0")
         assert beside(prefix) == []
     assert killed
-    environment.create(prefix, ["foo 2.0"], [channel])
+    conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert version_of(prefix) == "2.0"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build import failures
-from vllm_build.conda import environment
-from vllm_build.errors import ConfigurationError, IntegrityError, PackageTestError, ResourceError
+from vllm_build.conda.environments import conda_environment
+from vllm_build.util import failures
+from vllm_build.util.errors import ConfigurationError, IntegrityError, PackageTestError, ResourceError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _PROGRAM = """
 import sys
 from vllm_build import cli
-from vllm_build.conda import channel
-channel.url = lambda *_: "file://" + sys.argv[2]
+from vllm_build.conda import package_channel
+package_channel.url = lambda *_: "file://" + sys.argv[2]
 sys.exit(cli.main(["install", sys.argv[1], "foo", "--output", sys.argv[2], "--channel", "conda-forge"]))
 """
 
@@ -69,15 +69,15 @@ def test_what_a_child_says_before_it_dies(tmp_path: Path, said: str) -> None:
     assert line is not None
     assert line in said
     for status in (1, 8, -signal.SIGABRT):
-        error = environment._failure(status, said, ["foo"], tmp_path)
+        error = conda_environment._failure(status, said, ["foo"], tmp_path)
         assert isinstance(error, ResourceError)
         assert line in error.message
 
 
 def test_other_ends_of_a_child(tmp_path: Path) -> None:
-    assert isinstance(environment._failure(-signal.SIGKILL, "", ["foo"], tmp_path), ResourceError)
-    assert isinstance(environment._failure(-signal.SIGSEGV, "", ["foo"], tmp_path), PackageTestError)
-    assert isinstance(environment._failure(8, "no zip archive (os error 2)", ["foo"], tmp_path), PackageTestError)
+    assert isinstance(conda_environment._failure(-signal.SIGKILL, "", ["foo"], tmp_path), ResourceError)
+    assert isinstance(conda_environment._failure(-signal.SIGSEGV, "", ["foo"], tmp_path), PackageTestError)
+    assert isinstance(conda_environment._failure(8, "no zip archive (os error 2)", ["foo"], tmp_path), PackageTestError)
     said = '{"message": "m", "expected": null, "remedy": null}'
-    assert isinstance(environment._failure(2, said, ["foo"], tmp_path), ConfigurationError)
-    assert isinstance(environment._failure(6, said, ["foo"], tmp_path), IntegrityError)
+    assert isinstance(conda_environment._failure(2, said, ["foo"], tmp_path), ConfigurationError)
+    assert isinstance(conda_environment._failure(6, said, ["foo"], tmp_path), IntegrityError)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build.conda import channel, environment, intact, package, render, variants
-from vllm_build.errors import ConfigurationError
-from vllm_build.settings import Settings
+from vllm_build.conda import package_channel, package_job, recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment, intact
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def output(tmp_path: Path) -> Path:
         tmp_path / "made", "vllm-kernels", {LIBRARY: "kernels", "share/__pycache__/x.cpython-311.pyc": "x"}, depends=["torch"]
     )
     torch = make_package(tmp_path / "made", "torch", {"lib/libtorch.so": "torch"})
-    package.claim_output(tmp_path / "output")
+    package_job.claim_output(tmp_path / "output")
     make_channel(tmp_path / "output", kernels, torch)
     return tmp_path / "output"
 
@@ -41,10 +42,10 @@ def output(tmp_path: Path) -> Path:
 @pytest.fixture
 def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """The step of ``vllm-build package`` that installs; returns what it says."""
-    monkeypatch.setattr(channel, "url", lambda *_: output.as_uri())
-    request = package.Request(root, variants.load(root, "cpu"), channel.LOCAL, output, Settings.from_environ(os.environ))
-    built = (render.Output("vllm-kernels", "1.0", "h0_0", noarch=True, run=()),)
-    return lambda: package._install(request, built)
+    monkeypatch.setattr(package_channel, "url", lambda *_: output.as_uri())
+    request = package_job.Request(root, variants.load(root, "cpu"), package_channel.LOCAL, output, Settings.from_environ(os.environ))
+    built = (recipe_outputs.Output("vllm-kernels", "1.0", "h0_0", noarch=True, run=()),)
+    return lambda: package_job._install(request, built)
 
 
 def removed(path: Path) -> None:
@@ -114,7 +115,7 @@ def test_byte_code_that_an_interpreter_wrote_again_is_no_damage(output: Path, in
 
 def test_links_and_folders_of_packages(tmp_path: Path, output: Path) -> None:
     prefix = tmp_path / "env"
-    environment.create(prefix, ["torch"], [output.as_uri()])
+    conda_environment.create(prefix, ["torch"], [output.as_uri()])
     record = prefix / "conda-meta" / "torch-1.0-h0_0.json"
     document = json.loads(record.read_text(encoding="utf-8"))
     (prefix / "link").symlink_to("nowhere")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from vllm_build import paths
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from pathlib import Path

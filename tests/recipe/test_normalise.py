@@ -14,8 +14,9 @@ import pytest
 import zstandard
 from rattler_build import assemble_package
 
-from vllm_build.conda import channel_index, environment, normalise
-from vllm_build.errors import IntegrityError
+from vllm_build.conda.environments import conda_environment
+from vllm_build.packing import channel_index, normalise
+from vllm_build.util.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ def test_normalised_package_installs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     normalise.normalise(package)
     channel_index.publish([package], tmp_path / "channel")
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
-    environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    conda_environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
     assert (tmp_path / "env" / "bin" / "alias").resolve().name == "tool"
 
 
@@ -186,7 +187,7 @@ def test_a_replaced_prefix_becomes_the_real_one(tmp_path: Path, monkeypatch: pyt
     channel_index.publish([package], tmp_path / "channel")
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     prefix = tmp_path / "env"
-    environment.create(prefix, ["p"], [(tmp_path / "channel").as_uri()])
+    conda_environment.create(prefix, ["p"], [(tmp_path / "channel").as_uri()])
     assert (prefix / "bin" / "script").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
     assert f"{prefix}/lib\0".encode() in (prefix / "bin" / "program").read_bytes()
 

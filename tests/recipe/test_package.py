@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import channel, channel_builds, package, render, variants
-from vllm_build.errors import ConfigurationError, NothingToDoError, ToolchainError
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
-from vllm_build.toolchain import sources
+from vllm_build.conda import needed_builds, package_channel, package_job, recipe_outputs, variants
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.settings.build_settings import Settings
+from vllm_build.toolchain import toolchain_builds
+from vllm_build.util.errors import ConfigurationError, NothingToDoError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,8 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def request_for(root: Path, name: str, output: Path) -> package.Request:
-    return package.Request(root, variants.load(root, name), channel.LOCAL, output, Settings.from_environ(os.environ))
+def request_for(root: Path, name: str, output: Path) -> package_job.Request:
+    return package_job.Request(root, variants.load(root, name), package_channel.LOCAL, output, Settings.from_environ(os.environ))
 
 
 def edited(root: Path, folder: Path, old: str, new: str) -> str:
@@ -43,29 +43,34 @@ def test_a_key_asks_for_signatures_that_channels_do_not_have(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
-    request = package.Request(
-        root, variants.load(root, "cpu"), channel.LOCAL, tmp_path, Settings.from_environ(os.environ), ("https://example.invalid/channel",)
+    request = package_job.Request(
+        root,
+        variants.load(root, "cpu"),
+        package_channel.LOCAL,
+        tmp_path,
+        Settings.from_environ(os.environ),
+        ("https://example.invalid/channel",),
     )
-    output = render.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
+    output = recipe_outputs.Output("vllm", "0.1.0", "h0_0", noarch=True, run=())
     with pytest.raises(RefusedError, match="a conda channel is not signed"):
-        package.take(request, (output,), (), console)
-    assert package.take(request, (), (), console) == ()
+        package_job.take(request, (output,), (), console)
+    assert package_job.take(request, (), (), console) == ()
 
 
 def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
-    ids = channel_builds.toolchain_builds(request_for(root, "cpu", tmp_path))
+    ids = needed_builds.toolchain_builds(request_for(root, "cpu", tmp_path))
     assert {"gxx_linux-64", "python-3.11", "pytorch-3.11"} <= set(ids)
-    closure = sources.select(sources.load(root), ids)
+    closure = toolchain_builds.select(toolchain_builds.load(root), ids)
     assert not [build.id for build in closure if build.on_request or "cuda" in build.id]
 
 
 @pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
 def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path, name: str, release: str) -> None:
-    ids = channel_builds.toolchain_builds(request_for(root, name, tmp_path))
+    ids = needed_builds.toolchain_builds(request_for(root, name, tmp_path))
     assert {f"cuda-nvcc-{release}", f"cuda-version-{release}", "gxx_linux-64"} <= set(ids)
-    releases = {build.variant.get("cuda_release") for build in sources.select(sources.load(root), ids)} - {None}
+    releases = {build.variant.get("cuda_release") for build in toolchain_builds.select(toolchain_builds.load(root), ids)} - {None}
     assert releases == {release}
-    channel_builds.require_toolchain(request_for(root, name, tmp_path))
+    needed_builds.require_toolchain(request_for(root, name, tmp_path))
 
 
 def test_nothing_to_compile_is_said_before_anything_is_downloaded(
@@ -74,12 +79,12 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
     def ensure(*_: object) -> None:
         raise AssertionError("the toolchain was asked for")
 
-    monkeypatch.setattr(package.toolchain, "ensure", ensure)
+    monkeypatch.setattr(package_job.toolchain, "ensure", ensure)
     # A device that no kernel is written for, now and later.
     variant = variants.load(root, "cpu")
     with pytest.raises(NothingToDoError, match="empty"):
-        package.package(
-            package.Request(
+        package_job.package(
+            package_job.Request(
                 root,
                 variants.Variant("none", variant.path, {**variant.values, "accelerator": "empty"}),
                 "local",
@@ -92,42 +97,42 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
 
 def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9") as caught:
-        channel_builds.require_toolchain(request_for(root, "cuda12", tmp_path))
+        needed_builds.require_toolchain(request_for(root, "cuda12", tmp_path))
     assert caught.value.expected == "cuda_compiler_version 12.4 or 13.0"
     assert "CHANNEL=conda-forge" in (caught.value.remedy or "")
     with pytest.raises(ToolchainError, match=r"no python for python 3\.12"):
-        channel_builds.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
-    channel_builds.require_toolchain(request_for(root, "cpu", tmp_path))
+        needed_builds.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
+    needed_builds.require_toolchain(request_for(root, "cpu", tmp_path))
 
 
 def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
-    before, usual = package.expected(request), package.expected(cpu)
+    before, usual = package_job.expected(request), package_job.expected(cpu)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
-    assert package.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
-    after = package.expected(request)
+    assert package_job.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
+    after = package_job.expected(request)
     assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
-    assert package.expected(cpu) == usual
+    assert package_job.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
-        package.stamps(request_for(root, "cuda13", tmp_path))
+        package_job.stamps(request_for(root, "cuda13", tmp_path))
 
 
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is no GPU architecture"):
-        package.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
+        package_job.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
 
 
 def test_the_locked_sources_that_are_compiled_are_fetched(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr(package.third_party_sources, "fetch", lambda source, _: fetched.append(source.name))
-    package.fetch_sources(request_for(root, "cpu", tmp_path), console)
+    monkeypatch.setattr(package_job.third_party_sources, "fetch", lambda source, _: fetched.append(source.name))
+    package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
     assert fetched == []
-    package.fetch_sources(request_for(root, "cuda13", tmp_path), console)
+    package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
     assert fetched == ["cutlass", "flash-attention"]
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
-    package.fetch_sources(request_for(root, "cuda13", tmp_path), console)
+    package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
     assert fetched == ["cutlass", "flash-attention"], "nothing is written with it for 7.5"

@@ -10,12 +10,13 @@ import pytest
 from reuse_files import DIGEST, Build, snapshot, write_channel, write_conda
 from reuse_server import serving
 
-from vllm_build.conda import channel_index, reused
-from vllm_build.conda.render import Output
-from vllm_build.errors import ConfigurationError, FetchError
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.refusal import RefusedError
+from vllm_build.conda import reused_packages
+from vllm_build.conda.recipe_outputs import Output
+from vllm_build.packing import channel_index
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.util.errors import ConfigurationError, FetchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def other(folder: Path, **facts: Any) -> Path:
 
 
 def take(ctx: Context, target: Path, *locations: object, digest: str = DIGEST) -> dict[Path, str]:
-    return reused.take(ctx, [str(location) for location in locations], [KERNELS], {"vllm-kernels": digest}, target)
+    return reused_packages.take(ctx, [str(location) for location in locations], [KERNELS], {"vllm-kernels": digest}, target)
 
 
 def test_what_no_channel_has_is_left_out(ctx: Context, target: Path, tmp_path: Path) -> None:

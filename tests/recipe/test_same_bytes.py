@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from trees import copy_tree
 
-from vllm_build import paths
-from vllm_build.files import sha256_of
-from vllm_build.toolchain import lock, repodata, sources, views
+from vllm_build.toolchain import channel_records, channel_views, toolchain_builds, toolchain_lock
+from vllm_build.util import paths
+from vllm_build.util.files import sha256_of
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -70,16 +70,16 @@ def share_downloads(source: Path, target: Path) -> None:
 
 def seed(source: Path, target: Path, without: set[str]) -> None:
     """Take the packages of this tree from one cache into another, but not those of the builds ``without``."""
-    digests = views.digests_of(ROOT, sources.load(ROOT), lock.read(ROOT))
+    digests = channel_views.digests_of(ROOT, toolchain_builds.load(ROOT), toolchain_lock.read(ROOT))
     for name, digest in digests.items():
-        record = repodata.read_record(source / "channel" / "pool", name, digest)
+        record = channel_records.read_record(source / "channel" / "pool", name, digest)
         if record is None or name in without:
             continue
         for package in record.packages:
             path = target / "channel" / "pool" / package
             path.parent.mkdir(parents=True, exist_ok=True)
             link(source / "channel" / "pool" / package, path)
-        repodata.write_record(target / "channel" / "pool", record)
+        channel_records.write_record(target / "channel" / "pool", record)
 
 
 def test_another_checkout_and_another_cache_give_the_same_bytes(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from packaging.version import Version as Release
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
 
-from vllm_build import stamp
-from vllm_build.conda import environment, render, variants
+from vllm_build.conda import recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment
+from vllm_build.digests import recipe_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def record(name: str, version: str, build: str = "0", depends: Sequence[str] = (
     return {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends), "subdir": "linux-64", **more}
 
 
-def of_output(output: render.Output, toolkit: str | None) -> dict[str, Any]:
+def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, Any]:
     """The record that rattler-build writes for a rendered output; compiler('cuda') adds cuda-version to what it requires."""
     exported = [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"] if toolkit and not output.noarch else []
     more: dict[str, object] = {"build_number": output.number, "subdir": output.subdir}
@@ -43,7 +44,7 @@ def channel(root: Path, tmp_path: Path) -> str:
         (r["name"], r["build"], r["version"]): r
         for name in VARIANTS
         for variant in [variants.load(root, name)]
-        for output in render.render(root, variant, stamp.values(root))
+        for output in recipe_outputs.render(root, variant, recipe_stamp.values(root))
         for r in [of_output(output, variant.values.get("cuda_compiler_version"))]
     }
     named = [name for name, *_ in records]
@@ -103,22 +104,22 @@ def test_a_login_node_says_which_driver_the_compute_nodes_have(
 ) -> None:
     # The way that this project's own environments are solved.
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
-    assert accelerator(environment.solve_specs(["vllm"], [channel])) == expected
+    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == expected
 
 
 @pytest.mark.parametrize(("driver", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130")])
 def test_a_driver_is_assumed_for_one_solution_alone(channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
-    assert environment.assumed_driver(Release(driver)) == driver
-    assert accelerator(environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
+    assert conda_environment.assumed_driver(Release(driver)) == driver
+    assert accelerator(conda_environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
     assert os.environ["CONDA_OVERRIDE_CUDA"] == ""
-    assert accelerator(environment.solve_specs(["vllm"], [channel])) == "cpu"
+    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == "cpu"
 
 
 def test_no_driver_is_assumed_where_one_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
-    assert environment.assumed_driver(Release("13.0")) is None
-    assert environment.assumed_driver(None) is None
+    assert conda_environment.assumed_driver(Release("13.0")) is None
+    assert conda_environment.assumed_driver(None) is None
 
 
 @pytest.mark.parametrize(("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")])
@@ -134,7 +135,9 @@ def test_a_toolkit_release_decides_as_well(channel: str) -> None:
 def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> None:
     found = {}
     for name in VARIANTS:
-        (found[name],) = (o for o in render.render(root, variants.load(root, name), stamp.values(root)) if o.name == "vllm-kernels")
+        (found[name],) = (
+            o for o in recipe_outputs.render(root, variants.load(root, name), recipe_stamp.values(root)) if o.name == "vllm-kernels"
+        )
         assert found[name].build.endswith(f"_{found[name].number}")
     assert {name: output.behind for name, output in found.items()} == {name: name == "cpu" for name in VARIANTS}
     assert found["cuda124"].number < found["cuda12"].number < found["cuda13"].number

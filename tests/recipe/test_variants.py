@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build import gpu_targets, stamp
-from vllm_build.conda import render, variants
-from vllm_build.errors import ConfigurationError
+from vllm_build.architectures import gpu_targets
+from vllm_build.conda import recipe_outputs, variants
+from vllm_build.digests import recipe_stamp
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +182,11 @@ def test_a_feedstock_s_file_for_cuda(root: Path, tmp_path: Path) -> None:
     assert (variant.accelerator, str(variant.toolkit_version)) == ("cuda", "13.0")
     assert variant.values["cuda_arch_list"] == ";".join(gpu_targets.default("cuda", variant.toolkit_version))
     assert variant.values["flash_attention_set"] == "full"
-    assert {output.name for output in render.render(root, variant, stamp.values(root))} >= {"vllm", "vllm-kernels", "vllm-flash-attn"}
+    assert {output.name for output in recipe_outputs.render(root, variant, recipe_stamp.values(root))} >= {
+        "vllm",
+        "vllm-kernels",
+        "vllm-flash-attn",
+    }
 
 
 def test_what_the_file_pins_is_in_the_package_s_hash(root: Path, tmp_path: Path) -> None:
@@ -190,7 +195,7 @@ def test_what_the_file_pins_is_in_the_package_s_hash(root: Path, tmp_path: Path)
     builds = set()
     for release in ("2.12", "2.13"):
         path.write_text(text.replace("- '2.12'", f"- '{release}'"), encoding="utf-8")
-        outputs = render.render(root, variants.load(root, str(path)), stamp.values(root))
+        outputs = recipe_outputs.render(root, variants.load(root, str(path)), recipe_stamp.values(root))
         builds.add(next(output.build for output in outputs if output.name == "vllm-kernels"))
     assert len(builds) == 2
 

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build import cli, errors
-from vllm_build.conda import channel, environment, rattler, verified
-from vllm_build.errors import FetchError, IntegrityError
-from vllm_build.files import sha256_of
+from vllm_build import cli
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment
+from vllm_build.packing import index_check, recipe_builder
+from vllm_build.util import errors
+from vllm_build.util.errors import FetchError, IntegrityError
+from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +65,10 @@ def swap(package: Path, other: Path) -> None:
 def test_an_altered_package_is_not_installed(
     tmp_path: Path, package: Path, other: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "url", lambda *_: url(package))
+    monkeypatch.setattr(package_channel, "url", lambda *_: url(package))
     swap(package, other)
     with pytest.raises(IntegrityError, match="is not the package that its channel lists") as caught:
-        environment.create(tmp_path / "env", ["foo"], [url(package)])
+        conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     assert str(package) in str(caught.value)
     assert not (tmp_path / "env").exists()
     command = ["install", str(tmp_path / "env"), "foo", "--output", str(package.parents[1]), "--channel", "conda-forge"]
@@ -78,11 +81,11 @@ def test_a_package_that_is_altered_after_it_was_verified_is_noticed(tmp_path: Pa
     # Old enough for the result to be kept.
     os.utime(package, ns=(1, 1))
     time.sleep(1.1)
-    environment.create(tmp_path / "env", ["foo"], [url(package)])
+    conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     assert list((tmp_path / "cache" / "verified").glob("*.json"))
     swap(package, other)
     with pytest.raises(IntegrityError):
-        environment.create(tmp_path / "env", ["foo"], [url(package)])
+        conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 
@@ -93,33 +96,33 @@ def test_an_unchanged_package_is_hashed_once_under_all_its_names(package: Path, 
         hashed.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(verified, "sha256_of", counted)
+    monkeypatch.setattr(index_check, "sha256_of", counted)
     second = package.with_name("link")
     os.link(package, second)
     time.sleep(1.1)
     expected = sha256_of(package)
     for path in (package, package, second):
-        verified.require([verified.Listed(path, expected)])
+        index_check.require([index_check.Listed(path, expected)])
     assert hashed == [package]
     with pytest.raises(IntegrityError):
-        verified.require([verified.Listed(package, "0" * 64)])
+        index_check.require([index_check.Listed(package, "0" * 64)])
     assert hashed == [package], "what it is, is known: only the index is another"
 
 
 def test_a_result_is_not_kept_while_the_file_may_change_within_a_clock_tick(tmp_path: Path, package: Path) -> None:
     package.touch()
-    verified.require([verified.Listed(package, sha256_of(package))])
+    index_check.require([index_check.Listed(package, sha256_of(package))])
     assert not (tmp_path / "cache" / "verified").exists()
 
 
 def test_a_spoilt_note_is_not_believed(tmp_path: Path, package: Path) -> None:
     time.sleep(1.1)
-    listed = verified.Listed(package, sha256_of(package))
-    verified.require([listed])
+    listed = index_check.Listed(package, sha256_of(package))
+    index_check.require([listed])
     (note,) = (tmp_path / "cache" / "verified").glob("*.json")
     for text in ("", "[]", "{}", json.dumps({"state": 1, "sha256": "0" * 64})):
         note.write_text(text, encoding="utf-8")
-        verified.require([listed])
+        index_check.require([listed])
 
 
 def test_what_is_missing_or_no_file_or_not_listed_with_a_sha256(tmp_path: Path, package: Path) -> None:
@@ -128,39 +131,39 @@ def test_what_is_missing_or_no_file_or_not_listed_with_a_sha256(tmp_path: Path, 
         (tmp_path, IntegrityError, "not a regular file"),
     ):
         with pytest.raises(kind, match=match):
-            verified.require([verified.Listed(path, "0" * 64)])
+            index_check.require([index_check.Listed(path, "0" * 64)])
     os.mkfifo(tmp_path / "pipe.conda")
     with pytest.raises(IntegrityError, match="not a regular file"):
-        verified.require([verified.Listed(tmp_path / "pipe.conda", "0" * 64)])
+        index_check.require([index_check.Listed(tmp_path / "pipe.conda", "0" * 64)])
     with pytest.raises(IntegrityError, match="gives no sha256"):
-        verified.require([verified.Listed(package, None)])
+        index_check.require([index_check.Listed(package, None)])
     with pytest.raises(IntegrityError, match=r"has \d+ bytes"):
-        verified.require([verified.Listed(package, sha256_of(package), 1)])
+        index_check.require([index_check.Listed(package, sha256_of(package), 1)])
 
 
 def test_a_package_that_is_replaced_while_it_is_installed(package: Path, other: Path) -> None:
-    states = verified.require([verified.Listed(package, sha256_of(package))])
-    verified.require_unchanged(states)
+    states = index_check.require([index_check.Listed(package, sha256_of(package))])
+    index_check.require_unchanged(states)
     swap(package, other)
     with pytest.raises(IntegrityError, match="changed while it was installed"):
-        verified.require_unchanged(states)
+        index_check.require_unchanged(states)
 
 
 def test_the_same_name_with_other_bytes_in_another_channel_is_another_package(tmp_path: Path, package: Path, other: Path) -> None:
     second = make_channel(tmp_path / "second", other)
     for _ in range(2):
-        environment.create(tmp_path / "env", ["foo"], [url(package)])
+        conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
         assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
-        environment.create(tmp_path / "env", ["foo"], [second])
+        conda_environment.create(tmp_path / "env", ["foo"], [second])
         assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "two"
 
 
 def test_an_edited_file_of_an_environment_is_not_installed_again(tmp_path: Path, package: Path) -> None:
-    environment.create(tmp_path / "env", ["foo"], [url(package)])
+    conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     # In place: with hard links, the file in the cache of extracted packages would change as well.
     with (tmp_path / "env" / "foo.txt").open("r+") as stream:
         stream.write("bad")
-    environment.create(tmp_path / "second", ["foo"], [url(package)])
+    conda_environment.create(tmp_path / "second", ["foo"], [url(package)])
     assert (tmp_path / "second" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 
@@ -170,7 +173,7 @@ def test_a_build_does_not_begin_with_an_altered_channel(tmp_path: Path, package:
     recipe.write_text("package: {name: user, version: '1'}\nrequirements: {host: [foo]}\nbuild: {script: 'true'}\n", encoding="utf-8")
     swap(package, other)
     with pytest.raises(IntegrityError, match="is not the package that its channel lists"):
-        rattler.build(recipe, channels=[url(package)], output_dir=tmp_path / "work", console=console, inherited=os.environ)
+        recipe_builder.build(recipe, channels=[url(package)], output_dir=tmp_path / "work", console=console, inherited=os.environ)
     assert not (tmp_path / "work").exists()
 
 
@@ -192,8 +195,8 @@ def test_over_http_rattler_compares(tmp_path: Path, package: Path, other: Path, 
     shutil.copy(package, good)
     swap(package, other)
     with pytest.raises(IntegrityError, match="hash mismatch"):
-        environment.create(tmp_path / "env", ["foo"], [served])
+        conda_environment.create(tmp_path / "env", ["foo"], [served])
     assert not (tmp_path / "env").exists()
     swap(package, good)
-    environment.create(tmp_path / "env", ["foo"], [served])
+    conda_environment.create(tmp_path / "env", ["foo"], [served])
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build import errors
+from vllm_build.util import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from command_runs import DOCUMENTED, VLLM_BUILD, Run, clean_environment
 from reuse_files import Build
 
-from vllm_build.reuse import publish
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.stores import store_publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,7 +79,7 @@ def scene(place: Path, text: str = FAILING) -> Scene:
     place.mkdir(parents=True, exist_ok=True)
     Build().wheel(place)
     built = Build().unpacked(place / "built")
-    publish.publish(built, place / "store", Context(Cache(place / "reuse")))
+    store_publish.publish(built, place / "store", Context(Cache(place / "reuse")))
     env = clean_environment()
     env["PATH"] = os.pathsep.join([str(programs(place / "programs", text)), env["PATH"]])
     # No index, no mirror, no proxy: what is not on this machine is not reached.

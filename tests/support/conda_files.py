@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import zstandard
 from rattler_build import assemble_package
 
-from vllm_build.conda import channel_index
+from vllm_build.packing import channel_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from vllm_build.configuration import Configuration
-from vllm_build.settings import Settings
+from vllm_build.native.build_configuration import Configuration
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from foreign_files import Official, compiled
 from packaging.version import Version
 
-from vllm_build import kernels_table, op_table, plan
-from vllm_build.reuse import foreign
-from vllm_build.reuse.fitness import Machine
+from vllm_build.kernels import kernels_table, op_table, plan_resolver
+from vllm_build.reuse.foreign import foreign_reuse
+from vllm_build.reuse.records.fitness import Machine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.planned import Plan
-    from vllm_build.reuse.context import Context
+    from vllm_build.kernels.build_plan import Plan
+    from vllm_build.reuse.net.reuse_context import Context
 
 PLATFORM = f"linux_{platform.machine()}"
 AVX2 = frozenset({"avx2"})
@@ -29,12 +29,12 @@ SCHEMA = "_C::f(Tensor! out, Tensor input, float alpha=1.) -> ()"
 
 
 def cpu_plan(root: Path) -> Plan:
-    return plan.survey(kernels_table.load(root), "cpu")
+    return plan_resolver.survey(kernels_table.load(root), "cpu")
 
 
 def cuda_plan(root: Path, release: str = "13.0") -> Plan:
-    choice = plan.Choice(flash_attention_set="full")
-    return plan.survey(kernels_table.load(root), "cuda", toolkit_version=Version(release), arch_list="9.0a", choice=choice)
+    choice = plan_resolver.Choice(flash_attention_set="full")
+    return plan_resolver.survey(kernels_table.load(root), "cuda", toolkit_version=Version(release), arch_list="9.0a", choice=choice)
 
 
 def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
@@ -52,10 +52,10 @@ def official(tmp_path: Path, **changes: Any) -> Path:
     return Official(libraries, **{"platform": PLATFORM, **changes}).write(tmp_path)
 
 
-def audit(ctx: Context, root: Path, wheel: Path, machine: Machine = CPU, **options: Any) -> foreign.Audited:
+def audit(ctx: Context, root: Path, wheel: Path, machine: Machine = CPU, **options: Any) -> foreign_reuse.Audited:
     what = cpu_plan(root) if machine.device == "cpu" else cuda_plan(root)
-    return foreign.audit(ctx, root, what, machine, str(wheel), inherited=os.environ, **options)
+    return foreign_reuse.audit(ctx, root, what, machine, str(wheel), inherited=os.environ, **options)
 
 
-def verdicts(found: foreign.Audited, check: str) -> list[str]:
+def verdicts(found: foreign_reuse.Audited, check: str) -> list[str]:
     return [row.verdict for row in found.audit.rows if row.check == check]

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from vllm_build.conda import environment
+from vllm_build.conda.environments import conda_environment
 
 _REAL = Path.rename
 
@@ -36,4 +36,4 @@ if __name__ == "__main__":
     prefix, spec, channel, *kill = sys.argv[1:]
     if kill:
         _killing(kill[0], int(kill[1]))
-    environment.create(Path(prefix), [spec], [channel])
+    conda_environment.create(Path(prefix), [spec], [channel])

@@ -16,12 +16,15 @@ from typing import Any
 
 from reuse_files import MACHINE, Build
 
-from vllm_build.reuse import keys, place, plan, publish, remote, sources
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.fitness import Wanted
-from vllm_build.reuse.transport import Transport
-from vllm_build.settings import Settings
+from vllm_build.reuse import placement
+from vllm_build.reuse.lookup import decisions, offers
+from vllm_build.reuse.net import remote_file
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.net.transport import Transport
+from vllm_build.reuse.records.fitness import Wanted
+from vllm_build.reuse.stores import signer_keys, store_publish
+from vllm_build.settings.build_settings import Settings
 
 
 def reuse(job: dict[str, Any], context: Context) -> None:
@@ -29,15 +32,15 @@ def reuse(job: dict[str, Any], context: Context) -> None:
     wanted = Wanted(**{**vars(Build().wanted()), "digest": job["digest"]})
     settings = Settings(precompiled_location=job.get("location"), precompiled_stores=tuple(job.get("stores", ())))
     with context.cache.in_use():
-        opened = sources.of_settings(context, settings)
+        opened = offers.of_settings(context, settings)
         try:
-            (decision,) = plan.make([wanted], opened, MACHINE, partial=False)
+            (decision,) = decisions.make([wanted], opened, MACHINE, partial=False)
             assert decision.offer is not None
             assert decision.record is not None
             files = decision.offer.libraries(decision.record)
             record = Path(job["scratch"]) / f"record-{os.getpid()}"
             record.write_bytes(decision.record.text)
-            place.place({**files, Build().record_name: record}, Path(job["tree"]))
+            placement.place({**files, Build().record_name: record}, Path(job["tree"]))
         finally:
             for source in opened:
                 source.close()
@@ -47,8 +50,8 @@ def work(job: dict[str, Any]) -> None:
     """One piece."""
     context = Context(Cache(Path(job["cache"])), Transport(pause=0.01))
     if job["work"] == "publish":
-        key = keys.load_private(Path(job["key"])) if job["key"] else None
-        publish.publish(Path(job["built"]), Path(job["store"]), context, key)
+        key = signer_keys.load_private(Path(job["key"])) if job["key"] else None
+        store_publish.publish(Path(job["built"]), Path(job["store"]), context, key)
     else:
         reuse(job, context)
 
@@ -60,10 +63,10 @@ def _leave_in_memory(fd: object) -> None:
 def main() -> None:
     """Until stdin ends."""
     # The wheels are small: they would come whole with their directory.
-    remote.TAIL = 1 << 14
+    remote_file.TAIL = 1 << 14
     # What is tested is a kill, not a power cut.
     os.fsync = _leave_in_memory
-    keys.library()
+    signer_keys.library()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

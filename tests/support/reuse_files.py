@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 from packaging.version import Version
 
-from vllm_build.reuse.fitness import Machine, Wanted
+from vllm_build.reuse.records.fitness import Machine, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from reuse_files import DIGEST, LIBRARIES, MACHINE, Build, snapshot
 
-from vllm_build.reuse import entry, place, plan, sources
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
+from vllm_build.reuse import placement
+from vllm_build.reuse.lookup import decisions as plan
+from vllm_build.reuse.lookup import offers
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_entry
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from vllm_build.reuse.context import Context
+    from vllm_build.reuse.net.reuse_context import Context
 
     Spoil = Callable[[Path], None]
 
@@ -38,13 +41,13 @@ class Scene:
     def reuse(self, settings: Settings) -> None:
         """What a build does from the settings to the files in the tree."""
         with self.context.cache.in_use():
-            opened = sources.of_settings(self.context, settings)
+            opened = offers.of_settings(self.context, settings)
             try:
                 decisions = plan.make([SOUND.wanted()], opened, MACHINE, partial=settings.precompiled_partial)
                 (decision,) = decisions
                 assert decision.offer is not None
                 assert decision.record is not None
-                place.place({**decision.offer.libraries(decision.record)}, self.tree)
+                placement.place({**decision.offer.libraries(decision.record)}, self.tree)
             finally:
                 for source in opened:
                     source.close()
@@ -77,7 +80,7 @@ def refused_by_store(scene: Scene, location: str, check: str, key: Path | None =
 
 def index(change: Callable[[dict[str, Any]], None]) -> Spoil:
     def spoil(store: Path) -> None:
-        path = store / entry.digest_path(DIGEST)
+        path = store / store_entry.digest_path(DIGEST)
         document = json.loads(path.read_text(encoding="utf-8"))
         change(document)
         path.write_text(json.dumps(document), encoding="utf-8")
@@ -86,5 +89,5 @@ def index(change: Callable[[dict[str, Any]], None]) -> Spoil:
 
 
 def library(store: Path) -> Path:
-    document = json.loads((store / entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
-    return store / entry.member_path(document["builds"][0]["members"][1]["sha256"])
+    document = json.loads((store / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
+    return store / store_entry.member_path(document["builds"][0]["members"][1]["sha256"])

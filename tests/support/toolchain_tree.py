@@ -9,14 +9,14 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
-from vllm_build.toolchain import channel, update, views
+from vllm_build.toolchain import channel_build, channel_views, lock_update
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.console import Console
-    from vllm_build.toolchain import lock as locking
-    from vllm_build.toolchain.channel import ChannelReport
+    from vllm_build.toolchain import toolchain_lock
+    from vllm_build.toolchain.channel_build import ChannelReport
+    from vllm_build.util.console import Console
 
 RECIPE = """
 context:
@@ -76,11 +76,11 @@ class Tree:
             archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         return path
 
-    def update(self, only: list[str] | None = None) -> list[locking.LockedFile]:
-        return update.update(self.root, self.console, only)
+    def update(self, only: list[str] | None = None) -> list[toolchain_lock.LockedFile]:
+        return lock_update.update(self.root, self.console, only)
 
     def ensure(self, only: list[str] | None = None) -> ChannelReport:
-        return channel.ensure(self.root, self.console, only)
+        return channel_build.ensure(self.root, self.console, only)
 
     def actions(self, only: list[str] | None = None) -> dict[str, str]:
         return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
@@ -97,7 +97,7 @@ class Tree:
 
     @property
     def view(self) -> Path:
-        return views.view_of(self.root)
+        return channel_views.view_of(self.root)
 
     @property
     def pool(self) -> set[str]:

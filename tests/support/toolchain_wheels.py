@@ -7,8 +7,8 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
-from vllm_build.toolchain import wheel_recipe, wheels
+from vllm_build.toolchain import wheel_recipe, wheel_table
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 def write_table(root: Path, text: str) -> None:
     """Write ``toolchain/wheels.toml`` into the tree ``root``, beside this project's template and its helper."""
-    (root / wheels.FOLDER).mkdir(parents=True, exist_ok=True)
-    for path in (paths.source_root() / wheels.FOLDER / wheels.TEMPLATE, wheel_recipe.helper(paths.source_root())):
+    (root / wheel_table.FOLDER).mkdir(parents=True, exist_ok=True)
+    for path in (paths.source_root() / wheel_table.FOLDER / wheel_table.TEMPLATE, wheel_recipe.helper(paths.source_root())):
         target = root / path.relative_to(paths.source_root())
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    (root / wheels.TABLE).write_text(text, encoding="utf-8")
+    (root / wheel_table.TABLE).write_text(text, encoding="utf-8")
 
 
 def write_wheel(

@@ -7,7 +7,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build import paths
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from pathlib import Path

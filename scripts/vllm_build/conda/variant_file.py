@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from vllm_build.errors import ConfigurationError
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build import children, removal
-from vllm_build.environ import snapshot
-from vllm_build.errors import FetchError, ResourceError, ToolchainError
-from vllm_build.files import disk_errors, write_text
-from vllm_build.redaction import excerpt
-from vllm_build.toolchain.lock import UPDATE_COMMAND
-from vllm_build.toolchain.sources import SUITES
+from vllm_build.toolchain.toolchain_builds import SUITES
+from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
+from vllm_build.util import removal
+from vllm_build.util.environ import snapshot
+from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
+from vllm_build.util.files import disk_errors, write_text
+from vllm_build.util.processes import children
+from vllm_build.util.redaction import excerpt
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Sequence
 
-    from vllm_build.console import Console
+    from vllm_build.util.console import Console
 
 _DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _RELEASES = (*SUITES, "stable", "testing", "oldstable", "oldoldstable", "unstable", "sid", "forky")

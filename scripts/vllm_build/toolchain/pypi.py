@@ -20,13 +20,13 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
-from vllm_build import children, pip_process
-from vllm_build.environ import snapshot
-from vllm_build.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
-from vllm_build.files import disk_errors
-from vllm_build.redaction import excerpt
 from vllm_build.toolchain import wheel_metadata
-from vllm_build.toolchain.lock import UPDATE_COMMAND
+from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
+from vllm_build.util.environ import snapshot
+from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
+from vllm_build.util.files import disk_errors
+from vllm_build.util.processes import children, pip_process
+from vllm_build.util.redaction import excerpt
 
 if TYPE_CHECKING:
     import subprocess

@@ -8,17 +8,16 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.files import disk_errors, read_text, write_text
-from vllm_build.toolchain import lock as locking
-from vllm_build.toolchain import wheel_metadata, wheels
+from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_table
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.files import disk_errors, read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vllm_build.toolchain.lock import LockedFile
-    from vllm_build.toolchain.wheels import Wheel
+    from vllm_build.toolchain.toolchain_lock import LockedFile
+    from vllm_build.toolchain.wheel_table import Wheel
 
 #: Tests of one package, a YAML list; a file that they name lies beside it.
 TESTS = "tests.yaml"
@@ -48,13 +47,15 @@ def _check(wheel: Wheel, file: LockedFile, metadata: wheel_metadata.Metadata, ow
     what = f"{wheel.where}: {file.filename}"
     if not metadata.pure:
         raise ConfigurationError(f"{what} is not pure Python", expected="a wheel for any platform", remedy="write a recipe for it")
-    if wheels.locked_wheel(wheel, locking.Lock.of([file])) is None:
+    if wheel_table.locked_wheel(wheel, toolchain_lock.Lock.of([file])) is None:
         raise ConfigurationError(
-            f"{wheel.where}: the lock has {file.version}", expected=wheel.requirement, remedy=f"{locking.UPDATE_COMMAND} {wheel.name}"
+            f"{wheel.where}: the lock has {file.version}",
+            expected=wheel.requirement,
+            remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}",
         )
     if wheel_metadata.relevant(metadata.requires, wheel.extras) != file.requires or metadata.requires_python != file.requires_python:
         raise ConfigurationError(
-            f"{what} requires other packages than the lock says", remedy=f"{locking.UPDATE_COMMAND} {wheel.name}"
+            f"{what} requires other packages than the lock says", remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}"
         )  # fmt: skip
     if not (wheel.license or metadata.license):
         raise ConfigurationError(f"{what} names no license that SPDX knows", expected='license = "…"', remedy=f"add it for {wheel.name}")
@@ -78,7 +79,7 @@ def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Seq
         ConfigurationError: the wheel is not pure, is not what the lock says, names no license or holds no license text.
         IntegrityError: it is no wheel.
     """
-    metadata, own = wheel_metadata.read(downloaded), root / wheels.FOLDER / wheel.name
+    metadata, own = wheel_metadata.read(downloaded), root / wheel_table.FOLDER / wheel.name
     license_ = _check(wheel, file, metadata, own)
     values: dict[str, object] = {
         "name": wheel.name,
@@ -90,7 +91,7 @@ def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Seq
         "license": license_,
         "summary": _plain(metadata.summary),
     }
-    text = read_text(root / wheels.FOLDER / wheels.TEMPLATE)
+    text = read_text(root / wheel_table.FOLDER / wheel_table.TEMPLATE)
     # JSON is YAML. An empty address is no address, so its line goes.
     text = text if values["homepage"] else _HOMEPAGE.sub("", text)
     filled = _SLOT.sub(lambda slot: json.dumps(values[slot[1]], ensure_ascii=False), text)
@@ -102,5 +103,5 @@ def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Seq
             shutil.copytree(own, folder)
         folder.mkdir(exist_ok=True)
         shutil.copyfile(helper(root), folder / helper(root).name)
-        write_text(folder / wheels.TEMPLATE, filled)
-    return folder / wheels.TEMPLATE
+        write_text(folder / wheel_table.TEMPLATE, filled)
+    return folder / wheel_table.TEMPLATE

@@ -10,9 +10,10 @@ import pytest
 from foreign_files import install_torch
 from foreign_scene import cpu_plan, listed
 
-from vllm_build import audit, torch_flavour
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
+from vllm_build.checks import library_audit
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.target import torch_flavour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def has_torch(tmp_path: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     site = install_torch(tmp_path / "torch")
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
     # Whether this environment has abi3audit is not to matter.
-    monkeypatch.setattr(audit, "limited_api", lambda _: None)
+    monkeypatch.setattr(library_audit, "limited_api", lambda _: None)
     return site
 
 

@@ -19,13 +19,13 @@ from foreign_files import ENVIRONMENT, METADATA, compiled, undefined
 from foreign_scene import AVX2, CPU, SCHEMA, audit, cuda_plan, listed, official, verdicts
 from packaging.version import Version
 
-from vllm_build.audit import Finding
-from vllm_build.reuse import foreign, foreign_audit
-from vllm_build.reuse.fitness import Machine
-from vllm_build.reuse.refusal import RefusedError
+from vllm_build.checks.library_audit import Finding
+from vllm_build.reuse.foreign import foreign_audit, foreign_reuse
+from vllm_build.reuse.records.fitness import Machine
+from vllm_build.reuse.records.refusal import RefusedError
 
 if TYPE_CHECKING:
-    from vllm_build.reuse.context import Context
+    from vllm_build.reuse.net.reuse_context import Context
 
 
 def test_a_wheel_that_has_everything(ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_wheel_that_has_everything(ctx: Context, root: Path, has_torch: Path, 
     assert [row.check for row in found.audit.rows] == ["platform", "library", "glibc", "python-abi", "torch-abi", "toolkit", "load", "ops"]
     assert found.audit.rows[-1].needed == str(len(ops))
     assert (found.audit.torch, found.audit.unusable) == (None, {})
-    foreign.require(found, foreign.WHOLE)
+    foreign_reuse.require(found, foreign_reuse.WHOLE)
 
 
 def test_a_library_of_one_torch(ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_libraries_that_do_not_load(
     (row,) = [row for row in found.audit.failed if row.check == check]
     assert said in row.found
     with pytest.raises(RefusedError, match=r"does not pass the audit") as caught:
-        foreign.require(found, foreign.INCOMPLETE)
+        foreign_reuse.require(found, foreign_reuse.INCOMPLETE)
     assert caught.value.check == "foreign"
     assert row.found in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any]
     assert ops
     wheel = official(tmp_path)
     assert verdicts(audit(ctx, root, wheel, dataclasses.replace(CPU, torch=None)), "torch-abi") == [foreign_audit.BAD]
-    monkeypatch.setattr("vllm_build.op_check.torch_path", lambda _: None)
+    monkeypatch.setattr("vllm_build.checks.op_check.torch_path", lambda _: None)
     (row,) = audit(ctx, root, wheel).audit.failed
     assert row.found == "this environment has no importable torch"
 
@@ -148,7 +148,7 @@ def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any])
     asked_for = {"compiler": os.environ.get("CC") or "cc", **request, "answer": str(file)}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked_for)))
     try:
-        runpy.run_module("vllm_build.reuse.foreign_probe", run_name="__main__")
+        runpy.run_module("vllm_build.reuse.foreign.foreign_probe", run_name="__main__")
     finally:
         sys.modules.pop("torch", None)
     answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -250,7 +250,7 @@ def test_cuda_without_its_driver(ctx: Context, root: Path, has_torch: Path, tmp_
     assert bad.check == "load"
     found.audit.rows.remove(bad)
     with pytest.raises(RefusedError, match=r"libcuda\.so\.1"):
-        foreign.require(found, foreign.INCOMPLETE)
+        foreign_reuse.require(found, foreign_reuse.INCOMPLETE)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_abi3audit_where_it_is_installed(
     assert has_torch.is_dir()
     assert ops
     monkeypatch.setattr(
-        "vllm_build.audit.limited_api",
+        "vllm_build.checks.library_audit.limited_api",
         lambda path: Finding(path.name, "abi3audit", good, "a long story\n1 extensions scanned; 0 ABI\n violations found"),
     )
     found = audit(ctx, root, official(tmp_path))

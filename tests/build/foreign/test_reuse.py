@@ -13,14 +13,17 @@ from packaging.version import Version
 from reuse_files import snapshot, write_zip
 from setuptools import Distribution
 
-from vllm_build import cli, cmake_ext, torch_flavour
-from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import foreign, foreign_audit, foreign_wheel, publish
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.fitness import Machine
-from vllm_build.reuse.record import Library
-from vllm_build.reuse.refusal import RefusedError
+from vllm_build import cli
+from vllm_build.reuse.foreign import foreign_audit, foreign_reuse, foreign_wheel
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records.fitness import Machine
+from vllm_build.reuse.records.output_record import Library
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import store_publish
+from vllm_build.target import torch_flavour
+from vllm_build.util.errors import ConfigurationError
+from vllm_build.wheels import cmake_ext
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +86,7 @@ def test_the_command_takes_an_official_wheel(
         command.build_extensions()
     # It is not published as a build of this tree.
     with pytest.raises(ConfigurationError, match="official wheel"):
-        publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))
+        store_publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))
 
 
 def test_a_wheel_that_nobody_named(command: cmake_ext.precompiled_build_ext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,14 +115,14 @@ def test_a_key_and_a_wheel_that_nobody_signed(
 def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("a.so", "b.so")}
     picks = [foreign_wheel.Pick(f"vllm.{name}", Library(f"vllm/{name}", "0" * 64, 1)) for name in files]
-    found = foreign.Audited(
+    found = foreign_reuse.Audited(
         "w",
         foreign_wheel.Facts("vllm", Version("1"), frozenset(), None),
         dict(zip(files.values(), picks, strict=True)),
         foreign_audit.Audit(),
     )
     found.audit.unusable["vllm.a.so"] = "the wheel's lacks f"
-    reuse = foreign.ForeignReuse((), ctx, found, "cuda")
+    reuse = foreign_reuse.ForeignReuse((), ctx, found, "cuda")
     assert set(reuse.fetch()) == {"vllm/b.so", "vllm/_build_info/foreign.json"}
 
 

@@ -10,15 +10,15 @@ from foreign_files import INFO, METADATA, Official, compiled
 from foreign_scene import AVX2, AVX512, PLATFORM, audit, cpu_plan, cuda_plan, official
 from reuse_files import snapshot
 
-from vllm_build.errors import ConfigurationError
-from vllm_build.reuse import foreign_wheel
-from vllm_build.reuse.record import Library
-from vllm_build.reuse.refusal import RefusedError
+from vllm_build.reuse.foreign import foreign_wheel
+from vllm_build.reuse.records.output_record import Library
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.reuse.context import Context
+    from vllm_build.reuse.net.reuse_context import Context
 
 
 def libraries(*paths: str) -> dict[str, Library]:

@@ -9,10 +9,12 @@ import pytest
 from reuse_files import Build, elf
 from reuse_scene import FIRST, SOUND, Scene
 
-from vllm_build.reuse import bounds, publish, remote
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.reuse.transport import Transport
+from vllm_build.reuse.net import remote_file
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.net.transport import Transport
+from vllm_build.reuse.records import bounds
+from vllm_build.reuse.stores import store_publish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wheels of these tests are small: they would come whole with their directory."""
-    monkeypatch.setattr(remote, "TAIL", 66 * bounds.KIB)
+    monkeypatch.setattr(remote_file, "TAIL", 66 * bounds.KIB)
 
 
 @pytest.fixture
@@ -37,5 +39,5 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 @pytest.fixture
 def store(scene: Scene) -> Path:
-    publish.publish(SOUND.unpacked(scene.folder / "built"), scene.folder / "store", scene.context)
+    store_publish.publish(SOUND.unpacked(scene.folder / "built"), scene.folder / "store", scene.context)
     return scene.folder / "store"

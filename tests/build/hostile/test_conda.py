@@ -23,9 +23,10 @@ from reuse_files import (
 from reuse_scene import FIRST, SOUND, Scene
 from reuse_server import serving
 
-from vllm_build.reuse import bounds, channel
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
+from vllm_build.reuse.lookup import kernel_channel
+from vllm_build.reuse.records import bounds
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,14 +111,14 @@ def test_conda_files(scene: Scene, case: str) -> None:
 @pytest.mark.parametrize("case", CONDAS)
 def test_conda_files_of_a_channel(scene: Scene, case: str) -> None:
     check, make = CONDAS[case]
-    path = make(scene.folder / channel.subdir())
+    path = make(scene.folder / kernel_channel.subdir())
     package = {
         "name": "vllm-kernels",
         "build": f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0",
         "build_number": 0,
         "sha256": next(iter(snapshot(path.parent).values())),
     }
-    write_channel(scene.folder, channel.subdir(), {path.name: package})
+    write_channel(scene.folder, kernel_channel.subdir(), {path.name: package})
     with serving() as server:
         server.folder = scene.folder
         keep = snapshot(scene.tree)
@@ -149,13 +150,13 @@ def channel_of(package: dict[str, Any], name: str = "vllm-kernels-0.1.0-cpu_0.co
     ],
 )
 def test_channels(scene: Scene, packages: dict[str, Any], check: str) -> None:
-    SOUND.conda(scene.folder / channel.subdir())
-    write_channel(scene.folder, channel.subdir(), packages)
+    SOUND.conda(scene.folder / kernel_channel.subdir())
+    write_channel(scene.folder, kernel_channel.subdir(), packages)
     scene.refused(Settings(precompiled_stores=(str(scene.folder),)), check)
 
 
 def test_a_channel_whose_index_is_none(scene: Scene) -> None:
-    write_channel(scene.folder, channel.subdir(), {})
-    path = scene.folder / channel.subdir() / "repodata.json"
+    write_channel(scene.folder, kernel_channel.subdir(), {})
+    path = scene.folder / kernel_channel.subdir() / "repodata.json"
     path.write_text('{"packages.conda": []}', encoding="utf-8")
     scene.refused(Settings(precompiled_stores=(str(scene.folder),)), "document")

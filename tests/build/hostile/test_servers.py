@@ -10,8 +10,8 @@ import reuse_server
 from reuse_files import LIBRARIES, WHEEL_NAME, Build, elf, snapshot
 from reuse_server import serving
 
-from vllm_build.errors import FetchError
-from vllm_build.settings import Settings
+from vllm_build.settings.build_settings import Settings
+from vllm_build.util.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,10 +16,11 @@ from reuse_keys import Signer, envelope, signer
 from reuse_scene import SOUND, Scene, index, library, refused_by_store
 from reuse_server import serving
 
-from vllm_build.reuse import bounds, entry, publish, statement
-from vllm_build.reuse.cache import Cache
-from vllm_build.reuse.context import Context
-from vllm_build.settings import Settings
+from vllm_build.reuse.net.reuse_cache import Cache
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records import bounds
+from vllm_build.reuse.stores import signed_statement, store_entry, store_publish
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     Forge = Callable[[Path, Signer, Signer], None]
 
 
-def about(store: Path) -> statement.Statement:
+def about(store: Path) -> signed_statement.Statement:
     """What must be signed of the document as it is."""
-    return statement.of_document("vllm-kernels", DIGEST, (store / entry.digest_path(DIGEST)).read_bytes())
+    return signed_statement.of_document("vllm-kernels", DIGEST, (store / store_entry.digest_path(DIGEST)).read_bytes())
 
 
 def write(store: Path, data: bytes) -> None:
@@ -76,9 +77,9 @@ def marker(change: Callable[[dict[str, Any], Signer], object]) -> Forge:
     """The signer that the store declares, bent."""
 
     def forge(store: Path, _own: Signer, other: Signer) -> None:
-        document = json.loads((store / entry.MARKER).read_text(encoding="utf-8"))
+        document = json.loads((store / store_entry.MARKER).read_text(encoding="utf-8"))
         change(document, other)
-        (store / entry.MARKER).write_text(json.dumps(document), encoding="utf-8")
+        (store / store_entry.MARKER).write_text(json.dumps(document), encoding="utf-8")
 
     return forge
 
@@ -95,7 +96,7 @@ def other_payload(document: dict[str, Any]) -> None:
 
 
 def by_another(store: Path, _: Signer, other: Signer) -> None:
-    write(store, statement.sign(about(store), other.key).encode())
+    write(store, signed_statement.sign(about(store), other.key).encode())
 
 
 def by_another_under_this_id(store: Path, own: Signer, other: Signer) -> None:
@@ -118,7 +119,7 @@ def bare_payload(store: Path, own: Signer, _: Signer) -> None:
 def as_another_type(store: Path, own: Signer, _: Signer) -> None:
     """Signed as bytes of another kind, and said to be a statement."""
     document = envelope(about(store).payload(), own.key, "application/json")
-    write(store, json.dumps({**document, "payloadType": statement.PAYLOAD}).encode())
+    write(store, json.dumps({**document, "payloadType": signed_statement.PAYLOAD}).encode())
 
 
 def of_another_type(store: Path, own: Signer, _: Signer) -> None:
@@ -129,7 +130,7 @@ def changed_document(store: Path, _own: Signer, _other: Signer) -> None:
     """Another library for the same digest, consistently: the statement about the document before is still there."""
     library(store).write_bytes(elf(55))
     sha256 = hashlib.sha256(elf(55)).hexdigest()
-    path = store / entry.member_path(sha256)
+    path = store / store_entry.member_path(sha256)
     path.parent.mkdir(exist_ok=True)
     library(store).rename(path)
     index(lambda document: document["builds"][0]["members"][1].update(sha256=sha256))(store)
@@ -145,8 +146,8 @@ def statement_of_the_document_before(store: Path, own: Signer, other: Signer) ->
 def document_of_another_digest(store: Path, own: Signer, _: Signer) -> None:
     """One that the right key did sign, at the place of this one."""
     other = Build(facts={"build_digest": "0" * 64})
-    publish.publish(other.unpacked(store.parent / "other"), store, Context(Cache(store.parent / "cache")), own.key)
-    (store / entry.digest_path("0" * 64)).replace(store / entry.digest_path(DIGEST))
+    store_publish.publish(other.unpacked(store.parent / "other"), store, Context(Cache(store.parent / "cache")), own.key)
+    (store / store_entry.digest_path("0" * 64)).replace(store / store_entry.digest_path(DIGEST))
 
 
 SHORT_KEYS = ("a signer with a short key", "a signer with no key")
@@ -183,7 +184,7 @@ SIGNED: dict[str, tuple[str, Forge]] = {
     "signed, and a list": ("document", says(b"[]")),
     "another kind of statement": ("statement", said(lambda document: document.update(_type="https://in-toto.io/Statement/v0.1"))),
     "no kind of statement": ("statement", said(lambda document: document.pop("_type"))),
-    "another predicate": ("statement", said(lambda document: document.update(predicateType=statement.PUBLISH))),
+    "another predicate": ("statement", said(lambda document: document.update(predicateType=signed_statement.PUBLISH))),
     "no predicate": ("statement", said(lambda document: document.pop("predicate"))),
     "a predicate that is a list": ("statement", said(lambda document: document.update(predicate=[]))),
     "a predicate of another output": ("statement", said(lambda document: document["predicate"].update(output="vllm-flashmla"))),
@@ -219,7 +220,7 @@ def forged(scene: Scene, own: Signer, case: str) -> tuple[str, Path]:
     """The check that must fail, and the store."""
     check, forge = SIGNED[case]
     store = scene.folder / "store"
-    publish.publish(SOUND.unpacked(scene.folder / "built"), store, scene.context, own.key)
+    store_publish.publish(SOUND.unpacked(scene.folder / "built"), store, scene.context, own.key)
     forge(store, own, signer(own.public.parent, 2))
     return check, store
 

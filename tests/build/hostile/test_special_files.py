@@ -13,13 +13,21 @@ import reuse_keys
 from reuse_files import DIGEST, WHEEL_NAME, write_channel
 from reuse_scene import SOUND, Scene, library
 
-from vllm_build import cli, elf, files, kernels_table, op_table, requirements, third_party, version
-from vllm_build.conda import channel_index, variants
-from vllm_build.errors import BuildError, ConfigurationError
-from vllm_build.reuse import channel, entry, keys, publish, statement, store_check
-from vllm_build.reuse.refusal import RefusedError
-from vllm_build.settings import Settings
-from vllm_build.toolchain import lock
+from vllm_build import cli
+from vllm_build.checks import elf
+from vllm_build.conda import variants
+from vllm_build.kernels import kernels_table, op_table
+from vllm_build.packing import channel_index
+from vllm_build.project import distribution_version
+from vllm_build.reuse.lookup import kernel_channel
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import signed_statement, signer_keys, store_check, store_entry, store_publish
+from vllm_build.settings.build_settings import Settings
+from vllm_build.sources import third_party
+from vllm_build.toolchain import toolchain_lock
+from vllm_build.util import files
+from vllm_build.util.errors import BuildError, ConfigurationError
+from vllm_build.wheels import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,9 +128,9 @@ def test_sizes(tmp_path: Path) -> None:
 
 #: Places in a store, by what is reused from it.
 PLACES: dict[str, Callable[[Path], Path]] = {
-    "marker": lambda store: store / entry.MARKER,
-    "document": lambda store: store / entry.digest_path(DIGEST),
-    "record": lambda store: store / entry.member_path(files.hashlib.sha256(SOUND.record()).hexdigest()),
+    "marker": lambda store: store / store_entry.MARKER,
+    "document": lambda store: store / store_entry.digest_path(DIGEST),
+    "record": lambda store: store / store_entry.member_path(files.hashlib.sha256(SOUND.record()).hexdigest()),
     "library": library,
 }
 
@@ -151,9 +159,9 @@ def test_store_check(scene: Scene, store: Path, place: str, kind: str) -> None:
 def test_statements(scene: Scene, kind: str) -> None:
     own = reuse_keys.signer(scene.folder)
     store = scene.folder / "signed"
-    publish.publish(SOUND.unpacked(scene.folder / "built"), store, scene.context, own.key)
-    data = (store / entry.digest_path(DIGEST)).read_bytes()
-    replace(store / statement.of_document(SOUND.output, DIGEST, data).path, EVERY[kind])
+    store_publish.publish(SOUND.unpacked(scene.folder / "built"), store, scene.context, own.key)
+    data = (store / store_entry.digest_path(DIGEST)).read_bytes()
+    replace(store / signed_statement.of_document(SOUND.output, DIGEST, data).path, EVERY[kind])
     with pytest.raises(RefusedError) as caught:
         scene.reuse(Settings(precompiled_stores=(str(store),), precompiled_key=own.public))
     assert caught.value.check in ("file-kind", "size-limit")
@@ -168,13 +176,13 @@ def test_archives(scene: Scene, kind: str, name: str, sha256: str | None) -> Non
     scene.refused(Settings(precompiled_location=str(path), precompiled_sha256=sha256), "file-kind")
     if kind != "a folder":
         with pytest.raises(RefusedError, match="not a regular file"):
-            publish.publish(path, scene.folder / "store", scene.context)
+            store_publish.publish(path, scene.folder / "store", scene.context)
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_indexes_of_channels(scene: Scene, tmp_path: Path, kind: str) -> None:
-    folder = write_channel(tmp_path / "channel", channel.subdir(), {})
-    replace(folder / channel.subdir() / "repodata.json", EVERY[kind])
+    folder = write_channel(tmp_path / "channel", kernel_channel.subdir(), {})
+    replace(folder / kernel_channel.subdir() / "repodata.json", EVERY[kind])
     with pytest.raises(RefusedError) as caught:
         scene.reuse(Settings(precompiled_stores=(str(folder),)))
     assert caught.value.check in ("file-kind", "size-limit")
@@ -184,7 +192,7 @@ def test_indexes_of_channels(scene: Scene, tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", EVERY)
 def test_keys(tmp_path: Path, kind: str) -> None:
     path = replace(tmp_path / "key.pem", EVERY[kind])
-    for load in (keys.load_public, keys.load_private):
+    for load in (signer_keys.load_public, signer_keys.load_private):
         with pytest.raises(ConfigurationError, match=r"key\.pem: it (is|has)"):
             load(path)
 
@@ -194,12 +202,12 @@ TREE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "variant": ("variants/mine.yaml", lambda root: variants.load(root, "mine")),
     "variant by path": ("mine.yaml", lambda root: variants.load(root, str(root / "mine.yaml"))),
     "third-party lock": (third_party.LOCK, third_party.read),
-    "toolchain lock": ("toolchain/lock.toml", lock.read),
+    "toolchain lock": ("toolchain/lock.toml", toolchain_lock.read),
     "kernels": (kernels_table.TABLE, kernels_table.load),
     "ops": ("csrc/bindings/norm.cc", lambda root: op_table.registrations(root / "csrc/bindings/norm.cc")),
     "requirements": ("requirements/cpu.txt", lambda root: requirements.read(root, "cpu")),
-    "version": ("VERSION", version.base_version),
-    "metadata": ("PKG-INFO", lambda root: version.unpacked_version(root) or version.base_version(root)),
+    "version": ("VERSION", distribution_version.base_version),
+    "metadata": ("PKG-INFO", lambda root: distribution_version.unpacked_version(root) or distribution_version.base_version(root)),
 }
 
 
@@ -226,7 +234,7 @@ def test_commands_end(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     special = replace(tmp_path / "x.yaml", EVERY[kind])
     wheel = replace(tmp_path / WHEEL_NAME, EVERY[kind])
-    replace(store / entry.MARKER, EVERY[kind])
+    replace(store / store_entry.MARKER, EVERY[kind])
     for words in (
         ["store", "check", str(store)],
         ["publish", "--store", str(tmp_path / "s"), str(store)],

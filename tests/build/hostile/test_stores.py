@@ -10,7 +10,7 @@ from reuse_files import DIGEST
 from reuse_scene import Scene, index, library, refused_by_store
 from reuse_server import serving
 
-from vllm_build.reuse import entry
+from vllm_build.reuse.stores import store_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +43,17 @@ def lengthen(store: Path) -> None:
 
 
 def other_kind(store: Path) -> None:
-    (store / entry.MARKER).write_text('{"schema": 2}', encoding="utf-8")
+    (store / store_entry.MARKER).write_text('{"schema": 2}', encoding="utf-8")
 
 
 ARCHIVE = {"name": "vllm-1-py3-none-any.whl", "sha256": "0" * 64, "size": 1}
 STORES: dict[str, tuple[str, Spoil]] = {
     "another kind": ("index", other_kind),
-    "no JSON": ("document", lambda store: (store / entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None),
-    "too large": ("size-limit", lambda store: (store / entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8") and None),
+    "no JSON": ("document", lambda store: (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None),
+    "too large": (
+        "size-limit",
+        lambda store: (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8") and None,
+    ),
     "another digest": ("index", index(lambda document: document.update(digest="0" * 64))),
     "another output": ("index", index(lambda document: document.update(output="vllm-flashmla"))),
     "no builds": ("index", index(lambda document: document.update(builds=[]))),

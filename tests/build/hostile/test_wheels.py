@@ -13,8 +13,8 @@ from reuse_files import LIBRARIES, RECORD, WHEEL_NAME, Build, elf, write_zip
 from reuse_scene import FIRST, SOUND, Scene
 from reuse_server import serving
 
-from vllm_build.reuse import bounds
-from vllm_build.settings import Settings
+from vllm_build.reuse.records import bounds
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

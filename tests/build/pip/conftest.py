@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from vllm_build import paths
-from vllm_build.conda import channel, environment
-from vllm_build.console import Console
-from vllm_build.errors import ToolchainError
-from vllm_build.settings import Settings
-from vllm_build.toolchain import channel as toolchain
+from vllm_build.conda import package_channel
+from vllm_build.conda.environments import conda_environment
+from vllm_build.settings.build_settings import Settings
+from vllm_build.toolchain import channel_build
+from vllm_build.util import paths
+from vllm_build.util.console import Console
+from vllm_build.util.errors import ToolchainError
 
 ROOT = paths.source_root()
 #: What builds, tests and people leave in a tree; a clone has none of it.
@@ -107,12 +108,12 @@ class Developer:
 
 def make(folder: Path, specs: list[str]) -> Developer:
     """An environment of its own from the channel, which is brought up to date when it cannot serve ``specs``."""
-    url = channel.url(channel.choose(None, Settings.from_environ(os.environ)))
+    url = package_channel.url(package_channel.choose(None, Settings.from_environ(os.environ)))
     try:
-        environment.create(folder / "env", specs, [url])
+        conda_environment.create(folder / "env", specs, [url])
     except ToolchainError:
-        toolchain.ensure(ROOT, Console())
-        environment.create(folder / "env", specs, [url])
+        channel_build.ensure(ROOT, Console())
+        conda_environment.create(folder / "env", specs, [url])
     prefix = folder / "env"
     machine = {key: value for key, value in os.environ.items() if MACHINE.fullmatch(key)}
     own = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from command_runs import MARK, gone
 
-from vllm_build import locks
+from vllm_build.util import locks
 
 if TYPE_CHECKING:
     from conftest import Developer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build import stable_inputs
+from vllm_build.sources import stable_inputs
 from vllm_build.toolchain import pypi
 
 if TYPE_CHECKING:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After linking: every op of the sources is registered, with its schema and its implementation, and nothing else is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.kernels import op_table
+from vllm_build.target import torch_files
+from vllm_build.util.errors import BuildError
+from vllm_build.util.processes import children
+from vllm_build.util.redaction import excerpt
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
+
+    from vllm_build.kernels.build_plan import Plan
+
+#: Libraries of the driver, which a build machine without the device does not have; the check then cannot run there.
+_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot open shared object file")
+
+
+def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
+    """What the libraries registered otherwise than their sources say, one sentence each.
+
+    Args:
+        expected: dispatch key → schemas, from :func:`vllm_build.kernels.op_table.of_plan`.
+        answer: of :mod:`vllm_build.checks.op_probe`.
+    """
+    registered, found, listed = answer["registered"], [], set()
+    for key, schemas in expected.items():
+        for text in schemas:
+            schema = answer["expected"][text]
+            name = schema.partition("(")[0]
+            listed.add(name)
+            if name not in registered:
+                found.append(f"{name} is not registered")
+                continue
+            actual, keys = registered[name]
+            if actual != schema:
+                found.append(f"{name} is registered as {actual}, listed as {schema}")
+            if key not in keys:
+                found.append(f"{name} has no implementation for {key}, only for {', '.join(keys) or 'nothing'}")
+    found += [f"{name} is registered and not listed" for name in sorted(set(registered) - listed)]
+    return found
+
+
+def torch_path(inherited: Mapping[str, str]) -> str | None:
+    """What a child's ``PYTHONPATH`` needs to import torch: empty when nothing; None when this interpreter has no Python part of torch.
+
+    A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest. ``inherited`` are the
+    variables that this process was given.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        # An isolated interpreter has found torch without the variable.
+        return "" if sys.flags.ignore_environment else inherited.get("PYTHONPATH", "")
+    sites = [str(torch.path.parent) for torch in torch_files.installed() if (torch.path / "__init__.py").is_file()]
+    return sites[0] if sites else None
+
+
+def run_probe(
+    probe: Path, request: Mapping[str, Any], path: str, inherited: Mapping[str, str], timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that loads libraries into torch, in a process of its own.
+
+    Args:
+        probe: the program.
+        request: what it reads from standard input, as JSON.
+        path: of :func:`torch_path`.
+        inherited: the variables that it starts from.
+        timeout: in seconds; None waits.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    return children.run(
+        # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
+        [sys.executable, "-c", probe.read_text(encoding="utf-8")],
+        given=json.dumps(request),
+        # Plugins of torch that happen to be installed are not what is under test.
+        env={**inherited, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+        cwd="/",
+        timeout=timeout,
+    )
+
+
+def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mapping[str, str]) -> str:
+    """Load ``libraries`` in a child process and compare with their sources; returns what was found, in words.
+
+    Args:
+        root: of the source tree.
+        plan: what was built.
+        libraries: the linked libraries that register ops.
+        inherited: the variables that the child starts from.
+
+    Raises:
+        BuildError: a library does not load, or the ops differ from those of the sources.
+        ConfigurationError: a source registers ops in a way that is not understood.
+    """
+    expected = op_table.of_plan(op_table.load(root), plan)
+    path = torch_path(inherited)
+    if path is None:
+        return "ops not compared: this environment has no importable torch"
+    request = {"libraries": [str(path) for path in libraries], "schemas": sorted({s for schemas in expected.values() for s in schemas})}
+    done = run_probe(Path(__file__).with_name("op_probe.py"), request, path, inherited)
+    if done.returncode:
+        said = done.stderr.strip()
+        if driver := _DRIVER.search(said):
+            return f"ops not compared: {driver.group(0)}"
+        raise BuildError(
+            f"the libraries do not load (exit status {done.returncode}):\n{excerpt(said, 2000, end=True)}",
+            expected="libraries that torch loads",
+        )
+    found = differences(expected, json.loads(done.stdout))
+    if found:
+        raise BuildError(
+            "the ops are not those of the sources:\n" + "\n".join(f"  {line}" for line in found),
+            expected=f"exactly the ops that {op_table.BINDINGS} registers for the planned kernels",
+            remedy="link the unit that registers them, and no other; another library may have registered the same ops before",
+        )
+    return f"{len(request['schemas'])} ops registered as listed"

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build jobs``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from vllm_build.commands.target_options import add_target, target
+from vllm_build.kernels import kernels_table
+from vllm_build.native import job_count
+from vllm_build.settings.value_kinds import COUNT, checked
+from vllm_build.util import paths
+from vllm_build.util.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.util.console import Console
+
+NAME = "jobs"
+HELP = "Show how many compilers would run at once, and why."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_target(parser)
+    parser.add_argument("--cpus", help="usable CPUs; default: what this process may use")
+    parser.add_argument("--memory-gib", help="usable memory in GiB; default: what is available within all limits")
+
+
+def _bytes(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text) and float(text) > 0:
+        return int(float(text) * job_count.GIB)
+    raise ConfigurationError(f"--memory-gib={text!r} is not valid", expected="a number of GiB above 0, such as 16 or 1.5")
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Decide for the device, with the heavy units that the table has for it."""
+    settings = arguments.invocation.settings
+    cpus = None if arguments.cpus is None else checked("--cpus", COUNT, arguments.cpus)
+    memory = None if arguments.memory_gib is None else _bytes(arguments.memory_gib)
+    device, version = target(arguments, settings)
+    # From the table, not the plan: the answer does not depend on architectures, and devices without kernels have one too.
+    records = [kernel for kernel in kernels_table.load(paths.source_root()).kernels if device in kernel.devices]
+    chosen_set = settings.flash_attention_set
+    records = [kernel for kernel in records if not kernel.sets or chosen_set in kernel.sets]
+    heavy = sum(len(kernel.sources + kernel.third_party_sources) for kernel in records if kernel.memory == "heavy")
+    wanted, variable = settings.jobs
+    chosen = job_count.decide(
+        wanted,
+        settings.nvcc_threads,
+        device=device,
+        toolkit_version=version,
+        heavy_units=heavy,
+        cpus=cpus,
+        memory=memory,
+        source=variable,
+    )
+    if not console.json_mode:
+        for reason in chosen.why:
+            console.info(reason)
+    console.json({"jobs": chosen.jobs, "nvcc_threads": chosen.nvcc_threads, "heavy_jobs": chosen.heavy_jobs, "why": list(chosen.why)})
+    return 0

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vllm-build plan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.commands.explain import plan_text
+from vllm_build.commands.target_options import add_target, target
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.target import requested_archs
+from vllm_build.util import paths
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from vllm_build.util.console import Console
+
+NAME = "plan"
+HELP = "Show which kernels are built, for what, and which are not and why; -v lists their sources."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_target(parser)
+    parser.add_argument("--arch-list", help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: the variables, else all")
+
+
+def run(arguments: Namespace, console: Console) -> int:
+    """Show the plan of a device, and refuse one that compiles nothing where something should be."""
+    settings, table = arguments.invocation.settings, kernels_table.load(paths.source_root())
+    device, version = target(arguments, settings)
+    text, source = (arguments.arch_list, "--arch-list")
+    if text is None:
+        text, source = requested_archs.requested(device, settings) or (None, "")
+    found = plan_resolver.survey(
+        table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan_resolver.Choice.of(settings)
+    )
+    console.text(plan_text.title(found), plan_text.lines(found, console.width, verbose=console.verbose))
+    plan_resolver.require_kernels(found, table)
+    if console.json_mode:
+        libraries = [
+            {"name": e.name, "component": e.component, "optional": e.optional, "kernels": [k.name for k in e.kernels]}
+            for e in found.extensions
+        ]  # fmt: skip
+        document = {"device": device, "toolkit_version": found.toolkit_version, "targets": list(found.targets)}
+        console.json(document | {"extensions": libraries, "kernels": found.rows()})
+    return 0

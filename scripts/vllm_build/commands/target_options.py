@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of commands that answer for a device and a toolkit, whether or not this machine has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.architectures import gpu_targets
+from vllm_build.settings.build_settings import DEVICE, Settings
+from vllm_build.settings.value_kinds import RELEASE, checked
+from vllm_build.target import device
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from packaging.version import Version
+
+
+def add_target(parser: ArgumentParser) -> None:
+    """Declare ``--device`` and ``--toolkit-version``."""
+    parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the one that is found")
+    parser.add_argument("--toolkit-version", help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found")
+
+
+def options(arguments: Namespace) -> tuple[str | None, Version | None]:
+    """What ``--device`` and ``--toolkit-version`` say; None for one that was not given.
+
+    Raises:
+        ConfigurationError: an option is malformed.
+        ToolchainError: the release is older than any build accepts.
+    """
+    name = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
+    release = None if arguments.toolkit_version is None else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
+    if name is not None:
+        gpu_targets.check_floor(name, release)
+    return name, release
+
+
+def target(arguments: Namespace, settings: Settings) -> tuple[str, Version | None]:
+    """The device and the release of its toolkit: what the options say, else what is found.
+
+    What was given is not looked for: each rule can be tried without its hardware, and on a machine that has something else.
+
+    Raises:
+        ConfigurationError: an option is malformed.
+        ToolchainError: the toolkit is broken, or older than any build accepts.
+    """
+    name, release = options(arguments)
+    if name is not None:
+        return name, release or device.assume(name, settings).release
+    found = device.resolve(settings)
+    gpu_targets.check_floor(found.name, release)
+    return found.name, release or found.release

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conda channels that feed a build."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from vllm_build.settings.build_settings import CHANNELS
+from vllm_build.settings.value_kinds import checked, choice
+from vllm_build.toolchain import channel_views
+from vllm_build.util import paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.settings.build_settings import Settings
+
+LOCAL, CONDA_FORGE = CHANNELS
+
+
+def choose(name: str | None, settings: Settings) -> str:
+    """The channel that feeds a build: ``local`` (made here from PyPI and Debian packages) where apt exists, else ``conda-forge``.
+
+    Args:
+        name: what ``--channel`` says; None or empty: what ``CHANNEL`` says.
+        settings: of the environment.
+
+    Raises:
+        ConfigurationError: ``name`` is neither.
+    """
+    if name:
+        return checked(
+            "--channel", choice(*CHANNELS), name, "correct it, or leave it out: CHANNEL, else what this machine has, decides then"
+        )
+    return settings.channel or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
+
+
+def url(name: str, root: Path | None = None) -> str:
+    """What solvers are given for a channel name: for ``local`` the packages that the source tree ``root`` (this one) makes, and no others.
+
+    Raises:
+        ConfigurationError: a recipe of the toolchain or its lock is malformed.
+    """
+    return channel_views.view_of(root or paths.source_root()).as_uri() if name == LOCAL else name

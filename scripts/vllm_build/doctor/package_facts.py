@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `vllm-build package` needs beside a compiler of its own making."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from vllm_build.conda import package_channel, variants
+from vllm_build.doctor.fact import Fact, missing, of_error
+from vllm_build.settings import build_settings
+from vllm_build.toolchain import channel_views
+from vllm_build.util.errors import VllmBuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from vllm_build.settings.build_settings import Settings
+
+
+def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
+    for error in build_settings.problems({"CHANNEL": environ.get("CHANNEL", "")}):
+        return of_error("channel", error)
+    name = package_channel.choose(None, asked)
+    if name == package_channel.LOCAL and not shutil.which("apt-get"):
+        return missing("channel", "local, and there is no apt-get", "CHANNEL=conda-forge takes packages from there instead")
+    return Fact("channel", name)
+
+
+def _toolchain(root: Path) -> Fact:
+    try:
+        folder = channel_views.view_of(root)
+    except VllmBuildError as error:
+        return of_error("toolchain channel", error)
+    packages = list(folder.glob("*/*.conda"))
+    if not packages:
+        return missing("toolchain channel", f"none in {folder}", "vllm-build toolchain (make package does it)")
+    return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
+
+
+def examine(root: Path, environ: Mapping[str, str], asked: Settings) -> list[Fact]:
+    """The channel, its packages, the variants."""
+    chosen = _channel(environ, asked)
+    return [
+        Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
+        chosen,
+        *([_toolchain(root)] if chosen.found == package_channel.LOCAL else []),
+        Fact("variants", ", ".join(variants.names(root))),
+    ]

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan as data: what one build compiles, into what, for which architectures, and what it leaves out and why.
+
+The same plan gives the same bytes of ``plan.json``: it holds no absolute path, no time and no job count, and its order is the table's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+
+if TYPE_CHECKING:
+    from vllm_build.kernels.kernels_table import Kernel
+
+#: Version of the layout of plan.json; CMake refuses any other.
+FORMAT = 3
+#: What became of a kernel: it is built, or this is what stands in the way.
+BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = "built", "device", "toolkit", "arch", "source", "set"
+#: Language of GPU code, as CMake names it.
+LANGUAGES = {"cuda": "CUDA", "rocm": "HIP"}
+
+
+@dataclass(frozen=True)
+class PlannedKernel:
+    """A kernel that will be compiled.
+
+    Attributes:
+        name: the record's name.
+        sources: relative to the source root, with forward slashes.
+        definitions: macros for these sources alone.
+        libraries: libraries of others that these sources need.
+        memory: memory class, key of MEMORY_CLASSES.
+        archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has none.
+        options: compiler options that say so, for GPU code alone.
+        third_party: the locked project that has more of the sources; empty when there is none.
+        third_party_sources: relative to that project's folder.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    definitions: tuple[str, ...]
+    libraries: tuple[str, ...]
+    memory: str
+    archs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    third_party: str = ""
+    third_party_sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedExtension:
+    """A shared library that will be linked.
+
+    Attributes:
+        name: import name, such as ``vllm._C``.
+        component: package output that carries it.
+        sources: the extension's own units, relative to the source root.
+        kernels: at least one.
+        optional: all its kernels are optional: a build may go on without it.
+        torch: it is compiled and linked with libtorch, and may register ops.
+    """
+
+    name: str
+    component: str
+    sources: tuple[str, ...]
+    kernels: tuple[PlannedKernel, ...]
+    optional: bool = False
+    torch: bool = True
+
+    @property
+    def module(self) -> str:
+        """Last part of the name: file stem and suffix of the ``PyInit_`` function."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def folder(self) -> str:
+        """Folder it is installed to, relative to site-packages, such as ``vllm``."""
+        return self.name.rpartition(".")[0].replace(".", "/")
+
+    def output_file(self, suffix: str) -> str:
+        """Path relative to site-packages; ``suffix`` is the extension suffix, such as ``.abi3.so``."""
+        return f"{self.folder}/{self.module}{suffix}"
+
+
+@dataclass(frozen=True)
+class Unserved:
+    """A target of the list that a kernel does not serve, and the reason in words."""
+
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one kernel of the table.
+
+    Attributes:
+        kernel: the record.
+        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or NOT_CHOSEN.
+        reason: the same in words.
+        archs: what it is compiled for.
+        unserved: targets that a kernel which is built, or would be but for them, does not serve.
+    """
+
+    kernel: Kernel
+    state: str
+    reason: str
+    archs: tuple[str, ...] = ()
+    unserved: tuple[Unserved, ...] = ()
+
+
+@dataclass(frozen=True)
+class Omission:
+    """A kernel of the table that this build leaves out: its name, the state and the reason in words."""
+
+    kernel: str
+    extension: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one build compiles.
+
+    Attributes:
+        device: the device it is for.
+        extensions: libraries that get at least one kernel.
+        decisions: one for every kernel of the table, in its order.
+        toolkit_version: of CUDA or ROCm; None for other devices, or when it is not known.
+        targets: GPU architectures that the build is for; empty for other devices.
+    """
+
+    device: str
+    extensions: tuple[PlannedExtension, ...]
+    decisions: tuple[Decision, ...]
+    toolkit_version: str | None = None
+    targets: tuple[str, ...] = ()
+
+    @property
+    def omitted(self) -> tuple[Omission, ...]:
+        """Kernels that are left out."""
+        return tuple(
+            Omission(d.kernel.name, d.kernel.extension, d.state, d.reason) for d in self.decisions if d.state != BUILT
+        )  # fmt: skip
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Package outputs that get something, each once, in the table's order."""
+        return tuple(dict.fromkeys(extension.component for extension in self.extensions))
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Libraries of others that the build needs, sorted."""
+        return tuple(sorted({lib for extension in self.extensions for kernel in extension.kernels for lib in kernel.libraries}))
+
+    @property
+    def third_party_sources(self) -> dict[str, tuple[str, ...]]:
+        """Third-party project -> the sources that the build needs of it, relative to its folder, sorted."""
+        found: dict[str, set[str]] = {}
+        for kernel in (kernel for extension in self.extensions for kernel in extension.kernels if kernel.third_party):
+            found.setdefault(kernel.third_party, set()).update(kernel.third_party_sources)
+        return {name: tuple(sorted(sources)) for name, sources in sorted(found.items())}
+
+    @property
+    def unit_bytes(self) -> dict[str, int]:
+        """Memory class -> bytes that one unit of it may take to compile, for the classes that occur."""
+        occurring = {kernel.memory for extension in self.extensions for kernel in extension.kernels}
+        return {name: size for name, size in MEMORY_CLASSES.items() if name in occurring}
+
+    @property
+    def heavy_sources(self) -> tuple[Path, ...]:
+        """Units of the memory class ``heavy``, relative to the source root, or to the folder of their third-party project."""
+        heavy = (k for e in self.extensions for k in e.kernels if k.memory == "heavy")
+        return tuple(Path(s) for k in heavy for s in k.sources + k.third_party_sources)
+
+    def sources(self) -> tuple[Path, ...]:
+        """The tree's units that are compiled, relative to its root, in the table's order; one that two extensions share stands twice."""
+        return tuple(Path(s) for e in self.extensions for group in (e.sources, *(k.sources for k in e.kernels)) for s in group)
+
+    def output_files(self, component: str | None = None, suffix: str = ".abi3.so") -> tuple[str, ...]:
+        """Paths of the libraries relative to site-packages; those of one component, or all."""
+        return tuple(e.output_file(suffix) for e in self.extensions if component in (None, e.component))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for every kernel of the table, as ``vllm-build plan`` shows it."""
+        return [
+            {
+                "extension": d.kernel.extension,
+                "kernel": d.kernel.name,
+                "sources": [*d.kernel.sources, *(f"{d.kernel.third_party}: {source}" for source in d.kernel.third_party_sources)],
+                "archs": list(d.archs),
+                "memory": d.kernel.memory,
+                "state": d.state,
+                "reason": d.reason,
+                "unserved": [{"target": u.target, "reason": u.reason} for u in d.unserved],
+            }
+            for d in self.decisions
+        ]
+
+    def to_json(self) -> str:
+        """The plan as CMake reads it: two-space indents, a final newline, the same bytes every time."""
+        document = {
+            "format": FORMAT,
+            "device": self.device,
+            "toolkit_version": self.toolkit_version,
+            "targets": self.targets,
+            "language": LANGUAGES.get(self.device, ""),
+            "extensions": [
+                {
+                    "name": extension.name,
+                    "module": extension.module,
+                    "folder": extension.folder,
+                    "component": extension.component,
+                    "torch": extension.torch,
+                    "sources": extension.sources,
+                    "kernels": [
+                        {
+                            "name": kernel.name,
+                            "sources": kernel.sources,
+                            "third_party": kernel.third_party,
+                            "third_party_sources": kernel.third_party_sources,
+                            "definitions": kernel.definitions,
+                            "libraries": kernel.libraries,
+                            "memory": kernel.memory,
+                            "archs": kernel.archs,
+                            "options": kernel.options,
+                        }
+                        for kernel in extension.kernels
+                    ],
+                }
+                for extension in self.extensions
+            ],
+            "omitted": [{"kernel": omission.kernel, "state": omission.state, "reason": omission.reason} for omission in self.omitted],
+            "unserved": [{"kernel": d.kernel.name, "target": u.target, "reason": u.reason} for d in self.decisions for u in d.unserved],
+        }
+        return json.dumps(document, indent=2) + "\n"

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the settings to checked files: what setup.py asks for instead of compiling, and what ``vllm-build reuse`` shows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_build.digests import tree_digests
+from vllm_build.kernels import plan_resolver
+from vllm_build.native import build_configuration, private_build
+from vllm_build.native.build_configuration import Configuration
+from vllm_build.reuse.foreign import foreign_reuse
+from vllm_build.reuse.lookup import decisions, offers
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.reuse.records import member_names
+from vllm_build.reuse.records.fitness import Machine, Wanted
+from vllm_build.target import device
+from vllm_build.target.toolkits import toolkit_finder
+from vllm_build.util.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vllm_build.kernels.build_plan import Plan
+    from vllm_build.reuse.foreign.foreign_reuse import ForeignReuse
+    from vllm_build.reuse.lookup.decisions import Decision
+    from vllm_build.settings.build_settings import Settings
+    from vllm_build.target.device import Target
+
+
+def planned(root: Path, settings: Settings, target: Target) -> Plan:
+    """What a build would compile; needs no compiler and no network.
+
+    Raises:
+        ConfigurationError, NothingToDoError: of the plan.
+    """
+    if target.name in toolkit_finder.FINDERS and target.release is None:
+        raise ConfigurationError(
+            f"the release of the toolkit for {target.name} is not known, and kernels are built for one",
+            expected=f"a torch built for {target.name} in this environment, or the toolkit",
+            remedy="install torch first and use pip install --no-build-isolation, or set VLLM_TARGET_DEVICE",
+        )
+    return build_configuration.plan_for(root, settings, target)
+
+
+def wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
+    """The outputs of a plan, by their digests in this tree.
+
+    Args:
+        root: of the source tree.
+        plan: what a build would compile.
+        config: where private builds are accepted: the build that this environment would make, with its flags and sources.
+    """
+    influences = private_build.influences(config) if config else ()
+    abi = build_configuration.python_abi()
+    suffix = f".{build_configuration.ABI3}.so" if abi == build_configuration.ABI3 else ".so"
+    kernels = {output: tree_digests.kernel_digest(root, output) for output in plan.components}
+    return tuple(
+        Wanted(
+            output,
+            tree_digests.build_digest(kernel_digest, output, plan, abi, influences),
+            kernel_digest,
+            tuple(sorted(plan.output_files(output, suffix))),
+            tree_digests.build_digest(kernel_digest, output, plan, abi) if config else "",
+        )
+        for output, kernel_digest in kernels.items()
+    )
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A reuse whose sources are open.
+
+    Attributes:
+        decisions: one for each output.
+        context: of the reuse.
+        report: what a log should have beside the decisions.
+    """
+
+    decisions: tuple[Decision, ...]
+    context: Context
+    report: str = ""
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """Outputs that are left to compile."""
+        return tuple(decision.wanted.output for decision in self.decisions if decision.action == decisions.COMPILE)
+
+    @property
+    def compiled_files(self) -> tuple[str, ...]:
+        """What compiling them leaves: libraries and records, by their places below the folder that holds ``vllm``."""
+        left = [decision.wanted for decision in self.decisions if decision.action == decisions.COMPILE]
+        return tuple(name for wanted in left for name in (*wanted.libraries, member_names.record_name(wanted.output)))
+
+    def fetch(self) -> dict[str, Path]:
+        """Every file of the reused outputs, whole and checked, in the cache, by its place below the folder that holds ``vllm``.
+
+        Raises:
+            FetchError: a file cannot be had. RefusedError: it is not what its record says. ResourceError: the disk is full.
+        """
+        files: dict[str, Path] = {}
+        for decision in self.decisions:
+            if decision.offer is not None and decision.record is not None:
+                files.update(decision.offer.libraries(decision.record))
+                files[member_names.record_name(decision.record.output)] = self.context.cache.add_bytes(decision.record.text)
+        return files
+
+
+@contextmanager
+def prepared(
+    root: Path,
+    settings: Settings,
+    context: Context | None = None,
+    outputs: Sequence[str] | None = None,
+    target: Target | None = None,
+) -> Iterator[Reuse | ForeignReuse]:
+    """Decide what is reused; the files can be fetched within the block.
+
+    Args:
+        root: of the source tree.
+        settings: of the environment.
+        context: cache, transport, progress; None makes the usual ones.
+        outputs: names; None means all that the tree has for the device.
+        target: what the build is for; None resolves the device.
+
+    Raises:
+        RefusedError: an output cannot be reused, or an official wheel does not pass the audit. FetchError: a source could not be asked.
+        ConfigurationError, NothingToDoError, ToolchainError: of the settings, the device and the plan.
+    """
+    context = context or Context()
+    target = target or device.resolve(settings)
+    pure = target.name in plan_resolver.PURE_DEVICES
+    plan = None if pure else planned(root, foreign_reuse.with_every_output(settings) if settings.accepts_foreign else settings, target)
+    private = Configuration.for_target(root, settings, target, plan) if plan and settings.precompiled_private else None
+    needed = wanted(root, plan, private) if plan else ()
+    if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
+        raise ConfigurationError(
+            f"device {target.name} has no output {', '.join(unknown)}", expected=" or ".join(w.output for w in needed) or "no output at all"
+        )
+    with ExitStack() as stack:
+        stack.enter_context(context.cache.in_use())
+        machine = Machine.here(target)
+        if plan and settings.accepts_foreign:
+            yield stack.enter_context(foreign_reuse.prepared(root, settings, context, plan, machine, needed))
+            return
+        opened = offers.of_settings(context, settings) if needed else []
+        for source in opened:
+            stack.callback(source.close)
+        chosen = [w for w in needed if outputs is None or w.output in outputs]
+        yield Reuse(decisions.make(chosen, opened, machine, partial=settings.precompiled_partial), context)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of a store, and its one document for each digest.
+
+::
+
+    store.json                              what this folder is
+    digests/<build digest>.json             what was built from these sources with these choices
+    members/<2 digits>/<sha256>             records, and libraries that came from a folder
+    archives/<2 digits>/<sha256>/<name>     wheels and .conda files
+    attestations/<2 digits>/<sha256>.json   of a signed store: who says so, of the document or .conda file with this sha256
+
+No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The same tree serves from a disk and, as
+static files, over http.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.reuse.records import bounds, member_names
+from vllm_build.reuse.records.output_record import SHA256, Reader, load_json
+from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.reuse.stores import signer_keys
+from vllm_build.util.files import unfinished
+from vllm_build.util.redaction import excerpt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vllm_build.reuse.stores.signer_keys import PublicKey
+
+MARKER = "store.json"
+SCHEMA = 1
+MARK: dict[str, Any] = {"schema": SCHEMA, "kind": "vllm-kernels"}
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,200}\.(?:whl|conda)")
+_MOST_BUILDS = 256
+
+
+def digest_path(digest: str) -> str:
+    """Where the document of a digest lies."""
+    return f"digests/{digest}.json"
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a publisher that was killed left this file: the marker or a document under a temporary name."""
+    name = unfinished(path.name)
+    return name is not None and (name == MARKER or (name.endswith(".json") and SHA256.fullmatch(name.removesuffix(".json")) is not None))
+
+
+def member_path(sha256: str) -> str:
+    """Where a member lies."""
+    return f"members/{sha256[:2]}/{sha256}"
+
+
+def archive_path(sha256: str, name: str) -> str:
+    """Where an archive lies."""
+    return f"archives/{sha256[:2]}/{sha256}/{name}"
+
+
+def attestation_path(sha256: str) -> str:
+    """Where the statement about a file lies."""
+    return f"attestations/{sha256[:2]}/{sha256}.json"
+
+
+def marker_text(signer: PublicKey | None) -> str:
+    """``store.json`` of a store; with its signer when it has one."""
+    return json.dumps({**MARK, "signer": signer.declared()} if signer else MARK) + "\n"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a store: its name (a member's path, an archive's file name), sha256 and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of a digest: for which platform and Python ABI, its record and libraries, and the archive that has them, if one does."""
+
+    platform: str
+    python_abi: str
+    record: File
+    libraries: tuple[File, ...]
+    archive: File | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All builds of one output from one digest."""
+
+    output: str
+    digest: str
+    builds: tuple[Build, ...]
+
+    def text(self) -> str:
+        """The document."""
+        builds = [
+            {
+                "platform": build.platform,
+                "python_abi": build.python_abi,
+                "archive": vars(build.archive) if build.archive else None,
+                "members": [vars(file) for file in (build.record, *build.libraries)],
+            }
+            for build in self.builds
+        ]
+        document = {"schema": SCHEMA, "output": self.output, "digest": self.digest, "builds": builds}
+        return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def check_marker(data: bytes, where: str) -> PublicKey | None:
+    """The signer that a store declares; None when it is not signed.
+
+    Raises:
+        RefusedError: it is no store of this layout, or its signer is malformed.
+    """
+    document = load_json(data, where, MARKER)
+    signed = "signer" in document
+    signer = document.pop("signer", None)
+    if document != MARK:
+        raise RefusedError("index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK))
+    return signer_keys.parse(signer, where) if signed else None
+
+
+def _file(entry: Any, where: str, what: str, limit: int) -> File:
+    reader = Reader(entry, where, what)
+    return File(reader.text("name"), reader.sha256("sha256"), reader.size("size", limit))
+
+
+def _build(entry: Any, output: str, where: str) -> Build:
+    reader = Reader(entry, where, "a build of the index")
+    files = [_file(item, where, "a member of the index", bounds.LIBRARY) for item in reader.items("members", bounds.LIBRARIES + 1)]
+    member_names.check((file.name for file in files), where)
+    records = [file for file in files if file.name == member_names.record_name(output)]
+    libraries = tuple(file for file in files if file not in records)
+    if len(records) != 1 or any(not member_names.is_library(file.name) for file in libraries):
+        raise RefusedError(
+            "index", where, f"a build has the members {excerpt(', '.join(f.name for f in files))}", expected="one record, and libraries"
+        )
+    archive = None
+    if (given := reader.document.get("archive")) is not None:
+        archive = _file(given, where, "an archive of the index", bounds.ARCHIVE)
+        if not _FILE.fullmatch(archive.name):
+            raise RefusedError(
+                "index", where, f"the index names the file {excerpt(archive.name, 100)!r}", expected="a wheel or .conda file of this store"
+            )
+    return Build(reader.text("platform"), reader.text("python_abi"), records[0], libraries, archive)
+
+
+def parse(data: bytes, output: str, digest: str, where: str) -> Entry:
+    """The document of ``digest``.
+
+    Raises:
+        RefusedError: it is malformed, of another digest or output, or names what is not of this store.
+    """
+    bounds.check_size(len(data), bounds.DOCUMENT, where, "the index")
+    reader = Reader(load_json(data, where, "the index"), where, "the index")
+    said = (reader.document.get("schema"), reader.text("output"), reader.sha256("digest"))
+    if said != (SCHEMA, output, digest):
+        raise RefusedError("index", where, f"the index is of {said}", expected=f"{(SCHEMA, output, digest)}, for which it was asked")
+    builds = tuple(_build(item, output, where) for item in reader.items("builds", _MOST_BUILDS))
+    if not builds:
+        raise RefusedError("index", where, "the index has no build", expected="at least one")
+    return Entry(output, digest, builds)

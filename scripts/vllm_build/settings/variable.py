@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One environment variable: its name, its kind and its words, and how a field of :class:`vllm_build.settings.build_settings.Settings` declares it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vllm_build.settings.value_kinds import Kind, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: of the variable.
+        field: the attribute of :class:`Settings` that holds its value.
+        section: the heading it stands under in the documentation.
+        kind: how its text becomes a value.
+        default: what an unset variable means, in words.
+        doc: what it does, one line.
+    """
+
+    name: str
+    field: str
+    section: str
+    kind: Kind[Any]
+    default: str
+    doc: str
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """The typed value; None when the variable is unset or empty.
+
+        Raises:
+            ConfigurationError: the value is malformed.
+        """
+        text = environ.get(self.name, "")
+        if not text.strip():
+            return None
+        return checked(self.name, self.kind, text, f"correct {self.name}, or unset it (unset means: {self.default})")
+
+
+def declare(name: str, kind: Kind[Any], value: D, default: str, doc: str) -> D:
+    """Declare a field: ``value`` is what it holds when variable ``name`` is unset, ``default`` says so in words."""
+    return dataclasses.field(default=value, metadata={"variable": (name, kind, default, doc)})

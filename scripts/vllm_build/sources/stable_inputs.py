@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a build reads from outside the source tree, under paths and modification times that do not change between builds.
+
+pip puts torch into another temporary folder for every isolated build. Were that folder on the command lines, every unit would be compiled
+again and no compiler cache would hit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.util import removal
+from vllm_build.util.errors import ToolchainError
+from vllm_build.util.files import disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: The headers of libtorch's stable ABI and all they include; a unit that includes another header of torch does not compile.
+TORCH_HEADERS = ("torch/headeronly", "torch/csrc/stable", "torch/csrc/inductor/aoti_torch")
+
+
+def link(place: Path, target: Path) -> Path:
+    """Make ``place``, a path two levels below a build folder, a symbolic link to ``target``; returns ``place``.
+
+    Raises:
+        ConfigurationError: a folder is at the place, and not in a build folder of ours.
+    """
+    if not place.is_symlink() or place.readlink() != target:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir() and not place.is_symlink():
+            removal.remove_tree(place, below=place.parents[1])
+        place.unlink(missing_ok=True)
+        place.symlink_to(target)
+    return place
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def mirror(
+    source: Path,
+    place: Path,
+    folders: tuple[str, ...],
+    *,
+    change: Callable[[str, bytes], bytes] = lambda _, data: data,
+    what: str = "the headers of torch >= 2.11",
+) -> Path:
+    """Make ``place`` hold ``folders`` of ``source``; a file whose content is right keeps its modification time. Returns ``place``.
+
+    Args:
+        source: what is copied.
+        place: where it goes.
+        folders: relative to both.
+        change: what becomes of a file's content, given its path relative to ``source``.
+        what: ``source`` in words.
+
+    Raises:
+        ToolchainError: ``source`` lacks one of the folders.
+        ResourceError: the disk is full.
+    """
+    if place.is_symlink():
+        place.unlink()
+    wanted: set[Path] = set()
+    with disk_errors(place.parent):
+        for folder in folders:
+            if not (source / folder).is_dir():
+                raise ToolchainError(f"{source / folder} does not exist", expected=what, remedy="install or fetch them anew")
+            for path in _files(source / folder):
+                copy = place / path.relative_to(source)
+                wanted.add(copy)
+                data = change(path.relative_to(source).as_posix(), path.read_bytes())
+                if not copy.is_file() or copy.read_bytes() != data:
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = copy.with_name(copy.name + ".new")
+                    temporary.write_bytes(data)
+                    temporary.replace(copy)
+        for path in list(_files(place)):
+            if path not in wanted:
+                path.unlink()
+    return place

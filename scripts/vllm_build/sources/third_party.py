@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Locked third-party sources: ``third_party/lock.toml``, and their extracted copies in the cache.
+
+A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`) fills it. Needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vllm_build.sources import folder_digest
+from vllm_build.util import paths, removal
+from vllm_build.util.errors import FetchError, IntegrityError
+from vllm_build.util.files import disk_errors, sha256_of
+from vllm_build.util.record_reader import Record, require_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_build.util.record_reader import Document
+
+LOCK = "third_party/lock.toml"
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_WORDS = {"record": "not a table", "missing": "{key!r} is missing", "text": "{key} = {value!r} is no text"}
+#: Variables that are not called after the source: upstream's names for the same thing.
+_VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
+#: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
+_MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One locked source archive.
+
+    Attributes:
+        name: what the build calls it; ``<NAME>_SRC_DIR`` overrides it.
+        version: upstream's.
+        filename, size, sha256: of the archive.
+        get: how to obtain it; ``type`` and that type's keys.
+        tree_sha256: of the extracted folder, as :func:`vllm_build.sources.folder_digest.digest_of` computes it.
+        outputs: packages that its compiled code ends up in.
+        include: folders and files of the archive that are extracted, without its top folder; empty means all.
+        on_request: fetched when it is named, and not with everything: large, and of use to few.
+    """
+
+    name: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+    tree_sha256: str
+    get: Mapping[str, str]
+    outputs: tuple[str, ...]
+    include: tuple[str, ...] = ()
+    on_request: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the extracted sources lie in the cache: a name for each content, so a changed lock never finds old sources."""
+        part = "-" + hashlib.sha256("\n".join(self.include).encode()).hexdigest()[:8] if self.include else ""
+        return paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}{part}"
+
+    def includes(self, path: str) -> bool:
+        """Whether a member of the archive, named without its top folder, is extracted."""
+        return not self.include or any(path == entry or path.startswith(entry + "/") for entry in self.include)
+
+    def cached(self) -> Path | None:
+        """The extracted sources, compared with the lock; None when they have not been fetched.
+
+        Raises:
+            IntegrityError: a file was changed, added or removed since.
+        """
+        if not self.folder.is_dir():
+            return None
+        if not self.is_intact():
+            raise IntegrityError(
+                f"the sources of {self.name} in {self.folder} are not the locked ones: something changed them after they were extracted",
+                expected=f"tree_sha256 {self.tree_sha256}, as {LOCK} says",
+                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from sources of your own, set {variable(self.name)}",
+            )
+        return self.folder
+
+    def is_intact(self) -> bool:
+        """Whether the extracted folder has exactly the locked content."""
+        try:
+            return folder_digest.digest_of(self.folder) == self.tree_sha256
+        except OSError:
+            return False
+
+
+def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> Path:
+    """The sources of a project that a build needs: the user's, else the locked ones.
+
+    Args:
+        root: of the source tree.
+        name: of the project in the lock.
+        chosen: the user's folder.
+        otherwise: what else helps, for the message.
+
+    Raises:
+        ConfigurationError: of :func:`read`.
+        FetchError: the locked sources have not been fetched.
+        IntegrityError: the fetched sources were changed.
+    """
+    source = chosen or read(root)[name].cached()
+    if source is None:
+        raise FetchError(
+            f"the sources of {name} are not in the cache",
+            expected=f"the sources that {LOCK} names",
+            remedy=f"`vllm-build fetch {name}`, or set {variable(name)} to a folder of them{otherwise}",
+        )
+    return source
+
+
+def variable(name: str) -> str:
+    """The environment variable that points a build at sources of one's own."""
+    return _VARIABLES.get(name, name.upper().replace("-", "_") + "_SRC_DIR")
+
+
+def _file_name(record: Record, key: str) -> str:
+    value = record.text(key)
+    if not _SAFE.fullmatch(value):
+        record.fail(key, f"{key} = {value!r} cannot name a file", "letters, digits and ._+-")
+    return value
+
+
+def _include(record: Record) -> tuple[str, ...]:
+    """Paths that lead into the folder of the archive and not out of it."""
+    found = record.texts("include", required=False)
+    for path in found:
+        if PurePosixPath(path).as_posix() != path or path[0] in "/." or ".." in path.split("/"):
+            record.fail("include", f"include = {list(found)!r} is not valid", "folders and files of the archive, without its top folder")
+    return found
+
+
+def _source(document: Document, number: int, entry: object) -> Source:
+    record = Record(document, ("source", number), entry, what="[[source]]", label=f"[[source]] number {number + 1}: ")
+    get = record.texts_by("get")
+    if "type" not in get:
+        record.fail("get" if record.has("get") else None, f"get = {get!r} is not valid", 'get = { type = "…", … }')
+    record.text("license")
+    return Source(
+        _file_name(record, "name"),
+        _file_name(record, "version"),
+        _file_name(record, "filename"),
+        record.number("size", least=1),
+        record.sha256("sha256"),
+        record.sha256("tree_sha256"),
+        get,
+        record.texts("outputs", _SAFE),
+        _include(record),
+        record.flag("on_request"),
+    )
+
+
+def read(root: Path) -> dict[str, Source]:
+    """The locked sources of the tree by name.
+
+    Raises:
+        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is malformed; the message names the line.
+    """
+    document = require_document(root / LOCK, "the lock of third-party sources", remedy=f"correct {LOCK}", words=_WORDS)
+    entries = document.data.get("source", [])
+    if document.data.get("schema") != 1 or not isinstance(entries, list):
+        document.root.fail("schema", f"it has schema {document.data.get('schema')!r}", "schema = 1 and [[source]] tables")
+    sources = [_source(document, number, entry) for number, entry in enumerate(entries)]
+    return {source.name: source for source in sources}
+
+
+def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
+    """The member under the name it gets, below one top folder that is dropped; None for what is not extracted."""
+    parts = PurePosixPath(member.name).parts
+    if PurePosixPath(member.name).is_absolute() or ".." in parts or not (member.isfile() or member.isdir() or member.issym()):
+        raise IntegrityError(
+            f"{source.filename} holds {member.name!r}, which must not be extracted", expected="plain files below one folder"
+        )
+    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and what is in it
+        # Links are documentation in the archives we lock; nothing that compiles is reached through one.
+        return None
+    member.name = "/".join(parts[1:])
+    if not source.includes(member.name):
+        return None
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def extract(source: Source, archive: Path) -> Path:
+    """Unpack the verified ``archive`` into the cache; the folder appears whole, in place of a damaged one. Returns it.
+
+    Raises:
+        IntegrityError: the archive is not the locked one, holds what must not be extracted, or gives another tree than the lock says.
+        ResourceError: the disk is full.
+    """
+    found = sha256_of(archive)
+    if found != source.sha256:
+        raise IntegrityError(f"{archive} has sha256 {found}", expected=f"sha256 {source.sha256}", remedy="fetch it again")
+    with disk_errors(source.folder.parent):
+        source.folder.parent.mkdir(parents=True, exist_ok=True)
+        with removal.temporary(source.folder.parent, ".incoming-") as temporary:
+            unpacked, damaged = temporary / "unpacked", temporary / "damaged"
+            unpacked.mkdir(mode=0o755)
+            _unpack(source, archive, unpacked)
+            if (tree := folder_digest.digest_of(unpacked)) != source.tree_sha256:
+                raise IntegrityError(
+                    f"{source.filename} gives a tree with sha256 {tree}",
+                    expected=f"tree_sha256 {source.tree_sha256}",
+                    remedy=f"correct {LOCK}",
+                )
+            if source.folder.is_dir():
+                if source.is_intact():
+                    return source.folder
+                source.folder.rename(damaged)
+            unpacked.rename(source.folder)
+    return source.folder
+
+
+def _unpack(source: Source, archive: Path, folder: Path) -> None:
+    total = 0
+    try:
+        with tarfile.open(archive) as tar:
+            for count, member in enumerate(tar):
+                total += member.size
+                if total > _MAX_BYTES or count > _MAX_MEMBERS:
+                    raise IntegrityError(f"{source.filename} unpacks to more than is plausible", expected="a source archive")
+                checked = _checked(member, source)
+                if checked is None:
+                    continue
+                target = folder / checked.name
+                if checked.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as stream, tar.extractfile(member) or io.BytesIO() as content:
+                    shutil.copyfileobj(content, stream)
+                target.chmod(checked.mode)
+    except (tarfile.TarError, EOFError, FileExistsError) as error:
+        raise IntegrityError(f"{archive} cannot be unpacked: {error}", expected="the locked archive") from error

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the accelerator toolkits: CUDA, ROCm and the oneAPI compiler for SYCL.
+
+Each is looked for in the same order: the variables that name it, ``PATH``, the conda environments of the build, wheels, its usual place.
+What a variable names must be there; elsewhere an absent compiler means "not found", and one that does not work is an error wherever it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.architectures.gpu_targets import FLOORS
+from vllm_build.target.toolkits import cuda_toolkit
+from vllm_build.target.toolkits.cuda_toolkit import find_cuda
+from vllm_build.target.toolkits.rocm_toolkit import find_rocm
+from vllm_build.target.toolkits.sycl_toolkit import find_sycl
+from vllm_build.target.toolkits.toolkit_search import Toolkit
+from vllm_build.util.errors import ToolchainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packaging.version import Version
+
+    from vllm_build.settings.build_settings import Settings
+
+__all__ = ["FINDERS", "Toolkit", "find", "find_cuda", "find_rocm", "find_sycl", "nvcc_cuda_version", "require"]
+
+#: The finder of each device that needs a toolkit, in the order in which detection tries them.
+FINDERS: Mapping[str, Callable[[Settings], Toolkit | None]] = {"cuda": find_cuda, "rocm": find_rocm, "xpu": find_sycl}
+_WANTED = {
+    "cuda": (f"a CUDA toolkit with nvcc, {FLOORS['cuda']} or newer", "CUDA_HOME", "nvcc"),
+    "rocm": (f"ROCm with hipcc, {FLOORS['rocm']} or newer", "ROCM_HOME", "hipcc"),
+    "xpu": ("the oneAPI DPC++ compiler", "CMPLR_ROOT", "icpx"),
+}
+
+
+def find(device: str, settings: Settings) -> Toolkit | None:
+    """The toolkit of ``device``; None when there is none or the device needs none.
+
+    Raises:
+        ToolchainError: there is one and it is broken, too old, or not where a variable says.
+    """
+    finder = FINDERS.get(device)
+    return finder(settings) if finder else None
+
+
+def require(device: str, settings: Settings) -> Toolkit:
+    """The toolkit of ``device``, which is ``cuda``, ``rocm`` or ``xpu``.
+
+    Raises:
+        ToolchainError: it is missing, broken or too old.
+    """
+    found = find(device, settings)
+    if found is None:
+        what, variable, program = _WANTED[device]
+        usual = device == "cuda" and (cuda_toolkit.USUAL / "bin" / "nvcc").is_file()
+        there = f"set {variable}={cuda_toolkit.USUAL}, where one is" if usual else f"install it and set {variable} or PATH"
+        raise ToolchainError(
+            f"no toolkit for device {device} was found: neither {variable} nor PATH, a conda environment or a wheel has {program}",
+            expected=what,
+            remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
+        )
+    return found
+
+
+def nvcc_cuda_version(settings: Settings) -> Version:
+    """The release of the CUDA toolkit that a build would use, such as 12.9.
+
+    Raises:
+        ToolchainError: nvcc is missing, broken or too old.
+    """
+    return require("cuda", settings).version

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the finders share: candidates, a compiler that is asked for its version, floors."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from packaging.version import Version
+
+from vllm_build.util.errors import ToolchainError
+from vllm_build.util.processes import children
+from vllm_build.util.redaction import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vllm_build.settings.build_settings import Settings
+
+#: Seconds for a compiler to say its version; over a network file system the first call may take a while, a hung one must not hang a build.
+TIMEOUT = 60
+_NAMES = {"cuda": "CUDA", "rocm": "ROCm", "sycl": "oneAPI"}
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """A toolkit that was found and answers.
+
+    Attributes:
+        kind: ``cuda``, ``rocm`` or ``sycl``.
+        version: its release, such as 12.9.
+        root: the folder that holds its ``include`` and libraries; in a conda prefix ``targets/<platform>``.
+        compiler: nvcc, hipcc or icpx, by the path it was found under.
+        reason: why this one, in words.
+    """
+
+    kind: str
+    version: Version
+    root: Path
+    compiler: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{_NAMES[self.kind]} {self.version} in {self.root} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A compiler that exists, and why it is looked at."""
+
+    compiler: Path
+    reason: str
+
+
+def is_program(path: Path) -> bool:
+    """Whether ``path`` is a file that this user may run."""
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def named(variables: Sequence[tuple[str, Path | None]], programs: Sequence[str], what: str) -> Candidate | None:
+    """The compiler of the first variable that is set.
+
+    Args:
+        variables: names and values, first wins.
+        programs: paths of the compiler relative to the folder that a variable names, any of them.
+        what: the toolkit, for messages.
+
+    Raises:
+        ToolchainError: the folder has no such program: what was asked for is not silently replaced by another toolkit.
+    """
+    for name, home in variables:
+        if home is None:
+            continue
+        for program in programs:
+            if is_program(path := Path(os.path.normpath(home / program))):
+                return Candidate(path, f"{name}={home}")
+        state = "does not exist" if not home.is_dir() else f"has no {programs[0]} that can be run"
+        raise ToolchainError(
+            f"{name}={home} {state}",
+            expected=f"the folder of {what}",
+            remedy=f"set {name} to the folder that holds {programs[0]}, or unset it",
+        )
+    return None
+
+
+def on_path(program: str, settings: Settings) -> Candidate | None:
+    """The program that a shell would run."""
+    found = shutil.which(program, path=settings.search_path)
+    return Candidate(Path(found).absolute(), f"{program} on PATH") if found else None
+
+
+def conda_prefixes(settings: Settings) -> list[tuple[str, Path]]:
+    """The environments of a conda build, the active one, and this interpreter's when conda made it."""
+    found = [("BUILD_PREFIX", settings.build_prefix), ("PREFIX", settings.host_prefix), ("CONDA_PREFIX", settings.conda_prefix)]
+    if (Path(sys.prefix) / "conda-meta").is_dir():
+        found.append(("this interpreter's environment", Path(sys.prefix)))
+    return [(name, path) for name, path in found if path is not None]
+
+
+def site_folders() -> list[Path]:
+    """Where pip puts wheels for this interpreter, and what is on its import path."""
+    folders = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
+    return list(dict.fromkeys(Path(folder) for folder in folders if folder))
+
+
+def in_folders(folders: Iterator[tuple[str, Path]] | Sequence[tuple[str, Path]], program: str) -> Candidate | None:
+    """The first of ``folders`` (reason, folder) that has ``program``, a path relative to it."""
+    for reason, folder in folders:
+        if is_program(path := folder / program):
+            return Candidate(path, f"{program.rpartition('/')[2]} in {reason} ({folder})")
+    return None
+
+
+def _broken(compiler: Path, problem: str, variable: str) -> NoReturn:
+    raise ToolchainError(
+        f"{compiler} {problem}",
+        expected=f"'{compiler.name} --version' names a release",
+        remedy=f"repair that installation, set {variable} to another one, or choose a device that needs none (VLLM_TARGET_DEVICE=cpu)",
+    )
+
+
+def ask(compiler: Path, pattern: str, variable: str) -> Version:
+    """The version that ``compiler --version`` prints.
+
+    Args:
+        compiler: the program.
+        pattern: regular expression whose first group is the version.
+        variable: what the remedy tells the user to set.
+
+    Raises:
+        ToolchainError: it cannot be run, fails, hangs, or prints nothing that matches.
+    """
+    try:
+        done = children.run([compiler, "--version"], timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        _broken(compiler, f"did not answer --version within {TIMEOUT} s", variable)
+    except OSError as error:
+        _broken(compiler, f"cannot be run: {error.strerror}", variable)
+    said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
+    if done.returncode:
+        _broken(compiler, f"--version failed with status {done.returncode}; it said: {excerpt(said[-1])}", variable)
+    if match := re.search(pattern, done.stdout):
+        return Version(match[1])
+    _broken(compiler, f"--version printed no version; it said: {excerpt(said[0])}", variable)
+
+
+def at_least(toolkit: Toolkit, floor: Version, variable: str) -> Toolkit:
+    """``toolkit`` when it is new enough.
+
+    Raises:
+        ToolchainError: it is older than ``floor``.
+    """
+    if toolkit.version < floor:
+        raise ToolchainError(
+            f"{toolkit} is too old",
+            expected=f"{_NAMES[toolkit.kind]} {floor} or newer",
+            remedy=f"install a newer one and set {variable}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
+        )
+    return toolkit

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local channel: builds what changed, keeps what did not, and works at every moment in between."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_build.packing import channel_index, finish, recipe_builder
+from vllm_build.toolchain import channel_records, channel_views, toolchain_builds, toolchain_lock, wheel_recipe
+from vllm_build.toolchain.channel_digests import build_digests, combined, files_of
+from vllm_build.toolchain.locked_files import Fetcher
+from vllm_build.util import locks, removal
+from vllm_build.util.environ import snapshot
+from vllm_build.util.errors import BuildError
+from vllm_build.util.files import disk_errors, sha256_of
+from vllm_build.util.paths import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vllm_build.util.console import Console
+
+#: Of the compression of channel packages.
+_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one build.
+
+    Attributes:
+        id: the build.
+        action: ``reused`` or ``built``.
+        seconds: wall time of this run's work on it; 0 when reused.
+        size: bytes of its packages.
+        packages: their file names.
+    """
+
+    id: str
+    action: str
+    seconds: float
+    size: int
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChannelReport:
+    """The channel after a run: the view of one source tree."""
+
+    path: Path
+    digest: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def url(self) -> str:
+        """The channel's address for rattler-build and conda."""
+        return self.path.as_uri()
+
+    @property
+    def built(self) -> int:
+        """How many builds ran."""
+        return sum(outcome.action == "built" for outcome in self.outcomes)
+
+
+@dataclass
+class _Builder:
+    root: Path
+    console: Console
+    fetcher: Fetcher
+
+    def __post_init__(self) -> None:
+        for subdir in channel_index.SUBDIRS:
+            (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
+
+    def build(
+        self, build: toolchain_builds.Build, digest: str, files: Sequence[toolchain_lock.LockedFile], channel: Path
+    ) -> channel_records.Record:
+        """Run one build against ``channel`` and take its packages into the pool."""
+        work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
+        begin = time.monotonic()
+        with self.console.step(f"build {build.id} for the toolchain channel"):
+            # apt has one state for all downloads.
+            with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
+                used = self.fetcher.ensure(files)
+            removal.remove_tree(work, below=removal.claim_cache())
+            self.fetcher.folder_of(used, work / "sources")
+            recipe = build.recipe
+            if build.wheel is not None:
+                recipe = wheel_recipe.write(
+                    self.root, build.wheel, used[0], work / "sources" / used[0].filename, build.run, work
+                )  # fmt: skip
+            packages = recipe_builder.build(
+                recipe,
+                variants={key: [value] for key, value in build.variant.items()},
+                channels=[channel.as_uri()],
+                output_dir=work / "out",
+                inherited=snapshot(),
+                env={
+                    "TOOLCHAIN_SOURCES": str(work / "sources"),
+                    "TOOLCHAIN_PYTHON": sys.executable,
+                    "TOOLCHAIN_VERSION": used[0].upstream_version if used else build.version,
+                    "TOOLCHAIN_DIGEST": digest,
+                },
+                no_include_recipe=True,
+                console=self.console,
+            )
+            self._check(build, digest, packages)
+            # Read from a disk and not over a network: speed counts, and not size.
+            finish.finish(packages, work, self.root, level=_LEVEL)
+            entries = channel_index.index_entries(work / "out", packages)
+            record = channel_records.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
+            self._take_in(record, work / "out")
+            removal.remove_tree(work, below=removal.claim_cache())
+        return record
+
+    def _check(self, build: toolchain_builds.Build, digest: str, packages: Sequence[Path]) -> None:
+        if not packages:
+            raise BuildError(f"the recipe of {build.id} made no package", remedy=f"look at {build.recipe}")
+        for package in packages:
+            if digest not in package.name.rpartition("-")[2]:
+                raise BuildError(
+                    f"{package.name} does not carry the digest of its inputs",
+                    expected='build.string with ${{ env.get("TOOLCHAIN_DIGEST") }} in it, so that one name never stands for two files',
+                    remedy=f"correct {build.recipe}",
+                )
+
+    def _take_in(self, record: channel_records.Record, output: Path) -> None:
+        """Files first, then the record that names them: what is killed in between is built again."""
+        pool = channel_views.pool()
+        with disk_errors(pool):
+            for name, entry in record.packages.items():
+                if (pool / name).is_file() and sha256_of(pool / name) != entry.get("sha256"):
+                    # A damaged file: what was extracted from it is as bad.
+                    channel_views.forget_extracted(name.partition("/")[2])
+                (output / name).chmod(0o644)
+                (output / name).replace(pool / name)
+        channel_records.write_record(pool, record)
+
+
+def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
+    """Digest over everything that shapes the channel of the source tree ``root``, or ``only`` these builds with what they need.
+
+    Raises:
+        ConfigurationError: a recipe or the lock is malformed or incomplete.
+    """
+    return combined(build_digests(root, toolchain_builds.select(toolchain_builds.load(root), only), toolchain_lock.read(root)))
+
+
+def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> ChannelReport:
+    """Bring the channel up to date with the source tree ``root``: all of it, or ``only`` these builds with what they need.
+
+    Other processes may do the same at the same time, for this tree or another one; a build that is being made elsewhere is waited for.
+
+    Raises:
+        ConfigurationError: a recipe or the lock is malformed, or ``only`` names an unknown build.
+        BusyError: the channel is being cleaned.
+        FetchError, IntegrityError: a locked file cannot be had, or is other bytes.
+        ToolchainError: no apt, or an environment cannot be solved.
+        BuildError, PackageTestError, ResourceError: as ``rattler.build``. What was finished before stays and is valid.
+    """
+    every = toolchain_builds.load(root)
+    lock = toolchain_lock.read(root)
+    chosen = toolchain_builds.select(every, only)
+    digests = build_digests(root, chosen, lock)
+    whole = channel_views.digests_of(root, every, lock)
+
+    removal.claim_cache()
+    with channel_views.in_use(console.info):
+        builder = _Builder(root, console, Fetcher(cache_root(), console))
+        view = channel_views.refresh(whole)
+        outcomes = []
+        for build in chosen:
+            digest = digests[build.id]
+            record, reused = channel_records.read_record(channel_views.pool(), build.id, digest), True
+            if record is None:
+                with channel_views.building(f"{build.id}-{digest}", console.info):
+                    # Another process may have made it in the meantime.
+                    record = channel_records.read_record(channel_views.pool(), build.id, digest)
+                    if record is None:
+                        record, reused = builder.build(build, digest, files_of(build, lock), view), False
+                channel_views.refresh(whole)
+            names = tuple(sorted(name.partition("/")[2] for name in record.packages))
+            outcomes.append(Outcome(build.id, "reused" if reused else "built", 0.0 if reused else record.seconds, record.size, names))
+    return ChannelReport(view, combined(digests), tuple(outcomes))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings locked third-party sources into the cache, where builds look for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_build.sources import third_party
+from vllm_build.toolchain.locked_files import Fetcher
+from vllm_build.toolchain.toolchain_lock import LockedFile
+from vllm_build.util import locks, paths
+from vllm_build.util.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from vllm_build.util.console import Console
+
+
+def _locked_file(source: third_party.Source) -> LockedFile:
+    get = source.get
+    # No build of the toolchain channel: the place in the download cache follows from the sha256 alone.
+    name, file = f"third_party/{source.name}", (source.filename, source.sha256, source.size)
+    if get["type"] == "apt-source":
+        return LockedFile(name, 0, "apt-source", get["package"], get["revision"], *file, get["suite"])
+    if get["type"] == "pypi-sdist":
+        return LockedFile(name, 0, "pypi-sdist", get["package"], get["version"], *file)
+    raise ConfigurationError(
+        f"{third_party.LOCK}: {source.name} is to be had by {get['type']!r}",
+        expected="apt-source or pypi-sdist, the ways this command knows",
+        remedy=f"set {third_party.variable(source.name)} to its sources",
+    )
+
+
+def fetch(source: third_party.Source, console: Console) -> str:
+    """Fetch one source unless the cache has it intact; a damaged copy is extracted again. Returns the folder.
+
+    Raises:
+        FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
+    """
+    if source.folder.is_dir():
+        if source.is_intact():
+            console.info(f"{source.name} {source.version}: {source.folder}")
+            return str(source.folder)
+        console.warn(f"{source.folder} was changed after it was extracted; it is extracted again")
+    with console.step(f"fetch {source.name} {source.version}"), locks.exclusive(paths.cache_root() / "sources", "the source cache"):
+        fetcher, file = Fetcher(paths.cache_root(), console), _locked_file(source)
+        fetcher.ensure([file])
+        return str(third_party.extract(source, fetcher.store.path(file)))

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``setup()`` is told: everything about the distribution that depends on the device, the interpreter or the command."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.native import build_configuration, cmake
+from vllm_build.project import distribution_version
+from vllm_build.target import device
+from vllm_build.util import path_rules
+from vllm_build.wheels import cmake_ext, package_commands, requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vllm_build.settings.build_settings import Settings
+    from vllm_build.target.device import Target
+
+#: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
+_staging: str | None = None
+#: Whether what setuptools asks for now is for a source distribution; its command line does not always say so.
+_for_sdist = False
+#: What a hook of the front end has resolved before setuptools runs setup.py, and the settings that it is resolved from.
+_resolved: tuple[Settings, Target] | None = None
+
+
+@contextmanager
+def staging() -> Iterator[None]:
+    """Let setuptools put the wheel together in a folder that is new and goes away.
+
+    Its own ``build/lib`` stays in the tree, and what one build left there gets into the wheel of the next one, for another device as well.
+    """
+    global _staging  # noqa: PLW0603 - setup.py is run by setuptools within this process and has no other way to hear of it
+    with tempfile.TemporaryDirectory(prefix="vllm-wheel-") as folder:
+        before, _staging = _staging, folder
+        try:
+            yield
+        finally:
+            _staging = before
+
+
+@contextmanager
+def source_distribution() -> Iterator[None]:
+    """What setuptools asks for meanwhile is for every device: none is looked for, and none can be wrong."""
+    global _for_sdist  # noqa: PLW0603 - as above
+    before, _for_sdist = _for_sdist, True
+    try:
+        yield
+    finally:
+        _for_sdist = before
+
+
+def is_sdist(argv: Sequence[str]) -> bool:
+    """Whether setup.py runs for a source distribution, which is for every device: its command line or the front end's hook says so."""
+    return _for_sdist or "sdist" in argv[1:]
+
+
+@contextmanager
+def resolved(settings: Settings, target: Target) -> Iterator[None]:
+    """Let setup.py, where it runs within the block with the same settings, take ``target`` and look for no device itself."""
+    global _resolved  # noqa: PLW0603 - as above
+    before, _resolved = _resolved, (settings, target)
+    try:
+        yield
+    finally:
+        _resolved = before
+
+
+def _target(settings: Settings) -> Target:
+    if _resolved is not None and _resolved[0] == settings:
+        return _resolved[1]
+    return device.resolve(settings)
+
+
+def extensions(root: Path, settings: Settings, target: Target) -> list[cmake_ext.CMakeExtension]:
+    """The extensions of ``target``, each bound to it and to ``settings``; none for devices that compile nothing.
+
+    Raises:
+        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
+    """
+    if target.name in plan_resolver.PURE_DEVICES:
+        return []
+    if not settings.precompiled or settings.precompiled_partial:
+        # In the first hook that a front end calls: later ones download torch.
+        path_rules.require_buildable(root, settings.build_root or root / "build", make=cmake.runs_make(settings))
+    if settings.precompiled:
+        table = kernels_table.load(root)
+        names = [e.name for e in table.extensions if any(k.extension == e.name and target.name in k.devices for k in table.kernels)]
+    else:
+        names = [e.name for e in build_configuration.plan_for(root, settings, target).extensions]
+    found = [cmake_ext.CMakeExtension(name, str(root)) for name in names]
+    for extension in found:
+        extension.asked = cmake_ext.Asked(settings, target)
+    return found
+
+
+def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
+    """The recipe's outputs whose kernels are built, or reused, from these sources; an official wheel's are of others.
+
+    Raises:
+        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
+    """
+    if target.name in plan_resolver.PURE_DEVICES or (settings.precompiled and settings.accepts_foreign):
+        return ()
+    return build_configuration.plan_for(root, settings, target).components
+
+
+def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments of ``setup()``. The device is resolved here, once: the extensions carry it to the commands.
+
+    Args:
+        root: of the source tree.
+        settings: of the environment.
+        argv: the command line of setup.py.
+
+    Raises:
+        VllmBuildError: the environment or the tree is wrong; one class for each kind of failure.
+    """
+    sdist = is_sdist(argv)
+    target = None if sdist else _target(settings)
+    modules = extensions(root, settings, target) if target else []
+    options: dict[str, dict[str, Any]] = {}
+    if _staging:
+        options["build"] = {"build_base": _staging}
+        # Beside it, so that a wheel is built from a tree that cannot be written.
+        options["egg_info"] = {"egg_base": _staging}
+    if modules and not build_configuration.free_threaded():
+        options["bdist_wheel"] = {"py_limited_api": "cp310"}
+    return {
+        "version": distribution_version.of_tree(root, settings, target, sdist=sdist),
+        # What every device needs; the device's own come when a wheel is built, the field is declared dynamic.
+        "install_requires": requirements.read(root, target.name if target else "empty"),
+        "ext_modules": modules,
+        "cmdclass": {
+            "build_ext": cmake_ext.precompiled_build_ext if settings.precompiled else cmake_ext.cmake_build_ext,
+            "build_py": package_commands.versioned_build_py,
+            "egg_info": package_commands.stamped_egg_info(outputs(root, settings, target) if target else ()),
+        },
+        "options": options,
+    }
