@@ -202,8 +202,9 @@ def _below_another_repository(repository: Path, target: Path) -> Path:
 
 _STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_repository]
 _PROGRAM = (
-    "from vllm_build.util import environ, paths; from vllm_build.settings import build_settings; from vllm_build.project import distribution_version; print(distribution_version.of_tree(paths.source_root(), "
-    "build_settings.Settings.from_environ(environ.snapshot())))"
+    "from vllm_build.util import environ, paths; from vllm_build.settings import build_settings; "
+    "from vllm_build.project import distribution_version; "
+    "print(distribution_version.of_tree(paths.source_root(), build_settings.Settings.from_environ(environ.snapshot())))"
 )
 
 

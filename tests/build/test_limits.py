@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +15,11 @@ from hypothesis import strategies as st
 
 from vllm_build.native import machine_limits
 from vllm_build.native.machine_limits import GIB
+from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 INFINITE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -165,7 +166,7 @@ def test_resource_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
 def test_a_real_resource_limit_is_seen() -> None:
     code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); from vllm_build.native import job_count;"
     code += "print(job_count.decide(None, None, device='cpu', cpus=64).jobs)"
-    environ = {**os.environ, "PYTHONPATH": str(Path(machine_limits.__file__).parents[1])}
+    environ = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
     found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert int(found.stdout) <= 2
 

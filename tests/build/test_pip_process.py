@@ -207,11 +207,11 @@ def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> No
 def test_make_installs_into_its_own_environment(root: Path, index: Path, machine: Path, tmp_path: Path) -> None:
     """The project's Makefile, with a tool and a library of its own small enough to install here."""
     tree = tmp_path / "a tree"
-    for name in ("scripts/vllm_build", "requirements"):
+    for name in ("scripts/vllm_build/util/processes", "requirements"):
         (tree / name).mkdir(parents=True)
     shutil.copy(root / "Makefile", tree)
     shutil.copytree(root / "scripts" / "bin", tree / "scripts" / "bin")
-    shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build")
+    shutil.copy(pip_process.__file__, tree / "scripts" / "vllm_build" / "util" / "processes")
     (tree / "requirements" / "tools.txt").write_text("sample==2.0\n", encoding="utf-8")
     (tree / "requirements" / "dev.txt").write_text("sample==2.0\n", encoding="utf-8")
     project(tree / "scripts", "vllm_build")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPU architectures by device: the project's default lists, what each toolkit can compile, and its compiler options.
 
-Architectures are strings here, each device's own spelling: ``9.0a`` (:mod:`vllm_build.architectures.cuda_archs`) or ``gfx90a`` (:mod:`vllm_build.architectures.rocm_archs`).
+Architectures are strings in each device's own spelling: ``9.0a`` (:mod:`vllm_build.architectures.cuda_archs`) or ``gfx90a``
+(:mod:`vllm_build.architectures.rocm_archs`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """Digests of the source tree: what shapes each output's binaries, the Python package, and how conda packages are packed.
 
 A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order. An entry is a path relative to the
-tree, with forward slashes, or a record of a table. :mod:`vllm_build.digests.kernel_inputs` and :mod:`vllm_build.digests.digest_rules` choose the inputs. A
-digest is the same on every machine, in every folder, with and without git.
+tree, with forward slashes, or a record of a table. :mod:`vllm_build.digests.kernel_inputs` and
+:mod:`vllm_build.digests.digest_rules` choose the inputs. A digest is the same on every machine, in every folder, with and without git.
 """
 
 from __future__ import annotations

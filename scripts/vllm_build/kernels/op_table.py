@@ -8,8 +8,8 @@ audit of foreign wheels and the tests need no second list::
     VLLM_LIBRARY_IMPL(_C, m) { m.impl("f", VLLM_BOX(vllm::F)); }                              // for the device of the kernel
     STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("f", ...); }         // for a key by name
 
-Every build compares the result with what its libraries register in fact (:mod:`vllm_build.checks.op_check`), so a registration that is written in
-another way is an error, and does not go unnoticed.
+Every build compares the result with what its libraries register (:mod:`vllm_build.checks.op_check`). A registration that is
+written in another way is therefore an error.
 """
 
 from __future__ import annotations

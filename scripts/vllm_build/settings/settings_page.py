@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docs/settings.md``, made from the table in :mod:`vllm_build.settings.build_settings`, so that no variable is undocumented or documented twice."""
+"""Writes ``docs/settings.md`` from the table in :mod:`vllm_build.settings.build_settings`, so the page has every variable once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One environment variable: its name, its kind and its words, and how a field of :class:`vllm_build.settings.build_settings.Settings` declares it."""
+"""One environment variable: its name, kind and text, and how a field of ``build_settings.Settings`` declares it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Locked third-party sources: ``third_party/lock.toml``, and their extracted copies in the cache.
 
-A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`) fills it. Needs nothing but the standard library.
+A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`) fills it. This module needs only the
+standard library.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def run(arguments: Namespace, console: Console) -> int:
             for output, entries in inputs.items():
                 before = _inputs(Path(folder), output)
                 changed = differences(entries, before)
-                title = f"{output}: {tree_digests.of_entries(before)[: tree_digests.SHORT]} -> {tree_digests.of_entries(entries)[: tree_digests.SHORT]}"
+                old, new = (tree_digests.of_entries(found)[: tree_digests.SHORT] for found in (before, entries))
+                title = f"{output}: {old} -> {new}"
                 console.table(title, ["input", "what"], [list(row) for row in changed] or [["-", "the same"]])
                 document[output] = {
                     "digest": tree_digests.of_entries(entries),
