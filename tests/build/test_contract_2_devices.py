@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
-from vllm_build.settings.build_settings import DEVICES, Settings
+from vllm_build.settings.build_settings import Settings
+from vllm_build.settings.choices import DEVICES
 from vllm_build.target import device, torch_files
 from vllm_build.target.device import Target
 from vllm_build.target.toolkits.toolkit_search import Toolkit

@@ -17,7 +17,8 @@ from packaging.version import Version
 
 from vllm_build import cli
 from vllm_build.project import distribution_version
-from vllm_build.settings.build_settings import DEVICES, Settings
+from vllm_build.settings.build_settings import Settings
+from vllm_build.settings.choices import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from vllm_build.settings.build_settings import DEVICES
+from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.wheels import requirements
 

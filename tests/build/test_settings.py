@@ -18,8 +18,9 @@ from packaging.version import Version
 
 from vllm_build import cli
 from vllm_build.digests import kernel_inputs
-from vllm_build.settings import build_settings, settings_page
-from vllm_build.settings.build_settings import DEVICES, Settings
+from vllm_build.settings import build_settings, choices, settings_page
+from vllm_build.settings.build_settings import Settings
+from vllm_build.settings.choices import DEVICES
 from vllm_build.settings.value_kinds import ABSOLUTE_FOLDER, COUNT, FILE, FLAG, FOLDER, PRESENT_FOLDER, RELEASE, TEXT
 from vllm_build.util import environ, paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
@@ -456,7 +457,7 @@ def test_bytes_that_are_not_utf8(words: list[str], tmp_path: Path) -> None:
 
 
 def test_components_are_those_of_the_table(root: Path) -> None:
-    assert set(build_settings.COMPONENTS) == set(kernel_inputs.components(root))
+    assert set(choices.COMPONENTS) == set(kernel_inputs.components(root))
 
 
 def test_the_command_and_the_page_have_the_same_variables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

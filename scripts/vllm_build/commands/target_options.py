@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.architectures import gpu_targets
-from vllm_build.settings.build_settings import DEVICE, Settings
+from vllm_build.settings.choices import DEVICE
 from vllm_build.settings.value_kinds import RELEASE, checked
 from vllm_build.target import device
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from packaging.version import Version
+
+    from vllm_build.settings.build_settings import Settings
 
 
 def add_target(parser: ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build.settings.build_settings import CHANNELS
+from vllm_build.settings.choices import CHANNELS
 from vllm_build.settings.value_kinds import checked, choice
 from vllm_build.toolchain import channel_views
 from vllm_build.util import paths

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from vllm_build.architectures import gpu_targets
 from vllm_build.conda import variant_file
 from vllm_build.kernels.kernels_table import SETS
-from vllm_build.settings.build_settings import DEVICES
+from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:

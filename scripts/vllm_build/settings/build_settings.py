@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from vllm_build.architectures import gpu_targets
+from vllm_build.settings.choices import BUILD_TYPES, CHANNELS, CMAKE_ARCHS, COMPONENTS, CUDA_ARCHS, DEVICE, ROCM_ARCHS
 from vllm_build.settings.value_kinds import (
     ABSOLUTE_FOLDER,
     COUNT,
@@ -36,37 +36,16 @@ from vllm_build.settings.value_kinds import (
     TEXT,
     VERSION,
     WORDS,
-    architectures,
     choice,
     words_of,
 )
-from vllm_build.settings.variable import Variable
+from vllm_build.settings.variable import SECTIONS, Variable
 from vllm_build.settings.variable import declare as _var
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-DEVICES = ("cuda", "rocm", "cpu", "tpu", "xpu", "empty")
-DEVICE = choice(*DEVICES)
-BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
-CHANNELS = ("local", "conda-forge")
-#: The outputs of csrc/kernels.toml; a test holds the two together.
-COMPONENTS = ("vllm-kernels", "vllm-flashmla", "vllm-flash-attn")
-CUDA_ARCHS = architectures(
-    "architectures such as 8.0, 9.0a or 12.0+PTX, separated by semicolons or spaces",
-    lambda text: gpu_targets.parse("cuda", text, gpu_targets.VARIABLES["cuda"]),
-)
-CMAKE_ARCHS = architectures(
-    "architectures such as 80, 90a-real or 120f, separated by semicolons",
-    lambda text: gpu_targets.from_cmake(text, "CMAKE_CUDA_ARCHITECTURES"),
-)
-ROCM_ARCHS = architectures(
-    "architectures such as gfx90a, gfx942 or gfx90a:xnack-, separated by semicolons",
-    lambda text: gpu_targets.parse("rocm", text, gpu_targets.VARIABLES["rocm"]),
-)
-
 
 _NONE: None = None
 
@@ -328,26 +307,13 @@ class Settings:
         return cls(**{field: value for field, value in values if value is not None}, inherited=dict(environ))
 
 
-#: Headings of the documentation, by the first field that stands under each.
-_SECTIONS = {
-    "target_device": "Device and toolkits",
-    "version_override": "Version",
-    "max_jobs": "Jobs",
-    "build_type": "CMake",
-    "c_launcher": "Compiler caches",
-    "use_precompiled": "Precompiled kernels",
-    "search_path": "Where programs are looked for",
-    "cache": "The driver",
-}
-
-
 def variables() -> Iterator[Variable]:
     """Every variable of the build, in the order of the documentation."""
     section = ""
     for field in dataclasses.fields(Settings):
         if "variable" not in field.metadata:
             continue
-        section = _SECTIONS.get(field.name, section)
+        section = SECTIONS.get(field.name, section)
         name, kind, default, doc = field.metadata["variable"]
         yield Variable(name, field.name, section, kind, default, doc)
 

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+#: Headings of the documentation, by the first field of each.
+SECTIONS = {
+    "target_device": "Device and toolkits",
+    "version_override": "Version",
+    "max_jobs": "Jobs",
+    "build_type": "CMake",
+    "c_launcher": "Compiler caches",
+    "use_precompiled": "Precompiled kernels",
+    "search_path": "Where programs are looked for",
+    "cache": "The driver",
+}
+
 
 @dataclass(frozen=True)
 class Variable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from vllm_build.settings.build_settings import DEVICES
+from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.files import read_text
 
