@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import sysconfig
 from pathlib import Path
@@ -18,9 +19,10 @@ from vllm_build.checks import library_audit
 from vllm_build.native import cmake, native_build
 from vllm_build.target import torch_flavour
 from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_search
+from vllm_build.util.processes import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vllm_build.util.console import Console
 
@@ -138,3 +140,14 @@ def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PIP_FIND_LINKS", str(made.index))
     made.update()
     return made
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """Signals that this process was started to ignore (``nohup``, a shell's background job) act on it during a test."""
+    ignored = [number for number in signals.ENDING if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)

@@ -371,6 +371,7 @@ def test_without_python() -> None:
     assert children.without_python({"PYTHONPATH": "x", "PYTHONHOME": "y", "PATH": "z"}) == {"PATH": "z"}
 
 
+@pytest.mark.usefixtures("hearing")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_end_that_setuptools_made_of_a_signal_keeps_its_status(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     def run_commands() -> None:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from command_runs import HEARING
 
 from vllm_build.util import errors
 from vllm_build.util.processes import signals
@@ -176,5 +177,5 @@ def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.exit(status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*HEARING, sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (128 + signal.SIGHUP, "error: interrupted by SIGHUP\n")

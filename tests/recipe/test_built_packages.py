@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from command_runs import HEARING
 from trees import copy_tree, misses
 
 from vllm_build.checks import library_audit
@@ -282,7 +283,7 @@ def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_p
     os.mkfifo(tmp_path / "never.h")
     with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
         stream.write(f'\n#include "{tmp_path / "never.h"}"\n')
-    command = [sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
+    command = [*HEARING, sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
     with subprocess.Popen(command, cwd=tree, env=environ(tree), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

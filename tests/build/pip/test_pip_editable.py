@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_runs import MARK, gone
+from command_runs import HEARING, MARK, gone
 
 from vllm_build.util import locks
 
@@ -124,7 +124,7 @@ def test_a_pip_that_is_killed_ends_its_build(developer: Developer, clone: Path, 
     mark = uuid.uuid4().hex
     env = developer.environ(VLLM_DISABLE_CCACHE="1", MAX_JOBS="1", VERBOSE="") | {MARK: mark}
     command = [str(developer.prefix / "bin" / "python"), "-m", "pip", *EDITABLE, "-v"]
-    with subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen([*HEARING, *command], cwd=clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():
             if line.strip().startswith("[2/"):
                 break
