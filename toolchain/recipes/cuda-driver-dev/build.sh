@@ -13,6 +13,8 @@ if [ "$PKG_NAME" = cuda-driver-dev_linux-64 ]; then
     # 34 is CUDA_ERROR_STUB_LIBRARY. A program must never run with this library; if it does, it is told so.
     sed 's/.*/int &(void) { return 34; }/' names.txt > stub.c
     mkdir -p "$PREFIX/$target/lib/stubs"
+    # rattler-build sets this default run path, which names the build's prefix. A stub needs no library.
+    unset LD_RUN_PATH
     "$CC" -std=gnu11 -O1 -fPIC -shared -nostdlib -Wl,-soname,libcuda.so.1 -Wl,--build-id=none -s stub.c -o "$PREFIX/$target/lib/stubs/libcuda.so"
 else
     mkdir -p "$PREFIX/lib/stubs"
