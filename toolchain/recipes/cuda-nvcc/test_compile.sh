@@ -3,7 +3,7 @@
 set -euo pipefail
 
 case $(command -v nvcc) in "$PREFIX/bin/nvcc") ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
-nvcc --version | grep -q "release $CUDA_RELEASE,"
+nvcc --version | grep "release $CUDA_RELEASE," > /dev/null
 
 # For exactly what was asked for, compressed, with the runtime as a shared library. The host compiler links: nvcc before 13 would add an empty
 # code object for the plain architecture.
@@ -14,8 +14,8 @@ test ! -s said.txt
 cuobjdump --list-elf libkernel.so | sed -n 's/.*\(sm_[0-9]*[af]*\)[.]cubin$/\1/p' | sort -u > found.txt
 echo sm_90a | diff - found.txt
 test -z "$(cuobjdump --list-ptx libkernel.so 2>/dev/null | grep -E 'compute_|sm_' || true)"
-cuobjdump --dump-elf-symbols libkernel.so | grep -q 'scale'
-"$READELF" -d libkernel.so | grep -q "NEEDED.*\[libcudart.so.${CUDA_RELEASE%%.*}\]"
+cuobjdump --dump-elf-symbols libkernel.so | grep 'scale' > /dev/null
+"$READELF" -d libkernel.so | grep "NEEDED.*\[libcudart.so.${CUDA_RELEASE%%.*}\]" > /dev/null
 
 # The host program, by the C++ compiler alone.
 "$CXX" test_main.cc -o program $CXXFLAGS $LDFLAGS -L. -lkernel -lcudart -Wl,-rpath,"$PWD" -Wl,-rpath,"$PREFIX/lib"
@@ -24,8 +24,8 @@ env -i ./program
 # Several architectures and PTX beside them; the plain instruction set must not see what only 9.0a has.
 nvcc -std=c++17 -gencode arch=compute_80,code=sm_80 -gencode "arch=compute_90,code=[sm_90,compute_90]" -cubin -o /dev/null test_kernel.cu 2> /dev/null && exit 1
 nvcc -std=c++17 -gencode arch=compute_80,code=sm_80 -gencode "arch=compute_90,code=[sm_90,compute_90]" -c test_kernel.cu -o several.o
-cuobjdump --list-elf several.o | sed -n 's/.*\(sm_[0-9]*[af]*\)[.]cubin$/\1/p' | sort -u | tr '\n' ' ' | grep -qx 'sm_80 sm_90 '
-cuobjdump --list-ptx several.o | grep -q sm_90
+cuobjdump --list-elf several.o | sed -n 's/.*\(sm_[0-9]*[af]*\)[.]cubin$/\1/p' | sort -u | tr '\n' ' ' | grep -x 'sm_80 sm_90 ' > /dev/null
+cuobjdump --list-ptx several.o | grep sm_90 > /dev/null
 
 # The compiler and the headers are the environment's: no include, and no program, from elsewhere.
 nvcc -std=c++17 -M test_kernel.cu | tr ' \\' '\n\n' | grep '^/' > opened.txt
@@ -33,7 +33,7 @@ test "$(wc -l < opened.txt)" -gt 100
 while read -r file; do
     case $(realpath "$file") in "$(realpath "$PREFIX")"/*) ;; *) echo "$file is the host's"; exit 1 ;; esac
 done < opened.txt
-nvcc --dryrun -std=c++17 -c test_kernel.cu -o x.o 2>&1 | grep -q "$CXX"
+nvcc --dryrun -std=c++17 -c test_kernel.cu -o x.o 2>&1 | grep "$CXX" > /dev/null
 # Called through the link in the target's folder, as build systems do that look for a toolkit's root.
 "$PREFIX/targets/x86_64-linux/bin/nvcc" -std=c++17 -arch=sm_90a -c test_kernel.cu -o linked.o
 
@@ -49,7 +49,7 @@ END
 cmake -G Ninja -B build -DCMAKE_CUDA_ARCHITECTURES=90a-real . > configured.txt
 grep -q "toolkit $CUDA_RELEASE" configured.txt
 cmake --build build > built.txt
-cuobjdump --list-elf build/libkernel.so | grep -q sm_90a
+cuobjdump --list-elf build/libkernel.so | grep sm_90a > /dev/null
 if "$READELF" -d build/libkernel.so | grep libcudart; then exit 1; fi
 
 # Leaving the environment gives back what was there before.
