@@ -23,6 +23,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
+from vllm_build.util import environ
 from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import sha256_of
 from vllm_build.util.processes import pip_process
@@ -53,7 +54,7 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--no-input"]
         command += ["--report", str(report), "--target", str(Path(folder) / "none"), "--only-binary", ":all:"]
         command += ["--implementation", "cp", "--python-version", "3.12", "--abi", "abi3", "--platform", platform, requirement]
-        env = pip_process.environment("install")
+        env = pip_process.environment("install", environ.snapshot())
         done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode or not report.is_file():
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]

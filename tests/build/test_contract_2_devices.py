@@ -171,7 +171,7 @@ def test_pure_devices_look_at_nothing(asked: str, monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("looked")
 
     monkeypatch.setattr(torch_files, "installed", refuse)
-    monkeypatch.setattr(device.toolkit, "find", refuse)
+    monkeypatch.setattr(device.toolkit_finder, "find", refuse)
     assert device.resolve(Settings(target_device=asked), system="linux") == Target(asked, "VLLM_TARGET_DEVICE")
 
 

@@ -65,6 +65,7 @@ TABLE: dict[str, frozenset[str]] = {
 UNNAMED: dict[str, str] = {
     ".ci/": "runs the tests",
     ".clang-format": "formats sources, which count by themselves",
+    ".git-blame-ignore-revs": "lists commits that only move or format",
     ".gitignore": "lists what builds leave",
     ".pre-commit-config.yaml": "checks sources",
     ".yamllint.yaml": "checks sources",

@@ -15,9 +15,9 @@ NAMES = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", "unsete
 
 #: Modules that name it, and why.
 READERS = {
-    "environ.py": "the one place",
-    "measured.py": "a program of its own in front of each compiler, which hands its environment on; it has to start fast",
-    "pip_process.py": "a program of its own, which runs before anything is installed",
+    "util/environ.py": "the one place",
+    "native/compile_launcher.py": "a program of its own in front of each compiler, which hands its environment on; it has to start fast",
+    "util/processes/pip_process.py": "a program of its own, which runs before anything is installed",
 }
 #: Who may take a snapshot, and why.
 SNAPSHOTS = {

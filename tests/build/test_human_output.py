@@ -61,7 +61,7 @@ def test_lines_fit(command: str, columns: int, capsys: pytest.CaptureFixture[str
 def test_the_doctors_sentences_fit(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found, remedy = "one thing says this " * 8, "set that to something else " * 6
     facts = [Fact("device", "cpu"), Fact("toolkit for cuda", found, remedy, CONTRADICTION)]
-    monkeypatch.setattr(examination, "examine", lambda root: facts if root else [])
+    monkeypatch.setattr(examination, "examine", lambda *_: facts)
     assert cli.main(["doctor"]) == 2
     text = shown(capsys.readouterr().err)
     assert max(map(len, text)) <= columns

@@ -267,8 +267,8 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     output, folder = tmp_path / "output", tmp_path / "served" / "channel"
     for name, result in (("_install", "created"), ("fetch_sources", None)):
         monkeypatch.setattr(package_job, name, lambda *_, result=result: result)
-    monkeypatch.setattr(package_job.toolchain, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
-    monkeypatch.setattr(package_job.environment, "run_in", lambda *_, **__: "all operators agree")
+    monkeypatch.setattr(package_job.channel_build, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
+    monkeypatch.setattr(package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree")
     listed: dict[str, dict[str, Any]] = {}
     outputs = package_job.expected(
         package_job.Request(root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ))

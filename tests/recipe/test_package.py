@@ -79,7 +79,7 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
     def ensure(*_: object) -> None:
         raise AssertionError("the toolchain was asked for")
 
-    monkeypatch.setattr(package_job.toolchain, "ensure", ensure)
+    monkeypatch.setattr(package_job.channel_build, "ensure", ensure)
     # A device that no kernel is written for, now and later.
     variant = variants.load(root, "cpu")
     with pytest.raises(NothingToDoError, match="empty"):
@@ -128,7 +128,7 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr(package_job.third_party_sources, "fetch", lambda source, _: fetched.append(source.name))
+    monkeypatch.setattr(package_job.third_party_fetch, "fetch", lambda source, _: fetched.append(source.name))
     package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
     assert fetched == []
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
