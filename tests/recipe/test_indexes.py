@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ ENTRIES: dict[str, Any] = {
 }
 
 
-def broken(index: Path) -> dict[str, Callable[[], None]]:
+def broken(index: Path) -> dict[str, Callable[[], object]]:
     """All ways to break an index."""
     document = json.loads(index.read_text(encoding="utf-8"))
 
@@ -115,12 +116,12 @@ def broken(index: Path) -> dict[str, Callable[[], None]]:
 
     good = document["packages.conda"][NAME]
     return {
-        **{name: lambda make=make: special(make) for name, make in SPECIAL.items()},
-        **{name: lambda text=text: index.write_bytes(text) and None for name, text in TEXTS.items()},
-        **{f"{key} of an entry": lambda key=key, value=value: entry({**good, key: value}) for key, value in ENTRIES.items()},
-        "a text for an entry": lambda: entry("x"),
-        "a list for an entry": lambda: entry([]),
-        "a path for a name": lambda: write({"packages": {f"../{NAME}": good}}),
+        **{name: partial(special, make) for name, make in SPECIAL.items()},
+        **{name: partial(index.write_bytes, text) for name, text in TEXTS.items()},
+        **{f"{key} of an entry": partial(entry, {**good, key: value}) for key, value in ENTRIES.items()},
+        "a text for an entry": partial(entry, "x"),
+        "a list for an entry": partial(entry, []),
+        "a path for a name": partial(write, {"packages": {f"../{NAME}": good}}),
     }
 
 

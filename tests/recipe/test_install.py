@@ -197,7 +197,12 @@ def test_unchanged_packages_are_not_read_again(tmp_path: Path, channel: str, mon
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     hashed: list[Path] = []
-    monkeypatch.setattr(edits, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+
+    def note(path: Path) -> str:
+        hashed.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr(edits, "sha256_of", note)
     prefixes.require_replaceable(prefix)
     assert hashed == []
     # Another state and the same content: a user who made files read-only has changed none.
