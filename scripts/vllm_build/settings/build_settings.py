@@ -201,9 +201,9 @@ class Settings:
     c_launcher: str | None = _var(
         "CMAKE_C_COMPILER_LAUNCHER", TEXT, _NONE, "sccache, else ccache, where they are found", "The program in front of the C compiler."
     )
-    cxx_launcher: str | None = _var("CMAKE_CXX_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of the C++ compiler.")
-    cuda_launcher: str | None = _var("CMAKE_CUDA_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of nvcc.")
-    hip_launcher: str | None = _var("CMAKE_HIP_COMPILER_LAUNCHER", TEXT, _NONE, "likewise", "The program in front of the HIP compiler.")
+    cxx_launcher: str | None = _var("CMAKE_CXX_COMPILER_LAUNCHER", TEXT, _NONE, "as for C", "The program in front of the C++ compiler.")
+    cuda_launcher: str | None = _var("CMAKE_CUDA_COMPILER_LAUNCHER", TEXT, _NONE, "as for C", "The program in front of nvcc.")
+    hip_launcher: str | None = _var("CMAKE_HIP_COMPILER_LAUNCHER", TEXT, _NONE, "as for C", "The program in front of the HIP compiler.")
     disable_sccache: bool = _var("VLLM_DISABLE_SCCACHE", FLAG, False, "`0`", "`1`: do not use sccache when it is found.")
     disable_ccache: bool = _var("VLLM_DISABLE_CCACHE", FLAG, False, "`0`", "`1`: do not use ccache when it is found.")
     # Precompiled kernels

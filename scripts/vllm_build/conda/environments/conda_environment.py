@@ -164,7 +164,6 @@ def create(
     prefix = prefixes.check(given, keep)
     if not force:
         _require(prefix, update=update, contents=False)
-    index_check.require_indexes(channels)
     with disk_errors(prefix), prefixes.opened(prefix) as site:
         if not force:
             # Again, now that nobody else changes it and what was interrupted is undone.
