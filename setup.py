@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts vllm_build's classes together; every decision lies there. Importing this file does nothing but define what it exports."""
+"""Puts vllm_build's classes together; every decision lies there.
+
+Importing this file does nothing but define what it exports.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,8 @@ def get_vllm_version() -> str:
     """The version of the distribution; needs neither torch nor a compiler.
 
     Raises:
-        ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the installed torch.
+        ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the
+            installed torch.
     """
     return distribution_version.of_tree(ROOT, Settings.from_environ(environ.snapshot()))
 
@@ -66,7 +70,9 @@ def get_nvcc_cuda_version() -> Version:
 if __name__ == "__main__":
     try:
         with signals.ending("the build"):
-            setup(**distribution.arguments(ROOT, Settings.from_environ(environ.snapshot()), sys.argv))
+            setup(
+                **distribution.arguments(ROOT, Settings.from_environ(environ.snapshot()), sys.argv)
+            )
     except VllmBuildError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         raise SystemExit(error.exit_code) from error

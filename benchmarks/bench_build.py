@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times whole builds of the CPU packages: cold, warm, no-op and after one edited file; and a developer's editable installs with pip.
 
-Each run is the command a user types, on a copy of the tree with an output folder and a compiler cache of its own; the toolchain channel is
-the user's. The share of CPU time is CPU seconds of all child processes over wall seconds times cores: what is missing to 100 % is waiting.
-``--toolchain`` begins with an empty cache and times the toolchain channel as well.
+Each run is the command a user types, on a copy of the tree with an output folder and a compiler
+cache of its own; the toolchain channel is the user's. The share of CPU time is CPU seconds of all
+child processes over wall seconds times cores: what is missing to 100 % is waiting. ``--toolchain``
+begins with an empty cache and times the toolchain channel as well.
 
-The installs run in an environment of the channel (compiler, CMake, torch) without a compiler cache. What pip and setuptools need by
-themselves is the time of an editable install of a package with nothing in it: a second install of vllm is to take less than 3 s more.
+The installs run in an environment of the channel (compiler, CMake, torch) without a compiler cache.
+What pip and setuptools need by themselves is the time of an editable install of a package with
+nothing in it: a second install of vllm is to take less than 3 s more.
 """
 
 from __future__ import annotations
@@ -28,9 +30,14 @@ from vllm_build.conda.environments import conda_environment
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util import paths
 
-IGNORED = shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so", "results")
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", "output", "build", "__pycache__", "*.so", "results"
+)
 EDITED = Path("csrc") / "activation" / "activation_cpu.cc"
-ADDED = "\n#if HWY_ONCE\nnamespace {\n[[maybe_unused]] constexpr int kEdited = 1;\n}  // namespace\n#endif\n"
+ADDED = (
+    "\n#if HWY_ONCE\nnamespace {\n[[maybe_unused]] constexpr int kEdited = 1;\n"
+    "}  // namespace\n#endif\n"
+)
 #: Seconds that a second editable install may take beyond that of an empty package.
 TARGET = 3.0
 
@@ -56,7 +63,14 @@ def timed(name: str, command: list[str], env: dict[str, str], cold: float | None
         raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     stages = json.loads(done.stdout).get("seconds", {}) if "--json" in command else {}
-    return Run(name, round(wall, 2), round(cpu, 2), round(cpu / wall / (os.cpu_count() or 1), 3), round(wall / (cold or wall), 4), stages)
+    return Run(
+        name,
+        round(wall, 2),
+        round(cpu, 2),
+        round(cpu / wall / (os.cpu_count() or 1), 3),
+        round(wall / (cold or wall), 4),
+        stages,
+    )
 
 
 EMPTY = """\
@@ -69,14 +83,29 @@ version = "1.0"
 [tool.setuptools]
 packages = ["empty_package"]
 """
-DEVELOPER = ["python 3.11.*", "gxx_linux-64", "libhwy", "cmake", "ninja", "pytorch", "pip", "setuptools", "wheel", "packaging"]
+DEVELOPER = [
+    "python 3.11.*",
+    "gxx_linux-64",
+    "libhwy",
+    "cmake",
+    "ninja",
+    "pytorch",
+    "pip",
+    "setuptools",
+    "wheel",
+    "packaging",
+]
 ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$f"; done; exec "$@"'
 
 
 def measure_editable(folder: Path) -> list[Run]:
     """Editable installs: of an empty package, of vllm from nothing, again, and after one edited file; the short ones the best of 3."""
     prefix, tree, empty = folder / "env", folder / "editable", folder / "empty"
-    conda_environment.create(prefix, DEVELOPER, [package_channel.url(package_channel.choose(None, Settings.from_environ(os.environ)))])
+    conda_environment.create(
+        prefix,
+        DEVELOPER,
+        [package_channel.url(package_channel.choose(None, Settings.from_environ(os.environ)))],
+    )
     shutil.copytree(paths.source_root(), tree, ignore=IGNORED)
     (empty / "empty_package").mkdir(parents=True)
     (empty / "empty_package" / "__init__.py").touch()
@@ -101,10 +130,16 @@ def measure_editable(folder: Path) -> list[Run]:
             str(source),
         ]
         command = ["bash", "-c", ACTIVATE, "pip", *pip]
-        return min((timed(name, command, env, None) for _ in range(repeat)), key=lambda run: run.wall)
+        return min(
+            (timed(name, command, env, None) for _ in range(repeat)), key=lambda run: run.wall
+        )
 
     install("pip, the first time", empty)  # compiles pip's own modules
-    runs = [install("editable: empty package", empty, 3), install("editable: first", tree), install("editable: again", tree, 3)]
+    runs = [
+        install("editable: empty package", empty, 3),
+        install("editable: first", tree),
+        install("editable: again", tree, 3),
+    ]
     with (tree / EDITED).open("a", encoding="utf-8") as source:
         source.write(ADDED)
     return [*runs, install("editable: one file edited", tree)]
@@ -135,14 +170,29 @@ def measure(folder: Path, *, toolchain: bool) -> list[Run]:
 def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toolchain", action="store_true", help="time the toolchain channel from an empty cache, too")
+    parser.add_argument(
+        "--toolchain",
+        action="store_true",
+        help="time the toolchain channel from an empty cache, too",
+    )
     parser.add_argument("--only", choices=("packages", "editable"), help="one of the two halves")
-    parser.add_argument("--results", type=Path, default=paths.source_root() / "benchmarks" / "results" / "build.json")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=paths.source_root() / "benchmarks" / "results" / "build.json",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vllm-bench-") as folder:
-        runs = measure(Path(folder), toolchain=arguments.toolchain) if arguments.only != "editable" else []
+        runs = (
+            measure(Path(folder), toolchain=arguments.toolchain)
+            if arguments.only != "editable"
+            else []
+        )
         editable = measure_editable(Path(folder)) if arguments.only != "packages" else []
-    print(f"{'run':36} {'wall s':>8} {'CPU s':>8} {'CPU share':>10} {'to cold':>8}   ({os.cpu_count()} cores)")
+    print(
+        f"{'run':36} {'wall s':>8} {'CPU s':>8} {'CPU share':>10} {'to cold':>8}   "
+        f"({os.cpu_count()} cores)"
+    )
     for run in (*runs, *editable):
         print(f"{run.name:36} {run.wall:8.1f} {run.cpu:8.1f} {run.share:10.0%} {run.to_cold:8.3f}")
     document = {"cores": os.cpu_count(), "runs": [asdict(run) for run in (*runs, *editable)]}
@@ -150,7 +200,10 @@ def main() -> None:
         walls = {run.name: run.wall for run in editable}
         beyond = walls["editable: again"] - walls["editable: empty package"]
         verdict = "less" if beyond < TARGET else "MORE"
-        print(f"a second editable install takes {beyond:.2f} s beyond an empty package's ({verdict} than {TARGET:.0f} s)")
+        print(
+            f"a second editable install takes {beyond:.2f} s beyond an empty package's ({verdict} "
+            f"than {TARGET:.0f} s)"
+        )
         document["editable_beyond_empty"] = round(beyond, 2)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

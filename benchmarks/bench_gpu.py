@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the GPU kernels op by op: ours, the official wheel's, torch eager (for attention SDPA); and how far ours are from the limits.
 
-As ``bench_kernels.py``, and with the same parts: a process for each implementation, the same seeded inputs, results compared with PyTorch's
-before they are timed, turns, medians. The differences: a time is that between two events on the GPU's stream around many calls, queued
-while a kernel that only waits goes before them, so that Python's share is left out; the limits are the rates of torch's own copy and
-products on this card, in this run. Data of 8 MiB or more, weights and caches are taken from other memory at each call, four times the
-second-level cache in all; smaller data stays there. "±" is half the width of the middle half of the samples, where that is more than 1 %.
+As ``bench_kernels.py``, and with the same parts: a process for each implementation, the same seeded
+inputs, results compared with PyTorch's before they are timed, turns, medians. The differences: a
+time is that between two events on the GPU's stream around many calls, queued while a kernel that
+only waits goes before them, so that Python's share is left out; the limits are the rates of torch's
+own copy and products on this card, in this run. Data of 8 MiB or more, weights and caches are taken
+from other memory at each call, four times the second-level cache in all; smaller data stays there.
+"±" is half the width of the middle half of the samples, where that is more than 1 %.
 
-``--dry-run`` needs no GPU: it makes each case's inputs small on the CPU and compares the calls with the schemas of the libraries, ours and
-the official ones.
+``--dry-run`` needs no GPU: it makes each case's inputs small on the CPU and compares the calls with
+the schemas of the libraries, ours and the official ones.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ from kernels.peers import NAMES, Peer, Runner
 
 from vllm_build.util import paths
 from vllm_build.util.console import Console
-from vllm_build.util.errors import ConfigurationError, PackageTestError, ToolchainError, VllmBuildError
+from vllm_build.util.errors import (
+    ConfigurationError,
+    PackageTestError,
+    ToolchainError,
+    VllmBuildError,
+)
 from vllm_build.util.files import write_text
 
 ROOT = paths.source_root()
@@ -36,16 +43,42 @@ PEERS = ("official", "eager")
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="an interpreter with torch for CUDA 13 and the kernels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="an interpreter with torch for CUDA 13 and the kernels",
+    )
     parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes")
-    parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as the table names them")
-    parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(PEERS), help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--dry-run", action="store_true", help="compare the calls with the libraries' schemas; runs nothing on a GPU")
-    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
+    parser.add_argument(
+        "--only", metavar="OP", nargs="+", default=[], help="ops, as the table names them"
+    )
+    parser.add_argument(
+        "--peers",
+        metavar="PEER",
+        nargs="+",
+        choices=NAMES,
+        default=list(PEERS),
+        help=f"of {', '.join(NAMES)}",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="compare the calls with the libraries' schemas; runs nothing on a GPU",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="turns of every process; default: 7, quick: 3; 0 compares results only",
+    )
     parser.add_argument("--seconds", type=float, default=0.05, help="at least this long each turn")
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "benchmarks" / "results" / "gpu.json", help="JSON; the summary goes beside it"
+        "--results",
+        type=Path,
+        default=ROOT / "benchmarks" / "results" / "gpu.json",
+        help="JSON; the summary goes beside it",
     )
     return parser.parse_args()
 
@@ -58,7 +91,11 @@ def runner_of(options: argparse.Namespace) -> Runner:
     """
     found = shutil.which(options.python)
     if found is None:
-        raise ConfigurationError(f"{options.python} is no program", expected="a Python interpreter that has torch", remedy="--python PATH")
+        raise ConfigurationError(
+            f"{options.python} is no program",
+            expected="a Python interpreter that has torch",
+            remedy="--python PATH",
+        )
     env = {**os.environ, **({"VLLM_BENCH_FIT": "1"} if options.dry_run else {})}
     return Runner(Path(found).absolute(), env, conda=False)
 
@@ -93,7 +130,11 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
 def _cannot_run(failed: str, runner: Runner) -> VllmBuildError:
     """What is missing: torch, a GPU for it, or the kernels."""
     if "No module named 'torch'" in failed:
-        return ToolchainError(f"{runner.python} has no torch", expected="torch for CUDA 13", remedy="PYTHON=… names another interpreter")
+        return ToolchainError(
+            f"{runner.python} has no torch",
+            expected="torch for CUDA 13",
+            remedy="PYTHON=… names another interpreter",
+        )
     if failed.startswith("RuntimeError: torch "):
         return ToolchainError(
             failed.removeprefix("RuntimeError: "),
@@ -116,18 +157,26 @@ def dry_run(wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
         for peer in peers:
             answer = peer.prepare(case, "fit")
             if "fits" in answer or "skipped" in answer:
-                cells.append({"the schema": "fits", "runs": "runs"}.get(answer.get("fits", ""), "-"))
+                cells.append(
+                    {"the schema": "fits", "runs": "runs"}.get(answer.get("fits", ""), "-")
+                )
                 continue
             cells.append("absent" if "missing" in answer else "refused")
             if "missing" not in answer or (peer.name == "ours" and not case.optional):
-                wrong.append(f"{peer.name}, {case.op} {case.label}: {answer.get('failed', 'absent')}")
-        print(f"{case.op:36} {case.label:25} " + " ".join(f"{cell:>12}" for cell in cells), flush=True)
+                wrong.append(
+                    f"{peer.name}, {case.op} {case.label}: {answer.get('failed', 'absent')}"
+                )
+        print(
+            f"{case.op:36} {case.label:25} " + " ".join(f"{cell:>12}" for cell in cells), flush=True
+        )
     for line in wrong:
         print(line)
     return wrong
 
 
-def document(results: list[report.Result], peers: list[Peer], limits: gpu_machine.GpuMachine) -> dict[str, Any]:
+def document(
+    results: list[report.Result], peers: list[Peer], limits: gpu_machine.GpuMachine
+) -> dict[str, Any]:
     """The whole run for JSON."""
     return {
         "limits": asdict(limits.limits),
@@ -148,7 +197,11 @@ def time_ops(options: argparse.Namespace, wanted: list[cases.Case], peers: list[
     wrong = session.conclude(results, peers)
     write_text(options.results, json.dumps(document(results, peers, limits), indent=1) + "\n")
     summary = options.results.with_suffix(".md")
-    lines = [f"{peers[0].facts['gpu']}, {limits.line()}", *report.totals(results), report.summary(results, limits.limits)]
+    lines = [
+        f"{peers[0].facts['gpu']}, {limits.line()}",
+        *report.totals(results),
+        report.summary(results, limits.limits),
+    ]
     write_text(summary, "\n\n".join(lines) + "\n")
     print(f"written to {options.results} and {summary.name}")
     return wrong

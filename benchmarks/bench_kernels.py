@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the kernels op by op: ours, the official CPU wheel's, torch eager, torch.compile; and how far ours are from the machine's limits.
 
-Each implementation runs in a process of its own (two libraries with the same ops cannot share one) on the same seeded inputs. Results are
-compared with PyTorch's first; what differs is reported and not timed. The processes then take turns, one sample after the other, for
-several rounds; a ratio is the median over the rounds of two neighbouring times. Other work on the machine hits all of them alike.
+Each implementation runs in a process of its own (two libraries with the same ops cannot share one)
+on the same seeded inputs. Results are compared with PyTorch's first; what differs is reported and
+not timed. The processes then take turns, one sample after the other, for several rounds; a ratio is
+the median over the rounds of two neighbouring times. Other work on the machine hits all of them
+alike.
 
-Data of 8 MiB or more, weights and caches are taken from other memory at each call, as the layers of a model do; smaller data stays in the
-caches, where the layer before would have left it. Times are of calls from Python, so a few microseconds of each are the call itself.
+Data of 8 MiB or more, weights and caches are taken from other memory at each call, as the layers of
+a model do; smaller data stays in the caches, where the layer before would have left it. Times are
+of calls from Python, so a few microseconds of each are the call itself.
 
-Compiling a shape takes torch.compile about ten seconds, so it takes part at the shapes of a quick run; ``--compile-all`` lets it at all.
+Compiling a shape takes torch.compile about ten seconds, so it takes part at the shapes of a quick
+run; ``--compile-all`` lets it at all.
 
-Without ``--python`` the packages of the output folder are installed into an environment below it, as ``make package`` has built them.
+Without ``--python`` the packages of the output folder are installed into an environment below it,
+as ``make package`` has built them.
 """
 
 from __future__ import annotations
@@ -36,23 +41,57 @@ from vllm_build.util.files import write_text
 
 ROOT = paths.source_root()
 DOCS, PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks-kernels.svg"
-BEGIN, END = "<!-- bench-kernels: written by benchmarks/bench_kernels.py --docs -->\n", "<!-- end of bench-kernels -->\n"
+BEGIN, END = (
+    "<!-- bench-kernels: written by benchmarks/bench_kernels.py --docs -->\n",
+    "<!-- end of bench-kernels -->\n",
+)
 #: Beside the packages: a compiler for torch.compile and the machine's limits.
 NEEDED = ("python 3.11.*", "gxx_linux-64", "numpy")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes instead of half an hour")
-    parser.add_argument("--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them")
-    parser.add_argument("--peers", metavar="PEER", nargs="+", choices=NAMES, default=list(NAMES), help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--compile-all", action="store_true", help="torch.compile at every shape: an hour more")
-    parser.add_argument("--python", type=Path, help="an interpreter with vllm and torch, in place of the packages of the output folder")
-    parser.add_argument("--rounds", type=int, help="turns of every process; default: 7, quick: 3; 0 compares results only")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few shapes, few rounds: minutes instead of half an hour",
+    )
+    parser.add_argument(
+        "--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them"
+    )
+    parser.add_argument(
+        "--peers",
+        metavar="PEER",
+        nargs="+",
+        choices=NAMES,
+        default=list(NAMES),
+        help=f"of {', '.join(NAMES)}",
+    )
+    parser.add_argument(
+        "--compile-all", action="store_true", help="torch.compile at every shape: an hour more"
+    )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        help="an interpreter with vllm and torch, in place of the packages of the output folder",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="turns of every process; default: 7, quick: 3; 0 compares results only",
+    )
     parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
-    parser.add_argument("--docs", action="store_true", help=f"write the summary into {DOCS.name} and draw {PLOT.name}")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json"
+    )
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help=f"write the summary into {DOCS.name} and draw {PLOT.name}",
+    )
     package_options.add_channel(parser)
     return parser.parse_args()
 
@@ -66,7 +105,9 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
     """
     request = package_options.request(options, "cpu")
     outputs = package_job.expected(request)
-    missing = [o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()]
+    missing = [
+        o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()
+    ]
     if missing:
         raise PackageTestError(
             f"{', '.join(missing)} not in {request.output}",
@@ -77,7 +118,9 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
     prefix = request.output / ".bench"
     with console.step("environment with the packages"):
         conda_environment.create(prefix, specs, request.channel_urls)
-    return Runner(prefix / "bin" / "python", conda_environment.environ_of(prefix, os.environ), conda=True)
+    return Runner(
+        prefix / "bin" / "python", conda_environment.environ_of(prefix, os.environ), conda=True
+    )
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
@@ -92,18 +135,24 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
                 console.warn(f"without the official wheel: {error.message}")
                 continue
             if numa:
-                peer.runner = Runner(runner.python, {**runner.env, "VLLM_BENCH_LIBNUMA": str(numa)}, runner.conda)
+                peer.runner = Runner(
+                    runner.python, {**runner.env, "VLLM_BENCH_LIBNUMA": str(numa)}, runner.conda
+                )
         peer.start()
         if "failed" in peer.facts:
             console.warn(f"without {name}: {peer.facts['failed']}")
             peer.stop()
             if name == "ours":
                 raise PackageTestError(
-                    f"{runner.python} has no vllm with kernels: {peer.facts['failed']}", remedy="make package VARIANT=cpu"
+                    f"{runner.python} has no vllm with kernels: {peer.facts['failed']}",
+                    remedy="make package VARIANT=cpu",
                 )
             continue
         if name == "official" and not peer.facts["torch"].startswith(official.TORCH):
-            console.warn(f"the official wheel {official.VERSION} is made for torch {official.TORCH}x, and this is {peer.facts['torch']}")
+            console.warn(
+                f"the official wheel {official.VERSION} is made for torch {official.TORCH}x, and "
+                f"this is {peer.facts['torch']}"
+            )
         peers.append(peer)
     return peers
 
@@ -117,13 +166,16 @@ def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Ma
     else:
         print(
             f"this machine: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f}, "
-            f"past the caches {found.streaming_copy / 1e9:.1f}, {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
+            f"past the caches {found.streaming_copy / 1e9:.1f}, {found.flops / 1e9:.0f} GFLOP/s of "
+            "float32 multiply-adds, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
     return session.conclude(results, peers)
 
 
-def document(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> dict[str, Any]:
+def document(
+    results: list[report.Result], peers: list[Peer], limits: machine.Machine
+) -> dict[str, Any]:
     """The whole run for JSON."""
     return {
         "machine": machine.description(),
@@ -146,23 +198,36 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
     before, _, rest = text.partition(BEGIN)
     about, found = machine.description(), limits.limits
     facts = (
-        f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f} GB/s "
-        f"(past the caches {found.streaming_copy / 1e9:.1f}), {found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
+        f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, copying "
+        f"{found.copy / 1e9:.1f} GB/s "
+        f"(past the caches {found.streaming_copy / 1e9:.1f}), {found.flops / 1e9:.0f} GFLOP/s of "
+        "float32 multiply-adds."
     )
     lines = "\n".join(f"- {line}" for line in report.totals(results))
     columns = (
-        "The other implementation's time divided by ours: the geometric mean over shapes and dtypes, in parentheses the smallest ratio."
+        "The other implementation's time divided by ours: the geometric mean over shapes and "
+        "dtypes, in parentheses the smallest ratio."
     )
     picture = f"![Time relative to ours, by op]({PLOT.name})"
-    middle = "\n" + "\n\n".join((facts, lines, picture, columns, report.summary(results, limits.limits))) + "\n\n"
+    middle = (
+        "\n"
+        + "\n\n".join((facts, lines, picture, columns, report.summary(results, limits.limits)))
+        + "\n\n"
+    )
     write_text(DOCS, before + BEGIN + middle + END + rest.partition(END)[2])
-    write_text(PLOT, plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot a shape and dtype"))
+    write_text(
+        PLOT,
+        plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot a shape and dtype"),
+    )
 
 
 def main() -> int:
     """Run the benchmark; the exit status is 1 when an op of ours is missing, fails, or computes something else."""
     options, console = arguments(), Console()
-    cache = {"TORCHINDUCTOR_CACHE_DIR": str(paths.cache_root() / "benchmarks" / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    cache = {
+        "TORCHINDUCTOR_CACHE_DIR": str(paths.cache_root() / "benchmarks" / "inductor"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
     try:
         cases.select(options.only, quick=options.quick)
         if options.python:
@@ -179,7 +244,9 @@ def main() -> int:
     wanted = cases.select(options.only, quick=options.quick)
     compiled = wanted if options.compile_all else cases.select(options.only, quick=True)
     try:
-        results = session.run(wanted, peers, compiled, limits, rounds=rounds, seconds=options.seconds)
+        results = session.run(
+            wanted, peers, compiled, limits, rounds=rounds, seconds=options.seconds
+        )
     finally:
         for peer in peers:
             peer.stop()

@@ -32,7 +32,9 @@ def main() -> int:
     try:
         settings = Settings.from_environ(environ.snapshot())
         target = devices.assume(device, settings)
-        resolved = plan_resolver.for_settings(kernels_table.load(ROOT), device, target.release, settings)
+        resolved = plan_resolver.for_settings(
+            kernels_table.load(ROOT), device, target.release, settings
+        )
         chosen = job_count.decide(
             settings.max_jobs,
             settings.nvcc_threads,
@@ -42,12 +44,15 @@ def main() -> int:
         )
         torch = torch_files.find()
         inputs = plan_file.parent / "inputs"
-        sources = cutlass.prepare(ROOT, settings, resolved, inputs) | flash_attention.prepare(ROOT, settings, resolved, inputs)
+        sources = cutlass.prepare(ROOT, settings, resolved, inputs) | flash_attention.prepare(
+            ROOT, settings, resolved, inputs
+        )
     except VllmBuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     text = resolved.to_json()
-    # An unchanged plan keeps its time: Ninja configures again when it is newer than the build files.
+    # An unchanged plan keeps its time: Ninja configures again when it is newer than the build
+    # files.
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         plan_file.write_text(text, encoding="utf-8")
     found = {

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation site: ``make docs``.
 
-Sources are the Markdown files that people read in the repository, so the root of the tree is Sphinx's source folder: a link such as
-``../CONTRIBUTING.md`` means the same in both places, and Sphinx checks it. Nothing is downloaded.
+Sources are the Markdown files that people read in the repository, so the root of the tree is
+Sphinx's source folder: a link such as ``../CONTRIBUTING.md`` means the same in both places, and
+Sphinx checks it. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,12 +19,30 @@ author = "the vllm contributors"
 copyright = author  # noqa: A001 - Sphinx's name
 release = version = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/*.md", "examples/**/*.md"]
 # Folders that Sphinx need not walk through.
 exclude_patterns = [
-    *(".*", "benchmarks", "build", "cmake", "csrc", "dist", "output", "recipe", "requirements", "scripts", "tests"),
+    *(
+        ".*",
+        "benchmarks",
+        "build",
+        "cmake",
+        "csrc",
+        "dist",
+        "output",
+        "recipe",
+        "requirements",
+        "scripts",
+        "tests",
+    ),
     *("third_party", "toolchain", "variants", "vllm", "**/.*"),
 ]
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the kernels into libtorch and, where that has their device, computes with them, without torch's Python part.
 
-Any interpreter can do this, also one that no torch was built for: the calls go through the C functions that libtorch's stable ABI consists
-of (``torch/csrc/stable/c/shim.h``), so a wrong name, argument count or argument type is an error of the dispatcher.
+Any interpreter can do this, also one that no torch was built for: the calls go through the C
+functions that libtorch's stable ABI consists of (``torch/csrc/stable/c/shim.h``), so a wrong name,
+argument count or argument type is an error of the dispatcher.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Libtorch:
         self.lib = ctypes.CDLL(str(prefix / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
         self.buffers: list[ctypes.Array[ctypes.c_float] | ctypes.Array[ctypes.c_int64]] = []
 
-    def tensor(self, buffer: ctypes.Array[ctypes.c_float] | ctypes.Array[ctypes.c_int64], shape: Shape) -> int:
+    def tensor(
+        self, buffer: ctypes.Array[ctypes.c_float] | ctypes.Array[ctypes.c_int64], shape: Shape
+    ) -> int:
         """A handle of a contiguous tensor over ``buffer``, owned by whoever it is passed to."""
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
         integers = ctypes.c_int64 * len(shape)
@@ -61,10 +64,19 @@ class Libtorch:
         return ctypes.cast(cell, ctypes.c_void_p).value or 0
 
     def call(self, name: str, *arguments: float) -> bool:
-        """Run an operator; floats are passed as doubles, everything else as it is. False when the dispatcher refuses."""
-        values = [struct.unpack("<Q", struct.pack("<d", a))[0] if isinstance(a, float) else int(a) for a in arguments]
+        """Run an operator; floats are passed as doubles, everything else as it is.
+
+        False when the dispatcher refuses.
+        """
+        values = [
+            struct.unpack("<Q", struct.pack("<d", a))[0] if isinstance(a, float) else int(a)
+            for a in arguments
+        ]
         stack = (ctypes.c_uint64 * max(len(values), 1))(*values)
-        return self.lib.torch_call_dispatcher(name.encode(), b"", stack, ctypes.c_uint64(ABI_VERSION)) == 0
+        return (
+            self.lib.torch_call_dispatcher(name.encode(), b"", stack, ctypes.c_uint64(ABI_VERSION))
+            == 0
+        )
 
 
 def floats(values: list[float]) -> ctypes.Array[ctypes.c_float]:
@@ -88,7 +100,11 @@ def gelu_tanh(x: float) -> float:
 
 
 GATED = {"silu_and_mul": silu, "gelu_and_mul": gelu, "gelu_tanh_and_mul": gelu_tanh}
-PLAIN = {"gelu_new": gelu_tanh, "gelu_fast": gelu_tanh, "gelu_quick": lambda x: x / (1 + math.exp(-1.702 * x))}
+PLAIN = {
+    "gelu_new": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_quick": lambda x: x / (1 + math.exp(-1.702 * x)),
+}
 
 
 def close(name: str, got: list[float], want: list[float]) -> bool:
@@ -105,32 +121,66 @@ def check(torch: Libtorch) -> bool:
     good = True
     for name, function in GATED.items():
         out, source = floats([0.0] * rows * width), floats(x)
-        good &= torch.call(f"_C::{name}", torch.tensor(out, (rows, width)), torch.tensor(source, (rows, 2 * width)))
+        good &= torch.call(
+            f"_C::{name}", torch.tensor(out, (rows, width)), torch.tensor(source, (rows, 2 * width))
+        )
         good &= close(
-            name, list(out), [function(x[r * 2 * width + c]) * x[r * 2 * width + width + c] for r in range(rows) for c in range(width)]
+            name,
+            list(out),
+            [
+                function(x[r * 2 * width + c]) * x[r * 2 * width + width + c]
+                for r in range(rows)
+                for c in range(width)
+            ],
         )
     for name, function in PLAIN.items():
         out, source = floats([0.0] * len(x)), floats(x)
-        good &= torch.call(f"_C::{name}", torch.tensor(out, (rows, 2 * width)), torch.tensor(source, (rows, 2 * width)))
+        good &= torch.call(
+            f"_C::{name}",
+            torch.tensor(out, (rows, 2 * width)),
+            torch.tensor(source, (rows, 2 * width)),
+        )
         good &= close(name, list(out), [function(v) for v in x])
 
-    a, b, weight, epsilon = x[: rows * width], x[rows * width :], [1 + 0.1 * i for i in range(width)], 1e-6
+    a, b, weight, epsilon = (
+        x[: rows * width],
+        x[rows * width :],
+        [1 + 0.1 * i for i in range(width)],
+        1e-6,
+    )
 
     def normalised(values: list[float]) -> list[float]:
-        scale = [1 / math.sqrt(sum(v * v for v in values[r * width : (r + 1) * width]) / width + epsilon) for r in range(rows)]
-        return [values[r * width + c] * scale[r] * weight[c] for r in range(rows) for c in range(width)]
+        scale = [
+            1 / math.sqrt(sum(v * v for v in values[r * width : (r + 1) * width]) / width + epsilon)
+            for r in range(rows)
+        ]
+        return [
+            values[r * width + c] * scale[r] * weight[c] for r in range(rows) for c in range(width)
+        ]
 
     out, source, w = floats([0.0] * rows * width), floats(a), floats(weight)
     shape = (rows, width)
     good &= torch.call(
-        "_C::rms_norm", torch.tensor(out, shape), torch.tensor(source, shape), torch.optional(torch.tensor(w, (width,))), epsilon
+        "_C::rms_norm",
+        torch.tensor(out, shape),
+        torch.tensor(source, shape),
+        torch.optional(torch.tensor(w, (width,))),
+        epsilon,
     )
     good &= close("rms_norm", list(out), normalised(a))
     source, residual = floats(a), floats(b)
     weights = torch.optional(torch.tensor(w, (width,)))
-    good &= torch.call("_C::fused_add_rms_norm", torch.tensor(source, shape), torch.tensor(residual, shape), weights, epsilon)
+    good &= torch.call(
+        "_C::fused_add_rms_norm",
+        torch.tensor(source, shape),
+        torch.tensor(residual, shape),
+        weights,
+        epsilon,
+    )
     total = [p + q for p, q in zip(a, b, strict=True)]
-    good &= close("fused_add_rms_norm", list(source), normalised(total)) and close("fused_add_rms_norm residual", list(residual), total)
+    good &= close("fused_add_rms_norm", list(source), normalised(total)) and close(
+        "fused_add_rms_norm residual", list(residual), total
+    )
     return good & check_rotary(torch)
 
 
@@ -138,7 +188,10 @@ def check_refusal(torch: Libtorch) -> bool:
     """Kernels for a GPU beside a libtorch for the CPU: they are there, and tensors in CPU memory are not for them."""
     out, source = floats([0.0] * 4), floats([1.0] * 8)
     called = torch.call("_C::silu_and_mul", torch.tensor(out, (1, 4)), torch.tensor(source, (1, 8)))
-    print(f"  silu_and_mul of CPU tensors: {'CALLED' if called else 'refused'}; nothing has been computed, for lack of a GPU")
+    print(
+        f"  silu_and_mul of CPU tensors: {'CALLED' if called else 'refused'}; nothing has been "
+        "computed, for lack of a GPU"
+    )
     return not called
 
 
@@ -150,11 +203,23 @@ def check_rotary(torch: Libtorch) -> bool:
     cache = floats([f(a) for row in angles for f in (math.cos, math.sin) for a in row])
     positions = (ctypes.c_int64 * 2)(1, 3)
     rotated = floats(query)
-    arguments = (torch.tensor(positions, (2,)), torch.tensor(rotated, (2, size)), 0, size, torch.tensor(cache, (4, size)), 1, 0, 0)
+    arguments = (
+        torch.tensor(positions, (2,)),
+        torch.tensor(rotated, (2, size)),
+        0,
+        size,
+        torch.tensor(cache, (4, size)),
+        1,
+        0,
+        0,
+    )
     called = torch.call("_C::rotary_embedding", *arguments)
     want = []
     for token, position in enumerate((1, 3)):
-        x, y = query[token * size : token * size + half], query[token * size + half : (token + 1) * size]
+        x, y = (
+            query[token * size : token * size + half],
+            query[token * size + half : (token + 1) * size],
+        )
         sines = [(math.cos(a), math.sin(a)) for a in angles[position]]
         want += [p * c - q * s for p, q, (c, s) in zip(x, y, sines, strict=True)] + [
             q * c + p * s for p, q, (c, s) in zip(x, y, sines, strict=True)
@@ -165,7 +230,9 @@ def check_rotary(torch: Libtorch) -> bool:
 def main() -> int:
     """Load every library that the package records, compute, and return the exit status."""
     site = Path(sysconfig.get_path("purelib"))
-    info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+    info = json.loads(
+        (site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8")
+    )
     torch = Libtorch(Path(sys.prefix))
     if torch.call("_C::silu_and_mul"):
         print("silu_and_mul exists before the kernels were loaded: this test would prove nothing")
@@ -173,7 +240,10 @@ def main() -> int:
     for extension in info["extensions"]:
         ctypes.CDLL(str(site / extension["file"]))
     threads = "free-threaded " if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    print(f"{threads}Python {sys.version.split()[0]}, {len(info['extensions'])} libraries, kernels {info['kernel_digest'][:12]}")
+    print(
+        f"{threads}Python {sys.version.split()[0]}, {len(info['extensions'])} libraries, kernels "
+        f"{info['kernel_digest'][:12]}"
+    )
     return 0 if (check if info["device"] == "cpu" else check_refusal)(torch) else 1
 
 

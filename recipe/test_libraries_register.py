@@ -22,16 +22,28 @@ def operators() -> set[str]:
 def main(package: str) -> int:
     """Load every library that the package records; returns the exit status."""
     site = Path(sysconfig.get_path("purelib"))
-    info = json.loads((site / "vllm" / "_build_info" / f"{package}.json").read_text(encoding="utf-8"))
+    info = json.loads(
+        (site / "vllm" / "_build_info" / f"{package}.json").read_text(encoding="utf-8")
+    )
     good = bool(info["extensions"])
     for extension in info["extensions"]:
         before = operators()
         torch.ops.load_library(str(site / extension["file"]))
         found = sorted(operators() - before)
-        lacking = [name for name in found if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")]  # noqa: SLF001 - as above
+        lacking = [
+            name
+            for name in found
+            if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")  # noqa: SLF001 - as above
+        ]
         good &= bool(found) and not lacking
-        print(f"  {extension['name']}: {', '.join(found) or 'registers NOTHING'}" + (f"; NOT for CUDA: {lacking}" if lacking else ""))
-    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {package} {info['kernel_digest'][:12]}, device {info['device']}")
+        print(
+            f"  {extension['name']}: {', '.join(found) or 'registers NOTHING'}"
+            + (f"; NOT for CUDA: {lacking}" if lacking else "")
+        )
+    print(
+        f"Python {sys.version.split()[0]}, torch {torch.__version__}, {package} "
+        f"{info['kernel_digest'][:12]}, device {info['device']}"
+    )
     return 0 if good else 1
 
 

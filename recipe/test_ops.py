@@ -19,7 +19,13 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 def close(name: str, got: torch.Tensor, want: torch.Tensor) -> None:
     """Raise when ``got`` differs from the float64 reference by more than its dtype explains."""
     tolerance = TOLERANCE[got.dtype]
-    torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance, msg=lambda text: f"{name} {got.dtype}: {text}")
+    torch.testing.assert_close(
+        got.double(),
+        want,
+        rtol=tolerance,
+        atol=tolerance,
+        msg=lambda text: f"{name} {got.dtype}: {text}",
+    )
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -31,7 +37,11 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def registered(key: str) -> list[str]:
     """The operators of the installed libraries that have an implementation for a dispatch key."""
     spaces = {space for name in _ops.load() for space in _ops.LIBRARIES[name].namespaces}
-    every = [name for name in torch._C._dispatch_get_all_op_names() if name.partition("::")[0] in spaces]  # noqa: SLF001 - no public list
+    every = [
+        name
+        for name in torch._C._dispatch_get_all_op_names()  # noqa: SLF001 - no public list
+        if name.partition("::")[0] in spaces
+    ]
     return [name for name in every if torch._C._dispatch_has_kernel_for_dispatch_key(name, key)]  # noqa: SLF001 - as above
 
 
@@ -39,10 +49,15 @@ def main() -> None:
     """Check all operators; an exception is a failure."""
     found = registered(current_platform.dispatch_key)
     if not {"_C::silu_and_mul", "_C::rms_norm", "_C::rotary_embedding"} <= set(found):
-        raise SystemExit(f"only these operators are registered for {current_platform.dispatch_key}: {found}")
+        raise SystemExit(
+            f"only these operators are registered for {current_platform.dispatch_key}: {found}"
+        )
     if current_platform.is_cuda_alike() and not torch.cuda.is_available():
         device = current_platform.device_name
-        print(f"{len(found)} operators are registered for {device}; torch {torch.__version__} sees no GPU: none has run")
+        print(
+            f"{len(found)} operators are registered for {device}; torch {torch.__version__} sees "
+            "no GPU: none has run"
+        )
         return
     torch.set_default_device(current_platform.device_type)
     torch.manual_seed(0)
@@ -59,7 +74,11 @@ def main() -> None:
             getattr(ops, name)(out, x)
             close(name, out, reference)
         tanh = F.gelu(x.double(), approximate="tanh")
-        for name, reference in (("gelu_new", tanh), ("gelu_fast", tanh), ("gelu_quick", x.double() * torch.sigmoid(1.702 * x.double()))):
+        for name, reference in (
+            ("gelu_new", tanh),
+            ("gelu_fast", tanh),
+            ("gelu_quick", x.double() * torch.sigmoid(1.702 * x.double())),
+        ):
             out = torch.empty_like(x)
             getattr(ops, name)(out, x)
             close(name, out, reference)
@@ -81,7 +100,10 @@ def main() -> None:
         ops.rotary_embedding(positions, query, key, size, cache, is_neox=True)
         close("rotary_embedding query", query, want[0])
         close("rotary_embedding key", key, want[1])
-    print(f"all operators agree with torch {torch.__version__} in {', '.join(str(d) for d in TOLERANCE)}")
+    print(
+        f"all operators agree with torch {torch.__version__} in "
+        f"{', '.join(str(d) for d in TOLERANCE)}"
+    )
 
 
 if __name__ == "__main__":

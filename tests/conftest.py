@@ -15,7 +15,8 @@ from vllm_build.util.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# How long an example takes is a property of the machine and of what else it does, not of the code under test.
+# How long an example takes is a property of the machine and of what else it does, not of the code
+# under test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 

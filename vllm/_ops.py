@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the compiled libraries beside this package and loads them into torch's dispatcher.
 
-The libraries register their ops when the dynamic linker loads them; nothing is imported as a Python module, so the same ``.abi3.so`` serves
-interpreters with and without the GIL. Loading one twice is harmless. Loading *another* library that defines the same ops is not: libtorch
-throws inside a static initialiser and the process aborts without a traceback. :func:`load` looks for that beforehand and raises instead.
+The libraries register their ops when the dynamic linker loads them; nothing is imported as a Python
+module, so the same ``.abi3.so`` serves interpreters with and without the GIL. Loading one twice is
+harmless. Loading *another* library that defines the same ops is not: libtorch throws inside a
+static initialiser and the process aborts without a traceback. :func:`load` looks for that
+beforehand and raises instead.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 from vllm import _pins, build_info
 from vllm.platforms import host
 
-#: Links are not followed: some package managers link each file to a store of its own, where the libraries of another package do not lie.
+#: Links are not followed: some package managers link each file to a store of its own, where the
+#: libraries of another package do not lie.
 _PACKAGE = Path(__file__).absolute().parent
 
 
@@ -45,7 +48,12 @@ LIBRARIES = {
     library.name: library
     for library in (
         # On the CPU the MoE ops live in _C; elsewhere in a library of their own.
-        Library("_C", ".", "vllm-kernels", ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar", "_moe_C")),
+        Library(
+            "_C",
+            ".",
+            "vllm-kernels",
+            ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar", "_moe_C"),
+        ),
         Library("_moe_C", ".", "vllm-kernels", ("_moe_C",)),
         Library("_rocm_C", ".", "vllm-kernels", ("_rocm_C",)),
         Library("_vllm_fa2_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa2_C",)),
@@ -64,7 +72,10 @@ def _foreign() -> build_info.Foreign | None:
     try:
         return build_info.foreign()
     except build_info.BuildInfoError as error:
-        raise ImportError(f"the record of the official wheel is damaged, build or install the kernels again: {error}") from error
+        raise ImportError(
+            "the record of the official wheel is damaged, build or install the kernels again: "
+            f"{error}"
+        ) from error
 
 
 def _candidates(library: Library) -> tuple[Path, ...]:
@@ -72,7 +83,9 @@ def _candidates(library: Library) -> tuple[Path, ...]:
     if (foreign := _foreign()) is not None:
         found = foreign.libraries.get(library.name)
         return (_PACKAGE.parent / found.file,) if found else ()
-    suffixes = (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
+    suffixes = (
+        (".so", ".abi3.so") if sysconfig.get_config_var("Py_GIL_DISABLED") else (".abi3.so", ".so")
+    )
     return tuple(_PACKAGE / library.folder / f"{library.name}{suffix}" for suffix in suffixes)
 
 
@@ -100,7 +113,8 @@ def loaded() -> dict[str, Path]:
 def _missing(library: Library) -> ImportError:
     if (foreign := _foreign()) is not None:
         return ImportError(
-            f"the kernels here are those of {foreign.distribution}, which has no library for {library.name}.\n"
+            f"the kernels here are those of {foreign.distribution}, which has no library for "
+            f"{library.name}.\n"
             f"Build this tree to have it: pip install -e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
         )
@@ -108,22 +122,39 @@ def _missing(library: Library) -> ImportError:
     lines += [f"  {path}" for path in _candidates(library)]
     if (_PACKAGE.parent / "VERSION").is_file():
         lines.append(f"This vllm is a source tree. Build it with: pip install -e {_PACKAGE.parent}")
-        lines.append("(VLLM_TARGET_DEVICE=cpu chooses the CPU kernels), or start Python elsewhere to import an installed vllm.")
+        lines.append(
+            "(VLLM_TARGET_DEVICE=cpu chooses the CPU kernels), or start Python elsewhere to import "
+            "an installed vllm."
+        )
     else:
-        lines.append(f"Install the kernels of this release for your device: conda install {library.component}")
+        lines.append(
+            "Install the kernels of this release for your device: conda install "
+            f"{library.component}"
+        )
         if library.component == "vllm-kernels":
-            lines.append('The solver picks the build that fits the machine; "vllm-kernels=*=cpu_*" asks for the CPU one.')
-    return ImportError("\n".join(lines), name=f"vllm.{library.name}", path=str(_candidates(library)[0]))
+            lines.append(
+                'The solver picks the build that fits the machine; "vllm-kernels=*=cpu_*" asks for '
+                "the CPU one."
+            )
+    return ImportError(
+        "\n".join(lines), name=f"vllm.{library.name}", path=str(_candidates(library)[0])
+    )
 
 
 def _mapped_files() -> list[Path]:
     """Files that the dynamic linker has mapped into this process; empty where the kernel does not tell."""
     try:
         with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as lines:
-            found = {fields[5].rstrip("\n") for line in lines if len(fields := line.split(maxsplit=5)) == 6}  # noqa: PLR2004
+            found = {
+                fields[5].rstrip("\n")
+                for line in lines
+                if len(fields := line.split(maxsplit=5)) == 6  # noqa: PLR2004
+            }
     except OSError:
         return []
-    return sorted(Path(name) for name in found if name.startswith("/") and re.search(r"\.so(\.|$)", name))
+    return sorted(
+        Path(name) for name in found if name.startswith("/") and re.search(r"\.so(\.|$)", name)
+    )
 
 
 def _is_mapped(path: Path) -> bool:
@@ -157,7 +188,9 @@ def _refuse_second_definition(library: Library, path: Path) -> None:
     import torch  # noqa: PLC0415 - only here does anything need it
 
     defined = [name.partition("::") for name in torch._C._dispatch_get_all_op_names()]  # noqa: SLF001 - torch lists its ops nowhere else
-    ops = sorted({op.partition(".")[0] for namespace, _, op in defined if namespace in library.namespaces})
+    ops = sorted(
+        {op.partition(".")[0] for namespace, _, op in defined if namespace in library.namespaces}
+    )
     if not ops or _is_mapped(path):
         return
     twice = _defines(path, ops)
@@ -166,14 +199,26 @@ def _refuse_second_definition(library: Library, path: Path) -> None:
     torch_home = Path(torch.__file__).resolve().parent
     # conda keeps torch's libraries in its prefix and links to them.
     torch_files = {file.resolve() for file in (torch_home / "lib").glob("*")}
-    strangers = [file for file in _mapped_files() if file != path and torch_home not in file.resolve().parents]
-    others = [file for file in strangers if file.resolve() not in torch_files and _defines(file, twice)]
-    owner = ", ".join(map(str, others)) or "Python code (torch.library), or a library that cannot be identified"
-    named = ", ".join(f"{library.namespaces[0]}::{op}" for op in twice[:3]) + (f" and {len(twice) - 3} more" if len(twice) > 3 else "")  # noqa: PLR2004
+    strangers = [
+        file
+        for file in _mapped_files()
+        if file != path and torch_home not in file.resolve().parents
+    ]
+    others = [
+        file for file in strangers if file.resolve() not in torch_files and _defines(file, twice)
+    ]
+    owner = (
+        ", ".join(map(str, others))
+        or "Python code (torch.library), or a library that cannot be identified"
+    )
+    named = ", ".join(f"{library.namespaces[0]}::{op}" for op in twice[:3]) + (
+        f" and {len(twice) - 3} more" if len(twice) > 3 else ""  # noqa: PLR2004
+    )
     raise ImportError(
         f"cannot load {path}: this process already has definitions of {named}.\n"
         f"They come from {owner}.\n"
-        "Two libraries that define the same op abort a process. Import only one vllm per process, or remove the other from sys.path.",
+        "Two libraries that define the same op abort a process. Import only one vllm per process, "
+        "or remove the other from sys.path.",
         name=f"vllm.{library.name}",
         path=str(path),
     )
@@ -184,8 +229,12 @@ def _torch_floor(library: Library) -> str | None:
     try:
         records = build_info.installed()
     except build_info.BuildInfoError as error:
-        raise ImportError(f"the kernels' record is damaged, install {library.component} again: {error}") from error
-    return next((record.torch_target for record in records if record.component == library.component), None)
+        raise ImportError(
+            f"the kernels' record is damaged, install {library.component} again: {error}"
+        ) from error
+    return next(
+        (record.torch_target for record in records if record.component == library.component), None
+    )
 
 
 def _check_foreign(library: Library, path: Path) -> None:
@@ -204,7 +253,8 @@ def _check_foreign(library: Library, path: Path) -> None:
     if why:
         raise ImportError(
             f"{path}, which comes from {foreign.distribution}, {why}.\n"
-            f"Build this tree instead, which serves every torch and every processor: pip install -e {_PACKAGE.parent}",
+            "Build this tree instead, which serves every torch and every processor: pip install "
+            f"-e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
             path=str(path),
         )
@@ -228,10 +278,15 @@ def _check_torch(library: Library, path: Path) -> None:
 def _differs(library: Library) -> str | None:
     """How the library's component differs from the one that vllm requires; None where nothing is known to differ."""
     try:
-        record = next((record for record in build_info.installed() if record.component == library.component), None)
+        record = next(
+            (record for record in build_info.installed() if record.component == library.component),
+            None,
+        )
     except build_info.BuildInfoError as error:
         return str(error)
-    return _pins.mismatch(record.component, record.version, record.kernel_digest) if record else None
+    return (
+        _pins.mismatch(record.component, record.version, record.kernel_digest) if record else None
+    )
 
 
 def _load(library: Library) -> None:
@@ -246,7 +301,9 @@ def _load(library: Library) -> None:
         if error.name != "torch":
             raise
         raise ImportError(
-            "vllm's ops need torch, which is not installed: conda install pytorch, or pip install torch", name="torch"
+            "vllm's ops need torch, which is not installed: conda install pytorch, or pip install "
+            "torch",
+            name="torch",
         ) from error
     _check_foreign(library, path)
     _check_torch(library, path)
@@ -257,7 +314,8 @@ def _load(library: Library) -> None:
         differs = _differs(library)
         raise ImportError(
             f"the dynamic linker cannot load {path}: {error}\n"
-            f"torch here is {torch.__version__}. A missing symbol or library means that the two do not fit: install them from one channel."
+            f"torch here is {torch.__version__}. A missing symbol or library means that the two do "
+            "not fit: install them from one channel."
             + (f"\nThese kernels are not those that vllm requires:\n{differs}" if differs else ""),
             name=f"vllm.{library.name}",
             path=str(path),
@@ -267,7 +325,9 @@ def _load(library: Library) -> None:
 
 
 def load(*names: str) -> frozenset[str]:
-    """Load libraries by name, or all that are installed. What is loaded already is left alone; threads may call this at any time.
+    """Load libraries by name, or all that are installed.
+
+    What is loaded already is left alone; threads may call this at any time.
 
     Args:
         names: keys of :data:`LIBRARIES`; none means every installed one.
@@ -276,11 +336,15 @@ def load(*names: str) -> frozenset[str]:
         The names of all libraries that are loaded now.
 
     Raises:
-        ImportError: a library is not installed (with no names: none is), torch is missing or too old, the file does not load, or another
-            library in this process defines the same ops.
+        ImportError: a library is not installed (with no names: none is), torch is missing or too
+            old, the file does not load, or another library in this process defines the same ops.
         ValueError: a name is unknown.
     """
-    wanted = [_known(name) for name in names] or [LIBRARIES[name] for name in sorted(available())] or [LIBRARIES["_C"]]
+    wanted = (
+        [_known(name) for name in names]
+        or [LIBRARIES[name] for name in sorted(available())]
+        or [LIBRARIES["_C"]]
+    )
     with _lock:
         for library in wanted:
             if library.name not in _loaded:
@@ -308,7 +372,8 @@ class _Partial:
         reason = self._foreign.unusable.get(f"{self._name}::{op}")
         if reason is not None:
             raise ImportError(
-                f"{self._name}::{op} cannot be called: the kernels here are those of {self._foreign.distribution}, and {reason}.\n"
+                f"{self._name}::{op} cannot be called: the kernels here are those of "
+                f"{self._foreign.distribution}, and {reason}.\n"
                 f"Build this tree to have it: pip install -e {_PACKAGE.parent}"
             )
         return getattr(self._ops, op)
@@ -317,7 +382,8 @@ class _Partial:
 def namespace(name: str) -> Any:
     """``torch.ops.<name>`` with the libraries that register ops there loaded, as far as they are installed.
 
-    Where none is installed, that is reported when an op is used, not here: code that merely mentions an op can be imported anywhere.
+    Where none is installed, that is reported when an op is used, not here: code that merely
+    mentions an op can be imported anywhere.
 
     Raises:
         ImportError: see :func:`load`.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which builds of the kernels this installation of vllm requires, as far as a conda environment records it.
 
-The conda package of vllm pins each package of kernels by version and digest. A solver keeps the pins; ``--no-deps``, ``--force`` and copied
-files do not. This module compares what is installed with the pins, so that messages can name both.
+The conda package of vllm pins each package of kernels by version and digest. A solver keeps the
+pins; ``--no-deps``, ``--force`` and copied files do not. This module compares what is installed
+with the pins, so that messages can name both.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Pin:
 def pins(prefix: Path | None = None, package: Path = _PACKAGE) -> dict[str, Pin]:
     """Component -> what the conda package of vllm requires of it.
 
-    Empty outside of a conda environment, and where ``package`` is not the vllm of that environment, such as a source tree.
+    Empty outside of a conda environment, and where ``package`` is not the vllm of that environment,
+    such as a source tree.
 
     Args:
         prefix: the environment; default: this interpreter's.
@@ -45,10 +47,17 @@ def pins(prefix: Path | None = None, package: Path = _PACKAGE) -> dict[str, Pin]
             if record["name"] != "vllm":
                 continue
             requirements = [*(record.get("depends") or []), *(record.get("constrains") or [])]
-        except (OSError, ValueError, KeyError, TypeError):  # collect_env reports records that cannot be read
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # collect_env reports records that cannot be read
             continue
         matches = (_PIN.fullmatch(str(requirement)) for requirement in requirements)
-        found |= {match["component"]: Pin(match["version"], match["digest"]) for match in matches if match}
+        found |= {
+            match["component"]: Pin(match["version"], match["digest"]) for match in matches if match
+        }
     return found
 
 
@@ -59,7 +68,9 @@ def describe(version: object, digest: object) -> str:
     return " ".join(known)
 
 
-def mismatch(component: str, version: str, digest: str, prefix: Path | None = None, package: Path = _PACKAGE) -> str | None:
+def mismatch(
+    component: str, version: str, digest: str, prefix: Path | None = None, package: Path = _PACKAGE
+) -> str | None:
     """How an installed component differs from what vllm requires, on several lines with the remedy; None where nothing is known to differ.
 
     Versions are compared without their local part, which says the device.
@@ -75,5 +86,6 @@ def explain(component: str, found: str, expected: str) -> str:
     return (
         f"  expected: {component} {expected}\n"
         f"  found:    {component} {found}\n"
-        f"  to do:    install both of one build: conda install --force-reinstall vllm {component}; in a source tree, pip install -e ."
+        f"  to do:    install both of one build: conda install --force-reinstall vllm {component}; "
+        "in a source tree, pip install -e ."
     )

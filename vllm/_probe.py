@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Imports torch, loads the kernels and prints what that gave as JSON: run by :mod:`vllm.collect_env` in a process of its own.
 
-A library for another processor or another torch can end the process that loads it; a report about that very environment has to survive.
+A library for another processor or another torch can end the process that loads it; a report about
+that very environment has to survive.
 """
 
 from __future__ import annotations
@@ -33,14 +34,22 @@ def _kernels() -> dict[str, Any]:
     import torch  # noqa: PLC0415 - loaded by now
 
     spaces = {space for name in _ops.loaded() for space in _ops.LIBRARIES[name].namespaces}
-    ops = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.partition("::")[0] in spaces)  # noqa: SLF001 - no public list
+    ops = sorted(
+        name
+        for name in torch._C._dispatch_get_all_op_names()  # noqa: SLF001 - no public list
+        if name.partition("::")[0] in spaces
+    )
     isa: dict[str, str] = {}
     if "_C::cpu_isa" in ops:
         try:
             isa["cpu_isa"] = _ops.namespace("_C").cpu_isa()
         except RuntimeError as error:  # VLLM_CPU_ISA is malformed
             isa["cpu_isa"] = str(error).splitlines()[0]
-    return {**isa, "loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())}, "ops": ops}
+    return {
+        **isa,
+        "loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())},
+        "ops": ops,
+    }
 
 
 def probe() -> dict[str, Any]:

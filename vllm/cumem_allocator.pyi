@@ -5,7 +5,9 @@
 from collections.abc import Callable
 
 def init_module(
-    malloc_cb: Callable[[tuple[int, int, int, int]], object], free_cb: Callable[[int], tuple[int, int, int, int]], /
+    malloc_cb: Callable[[tuple[int, int, int, int]], object],
+    free_cb: Callable[[int], tuple[int, int, int, int]],
+    /,
 ) -> None: ...
 def python_create_and_map(device: int, size: int, d_mem: int, p_handle: int, /) -> None: ...
 def python_unmap_and_release(device: int, size: int, d_mem: int, p_handle: int, /) -> None: ...

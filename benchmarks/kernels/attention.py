@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 HEADS, KV_HEADS, HEAD, BLOCK = 32, 8, 128, 32
 #: The layout that upstream chooses for blocks of 32 on CPUs without AMX.
 ISA = "vec"
-#: Latent attention as DeepSeek has it, a sixteenth part of its heads: latent, rotary part, tokens of a block.
+#: Latent attention as DeepSeek has it, a sixteenth part of its heads: latent, rotary part, tokens
+#: of a block.
 MLA_HEADS, LATENT, ROPE, MLA_BLOCK = 8, 512, 64, 16
 NOT_PAGED = "PyTorch calls one fused op on a contiguous cache; it has no pages"
 
@@ -32,14 +33,20 @@ def sdpa(lengths: list[int], context: int) -> Any:
     """The same attention in PyTorch, whose fused op (SDPA) runs on contiguous keys: sequences of equal lengths."""
     sequences, queries = len(lengths), lengths[0]
 
-    def in_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         q = query.view(sequences, queries, HEADS, HEAD).transpose(1, 2)
         k, v = (x.view(sequences, context, KV_HEADS, HEAD).transpose(1, 2) for x in (key, value))
         mask = None
         if queries not in (1, context):
-            mask = torch.ones(queries, context, dtype=torch.bool, device=query.device).tril(context - queries)
+            mask = torch.ones(queries, context, dtype=torch.bool, device=query.device).tril(
+                context - queries
+            )
         causal = queries == context
-        result = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=HEAD**-0.5, enable_gqa=True)
+        result = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, scale=HEAD**-0.5, enable_gqa=True
+        )
         return (result.transpose(1, 2).reshape(query.shape),)
 
     return in_torch
@@ -52,10 +59,25 @@ def flops(lengths: list[int], contexts: list[int]) -> float:
     return 4.0 * pairs * HEADS * HEAD
 
 
-def _metadata(lengths: list[int], contexts: list[int], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
+def _metadata(
+    lengths: list[int], contexts: list[int], dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
     starts = torch.tensor([0, *lengths]).cumsum(0).int()
     seq_lens = torch.tensor(contexts, dtype=torch.int32)
-    arguments = (len(lengths), HEADS, KV_HEADS, HEAD, seq_lens, dtype, starts, True, -1, ISA, True, None)
+    arguments = (
+        len(lengths),
+        HEADS,
+        KV_HEADS,
+        HEAD,
+        seq_lens,
+        dtype,
+        starts,
+        True,
+        -1,
+        ISA,
+        True,
+        None,
+    )
     return starts, seq_lens, arguments
 
 
@@ -67,7 +89,9 @@ def _scheduler(name: str, case: Case, dtype: torch.dtype) -> Workload:
         function = op(name)
         return lambda: function(*arguments)
 
-    return Workload(bind, lambda _: (), (seq_lens,), no_torch="what the op returns is private to the library")
+    return Workload(
+        bind, lambda _: (), (seq_lens,), no_torch="what the op returns is private to the library"
+    )
 
 
 def _blocks(contexts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +105,10 @@ def _blocks(contexts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 @builds("cpu_attn_reshape_and_cache")
 def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, blocks = case.shape["tokens"], 2 * max(1, case.shape["tokens"] // BLOCK)
-    key, value = rand(tokens, KV_HEADS, HEAD, dtype=dtype), rand(tokens, KV_HEADS, HEAD, dtype=dtype)
+    key, value = (
+        rand(tokens, KV_HEADS, HEAD, dtype=dtype),
+        rand(tokens, KV_HEADS, HEAD, dtype=dtype),
+    )
     caches = torch.zeros(2, blocks, KV_HEADS, BLOCK, HEAD, dtype=dtype)
     slots = torch.randperm(blocks * BLOCK)[:tokens]
 
@@ -111,7 +138,23 @@ def _attend(name: str, case: Case, dtype: torch.dtype) -> Workload:
         metadata = op("get_scheduler_metadata")(*arguments)
         caches = torch.zeros(2, table.numel(), KV_HEADS, BLOCK, HEAD, dtype=dtype)
         op("cpu_attn_reshape_and_cache")(key, value, caches[0], caches[1], slots, ISA)
-        return lambda: function(query, caches[0], caches[1], out, starts, seq_lens, scale, True, None, -1, table, 0.0, metadata, None, None)
+        return lambda: function(
+            query,
+            caches[0],
+            caches[1],
+            out,
+            starts,
+            seq_lens,
+            scale,
+            True,
+            None,
+            -1,
+            table,
+            0.0,
+            metadata,
+            None,
+            None,
+        )
 
     return Workload(
         bind,
@@ -133,7 +176,11 @@ def _mla(name: str, case: Case, dtype: torch.dtype) -> Workload:
     query = rand(batch, MLA_HEADS, width, dtype=dtype)
     cache = rand(batch * context // MLA_BLOCK, MLA_BLOCK, width, dtype=dtype)
     table = torch.arange(batch * context // MLA_BLOCK, dtype=torch.int32).view(batch, -1)
-    seq_lens, out, scale = torch.full((batch,), context, dtype=torch.int32), torch.empty(batch, MLA_HEADS, LATENT, dtype=dtype), width**-0.5
+    seq_lens, out, scale = (
+        torch.full((batch,), context, dtype=torch.int32),
+        torch.empty(batch, MLA_HEADS, LATENT, dtype=dtype),
+        width**-0.5,
+    )
 
     def in_torch(query: torch.Tensor, cache: torch.Tensor) -> tuple[torch.Tensor]:
         keys = cache.view(batch, context, width)
@@ -142,7 +189,17 @@ def _mla(name: str, case: Case, dtype: torch.dtype) -> Workload:
 
     arguments = (out, query, cache, scale, table, seq_lens)
     operations = 2.0 * batch * context * MLA_HEADS * (width + LATENT)
-    return simple((name, "_C"), arguments, in_torch, (query, cache), (out,), flops=operations, no_compile=NOT_PAGED, cold=True, slack=4.0)
+    return simple(
+        (name, "_C"),
+        arguments,
+        in_torch,
+        (query, cache),
+        (out,),
+        flops=operations,
+        no_compile=NOT_PAGED,
+        cold=True,
+        slack=4.0,
+    )
 
 
 @builds("merge_attn_states")
@@ -152,10 +209,14 @@ def _merge(name: str, case: Case, dtype: torch.dtype) -> Workload:
     first_lse, second_lse = torch.randn(HEADS, tokens), torch.randn(HEADS, tokens)
     out, lse = torch.empty_like(first), torch.empty_like(first_lse)
 
-    def in_torch(a: torch.Tensor, a_lse: torch.Tensor, b: torch.Tensor, b_lse: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def in_torch(
+        a: torch.Tensor, a_lse: torch.Tensor, b: torch.Tensor, b_lse: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.logaddexp(a_lse, b_lse)
         wa, wb = ((x - total).exp().t().unsqueeze(-1) for x in (a_lse, b_lse))
         return (a.float() * wa + b.float() * wb).to(dtype), total
 
     arguments = (out, lse, first, first_lse, second, second_lse, None)
-    return simple((name, "_C"), arguments, in_torch, (first, first_lse, second, second_lse), (out, lse))
+    return simple(
+        (name, "_C"), arguments, in_torch, (first, first_lse, second, second_lse), (out, lse)
+    )

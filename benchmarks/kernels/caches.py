@@ -28,7 +28,10 @@ def _slots(tokens: int) -> tuple[int, torch.Tensor]:
 def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens = case.shape["tokens"]
     blocks, slots = _slots(tokens)
-    key, value = rand(tokens, KV_HEADS, HEAD, dtype=dtype), rand(tokens, KV_HEADS, HEAD, dtype=dtype)
+    key, value = (
+        rand(tokens, KV_HEADS, HEAD, dtype=dtype),
+        rand(tokens, KV_HEADS, HEAD, dtype=dtype),
+    )
     one = torch.ones(1)
     if name == "reshape_and_cache_flash":
         keys, values = (torch.zeros(blocks, BLOCK, KV_HEADS, HEAD, dtype=dtype) for _ in range(2))
@@ -37,7 +40,9 @@ def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
         keys = torch.zeros(blocks, KV_HEADS, HEAD // x, BLOCK, x, dtype=dtype)
         values = torch.zeros(blocks, KV_HEADS, HEAD, BLOCK, dtype=dtype)
 
-    def in_torch(key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def in_torch(
+        key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         block, place = slots // BLOCK, slots % BLOCK
         if name == "reshape_and_cache_flash":
             keys[block, place], values[block, place] = key, value
@@ -47,7 +52,11 @@ def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return keys, values
 
     arguments = (key, value, keys, values, slots, "auto", one, one)
-    more = {"reads": size(key, value), "writes": size(key, value), "no_compile": "it writes in place itself"}
+    more = {
+        "reads": size(key, value),
+        "writes": size(key, value),
+        "no_compile": "it writes in place itself",
+    }
     return simple((name, OPS), arguments, in_torch, (key, value, slots), (keys, values), **more)
 
 
@@ -58,12 +67,18 @@ def _concat(name: str, case: Case, dtype: torch.dtype) -> Workload:
     latent, rope = rand(tokens, LATENT, dtype=dtype), rand(tokens, ROPE, dtype=dtype)
     cache = torch.zeros(blocks, BLOCK, LATENT + ROPE, dtype=dtype)
 
-    def in_torch(latent: torch.Tensor, rope: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        latent: torch.Tensor, rope: torch.Tensor, slots: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         cache.view(-1, LATENT + ROPE)[slots] = torch.cat((latent, rope), dim=-1)
         return (cache,)
 
     arguments = (latent, rope, cache, slots, "auto", torch.ones(1))
-    more = {"reads": size(latent, rope), "writes": size(latent, rope), "no_compile": "it writes in place itself"}
+    more = {
+        "reads": size(latent, rope),
+        "writes": size(latent, rope),
+        "no_compile": "it writes in place itself",
+    }
     return simple((name, OPS), arguments, in_torch, (latent, rope, slots), (cache,), **more)
 
 
@@ -106,7 +121,9 @@ def _swap(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return (target,)
 
     more = {"reads": size(source), "no_compile": COPIES}
-    return simple((name, OPS), arguments, in_torch, (source, order.to(source.device)), (target,), **more)
+    return simple(
+        (name, OPS), arguments, in_torch, (source, order.to(source.device)), (target,), **more
+    )
 
 
 @builds("convert_fp8")
@@ -136,4 +153,10 @@ def _sample(name: str, case: Case, dtype: torch.dtype) -> Workload:
             return (logits.argmax(-1),)
         return (logits.softmax(-1).div_(torch.empty_like(logits).exponential_()).argmax(-1),)
 
-    return Workload(bind, in_torch, (logits,), reads=size(logits), unchecked="" if greedy else "each draws its own random numbers")
+    return Workload(
+        bind,
+        in_torch,
+        (logits,),
+        reads=size(logits),
+        unchecked="" if greedy else "each draws its own random numbers",
+    )

@@ -17,7 +17,8 @@ class Case:
         op: name as in ``torch.ops``; variants of an op are told apart by ``variant``.
         dtype: of the floating-point tensors that the caller has.
         shape: sizes, read by the op's workload and shown in tables.
-        optional: what is measured may be without the op; that is reported, and nothing is wrong with it.
+        optional: what is measured may be without the op; that is reported, and nothing is wrong
+            with it.
     """
 
     op: str
@@ -30,12 +31,18 @@ class Case:
     def label(self) -> str:
         """The case as tables name it."""
         sizes = " ".join(f"{name} {_short(size)}" for name, size in self.shape.items())
-        return " ".join(part for part in (self.variant, sizes, {BFLOAT16: "bf16", FLOAT32: "f32"}[self.dtype]) if part)
+        return " ".join(
+            part
+            for part in (self.variant, sizes, {BFLOAT16: "bf16", FLOAT32: "f32"}[self.dtype])
+            if part
+        )
 
     @property
     def quick(self) -> bool:
         """Whether a quick run takes it: bfloat16, few or very many tokens."""
-        return self.dtype == BFLOAT16 and all(self.shape.get(name, size) == size for name, size in QUICK.items())
+        return self.dtype == BFLOAT16 and all(
+            self.shape.get(name, size) == size for name, size in QUICK.items()
+        )
 
 
 #: What a quick run holds fixed, where a shape has it.
@@ -58,13 +65,22 @@ class Op:
 
 
 TOKENS = (1, 16, 256, 2048)
-#: Activations between the layers of a model: every token count at one hidden size, the larger one at both ends.
-ROWS = (*({"tokens": t, "hidden": 4096} for t in TOKENS), {"tokens": 1, "hidden": 8192}, {"tokens": 2048, "hidden": 8192})
+#: Activations between the layers of a model: every token count at one hidden size, the larger one
+#: at both ends.
+ROWS = (
+    *({"tokens": t, "hidden": 4096} for t in TOKENS),
+    {"tokens": 1, "hidden": 8192},
+    {"tokens": 2048, "hidden": 8192},
+)
 #: What works on all heads of a token: 32 of the query, 8 of key and value, 128 wide.
 HEADS = tuple({"tokens": t} for t in TOKENS)
 #: Contexts of a decode step by sequences of the batch.
 DECODE = tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096, 8192))
-PREFILL = ({"tokens": 256, "context": 256}, {"tokens": 2048, "context": 2048}, {"tokens": 256, "context": 4096})
+PREFILL = (
+    {"tokens": 256, "context": 256},
+    {"tokens": 2048, "context": 2048},
+    {"tokens": 256, "context": 4096},
+)
 GEMM = (
     *({"tokens": t, "hidden": 4096, "out": 4096} for t in TOKENS),
     {"tokens": 1, "hidden": 8192, "out": 8192},
@@ -126,7 +142,10 @@ OPS = (
     Op("cpu_attention_with_kv_cache", DECODE[:-1], variant="decode"),
     Op("cpu_attention_with_kv_cache", DECODE[-1:], (BFLOAT16,), variant="decode"),
     Op("cpu_attention_with_kv_cache", PREFILL, variant="prefill"),
-    Op("mla_decode_kvcache", tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096))),
+    Op(
+        "mla_decode_kvcache",
+        tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096)),
+    ),
     Op("merge_attn_states", HEADS),
     Op("topk_softmax", HEADS),
     Op("topk_sigmoid", HEADS),
@@ -148,9 +167,17 @@ def select(only: list[str], *, quick: bool, ops: tuple[Op, ...] = OPS) -> list[C
     """
     unknown = set(only) - {op.name for op in ops}
     if unknown:
-        raise ValueError(f"no such op: {', '.join(sorted(unknown))}; known are {', '.join(sorted({op.name for op in ops}))}")
+        raise ValueError(
+            f"no such op: {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted({op.name for op in ops}))}"
+        )
     wanted = [op for op in ops if not only or op.name in only]
-    cases = [Case(op.name, dtype, shape, op.variant, op.optional) for op in wanted for shape in op.shapes for dtype in op.dtypes]
+    cases = [
+        Case(op.name, dtype, shape, op.variant, op.optional)
+        for op in wanted
+        for shape in op.shapes
+        for dtype in op.dtypes
+    ]
     if not quick:
         return cases
     chosen = []

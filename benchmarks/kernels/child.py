@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child process: one implementation of the ops, told over pipes what to prepare and when to run.
 
-Two libraries that define the same ops cannot live in one process, so each peer has its own. One JSON object a line comes in, one goes out:
-``{"do": "case", …}`` prepares a case and compares its result with PyTorch's, ``{"do": "time", "seconds": s}`` times it,
-``{"do": "limits"}`` measures the GPU, ``{"do": "fit", …}`` only looks whether the library takes a case's arguments (``fit``).
+Two libraries that define the same ops cannot live in one process, so each peer has its own. One
+JSON object a line comes in, one goes out: ``{"do": "case", …}`` prepares a case and compares its
+result with PyTorch's, ``{"do": "time", "seconds": s}`` times it, ``{"do": "limits"}`` measures the
+GPU, ``{"do": "fit", …}`` only looks whether the library takes a case's arguments (``fit``).
 
 usage: python -m kernels.child PEER cpu|cuda [LIBRARY...]
 """
@@ -32,15 +33,22 @@ from kernels.workload import BUILDERS, FP8, Workload, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Data that the op moves at least this much of is taken from other memory at each call, as consecutive layers of a model would do.
+#: Data that the op moves at least this much of is taken from other memory at each call, as
+#: consecutive layers of a model would do.
 COLD_FROM = 8 << 20
 COLD_COPIES = 64
-#: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy serves.
+#: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy
+#: serves.
 ARITHMETIC = 100
 TOPICS = (attention, caches, flash, indexer, matmul, moe, rowwise)
 
-#: Error relative to the value, and relative to the root mean square of the result, that rounding explains.
-TOLERANCE = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-6, 2**-6), torch.float16: (2**-9, 2**-9)}
+#: Error relative to the value, and relative to the root mean square of the result, that rounding
+#: explains.
+TOLERANCE = {
+    torch.float32: (1e-4, 1e-4),
+    torch.bfloat16: (2**-6, 2**-6),
+    torch.float16: (2**-9, 2**-9),
+}
 
 
 class Different(Exception):  # noqa: N818 - a finding, not an error of the program
@@ -49,7 +57,9 @@ class Different(Exception):  # noqa: N818 - a finding, not an error of the progr
 
 def seed(case: Case, copy: int) -> None:
     """Make the inputs of a case the same in every process."""
-    digest = hashlib.sha256(repr((case.op, case.dtype, case.variant, sorted(case.shape.items()), copy)).encode()).digest()
+    digest = hashlib.sha256(
+        repr((case.op, case.dtype, case.variant, sorted(case.shape.items()), copy)).encode()
+    ).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "little"))
 
 
@@ -71,7 +81,9 @@ def checksum(workload: Workload) -> str:
 
 def footprint(workload: Workload) -> int:
     """Bytes of memory that a workload's tensors take; what is read and written again counts once."""
-    tensors = {t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)}
+    tensors = {
+        t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)
+    }
     return max(1, size(*tensors.values()))
 
 
@@ -98,13 +110,17 @@ def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
         allowed = slack * (b.abs() * relative + b.square().mean().sqrt() * absolute)
     wrong = int((~((a - b).abs() <= allowed)).sum())
     if wrong:
-        raise Different(f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}")
+        raise Different(
+            f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}"
+        )
 
 
 class Peer:
     """The implementation that this process times."""
 
-    def __init__(self, name: str, device: devices.Cpu | devices.Cuda, libraries: Sequence[Path]) -> None:
+    def __init__(
+        self, name: str, device: devices.Cpu | devices.Cuda, libraries: Sequence[Path]
+    ) -> None:
         self.name, self.device, self.libraries = name, device, libraries
         self.calls: list[Callable[[], object]] = []
         self.keep: list[Workload] = []
@@ -112,7 +128,9 @@ class Peer:
         self._count = 1
 
     def load(self, *, fit_only: bool = False) -> dict[str, Any]:
-        """Load the ops; returns facts about this process. ``fit_only``: nothing will run, so no GPU is needed.
+        """Load the ops; returns facts about this process.
+
+        ``fit_only``: nothing will run, so no GPU is needed.
 
         Raises:
             RuntimeError: nothing can run here.
@@ -131,10 +149,14 @@ class Peer:
             facts["libraries"] = ", ".join(sorted(_ops.loaded()))
             with contextlib.suppress(AttributeError):  # the kernels for CPUs alone have it
                 facts["isa"] = torch.ops._C.cpu_isa()  # noqa: SLF001 - torch's name for the namespace
-            facts["version"] = next((record.version for record in build_info.installed()), "unknown")
+            facts["version"] = next(
+                (record.version for record in build_info.installed()), "unknown"
+            )
         elif self.name == "official":
             with contextlib.suppress(OSError):
-                ctypes.CDLL(os.environ.get("VLLM_BENCH_LIBNUMA", "libnuma.so.1"), mode=ctypes.RTLD_GLOBAL)
+                ctypes.CDLL(
+                    os.environ.get("VLLM_BENCH_LIBNUMA", "libnuma.so.1"), mode=ctypes.RTLD_GLOBAL
+                )
             if self.device.name == "cuda":
                 stand_ins.load(cuda=fit_only)
             for library in self.libraries:
@@ -153,7 +175,8 @@ class Peer:
     def _compiled(workload: Workload) -> Callable[[], object]:
         """The compiled function writes where the op does: the copies fuse with what computes them.
 
-        What the op writes into its inputs is returned as new tensors: inductor 2.13 fails on two inputs written in place (KeyError 'buf1').
+        What the op writes into its inputs is returned as new tensors: inductor 2.13 fails on two
+        inputs written in place (KeyError 'buf1').
         """
         apart = [all(out is not a for a in workload.args) for out in workload.outputs]
         outputs = [out for out, own in zip(workload.outputs, apart, strict=True) if own]
@@ -240,7 +263,10 @@ class Peer:
         returned = list(returned) if isinstance(returned, tuple | list) else [returned]
         results = workload.outputs or returned
         if self.name == "compile" and workload.outputs:
-            results = [returned.pop(0) if any(out is a for a in workload.args) else out for out in workload.outputs]
+            results = [
+                returned.pop(0) if any(out is a for a in workload.args) else out
+                for out in workload.outputs
+            ]
         for got, want in zip(results, wanted, strict=True):
             compare(got, want, workload.slack)  # type: ignore[arg-type]
 
@@ -257,7 +283,12 @@ class Peer:
             samples.append(self._sample())
         median = statistics.median(samples)
         quarters = statistics.quantiles(samples, n=4) if len(samples) > 1 else [median] * 3
-        return {"ns": median, "best": min(samples), "samples": len(samples), "spread": (quarters[2] - quarters[0]) / median}
+        return {
+            "ns": median,
+            "best": min(samples),
+            "samples": len(samples),
+            "spread": (quarters[2] - quarters[0]) / median,
+        }
 
 
 def _case(request: dict[str, Any]) -> Case:
@@ -280,7 +311,10 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     except Different as error:
         return {"different": str(error)}
     except Exception as error:  # noqa: BLE001 - the parent reports it and goes on with the next case
-        words = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
+        words = (
+            f"{type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        )[:300]
         return {"failed": words, "restart": _is_broken(peer)}
 
 

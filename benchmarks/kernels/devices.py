@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 
 #: A sample is at least this long: shorter ones measure the clock.
 SAMPLE_NS = 50_000
-#: The same on a GPU, whose events tell half a microsecond; and the most calls in one sample: the queue has room for a thousand kernels.
+#: The same on a GPU, whose events tell half a microsecond; and the most calls in one sample: the
+#: queue has room for a thousand kernels.
 GPU_SAMPLE_NS, GPU_CALLS = 200_000, 64
 #: What nvidia-smi knows of the state of a card.
-STATE = ("clocks.sm", "clocks.mem", "clocks.max.sm", "temperature.gpu", "power.draw", "power.limit", "driver_version")
+STATE = (
+    "clocks.sm",
+    "clocks.mem",
+    "clocks.max.sm",
+    "temperature.gpu",
+    "power.draw",
+    "power.limit",
+    "driver_version",
+)
 
 
 class Cpu:
@@ -69,8 +78,9 @@ class Cpu:
 class Cuda:
     """One GPU; the time between two events on its stream, without the time that Python takes to queue the calls.
 
-    A kernel that only waits goes first, for longer than queueing takes, so that the GPU has all calls at hand when it begins. A call that
-    waits for the GPU itself cannot be queued ahead; ``late`` then says that the time is the host's as well.
+    A kernel that only waits goes first, for longer than queueing takes, so that the GPU has all
+    calls at hand when it begins. A call that waits for the GPU itself cannot be queued ahead;
+    ``late`` then says that the time is the host's as well.
     """
 
     name = "cuda"
@@ -82,10 +92,15 @@ class Cuda:
         self._usable = not self.problem()
         if not self._usable:
             return
-        self.cold_total = max(self.cold_total, 4 * torch.cuda.get_device_properties(0).L2_cache_size)
+        self.cold_total = max(
+            self.cold_total, 4 * torch.cuda.get_device_properties(0).L2_cache_size
+        )
         torch.cuda._sleep(1000)  # noqa: SLF001 - its only name
         cycles = 10_000_000
-        self._cycles_per_ns = cycles / min(self.between_events(lambda: torch.cuda._sleep(cycles)) for _ in range(3))  # noqa: SLF001
+        self._cycles_per_ns = cycles / min(
+            self.between_events(lambda: torch.cuda._sleep(cycles))  # noqa: SLF001
+            for _ in range(3)
+        )
 
     @staticmethod
     def problem() -> str:
@@ -94,7 +109,11 @@ class Cuda:
             return ""
         if torch.version.cuda is None:
             return f"torch {torch.__version__} is a build without CUDA: install torch for CUDA 13"
-        driver = "nvidia-smi is not on PATH, so the driver may be missing" if shutil.which("nvidia-smi") is None else "nvidia-smi is there"
+        driver = (
+            "nvidia-smi is not on PATH, so the driver may be missing"
+            if shutil.which("nvidia-smi") is None
+            else "nvidia-smi is there"
+        )
         return f"torch {torch.__version__} for CUDA {torch.version.cuda} sees no GPU ({driver})"
 
     @staticmethod
@@ -107,7 +126,13 @@ class Cuda:
         """What a report says of the device."""
         found = torch.cuda.get_device_properties(0)
         capability = f"{found.major}.{found.minor}"
-        return {"gpu": found.name, "capability": capability, "cuda": torch.version.cuda, "l2_mib": found.L2_cache_size >> 20, **state()}
+        return {
+            "gpu": found.name,
+            "capability": capability,
+            "cuda": torch.version.cuda,
+            "l2_mib": found.L2_cache_size >> 20,
+            **state(),
+        }
 
     def settle(self) -> None:
         """Wait for what runs, and give back memory that nobody uses: the other processes are on the same card."""
@@ -154,7 +179,11 @@ def state() -> dict[str, str]:
     command = [program, f"--id={index}", f"--query-gpu={','.join(STATE)}", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     values = [value.strip() for value in done.stdout.strip().split(",")]
-    return dict(zip(STATE, values, strict=True)) if done.returncode == 0 and len(values) == len(STATE) else {}
+    return (
+        dict(zip(STATE, values, strict=True))
+        if done.returncode == 0 and len(values) == len(STATE)
+        else {}
+    )
 
 
 def _fastest(work: Callable[[], object]) -> float:
@@ -173,7 +202,11 @@ def _copied() -> float:
 def _multiplied(dtype: torch.dtype) -> float:
     """Operations a second of torch's product of square matrices."""
     rows = 8192
-    x = torch.randint(-127, 128, (rows, rows), dtype=dtype) if dtype == torch.int8 else torch.randn(rows, rows).to(dtype)
+    x = (
+        torch.randint(-127, 128, (rows, rows), dtype=dtype)
+        if dtype == torch.int8
+        else torch.randn(rows, rows).to(dtype)
+    )
     one = torch.ones(())
 
     def product() -> torch.Tensor:
@@ -192,7 +225,10 @@ def limits() -> dict[str, Any]:
     if torch.cuda.get_device_capability() >= (8, 9):
         dtypes.append(torch.float8_e4m3fn)
     with Cuda.tensors():
-        found = {"copy": _copied(), "flops": {str(dtype).removeprefix("torch."): _multiplied(dtype) for dtype in dtypes}}
+        found = {
+            "copy": _copied(),
+            "flops": {str(dtype).removeprefix("torch."): _multiplied(dtype) for dtype in dtypes},
+        }
     torch.cuda.empty_cache()
     return {**found, "state": state()}
 

@@ -33,7 +33,8 @@ def fit(peer: str, workload: Workload) -> dict[str, Any]:
 
     Raises:
         AttributeError: there is no such op.
-        ValueError: what PyTorch computes has other shapes or dtypes than the op's outputs; or an op was never called.
+        ValueError: what PyTorch computes has other shapes or dtypes than the op's outputs; or an op
+            was never called.
         RuntimeError: torch refuses the arguments.
     """
     if peer not in ("ours", "official"):
@@ -42,7 +43,10 @@ def fit(peer: str, workload: Workload) -> dict[str, Any]:
         results = workload.torch(*workload.args)
         for got, want in zip(results, workload.outputs or results, strict=True):
             if (got.shape, got.dtype) != (want.shape, want.dtype):
-                raise ValueError(f"PyTorch computes {got.dtype} {list(got.shape)}, the op writes {want.dtype} {list(want.shape)}")
+                raise ValueError(
+                    f"PyTorch computes {got.dtype} {list(got.shape)}, the op writes {want.dtype} "
+                    f"{list(want.shape)}"
+                )
         return {"fits": "runs"}
     with _Stop():
         try:

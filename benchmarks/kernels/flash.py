@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention 2 and 3 over packed and paged keys, and FlashMLA: the heads of ``attention``. In PyTorch: SDPA on contiguous keys."""
+"""FlashAttention 2 and 3 over packed and paged keys, and FlashMLA: the heads of ``attention``.
+
+In PyTorch: SDPA on contiguous keys.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,15 @@ class Batch:
 
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
         self.lengths, self.contexts = batch_of(case)
-        self.sequences, self.context, self.queries = len(self.lengths), self.contexts[0], self.lengths[0]
+        self.sequences, self.context, self.queries = (
+            len(self.lengths),
+            self.contexts[0],
+            self.lengths[0],
+        )
         self.query = rand(sum(self.lengths), HEADS, HEAD, dtype=dtype)
-        self.key, self.value = (rand(sum(self.contexts), KV_HEADS, HEAD, dtype=dtype) for _ in range(2))
+        self.key, self.value = (
+            rand(sum(self.contexts), KV_HEADS, HEAD, dtype=dtype) for _ in range(2)
+        )
         self.out = torch.empty_like(self.query)
         self.starts = torch.tensor([0, *self.lengths]).cumsum(0).int()
         self.key_starts = torch.tensor([0, *self.contexts]).cumsum(0).int()
@@ -36,7 +45,9 @@ class Batch:
         self.table: torch.Tensor | None = None
         self.caches = (self.key, self.value)
         if self.page:
-            self.table = torch.randperm(sum(self.contexts) // self.page).int().view(self.sequences, -1)
+            self.table = (
+                torch.randperm(sum(self.contexts) // self.page).int().view(self.sequences, -1)
+            )
             self.caches = (self._paged(self.key), self._paged(self.value))
 
     def _paged(self, rows: torch.Tensor) -> torch.Tensor:
@@ -68,7 +79,19 @@ def _varlen(name: str, case: Case, dtype: torch.dtype) -> Workload:
     b = Batch(case, dtype)
     # With a table the lengths are those of `used`; the op wants the other argument all the same.
     used = b.used if b.page else None
-    first = (b.query, *b.caches, b.out, b.starts, b.key_starts, used, None, b.table, None, b.queries, b.context)
+    first = (
+        b.query,
+        *b.caches,
+        b.out,
+        b.starts,
+        b.key_starts,
+        used,
+        None,
+        b.table,
+        None,
+        b.queries,
+        b.context,
+    )
     arguments = (*first, 0.0, SCALE, False, True, -1, -1, 0.0, False, 0, None)
 
     def bind() -> Any:
@@ -100,7 +123,17 @@ def _fwd(name: str, case: Case, dtype: torch.dtype) -> Workload:
     arguments = (
         *(b.query, *b.caches, None, None, None, b.out),
         *lengths,
-        *(b.table, None, None, None, None, None, None, None, None),  # no indices, padding, rotation and scales
+        *(
+            b.table,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+        ),  # no indices, padding, rotation and scales
         *(SCALE, True, -1, -1, 0.0, True, None, 0, None, 0, None, 1, 0, None),
     )
 
@@ -117,13 +150,32 @@ def _schedule(name: str, case: Case, dtype: torch.dtype) -> Workload:
     used = torch.tensor(contexts, dtype=torch.int32)
     starts = torch.tensor([0, *lengths]).cumsum(0).int()
     sizes = (len(lengths), lengths[0], contexts[0], HEADS, KV_HEADS, HEAD, HEAD, dtype)
-    arguments = (*sizes, used, starts, None, None, None, None, 16, 0, True, -1, -1, False, 0, None, 0)
+    arguments = (
+        *sizes,
+        used,
+        starts,
+        None,
+        None,
+        None,
+        None,
+        16,
+        0,
+        True,
+        -1,
+        -1,
+        False,
+        0,
+        None,
+        0,
+    )
 
     def bind() -> Any:
         function = op(name)
         return lambda: function(*arguments)
 
-    return Workload(bind, lambda _: (), (used,), no_torch="what the op returns is private to the library")
+    return Workload(
+        bind, lambda _: (), (used,), no_torch="what the op returns is private to the library"
+    )
 
 
 @builds("_flashmla_C.dense_decode_fwd")
@@ -141,10 +193,19 @@ def _mla(name: str, case: Case, dtype: torch.dtype) -> Workload:
         _, _, plan, splits = function(*first, None, None, None)
         return lambda: function(*first, plan, splits, None)[0]
 
-    def in_torch(query: torch.Tensor, cache: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        query: torch.Tensor, cache: torch.Tensor, table: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         keys = cache[table.flatten()].view(batch, context, width)
-        scores = torch.matmul(query.view(batch, MLA_HEADS, width), keys.transpose(1, 2)).float() * width**-0.5
-        return (torch.matmul(scores.softmax(-1).to(dtype), keys[..., :LATENT]).view(batch, 1, MLA_HEADS, LATENT),)
+        scores = (
+            torch.matmul(query.view(batch, MLA_HEADS, width), keys.transpose(1, 2)).float()
+            * width**-0.5
+        )
+        return (
+            torch.matmul(scores.softmax(-1).to(dtype), keys[..., :LATENT]).view(
+                batch, 1, MLA_HEADS, LATENT
+            ),
+        )
 
     return Workload(
         bind,

@@ -12,15 +12,28 @@ if TYPE_CHECKING:
     from kernels.cases import Case, Shape
 
 TOKENS = (1, 64, 512, 2048, 8192)
-ROWS = (*({"tokens": t, "hidden": 4096} for t in TOKENS), {"tokens": 1, "hidden": 8192}, {"tokens": 8192, "hidden": 8192})
+ROWS = (
+    *({"tokens": t, "hidden": 4096} for t in TOKENS),
+    {"tokens": 1, "hidden": 8192},
+    {"tokens": 8192, "hidden": 8192},
+)
 HEADS = tuple({"tokens": t} for t in TOKENS)
 #: Sequences of a decode step and their contexts; up to a gigabyte of keys and values.
-BATCHES = tuple({"batch": b, "context": c} for b in (1, 16, 64) for c in (1024, 4096, 16384) if b * c <= 1 << 18)
+BATCHES = tuple(
+    {"batch": b, "context": c} for b in (1, 16, 64) for c in (1024, 4096, 16384) if b * c <= 1 << 18
+)
 #: Pages of 16 tokens are upstream's choice; of 256, whole blocks of every kernel.
 DECODE = tuple({**shape, "page": page} for page in (16, 256) for shape in BATCHES)
 #: Queries and keys of one sequence, packed; and a chunk behind a long prefix, which lies in pages.
-PREFILL = (*({"tokens": t, "context": t} for t in (512, 4096, 16384)), {"tokens": 2048, "context": 16384, "page": 16})
-GEMM = tuple({"tokens": t, "hidden": k, "out": n} for k, n in ((4096, 4096), (8192, 8192)) for t in (1, 16, 256, 2048, 8192))
+PREFILL = (
+    *({"tokens": t, "context": t} for t in (512, 4096, 16384)),
+    {"tokens": 2048, "context": 16384, "page": 16},
+)
+GEMM = tuple(
+    {"tokens": t, "hidden": k, "out": n}
+    for k, n in ((4096, 4096), (8192, 8192))
+    for t in (1, 16, 256, 2048, 8192)
+)
 LOGITS = tuple({"batch": b, "vocabulary": 128256} for b in (1, 16, 256))
 HALF = (BFLOAT16,)
 
@@ -51,7 +64,8 @@ OPS = (
     Op("moe_sum", HEADS),
     Op("greedy_argmax", LOGITS, (FLOAT32,)),
     Op("fused_gumbel_argmax", LOGITS, (FLOAT32,)),
-    # Libraries of their own and products for some architectures alone: a package may be without them, which is said and is no failure.
+    # Libraries of their own and products for some architectures alone: a package may be without
+    # them, which is said and is no failure.
     Op("cutlass_scaled_mm", GEMM, HALF, variant="fp8", optional=True),
     Op("cutlass_scaled_mm", GEMM, HALF, variant="int8", optional=True),
     Op("_vllm_fa2_C.varlen_fwd", PREFILL, HALF, variant="prefill", optional=True),
@@ -65,13 +79,24 @@ OPS = (
 
 #: Ops of the GPU that are not timed, with the reason.
 NOT_TIMED = {
-    "_C::cutlass_scaled_mm_azp": "the products of cutlass_scaled_mm, with more for the epilogue to read",
+    "_C::cutlass_scaled_mm_azp": (
+        "the products of cutlass_scaled_mm, with more for the epilogue to read"
+    ),
     "_C_custom_ar": "needs several GPUs, each with a process of its own",
     "_C_cuda_utils": "asks the driver for a number",
 }
 
 #: Small, and of the form that every op accepts: whole blocks and groups, and keys for every query.
-_TINY = {"tokens": 64, "hidden": 256, "out": 128, "batch": 2, "context": 128, "vocabulary": 999, "blocks": 4, "page": 64}
+_TINY = {
+    "tokens": 64,
+    "hidden": 256,
+    "out": 128,
+    "batch": 2,
+    "context": 128,
+    "vocabulary": 999,
+    "blocks": 4,
+    "page": 64,
+}
 
 
 def tiny(case: Case) -> Case:

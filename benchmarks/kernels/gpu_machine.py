@@ -22,7 +22,9 @@ class GpuLimits:
     copy: float = 0.0
     flops: dict[str, float] = field(default_factory=dict)
 
-    def shortest(self, reads: int, writes: int, flops: float, arithmetic: str = "") -> tuple[float, str]:
+    def shortest(
+        self, reads: int, writes: int, flops: float, arithmetic: str = ""
+    ) -> tuple[float, str]:
         """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
 
         A dtype that torch has no product of on this card counts for its bytes alone.
@@ -63,5 +65,13 @@ class GpuMachine:
 
     def clocks(self) -> str:
         """How the clocks went."""
-        seen = [f"{state['clocks.sm']} at {state['temperature.gpu']} °C, {state['power.draw']}" for state in self.states if state]
-        return f"clocks of the multiprocessors during the run: {'; '.join(seen)}" if seen else "clocks are unknown: nvidia-smi is missing"
+        seen = [
+            f"{state['clocks.sm']} at {state['temperature.gpu']} °C, {state['power.draw']}"
+            for state in self.states
+            if state
+        ]
+        return (
+            f"clocks of the multiprocessors during the run: {'; '.join(seen)}"
+            if seen
+            else "clocks are unknown: nvidia-smi is missing"
+        )

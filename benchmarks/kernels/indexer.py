@@ -28,22 +28,33 @@ def _stored(k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _parts(cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A block's codes come first, [blocks, BLOCK, WIDTH], and its scales after them, [blocks, BLOCK, SCALE]."""
     blocks = cache.view(cache.shape[0], -1)
-    return blocks[:, : BLOCK * WIDTH].unflatten(1, (BLOCK, WIDTH)), blocks[:, BLOCK * WIDTH :].unflatten(1, (BLOCK, SCALE))
+    return blocks[:, : BLOCK * WIDTH].unflatten(1, (BLOCK, WIDTH)), blocks[
+        :, BLOCK * WIDTH :
+    ].unflatten(1, (BLOCK, SCALE))
 
 
 @builds("indexer_k_quant_and_cache")
 def _write(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens = case.shape["tokens"]
     k, blocks = rand(tokens, WIDTH, dtype=dtype), 2 * max(1, tokens // BLOCK)
-    cache, slots = torch.zeros(blocks, BLOCK, WIDTH + SCALE, dtype=torch.uint8), torch.randperm(blocks * BLOCK)[:tokens]
+    cache, slots = (
+        torch.zeros(blocks, BLOCK, WIDTH + SCALE, dtype=torch.uint8),
+        torch.randperm(blocks * BLOCK)[:tokens],
+    )
 
     def in_torch(k: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor]:
         for part, new in zip(_parts(cache), _stored(k), strict=True):
             part[slots // BLOCK, slots % BLOCK] = new
         return (cache,)
 
-    more = {"reads": size(k), "writes": tokens * (WIDTH + SCALE), "no_compile": "it writes in place itself"}
-    return simple((name, OPS), (k, cache, slots, WIDTH, "ue8m0"), in_torch, (k, slots), (cache,), **more)
+    more = {
+        "reads": size(k),
+        "writes": tokens * (WIDTH + SCALE),
+        "no_compile": "it writes in place itself",
+    }
+    return simple(
+        (name, OPS), (k, cache, slots, WIDTH, "ue8m0"), in_torch, (k, slots), (cache,), **more
+    )
 
 
 @builds("cp_gather_indexer_k_quant_cache")
@@ -57,10 +68,20 @@ def _gather(name: str, case: Case, dtype: torch.dtype) -> Workload:
         part.copy_(new.view(part.shape))
     table = torch.randperm(total // BLOCK).int().view(SEQUENCES, each)
     starts = torch.arange(0, total + 1, each * BLOCK, dtype=torch.int32)
-    codes, scales = torch.empty(total, WIDTH, dtype=FP8), torch.empty(total, SCALE, dtype=torch.uint8)
+    codes, scales = (
+        torch.empty(total, WIDTH, dtype=FP8),
+        torch.empty(total, SCALE, dtype=torch.uint8),
+    )
 
     def in_torch(cache: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = [part[table.flatten()].flatten(0, 1) for part in _parts(cache)]
         return found[0].view(FP8), found[1]
 
-    return simple((name, OPS), (cache, codes, scales, table, starts), in_torch, (cache, table), (codes, scales), reads=size(cache))
+    return simple(
+        (name, OPS),
+        (cache, codes, scales, table, starts),
+        in_torch,
+        (cache, table),
+        (codes, scales),
+        reads=size(cache),
+    )

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this machine can do at most, all threads together: reading, copying and multiply-adding. Prints one JSON object.
+// What this machine can do at most, all threads together: reading, copying and multiply-adding.
+// Prints one JSON object.
 //
 // usage: limits [threads]
 #include <algorithm>
@@ -28,25 +29,30 @@ constexpr int kLanes = kBytes / sizeof(float);
 // Far beyond any last cache; each thread has its part.
 constexpr size_t kBufferBytes = size_t{512} << 20;
 
-double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 volatile float sink;
 
-// From kStreams places at once: prefetchers follow several streams and bring in more for all of them than for one.
+// From kStreams places at once: prefetchers follow several streams and bring in more for all of
+// them than for one.
 template <size_t kStreams>
 void Read(const char* from, size_t bytes) {
   const size_t part = bytes / kStreams / 4096 * 4096;
   Vector sum[8] = {};
   for (size_t i = 0; i < part; i += 8 * kBytes) {
     for (size_t s = 0; s < kStreams; ++s) {
-      for (int j = 0; j < 8; ++j) sum[j] += *reinterpret_cast<const Vector*>(from + s * part + i + j * kBytes);
+      for (int j = 0; j < 8; ++j)
+        sum[j] += *reinterpret_cast<const Vector*>(from + s * part + i + j * kBytes);
     }
   }
   sink = (sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7])[0];
 }
 
 void Copy(const char* from, char* to, size_t bytes) {
-  for (size_t i = 0; i + kBytes <= bytes; i += kBytes) *reinterpret_cast<Vector*>(to + i) = *reinterpret_cast<const Vector*>(from + i);
+  for (size_t i = 0; i + kBytes <= bytes; i += kBytes)
+    *reinterpret_cast<Vector*>(to + i) = *reinterpret_cast<const Vector*>(from + i);
 }
 
 // Past the caches: the target's lines are not read before they are written.
@@ -95,7 +101,8 @@ double Fastest(int threads, int repeat, const F& f) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : static_cast<int>(std::thread::hardware_concurrency());
+  const int threads = argc > 1 ? std::max(1, std::atoi(argv[1]))
+                               : static_cast<int>(std::thread::hardware_concurrency());
   char* from = static_cast<char*>(std::aligned_alloc(4096, kBufferBytes));
   char* to = static_cast<char*>(std::aligned_alloc(4096, kBufferBytes));
   if (from == nullptr || to == nullptr) return 1;
@@ -105,18 +112,24 @@ int main(int argc, char** argv) {
     std::memset(to + t * part, 0, part);
   });
   const double bytes = static_cast<double>(part) * threads;
-  const double read = bytes / std::min({Fastest(threads, 5, [&](int t) { Read<1>(from + t * part, part); }),
-                                        Fastest(threads, 5, [&](int t) { Read<2>(from + t * part, part); }),
-                                        Fastest(threads, 5, [&](int t) { Read<4>(from + t * part, part); })});
-  const double copy = 2 * bytes / Fastest(threads, 5, [&](int t) { Copy(from + t * part, to + t * part, part); });
-  const double streaming = 2 * bytes / Fastest(threads, 5, [&](int t) { StreamingCopy(from + t * part, to + t * part, part); });
+  const double read =
+      bytes / std::min({Fastest(threads, 5, [&](int t) { Read<1>(from + t * part, part); }),
+                        Fastest(threads, 5, [&](int t) { Read<2>(from + t * part, part); }),
+                        Fastest(threads, 5, [&](int t) { Read<4>(from + t * part, part); })});
+  const double copy =
+      2 * bytes / Fastest(threads, 5, [&](int t) { Copy(from + t * part, to + t * part, part); });
+  const double streaming = 2 * bytes / Fastest(threads, 5, [&](int t) {
+                             StreamingCopy(from + t * part, to + t * part, part);
+                           });
   constexpr int64_t kRounds = 10'000'000;
   double operations = 0;
   const double seconds = Fastest(threads, 5, [&](int t) {
     const double done = MultiplyAdd(kRounds);
     if (t == 0) operations = done;
   });
-  std::printf("{\"threads\": %d, \"read\": %.4g, \"copy\": %.4g, \"streaming_copy\": %.4g, \"flops\": %.4g, \"vector_bytes\": %d}\n",
-              threads, read, copy, streaming, operations * threads / seconds, kBytes);
+  std::printf(
+      "{\"threads\": %d, \"read\": %.4g, \"copy\": %.4g, \"streaming_copy\": %.4g, \"flops\": "
+      "%.4g, \"vector_bytes\": %d}\n",
+      threads, read, copy, streaming, operations * threads / seconds, kBytes);
   return 0;
 }

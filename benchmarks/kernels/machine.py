@@ -22,7 +22,8 @@ class Limits:
     """The best of all measurements of a run; bytes and floating-point operations a second, all threads together.
 
     Attributes:
-        read: reading far beyond the caches, from one place or from several at once, whichever is faster.
+        read: reading far beyond the caches, from one place or from several at once, whichever is
+            faster.
         copy: bytes read and written by a copy with ordinary stores.
         streaming_copy: the same with stores past the caches.
         flops: multiply-adds in float32 count two.
@@ -33,14 +34,18 @@ class Limits:
     streaming_copy: float = 0.0
     flops: float = 0.0
 
-    def shortest(self, reads: int, writes: int, flops: float, arithmetic: str = "") -> tuple[float, str]:
+    def shortest(
+        self, reads: int, writes: int, flops: float, arithmetic: str = ""
+    ) -> tuple[float, str]:
         """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
 
-        What is read and written again counts as copied, the rest as read; but reading takes as long as it does alone, however little is
-        written.
+        What is read and written again counts as copied, the rest as read; but reading takes as long
+        as it does alone, however little is written.
         """
         copied = 2 * min(reads, writes)
-        mixed = copied / max(self.copy, self.streaming_copy) + (reads + writes - copied) / max(self.read, self.streaming_copy)
+        mixed = copied / max(self.copy, self.streaming_copy) + (reads + writes - copied) / max(
+            self.read, self.streaming_copy
+        )
         memory = max(reads / self.read, mixed)
         arithmetic = flops / self.flops
         return max(memory, arithmetic) * 1e9, "GFLOP/s" if arithmetic > memory else "GB/s"
@@ -59,11 +64,17 @@ class Machine:
     def _compile(self) -> str:
         script = f'exec "${{CXX:-c++}}" -O3 -march=native -pthread -o "{self._program}" "{SOURCE}"'
         done = self._run("bash", "-c", script)
-        return "" if done.returncode == 0 else f"no C++ compiler that compiles {SOURCE.name}: {done.stderr.strip()[-200:]}"
+        return (
+            ""
+            if done.returncode == 0
+            else f"no C++ compiler that compiles {SOURCE.name}: {done.stderr.strip()[-200:]}"
+        )
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = self._runner.command(*words)
-        return subprocess.run(command, env=dict(self._runner.env), capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=dict(self._runner.env), capture_output=True, text=True, check=False
+        )
 
     def measure(self) -> None:
         """Measure once more."""
@@ -80,6 +91,15 @@ class Machine:
 
 def description() -> dict[str, Any]:
     """The machine, for a report."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "unknown CPU")
+    text = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    )
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in text.splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown CPU",
+    )
     return {"cpu": model, "cores": os.cpu_count(), "load": os.getloadavg()[0]}

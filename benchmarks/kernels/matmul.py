@@ -35,7 +35,10 @@ class Handler:
 @builds("onednn_mm")
 def _mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
-    x, weight = rand(tokens, hidden, dtype=dtype), rand(width, hidden, dtype=dtype, scale=hidden**-0.5)
+    x, weight = (
+        rand(tokens, hidden, dtype=dtype),
+        rand(width, hidden, dtype=dtype, scale=hidden**-0.5),
+    )
     out = torch.empty(tokens, width, dtype=dtype)
 
     def bind() -> Any:
@@ -59,18 +62,22 @@ def _mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
 def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
     x = torch.randint(-127, 128, (tokens, hidden), dtype=torch.int8)
-    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which saturate beyond that, by up to a fifth
-    # of the largest result. It would have no time then.
+    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which
+    # saturate beyond that, by up to a fifth of the largest result. It would have no time then.
     weight = torch.randint(-63, 64, (width, hidden), dtype=torch.int8)
     token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
     out = torch.empty(tokens, width, dtype=dtype)
 
     def bind() -> Any:
         function = op(name)
-        handler = Handler("create_onednn_scaled_mm_handler", weight.t(), scales, dtype, True, False, PRIMITIVES)
+        handler = Handler(
+            "create_onednn_scaled_mm_handler", weight.t(), scales, dtype, True, False, PRIMITIVES
+        )
         return lambda: function(out, x, token_scales, None, None, None, handler.tensor)
 
-    def in_torch(x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         return ((torch._int_mm(x, weight.t()).float() * token_scales * scales).to(dtype),)  # noqa: SLF001 - its only name
 
     return Workload(
@@ -100,13 +107,21 @@ def _cutlass(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
     eight = {"fp8": FP8, "int8": torch.int8}[case.variant]
     if eight is FP8:
-        x, weight = rand(tokens, hidden, dtype=dtype).to(FP8), rand(width, hidden, dtype=dtype).to(FP8)
+        x, weight = (
+            rand(tokens, hidden, dtype=dtype).to(FP8),
+            rand(width, hidden, dtype=dtype).to(FP8),
+        )
     else:
-        x, weight = torch.randint(-127, 128, (tokens, hidden), dtype=eight), torch.randint(-127, 128, (width, hidden), dtype=eight)
+        x, weight = (
+            torch.randint(-127, 128, (tokens, hidden), dtype=eight),
+            torch.randint(-127, 128, (width, hidden), dtype=eight),
+        )
     token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
     out = torch.empty(tokens, width, dtype=dtype)
 
-    def in_torch(x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         if eight is torch.int8:
             return ((_int8_product(x, weight).float() * token_scales * scales).to(dtype),)
         if x.is_cuda:

@@ -30,7 +30,10 @@ def _topk(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens = case.shape["tokens"]
     logits = _distinct(tokens, EXPERTS, dtype)
     weights = torch.empty(tokens, TOP)
-    indices, rows = torch.empty(tokens, TOP, dtype=torch.int32), torch.empty(tokens, TOP, dtype=torch.int32)
+    indices, rows = (
+        torch.empty(tokens, TOP, dtype=torch.int32),
+        torch.empty(tokens, TOP, dtype=torch.int32),
+    )
 
     def in_torch(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scores = logits.float().softmax(-1) if name == "topk_softmax" else logits.float().sigmoid()
@@ -38,7 +41,13 @@ def _topk(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return weights / weights.sum(-1, keepdim=True), indices.int()
 
     tail = (True, None, None) if name == "topk_softmax" else (True, None, 1.0, None)
-    return simple((name, "_moe_C"), (weights, indices, rows, logits, *tail), in_torch, (logits,), (weights, indices))
+    return simple(
+        (name, "_moe_C"),
+        (weights, indices, rows, logits, *tail),
+        in_torch,
+        (logits,),
+        (weights, indices),
+    )
 
 
 @builds("grouped_topk")
@@ -54,7 +63,9 @@ def _grouped(name: str, case: Case, dtype: torch.dtype) -> Workload:
         plain = scores.float().sigmoid()
         biased = plain + bias.float()
         groups = biased.view(tokens, GROUPS, -1).topk(2, dim=-1)[0].sum(-1)
-        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, groups.topk(TOP_GROUPS, dim=-1)[1], value=True)
+        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(
+            1, groups.topk(TOP_GROUPS, dim=-1)[1], value=True
+        )
         masked = biased.masked_fill(~kept.repeat_interleave(G_EXPERTS // GROUPS, dim=1), -torch.inf)
         indices = masked.topk(G_TOP, dim=-1)[1]
         weights = plain.gather(1, indices)
@@ -68,7 +79,10 @@ def _align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG0
     tokens = case.shape["tokens"]
     ids = torch.stack([torch.randperm(EXPERTS)[:TOP] for _ in range(tokens)]).int()
     room = ids.numel() + EXPERTS * (BLOCK - 1)
-    order, owners = torch.empty(room, dtype=torch.int32), torch.empty(-(-room // BLOCK), dtype=torch.int32)
+    order, owners = (
+        torch.empty(room, dtype=torch.int32),
+        torch.empty(-(-room // BLOCK), dtype=torch.int32),
+    )
     arguments = (ids, EXPERTS, BLOCK, order, owners, torch.empty(1, dtype=torch.int32), None)
     more = {"reads": size(ids), "writes": size(order, owners), "no_torch": NO_EQUAL}
     return simple((name, "_moe_C"), arguments, lambda _: (), (ids,), (), **more)
@@ -79,7 +93,10 @@ def _batched_align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # no
     tokens = case.shape["tokens"]
     counts = torch.randint(tokens + 1, (EXPERTS,), dtype=torch.int32)
     room = EXPERTS * -(-tokens // BLOCK) * BLOCK
-    order, owners = torch.empty(room, dtype=torch.int32), torch.empty(room // BLOCK, dtype=torch.int32)
+    order, owners = (
+        torch.empty(room, dtype=torch.int32),
+        torch.empty(room // BLOCK, dtype=torch.int32),
+    )
     arguments = (tokens, BLOCK, counts, order, owners, torch.empty(1, dtype=torch.int32))
     more = {"reads": size(counts), "writes": size(order, owners), "no_torch": NO_EQUAL}
     return simple((name, "_moe_C"), arguments, lambda _: (), (counts,), (), **more)
@@ -108,9 +125,17 @@ def _fused(name: str, case: Case, dtype: torch.dtype) -> Workload:
         packed = [torch.empty_like(w) for w in (w13, w2)]
         for weight, target in zip((w13, w2), packed, strict=True):
             pack(weight, target, "vec")
-        return lambda: function(out, x, packed[0], packed[1], None, None, weights, ids, False, "silu", "vec")
+        return lambda: function(
+            out, x, packed[0], packed[1], None, None, weights, ids, False, "silu", "vec"
+        )
 
-    def in_torch(x: torch.Tensor, w13: torch.Tensor, w2: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        x: torch.Tensor,
+        w13: torch.Tensor,
+        w2: torch.Tensor,
+        weights: torch.Tensor,
+        ids: torch.Tensor,
+    ) -> tuple[torch.Tensor]:
         total = torch.zeros(x.shape, dtype=torch.float32)
         for expert in range(EXPERTS):
             token, choice = (ids == expert).nonzero(as_tuple=True)

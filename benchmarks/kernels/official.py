@@ -33,7 +33,10 @@ def library(console: Console) -> Path:
         VllmBuildError: not for this machine, or not to be had.
     """
     if platform.machine() != "x86_64":
-        raise ToolchainError(f"the wheel {NAME} {VERSION} is pinned for x86_64, and this machine is {platform.machine()}")
+        raise ToolchainError(
+            f"the wheel {NAME} {VERSION} is pinned for x86_64, and this machine is "
+            f"{platform.machine()}"
+        )
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     name = "_C_AVX512.abi3.so" if flags >= _AVX512 else "_C_AVX2.abi3.so"
     folder = paths.cache_root() / "benchmarks" / f"{NAME}-{VERSION}"
@@ -41,7 +44,10 @@ def library(console: Console) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    with console.step(f"download {NAME} {VERSION}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with (
+        console.step(f"download {NAME} {VERSION}"),
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+    ):
         pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.11", abi=None)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
@@ -68,12 +74,17 @@ def libnuma() -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            subprocess.run(["apt-get", "download", "libnuma1"], cwd=scratch, check=True, capture_output=True)
+            subprocess.run(
+                ["apt-get", "download", "libnuma1"], cwd=scratch, check=True, capture_output=True
+            )
             (package,) = Path(scratch).glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, capture_output=True)
+            subprocess.run(
+                ["dpkg-deb", "-x", str(package), str(folder)], check=True, capture_output=True
+            )
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise ToolchainError(
-            "the official library needs libnuma.so.1", remedy="install libnuma1 (Debian), numactl-libs (Fedora)"
+            "the official library needs libnuma.so.1",
+            remedy="install libnuma1 (Debian), numactl-libs (Fedora)",
         ) from error
     return next(iter(sorted(folder.glob("usr/lib/*/libnuma.so.1"))))
 

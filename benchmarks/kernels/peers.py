@@ -21,7 +21,9 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 #: What ``conda activate`` does for compilers: they are found by CXX.
-_ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do [ -e "$f" ] && . "$f"; done; exec "$@"'
+_ACTIVATE = (
+    'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do [ -e "$f" ] && . "$f"; done; exec "$@"'
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,23 @@ class Peer:
     def start(self) -> None:
         """Start the process and wait until its ops are loaded; ``facts`` then says how that went."""
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
-        words = [str(self.runner.python), "-m", "kernels.child", self.name, self.device, *map(str, self.libraries)]
+        words = [
+            str(self.runner.python),
+            "-m",
+            "kernels.child",
+            self.name,
+            self.device,
+            *map(str, self.libraries),
+        ]
         command, env = self.runner.command(*words), dict(self.runner.env)
         self._process = subprocess.Popen(
-            command, cwd=FOLDER, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+            command,
+            cwd=FOLDER,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
         )
         self.facts = self._read()
 
@@ -109,7 +124,15 @@ class Peer:
 
     def prepare(self, case: Case, do: str = "case") -> dict[str, Any]:
         """Have the process prepare a case, or with ``do="fit"`` look whether its library takes the arguments."""
-        return self.ask({"do": do, "op": case.op, "dtype": case.dtype, "shape": case.shape, "variant": case.variant})
+        return self.ask(
+            {
+                "do": do,
+                "op": case.op,
+                "dtype": case.dtype,
+                "shape": case.shape,
+                "variant": case.variant,
+            }
+        )
 
     def stop(self) -> None:
         """End the process."""

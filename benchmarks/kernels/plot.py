@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plot: for each op and peer one dot a case, how many times as long as ours the peer takes. Plain SVG, written by hand."""
+"""The plot: for each op and peer one dot a case, how many times as long as ours the peer takes.
+
+Plain SVG, written by hand.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def _x(ratio: float) -> float:
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
+        f'font-weight="{weight}">{escape(text)}</text>'
+    )
 
 
 def _axis(bottom: float) -> list[str]:
@@ -34,18 +40,26 @@ def _axis(bottom: float) -> list[str]:
     for power in range(LOW, HIGH + 1):
         x = _x(2.0**power)
         colour, width = ("#000000", 1.5) if power == 0 else ("#dddddd", 1)
-        parts.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}" stroke-width="{width}"/>')
+        parts.append(
+            f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}" stroke="{colour}" '
+            f'stroke-width="{width}"/>'
+        )
         parts.append(_text(x, TOP - 8, f"{2**power if power >= 0 else f'1/{2**-power}'}", "middle"))
     return parts
 
 
 def svg(results: Sequence[Result], subtitle: str) -> str:
     """The document."""
-    measured = [result for result in results if any(result.ratio(peer) is not None for peer in OTHERS)]
+    measured = [
+        result for result in results if any(result.ratio(peer) is not None for peer in OTHERS)
+    ]
     rows = list(dict.fromkeys((result.case.op, result.case.variant) for result in measured))
     bottom, right = TOP + ROW * len(rows), LEFT + WIDTH + 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {bottom + 14}" font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {bottom + 14}" '
+            'font-family="sans-serif" font-size="12">'
+        ),
         "<!-- SPDX-License-Identifier: Apache-2.0 -->",
         f'<rect width="{right}" height="{bottom + 14}" fill="#ffffff"/>',
         _text(12, 18, "Time relative to ours: right of 1, ours is faster", weight="bold"),
@@ -58,12 +72,19 @@ def svg(results: Sequence[Result], subtitle: str) -> str:
     for number, (op, variant) in enumerate(rows):
         y = TOP + ROW * number
         if number % 2 == 0:
-            parts.append(f'<rect x="0" y="{y}" width="{right}" height="{ROW}" fill="#000000" fill-opacity="0.04"/>')
-        parts.append(_text(LEFT - 10, y + ROW / 2 + 4, f"{op}{', ' + variant if variant else ''}", "end"))
+            parts.append(
+                f'<rect x="0" y="{y}" width="{right}" height="{ROW}" fill="#000000" '
+                'fill-opacity="0.04"/>'
+            )
+        parts.append(
+            _text(LEFT - 10, y + ROW / 2 + 4, f"{op}{', ' + variant if variant else ''}", "end")
+        )
         for i, peer in enumerate(OTHERS):
             for result in measured:
                 ratio = result.ratio(peer)
                 if (result.case.op, result.case.variant) == (op, variant) and ratio is not None:
                     centre = f'cx="{_x(ratio):.1f}" cy="{y + 5 + 7 * i:.1f}"'
-                    parts.append(f'<circle {centre} r="3" fill="{COLOURS[peer]}" fill-opacity="0.6"/>')
+                    parts.append(
+                        f'<circle {centre} r="3" fill="{COLOURS[peer]}" fill-opacity="0.6"/>'
+                    )
     return "\n".join([*parts, "</svg>", ""])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Single members of a wheel on the package index that pip is configured with, by HTTP ranges: a few megabytes instead of all of them.
 
-pip says where the wheel is and what its sha256 should be. What cannot be read in ranges (a server without them, an index that wants a
-password, which pip does not tell) is an error of its own: :class:`NoRangesError`.
+pip says where the wheel is and what its sha256 should be. What cannot be read in ranges (a server
+without them, an index that wants a password, which pip does not tell) is an error of its own:
+:class:`NoRangesError`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from vllm_build.util.processes import pip_process
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Requests are at least this long: the directory of a wheel is one of them, and a member of 100 MB a dozen.
+#: Requests are at least this long: the directory of a wheel is one of them, and a member of 100 MB
+#: a dozen.
 CHUNK = 8 << 20
 PARTIAL = 206
 #: Answers to a request without a password that needs one.
@@ -51,13 +53,44 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--no-input"]
-        command += ["--report", str(report), "--target", str(Path(folder) / "none"), "--only-binary", ":all:"]
-        command += ["--implementation", "cp", "--python-version", "3.12", "--abi", "abi3", "--platform", platform, requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+            "--no-deps",
+            "--no-input",
+        ]
+        command += [
+            "--report",
+            str(report),
+            "--target",
+            str(Path(folder) / "none"),
+            "--only-binary",
+            ":all:",
+        ]
+        command += [
+            "--implementation",
+            "cp",
+            "--python-version",
+            "3.12",
+            "--abi",
+            "abi3",
+            "--platform",
+            platform,
+            requirement,
+        ]
         env = pip_process.environment("install", environ.snapshot())
-        done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode or not report.is_file():
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+                "pip failed"
+            ]
             raise FetchError(
                 f"pip finds no {requirement} for {platform}: {lines[-1].removeprefix('ERROR: ')}",
                 remedy="check the network and the machine's pip configuration",
@@ -72,7 +105,9 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
 
 def _certificates() -> ssl.SSLContext:
     """What pip trusts: its own setting first, the system's otherwise."""
-    file = pip_process.settings("install", os.environ).get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
+    file = pip_process.settings("install", os.environ).get("cert") or os.environ.get(
+        "REQUESTS_CA_BUNDLE"
+    )
     return ssl.create_default_context(cafile=file or None)
 
 
@@ -93,7 +128,9 @@ class RangeFile(io.RawIOBase):
         with self._request(0, 0) as answer:
             total = answer.headers.get("Content-Range", "").rpartition("/")[2]
             if answer.status != PARTIAL or not total.isdigit():
-                raise NoRangesError(f"the package index does not send parts of files (status {answer.status})")
+                raise NoRangesError(
+                    f"the package index does not send parts of files (status {answer.status})"
+                )
         self._size = int(total)
 
     def _request(self, first: int, last: int) -> Any:
@@ -103,10 +140,16 @@ class RangeFile(io.RawIOBase):
         except HTTPError as error:
             error.close()
             if error.code in CLOSED:
-                raise NoRangesError(f"the package index wants a password for parts of files (status {error.code})") from error
-            raise FetchError(f"the package index answers with status {error.code}", remedy="try again") from error
+                raise NoRangesError(
+                    f"the package index wants a password for parts of files (status {error.code})"
+                ) from error
+            raise FetchError(
+                f"the package index answers with status {error.code}", remedy="try again"
+            ) from error
         except (OSError, HTTPException) as error:
-            raise FetchError(f"the package index does not answer: {error}", remedy="check the network") from error
+            raise FetchError(
+                f"the package index does not answer: {error}", remedy="check the network"
+            ) from error
 
     def readable(self) -> bool:
         """It is."""
@@ -133,13 +176,20 @@ class RangeFile(io.RawIOBase):
             return 0
         with self._request(self._position, self._position + wanted - 1) as answer:
             if answer.status != PARTIAL:
-                raise NoRangesError(f"the package index sent all of a file instead of a part (status {answer.status})")
+                raise NoRangesError(
+                    "the package index sent all of a file instead of a part (status "
+                    f"{answer.status})"
+                )
             try:
                 data = answer.read()
             except (OSError, HTTPException) as error:
-                raise FetchError(f"the connection to the package index broke: {error}", remedy="try again") from error
+                raise FetchError(
+                    f"the connection to the package index broke: {error}", remedy="try again"
+                ) from error
         if len(data) != wanted:
-            raise FetchError(f"the package index sent {len(data)} bytes, expected {wanted}", remedy="try again")
+            raise FetchError(
+                f"the package index sent {len(data)} bytes, expected {wanted}", remedy="try again"
+            )
         buffer[:wanted] = data
         self._position += wanted
         self.received += wanted
@@ -156,7 +206,11 @@ def open_wheel(url: str) -> Iterator[zipfile.ZipFile]:
     """
     parts = urlsplit(url)
     local = parts.scheme == "file"
-    with Path(url2pathname(parts.path)).open("rb") if local else io.BufferedReader(RangeFile(url), CHUNK) as raw:
+    with (
+        Path(url2pathname(parts.path)).open("rb")
+        if local
+        else io.BufferedReader(RangeFile(url), CHUNK) as raw
+    ):
         try:
             archive = zipfile.ZipFile(raw)
         except zipfile.BadZipFile as error:
@@ -182,5 +236,7 @@ def extract(archive: zipfile.ZipFile, members: Mapping[str, str], folder: Path) 
             except (KeyError, zipfile.BadZipFile) as error:
                 raise IntegrityError(f"{member} of the wheel cannot be read: {error}") from error
             if sha256_of(found) != sha256:
-                raise IntegrityError(f"{member} of the wheel has sha256 {sha256_of(found)}", expected=sha256)
+                raise IntegrityError(
+                    f"{member} of the wheel has sha256 {sha256_of(found)}", expected=sha256
+                )
             found.rename(target)

@@ -31,9 +31,12 @@ class Result:
         facts: bytes, operations, and whether the data came from memory.
         times: by peer, the times of its rounds in nanoseconds, in order.
         best: by peer, the shortest sample in nanoseconds.
-        spread: by peer, of each round the width of the middle half of the samples, over their median.
-        host_bound: peers whose calls could not be queued ahead on the GPU: their times are the host's as well.
-        findings: by peer, why it has no time: ("missing" | "failed" | "different" | "skipped", text).
+        spread: by peer, of each round the width of the middle half of the samples, over their
+            median.
+        host_bound: peers whose calls could not be queued ahead on the GPU: their times are the
+            host's as well.
+        findings: by peer, why it has no time: ("missing" | "failed" | "different" | "skipped",
+            text).
     """
 
     case: Case
@@ -62,10 +65,19 @@ class Result:
         facts = self.facts
         if ns is None or not limits.flops or not facts["reads"] + facts["writes"]:
             return None
-        shortest, unit = limits.shortest(facts["reads"], facts["writes"], facts["flops"], facts.get("arithmetic", self.case.dtype))
+        shortest, unit = limits.shortest(
+            facts["reads"],
+            facts["writes"],
+            facts["flops"],
+            facts.get("arithmetic", self.case.dtype),
+        )
         if unit == "GB/s" and not facts["cold"]:
             return None
-        amount = {"GB/s": facts["reads"] + facts["writes"], "GFLOP/s": facts["flops"], "TFLOP/s": facts["flops"] / 1000}[unit]
+        amount = {
+            "GB/s": facts["reads"] + facts["writes"],
+            "GFLOP/s": facts["flops"],
+            "TFLOP/s": facts["flops"] / 1000,
+        }[unit]
         return amount / ns, shortest / ns, unit
 
     def document(self, limits: Limits | GpuLimits) -> dict[str, Any]:
@@ -78,12 +90,24 @@ class Result:
             "host_bound": self.host_bound,
             "spread": {peer: round(max(values), 4) for peer, values in self.spread.items()},
             "best_ns": {peer: round(ns, 1) for peer, ns in self.best.items()},
-            "ratio": {peer: round(ratio, 3) for peer in OTHERS if (ratio := self.ratio(peer)) is not None},
-            "best_ratio": {
-                peer: round(ns / self.best["ours"], 3) for peer, ns in self.best.items() if peer != "ours" and "ours" in self.best
+            "ratio": {
+                peer: round(ratio, 3) for peer in OTHERS if (ratio := self.ratio(peer)) is not None
             },
-            "rate": {"value": round(found[0], 2), "unit": found[2], "share_of_limit": round(found[1], 3)} if found else None,
-            "findings": {peer: {"kind": kind, "text": text} for peer, (kind, text) in self.findings.items()},
+            "best_ratio": {
+                peer: round(ns / self.best["ours"], 3)
+                for peer, ns in self.best.items()
+                if peer != "ours" and "ours" in self.best
+            },
+            "rate": {
+                "value": round(found[0], 2),
+                "unit": found[2],
+                "share_of_limit": round(found[1], 3),
+            }
+            if found
+            else None,
+            "findings": {
+                peer: {"kind": kind, "text": text} for peer, (kind, text) in self.findings.items()
+            },
         }
 
 
@@ -119,7 +143,11 @@ def line(result: Result, limits: Limits | GpuLimits) -> str:
     return f"  {result.case.label:38} {ours:>12} {cells}   {rate}".rstrip() + waits
 
 
-HEADER = f"  {'':38} {'ours':>12} " + " ".join(f"{peer:>10}" for peer in OTHERS) + "   rate of ours, share of the machine's"
+HEADER = (
+    f"  {'':38} {'ours':>12} "
+    + " ".join(f"{peer:>10}" for peer in OTHERS)
+    + "   rate of ours, share of the machine's"
+)
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -129,7 +157,11 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 def slower(results: Sequence[Result], peer: str = "official") -> list[Result]:
     """The cases in which ours takes longer than a peer, the worst first."""
-    found = [(ratio, result) for result in results if (ratio := result.ratio(peer)) is not None and ratio < 1]
+    found = [
+        (ratio, result)
+        for result in results
+        if (ratio := result.ratio(peer)) is not None and ratio < 1
+    ]
     return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -138,10 +170,15 @@ def problems(results: Sequence[Result]) -> list[str]:
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
         kind, text = result.findings.get("ours", ("", ""))
-        if kind in ("missing", "failed", "different") and not (kind == "missing" and result.case.optional):
+        if kind in ("missing", "failed", "different") and not (
+            kind == "missing" and result.case.optional
+        ):
             key = (result.case.op, kind, text)
             found[key] = found.get(key, 0) + 1
-    return [f"{op}: {kind}{': ' + text if text else ''} ({count} cases)" for (op, kind, text), count in found.items()]
+    return [
+        f"{op}: {kind}{': ' + text if text else ''} ({count} cases)"
+        for (op, kind, text), count in found.items()
+    ]
 
 
 def absent(results: Sequence[Result]) -> list[str]:
@@ -162,20 +199,26 @@ def oddities(results: Sequence[Result]) -> list[str]:
             if peer != "ours" and kind in ("failed", "different"):
                 key = (peer, result.case.op, kind, text)
                 found[key] = found.get(key, 0) + 1
-    return [f"{peer}, {op}: {kind}: {text} ({count} cases)" for (peer, op, kind, text), count in found.items()]
+    return [
+        f"{peer}, {op}: {kind}: {text} ({count} cases)"
+        for (peer, op, kind, text), count in found.items()
+    ]
 
 
 def totals(results: Sequence[Result]) -> list[str]:
     """One line a peer: geometric mean and the least ratio."""
     lines = []
     for peer in OTHERS:
-        ratios = [(ratio, result) for result in results if (ratio := result.ratio(peer)) is not None]
+        ratios = [
+            (ratio, result) for result in results if (ratio := result.ratio(peer)) is not None
+        ]
         if ratios:
             worst, where = min(ratios, key=lambda pair: pair[0])
             below = sum(ratio < 1 for ratio, _ in ratios)
             mean = geometric_mean(ratio for ratio, _ in ratios)
             lines.append(
-                f"{peer}: {mean:.2f}x (geometric mean of {len(ratios)} cases), {below} below 1.0x, the smallest {worst:.2f}x: "
+                f"{peer}: {mean:.2f}x (geometric mean of {len(ratios)} cases), {below} below 1.0x, "
+                f"the smallest {worst:.2f}x: "
                 f"{where.case.op} {where.case.label}"
             )
     return lines
@@ -192,7 +235,12 @@ def _largest(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
     for dtype in dict.fromkeys(result.case.dtype for result in results):
         own = [result for result in results if result.case.dtype == dtype and result.limit(limits)]
         if own:
-            most = max(own, key=lambda result: result.facts["flops"] + result.facts["reads"] + result.facts["writes"])
+            most = max(
+                own,
+                key=lambda result: (
+                    result.facts["flops"] + result.facts["reads"] + result.facts["writes"]
+                ),
+            )
             rate, share, unit = most.limit(limits) or (0.0, 0.0, "")
             cells.append(f"{rate:.3g} {unit} ({share:.0%})")
     return ", ".join(dict.fromkeys(cells)) or "in cache"
@@ -201,12 +249,22 @@ def _largest(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
 def summary(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
     """The table of the documentation, in Markdown: one row an op."""
     rows = [
-        "| op | cases | official | eager | compiled | rate at the largest case (share of the limit), bfloat16, float32 |",
+        (
+            "| op | cases | official | eager | compiled | rate at the largest case (share of the "
+            "limit), bfloat16, float32 |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for op, variant in dict.fromkeys((result.case.op, result.case.variant) for result in results):
-        own = [r for r in results if (r.case.op, r.case.variant) == (op, variant) and r.times.get("ours")]
+        own = [
+            r
+            for r in results
+            if (r.case.op, r.case.variant) == (op, variant) and r.times.get("ours")
+        ]
         if own:
             cells = " | ".join(_summary_cell(own, peer) for peer in OTHERS)
-            rows.append(f"| {op}{', ' + variant if variant else ''} | {len(own)} | {cells} | {_largest(own, limits)} |")
+            rows.append(
+                f"| {op}{', ' + variant if variant else ''} | {len(own)} | {cells} | "
+                f"{_largest(own, limits)} |"
+            )
     return "\n".join(rows)

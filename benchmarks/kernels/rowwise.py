@@ -26,7 +26,8 @@ def _int8(x: torch.Tensor) -> torch.Tensor:
     return x.round().clamp(-128, 127).to(torch.int8)
 
 
-# --------------------------------------------------------------------------------------------------------------------- activations
+# ---------------------------------------------------------------------------------------------------------------------
+# activations
 def _halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.chunk(2, dim=-1)  # type: ignore[return-value]
 
@@ -99,7 +100,10 @@ ACTIVATIONS: dict[str, tuple[Any, tuple[float, ...], bool]] = {
 def _activation(name: str, case: Case, dtype: torch.dtype) -> Workload:
     function, extra, halves = ACTIVATIONS[name]
     tokens, hidden = case.shape["tokens"], case.shape["hidden"]
-    x, out = rand(tokens, hidden * (2 if halves else 1), dtype=dtype), torch.empty(tokens, hidden, dtype=dtype)
+    x, out = (
+        rand(tokens, hidden * (2 if halves else 1), dtype=dtype),
+        torch.empty(tokens, hidden, dtype=dtype),
+    )
     return simple((name, "_C"), (out, x, *extra), function, (x,), (out,))
 
 
@@ -116,7 +120,8 @@ def _silu_and_mul_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     return simple((name, "_C"), (out, x, scale), in_torch, (x, scale), (out,))
 
 
-# --------------------------------------------------------------------------------------------------------------------------- norms
+# ---------------------------------------------------------------------------------------------------------------------------
+# norms
 def _rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, (x.shape[-1],), weight, EPSILON)
 
@@ -127,28 +132,46 @@ def _norm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     x, weight = rand(tokens, hidden, dtype=dtype), rand(hidden, dtype=dtype)
     if name == "rms_norm":
         out = torch.empty_like(x)
-        return simple((name, "_C"), (out, x, weight, EPSILON), lambda x, w: (_rms(x, w),), (x, weight), (out,))
+        return simple(
+            (name, "_C"), (out, x, weight, EPSILON), lambda x, w: (_rms(x, w),), (x, weight), (out,)
+        )
     residual = rand(tokens, hidden, dtype=dtype)
 
-    def in_torch(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def in_torch(
+        x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         total = x + residual
         return _rms(total, weight), total
 
-    return simple((name, "_C"), (x, residual, weight, EPSILON), in_torch, (x, residual, weight), (x, residual))
+    return simple(
+        (name, "_C"), (x, residual, weight, EPSILON), in_torch, (x, residual, weight), (x, residual)
+    )
 
 
-@builds("rms_norm_static_fp8_quant", "fused_add_rms_norm_static_fp8_quant", "rms_norm_dynamic_per_token_quant")
+@builds(
+    "rms_norm_static_fp8_quant",
+    "fused_add_rms_norm_static_fp8_quant",
+    "rms_norm_dynamic_per_token_quant",
+)
 def _norm_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden = case.shape["tokens"], case.shape["hidden"]
     x, weight = rand(tokens, hidden, dtype=dtype), rand(hidden, dtype=dtype)
     out, scale = torch.empty(tokens, hidden, dtype=FP8), torch.tensor([0.02])
     if name == "rms_norm_static_fp8_quant":
         arguments = (out, x, weight, scale, EPSILON)
-        return simple((name, "_C"), arguments, lambda x, w, s: (_fp8(_rms(x, w), s),), (x, weight, scale), (out,))
+        return simple(
+            (name, "_C"),
+            arguments,
+            lambda x, w, s: (_fp8(_rms(x, w), s),),
+            (x, weight, scale),
+            (out,),
+        )
     if name == "fused_add_rms_norm_static_fp8_quant":
         residual = rand(tokens, hidden, dtype=dtype)
 
-        def added(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def added(
+            x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             total = x + residual
             return _fp8(_rms(total, weight), scale), total
 
@@ -161,7 +184,13 @@ def _norm_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
         scales = (y.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=1 / (FP8_MAX * 512))
         return _fp8(y, scales), scales
 
-    return simple((name, "_C"), (out, x, weight, scales, EPSILON, None, None), per_token, (x, weight), (out, scales))
+    return simple(
+        (name, "_C"),
+        (out, x, weight, scales, EPSILON, None, None),
+        per_token,
+        (x, weight),
+        (out, scales),
+    )
 
 
 @builds("rms_norm_per_block_quant")
@@ -179,7 +208,8 @@ def _norm_block_quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     return simple((name, "_C"), arguments, in_torch, (x, weight), (out, scales))
 
 
-# -------------------------------------------------------------------------------------------------------------------------- rotary
+# --------------------------------------------------------------------------------------------------------------------------
+# rotary
 HEADS, KV_HEADS, HEAD, POSITIONS = 32, 8, 128, 8192
 
 
@@ -200,33 +230,75 @@ def _rotary(name: str, case: Case, dtype: torch.dtype) -> Workload:
     query, key = rand(tokens, HEADS * HEAD, dtype=dtype), rand(tokens, KV_HEADS * HEAD, dtype=dtype)
     positions, cache = torch.randint(POSITIONS, (tokens,)), _angles(dtype)
 
-    def in_torch(query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def in_torch(
+        query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         cos, sin = cache[positions].unsqueeze(1).chunk(2, dim=-1)
-        return tuple(_rotate(x.view(tokens, -1, HEAD), cos, sin, neox=neox).reshape(x.shape) for x in (query, key))
+        return tuple(
+            _rotate(x.view(tokens, -1, HEAD), cos, sin, neox=neox).reshape(x.shape)
+            for x in (query, key)
+        )
 
     arguments = (positions, query, key, HEAD, cache, neox)
-    return simple((name, "_C"), arguments, in_torch, (query, key, positions, cache), (query, key), reads=size(query, key))
+    return simple(
+        (name, "_C"),
+        arguments,
+        in_torch,
+        (query, key, positions, cache),
+        (query, key),
+        reads=size(query, key),
+    )
 
 
 @builds("fused_qk_norm_rope")
 def _qk_norm_rope(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens = case.shape["tokens"]
     qkv = rand(tokens, (HEADS + 2 * KV_HEADS) * HEAD, dtype=dtype)
-    weights, positions, cache = rand(2, HEAD, dtype=dtype), torch.randint(POSITIONS, (tokens,)), _angles(dtype)
+    weights, positions, cache = (
+        rand(2, HEAD, dtype=dtype),
+        torch.randint(POSITIONS, (tokens,)),
+        _angles(dtype),
+    )
 
-    def in_torch(qkv: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor) -> tuple[torch.Tensor]:
+    def in_torch(
+        qkv: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor
+    ) -> tuple[torch.Tensor]:
         cos, sin = cache[positions].float().unsqueeze(1).chunk(2, dim=-1)
         heads = qkv.view(tokens, -1, HEAD)
         q, k, v = heads.split((HEADS, KV_HEADS, KV_HEADS), dim=1)
-        q, k = (_rotate(_rms(x.float(), w.float()), cos, sin, neox=True).to(dtype) for x, w in ((q, weights[0]), (k, weights[1])))
+        q, k = (
+            _rotate(_rms(x.float(), w.float()), cos, sin, neox=True).to(dtype)
+            for x, w in ((q, weights[0]), (k, weights[1]))
+        )
         return (torch.cat((q, k, v), dim=1).view(tokens, -1),)
 
-    arguments = (qkv, HEADS, KV_HEADS, KV_HEADS, HEAD, EPSILON, weights[0], weights[1], cache, True, positions)
+    arguments = (
+        qkv,
+        HEADS,
+        KV_HEADS,
+        KV_HEADS,
+        HEAD,
+        EPSILON,
+        weights[0],
+        weights[1],
+        cache,
+        True,
+        positions,
+    )
     touched = size(qkv) * (HEADS + KV_HEADS) // (HEADS + 2 * KV_HEADS)
-    return simple((name, "_C"), arguments, in_torch, (qkv, weights, positions, cache), (qkv,), reads=touched, writes=touched)
+    return simple(
+        (name, "_C"),
+        arguments,
+        in_torch,
+        (qkv, weights, positions, cache),
+        (qkv,),
+        reads=touched,
+        writes=touched,
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------------- quantisation
+# --------------------------------------------------------------------------------------------------------------------
+# quantisation
 def _dynamic_fp8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     scale = (x.abs().amax().float() / FP8_MAX).view(1)
     return _fp8(x, scale), scale
@@ -281,18 +353,32 @@ def _quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     if name == "static_scaled_fp8_quant":
         return simple(call, (out, x, one), lambda x, s: (_fp8(x, s),), (x, one), (out,))
     if name == "static_scaled_int8_quant":
-        return simple(call, (out, x, one, None), lambda x, s: (_int8(x.float() / s),), (x, one), (out,))
+        return simple(
+            call, (out, x, one, None), lambda x, s: (_int8(x.float() / s),), (x, one), (out,)
+        )
     arguments, function, results = {
         "dynamic_scaled_fp8_quant": ((out, x, zero), _dynamic_fp8, (out, zero)),
-        "dynamic_per_token_scaled_fp8_quant": ((out, x, per_token, None), _token_fp8, (out, per_token)),
+        "dynamic_per_token_scaled_fp8_quant": (
+            (out, x, per_token, None),
+            _token_fp8,
+            (out, per_token),
+        ),
         "dynamic_scaled_int8_quant": ((out, x, per_token, None), _token_int8, (out, per_token)),
         "per_token_group_fp8_quant": (
             (x, out, per_group, GROUP, 1e-10, -FP8_MAX, FP8_MAX, False, False, False),
             _group_fp8,
             (out, per_group),
         ),
-        "per_token_group_quant_int8": ((x, out, per_group, GROUP, 1e-10, -127.0, 127.0), _group_int8, (out, per_group)),
+        "per_token_group_quant_int8": (
+            (x, out, per_group, GROUP, 1e-10, -127.0, 127.0),
+            _group_int8,
+            (out, per_group),
+        ),
     }[name]
     if case.variant == "azp":
-        arguments, function, results = (out, x, per_token, azp), _token_int8_azp, (out, per_token, azp)
+        arguments, function, results = (
+            (out, x, per_token, azp),
+            _token_int8_azp,
+            (out, per_token, azp),
+        )
     return simple(call, arguments, function, (x,), results)

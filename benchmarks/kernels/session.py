@@ -45,14 +45,22 @@ def measure(case: Case, peers: Sequence[Peer], rounds: int, seconds: float) -> r
             if "ns" in answer:
                 result.times.setdefault(peer.name, []).append(answer["ns"])
                 result.spread.setdefault(peer.name, []).append(answer["spread"])
-                result.best[peer.name] = min(answer["best"], result.best.get(peer.name, answer["best"]))
+                result.best[peer.name] = min(
+                    answer["best"], result.best.get(peer.name, answer["best"])
+                )
             else:
                 result.findings[peer.name] = ("failed", str(answer.get("failed")))
     return result
 
 
 def run(
-    wanted: Sequence[Case], peers: Sequence[Peer], compiled: Collection[Case], limits: Machine | GpuMachine, *, rounds: int, seconds: float
+    wanted: Sequence[Case],
+    peers: Sequence[Peer],
+    compiled: Collection[Case],
+    limits: Machine | GpuMachine,
+    *,
+    rounds: int,
+    seconds: float,
 ) -> list[report.Result]:
     """Measure cases, printing the table as it grows; torch.compile takes part in those of ``compiled``."""
     results: list[report.Result] = []

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the official libraries for CUDA ask of a machine and it may not have; compiled when needed.
 
-Libraries that are built by GCC 13 call a function of its libstdc++ once, to set up ``std::cout``; older ones do that by themselves. On a
-machine without CUDA, empty functions under the names of the driver's and of torch's let the libraries load, so that their schemas can be
-read; who calls one of those ends the process.
+Libraries that are built by GCC 13 call a function of its libstdc++ once, to set up ``std::cout``;
+older ones do that by themselves. On a machine without CUDA, empty functions under the names of the
+driver's and of torch's let the libraries load, so that their schemas can be read; who calls one of
+those ends the process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from pathlib import Path
 
 #: By the library that has them: what the official libraries of 0.33 leave undefined.
 FUNCTIONS = {
-    "libcuda.so.1": ("cuDriverGetVersion", "cuGetProcAddress_v2", "cuPointerGetAttribute", "cuTensorMapEncodeTiled"),
+    "libcuda.so.1": (
+        "cuDriverGetVersion",
+        "cuGetProcAddress_v2",
+        "cuPointerGetAttribute",
+        "cuTensorMapEncodeTiled",
+    ),
     "libtorch_cuda.so": (
         "aoti_torch_get_current_cuda_stream",
         "cublasHgemm",
@@ -32,13 +38,28 @@ SETS_UP_STREAMS = "_ZSt21ios_base_library_initv"
 def _load(source: str, soname: str) -> None:
     compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
     if compiler is None:
-        raise OSError(f"the official library needs {soname}, and there is no C compiler (CC, cc, gcc) to make a stand-in for it")
+        raise OSError(
+            f"the official library needs {soname}, and there is no C compiler (CC, cc, gcc) to "
+            "make a stand-in for it"
+        )
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / soname
-        command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", str(library), "-x", "c", "-"]
+        command = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            f"-Wl,-soname,{soname}",
+            "-o",
+            str(library),
+            "-x",
+            "c",
+            "-",
+        ]
         done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()[-200:]}")
+            raise OSError(
+                f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()[-200:]}"
+            )
         # Stays mapped when the file is gone.
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
@@ -47,9 +68,13 @@ def _runtime() -> None:
     """The CUDA runtime of the package nvidia-cuda-runtime, where torch has not brought it."""
     import nvidia  # type: ignore[import-not-found]  # noqa: PLC0415 - only machines without torch for CUDA come here
 
-    found = [file for folder in nvidia.__path__ for file in Path(folder).glob("*/lib/libcudart.so.13")]
+    found = [
+        file for folder in nvidia.__path__ for file in Path(folder).glob("*/lib/libcudart.so.13")
+    ]
     if not found:
-        raise OSError("the official library needs libcudart.so.13: pip install 'nvidia-cuda-runtime==13.*'")
+        raise OSError(
+            "the official library needs libcudart.so.13: pip install 'nvidia-cuda-runtime==13.*'"
+        )
     ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL)
 
 
@@ -67,11 +92,17 @@ def load(*, cuda: bool) -> None:
         try:
             ctypes.CDLL(soname)
         except OSError:
-            _load("".join(f"void {name}(void) {{ __builtin_trap(); }}\n" for name in functions), soname)
+            _load(
+                "".join(f"void {name}(void) {{ __builtin_trap(); }}\n" for name in functions),
+                soname,
+            )
     try:
         ctypes.CDLL("libcudart.so.13")
     except OSError:
         try:
             _runtime()
         except ImportError:
-            raise OSError("the official library needs libcudart.so.13: pip install 'nvidia-cuda-runtime==13.*'") from None
+            raise OSError(
+                "the official library needs libcudart.so.13: pip install "
+                "'nvidia-cuda-runtime==13.*'"
+            ) from None

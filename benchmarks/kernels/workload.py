@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child process runs for one case: seeded inputs, the op, the same in PyTorch. Builders register themselves by op."""
+"""What a child process runs for one case: seeded inputs, the op, the same in PyTorch.
+
+Builders register themselves by op.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     Call = Callable[[], object]
 
 FP8 = torch.float8_e4m3fn
-#: Beyond this many elements inputs repeat a random block: time does not depend on the values, and random numbers cost seconds.
+#: Beyond this many elements inputs repeat a random block: time does not depend on the values, and
+#: random numbers cost seconds.
 _POOL = 1 << 21
 
 
@@ -23,8 +27,10 @@ class Workload:
     """One case on inputs of its own.
 
     Attributes:
-        bind: sets up what the op needs beforehand (packed weights, filled caches) and returns the call that is timed.
-        torch: the same computation in PyTorch: called with ``args`` it returns its results, in the order of ``outputs``.
+        bind: sets up what the op needs beforehand (packed weights, filled caches) and returns the
+            call that is timed.
+        torch: the same computation in PyTorch: called with ``args`` it returns its results, in the
+            order of ``outputs``.
         args: inputs of ``torch``.
         outputs: what the op writes; empty where it returns its results.
         reads, writes: bytes that must move between memory and cores at least.
@@ -33,8 +39,10 @@ class Workload:
         no_torch: why PyTorch has nothing to compare with; empty: ``torch`` computes the same.
         no_compile: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
         unchecked: why results of two implementations differ; empty: they are compared.
-        slack: how many times the usual tolerance results may differ, where intermediate results are rounded.
-        cold: the data would not be in a cache in a running model: weights, and caches of other layers' size.
+        slack: how many times the usual tolerance results may differ, where intermediate results are
+            rounded.
+        cold: the data would not be in a cache in a running model: weights, and caches of other
+            layers' size.
     """
 
     bind: Callable[[], Call]
@@ -94,7 +102,12 @@ def op(name: str, namespace: str = "_C") -> Any:
 
 
 def simple(
-    call: tuple[str, str], arguments: tuple[Any, ...], torch_: Any, args: tuple[Any, ...], outputs: tuple[torch.Tensor, ...], **more: Any
+    call: tuple[str, str],
+    arguments: tuple[Any, ...],
+    torch_: Any,
+    args: tuple[Any, ...],
+    outputs: tuple[torch.Tensor, ...],
+    **more: Any,
 ) -> Workload:
     """A workload whose call is the op on ``arguments``; reads and writes follow from ``args`` and ``outputs`` unless given."""
     name, namespace = call

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation functions and gates on vectors of float32; T is the element type of the result, whose precision suffices. Compiled once for
-// each target.
+// Activation functions and gates on vectors of float32; T is the element type of the result, whose
+// precision suffices. Compiled once for each target.
 #if defined(VLLM_ACTIVATION_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ACTIVATION_ACTIVATION_INL_H_
 #undef VLLM_ACTIVATION_ACTIVATION_INL_H_
@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there a refined estimate does, at a third of
-// the time of a division.
+// a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there
+// a refined estimate does, at a third of the time of a division.
 template <typename T>
 HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -48,7 +48,9 @@ struct Silu {
 
 template <typename T>
 struct GeluQuick {
-  HWY_INLINE VF32 operator()(VF32 x) const { return TimesSigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f))); }
+  HWY_INLINE VF32 operator()(VF32 x) const {
+    return TimesSigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f)));
+  }
 };
 
 // (1 + tanh(u)) / 2 is sigmoid(2u).
@@ -57,14 +59,16 @@ struct GeluTanh {
   HWY_INLINE VF32 operator()(VF32 x) const {
     const F32 d;
     const VF32 square = hn::Mul(x, x);
-    const VF32 factor = hn::MulAdd(square, hn::Set(d, 2 * 0.7978845608f * 0.044715f), hn::Set(d, 2 * 0.7978845608f));
+    const VF32 factor = hn::MulAdd(square, hn::Set(d, 2 * 0.7978845608f * 0.044715f),
+                                   hn::Set(d, 2 * 0.7978845608f));
     return TimesSigmoid<T>(x, hn::Mul(x, factor));
   }
 };
 
-// x * Phi(x). For the lower tail Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision where 1 + erf(x) cancels. R is a
-// polynomial of degree 8 in t = 1 / (1 + 0.3 z) without a constant term, fitted to 0 <= z <= 14.6 (beyond that Phi underflows) with the
-// least maximal relative error, 1.7e-7, by Lawson's iteration on 400 Chebyshev nodes against 40-digit values of erfc.
+// x * Phi(x). For the lower tail Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision
+// where 1 + erf(x) cancels. R is a polynomial of degree 8 in t = 1 / (1 + 0.3 z) without a constant
+// term, fitted to 0 <= z <= 14.6 (beyond that Phi underflows) with the least maximal relative
+// error, 1.7e-7, by Lawson's iteration on 400 Chebyshev nodes against 40-digit values of erfc.
 template <typename T>
 struct Gelu {
   HWY_INLINE VF32 operator()(VF32 x) const {
@@ -90,7 +94,9 @@ struct Gelu {
 // max(x, 0)^2. NaN stays NaN.
 template <typename T>
 struct ReluSquared {
-  HWY_INLINE VF32 operator()(VF32 x) const { return hn::Mul(x, hn::IfThenZeroElse(hn::Lt(x, hn::Zero(F32())), x)); }
+  HWY_INLINE VF32 operator()(VF32 x) const {
+    return hn::Mul(x, hn::IfThenZeroElse(hn::Lt(x, hn::Zero(F32())), x));
+  }
 };
 
 // A gate that multiplies by the other half as it is.
@@ -108,7 +114,8 @@ struct FatRelu {
   }
 };
 
-// With g the gate up to the limit, and u the factor between -limit and limit: g * sigmoid(alpha g) * (u + beta). NaN stays NaN.
+// With g the gate up to the limit, and u the factor between -limit and limit: g * sigmoid(alpha g)
+// * (u + beta). NaN stays NaN.
 template <typename T>
 struct ClampedSilu {
   float limit, alpha, beta;
@@ -134,7 +141,9 @@ struct GatedHalves {
     v0 = f(v0, factor0);
     v1 = f(v1, factor1);
   }
-  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return f(LoadTail(gate + i, n), LoadTail(factor + i, n)); }
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
+    return f(LoadTail(gate + i, n), LoadTail(factor + i, n));
+  }
 };
 
 // One row in which gates and factors take turns.

@@ -28,7 +28,9 @@ struct Gelu {
 
 // (1 + tanh(u)) / 2 is sigmoid(2u).
 struct GeluTanh {
-  __device__ __forceinline__ float operator()(float x) const { return x * Sigmoid(2 * 0.7978845608f * fmaf(0.044715f * x * x, x, x)); }
+  __device__ __forceinline__ float operator()(float x) const {
+    return x * Sigmoid(2 * 0.7978845608f * fmaf(0.044715f * x * x, x, x));
+  }
 };
 
 struct GeluQuick {
@@ -36,19 +38,25 @@ struct GeluQuick {
 };
 
 struct ReluSquared {
-  __device__ __forceinline__ float operator()(float x) const { return x < 0.0f ? 0.0f : x * x; }  // NaN stays NaN
+  __device__ __forceinline__ float operator()(float x) const {
+    return x < 0.0f ? 0.0f : x * x;
+  }  // NaN stays NaN
 };
 
 // A gate that multiplies by the other half as it is.
 template <class F>
 struct TimesFactor {
   F f;
-  __device__ __forceinline__ float operator()(float gate, float factor) const { return f(gate) * factor; }
+  __device__ __forceinline__ float operator()(float gate, float factor) const {
+    return f(gate) * factor;
+  }
 };
 
 struct FatRelu {
   float threshold;
-  __device__ __forceinline__ float operator()(float gate, float factor) const { return (gate <= threshold ? 0.0f : gate) * factor; }
+  __device__ __forceinline__ float operator()(float gate, float factor) const {
+    return (gate <= threshold ? 0.0f : gate) * factor;
+  }
 };
 
 struct ClampedSilu {
@@ -62,7 +70,8 @@ struct ClampedSilu {
 // Where the operands of an element of a row are, kWidth neighbours at once.
 struct Single {
   template <int kCount, typename T, class F>
-  __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f, float (&result)[kCount]) const {
+  __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
+                                             float (&result)[kCount]) const {
     const Pack<T, kCount> x = LoadPack<kCount>(row + i);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) result[k] = f(ToFloat(x.items[k]));
@@ -72,19 +81,23 @@ struct Single {
 struct Halves {
   bool gate_last;
   template <int kCount, typename T, class F>
-  __device__ __forceinline__ void operator()(const T* row, int64_t width, int64_t i, const F& f, float (&result)[kCount]) const {
+  __device__ __forceinline__ void operator()(const T* row, int64_t width, int64_t i, const F& f,
+                                             float (&result)[kCount]) const {
     const Pack<T, kCount> gate = LoadPack<kCount>(row + i + (gate_last ? width : 0));
     const Pack<T, kCount> factor = LoadPack<kCount>(row + i + (gate_last ? 0 : width));
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) result[k] = f(ToFloat(gate.items[k]), ToFloat(factor.items[k]));
+    for (int k = 0; k < kCount; ++k)
+      result[k] = f(ToFloat(gate.items[k]), ToFloat(factor.items[k]));
   }
 };
 
 struct Pairs {
   template <int kCount, typename T, class F>
-  __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f, float (&result)[kCount]) const {
+  __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
+                                             float (&result)[kCount]) const {
     // Loads as long as those of the other layouts: rows are aligned for these.
-    const Pack<T, kCount> first = LoadPack<kCount>(row + 2 * i), second = LoadPack<kCount>(row + 2 * i + kCount);
+    const Pack<T, kCount> first = LoadPack<kCount>(row + 2 * i),
+                          second = LoadPack<kCount>(row + 2 * i + kCount);
     T items[2 * kCount];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
@@ -92,7 +105,8 @@ struct Pairs {
       items[kCount + k] = second.items[k];
     }
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) result[k] = f(ToFloat(items[2 * k]), ToFloat(items[2 * k + 1]));
+    for (int k = 0; k < kCount; ++k)
+      result[k] = f(ToFloat(items[2 * k]), ToFloat(items[2 * k + 1]));
   }
 };
 
@@ -109,15 +123,18 @@ struct Quantized {
   __device__ __forceinline__ Q operator()(float x) const { return ToFp8<Q>(x * (1.0f / *scale)); }
 };
 
-// kCount elements of a row a step; blocks walk over the pieces of a row along x and over the rows along y.
+// kCount elements of a row a step; blocks walk over the pieces of a row along x and over the rows
+// along y.
 template <int kCount, typename T, class Operands, class F, class Finish>
-__global__ void __launch_bounds__(kThreads) MapRows(Rows out, Rows input, Operands operands, F f, Finish finish) {
+__global__ void __launch_bounds__(kThreads)
+    MapRows(Rows out, Rows input, Operands operands, F f, Finish finish) {
   using Out = typename Finish::Out;
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
     const T* from = RowAt<const T>(input, row);
     Out* to = RowAt<Out>(out, row);
-    for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kThreads) {
+    for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps;
+         step += int64_t{gridDim.x} * kThreads) {
       const int64_t i = step * kCount;
       float result[kCount];
       operands.template operator()<kCount>(from, out.width, i, f, result);
@@ -130,16 +147,19 @@ __global__ void __launch_bounds__(kThreads) MapRows(Rows out, Rows input, Operan
 }
 
 template <typename T, class Operands, class F, class Finish>
-void Map(const char* name, const Rows& out, const Rows& input, Operands operands, F f, Finish finish) {
+void Map(const char* name, const Rows& out, const Rows& input, Operands operands, F f,
+         Finish finish) {
   using Out = typename Finish::Out;
   constexpr int kCount = kPerLoad<T>;
-  const bool packed = out.width % kCount == 0 && RowsAligned(input, sizeof(T), 16) && RowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
+  const bool packed = out.width % kCount == 0 && RowsAligned(input, sizeof(T), 16) &&
+                      RowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
   const int64_t steps = packed ? out.width / kCount : out.width;
   if (packed) {
-    Launch(name, &MapRows<kCount, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads), kThreads, 0, out, input, operands, f,
-           finish);
+    Launch(name, &MapRows<kCount, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
+           kThreads, 0, out, input, operands, f, finish);
   } else {
-    Launch(name, &MapRows<1, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads), kThreads, 0, out, input, operands, f, finish);
+    Launch(name, &MapRows<1, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
+           kThreads, 0, out, input, operands, f, finish);
   }
 }
 
@@ -158,7 +178,8 @@ void MapGate(const Gate& gate, const Rows& out, const Rows& input, F f) {
     if (gate.layout == Layout::kInterleaved) {
       Map<T>("activate_and_mul", out, input, Pairs{}, f, Rounded<T>{});
     } else {
-      Map<T>("activate_and_mul", out, input, Halves{gate.layout == Layout::kGateLast}, f, Rounded<T>{});
+      Map<T>("activate_and_mul", out, input, Halves{gate.layout == Layout::kGateLast}, f,
+             Rounded<T>{});
     }
   });
 }
@@ -199,9 +220,11 @@ void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float
   WithType(input.dtype, [&](auto element) {
     using T = decltype(element);
     if (type == QType::kE4M3) {
-      Map<T>("silu_and_mul_quant", out, input, Halves{false}, TimesFactor<Silu>{}, Quantized<E4M3>{scale});
+      Map<T>("silu_and_mul_quant", out, input, Halves{false}, TimesFactor<Silu>{},
+             Quantized<E4M3>{scale});
     } else {
-      Map<T>("silu_and_mul_quant", out, input, Halves{false}, TimesFactor<Silu>{}, Quantized<E5M2>{scale});
+      Map<T>("silu_and_mul_quant", out, input, Halves{false}, TimesFactor<Silu>{},
+             Quantized<E5M2>{scale});
     }
   });
 }

@@ -7,14 +7,16 @@ namespace vllm {
 
 // Activation functions, in float32.
 enum class Activation {
-  kSilu,         // x * sigmoid(x)
-  kGelu,         // x * Phi(x), Phi the standard normal distribution (Hendrycks and Gimpel, arXiv:1606.08415)
-  kGeluTanh,     // x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), the same paper's approximation
-  kGeluQuick,    // x * sigmoid(1.702 x), the same paper's other approximation
+  kSilu,       // x * sigmoid(x)
+  kGelu,       // x * Phi(x), Phi the standard normal distribution (Hendrycks and Gimpel,
+               // arXiv:1606.08415)
+  kGeluTanh,   // x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), the same paper's approximation
+  kGeluQuick,  // x * sigmoid(1.702 x), the same paper's other approximation
   kReluSquared,  // max(x, 0)^2
 };
 
-// out[r, i] = activation(input[r, i]). out and input have the same dtype, count and width; they may be the same memory.
+// out[r, i] = activation(input[r, i]). out and input have the same dtype, count and width; they may
+// be the same memory.
 void Activate(Activation activation, const Rows& out, const Rows& input);
 
 // Where the gate x and the factor y of an element lie in a row of twice the width.
@@ -30,7 +32,8 @@ struct Gate {
     kGelu,         // gelu(x) * y
     kGeluTanh,     // the same with the approximation by tanh
     kFatRelu,      // (x if x > limit else 0) * y
-    kClampedSilu,  // with x up to limit and y between -limit and limit: x * sigmoid(alpha x) * (y + beta)
+    kClampedSilu,  // with x up to limit and y between -limit and limit: x * sigmoid(alpha x) * (y +
+                   // beta)
   };
   Kind kind = kSilu;
   Layout layout = Layout::kGateFirst;
@@ -42,7 +45,8 @@ struct Gate {
 // out[r, i] = gate of x and y. Same dtype and count; input.width = 2 * out.width; no overlap.
 void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input);
 
-// out[r, i] = silu(x) * y / *scale with the gate first, to E4M3 or E5M2, rounded once; the reciprocal of the scale is multiplied in.
+// out[r, i] = silu(x) * y / *scale with the gate first, to E4M3 or E5M2, rounded once; the
+// reciprocal of the scale is multiplied in.
 void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale);
 
 }  // namespace vllm

@@ -20,7 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Calls f(row, column, n) for the parts of rows that hold elements [begin, end) of the output, counted through all rows.
+// Calls f(row, column, n) for the parts of rows that hold elements [begin, end) of the output,
+// counted through all rows.
 template <class F>
 HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f) {
   while (begin < end) {
@@ -32,7 +33,8 @@ HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f
 }
 
 template <typename T, class F>
-HWY_NOINLINE void ApplyToElements(const F& f, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+HWY_NOINLINE void ApplyToElements(const F& f, const Rows& out, const Rows& input, int64_t begin,
+                                  int64_t end) {
   const bool stream = WorthStreaming<T>(out) && out.data != input.data;
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     WriteSpan(Elements<T, F>{input.Row<T>(row) + column, f}, out.Row<T>(row) + column, n, stream);
@@ -41,7 +43,8 @@ HWY_NOINLINE void ApplyToElements(const F& f, const Rows& out, const Rows& input
 }
 
 template <typename T, class F>
-HWY_NOINLINE void ApplyToGates(const F& f, Layout layout, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+HWY_NOINLINE void ApplyToGates(const F& f, Layout layout, const Rows& out, const Rows& input,
+                               int64_t begin, int64_t end) {
   const bool stream = WorthStreaming<T>(out);
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     const T* x = input.Row<T>(row);
@@ -61,7 +64,8 @@ HWY_NOINLINE void ApplyToGates(const F& f, Layout layout, const Rows& out, const
 }
 
 template <typename T>
-void ActivateElements(Activation activation, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+void ActivateElements(Activation activation, const Rows& out, const Rows& input, int64_t begin,
+                      int64_t end) {
   switch (activation) {
     case Activation::kSilu:
       return ApplyToElements<T>(Silu<T>(), out, input, begin, end);
@@ -77,7 +81,8 @@ void ActivateElements(Activation activation, const Rows& out, const Rows& input,
 }
 
 template <typename T>
-void ActivateGates(const Gate& gate, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
+void ActivateGates(const Gate& gate, const Rows& out, const Rows& input, int64_t begin,
+                   int64_t end) {
   switch (gate.kind) {
     case Gate::kSilu:
       return ApplyToGates<T>(TimesFactor<Silu<T>>(), gate.layout, out, input, begin, end);
@@ -88,31 +93,45 @@ void ActivateGates(const Gate& gate, const Rows& out, const Rows& input, int64_t
     case Gate::kFatRelu:
       return ApplyToGates<T>(FatRelu{gate.limit}, gate.layout, out, input, begin, end);
     case Gate::kClampedSilu:
-      return ApplyToGates<T>(ClampedSilu<T>{gate.limit, gate.alpha, gate.beta}, gate.layout, out, input, begin, end);
+      return ApplyToGates<T>(ClampedSilu<T>{gate.limit, gate.alpha, gate.beta}, gate.layout, out,
+                             input, begin, end);
   }
 }
 
-void ActivateRange(Activation activation, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
-  WithType(out.dtype, [&](auto element) HWY_ATTR { ActivateElements<decltype(element)>(activation, out, input, begin, end); });
+void ActivateRange(Activation activation, const Rows& out, const Rows& input, int64_t begin,
+                   int64_t end) {
+  WithType(out.dtype, [&](auto element) HWY_ATTR {
+    ActivateElements<decltype(element)>(activation, out, input, begin, end);
+  });
 }
 
-void ActivateAndMulRange(const Gate& gate, const Rows& out, const Rows& input, int64_t begin, int64_t end) {
-  WithType(out.dtype, [&](auto element) HWY_ATTR { ActivateGates<decltype(element)>(gate, out, input, begin, end); });
+void ActivateAndMulRange(const Gate& gate, const Rows& out, const Rows& input, int64_t begin,
+                         int64_t end) {
+  WithType(out.dtype, [&](auto element) HWY_ATTR {
+    ActivateGates<decltype(element)>(gate, out, input, begin, end);
+  });
 }
 
 // Elements [begin, end) of silu(gate) * factor / scale as codes.
 template <typename T, typename Q>
-HWY_NOINLINE void ApplySiluAndQuantize(const Rows& out, const Rows& input, float factor, int64_t begin, int64_t end) {
-  const auto scaled = [factor](VF32 gate, VF32 other) HWY_ATTR { return hn::Mul(hn::Mul(Silu<Q>()(gate), other), hn::Set(F32(), factor)); };
+HWY_NOINLINE void ApplySiluAndQuantize(const Rows& out, const Rows& input, float factor,
+                                       int64_t begin, int64_t end) {
+  const auto scaled = [factor](VF32 gate, VF32 other) HWY_ATTR {
+    return hn::Mul(hn::Mul(Silu<Q>()(gate), other), hn::Set(F32(), factor));
+  };
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     const T* x = input.Row<T>(row) + column;
-    QuantizeSpan(GatedHalves<T, decltype(scaled)>{x, x + out.width, scaled}, out.Row<Q>(row) + column, n);
+    QuantizeSpan(GatedHalves<T, decltype(scaled)>{x, x + out.width, scaled},
+                 out.Row<Q>(row) + column, n);
   });
 }
 
-void SiluQuantRange(QType type, const Rows& out, const Rows& input, float factor, int64_t begin, int64_t end) {
+void SiluQuantRange(QType type, const Rows& out, const Rows& input, float factor, int64_t begin,
+                    int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
-    WithFp8Code(type, [&](auto code) HWY_ATTR { ApplySiluAndQuantize<decltype(element), decltype(code)>(out, input, factor, begin, end); });
+    WithFp8Code(type, [&](auto code) HWY_ATTR {
+      ApplySiluAndQuantize<decltype(element), decltype(code)>(out, input, factor, begin, end);
+    });
   });
 }
 
@@ -134,18 +153,21 @@ HWY_EXPORT(SiluQuantRange);
 
 void Activate(Activation activation, const Rows& out, const Rows& input) {
   auto& function = VLLM_CPU_DISPATCH(ActivateRange);
-  ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(activation, out, input, begin, end); });
+  ParallelFor(out.count * out.width, 1,
+              [&](int64_t begin, int64_t end) { function(activation, out, input, begin, end); });
 }
 
 void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input) {
   auto& function = VLLM_CPU_DISPATCH(ActivateAndMulRange);
-  ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(gate, out, input, begin, end); });
+  ParallelFor(out.count * out.width, 1,
+              [&](int64_t begin, int64_t end) { function(gate, out, input, begin, end); });
 }
 
 void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale) {
   auto& function = VLLM_CPU_DISPATCH(SiluQuantRange);
   const float factor = 1.0f / *scale;
-  ParallelFor(out.count * out.width, 1, [&](int64_t begin, int64_t end) { function(type, out, input, factor, begin, end); });
+  ParallelFor(out.count * out.width, 1,
+              [&](int64_t begin, int64_t end) { function(type, out, input, factor, begin, end); });
 }
 
 }  // namespace vllm

@@ -10,7 +10,8 @@ namespace {
 
 constexpr char kLibrary[] = "libcuda.so.1";
 
-// cuGetProcAddress as CUDA 11.3 brought it, and as 12.0 did: that one also says why it found nothing, which we find out by ourselves.
+// cuGetProcAddress as CUDA 11.3 brought it, and as 12.0 did: that one also says why it found
+// nothing, which we find out by ourselves.
 using GetProcAddress = Result (*)(const char*, void**, int, uint64_t);
 using GetProcAddressV2 = Result (*)(const char*, void**, int, uint64_t, int*);
 
@@ -20,7 +21,8 @@ struct Entries {
         second(reinterpret_cast<GetProcAddressV2>(dlsym(from, "cuGetProcAddress_v2"))),
         first(reinterpret_cast<GetProcAddress>(dlsym(from, "cuGetProcAddress"))) {}
 
-  // The driver's own table comes first: it knows which of a function's interfaces a release of CUDA means. Drivers before 11.3 have none.
+  // The driver's own table comes first: it knows which of a function's interfaces a release of CUDA
+  // means. Drivers before 11.3 have none.
   void* Find(const char* name, const char* symbol, int version) const {
     void* found = nullptr;
     if (second != nullptr) {
@@ -40,7 +42,8 @@ bool Load(Driver* driver, Error* error) {
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = dlerror();
-    return error->Set(Error::Kind::kFailed, "the NVIDIA driver is not installed here: %s cannot be loaded (%s)", kLibrary,
+    return error->Set(Error::Kind::kFailed,
+                      "the NVIDIA driver is not installed here: %s cannot be loaded (%s)", kLibrary,
                       why != nullptr ? why : "no reason given");
   }
   const Entries entries(library);
@@ -52,8 +55,10 @@ bool Load(Driver* driver, Error* error) {
 #undef VLLM_CUDA_DRIVER_FIND
   if (missing != nullptr) {
     dlclose(library);
-    return error->Set(Error::Kind::kFailed, "%s has no %s: virtual memory management needs the driver of CUDA 10.2 or newer", kLibrary,
-                      missing);
+    return error->Set(
+        Error::Kind::kFailed,
+        "%s has no %s: virtual memory management needs the driver of CUDA 10.2 or newer", kLibrary,
+        missing);
   }
   const Result result = driver->init(0);
   if (result != kSuccess) {
@@ -82,7 +87,8 @@ const Driver* LoadDriver(Error* error) {
   static Driver driver;
   static bool loaded = false;
   const Lock lock(&mutex);
-  // A failure is not remembered: the caller may have started before the driver's kernel module was there.
+  // A failure is not remembered: the caller may have started before the driver's kernel module was
+  // there.
   if (!loaded) loaded = Load(&driver, error);
   return loaded ? &driver : nullptr;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA's virtual memory management: https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__VA.html
+// CUDA's virtual memory management:
+// https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__VA.html
 #include "allocator/cuda_driver.h"
 #include "allocator/memory.h"
 #include "allocator/mutex.h"
@@ -15,7 +16,8 @@ constexpr int kMaxDevices = 128;
 
 // What is asked of a device once.
 struct DeviceFacts {
-  cuda::Context context = nullptr;  // the primary one, which the CUDA runtime and torch use as well; held until the process ends
+  cuda::Context context = nullptr;  // the primary one, which the CUDA runtime and torch use as
+                                    // well; held until the process ends
   size_t granularity = 0;           // bytes
   cuda::AllocationProperties properties;
 };
@@ -29,10 +31,13 @@ bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* err
   result = driver.device_attribute(&has_virtual_memory, cuda::kVirtualMemorySupported, device);
   if (result != kSuccess) return driver.Fail(result, "cuDeviceGetAttribute", error);
   if (has_virtual_memory == 0) {
-    return error->Set(Error::Kind::kFailed, "device %d has no virtual memory management, which the allocator is made of", ordinal);
+    return error->Set(Error::Kind::kFailed,
+                      "device %d has no virtual memory management, which the allocator is made of",
+                      ordinal);
   }
   // A driver that is older than the question cannot answer it, and has no such memory.
-  if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess) has_rdma = 0;
+  if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess)
+    has_rdma = 0;
   facts->properties.location.id = device;
   // Without it a network card cannot read the memory, which ordinary device memory always allows.
   facts->properties.gpu_direct_rdma_capable = has_rdma != 0 ? 1 : 0;
@@ -99,7 +104,8 @@ class OnDevice {
   bool good_ = false;
 };
 
-// Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most cases only.
+// Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most
+// cases only.
 bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, Error* error) {
   Result result = on->context_synchronize();
   const bool waited = result == kSuccess;
@@ -139,7 +145,8 @@ bool Map(Block* block, Error* error) {
     on->release(handle);
     return on->Fail(result, "cuMemMap", error);
   }
-  // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which is done or not done, never half.
+  // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which
+  // is done or not done, never half.
   result = on->release(handle);
   if (result != kSuccess) {
     on->unmap(block->address, block->size);

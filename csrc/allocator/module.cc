@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator whose memory can be taken away and put back at the same addresses.
+// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator whose memory can be taken
+// away and put back at the same addresses.
 //
-// torch calls my_malloc and my_free, from any thread, with or without the GIL; they tell Python of every allocation through two callbacks.
-// Python then calls the functions of the module. The interface is upstream's. Nothing here holds a lock while it runs Python or waits for
-// the GIL.
+// torch calls my_malloc and my_free, from any thread, with or without the GIL; they tell Python of
+// every allocation through two callbacks. Python then calls the functions of the module. The
+// interface is upstream's. Nothing here holds a lock while it runs Python or waits for the GIL.
 #include <Python.h>
 #include <sys/types.h>
 
@@ -30,12 +31,14 @@ using vllm::allocator::Lock;
 using vllm::allocator::Mutex;
 using vllm::allocator::Name;
 
-// The callbacks of init_module. The lock lets a thread take its own reference while another one replaces them.
+// The callbacks of init_module. The lock lets a thread take its own reference while another one
+// replaces them.
 Mutex callbacks_mutex;
 PyObject* malloc_callback = nullptr;
 PyObject* free_callback = nullptr;
 
-// The GIL for a thread that may have it already, and an exception that is on its way set aside: memory is also freed while one unwinds.
+// The GIL for a thread that may have it already, and an exception that is on its way set aside:
+// memory is also freed while one unwinds.
 class Gil {
  public:
   Gil() : state_(PyGILState_Ensure()) { PyErr_Fetch(&type_, &value_, &traceback_); }
@@ -104,7 +107,9 @@ void Report(const Error& error) {
   PyErr_WriteUnraisable(where.get());
 }
 
-PyObject* TupleOf(const Name& name) { return Py_BuildValue("(KKKK)", name.device, name.size, name.address, name.handle_address); }
+PyObject* TupleOf(const Name& name) {
+  return Py_BuildValue("(KKKK)", name.device, name.size, name.address, name.handle_address);
+}
 
 bool NumberOf(PyObject* object, uint64_t* number) {
   const Reference index(PyNumber_Index(object));
@@ -183,15 +188,20 @@ PyObject* UnmapAndRelease(PyObject*, PyObject* arguments) {
 PyObject* CopyToHost(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_host", {&name.device, &name.size, &name.address, &name.handle_address, &host})) return nullptr;
-  return With(name, true,
-              [host](Block* block, Error* error) { return vllm::allocator::CopyToHost(*block, reinterpret_cast<void*>(host), error); });
+  if (!Numbers(arguments, "copy_to_host",
+               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+    return nullptr;
+  return With(name, true, [host](Block* block, Error* error) {
+    return vllm::allocator::CopyToHost(*block, reinterpret_cast<void*>(host), error);
+  });
 }
 
 PyObject* CopyToDevice(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_device", {&name.device, &name.size, &name.address, &name.handle_address, &host})) return nullptr;
+  if (!Numbers(arguments, "copy_to_device",
+               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+    return nullptr;
   return With(name, true, [host](Block* block, Error* error) {
     return vllm::allocator::CopyToDevice(*block, reinterpret_cast<const void*>(host), error);
   });
@@ -202,24 +212,28 @@ bool Announce(const Name& name) {
   const Gil gil;
   const Reference callback(Callback(&malloc_callback));
   const Reference tuple(TupleOf(name));
-  const Reference result(tuple ? PyObject_CallFunctionObjArgs(callback.get(), tuple.get(), nullptr) : nullptr);
+  const Reference result(tuple ? PyObject_CallFunctionObjArgs(callback.get(), tuple.get(), nullptr)
+                               : nullptr);
   if (!result) PyErr_WriteUnraisable(callback.get());
   return static_cast<bool>(result);
 }
 
-// Tells Python that an allocation ends and hears which one Python takes it for. Whatever the answer, the memory is freed: it is we who
-// know.
+// Tells Python that an allocation ends and hears which one Python takes it for. Whatever the
+// answer, the memory is freed: it is we who know.
 void Dismiss(const Name& name) {
   const Gil gil;
   const Reference callback(Callback(&free_callback));
   if (!callback) return;  // never set, so Python was told of no allocation
   const Reference address(PyLong_FromUnsignedLongLong(name.address));
-  const Reference result(address ? PyObject_CallFunctionObjArgs(callback.get(), address.get(), nullptr) : nullptr);
+  const Reference result(
+      address ? PyObject_CallFunctionObjArgs(callback.get(), address.get(), nullptr) : nullptr);
   Name answer;
-  bool good = result && NameFrom(result.get(), "the answer of the callback for freed memory", &answer);
-  if (good && (answer.device != name.device || answer.size != name.size || answer.address != name.address ||
-               answer.handle_address != name.handle_address)) {
-    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory names another allocation: %R", result.get());
+  bool good =
+      result && NameFrom(result.get(), "the answer of the callback for freed memory", &answer);
+  if (good && (answer.device != name.device || answer.size != name.size ||
+               answer.address != name.address || answer.handle_address != name.handle_address)) {
+    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory names another allocation: %R",
+                 result.get());
     good = false;
   }
   if (!good) PyErr_WriteUnraisable(callback.get());
@@ -244,14 +258,20 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
     return nullptr;
   }
   if (!Py_IsInitialized() || !HaveCallbacks()) {
-    error->Set(Error::Kind::kFailed, "cannot allocate %zd bytes: init_module has not been called with the callbacks for memory", size);
+    error->Set(
+        Error::Kind::kFailed,
+        "cannot allocate %zd bytes: init_module has not been called with the callbacks for memory",
+        size);
     return nullptr;
   }
   Block block;
   if (!vllm::allocator::Reserve(device, size, &block, error)) return nullptr;
-  Allocation* allocation = vllm::allocator::Map(&block, error) ? vllm::allocator::Remember(block) : nullptr;
+  Allocation* allocation =
+      vllm::allocator::Map(&block, error) ? vllm::allocator::Remember(block) : nullptr;
   if (allocation == nullptr) {
-    if (block.mapped) error->Set(Error::Kind::kFailed, "the host has no memory to remember an allocation of %zd bytes", size);
+    if (block.mapped)
+      error->Set(Error::Kind::kFailed,
+                 "the host has no memory to remember an allocation of %zd bytes", size);
     Error ignored;  // the first failure is the one to tell
     vllm::allocator::Free(&block, &ignored);
   }
@@ -260,19 +280,24 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
 
 PyMethodDef methods[] = {
     {"init_module", InitModule, METH_VARARGS,
-     "init_module(malloc_cb, free_cb)\n--\n\nSets what is called for every allocation, with its (device, size, address, handle), and for "
+     "init_module(malloc_cb, free_cb)\n--\n\nSets what is called for every allocation, with its "
+     "(device, size, address, handle), and for "
      "every address that is "
      "freed, to return the same four."},
     {"python_create_and_map", CreateAndMap, METH_VARARGS,
-     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nPuts new memory behind the addresses of an allocation that has none."},
+     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nPuts new memory behind the "
+     "addresses of an allocation that has none."},
     {"python_unmap_and_release", UnmapAndRelease, METH_VARARGS,
-     "python_unmap_and_release(device, size, d_mem, p_handle)\n--\n\nWaits for the device and gives an allocation's memory back; its "
+     "python_unmap_and_release(device, size, d_mem, p_handle)\n--\n\nWaits for the device and "
+     "gives an allocation's memory back; its "
      "addresses stay."},
     {"copy_to_host", CopyToHost, METH_VARARGS,
-     "copy_to_host(device, size, d_mem, p_handle, host)\n--\n\nWaits for the device and copies an allocation to `size` bytes at an address "
+     "copy_to_host(device, size, d_mem, p_handle, host)\n--\n\nWaits for the device and copies an "
+     "allocation to `size` bytes at an address "
      "of the host."},
     {"copy_to_device", CopyToDevice, METH_VARARGS,
-     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nFills an allocation from `size` bytes at an address of the host."},
+     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nFills an allocation from `size` "
+     "bytes at an address of the host."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -284,15 +309,24 @@ PyModuleDef_Slot slots[] = {
 };
 
 PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, VLLM_STRING(VLLM_MODULE_NAME), nullptr, 0, methods, slots, nullptr, nullptr, nullptr,
+    PyModuleDef_HEAD_INIT,
+    VLLM_STRING(VLLM_MODULE_NAME),
+    nullptr,
+    0,
+    methods,
+    slots,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace
 
 PyMODINIT_FUNC VLLM_CONCAT(PyInit_, VLLM_MODULE_NAME)() { return PyModuleDef_Init(&module); }
 
-// Null when there is no memory: torch then frees what it has cached, asks again and raises its OutOfMemoryError. Other failures end the
-// same way, and are reported before. The stream plays no part: memory is there when this returns.
+// Null when there is no memory: torch then frees what it has cached, asks again and raises its
+// OutOfMemoryError. Other failures end the same way, and are reported before. The stream plays no
+// part: memory is there when this returns.
 VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
   if (size == 0) return nullptr;
   Error error;
@@ -318,7 +352,8 @@ VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* 
   Allocation* allocation = vllm::allocator::Take(address);
   if (allocation == nullptr) {
     Error error;
-    error.Set(Error::Kind::kFailed, "cannot free 0x%" PRIx64 ": there is no allocation at that address", address);
+    error.Set(Error::Kind::kFailed,
+              "cannot free 0x%" PRIx64 ": there is no allocation at that address", address);
     Report(error);
     return;
   }

@@ -5,8 +5,8 @@
 
 namespace vllm::allocator {
 
-// A mutex without a constructor and, with the condition that Wait() takes, without a destructor: torch frees memory until the process is
-// gone.
+// A mutex without a constructor and, with the condition that Wait() takes, without a destructor:
+// torch frees memory until the process is gone.
 struct Mutex {
   pthread_mutex_t native = PTHREAD_MUTEX_INITIALIZER;
 };

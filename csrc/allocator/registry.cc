@@ -14,7 +14,8 @@ namespace {
 
 Mutex mutex;
 pthread_cond_t given_back = PTHREAD_COND_INITIALIZER;
-// A list: a process has some hundreds of allocations, each of megabytes, and every step on one costs a call of the driver.
+// A list: a process has some hundreds of allocations, each of megabytes, and every step on one
+// costs a call of the driver.
 Allocation* first = nullptr;
 
 Allocation** Find(uint64_t address) {
@@ -27,7 +28,8 @@ Allocation** Find(uint64_t address) {
 
 Name NameOf(const Allocation& allocation) {
   const Block& block = allocation.block;
-  return Name{static_cast<uint64_t>(block.device), block.size, block.address, reinterpret_cast<uintptr_t>(&block.handle)};
+  return Name{static_cast<uint64_t>(block.device), block.size, block.address,
+              reinterpret_cast<uintptr_t>(&block.handle)};
 }
 
 Allocation* Remember(const Block& block) {
@@ -45,20 +47,25 @@ Allocation* Borrow(const Name& name, bool mapped, Error* error) {
   Allocation* found = *Find(name.address);
   if (found != nullptr) {
     const Name known = NameOf(*found);
-    if (known.device != name.device || known.size != name.size || known.handle_address != name.handle_address) found = nullptr;
+    if (known.device != name.device || known.size != name.size ||
+        known.handle_address != name.handle_address)
+      found = nullptr;
   }
   if (found == nullptr) {
     error->Set(Error::Kind::kFailed,
-               "there is no allocation of %" PRIu64 " bytes at 0x%" PRIx64 " of device %" PRIu64 " with its handle at 0x%" PRIx64,
+               "there is no allocation of %" PRIu64 " bytes at 0x%" PRIx64 " of device %" PRIu64
+               " with its handle at 0x%" PRIx64,
                name.size, name.address, name.device, name.handle_address);
     return nullptr;
   }
   if (found->busy) {
-    error->Set(Error::Kind::kFailed, "another thread is busy with the allocation at 0x%" PRIx64, name.address);
+    error->Set(Error::Kind::kFailed, "another thread is busy with the allocation at 0x%" PRIx64,
+               name.address);
     return nullptr;
   }
   if (found->block.mapped != mapped) {
-    error->Set(Error::Kind::kFailed, "the allocation at 0x%" PRIx64 " is %s", name.address, mapped ? "not mapped" : "mapped already");
+    error->Set(Error::Kind::kFailed, "the allocation at 0x%" PRIx64 " is %s", name.address,
+               mapped ? "not mapped" : "mapped already");
     return nullptr;
   }
   found->busy = true;

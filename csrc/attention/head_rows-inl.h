@@ -20,7 +20,8 @@ namespace HWY_NAMESPACE {
 
 // n elements of `from`, times `scale`, as float32.
 template <typename T>
-HWY_INLINE void LoadScaled(const T* HWY_RESTRICT from, float scale, float* HWY_RESTRICT to, size_t n) {
+HWY_INLINE void LoadScaled(const T* HWY_RESTRICT from, float scale, float* HWY_RESTRICT to,
+                           size_t n) {
   const size_t lanes = hn::Lanes(F32());
   const VF32 factor = hn::Set(F32(), scale);
   size_t i = 0;
@@ -28,13 +29,17 @@ HWY_INLINE void LoadScaled(const T* HWY_RESTRICT from, float scale, float* HWY_R
   if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
 }
 
-// The queries of a tile's rows, times `scale`: n elements of row r, which begin at head(r), to tile.query + r * stride.
+// The queries of a tile's rows, times `scale`: n elements of row r, which begin at head(r), to
+// tile.query + r * stride.
 template <class AnyTile, class HeadOfRow>
-HWY_INLINE void LoadQueryRows(const AnyTile& tile, size_t n, size_t stride, float scale, const HeadOfRow& head) {
-  for (size_t row = 0; row < tile.rows; ++row) LoadScaled(head(row), scale, tile.query + row * stride, n);
+HWY_INLINE void LoadQueryRows(const AnyTile& tile, size_t n, size_t stride, float scale,
+                              const HeadOfRow& head) {
+  for (size_t row = 0; row < tile.rows; ++row)
+    LoadScaled(head(row), scale, tile.query + row * stride, n);
 }
 
-// The output of a tile's rows: the n sums of row r, divided by the softmax's denominator and times `scale`, go to head(r).
+// The output of a tile's rows: the n sums of row r, divided by the softmax's denominator and times
+// `scale`, go to head(r).
 template <typename T, class AnyTile, class HeadOfRow>
 HWY_INLINE void StoreOutputRows(const AnyTile& tile, size_t n, float scale, const HeadOfRow& head) {
   const size_t lanes = hn::Lanes(F32());

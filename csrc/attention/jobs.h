@@ -9,13 +9,15 @@
 
 namespace vllm {
 
-// Calls f(job, memory) for each job in [0, jobs), on as many of torch's threads as work on `elements` elements is worth. A thread that is
-// done takes the next job, so jobs may differ in size; each has memory of its own, made by make_memory().
+// Calls f(job, memory) for each job in [0, jobs), on as many of torch's threads as work on
+// `elements` elements is worth. A thread that is done takes the next job, so jobs may differ in
+// size; each has memory of its own, made by make_memory().
 template <typename M, typename F>
 void RunJobs(int64_t jobs, int64_t elements, const M& make_memory, const F& f) {
   if (jobs == 0) return;
   const int64_t worth = 1 + elements / kElementsPerThread;
-  const int64_t threads = std::min({jobs, worth, static_cast<int64_t>(torch::stable::get_num_threads())});
+  const int64_t threads =
+      std::min({jobs, worth, static_cast<int64_t>(torch::stable::get_num_threads())});
   std::atomic<int64_t> next{0};
   const auto work = [&](int64_t /*begin*/, int64_t /*end*/) {
     auto memory = make_memory();

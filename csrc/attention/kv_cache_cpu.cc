@@ -24,7 +24,8 @@ namespace HWY_NAMESPACE {
 
 // One token's value into its rows of the page's panels.
 template <typename T>
-HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row, int64_t block_size, int64_t head_size) {
+HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row,
+                         int64_t block_size, int64_t head_size) {
   int64_t e = 0;
   for (; e + CachePages::kPanel <= head_size; e += CachePages::kPanel) {
     T* HWY_RESTRICT to = page + e * block_size + row * CachePages::kPanel;
@@ -34,10 +35,12 @@ HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64
   for (int64_t i = 0; i < width; ++i) page[e * block_size + row * width + i] = from[e + i];
 }
 
-// One head of the tokens of a run, which all go into one panel: key and value of token t are at keys[t] and values[t].
+// One head of the tokens of a run, which all go into one panel: key and value of token t are at
+// keys[t] and values[t].
 template <typename T>
-HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Placed* placed, int64_t tokens, const CachePages& key_pages,
-                       const CachePages& value_pages, int64_t head) {
+HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Placed* placed,
+                       int64_t tokens, const CachePages& key_pages, const CachePages& value_pages,
+                       int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel;
   const int64_t size = key_pages.block_size, width = key_pages.head_size;
   const int64_t block = placed->slot / size, row = placed->slot % size / kPanel * kPanel;
@@ -46,12 +49,14 @@ HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Place
   for (int64_t t = 0; t < tokens;) {
     const int64_t first = (placed[t].slot - panel_slot) / kTile<T> * kTile<T>;
     int64_t columns[kTile<T>], n = 0;
-    for (; t + n < tokens && placed[t + n].slot - panel_slot < first + kTile<T>; ++n) columns[n] = placed[t + n].slot - panel_slot - first;
+    for (; t + n < tokens && placed[t + n].slot - panel_slot < first + kTile<T>; ++n)
+      columns[n] = placed[t + n].slot - panel_slot - first;
     Transpose(keys + t, columns, n, width, panel + first, kPanel);
     t += n;
   }
   T* page = value_pages.Page<T>(block, head);
-  for (int64_t t = 0; t < tokens; ++t) PutValue(values[t], page, placed[t].slot - block * size, size, width);
+  for (int64_t t = 0; t < tokens; ++t)
+    PutValue(values[t], page, placed[t].slot - block * size, size, width);
 }
 
 // n elements times `factor`, as codes of F8.
@@ -61,7 +66,8 @@ HWY_INLINE void Encode(const T* HWY_RESTRICT from, size_t n, float factor, F8* H
   const VF32 v_factor = hn::Set(F32(), factor);
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    StoreFour(hn::Mul(Load(from + i), v_factor), hn::Mul(Load(from + i + lanes), v_factor), hn::Mul(Load(from + i + 2 * lanes), v_factor),
+    StoreFour(hn::Mul(Load(from + i), v_factor), hn::Mul(Load(from + i + lanes), v_factor),
+              hn::Mul(Load(from + i + 2 * lanes), v_factor),
               hn::Mul(Load(from + i + 3 * lanes), v_factor), to + i);
   }
   for (; i < n; i += lanes) {
@@ -82,7 +88,8 @@ struct Call {
 
 template <typename T>
 HWY_INLINE const T* GetHead(const NewTokens& tokens, const Placed& placed, int64_t head) {
-  return static_cast<const T*>(tokens.data) + placed.token * tokens.token_stride + head * tokens.head_stride;
+  return static_cast<const T*>(tokens.data) + placed.token * tokens.token_stride +
+         head * tokens.head_stride;
 }
 
 // A run of elements that are copied as they are.
@@ -98,12 +105,15 @@ HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens
 
 // A run that is converted first, to `codes`.
 template <typename F8, typename T>
-HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* HWY_RESTRICT codes) {
+HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head,
+                            uint8_t* HWY_RESTRICT codes) {
   const size_t width = static_cast<size_t>(call.keys.head_size);
   const uint8_t *keys[CachePages::kPanel], *values[CachePages::kPanel];
   for (int64_t t = 0; t < tokens; ++t, codes += 2 * width) {
-    Encode(GetHead<T>(call.key, placed[t], head), width, call.key_factor, reinterpret_cast<F8*>(codes));
-    Encode(GetHead<T>(call.value, placed[t], head), width, call.value_factor, reinterpret_cast<F8*>(codes + width));
+    Encode(GetHead<T>(call.key, placed[t], head), width, call.key_factor,
+           reinterpret_cast<F8*>(codes));
+    Encode(GetHead<T>(call.value, placed[t], head), width, call.value_factor,
+           reinterpret_cast<F8*>(codes + width));
     keys[t] = codes;
     values[t] = codes + width;
   }
@@ -111,20 +121,25 @@ HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t toke
 }
 
 template <typename F8>
-void EncodeTypedRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head, uint8_t* codes) {
-  WithType(call.key.dtype, [&](auto element) HWY_ATTR { EncodeRun<F8, decltype(element)>(call, placed, tokens, head, codes); });
+void EncodeTypedRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head,
+                    uint8_t* codes) {
+  WithType(call.key.dtype, [&](auto element) HWY_ATTR {
+    EncodeRun<F8, decltype(element)>(call, placed, tokens, head, codes);
+  });
 }
 
 HWY_INLINE void Prefetch(const void* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(static_cast<const char*>(p) + i);
 }
 
-// Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No prefetcher of the hardware foresees it.
+// Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No
+// prefetcher of the hardware foresees it.
 template <typename T>
 HWY_INLINE void PrefetchRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel, kRow = kPanel * static_cast<int64_t>(sizeof(T));
   const int64_t size = call.keys.block_size, width = call.keys.head_size;
-  const int64_t block = placed->slot / size, row = placed->slot % size, rows = placed[tokens - 1].slot - placed->slot + 1;
+  const int64_t block = placed->slot / size, row = placed->slot % size,
+                rows = placed[tokens - 1].slot - placed->slot + 1;
   const bool wide = call.key.dtype == DType::kFloat32;
   for (int64_t t = 0; t < tokens; ++t) {
     for (const NewTokens* from : {&call.key, &call.value}) {
@@ -136,12 +151,15 @@ HWY_INLINE void PrefetchRun(const Call& call, const Placed* placed, int64_t toke
     }
   }
   Prefetch(call.keys.Page<T>(block, head) + row / kPanel * kPanel * width, width * kRow);
-  for (int64_t e = 0; e < width; e += kPanel) Prefetch(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
+  for (int64_t e = 0; e < width; e += kPanel)
+    Prefetch(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
 }
 
-// Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for 2 * kPanel * head_size bytes.
-void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& keys, const CachePages& values, const Placed* placed,
-               const Run* runs, float key_factor, float value_factor, int64_t begin, int64_t end, uint8_t* scratch) {
+// Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for
+// 2 * kPanel * head_size bytes.
+void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& keys,
+               const CachePages& values, const Placed* placed, const Run* runs, float key_factor,
+               float value_factor, int64_t begin, int64_t end, uint8_t* scratch) {
   const Call call{key, value, keys, values, key_factor, value_factor};
   for (int64_t item = begin; item < end; ++item) {
     const Run& run = runs[item / keys.heads];
@@ -190,28 +208,35 @@ namespace vllm {
 
 HWY_EXPORT(WriteRuns);
 
-void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages& key_cache, const CachePages& value_cache,
-                  const int64_t* slots, int64_t slot_stride, float key_scale, float value_scale) {
+void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages& key_cache,
+                  const CachePages& value_cache, const int64_t* slots, int64_t slot_stride,
+                  float key_scale, float value_scale) {
   const int64_t capacity = key_cache.blocks * key_cache.block_size;
   for (int64_t token = 0; token < key.count; ++token) {
     const int64_t slot = slots[token * slot_stride];
     if (slot < -1 || slot >= capacity) {
-      throw std::runtime_error("cpu_attn_reshape_and_cache: slot_mapping holds " + std::to_string(slot) + " for token " +
-                               std::to_string(token) + ", expected -1 (no slot) or 0 <= slot < " + std::to_string(capacity) +
-                               " (num_blocks * block_size)");
+      throw std::runtime_error("cpu_attn_reshape_and_cache: slot_mapping holds " +
+                               std::to_string(slot) + " for token " + std::to_string(token) +
+                               ", expected -1 (no slot) or 0 <= slot < " +
+                               std::to_string(capacity) + " (num_blocks * block_size)");
     }
   }
   const std::vector<Placed> placed = InOrderOfSlots(slots, slot_stride, key.count);
   // A block holds whole panels.
-  const std::vector<Run> runs = RunsOf(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
-  const int64_t items = static_cast<int64_t>(runs.size()) * key_cache.heads, tokens = static_cast<int64_t>(placed.size());
-  const bool fp8 = key_cache.dtype == CacheDType::kFloat8E4M3 || key_cache.dtype == CacheDType::kFloat8E5M2;
+  const std::vector<Run> runs =
+      RunsOf(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
+  const int64_t items = static_cast<int64_t>(runs.size()) * key_cache.heads,
+                tokens = static_cast<int64_t>(placed.size());
+  const bool fp8 =
+      key_cache.dtype == CacheDType::kFloat8E4M3 || key_cache.dtype == CacheDType::kFloat8E5M2;
   auto& function = VLLM_CPU_DISPATCH(WriteRuns);
-  ParallelFor(items, items == 0 ? 0 : 2 * tokens * key_cache.heads * key_cache.head_size / items, [&](int64_t begin, int64_t end) {
-    std::vector<uint8_t> scratch(static_cast<size_t>(fp8 ? 2 * CachePages::kPanel * key_cache.head_size : 0));
-    function(key, value, key_cache, value_cache, placed.data(), runs.data(), 1.0f / key_scale, 1.0f / value_scale, begin, end,
-             scratch.data());
-  });
+  ParallelFor(items, items == 0 ? 0 : 2 * tokens * key_cache.heads * key_cache.head_size / items,
+              [&](int64_t begin, int64_t end) {
+                std::vector<uint8_t> scratch(
+                    static_cast<size_t>(fp8 ? 2 * CachePages::kPanel * key_cache.head_size : 0));
+                function(key, value, key_cache, value_cache, placed.data(), runs.data(),
+                         1.0f / key_scale, 1.0f / value_scale, begin, end, scratch.data());
+              });
 }
 
 }  // namespace vllm

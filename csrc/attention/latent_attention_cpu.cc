@@ -24,40 +24,49 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 // Four rows of four floats, turned: row i of the result is at to + i * kPanel.
-HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride, float* HWY_RESTRICT to) {
+HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride,
+                              float* HWY_RESTRICT to) {
   const hn::FixedTag<float, 4> d;
   const hn::FixedTag<uint64_t, 2> d64;
   const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride);
   const auto r2 = hn::LoadU(d, from + 2 * stride), r3 = hn::LoadU(d, from + 3 * stride);
-  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1)), high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
-  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3)), high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
+  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1)),
+             high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
+  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3)),
+             high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + kPanel);
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d, to + 2 * kPanel);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * kPanel);
 }
 
-// Rows [begin, end) of the request's latent rows: as float32 to tile.latent, and turned into panels of kPanel keys.
+// Rows [begin, end) of the request's latent rows: as float32 to tile.latent, and turned into panels
+// of kPanel keys.
 template <typename T>
-HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin, int64_t end) {
+HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin,
+                           int64_t end) {
   const size_t width = static_cast<size_t>(call.head_size);
   for (int64_t key = begin; key < end; ++key) {
     const int64_t block = tile.block_table[key / call.block_size];
-    const T* from = static_cast<const T*>(call.cache) + block * call.block_stride + key % call.block_size * call.token_stride;
-    LoadScaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride, width);
+    const T* from = static_cast<const T*>(call.cache) + block * call.block_stride +
+                    key % call.block_size * call.token_stride;
+    LoadScaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride,
+               width);
   }
   const size_t keys = static_cast<size_t>(end - begin);
   // What follows the last row in its panel belongs to no key: its scores are not looked at.
   for (size_t first = 0; first < keys; first += 4) {
     const float* from = tile.latent + first * tile.latent_stride;
     float* to = tile.panels + first / kPanel * kPanel * tile.latent_stride + first % kPanel;
-    for (size_t e = 0; e < width; e += 4) TransposeFour(from + e, tile.latent_stride, to + e * kPanel);
+    for (size_t e = 0; e < width; e += 4)
+      TransposeFour(from + e, tile.latent_stride, to + e * kPanel);
   }
 }
 
 template <typename T>
 void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
-  const size_t width = static_cast<size_t>(call.head_size), value = static_cast<size_t>(call.value_size);
+  const size_t width = static_cast<size_t>(call.head_size),
+               value = static_cast<size_t>(call.value_size);
   LoadQueryRows(tile, width, tile.latent_stride, call.scale * kLog2E,
                 [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
   for (int64_t begin = tile.keys_begin; begin < tile.keys_end; begin += LatentTile::kKeys) {
@@ -67,24 +76,31 @@ void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
     const size_t step = VectorIsPanel() ? 2 * kPanel : kPanel;
     for (size_t key = 0; key < keys; key += step) {
       const float* panel = tile.panels + key * tile.latent_stride;
-      const float* next = VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
+      const float* next =
+          VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
         n = NextBlock(tile.rows - row);
-        MultiplyPanels<Extra::kNone>(n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next, kPanel, 0,
-                                     tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
+        MultiplyPanels<Extra::kNone>(
+            n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next,
+            kPanel, 0, tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
       }
     }
     for (size_t row = 0; row < tile.rows; ++row) {
-      const float factor = SoftmaxRow(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys, ScoreTerms(), tile.states[row]);
+      const float factor = SoftmaxRow(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
+                                      ScoreTerms(), tile.states[row]);
       if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
     }
-    // A row of the latent tile is a row of panels side by side. Columns behind the values are computed and not used.
+    // A row of the latent tile is a row of panels side by side. Columns behind the values are
+    // computed and not used.
     for (size_t column = 0; column < value; column += step) {
-      const float* next = VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
+      const float* next =
+          VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
         n = NextBlock(tile.rows - row);
-        MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys, LatentTile::kKeys, tile.latent + column, next,
-                                    tile.latent_stride, 0, tile.sums + row * tile.sum_stride + column, tile.sum_stride);
+        MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys,
+                                    LatentTile::kKeys, tile.latent + column, next,
+                                    tile.latent_stride, 0,
+                                    tile.sums + row * tile.sum_stride + column, tile.sum_stride);
       }
     }
   }
@@ -92,7 +108,8 @@ void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
 
 // Sums and states of the tile, not yet divided.
 void AttendLatent(const LatentAttention& call, const LatentTile& tile) {
-  WithType(call.query.tokens.dtype, [&](auto element) HWY_ATTR { AttendLatentTile<decltype(element)>(call, tile); });
+  WithType(call.query.tokens.dtype,
+           [&](auto element) HWY_ATTR { AttendLatentTile<decltype(element)>(call, tile); });
 }
 
 void FinishLatent(const LatentAttention& call, const LatentTile& tile) {
@@ -162,7 +179,8 @@ class LatentMemory {
   }
 
   static std::vector<std::pair<float**, size_t>> CutTile(LatentTile* tile) {
-    constexpr size_t kHeads = static_cast<size_t>(LatentTile::kHeads), kKeys = static_cast<size_t>(LatentTile::kKeys);
+    constexpr size_t kHeads = static_cast<size_t>(LatentTile::kHeads),
+                     kKeys = static_cast<size_t>(LatentTile::kKeys);
     return {{&tile->query, kHeads * tile->latent_stride},
             {&tile->sums, kHeads * tile->sum_stride},
             {&tile->scores, kHeads * kKeys},
@@ -176,7 +194,8 @@ class LatentMemory {
   TileFloats floats_;
 };
 
-// One part of a request's keys for some heads; parts of the same tile follow each other, and are merged when there are several.
+// One part of a request's keys for some heads; parts of the same tile follow each other, and are
+// merged when there are several.
 struct LatentItem {
   int64_t request;
   int64_t first_head;
@@ -191,13 +210,15 @@ std::vector<LatentItem> CutIntoItems(const LatentAttention& call) {
   int64_t total = 0;
   for (const int64_t length : call.seq_lens) total += length * head_tiles;
   const int64_t threads = torch::stable::get_num_threads();
-  const int64_t chunk = threads == 1 ? INT64_MAX / 4 : std::max(kMinChunk, total / (threads * kPiecesPerThread));
+  const int64_t chunk =
+      threads == 1 ? INT64_MAX / 4 : std::max(kMinChunk, total / (threads * kPiecesPerThread));
   std::vector<LatentItem> items;
   for (int64_t request = 0; request < requests; ++request) {
     const int64_t length = call.seq_lens[static_cast<size_t>(request)];
     const int64_t parts = std::max<int64_t>(1, (length + chunk / 2) / chunk);
     for (int64_t head = 0; head < call.query.heads; head += LatentTile::kHeads) {
-      for (int64_t i = 0; i < parts; ++i) items.push_back({request, head, length * i / parts, length * (i + 1) / parts, parts});
+      for (int64_t i = 0; i < parts; ++i)
+        items.push_back({request, head, length * i / parts, length * (i + 1) / parts, parts});
     }
   }
   return items;
@@ -207,7 +228,8 @@ std::vector<LatentItem> CutIntoItems(const LatentAttention& call) {
 
 void RunLatentAttention(const LatentAttention& call) {
   const std::vector<LatentItem> items = CutIntoItems(call);
-  const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.value_size)), rows = static_cast<size_t>(LatentTile::kHeads);
+  const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.value_size)),
+               rows = static_cast<size_t>(LatentTile::kHeads);
   // Only parts that are merged need their sums kept.
   std::vector<int64_t> slots(items.size());
   std::vector<size_t> merged;
@@ -226,17 +248,18 @@ void RunLatentAttention(const LatentAttention& call) {
   auto& finish = VLLM_CPU_DISPATCH(FinishLatent);
   auto& add = VLLM_CPU_DISPATCH(AddLatentPart);
   const auto memory = [&] { return LatentMemory(call); };
-  RunJobs(static_cast<int64_t>(items.size()), keys * call.head_size, memory, [&](int64_t job, LatentMemory& mine) {
-    const LatentItem& item = items[static_cast<size_t>(job)];
-    LatentTile& tile = mine.Begin(item.request, item.first_head, item.begin, item.end);
-    attend(call, tile);
-    if (item.parts == 1) return finish(call, tile);
-    const size_t at = static_cast<size_t>(slots[static_cast<size_t>(job)]) * rows;
-    std::copy(tile.sums, tile.sums + tile.rows * sum_stride, &part_sums[at * sum_stride]);
-    std::copy(tile.states, tile.states + tile.rows, &part_states[at]);
-  });
-  RunJobs(static_cast<int64_t>(merged.size()), parts * static_cast<int64_t>(rows * sum_stride), memory,
+  RunJobs(static_cast<int64_t>(items.size()), keys * call.head_size, memory,
           [&](int64_t job, LatentMemory& mine) {
+            const LatentItem& item = items[static_cast<size_t>(job)];
+            LatentTile& tile = mine.Begin(item.request, item.first_head, item.begin, item.end);
+            attend(call, tile);
+            if (item.parts == 1) return finish(call, tile);
+            const size_t at = static_cast<size_t>(slots[static_cast<size_t>(job)]) * rows;
+            std::copy(tile.sums, tile.sums + tile.rows * sum_stride, &part_sums[at * sum_stride]);
+            std::copy(tile.states, tile.states + tile.rows, &part_states[at]);
+          });
+  RunJobs(static_cast<int64_t>(merged.size()), parts * static_cast<int64_t>(rows * sum_stride),
+          memory, [&](int64_t job, LatentMemory& mine) {
             const size_t first = merged[static_cast<size_t>(job)];
             LatentTile& tile = mine.Begin(items[first].request, items[first].first_head, 0, 0);
             for (int64_t i = 0; i < items[first].parts; ++i) {

@@ -32,13 +32,15 @@ __device__ __forceinline__ Shares ComputeShares(float prefix, float suffix) {
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
-  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is.
+  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum
+  // is.
   const float larger = LargerNumber(prefix, suffix);
   const float a = expf(prefix - larger), b = expf(suffix - larger);
   return {a / (a + b), b / (a + b), larger + logf(a + b)};
 }
 
-// A block for each token (x) and as many heads as it has groups of lanes (y); the lanes walk over a head, kCount elements a step.
+// A block for each token (x) and as many heads as it has groups of lanes (y); the lanes walk over a
+// head, kCount elements a step.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Groups groups) {
   const auto row = [](const AttentionHeads& heads, int64_t token, int64_t head) {
@@ -46,17 +48,21 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
   };
   const int64_t steps = merge.output.tokens.width / kCount;
   for (int64_t token = blockIdx.x; token < merge.output.tokens.count; token += gridDim.x) {
-    for (int64_t first = int64_t{blockIdx.y} * groups.count(); first < merge.output.heads; first += int64_t{gridDim.y} * groups.count()) {
+    for (int64_t first = int64_t{blockIdx.y} * groups.count(); first < merge.output.heads;
+         first += int64_t{gridDim.y} * groups.count()) {
       const int64_t head = first + groups.group();
       const bool mine = head < merge.output.heads;
       Shares shares{0.0f, 1.0f, 0.0f};
       if (mine) {
         shares.lse = merge.suffix_lse[head * merge.suffix_lse_stride + token];
-        if (token < merge.merged_tokens) shares = ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
+        if (token < merge.merged_tokens)
+          shares =
+              ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
       }
       __syncwarp();  // output_lse may be one of the two
       if (!mine) continue;
-      if (groups.lane() == 0 && merge.output_lse != nullptr) merge.output_lse[head * merge.output_lse_stride + token] = shares.lse;
+      if (groups.lane() == 0 && merge.output_lse != nullptr)
+        merge.output_lse[head * merge.output_lse_stride + token] = shares.lse;
       // A side without a share is not read: what it holds may not be a number.
       const bool with_prefix = shares.prefix != 0.0f, with_suffix = shares.suffix != 0.0f;
       const T* prefix = row(merge.prefix, token, head);
@@ -68,7 +74,8 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
         if (with_suffix) b = LoadPack<kCount>(suffix + step * kCount);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
-          sum.items[k] = FromFloat<T>(fmaf(ToFloat(a.items[k]), shares.prefix, ToFloat(b.items[k]) * shares.suffix));
+          sum.items[k] = FromFloat<T>(
+              fmaf(ToFloat(a.items[k]), shares.prefix, ToFloat(b.items[k]) * shares.suffix));
         }
         StorePack(output + step * kCount, sum);
       }
@@ -85,10 +92,12 @@ bool Packs(const AttentionHeads& heads) {
 template <int kCount, typename T>
 void MergeSteps(const MergeStates& merge) {
   const int64_t heads = merge.output.heads;
-  const Groups groups = GroupsFor(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
+  const Groups groups =
+      GroupsFor(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
   constexpr int64_t kMostPieces = 65535;
   const int64_t each = groups.threads >> groups.lane_bits;
-  const dim3 blocks(BlocksFor(merge.output.tokens.count, 1), static_cast<unsigned>(std::min((heads + each - 1) / each, kMostPieces)));
+  const dim3 blocks(BlocksFor(merge.output.tokens.count, 1),
+                    static_cast<unsigned>(std::min((heads + each - 1) / each, kMostPieces)));
   Launch("merge_attn_states", &MergeTokens<kCount, T>, blocks, groups.threads, 0, merge, groups);
 }
 
@@ -98,7 +107,8 @@ void RunMergeStates(const MergeStates& merge) {
   WithType(merge.output.tokens.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int kCount = kPerLoad<T>;
-    const bool packed = Packs<kCount, T>(merge.output) && Packs<kCount, T>(merge.prefix) && Packs<kCount, T>(merge.suffix);
+    const bool packed = Packs<kCount, T>(merge.output) && Packs<kCount, T>(merge.prefix) &&
+                        Packs<kCount, T>(merge.suffix);
     if (packed) {
       MergeSteps<kCount, T>(merge);
     } else {

@@ -33,8 +33,9 @@ HWY_INLINE Shares ComputeShares(float prefix, float suffix) {
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
-  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum is. Which side is larger is as good as
-  // random: with a branch on that instead of one maxss, merging rows of 128 elements takes up to 1.3 times as long.
+  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum
+  // is. Which side is larger is as good as random: with a branch on that instead of one maxss,
+  // merging rows of 128 elements takes up to 1.3 times as long.
   const float larger = LargerNumber(prefix, suffix);
   const float a = std::exp(prefix - larger), b = std::exp(suffix - larger);
   return {a / (a + b), b / (a + b), larger + std::log(a + b)};
@@ -56,20 +57,25 @@ struct WeightedSum {
     v1 = hn::MulAdd(prefix1, of_prefix, hn::Mul(v1, of_suffix));
   }
   HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
-    return hn::MulAdd(LoadTail(prefix + i, n), hn::Set(F32(), a), hn::Mul(LoadTail(suffix + i, n), hn::Set(F32(), b)));
+    return hn::MulAdd(LoadTail(prefix + i, n), hn::Set(F32(), a),
+                      hn::Mul(LoadTail(suffix + i, n), hn::Set(F32(), b)));
   }
 };
 
 // NaN as RoundUpperHalf wants it, whatever bits a log-sum-exp has brought along.
-HWY_INLINE float NormalizeNan(float share) { return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share; }
+HWY_INLINE float NormalizeNan(float share) {
+  return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share;
+}
 
 template <typename T>
-HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width, const Shares& shares, bool stream) {
+HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width,
+                         const Shares& shares, bool stream) {
   const size_t lanes = hn::Lanes(F32());
   const float a = NormalizeNan(shares.prefix), b = NormalizeNan(shares.suffix);
   // A side without a share is not read: what it holds may not be a number.
   if (a == 0.0f && b == 0.0f) {
-    for (size_t i = 0; i < width; i += lanes) StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
+    for (size_t i = 0; i < width; i += lanes)
+      StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
   } else if (a == 0.0f) {
     WriteSpan(Mapped(suffix, Times{b}), to, width, stream);
   } else if (b == 0.0f) {
@@ -83,20 +89,25 @@ template <typename T>
 HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t end) {
   const Rows& output = merge.output.tokens;
   const size_t width = static_cast<size_t>(output.width);
-  const bool stream = WorthStreaming(output.count * merge.output.heads * output.width * static_cast<int64_t>(sizeof(T)));
+  const bool stream = WorthStreaming(output.count * merge.output.heads * output.width *
+                                     static_cast<int64_t>(sizeof(T)));
   for (int64_t row = begin; row < end; ++row) {
     const int64_t token = row / merge.output.heads, h = row % merge.output.heads;
     const float suffix_lse = merge.suffix_lse[h * merge.suffix_lse_stride + token];
     Shares shares{0.0f, 1.0f, suffix_lse};
-    if (token < merge.merged_tokens) shares = ComputeShares(merge.prefix_lse[h * merge.prefix_lse_stride + token], suffix_lse);
-    MergeRow<T>(merge.prefix.Head<T>(token, h), merge.suffix.Head<T>(token, h), merge.output.Head<T>(token, h), width, shares, stream);
-    if (merge.output_lse != nullptr) merge.output_lse[h * merge.output_lse_stride + token] = shares.lse;
+    if (token < merge.merged_tokens)
+      shares = ComputeShares(merge.prefix_lse[h * merge.prefix_lse_stride + token], suffix_lse);
+    MergeRow<T>(merge.prefix.Head<T>(token, h), merge.suffix.Head<T>(token, h),
+                merge.output.Head<T>(token, h), width, shares, stream);
+    if (merge.output_lse != nullptr)
+      merge.output_lse[h * merge.output_lse_stride + token] = shares.lse;
   }
   if (stream) hwy::FlushStream();
 }
 
 void MergeRange(const MergeStates& merge, int64_t begin, int64_t end) {
-  WithType(merge.output.tokens.dtype, [&](auto element) HWY_ATTR { MergeTokens<decltype(element)>(merge, begin, end); });
+  WithType(merge.output.tokens.dtype,
+           [&](auto element) HWY_ATTR { MergeTokens<decltype(element)>(merge, begin, end); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

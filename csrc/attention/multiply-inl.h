@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The product of a few rows with panels of 16 columns, which is all the multiplying that attention does. Compiled once for each target.
+// The product of a few rows with panels of 16 columns, which is all the multiplying that attention
+// does. Compiled once for each target.
 #if defined(VLLM_ATTENTION_MULTIPLY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ATTENTION_MULTIPLY_INL_H_
 #undef VLLM_ATTENTION_MULTIPLY_INL_H_
@@ -23,23 +24,28 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 inline constexpr size_t kPanel = static_cast<size_t>(CachePages::kPanel);
-// Rows whose sums are held in registers: with two vectors of columns, twelve sums, two vectors and a factor fit into sixteen registers, and
-// twelve are enough to keep two multipliers of latency four or five busy.
+// Rows whose sums are held in registers: with two vectors of columns, twelve sums, two vectors and
+// a factor fit into sixteen registers, and twelve are enough to keep two multipliers of latency
+// four or five busy.
 inline constexpr size_t kBlockRows = 6;
 
 // Columns of two panels at once where a vector is as long as a panel.
 HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
 
-// Columns of one product: a vector of them, one from each of two places, or two that lie side by side.
+// Columns of one product: a vector of them, one from each of two places, or two that lie side by
+// side.
 enum class Columns { kOne, kApart, kSideBySide };
 
-// bfloat16 lies in float32 where an even and an odd element make one: a vector of both is taken apart by a shift and a mask, in half the
-// instructions of widening two halves. Sums are then those of even and of odd columns.
+// bfloat16 lies in float32 where an even and an odd element make one: a vector of both is taken
+// apart by a shift and a mask, in half the instructions of widening two halves. Sums are then those
+// of even and of odd columns.
 template <Columns kColumns, typename T>
-inline constexpr bool kAlternate = kColumns == Columns::kSideBySide && hwy::IsSame<T, hwy::bfloat16_t>();
+inline constexpr bool kAlternate =
+    kColumns == Columns::kSideBySide && hwy::IsSame<T, hwy::bfloat16_t>();
 
 template <Columns kColumns, typename T>
-HWY_INLINE void LoadColumns(const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, VF32& v0, VF32& v1) {
+HWY_INLINE void LoadColumns(const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, VF32& v0,
+                            VF32& v1) {
   if constexpr (kAlternate<kColumns, T>) {
     LoadPairs(b0, v0, v1);
   } else {
@@ -70,10 +76,12 @@ HWY_INLINE void StoreSums(VF32 c0, VF32 c1, float* HWY_RESTRICT to) {
   }
 }
 
-// The address `distance` elements behind p, which may be no address of an object: it is only asked for.
+// The address `distance` elements behind p, which may be no address of an object: it is only asked
+// for.
 template <typename T>
 HWY_INLINE const T* Ahead(const T* p, ptrdiff_t distance) {
-  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(distance) * sizeof(T));
+  return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(p) +
+                                    static_cast<uintptr_t>(distance) * sizeof(T));
 }
 
 // What MultiplyBlock does beside the sums of products.
@@ -83,21 +91,29 @@ enum class Extra {
   kAsk,  // memory that is multiplied later is asked for
   kAddAndAsk
 };
-inline constexpr bool Adds(Extra extra) { return extra == Extra::kAdd || extra == Extra::kAddAndAsk; }
-inline constexpr bool Asks(Extra extra) { return extra == Extra::kAsk || extra == Extra::kAddAndAsk; }
+inline constexpr bool Adds(Extra extra) {
+  return extra == Extra::kAdd || extra == Extra::kAddAndAsk;
+}
+inline constexpr bool Asks(Extra extra) {
+  return extra == Extra::kAsk || extra == Extra::kAddAndAsk;
+}
 
-// c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two from b0 and b1. Row i of b is at
-// i * b_stride. Memory is asked for `ahead` elements behind b0: line by line as the products go, since a processor that is asked for more
-// lines than it can wait for stands still.
+// c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two
+// from b0 and b1. Row i of b is at i * b_stride. Memory is asked for `ahead` elements behind b0:
+// line by line as the products go, since a processor that is asked for more lines than it can wait
+// for stands still.
 template <size_t kRows, Columns kColumns, Extra kExtra, typename T>
-HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1,
-                              size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
-  // By name, not in arrays: vectors whose size is not known to the compiler cannot be elements of one.
+HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_stride,
+                              const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, size_t b_stride,
+                              ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
+  // By name, not in arrays: vectors whose size is not known to the compiler cannot be elements of
+  // one.
   VF32 c00 = hn::Zero(F32()), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
   VF32 c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
   for (size_t i = 0; i < n; ++i) {
     if constexpr (Asks(kExtra)) hwy::Prefetch(Ahead(b0 + i * b_stride, ahead));
-    if constexpr (Asks(kExtra) && kColumns == Columns::kApart) hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
+    if constexpr (Asks(kExtra) && kColumns == Columns::kApart)
+      hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
     VF32 v0 = hn::Zero(F32()), v1 = v0;
     LoadColumns<kColumns>(b0 + i * b_stride, b1 + i * b_stride, v0, v1);
     Step<kColumns>(a[i], v0, v1, c00, c01);
@@ -118,45 +134,57 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
 
 // Any number of rows, 1 <= rows <= kBlockRows.
 template <Columns kColumns, Extra kExtra, typename T>
-HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b0,
-                               const T* HWY_RESTRICT b1, size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
+HWY_NOINLINE void MultiplyRows(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride,
+                               const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, size_t b_stride,
+                               ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
   switch (rows) {
     case 1:
-      return MultiplyBlock<1, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<1, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
     case 2:
-      return MultiplyBlock<2, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<2, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
     case 3:
-      return MultiplyBlock<3, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<3, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
     case 4:
-      return MultiplyBlock<4, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<4, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
     case 5:
-      return MultiplyBlock<5, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<5, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
     default:
-      return MultiplyBlock<6, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c, c_stride);
+      return MultiplyBlock<6, kColumns, kExtra>(n, a, a_stride, b0, b1, b_stride, ahead, c,
+                                                c_stride);
   }
 }
 
-// A panel of 16 columns, or two of them, times up to kBlockRows rows: panel1 null stands for one. Rows of a panel are b_stride apart.
-// No CPU has vectors of more than 16 floats.
+// A panel of 16 columns, or two of them, times up to kBlockRows rows: panel1 null stands for one.
+// Rows of a panel are b_stride apart. No CPU has vectors of more than 16 floats.
 template <Extra kExtra, typename T>
-HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT panel0,
-                               const T* HWY_RESTRICT panel1, size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c, size_t c_stride) {
+HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT a, size_t a_stride,
+                               const T* HWY_RESTRICT panel0, const T* HWY_RESTRICT panel1,
+                               size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c,
+                               size_t c_stride) {
   const size_t lanes = hn::Lanes(F32());
   if (VectorIsPanel()) {
     if (panel1 == nullptr) {
-      MultiplyRows<Columns::kOne, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c, c_stride);
+      MultiplyRows<Columns::kOne, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c,
+                                          c_stride);
     } else {
-      MultiplyRows<Columns::kApart, kExtra>(rows, n, a, a_stride, panel0, panel1, b_stride, ahead, c, c_stride);
+      MultiplyRows<Columns::kApart, kExtra>(rows, n, a, a_stride, panel0, panel1, b_stride, ahead,
+                                            c, c_stride);
     }
     return;
   }
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes, b_stride, ahead, c + j, c_stride);
+    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel0 + j, panel0 + j + lanes,
+                                               b_stride, ahead, c + j, c_stride);
   }
   if (panel1 == nullptr) return;
   for (size_t j = 0; j < kPanel; j += 2 * lanes) {
-    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes, b_stride, ahead, c + kPanel + j,
-                                               c_stride);
+    MultiplyRows<Columns::kSideBySide, kExtra>(rows, n, a, a_stride, panel1 + j, panel1 + j + lanes,
+                                               b_stride, ahead, c + kPanel + j, c_stride);
   }
 }
 

@@ -34,11 +34,13 @@ HWY_INLINE void Convert(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size
     Store(v0, to + i);
     Store(v1, to + i + lanes);
   }
-  for (; i < n; i += lanes) StoreTail(LoadTail(from + i, HWY_MIN(lanes, n - i)), to + i, HWY_MIN(lanes, n - i));
+  for (; i < n; i += lanes)
+    StoreTail(LoadTail(from + i, HWY_MIN(lanes, n - i)), to + i, HWY_MIN(lanes, n - i));
 }
 
-// Keys [begin, end) of a request as one piece of memory holds them: value panel j of key k is at values + j * panel_stride + (k - begin) *
-// kPanel. `tail` is the panel that is not full, as float32, filled up with zeros.
+// Keys [begin, end) of a request as one piece of memory holds them: value panel j of key k is at
+// values + j * panel_stride + (k - begin) * kPanel. `tail` is the panel that is not full, as
+// float32, filled up with zeros.
 template <typename T>
 struct ValuePiece {
   int64_t begin = 0;
@@ -56,36 +58,45 @@ class Pages {
   Pages(const Tile& tile) : tile_(tile), key_(tile.call->key), value_(tile.call->value) {}
 
   const T* KeyPanel(int64_t key) const {
-    return Page(key_, key) + key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
+    return Page(key_, key) +
+           key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
   }
 
-  // Elements from a key's panel to the same place of the page that is read after the page of that key: of the next block of keys before
-  // `end`, or, behind the last one, of the block of values of key `begin`. The hardware follows a stream by itself once it has begun, but
-  // no block table.
+  // Elements from a key's panel to the same place of the page that is read after the page of that
+  // key: of the next block of keys before `end`, or, behind the last one, of the block of values of
+  // key `begin`. The hardware follows a stream by itself once it has begun, but no block table.
   ptrdiff_t KeysAhead(int64_t key, int64_t begin, int64_t end) const {
     const int64_t next = BlockAfter(key);
     return Distance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
   }
 
-  // The same for values; behind the last block of them follow the keys of `end`, if `last` does not say that there are none.
+  // The same for values; behind the last block of them follow the keys of `end`, if `last` does not
+  // say that there are none.
   ptrdiff_t ValuesAhead(int64_t key, int64_t end, bool last) const {
     const int64_t next = BlockAfter(key);
     if (next < end) return Distance(Page(value_, key), Page(value_, next));
     return last ? 0 : Distance(Page(value_, key), Page(key_, end));
   }
 
-  // The piece that begins at `key`, within its block and before `end`. Converts the panel that is not full to `tail`.
+  // The piece that begins at `key`, within its block and before `end`. Converts the panel that is
+  // not full to `tail`.
   ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
     const int64_t offset = key % value_.block_size;
     end = std::min(end, key - offset + value_.block_size);
     const T* page = Page(value_, key);
     const size_t width = static_cast<size_t>(value_.head_size) % kPanel;
     if (width != 0) {
-      const T* from = page + (value_.head_size - static_cast<int64_t>(width)) * value_.block_size + offset * static_cast<int64_t>(width);
+      const T* from = page + (value_.head_size - static_cast<int64_t>(width)) * value_.block_size +
+                      offset * static_cast<int64_t>(width);
       for (int64_t k = key; k < end; ++k, from += width, tail += kPanel) Convert(from, tail, width);
       tail -= static_cast<size_t>(end - key) * kPanel;
     }
-    return {key, end, page + offset * CachePages::kPanel, static_cast<size_t>(value_.block_size) * kPanel, tail, 0};
+    return {key,
+            end,
+            page + offset * CachePages::kPanel,
+            static_cast<size_t>(value_.block_size) * kPanel,
+            tail,
+            0};
   }
 
  private:
@@ -93,7 +104,8 @@ class Pages {
 
   // Of two pages that may belong to different tensors.
   static ptrdiff_t Distance(const T* from, const T* to) {
-    return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) / static_cast<ptrdiff_t>(sizeof(T));
+    return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) /
+           static_cast<ptrdiff_t>(sizeof(T));
   }
 
   const T* Page(const CachePages& pages, int64_t key) const {
@@ -105,7 +117,8 @@ class Pages {
   const CachePages& value_;
 };
 
-// Rows [begin, end) whose token sees a key of [first, last). Rows are sorted: later tokens begin and end to see later.
+// Rows [begin, end) whose token sees a key of [first, last). Rows are sorted: later tokens begin
+// and end to see later.
 struct SeeingRows {
   size_t begin;
   size_t end;
@@ -118,30 +131,37 @@ HWY_INLINE SeeingRows FindSeeingRows(const Tile& tile, int64_t first, int64_t la
   return {begin, end};
 }
 
-// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores. key_panel(key) is where a panel is,
-// ahead(key) how far from there what kExtra::kAsk asks for.
+// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores.
+// key_panel(key) is where a panel is, ahead(key) how far from there what kExtra::kAsk asks for.
 template <Extra kExtra, typename F, typename A>
-HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel, const A& ahead) {
+HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel,
+                              const A& ahead) {
   const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
-    const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end ? key_panel(key + CachePages::kPanel) : nullptr;
+    const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end
+                             ? key_panel(key + CachePages::kPanel)
+                             : nullptr;
     const SeeingRows seeing = FindSeeingRows(tile, key, key + width);
     const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = NextBlock(seeing.end - row);
-      MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size, panel0, panel1, kPanel, distance,
+      MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size,
+                             panel0, panel1, kPanel, distance,
                              tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
       row += n;
     }
   }
 }
 
-// Turns the scores of keys [begin, end) into weights and brings the sums so far to the same reference.
+// Turns the scores of keys [begin, end) into weights and brings the sums so far to the same
+// reference.
 HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
   const PagedAttention& call = *tile.call;
   const size_t columns = static_cast<size_t>(end - begin);
-  const auto column = [&](int64_t key) { return static_cast<size_t>(std::clamp<int64_t>(key - begin, 0, end - begin)); };
+  const auto column = [&](int64_t key) {
+    return static_cast<size_t>(std::clamp<int64_t>(key - begin, 0, end - begin));
+  };
   for (size_t row = 0; row < tile.rows; ++row) {
     ScoreTerms terms;
     terms.cap = call.softcap * kLog2E;
@@ -149,19 +169,22 @@ HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
       terms.slope = call.alibi_slopes[tile.HeadOfRow(row)] * kLog2E;
       terms.distance = static_cast<float>(begin - tile.request->Position(tile.TokenOfRow(row)));
     }
-    const float factor = SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin), column(tile.visible[row].end), 0,
-                                    columns, terms, tile.states[row]);
+    const float factor =
+        SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
+                   column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
     if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
   }
 }
 
-// Adds the values of a piece with their weights; `begin` is the key of the first column of tile.scores.
+// Adds the values of a piece with their weights; `begin` is the key of the first column of
+// tile.scores.
 template <Extra kExtra, typename T>
 HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
   const size_t full = tile.head_size / kPanel;
   const size_t width = VectorIsPanel() ? 2 : 1;
   const SeeingRows seeing = FindSeeingRows(tile, piece.begin, piece.end);
-  for (size_t panel = 0; panel * kPanel < tile.head_size; panel += panel < full ? std::min(width, full - panel) : 1) {
+  for (size_t panel = 0; panel * kPanel < tile.head_size;
+       panel += panel < full ? std::min(width, full - panel) : 1) {
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = NextBlock(seeing.end - row);
       // Keys that no row of the block sees are left out: their memory may hold anything.
@@ -175,9 +198,11 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
         if (panel < full) {
           const T* panel0 = piece.values + panel * piece.panel_stride + offset;
           const T* panel1 = width == 2 && panel + 1 < full ? panel0 + piece.panel_stride : nullptr;
-          MultiplyPanels<kExtra>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, piece.ahead, sums, tile.sum_stride);
+          MultiplyPanels<kExtra>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, piece.ahead,
+                                 sums, tile.sum_stride);
         } else {
-          MultiplyPanels<Extra::kAdd, float>(n, keys, weights, Tile::kKeys, piece.tail + offset, nullptr, kPanel, 0, sums, tile.sum_stride);
+          MultiplyPanels<Extra::kAdd, float>(n, keys, weights, Tile::kKeys, piece.tail + offset,
+                                             nullptr, kPanel, 0, sums, tile.sum_stride);
         }
       }
       row += n;
@@ -189,10 +214,12 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
 template <typename T>
 HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
-  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
+  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end;
+       begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
     ComputeScores<Extra::kAsk>(
-        tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); }, [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
+        tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); },
+        [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
     ComputeWeights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
       ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
@@ -203,20 +230,26 @@ HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   }
 }
 
-// Many rows: keys and values are converted once, into memory that stays in the caches while all rows use them.
+// Many rows: keys and values are converted once, into memory that stays in the caches while all
+// rows use them.
 template <typename T>
 HWY_NOINLINE void AttendPacked(const Tile& tile) {
   const Pages<T> pages(tile);
   const size_t key_panel = tile.head_size * kPanel;
   const size_t value_panel = Tile::kKeys * kPanel;
   const size_t full = tile.head_size / kPanel;
-  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end; begin += Tile::kKeys) {
+  for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end;
+       begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
     for (int64_t key = begin; key < end; key += CachePages::kPanel) {
-      Convert(pages.KeyPanel(key), tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
+      Convert(pages.KeyPanel(key),
+              tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
     }
     ComputeScores<Extra::kNone>(
-        tile, begin, end, [&](int64_t key) { return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel; },
+        tile, begin, end,
+        [&](int64_t key) {
+          return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel;
+        },
         [](int64_t /*key*/) { return ptrdiff_t{0}; });
     ComputeWeights(tile, begin, end);
     float* tail = tile.packed_values + full * value_panel;
@@ -225,11 +258,13 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
       const ValuePiece<T> piece = pages.Values(key, end, tail + offset);
       const size_t n = static_cast<size_t>(piece.end - piece.begin) * kPanel;
       for (size_t panel = 0; panel < full; ++panel) {
-        Convert(piece.values + panel * piece.panel_stride, tile.packed_values + panel * value_panel + offset, n);
+        Convert(piece.values + panel * piece.panel_stride,
+                tile.packed_values + panel * value_panel + offset, n);
       }
       key = piece.end;
     }
-    AddValues<Extra::kAdd>(tile, begin, ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail, 0});
+    AddValues<Extra::kAdd>(tile, begin,
+                           ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail, 0});
   }
 }
 

@@ -30,7 +30,8 @@ void AttendAs(const Tile& tile) {
 
 // Sums and states of the tile, not yet divided.
 void AttendTile(const Tile& tile) {
-  WithType(tile.call->query.tokens.dtype, [&](auto element) HWY_ATTR { LoadQueries<decltype(element)>(tile); });
+  WithType(tile.call->query.tokens.dtype,
+           [&](auto element) HWY_ATTR { LoadQueries<decltype(element)>(tile); });
   switch (tile.call->key.dtype) {
     case CacheDType::kFloat32:
       return AttendAs<float>(tile);
@@ -47,7 +48,8 @@ void AttendTile(const Tile& tile) {
 
 // The tile's output from its sums and states.
 void FinishTile(const Tile& tile) {
-  WithType(tile.call->output.tokens.dtype, [&](auto element) HWY_ATTR { StoreOutput<decltype(element)>(tile); });
+  WithType(tile.call->output.tokens.dtype,
+           [&](auto element) HWY_ATTR { StoreOutput<decltype(element)>(tile); });
 }
 
 // Adds sums of other keys of the same rows to those of the tile.
@@ -80,7 +82,8 @@ HWY_EXPORT(AddPart);
 
 namespace {
 
-// The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with NaN or +infinity the sum is NaN.
+// The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with
+// NaN or +infinity the sum is NaN.
 RowState MakeSinkState(float sink) {
   if (std::isfinite(sink)) return {sink * kLog2E, 1.0f};
   return {RowState().largest, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
@@ -135,7 +138,8 @@ class TileMemory {
             {&tile->scores, rows * Tile::kKeys},
             {&tile->packed_keys, packed ? tile->head_size * Tile::kKeys : 0},
             {&tile->packed_values, packed ? tile->sum_stride * Tile::kKeys : 0},
-            {&tile->value_tail, static_cast<size_t>(tile->call->value.block_size * CachePages::kPanel)}};
+            {&tile->value_tail,
+             static_cast<size_t>(tile->call->value.block_size * CachePages::kPanel)}};
   }
 
   std::vector<RowState> states_;
@@ -167,7 +171,9 @@ void RunPagedAttention(const PagedAttention& call) {
   // Sums and states of parts that are merged afterwards: by part, then key head.
   std::vector<float> part_sums(static_cast<size_t>(parts * heads) * split_rows * sum_stride);
   std::vector<RowState> part_states(static_cast<size_t>(parts * heads) * split_rows);
-  const auto part = [&](int64_t slot, int64_t head) { return static_cast<size_t>(slot * heads + head) * split_rows; };
+  const auto part = [&](int64_t slot, int64_t head) {
+    return static_cast<size_t>(slot * heads + head) * split_rows;
+  };
 
   auto& attend = VLLM_CPU_DISPATCH(AttendTile);
   auto& finish = VLLM_CPU_DISPATCH(FinishTile);
@@ -186,7 +192,8 @@ void RunPagedAttention(const PagedAttention& call) {
       });
   if (split.empty()) return;
   RunJobs(
-      static_cast<int64_t>(split.size()) * heads, elements / CachePages::kPanel, [&] { return TileMemory(call, split_rows); },
+      static_cast<int64_t>(split.size()) * heads, elements / CachePages::kPanel,
+      [&] { return TileMemory(call, split_rows); },
       [&](int64_t job, TileMemory& memory) {
         const WorkItem& item = *split[static_cast<size_t>(job / heads)];
         Tile& tile = memory.Begin(item, job % heads);

@@ -6,8 +6,8 @@
 namespace vllm {
 namespace {
 
-// Rows of queries (tokens times heads) of one tile: enough that a key's way through the caches is paid by many products, few enough that
-// queries, scores and sums stay in the second-level cache.
+// Rows of queries (tokens times heads) of one tile: enough that a key's way through the caches is
+// paid by many products, few enough that queries, scores and sums stay in the second-level cache.
 constexpr int64_t kTileRows = 128;
 // Below this many keys, merging costs more than another thread gains.
 constexpr int64_t kMinChunk = 256;
@@ -19,7 +19,8 @@ constexpr int64_t kLoadRows = 8;
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Visible TileKeys(const AttentionRequest& request, int64_t first, int64_t tokens, int64_t window) {
-  return {VisibleKeys(request, first, window).begin, VisibleKeys(request, first + tokens - 1, window).end};
+  return {VisibleKeys(request, first, window).begin,
+          VisibleKeys(request, first + tokens - 1, window).end};
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_
   return keys;
 }
 
-std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& requests, int64_t heads_per_key, int64_t key_heads, int64_t window,
+std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& requests,
+                                    int64_t heads_per_key, int64_t key_heads, int64_t window,
                                     bool split_keys, int64_t threads) {
   std::vector<RequestCut> cuts(requests.size());
   const int64_t tile_tokens = std::max<int64_t>(1, kTileRows / heads_per_key);
@@ -45,7 +47,8 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
     const AttentionRequest& request = requests[i];
     cuts[i].query_tokens = static_cast<int32_t>(request.query_tokens);
     cuts[i].seq_len = static_cast<int32_t>(request.seq_len);
-    cuts[i].tile_tokens = static_cast<int32_t>(std::clamp<int64_t>(request.query_tokens, 1, tile_tokens));
+    cuts[i].tile_tokens =
+        static_cast<int32_t>(std::clamp<int64_t>(request.query_tokens, 1, tile_tokens));
     for (int64_t first = 0; first < request.query_tokens; first += tile_tokens) {
       const int64_t tokens = std::min(tile_tokens, request.query_tokens - first);
       const Visible keys = TileKeys(request, first, tokens, window);
@@ -55,14 +58,16 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
   if (!split_keys || threads <= 1) return cuts;
   const int64_t piece = CeilDiv(total, threads * kPiecesPerThread);
   for (RequestCut& cut : cuts) {
-    const int64_t chunk = std::max(kMinChunk, CeilDiv(piece, std::max<int64_t>(kLoadRows, cut.tile_tokens * heads_per_key)));
+    const int64_t chunk = std::max(
+        kMinChunk, CeilDiv(piece, std::max<int64_t>(kLoadRows, cut.tile_tokens * heads_per_key)));
     // Whole panels of keys, and no cut for less than half a chunk: WorkItems.
     cut.chunk = static_cast<int32_t>(std::min<int64_t>(CeilDiv(chunk, 64) * 64, INT32_MAX));
   }
   return cuts;
 }
 
-std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests, const std::vector<RequestCut>& cuts, int64_t window) {
+std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests,
+                                const std::vector<RequestCut>& cuts, int64_t window) {
   std::vector<WorkItem> items;
   int64_t slots = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
@@ -70,15 +75,19 @@ std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests, c
     for (int64_t first = 0; first < requests[i].query_tokens; first += cut.tile_tokens) {
       const int64_t tokens = std::min<int64_t>(cut.tile_tokens, requests[i].query_tokens - first);
       const Visible keys = TileKeys(requests[i], first, tokens, window);
-      const int64_t splits = std::max<int64_t>(1, (keys.end - keys.begin + cut.chunk / 2) / cut.chunk);
+      const int64_t splits =
+          std::max<int64_t>(1, (keys.end - keys.begin + cut.chunk / 2) / cut.chunk);
       // Cuts lie between panels of keys.
       const auto boundary = [&](int64_t split) {
-        return split == splits ? keys.end : (keys.begin + (keys.end - keys.begin) * split / splits) / 16 * 16;
+        return split == splits ? keys.end
+                               : (keys.begin + (keys.end - keys.begin) * split / splits) / 16 * 16;
       };
       for (int64_t split = 0; split < splits; ++split) {
         const int64_t begin = split == 0 ? keys.begin : std::max(keys.begin, boundary(split));
-        items.push_back({static_cast<int32_t>(i), static_cast<int32_t>(first), static_cast<int32_t>(tokens), begin, boundary(split + 1),
-                         static_cast<int32_t>(splits), static_cast<int32_t>(split), splits == 1 ? 0 : slots++});
+        items.push_back({static_cast<int32_t>(i), static_cast<int32_t>(first),
+                         static_cast<int32_t>(tokens), begin, boundary(split + 1),
+                         static_cast<int32_t>(splits), static_cast<int32_t>(split),
+                         splits == 1 ? 0 : slots++});
       }
     }
   }

@@ -53,13 +53,15 @@ HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
   return s;
 }
 
-// Turns scores [begin, end) of a row into exponentials relative to the largest score so far, writes zeros to the rest of [clear_begin,
-// clear_end), and updates the row's state. Returns what earlier sums of the row have to be multiplied by.
+// Turns scores [begin, end) of a row into exponentials relative to the largest score so far, writes
+// zeros to the rest of [clear_begin, clear_end), and updates the row's state. Returns what earlier
+// sums of the row have to be multiplied by.
 //
-// NaN is left out of the largest score, but not out of the row: its exponential is NaN, and so is the sum, which every output of the row is
-// divided by. The same holds for a score of +infinity, as in torch.softmax.
-HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin, size_t clear_end, const ScoreTerms& terms,
-                            RowState& state) {
+// NaN is left out of the largest score, but not out of the row: its exponential is NaN, and so is
+// the sum, which every output of the row is divided by. The same holds for a score of +infinity, as
+// in torch.softmax.
+HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
+                            size_t clear_end, const ScoreTerms& terms, RowState& state) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;
@@ -85,7 +87,8 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
   if (i < end) {
     const VF32 v = AddTerms(LoadTail(s + i, end - i), terms, i);
     if (!plain) StoreTail(v, s + i, end - i);
-    largest1 = LargerNumber(hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)), largest1);
+    largest1 = LargerNumber(hn::IfThenElse(hn::FirstN(d, end - i), v, hn::Set(d, kMinusInfinity)),
+                            largest1);
   }
   const float largest = LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
   // Without a score above -infinity: exponentials of -infinity are zeros, those of NaN are NaN.
@@ -93,7 +96,8 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
   VF32 sum0 = hn::Zero(d), sum1 = sum0;
   i = begin;
   for (; i + 2 * lanes <= end; i += 2 * lanes) {
-    const VF32 p0 = Exp2(hn::Sub(Load(s + i), reference)), p1 = Exp2(hn::Sub(Load(s + i + lanes), reference));
+    const VF32 p0 = Exp2(hn::Sub(Load(s + i), reference)),
+               p1 = Exp2(hn::Sub(Load(s + i + lanes), reference));
     Store(p0, s + i);
     Store(p1, s + i + lanes);
     sum0 = hn::Add(sum0, p0);
@@ -101,7 +105,8 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
   }
   for (; i < end; i += lanes) {
     const size_t n = HWY_MIN(lanes, end - i);
-    const VF32 p = hn::IfThenElseZero(hn::FirstN(d, n), Exp2(hn::Sub(LoadTail(s + i, n), reference)));
+    const VF32 p =
+        hn::IfThenElseZero(hn::FirstN(d, n), Exp2(hn::Sub(LoadTail(s + i, n), reference)));
     StoreTail(p, s + i, n);
     sum0 = hn::Add(sum0, p);
   }
@@ -119,8 +124,8 @@ HWY_INLINE void ScaleRow(float* HWY_RESTRICT row, size_t n, float factor) {
 }
 
 // Adds sums of other keys of the same rows: sums [rows, n] and states [rows], n in whole vectors.
-HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* other_states, float* HWY_RESTRICT sums, RowState* states,
-                        size_t rows, size_t n) {
+HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* other_states,
+                        float* HWY_RESTRICT sums, RowState* states, size_t rows, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   for (size_t row = 0; row < rows; ++row, other_sums += n, sums += n) {
     RowState& mine = states[row];
@@ -130,7 +135,8 @@ HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* ot
     const float my_factor = mine.sum == 0.0f ? 0.0f : std::exp2(mine.largest - largest);
     const float other_factor = std::exp2(other.largest - largest);
     const VF32 v_mine = hn::Set(F32(), my_factor), v_other = hn::Set(F32(), other_factor);
-    for (size_t i = 0; i < n; i += lanes) Store(hn::MulAdd(Load(sums + i), v_mine, hn::Mul(Load(other_sums + i), v_other)), sums + i);
+    for (size_t i = 0; i < n; i += lanes)
+      Store(hn::MulAdd(Load(sums + i), v_mine, hn::Mul(Load(other_sums + i), v_other)), sums + i);
     mine.sum = mine.sum * my_factor + other.sum * other_factor;
     mine.largest = largest;
   }

@@ -9,18 +9,21 @@
 
 namespace vllm {
 
-// Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN, and the largest score still a number.
+// Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN,
+// and the largest score still a number.
 struct RowState {
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;
 };
 
-// A piece of work for one key head, with the memory that it is computed in. A row is a new token and one of the `group` query heads that
-// share the key head: token * group + head.
+// A piece of work for one key head, with the memory that it is computed in. A row is a new token
+// and one of the `group` query heads that share the key head: token * group + head.
 struct Tile {
-  // Keys whose scores are held at a time: with 128 rows of 128 elements everything fits into 512 KiB.
+  // Keys whose scores are held at a time: with 128 rows of 128 elements everything fits into 512
+  // KiB.
   static constexpr int64_t kKeys = 128;
-  // Up to this many rows, converting keys and values again for each block of rows is cheaper than writing them to memory.
+  // Up to this many rows, converting keys and values again for each block of rows is cheaper than
+  // writing them to memory.
   static constexpr size_t kDirectRows = 16;
 
   const PagedAttention* call = nullptr;
@@ -43,9 +46,13 @@ struct Tile {
   float* value_tail = nullptr;     // [block_size, 16], when 16 does not divide head_size
 
   // The new token of a row, counted from the request's first one.
-  int64_t TokenOfRow(size_t row) const { return item->first_token + static_cast<int64_t>(row / group); }
+  int64_t TokenOfRow(size_t row) const {
+    return item->first_token + static_cast<int64_t>(row / group);
+  }
   // The query head of a row.
-  int64_t HeadOfRow(size_t row) const { return key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group); }
+  int64_t HeadOfRow(size_t row) const {
+    return key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group);
+  }
 
   // Where the row begins in the query or the output.
   template <typename T>

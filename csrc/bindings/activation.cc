@@ -10,12 +10,17 @@ namespace {
 // The input holds a gate and a factor for each element of the output.
 void CheckHalved(const Argument& out, const Argument& input) {
   std::vector<int64_t> half = input.shape().vec();
-  if (half.back() % 2 != 0) input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
+  if (half.back() % 2 != 0)
+    input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
   half.back() /= 2;
-  out.OnDevice().HasShape(half, "that of input with half its last dimension").LastDimensionContiguous().Writable();
+  out.OnDevice()
+      .HasShape(half, "that of input with half its last dimension")
+      .LastDimensionContiguous()
+      .Writable();
 }
 
-void RunActivateAndMul(const char* op, const char* out_name, const Gate& gate, const Tensor& out_tensor, const Tensor& input_tensor) {
+void RunActivateAndMul(const char* op, const char* out_name, const Gate& gate,
+                       const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, out_name, out_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().LastDimensionContiguous();
@@ -24,7 +29,8 @@ void RunActivateAndMul(const char* op, const char* out_name, const Gate& gate, c
   ActivateAndMul(gate, out.LastDimensionRows(), input.LastDimensionRows());
 }
 
-void RunActivate(const char* op, Activation activation, const Tensor& out_tensor, const Tensor& input_tensor) {
+void RunActivate(const char* op, Activation activation, const Tensor& out_tensor,
+                 const Tensor& input_tensor) {
   const Argument out(op, "out", out_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating();
@@ -38,19 +44,31 @@ void RunActivate(const char* op, Activation activation, const Tensor& out_tensor
   }
 }
 
-void SiluAndMul(Tensor result, Tensor input) { RunActivateAndMul("silu_and_mul", "result", {Gate::kSilu}, result, input); }
-void GeluAndMul(Tensor out, Tensor input) { RunActivateAndMul("gelu_and_mul", "out", {Gate::kGelu}, out, input); }
-void GeluTanhAndMul(Tensor out, Tensor input) { RunActivateAndMul("gelu_tanh_and_mul", "out", {Gate::kGeluTanh}, out, input); }
-void MulAndSilu(Tensor out, Tensor input) { RunActivateAndMul("mul_and_silu", "out", {Gate::kSilu, Layout::kGateLast}, out, input); }
+void SiluAndMul(Tensor result, Tensor input) {
+  RunActivateAndMul("silu_and_mul", "result", {Gate::kSilu}, result, input);
+}
+void GeluAndMul(Tensor out, Tensor input) {
+  RunActivateAndMul("gelu_and_mul", "out", {Gate::kGelu}, out, input);
+}
+void GeluTanhAndMul(Tensor out, Tensor input) {
+  RunActivateAndMul("gelu_tanh_and_mul", "out", {Gate::kGeluTanh}, out, input);
+}
+void MulAndSilu(Tensor out, Tensor input) {
+  RunActivateAndMul("mul_and_silu", "out", {Gate::kSilu, Layout::kGateLast}, out, input);
+}
 void FatReluAndMul(Tensor out, Tensor input, double threshold) {
-  RunActivateAndMul("fatrelu_and_mul", "out", {Gate::kFatRelu, Layout::kGateFirst, static_cast<float>(threshold)}, out, input);
+  RunActivateAndMul("fatrelu_and_mul", "out",
+                    {Gate::kFatRelu, Layout::kGateFirst, static_cast<float>(threshold)}, out,
+                    input);
 }
 void SiluAndMulWithClamp(Tensor result, Tensor input, double limit, double alpha, double beta) {
-  const Gate gate{Gate::kClampedSilu, Layout::kGateFirst, static_cast<float>(limit), static_cast<float>(alpha), static_cast<float>(beta)};
+  const Gate gate{Gate::kClampedSilu, Layout::kGateFirst, static_cast<float>(limit),
+                  static_cast<float>(alpha), static_cast<float>(beta)};
   RunActivateAndMul("silu_and_mul_with_clamp", "result", gate, result, input);
 }
 void SwigluOaiAndMul(Tensor out, Tensor input, double alpha, double limit) {
-  const Gate gate{Gate::kClampedSilu, Layout::kInterleaved, static_cast<float>(limit), static_cast<float>(alpha), 1.0f};
+  const Gate gate{Gate::kClampedSilu, Layout::kInterleaved, static_cast<float>(limit),
+                  static_cast<float>(alpha), 1.0f};
   RunActivateAndMul("swigluoai_and_mul", "out", gate, out, input);
 }
 void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
@@ -64,11 +82,21 @@ void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_t
   SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
 }
 // gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
-void GeluNew(Tensor out, Tensor input) { RunActivate("gelu_new", Activation::kGeluTanh, out, input); }
-void GeluTanhOp(Tensor out, Tensor input) { RunActivate("gelu_tanh", Activation::kGeluTanh, out, input); }
-void ReluSquared(Tensor out, Tensor input) { RunActivate("relu_squared", Activation::kReluSquared, out, input); }
-void GeluFast(Tensor out, Tensor input) { RunActivate("gelu_fast", Activation::kGeluTanh, out, input); }
-void GeluQuick(Tensor out, Tensor input) { RunActivate("gelu_quick", Activation::kGeluQuick, out, input); }
+void GeluNew(Tensor out, Tensor input) {
+  RunActivate("gelu_new", Activation::kGeluTanh, out, input);
+}
+void GeluTanhOp(Tensor out, Tensor input) {
+  RunActivate("gelu_tanh", Activation::kGeluTanh, out, input);
+}
+void ReluSquared(Tensor out, Tensor input) {
+  RunActivate("relu_squared", Activation::kReluSquared, out, input);
+}
+void GeluFast(Tensor out, Tensor input) {
+  RunActivate("gelu_fast", Activation::kGeluTanh, out, input);
+}
+void GeluQuick(Tensor out, Tensor input) {
+  RunActivate("gelu_quick", Activation::kGeluQuick, out, input);
+}
 
 }  // namespace
 }  // namespace vllm
@@ -79,7 +107,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("gelu_tanh_and_mul(Tensor! out, Tensor input) -> ()");
   m.def("mul_and_silu(Tensor! out, Tensor input) -> ()");
   m.def("fatrelu_and_mul(Tensor! out, Tensor input, float threshold) -> ()");
-  m.def("silu_and_mul_with_clamp(Tensor! result, Tensor input, float limit, float alpha=1., float beta=0.) -> ()");
+  m.def(
+      "silu_and_mul_with_clamp(Tensor! result, Tensor input, float limit, float alpha=1., float "
+      "beta=0.) -> ()");
   m.def("swigluoai_and_mul(Tensor! out, Tensor input, float alpha=1.702, float limit=7.) -> ()");
   m.def("silu_and_mul_quant(Tensor! result, Tensor input, Tensor scale) -> ()");
   m.def("gelu_tanh(Tensor! out, Tensor input) -> ()");

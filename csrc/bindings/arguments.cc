@@ -27,7 +27,9 @@ bool Contains(std::initializer_list<ScalarType> types, ScalarType type) {
   return std::find(types.begin(), types.end(), type) != types.end();
 }
 
-bool IsMultiple(const void* address, int64_t bytes) { return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0; }
+bool IsMultiple(const void* address, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
+}
 
 }  // namespace
 
@@ -42,15 +44,21 @@ DType ToDType(ScalarType type) {
   }
 }
 
-void FailOp(const char* op, const std::string& what) { throw std::runtime_error(std::string(op) + ": " + what); }
+void FailOp(const char* op, const std::string& what) {
+  throw std::runtime_error(std::string(op) + ": " + what);
+}
 
 void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least) {
   if (value >= least) return;
-  FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected at least " + std::to_string(least));
+  FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected at least " +
+                 std::to_string(least));
 }
 
-void CheckDType(const char* op, const char* name, ScalarType dtype, std::initializer_list<ScalarType> expected) {
-  if (!Contains(expected, dtype)) FailOp(op, std::string(name) + " is " + DTypeText(dtype) + ", expected " + ListDTypes(expected));
+void CheckDType(const char* op, const char* name, ScalarType dtype,
+                std::initializer_list<ScalarType> expected) {
+  if (!Contains(expected, dtype))
+    FailOp(op,
+           std::string(name) + " is " + DTypeText(dtype) + ", expected " + ListDTypes(expected));
 }
 
 std::string ShapeText(Extents shape) {
@@ -66,9 +74,13 @@ void Argument::Fail(const std::string& found, const std::string& expected) const
   FailOp(op_, std::string(name_) + " " + found + ", expected " + expected);
 }
 
-void Argument::FailShape(const std::string& expected) const { Fail("has shape " + ShapeText(shape_), expected); }
+void Argument::FailShape(const std::string& expected) const {
+  Fail("has shape " + ShapeText(shape_), expected);
+}
 
-void Argument::FailStrides(const std::string& expected) const { Fail("has strides " + ShapeText(strides_), expected); }
+void Argument::FailStrides(const std::string& expected) const {
+  Fail("has strides " + ShapeText(strides_), expected);
+}
 
 const Argument& Argument::OnDevice() const {
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
@@ -86,18 +98,22 @@ const Argument& Argument::OnHost() const {
 
 const Argument& Argument::OnDeviceOrHost() const { return tensor_.is_cpu() ? *this : OnDevice(); }
 
-const Argument& Argument::Floating() const { return OfOneDType({ScalarType::Float, ScalarType::BFloat16, ScalarType::Half}); }
+const Argument& Argument::Floating() const {
+  return OfOneDType({ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+}
 
 const Argument& Argument::OfDType(ScalarType expected) const { return OfOneDType({expected}); }
 
 const Argument& Argument::OfOneDType(std::initializer_list<ScalarType> expected) const {
-  if (!Contains(expected, scalar_type())) Fail("is of dtype " + DTypeText(scalar_type()), ListDTypes(expected));
+  if (!Contains(expected, scalar_type()))
+    Fail("is of dtype " + DTypeText(scalar_type()), ListDTypes(expected));
   return *this;
 }
 
 const Argument& Argument::SameDTypeAs(const Argument& other) const {
   if (tensor_.scalar_type() != other.tensor_.scalar_type()) {
-    Fail("is of dtype " + DTypeText(tensor_.scalar_type()), DTypeText(other.tensor_.scalar_type()) + ", the dtype of " + other.name_);
+    Fail("is of dtype " + DTypeText(tensor_.scalar_type()),
+         DTypeText(other.tensor_.scalar_type()) + ", the dtype of " + other.name_);
   }
   return *this;
 }
@@ -114,7 +130,8 @@ const Argument& Argument::HasRank(size_t rank, std::string_view shape) const {
 
 const Argument& Argument::HasAtLeast(int64_t least, std::string_view why) const {
   if (shape_.size() != 1 || shape_[0] < least) {
-    FailShape("one dimension of at least " + std::to_string(least) + " elements: " + std::string(why));
+    FailShape("one dimension of at least " + std::to_string(least) +
+              " elements: " + std::string(why));
   }
   return *this;
 }
@@ -149,7 +166,8 @@ const Argument& Argument::RowsAligned(int64_t bytes) const {
   LastDimensionContiguous();
   const int64_t elements = bytes / static_cast<int64_t>(tensor_.element_size());
   bool aligned = IsMultiple(tensor_.data_ptr(), bytes);
-  for (size_t i = 0; i + 1 < shape_.size(); ++i) aligned = aligned && (shape_[i] < 2 || strides_[i] % elements == 0);
+  for (size_t i = 0; i + 1 < shape_.size(); ++i)
+    aligned = aligned && (shape_[i] < 2 || strides_[i] % elements == 0);
   if (!aligned) FailStrides("rows that begin at multiples of " + std::to_string(bytes) + " bytes");
   return *this;
 }
@@ -200,7 +218,8 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
       rows.sizes[last] *= size;
       rows.strides[last] = strides_[i];
     } else if (rows.dims == Rows::kMaxDims) {
-      FailStrides("at most " + std::to_string(Rows::kMaxDims) + " leading dimensions that do not merge");
+      FailStrides("at most " + std::to_string(Rows::kMaxDims) +
+                  " leading dimensions that do not merge");
     } else {
       rows.sizes[rows.dims] = size;
       rows.strides[rows.dims] = strides_[i];
@@ -212,6 +231,8 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
 
 Rows Argument::LastDimensionRows() const { return LeadingRows(shape_.size() - 1, shape_.back()); }
 
-Rows Argument::LongestRows() const { return tensor_.is_contiguous() ? LeadingRows(0, tensor_.numel()) : LastDimensionRows(); }
+Rows Argument::LongestRows() const {
+  return tensor_.is_contiguous() ? LeadingRows(0, tensor_.numel()) : LastDimensionRows();
+}
 
 }  // namespace vllm

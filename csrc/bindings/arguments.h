@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of op arguments. Every failure is a std::runtime_error (RuntimeError in Python) that names the op, the argument, what it is and
-// what it should be. Ops define no checks of their own for what stands here.
+// Checks of op arguments. Every failure is a std::runtime_error (RuntimeError in Python) that names
+// the op, the argument, what it is and what it should be. Ops define no checks of their own for
+// what stands here.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -38,7 +39,8 @@ void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least
 void CheckDType(const char* op, const char* name, torch::headeronly::ScalarType dtype,
                 std::initializer_list<torch::headeronly::ScalarType> expected);
 
-// A tensor argument under inspection. Each check returns the argument itself, so that checks can be chained, or throws.
+// A tensor argument under inspection. Each check returns the argument itself, so that checks can be
+// chained, or throws.
 class Argument {
  public:
   Argument(const char* op, const char* name, const Tensor& tensor);
@@ -74,7 +76,8 @@ class Argument {
   const Argument& Contiguous() const;
   // Begins at a multiple of so many bytes.
   const Argument& Aligned(int64_t bytes) const;
-  // The elements of the last dimension lie side by side, and all its rows begin at multiples of so many bytes.
+  // The elements of the last dimension lie side by side, and all its rows begin at multiples of so
+  // many bytes.
   const Argument& RowsAligned(int64_t bytes) const;
   // No two elements share memory through a stride of zero: results are written here.
   const Argument& Writable() const;
@@ -90,7 +93,8 @@ class Argument {
     return static_cast<T*>(tensor_.data_ptr());
   }
 
-  // Rows of the last dimension. Throws when more than Rows::kMaxDims leading dimensions are left after merging.
+  // Rows of the last dimension. Throws when more than Rows::kMaxDims leading dimensions are left
+  // after merging.
   Rows LastDimensionRows() const;
   // One row of everything when the tensor is contiguous, else rows of the last dimension.
   Rows LongestRows() const;

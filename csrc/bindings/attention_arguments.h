@@ -17,7 +17,8 @@ void CheckIsa(const char* op, const char* name, const std::string& isa);
 // auto, fp8, fp8_e4m3 or fp8_e5m2, or an error. For auto the cache has the dtype of the tokens.
 CacheDType CheckCacheDType(const char* op, const std::string& name, DType tokens);
 
-// [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one piece.
+// [num_blocks, num_kv_heads, block_size, head_size], where what a block holds of a head lies in one
+// piece.
 CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument& tokens);
 
 // Numbers in the memory of a tensor.
@@ -35,6 +36,7 @@ Ints CheckInts(const Argument& argument, int64_t count, std::string_view why);
 void CheckBlockTable(const Argument& table, int64_t count);
 
 // Throws when one of the blocks of tokens [begin, end) of a request does not exist.
-void CheckBlocks(const Argument& table, int64_t request, int64_t begin, int64_t end, int64_t block_size, int64_t blocks);
+void CheckBlocks(const Argument& table, int64_t request, int64_t begin, int64_t end,
+                 int64_t block_size, int64_t blocks);
 
 }  // namespace vllm

@@ -18,45 +18,57 @@ const int32_t* CheckInt32s(const Argument& argument, int64_t size, const std::st
   return static_cast<const int32_t*>(argument.tensor().data_ptr());
 }
 
-// What the tensors of `sequences` hold: bounds that do not decrease, up to `most` where they are not cut, and blocks of the cache for all
-// positions.
-void CheckSequences(const char* op, const Sequences& sequences, const CacheRows& from, const Argument& cu_seq_lens,
-                    const Argument& block_table, std::optional<int64_t> most) {
+// What the tensors of `sequences` hold: bounds that do not decrease, up to `most` where they are
+// not cut, and blocks of the cache for all positions.
+void CheckSequences(const char* op, const Sequences& sequences, const CacheRows& from,
+                    const Argument& cu_seq_lens, const Argument& block_table,
+                    std::optional<int64_t> most) {
   for (int64_t s = 0; s < sequences.batch; ++s) {
     const int64_t bounds[2] = {sequences.Bound(s), sequences.Bound(s + 1)};
     if (bounds[0] < 0 || bounds[1] < bounds[0] || (most.has_value() && bounds[1] > *most)) {
-      cu_seq_lens.Fail("holds " + std::to_string(bounds[0]) + " and " + std::to_string(bounds[1]) + " for sequence " + std::to_string(s),
-                       "numbers " + (most.has_value() ? "from 0 to " + std::to_string(*most) + " (the tokens of dst)" : "from 0 on") +
-                           " that do not decrease");
+      cu_seq_lens.Fail(
+          "holds " + std::to_string(bounds[0]) + " and " + std::to_string(bounds[1]) +
+              " for sequence " + std::to_string(s),
+          "numbers " +
+              (most.has_value() ? "from 0 to " + std::to_string(*most) + " (the tokens of dst)"
+                                : "from 0 on") +
+              " that do not decrease");
     }
-    const int64_t begin = std::min(bounds[0], sequences.tokens), end = std::min(bounds[1], sequences.tokens);
+    const int64_t begin = std::min(bounds[0], sequences.tokens),
+                  end = std::min(bounds[1], sequences.tokens);
     const int64_t start = sequences.Start(s);
     if (start < 0) {
-      FailOp(op, "seq_starts holds " + std::to_string(start) + " for sequence " + std::to_string(s) + ", expected at least 0");
+      FailOp(op, "seq_starts holds " + std::to_string(start) + " for sequence " +
+                     std::to_string(s) + ", expected at least 0");
     }
     if (begin == end) continue;
     const int64_t last = (start + end - begin - 1) / from.block_size;
     if (last >= sequences.columns) {
-      block_table.FailShape("a block for position " + std::to_string(start + end - begin - 1) + " of sequence " + std::to_string(s) +
-                            ", at least " + std::to_string(last + 1) + " columns");
+      block_table.FailShape("a block for position " + std::to_string(start + end - begin - 1) +
+                            " of sequence " + std::to_string(s) + ", at least " +
+                            std::to_string(last + 1) + " columns");
     }
     for (int64_t column = start / from.block_size; column <= last; ++column) {
       const int64_t block = sequences.Block(s, column);
       if (block < 0 || block >= from.blocks) {
-        block_table.Fail("holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " + std::to_string(column) + "]",
-                         "0 <= block < " + std::to_string(from.blocks) + ", the blocks of src_cache");
+        block_table.Fail(
+            "holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " +
+                std::to_string(column) + "]",
+            "0 <= block < " + std::to_string(from.blocks) + ", the blocks of src_cache");
       }
     }
   }
 }
 
-// What the two gathers share. `num_tokens` are the rows of the output that may be written; without a number all are, and the sequences have
-// to fit.
-void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor, const Tensor& block_table_tensor,
-            const Tensor& cu_seq_lens_tensor, int64_t batch, std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
+// What the two gathers share. `num_tokens` are the rows of the output that may be written; without
+// a number all are, and the sequences have to fit.
+void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor,
+            const Tensor& block_table_tensor, const Tensor& cu_seq_lens_tensor, int64_t batch,
+            std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
             const std::optional<Tensor>& seq_starts_tensor) {
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
-  const Argument block_table(op, "block_table", block_table_tensor), cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
+  const Argument block_table(op, "block_table", block_table_tensor),
+      cu_seq_lens(op, "cu_seq_lens", cu_seq_lens_tensor);
   const Extents shape = src_cache.shape();
   if (shape.size() < 3 || shape[1] == 0) {
     src_cache.FailShape("[num_blocks, block_size, entries...] with a block_size of at least 1");
@@ -107,23 +119,26 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   sequences.batch = batch;
   sequences.tokens = num_tokens.value_or(expected[0]);
   if constexpr (!kOnGpu) {
-    CheckSequences(op, sequences, from, cu_seq_lens, block_table, num_tokens.has_value() ? std::nullopt : std::optional(expected[0]));
+    CheckSequences(op, sequences, from, cu_seq_lens, block_table,
+                   num_tokens.has_value() ? std::nullopt : std::optional(expected[0]));
   }
   GatherFromCache(from, sequences, scale, dst_tensor.data_ptr(), dst.dtype(), dst.strides()[0]);
 }
 
-void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table, Tensor cu_seq_lens, int64_t batch_size,
-                     std::optional<Tensor> seq_starts) {
+void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table,
+                     Tensor cu_seq_lens, int64_t batch_size, std::optional<Tensor> seq_starts) {
   const char* op = "cp_gather_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor);
   Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnDevice());
   CheckAtLeast(op, "batch_size", batch_size, 0);
-  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt, CacheFormat::kSame, nullptr, seq_starts);
+  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt,
+         CacheFormat::kSame, nullptr, seq_starts);
 }
 
-void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table, Tensor cu_seq_lens,
-                                  Tensor token_to_seq_tensor, int64_t num_tokens, StringArgument kv_cache_dtype, Tensor scale_tensor,
-                                  std::optional<Tensor> seq_starts) {
+void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_table,
+                                  Tensor cu_seq_lens, Tensor token_to_seq_tensor,
+                                  int64_t num_tokens, StringArgument kv_cache_dtype,
+                                  Tensor scale_tensor, std::optional<Tensor> seq_starts) {
   const char* op = "gather_and_maybe_dequant_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor), dst(op, "dst", dst_tensor);
   const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, src_cache, dst);
@@ -131,17 +146,19 @@ void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Te
   const float* scale = CheckScales(Argument(op, "scale", scale_tensor), 1, &stride);
   const int64_t rows = dst.shape().empty() ? 0 : dst.shape()[0];
   if (num_tokens < 0 || num_tokens > rows) {
-    FailOp(op,
-           "num_tokens is " + std::to_string(num_tokens) + ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
+    FailOp(op, "num_tokens is " + std::to_string(num_tokens) +
+                   ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
   }
   const Argument token_to_seq(op, "token_to_seq", token_to_seq_tensor);
   token_to_seq.OnDevice().OfDType(ScalarType::Int).HasAtLeast(num_tokens, "one for each token");
   const Argument bounds(op, "cu_seq_lens", cu_seq_lens);
   if (bounds.shape().size() != 1 || bounds.shape()[0] == 0) bounds.FailShape("[sequences + 1]");
-  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, bounds.shape()[0] - 1, num_tokens, format, scale, seq_starts);
+  Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, bounds.shape()[0] - 1,
+         num_tokens, format, scale, seq_starts);
 }
 
-void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale, StringArgument kv_cache_dtype) {
+void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale,
+                  StringArgument kv_cache_dtype) {
   const char* op = "convert_fp8";
   const Argument dst(op, "dst_cache", dst_tensor), src(op, "src_cache", src_tensor);
   src.OnDevice();
@@ -152,22 +169,30 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale, StringArgu
   values.Floating();
   CacheFormat format = NamedFormat(op, kv_cache_dtype.value);
   if (kv_cache_dtype.value != "auto" && format == CacheFormat::kSame) {
-    FailOp(op, "kv_cache_dtype is '" + kv_cache_dtype.value + "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
+    FailOp(op, "kv_cache_dtype is '" + kv_cache_dtype.value +
+                   "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
   }
   const ScalarType type = codes.tensor().scalar_type();
-  if (format == CacheFormat::kSame) format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
-  if (type != ScalarType::Byte) codes.OfDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn : ScalarType::Float8_e5m2);
+  if (format == CacheFormat::kSame)
+    format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
+  if (type != ScalarType::Byte)
+    codes.OfDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn
+                                               : ScalarType::Float8_e5m2);
   if (dst_tensor.is_contiguous() && src_tensor.is_contiguous()) {
-    return ConvertFp8(dst.LongestRows(), src.LongestRows(), format, quantize, static_cast<float>(scale));
+    return ConvertFp8(dst.LongestRows(), src.LongestRows(), format, quantize,
+                      static_cast<float>(scale));
   }
   src.LastDimensionContiguous();
   dst.LastDimensionContiguous();
-  ConvertFp8(dst.LastDimensionRows(), src.LastDimensionRows(), format, quantize, static_cast<float>(scale));
+  ConvertFp8(dst.LastDimensionRows(), src.LastDimensionRows(), format, quantize,
+             static_cast<float>(scale));
 }
 
-void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_bytes, Tensor block_mapping_tensor) {
+void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_bytes,
+                  Tensor block_mapping_tensor) {
   const char* op = "swap_blocks";
-  const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor), mapping(op, "block_mapping", block_mapping_tensor);
+  const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor),
+      mapping(op, "block_mapping", block_mapping_tensor);
   for (const Argument* cache : {&src, &dst}) {
     cache->OnDeviceOrHost().Contiguous();
   }
@@ -187,13 +212,16 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
     for (int64_t side = 0; side < 2; ++side) {
       const int64_t block = data[i * mapping.strides()[0] + side * mapping.strides()[1]];
       if (block < 0 || block >= limits[side]) {
-        mapping.Fail("holds " + std::to_string(block) + " at [" + std::to_string(i) + ", " + std::to_string(side) + "]",
-                     "0 <= block < " + std::to_string(limits[side]) + ", the blocks of " + (side == 0 ? "src" : "dst"));
+        mapping.Fail("holds " + std::to_string(block) + " at [" + std::to_string(i) + ", " +
+                         std::to_string(side) + "]",
+                     "0 <= block < " + std::to_string(limits[side]) + ", the blocks of " +
+                         (side == 0 ? "src" : "dst"));
       }
       pairs[2 * i + side] = block;
     }
   }
-  CopyBlocks(static_cast<char*>(dst_tensor.data_ptr()), static_cast<const char*>(src_tensor.data_ptr()), block_size_in_bytes, pairs.data(),
+  CopyBlocks(static_cast<char*>(dst_tensor.data_ptr()),
+             static_cast<const char*>(src_tensor.data_ptr()), block_size_in_bytes, pairs.data(),
              count);
 }
 
@@ -203,16 +231,19 @@ const int64_t* CheckInt64s(const Argument& argument, int64_t size, const std::st
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
 }
 
-void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor sizes_tensor, bool /*is_src_access_order_any*/) {
+void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor sizes_tensor,
+                       bool /*is_src_access_order_any*/) {
   const char* op = "swap_blocks_batch";
-  const Argument src_ptrs(op, "src_ptrs", src_ptrs_tensor), dst_ptrs(op, "dst_ptrs", dst_ptrs_tensor), sizes(op, "sizes", sizes_tensor);
+  const Argument src_ptrs(op, "src_ptrs", src_ptrs_tensor),
+      dst_ptrs(op, "dst_ptrs", dst_ptrs_tensor), sizes(op, "sizes", sizes_tensor);
   src_ptrs.HasRank(1, "one dimension");
   const int64_t count = src_ptrs.shape()[0];
   const int64_t* from = CheckInt64s(src_ptrs, count, "");
   const int64_t* to = CheckInt64s(dst_ptrs, count, "that of src_ptrs");
   const int64_t* bytes = CheckInt64s(sizes, count, "that of src_ptrs");
   for (int64_t i = 0; i < count; ++i) {
-    if (bytes[i] < 0) sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
+    if (bytes[i] < 0)
+      sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
     if (bytes[i] == 0) continue;
     if (from[i] == 0) src_ptrs.Fail("holds 0 at " + std::to_string(i), "an address");
     if (to[i] == 0) dst_ptrs.Fail("holds 0 at " + std::to_string(i), "an address");
@@ -224,12 +255,18 @@ void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor si
 }  // namespace vllm
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
-  m.def("swap_blocks(Tensor src, Tensor! dst, int block_size_in_bytes, Tensor block_mapping) -> ()");
-  m.def("swap_blocks_batch(Tensor src_ptrs, Tensor dst_ptrs, Tensor sizes, bool is_src_access_order_any=False) -> ()");
   m.def(
-      "gather_and_maybe_dequant_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, Tensor token_to_seq, "
+      "swap_blocks(Tensor src, Tensor! dst, int block_size_in_bytes, Tensor block_mapping) -> ()");
+  m.def(
+      "swap_blocks_batch(Tensor src_ptrs, Tensor dst_ptrs, Tensor sizes, bool "
+      "is_src_access_order_any=False) -> ()");
+  m.def(
+      "gather_and_maybe_dequant_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor "
+      "cu_seq_lens, Tensor token_to_seq, "
       "int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? seq_starts) -> ()");
-  m.def("cp_gather_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, int batch_size, Tensor? seq_starts) -> ()");
+  m.def(
+      "cp_gather_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, int "
+      "batch_size, Tensor? seq_starts) -> ()");
   m.def("convert_fp8(Tensor! dst_cache, Tensor src_cache, float scale, str kv_cache_dtype) -> ()");
 }
 
@@ -243,5 +280,7 @@ VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
 
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
 // None of its tensors lies on the GPU: they hold addresses.
-STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) { m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp)); }
+STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
+  m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp));
+}
 #endif

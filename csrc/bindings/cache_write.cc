@@ -26,12 +26,14 @@ void CheckTokens(const Argument& key, const Argument& value) {
   value.SameDTypeAs(key).HasShape(key.shape(), "that of key").LastDimensionContiguous();
 }
 
-void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor, Tensor value_cache_tensor,
-                       Tensor slot_mapping_tensor, StringArgument kv_cache_dtype, Tensor k_scale_tensor, Tensor v_scale_tensor,
+void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor,
+                       Tensor value_cache_tensor, Tensor slot_mapping_tensor,
+                       StringArgument kv_cache_dtype, Tensor k_scale_tensor, Tensor v_scale_tensor,
                        bool interleaved_v) {
   const char* op = "reshape_and_cache";
   const Argument key(op, "key", key_tensor), value(op, "value", value_tensor);
-  const Argument key_cache(op, "key_cache", key_cache_tensor), value_cache(op, "value_cache", value_cache_tensor);
+  const Argument key_cache(op, "key_cache", key_cache_tensor),
+      value_cache(op, "value_cache", value_cache_tensor);
   const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, key_cache, key);
   CheckFormat(op, kv_cache_dtype.value, value_cache, value);
   CheckTokens(key, value);
@@ -43,35 +45,44 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   const Extents shape = key_cache.shape();
   const int64_t x = shape.size() == 5 ? shape[4] : 0;
   if (x == 0 || shape[1] != heads || shape[2] * x != width) {
-    key_cache.FailShape("[num_blocks, " + std::to_string(heads) + ", " + std::to_string(width) + " / x, block_size, x] for key");
+    key_cache.FailShape("[num_blocks, " + std::to_string(heads) + ", " + std::to_string(width) +
+                        " / x, block_size, x] for key");
   }
   key_cache.LastDimensionContiguous().Writable();
   const int64_t blocks = shape[0], block_size = shape[3];
   if (interleaved_v) {
     if (block_size % x != 0) key_cache.FailShape("a block_size that x divides, for interleaved_v");
-    value_cache.HasShape({blocks, heads, block_size / x, width, x}, "[num_blocks, num_heads, block_size / x, head_size, x]");
+    value_cache.HasShape({blocks, heads, block_size / x, width, x},
+                         "[num_blocks, num_heads, block_size / x, head_size, x]");
   } else {
-    value_cache.HasShape({blocks, heads, width, block_size}, "[num_blocks, num_heads, head_size, block_size]");
+    value_cache.HasShape({blocks, heads, width, block_size},
+                         "[num_blocks, num_heads, head_size, block_size]");
   }
   value_cache.LastDimensionContiguous().Writable();
 
   const Extents k = key_cache.strides(), v = value_cache.strides();
   PagedCache& keys = writes[0].to;
-  keys = {key_cache_tensor.data_ptr(), format, block_size, k[0], k[1], block_size, 0, k[3], x, k[2]};
+  keys = {
+      key_cache_tensor.data_ptr(), format, block_size, k[0], k[1], block_size, 0, k[3], x, k[2]};
   PagedCache& values = writes[1].to;
-  values = {value_cache_tensor.data_ptr(), format, block_size, v[0], v[1], block_size, 0, 1, 1, v[2]};
+  values = {
+      value_cache_tensor.data_ptr(), format, block_size, v[0], v[1], block_size, 0, 1, 1, v[2]};
   if (interleaved_v) {
     values.group = x;
     values.group_stride = v[2];
     values.chunk_stride = v[3];
   }
-  writes[0].scales = CheckScales(Argument(op, "k_scale", k_scale_tensor), 1, &writes[0].scale_stride);
-  writes[1].scales = CheckScales(Argument(op, "v_scale", v_scale_tensor), 1, &writes[1].scale_stride);
-  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], blocks, block_size);
+  writes[0].scales =
+      CheckScales(Argument(op, "k_scale", k_scale_tensor), 1, &writes[0].scale_stride);
+  writes[1].scales =
+      CheckScales(Argument(op, "v_scale", v_scale_tensor), 1, &writes[1].scale_stride);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0],
+                                 blocks, block_size);
   WriteToCache(writes, 2, slots);
 }
 
-// A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the dimension of heads.
+// A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the
+// dimension of heads.
 PagedCache ToRowCache(const Argument& cache, CacheFormat format) {
   const Extents strides = cache.strides();
   PagedCache rows;
@@ -86,36 +97,45 @@ PagedCache ToRowCache(const Argument& cache, CacheFormat format) {
   return rows;
 }
 
-void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor, Tensor value_cache_tensor,
-                            Tensor slot_mapping_tensor, StringArgument kv_cache_dtype, Tensor k_scale_tensor, Tensor v_scale_tensor) {
+void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor,
+                            Tensor value_cache_tensor, Tensor slot_mapping_tensor,
+                            StringArgument kv_cache_dtype, Tensor k_scale_tensor,
+                            Tensor v_scale_tensor) {
   const char* op = "reshape_and_cache_flash";
   const Argument key(op, "key", key_tensor), value(op, "value", value_tensor);
-  const Argument key_cache(op, "key_cache", key_cache_tensor), value_cache(op, "value_cache", value_cache_tensor);
+  const Argument key_cache(op, "key_cache", key_cache_tensor),
+      value_cache(op, "value_cache", value_cache_tensor);
   const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, key_cache, key);
   CheckFormat(op, kv_cache_dtype.value, value_cache, value);
   CheckTokens(key, value);
   const Extents shape = key_cache.shape();
   const int64_t heads = key.shape()[1], width = key.shape()[2];
   if (shape.size() != 4 || shape[2] != heads || shape[3] != width) {
-    key_cache.FailShape("[num_blocks, block_size, " + std::to_string(heads) + ", " + std::to_string(width) + "] for key");
+    key_cache.FailShape("[num_blocks, block_size, " + std::to_string(heads) + ", " +
+                        std::to_string(width) + "] for key");
   }
   key_cache.LastDimensionContiguous().Writable();
   value_cache.HasShape(shape, "that of key_cache").LastDimensionContiguous().Writable();
   CacheWrite writes[2];
   writes[0].from = ToVectors(key);
   writes[0].to = ToRowCache(key_cache, format);
-  writes[0].scales = CheckScales(Argument(op, "k_scale", k_scale_tensor), heads, &writes[0].scale_stride);
+  writes[0].scales =
+      CheckScales(Argument(op, "k_scale", k_scale_tensor), heads, &writes[0].scale_stride);
   writes[1].from = ToVectors(value);
   writes[1].to = ToRowCache(value_cache, format);
-  writes[1].scales = CheckScales(Argument(op, "v_scale", v_scale_tensor), heads, &writes[1].scale_stride);
-  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0], shape[0], shape[1]);
+  writes[1].scales =
+      CheckScales(Argument(op, "v_scale", v_scale_tensor), heads, &writes[1].scale_stride);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), key.shape()[0],
+                                 shape[0], shape[1]);
   WriteToCache(writes, 2, slots);
 }
 
-void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache_tensor, Tensor slot_mapping_tensor,
-                         StringArgument kv_cache_dtype, Tensor scale_tensor, bool skip_scale) {
+void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache_tensor,
+                         Tensor slot_mapping_tensor, StringArgument kv_cache_dtype,
+                         Tensor scale_tensor, bool skip_scale) {
   const char* op = "concat_and_cache_mla";
-  const Argument kv_c(op, "kv_c", kv_c_tensor), k_pe(op, "k_pe", k_pe_tensor), kv_cache(op, "kv_cache", kv_cache_tensor);
+  const Argument kv_c(op, "kv_c", kv_c_tensor), k_pe(op, "k_pe", k_pe_tensor),
+      kv_cache(op, "kv_cache", kv_cache_tensor);
   const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, kv_cache, kv_c);
   kv_c.HasRank(2, "[num_tokens, kv_lora_rank]");
   kv_c.LastDimensionContiguous();
@@ -127,7 +147,8 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   const int64_t width = rank + k_pe.shape()[1];
   const Extents shape = kv_cache.shape();
   if (shape.size() != 3 || shape[2] != width) {
-    kv_cache.FailShape("[num_blocks, block_size, " + std::to_string(width) + "]: kv_lora_rank + pe_dim");
+    kv_cache.FailShape("[num_blocks, block_size, " + std::to_string(width) +
+                       "]: kv_lora_rank + pe_dim");
   }
   kv_cache.LastDimensionContiguous().Writable();
   CacheWrite writes[2];
@@ -137,10 +158,12 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   writes[1].from = ToVectors(k_pe);
   writes[1].to = ToRowCache(kv_cache, format);
   writes[1].to.chunk = width - rank;
-  writes[1].to.data = static_cast<char*>(kv_cache_tensor.data_ptr()) + static_cast<size_t>(rank) * kv_cache_tensor.element_size();
+  writes[1].to.data = static_cast<char*>(kv_cache_tensor.data_ptr()) +
+                      static_cast<size_t>(rank) * kv_cache_tensor.element_size();
   const float* scale = CheckScales(Argument(op, "scale", scale_tensor), 1, &writes[0].scale_stride);
   for (CacheWrite& write : writes) write.scales = skip_scale ? nullptr : scale;
-  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), tokens, shape[0], shape[1]);
+  const Slots slots =
+      CheckSlots(Argument(op, "slot_mapping", slot_mapping_tensor), tokens, shape[0], shape[1]);
   WriteToCache(writes, 2, slots);
 }
 
@@ -149,13 +172,16 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
   m.def(
-      "reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor slot_mapping, str kv_cache_dtype, "
+      "reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor "
+      "slot_mapping, str kv_cache_dtype, "
       "Tensor k_scale, Tensor v_scale, bool interleaved_v=False) -> ()");
   m.def(
-      "reshape_and_cache_flash(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor slot_mapping, "
+      "reshape_and_cache_flash(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, "
+      "Tensor slot_mapping, "
       "str kv_cache_dtype, Tensor k_scale, Tensor v_scale) -> ()");
   m.def(
-      "concat_and_cache_mla(Tensor kv_c, Tensor k_pe, Tensor! kv_cache, Tensor slot_mapping, str kv_cache_dtype, Tensor scale, "
+      "concat_and_cache_mla(Tensor kv_c, Tensor k_pe, Tensor! kv_cache, Tensor slot_mapping, str "
+      "kv_cache_dtype, Tensor scale, "
       "bool skip_scale=False) -> ()");
 }
 

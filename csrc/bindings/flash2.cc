@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning") behind upstream's ops.
+// FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+// Partitioning") behind upstream's ops.
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -48,11 +49,16 @@ struct VarlenArguments {
   int64_t num_splits;
 };
 
-// One call of varlen_fwd. Each step checks some of the arguments and sets the parameters of the kernel that follow from them.
+// One call of varlen_fwd. Each step checks some of the arguments and sets the parameters of the
+// kernel that follow from them.
 class VarlenCall {
  public:
   explicit VarlenCall(const VarlenArguments& given)
-      : given_(given), q_(kOp, "q", given.q), k_(kOp, "k", given.k), v_(kOp, "v", given.v), paged_(given.block_table.has_value()) {}
+      : given_(given),
+        q_(kOp, "q", given.q),
+        k_(kOp, "k", given.k),
+        v_(kOp, "v", given.v),
+        paged_(given.block_table.has_value()) {}
 
   std::vector<Tensor> Run() {
     if (given_.p_dropout != 0 || given_.return_softmax) {
@@ -106,14 +112,18 @@ class VarlenCall {
   // Where the sequences of queries and keys begin, and how long they are.
   void SetLengths() {
     const char* why = "one more than there are sequences";
-    params_.cu_seqlens_q = flash2::CheckInts(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q), batch_ + 1, why);
-    params_.cu_seqlens_k = flash2::CheckInts(Argument(kOp, "cu_seqlens_k", given_.cu_seqlens_k), batch_ + 1, why);
+    params_.cu_seqlens_q =
+        flash2::CheckInts(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q), batch_ + 1, why);
+    params_.cu_seqlens_k =
+        flash2::CheckInts(Argument(kOp, "cu_seqlens_k", given_.cu_seqlens_k), batch_ + 1, why);
     params_.is_seqlens_k_cumulative = true;
     if (given_.seqused_k.has_value()) {
-      params_.seqused_k = flash2::CheckInts(Argument(kOp, "seqused_k", *given_.seqused_k), batch_, "a length for each sequence");
+      params_.seqused_k = flash2::CheckInts(Argument(kOp, "seqused_k", *given_.seqused_k), batch_,
+                                            "a length for each sequence");
     }
     if (paged_ && given_.seqused_k.has_value()) {
-      // The table says where keys begin, and callers that know how many there are pass anything for cu_seqlens_k.
+      // The table says where keys begin, and callers that know how many there are pass anything for
+      // cu_seqlens_k.
       params_.cu_seqlens_k = params_.seqused_k;
       params_.is_seqlens_k_cumulative = false;
     }
@@ -127,7 +137,8 @@ class VarlenCall {
   void SetKeys() {
     if (paged_) {
       flash2::SetCaches(&params_, k_, v_);
-      flash2::SetPages(&params_, Argument(kOp, "block_table", *given_.block_table), k_, batch_, false);
+      flash2::SetPages(&params_, Argument(kOp, "block_table", *given_.block_table), k_, batch_,
+                       false);
       return;
     }
     params_.k_ptr = k_.tensor().data_ptr();
@@ -141,9 +152,12 @@ class VarlenCall {
 
   void SetScoresAndMask() {
     const bool alibi = given_.alibi_slopes.has_value();
-    if (alibi) flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_, heads_);
+    if (alibi)
+      flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_,
+                       heads_);
     flash2::SetScores(&params_, given_.softmax_scale, given_.softcap);
-    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left, given_.window_size_right, given_.max_seqlen_k,
+    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left,
+                    given_.window_size_right, given_.max_seqlen_k,
                     given_.max_seqlen_q == 1 && !alibi);
   }
 
@@ -157,7 +171,8 @@ class VarlenCall {
     params_.unpadded_lse = true;
   }
 
-  // With one query for each sequence the query's place follows from the sequence, heads can be grouped and keys be split.
+  // With one query for each sequence the query's place follows from the sequence, heads can be
+  // grouped and keys be split.
   flash2::Parts GroupAndSplit() {
     if (given_.max_seqlen_q == 1 && total_q_ == batch_) {
       params_.cu_seqlens_q = nullptr;
@@ -183,7 +198,8 @@ class VarlenCall {
 // What fwd_kvcache is called with: the arguments of its schema, in that order.
 struct KvcacheArguments {
   Tensor q, kcache, vcache;
-  std::optional<Tensor> k, v, seqlens_k, rotary_cos, rotary_sin, cache_batch_idx, leftpad_k, block_table, alibi_slopes, out;
+  std::optional<Tensor> k, v, seqlens_k, rotary_cos, rotary_sin, cache_batch_idx, leftpad_k,
+      block_table, alibi_slopes, out;
   double softmax_scale;
   bool is_causal;
   int64_t window_size_left, window_size_right;
@@ -196,7 +212,10 @@ struct KvcacheArguments {
 class KvcacheCall {
  public:
   explicit KvcacheCall(const KvcacheArguments& given)
-      : given_(given), q_(kOp, "q", given.q), kcache_(kOp, "kcache", given.kcache), vcache_(kOp, "vcache", given.vcache) {}
+      : given_(given),
+        q_(kOp, "q", given.q),
+        kcache_(kOp, "kcache", given.kcache),
+        vcache_(kOp, "vcache", given.vcache) {}
 
   std::vector<Tensor> Run() {
     CheckShapes();
@@ -205,7 +224,8 @@ class KvcacheCall {
     if (given_.rotary_cos.has_value() != given_.rotary_sin.has_value()) {
       FailOp(kOp, "rotary_cos or rotary_sin is given alone, expected both or neither");
     }
-    if (given_.k.has_value() != given_.v.has_value()) FailOp(kOp, "k or v is given alone, expected both or neither");
+    if (given_.k.has_value() != given_.v.has_value())
+      FailOp(kOp, "k or v is given alone, expected both or neither");
     if (given_.k.has_value()) {
       SetNewKeys();
     } else if (given_.rotary_cos.has_value()) {
@@ -218,10 +238,12 @@ class KvcacheCall {
     if (batch_ == 0 || queries_ == 0) return {out, lse};
     if (keys_ == 0) return FillWithoutKeys(out, lse);
     SetQueriesAndOutput(out, lse);
-    // [batch, kv_heads, group] is [batch, heads, 1] in memory, so grouping does not show in the result.
+    // [batch, kv_heads, group] is [batch, heads, 1] in memory, so grouping does not show in the
+    // result.
     flash2::GroupHeads(&params_, heads_, kv_heads_);
     const flash2::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
-    flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() || given_.block_table.has_value());
+    flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() ||
+                             given_.block_table.has_value());
     return {out, lse};
   }
 
@@ -264,16 +286,20 @@ class KvcacheCall {
     params_.seqlen_k = flash2::CheckInt(kOp, "the number of keys", keys_);
   }
 
-  // The keys and values that are appended to the cache, and the rotation of these and of the queries.
+  // The keys and values that are appended to the cache, and the rotation of these and of the
+  // queries.
   void SetNewKeys() {
     const Argument k(kOp, "k", *given_.k), v(kOp, "v", *given_.v);
-    if (!given_.seqlens_k.has_value()) k.Fail("is given without seqlens_k", "the lengths after which it is appended");
+    if (!given_.seqlens_k.has_value())
+      k.Fail("is given without seqlens_k", "the lengths after which it is appended");
     flash2::CheckHalves(k, 4, q_);
     flash2::CheckHalves(v, 4, q_);
     const int64_t rows = k.shape()[1];
     k.HasShape({batch_, rows, kv_heads_, q_.shape()[3]}, "new rows for each sequence of the cache");
     v.HasShape(k.shape(), "the shape of k");
-    if (queries_ > keys_) q_.Fail("has " + std::to_string(queries_) + " rows", "at most the " + std::to_string(keys_) + " of the cache");
+    if (queries_ > keys_)
+      q_.Fail("has " + std::to_string(queries_) + " rows",
+              "at most the " + std::to_string(keys_) + " of the cache");
     params_.seqlen_knew = flash2::CheckInt(kOp, "the number of new keys", rows);
     params_.knew_ptr = k.tensor().data_ptr();
     params_.vnew_ptr = v.tensor().data_ptr();
@@ -284,29 +310,36 @@ class KvcacheCall {
     params_.knew_head_stride = k.strides()[2];
     params_.vnew_head_stride = v.strides()[2];
     if (given_.rotary_cos.has_value()) {
-      flash::SetRotation(&params_, kOp, q_, {*given_.rotary_cos, *given_.rotary_sin, given_.is_rotary_interleaved});
+      flash::SetRotation(&params_, kOp, q_,
+                         {*given_.rotary_cos, *given_.rotary_sin, given_.is_rotary_interleaved});
     }
   }
 
   void SetLengths() {
     params_.is_seqlens_k_cumulative = !given_.seqlens_k.has_value();
     if (given_.seqlens_k.has_value()) {
-      params_.cu_seqlens_k = flash2::CheckInts(Argument(kOp, "seqlens_k", *given_.seqlens_k), batch_, "a length for each sequence");
+      params_.cu_seqlens_k = flash2::CheckInts(Argument(kOp, "seqlens_k", *given_.seqlens_k),
+                                               batch_, "a length for each sequence");
     }
     if (given_.leftpad_k.has_value()) {
-      params_.leftpad_k = flash2::CheckInts(Argument(kOp, "leftpad_k", *given_.leftpad_k), batch_, "a number for each sequence");
+      params_.leftpad_k = flash2::CheckInts(Argument(kOp, "leftpad_k", *given_.leftpad_k), batch_,
+                                            "a number for each sequence");
     }
     if (given_.cache_batch_idx.has_value()) {
       params_.cache_batch_idx =
-          flash2::CheckInts(Argument(kOp, "cache_batch_idx", *given_.cache_batch_idx), batch_, "a cache for each sequence");
+          flash2::CheckInts(Argument(kOp, "cache_batch_idx", *given_.cache_batch_idx), batch_,
+                            "a cache for each sequence");
     }
   }
 
   void SetScoresAndMask() {
     const bool alibi = given_.alibi_slopes.has_value();
-    if (alibi) flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_, heads_);
+    if (alibi)
+      flash2::SetAlibi(&params_, Argument(kOp, "alibi_slopes", *given_.alibi_slopes), batch_,
+                       heads_);
     flash2::SetScores(&params_, given_.softmax_scale, given_.softcap);
-    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left, given_.window_size_right, keys_, queries_ == 1 && !alibi);
+    flash2::SetMask(&params_, kOp, given_.is_causal, given_.window_size_left,
+                    given_.window_size_right, keys_, queries_ == 1 && !alibi);
   }
 
   void SetQueriesAndOutput(const Tensor& out, const Tensor& lse) {
@@ -327,11 +360,15 @@ class KvcacheCall {
 };
 
 // torch passes the arguments of a schema one by one.
-std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> out, Tensor cu_seqlens_q, Tensor cu_seqlens_k,
-                              std::optional<Tensor> seqused_k, std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table,
-                              std::optional<Tensor> alibi_slopes, int64_t max_seqlen_q, int64_t max_seqlen_k, double p_dropout,
-                              double softmax_scale, bool zero_tensors, bool is_causal, int64_t window_size_left, int64_t window_size_right,
-                              double softcap, bool return_softmax, int64_t num_splits, std::optional<Tensor> /*gen*/) {
+std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> out,
+                              Tensor cu_seqlens_q, Tensor cu_seqlens_k,
+                              std::optional<Tensor> seqused_k, std::optional<Tensor> leftpad_k,
+                              std::optional<Tensor> block_table, std::optional<Tensor> alibi_slopes,
+                              int64_t max_seqlen_q, int64_t max_seqlen_k, double p_dropout,
+                              double softmax_scale, bool zero_tensors, bool is_causal,
+                              int64_t window_size_left, int64_t window_size_right, double softcap,
+                              bool return_softmax, int64_t num_splits,
+                              std::optional<Tensor> /*gen*/) {
   const VarlenArguments given{q,
                               k,
                               v,
@@ -356,12 +393,15 @@ std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor
   return VarlenCall(given).Run();
 }
 
-std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::optional<Tensor> k, std::optional<Tensor> v,
-                               std::optional<Tensor> seqlens_k, std::optional<Tensor> rotary_cos, std::optional<Tensor> rotary_sin,
-                               std::optional<Tensor> cache_batch_idx, std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table,
-                               std::optional<Tensor> alibi_slopes, std::optional<Tensor> out, double softmax_scale, bool is_causal,
-                               int64_t window_size_left, int64_t window_size_right, double softcap, bool is_rotary_interleaved,
-                               int64_t num_splits) {
+std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::optional<Tensor> k,
+                               std::optional<Tensor> v, std::optional<Tensor> seqlens_k,
+                               std::optional<Tensor> rotary_cos, std::optional<Tensor> rotary_sin,
+                               std::optional<Tensor> cache_batch_idx,
+                               std::optional<Tensor> leftpad_k, std::optional<Tensor> block_table,
+                               std::optional<Tensor> alibi_slopes, std::optional<Tensor> out,
+                               double softmax_scale, bool is_causal, int64_t window_size_left,
+                               int64_t window_size_right, double softcap,
+                               bool is_rotary_interleaved, int64_t num_splits) {
   const KvcacheArguments given{q,
                                kcache,
                                vcache,
@@ -390,14 +430,20 @@ std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::opti
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_vllm_fa2_C, m) {
   m.def(
-      "varlen_fwd(Tensor! q, Tensor k, Tensor v, Tensor!? out, Tensor cu_seqlens_q, Tensor cu_seqlens_k, Tensor? seqused_k, "
-      "Tensor? leftpad_k, Tensor? block_table, Tensor? alibi_slopes, int max_seqlen_q, int max_seqlen_k, float p_dropout, "
-      "float softmax_scale, bool zero_tensors, bool is_causal, int window_size_left, int window_size_right, float softcap, "
+      "varlen_fwd(Tensor! q, Tensor k, Tensor v, Tensor!? out, Tensor cu_seqlens_q, Tensor "
+      "cu_seqlens_k, Tensor? seqused_k, "
+      "Tensor? leftpad_k, Tensor? block_table, Tensor? alibi_slopes, int max_seqlen_q, int "
+      "max_seqlen_k, float p_dropout, "
+      "float softmax_scale, bool zero_tensors, bool is_causal, int window_size_left, int "
+      "window_size_right, float softcap, "
       "bool return_softmax, int num_splits, Tensor? gen) -> Tensor[]");
   m.def(
-      "fwd_kvcache(Tensor! q, Tensor kcache, Tensor vcache, Tensor? k, Tensor? v, Tensor? seqlens_k, Tensor? rotary_cos, "
-      "Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? leftpad_k, Tensor? block_table, Tensor? alibi_slopes, Tensor!? out, "
-      "float softmax_scale, bool is_causal, int window_size_left, int window_size_right, float softcap, bool is_rotary_interleaved, "
+      "fwd_kvcache(Tensor! q, Tensor kcache, Tensor vcache, Tensor? k, Tensor? v, Tensor? "
+      "seqlens_k, Tensor? rotary_cos, "
+      "Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? leftpad_k, Tensor? block_table, "
+      "Tensor? alibi_slopes, Tensor!? out, "
+      "float softmax_scale, bool is_causal, int window_size_left, int window_size_right, float "
+      "softcap, bool is_rotary_interleaved, "
       "int num_splits) -> Tensor[]");
 }
 

@@ -16,7 +16,8 @@ namespace {
 using torch::headeronly::ScalarType;
 
 constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
-// Each row of pages that are smaller than a block is looked up by itself; upstream's limit, so that no cache is accepted here alone.
+// Each row of pages that are smaller than a block is looked up by itself; upstream's limit, so that
+// no cache is accepted here alone.
 constexpr int64_t kPageUnit = 16;
 // Rows of queries that a tile of the kernels over pages and parts has.
 constexpr int64_t kTileRows = 64;
@@ -28,15 +29,18 @@ constexpr int64_t kBlocksPerMultiprocessor = 2;
 void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argument& k) {
   const int64_t heads = q.shape()[q.shape().size() - 2], size = q.shape().back();
   if (size < 1 || size > kLargestHead || size % flash::kLoad != 0) {
-    q.Fail("has heads of size " + std::to_string(size), "a multiple of 8 up to " + std::to_string(kLargestHead));
+    q.Fail("has heads of size " + std::to_string(size),
+           "a multiple of 8 up to " + std::to_string(kLargestHead));
   }
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
-    k.Fail("has " + std::to_string(kv_heads) + " heads", "a number that divides the " + std::to_string(heads) + " heads of q");
+    k.Fail("has " + std::to_string(kv_heads) + " heads",
+           "a number that divides the " + std::to_string(heads) + " heads of q");
   }
   const int compiled = CompiledHeadSize(static_cast<int>(size));
   if (compiled == 0) {
     q.Fail("has heads of size " + std::to_string(size) + ", which this library has no kernels for",
-           "at most the largest of those it was built for (" + CompiledHeadSizes() + "); VLLM_FA_SET=full builds all");
+           "at most the largest of those it was built for (" + CompiledHeadSizes() +
+               "); VLLM_FA_SET=full builds all");
   }
   params->d = static_cast<int>(size);
   params->d_rounded = compiled;
@@ -55,7 +59,8 @@ void SetCaches(Params* params, const Argument& k, const Argument& v) {
   params->v_head_stride = v.strides()[2];
 }
 
-void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch, bool append) {
+void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch,
+              bool append) {
   table.OnDevice().OfDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] != batch) {
     table.FailShape("[" + std::to_string(batch) + ", pages of the longest sequence]");
@@ -64,7 +69,8 @@ void SetPages(Params* params, const Argument& table, const Argument& k, int64_t 
   const int64_t rows = k.shape()[1], unit = append ? BlockRows(params->d_rounded) : kPageUnit;
   if (rows < 1 || rows % unit != 0) {
     k.Fail("has pages of " + std::to_string(rows) + " rows",
-           "a multiple of " + std::to_string(unit) + (append ? ", as keys of heads of this size are appended in such blocks" : ""));
+           "a multiple of " + std::to_string(unit) +
+               (append ? ", as keys of heads of this size are appended in such blocks" : ""));
   }
   params->block_table = static_cast<int*>(table.tensor().data_ptr());
   params->block_table_batch_stride = table.strides()[0];
@@ -72,7 +78,8 @@ void SetPages(Params* params, const Argument& table, const Argument& k, int64_t 
 }
 
 void SetScores(Params* params, double softmax_scale, double softcap) {
-  // With a cap the kernel computes cap * tanh(scale / cap * score) and takes the cap for the scale of what follows.
+  // With a cap the kernel computes cap * tanh(scale / cap * score) and takes the cap for the scale
+  // of what follows.
   const double scale = softcap > 0 ? softcap : softmax_scale;
   params->softcap = static_cast<float>(softcap > 0 ? softmax_scale / softcap : 0.0);
   params->scale_softmax = static_cast<float>(scale);
@@ -84,12 +91,14 @@ void SetScores(Params* params, double softmax_scale, double softcap) {
   params->scale_softmax_rp_dropout = params->scale_softmax;
 }
 
-void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t right, int64_t keys, bool one_query) {
+void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t right, int64_t keys,
+             bool one_query) {
   const int all = CheckInt(op, "the number of keys", keys);
   if (causal) right = 0;
   if (one_query || right >= keys) right = -1;
   if (left >= keys) left = -1;
-  // What the kernels call causal is a window of everything before the query; any other window has two sides.
+  // What the kernels call causal is a window of everything before the query; any other window has
+  // two sides.
   params->is_causal = left < 0 && right == 0;
   const bool windowed = left >= 0 || right >= 0;
   params->window_size_left = !windowed ? -1 : left < 0 ? all : static_cast<int>(left);
@@ -111,7 +120,8 @@ void SetAlibi(Params* params, const Argument& slopes, int64_t batch, int64_t hea
 bool GroupHeads(Params* params, int64_t heads, int64_t kv_heads) {
   // A window or a bias would have to count these rows as queries of one position.
   const bool windowed = params->window_size_left >= 0 || params->window_size_right >= 0;
-  const bool grouped = params->seqlen_q == 1 && heads > kv_heads && !windowed && params->alibi_slopes_ptr == nullptr;
+  const bool grouped =
+      params->seqlen_q == 1 && heads > kv_heads && !windowed && params->alibi_slopes_ptr == nullptr;
   const int64_t group = grouped ? heads / kv_heads : 1;
   if (grouped) {
     params->q_row_stride = params->q_head_stride;
@@ -128,20 +138,23 @@ bool GroupHeads(Params* params, int64_t heads, int64_t kv_heads) {
 
 Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_splits) {
   if (num_splits > kMostSplits) {
-    FailOp(op, "num_splits is " + std::to_string(num_splits) + ", expected at most " + std::to_string(kMostSplits));
+    FailOp(op, "num_splits is " + std::to_string(num_splits) + ", expected at most " +
+                   std::to_string(kMostSplits));
   }
   const int64_t rows = params->seqlen_q, batch_heads = static_cast<int64_t>(params->b) * params->h;
   if (num_splits < 1 && !IsCompiled(*params, true)) num_splits = 1;
   if (num_splits < 1) {
     const int64_t block = BlockRows(params->d_rounded);
     const int64_t tiles = batch_heads * ((rows + kTileRows - 1) / kTileRows);
-    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::MultiprocessorCount(), (params->seqlen_k + block - 1) / block);
+    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::MultiprocessorCount(),
+                              (params->seqlen_k + block - 1) / block);
   }
   params->num_splits = static_cast<int>(num_splits);
   Parts parts;
   if (num_splits > 1) {
     parts.lse = NewTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
-    parts.out = NewTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
+    parts.out =
+        NewTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
     params->softmax_lseaccum_ptr = parts.lse->data_ptr();
     params->oaccum_ptr = parts.out->data_ptr();
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 3 (Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with Asynchrony and Low-precision") behind upstream's
-// op.
+// FlashAttention 3 (Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with
+// Asynchrony and Low-precision") behind upstream's op.
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -22,15 +22,18 @@ using torch::headeronly::ScalarType;
 
 // Upstream's op returns what the parts gave as well, for nobody; here these two are always empty.
 std::vector<Tensor> MakeResults(const Tensor& out, const Tensor& lse) {
-  return {out, lse, NewTensor<1>(out, {0}, ScalarType::Float), NewTensor<1>(out, {0}, ScalarType::Float)};
+  return {out, lse, NewTensor<1>(out, {0}, ScalarType::Float),
+          NewTensor<1>(out, {0}, ScalarType::Float)};
 }
 
 const char* const kOneMore = "one more than there are sequences";
 
-// What fwd is called with: the arguments of its schema, in that order, without those that kernels for float8 would read.
+// What fwd is called with: the arguments of its schema, in that order, without those that kernels
+// for float8 would read.
 struct FwdArguments {
   Tensor q, k, v;
-  std::optional<Tensor> k_new, v_new, q_v, out, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new, seqused_q, seqused_k;
+  std::optional<Tensor> k_new, v_new, q_v, out, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new,
+      seqused_q, seqused_k;
   std::optional<int64_t> max_seqlen_q, max_seqlen_k;
   std::optional<Tensor> page_table, kv_batch_idx, leftpad_k, rotary_cos, rotary_sin, seqlens_rotary;
   double softmax_scale;
@@ -47,7 +50,8 @@ struct FwdArguments {
   std::optional<Tensor> cp_tot_seqused_k;
 };
 
-// One call of fwd. Each step checks some of the arguments and sets the parameters of the kernel that follow from them.
+// One call of fwd. Each step checks some of the arguments and sets the parameters of the kernel
+// that follow from them.
 class FwdCall {
  public:
   explicit FwdCall(const FwdArguments& given)
@@ -66,10 +70,12 @@ class FwdCall {
     SetLengths();
     SetNewKeys();
     flash3::SetScores(&params_, given_.softmax_scale, given_.softcap);
-    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right, keys_);
+    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right,
+                    keys_);
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
     Tensor lse = packed_q_ ? NewTensor<2>(given_.q, {params_.h, params_.total_q}, ScalarType::Float)
-                           : NewTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q}, ScalarType::Float);
+                           : NewTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q},
+                                          ScalarType::Float);
     if (params_.total_q == 0 || batch_ == 0) return MakeResults(out, lse);
     if (keys_ == 0 || params_.total_k == 0) {
       torch::stable::zero_(out);
@@ -91,17 +97,25 @@ class FwdCall {
 
   void CheckSupported() {
     if (given_.q_v.has_value()) {
-      FailOp(kOp, "q_v is given, expected none: kernels for values of another size than keys are not built");
+      FailOp(kOp,
+             "q_v is given, expected none: kernels for values of another size than keys are not "
+             "built");
     }
-    if (given_.s_aux.has_value()) FailOp(kOp, "s_aux is given, expected none: the kernels have no attention sinks");
+    if (given_.s_aux.has_value())
+      FailOp(kOp, "s_aux is given, expected none: the kernels have no attention sinks");
     if (given_.cp_world_size != 1 || given_.cp_tot_seqused_k.has_value()) {
       FailOp(kOp, "cp_world_size is " + std::to_string(given_.cp_world_size) +
-                      ", or cp_tot_seqused_k is given, expected 1 and none: the kernels have no context parallelism");
+                      ", or cp_tot_seqused_k is given, expected 1 and none: the kernels have no "
+                      "context parallelism");
     }
-    if (packed_q_ && !given_.max_seqlen_q.has_value()) FailOp(kOp, "cu_seqlens_q is given without max_seqlen_q, expected both");
-    if (packed_k_ && !given_.max_seqlen_k.has_value()) FailOp(kOp, "cu_seqlens_k is given without max_seqlen_k, expected both");
+    if (packed_q_ && !given_.max_seqlen_q.has_value())
+      FailOp(kOp, "cu_seqlens_q is given without max_seqlen_q, expected both");
+    if (packed_k_ && !given_.max_seqlen_k.has_value())
+      FailOp(kOp, "cu_seqlens_k is given without max_seqlen_k, expected both");
     if (packed_k_ && (given_.page_table.has_value() || given_.kv_batch_idx.has_value())) {
-      FailOp(kOp, "cu_seqlens_k is given together with page_table or kv_batch_idx, expected one of them");
+      FailOp(
+          kOp,
+          "cu_seqlens_k is given together with page_table or kv_batch_idx, expected one of them");
     }
   }
 
@@ -112,9 +126,10 @@ class FwdCall {
     flash3::CheckHalves(v_, k_dims, q_);
     v_.HasShape(k_.shape(), "the shape of k: kernels for values of another size are not built");
     const int64_t head_size = q_.shape().back();
-    if (k_.shape().back() != head_size) k_.FailShape("the head size of q, " + std::to_string(head_size));
-    flash3::SetHeads(&params_, kOp, q_.shape()[q_dims - 2], k_.shape()[k_dims - 2], head_size, head_size,
-                     q_.scalar_type() == ScalarType::BFloat16);
+    if (k_.shape().back() != head_size)
+      k_.FailShape("the head size of q, " + std::to_string(head_size));
+    flash3::SetHeads(&params_, kOp, q_.shape()[q_dims - 2], k_.shape()[k_dims - 2], head_size,
+                     head_size, q_.scalar_type() == ScalarType::BFloat16);
   }
 
   // How many sequences there are, and where they lie.
@@ -126,8 +141,10 @@ class FwdCall {
       batch_ = starts.shape()[0] - 1;
       params_.cu_seqlens_q = flash3::CheckInts(starts, batch_ + 1, kOneMore);
     }
-    params_.cu_seqlens_k = flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch_ + 1, kOneMore);
-    params_.kv_batch_idx = flash3::CheckOptionalInts(kOp, "kv_batch_idx", given_.kv_batch_idx, batch_, "a cache for each sequence");
+    params_.cu_seqlens_k =
+        flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch_ + 1, kOneMore);
+    params_.kv_batch_idx = flash3::CheckOptionalInts(kOp, "kv_batch_idx", given_.kv_batch_idx,
+                                                     batch_, "a cache for each sequence");
     caches_ = packed_k_ ? batch_ : k_.shape()[0];
     capacity_ = packed_k_ ? *given_.max_seqlen_k : k_.shape()[1];
     if (given_.page_table.has_value()) {
@@ -138,7 +155,8 @@ class FwdCall {
       capacity_ *= table.shape()[1];
     }
     if (!given_.kv_batch_idx.has_value() && caches_ != batch_) {
-      FailOp(kOp, "there are keys of " + std::to_string(caches_) + " sequences, expected those of the " + std::to_string(batch_) + " of q");
+      FailOp(kOp, "there are keys of " + std::to_string(caches_) +
+                      " sequences, expected those of the " + std::to_string(batch_) + " of q");
     }
   }
 
@@ -147,29 +165,36 @@ class FwdCall {
     const int64_t keys = packed_k_ ? k_.shape()[0] : k_.shape()[0] * k_.shape()[1];
     params_.b = flash3::CheckInt(kOp, "the number of sequences", batch_);
     params_.b_k = flash3::CheckInt(kOp, "the number of caches", caches_);
-    params_.seqlen_q = flash3::CheckInt(kOp, "the number of queries", packed_q_ ? *given_.max_seqlen_q : q_.shape()[1]);
+    params_.seqlen_q = flash3::CheckInt(kOp, "the number of queries",
+                                        packed_q_ ? *given_.max_seqlen_q : q_.shape()[1]);
     params_.total_q = flash3::CheckInt(kOp, "the number of queries", queries);
     params_.seqlen_k = flash3::CheckInt(kOp, "the number of keys", capacity_);
     params_.total_k = flash3::CheckInt(kOp, "the number of keys", keys);
   }
 
   void SetLengths() {
-    params_.seqused_q = flash3::CheckOptionalInts(kOp, "seqused_q", given_.seqused_q, batch_, "a length for each sequence");
-    params_.seqused_k = flash3::CheckOptionalInts(kOp, "seqused_k", given_.seqused_k, batch_, "a length for each sequence");
-    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch_, "a number for each sequence");
+    params_.seqused_q = flash3::CheckOptionalInts(kOp, "seqused_q", given_.seqused_q, batch_,
+                                                  "a length for each sequence");
+    params_.seqused_k = flash3::CheckOptionalInts(kOp, "seqused_k", given_.seqused_k, batch_,
+                                                  "a length for each sequence");
+    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch_,
+                                                  "a number for each sequence");
   }
 
   void SetNewKeys() {
     flash3::SetNewKeys(&params_, kOp, q_,
-                       {given_.k_new, given_.v_new, given_.cu_seqlens_k_new, given_.rotary_cos, given_.rotary_sin, given_.seqlens_rotary,
-                        given_.is_rotary_interleaved});
+                       {given_.k_new, given_.v_new, given_.cu_seqlens_k_new, given_.rotary_cos,
+                        given_.rotary_sin, given_.seqlens_rotary, given_.is_rotary_interleaved});
     // The caller does not count new keys.
-    keys_ = params_.knew_ptr == nullptr ? std::min(given_.max_seqlen_k.value_or(capacity_), capacity_) : params_.seqlen_k;
+    keys_ = params_.knew_ptr == nullptr
+                ? std::min(given_.max_seqlen_k.value_or(capacity_), capacity_)
+                : params_.seqlen_k;
   }
 
   flash3::Variant ChooseVariant() {
     flash3::SetDevice(&params_, kOp, given_.sm_margin);
-    const flash3::Variant variant = flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
+    const flash3::Variant variant =
+        flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
     if (params_.knew_ptr != nullptr && !flash3::Appends(params_, variant)) {
       FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params_, variant) +
                       " of this library appends no keys; built with VLLM_FA_SET=full it does");
@@ -181,10 +206,13 @@ class FwdCall {
   Tensor TakeOrMakeSchedule() {
     const int64_t numbers = flash3::ScheduleSize(params_);
     const bool taken = given_.scheduler_metadata.has_value();
-    Tensor schedule = taken ? *given_.scheduler_metadata : NewTensor<1>(given_.q, {numbers}, ScalarType::Int);
+    Tensor schedule =
+        taken ? *given_.scheduler_metadata : NewTensor<1>(given_.q, {numbers}, ScalarType::Int);
     params_.skip_scheduler_metadata_computation = taken;
     const Argument argument(kOp, "scheduler_metadata", schedule);
-    flash3::PlaceSchedule(&params_, flash3::CheckInts(argument, numbers, "what get_scheduler_metadata gives for these sequences"));
+    flash3::PlaceSchedule(
+        &params_, flash3::CheckInts(argument, numbers,
+                                    "what get_scheduler_metadata gives for these sequences"));
     return schedule;
   }
 
@@ -213,7 +241,8 @@ struct ScheduleArguments {
   int64_t sm_margin;
 };
 
-// One call of get_scheduler_metadata: how `fwd` will divide the work over keys of these lengths. What is given to both is the same there.
+// One call of get_scheduler_metadata: how `fwd` will divide the work over keys of these lengths.
+// What is given to both is the same there.
 class ScheduleCall {
  public:
   explicit ScheduleCall(const ScheduleArguments& given) : given_(given) {}
@@ -223,14 +252,17 @@ class ScheduleCall {
     SetLengths();
     MarkPagesAndNewKeys();
     flash3::SetScores(&params_, 1.0, given_.has_softcap ? 1.0 : 0.0);
-    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right, given_.max_seqlen_k);
-    Tensor schedule = NewTensor<1>(given_.seqused_k, {flash3::ScheduleSize(params_)}, ScalarType::Int);
+    flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right,
+                    given_.max_seqlen_k);
+    Tensor schedule =
+        NewTensor<1>(given_.seqused_k, {flash3::ScheduleSize(params_)}, ScalarType::Int);
     if (given_.batch_size == 0) {
       torch::stable::zero_(schedule);
       return schedule;
     }
     flash3::SetDevice(&params_, kOp, given_.sm_margin);
-    const flash3::Variant variant = flash3::Choose(&params_, kOp, given_.max_seqlen_k, given_.num_splits, given_.pack_gqa);
+    const flash3::Variant variant =
+        flash3::Choose(&params_, kOp, given_.max_seqlen_k, given_.num_splits, given_.pack_gqa);
     flash3::PlaceSchedule(&params_, static_cast<int*>(schedule.data_ptr()));
     const flash3::Tile tile = flash3::TileOf(params_, variant.paged);
     flash3::Divide(&params_, tile.rows, tile.keys);
@@ -242,8 +274,8 @@ class ScheduleCall {
 
   void SetSizes() {
     CheckDType(kOp, "qkv_dtype", given_.qkv_dtype, {ScalarType::BFloat16, ScalarType::Half});
-    flash3::SetHeads(&params_, kOp, given_.num_heads, given_.num_heads_k, given_.headdim, given_.headdim_v,
-                     given_.qkv_dtype == ScalarType::BFloat16);
+    flash3::SetHeads(&params_, kOp, given_.num_heads, given_.num_heads_k, given_.headdim,
+                     given_.headdim_v, given_.qkv_dtype == ScalarType::BFloat16);
     params_.b = flash3::CheckInt(kOp, "batch_size", given_.batch_size);
     params_.seqlen_q = flash3::CheckInt(kOp, "max_seqlen_q", given_.max_seqlen_q);
     params_.seqlen_k = flash3::CheckInt(kOp, "max_seqlen_k", given_.max_seqlen_k);
@@ -253,15 +285,21 @@ class ScheduleCall {
   void SetLengths() {
     const int64_t batch = given_.batch_size;
     const char* each = "a length for each sequence";
-    params_.seqused_k = flash3::CheckInts(Argument(kOp, "seqused_k", given_.seqused_k), batch, each);
-    params_.cu_seqlens_q = flash3::CheckOptionalInts(kOp, "cu_seqlens_q", given_.cu_seqlens_q, batch + 1, kOneMore);
-    params_.cu_seqlens_k = flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch + 1, kOneMore);
-    params_.cu_seqlens_knew = flash3::CheckOptionalInts(kOp, "cu_seqlens_k_new", given_.cu_seqlens_k_new, batch + 1, kOneMore);
+    params_.seqused_k =
+        flash3::CheckInts(Argument(kOp, "seqused_k", given_.seqused_k), batch, each);
+    params_.cu_seqlens_q =
+        flash3::CheckOptionalInts(kOp, "cu_seqlens_q", given_.cu_seqlens_q, batch + 1, kOneMore);
+    params_.cu_seqlens_k =
+        flash3::CheckOptionalInts(kOp, "cu_seqlens_k", given_.cu_seqlens_k, batch + 1, kOneMore);
+    params_.cu_seqlens_knew = flash3::CheckOptionalInts(
+        kOp, "cu_seqlens_k_new", given_.cu_seqlens_k_new, batch + 1, kOneMore);
     params_.seqused_q = flash3::CheckOptionalInts(kOp, "seqused_q", given_.seqused_q, batch, each);
-    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch, "a number for each sequence");
+    params_.leftpad_k = flash3::CheckOptionalInts(kOp, "leftpad_k", given_.leftpad_k, batch,
+                                                  "a number for each sequence");
   }
 
-  // Here it matters that there are pages and new keys, not where they are: the pointers are not read.
+  // Here it matters that there are pages and new keys, not where they are: the pointers are not
+  // read.
   void MarkPagesAndNewKeys() {
     if (given_.max_seqlen_k_new > 0) params_.knew_ptr = params_.seqused_k;
     if (!given_.page_size.has_value()) return;
@@ -275,16 +313,22 @@ class ScheduleCall {
 };
 
 // torch passes the arguments of a schema one by one.
-std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_new, std::optional<Tensor> v_new, std::optional<Tensor> q_v,
-                        std::optional<Tensor> out, std::optional<Tensor> cu_seqlens_q, std::optional<Tensor> cu_seqlens_k,
-                        std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k,
-                        std::optional<int64_t> max_seqlen_q, std::optional<int64_t> max_seqlen_k, std::optional<Tensor> page_table,
-                        std::optional<Tensor> kv_batch_idx, std::optional<Tensor> leftpad_k, std::optional<Tensor> rotary_cos,
-                        std::optional<Tensor> rotary_sin, std::optional<Tensor> seqlens_rotary, std::optional<Tensor> /*q_descale*/,
-                        std::optional<Tensor> /*k_descale*/, std::optional<Tensor> /*v_descale*/, double softmax_scale, bool is_causal,
-                        int64_t window_size_left, int64_t window_size_right, double softcap, bool is_rotary_interleaved,
-                        std::optional<Tensor> scheduler_metadata, int64_t num_splits, std::optional<bool> pack_gqa, int64_t sm_margin,
-                        std::optional<Tensor> s_aux, int64_t cp_world_size, int64_t /*cp_rank*/, std::optional<Tensor> cp_tot_seqused_k) {
+std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_new,
+                        std::optional<Tensor> v_new, std::optional<Tensor> q_v,
+                        std::optional<Tensor> out, std::optional<Tensor> cu_seqlens_q,
+                        std::optional<Tensor> cu_seqlens_k, std::optional<Tensor> cu_seqlens_k_new,
+                        std::optional<Tensor> seqused_q, std::optional<Tensor> seqused_k,
+                        std::optional<int64_t> max_seqlen_q, std::optional<int64_t> max_seqlen_k,
+                        std::optional<Tensor> page_table, std::optional<Tensor> kv_batch_idx,
+                        std::optional<Tensor> leftpad_k, std::optional<Tensor> rotary_cos,
+                        std::optional<Tensor> rotary_sin, std::optional<Tensor> seqlens_rotary,
+                        std::optional<Tensor> /*q_descale*/, std::optional<Tensor> /*k_descale*/,
+                        std::optional<Tensor> /*v_descale*/, double softmax_scale, bool is_causal,
+                        int64_t window_size_left, int64_t window_size_right, double softcap,
+                        bool is_rotary_interleaved, std::optional<Tensor> scheduler_metadata,
+                        int64_t num_splits, std::optional<bool> pack_gqa, int64_t sm_margin,
+                        std::optional<Tensor> s_aux, int64_t cp_world_size, int64_t /*cp_rank*/,
+                        std::optional<Tensor> cp_tot_seqused_k) {
   const FwdArguments given{q,
                            k,
                            v,
@@ -321,16 +365,21 @@ std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_ne
   return FwdCall(given).Run();
 }
 
-Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t max_seqlen_k, int64_t num_heads, int64_t num_heads_k,
-                            int64_t headdim, int64_t headdim_v, ScalarType qkv_dtype, Tensor seqused_k, std::optional<Tensor> cu_seqlens_q,
-                            std::optional<Tensor> cu_seqlens_k, std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q,
-                            std::optional<Tensor> leftpad_k, std::optional<int64_t> page_size, int64_t max_seqlen_k_new, bool is_causal,
-                            int64_t window_size_left, int64_t window_size_right, bool has_softcap, int64_t num_splits,
+Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t max_seqlen_k,
+                            int64_t num_heads, int64_t num_heads_k, int64_t headdim,
+                            int64_t headdim_v, ScalarType qkv_dtype, Tensor seqused_k,
+                            std::optional<Tensor> cu_seqlens_q, std::optional<Tensor> cu_seqlens_k,
+                            std::optional<Tensor> cu_seqlens_k_new, std::optional<Tensor> seqused_q,
+                            std::optional<Tensor> leftpad_k, std::optional<int64_t> page_size,
+                            int64_t max_seqlen_k_new, bool is_causal, int64_t window_size_left,
+                            int64_t window_size_right, bool has_softcap, int64_t num_splits,
                             std::optional<bool> pack_gqa, int64_t sm_margin) {
-  const ScheduleArguments given{batch_size,        max_seqlen_q, max_seqlen_k, num_heads,        num_heads_k,  headdim,
-                                headdim_v,         qkv_dtype,    seqused_k,    cu_seqlens_q,     cu_seqlens_k, cu_seqlens_k_new,
-                                seqused_q,         leftpad_k,    page_size,    max_seqlen_k_new, is_causal,    window_size_left,
-                                window_size_right, has_softcap,  num_splits,   pack_gqa,         sm_margin};
+  const ScheduleArguments given{batch_size,  max_seqlen_q,     max_seqlen_k,      num_heads,
+                                num_heads_k, headdim,          headdim_v,         qkv_dtype,
+                                seqused_k,   cu_seqlens_q,     cu_seqlens_k,      cu_seqlens_k_new,
+                                seqused_q,   leftpad_k,        page_size,         max_seqlen_k_new,
+                                is_causal,   window_size_left, window_size_right, has_softcap,
+                                num_splits,  pack_gqa,         sm_margin};
   return ScheduleCall(given).Run();
 }
 
@@ -339,17 +388,27 @@ Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t ma
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_vllm_fa3_C, m) {
   m.def(
-      "fwd(Tensor! q, Tensor k, Tensor v, Tensor? k_new, Tensor? v_new, Tensor? q_v, Tensor!? out, Tensor? cu_seqlens_q, "
-      "Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, Tensor? seqused_k, int? max_seqlen_q, int? max_seqlen_k, "
-      "Tensor? page_table, Tensor? kv_batch_idx, Tensor? leftpad_k, Tensor? rotary_cos, Tensor? rotary_sin, Tensor? seqlens_rotary, "
-      "Tensor? q_descale, Tensor? k_descale, Tensor? v_descale, float softmax_scale, bool is_causal, int window_size_left, "
-      "int window_size_right, float softcap, bool is_rotary_interleaved, Tensor? scheduler_metadata, int num_splits, bool? pack_gqa, "
-      "int sm_margin, Tensor? s_aux, int cp_world_size, int cp_rank, Tensor? cp_tot_seqused_k) -> Tensor[]");
+      "fwd(Tensor! q, Tensor k, Tensor v, Tensor? k_new, Tensor? v_new, Tensor? q_v, Tensor!? out, "
+      "Tensor? cu_seqlens_q, "
+      "Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, Tensor? seqused_k, int? "
+      "max_seqlen_q, int? max_seqlen_k, "
+      "Tensor? page_table, Tensor? kv_batch_idx, Tensor? leftpad_k, Tensor? rotary_cos, Tensor? "
+      "rotary_sin, Tensor? seqlens_rotary, "
+      "Tensor? q_descale, Tensor? k_descale, Tensor? v_descale, float softmax_scale, bool "
+      "is_causal, int window_size_left, "
+      "int window_size_right, float softcap, bool is_rotary_interleaved, Tensor? "
+      "scheduler_metadata, int num_splits, bool? pack_gqa, "
+      "int sm_margin, Tensor? s_aux, int cp_world_size, int cp_rank, Tensor? cp_tot_seqused_k) -> "
+      "Tensor[]");
   m.def(
-      "get_scheduler_metadata(int batch_size, int max_seqlen_q, int max_seqlen_k, int num_heads, int num_heads_k, int headdim, "
-      "int headdim_v, ScalarType qkv_dtype, Tensor seqused_k, Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, "
-      "Tensor? seqused_q, Tensor? leftpad_k, int? page_size, int max_seqlen_k_new, bool is_causal, int window_size_left, "
-      "int window_size_right, bool has_softcap, int num_splits, bool? pack_gqa, int sm_margin) -> Tensor");
+      "get_scheduler_metadata(int batch_size, int max_seqlen_q, int max_seqlen_k, int num_heads, "
+      "int num_heads_k, int headdim, "
+      "int headdim_v, ScalarType qkv_dtype, Tensor seqused_k, Tensor? cu_seqlens_q, Tensor? "
+      "cu_seqlens_k, Tensor? cu_seqlens_k_new, "
+      "Tensor? seqused_q, Tensor? leftpad_k, int? page_size, int max_seqlen_k_new, bool is_causal, "
+      "int window_size_left, "
+      "int window_size_right, bool has_softcap, int num_splits, bool? pack_gqa, int sm_margin) -> "
+      "Tensor");
 }
 
 VLLM_LIBRARY_IMPL(_vllm_fa3_C, m) {

@@ -19,30 +19,37 @@ int RoundUp(int size) { return (size + 127) / 128 * 128; }
 
 int64_t GetStride(const Argument& argument, size_t dim) {
   const int64_t stride = argument.strides()[dim];
-  return argument.shape()[dim] > 1 ? stride : (stride + flash::kLoad - 1) / flash::kLoad * flash::kLoad;
+  return argument.shape()[dim] > 1 ? stride
+                                   : (stride + flash::kLoad - 1) / flash::kLoad * flash::kLoad;
 }
 
-int* CheckOptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor, int64_t count, const char* why) {
+int* CheckOptionalInts(const char* op, const char* name, const std::optional<Tensor>& tensor,
+                       int64_t count, const char* why) {
   return tensor.has_value() ? CheckInts(Argument(op, name, *tensor), count, why) : nullptr;
 }
 
-void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size, int64_t value_size, bool bfloat16) {
+void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size,
+              int64_t value_size, bool bfloat16) {
   if (head_size < 1 || head_size > kLargestHead || head_size % flash::kLoad != 0) {
-    FailOp(op, "heads are of size " + std::to_string(head_size) + ", expected a multiple of 8 up to " + std::to_string(kLargestHead));
+    FailOp(op, "heads are of size " + std::to_string(head_size) +
+                   ", expected a multiple of 8 up to " + std::to_string(kLargestHead));
   }
   if (value_size != head_size) {
-    FailOp(op, "values are of size " + std::to_string(value_size) + " and keys of size " + std::to_string(head_size) +
+    FailOp(op, "values are of size " + std::to_string(value_size) + " and keys of size " +
+                   std::to_string(head_size) +
                    ", expected the same: kernels for two sizes are not built");
   }
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
-    FailOp(op, "keys have " + std::to_string(kv_heads) + " heads, expected a number that divides the " + std::to_string(heads) +
+    FailOp(op, "keys have " + std::to_string(kv_heads) +
+                   " heads, expected a number that divides the " + std::to_string(heads) +
                    " heads of the queries");
   }
   const int compiled = CompiledHeadSize(static_cast<int>(head_size), bfloat16);
   if (compiled == 0) {
     const std::string dtype = bfloat16 ? "bfloat16" : "float16";
-    FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) + " in " + dtype +
-                   ", expected at most the largest of " + CompiledHeadSizes(bfloat16) + "; built with VLLM_FA_SET=full it has all");
+    FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) +
+                   " in " + dtype + ", expected at most the largest of " +
+                   CompiledHeadSizes(bfloat16) + "; built with VLLM_FA_SET=full it has all");
   }
   params->h = CheckInt(op, "the number of heads", heads);
   params->h_k = static_cast<int>(kv_heads);
@@ -94,20 +101,26 @@ void SetPages(Params* params, const Argument& table, const Argument& k) {
 }
 
 void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys& given) {
-  if (given.k.has_value() != given.v.has_value()) FailOp(op, "k_new or v_new is given alone, expected both or neither");
+  if (given.k.has_value() != given.v.has_value())
+    FailOp(op, "k_new or v_new is given alone, expected both or neither");
   if (given.rotary_cos.has_value() != given.rotary_sin.has_value()) {
     FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
   }
   if (!given.k.has_value()) {
-    if (given.rotary_cos.has_value()) FailOp(op, "rotary_cos is given without k_new, expected new keys to rotate");
-    if (given.cu_seqlens.has_value()) FailOp(op, "cu_seqlens_k_new is given without k_new, expected new keys that it divides");
+    if (given.rotary_cos.has_value())
+      FailOp(op, "rotary_cos is given without k_new, expected new keys to rotate");
+    if (given.cu_seqlens.has_value())
+      FailOp(op, "cu_seqlens_k_new is given without k_new, expected new keys that it divides");
     return;
   }
   const Argument k(op, "k_new", *given.k), v(op, "v_new", *given.v);
-  if (params->seqused_k == nullptr) k.Fail("is given without seqused_k", "the lengths after which it is appended");
-  if (params->cu_seqlens_k != nullptr) k.Fail("is given together with cu_seqlens_k", "a cache with room for it");
+  if (params->seqused_k == nullptr)
+    k.Fail("is given without seqused_k", "the lengths after which it is appended");
+  if (params->cu_seqlens_k != nullptr)
+    k.Fail("is given together with cu_seqlens_k", "a cache with room for it");
   if (params->seqlen_q > params->seqlen_k) {
-    q.Fail("has up to " + std::to_string(params->seqlen_q) + " rows", "at most the " + std::to_string(params->seqlen_k) + " of the cache");
+    q.Fail("has up to " + std::to_string(params->seqlen_q) + " rows",
+           "at most the " + std::to_string(params->seqlen_k) + " of the cache");
   }
   const bool packed = given.cu_seqlens.has_value();
   const size_t dims = packed ? 3 : 4;
@@ -121,7 +134,8 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   }
   v.HasShape(k.shape(), "the shape of k_new");
   params->cu_seqlens_knew =
-      CheckOptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1, "one more than there are sequences");
+      CheckOptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1,
+                        "one more than there are sequences");
   params->seqlen_knew = packed ? 0 : CheckInt(op, "the number of new keys", rows);
   params->total_knew = CheckInt(op, "the number of new keys", packed ? rows : params->b * rows);
   params->knew_ptr = k.tensor().data_ptr();
@@ -137,7 +151,8 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   if (!given.rotary_cos.has_value()) return;
 
   flash::SetRotation(params, op, q, {*given.rotary_cos, *given.rotary_sin, given.interleaved});
-  params->seqlens_rotary = CheckOptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b, "a place for each sequence");
+  params->seqlens_rotary = CheckOptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b,
+                                             "a place for each sequence");
 }
 
 void SetScores(Params* params, double softmax_scale, double softcap) {
@@ -152,7 +167,8 @@ void SetScores(Params* params, double softmax_scale, double softcap) {
 void SetDevice(Params* params, const char* op, int64_t sm_margin) {
   const int multiprocessors = gpu::MultiprocessorCount();
   if (sm_margin < 0 || sm_margin >= multiprocessors) {
-    FailOp(op, "sm_margin is " + std::to_string(sm_margin) + ", expected 0 to " + std::to_string(multiprocessors - 1));
+    FailOp(op, "sm_margin is " + std::to_string(sm_margin) + ", expected 0 to " +
+                   std::to_string(multiprocessors - 1));
   }
   params->arch = kArchitecture;
   params->num_sm = multiprocessors - static_cast<int>(sm_margin);
@@ -166,7 +182,8 @@ Parts SetParts(Params* params, const Tensor& q) {
   const int64_t rows = packed ? params->total_q : params->seqlen_q, batch = packed ? 1 : params->b;
   const int64_t lse_of_sequence = params->h * rows;
   parts.lse = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
-  parts.out = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv}, ScalarType::Float);
+  parts.out = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv},
+                           ScalarType::Float);
   params->softmax_lseaccum_ptr = parts.lse->data_ptr();
   params->lseaccum_head_stride = rows;
   params->lseaccum_batch_stride = packed ? 0 : lse_of_sequence;

@@ -19,13 +19,15 @@ constexpr int64_t kRotaryUnit = 16;
 
 int CheckInt(const char* op, const char* name, int64_t value) {
   if (value < 0 || value > std::numeric_limits<int>::max()) {
-    FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(std::numeric_limits<int>::max()));
+    FailOp(op, std::string(name) + " is " + std::to_string(value) + ", expected 0 to " +
+                   std::to_string(std::numeric_limits<int>::max()));
   }
   return static_cast<int>(value);
 }
 
 void CheckHalves(const Argument& argument, size_t dims) {
-  argument.OnDevice().LastDimensionContiguous().OfOneDType({ScalarType::BFloat16, ScalarType::Half});
+  argument.OnDevice().LastDimensionContiguous().OfOneDType(
+      {ScalarType::BFloat16, ScalarType::Half});
   argument.HasRank(dims, std::to_string(dims) + " dimensions").RowsAligned(kLoadBytes);
 }
 
@@ -52,15 +54,19 @@ Tensor TakeOrMakeOutput(const char* op, const Argument& q, const std::optional<T
   return *out;
 }
 
-int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, int head_size, int keys) {
+int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, int head_size,
+                  int keys) {
   CheckHalves(cos, 2, q);
   CheckHalves(sin, 2, q);
   sin.HasShape(cos.shape(), "the shape of rotary_cos");
   const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
   if (rotated > head_size || rotated % kRotaryUnit != 0) {
-    cos.Fail("rotates " + std::to_string(rotated) + " elements", "a multiple of 16 up to the head size, " + std::to_string(head_size));
+    cos.Fail("rotates " + std::to_string(rotated) + " elements",
+             "a multiple of 16 up to the head size, " + std::to_string(head_size));
   }
-  if (positions < keys) cos.Fail("has " + std::to_string(positions) + " rows", "one for each of the cache's " + std::to_string(keys));
+  if (positions < keys)
+    cos.Fail("has " + std::to_string(positions) + " rows",
+             "one for each of the cache's " + std::to_string(keys));
   cos.Contiguous();
   sin.Contiguous();
   return static_cast<int>(rotated);

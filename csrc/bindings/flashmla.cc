@@ -25,19 +25,24 @@ constexpr int64_t kMostParts = 65535;
 // What the kernel copies at once.
 constexpr int64_t kLoadBytes = 16;
 
-// bfloat16 or float16 of four dimensions, whose rows of kWidth elements begin at multiples of 16 bytes.
+// bfloat16 or float16 of four dimensions, whose rows of kWidth elements begin at multiples of 16
+// bytes.
 void CheckRows(const Argument& argument, const char* shape) {
   argument.OnDevice().OfOneDType({ScalarType::BFloat16, ScalarType::Half}).HasRank(4, shape);
   if (argument.shape()[3] != flashmla::kWidth) argument.FailShape(shape);
   argument.RowsAligned(kLoadBytes);
 }
 
-const Argument& CheckInts(const Argument& argument) { return argument.OnDevice().OfDType(ScalarType::Int).Contiguous(); }
+const Argument& CheckInts(const Argument& argument) {
+  return argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
+}
 
 // [batch, queries, heads, kValueWidth], of the caller's memory if there is some.
 Tensor TakeOrMakeOutput(const Argument& q, const std::optional<Tensor>& given) {
   const int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2];
-  if (!given.has_value()) return NewTensor<4>(q.tensor(), {batch, queries, heads, flashmla::kValueWidth}, q.tensor().scalar_type());
+  if (!given.has_value())
+    return NewTensor<4>(q.tensor(), {batch, queries, heads, flashmla::kValueWidth},
+                        q.tensor().scalar_type());
   const Argument out(kOp, "out_", *given);
   out.OnDevice().SameDTypeAs(q);
   const int64_t folded[] = {batch, 1, queries * heads, flashmla::kValueWidth};
@@ -47,19 +52,22 @@ Tensor TakeOrMakeOutput(const Argument& q, const std::optional<Tensor>& given) {
                  "the shape of q with 512 elements a head, or with its queries and heads folded");
   }
   out.Contiguous().Aligned(kLoadBytes);
-  return is_folded ? torch::stable::view(*given, {batch, queries, heads, flashmla::kValueWidth}) : *given;
+  return is_folded ? torch::stable::view(*given, {batch, queries, heads, flashmla::kValueWidth})
+                   : *given;
 }
 
 // The caller's cut of the batch, or a new one.
-std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::DenseDecode& decode, const std::optional<Tensor>& parts,
+std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::DenseDecode& decode,
+                                         const std::optional<Tensor>& parts,
                                          const std::optional<Tensor>& splits) {
   if (parts.has_value() != splits.has_value()) {
     FailOp(kOp, "tile_scheduler_metadata or num_splits is given alone, expected both or neither");
   }
   if (parts.has_value()) {
-    const Argument given(kOp, "tile_scheduler_metadata", *parts), counts(kOp, "num_splits", *splits);
-    if (CheckInts(given).shape().size() != 2 || given.shape()[0] < 1 || given.shape()[0] > kMostParts ||
-        given.shape()[1] != flashmla::kPartInts) {
+    const Argument given(kOp, "tile_scheduler_metadata", *parts),
+        counts(kOp, "num_splits", *splits);
+    if (CheckInts(given).shape().size() != 2 || given.shape()[0] < 1 ||
+        given.shape()[0] > kMostParts || given.shape()[1] != flashmla::kPartInts) {
       given.FailShape("[parts, 8], as a call without it returns it");
     }
     CheckInts(counts).HasShape({decode.batch + int64_t{1}}, "one more than there are sequences");
@@ -79,8 +87,10 @@ std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::Dens
 }
 
 std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDecodeFwd(
-    Tensor q_tensor, Tensor kcache_tensor, int64_t head_size_v, Tensor seqlens_k_tensor, Tensor block_table_tensor, double softmax_scale,
-    bool is_causal, std::optional<Tensor> tile_scheduler_metadata, std::optional<Tensor> num_splits, std::optional<Tensor> out_tensor) {
+    Tensor q_tensor, Tensor kcache_tensor, int64_t head_size_v, Tensor seqlens_k_tensor,
+    Tensor block_table_tensor, double softmax_scale, bool is_causal,
+    std::optional<Tensor> tile_scheduler_metadata, std::optional<Tensor> num_splits,
+    std::optional<Tensor> out_tensor) {
   const Argument q(kOp, "q", q_tensor), kcache(kOp, "kcache", kcache_tensor);
   CheckRows(q, "[batch, queries, heads, 576]");
   CheckRows(kcache, "[pages, 64, 1, 576]");
@@ -93,11 +103,14 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   }
   const int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2];
   if (batch >= kMostInt || queries * heads > kMostInt) q.FailShape("fewer than 2^31 rows");
-  const Argument seqlens_k(kOp, "seqlens_k", seqlens_k_tensor), block_table(kOp, "block_table", block_table_tensor);
+  const Argument seqlens_k(kOp, "seqlens_k", seqlens_k_tensor),
+      block_table(kOp, "block_table", block_table_tensor);
   CheckInts(seqlens_k).HasShape({batch}, "a length for each sequence of q");
   block_table.OnDevice().OfDType(ScalarType::Int);
-  if (block_table.shape().size() != 2 || block_table.shape()[0] != batch || block_table.shape()[1] >= kMostInt / flashmla::kPageRows) {
-    block_table.FailShape("[" + std::to_string(batch) + ", pages of the longest sequence]: a row for each sequence of q");
+  if (block_table.shape().size() != 2 || block_table.shape()[0] != batch ||
+      block_table.shape()[1] >= kMostInt / flashmla::kPageRows) {
+    block_table.FailShape("[" + std::to_string(batch) +
+                          ", pages of the longest sequence]: a row for each sequence of q");
   }
   block_table.LastDimensionContiguous();
 
@@ -129,7 +142,8 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   decode.lse = static_cast<float*>(lse.data_ptr());
   // How many pieces there are stands in the GPU's memory: as many as there may be.
   const int64_t pieces = batch + decode.part_count;
-  const Tensor piece_out = NewTensor<3>(q_tensor, {pieces, queries * heads, flashmla::kValueWidth}, ScalarType::Float);
+  const Tensor piece_out =
+      NewTensor<3>(q_tensor, {pieces, queries * heads, flashmla::kValueWidth}, ScalarType::Float);
   const Tensor piece_lse = NewTensor<2>(q_tensor, {pieces, queries * heads}, ScalarType::Float);
   decode.piece_out = static_cast<float*>(piece_out.data_ptr());
   decode.piece_lse = static_cast<float*>(piece_lse.data_ptr());
@@ -143,8 +157,10 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_flashmla_C, m) {
   m.def(
-      "dense_decode_fwd(Tensor q, Tensor kcache, int head_size_v, Tensor seqlens_k, Tensor block_table, float softmax_scale, "
-      "bool is_causal, Tensor(a)? tile_scheduler_metadata, Tensor(b)? num_splits, Tensor(c!)? out_) -> "
+      "dense_decode_fwd(Tensor q, Tensor kcache, int head_size_v, Tensor seqlens_k, Tensor "
+      "block_table, float softmax_scale, "
+      "bool is_causal, Tensor(a)? tile_scheduler_metadata, Tensor(b)? num_splits, Tensor(c!)? "
+      "out_) -> "
       "(Tensor(c!), Tensor, Tensor(a)?, Tensor(b)?)");
 }
 

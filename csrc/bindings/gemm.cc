@@ -16,20 +16,24 @@ using MaybeTensor = std::optional<Tensor>;
 
 // The weights of the handle in `tensor`, of the kind that `member` names.
 template <typename Member>
-std::shared_ptr<const Weights> CheckHandle(const char* op, const Tensor& tensor, Member member, const char* creator) {
+std::shared_ptr<const Weights> CheckHandle(const char* op, const Tensor& tensor, Member member,
+                                           const char* creator) {
   const Argument handle(op, "handler_tensor", tensor);
   handle.OnDevice().OfDType(ScalarType::Long);
   if (tensor.numel() != 1) handle.FailShape("one number, as " + std::string(creator) + " gave it");
   const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
   std::shared_ptr<const Weights> weights = TheHandles<const Weights>().Find(number);
   if (weights == nullptr || (*weights).*member == nullptr) {
-    handle.Fail("is " + std::to_string(number), "a number that " + std::string(creator) + " gave and that was not released");
+    handle.Fail("is " + std::to_string(number),
+                "a number that " + std::string(creator) + " gave and that was not released");
   }
   return weights;
 }
 
 // A primitive cache is what oneDNN needs one of; the number is checked and not used.
-void CheckCacheSize(const char* op, int64_t size) { CheckAtLeast(op, "primitive_cache_size", size, 0); }
+void CheckCacheSize(const char* op, int64_t size) {
+  CheckAtLeast(op, "primitive_cache_size", size, 0);
+}
 
 int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   const char* op = "create_onednn_mm_handler";
@@ -42,9 +46,11 @@ int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   panels.depth = b.shape()[0];
   panels.columns = b.shape()[1];
   // Aligned, so that no vector of a panel crosses two lines of a cache.
-  weights->memory = hwy::AllocateAligned<unsigned char>(static_cast<size_t>(panels.depth * panels.columns * SizeOf(panels.dtype)) + 1);
+  weights->memory = hwy::AllocateAligned<unsigned char>(
+      static_cast<size_t>(panels.depth * panels.columns * SizeOf(panels.dtype)) + 1);
   if (weights->memory == nullptr) FailOp(op, "there is no memory for a copy of b");
-  PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth, panels.columns, weights->memory.get());
+  PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth,
+             panels.columns, weights->memory.get());
   panels.data = weights->memory.get();
   auto kept = std::make_shared<Weights>();
   kept->floating = std::move(weights);
@@ -53,18 +59,26 @@ int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
 
 void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
   const char* op = "onednn_mm";
-  const auto weights = CheckHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
+  const auto weights =
+      CheckHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
   const Panels& b = weights->floating->panels;
   const Argument a(op, "a", a_tensor);
   a.OnDevice().Floating().HasRank(2, "[M, K]");
   a.HasShape({a.shape()[0], b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   if (a.dtype() != b.dtype) a.Fail("is of another dtype", "that of the weights");
   const Argument c(op, "c", c_tensor);
-  c.OnDevice().SameDTypeAs(a).HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
+  c.OnDevice()
+      .SameDTypeAs(a)
+      .HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N")
+      .LastDimensionContiguous()
+      .Writable();
   const void* bias = nullptr;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);
-    argument.OnDevice().SameDTypeAs(a).HasShape({b.columns}, "the weights' N").LastDimensionContiguous();
+    argument.OnDevice()
+        .SameDTypeAs(a)
+        .HasShape({b.columns}, "the weights' N")
+        .LastDimensionContiguous();
     bias = bias_tensor->data_ptr();
   }
   MatMul(c.LastDimensionRows(), a.LastDimensionRows(), b, bias);
@@ -74,26 +88,31 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
 void CheckCount(const Argument& argument, int64_t count, bool one, const char* what) {
   const int64_t elements = argument.tensor().numel();
   if (elements != count && !(one && elements == 1)) {
-    argument.FailShape(std::string(one ? "one element or " : "") + what + ", " + std::to_string(count));
+    argument.FailShape(std::string(one ? "one element or " : "") + what + ", " +
+                       std::to_string(count));
   }
   argument.Contiguous();
 }
 
-int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output, bool dynamic, bool use_azp, int64_t cache_size) {
+int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output,
+                              bool dynamic, bool use_azp, int64_t cache_size) {
   const char* op = "create_onednn_scaled_mm_handler";
   const Argument b(op, "b", b_tensor);
   b.OnDevice().OfDType(ScalarType::Char).HasRank(2, "[K, N]");
   CheckCacheSize(op, cache_size);
   const int64_t depth = b.shape()[0], columns = b.shape()[1];
   if (depth > Int8Panels::kMaxDepth) {
-    b.FailShape("K of at most " + std::to_string(Int8Panels::kMaxDepth) + ", whose sums fit into int32");
+    b.FailShape("K of at most " + std::to_string(Int8Panels::kMaxDepth) +
+                ", whose sums fit into int32");
   }
   const Argument scales(op, "b_scales", scales_tensor);
   scales.OnDevice().OfDType(ScalarType::Float);
   CheckCount(scales, columns, true, "one for each column of b");
-  CheckDType(op, "output_type", output, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+  CheckDType(op, "output_type", output,
+             {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
   auto weights = std::make_unique<Int8Weights>();
-  weights->panels = PackInt8(static_cast<const int8_t*>(b_tensor.data_ptr()), b.strides()[0], b.strides()[1], depth, columns);
+  weights->panels = PackInt8(static_cast<const int8_t*>(b_tensor.data_ptr()), b.strides()[0],
+                             b.strides()[1], depth, columns);
   const float* first = static_cast<const float*>(scales_tensor.data_ptr());
   weights->scales.assign(first, first + scales_tensor.numel());
   weights->output = ToDType(output);
@@ -105,7 +124,8 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
 }
 
 // The bias as float32, in `memory` where it is not.
-const float* CheckBias(const char* op, const Tensor& tensor, const Argument& output, int64_t columns, std::vector<float>& memory) {
+const float* CheckBias(const char* op, const Tensor& tensor, const Argument& output,
+                       int64_t columns, std::vector<float>& memory) {
   const Argument bias(op, "bias", tensor);
   bias.OnDevice().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
   if (bias.dtype() == DType::kFloat32) return static_cast<const float*>(tensor.data_ptr());
@@ -113,10 +133,12 @@ const float* CheckBias(const char* op, const Tensor& tensor, const Argument& out
   return memory.data();
 }
 
-void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, MaybeTensor azp_tensor, MaybeTensor azp_adj_tensor,
-                    MaybeTensor bias_tensor, Tensor handle_tensor) {
+void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor,
+                    MaybeTensor azp_tensor, MaybeTensor azp_adj_tensor, MaybeTensor bias_tensor,
+                    Tensor handle_tensor) {
   const char* op = "onednn_scaled_mm";
-  const auto kept = CheckHandle(op, handle_tensor, &Weights::int8, "create_onednn_scaled_mm_handler");
+  const auto kept =
+      CheckHandle(op, handle_tensor, &Weights::int8, "create_onednn_scaled_mm_handler");
   const Int8Weights& weights = *kept->int8;
   const Int8Panels& b = weights.panels;
   const Argument a(op, "a", a_tensor);
@@ -124,8 +146,13 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   const int64_t rows = a.shape()[0];
   a.HasShape({rows, b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
   const Argument c(op, "c", c_tensor);
-  c.OnDevice().Floating().HasShape({rows, b.columns}, "[M, N] with the weights' N").LastDimensionContiguous().Writable();
-  if (c.dtype() != weights.output) c.Fail("is of another dtype", "the output_type that the handler was created with");
+  c.OnDevice()
+      .Floating()
+      .HasShape({rows, b.columns}, "[M, N] with the weights' N")
+      .LastDimensionContiguous()
+      .Writable();
+  if (c.dtype() != weights.output)
+    c.Fail("is of another dtype", "the output_type that the handler was created with");
 
   Int8Scales scales;
   const Argument a_scales(op, "a_scales", a_scales_tensor);
@@ -136,7 +163,8 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   scales.b = weights.scales.data();
   scales.b_step = weights.scales.size() == 1 ? 0 : 1;
   if (azp_tensor.has_value() != weights.has_zero) {
-    FailOp(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") + ", the handler was created with use_azp " +
+    FailOp(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") +
+                   ", the handler was created with use_azp " +
                    (weights.has_zero ? "True" : "False"));
   }
   if (azp_tensor.has_value()) {
@@ -153,13 +181,15 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor, Ma
   }
   std::vector<float> bias_memory;
   if (bias_tensor.has_value()) scales.bias = CheckBias(op, *bias_tensor, c, b.columns, bias_memory);
-  Int8MatMul(c.LastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()), a.strides()[0], b, scales);
+  Int8MatMul(c.LastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()), a.strides()[0],
+             b, scales);
 }
 
 void ReleaseHandler(int64_t number) {
   if (!TheHandles<const Weights>().Release(number)) {
     FailOp("release_dnnl_matmul_handler",
-           "handler is " + std::to_string(number) + ", expected a number that was given and not yet released");
+           "handler is " + std::to_string(number) +
+               ", expected a number that was given and not yet released");
   }
 }
 
@@ -170,9 +200,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("create_onednn_mm_handler(Tensor b, int primitive_cache_size) -> int");
   m.def("onednn_mm(Tensor! c, Tensor a, Tensor? bias, Tensor handler_tensor) -> ()");
   m.def(
-      "create_onednn_scaled_mm_handler(Tensor b, Tensor b_scales, ScalarType output_type, bool dynamic_act_quant, bool use_azp, "
+      "create_onednn_scaled_mm_handler(Tensor b, Tensor b_scales, ScalarType output_type, bool "
+      "dynamic_act_quant, bool use_azp, "
       "int primitive_cache_size) -> int");
-  m.def("onednn_scaled_mm(Tensor! c, Tensor a, Tensor a_scales, Tensor? azp, Tensor? azp_adj, Tensor? bias, Tensor handler_tensor) -> ()");
+  m.def(
+      "onednn_scaled_mm(Tensor! c, Tensor a, Tensor a_scales, Tensor? azp, Tensor? azp_adj, "
+      "Tensor? bias, Tensor handler_tensor) -> ()");
   m.def("release_dnnl_matmul_handler(int handler) -> ()");
 }
 
@@ -183,4 +216,6 @@ VLLM_LIBRARY_IMPL(_C, m) {
   m.impl("onednn_scaled_mm", VLLM_BOX(vllm::OnednnScaledMm));
 }
 // It has no tensor to choose a key by.
-STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("release_dnnl_matmul_handler", VLLM_BOX(vllm::ReleaseHandler)); }
+STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) {
+  m.impl("release_dnnl_matmul_handler", VLLM_BOX(vllm::ReleaseHandler));
+}

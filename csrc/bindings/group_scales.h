@@ -14,18 +14,22 @@ namespace vllm {
 inline int64_t CheckGroups(const Argument& input, int64_t size) {
   const int64_t columns = input.shape().back();
   if (size < 1 || columns % size != 0) {
-    input.Fail("has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(size),
-               "a group_size that divides the last dimension");
+    input.Fail(
+        "has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(size),
+        "a group_size that divides the last dimension");
   }
   return columns / size;
 }
 
-// Scales of the shape of input with groups in the last dimension, or of two dimensions with all tokens in the first.
-inline GroupScales CheckGroupScales(const Argument& scales, const Argument& input, int64_t tokens, int64_t groups) {
+// Scales of the shape of input with groups in the last dimension, or of two dimensions with all
+// tokens in the first.
+inline GroupScales CheckGroupScales(const Argument& scales, const Argument& input, int64_t tokens,
+                                    int64_t groups) {
   scales.OnDevice().OfDType(torch::headeronly::ScalarType::Float).Writable();
   std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;
-  if (scales.shape() != std::vector<int64_t>{tokens, groups}) scales.HasShape(shape, "that of input with a scale for each group");
+  if (scales.shape() != std::vector<int64_t>{tokens, groups})
+    scales.HasShape(shape, "that of input with a scale for each group");
   GroupScales result;
   result.rows = scales.LeadingRows(scales.shape().size() - 1, 1);
   result.column_stride = scales.strides().back();

@@ -15,14 +15,16 @@ void CheckCodes(const Argument& codes) {
   if (codes.tensor().scalar_type() != ScalarType::Byte) codes.OfDType(ScalarType::Float8_e4m3fn);
 }
 
-// kv_cache: [num_blocks, block_size, width and four bytes for every `groups`], where each block is one piece.
+// kv_cache: [num_blocks, block_size, width and four bytes for every `groups`], where each block is
+// one piece.
 IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
   cache.OnDevice().OfDType(ScalarType::Byte);
   const Extents shape = cache.shape(), strides = cache.strides();
   const int64_t bytes = width + groups * static_cast<int64_t>(sizeof(float));
   if (shape.size() != 3 || shape[1] == 0 || shape[2] != bytes) {
-    cache.FailShape("[num_blocks, block_size, " + std::to_string(bytes) + "]: " + std::to_string(width) + " codes and " +
-                    std::to_string(groups) + " scales of four bytes");
+    cache.FailShape("[num_blocks, block_size, " + std::to_string(bytes) +
+                    "]: " + std::to_string(width) + " codes and " + std::to_string(groups) +
+                    " scales of four bytes");
   }
   if ((shape[1] > 1 && strides[1] != bytes) || (bytes > 1 && strides[2] != 1)) {
     cache.FailStrides("blocks of one piece of memory");
@@ -36,14 +38,16 @@ IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
   result.width = width;
   result.group = width / groups;
   const auto four = [](int64_t value) { return value % static_cast<int64_t>(sizeof(float)) == 0; };
-  if (!four(shape[1] * width) || (shape[0] > 1 && !four(strides[0])) || reinterpret_cast<uintptr_t>(result.data) % sizeof(float) != 0) {
-    cache.Fail("has shape " + ShapeText(shape) + " and strides " + ShapeText(strides), "scales at multiples of four bytes");
+  if (!four(shape[1] * width) || (shape[0] > 1 && !four(strides[0])) ||
+      reinterpret_cast<uintptr_t>(result.data) % sizeof(float) != 0) {
+    cache.Fail("has shape " + ShapeText(shape) + " and strides " + ShapeText(strides),
+               "scales at multiples of four bytes");
   }
   return result;
 }
 
-void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_mapping, int64_t quant_block_size,
-                             StringArgument kv_cache_dtype) {
+void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_mapping,
+                             int64_t quant_block_size, StringArgument kv_cache_dtype) {
   const char* op = "indexer_k_quant_and_cache";
   const Argument k(op, "k", k_tensor);
   k.OnDevice().Floating();
@@ -51,15 +55,17 @@ void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_m
   k.LastDimensionContiguous();
   const int64_t width = k.shape()[1];
   if (quant_block_size < 1 || width == 0 || width % quant_block_size != 0) {
-    FailOp(op, "quant_block_size is " + std::to_string(quant_block_size) + ", expected a divisor of head_dim " + std::to_string(width) +
-                   " of k");
+    FailOp(op, "quant_block_size is " + std::to_string(quant_block_size) +
+                   ", expected a divisor of head_dim " + std::to_string(width) + " of k");
   }
   const std::string& format = kv_cache_dtype.value;
   const bool powers_of_two = format == "ue8m0";
-  if (!powers_of_two && !format.empty() && format != "auto" && format != "fp8" && format != "fp8_e4m3") {
+  if (!powers_of_two && !format.empty() && format != "auto" && format != "fp8" &&
+      format != "fp8_e4m3") {
     FailOp(op, "kv_cache_dtype is '" + format + "', expected ue8m0, auto, fp8 or fp8_e4m3");
   }
-  const IndexerCache cache = CheckCache(Argument(op, "kv_cache", cache_tensor), width, width / quant_block_size);
+  const IndexerCache cache =
+      CheckCache(Argument(op, "kv_cache", cache_tensor), width, width / quant_block_size);
   TokenVectors keys;
   keys.data = k_tensor.data_ptr();
   keys.dtype = k.dtype();
@@ -67,11 +73,13 @@ void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_m
   keys.heads = 1;
   keys.width = width;
   keys.token_stride = k.strides()[0];
-  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping), k.shape()[0], cache.blocks, cache.block_size);
+  const Slots slots = CheckSlots(Argument(op, "slot_mapping", slot_mapping), k.shape()[0],
+                                 cache.blocks, cache.block_size);
   WriteIndexerKeys(keys, cache, slots, powers_of_two);
 }
 
-void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor scale_tensor, Tensor table_tensor, Tensor bounds_tensor) {
+void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor scale_tensor,
+                                  Tensor table_tensor, Tensor bounds_tensor) {
   const char* op = "cp_gather_indexer_k_quant_cache";
   const Argument k(op, "dst_k", k_tensor), scale(op, "dst_scale", scale_tensor);
   CheckCodes(k);
@@ -84,22 +92,28 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   if (!bytes) scale.OfDType(ScalarType::Float);
   const int64_t each = bytes ? static_cast<int64_t>(sizeof(float)) : 1;
   const Extents shape = scale.shape();
-  if (shape.size() != 2 || shape[0] != tokens || shape[1] == 0 || shape[1] % each != 0 || width % (shape[1] / each) != 0) {
-    scale.FailShape("[" + std::to_string(tokens) + ", scales of a token], float32 or its bytes, which divide the " + std::to_string(width) +
-                    " elements of dst_k");
+  if (shape.size() != 2 || shape[0] != tokens || shape[1] == 0 || shape[1] % each != 0 ||
+      width % (shape[1] / each) != 0) {
+    scale.FailShape("[" + std::to_string(tokens) +
+                    ", scales of a token], float32 or its bytes, which divide the " +
+                    std::to_string(width) + " elements of dst_k");
   }
   scale.LastDimensionContiguous().Writable();
-  if ((tokens > 1 && scale.strides()[0] % each != 0) || reinterpret_cast<uintptr_t>(scale_tensor.data_ptr()) % sizeof(float) != 0) {
+  if ((tokens > 1 && scale.strides()[0] % each != 0) ||
+      reinterpret_cast<uintptr_t>(scale_tensor.data_ptr()) % sizeof(float) != 0) {
     scale.FailStrides("scales at multiples of four bytes");
   }
-  const IndexerCache cache = CheckCache(Argument(op, "kv_cache", cache_tensor), width, shape[1] / each);
+  const IndexerCache cache =
+      CheckCache(Argument(op, "kv_cache", cache_tensor), width, shape[1] / each);
 
   const Argument table(op, "block_table", table_tensor), bounds(op, "cu_seq_lens", bounds_tensor);
   table.OnDevice().OfDType(ScalarType::Int);
   table.HasRank(2, "[sequences, blocks of a sequence]");
   Sequences sequences;
   sequences.batch = table.shape()[0];
-  bounds.OnDevice().OfDType(ScalarType::Int).HasShape({sequences.batch + 1}, "the sequences of block_table, and one more");
+  bounds.OnDevice()
+      .OfDType(ScalarType::Int)
+      .HasShape({sequences.batch + 1}, "the sequences of block_table, and one more");
   sequences.table = static_cast<const int32_t*>(table_tensor.data_ptr());
   sequences.table_stride = table.strides()[0];
   sequences.column_stride = table.strides()[1];
@@ -115,8 +129,12 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
 }  // namespace vllm
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
-  m.def("indexer_k_quant_and_cache(Tensor k, Tensor! kv_cache, Tensor slot_mapping, int quant_block_size, str kv_cache_dtype) -> ()");
-  m.def("cp_gather_indexer_k_quant_cache(Tensor kv_cache, Tensor! dst_k, Tensor! dst_scale, Tensor block_table, Tensor cu_seq_lens) -> ()");
+  m.def(
+      "indexer_k_quant_and_cache(Tensor k, Tensor! kv_cache, Tensor slot_mapping, int "
+      "quant_block_size, str kv_cache_dtype) -> ()");
+  m.def(
+      "cp_gather_indexer_k_quant_cache(Tensor kv_cache, Tensor! dst_k, Tensor! dst_scale, Tensor "
+      "block_table, Tensor cu_seq_lens) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C_cache_ops, m) {

@@ -6,8 +6,8 @@
 namespace vllm {
 namespace {
 
-void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_tensor, double scale, Tensor block_tables_tensor,
-                       Tensor seq_lens_tensor) {
+void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_tensor, double scale,
+                       Tensor block_tables_tensor, Tensor seq_lens_tensor) {
   const char* op = "mla_decode_kvcache";
   const Argument out(op, "out", out_tensor);
   const Argument query(op, "query", query_tensor);
@@ -18,10 +18,12 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   const Extents shape = query.shape();
   cache.OnDevice().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
-    cache.FailShape("[num_blocks, block_size, " + std::to_string(shape[2]) + "]: rows as long as a query");
+    cache.FailShape("[num_blocks, block_size, " + std::to_string(shape[2]) +
+                    "]: rows as long as a query");
   }
   if (out.shape()[0] != shape[0] || out.shape()[1] != shape[1] || out.shape()[2] > shape[2]) {
-    out.FailShape("[num_seqs, heads, value_size] of query with a value_size of at most " + std::to_string(shape[2]));
+    out.FailShape("[num_seqs, heads, value_size] of query with a value_size of at most " +
+                  std::to_string(shape[2]));
   }
   call.cache = kv_cache_tensor.data_ptr();
   call.block_size = cache.shape()[1];
@@ -36,8 +38,11 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   call.seq_lens.resize(static_cast<size_t>(shape[0]));
   for (size_t i = 0; i < call.seq_lens.size(); ++i) {
     call.seq_lens[i] = lengths[i];
-    if (lengths[i] < 0) seq_lens.Fail("holds " + std::to_string(lengths[i]) + " for sequence " + std::to_string(i), "lengths of 0 or more");
-    CheckBlocks(block_tables, static_cast<int64_t>(i), 0, lengths[i], call.block_size, cache.shape()[0]);
+    if (lengths[i] < 0)
+      seq_lens.Fail("holds " + std::to_string(lengths[i]) + " for sequence " + std::to_string(i),
+                    "lengths of 0 or more");
+    CheckBlocks(block_tables, static_cast<int64_t>(i), 0, lengths[i], call.block_size,
+                cache.shape()[0]);
   }
   call.block_table = static_cast<const int32_t*>(block_tables_tensor.data_ptr());
   call.block_table_stride = block_tables.strides()[0];
@@ -49,7 +54,9 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
 }  // namespace vllm
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
-  m.def("mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor block_tables, Tensor seq_lens) -> ()");
+  m.def(
+      "mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor "
+      "block_tables, Tensor seq_lens) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("mla_decode_kvcache", VLLM_BOX(vllm::LatentAttentionOp)); }

@@ -31,7 +31,8 @@
 
 namespace vllm {
 
-// The device of the tensors among the arguments of an op, -1 without any on a GPU. Tensors in CPU memory are left to the op's own checks.
+// The device of the tensors among the arguments of an op, -1 without any on a GPU. Tensors in CPU
+// memory are left to the op's own checks.
 class ArgumentsDevice {
  public:
   template <typename... Args>
@@ -45,8 +46,8 @@ class ArgumentsDevice {
     if (!tensor.is_cuda()) return;
     const int32_t index = tensor.get_device_index();
     if (index_ >= 0 && index != index_) {
-      throw std::runtime_error("tensors lie on devices " + std::to_string(index_) + " and " + std::to_string(index) +
-                               ", expected all on one device");
+      throw std::runtime_error("tensors lie on devices " + std::to_string(index_) + " and " +
+                               std::to_string(index) + ", expected all on one device");
     }
     index_ = index;
   }
@@ -62,7 +63,8 @@ class ArgumentsDevice {
   int32_t index_ = -1;
 };
 
-// Calls an op with the device of its tensors as the current one: kernels are launched there, on its current stream.
+// Calls an op with the device of its tensors as the current one: kernels are launched there, on its
+// current stream.
 template <auto kOp>
 struct OnDeviceOfArguments;
 

@@ -12,13 +12,17 @@ namespace {
 // [heads, tokens] of float32, the tokens side by side.
 Argument CheckLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
-  lse.OnDevice().OfDType(torch::headeronly::ScalarType::Float).HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
+  lse.OnDevice()
+      .OfDType(torch::headeronly::ScalarType::Float)
+      .HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
   lse.LastDimensionContiguous();
   return lse;
 }
 
-void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor, Tensor prefix_output_tensor, Tensor prefix_lse_tensor,
-                   Tensor suffix_output_tensor, Tensor suffix_lse_tensor, std::optional<int64_t> prefill_tokens_with_context,
+void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor,
+                   Tensor prefix_output_tensor, Tensor prefix_lse_tensor,
+                   Tensor suffix_output_tensor, Tensor suffix_lse_tensor,
+                   std::optional<int64_t> prefill_tokens_with_context,
                    std::optional<Tensor> output_scale) {
   const char* op = "merge_attn_states";
   const Argument output(op, "output", output_tensor);
@@ -30,7 +34,8 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   suffix.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output");
   merge.suffix = CheckHeads(suffix);
   if (output_scale.has_value())
-    Argument(op, "output_scale", *output_scale).Fail("is given", "None: output of float8 is not supported here");
+    Argument(op, "output_scale", *output_scale)
+        .Fail("is given", "None: output of float8 is not supported here");
   output.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output").Writable();
   merge.output = CheckHeads(output);
   const Argument prefix_lse = CheckLse(op, "prefix_lse", prefix_lse_tensor, shape);
@@ -58,7 +63,8 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
-      "merge_attn_states(Tensor! output, Tensor!? output_lse, Tensor prefix_output, Tensor prefix_lse, Tensor suffix_output, "
+      "merge_attn_states(Tensor! output, Tensor!? output_lse, Tensor prefix_output, Tensor "
+      "prefix_lse, Tensor suffix_output, "
       "Tensor suffix_lse, int? prefill_tokens_with_context, Tensor? output_scale=None) -> ()");
 }
 

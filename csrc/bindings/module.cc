@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the library an extension module, so that `import vllm._C` works where torch.ops.load_library is not used. The module is empty: the
-// ops register themselves when the library is loaded.
+// Makes the library an extension module, so that `import vllm._C` works where
+// torch.ops.load_library is not used. The module is empty: the ops register themselves when the
+// library is loaded.
 #include <Python.h>
 
 // Weak: the library must also load into a process without Python, such as a C++ server on libtorch.
@@ -21,7 +22,15 @@ PyModuleDef_Slot slots[] = {
 };
 
 PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, VLLM_STRING(VLLM_MODULE_NAME), nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr,
+    PyModuleDef_HEAD_INIT,
+    VLLM_STRING(VLLM_MODULE_NAME),
+    nullptr,
+    0,
+    nullptr,
+    slots,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace

@@ -18,11 +18,13 @@ using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
 // A contiguous int32 vector of at least `least` elements.
-int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least, const std::string& why) {
+int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least,
+                   const std::string& why) {
   const Argument list(op, name, tensor);
   list.OnDevice().OfDType(ScalarType::Int).Contiguous().HasRank(1, "one dimension");
   if (list.shape()[0] < least) {
-    list.Fail("has " + std::to_string(list.shape()[0]) + " elements", "at least " + std::to_string(least) + ": " + why);
+    list.Fail("has " + std::to_string(list.shape()[0]) + " elements",
+              "at least " + std::to_string(least) + ": " + why);
   }
   return static_cast<int32_t*>(tensor.data_ptr());
 }
@@ -31,7 +33,9 @@ ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
   const Argument ids(op, name, tensor);
   ids.OnDevice().HasRank(2, "[tokens, topk]");
   ids.OfOneDType({ScalarType::Int, ScalarType::Long});
-  return {tensor.data_ptr(), ids.scalar_type() == ScalarType::Long, ids.shape()[0], ids.shape()[1], ids.strides()[0], ids.strides()[1]};
+  return {tensor.data_ptr(), ids.scalar_type() == ScalarType::Long,
+          ids.shape()[0],    ids.shape()[1],
+          ids.strides()[0],  ids.strides()[1]};
 }
 
 // The experts' bias into `router`, with the dtype it has.
@@ -44,11 +48,14 @@ void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& rout
 
 void CheckTopK(const char* op, int64_t topk, int64_t experts) {
   if (topk <= experts) return;
-  FailOp(op, "topk is " + std::to_string(topk) + ", expected at most the " + std::to_string(experts) + " experts to choose from");
+  FailOp(op, "topk is " + std::to_string(topk) + ", expected at most the " +
+                 std::to_string(experts) + " experts to choose from");
 }
 
-void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, const Tensor& indices_tensor, const Tensor& positions_tensor,
-             const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale, const MaybeTensor& padding_tensor) {
+void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
+             const Tensor& indices_tensor, const Tensor& positions_tensor,
+             const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale,
+             const MaybeTensor& padding_tensor) {
   const Argument logits(op, "gating_output", logits_tensor);
   logits.OnDevice().Floating().HasRank(2, "[tokens, experts]");
   logits.LastDimensionContiguous();
@@ -63,9 +70,13 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, cons
   indices.OnDevice().HasShape(shape, "that of topk_weights").Contiguous();
   indices.OfOneDType({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
   const Argument positions(op, "token_expert_indices", positions_tensor);
-  positions.OnDevice().OfDType(ScalarType::Int).HasShape(shape, "that of topk_weights").Contiguous();
+  positions.OnDevice()
+      .OfDType(ScalarType::Int)
+      .HasShape(shape, "that of topk_weights")
+      .Contiguous();
   CheckTopK(op, topk, experts);
-  if (tokens * topk > std::numeric_limits<int32_t>::max()) FailOp(op, "tokens * topk exceeds what token_expert_indices can hold");
+  if (tokens * topk > std::numeric_limits<int32_t>::max())
+    FailOp(op, "tokens * topk exceeds what token_expert_indices can hold");
 
   Router router;
   router.scoring = scoring;
@@ -75,7 +86,10 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, cons
   if (bias.has_value()) SetBias(op, *bias, experts, router);
   if (padding_tensor.has_value()) {
     const Argument padding(op, "is_padding", *padding_tensor);
-    padding.OnDevice().OfDType(ScalarType::Bool).HasShape({tokens}, "one element for each token").Contiguous();
+    padding.OnDevice()
+        .OfDType(ScalarType::Bool)
+        .HasShape({tokens}, "one element for each token")
+        .Contiguous();
     router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
   }
   Routes routes;
@@ -86,17 +100,21 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor, cons
   Route(logits.LastDimensionRows(), router, routes);
 }
 
-void TopKSoftmax(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize, MaybeTensor bias, MaybeTensor padding) {
-  RouteOp("topk_softmax", Scoring::kSoftmax, weights, indices, positions, logits, renormalize, bias, 1.0, padding);
+void TopKSoftmax(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize,
+                 MaybeTensor bias, MaybeTensor padding) {
+  RouteOp("topk_softmax", Scoring::kSoftmax, weights, indices, positions, logits, renormalize, bias,
+          1.0, padding);
 }
 
-void TopKSigmoid(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize, MaybeTensor bias, double scale,
-                 MaybeTensor padding) {
-  RouteOp("topk_sigmoid", Scoring::kSigmoid, weights, indices, positions, logits, renormalize, bias, scale, padding);
+void TopKSigmoid(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize,
+                 MaybeTensor bias, double scale, MaybeTensor padding) {
+  RouteOp("topk_sigmoid", Scoring::kSigmoid, weights, indices, positions, logits, renormalize, bias,
+          scale, padding);
 }
 
-std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int64_t kept_groups, int64_t topk, bool renormalize,
-                                       double scale, Tensor bias, int64_t scoring) {
+std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int64_t kept_groups,
+                                       int64_t topk, bool renormalize, double scale, Tensor bias,
+                                       int64_t scoring) {
   const char* op = "grouped_topk";
   const Argument scores(op, "scores", scores_tensor);
   scores.OnDevice().Floating().HasRank(2, "[tokens, experts]");
@@ -106,13 +124,16 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   CheckAtLeast(op, "topk_group", kept_groups, 1);
   CheckAtLeast(op, "topk", topk, 1);
   if (experts % groups != 0) {
-    FailOp(op, "n_group is " + std::to_string(groups) + ", expected a divisor of the " + std::to_string(experts) + " experts");
+    FailOp(op, "n_group is " + std::to_string(groups) + ", expected a divisor of the " +
+                   std::to_string(experts) + " experts");
   }
   if (kept_groups > groups) {
-    FailOp(op, "topk_group is " + std::to_string(kept_groups) + ", expected at most n_group " + std::to_string(groups));
+    FailOp(op, "topk_group is " + std::to_string(kept_groups) + ", expected at most n_group " +
+                   std::to_string(groups));
   }
   CheckTopK(op, topk, kept_groups * (experts / groups));
-  if (scoring != 0 && scoring != 1) FailOp(op, "scoring_func is " + std::to_string(scoring) + ", expected 0 (none) or 1 (sigmoid)");
+  if (scoring != 0 && scoring != 1)
+    FailOp(op, "scoring_func is " + std::to_string(scoring) + ", expected 0 (none) or 1 (sigmoid)");
   Router router;
   router.scoring = scoring == 1 ? Scoring::kSigmoid : Scoring::kNone;
   router.topk = topk;
@@ -137,10 +158,11 @@ const int32_t* CheckMap(const char* op, const char* name, const MaybeTensor& map
 }
 
 // The lists that routes in order of experts are written to.
-AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_sorted, const Tensor& blocks, int64_t least_blocks,
-                           const Tensor& length) {
+AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_sorted,
+                           const Tensor& blocks, int64_t least_blocks, const Tensor& length) {
   AlignedRoutes aligned;
-  aligned.sorted = CheckList(op, "sorted_token_ids", sorted, least_sorted, "whole blocks for every expert");
+  aligned.sorted =
+      CheckList(op, "sorted_token_ids", sorted, least_sorted, "whole blocks for every expert");
   aligned.sorted_size = sorted.numel();
   aligned.experts = CheckList(op, "experts_ids", blocks, least_blocks, "one for each block");
   aligned.experts_size = blocks.numel();
@@ -148,8 +170,9 @@ AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_s
   return aligned;
 }
 
-void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor sorted_tensor, Tensor blocks_tensor, Tensor length_tensor,
-                       MaybeTensor map_tensor, MaybeTensor scatter_tensor) {
+void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor sorted_tensor,
+                       Tensor blocks_tensor, Tensor length_tensor, MaybeTensor map_tensor,
+                       MaybeTensor scatter_tensor) {
   const char* op = "moe_align_block_size";
   const ExpertIds ids = CheckIds(op, "topk_ids", topk_ids);
   CheckAtLeast(op, "num_experts", experts, 1);
@@ -163,7 +186,8 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
     const Argument argument(op, "scatter_idx", *scatter_tensor);
     argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
     if (scatter_tensor->numel() != routes) {
-      argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements", std::to_string(routes) + ", those of topk_ids");
+      argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements",
+                    std::to_string(routes) + ", those of topk_ids");
     }
     scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
   }
@@ -172,8 +196,8 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   AlignRoutes(op, ids, experts, block, map, aligned);
 }
 
-void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_tensor, Tensor sorted_tensor, Tensor blocks_tensor,
-                              Tensor length_tensor) {
+void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_tensor,
+                              Tensor sorted_tensor, Tensor blocks_tensor, Tensor length_tensor) {
   const char* op = "batched_moe_align_block_size";
   CheckAtLeast(op, "max_tokens_per_batch", capacity, 0);
   CheckAtLeast(op, "block_size", block, 1);
@@ -186,7 +210,8 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   }
   const int64_t all_blocks = experts * blocks_each;
   AlignBatches(op, counts, experts, capacity, block,
-               CheckAligned(op, sorted_tensor, all_blocks * block, blocks_tensor, all_blocks, length_tensor));
+               CheckAligned(op, sorted_tensor, all_blocks * block, blocks_tensor, all_blocks,
+                            length_tensor));
 }
 
 // -1 stands for no expert; the others are experts of the map.
@@ -195,25 +220,34 @@ void CheckTaken(const char* op, const TakenRoutes& taken) {
     for (int64_t choice = 0; choice < taken.ids.topk; ++choice) {
       const int64_t expert = taken.ids.At(token, choice);
       if (expert >= -1 && (taken.map == nullptr || expert < taken.experts)) continue;
-      const std::string most = taken.map == nullptr ? "" : " and below the " + std::to_string(taken.experts) + " experts of expert_map";
-      FailOp(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " + std::to_string(expert) +
-                     ", expected at least -1" + most);
+      const std::string most =
+          taken.map == nullptr
+              ? ""
+              : " and below the " + std::to_string(taken.experts) + " experts of expert_map";
+      FailOp(op, "topk_ids[" + std::to_string(token) + ", " + std::to_string(choice) + "] is " +
+                     std::to_string(expert) + ", expected at least -1" + most);
     }
   }
 }
 
-void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, MaybeTensor map_tensor) {
+void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
+            MaybeTensor map_tensor) {
   const char* op = "moe_sum";
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().HasRank(3, "[tokens, topk, hidden]");
   input.LastDimensionContiguous();
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
-  output.OnDevice().SameDTypeAs(input).HasShape({tokens, hidden}, "that of input without topk").LastDimensionContiguous().Writable();
+  output.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape({tokens, hidden}, "that of input without topk")
+      .LastDimensionContiguous()
+      .Writable();
   TakenRoutes taken;
   if (ids_tensor.has_value()) {
     taken.ids = CheckIds(op, "topk_ids", *ids_tensor);
-    Argument(op, "topk_ids", *ids_tensor).HasShape({tokens, topk}, "the first two dimensions of input");
+    Argument(op, "topk_ids", *ids_tensor)
+        .HasShape({tokens, topk}, "the first two dimensions of input");
     taken.map = CheckMap(op, "expert_map", map_tensor, 0);
     taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
     if constexpr (!kOnGpu) CheckTaken(op, taken);
@@ -228,21 +262,28 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor, M
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_moe_C, m) {
   m.def(
-      "topk_softmax(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, Tensor gating_output, bool renormalize, "
+      "topk_softmax(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
+      "Tensor gating_output, bool renormalize, "
       "Tensor? bias, Tensor? is_padding) -> ()");
   m.def(
-      "topk_sigmoid(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, Tensor gating_output, bool renormalize, "
+      "topk_sigmoid(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
+      "Tensor gating_output, bool renormalize, "
       "Tensor? bias, float routed_scaling_factor, Tensor? is_padding) -> ()");
   m.def(
-      "grouped_topk(Tensor scores, int n_group, int topk_group, int topk, bool renormalize, float routed_scaling_factor, Tensor bias, "
+      "grouped_topk(Tensor scores, int n_group, int topk_group, int topk, bool renormalize, float "
+      "routed_scaling_factor, Tensor bias, "
       "int scoring_func) -> (Tensor, Tensor)");
   m.def(
-      "moe_align_block_size(Tensor topk_ids, int num_experts, int block_size, Tensor! sorted_token_ids, Tensor! experts_ids, "
+      "moe_align_block_size(Tensor topk_ids, int num_experts, int block_size, Tensor! "
+      "sorted_token_ids, Tensor! experts_ids, "
       "Tensor! num_tokens_post_pad, Tensor? maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
   m.def(
-      "batched_moe_align_block_size(int max_tokens_per_batch, int block_size, Tensor expert_num_tokens, Tensor! sorted_token_ids, "
+      "batched_moe_align_block_size(int max_tokens_per_batch, int block_size, Tensor "
+      "expert_num_tokens, Tensor! sorted_token_ids, "
       "Tensor! experts_ids, Tensor! num_tokens_post_pad) -> ()");
-  m.def("moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> ()");
+  m.def(
+      "moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> "
+      "()");
 }
 
 VLLM_LIBRARY_IMPL(_moe_C, m) {

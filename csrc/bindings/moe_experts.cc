@@ -16,7 +16,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// Upstream's names of layouts. One layout serves every instruction set here, so the name is checked and says nothing more.
+// Upstream's names of layouts. One layout serves every instruction set here, so the name is checked
+// and says nothing more.
 void CheckIsa(const char* op, const std::string& isa) {
   static const char* const kKnown[] = {"vec", "vec16", "amx", "neon", "vxe", "rvv", "vsx"};
   if (std::find(std::begin(kKnown), std::end(kKnown), isa) != std::end(kKnown)) return;
@@ -45,13 +46,15 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
   const int64_t columns = weight.shape()[1], depth = weight.shape()[2];
   const int64_t size = SizeOf(weight.dtype());
   for (int64_t expert = 0; expert < weight.shape()[0]; ++expert) {
-    const char* from = static_cast<const char*>(weight_tensor.data_ptr()) + expert * weight.strides()[0] * size;
+    const char* from =
+        static_cast<const char*>(weight_tensor.data_ptr()) + expert * weight.strides()[0] * size;
     char* to = static_cast<char*>(packed_tensor.data_ptr()) + expert * columns * depth * size;
     PackPanels(weight.dtype(), from, weight.strides()[2], weight.strides()[1], depth, columns, to);
   }
 }
 
-const void* CheckBias(const char* op, const char* name, const MaybeTensor& tensor, const Argument& weights) {
+const void* CheckBias(const char* op, const char* name, const MaybeTensor& tensor,
+                      const Argument& weights) {
   if (!tensor.has_value()) return nullptr;
   const Argument bias(op, name, *tensor);
   bias.OnDevice()
@@ -61,8 +64,9 @@ const void* CheckBias(const char* op, const char* name, const MaybeTensor& tenso
   return tensor->data_ptr();
 }
 
-void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, Tensor w2_tensor, MaybeTensor bias13, MaybeTensor bias2,
-                 Tensor weights_tensor, Tensor ids_tensor, bool skip_weighted, StringArgument act, StringArgument isa) {
+void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, Tensor w2_tensor,
+                 MaybeTensor bias13, MaybeTensor bias2, Tensor weights_tensor, Tensor ids_tensor,
+                 bool skip_weighted, StringArgument act, StringArgument isa) {
   const char* op = "cpu_fused_moe";
   CheckIsa(op, isa.value);
   Experts experts;
@@ -77,17 +81,25 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   w13.OnDevice().SameDTypeAs(input).Contiguous().HasRank(3, "[experts, 2 * inner, hidden]");
   experts.count = w13.shape()[0];
   if (w13.shape()[1] % 2 != 0 || w13.shape()[2] != experts.hidden) {
-    w13.FailShape("[experts, 2 * inner, " + std::to_string(experts.hidden) + "]: hidden is that of input");
+    w13.FailShape("[experts, 2 * inner, " + std::to_string(experts.hidden) +
+                  "]: hidden is that of input");
   }
   experts.inner = w13.shape()[1] / 2;
   const Argument w2(op, "w2", w2_tensor);
-  w2.OnDevice().SameDTypeAs(input).HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13").Contiguous();
+  w2.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape({experts.count, experts.hidden, experts.inner}, "[experts, hidden, inner] of w13")
+      .Contiguous();
   experts.w13 = w13_tensor.data_ptr();
   experts.w2 = w2_tensor.data_ptr();
   experts.bias13 = CheckBias(op, "w13_bias", bias13, w13);
   experts.bias2 = CheckBias(op, "w2_bias", bias2, w2);
   const Argument output(op, "output", output_tensor);
-  output.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  output.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape(input.shape(), "that of input")
+      .LastDimensionContiguous()
+      .Writable();
 
   const Argument ids(op, "topk_id", ids_tensor);
   ids.OnDevice().HasRank(2, "[tokens, topk]");
@@ -98,13 +110,19 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   weights.OnDevice().OfDType(ScalarType::Float).HasShape({tokens, topk}, "that of topk_id");
   RouteWeights route_weights;
   if (skip_weighted) {
-    if (topk != 1) FailOp(op, "skip_weighted is True with " + std::to_string(topk) + " experts a token, expected one");
+    if (topk != 1)
+      FailOp(op, "skip_weighted is True with " + std::to_string(topk) +
+                     " experts a token, expected one");
   } else {
-    route_weights = {static_cast<const float*>(weights_tensor.data_ptr()), weights.strides()[0], weights.strides()[1]};
+    route_weights = {static_cast<const float*>(weights_tensor.data_ptr()), weights.strides()[0],
+                     weights.strides()[1]};
   }
-  const ExpertIds table{ids_tensor.data_ptr(), ids.scalar_type() == ScalarType::Long, tokens, topk, ids.strides()[0], ids.strides()[1]};
+  const ExpertIds table{
+      ids_tensor.data_ptr(), ids.scalar_type() == ScalarType::Long, tokens, topk, ids.strides()[0],
+      ids.strides()[1]};
   const Alignment alignment = Align(op, "topk_id", table, experts.count, 1, nullptr);
-  FusedExperts(output.LastDimensionRows(), input.LastDimensionRows(), experts, topk, alignment.locals, route_weights);
+  FusedExperts(output.LastDimensionRows(), input.LastDimensionRows(), experts, topk,
+               alignment.locals, route_weights);
 }
 
 }  // namespace
@@ -113,7 +131,8 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("prepack_moe_weight(Tensor weight, Tensor! packed_weight, str isa) -> ()");
   m.def(
-      "cpu_fused_moe(Tensor! output, Tensor input, Tensor w13, Tensor w2, Tensor? w13_bias, Tensor? w2_bias, Tensor topk_weights, "
+      "cpu_fused_moe(Tensor! output, Tensor input, Tensor w13, Tensor w2, Tensor? w13_bias, "
+      "Tensor? w2_bias, Tensor topk_weights, "
       "Tensor topk_id, bool skip_weighted, str act, str isa) -> ()");
 }
 

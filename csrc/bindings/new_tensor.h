@@ -12,24 +12,27 @@
 
 namespace vllm {
 
-// A contiguous tensor on a device, its contents not set. torch::stable::new_empty calls an operator through the dispatcher, which takes a
-// microsecond: more than a small op computes.
+// A contiguous tensor on a device, its contents not set. torch::stable::new_empty calls an operator
+// through the dispatcher, which takes a microsecond: more than a small op computes.
 template <size_t kDims>
-torch::stable::Tensor NewTensorOn(int32_t device_type, int32_t device_index, const std::array<int64_t, kDims>& sizes,
+torch::stable::Tensor NewTensorOn(int32_t device_type, int32_t device_index,
+                                  const std::array<int64_t, kDims>& sizes,
                                   torch::headeronly::ScalarType dtype) {
   std::array<int64_t, kDims> strides{};
   int64_t stride = 1;
   for (size_t i = kDims; i-- > 0; stride *= sizes[i]) strides[i] = stride;
   AtenTensorHandle handle = nullptr;
   const auto number = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(kDims), sizes.data(), strides.data(), number, device_type, device_index, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(kDims), sizes.data(),
+                                                  strides.data(), number, device_type, device_index,
+                                                  &handle));
   return torch::stable::Tensor(handle);
 }
 
 // The same on the device of `like`.
 template <size_t kDims>
-torch::stable::Tensor NewTensor(const torch::stable::Tensor& like, const std::array<int64_t, kDims>& sizes,
+torch::stable::Tensor NewTensor(const torch::stable::Tensor& like,
+                                const std::array<int64_t, kDims>& sizes,
                                 torch::headeronly::ScalarType dtype) {
   int32_t type = 0, index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &type));

@@ -10,31 +10,47 @@ namespace vllm {
 namespace {
 
 // The weight's memory, null without a weight.
-const void* CheckWeight(const char* op, const std::optional<Tensor>& weight_tensor, const Argument& input) {
+const void* CheckWeight(const char* op, const std::optional<Tensor>& weight_tensor,
+                        const Argument& input) {
   if (!weight_tensor.has_value()) return nullptr;
   const Argument weight(op, "weight", *weight_tensor);
-  weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  weight.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape({input.shape().back()}, "the last dimension of input")
+      .LastDimensionContiguous();
   return weight_tensor->data_ptr();
 }
 
-void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> weight_tensor, double epsilon) {
+void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> weight_tensor,
+               double epsilon) {
   const char* op = "rms_norm";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   input.OnDevice().Floating().LastDimensionContiguous();
-  result.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  result.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape(input.shape(), "that of input")
+      .LastDimensionContiguous()
+      .Writable();
   const void* weight = CheckWeight(op, weight_tensor, input);
-  RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight, static_cast<float>(epsilon));
+  RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight,
+          static_cast<float>(epsilon));
 }
 
-void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor, std::optional<Tensor> weight_tensor, double epsilon) {
+void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor,
+                       std::optional<Tensor> weight_tensor, double epsilon) {
   const char* op = "fused_add_rms_norm";
   const Argument input(op, "input", input_tensor);
   const Argument residual(op, "residual", residual_tensor);
   input.OnDevice().Floating().LastDimensionContiguous().Writable();
-  residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  residual.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape(input.shape(), "that of input")
+      .LastDimensionContiguous()
+      .Writable();
   const void* weight = CheckWeight(op, weight_tensor, input);
-  FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight, static_cast<float>(epsilon));
+  FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight,
+                  static_cast<float>(epsilon));
 }
 
 }  // namespace

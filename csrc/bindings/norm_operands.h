@@ -11,13 +11,20 @@ namespace vllm {
 
 inline const void* CheckWeight(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument weight(op, "weight", tensor);
-  weight.OnDevice().SameDTypeAs(input).HasShape({input.shape().back()}, "the last dimension of input").LastDimensionContiguous();
+  weight.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape({input.shape().back()}, "the last dimension of input")
+      .LastDimensionContiguous();
   return tensor.data_ptr();
 }
 
 inline Rows CheckResidual(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument residual(op, "residual", tensor);
-  residual.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  residual.OnDevice()
+      .SameDTypeAs(input)
+      .HasShape(input.shape(), "that of input")
+      .LastDimensionContiguous()
+      .Writable();
   return residual.LastDimensionRows();
 }
 
@@ -32,7 +39,8 @@ inline QType CheckCode(const Argument& result) {
 inline const float* CheckBound(const char* op, const std::optional<Tensor>& tensor, QType type) {
   if (!tensor.has_value()) return nullptr;
   const Argument bound(op, "scale_ub", *tensor);
-  if (type == QType::kInt8) bound.Fail("is given with a result of dtype Char", "none, or a result of float8");
+  if (type == QType::kInt8)
+    bound.Fail("is given with a result of dtype Char", "none, or a result of float8");
   return CheckScalar(bound);
 }
 

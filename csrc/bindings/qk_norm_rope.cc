@@ -11,15 +11,21 @@ namespace {
 
 constexpr const char* kOp = "fused_qk_norm_rope";
 
-const void* CheckWeight(const char* name, const Tensor& tensor, const Argument& qkv, int64_t head_size) {
+const void* CheckWeight(const char* name, const Tensor& tensor, const Argument& qkv,
+                        int64_t head_size) {
   const Argument weight(kOp, name, tensor);
-  weight.OnDevice().SameDTypeAs(qkv).HasShape({head_size}, "one element for each of a head").LastDimensionContiguous();
+  weight.OnDevice()
+      .SameDTypeAs(qkv)
+      .HasShape({head_size}, "one element for each of a head")
+      .LastDimensionContiguous();
   return tensor.data_ptr();
 }
 
-// forced_token_heads_per_warp says how upstream's GPU kernel divides its work; ours decide that for themselves.
-void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads_k, int64_t num_heads_v, int64_t head_dim, double eps,
-                       Tensor q_weight, Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
+// forced_token_heads_per_warp says how upstream's GPU kernel divides its work; ours decide that for
+// themselves.
+void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads_k,
+                       int64_t num_heads_v, int64_t head_dim, double eps, Tensor q_weight,
+                       Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
                        int64_t /*forced_token_heads_per_warp*/) {
   const Argument qkv(kOp, "qkv", qkv_tensor);
   qkv.OnDevice().Floating().LastDimensionContiguous().Writable();
@@ -30,13 +36,16 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
   // Divided rather than multiplied, since numbers of heads may be anything.
   const Extents shape = qkv.shape();
   const int64_t heads = shape.back() / head_dim;
-  if (shape.size() != 2 || shape.back() % head_dim != 0 || num_heads_q > heads || num_heads_k > heads - num_heads_q ||
-      num_heads_v != heads - num_heads_q - num_heads_k) {
-    qkv.FailShape("[tokens, (" + std::to_string(num_heads_q) + " + " + std::to_string(num_heads_k) + " + " + std::to_string(num_heads_v) +
-                  ") * " + std::to_string(head_dim) + "]: heads of queries, keys and values, of head_dim elements");
+  if (shape.size() != 2 || shape.back() % head_dim != 0 || num_heads_q > heads ||
+      num_heads_k > heads - num_heads_q || num_heads_v != heads - num_heads_q - num_heads_k) {
+    qkv.FailShape("[tokens, (" + std::to_string(num_heads_q) + " + " + std::to_string(num_heads_k) +
+                  " + " + std::to_string(num_heads_v) + ") * " + std::to_string(head_dim) +
+                  "]: heads of queries, keys and values, of head_dim elements");
   }
   const Argument positions(kOp, "position_ids", position_ids);
-  positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long).HasShape({shape[0]}, "a position for each token of qkv");
+  positions.OnDevice()
+      .OfDType(torch::headeronly::ScalarType::Long)
+      .HasShape({shape[0]}, "a position for each token of qkv");
   const Argument cache(kOp, "cos_sin_cache", cos_sin_cache);
   QkNormRope how;
   how.cache = CheckRotaryCache(cache);
@@ -58,8 +67,10 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
-      "fused_qk_norm_rope(Tensor! qkv, int num_heads_q, int num_heads_k, int num_heads_v, int head_dim, float eps, Tensor q_weight, "
-      "Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids, int forced_token_heads_per_warp=-1) -> ()");
+      "fused_qk_norm_rope(Tensor! qkv, int num_heads_q, int num_heads_k, int num_heads_v, int "
+      "head_dim, float eps, Tensor q_weight, "
+      "Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids, int "
+      "forced_token_heads_per_warp=-1) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("fused_qk_norm_rope", VLLM_BOX(vllm::FusedQkNormRopeOp)); }

@@ -13,12 +13,15 @@ namespace {
 using torch::headeronly::ScalarType;
 
 // Size of a group along a dimension of `size`, from group_shape: -1 stands for all of it.
-int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_shape, size_t dimension, int64_t size) {
-  const int64_t group = group_shape[dimension] == -1 ? std::max<int64_t>(size, 1) : group_shape[dimension];
+int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_shape,
+                       size_t dimension, int64_t size) {
+  const int64_t group =
+      group_shape[dimension] == -1 ? std::max<int64_t>(size, 1) : group_shape[dimension];
   if (group < 1 || size % group != 0) {
-    scale.Fail("has group_shape " + ShapeText(group_shape), "-1 or divisors of the " + std::to_string(size) +
-                                                                (dimension == 0 ? " tokens" : " columns") + " in place " +
-                                                                std::to_string(dimension));
+    scale.Fail("has group_shape " + ShapeText(group_shape),
+               "-1 or divisors of the " + std::to_string(size) +
+                   (dimension == 0 ? " tokens" : " columns") + " in place " +
+                   std::to_string(dimension));
   }
   return group;
 }
@@ -31,7 +34,8 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
   ScaleGrid grid;
   grid.data = static_cast<const float*>(scale.tensor().data_ptr());
   if (group_shape.has_value() && group_shape->size() != 2) {
-    scale.Fail("has group_shape " + ShapeText(*group_shape), "two numbers: tokens and columns of a group");
+    scale.Fail("has group_shape " + ShapeText(*group_shape),
+               "two numbers: tokens and columns of a group");
   }
   if (scale.tensor().numel() == 1) {
     grid.group_rows = std::max<int64_t>(tokens, 1);
@@ -39,11 +43,13 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
     return grid;
   }
   if (shape.size() == 1 && !group_shape.has_value()) {
-    scale.FailShape("a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
+    scale.FailShape(
+        "a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
   }
   if (shape.size() == 2 && !group_shape.has_value()) {
     if (shape[0] < 1 || shape[1] < 1 || tokens % shape[0] != 0 || columns % shape[1] != 0) {
-      scale.FailShape("divisors of the " + std::to_string(tokens) + " tokens and " + std::to_string(columns) + " columns");
+      scale.FailShape("divisors of the " + std::to_string(tokens) + " tokens and " +
+                      std::to_string(columns) + " columns");
     }
     grid.group_rows = std::max<int64_t>(tokens / shape[0], 1);
     grid.group_columns = std::max<int64_t>(columns / shape[1], 1);
@@ -58,7 +64,8 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
     } else if (across <= 1) {
       scale.HasShape({rows}, "groups of group_shape " + ShapeText(*group_shape));
     } else {
-      scale.FailShape(ShapeText({rows, across}) + ": groups of group_shape " + ShapeText(*group_shape));
+      scale.FailShape(ShapeText({rows, across}) + ": groups of group_shape " +
+                      ShapeText(*group_shape));
     }
     if (shape.size() == 1) {
       grid.row_stride = rows <= 1 ? 0 : scale.strides()[0];
@@ -73,7 +80,8 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
   return grid;
 }
 
-void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<std::vector<int64_t>> group_shape) {
+void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
+                    std::optional<std::vector<int64_t>> group_shape) {
   const char* op = "static_scaled_fp8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
@@ -93,10 +101,12 @@ void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_ten
   CheckQuantized(result, input);
   const QType type = CheckFp8(result);
   CheckScalar(scale);
-  DynamicFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(), static_cast<float*>(scale_tensor.data_ptr()));
+  DynamicFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(),
+                  static_cast<float*>(scale_tensor.data_ptr()));
 }
 
-void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> bound_tensor) {
+void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
+                      std::optional<Tensor> bound_tensor) {
   const char* op = "dynamic_per_token_scaled_fp8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
@@ -114,9 +124,13 @@ void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_te
 }  // namespace vllm
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
-  m.def("static_scaled_fp8_quant(Tensor! result, Tensor input, Tensor scale, int[]? group_shape=None) -> ()");
+  m.def(
+      "static_scaled_fp8_quant(Tensor! result, Tensor input, Tensor scale, int[]? "
+      "group_shape=None) -> ()");
   m.def("dynamic_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale) -> ()");
-  m.def("dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor? scale_ub) -> ()");
+  m.def(
+      "dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor? "
+      "scale_ub) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

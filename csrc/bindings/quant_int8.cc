@@ -11,7 +11,8 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
+                    std::optional<Tensor> azp_tensor) {
   const char* op = "static_scaled_int8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
@@ -28,16 +29,19 @@ void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tens
   StaticInt8Quant(result.LastDimensionRows(), input.LastDimensionRows(), scale, azp);
 }
 
-void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor, std::optional<Tensor> azp_tensor) {
+void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
+                     std::optional<Tensor> azp_tensor) {
   const char* op = "dynamic_scaled_int8_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
   result.OfDType(ScalarType::Char);
   const Rows rows = input.LastDimensionRows();
-  float* scales = CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
+  float* scales =
+      CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
   int32_t* azps = nullptr;
-  if (azp_tensor.has_value()) azps = CheckPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
+  if (azp_tensor.has_value())
+    azps = CheckPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
   DynamicInt8Quant(result.LastDimensionRows(), rows, scales, azps);
 }
 
@@ -46,7 +50,8 @@ void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_ten
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("static_scaled_int8_quant(Tensor! result, Tensor input, Tensor scale, Tensor? azp) -> ()");
-  m.def("dynamic_scaled_int8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor!? azp) -> ()");
+  m.def(
+      "dynamic_scaled_int8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor!? azp) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

@@ -17,7 +17,10 @@ inline QType CheckFp8(const Argument& argument) {
 
 // One float32, where it lies: kernels read it.
 inline const float* CheckScalar(const Argument& argument) {
-  return argument.OnDevice().OfDType(torch::headeronly::ScalarType::Float).HasOneElement().Data<const float>();
+  return argument.OnDevice()
+      .OfDType(torch::headeronly::ScalarType::Float)
+      .HasOneElement()
+      .Data<const float>();
 }
 
 // Memory for a number for each of `tokens` rows, side by side.
@@ -25,8 +28,10 @@ template <typename T>
 T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
   argument.OnDevice().OfDType(type);
   if (!argument.tensor().is_contiguous() || argument.tensor().numel() < tokens) {
-    argument.Fail("has shape " + ShapeText(argument.shape()) + " and strides " + ShapeText(argument.strides()),
-                  "a contiguous tensor of " + std::to_string(tokens) + " elements, one for each token");
+    argument.Fail(
+        "has shape " + ShapeText(argument.shape()) + " and strides " +
+            ShapeText(argument.strides()),
+        "a contiguous tensor of " + std::to_string(tokens) + " elements, one for each token");
   }
   return argument.Data<T>();
 }

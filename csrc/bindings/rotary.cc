@@ -34,8 +34,10 @@ Heads CheckHeads(const Argument& argument, const Argument& positions, int64_t he
   return heads;
 }
 
-void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::optional<Tensor> key_tensor, int64_t head_size,
-                       Tensor cos_sin_cache_tensor, bool is_neox, int64_t rope_dim_offset, bool inverse) {
+void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor,
+                       std::optional<Tensor> key_tensor, int64_t head_size,
+                       Tensor cos_sin_cache_tensor, bool is_neox, int64_t rope_dim_offset,
+                       bool inverse) {
   const char* op = "rotary_embedding";
   const Argument positions(op, "positions", positions_tensor);
   positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long);
@@ -46,8 +48,10 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
 
   const Argument cache(op, "cos_sin_cache", cos_sin_cache_tensor);
   const RotaryCache angles = CheckRotaryCache(cache);
-  if (rope_dim_offset < 0 || rope_dim_offset > head_size || angles.rotary_dim > head_size - rope_dim_offset) {
-    FailOp(op, "rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " + std::to_string(angles.rotary_dim) +
+  if (rope_dim_offset < 0 || rope_dim_offset > head_size ||
+      angles.rotary_dim > head_size - rope_dim_offset) {
+    FailOp(op, "rope_dim_offset " + std::to_string(rope_dim_offset) + " and the rotary dimension " +
+                   std::to_string(angles.rotary_dim) +
                    " of cos_sin_cache do not fit into head_size " + std::to_string(head_size) +
                    ", expected 0 <= rope_dim_offset <= head_size - rotary_dim");
   }
@@ -69,7 +73,8 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor, std::option
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
-      "rotary_embedding(Tensor positions, Tensor! query, Tensor!? key, int head_size, Tensor cos_sin_cache, bool is_neox, "
+      "rotary_embedding(Tensor positions, Tensor! query, Tensor!? key, int head_size, Tensor "
+      "cos_sin_cache, bool is_neox, "
       "int rope_dim_offset=0, bool inverse=False) -> ()");
 }
 

@@ -13,7 +13,8 @@ inline RotaryCache CheckRotaryCache(const Argument& cache) {
     cache.FailShape("[max_position, rotary_dim] with an even rotary_dim: cosines, then sines");
   }
   cache.LastDimensionContiguous();
-  return {cache.tensor().data_ptr(), cache.dtype(), cache.shape()[0], cache.shape()[1], cache.strides()[0]};
+  return {cache.tensor().data_ptr(), cache.dtype(), cache.shape()[0], cache.shape()[1],
+          cache.strides()[0]};
 }
 
 }  // namespace vllm

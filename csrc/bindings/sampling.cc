@@ -13,11 +13,14 @@ using torch::headeronly::ScalarType;
 Rows CheckLogits(const Argument& logits) {
   logits.OnDevice().Floating();
   const Extents shape = logits.shape();
-  if (shape.size() != 2 || shape[1] == 0) logits.FailShape("[rows, vocabulary] with at least one token");
+  if (shape.size() != 2 || shape[1] == 0)
+    logits.FailShape("[rows, vocabulary] with at least one token");
   return logits.LastDimensionContiguous().LastDimensionRows();
 }
 
-Tensor MakeTokens(const Tensor& logits, int64_t rows) { return NewTensor<1>(logits, {rows}, ScalarType::Long); }
+Tensor MakeTokens(const Tensor& logits, int64_t rows) {
+  return NewTensor<1>(logits, {rows}, ScalarType::Long);
+}
 
 Tensor GreedyArgmaxOp(Tensor logits) {
   const Rows rows = CheckLogits(Argument("greedy_argmax", "logits", logits));
@@ -32,7 +35,8 @@ Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
   const Argument seeds(op, "seeds", seeds_tensor);
   seeds.OnDevice().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
   Tensor tokens = MakeTokens(logits, rows.count);
-  GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0], static_cast<int64_t*>(tokens.data_ptr()));
+  GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0],
+               static_cast<int64_t*>(tokens.data_ptr()));
   return tokens;
 }
 

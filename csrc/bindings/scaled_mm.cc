@@ -22,11 +22,13 @@ constexpr int64_t kMaxInt8Depth = 131071;
 void CheckSizes(const Argument& argument, const char* shape) {
   argument.HasRank(2, shape);
   for (const int64_t size : argument.shape()) {
-    if (size > std::numeric_limits<int>::max()) argument.FailShape("less than 2^31 rows and columns");
+    if (size > std::numeric_limits<int>::max())
+      argument.FailShape("less than 2^31 rows and columns");
   }
 }
 
-// Elements of one dimension lie side by side, and those of the other `step`, a multiple of 16 elements, apart. Returns that step.
+// Elements of one dimension lie side by side, and those of the other `step`, a multiple of 16
+// elements, apart. Returns that step.
 int64_t CheckStrides(const Argument& argument, size_t inner, const char* order) {
   const Extents shape = argument.shape(), strides = argument.strides();
   const size_t outer = 1 - inner;
@@ -37,14 +39,15 @@ int64_t CheckStrides(const Argument& argument, size_t inner, const char* order) 
   }
   if (shape[outer] <= 1) return (shape[inner] + kGroup - 1) / kGroup * kGroup;
   if (strides[outer] % kGroup != 0 || strides[outer] < shape[inner]) {
-    argument.FailStrides(std::string(order) + ": in dimension " + std::to_string(outer) + " a multiple of 16, at least " +
-                         std::to_string(shape[inner]));
+    argument.FailStrides(std::string(order) + ": in dimension " + std::to_string(outer) +
+                         " a multiple of 16, at least " + std::to_string(shape[inner]));
   }
   return strides[outer];
 }
 
 // `count` elements side by side, in a vector or in a matrix with one row or column.
-const void* CheckVector(const Argument& argument, ScalarType type, int64_t count, const std::string& what) {
+const void* CheckVector(const Argument& argument, ScalarType type, int64_t count,
+                        const std::string& what) {
   argument.OnDevice().OfDType(type);
   if (argument.tensor().numel() != count) argument.FailShape(what + ", " + std::to_string(count));
   return argument.Contiguous().tensor().data_ptr();
@@ -53,11 +56,13 @@ const void* CheckVector(const Argument& argument, ScalarType type, int64_t count
 // One for each of `count`, or one for all, which `each` tells.
 const float* CheckScales(const Argument& argument, int64_t count, const char* what, bool& each) {
   each = argument.tensor().numel() != 1;
-  return static_cast<const float*>(CheckVector(argument, ScalarType::Float, each ? count : 1, std::string("one element or ") + what));
+  return static_cast<const float*>(CheckVector(argument, ScalarType::Float, each ? count : 1,
+                                               std::string("one element or ") + what));
 }
 
-ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_tensor, const Tensor& b_tensor,
-                      const Tensor& a_scales_tensor, const Tensor& b_scales_tensor, const MaybeTensor& bias_tensor) {
+ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_tensor,
+                      const Tensor& b_tensor, const Tensor& a_scales_tensor,
+                      const Tensor& b_scales_tensor, const MaybeTensor& bias_tensor) {
   const Argument a(op, "a", a_tensor), b(op, "b", b_tensor), out(op, "out", out_tensor);
   a.OnDevice().OfOneDType({ScalarType::Char, ScalarType::Float8_e4m3fn});
   b.OnDevice().SameDTypeAs(a);
@@ -69,7 +74,8 @@ ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_
   const int64_t rows = a.shape()[0], depth = a.shape()[1], columns = b.shape()[1];
   if (depth == 0 || depth % kGroup != 0) a.FailShape("[M, K] with K a multiple of 16");
   if (type == ScalarType::Char && depth > kMaxInt8Depth) {
-    a.FailShape("[M, K] with K of at most " + std::to_string(kMaxInt8Depth) + ", whose sums fit into int32");
+    a.FailShape("[M, K] with K of at most " + std::to_string(kMaxInt8Depth) +
+                ", whose sums fit into int32");
   }
   if (columns % kGroup != 0) b.FailShape("[K, N] with N a multiple of 16");
   b.HasShape({depth, columns}, "[K, N] with the K of a");
@@ -88,27 +94,32 @@ ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_
   product.a = a_tensor.data_ptr();
   product.b = b_tensor.data_ptr();
   product.out = out_tensor.data_ptr();
-  product.a_scales = CheckScales(Argument(op, "a_scales", a_scales_tensor), rows, "one for each row of a", product.a_scale_per_row);
-  product.b_scales =
-      CheckScales(Argument(op, "b_scales", b_scales_tensor), columns, "one for each column of b", product.b_scale_per_column);
+  product.a_scales = CheckScales(Argument(op, "a_scales", a_scales_tensor), rows,
+                                 "one for each row of a", product.a_scale_per_row);
+  product.b_scales = CheckScales(Argument(op, "b_scales", b_scales_tensor), columns,
+                                 "one for each column of b", product.b_scale_per_column);
   if (bias_tensor.has_value())
-    product.bias = CheckVector(Argument(op, "bias", *bias_tensor), out.scalar_type(), columns, "one for each column of b");
+    product.bias = CheckVector(Argument(op, "bias", *bias_tensor), out.scalar_type(), columns,
+                               "one for each column of b");
   return product;
 }
 
-void ScaledMmOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, MaybeTensor bias) {
+void ScaledMmOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales,
+                MaybeTensor bias) {
   ScaledMatMul(CheckProduct("cutlass_scaled_mm", out, a, b, a_scales, b_scales, bias));
 }
 
-void ScaledMmAzpOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor azp_adj, MaybeTensor azp, MaybeTensor bias) {
+void ScaledMmAzpOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor azp_adj,
+                   MaybeTensor azp, MaybeTensor bias) {
   const char* op = "cutlass_scaled_mm_azp";
   Argument(op, "a", a).OfDType(ScalarType::Char);
   ScaledMm product = CheckProduct(op, out, a, b, a_scales, b_scales, bias);
-  product.zero_sums = static_cast<const int32_t*>(
-      CheckVector(Argument(op, "azp_adj", azp_adj), ScalarType::Int, product.columns, "one for each column of b"));
+  product.zero_sums =
+      static_cast<const int32_t*>(CheckVector(Argument(op, "azp_adj", azp_adj), ScalarType::Int,
+                                              product.columns, "one for each column of b"));
   if (azp.has_value()) {
-    product.zeros =
-        static_cast<const int32_t*>(CheckVector(Argument(op, "azp", *azp), ScalarType::Int, product.rows, "one for each row of a"));
+    product.zeros = static_cast<const int32_t*>(CheckVector(
+        Argument(op, "azp", *azp), ScalarType::Int, product.rows, "one for each row of a"));
   }
   ScaledMatMul(product);
 }
@@ -122,9 +133,12 @@ bool SupportsBlockFp8(int64_t) { return false; }
 }  // namespace vllm
 
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
-  m.def("cutlass_scaled_mm(Tensor! out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor? bias) -> ()");
   m.def(
-      "cutlass_scaled_mm_azp(Tensor! out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor azp_adj, Tensor? azp, "
+      "cutlass_scaled_mm(Tensor! out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, "
+      "Tensor? bias) -> ()");
+  m.def(
+      "cutlass_scaled_mm_azp(Tensor! out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, "
+      "Tensor azp_adj, Tensor? azp, "
       "Tensor? bias) -> ()");
   m.def("cutlass_scaled_mm_supports_fp8(int cuda_device_capability) -> bool");
   m.def("cutlass_scaled_mm_supports_block_fp8(int cuda_device_capability) -> bool");

@@ -9,8 +9,9 @@
 
 namespace vllm {
 
-// A `str` argument: take this by value where the schema says `str`, std::optional of it where it says `str?`. The conversion to std::string
-// of torch's headers before 2.14 loses one string a call; this one frees what torch hands over.
+// A `str` argument: take this by value where the schema says `str`, std::optional of it where it
+// says `str?`. The conversion to std::string of torch's headers before 2.14 loses one string a
+// call; this one frees what torch hands over.
 struct StringArgument {
   std::string value;
 };
@@ -19,7 +20,8 @@ struct StringArgument {
 
 template <>
 struct torch::stable::detail::ToImpl<vllm::StringArgument> {
-  static vllm::StringArgument call(StableIValue handed, uint64_t /*extension_build_version*/, bool /*is_internal*/) {
+  static vllm::StringArgument call(StableIValue handed, uint64_t /*extension_build_version*/,
+                                   bool /*is_internal*/) {
     // Frees the string on every way out.
     struct Owner {
       StringHandle handle;

@@ -7,14 +7,14 @@ namespace vllm {
 
 void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs, int64_t count) {
   for (int64_t i = 0; i < count;) {
-    // Blocks that follow one another on both sides are one copy, as each copy takes the host microseconds; unless an earlier one of them
-    // writes what a later one reads.
+    // Blocks that follow one another on both sides are one copy, as each copy takes the host
+    // microseconds; unless an earlier one of them writes what a later one reads.
     const char* source = from + pairs[2 * i] * bytes;
     char* target = to + pairs[2 * i + 1] * bytes;
     const int64_t gap = target < source ? source - target : target - source;
     int64_t run = 1;
-    while (i + run < count && pairs[2 * (i + run)] == pairs[2 * i] + run && pairs[2 * (i + run) + 1] == pairs[2 * i + 1] + run &&
-           (run + 1) * bytes <= gap) {
+    while (i + run < count && pairs[2 * (i + run)] == pairs[2 * i] + run &&
+           pairs[2 * (i + run) + 1] == pairs[2 * i + 1] + run && (run + 1) * bytes <= gap) {
       ++run;
     }
     gpu::CopyAsync(target, source, static_cast<size_t>(run * bytes));
@@ -25,7 +25,9 @@ void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs,
 void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     // An int64 tensor holds the addresses: there is no other way to pass them through a schema.
-    if (sizes[i] > 0) gpu::CopyAsync(reinterpret_cast<void*>(to[i]), reinterpret_cast<const void*>(from[i]), static_cast<size_t>(sizes[i]));
+    if (sizes[i] > 0)
+      gpu::CopyAsync(reinterpret_cast<void*>(to[i]), reinterpret_cast<const void*>(from[i]),
+                     static_cast<size_t>(sizes[i]));
   }
 }
 

@@ -14,8 +14,10 @@ struct TokenPlace {
   int64_t offset = 0;
 };
 
-// Of a cache of `blocks` blocks of `block_size` tokens. Whatever the tensors of `sequences` hold, a block is one of the cache's.
-__device__ __forceinline__ TokenPlace PlaceOf(const Sequences& sequences, int64_t token, int64_t blocks, int64_t block_size) {
+// Of a cache of `blocks` blocks of `block_size` tokens. Whatever the tensors of `sequences` hold, a
+// block is one of the cache's.
+__device__ __forceinline__ TokenPlace PlaceOf(const Sequences& sequences, int64_t token,
+                                              int64_t blocks, int64_t block_size) {
   const int64_t sequence = sequences.Of(token);
   if (sequence < 0 || token >= sequences.Bound(sequence + 1)) return {};
   const int64_t position = token - sequences.Bound(sequence) + sequences.Start(sequence);

@@ -27,18 +27,21 @@ __device__ __forceinline__ Out Read(In x, float scale) {
   }
 }
 
-// A warp for each token of the output, kCount elements a lane and step. Without a conversion In and Out are the same type; `from` and
-// `to_stride` are in its units.
+// A warp for each token of the output, kCount elements a lane and step. Without a conversion In and
+// Out are the same type; `from` and `to_stride` are in its units.
 template <int kCount, typename In, typename Out>
 __global__ void __launch_bounds__(kThreads)
-    GatherTokens(CacheRows from, Sequences sequences, const float* scale, Out* to, int64_t to_stride) {
+    GatherTokens(CacheRows from, Sequences sequences, const float* scale, Out* to,
+                 int64_t to_stride) {
   const int64_t steps = from.width / kCount;
   float factor = 1.0f;
   if constexpr (!std::is_same_v<In, Out>) factor = *scale;
-  for (int64_t token = int64_t{blockIdx.x} * kWarps + Warp(); token < sequences.tokens; token += int64_t{gridDim.x} * kWarps) {
+  for (int64_t token = int64_t{blockIdx.x} * kWarps + Warp(); token < sequences.tokens;
+       token += int64_t{gridDim.x} * kWarps) {
     const TokenPlace place = PlaceOf(sequences, token, from.blocks, from.block_size);
     if (place.block < 0) continue;
-    const In* row = static_cast<const In*>(from.data) + place.block * from.block_stride + place.offset * from.row_stride;
+    const In* row = static_cast<const In*>(from.data) + place.block * from.block_stride +
+                    place.offset * from.row_stride;
     Out* target = to + token * to_stride;
     for (int64_t step = Lane(); step < steps; step += kWarp) {
       const Pack<In, kCount> loaded = LoadPack<kCount>(row + step * kCount);
@@ -51,9 +54,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kCount, typename In, typename Out>
-void LaunchGather(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, int64_t to_stride) {
-  Launch("gather_from_cache", &GatherTokens<kCount, In, Out>, BlocksFor(sequences.tokens, kWarps), kThreads, 0, from, sequences, scale,
-         static_cast<Out*>(to), to_stride);
+void LaunchGather(const CacheRows& from, const Sequences& sequences, const float* scale, void* to,
+                  int64_t to_stride) {
+  Launch("gather_from_cache", &GatherTokens<kCount, In, Out>, BlocksFor(sequences.tokens, kWarps),
+         kThreads, 0, from, sequences, scale, static_cast<Out*>(to), to_stride);
 }
 
 // 16 bytes that are copied at once.
@@ -68,8 +72,8 @@ void GatherSame(const CacheRows& from, const Sequences& sequences, void* to, int
     using Unit = decltype(unit);
     constexpr int64_t kUnit = sizeof(Unit);
     const auto divides = [&](int64_t elements) { return elements * size % kUnit == 0; };
-    if (!Aligned(from.data, kUnit) || !Aligned(to, kUnit) || !divides(from.width) || !divides(from.block_stride) ||
-        !divides(from.row_stride) || !divides(to_stride)) {
+    if (!Aligned(from.data, kUnit) || !Aligned(to, kUnit) || !divides(from.width) ||
+        !divides(from.block_stride) || !divides(from.row_stride) || !divides(to_stride)) {
       return false;
     }
     CacheRows units = from;
@@ -83,12 +87,14 @@ void GatherSame(const CacheRows& from, const Sequences& sequences, void* to, int
 }
 
 template <class Q>
-void GatherFp8(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride) {
+void GatherFp8(const CacheRows& from, const Sequences& sequences, const float* scale, void* to,
+               DType dtype, int64_t to_stride) {
   WithType(dtype, [&](auto element) {
     using Out = decltype(element);
     constexpr int kCount = kPerLoad<Out>;
-    const bool packed = from.width % kCount == 0 && from.block_stride % kCount == 0 && from.row_stride % kCount == 0 &&
-                        to_stride % kCount == 0 && Aligned(from.data, kCount) && Aligned(to, 16);
+    const bool packed = from.width % kCount == 0 && from.block_stride % kCount == 0 &&
+                        from.row_stride % kCount == 0 && to_stride % kCount == 0 &&
+                        Aligned(from.data, kCount) && Aligned(to, 16);
     if (packed) {
       LaunchGather<kCount, Q, Out>(from, sequences, scale, to, to_stride);
     } else {
@@ -118,7 +124,8 @@ __global__ void __launch_bounds__(kThreads) ConvertRows(Rows to, Rows from, F f)
   for (int64_t row = blockIdx.y; row < from.count; row += gridDim.y) {
     const In* source = RowAt<const In>(from, row);
     Out* target = RowAt<Out>(to, row);
-    for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kThreads) {
+    for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps;
+         step += int64_t{gridDim.x} * kThreads) {
       const Pack<In, kCount> loaded = LoadPack<kCount>(source + step * kCount);
       Pack<Out, kCount> stored;
 #pragma unroll
@@ -130,7 +137,9 @@ __global__ void __launch_bounds__(kThreads) ConvertRows(Rows to, Rows from, F f)
 
 template <int kCount, typename In, typename Out, class F>
 void Convert(const Rows& to, const Rows& from, F f) {
-  const auto fits = [&](const Rows& rows, size_t size) { return RowsAligned(rows, size, size * kCount); };
+  const auto fits = [&](const Rows& rows, size_t size) {
+    return RowsAligned(rows, size, size * kCount);
+  };
   const bool packed = from.width % kCount == 0 && fits(from, sizeof(In)) && fits(to, sizeof(Out));
   const int64_t steps = packed ? from.width / kCount : from.width;
   const dim3 blocks = RowBlocks(steps, from.count, kThreads);
@@ -155,7 +164,8 @@ void ConvertWith(const Rows& to, const Rows& from, bool quantize, float scale) {
 
 }  // namespace
 
-void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride) {
+void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale,
+                     void* to, DType dtype, int64_t to_stride) {
   if (sequences.batch == 0) return;
   switch (from.format) {
     case CacheFormat::kSame:

@@ -18,8 +18,8 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 // Tokens [begin, end) of the output.
-void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, int64_t end, float scale, void* to, DType dtype,
-            int64_t to_stride) {
+void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, int64_t end,
+            float scale, void* to, DType dtype, int64_t to_stride) {
   int64_t sequence = sequences.Of(begin);
   const size_t bytes = static_cast<size_t>(from.width) * from.element_size;
   for (int64_t token = begin; token < end; ++token) {
@@ -29,21 +29,26 @@ void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, in
     const int64_t source = block * from.block_stride + position % from.block_size * from.row_stride;
     if (from.format == CacheFormat::kSame) {
       const int64_t size = static_cast<int64_t>(from.element_size);
-      std::memcpy(static_cast<char*>(to) + token * to_stride * size, static_cast<const char*>(from.data) + source * size, bytes);
+      std::memcpy(static_cast<char*>(to) + token * to_stride * size,
+                  static_cast<const char*>(from.data) + source * size, bytes);
     } else {
       const uint8_t* row = static_cast<const uint8_t*>(from.data) + source;
-      DequantizeRow(row, static_cast<size_t>(from.width), scale, from.format, to, dtype, token * to_stride);
+      DequantizeRow(row, static_cast<size_t>(from.width), scale, from.format, to, dtype,
+                    token * to_stride);
     }
   }
 }
 
-void ConvertRows(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale, int64_t begin, int64_t end) {
+void ConvertRows(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale,
+                 int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(from.width);
   for (int64_t row = begin; row < end; ++row) {
     if (quantize) {
-      QuantizeRow(from.data, from.dtype, from.Offset(row), width, scale, format, to.Row<uint8_t>(row));
+      QuantizeRow(from.data, from.dtype, from.Offset(row), width, scale, format,
+                  to.Row<uint8_t>(row));
     } else {
-      DequantizeRow(from.Row<const uint8_t>(row), width, scale, format, to.data, to.dtype, to.Offset(row));
+      DequantizeRow(from.Row<const uint8_t>(row), width, scale, format, to.data, to.dtype,
+                    to.Offset(row));
     }
   }
 }
@@ -68,14 +73,16 @@ HWY_EXPORT(ConvertRows);
 
 }  // namespace
 
-void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale, void* to, DType dtype, int64_t to_stride) {
+void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale,
+                     void* to, DType dtype, int64_t to_stride) {
   if (sequences.batch == 0) return;
   const int64_t first = std::min(sequences.Bound(0), sequences.tokens);
   const int64_t last = std::min(sequences.Bound(sequences.batch), sequences.tokens);
   auto& function = VLLM_CPU_DISPATCH(Gather);
   const float factor = scale == nullptr ? 1.0f : *scale;
-  ParallelFor(last - first, from.width,
-              [&](int64_t begin, int64_t end) { function(from, sequences, first + begin, first + end, factor, to, dtype, to_stride); });
+  ParallelFor(last - first, from.width, [&](int64_t begin, int64_t end) {
+    function(from, sequences, first + begin, first + end, factor, to, dtype, to_stride);
+  });
 }
 
 void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale) {
@@ -83,8 +90,9 @@ void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quant
   constexpr int64_t kPiece = 4096;
   auto& function = VLLM_CPU_DISPATCH(ConvertRows);
   if (from.count != 1) {
-    return ParallelFor(from.count, from.width,
-                       [&](int64_t begin, int64_t end) { function(to, from, format, quantize, scale, begin, end); });
+    return ParallelFor(from.count, from.width, [&](int64_t begin, int64_t end) {
+      function(to, from, format, quantize, scale, begin, end);
+    });
   }
   ParallelFor((from.width + kPiece - 1) / kPiece, kPiece, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kPiece, width = std::min(end * kPiece, from.width) - first;
@@ -95,7 +103,8 @@ void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quant
       return part;
     };
     const size_t wide = static_cast<size_t>(SizeOf(quantize ? from.dtype : to.dtype));
-    function(piece(to, quantize ? 1 : wide), piece(from, quantize ? wide : 1), format, quantize, scale, 0, 1);
+    function(piece(to, quantize ? 1 : wide), piece(from, quantize ? wide : 1), format, quantize,
+             scale, 0, 1);
   });
 }
 

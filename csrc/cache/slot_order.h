@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order in which tokens are written into a paged cache. What is side by side in a cache belongs to neighbouring slots; in the order of
-// the batch each of its lines would be fetched for one token and be gone again when the next one comes.
+// The order in which tokens are written into a paged cache. What is side by side in a cache belongs
+// to neighbouring slots; in the order of the batch each of its lines would be fetched for one token
+// and be gone again when the next one comes.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +17,8 @@ struct Placed {
   int64_t token = 0;
 };
 
-// Neighbours in a list of placed tokens, [first, first + tokens), whose slots share a tile of the cache.
+// Neighbours in a list of placed tokens, [first, first + tokens), whose slots share a tile of the
+// cache.
 struct Run {
   int64_t first = 0;
   int64_t tokens = 0;
@@ -45,10 +47,13 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
     most = std::max(most, p.slot);
   }
   if (ascending) return placed;
-  // One pass puts them into as many buckets as there are tokens, or half of that; few of these then hold more than a handful.
+  // One pass puts them into as many buckets as there are tokens, or half of that; few of these then
+  // hold more than a handful.
   int shift = 0;
   while ((most - least) >> shift >= static_cast<int64_t>(placed.size())) ++shift;
-  const auto bucket = [&](const Placed& p) { return static_cast<size_t>((p.slot - least) >> shift); };
+  const auto bucket = [&](const Placed& p) {
+    return static_cast<size_t>((p.slot - least) >> shift);
+  };
   std::vector<size_t> ends(static_cast<size_t>((most - least) >> shift) + 2);
   for (const Placed& p : placed) ++ends[bucket(p) + 1];
   for (size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
@@ -56,8 +61,10 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
   for (const Placed& p : placed) sorted[ends[bucket(p)]++] = p;
   size_t begin = 0;
   for (const size_t end : ends) {
-    std::sort(sorted.begin() + static_cast<int64_t>(begin), sorted.begin() + static_cast<int64_t>(end),
-              [](const Placed& a, const Placed& b) { return a.slot != b.slot ? a.slot < b.slot : a.token < b.token; });
+    std::sort(sorted.begin() + static_cast<int64_t>(begin),
+              sorted.begin() + static_cast<int64_t>(end), [](const Placed& a, const Placed& b) {
+                return a.slot != b.slot ? a.slot < b.slot : a.token < b.token;
+              });
     begin = end;
   }
   size_t kept = 0;
@@ -69,7 +76,8 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
   return sorted;
 }
 
-// Cuts tokens in the order of their slots into runs; tile(slot) tells the tiles apart, none of which has more than kMaxRun slots.
+// Cuts tokens in the order of their slots into runs; tile(slot) tells the tiles apart, none of
+// which has more than kMaxRun slots.
 template <typename F>
 std::vector<Run> RunsOf(const std::vector<Placed>& placed, const F& tile) {
   std::vector<Run> runs;

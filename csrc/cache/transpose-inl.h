@@ -24,13 +24,15 @@ inline constexpr int64_t kTile = 16 / sizeof(Bits);
 #if !HWY_HAVE_SCALABLE  // vectors of unknown length cannot stand in an array
 // to[d * stride + t] = from[t][offset + d] for a square of kTile tokens and dimensions.
 template <typename Bits>
-HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY_RESTRICT to, int64_t stride) {
+HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY_RESTRICT to,
+                              int64_t stride) {
   constexpr size_t kLanes = kTile<Bits>;
   const hn::FixedTag<Bits, kLanes> d;
   hn::Vec<decltype(d)> a[kLanes], b[kLanes];
   for (size_t t = 0; t < kLanes; ++t) a[t] = hn::LoadU(d, from[t] + offset);
-  // Interleaving the first half with the second moves the highest bit of the token's number to the bottom of the element's; after as many
-  // steps as there are bits, tokens and elements have changed places.
+  // Interleaving the first half with the second moves the highest bit of the token's number to the
+  // bottom of the element's; after as many steps as there are bits, tokens and elements have
+  // changed places.
   for (size_t step = 1; step < kLanes; step *= 2) {
     for (size_t i = 0; i < kLanes / 2; ++i) {
       b[2 * i] = hn::InterleaveLower(d, a[i], a[i + kLanes / 2]);
@@ -42,14 +44,16 @@ HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY
 }
 #endif
 
-// to[d * stride + columns[t]] = from[t][d] for `tokens` <= kTile tokens, whose columns ascend and are less than kTile.
+// to[d * stride + columns[t]] = from[t][d] for `tokens` <= kTile tokens, whose columns ascend and
+// are less than kTile.
 template <typename Bits>
-HWY_INLINE void Transpose(const Bits* const* from, const int64_t* columns, int64_t tokens, int64_t width, Bits* HWY_RESTRICT to,
-                          int64_t stride) {
+HWY_INLINE void Transpose(const Bits* const* from, const int64_t* columns, int64_t tokens,
+                          int64_t width, Bits* HWY_RESTRICT to, int64_t stride) {
   int64_t first = 0;
 #if !HWY_HAVE_SCALABLE
   if (tokens == kTile<Bits>) {
-    for (; first + kTile<Bits> <= width; first += kTile<Bits>) TransposeTile(from, first, to + first * stride, stride);
+    for (; first + kTile<Bits> <= width; first += kTile<Bits>)
+      TransposeTile(from, first, to + first * stride, stride);
   }
 #endif
   for (int64_t t = 0; t < tokens; ++t) {

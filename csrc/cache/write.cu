@@ -21,7 +21,8 @@ constexpr int kMaxLaneBits = 8;
 struct Placement {
   CacheWrite write;
   int chunk_bits = -1;  // chunk = 1 << chunk_bits; -1: it is no power of two
-  bool whole = false;   // what is loaded at once lies side by side in the cache too, and can be stored at once
+  bool whole = false;   // what is loaded at once lies side by side in the cache too, and can be
+                        // stored at once
 
   // From the begin of a vector to its element d.
   __device__ __forceinline__ int64_t Place(int64_t d) const {
@@ -45,10 +46,12 @@ __device__ __forceinline__ To Stored(From x, float scale) {
   }
 }
 
-// A block for each token (x) and write (y): its groups of lanes walk over the heads, the lanes of a group over a head's vector, kCount
-// elements a step. Without a conversion From and To are the same type, of which only the size matters.
+// A block for each token (x) and write (y): its groups of lanes walk over the heads, the lanes of a
+// group over a head's vector, kCount elements a step. Without a conversion From and To are the same
+// type, of which only the size matters.
 template <int kCount, typename From, typename To>
-__global__ void __launch_bounds__(kThreads) WriteTokens(Placements placements, Slots slots, Groups groups) {
+__global__ void __launch_bounds__(kThreads)
+    WriteTokens(Placements placements, Slots slots, Groups groups) {
   const Placement& placement = placements.items[blockIdx.y];
   const TokenVectors& from = placement.write.from;
   const PagedCache& to = placement.write.to;
@@ -58,13 +61,14 @@ __global__ void __launch_bounds__(kThreads) WriteTokens(Placements placements, S
     if (slot < 0 || slot >= slots.end) continue;
     const int64_t block = slot / to.block_size, offset = slot - block * to.block_size;
     const int64_t group = to.group == to.block_size ? 0 : offset / to.group;
-    To* base =
-        static_cast<To*>(to.data) + block * to.block_stride + group * to.group_stride + (offset - group * to.group) * to.token_stride;
+    To* base = static_cast<To*>(to.data) + block * to.block_stride + group * to.group_stride +
+               (offset - group * to.group) * to.token_stride;
     const From* source = static_cast<const From*>(from.data) + token * from.token_stride;
     for (int64_t head = groups.group(); head < from.heads; head += groups.count()) {
       float scale = 1.0f;
       if constexpr (!std::is_same_v<From, To>) {
-        if (placement.write.scales != nullptr) scale = placement.write.scales[head * placement.write.scale_stride];
+        if (placement.write.scales != nullptr)
+          scale = placement.write.scales[head * placement.write.scale_stride];
       }
       const From* row = source + head * from.head_stride;
       To* target = base + head * to.head_stride;
@@ -91,13 +95,18 @@ bool Packs(Placement& placement) {
   const TokenVectors& from = placement.write.from;
   const PagedCache& to = placement.write.to;
   constexpr int64_t kFrom = sizeof(From), kTo = sizeof(To);
-  const auto aligned = [](int64_t count, int64_t stride, int64_t size) { return count <= 1 || stride * size % (size * kCount) == 0; };
+  const auto aligned = [](int64_t count, int64_t stride, int64_t size) {
+    return count <= 1 || stride * size % (size * kCount) == 0;
+  };
   if (from.width % kCount != 0 || !Aligned(from.data, kFrom * kCount)) return false;
   // More than one token may be there, whatever their number.
-  if (!aligned(2, from.token_stride, kFrom) || !aligned(from.heads, from.head_stride, kFrom)) return false;
-  placement.whole = to.chunk % kCount == 0 && Aligned(to.data, kTo * kCount) && aligned(2, to.block_stride, kTo) &&
-                    aligned(from.heads, to.head_stride, kTo) && aligned(to.block_size / to.group, to.group_stride, kTo) &&
-                    aligned(to.group, to.token_stride, kTo) && aligned(to.chunk == 0 ? 1 : from.width / to.chunk, to.chunk_stride, kTo);
+  if (!aligned(2, from.token_stride, kFrom) || !aligned(from.heads, from.head_stride, kFrom))
+    return false;
+  placement.whole = to.chunk % kCount == 0 && Aligned(to.data, kTo * kCount) &&
+                    aligned(2, to.block_stride, kTo) && aligned(from.heads, to.head_stride, kTo) &&
+                    aligned(to.block_size / to.group, to.group_stride, kTo) &&
+                    aligned(to.group, to.token_stride, kTo) &&
+                    aligned(to.chunk == 0 ? 1 : from.width / to.chunk, to.chunk_stride, kTo);
   return true;
 }
 
@@ -114,7 +123,8 @@ void WriteSteps(const Placements& placements, int count, const Slots& slots) {
   const int lanes = 1 << groups.lane_bits;
   groups.threads = (groups.threads + lanes - 1) / lanes * lanes;
   const dim3 blocks(BlocksFor(slots.tokens, 1), static_cast<unsigned>(count));
-  Launch("write_to_cache", &WriteTokens<kCount, From, To>, blocks, groups.threads, 0, placements, slots, groups);
+  Launch("write_to_cache", &WriteTokens<kCount, From, To>, blocks, groups.threads, 0, placements,
+         slots, groups);
 }
 
 template <typename From, typename To>

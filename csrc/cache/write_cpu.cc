@@ -21,37 +21,44 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 template <typename Bits>
-HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_RESTRICT to, int64_t chunk, int64_t stride) {
+HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_RESTRICT to,
+                        int64_t chunk, int64_t stride) {
   if (chunk == width) {
     std::memcpy(to, from, static_cast<size_t>(width) * sizeof(Bits));
   } else if (chunk == kTile<Bits>) {
     // What upstream's layout has: a copy of constant length is one load and one store.
     for (int64_t i = 0; i < width; i += chunk, to += stride) std::memcpy(to, from + i, 16);
   } else {
-    for (int64_t i = 0; i < width; i += chunk, to += stride) std::memcpy(to, from + i, static_cast<size_t>(chunk) * sizeof(Bits));
+    for (int64_t i = 0; i < width; i += chunk, to += stride)
+      std::memcpy(to, from + i, static_cast<size_t>(chunk) * sizeof(Bits));
   }
 }
 
-// One head of the tokens of one run, which are in the cache's own format. `to` is where the first slot of their tile lies, columns[t] how
-// many slots behind it token t goes.
+// One head of the tokens of one run, which are in the cache's own format. `to` is where the first
+// slot of their tile lies, columns[t] how many slots behind it token t goes.
 template <typename Bits>
-HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens, int64_t width, const PagedCache& cache, Bits* to) {
+HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens,
+                      int64_t width, const PagedCache& cache, Bits* to) {
   if (cache.chunk == 1 && cache.token_stride == 1) {
     Transpose(from, columns, tokens, width, to, cache.chunk_stride);
   } else {
-    for (int64_t t = 0; t < tokens; ++t) Scatter(from[t], width, to + columns[t] * cache.token_stride, cache.chunk, cache.chunk_stride);
+    for (int64_t t = 0; t < tokens; ++t)
+      Scatter(from[t], width, to + columns[t] * cache.token_stride, cache.chunk,
+              cache.chunk_stride);
   }
 }
 
 template <typename Bits>
-void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head, uint8_t* scratch) {
+void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head,
+               uint8_t* scratch) {
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
   // Of tiles of a single slot, each begins where its token goes.
   const int64_t first_column = tokens == 1 ? 0 : offset % cache.group % kTile<Bits>;
-  Bits* to = static_cast<Bits*>(cache.data) + block * cache.block_stride + head * cache.head_stride +
-             offset / cache.group * cache.group_stride + (offset % cache.group - first_column) * cache.token_stride;
+  Bits* to = static_cast<Bits*>(cache.data) + block * cache.block_stride +
+             head * cache.head_stride + offset / cache.group * cache.group_stride +
+             (offset % cache.group - first_column) * cache.token_stride;
   int64_t columns[kMaxRun];
   for (int64_t t = 0; t < tokens; ++t) columns[t] = first_column + placed[t].slot - placed->slot;
   const Bits* from[kMaxRun];
@@ -61,7 +68,8 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
       const bool direct = cache.chunk == source.width;
       for (int64_t t = 0; t < tokens; ++t) {
         uint8_t* row = direct ? to + columns[t] * cache.token_stride : scratch + t * source.width;
-        QuantizeRow(source.data, source.dtype, placed[t].token * source.token_stride + head * source.head_stride,
+        QuantizeRow(source.data, source.dtype,
+                    placed[t].token * source.token_stride + head * source.head_stride,
                     static_cast<size_t>(source.width), scale, cache.format, row);
         from[t] = row;
       }
@@ -70,39 +78,47 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
     }
   }
   for (int64_t t = 0; t < tokens; ++t) {
-    from[t] = static_cast<const Bits*>(source.data) + placed[t].token * source.token_stride + head * source.head_stride;
+    from[t] = static_cast<const Bits*>(source.data) + placed[t].token * source.token_stride +
+              head * source.head_stride;
   }
   Place(from, columns, tokens, source.width, cache, to);
 }
 
-// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no prefetcher of the hardware foresees.
-HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens, int64_t head) {
+// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no
+// prefetcher of the hardware foresees.
+HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
+                           int64_t head) {
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const auto ask = [](const char* p, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(p + i);
   };
-  const int64_t size = static_cast<int64_t>(source.element_size), to_size = cache.format == CacheFormat::kSame ? size : 1;
+  const int64_t size = static_cast<int64_t>(source.element_size),
+                to_size = cache.format == CacheFormat::kSame ? size : 1;
   for (int64_t t = 0; t < tokens; ++t) {
     const int64_t at = placed[t].token * source.token_stride + head * source.head_stride;
     ask(static_cast<const char*>(source.data) + at * size, source.width * size);
   }
   const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
-  const int64_t to = block * cache.block_stride + head * cache.head_stride + offset / cache.group * cache.group_stride +
+  const int64_t to = block * cache.block_stride + head * cache.head_stride +
+                     offset / cache.group * cache.group_stride +
                      offset % cache.group * cache.token_stride;
-  const int64_t bytes = ((placed[tokens - 1].slot - placed->slot) * cache.token_stride + cache.chunk) * to_size;
+  const int64_t bytes =
+      ((placed[tokens - 1].slot - placed->slot) * cache.token_stride + cache.chunk) * to_size;
   for (int64_t i = 0; i < source.width / cache.chunk; ++i) {
     ask(static_cast<const char*>(cache.data) + (to + i * cache.chunk_stride) * to_size, bytes);
   }
 }
 
-// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has room for kMaxRun vectors. `ask`: memory
-// of the next item is asked for.
-void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs, int64_t begin, int64_t end, bool ask,
-                uint8_t* scratch) {
+// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has
+// room for kMaxRun vectors. `ask`: memory of the next item is asked for.
+void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs,
+                int64_t begin, int64_t end, bool ask, uint8_t* scratch) {
   int64_t heads = 0;
   for (int i = 0; i < count; ++i) heads += writes[i].from.heads;
-  const auto write_of = [&](int64_t head) { return head < writes->from.heads ? writes : writes + 1; };
+  const auto write_of = [&](int64_t head) {
+    return head < writes->from.heads ? writes : writes + 1;
+  };
   for (int64_t item = begin; item < end; ++item) {
     const int64_t next = item + 1;
     if (next < end && ask) {
@@ -152,22 +168,31 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
     merged[i] = writes[i].Merged();
     heads += merged[i].from.heads;
     width = std::max(width, merged[i].from.width);
-    detour = detour || (merged[i].to.format != CacheFormat::kSame && merged[i].to.chunk != merged[i].from.width);
+    detour = detour || (merged[i].to.format != CacheFormat::kSame &&
+                        merged[i].to.chunk != merged[i].from.width);
     const bool transposed = merged[i].to.chunk == 1 && merged[i].to.token_stride == 1;
-    if (transposed) tile = 16 / (merged[i].to.format == CacheFormat::kSame ? static_cast<int64_t>(merged[i].from.element_size) : 1);
+    if (transposed)
+      tile = 16 / (merged[i].to.format == CacheFormat::kSame
+                       ? static_cast<int64_t>(merged[i].from.element_size)
+                       : 1);
   }
   // The values' layout decides about tiles; keys in chunks fit any tile within a block.
   const PagedCache& last = merged[count - 1].to;
-  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in which the tokens are read.
-  const std::vector<Placed> placed =
-      tile > 1 ? InOrderOfSlots(slots.data, slots.stride, slots.tokens) : WithSlots(slots.data, slots.stride, slots.tokens);
-  const std::vector<Run> runs = RunsOf(placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
-  const int64_t items = static_cast<int64_t>(runs.size()) * heads, tokens = static_cast<int64_t>(placed.size());
+  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in
+  // which the tokens are read.
+  const std::vector<Placed> placed = tile > 1
+                                         ? InOrderOfSlots(slots.data, slots.stride, slots.tokens)
+                                         : WithSlots(slots.data, slots.stride, slots.tokens);
+  const std::vector<Run> runs = RunsOf(
+      placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
+  const int64_t items = static_cast<int64_t>(runs.size()) * heads,
+                tokens = static_cast<int64_t>(placed.size());
   auto& function = VLLM_CPU_DISPATCH(WriteItems);
-  ParallelFor(items, items == 0 ? 0 : width * tokens * heads / items, [&](int64_t begin, int64_t end) {
-    std::vector<uint8_t> scratch(static_cast<size_t>(detour ? width * kMaxRun : 0));
-    function(merged, count, placed.data(), runs.data(), begin, end, tile > 1, scratch.data());
-  });
+  ParallelFor(
+      items, items == 0 ? 0 : width * tokens * heads / items, [&](int64_t begin, int64_t end) {
+        std::vector<uint8_t> scratch(static_cast<size_t>(detour ? width * kMaxRun : 0));
+        function(merged, count, placed.data(), runs.data(), begin, end, tile > 1, scratch.data());
+      });
 }
 
 }  // namespace vllm

@@ -17,8 +17,8 @@ std::string Lower(std::string text) {
   return text;
 }
 
-// Targets are bits, better ones lower. Returns those that the CPU has. Highway reports AVX3_ZEN4 for CPUs of AMD alone; what that target
-// may use is part of AVX3_SPR.
+// Targets are bits, better ones lower. Returns those that the CPU has. Highway reports AVX3_ZEN4
+// for CPUs of AMD alone; what that target may use is part of AVX3_SPR.
 int64_t Supported() {
   const int64_t supported = hwy::SupportedTargets();
   return (supported & HWY_AVX3_SPR) != 0 ? supported | HWY_AVX3_ZEN4 : supported;
@@ -36,7 +36,8 @@ int64_t Allowed() {
     if (name == Lower(variable)) return (usable & ~(target - 1)) | HWY_STATIC_TARGET;
     known += (known.empty() ? "" : ", ") + name;
   }
-  throw std::runtime_error("VLLM_CPU_ISA is '" + std::string(variable) + "', expected one of " + known);
+  throw std::runtime_error("VLLM_CPU_ISA is '" + std::string(variable) + "', expected one of " +
+                           known);
 }
 
 int64_t AllowedOnce() {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which device this library is for: a library has the kernels of one, and the bindings are the same for all.
+// Which device this library is for: a library has the kernels of one, and the bindings are the same
+// for all.
 #pragma once
 
-// cmake/vllm_compile_options.cmake defines one of these. The tests' emulation runs GPU kernels on the CPU.
+// cmake/vllm_compile_options.cmake defines one of these. The tests' emulation runs GPU kernels on
+// the CPU.
 #if defined(VLLM_DEVICE_CUDA) || defined(VLLM_DEVICE_ROCM) || defined(VLLM_GPU_EMULATION)
 #define VLLM_ON_GPU 1
 #else
@@ -18,8 +20,9 @@
 
 namespace vllm {
 
-// What kernels compute with may lie where the host can not read it, and work may still be queued that writes it: checks of shapes and types
-// are the bindings' own everywhere, checks of contents are the bindings' on the CPU and the kernels' on a GPU.
+// What kernels compute with may lie where the host can not read it, and work may still be queued
+// that writes it: checks of shapes and types are the bindings' own everywhere, checks of contents
+// are the bindings' on the CPU and the kernels' on a GPU.
 inline constexpr bool kOnGpu = VLLM_ON_GPU != 0;
 
 }  // namespace vllm

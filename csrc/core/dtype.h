@@ -5,7 +5,8 @@
 
 namespace vllm {
 
-// Element types that kernels take. Arithmetic is in float32 whatever the element type; results are rounded to nearest, ties to even.
+// Element types that kernels take. Arithmetic is in float32 whatever the element type; results are
+// rounded to nearest, ties to even.
 enum class DType { kFloat32, kBFloat16, kFloat16 };
 
 // Bytes of an element.

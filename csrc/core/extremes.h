@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The larger and the smaller of two floats, on the CPU and in GPU kernels: core/reduce-inl.h says which function a kernel takes, and why.
+// The larger and the smaller of two floats, on the CPU and in GPU kernels: core/reduce-inl.h says
+// which function a kernel takes, and why.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Things behind numbers. A caller holds a number, never an address: one that was released or never given is found out.
+// Things behind numbers. A caller holds a number, never an address: one that was released or never
+// given is found out.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ class Handles {
     return last_;
   }
 
-  // The thing behind a number, null for a number that stands for none. It stays as long as the pointer does, released or not.
+  // The thing behind a number, null for a number that stands for none. It stays as long as the
+  // pointer does, released or not.
   std::shared_ptr<T> Find(int64_t number) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = things_.find(number);
@@ -44,7 +46,8 @@ class Handles {
   int64_t last_ = 0;
 };
 
-// The one table of things of this type. Never destroyed: Python may release handles after static objects are gone.
+// The one table of things of this type. Never destroyed: Python may release handles after static
+// objects are gone.
 template <class T>
 Handles<T>& TheHandles() {
   static auto* handles = new Handles<T>;

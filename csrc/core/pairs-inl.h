@@ -35,7 +35,8 @@ HWY_INLINE void LoadPairs(const T* HWY_RESTRICT p, VF32& even, VF32& odd) {
 template <typename T>
 HWY_INLINE void LoadPairsTail(const T* HWY_RESTRICT p, size_t n, VF32& even, VF32& odd) {
   const size_t lanes = hn::Lanes(F32());
-  const VF32 low = LoadTail(p, HWY_MIN(lanes, 2 * n)), high = 2 * n <= lanes ? hn::Zero(F32()) : LoadTail(p + lanes, 2 * n - lanes);
+  const VF32 low = LoadTail(p, HWY_MIN(lanes, 2 * n)),
+             high = 2 * n <= lanes ? hn::Zero(F32()) : LoadTail(p + lanes, 2 * n - lanes);
   even = hn::ConcatEven(F32(), high, low);
   odd = hn::ConcatOdd(F32(), high, low);
 }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The larger and the smaller of two vectors, with a defined result for NaN. Compiled once for each target.
+// The larger and the smaller of two vectors, with a defined result for NaN. Compiled once for each
+// target.
 //
-// Highway's Min and Max leave the result for NaN to the target: x86 returns the second operand, Arm a number or NaN, depending on the
-// instruction. A reduction by them keeps or drops NaN depending on the target, the operands' order and the lane. Kernels therefore do not
-// call Min, Max, ReduceMin or ReduceMax of Highway, nor fminf and fmaxf, but the functions below and those of core/extremes.h, whose names
-// say what becomes of NaN:
+// Highway's Min and Max leave the result for NaN to the target: x86 returns the second operand, Arm
+// a number or NaN, depending on the instruction. A reduction by them keeps or drops NaN depending
+// on the target, the operands' order and the lane. Kernels therefore do not call Min, Max,
+// ReduceMin or ReduceMax of Highway, nor fminf and fmaxf, but the functions below and those of
+// core/extremes.h, whose names say what becomes of NaN:
 //
-//   LargerNumber, SmallerNumber         NaN is left out: scales, and maxima that only shift the arguments of exponentials
-//   AtMost, AtLeast                     NaN stays NaN: limits
-//   LargerOfNumbers, SmallerOfNumbers   for integers, and for floats where the result does not matter if one is NaN
+//   LargerNumber, SmallerNumber         NaN is left out: scales, and maxima that only shift the
+//   arguments of exponentials AtMost, AtLeast                     NaN stays NaN: limits
+//   LargerOfNumbers, SmallerOfNumbers   for integers, and for floats where the result does not
+//   matter if one is NaN
 //
-// tests/kernels/test_not_a_number.py puts NaN into every lane for every target; tests/build/test_kernel_sources.py finds other calls.
+// tests/kernels/test_not_a_number.py puts NaN into every lane for every target;
+// tests/build/test_kernel_sources.py finds other calls.
 #if defined(VLLM_CORE_REDUCE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_REDUCE_INL_H_
 #undef VLLM_CORE_REDUCE_INL_H_
@@ -33,13 +37,15 @@ using vllm::AtMost;
 using vllm::LargerNumber;
 using vllm::SmallerNumber;
 
-// The larger of v and `largest`, lane by lane; NaN in v is left out. `largest` holds numbers, and so does the result.
+// The larger of v and `largest`, lane by lane; NaN in v is left out. `largest` holds numbers, and
+// so does the result.
 template <class V>
 HWY_INLINE V LargerNumber(V v, V largest) {
   return hn::IfThenElse(hn::Gt(v, largest), v, largest);
 }
 
-// The smaller of v and `least`, lane by lane; NaN in v is left out. `least` holds numbers, and so does the result.
+// The smaller of v and `least`, lane by lane; NaN in v is left out. `least` holds numbers, and so
+// does the result.
 template <class V>
 HWY_INLINE V SmallerNumber(V v, V least) {
   return hn::IfThenElse(hn::Lt(v, least), v, least);
@@ -57,7 +63,8 @@ HWY_INLINE V AtLeast(V v, V low) {
   return hn::IfThenElse(hn::Lt(v, low), low, v);
 }
 
-// The larger and the smaller of two in one instruction. If one is NaN the result may be anything, so the caller must not depend on it.
+// The larger and the smaller of two in one instruction. If one is NaN the result may be anything,
+// so the caller must not depend on it.
 template <class V>
 HWY_INLINE V LargerOfNumbers(V a, V b) {
   return hn::Max(a, b);

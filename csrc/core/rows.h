@@ -8,9 +8,10 @@
 
 namespace vllm {
 
-// A tensor seen as `count` rows of `width` elements. The elements of a row lie side by side; the rows lie anywhere: the leading dimensions
-// keep their own strides, after neighbours that can be walked with one stride have been merged. A contiguous tensor, and a slice of the
-// last dimension of one, end up with one leading dimension.
+// A tensor seen as `count` rows of `width` elements. The elements of a row lie side by side; the
+// rows lie anywhere: the leading dimensions keep their own strides, after neighbours that can be
+// walked with one stride have been merged. A contiguous tensor, and a slice of the last dimension
+// of one, end up with one leading dimension.
 struct Rows {
   static constexpr int kMaxDims = 6;
 

@@ -27,15 +27,17 @@ template <typename T>
 HWY_INLINE VF32 Promote(hn::Vec<hn::Rebind<T, F32>> v) {
   const F32 d;
 #if HWY_TARGET == HWY_SSE2
-  // Without an instruction for it Highway takes infinity and NaN in float16 for large numbers. Here the bits are moved to where float32 has
-  // them, the difference of the exponents' biases is multiplied in, which serves subnormal numbers too, and the exponent of infinity and
-  // NaN is put in place.
+  // Without an instruction for it Highway takes infinity and NaN in float16 for large numbers. Here
+  // the bits are moved to where float32 has them, the difference of the exponents' biases is
+  // multiplied in, which serves subnormal numbers too, and the exponent of infinity and NaN is put
+  // in place.
   if constexpr (hwy::IsSame<T, hwy::float16_t>()) {
     const hn::RebindToUnsigned<F32> du;
     const auto bits = hn::PromoteTo(du, hn::BitCast(hn::Rebind<uint16_t, F32>(), v));
     const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFFu)));
     const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
-    const auto special = hn::IfThenElseZero(hn::Gt(magnitude, hn::Set(du, 0x7BFFu << 13)), hn::Set(du, 0x7F800000u));
+    const auto special =
+        hn::IfThenElseZero(hn::Gt(magnitude, hn::Set(du, 0x7BFFu << 13)), hn::Set(du, 0x7F800000u));
     const auto finite = hn::BitCast(du, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f)));
     return hn::BitCast(d, hn::Or3(sign, special, finite));
   }
@@ -74,7 +76,8 @@ HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
   }
 }
 
-// 2 * Lanes(F32()) elements to `p`. For bfloat16 on targets that cannot convert, packing two vectors costs as much as packing one.
+// 2 * Lanes(F32()) elements to `p`. For bfloat16 on targets that cannot convert, packing two
+// vectors costs as much as packing one.
 template <typename T>
 HWY_INLINE void StoreTwo(VF32 v0, VF32 v1, T* HWY_RESTRICT p) {
   if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {

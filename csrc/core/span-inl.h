@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writing a row of numbers that are made on the way from other rows. Compiled once for each target.
 //
-// Where the numbers come from is a source: source.ReadTwo(i, v0, v1) gives 2 * Lanes(F32()) of them from element i on, as LoadSplit would
-// if Source::kSplit says so, in order otherwise; source.ReadTail(i, n) gives the first n of Lanes(F32()).
+// Where the numbers come from is a source: source.ReadTwo(i, v0, v1) gives 2 * Lanes(F32()) of them
+// from element i on, as LoadSplit would if Source::kSplit says so, in order otherwise;
+// source.ReadTail(i, n) gives the first n of Lanes(F32()).
 #if defined(VLLM_CORE_SPAN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_SPAN_INL_H_
 #undef VLLM_CORE_SPAN_INL_H_
@@ -50,8 +51,9 @@ struct AsItIs {
   HWY_INLINE VF32 operator()(VF32 v) const { return v; }
 };
 
-// Stores the first n numbers of a source as T, past the caches if `stream` says so: hwy::FlushStream() must follow the last of those. From
-// the end to the beginning where kBackwards: of a long row that has just been read, a first-level cache has the end.
+// Stores the first n numbers of a source as T, past the caches if `stream` says so:
+// hwy::FlushStream() must follow the last of those. From the end to the beginning where kBackwards:
+// of a long row that has just been read, a first-level cache has the end.
 template <bool kBackwards = false, typename T, class Source>
 HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = false) {
   const size_t lanes = hn::Lanes(F32());
@@ -59,7 +61,8 @@ HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = f
   if (stream) {
     // Only whole aligned vectors are streamed, and not those before the first.
     stream = reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0;
-    for (; stream && i < n && !StreamAligned(to + i); ++i) StoreTail(source.ReadTail(i, 1), to + i, 1);
+    for (; stream && i < n && !StreamAligned(to + i); ++i)
+      StoreTail(source.ReadTail(i, 1), to + i, 1);
   }
   const size_t first = i, whole = (n - i) / (2 * lanes) * (2 * lanes);
   for (i += whole; i < n; i += lanes) {

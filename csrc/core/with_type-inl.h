@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From an element type that is known at run time to one that is known to the compiler. Compiled once for each target.
+// From an element type that is known at run time to one that is known to the compiler. Compiled
+// once for each target.
 #if defined(VLLM_CORE_WITH_TYPE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_WITH_TYPE_INL_H_
 #undef VLLM_CORE_WITH_TYPE_INL_H_
@@ -18,8 +19,9 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Returns function(T()) for the element type T that `dtype` names: float, hwy::bfloat16_t or hwy::float16_t. A lambda that is passed here
-// needs HWY_ATTR, as every lambda does that uses vectors.
+// Returns function(T()) for the element type T that `dtype` names: float, hwy::bfloat16_t or
+// hwy::float16_t. A lambda that is passed here needs HWY_ATTR, as every lambda does that uses
+// vectors.
 template <class F>
 HWY_INLINE auto WithType(DType dtype, const F& function) {
   switch (dtype) {

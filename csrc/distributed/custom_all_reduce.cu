@@ -19,10 +19,12 @@ constexpr int kThreads = 512;
 // More blocks than this do not make the links faster, and take the GPU from others.
 constexpr int kMaxBlocks = 36;
 
-// Of one rank, in its shared buffer. Blocks of the same number on all ranks wait for one another, whichever other blocks do.
+// Of one rank, in its shared buffer. Blocks of the same number on all ranks wait for one another,
+// whichever other blocks do.
 struct alignas(128) Signals {
-  uint32_t arrived[kMaxBlocks][kMaxRanks];  // by rank, the last round in which its block has come here
-  uint32_t round[kMaxBlocks];               // the last round of this rank's block; only this rank uses it
+  uint32_t arrived[kMaxBlocks]
+                  [kMaxRanks];  // by rank, the last round in which its block has come here
+  uint32_t round[kMaxBlocks];   // the last round of this rank's block; only this rank uses it
 };
 
 struct AllSignals {
@@ -32,7 +34,8 @@ struct Buffers {
   const void* at[kMaxRanks];
 };
 
-// Waits until this block has come to `round` on all ranks. What their threads have written before is seen afterwards.
+// Waits until this block has come to `round` on all ranks. What their threads have written before
+// is seen afterwards.
 template <int kRanks>
 __device__ __forceinline__ void Meet(const AllSignals& all, int rank, uint32_t round) {
   __syncthreads();
@@ -52,7 +55,8 @@ __device__ __forceinline__ Pack<T, kPerLoad<T>> SumOf(const Buffers& buffers, in
   constexpr int kCount = kPerLoad<T>;
   Pack<T, kCount> packs[kRanks];
 #pragma unroll
-  for (int r = 0; r < kRanks; ++r) packs[r] = LoadPack<kCount>(static_cast<const T*>(buffers.at[r]) + i * kCount);
+  for (int r = 0; r < kRanks; ++r)
+    packs[r] = LoadPack<kCount>(static_cast<const T*>(buffers.at[r]) + i * kCount);
   Pack<T, kCount> result;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
@@ -65,12 +69,14 @@ __device__ __forceinline__ Pack<T, kPerLoad<T>> SumOf(const Buffers& buffers, in
 }
 
 template <typename T, int kRanks>
-__global__ void __launch_bounds__(kThreads, 1) ReduceWhole(const Buffers* addresses, AllSignals all, T* out, int rank, int64_t packs) {
+__global__ void __launch_bounds__(kThreads, 1)
+    ReduceWhole(const Buffers* addresses, AllSignals all, T* out, int rank, int64_t packs) {
   constexpr int kCount = kPerLoad<T>;
   const Buffers buffers = *addresses;
   const uint32_t round = all.of[rank]->round[blockIdx.x];
   Meet<kRanks>(all, rank, round + 1);
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += int64_t{gridDim.x} * kThreads) {
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
+       i += int64_t{gridDim.x} * kThreads) {
     StorePack(out + i * kCount, SumOf<T, kRanks>(buffers, i));
   }
   // Nobody may write the next tensor into a buffer that others still read.
@@ -79,23 +85,28 @@ __global__ void __launch_bounds__(kThreads, 1) ReduceWhole(const Buffers* addres
 }
 
 template <typename T, int kRanks>
-__global__ void __launch_bounds__(kThreads, 1) ReduceParts(const Buffers* addresses, AllSignals all, T* out, int rank, int64_t packs) {
+__global__ void __launch_bounds__(kThreads, 1)
+    ReduceParts(const Buffers* addresses, AllSignals all, T* out, int rank, int64_t packs) {
   constexpr int kCount = kPerLoad<T>;
   const Buffers buffers = *addresses;
   const uint32_t round = all.of[rank]->round[blockIdx.x];
-  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x, step = int64_t{gridDim.x} * kThreads;
+  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x,
+                step = int64_t{gridDim.x} * kThreads;
   // Rank r sums the packs from r * part on; the last rank has the rest as well.
   const int64_t part = packs / kRanks, last = packs - (kRanks - 1) * part;
   const auto scratch = [&](int r) { return reinterpret_cast<T*>(all.of[r] + 1); };
   Meet<kRanks>(all, rank, round + 1);
   const int64_t mine = rank == kRanks - 1 ? last : part;
-  for (int64_t i = first; i < mine; i += step) StorePack(scratch(rank) + i * kCount, SumOf<T, kRanks>(buffers, rank * part + i));
+  for (int64_t i = first; i < mine; i += step)
+    StorePack(scratch(rank) + i * kCount, SumOf<T, kRanks>(buffers, rank * part + i));
   Meet<kRanks>(all, rank, round + 2);
-  // A thread takes over what the thread of its number has summed: that is what the blocks have met for.
+  // A thread takes over what the thread of its number has summed: that is what the blocks have met
+  // for.
   for (int64_t i = first; i < last; i += step) {
 #pragma unroll
     for (int r = 0; r < kRanks; ++r) {
-      if (r == kRanks - 1 || i < part) StorePack(out + (r * part + i) * kCount, LoadPack<kCount>(scratch(r) + i * kCount));
+      if (r == kRanks - 1 || i < part)
+        StorePack(out + (r * part + i) * kCount, LoadPack<kCount>(scratch(r) + i * kCount));
     }
   }
   // Nobody may sum the next tensor into memory that others still read.
@@ -103,17 +114,24 @@ __global__ void __launch_bounds__(kThreads, 1) ReduceParts(const Buffers* addres
   if (threadIdx.x == 0) all.of[rank]->round[blockIdx.x] = round + 3;
 }
 
-// Up to which size every rank reads everything: reading parts moves fewer bytes, and waits once more.
-bool ReadsWhole(int ranks, int64_t bytes) { return ranks == 2 || bytes < (ranks <= 4 ? 512 : 256) * int64_t{1024}; }
+// Up to which size every rank reads everything: reading parts moves fewer bytes, and waits once
+// more.
+bool ReadsWhole(int ranks, int64_t bytes) {
+  return ranks == 2 || bytes < (ranks <= 4 ? 512 : 256) * int64_t{1024};
+}
 
 template <int kRanks>
-void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int rank, DType dtype, int64_t bytes) {
+void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int rank, DType dtype,
+               int64_t bytes) {
   const int64_t packs = bytes / 16;
-  const dim3 blocks(static_cast<unsigned>(std::min<int64_t>((packs + kThreads - 1) / kThreads, kMaxBlocks)));
+  const dim3 blocks(
+      static_cast<unsigned>(std::min<int64_t>((packs + kThreads - 1) / kThreads, kMaxBlocks)));
   WithType(dtype, [&](auto element) {
     using T = decltype(element);
-    const auto kernel = ReadsWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
-    Launch("all_reduce", kernel, blocks, kThreads, 0, addresses, all, static_cast<T*>(out), rank, packs);
+    const auto kernel =
+        ReadsWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
+    Launch("all_reduce", kernel, blocks, kThreads, 0, addresses, all, static_cast<T*>(out), rank,
+           packs);
   });
 }
 
@@ -121,7 +139,8 @@ void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int r
 
 int64_t CustomAllReduceMetaSize() { return sizeof(Signals); }
 
-CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64_t records_bytes, int rank, bool fully_connected)
+CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64_t records_bytes,
+                                 int rank, bool fully_connected)
     : shared_(std::move(shared)),
       records_(static_cast<Record*>(records)),
       capacity_(records_bytes / static_cast<int64_t>(sizeof(Record))),
@@ -131,15 +150,18 @@ CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64
 // Room for `count` records behind the used ones.
 CustomAllReduce::Record* CustomAllReduce::NextRecords(int64_t count) {
   if (used_ + count > capacity_) {
-    throw std::runtime_error("rank_data has room for " + std::to_string(capacity_) + " buffers, " + std::to_string(used_) +
-                             " are registered and " + std::to_string(count) + " are to be: expected a larger rank_data");
+    throw std::runtime_error("rank_data has room for " + std::to_string(capacity_) + " buffers, " +
+                             std::to_string(used_) + " are registered and " +
+                             std::to_string(count) + " are to be: expected a larger rank_data");
   }
   return records_ + used_;
 }
 
 void CustomAllReduce::RegisterBuffer(const std::vector<void*>& buffers) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!captured_.empty()) throw std::runtime_error("register_graph_buffers has to follow the capture, before another buffer is registered");
+  if (!captured_.empty())
+    throw std::runtime_error(
+        "register_graph_buffers has to follow the capture, before another buffer is registered");
   Record record{};
   std::copy(buffers.begin(), buffers.end(), record.at);
   Record* at = NextRecords(1);
@@ -159,7 +181,8 @@ const CustomAllReduce::Record* CustomAllReduce::RecordOf(const void* in) {
   const auto found = registered_.find(in);
   if (found == registered_.end()) {
     throw std::runtime_error(
-        "all_reduce: inp is in no registered buffer, expected one of register_buffer, a reg_buffer, or a capturing stream");
+        "all_reduce: inp is in no registered buffer, expected one of register_buffer, a "
+        "reg_buffer, or a capturing stream");
   }
   return found->second;
 }
@@ -172,7 +195,8 @@ void CustomAllReduce::Reduce(void* out, const void* in, DType dtype, int64_t byt
   if (bytes == 0) return;
   const auto* addresses = reinterpret_cast<const Buffers*>(RecordOf(in));
   AllSignals all{};
-  for (int r = 0; r < ranks(); ++r) all.of[r] = static_cast<Signals*>(shared_[static_cast<size_t>(r)]);
+  for (int r = 0; r < ranks(); ++r)
+    all.of[r] = static_cast<Signals*>(shared_[static_cast<size_t>(r)]);
   switch (ranks()) {
     case 2:
       return LaunchFor<2>(addresses, all, out, rank_, dtype, bytes);
@@ -203,8 +227,10 @@ void CustomAllReduce::RegisterGraphBuffers(const std::vector<std::vector<unsigne
   const size_t count = captured_.size();
   for (size_t r = 0; r < shared_.size(); ++r) {
     if (handles[r].size() != count * kShareHandleBytes || offsets[r].size() != count) {
-      throw std::runtime_error("register_graph_buffers: rank " + std::to_string(r) + " has captured " + std::to_string(offsets[r].size()) +
-                               " reductions and this one " + std::to_string(count) + ", expected the same on all ranks");
+      throw std::runtime_error("register_graph_buffers: rank " + std::to_string(r) +
+                               " has captured " + std::to_string(offsets[r].size()) +
+                               " reductions and this one " + std::to_string(count) +
+                               ", expected the same on all ranks");
     }
   }
   std::vector<Record> records(count);
@@ -221,7 +247,8 @@ void CustomAllReduce::RegisterGraphBuffers(const std::vector<std::vector<unsigne
       records[i].at[r] = static_cast<const char*>(opened->second) + offsets[r][i];
     }
   }
-  if (count != 0) CopyToDevice(NextRecords(static_cast<int64_t>(count)), records.data(), count * sizeof(Record));
+  if (count != 0)
+    CopyToDevice(NextRecords(static_cast<int64_t>(count)), records.data(), count * sizeof(Record));
   used_ += static_cast<int64_t>(count);
   captured_.clear();
 }

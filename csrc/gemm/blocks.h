@@ -6,8 +6,8 @@
 
 namespace vllm {
 
-// Rows of A in a block: what is made of them for the product, and the sums that are kept meanwhile, fit into a second-level cache of 512
-// KiB.
+// Rows of A in a block: what is made of them for the product, and the sums that are kept meanwhile,
+// fit into a second-level cache of 512 KiB.
 inline constexpr int64_t kProductBlockRows = 96;
 
 // Rows of A whose sums the registers hold in a product of floats. Blocks are multiples of it.

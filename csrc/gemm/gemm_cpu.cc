@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix product of onednn_mm, without oneDNN. torch's own copy was measured first: one core of an AMD EPYC (Zen 3, AVX2), torch 2.13
-// with oneDNN 3.12 and MKL 2024.2, depth and columns 4096, milliseconds of processor time for 1 / 16 / 256 rows, the best of many turns
-// that the candidates took one after the other, on a machine that others used too:
+// The matrix product of onednn_mm, without oneDNN. torch's own copy was measured first: one core of
+// an AMD EPYC (Zen 3, AVX2), torch 2.13 with oneDNN 3.12 and MKL 2024.2, depth and columns 4096,
+// milliseconds of processor time for 1 / 16 / 256 rows, the best of many turns that the candidates
+// took one after the other, on a machine that others used too:
 //
 //             here               torch
-//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133; oneDNN, weight packed before: 5.1 / 16.2 / 115
-//   bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not waited for)
-//   float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not waited for)
-//   int8      2.0 /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8, 6.9 / 9.9 / 65 for uint8, both wrong
+//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133; oneDNN, weight packed
+//   before: 5.1 / 16.2 / 115 bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not waited
+//   for) float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not waited for) int8      2.0
+//   /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8, 6.9 / 9.9 / 65 for uint8,
+//   both wrong
 //
-// - bfloat16, float16: oneDNN takes no such weight without AVX-512 or AVX-NE-CONVERT, and what torch does instead is slow.
-// - int8 (gemm/int8_cpu.cc): without VNNI oneDNN adds up pairs of products in 16 bits, which saturate. Where weights and activations use
-//   their whole range, results are off by up to a fifth of the greatest one. Here they are exact, which costs time for many rows.
-// - float32: oneDNN is 8 % ahead at 256 rows, but its packed product has an argument, Scalar?[], that the stable ABI cannot hand over.
+// - bfloat16, float16: oneDNN takes no such weight without AVX-512 or AVX-NE-CONVERT, and what
+// torch does instead is slow.
+// - int8 (gemm/int8_cpu.cc): without VNNI oneDNN adds up pairs of products in 16 bits, which
+// saturate. Where weights and activations use
+//   their whole range, results are off by up to a fifth of the greatest one. Here they are exact,
+//   which costs time for many rows.
+// - float32: oneDNN is 8 % ahead at 256 rows, but its packed product has an argument, Scalar?[],
+// that the stable ABI cannot hand over.
 //   What it can call is aten::linear, and that packs the weight at every call.
 //
-// So one kernel serves all of them, and the experts of a mixture, and there is no second copy of oneDNN to ship. Where a CPU multiplies
-// bfloat16 itself (AVX512_BF16, AMX) oneDNN should be ahead for many rows; such a CPU was not at hand.
+// So one kernel serves all of them, and the experts of a mixture, and there is no second copy of
+// oneDNN to ship. Where a CPU multiplies bfloat16 itself (AVX512_BF16, AMX) oneDNN should be ahead
+// for many rows; such a CPU was not at hand.
 #include "core/cpu_targets.h"
 
 #include <algorithm>
@@ -39,12 +46,15 @@ namespace HWY_NAMESPACE {
 
 // Panels [begin, end) for rows [row, row + rows).
 template <typename T>
-HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t row, int64_t rows, int64_t begin,
-                               int64_t end, ProductMemory& memory) {
+HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const T* bias,
+                               int64_t row, int64_t rows, int64_t begin, int64_t end,
+                               ProductMemory& memory) {
   const size_t first = static_cast<size_t>(begin * Panels::kPanel);
   const size_t last = static_cast<size_t>(std::min(end * Panels::kPanel, b.columns));
   MultiplyByPanels<T, T>(
-      static_cast<size_t>(rows), [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last, memory,
+      static_cast<size_t>(rows),
+      [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last,
+      memory,
       [&](size_t i, size_t count, size_t column, size_t columns, const float* c) HWY_ATTR {
         for (size_t r = 0; r < count; ++r) {
           AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column,
@@ -53,9 +63,11 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
       });
 }
 
-// Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
+// Items [begin, end) of the panels for the first block of rows, then those for the second, and so
+// on.
 template <typename T>
-void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bias, int64_t block_rows, int64_t begin, int64_t end) {
+void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bias,
+                   int64_t block_rows, int64_t begin, int64_t end) {
   ProductMemory memory;
   const int64_t panels = b.Count();
   while (begin < end) {
@@ -68,9 +80,11 @@ void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bia
   }
 }
 
-void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const void* bias, int64_t block_rows, int64_t begin, int64_t end) {
-  WithType(b.dtype,
-           [&](auto element) HWY_ATTR { MultiplyItems(out, a, b, static_cast<const decltype(element)*>(bias), block_rows, begin, end); });
+void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const void* bias,
+                 int64_t block_rows, int64_t begin, int64_t end) {
+  WithType(b.dtype, [&](auto element) HWY_ATTR {
+    MultiplyItems(out, a, b, static_cast<const decltype(element)*>(bias), block_rows, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -92,10 +106,12 @@ void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
   const int64_t blocks = (a.count + kProductBlockRows - 1) / kProductBlockRows;
   if (blocks == 0 || b.columns == 0) return;
   // Blocks of one size, in whole tiles.
-  const int64_t block_rows = ((a.count + blocks - 1) / blocks + kProductTileRows - 1) / kProductTileRows * kProductTileRows;
+  const int64_t block_rows = ((a.count + blocks - 1) / blocks + kProductTileRows - 1) /
+                             kProductTileRows * kProductTileRows;
   const int64_t used = (a.count + block_rows - 1) / block_rows;
-  ParallelFor(used * b.Count(), Panels::kPanel * b.depth,
-              [&](int64_t begin, int64_t end) { function(out, a, b, bias, block_rows, begin, end); });
+  ParallelFor(used * b.Count(), Panels::kPanel * b.depth, [&](int64_t begin, int64_t end) {
+    function(out, a, b, bias, block_rows, begin, end);
+  });
 }
 
 }  // namespace vllm

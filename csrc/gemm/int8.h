@@ -8,9 +8,9 @@
 
 namespace vllm {
 
-// A matrix B of int8, packed for products A * B: panels of 16 columns, zeros behind the last one; in a panel, for every four rows of B, the
-// four elements of each column side by side, zeros below the last row. Four products are added up in one step, so four elements are read
-// at once.
+// A matrix B of int8, packed for products A * B: panels of 16 columns, zeros behind the last one;
+// in a panel, for every four rows of B, the four elements of each column side by side, zeros below
+// the last row. Four products are added up in one step, so four elements are read at once.
 struct Int8Panels {
   static constexpr int64_t kPanel = 16;
   static constexpr int64_t kGroup = 4;
@@ -27,9 +27,11 @@ struct Int8Panels {
 };
 
 // Element (k, n) of B is at from[k * row_stride + n * column_stride].
-Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns);
+Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth,
+                    int64_t columns);
 
-// How the integers of A and B stand for numbers: (a - zero) * a_scale and b * b_scale. A step of 0 means one value for all.
+// How the integers of A and B stand for numbers: (a - zero) * a_scale and b * b_scale. A step of 0
+// means one value for all.
 struct Int8Scales {
   const float* a = nullptr;  // of row m: a[m * a_step]
   int64_t a_step = 0;
@@ -40,8 +42,9 @@ struct Int8Scales {
   const float* bias = nullptr;  // of column n: bias[n]; null for zeros
 };
 
-// out[m, n] = sum over k of (a[m, k] - zero) * b[k, n], times a_scale * b_scale, plus bias. The sum is exact; what follows is in float32.
-// Rows of A lie `a_stride` elements apart.
-void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales);
+// out[m, n] = sum over k of (a[m, k] - zero) * b[k, n], times a_scale * b_scale, plus bias. The sum
+// is exact; what follows is in float32. Rows of A lie `a_stride` elements apart.
+void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
+                const Int8Scales& scales);
 
 }  // namespace vllm

@@ -23,9 +23,11 @@ namespace HWY_NAMESPACE {
 using I32 = hn::RebindToSigned<F32>;
 using VI32 = hn::Vec<I32>;
 
-// With the VNNI instructions four products of a byte without sign and one with sign are added to a sum at once: A is shifted by 128, which
-// the column sums take back. Elsewhere pairs of 16-bit numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3, which is
-// how shifts take them out of B. No sum saturates on the way, which cannot be said of the 16-bit sums of bytes that AVX2 has.
+// With the VNNI instructions four products of a byte without sign and one with sign are added to a
+// sum at once: A is shifted by 128, which the column sums take back. Elsewhere pairs of 16-bit
+// numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3, which is how shifts
+// take them out of B. No sum saturates on the way, which cannot be said of the 16-bit sums of bytes
+// that AVX2 has.
 #undef VLLM_INT8_GROUPS
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
 #define VLLM_INT8_GROUPS 1
@@ -40,8 +42,8 @@ constexpr int32_t kShift = 0;
 constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
 constexpr size_t kTileRows = 4;
-// Preparing A costs as much as some 30 columns, so it is done for many. Two vectors of columns of B, widened, take half of a first-level
-// cache of 32 KiB.
+// Preparing A costs as much as some 30 columns, so it is done for many. Two vectors of columns of
+// B, widened, take half of a first-level cache of 32 KiB.
 constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockGroups = VLLM_INT8_GROUPS ? 256 : 128;
 constexpr size_t kBlockColumns = 512;
@@ -68,7 +70,8 @@ HWY_INLINE void AddGroup(const Prepared* a, V v0, V v1, VI32& s0, VI32& s1) {
 
 #else
 
-// The same columns as 16-bit numbers: for each half of a group those of the first vector and of the second.
+// The same columns as 16-bit numbers: for each half of a group those of the first vector and of the
+// second.
 struct Widened {
   const int16_t* HWY_RESTRICT b;
 };
@@ -79,7 +82,8 @@ constexpr size_t kWidenFrom = 3 * kTileRows;
 using VI16 = hn::Vec<hn::Repartition<int16_t, I32> >;
 
 // The halves of a group: elements 0 and 2 of the columns of two vectors, then 1 and 3.
-HWY_INLINE void LoadGroup(const Packed& columns, size_t g, VI16& even0, VI16& even1, VI16& odd0, VI16& odd1) {
+HWY_INLINE void LoadGroup(const Packed& columns, size_t g, VI16& even0, VI16& even1, VI16& odd0,
+                          VI16& odd1) {
   const hn::Repartition<int8_t, I32> d8;
   const hn::Repartition<int16_t, I32> d16;
   const auto v0 = hn::BitCast(d16, hn::LoadU(d8, columns.b0 + g * kPanel * kGroup));
@@ -103,8 +107,8 @@ HWY_NOINLINE void Widen(const Packed& columns, size_t groups, int16_t* HWY_RESTR
   }
 }
 
-// GCC otherwise adds products to each other before it adds them to the sums, and moves the sums from register to register: that took a
-// tenth longer.
+// GCC otherwise adds products to each other before it adds them to the sums, and moves the sums
+// from register to register: that took a tenth longer.
 HWY_INLINE void KeepInRegisters([[maybe_unused]] VI32& s0, [[maybe_unused]] VI32& s1) {
 #if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL
   asm("" : "+x"(s0.raw), "+x"(s1.raw));
@@ -125,11 +129,13 @@ HWY_INLINE void AddHalf(const Prepared* a, VI16 v0, VI16 v1, VI32& s0, VI32& s1)
 
 // c = or += the products of kRows rows of A and two vectors of columns over `groups` groups.
 template <size_t kRows, class Columns>
-HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride, const Columns& columns, size_t groups,
-                             int32_t* HWY_RESTRICT c, size_t c_stride, bool add) {
+HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride,
+                             const Columns& columns, size_t groups, int32_t* HWY_RESTRICT c,
+                             size_t c_stride, bool add) {
   const I32 d;
   const VI32 zero = hn::Zero(d);
-  VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero, c31 = zero;
+  VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero,
+       c31 = zero;
 #if VLLM_INT8_GROUPS
   const hn::Repartition<int8_t, I32> d8;
   for (size_t g = 0; g < groups; ++g, a += kGroup) {
@@ -149,11 +155,13 @@ HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride, co
     a += kGroup / 2;
   };
   if constexpr (hwy::IsSame<Columns, Widened>()) {
-    // Half a group a turn: with both the compiler adds the products of the halves first, and runs out of registers.
+    // Half a group a turn: with both the compiler adds the products of the halves first, and runs
+    // out of registers.
     const hn::Repartition<int16_t, I32> d16;
     const size_t lanes = hn::Lanes(d16);
     const int16_t* HWY_RESTRICT b = columns.b;
-    for (size_t half = 0; half < 2 * groups; ++half, b += 2 * lanes) add_half(hn::Load(d16, b), hn::Load(d16, b + lanes));
+    for (size_t half = 0; half < 2 * groups; ++half, b += 2 * lanes)
+      add_half(hn::Load(d16, b), hn::Load(d16, b + lanes));
   } else {
     for (size_t g = 0; g < groups; ++g) {
       VI16 even0, even1, odd0, odd1;
@@ -179,9 +187,11 @@ HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride, co
 }
 
 template <class Columns>
-HWY_NOINLINE void MultiplyTiles(const Prepared* a, size_t a_stride, size_t rows, const Columns& columns, size_t groups, int32_t* c,
-                                size_t c_stride, bool add) {
-  for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
+HWY_NOINLINE void MultiplyTiles(const Prepared* a, size_t a_stride, size_t rows,
+                                const Columns& columns, size_t groups, int32_t* c, size_t c_stride,
+                                bool add) {
+  for (; rows >= kTileRows;
+       rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
     MultiplyTile<kTileRows>(a, a_stride, columns, groups, c, c_stride, add);
   }
   switch (rows) {
@@ -232,14 +242,17 @@ HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
   const hn::Repartition<double, F32> dd;
   const hn::Half<F32> dh;
   const auto z = hn::Set(dd, static_cast<double>(zero));
-  const auto low = hn::NegMulAdd(z, hn::PromoteLowerTo(dd, column_sums), hn::PromoteLowerTo(dd, sums));
-  const auto high = hn::NegMulAdd(z, hn::PromoteUpperTo(dd, column_sums), hn::PromoteUpperTo(dd, sums));
+  const auto low =
+      hn::NegMulAdd(z, hn::PromoteLowerTo(dd, column_sums), hn::PromoteLowerTo(dd, sums));
+  const auto high =
+      hn::NegMulAdd(z, hn::PromoteUpperTo(dd, column_sums), hn::PromoteUpperTo(dd, sums));
   return hn::Combine(F32(), hn::DemoteTo(dh, high), hn::DemoteTo(dh, low));
 }
 
 // Columns [first, first + n) of row `row` of the result, from the sums of products.
 template <typename T>
-HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b, const Int8Scales& scales, int64_t row, size_t first, size_t n,
+HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
+                          const Int8Scales& scales, int64_t row, size_t first, size_t n,
                           T* HWY_RESTRICT to) {
   const F32 d;
   const I32 di;
@@ -252,7 +265,8 @@ HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b, co
     VI32 sums = hn::LoadU(di, c + i);
     if constexpr (kShift != 0) sums = hn::Sub(sums, hn::Mul(column_sums, hn::Set(di, kShift)));
     const VF32 product = zero == 0 ? hn::ConvertTo(d, sums) : SubtractZero(sums, column_sums, zero);
-    const VF32 b_scale = scales.b_step == 0 ? hn::Set(d, scales.b[0]) : hn::LoadN(d, scales.b + first + i, part);
+    const VF32 b_scale =
+        scales.b_step == 0 ? hn::Set(d, scales.b[0]) : hn::LoadN(d, scales.b + first + i, part);
     VF32 v = hn::Mul(hn::Mul(product, a_scale), b_scale);
     if (scales.bias != nullptr) v = hn::Add(v, hn::LoadN(d, scales.bias + first + i, part));
     if (part == lanes) {
@@ -264,8 +278,9 @@ HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b, co
 }
 
 template <typename T>
-HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales,
-                                     int64_t row, int64_t rows, int64_t begin, int64_t end) {
+HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride,
+                                     const Int8Panels& b, const Int8Scales& scales, int64_t row,
+                                     int64_t rows, int64_t begin, int64_t end) {
   const auto prepared = hwy::AllocateAligned<Prepared>(kBlockRows * kBlockGroups * kGroup);
   const auto sums = hwy::AllocateAligned<int32_t>(kBlockRows * kCStride);
 #if !VLLM_INT8_GROUPS
@@ -276,27 +291,32 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
   const size_t depth = static_cast<size_t>(b.depth);
   const size_t last = static_cast<size_t>(end) * kPanel;
   const size_t count = static_cast<size_t>(rows);
-  for (size_t column = static_cast<size_t>(begin) * kPanel; column < last; column += kBlockColumns) {
+  for (size_t column = static_cast<size_t>(begin) * kPanel; column < last;
+       column += kBlockColumns) {
     const size_t stop = HWY_MIN(last, column + kBlockColumns);
     if (groups == 0) std::fill(sums.get(), sums.get() + kBlockRows * kCStride, 0);
     for (size_t g = 0; g < groups; g += kBlockGroups) {
       const size_t part = HWY_MIN(kBlockGroups, groups - g);
       const size_t elements = HWY_MIN(part * kGroup, depth - g * kGroup);
       for (size_t r = 0; r < count; ++r) {
-        Prepare(a + (row + static_cast<int64_t>(r)) * a_stride + g * kGroup, elements, prepared.get() + r * part * kGroup);
+        Prepare(a + (row + static_cast<int64_t>(r)) * a_stride + g * kGroup, elements,
+                prepared.get() + r * part * kGroup);
       }
       for (size_t n = column; n < stop;) {
         const size_t inside = n % kPanel;
         const int8_t* b0 = b.data.data() + ((n - inside) * groups + g * kPanel + inside) * kGroup;
         // Vectors of a whole panel take the next one along, if there is one.
         const bool pair = lanes < kPanel || n + kPanel < stop;
-        const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup : pair ? b0 + kPanel * groups * kGroup : b0;
+        const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup
+                           : pair         ? b0 + kPanel * groups * kGroup
+                                          : b0;
         int32_t* to = sums.get() + (n - column);
         const Packed packed{b0, b1};
 #if !VLLM_INT8_GROUPS
         if (count >= kWidenFrom) {
           Widen(packed, part, widened.get());
-          MultiplyTiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to, kCStride, g != 0);
+          MultiplyTiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to,
+                        kCStride, g != 0);
         } else  // NOLINT(readability-misleading-indentation)
 #endif
         {
@@ -313,24 +333,28 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
   }
 }
 
-// Items [begin, end) of the panels for the first block of rows, then those for the second, and so on.
+// Items [begin, end) of the panels for the first block of rows, then those for the second, and so
+// on.
 template <typename T>
-void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
-                       int64_t end) {
+void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
+                       const Int8Scales& scales, int64_t begin, int64_t end) {
   const int64_t panels = b.Count();
   while (begin < end) {
     const int64_t block = begin / panels;
     const int64_t panel = begin % panels;
     const int64_t stop = std::min(panels, panel + end - begin);
     MultiplyInt8Panels<T>(out, a, a_stride, b, scales, block * kProductBlockRows,
-                          std::min(kProductBlockRows, out.count - block * kProductBlockRows), panel, stop);
+                          std::min(kProductBlockRows, out.count - block * kProductBlockRows), panel,
+                          stop);
     begin += stop - panel;
   }
 }
 
-void Int8MatMulItems(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales, int64_t begin,
-                     int64_t end) {
-  WithType(out.dtype, [&](auto element) HWY_ATTR { MultiplyInt8Items<decltype(element)>(out, a, a_stride, b, scales, begin, end); });
+void Int8MatMulItems(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
+                     const Int8Scales& scales, int64_t begin, int64_t end) {
+  WithType(out.dtype, [&](auto element) HWY_ATTR {
+    MultiplyInt8Items<decltype(element)>(out, a, a_stride, b, scales, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -347,7 +371,8 @@ namespace vllm {
 
 HWY_EXPORT(Int8MatMulItems);
 
-Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns) {
+Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth,
+                    int64_t columns) {
   constexpr int64_t kWidth = Int8Panels::kPanel, kGroupSize = Int8Panels::kGroup;
   Int8Panels b;
   b.depth = depth;
@@ -370,12 +395,14 @@ Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_strid
   return b;
 }
 
-void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b, const Int8Scales& scales) {
+void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
+                const Int8Scales& scales) {
   auto& function = VLLM_CPU_DISPATCH(Int8MatMulItems);
   if (out.count == 0 || b.columns == 0) return;
   const int64_t blocks = (out.count + kProductBlockRows - 1) / kProductBlockRows;
-  ParallelFor(blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
-              [&](int64_t begin, int64_t end) { function(out, a, a_stride, b, scales, begin, end); });
+  ParallelFor(
+      blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
+      [&](int64_t begin, int64_t end) { function(out, a, a_stride, b, scales, begin, end); });
 }
 
 }  // namespace vllm

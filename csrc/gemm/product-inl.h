@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The product of rows and a packed matrix (gemm/panels.h), in float32, of which two ops are made: the matrix product and the experts of a
-// mixture. Compiled once for each target. On the loops' order: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-// 2008.
+// The product of rows and a packed matrix (gemm/panels.h), in float32, of which two ops are made:
+// the matrix product and the experts of a mixture. Compiled once for each target. On the loops'
+// order: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
 #if defined(VLLM_GEMM_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_GEMM_PRODUCT_INL_H_
 #undef VLLM_GEMM_PRODUCT_INL_H_
@@ -24,11 +24,12 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Rows of A that the registers hold at once: with two vectors of columns 12 sums, which leaves 4 of AVX2's 16 registers for the operands
-// and covers the latency of its additions.
+// Rows of A that the registers hold at once: with two vectors of columns 12 sums, which leaves 4 of
+// AVX2's 16 registers for the operands and covers the latency of its additions.
 constexpr size_t kTileRows = static_cast<size_t>(kProductTileRows);
-// Rows and depth of the part of A that is converted to float32 and read for many columns, and columns of the sums that are kept meanwhile:
-// 200 KiB each. The depth is also what is read of a panel at a time, long enough for a CPU to read ahead.
+// Rows and depth of the part of A that is converted to float32 and read for many columns, and
+// columns of the sums that are kept meanwhile: 200 KiB each. The depth is also what is read of a
+// panel at a time, long enough for a CPU to read ahead.
 constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockDepth = 512;
 constexpr size_t kBlockColumns = 512;
@@ -37,8 +38,8 @@ constexpr size_t kTileDepth = 4096 - 16;
 // Behind each row of A, so that the rows of a tile do not fall on the same places of a cache.
 constexpr size_t kRowPad = 16;
 
-// Where two vectors of columns of B begin; each row of B lies `stride` elements behind the last. `width0` and `width1` count the columns
-// that exist.
+// Where two vectors of columns of B begin; each row of B lies `stride` elements behind the last.
+// `width0` and `width1` count the columns that exist.
 template <typename T>
 struct ColumnPair {
   const T* b0;
@@ -54,11 +55,12 @@ HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
   return Load(p);
 }
 
-// c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows and two vectors of columns. Variables
-// instead of arrays: there are no arrays of vectors whose length the compiler does not know.
+// c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows
+// and two vectors of columns. Variables instead of arrays: there are no arrays of vectors whose
+// length the compiler does not know.
 template <bool kTail, size_t kRows, typename T>
-HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b, size_t depth, float* HWY_RESTRICT c,
-                             size_t c_stride, bool add) {
+HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b,
+                             size_t depth, float* HWY_RESTRICT c, size_t c_stride, bool add) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const VF32 zero = hn::Zero(d);
@@ -97,18 +99,21 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   if constexpr (kRows > 5) store(5, c50, c51);
 }
 
-// The same for whole panels and few rows, which are over before memory has answered: a CPU follows several streams at once, and each one
-// brings as much again. One row takes four panels, two or three rows take two; `panel` is the elements from one to the next. Only for
-// vectors of which a panel has one or two.
+// The same for whole panels and few rows, which are over before memory has answered: a CPU follows
+// several streams at once, and each one brings as much again. One row takes four panels, two or
+// three rows take two; `panel` is the elements from one to the next. Only for vectors of which a
+// panel has one or two.
 template <size_t kRows, typename T>
-HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b, size_t panel, size_t depth,
+HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
+                                 const T* HWY_RESTRICT b, size_t panel, size_t depth,
                                  float* HWY_RESTRICT c, size_t c_stride, bool add) {
   constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const bool halves = lanes < kPanel;
   const VF32 zero = hn::Zero(d);
-  VF32 c00 = zero, c01 = zero, c02 = zero, c03 = zero, c10 = zero, c11 = zero, c12 = zero, c13 = zero;
+  VF32 c00 = zero, c01 = zero, c02 = zero, c03 = zero, c10 = zero, c11 = zero, c12 = zero,
+       c13 = zero;
   VF32 c20 = zero, c21 = zero, c22 = zero, c23 = zero;
   for (size_t k = 0; k < depth; ++k, b += kPanel) {
     const auto row = [&](size_t r, const T* at, VF32& s0, VF32& s1, VF32& s2, VF32& s3) HWY_ATTR {
@@ -140,9 +145,11 @@ HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride, c
 }
 
 template <bool kTail, typename T>
-HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows, const ColumnPair<T>& b, size_t depth, float* c,
-                                size_t c_stride, bool add) {
-  for (; rows >= kTileRows; rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
+HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows,
+                                const ColumnPair<T>& b, size_t depth, float* c, size_t c_stride,
+                                bool add) {
+  for (; rows >= kTileRows;
+       rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
     MultiplyTile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
   }
   switch (rows) {
@@ -161,10 +168,12 @@ HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows, co
   }
 }
 
-// c = or += a * B[from .. from + depth, first .. last), the columns' bounds being panels' or the last column.
+// c = or += a * B[from .. from + depth, first .. last), the columns' bounds being panels' or the
+// last column.
 template <typename T>
-HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, const Panels& b, size_t from, size_t depth, size_t first,
-                                size_t last, float* c, size_t c_stride, bool add) {
+HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, const Panels& b,
+                                size_t from, size_t depth, size_t first, size_t last, float* c,
+                                size_t c_stride, bool add) {
   constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
   const size_t lanes = hn::Lanes(F32());
   HWY_DASSERT(lanes <= kPanel);
@@ -173,7 +182,8 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
     const size_t panel = kPanel * static_cast<size_t>(b.depth);
     const size_t step = rows == 1 ? 4 * kPanel : 2 * kPanel;
     for (; column + step <= last; column += step) {
-      const T* at = static_cast<const T*>(b.data) + column * static_cast<size_t>(b.depth) + from * kPanel;
+      const T* at =
+          static_cast<const T*>(b.data) + column * static_cast<size_t>(b.depth) + from * kPanel;
       float* to = c + (column - first);
       if (rows == 1) {
         MultiplyWideTile<1>(a, a_stride, at, panel, depth, to, c_stride, add);
@@ -188,7 +198,8 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
     const size_t inside = column % kPanel;
     const size_t start = column - inside;
     const size_t width = HWY_MIN(kPanel, static_cast<size_t>(b.columns) - start);
-    const T* panel = static_cast<const T*>(b.data) + start * static_cast<size_t>(b.depth) + from * width + inside;
+    const T* panel = static_cast<const T*>(b.data) + start * static_cast<size_t>(b.depth) +
+                     from * width + inside;
     ColumnPair<T> pair{panel, panel, width, HWY_MIN(lanes, width - inside), 0};
     size_t step = 2 * lanes;
     bool whole = pair.width0 == lanes;
@@ -231,7 +242,8 @@ HWY_INLINE void ConvertToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT t
 
 // to[i] = from[i] + bias[i]; bias may be null.
 template <typename T, typename Out>
-HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias, Out* HWY_RESTRICT to, size_t n) {
+HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bias,
+                        Out* HWY_RESTRICT to, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
@@ -254,7 +266,9 @@ HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bi
 // Memory of one thread for MultiplyByPanels.
 class ProductMemory {
  public:
-  ProductMemory() : a_(hwy::AllocateAligned<float>(kAElements)), c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
+  ProductMemory()
+      : a_(hwy::AllocateAligned<float>(kAElements)),
+        c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
 
   float* a() { return a_.get(); }
   float* c() { return c_.get(); }
@@ -270,11 +284,12 @@ class ProductMemory {
   hwy::AlignedFreeUniquePtr<float[]> c_;
 };
 
-// The product of `rows` rows, row i at row(i), and columns [first, last) of B. What comes out goes to finish(row, count, column, columns,
-// c): `count` rows from `row` on of `columns` columns from `column` on, in float32 with kCStride elements from row to row.
+// The product of `rows` rows, row i at row(i), and columns [first, last) of B. What comes out goes
+// to finish(row, count, column, columns, c): `count` rows from `row` on of `columns` columns from
+// `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
-HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first, size_t last, ProductMemory& memory,
-                                 const Finish& finish) {
+HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,
+                                 size_t last, ProductMemory& memory, const Finish& finish) {
   const size_t depth = static_cast<size_t>(b.depth);
   const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
   for (size_t i = 0; i < rows; i += kBlockRows) {
@@ -284,8 +299,10 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
       if (depth == 0) std::fill(memory.c(), memory.c() + count * ProductMemory::kCStride, 0.0f);
       for (size_t k = 0; k < depth; k += block_depth) {
         const size_t part = HWY_MIN(block_depth, depth - k);
-        for (size_t r = 0; r < count; ++r) ConvertToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
-        MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(), ProductMemory::kCStride, k != 0);
+        for (size_t r = 0; r < count; ++r)
+          ConvertToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
+        MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(),
+                           ProductMemory::kCStride, k != 0);
       }
       finish(i, count, column, end - column, memory.c());
     }

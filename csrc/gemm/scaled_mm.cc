@@ -27,11 +27,13 @@ void ForArchitectures(const char* list, Each each) {
   }
 }
 
-// The architecture whose code a device runs: the highest of its major version up to its own; 0 when compiled is none.
+// The architecture whose code a device runs: the highest of its major version up to its own; 0 when
+// compiled is none.
 int Serving(const ScaledMmKernels& kernels, int64_t capability) {
   int best = 0;
   ForArchitectures(kernels.architectures, [&](int architecture) {
-    const bool runs = architecture / 10 == capability / 10 && (kernels.exact ? architecture == capability : architecture <= capability);
+    const bool runs = architecture / 10 == capability / 10 &&
+                      (kernels.exact ? architecture == capability : architecture <= capability);
     if (runs && architecture > best) best = architecture;
   });
   return best;
@@ -52,19 +54,24 @@ const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   return found;
 }
 
-std::string VersionText(int64_t capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); }
+std::string VersionText(int64_t capability) {
+  return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+}
 
 [[noreturn]] void FailWithoutKernels(const ScaledMm& product, int64_t capability) {
   std::string compiled;
   for (const ScaledMmKernels& kernels : TheUnits()) {
     if (kernels.type != product.type || kernels.out_type != product.out_type) continue;
     ForArchitectures(kernels.architectures, [&](int architecture) {
-      compiled += (compiled.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
+      compiled +=
+          (compiled.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
     });
   }
-  throw std::runtime_error(std::string("cutlass_scaled_mm of ") + (product.type == QType::kInt8 ? "int8" : "float8_e4m3fn") +
-                           ": the device has compute capability " + VersionText(capability) +
-                           ", expected one that kernels were compiled for: " + (compiled.empty() ? "none" : compiled));
+  throw std::runtime_error(
+      std::string("cutlass_scaled_mm of ") +
+      (product.type == QType::kInt8 ? "int8" : "float8_e4m3fn") +
+      ": the device has compute capability " + VersionText(capability) +
+      ", expected one that kernels were compiled for: " + (compiled.empty() ? "none" : compiled));
 }
 
 }  // namespace
@@ -72,14 +79,16 @@ std::string VersionText(int64_t capability) { return std::to_string(capability /
 void RegisterScaledMm(const ScaledMmKernels& kernels) { TheUnits().push_back(kernels); }
 
 bool SupportsScaledMm(QType type, int64_t capability) {
-  return Find(capability, [&](const ScaledMmKernels& kernels) { return kernels.type == type; }) != nullptr;
+  return Find(capability, [&](const ScaledMmKernels& kernels) { return kernels.type == type; }) !=
+         nullptr;
 }
 
 void ScaledMatMul(const ScaledMm& product) {
   if (product.rows == 0 || product.columns == 0) return;
   const int capability = gpu::ComputeCapability();
-  const ScaledMmKernels* found = Find(
-      capability, [&](const ScaledMmKernels& kernels) { return kernels.type == product.type && kernels.out_type == product.out_type; });
+  const ScaledMmKernels* found = Find(capability, [&](const ScaledMmKernels& kernels) {
+    return kernels.type == product.type && kernels.out_type == product.out_type;
+  });
   if (found == nullptr) FailWithoutKernels(product, capability);
   found->run(product);
 }

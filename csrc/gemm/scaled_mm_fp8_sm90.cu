@@ -7,9 +7,11 @@ using vllm::DType;
 using vllm::QType;
 using vllm::gpu::kArchitectures;
 
-[[maybe_unused]] const vllm::ScaledMmRegistration bfloat16({QType::kE4M3, DType::kBFloat16, kArchitectures, true,
-                                                            &vllm::sm90::RunFp8<cutlass::bfloat16_t>});
-[[maybe_unused]] const vllm::ScaledMmRegistration float16({QType::kE4M3, DType::kFloat16, kArchitectures, true,
+[[maybe_unused]] const vllm::ScaledMmRegistration bfloat16(
+    {QType::kE4M3, DType::kBFloat16, kArchitectures, true,
+     &vllm::sm90::RunFp8<cutlass::bfloat16_t>});
+[[maybe_unused]] const vllm::ScaledMmRegistration float16({QType::kE4M3, DType::kFloat16,
+                                                           kArchitectures, true,
                                                            &vllm::sm90::RunFp8<cutlass::half_t>});
 
 }  // namespace

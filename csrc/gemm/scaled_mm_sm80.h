@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scaled products for tensor cores that warps feed from shared memory (8.0 and later), by CUTLASS's kernels of its second generation.
+// Scaled products for tensor cores that warps feed from shared memory (8.0 and later), by CUTLASS's
+// kernels of its second generation.
 #pragma once
 
 // Of CUTLASS's headers of visitors each takes this one for granted.
@@ -13,8 +14,8 @@
 
 namespace vllm::sm80 {
 
-// The results of a thread's accumulators, in float32: scaled, without their zero points, with the bias. A node without children of
-// CUTLASS's tree of visitors.
+// The results of a thread's accumulators, in float32: scaled, without their zero points, with the
+// bias. A node without children of CUTLASS's tree of visitors.
 template <typename ThreadMap, typename Accumulator, typename Bias>
 struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
   struct Arguments {
@@ -30,7 +31,8 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
   struct SharedStorage {};
 
   template <typename ProblemShape>
-  static constexpr Params to_underlying_arguments(const ProblemShape&, const Arguments& arguments, void*) {
+  static constexpr Params to_underlying_arguments(const ProblemShape&, const Arguments& arguments,
+                                                  void*) {
     return arguments;
   }
   template <typename ProblemShape>
@@ -67,19 +69,24 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
         const bool inside = first < columns;
         CUTLASS_PRAGMA_UNROLL
         for (int i = 0; i < kVector; ++i) {
-          scales[column][i] = inside ? __ldg(params->b_scales + (params->b_scale_per_column ? first + i : 0)) : 0.f;
-          biases[column][i] = inside && params->bias != nullptr ? static_cast<float>(params->bias[first + i]) : 0.f;
-          zero_sums[column][i] = inside && params->zero_sums != nullptr ? __ldg(params->zero_sums + first + i) : 0;
+          scales[column][i] =
+              inside ? __ldg(params->b_scales + (params->b_scale_per_column ? first + i : 0)) : 0.f;
+          biases[column][i] =
+              inside && params->bias != nullptr ? static_cast<float>(params->bias[first + i]) : 0.f;
+          zero_sums[column][i] =
+              inside && params->zero_sums != nullptr ? __ldg(params->zero_sums + first + i) : 0;
         }
       }
     }
 
     template <typename Element, int kSize>
-    CUTLASS_DEVICE cutlass::Array<float, kSize> visit(int step, int row, int column, int, const cutlass::Array<Element, kSize>& sums) {
+    CUTLASS_DEVICE cutlass::Array<float, kSize> visit(int step, int row, int column, int,
+                                                      const cutlass::Array<Element, kSize>& sums) {
       static_assert(kSize == kVector);
       const int m = cute::get<0>(at(0, column, row, step));
       const bool inside = m < rows;
-      const float scale = inside ? __ldg(params->a_scales + (params->a_scale_per_row ? m : 0)) : 0.f;
+      const float scale =
+          inside ? __ldg(params->a_scales + (params->a_scale_per_row ? m : 0)) : 0.f;
       cutlass::Array<float, kSize> results;
       if constexpr (cutlass::platform::is_same<Accumulator, int32_t>::value) {
         const int32_t zero = inside && params->zeros != nullptr ? __ldg(params->zeros + m) : 1;
@@ -87,12 +94,16 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
         for (int i = 0; i < kSize; ++i) {
           // Modulo 2^32, as the sums are: right whenever the difference fits.
           const uint32_t shifted =
-              static_cast<uint32_t>(sums[i]) - static_cast<uint32_t>(zero) * static_cast<uint32_t>(zero_sums[column][i]);
-          results[i] = scale * (scales[column][i] * static_cast<float>(static_cast<int32_t>(shifted))) + biases[column][i];
+              static_cast<uint32_t>(sums[i]) -
+              static_cast<uint32_t>(zero) * static_cast<uint32_t>(zero_sums[column][i]);
+          results[i] =
+              scale * (scales[column][i] * static_cast<float>(static_cast<int32_t>(shifted))) +
+              biases[column][i];
         }
       } else {
         CUTLASS_PRAGMA_UNROLL
-        for (int i = 0; i < kSize; ++i) results[i] = scale * (scales[column][i] * sums[i]) + biases[column][i];
+        for (int i = 0; i < kSize; ++i)
+          results[i] = scale * (scales[column][i] * sums[i]) + biases[column][i];
       }
       return results;
     }
@@ -101,27 +112,37 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
   template <typename ProblemShape>
   CUTLASS_DEVICE auto get_callbacks(cutlass::gemm::GemmCoord tile, int thread, ProblemShape shape) {
     using namespace cute;
-    auto coordinates = group_modes<3, 6>(ThreadMap::partition(make_identity_tensor(shape), thread, tile));
-    return Callbacks<decltype(coordinates)>(coordinates, params, static_cast<int>(get<0>(shape)), static_cast<int>(get<1>(shape)));
+    auto coordinates =
+        group_modes<3, 6>(ThreadMap::partition(make_identity_tensor(shape), thread, tile));
+    return Callbacks<decltype(coordinates)>(coordinates, params, static_cast<int>(get<0>(shape)),
+                                            static_cast<int>(get<1>(shape)));
   }
 };
 
-// One kernel. `Tile` is a thread block's part of the product and `Warp` a warp's, as cutlass::gemm::GemmShape.
-template <typename Element, typename Accumulator, typename Out, typename Arch, typename Operator, typename Tile, typename Warp, int kStages>
+// One kernel. `Tile` is a thread block's part of the product and `Warp` a warp's, as
+// cutlass::gemm::GemmShape.
+template <typename Element, typename Accumulator, typename Out, typename Arch, typename Operator,
+          typename Tile, typename Warp, int kStages>
 struct Kernel {
   using RowMajor = cutlass::layout::RowMajor;
   using ColumnMajor = cutlass::layout::ColumnMajor;
   static constexpr int kIn = 16 / sizeof(Element);
   static constexpr int kOut = 16 / sizeof(Out);
-  using ThreadMap = cutlass::epilogue::threadblock::OutputTileThreadLayout<Tile, Warp, Out, kOut, 1>;
+  using ThreadMap =
+      cutlass::epilogue::threadblock::OutputTileThreadLayout<Tile, Warp, Out, kOut, 1>;
   using Results = Dequantize<ThreadMap, Accumulator, Out>;
-  using Store = cutlass::epilogue::threadblock::VisitorAuxStore<ThreadMap, Out, cutlass::FloatRoundStyle::round_to_nearest,
-                                                                cute::Stride<int64_t, cute::_1, cute::_0>>;
+  using Store =
+      cutlass::epilogue::threadblock::VisitorAuxStore<ThreadMap, Out,
+                                                      cutlass::FloatRoundStyle::round_to_nearest,
+                                                      cute::Stride<int64_t, cute::_1, cute::_0>>;
   using Epilogue = cutlass::epilogue::threadblock::Sm80EVT<Store, Results>;
-  using Gemm = cutlass::gemm::device::GemmUniversalAdapter<typename cutlass::gemm::kernel::DefaultGemmWithVisitor<
-      Element, RowMajor, cutlass::ComplexTransform::kNone, kIn, Element, ColumnMajor, cutlass::ComplexTransform::kNone, kIn, Out, RowMajor,
-      kOut, Accumulator, float, cutlass::arch::OpClassTensorOp, Arch, Tile, Warp, cutlass::gemm::GemmShape<16, 8, 32>, Epilogue,
-      cutlass::gemm::threadblock::GemmIdentityThreadblockSwizzle<8>, kStages, Operator, 1>::GemmKernel>;
+  using Gemm = cutlass::gemm::device::GemmUniversalAdapter<
+      typename cutlass::gemm::kernel::DefaultGemmWithVisitor<
+          Element, RowMajor, cutlass::ComplexTransform::kNone, kIn, Element, ColumnMajor,
+          cutlass::ComplexTransform::kNone, kIn, Out, RowMajor, kOut, Accumulator, float,
+          cutlass::arch::OpClassTensorOp, Arch, Tile, Warp, cutlass::gemm::GemmShape<16, 8, 32>,
+          Epilogue, cutlass::gemm::threadblock::GemmIdentityThreadblockSwizzle<8>, kStages,
+          Operator, 1>::GemmKernel>;
   // Devices of 8.6 and 8.9 have less shared memory than 8.0, and run the same code.
   static_assert(sizeof(typename Gemm::GemmKernel::SharedStorage) <= 99 * 1024);
 
@@ -134,9 +155,12 @@ struct Kernel {
     results.zero_sums = product.zero_sums;
     results.a_scale_per_row = product.a_scale_per_row;
     results.b_scale_per_column = product.b_scale_per_column;
-    typename Epilogue::Arguments epilogue{results, {static_cast<Out*>(product.out), {product.out_stride, cute::_1{}, cute::_0{}}}};
-    typename Gemm::Arguments arguments(cutlass::gemm::GemmUniversalMode::kGemm, {product.rows, product.columns, product.depth}, 1, epilogue,
-                                       product.a, product.b, nullptr, nullptr, 0, 0, 0, 0, product.a_stride, product.b_stride, 0, 0);
+    typename Epilogue::Arguments epilogue{
+        results, {static_cast<Out*>(product.out), {product.out_stride, cute::_1{}, cute::_0{}}}};
+    typename Gemm::Arguments arguments(cutlass::gemm::GemmUniversalMode::kGemm,
+                                       {product.rows, product.columns, product.depth}, 1, epilogue,
+                                       product.a, product.b, nullptr, nullptr, 0, 0, 0, 0,
+                                       product.a_stride, product.b_stride, 0, 0);
     Gemm gemm;
     CheckCutlass(gemm.initialize(arguments));
     CheckCutlass(gemm.run(static_cast<cudaStream_t>(gpu::CurrentStream())));
@@ -146,16 +170,19 @@ struct Kernel {
 template <int kM, int kN, int kK>
 using Shape = cutlass::gemm::GemmShape<kM, kN, kK>;
 
-// Few rows are bound by reading B: thin tiles, so that many thread blocks read. Many rows are bound by the tensor cores: wide tiles, so
-// that what is read is used often.
+// Few rows are bound by reading B: thin tiles, so that many thread blocks read. Many rows are bound
+// by the tensor cores: wide tiles, so that what is read is used often.
 template <typename Element, typename Accumulator, typename Arch, typename Operator, typename Out>
 void Run(const ScaledMm& product) {
   if (product.rows <= 16) {
-    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<16, 64, 128>, Shape<16, 64, 64>, 5>::Run(product);
+    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<16, 64, 128>, Shape<16, 64, 64>,
+           5>::Run(product);
   } else if (product.rows <= 64) {
-    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<64, 64, 128>, Shape<32, 64, 64>, 4>::Run(product);
+    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<64, 64, 128>, Shape<32, 64, 64>,
+           4>::Run(product);
   } else {
-    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<128, 128, 64>, Shape<64, 64, 64>, 5>::Run(product);
+    Kernel<Element, Accumulator, Out, Arch, Operator, Shape<128, 128, 64>, Shape<64, 64, 64>,
+           5>::Run(product);
   }
 }
 

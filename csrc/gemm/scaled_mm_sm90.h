@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scaled products for Hopper's tensor cores, which groups of four warps feed from shared memory and TMA copies to (9.0a), by CUTLASS's
-// kernels of its third generation.
+// Scaled products for Hopper's tensor cores, which groups of four warps feed from shared memory and
+// TMA copies to (9.0a), by CUTLASS's kernels of its third generation.
 #pragma once
 
 #include <cute/tensor.hpp>
@@ -27,13 +27,17 @@ struct Sums {
   static typename Node::Arguments Arguments(const ScaledMm&) { return {}; }
 };
 
-// Sums of int8, less what zero points add to them. int32 is modulo 2^32 on GPUs: right whenever the difference fits.
+// Sums of int8, less what zero points add to them. int32 is modulo 2^32 on GPUs: right whenever the
+// difference fits.
 template <typename Tile>
 struct Sums<int32_t, Tile> {
   using Zeros = fusion::Sm90ColBroadcast<0, Tile, int32_t>;
   using ZeroSums = fusion::Sm90RowBroadcast<0, Tile, int32_t>;
-  using Added = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::multiplies, int32_t, int32_t, kNearest>, Zeros, ZeroSums>;
-  using Node = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::minus, int32_t, int32_t, kNearest>, fusion::Sm90AccFetch, Added>;
+  using Added =
+      fusion::Sm90EVT<fusion::Sm90Compute<cutlass::multiplies, int32_t, int32_t, kNearest>, Zeros,
+                      ZeroSums>;
+  using Node = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::minus, int32_t, int32_t, kNearest>,
+                               fusion::Sm90AccFetch, Added>;
   static typename Node::Arguments Arguments(const ScaledMm& product) {
     return {{}, {{product.zeros, 1, {}}, {product.zero_sums, 0, {}}, {}}, {}};
   }
@@ -45,19 +49,25 @@ struct Results {
   using AScales = fusion::Sm90ColBroadcast<0, Tile, float, float, cute::Stride<bool, _0, _0>>;
   using BScales = fusion::Sm90RowBroadcast<0, Tile, float, float, cute::Stride<_0, bool, _0>>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, Out, float>;
-  using Scaled =
-      fusion::Sm90EVT<fusion::Sm90Compute<cutlass::multiplies, float, float, kNearest>, BScales, typename Sums<Accumulator, Tile>::Node>;
-  using Node = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::homogeneous_multiply_add, Out, float, kNearest>, AScales, Scaled, Bias>;
+  using Scaled = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::multiplies, float, float, kNearest>,
+                                 BScales, typename Sums<Accumulator, Tile>::Node>;
+  using Node =
+      fusion::Sm90EVT<fusion::Sm90Compute<cutlass::homogeneous_multiply_add, Out, float, kNearest>,
+                      AScales, Scaled, Bias>;
   static typename Node::Arguments Arguments(const ScaledMm& product) {
     return {{product.a_scales, 0.f, {product.a_scale_per_row, _0{}, _0{}}},
-            {{product.b_scales, 0.f, {_0{}, product.b_scale_per_column, _0{}}}, Sums<Accumulator, Tile>::Arguments(product), {}},
+            {{product.b_scales, 0.f, {_0{}, product.b_scale_per_column, _0{}}},
+             Sums<Accumulator, Tile>::Arguments(product),
+             {}},
             {static_cast<const Out*>(product.bias), Out(0), {}},
             {}};
   }
 };
 
-// One kernel. `Tile` is a thread block's part of the product; the thread blocks of a `Cluster` share what TMA copies.
-template <typename Element, typename Accumulator, typename Out, typename Schedule, typename Tile, typename Cluster>
+// One kernel. `Tile` is a thread block's part of the product; the thread blocks of a `Cluster`
+// share what TMA copies.
+template <typename Element, typename Accumulator, typename Out, typename Schedule, typename Tile,
+          typename Cluster>
 struct Kernel {
   using RowMajor = cutlass::layout::RowMajor;
   using ColumnMajor = cutlass::layout::ColumnMajor;
@@ -66,13 +76,18 @@ struct Kernel {
   using Arch = cutlass::arch::Sm90;
   using Class = cutlass::arch::OpClassTensorOp;
   using Epilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
-      Arch, Class, Tile, Cluster, cutlass::epilogue::collective::EpilogueTileAuto, Accumulator, float, void, RowMajor, kOut, Out, RowMajor,
-      kOut, cutlass::epilogue::TmaWarpSpecialized, typename Results<Accumulator, Out, Tile>::Node>::CollectiveOp;
-  using Stages = cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>;
-  using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<Arch, Class, Element, RowMajor, kIn, Element, ColumnMajor, kIn,
-                                                                         Accumulator, Tile, Cluster, Stages, Schedule>::CollectiveOp;
+      Arch, Class, Tile, Cluster, cutlass::epilogue::collective::EpilogueTileAuto, Accumulator,
+      float, void, RowMajor, kOut, Out, RowMajor, kOut, cutlass::epilogue::TmaWarpSpecialized,
+      typename Results<Accumulator, Out, Tile>::Node>::CollectiveOp;
+  using Stages = cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(
+      sizeof(typename Epilogue::SharedStorage))>;
+  using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
+      Arch, Class, Element, RowMajor, kIn, Element, ColumnMajor, kIn, Accumulator, Tile, Cluster,
+      Stages, Schedule>::CollectiveOp;
   // A name of our own, so that the kernel's is short and belongs to this library.
-  struct Device : cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue> {};
+  struct Device
+      : cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue> {
+  };
   using Gemm = cutlass::gemm::device::GemmUniversalAdapter<Device>;
 
   static void Run(const ScaledMm& product) {
@@ -91,7 +106,8 @@ struct Kernel {
     // Asked once a process, and not by CUTLASS for each launch.
     cudaGetDevice(&arguments.hw_info.device_id);
     arguments.hw_info.sm_count = gpu::MultiprocessorCount();
-    if (Gemm::get_workspace_size(arguments) != 0) throw std::runtime_error("cutlass_scaled_mm: CUTLASS wants memory of its own");
+    if (Gemm::get_workspace_size(arguments) != 0)
+      throw std::runtime_error("cutlass_scaled_mm: CUTLASS wants memory of its own");
     CheckCutlass(Gemm::can_implement(arguments));
     Gemm gemm;
     const auto stream = static_cast<cudaStream_t>(gpu::CurrentStream());
@@ -103,8 +119,8 @@ struct Kernel {
 template <int kM, int kN, int kK>
 using Shape = cute::Shape<cute::Int<kM>, cute::Int<kN>, cute::Int<kK>>;
 
-// Few rows are bound by reading B: thin tiles, so that many thread blocks read, and clusters that share A. Many rows are bound by the
-// tensor cores: wide tiles, and clusters that share B.
+// Few rows are bound by reading B: thin tiles, so that many thread blocks read, and clusters that
+// share A. Many rows are bound by the tensor cores: wide tiles, and clusters that share B.
 template <typename Element, typename Accumulator, typename Schedule, typename Out>
 void Run(const ScaledMm& product) {
   if (product.rows <= 64) {
@@ -123,7 +139,8 @@ void RunInt8(const ScaledMm& product) {
 
 template <typename Out>
 void RunFp8(const ScaledMm& product) {
-  Run<cutlass::float_e4m3_t, float, cutlass::gemm::KernelTmaWarpSpecializedPingpongFP8FastAccum, Out>(product);
+  Run<cutlass::float_e4m3_t, float, cutlass::gemm::KernelTmaWarpSpecializedPingpongFP8FastAccum,
+      Out>(product);
 }
 
 }  // namespace vllm::sm90

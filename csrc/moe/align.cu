@@ -47,28 +47,36 @@ __device__ __forceinline__ uint32_t LanesWith(int expert, int bits) {
   return lanes;
 }
 
-__device__ __forceinline__ int BlocksOf(int count, int64_t block) { return static_cast<int>((count + block - 1) / block); }
+__device__ __forceinline__ int BlocksOf(int count, int64_t block) {
+  return static_cast<int>((count + block - 1) / block);
+}
 
 // Fills what no expert has.
-__device__ __forceinline__ void FillRest(const AlignedRoutes& to, int64_t blocks, int64_t block, int none, int64_t thread,
-                                         int64_t threads) {
+__device__ __forceinline__ void FillRest(const AlignedRoutes& to, int64_t blocks, int64_t block,
+                                         int none, int64_t thread, int64_t threads) {
   for (int64_t i = blocks * block + thread; i < to.sorted_size; i += threads) to.sorted[i] = none;
   for (int64_t i = blocks + thread; i < to.experts_size; i += threads) to.experts[i] = -1;
 }
 
-// One block does it all: there are few routes, and kernels one after the other would take longer to launch. Its first `counters` warps have
-// neighbouring parts of the routes and count them by expert, so that each knows where its own go, and routes keep their order.
-__global__ void __launch_bounds__(kMaxThreads) AlignInBlock(Routing routing, AlignedRoutes to, int64_t block, int counters) {
+// One block does it all: there are few routes, and kernels one after the other would take longer to
+// launch. Its first `counters` warps have neighbouring parts of the routes and count them by
+// expert, so that each knows where its own go, and routes keep their order.
+__global__ void __launch_bounds__(kMaxThreads)
+    AlignInBlock(Routing routing, AlignedRoutes to, int64_t block, int counters) {
   const int experts = routing.experts;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
-  int* places = DynamicShared<int>();         // [counters, experts]
-  int* starts = places + counters * experts;  // of each expert, in blocks, and at the end their number
+  int* places = DynamicShared<int>();  // [counters, experts]
+  int* starts =
+      places + counters * experts;  // of each expert, in blocks, and at the end their number
   int* totals = starts + experts + 1;
-  for (int i = static_cast<int>(threadIdx.x); i < counters * experts; i += static_cast<int>(blockDim.x)) places[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < counters * experts;
+       i += static_cast<int>(blockDim.x))
+    places[i] = 0;
   __syncthreads();
 
   const int64_t each = (routing.count + counters * kWarp - 1) / (counters * kWarp) * kWarp;
-  const int64_t begin = Warp() * each, end = Warp() >= counters ? begin : Lesser(begin + each, routing.count);
+  const int64_t begin = Warp() * each,
+                end = Warp() >= counters ? begin : Lesser(begin + each, routing.count);
   int* mine = places + Warp() * experts;  // of a warp that counts
   for (int64_t route = begin + Lane(); route < end; route += kWarp) {
     const int expert = routing.Local(route);
@@ -106,7 +114,8 @@ __global__ void __launch_bounds__(kMaxThreads) AlignInBlock(Routing routing, Ali
   for (int expert = Warp(); expert < experts; expert += warps) {
     const int64_t start = starts[expert], stop = Lesser(int64_t{starts[expert + 1]}, room);
     for (int64_t i = start + Lane(); i < stop; i += kWarp) to.experts[i] = expert;
-    for (int64_t i = start * block + totals[expert] + Lane(); i < stop * block; i += kWarp) to.sorted[i] = none;
+    for (int64_t i = start * block + totals[expert] + Lane(); i < stop * block; i += kWarp)
+      to.sorted[i] = none;
   }
   for (int64_t first = begin; first < end; first += kWarp) {
     const int64_t route = first + Lane();
@@ -126,7 +135,8 @@ __global__ void __launch_bounds__(kMaxThreads) AlignInBlock(Routing routing, Ali
 
 // Every block finds out where all experts' batches begin, and writes those of some.
 __global__ void __launch_bounds__(kBatchThreads)
-    AlignBatchesInBlocks(const int32_t* counts, int experts, int capacity, int64_t block, AlignedRoutes to) {
+    AlignBatchesInBlocks(const int32_t* counts, int experts, int capacity, int64_t block,
+                         AlignedRoutes to) {
   int* starts = DynamicShared<int>();  // in blocks
   const auto count_of = [&](int expert) { return Lesser(Greater(counts[expert], 0), capacity); };
   int blocks = 0;
@@ -140,22 +150,25 @@ __global__ void __launch_bounds__(kBatchThreads)
   }
   __syncthreads();
   const int none = experts * capacity;
-  for (int expert = static_cast<int>(blockIdx.x); expert < experts; expert += static_cast<int>(gridDim.x)) {
+  for (int expert = static_cast<int>(blockIdx.x); expert < experts;
+       expert += static_cast<int>(gridDim.x)) {
     const int count = count_of(expert), needed = BlocksOf(count, block);
-    for (int i = static_cast<int>(threadIdx.x); i < needed; i += kBatchThreads) to.experts[starts[expert] + i] = expert;
+    for (int i = static_cast<int>(threadIdx.x); i < needed; i += kBatchThreads)
+      to.experts[starts[expert] + i] = expert;
     int* sorted = to.sorted + int64_t{starts[expert]} * block;
     for (int64_t i = threadIdx.x; i < needed * block; i += kBatchThreads) {
       sorted[i] = i < count ? expert * capacity + static_cast<int>(i) : none;
     }
   }
   if (blockIdx.x == 0 && threadIdx.x == 0) to.length[0] = static_cast<int>(blocks * block);
-  FillRest(to, blocks, block, none, int64_t{blockIdx.x} * kBatchThreads + threadIdx.x, int64_t{gridDim.x} * kBatchThreads);
+  FillRest(to, blocks, block, none, int64_t{blockIdx.x} * kBatchThreads + threadIdx.x,
+           int64_t{gridDim.x} * kBatchThreads);
 }
 
 }  // namespace
 
-void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts, int64_t block, const int32_t* map,
-                 const AlignedRoutes& to) {
+void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts, int64_t block,
+                 const int32_t* map, const AlignedRoutes& to) {
   Routing routing;
   routing.ids = routes;
   routing.count = routes.tokens * routes.topk;
@@ -171,11 +184,12 @@ void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts
   Launch(op.c_str(), &AlignInBlock, dim3(1), threads, shared, routing, to, block, counters);
 }
 
-void AlignBatches(const std::string& op, const int32_t* counts, int64_t experts, int64_t capacity, int64_t block, const AlignedRoutes& to) {
+void AlignBatches(const std::string& op, const int32_t* counts, int64_t experts, int64_t capacity,
+                  int64_t block, const AlignedRoutes& to) {
   const int64_t blocks = std::clamp<int64_t>(experts, 1, 2 * MultiprocessorCount());
   const size_t shared = static_cast<size_t>(experts) * sizeof(int);
-  Launch(op.c_str(), &AlignBatchesInBlocks, dim3(static_cast<unsigned>(blocks)), kBatchThreads, shared, counts, experts, capacity, block,
-         to);
+  Launch(op.c_str(), &AlignBatchesInBlocks, dim3(static_cast<unsigned>(blocks)), kBatchThreads,
+         shared, counts, experts, capacity, block, to);
 }
 
 }  // namespace vllm

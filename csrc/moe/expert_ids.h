@@ -18,7 +18,8 @@ struct ExpertIds {
 
   VLLM_HOST_DEVICE int64_t At(int64_t token, int64_t choice) const {
     const int64_t offset = token * token_stride + choice * choice_stride;
-    return wide ? static_cast<const int64_t*>(data)[offset] : static_cast<const int32_t*>(data)[offset];
+    return wide ? static_cast<const int64_t*>(data)[offset]
+                : static_cast<const int32_t*>(data)[offset];
   }
 };
 

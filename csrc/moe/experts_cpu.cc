@@ -27,8 +27,9 @@ struct ExpertStage {
   const void* bias = nullptr;
   int64_t depth = 0;
   int64_t columns = 0;
-  std::vector<int32_t> active;      // experts that have a route
-  const int64_t* starts = nullptr;  // of each expert's routes among the sorted ones, and the end of the last
+  std::vector<int32_t> active;  // experts that have a route
+  const int64_t* starts =
+      nullptr;  // of each expert's routes among the sorted ones, and the end of the last
   const int32_t* tokens = nullptr;  // of each sorted route, null where A has a row for each
   const Rows* input = nullptr;      // A, one row for each token
   const float* rows = nullptr;      // or A, one row for each route
@@ -44,25 +45,29 @@ namespace HWY_NAMESPACE {
 
 // Columns [first, last) of the product of one expert and its routes.
 template <typename A, typename T, typename Row>
-HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_t first, size_t last, const Row& row,
-                                 ProductMemory& memory) {
+HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_t first,
+                                 size_t last, const Row& row, ProductMemory& memory) {
   const size_t columns = static_cast<size_t>(stage.columns);
   const int64_t start = stage.starts[expert];
-  const Panels panels{static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns, stage.dtype, stage.depth, stage.columns};
-  const T* bias = stage.bias == nullptr ? nullptr : static_cast<const T*>(stage.bias) + expert * stage.columns;
+  const Panels panels{static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns,
+                      stage.dtype, stage.depth, stage.columns};
+  const T* bias =
+      stage.bias == nullptr ? nullptr : static_cast<const T*>(stage.bias) + expert * stage.columns;
   float* out = stage.out + start * stage.columns;
   MultiplyByPanels<A, T>(
-      static_cast<size_t>(stage.starts[expert + 1] - start), [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); },
-      panels, first, last, memory,
+      static_cast<size_t>(stage.starts[expert + 1] - start),
+      [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); }, panels, first, last,
+      memory,
       [&](size_t i, size_t count, size_t column, size_t width, const float* c) HWY_ATTR {
         for (size_t r = 0; r < count; ++r) {
-          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column, out + (i + r) * columns + column, width);
+          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column,
+                  out + (i + r) * columns + column, width);
         }
       });
 }
 
-// Items [begin, end): panel by panel, in each the active experts one after the other. So the part of a thread has something of each expert,
-// however many tokens that one has.
+// Items [begin, end): panel by panel, in each the active experts one after the other. So the part
+// of a thread has something of each expert, however many tokens that one has.
 template <typename T>
 void MultiplyStage(const ExpertStage& stage, int64_t begin, int64_t end) {
   ProductMemory memory;
@@ -85,14 +90,15 @@ void MultiplyStage(const ExpertStage& stage, int64_t begin, int64_t end) {
 }
 
 void MultiplyStageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
-  WithType(stage.dtype, [&](auto element) HWY_ATTR { MultiplyStage<decltype(element)>(stage, begin, end); });
+  WithType(stage.dtype,
+           [&](auto element) HWY_ATTR { MultiplyStage<decltype(element)>(stage, begin, end); });
 }
 
-// Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes' rows. positions has the row of each
-// choice of each token, -1 for none.
+// Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes'
+// rows. positions has the row of each choice of each token, -1 for none.
 template <typename T>
-void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
-                 const RouteWeights& weights, int64_t begin, int64_t end) {
+void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, int64_t topk,
+                 int64_t first_token, const RouteWeights& weights, int64_t begin, int64_t end) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   while (begin < end) {
@@ -107,7 +113,8 @@ void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, i
         const int64_t position = positions[token * topk + k];
         if (position < 0) continue;
         const float* from = rows + position * out.width + column + i;
-        sum = hn::MulAdd(hn::Set(d, weights.At(first_token + token, k)), hn::LoadN(d, from, part), sum);
+        sum = hn::MulAdd(hn::Set(d, weights.At(first_token + token, k)), hn::LoadN(d, from, part),
+                         sum);
       }
       if (part == lanes) {
         Store(sum, to + i);
@@ -119,10 +126,12 @@ void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, i
   }
 }
 
-void AddWeightedRange(const Rows& out, const float* rows, const int64_t* positions, int64_t topk, int64_t first_token,
-                      const RouteWeights& weights, int64_t begin, int64_t end) {
-  WithType(out.dtype,
-           [&](auto element) HWY_ATTR { AddWeighted<decltype(element)>(out, rows, positions, topk, first_token, weights, begin, end); });
+void AddWeightedRange(const Rows& out, const float* rows, const int64_t* positions, int64_t topk,
+                      int64_t first_token, const RouteWeights& weights, int64_t begin,
+                      int64_t end) {
+  WithType(out.dtype, [&](auto element) HWY_ATTR {
+    AddWeighted<decltype(element)>(out, rows, positions, topk, first_token, weights, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -143,9 +152,11 @@ HWY_EXPORT(AddWeightedRange);
 
 namespace {
 
-// Memory for what stands between the products, in elements of float32: 64 MiB. More tokens are taken in parts, and read the weights again.
+// Memory for what stands between the products, in elements of float32: 64 MiB. More tokens are
+// taken in parts, and read the weights again.
 constexpr int64_t kMostElements = int64_t{1} << 24;
-// A part is no smaller than this, whatever its size: below, reading the weights would take longer than computing.
+// A part is no smaller than this, whatever its size: below, reading the weights would take longer
+// than computing.
 constexpr int64_t kLeastTokens = 256;
 
 Rows FloatRows(float* data, int64_t count, int64_t width) {
@@ -163,12 +174,13 @@ void RunStage(const ExpertStage& stage) {
   auto& function = VLLM_CPU_DISPATCH(MultiplyStageItems);
   const int64_t panels = (stage.columns + Panels::kPanel - 1) / Panels::kPanel;
   const int64_t items = panels * static_cast<int64_t>(stage.active.size());
-  ParallelFor(items, Panels::kPanel * stage.depth, [&](int64_t begin, int64_t end) { function(stage, begin, end); });
+  ParallelFor(items, Panels::kPanel * stage.depth,
+              [&](int64_t begin, int64_t end) { function(stage, begin, end); });
 }
 
 // Tokens [first, first + tokens).
-void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const int32_t* routes,
-                const RouteWeights& weights, int64_t first, int64_t tokens) {
+void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+                const int32_t* routes, const RouteWeights& weights, int64_t first, int64_t tokens) {
   const int64_t all = tokens * topk;
   std::vector<int64_t> starts(static_cast<size_t>(experts.count) + 1, 0);
   for (int64_t route = 0; route < all; ++route) {
@@ -190,7 +202,8 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
     const int32_t expert = routes[route];
     const int64_t position = expert < 0 ? -1 : next[static_cast<size_t>(expert)]++;
     positions[static_cast<size_t>(route)] = position;
-    if (position >= 0) sorted[static_cast<size_t>(position)] = static_cast<int32_t>(first + route / topk);
+    if (position >= 0)
+      sorted[static_cast<size_t>(position)] = static_cast<int32_t>(first + route / topk);
   }
 
   const auto both = hwy::AllocateAligned<float>(static_cast<size_t>(taken * 2 * experts.inner + 1));
@@ -206,7 +219,8 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
   stage.tokens = sorted.data();
   stage.out = both.get();
   RunStage(stage);
-  ActivateAndMul(experts.gate, FloatRows(inner.get(), taken, experts.inner), FloatRows(both.get(), taken, 2 * experts.inner));
+  ActivateAndMul(experts.gate, FloatRows(inner.get(), taken, experts.inner),
+                 FloatRows(both.get(), taken, 2 * experts.inner));
   stage.weights = experts.w2;
   stage.bias = experts.bias2;
   stage.depth = experts.inner;
@@ -217,18 +231,20 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
   RunStage(stage);
 
   auto& function = VLLM_CPU_DISPATCH(AddWeightedRange);
-  ParallelFor(tokens * out.width, topk,
-              [&](int64_t begin, int64_t end) { function(out, result.get(), positions.data(), topk, first, weights, begin, end); });
+  ParallelFor(tokens * out.width, topk, [&](int64_t begin, int64_t end) {
+    function(out, result.get(), positions.data(), topk, first, weights, begin, end);
+  });
 }
 
 }  // namespace
 
-void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk, const std::vector<int32_t>& routes,
-                  const RouteWeights& weights) {
+void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+                  const std::vector<int32_t>& routes, const RouteWeights& weights) {
   const int64_t each = std::max<int64_t>(1, topk * (3 * experts.inner + experts.hidden));
   const int64_t most = std::max(kLeastTokens, kMostElements / each);
   for (int64_t first = 0; first < out.count; first += most) {
-    RunExperts(out, input, experts, topk, routes.data() + first * topk, weights, first, std::min(most, out.count - first));
+    RunExperts(out, input, experts, topk, routes.data() + first * topk, weights, first,
+               std::min(most, out.count - first));
   }
 }
 

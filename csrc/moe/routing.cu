@@ -20,7 +20,8 @@ constexpr int kWarps = 4;
 constexpr float kTaken = -INFINITY;
 constexpr float kLowest = -FLT_MAX;
 
-// Score and choice of each expert, of which a lane has every 32nd: a table of a warp in the registers of its lanes.
+// Score and choice of each expert, of which a lane has every 32nd: a table of a warp in the
+// registers of its lanes.
 template <int kPerLane>
 struct InRegisters {
   float scores[kPerLane];
@@ -78,10 +79,12 @@ __device__ __forceinline__ void WithNumbers(DType dtype, const void* data, int64
 
 // Scores from `row` of the logits.
 template <class Table>
-__device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int64_t row, Scoring scoring) {
+__device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int64_t row,
+                                          Scoring scoring) {
   const int n = static_cast<int>(logits.width);
-  WithNumbers(logits.dtype, logits.data, logits.Offset(row),
-              [&](auto* x) { table.Each([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; }); });
+  WithNumbers(logits.dtype, logits.data, logits.Offset(row), [&](auto* x) {
+    table.Each([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; });
+  });
   if (scoring == Scoring::kSoftmax) {
     float most = kTaken;
     table.Each([&](int, float& score, float&) { most = LargerNumber(score, most); });
@@ -102,28 +105,33 @@ __device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int6
   }
 }
 
-// Choices from the scores and the bias: lowest where the score is not finite or the sum is no number; such scores become 0. Returns whether
-// any score of the lane was finite.
+// Choices from the scores and the bias: lowest where the score is not finite or the sum is no
+// number; such scores become 0. Returns whether any score of the lane was finite.
 template <class Table>
 __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& router) {
   if (router.bias == nullptr) {
     table.Each([&](int, float& score, float& choice) { choice = score; });
   } else {
     WithNumbers(router.bias_dtype, router.bias, 0, [&](auto* bias) {
-      table.Each([&](int e, float& score, float& choice) { choice = e < n ? score + ToFloat(bias[e]) : kTaken; });
+      table.Each([&](int e, float& score, float& choice) {
+        choice = e < n ? score + ToFloat(bias[e]) : kTaken;
+      });
     });
   }
   bool any = false;
   table.Each([&](int e, float& score, float& choice) {
     const bool usable = e < n && std::isfinite(score);
     any = any || usable;
-    choice = e >= n ? kTaken : usable && !std::isnan(choice) ? LargerNumber(choice, kLowest) : kLowest;
+    choice = e >= n                          ? kTaken
+             : usable && !std::isnan(choice) ? LargerNumber(choice, kLowest)
+                                             : kLowest;
     if (!usable) score = 0.0f;
   });
   return any;
 }
 
-// Takes all experts out that are not in one of the kept groups. `area` has room for a number for each expert and group.
+// Takes all experts out that are not in one of the kept groups. `area` has room for a number for
+// each expert and group.
 template <class Table>
 __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& router, float* area) {
   const int groups = static_cast<int>(router.groups), size = n / groups;
@@ -172,12 +180,14 @@ __device__ __forceinline__ void StoreExpert(const Routes& routes, int64_t at, in
 }
 
 template <bool kGrouped, class Table>
-__device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int64_t row, const Router& router, const Routes& routes,
+__device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int64_t row,
+                                           const Router& router, const Routes& routes,
                                            float* area) {
   const int n = static_cast<int>(logits.width), topk = static_cast<int>(router.topk);
   const int64_t begin = row * topk;
   if (routes.positions != nullptr) {
-    for (int k = Lane(); k < topk; k += kWarp) routes.positions[begin + k] = static_cast<int32_t>(k * logits.count + row);
+    for (int k = Lane(); k < topk; k += kWarp)
+      routes.positions[begin + k] = static_cast<int32_t>(k * logits.count + row);
   }
   if (router.padding != nullptr && router.padding[row] != 0) {
     for (int k = Lane(); k < topk; k += kWarp) {
@@ -190,7 +200,8 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   const bool any = SetChoices(table, n, router);
   if constexpr (kGrouped) {
     if (Ballot(any) == 0 && router.scoring != Scoring::kSoftmax) {
-      // No group is better than another: upstream takes the first experts with equal weights, unscaled.
+      // No group is better than another: upstream takes the first experts with equal weights,
+      // unscaled.
       for (int k = Lane(); k < topk; k += kWarp) {
         routes.weights[begin + k] = 1.0f / static_cast<float>(topk);
         StoreExpert(routes, begin + k, k);
@@ -237,17 +248,20 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
 
 // kPerLane = 0: tables in shared memory, a warp a block.
 template <int kPerLane, bool kGrouped>
-__global__ void __launch_bounds__(kWarps* kWarp) RouteTokens(Rows logits, Router router, Routes routes) {
+__global__ void __launch_bounds__(kWarps* kWarp)
+    RouteTokens(Rows logits, Router router, Routes routes) {
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int n = static_cast<int>(logits.width);
   float* shared = DynamicShared<float>();
-  for (int64_t row = int64_t{blockIdx.x} * warps + Warp(); row < logits.count; row += int64_t{gridDim.x} * warps) {
+  for (int64_t row = int64_t{blockIdx.x} * warps + Warp(); row < logits.count;
+       row += int64_t{gridDim.x} * warps) {
     if constexpr (kPerLane == 0) {
       InShared table{shared, shared + n, n};
       RouteToken<kGrouped>(table, logits, row, router, routes, table.choices);
     } else {
       InRegisters<kPerLane> table;
-      RouteToken<kGrouped>(table, logits, row, router, routes, shared + Warp() * (n + static_cast<int>(router.groups)));
+      RouteToken<kGrouped>(table, logits, row, router, routes,
+                           shared + Warp() * (n + static_cast<int>(router.groups)));
     }
   }
 }
@@ -255,9 +269,11 @@ __global__ void __launch_bounds__(kWarps* kWarp) RouteTokens(Rows logits, Router
 template <int kPerLane, bool kGrouped>
 void LaunchRoutes(const Rows& logits, const Router& router, const Routes& routes) {
   const int64_t warps = kPerLane == 0 ? 1 : kWarps;
-  const int64_t numbers = (kPerLane == 0 ? logits.width : 0) + (kPerLane == 0 || kGrouped ? warps * (logits.width + router.groups) : 0);
-  Launch("route", &RouteTokens<kPerLane, kGrouped>, BlocksFor(logits.count, warps), static_cast<int>(warps) * kWarp,
-         static_cast<size_t>(numbers) * sizeof(float), logits, router, routes);
+  const int64_t numbers = (kPerLane == 0 ? logits.width : 0) +
+                          (kPerLane == 0 || kGrouped ? warps * (logits.width + router.groups) : 0);
+  Launch("route", &RouteTokens<kPerLane, kGrouped>, BlocksFor(logits.count, warps),
+         static_cast<int>(warps) * kWarp, static_cast<size_t>(numbers) * sizeof(float), logits,
+         router, routes);
 }
 
 template <bool kGrouped>

@@ -62,10 +62,11 @@ HWY_INLINE float AddTopTwo(const float* HWY_RESTRICT x, size_t n) {
 // e^v; NaN stays NaN, where Highway's exponential is 0.
 HWY_INLINE VF32 Exp(VF32 v) { return hn::IfThenElse(hn::IsNaN(v), v, hn::Exp(F32(), v)); }
 
-// scores[i] = f(x[i]) for i < n, all NaN from a softmax over NaN or +infinity; `scores` has room for whole vectors, and what lies behind
-// the n-th is 0.
+// scores[i] = f(x[i]) for i < n, all NaN from a softmax over NaN or +infinity; `scores` has room
+// for whole vectors, and what lies behind the n-th is 0.
 template <typename T>
-HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores, size_t n) {
+HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores,
+                      size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   if (scoring == Scoring::kSoftmax) {
@@ -84,7 +85,8 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
       sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, n - i), e));
     }
     const VF32 total = hn::Set(d, hn::ReduceSum(d, sum));
-    for (size_t i = 0; i < n; i += lanes) hn::StoreU(hn::Div(hn::LoadU(d, scores + i), total), d, scores + i);
+    for (size_t i = 0; i < n; i += lanes)
+      hn::StoreU(hn::Div(hn::LoadU(d, scores + i), total), d, scores + i);
   } else {
     const VF32 one = hn::Set(d, 1.0f);
     for (size_t i = 0; i < n; i += lanes) {
@@ -99,10 +101,11 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
   }
 }
 
-// choice[i] = scores[i] + bias[i], lowest where the score is not finite or the sum is no number; such scores become 0. Returns whether any
-// score was finite.
+// choice[i] = scores[i] + bias[i], lowest where the score is not finite or the sum is no number;
+// such scores become 0. Returns whether any score was finite.
 template <typename B>
-HWY_INLINE bool AddExpertBias(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias, float* HWY_RESTRICT choice, size_t n) {
+HWY_INLINE bool AddExpertBias(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias,
+                              float* HWY_RESTRICT choice, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const VF32 lowest = hn::Set(d, kLowest);
@@ -111,7 +114,8 @@ HWY_INLINE bool AddExpertBias(float* HWY_RESTRICT scores, const B* HWY_RESTRICT 
     const VF32 score = hn::LoadU(d, scores + i);
     const auto usable = hn::And(hn::IsFinite(score), hn::FirstN(d, n - i));
     any = any || !hn::AllFalse(d, usable);
-    const VF32 sum = bias == nullptr ? score : hn::Add(score, LoadTail(bias + i, HWY_MIN(lanes, n - i)));
+    const VF32 sum =
+        bias == nullptr ? score : hn::Add(score, LoadTail(bias + i, HWY_MIN(lanes, n - i)));
     hn::StoreU(hn::IfThenElseZero(usable, score), d, scores + i);
     const auto number = hn::And(usable, hn::Not(hn::IsNaN(sum)));
     hn::StoreU(hn::IfThenElse(number, LargerOfNumbers(sum, lowest), lowest), d, choice + i);
@@ -126,10 +130,12 @@ HWY_INLINE bool AddExpertBias(const Router& router, float* scores, float* choice
 }
 
 // Takes all experts out of `choice` that are not in one of the kept groups.
-HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts, float* HWY_RESTRICT groups) {
+HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts,
+                           float* HWY_RESTRICT groups) {
   const size_t count = static_cast<size_t>(router.groups);
   const size_t size = experts / count;
-  for (size_t g = 0; g < count; ++g) groups[g] = LargerNumber(AddTopTwo(choice + g * size, size), kLowest);
+  for (size_t g = 0; g < count; ++g)
+    groups[g] = LargerNumber(AddTopTwo(choice + g * size, size), kLowest);
   for (int64_t k = 0; k < router.kept_groups; ++k) groups[FindLargest(groups, count)] = kTaken;
   for (size_t g = 0; g < count; ++g) {
     if (groups[g] == kTaken) continue;
@@ -138,7 +144,8 @@ HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, siz
 }
 
 template <typename T, typename Index>
-HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
+HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Routes& routes,
+                            int64_t begin, int64_t end) {
   const size_t n = static_cast<size_t>(logits.width);
   const size_t room = n + hn::Lanes(F32());
   std::vector<float> memory(2 * room + static_cast<size_t>(router.groups));
@@ -163,7 +170,8 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
     Score(router.scoring, logits.Row<T>(row), scores, n);
     const bool any = AddExpertBias(router, scores, choice, n);
     if (!any && router.scoring != Scoring::kSoftmax && router.groups > 1) {
-      // No group is better than another: upstream takes the first experts with equal weights, unscaled.
+      // No group is better than another: upstream takes the first experts with equal weights,
+      // unscaled.
       for (int64_t k = 0; k < router.topk; ++k) {
         weights[k] = 1.0f / static_cast<float>(router.topk);
         experts[k] = static_cast<Index>(k);
@@ -184,7 +192,8 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
   }
 }
 
-void RouteRange(const Rows& logits, const Router& router, const Routes& routes, int64_t begin, int64_t end) {
+void RouteRange(const Rows& logits, const Router& router, const Routes& routes, int64_t begin,
+                int64_t end) {
   WithType(logits.dtype, [&](auto element) HWY_ATTR {
     if (routes.type == IndexType::kInt64) {
       RouteRows<decltype(element), int64_t>(logits, router, routes, begin, end);
@@ -212,7 +221,8 @@ void Route(const Rows& logits, const Router& router, const Routes& routes) {
   auto& function = VLLM_CPU_DISPATCH(RouteRange);
   // A pass over the experts for each choice, and about four passes' worth of scoring.
   const int64_t work = logits.width * (router.topk + 4);
-  ParallelFor(logits.count, work, [&](int64_t begin, int64_t end) { function(logits, router, routes, begin, end); });
+  ParallelFor(logits.count, work,
+              [&](int64_t begin, int64_t end) { function(logits, router, routes, begin, end); });
 }
 
 }  // namespace vllm

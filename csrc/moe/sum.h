@@ -8,8 +8,8 @@
 
 namespace vllm {
 
-// Which routes have an expert here: all without ids, else those whose expert is not negative and, with a map of `experts`, has a number
-// there that is not.
+// Which routes have an expert here: all without ids, else those whose expert is not negative and,
+// with a map of `experts`, has a number there that is not.
 struct TakenRoutes {
   ExpertIds ids;
   const int32_t* map = nullptr;
@@ -22,8 +22,8 @@ struct TakenRoutes {
   }
 };
 
-// out[t] = sum over k of input[t * topk + k], in float32 and rounded once; rows of routes that are not taken are not read. input.count =
-// topk * out.count; same dtype and width; no overlap.
+// out[t] = sum over k of input[t * topk + k], in float32 and rounded once; rows of routes that are
+// not taken are not read. input.count = topk * out.count; same dtype and width; no overlap.
 void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken);
 
 }  // namespace vllm

@@ -43,7 +43,8 @@ struct RowSums {
 
 // Elements [begin, end) of the output, counted through all rows.
 template <typename T>
-HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken, int64_t begin, int64_t end) {
+HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
+                              const TakenRoutes& taken, int64_t begin, int64_t end) {
   const bool stream = WorthStreaming<T>(out);
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
@@ -54,14 +55,18 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk, 
     for (int64_t choice = 0; choice < topk; ++choice) {
       if (taken.Has(token, choice)) rows[used++] = input.Row<T>(token * topk + choice) + column;
     }
-    WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n), stream);
+    WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n),
+              stream);
     begin += n;
   }
   if (stream) hwy::FlushStream();
 }
 
-void SumRange(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken, int64_t begin, int64_t end) {
-  WithType(out.dtype, [&](auto element) HWY_ATTR { SumElements<decltype(element)>(out, input, topk, taken, begin, end); });
+void SumRange(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken,
+              int64_t begin, int64_t end) {
+  WithType(out.dtype, [&](auto element) HWY_ATTR {
+    SumElements<decltype(element)>(out, input, topk, taken, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -80,7 +85,8 @@ HWY_EXPORT(SumRange);
 
 void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken) {
   auto& function = VLLM_CPU_DISPATCH(SumRange);
-  ParallelFor(out.count * out.width, topk, [&](int64_t begin, int64_t end) { function(out, input, topk, taken, begin, end); });
+  ParallelFor(out.count * out.width, topk,
+              [&](int64_t begin, int64_t end) { function(out, input, topk, taken, begin, end); });
 }
 
 }  // namespace vllm

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mathematics of root mean square normalisation, for kernels that normalise and do more. Compiled once for each target.
+// The mathematics of root mean square normalisation, for kernels that normalise and do more.
+// Compiled once for each target.
 #if defined(VLLM_NORM_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_NORM_NORM_INL_H_
 #undef VLLM_NORM_NORM_INL_H_
@@ -21,7 +22,8 @@ namespace HWY_NAMESPACE {
 HWY_INLINE VF32 AddSquare(VF32 v, VF32 sum) { return hn::MulAdd(v, v, sum); }
 
 // 1 / sqrt(mean + epsilon), from four partial sums of squares.
-HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width, float epsilon) {
+HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
+                            float epsilon) {
   const VF32 total = hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3));
   return 1.0f / std::sqrt(hn::ReduceSum(F32(), total) / static_cast<float>(width) + epsilon);
 }
@@ -30,7 +32,8 @@ HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t w
 template <typename T>
 HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
-  // Four sums, so that one addition need not wait for the last. AddAndNormFactor adds in the same order: its results are the same bits.
+  // Four sums, so that one addition need not wait for the last. AddAndNormFactor adds in the same
+  // order: its results are the same bits.
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
   for (; i + 4 * lanes <= width; i += 4 * lanes) {
@@ -42,13 +45,15 @@ HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
     sum2 = AddSquare(v2, sum2);
     sum3 = AddSquare(v3, sum3);
   }
-  for (; i < width; i += lanes) sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
+  for (; i < width; i += lanes)
+    sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
   return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
 // Adds two vectors in place. Returns the sums as they are rounded and stored.
 template <typename T>
-HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF32& sum0, VF32& sum1) {
+HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF32& sum0,
+                       VF32& sum1) {
   VF32 residual0, residual1;
   LoadSplit(input, sum0, sum1);
   LoadSplit(residual, residual0, residual1);
@@ -59,7 +64,8 @@ HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF
 
 // residual += input; returns NormFactor of the residual, which has been rounded to T.
 template <typename T>
-HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, size_t width, float epsilon) {
+HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual,
+                                  size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
@@ -81,7 +87,8 @@ HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT r
   return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
-// A row times a factor, and times a weight if there is one, as a source of numbers: see core/span-inl.h.
+// A row times a factor, and times a weight if there is one, as a source of numbers: see
+// core/span-inl.h.
 template <typename T, bool kWeight>
 struct NormedRow {
   static constexpr bool kSplit = kSplits<T>;

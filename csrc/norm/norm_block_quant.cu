@@ -11,10 +11,13 @@ namespace {
 
 using namespace gpu;
 
-// Of teams that hold their rows: a group is the packs of `lanes` neighbouring threads, a power of two of one warp.
+// Of teams that hold their rows: a group is the packs of `lanes` neighbouring threads, a power of
+// two of one warp.
 template <class Q, class Team, typename T>
-__device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& normed, Q* to, int64_t width, float* scales,
-                                                   int64_t scale_stride, int lanes, const float* bound) {
+__device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& normed, Q* to,
+                                                   int64_t width, float* scales,
+                                                   int64_t scale_stride, int lanes,
+                                                   const float* bound) {
   constexpr int kCount = kPerLoad<T>;
   const int64_t lanes_bits = lanes - 1;
 #pragma unroll
@@ -26,7 +29,8 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
     float largest = 0.0f;
 #pragma unroll
     for (const float value : values) largest = LargerNumber(fabsf(value), largest);
-    for (int mask = lanes / 2; mask > 0; mask /= 2) largest = LargerNumber(ShuffleXor(largest, mask), largest);
+    for (int mask = lanes / 2; mask > 0; mask /= 2)
+      largest = LargerNumber(ShuffleXor(largest, mask), largest);
     if (!has_pack) continue;
     const RowScale<Q> scale(largest, bound);
     if ((pack & lanes_bits) == 0) scales[pack / lanes * scale_stride] = scale.scale;
@@ -38,10 +42,12 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
 
 // Any groups: warps take one after the other, and read their elements again.
 template <class Q, typename T>
-__device__ __forceinline__ void QuantizeGroups(const T* x, const T* weight, float factor, Q* to, int64_t width, float* scales,
-                                               int64_t scale_stride, int64_t size, const float* bound) {
+__device__ __forceinline__ void QuantizeGroups(const T* x, const T* weight, float factor, Q* to,
+                                               int64_t width, float* scales, int64_t scale_stride,
+                                               int64_t size, const float* bound) {
   const int warps = static_cast<int>(blockDim.x) / kWarp;
-  for (int64_t begin = Warp() * size, group = Warp(); begin < width; begin += warps * size, group += warps) {
+  for (int64_t begin = Warp() * size, group = Warp(); begin < width;
+       begin += warps * size, group += warps) {
     float largest = 0.0f;
     for (int64_t i = begin + Lane(); i < begin + size; i += kWarp) {
       largest = LargerNumber(fabsf(ToFloat(x[i]) * factor * ToFloat(weight[i])), largest);
@@ -65,19 +71,24 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     Q* to = RowAt<Q>(operands.out, row);
     float* row_scales = RowAt<float>(scales.rows, row);
     if constexpr (Team::kHeld > 0) {
-      QuantizeHeldGroups(normed, to, width, row_scales, scales.column_stride, static_cast<int>(size / kPerLoad<T>), bound);
+      QuantizeHeldGroups(normed, to, width, row_scales, scales.column_stride,
+                         static_cast<int>(size / kPerLoad<T>), bound);
     } else {
-      // What other threads have added to the residual is there: they have met in the reduction since.
-      const T* x = operands.residual.data == nullptr ? RowAt<const T>(operands.input, row) : RowAt<const T>(operands.residual, row);
-      QuantizeGroups(x, static_cast<const T*>(operands.weight), normed.factor, to, width, row_scales, scales.column_stride, size, bound);
+      // What other threads have added to the residual is there: they have met in the reduction
+      // since.
+      const T* x = operands.residual.data == nullptr ? RowAt<const T>(operands.input, row)
+                                                     : RowAt<const T>(operands.residual, row);
+      QuantizeGroups(x, static_cast<const T*>(operands.weight), normed.factor, to, width,
+                     row_scales, scales.column_stride, size, bound);
     }
   });
 }
 
 }  // namespace
 
-void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const GroupScales& scales,
-                       int64_t size, const float* bound, float epsilon) {
+void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                       const void* weight, const GroupScales& scales, int64_t size,
+                       const float* bound, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {
@@ -85,9 +96,11 @@ void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Row
       using Q = decltype(code);
       const int64_t lanes = size / kPerLoad<T>;
       const bool whole = size % kPerLoad<T> == 0 && lanes <= kWarp && (lanes & (lanes - 1)) == 0;
-      WithRowTeam<T>(input.count, input.width, whole && operands.AreWholePacks<T, Q>(), [&](auto team, unsigned blocks, int threads) {
-        Launch("rms_norm_per_block_quant", &NormBlockRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scales, size, bound);
-      });
+      WithRowTeam<T>(input.count, input.width, whole && operands.AreWholePacks<T, Q>(),
+                     [&](auto team, unsigned blocks, int threads) {
+                       Launch("rms_norm_per_block_quant", &NormBlockRows<T, Q, decltype(team)>,
+                              blocks, threads, 0, operands, scales, size, bound);
+                     });
     });
   });
 }

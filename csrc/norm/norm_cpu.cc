@@ -19,7 +19,8 @@ namespace HWY_NAMESPACE {
 
 // to = from * factor * weight, written past the caches if `stream` says so.
 template <typename T>
-HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor, bool stream) {
+HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor,
+                          bool stream) {
   if (weight == nullptr) {
     WriteSpan<true>(NormedRow<T, false>{from, weight, factor}, to, width, stream);
   } else {
@@ -28,7 +29,8 @@ HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, f
 }
 
 template <typename T>
-HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weight, float epsilon, int64_t begin, int64_t end) {
+HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weight, float epsilon,
+                              int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   const bool stream = out.data != input.data && WorthStreaming<T>(out);
   for (int64_t row = begin; row < end; ++row) {
@@ -40,7 +42,8 @@ HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weigh
 }
 
 template <typename T>
-HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, const T* weight, float epsilon, int64_t begin, int64_t end) {
+HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, const T* weight,
+                                      float epsilon, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     T* x = input.Row<T>(row);
@@ -50,14 +53,18 @@ HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, c
   }
 }
 
-void RmsNormRange(const Rows& out, const Rows& input, const void* weight, float epsilon, int64_t begin, int64_t end) {
-  WithType(input.dtype,
-           [&](auto element) HWY_ATTR { RmsNormRows(out, input, static_cast<const decltype(element)*>(weight), epsilon, begin, end); });
+void RmsNormRange(const Rows& out, const Rows& input, const void* weight, float epsilon,
+                  int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR {
+    RmsNormRows(out, input, static_cast<const decltype(element)*>(weight), epsilon, begin, end);
+  });
 }
 
-void FusedAddRmsNormRange(const Rows& input, const Rows& residual, const void* weight, float epsilon, int64_t begin, int64_t end) {
+void FusedAddRmsNormRange(const Rows& input, const Rows& residual, const void* weight,
+                          float epsilon, int64_t begin, int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
-    FusedAddRmsNormRows(input, residual, static_cast<const decltype(element)*>(weight), epsilon, begin, end);
+    FusedAddRmsNormRows(input, residual, static_cast<const decltype(element)*>(weight), epsilon,
+                        begin, end);
   });
 }
 
@@ -78,12 +85,16 @@ HWY_EXPORT(FusedAddRmsNormRange);
 
 void RmsNorm(const Rows& out, const Rows& input, const void* weight, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(RmsNormRange);
-  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, input, weight, epsilon, begin, end); });
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
+    function(out, input, weight, epsilon, begin, end);
+  });
 }
 
 void FusedAddRmsNorm(const Rows& input, const Rows& residual, const void* weight, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(FusedAddRmsNormRange);
-  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(input, residual, weight, epsilon, begin, end); });
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
+    function(input, residual, weight, epsilon, begin, end);
+  });
 }
 
 }  // namespace vllm

@@ -23,9 +23,11 @@ struct NormedRow {
   bool weighted;
   float factor;
 
-  // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it is rounded and stored; finds the factor.
-  // Without a row of its own a team passes `has_row` false.
-  __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width, float epsilon, bool has_row)
+  // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it
+  // is rounded and stored; finds the factor. Without a row of its own a team passes `has_row`
+  // false.
+  __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width,
+                                       float epsilon, bool has_row)
       : x(row, width),
         weight(weights != nullptr ? weights : row, width),
         packs(has_row ? PacksOf<T>(width) : 0),
@@ -43,7 +45,8 @@ struct NormedRow {
         const Pack<T, kCount> from_input = x.Get(k, pack), from_residual = other.Get(k, pack);
         float sums[kCount];
 #pragma unroll
-        for (int j = 0; j < kCount; ++j) sums[j] = ToFloat(from_input.items[j]) + ToFloat(from_residual.items[j]);
+        for (int j = 0; j < kCount; ++j)
+          sums[j] = ToFloat(from_input.items[j]) + ToFloat(from_residual.items[j]);
         const Pack<T, kCount> sum = FromFloats<T>(sums);
         StorePart<Team::kAligned>(residual, width, pack * kCount, sum);
         x.Set(k, sum);
@@ -101,17 +104,24 @@ struct NormOperands {
   template <typename T, class Team>
   __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool has_row) const {
     T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    return {RowAt<const T>(input, row), sum, static_cast<const T*>(weight), input.width, epsilon, has_row};
+    return {RowAt<const T>(input, row),
+            sum,
+            static_cast<const T*>(weight),
+            input.width,
+            epsilon,
+            has_row};
   }
 
   // Whether rows of T and of their codes are whole packs.
   template <typename T, class Q>
   bool AreWholePacks() const {
-    return WholePacks<T>(input) && WholePacks<T, Q>(out) && Aligned(weight, 16) && (residual.data == nullptr || WholePacks<T>(residual));
+    return WholePacks<T>(input) && WholePacks<T, Q>(out) && Aligned(weight, 16) &&
+           (residual.data == nullptr || WholePacks<T>(residual));
   }
 };
 
-inline NormOperands MakeNormOperands(const Rows& out, const Rows& input, const Rows* residual, const void* weight, float epsilon) {
+inline NormOperands MakeNormOperands(const Rows& out, const Rows& input, const Rows* residual,
+                                     const void* weight, float epsilon) {
   return {out, input, residual == nullptr ? Rows() : *residual, weight, epsilon};
 }
 

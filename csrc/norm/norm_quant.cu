@@ -11,7 +11,8 @@ using namespace gpu;
 
 // Writes what a team has normalised, divided, as codes.
 template <class Q, class Team, typename T, class F>
-__device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width, const F& divide) {
+__device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width,
+                                           const F& divide) {
   normed.ForNormed([&](auto pack, auto& values) {
 #pragma unroll
     for (float& value : values) value = divide(value);
@@ -20,7 +21,8 @@ __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* 
 }
 
 template <typename T, class Q, class Team>
-__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) NormStaticRows(NormOperands operands, const float* scale) {
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
+    NormStaticRows(NormOperands operands, const float* scale) {
   ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
     const auto normed = operands.Row<T, Team>(row, has_row);
     WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
@@ -46,30 +48,35 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
 
 }  // namespace
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
-                           float epsilon) {
+void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                           const void* weight, const float* scale, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithFp8(type, [&](auto code) {
       using T = decltype(element);
       using Q = decltype(code);
-      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(), [&](auto team, unsigned blocks, int threads) {
-        Launch("rms_norm_static_fp8_quant", &NormStaticRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scale);
-      });
+      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(),
+                     [&](auto team, unsigned blocks, int threads) {
+                       Launch("rms_norm_static_fp8_quant", &NormStaticRows<T, Q, decltype(team)>,
+                              blocks, threads, 0, operands, scale);
+                     });
     });
   });
 }
 
-void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,
-                         const float* bound, float epsilon) {
+void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                         const void* weight, float* scales, const float* bound, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {
       using T = decltype(element);
       using Q = decltype(code);
-      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(), [&](auto team, unsigned blocks, int threads) {
-        Launch("rms_norm_dynamic_per_token_quant", &NormDynamicRows<T, Q, decltype(team)>, blocks, threads, 0, operands, scales, bound);
-      });
+      WithRowTeam<T>(input.count, input.width, operands.AreWholePacks<T, Q>(),
+                     [&](auto team, unsigned blocks, int threads) {
+                       Launch("rms_norm_dynamic_per_token_quant",
+                              &NormDynamicRows<T, Q, decltype(team)>, blocks, threads, 0, operands,
+                              scales, bound);
+                     });
     });
   });
 }

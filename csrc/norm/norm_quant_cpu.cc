@@ -46,13 +46,16 @@ HWY_INLINE float FindLargest(const Source& source, size_t n) {
     largest0 = LargerNumber(hn::Abs(v0), largest0);
     largest1 = LargerNumber(hn::Abs(v1), largest1);
   }
-  for (; i < n; i += lanes) largest0 = LargerNumber(hn::Abs(source.ReadTail(i, HWY_MIN(lanes, n - i))), largest0);
+  for (; i < n; i += lanes)
+    largest0 = LargerNumber(hn::Abs(source.ReadTail(i, HWY_MIN(lanes, n - i))), largest0);
   return LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
 }
 
-// Prepares a row: adds the residual if there is one. Returns what is to be normalised, and by which factor.
+// Prepares a row: adds the residual if there is one. Returns what is to be normalised, and by which
+// factor.
 template <typename T>
-HWY_INLINE const T* PrepareRow(const Rows& input, const Rows* residual, int64_t row, float epsilon, float& factor) {
+HWY_INLINE const T* PrepareRow(const Rows& input, const Rows* residual, int64_t row, float epsilon,
+                               float& factor) {
   const size_t width = static_cast<size_t>(input.width);
   const T* x = input.Row<T>(row);
   if (residual == nullptr) {
@@ -65,19 +68,22 @@ HWY_INLINE const T* PrepareRow(const Rows& input, const Rows* residual, int64_t 
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeRowsStatic(const Rows& out, const Rows& input, const Rows* residual, const T* weight, float scale, float epsilon,
-                                     int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsStatic(const Rows& out, const Rows& input, const Rows* residual,
+                                     const T* weight, float scale, float epsilon, int64_t begin,
+                                     int64_t end) {
   const Times times{1.0f / scale};
   for (int64_t row = begin; row < end; ++row) {
     float factor;
     const T* x = PrepareRow<T>(input, residual, row, epsilon, factor);
-    QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, times}, out.Row<Q>(row), static_cast<size_t>(input.width));
+    QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, times}, out.Row<Q>(row),
+                 static_cast<size_t>(input.width));
   }
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeRowsDynamic(const Rows& out, const Rows& input, const Rows* residual, const T* weight, float* scales,
-                                      const float* bound, float epsilon, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsDynamic(const Rows& out, const Rows& input, const Rows* residual,
+                                      const T* weight, float* scales, const float* bound,
+                                      float epsilon, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     float factor;
@@ -90,28 +96,33 @@ HWY_NOINLINE void QuantizeRowsDynamic(const Rows& out, const Rows& input, const 
       QuantizeSpan(ChangedRow<T, Times>{{x, weight, factor}, {1.0f / scales[row]}}, to, width);
     } else {
       scales[row] = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
-      WithDivision(scales[row], largest,
-                   [&](auto divide) HWY_ATTR { QuantizeSpan(ChangedRow<T, decltype(divide)>{{x, weight, factor}, divide}, to, width); });
+      WithDivision(scales[row], largest, [&](auto divide) HWY_ATTR {
+        QuantizeSpan(ChangedRow<T, decltype(divide)>{{x, weight, factor}, divide}, to, width);
+      });
     }
   }
 }
 
-void NormQuantStaticRange(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float scale,
-                          float epsilon, int64_t begin, int64_t end) {
+void NormQuantStaticRange(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                          const void* weight, float scale, float epsilon, int64_t begin,
+                          int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
     using T = decltype(element);
     WithFp8Code(type, [&](auto code) HWY_ATTR {
-      QuantizeRowsStatic<T, decltype(code)>(out, input, residual, static_cast<const T*>(weight), scale, epsilon, begin, end);
+      QuantizeRowsStatic<T, decltype(code)>(out, input, residual, static_cast<const T*>(weight),
+                                            scale, epsilon, begin, end);
     });
   });
 }
 
-void NormQuantDynamicRange(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,
-                           const float* bound, float epsilon, int64_t begin, int64_t end) {
+void NormQuantDynamicRange(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                           const void* weight, float* scales, const float* bound, float epsilon,
+                           int64_t begin, int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
     using T = decltype(element);
     WithCode(type, [&](auto code) HWY_ATTR {
-      QuantizeRowsDynamic<T, decltype(code)>(out, input, residual, static_cast<const T*>(weight), scales, bound, epsilon, begin, end);
+      QuantizeRowsDynamic<T, decltype(code)>(out, input, residual, static_cast<const T*>(weight),
+                                             scales, bound, epsilon, begin, end);
     });
   });
 }
@@ -131,18 +142,20 @@ namespace vllm {
 HWY_EXPORT(NormQuantStaticRange);
 HWY_EXPORT(NormQuantDynamicRange);
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, const float* scale,
-                           float epsilon) {
+void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                           const void* weight, const float* scale, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantStaticRange);
-  ParallelFor(input.count, input.width,
-              [&](int64_t begin, int64_t end) { function(out, type, input, residual, weight, *scale, epsilon, begin, end); });
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
+    function(out, type, input, residual, weight, *scale, epsilon, begin, end);
+  });
 }
 
-void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual, const void* weight, float* scales,
-                         const float* bound, float epsilon) {
+void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
+                         const void* weight, float* scales, const float* bound, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantDynamicRange);
-  ParallelFor(input.count, input.width,
-              [&](int64_t begin, int64_t end) { function(out, type, input, residual, weight, scales, bound, epsilon, begin, end); });
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
+    function(out, type, input, residual, weight, scales, bound, epsilon, begin, end);
+  });
 }
 
 }  // namespace vllm

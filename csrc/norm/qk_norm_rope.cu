@@ -14,16 +14,20 @@ using namespace gpu;
 
 constexpr int kMostThreads = 256;
 
-// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says so each of them has no more than one
-// piece of what is rotated, and its angles stay from head to head; otherwise lanes walk over the pieces, and load them for both passes.
+// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says
+// so each of them has no more than one piece of what is rotated, and its angles stay from head to
+// head; otherwise lanes walk over the pieces, and load them for both passes.
 template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
-__global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows positions, QkNormRope how) {
+__global__ void __launch_bounds__(kMostThreads, 4)
+    NormRopeTokens(Rows qkv, Rows positions, QkNormRope how) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
   constexpr int kRest = Pairs::kLoad;
-  // Loops over pieces are not unrolled: mostly there is one or none, and registers are for more blocks.
+  // Loops over pieces are not unrolled: mostly there is one or none, and registers are for more
+  // blocks.
   const int64_t rotary = how.cache.rotary_dim, half = rotary / 2, pieces = half / Pairs::kCount;
   const int64_t heads = how.query_heads + how.key_heads;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes, teams = static_cast<int>(blockDim.x) / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes,
+            teams = static_cast<int>(blockDim.x) / kLanes;
   for (int64_t token = blockIdx.x; token < qkv.count; token += gridDim.x) {
     int64_t position;
     if (!PositionOf(positions, token, how.cache, position)) continue;
@@ -35,7 +39,8 @@ __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows
       const int64_t index = begin + threadIdx.x / kLanes;
       const bool has_head = index < heads;
       T* head = row + (has_head ? index : 0) * how.head_size;
-      const T* weight = static_cast<const T*>(index < how.query_heads ? how.query_weight : how.key_weight);
+      const T* weight =
+          static_cast<const T*>(index < how.query_heads ? how.query_weight : how.key_weight);
       Pairs pairs;
       float x[Pairs::kCount] = {}, y[Pairs::kCount] = {};
       float squares = 0.0f;
@@ -44,16 +49,19 @@ __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows
         pairs.Load(head, piece * Pairs::kCount, half);
         pairs.Get(x, y);
 #pragma unroll
-        for (int j = 0; j < Pairs::kCount; ++j) squares = fmaf(y[j], y[j], fmaf(x[j], x[j], squares));
+        for (int j = 0; j < Pairs::kCount; ++j)
+          squares = fmaf(y[j], y[j], fmaf(x[j], x[j], squares));
         if (kHeld) break;
       }
 #pragma unroll 1
       for (int64_t i = rotary + lane * kRest; i < how.head_size; i += kLanes * kRest) {
         const Pack<T, kRest> items = LoadPack<kRest>(head + i);
 #pragma unroll
-        for (int j = 0; j < kRest; ++j) squares = fmaf(ToFloat(items.items[j]), ToFloat(items.items[j]), squares);
+        for (int j = 0; j < kRest; ++j)
+          squares = fmaf(ToFloat(items.items[j]), ToFloat(items.items[j]), squares);
       }
-      const float factor = NormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
+      const float factor =
+          NormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
       if (!has_head) continue;
 #pragma unroll 1
       for (int64_t piece = lane; piece < pieces; piece += kLanes) {
@@ -78,10 +86,12 @@ __global__ void __launch_bounds__(kMostThreads, 4) NormRopeTokens(Rows qkv, Rows
       }
 #pragma unroll 1
       for (int64_t i = rotary + lane * kRest; i < how.head_size; i += kLanes * kRest) {
-        const Pack<T, kRest> items = LoadPack<kRest>(head + i), weights = LoadPack<kRest>(weight + i);
+        const Pack<T, kRest> items = LoadPack<kRest>(head + i),
+                             weights = LoadPack<kRest>(weight + i);
         float values[kRest];
 #pragma unroll
-        for (int j = 0; j < kRest; ++j) values[j] = ToFloat(items.items[j]) * factor * ToFloat(weights.items[j]);
+        for (int j = 0; j < kRest; ++j)
+          values[j] = ToFloat(items.items[j]) * factor * ToFloat(weights.items[j]);
         StorePack(head + i, FromFloats<T>(values));
       }
     }
@@ -93,15 +103,16 @@ void Rotate(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t heads = how.query_heads + how.key_heads;
   if (heads == 0) return;
   const int threads = ThreadsFor(EvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
-  Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>, BlocksFor(qkv.count, 1), threads, 0, qkv, positions,
-         how);
+  Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>,
+         BlocksFor(qkv.count, 1), threads, 0, qkv, positions, how);
 }
 
 template <typename T, bool kNeox>
 void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t size = sizeof(T);
-  const bool aligned = WholePairs<T>(how.cache, kNeox) && RowsAligned(qkv, sizeof(T), 16) && how.head_size * size % 16 == 0 &&
-                       Aligned(how.query_weight, 16) && Aligned(how.key_weight, 16);
+  const bool aligned = WholePairs<T>(how.cache, kNeox) && RowsAligned(qkv, sizeof(T), 16) &&
+                       how.head_size * size % 16 == 0 && Aligned(how.query_weight, 16) &&
+                       Aligned(how.key_weight, 16);
   const int64_t pieces = how.cache.rotary_dim / 2 / kPairs<T, kNeox, true>;
   if (!aligned || pieces > 32) {
     Rotate<T, kNeox, 32, false, false>(qkv, positions, how);
@@ -119,7 +130,8 @@ void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& h
 void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   WithType(qkv.dtype, [&](auto element) {
     using T = decltype(element);
-    how.neox ? RotateWithLanes<T, true>(qkv, positions, how) : RotateWithLanes<T, false>(qkv, positions, how);
+    how.neox ? RotateWithLanes<T, true>(qkv, positions, how)
+             : RotateWithLanes<T, false>(qkv, positions, how);
   });
 }
 

@@ -20,9 +20,11 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Query and key heads [begin, end), counted through all tokens. `angles` is scratch memory for rotary_dim floats.
+// Query and key heads [begin, end), counted through all tokens. `angles` is scratch memory for
+// rotary_dim floats.
 template <typename T, bool kNeox>
-HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how, int64_t begin, int64_t end, float* angles) {
+HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how,
+                                int64_t begin, int64_t end, float* angles) {
   const int64_t heads = how.query_heads + how.key_heads;
   const size_t size = static_cast<size_t>(how.head_size);
   const size_t rotary = static_cast<size_t>(how.cache.rotary_dim), half = rotary / 2;
@@ -34,14 +36,16 @@ HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const Qk
       angles_of = token;
     }
     T* x = qkv.Row<T>(token) + head * how.head_size;
-    const T* weight = static_cast<const T*>(head < how.query_heads ? how.query_weight : how.key_weight);
+    const T* weight =
+        static_cast<const T*>(head < how.query_heads ? how.query_weight : how.key_weight);
     const float factor = NormFactor(x, size, how.epsilon);
     RotateHead<T, kNeox>(NormedRow<T, true>{x, weight, factor}, x, angles, angles + half, half);
     WriteSpan(NormedRow<T, true>{x + rotary, weight + rotary, factor}, x + rotary, size - rotary);
   }
 }
 
-void NormRopeRange(const Rows& qkv, const Rows& positions, const QkNormRope& how, int64_t begin, int64_t end, float* angles) {
+void NormRopeRange(const Rows& qkv, const Rows& positions, const QkNormRope& how, int64_t begin,
+                   int64_t end, float* angles) {
   WithType(qkv.dtype, [&](auto element) HWY_ATTR {
     if (how.neox) {
       NormRopeHeads<decltype(element), true>(qkv, positions, how, begin, end, angles);
@@ -68,11 +72,13 @@ HWY_EXPORT(NormRopeRange);
 void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   CheckPositions("fused_qk_norm_rope", "position_ids", positions, how.cache);
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
-  ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size, [&](int64_t begin, int64_t end) {
-    // Not nothing, which hwy takes for memory that has run out.
-    const auto angles = hwy::AllocateAligned<float>(static_cast<size_t>(std::max<int64_t>(1, how.cache.rotary_dim)));
-    function(qkv, positions, how, begin, end, angles.get());
-  });
+  ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size,
+              [&](int64_t begin, int64_t end) {
+                // Not nothing, which hwy takes for memory that has run out.
+                const auto angles = hwy::AllocateAligned<float>(
+                    static_cast<size_t>(std::max<int64_t>(1, how.cache.rotary_dim)));
+                function(qkv, positions, how, begin, end, angles.get());
+              });
 }
 
 }  // namespace vllm

@@ -14,13 +14,15 @@ namespace {
 
 using namespace gpu;
 
-// By the reciprocal of one scale; finite, so that zeros stay zeros beside the reciprocal of a scale of zero, if kFinite says so.
+// By the reciprocal of one scale; finite, so that zeros stay zeros beside the reciprocal of a scale
+// of zero, if kFinite says so.
 template <class Q, bool kFinite>
 struct OneScale {
   const float* scale;
 
   template <typename T, int kCount>
-  __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t /*row*/, int64_t /*column*/, const Pack<T, kCount>& items) const {
+  __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
+                                                        const Pack<T, kCount>& items) const {
     const float reciprocal = 1.0f / *scale;
     return ChangedCodes<Q>(items, Times(kFinite ? SmallerNumber(reciprocal, FLT_MAX) : reciprocal));
   }
@@ -33,7 +35,8 @@ struct GridScales {
   DivideBy group_rows, group_columns;
 
   template <typename T, int kCount>
-  __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t row, int64_t column, const Pack<T, kCount>& items) const {
+  __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t row, int64_t column,
+                                                        const Pack<T, kCount>& items) const {
     const float* scale = grid.data + group_rows(row) * grid.row_stride;
     const int64_t group = group_columns(column);
     scale += group * grid.column_stride;
@@ -57,21 +60,26 @@ struct GridScales {
 
 __global__ void SetZero(float* scale) { *scale = 0.0f; }
 
-// *scale becomes the largest of itself and of the quotients of all blocks: division by the same number keeps the order of what is divided,
-// and the bits of numbers that are not negative have the order of the numbers.
+// *scale becomes the largest of itself and of the quotients of all blocks: division by the same
+// number keeps the order of what is divided, and the bits of numbers that are not negative have the
+// order of the numbers.
 template <int kCount, typename T>
-__global__ void __launch_bounds__(kMapThreads) LargestOverBlocks(Rows input, float divisor, float* scale) {
+__global__ void __launch_bounds__(kMapThreads)
+    LargestOverBlocks(Rows input, float divisor, float* scale) {
   float largest = 0.0f;
   const int64_t steps = input.width / kCount;
   for (int64_t row = blockIdx.y; row < input.count; row += gridDim.y) {
     const T* from = RowAt<const T>(input, row);
 #pragma unroll 4
-    for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kMapThreads) {
+    for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps;
+         step += int64_t{gridDim.x} * kMapThreads) {
       largest = LargestOf(LoadPack<kCount>(from + step * kCount), largest);
     }
   }
   largest = BlockReduce(largest, 0.0f, Max());
-  if (threadIdx.x == 0) atomicMax(reinterpret_cast<unsigned*>(scale), static_cast<unsigned>(BitsOfFloat(largest / divisor)));
+  if (threadIdx.x == 0)
+    atomicMax(reinterpret_cast<unsigned*>(scale),
+              static_cast<unsigned>(BitsOfFloat(largest / divisor)));
 }
 
 template <typename T>
@@ -79,12 +87,14 @@ void FindScale(const char* name, const Rows& input, float divisor, float* scale)
   constexpr int kBlocksEach = 8;  // as many as a multiprocessor runs at once
   Launch(name, &SetZero, dim3(1), 1, 0, scale);
   const bool packed = WholePacks<T>(input);
-  dim3 blocks = RowBlocks(packed ? input.width / kPerLoad<T> : input.width, input.count, kMapThreads);
+  dim3 blocks =
+      RowBlocks(packed ? input.width / kPerLoad<T> : input.width, input.count, kMapThreads);
   if (blocks.x == 0) return;
   const unsigned most = static_cast<unsigned>(kBlocksEach * MultiprocessorCount());
   blocks.x = std::min(blocks.x, most);
   blocks.y = std::min(blocks.y, std::max(1u, most / blocks.x));
-  Launch(name, packed ? &LargestOverBlocks<kPerLoad<T>, T> : &LargestOverBlocks<1, T>, blocks, kMapThreads, 0, input, divisor, scale);
+  Launch(name, packed ? &LargestOverBlocks<kPerLoad<T>, T> : &LargestOverBlocks<1, T>, blocks,
+         kMapThreads, 0, input, divisor, scale);
 }
 
 template <typename T, class Q, class Team>
@@ -101,7 +111,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     if (has_row && Team::Thread() == 0) scales[row] = scale.scale;
     Q* to = RowAt<Q>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
-      StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>, ChangedCodes<Q>(x.Get(k, pack), scale.divide));
+      StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>,
+                                ChangedCodes<Q>(x.Get(k, pack), scale.divide));
     });
   });
 }
@@ -122,7 +133,9 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
     if (scales.group_rows >= input.count && scales.group_columns >= input.width) {
       LaunchQuantizeAlike<T, Q>(name, out, input, OneScale<Q, false>{scales.data});
     } else {
-      LaunchQuantize<T, Q>(name, out, input, GridScales<Q>{scales, DivideBy(scales.group_rows), DivideBy(scales.group_columns)});
+      LaunchQuantize<T, Q>(
+          name, out, input,
+          GridScales<Q>{scales, DivideBy(scales.group_rows), DivideBy(scales.group_columns)});
     }
   });
 }
@@ -137,13 +150,17 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
   });
 }
 
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales, const float* bound) {
+void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
+                             const float* bound) {
   WithTypes(input.dtype, type, [&](auto element, auto code) {
     using T = decltype(element);
     using Q = decltype(code);
-    WithRowTeam<T>(input.count, input.width, WholePacks<T>(input) && WholePacks<T, Q>(out), [&](auto team, unsigned blocks, int threads) {
-      Launch("dynamic_per_token_scaled_fp8_quant", &QuantizeRows<T, Q, decltype(team)>, blocks, threads, 0, out, input, scales, bound);
-    });
+    WithRowTeam<T>(input.count, input.width, WholePacks<T>(input) && WholePacks<T, Q>(out),
+                   [&](auto team, unsigned blocks, int threads) {
+                     Launch("dynamic_per_token_scaled_fp8_quant",
+                            &QuantizeRows<T, Q, decltype(team)>, blocks, threads, 0, out, input,
+                            scales, bound);
+                   });
   });
 }
 

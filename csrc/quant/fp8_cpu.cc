@@ -20,7 +20,8 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 // Reciprocals of the scales of columns [begin, end), one for each column.
-void SpreadReciprocals(const ScaleGrid& scales, int64_t row, int64_t begin, int64_t end, float* HWY_RESTRICT to) {
+void SpreadReciprocals(const ScaleGrid& scales, int64_t row, int64_t begin, int64_t end,
+                       float* HWY_RESTRICT to) {
   const float* from = scales.data + row / scales.group_rows * scales.row_stride;
   int64_t group = begin / scales.group_columns;
   int64_t left = (group + 1) * scales.group_columns - begin;
@@ -48,20 +49,24 @@ struct ScaledColumns {
     v0 = hn::Mul(v0, factor0);
     v1 = hn::Mul(v1, factor1);
   }
-  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return hn::Mul(LoadTail(x + i, n), LoadTail(factors + i, n)); }
+  HWY_INLINE VF32 ReadTail(size_t i, size_t n) const {
+    return hn::Mul(LoadTail(x + i, n), LoadTail(factors + i, n));
+  }
 };
 
-// Elements [begin, end), counted through all rows. `spread` is scratch memory for a row of floats where columns are spread.
+// Elements [begin, end), counted through all rows. `spread` is scratch memory for a row of floats
+// where columns are spread.
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end,
-                                     float* spread) {
+HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const ScaleGrid& scales,
+                                     int64_t begin, int64_t end, float* spread) {
   const bool spreads = spread != nullptr;
   int64_t spread_group = -1, spread_column = 0, spread_count = 0;
   while (begin < end) {
     const int64_t row = begin / input.width;
     const int64_t column = begin % input.width;
     const int64_t in_group = scales.group_columns - column % scales.group_columns;
-    const int64_t n = std::min(end - begin, std::min(input.width - column, spreads ? input.width : in_group));
+    const int64_t n =
+        std::min(end - begin, std::min(input.width - column, spreads ? input.width : in_group));
     const T* x = input.Row<T>(row) + column;
     Q* to = out.Row<Q>(row) + column;
     if (spreads) {
@@ -74,7 +79,8 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const S
       }
       QuantizeSpan(ScaledColumns<T>{x, spread}, to, static_cast<size_t>(n));
     } else {
-      const float scale = scales.data[row / scales.group_rows * scales.row_stride + column / scales.group_columns * scales.column_stride];
+      const float scale = scales.data[row / scales.group_rows * scales.row_stride +
+                                      column / scales.group_columns * scales.column_stride];
       QuantizeSpan(Mapped(x, Times{1.0f / scale}), to, static_cast<size_t>(n));
     }
     begin += n;
@@ -82,18 +88,21 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const S
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeSpanScaled(const Rows& out, const Rows& input, float factor, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeSpanScaled(const Rows& out, const Rows& input, float factor,
+                                     int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t row = begin / input.width;
     const int64_t column = begin % input.width;
     const int64_t n = std::min(end - begin, input.width - column);
-    QuantizeSpan(Mapped(input.Row<T>(row) + column, Times{factor}), out.Row<Q>(row) + column, static_cast<size_t>(n));
+    QuantizeSpan(Mapped(input.Row<T>(row) + column, Times{factor}), out.Row<Q>(row) + column,
+                 static_cast<size_t>(n));
     begin += n;
   }
 }
 
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float* scales,
+                                       const float* bound, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
@@ -101,7 +110,9 @@ HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float
     const float bounded = bound == nullptr ? largest : SmallerNumber(*bound, largest);
     const float scale = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     scales[row] = scale;
-    WithDivision(scale, largest, [&](auto divide) HWY_ATTR { QuantizeSpan(Mapped(x, divide), out.Row<Q>(row), width); });
+    WithDivision(scale, largest, [&](auto divide) HWY_ATTR {
+      QuantizeSpan(Mapped(x, divide), out.Row<Q>(row), width);
+    });
   }
 }
 
@@ -111,7 +122,8 @@ float FindAbsMax(const Rows& input, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t column = begin % input.width;
     const int64_t n = std::min(end - begin, input.width - column);
-    largest = LargerNumber(AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
+    largest = LargerNumber(
+        AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
     begin += n;
   }
   return largest;
@@ -120,30 +132,36 @@ float FindAbsMax(const Rows& input, int64_t begin, int64_t end) {
 // Calls function(T(), Q()) for the element types of input and output.
 template <class F>
 HWY_INLINE void WithTypes(DType input, QType output, const F& function) {
-  WithType(input, [&](auto element) HWY_ATTR { WithFp8Code(output, [&](auto code) HWY_ATTR { function(element, code); }); });
+  WithType(input, [&](auto element) HWY_ATTR {
+    WithFp8Code(output, [&](auto code) HWY_ATTR { function(element, code); });
+  });
 }
 
-void QuantizeStaticRange(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales, int64_t begin, int64_t end,
-                         float* spread) {
+void QuantizeStaticRange(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales,
+                         int64_t begin, int64_t end, float* spread) {
   WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
     QuantizeSpanStatic<decltype(element), decltype(code)>(out, input, scales, begin, end, spread);
   });
 }
 
-void QuantizeScaledRange(const Rows& out, QType type, const Rows& input, float factor, int64_t begin, int64_t end) {
+void QuantizeScaledRange(const Rows& out, QType type, const Rows& input, float factor,
+                         int64_t begin, int64_t end) {
   WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
     QuantizeSpanScaled<decltype(element), decltype(code)>(out, input, factor, begin, end);
   });
 }
 
-void QuantizePerTokenRange(const Rows& out, QType type, const Rows& input, float* scales, const float* bound, int64_t begin, int64_t end) {
+void QuantizePerTokenRange(const Rows& out, QType type, const Rows& input, float* scales,
+                           const float* bound, int64_t begin, int64_t end) {
   WithTypes(input.dtype, type, [&](auto element, auto code) HWY_ATTR {
     QuantizeRowsPerToken<decltype(element), decltype(code)>(out, input, scales, bound, begin, end);
   });
 }
 
 float FindAbsMaxRange(const Rows& input, int64_t begin, int64_t end) {
-  return WithType(input.dtype, [&](auto element) HWY_ATTR { return FindAbsMax<decltype(element)>(input, begin, end); });
+  return WithType(input.dtype, [&](auto element) HWY_ATTR {
+    return FindAbsMax<decltype(element)>(input, begin, end);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -168,7 +186,8 @@ HWY_EXPORT(FindAbsMaxRange);
 
 namespace {
 
-// Column groups below this size have their reciprocals spread out before, one for each column, so that vectors do not end inside a group.
+// Column groups below this size have their reciprocals spread out before, one for each column, so
+// that vectors do not end inside a group.
 constexpr int64_t kSpreadBelow = 32;
 
 }  // namespace
@@ -177,7 +196,8 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   const bool spreads = scales.group_columns < std::min(kSpreadBelow, input.width);
   ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> spread(spreads ? static_cast<size_t>(std::min(input.width, end - begin)) : 0);
+    std::vector<float> spread(spreads ? static_cast<size_t>(std::min(input.width, end - begin))
+                                      : 0);
     function(out, type, input, scales, begin, end, spreads ? spread.data() : nullptr);
   });
 }
@@ -196,12 +216,16 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
   *scale = largest.load() / (type == QType::kE4M3 ? E4M3::kMax : E5M2::kMax);
   // Finite, so that zeros stay zeros beside the reciprocal of a scale of zero.
   const float factor = SmallerNumber(1.0f / *scale, std::numeric_limits<float>::max());
-  ParallelFor(elements, 1, [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });
+  ParallelFor(elements, 1,
+              [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });
 }
 
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales, const float* bound) {
+void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
+                             const float* bound) {
   auto& function = VLLM_CPU_DISPATCH(QuantizePerTokenRange);
-  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, type, input, scales, bound, begin, end); });
+  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
+    function(out, type, input, scales, bound, begin, end);
+  });
 }
 
 }  // namespace vllm

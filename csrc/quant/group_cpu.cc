@@ -44,8 +44,8 @@ float ChooseScale(float largest, const GroupQuantization& how) {
 
 // Groups [begin, end), counted through all rows.
 template <typename T, typename Q>
-HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const GroupScales& scales, const GroupQuantization& how, int64_t begin,
-                                 int64_t end) {
+HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const GroupScales& scales,
+                                 const GroupQuantization& how, int64_t begin, int64_t end) {
   const int64_t groups = input.width / how.size;
   const size_t size = static_cast<size_t>(how.size);
   for (int64_t index = begin; index < end; ++index) {
@@ -61,10 +61,12 @@ HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const Group
   }
 }
 
-void QuantizeGroupRange(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how,
-                        int64_t begin, int64_t end) {
+void QuantizeGroupRange(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
+                        const GroupQuantization& how, int64_t begin, int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
-    WithCode(type, [&](auto code) HWY_ATTR { QuantizeGroups<decltype(element), decltype(code)>(out, input, scales, how, begin, end); });
+    WithCode(type, [&](auto code) HWY_ATTR {
+      QuantizeGroups<decltype(element), decltype(code)>(out, input, scales, how, begin, end);
+    });
   });
 }
 
@@ -82,10 +84,12 @@ namespace vllm {
 
 HWY_EXPORT(QuantizeGroupRange);
 
-void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales, const GroupQuantization& how) {
+void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
+                const GroupQuantization& how) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeGroupRange);
-  ParallelFor(input.count * (input.width / how.size), how.size,
-              [&](int64_t begin, int64_t end) { function(out, type, input, scales, how, begin, end); });
+  ParallelFor(input.count * (input.width / how.size), how.size, [&](int64_t begin, int64_t end) {
+    function(out, type, input, scales, how, begin, end);
+  });
 }
 
 }  // namespace vllm

@@ -18,14 +18,17 @@ struct Symmetric {
   const float* scale;
 
   template <typename T, int kCount>
-  __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/, const Pack<T, kCount>& items) const {
+  __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
+                                                             const Pack<T, kCount>& items) const {
     return ChangedCodes<int8_t>(items, Divide(*scale));
   }
 };
 
-// round(x * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp, too.
+// round(x * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp,
+// too.
 template <typename T, int kCount>
-__device__ __forceinline__ Pack<int8_t, kCount> ShiftedCodes(const Pack<T, kCount>& items, float factor, int32_t azp) {
+__device__ __forceinline__ Pack<int8_t, kCount> ShiftedCodes(const Pack<T, kCount>& items,
+                                                             float factor, int32_t azp) {
   Pack<int8_t, kCount> codes;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
@@ -40,13 +43,15 @@ struct Asymmetric {
   const int32_t* azp;
 
   template <typename T, int kCount>
-  __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/, const Pack<T, kCount>& items) const {
+  __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
+                                                             const Pack<T, kCount>& items) const {
     return ShiftedCodes(items, 1.0f / *scale, *azp);
   }
 };
 
 template <typename T, class Team>
-__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) QuantizeSymmetricRows(Rows out, Rows input, float* scales) {
+__global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
+    QuantizeSymmetricRows(Rows out, Rows input, float* scales) {
   ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
     const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
@@ -60,7 +65,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks) Quanti
     const Times times(largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, FLT_MAX));
     int8_t* to = RowAt<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
-      StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>, ChangedCodes<int8_t>(x.Get(k, pack), times));
+      StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>,
+                                ChangedCodes<int8_t>(x.Get(k, pack), times));
     });
   });
 }
@@ -79,7 +85,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
       const Pack<T, kCount> items = x.Get(k, pack);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
-        if (!Team::kAligned && pack * kCount + j >= input.width) continue;  // zeros there are none of the row's
+        if (!Team::kAligned && pack * kCount + j >= input.width)
+          continue;  // zeros there are none of the row's
         turned = LargerNumber(-ToFloat(items.items[j]), turned);
         largest = LargerNumber(ToFloat(items.items[j]), largest);
       }
@@ -101,7 +108,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
     int8_t* to = RowAt<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
-      StorePart<Team::kAligned>(to, input.width, pack * kCount, ShiftedCodes(x.Get(k, pack), factor, azp));
+      StorePart<Team::kAligned>(to, input.width, pack * kCount,
+                                ShiftedCodes(x.Get(k, pack), factor, azp));
     });
   });
 }
@@ -128,9 +136,11 @@ void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t
                    [&](auto team, unsigned blocks, int threads) {
                      using Team = decltype(team);
                      if (azps == nullptr) {
-                       Launch(name, &QuantizeSymmetricRows<T, Team>, blocks, threads, 0, out, input, scales);
+                       Launch(name, &QuantizeSymmetricRows<T, Team>, blocks, threads, 0, out, input,
+                              scales);
                      } else {
-                       Launch(name, &QuantizeAsymmetricRows<T, Team>, blocks, threads, 0, out, input, scales, azps);
+                       Launch(name, &QuantizeAsymmetricRows<T, Team>, blocks, threads, 0, out,
+                              input, scales, azps);
                      }
                    });
   });

@@ -21,28 +21,34 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 
 int32_t ClampToInt32(int64_t value) {
-  return static_cast<int32_t>(std::clamp<int64_t>(value, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
+  return static_cast<int32_t>(std::clamp<int64_t>(value, std::numeric_limits<int32_t>::min(),
+                                                  std::numeric_limits<int32_t>::max()));
 }
 
-// round(v * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp, too: limits that the zero point is taken
-// from first keep the sum from overflowing.
+// round(v * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp,
+// too: limits that the zero point is taken from first keep the sum from overflowing.
 struct Shifted {
   Shifted(float multiplier, int32_t zero_point)
-      : factor(multiplier), azp(zero_point), low(ClampToInt32(int64_t{-128} - azp)), high(ClampToInt32(int64_t{127} - azp)) {}
+      : factor(multiplier),
+        azp(zero_point),
+        low(ClampToInt32(int64_t{-128} - azp)),
+        high(ClampToInt32(int64_t{127} - azp)) {}
 
   HWY_INLINE VI32 operator()(VF32 v) const {
     const hn::RebindToSigned<F32> di;
     VF32 product = hn::Mul(v, hn::Set(F32(), factor));
     product = hn::IfThenElseZero(hn::Eq(product, product), product);
     const VI32 rounded = hn::NearestInt(product);
-    return hn::Add(SmallerOfNumbers(LargerOfNumbers(rounded, hn::Set(di, low)), hn::Set(di, high)), hn::Set(di, azp));
+    return hn::Add(SmallerOfNumbers(LargerOfNumbers(rounded, hn::Set(di, low)), hn::Set(di, high)),
+                   hn::Set(di, azp));
   }
 
   float factor;
   int32_t azp, low, high;
 };
 
-// The same for products of magnitude below InRangeInt8::kBelow whose sums with azp lie in int8 or just beside it, or are NaN.
+// The same for products of magnitude below InRangeInt8::kBelow whose sums with azp lie in int8 or
+// just beside it, or are NaN.
 struct ShiftedInRange {
   float factor;
   int32_t azp;
@@ -64,7 +70,8 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
     VF32 v0, v1, v2, v3;
     LoadSplit(x + i, v0, v1);
     LoadSplit(x + i + 2 * lanes, v2, v3);
-    hn::StoreU(NarrowFour<kSplits<T>>(f(v0), f(v1), f(v2), f(v3)), hn::Repartition<int8_t, F32>(), to + i);
+    hn::StoreU(NarrowFour<kSplits<T>>(f(v0), f(v1), f(v2), f(v3)), hn::Repartition<int8_t, F32>(),
+               to + i);
   }
   for (; i < n; i += lanes) {
     const size_t left = HWY_MIN(lanes, n - i);
@@ -74,7 +81,8 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
 
 // Elements [begin, end), counted through all rows.
 template <typename T>
-HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float scale,
+                                     const int32_t* azp, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t row = begin / input.width;
     const int64_t column = begin % input.width;
@@ -90,7 +98,8 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float s
   }
 }
 
-// The least and the largest number among n elements. Without any number the least is infinite and the largest is minus that.
+// The least and the largest number among n elements. Without any number the least is infinite and
+// the largest is minus that.
 template <typename T>
 HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
   const F32 d;
@@ -121,7 +130,8 @@ HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, floa
 }
 
 template <typename T>
-HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, float* scales, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, float* scales,
+                                        int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
@@ -131,7 +141,8 @@ HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, floa
     if (std::isnan(largest)) largest = AbsMax(x, width);
     scales[row] = largest / 127.0f;
     // Finite, so that zeros beside subnormal numbers stay zeros.
-    const float factor = largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, std::numeric_limits<float>::max());
+    const float factor =
+        largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, std::numeric_limits<float>::max());
     if (finite) {
       QuantizeSpan(Mapped(x, Times{factor}), reinterpret_cast<InRangeInt8*>(to), width);
     } else {
@@ -141,7 +152,8 @@ HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, floa
 }
 
 template <typename T>
-HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, float* scales,
+                                         int32_t* azps, int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
@@ -154,8 +166,12 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
     }
     const float scale = (largest - least) / 255.0f;
     const float zero = scale == 0.0f ? 0.0f : std::nearbyint(-128.0f - least / scale);
-    // Numbers so close to each other that the zero point leaves int32 keep no more than their order.
-    const int32_t azp = std::isnan(zero) ? 0 : ClampToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
+    // Numbers so close to each other that the zero point leaves int32 keep no more than their
+    // order.
+    const int32_t azp =
+        std::isnan(zero)
+            ? 0
+            : ClampToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
@@ -168,11 +184,15 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
   }
 }
 
-void QuantizeStaticRange(const Rows& out, const Rows& input, float scale, const int32_t* azp, int64_t begin, int64_t end) {
-  WithType(input.dtype, [&](auto element) HWY_ATTR { QuantizeSpanStatic<decltype(element)>(out, input, scale, azp, begin, end); });
+void QuantizeStaticRange(const Rows& out, const Rows& input, float scale, const int32_t* azp,
+                         int64_t begin, int64_t end) {
+  WithType(input.dtype, [&](auto element) HWY_ATTR {
+    QuantizeSpanStatic<decltype(element)>(out, input, scale, azp, begin, end);
+  });
 }
 
-void QuantizeDynamicRange(const Rows& out, const Rows& input, float* scales, int32_t* azps, int64_t begin, int64_t end) {
+void QuantizeDynamicRange(const Rows& out, const Rows& input, float* scales, int32_t* azps,
+                          int64_t begin, int64_t end) {
   WithType(input.dtype, [&](auto element) HWY_ATTR {
     if (azps == nullptr) {
       QuantizeRowsSymmetric<decltype(element)>(out, input, scales, begin, end);
@@ -199,12 +219,14 @@ HWY_EXPORT(QuantizeDynamicRange);
 
 void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
-  ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
+  ParallelFor(input.count * input.width, 1,
+              [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
 }
 
 void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeDynamicRange);
-  ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });
+  ParallelFor(input.count, input.width,
+              [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });
 }
 
 }  // namespace vllm

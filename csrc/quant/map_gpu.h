@@ -10,14 +10,16 @@ namespace vllm::gpu {
 
 inline constexpr int kMapThreads = 256;
 
-// Blocks walk over the pieces of a row along x and over the rows along y. f(row, column, items) gives the codes of kCount elements.
+// Blocks walk over the pieces of a row along x and over the rows along y. f(row, column, items)
+// gives the codes of kCount elements.
 template <int kCount, typename T, class Q, class F>
 __global__ void __launch_bounds__(kMapThreads) QuantizeElements(Rows out, Rows input, F f) {
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
     const T* from = RowAt<const T>(input, row);
     Q* to = RowAt<Q>(out, row);
-    for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps; step += int64_t{gridDim.x} * kMapThreads) {
+    for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps;
+         step += int64_t{gridDim.x} * kMapThreads) {
       StorePack(to + step * kCount, f(row, step * kCount, LoadPack<kCount>(from + step * kCount)));
     }
   }
@@ -27,16 +29,19 @@ template <typename T, class Q, class F>
 void LaunchQuantize(const char* name, const Rows& out, const Rows& input, const F& f) {
   constexpr int kCount = kPerLoad<T>;
   if (WholePacks<T>(input) && WholePacks<T, Q>(out)) {
-    Launch(name, &QuantizeElements<kCount, T, Q, F>, RowBlocks(out.width / kCount, out.count, kMapThreads), kMapThreads, 0, out, input, f);
+    Launch(name, &QuantizeElements<kCount, T, Q, F>,
+           RowBlocks(out.width / kCount, out.count, kMapThreads), kMapThreads, 0, out, input, f);
   } else {
-    Launch(name, &QuantizeElements<1, T, Q, F>, RowBlocks(out.width, out.count, kMapThreads), kMapThreads, 0, out, input, f);
+    Launch(name, &QuantizeElements<1, T, Q, F>, RowBlocks(out.width, out.count, kMapThreads),
+           kMapThreads, 0, out, input, f);
   }
 }
 
 // For an f to which rows and columns mean nothing: what lies side by side is one long row.
 template <typename T, class Q, class F>
 void LaunchQuantizeAlike(const char* name, const Rows& out, const Rows& input, const F& f) {
-  if (IsOnePiece(out) && IsOnePiece(input)) return LaunchQuantize<T, Q>(name, AsOneRow(out), AsOneRow(input), f);
+  if (IsOnePiece(out) && IsOnePiece(input))
+    return LaunchQuantize<T, Q>(name, AsOneRow(out), AsOneRow(input), f);
   LaunchQuantize<T, Q>(name, out, input, f);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all quantising kernels share: rounding to int8, the largest magnitude of a row, division by a scale. Compiled once for each target.
+// What all quantising kernels share: rounding to int8, the largest magnitude of a row, division by
+// a scale. Compiled once for each target.
 #if defined(VLLM_QUANT_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_QUANT_QUANTIZE_INL_H_
 #undef VLLM_QUANT_QUANTIZE_INL_H_
@@ -23,8 +24,8 @@ namespace HWY_NAMESPACE {
 
 using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
 
-// An int8 that is made of numbers of magnitude below 2^21, none of them NaN: there is nothing to look after but saturation, which narrowing
-// brings along.
+// An int8 that is made of numbers of magnitude below 2^21, none of them NaN: there is nothing to
+// look after but saturation, which narrowing brings along.
 struct InRangeInt8 {
   static constexpr float kBelow = 0x1p21f;
   int8_t code;
@@ -33,7 +34,8 @@ struct InRangeInt8 {
 HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
+  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the
+  // integer in the low bits.
   const VF32 shift = hn::Set(d, 12582912.0f);
   return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
 }
@@ -42,7 +44,8 @@ HWY_INLINE VI32 RoundInRange(VF32 v) {
 HWY_INLINE VI32 RoundToInt8(VF32 v) {
   const F32 d;
   v = hn::IfThenElseZero(hn::Eq(v, v), v);
-  return RoundInRange(SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
+  return RoundInRange(
+      SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)));
 }
 
 HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
@@ -65,16 +68,18 @@ HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_R
   // What is split would be cut to 16 bits before it is narrowed with saturation.
   const auto bounded = [](VF32 v) HWY_ATTR {
     const F32 d;
-    return kSplit ? SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f)) : v;
+    return kSplit ? SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f))
+                  : v;
   };
-  const auto codes =
-      NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)), RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
+  const auto codes = NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)),
+                                        RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
   hn::StoreU(codes, hn::Repartition<int8_t, F32>(), &p->code);
 }
 
 template <bool kSplit>
 HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRICT p) {
-  hn::StoreU(NarrowFour<kSplit>(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)), hn::Repartition<int8_t, F32>(), p);
+  hn::StoreU(NarrowFour<kSplit>(RoundToInt8(v0), RoundToInt8(v1), RoundToInt8(v2), RoundToInt8(v3)),
+             hn::Repartition<int8_t, F32>(), p);
 }
 
 // Stores the first n numbers of a source as codes of Q; see core/span-inl.h.
@@ -100,9 +105,11 @@ struct Over {
   HWY_INLINE VF32 operator()(VF32 v) const { return hn::Div(v, hn::Set(F32(), divisor)); }
 };
 
-// The same from the divisor's correctly rounded reciprocal, in three operations that a core starts two of in a cycle: the first product
-// is within a unit, its remainder is exact with a fused multiply-add, and the correction rounds as a division does (Markstein, IBM Journal
-// of Research and Development 34(1), 1990). It needs quotients that do not overflow; those below 2^-100 or so may be a unit off.
+// The same from the divisor's correctly rounded reciprocal, in three operations that a core starts
+// two of in a cycle: the first product is within a unit, its remainder is exact with a fused
+// multiply-add, and the correction rounds as a division does (Markstein, IBM Journal of Research
+// and Development 34(1), 1990). It needs quotients that do not overflow; those below 2^-100 or so
+// may be a unit off.
 struct OverByReciprocal {
   float divisor;
   float reciprocal;
@@ -127,7 +134,8 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
 // The largest magnitude of n elements, NaN if one of them is; 0 for none.
 template <typename T>
 HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
-  // Without their sign the bits of floating-point numbers are ordered as integers, NaN above infinity: no conversion is needed.
+  // Without their sign the bits of floating-point numbers are ordered as integers, NaN above
+  // infinity: no conversion is needed.
   using Bits = hwy::SignedFromSize<sizeof(T)>;
   const hn::ScalableTag<T> dt;
   const hn::ScalableTag<Bits> d;
@@ -137,10 +145,12 @@ HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
     max0 = LargerOfNumbers(max0, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i)), magnitude_bits));
-    max1 = LargerOfNumbers(max1, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
+    max1 = LargerOfNumbers(max1,
+                           hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
   }
   for (; i < n; i += lanes) {
-    max0 = LargerOfNumbers(max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
+    max0 = LargerOfNumbers(
+        max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
   }
   const Bits largest = LargestOfNumbers(d, LargerOfNumbers(max0, max1));
   T element;
@@ -155,7 +165,8 @@ HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
   if (!std::isnan(found)) return found;
   const F32 d;
   VF32 numbers = hn::Zero(d);
-  for (size_t i = 0; i < n; i += hn::Lanes(d)) numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(d), n - i))), numbers);
+  for (size_t i = 0; i < n; i += hn::Lanes(d))
+    numbers = LargerNumber(hn::Abs(LoadTail(x + i, HWY_MIN(hn::Lanes(d), n - i))), numbers);
   return LargestOfNumbers(d, numbers);
 }
 

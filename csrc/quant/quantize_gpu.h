@@ -13,8 +13,10 @@ namespace vllm::gpu {
 // To the nearest integer, ties to even, saturated; NaN gives 0.
 __device__ __forceinline__ int8_t ToInt8(float x) {
   x = x == x ? x : 0.0f;
-  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the integer in the low bits.
-  return static_cast<int8_t>(BitsOfFloat(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
+  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the
+  // integer in the low bits.
+  return static_cast<int8_t>(
+      BitsOfFloat(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
 }
 
 // The same to int32.
@@ -41,7 +43,8 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
 #pragma unroll
     for (int j = 0; j < kCount; j += 2) {
       const __nv_fp8x2_storage_t two =
-          __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
+          __nv_cvt_float2_to_fp8x2(make_float2(values[j], values[j + 1]), __NV_SATFINITE,
+                                   std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2);
       codes.items[j] = {static_cast<uint8_t>(two)};
       codes.items[j + 1] = {static_cast<uint8_t>(two >> 8)};
     }
@@ -53,15 +56,20 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
   return codes;
 }
 
-// Quotients that are quantised: correctly rounded wherever rounding to eight bits can tell, signs of zeros, infinities and NaN included.
+// Quotients that are quantised: correctly rounded wherever rounding to eight bits can tell, signs
+// of zeros, infinities and NaN included.
 //
-// From the divisor's reciprocal: the first product is within a unit, its remainder is exact with a fused multiply-add, and the correction
-// rounds as a division does (Markstein, IBM Journal of Research and Development 34(1), 1990). With divisors far from the ends of float32
-// that holds for quotients down to 2^-20; those beyond 2^24 saturate anyway, and have no correction, as their remainder may overflow.
+// From the divisor's reciprocal: the first product is within a unit, its remainder is exact with a
+// fused multiply-add, and the correction rounds as a division does (Markstein, IBM Journal of
+// Research and Development 34(1), 1990). With divisors far from the ends of float32 that holds for
+// quotients down to 2^-20; those beyond 2^24 saturate anyway, and have no correction, as their
+// remainder may overflow.
 class Divide {
  public:
   __device__ __forceinline__ explicit Divide(float divisor)
-      : divisor_(divisor), reciprocal_(1.0f / divisor), common_(divisor >= 0x1p-60f && divisor <= 0x1p60f) {}
+      : divisor_(divisor),
+        reciprocal_(1.0f / divisor),
+        common_(divisor >= 0x1p-60f && divisor <= 0x1p60f) {}
 
   __device__ __forceinline__ float operator()(float x) const {
     if (!common_) return x / divisor_;
@@ -102,14 +110,15 @@ class Times {
   float factor_;
 };
 
-// The scale of a row or group whose largest magnitude, NaN left out, is `largest`, with a bound for that or null; and how numbers are
-// divided by it.
+// The scale of a row or group whose largest magnitude, NaN left out, is `largest`, with a bound for
+// that or null; and how numbers are divided by it.
 template <class Q>
 struct RowScale {
   using Division = std::conditional_t<std::is_same_v<Q, int8_t>, Times, Divide>;
 
   __device__ __forceinline__ RowScale(float largest, const float* bound)
-      : scale(Of(bound == nullptr ? largest : SmallerNumber(*bound, largest))), divide(DivisionBy(scale)) {}
+      : scale(Of(bound == nullptr ? largest : SmallerNumber(*bound, largest))),
+        divide(DivisionBy(scale)) {}
 
   float scale;
   Division divide;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mathematics of rotary position embedding, for kernels that rotate and do more. Compiled once for each target.
+// The mathematics of rotary position embedding, for kernels that rotate and do more. Compiled once
+// for each target.
 #if defined(VLLM_ROTARY_ROTARY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ROTARY_ROTARY_INL_H_
 #undef VLLM_ROTARY_ROTARY_INL_H_
@@ -20,7 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// n elements of `from`, as float32, times `sign`; where kSplit, whole pairs of vectors in LoadSplit's order for bfloat16.
+// n elements of `from`, as float32, times `sign`; where kSplit, whole pairs of vectors in
+// LoadSplit's order for bfloat16.
 template <bool kSplit, typename T>
 HWY_INLINE void Widen(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n, float sign) {
   const F32 d;
@@ -54,10 +56,11 @@ HWY_INLINE void Rotate(VF32& x, VF32& y, VF32 cosine, VF32 sine) {
   x = rotated;
 }
 
-// Pairs (i, i + half) of one head, whose numbers come from a source (see core/span-inl.h) and go to `head`; angles from WidenRow<T, true>.
+// Pairs (i, i + half) of one head, whose numbers come from a source (see core/span-inl.h) and go to
+// `head`; angles from WidenRow<T, true>.
 template <typename T, class Source>
-HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines,
-                             size_t half) {
+HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RESTRICT cosines,
+                             const float* HWY_RESTRICT sines, size_t half) {
   const size_t lanes = hn::Lanes(F32());
   T* upper = head + half;
   size_t i = 0;
@@ -81,8 +84,8 @@ HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RES
 
 // Pairs (2i, 2i + 1) of one head, as above; angles from WidenRow<T, false>.
 template <typename T, class Source>
-HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_RESTRICT cosines, const float* HWY_RESTRICT sines,
-                            size_t half) {
+HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_RESTRICT cosines,
+                            const float* HWY_RESTRICT sines, size_t half) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
@@ -95,12 +98,14 @@ HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_REST
     } else {
       VF32 even = hn::ConcatEven(d, y, x), odd = hn::ConcatOdd(d, y, x);
       Rotate(even, odd, Load(cosines + i), Load(sines + i));
-      StoreTwo(hn::InterleaveWholeLower(d, even, odd), hn::InterleaveWholeUpper(d, even, odd), head + 2 * i);
+      StoreTwo(hn::InterleaveWholeLower(d, even, odd), hn::InterleaveWholeUpper(d, even, odd),
+               head + 2 * i);
     }
   }
   if (i < half) {
     const size_t n = half - i, low = HWY_MIN(lanes, 2 * n), high = 2 * n - low;
-    const VF32 x = source.ReadTail(2 * i, low), y = high == 0 ? hn::Zero(d) : source.ReadTail(2 * i + low, high);
+    const VF32 x = source.ReadTail(2 * i, low),
+               y = high == 0 ? hn::Zero(d) : source.ReadTail(2 * i + low, high);
     VF32 even = hn::ConcatEven(d, y, x), odd = hn::ConcatOdd(d, y, x);
     Rotate(even, odd, LoadTail(cosines + i, n), LoadTail(sines + i, n));
     StoreTail(hn::InterleaveWholeLower(d, even, odd), head + 2 * i, low);
@@ -109,7 +114,8 @@ HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_REST
 }
 
 template <typename T, bool kNeox, class Source>
-HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, const float* sines, size_t half) {
+HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, const float* sines,
+                           size_t half) {
   if constexpr (kNeox) {
     RotateHalves(source, head, cosines, sines, half);
   } else {
@@ -117,7 +123,8 @@ HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, 
   }
 }
 
-// Row `position` of the cache as float32: cosines, then sines with their sign, in the order in which heads of T are rotated.
+// Row `position` of the cache as float32: cosines, then sines with their sign, in the order in
+// which heads of T are rotated.
 template <typename T, bool kNeox>
 HWY_INLINE void WidenRow(const RotaryCache& cache, int64_t position, bool inverse, float* to) {
   const size_t half = static_cast<size_t>(cache.rotary_dim / 2);

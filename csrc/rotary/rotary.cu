@@ -25,8 +25,8 @@ struct Work {
   DivideBy by_pieces;  // threads up to the number that a piece of a head has
 };
 
-// A block takes a token, its threads the pieces of some heads, then those of the heads after these: a thread has the same piece of each
-// head, and loads its angles once.
+// A block takes a token, its threads the pieces of some heads, then those of the heads after these:
+// a thread has the same piece of each head, and loads its angles once.
 template <typename T, bool kNeox, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
@@ -39,13 +39,15 @@ __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
     T* query = RowAt<T>(work.query.tokens, token) + work.offset;
     T* key = work.key.heads == 0 ? nullptr : RowAt<T>(work.key.tokens, token) + work.offset;
     // Once, unless a block has fewer threads than a head has pieces.
-    for (int64_t piece = threadIdx.x - first * work.pieces; piece < work.pieces; piece += blockDim.x) {
+    for (int64_t piece = threadIdx.x - first * work.pieces; piece < work.pieces;
+         piece += blockDim.x) {
       const int64_t i = piece * Pairs::kCount;
       Angles<Pairs::kCount> angles;
       angles.Load(work.cache, position, i);
       if (work.inverse) angles.Invert();
       for (int64_t h = first; h < heads; h += work.at_once) {
-        T* head = h < work.query.heads ? query + h * work.query.head_stride : key + (h - work.query.heads) * work.key.head_stride;
+        T* head = h < work.query.heads ? query + h * work.query.head_stride
+                                       : key + (h - work.query.heads) * work.key.head_stride;
         Pairs pairs;
         pairs.Load(head, i, half);
         float x[Pairs::kCount], y[Pairs::kCount];
@@ -59,7 +61,8 @@ __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
 
 template <typename T>
 bool HeadsAligned(const Heads& heads, int64_t offset) {
-  return RowsAligned(heads.tokens, sizeof(T), 16) && (heads.heads <= 1 || heads.head_stride * sizeof(T) % 16 == 0) &&
+  return RowsAligned(heads.tokens, sizeof(T), 16) &&
+         (heads.heads <= 1 || heads.head_stride * sizeof(T) % 16 == 0) &&
          static_cast<uint64_t>(offset) * sizeof(T) % 16 == 0;
 }
 
@@ -71,17 +74,20 @@ void Rotate(Work work) {
   work.at_once = EvenShare(heads, std::max<int64_t>(1, kMostThreads / work.pieces));
   work.by_pieces = DivideBy(work.pieces);
   const int threads = ThreadsFor(work.pieces * work.at_once, kMostThreads);
-  Launch("rotary_embedding", &RotateTokens<T, kNeox, kAligned>, BlocksFor(work.positions.count, 1), threads, 0, work);
+  Launch("rotary_embedding", &RotateTokens<T, kNeox, kAligned>, BlocksFor(work.positions.count, 1),
+         threads, 0, work);
 }
 
 }  // namespace
 
-void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key, const RotaryCache& cache, bool neox, int64_t offset,
-                     bool inverse) {
-  const Work work{positions, query, key == nullptr ? Heads() : *key, cache, offset, inverse, 0, 0, DivideBy(1)};
+void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
+                     const RotaryCache& cache, bool neox, int64_t offset, bool inverse) {
+  const Work work{positions, query,      key == nullptr ? Heads() : *key, cache, offset, inverse, 0,
+                  0,         DivideBy(1)};
   WithType(query.tokens.dtype, [&](auto element) {
     using T = decltype(element);
-    const bool aligned = WholePairs<T>(cache, neox) && HeadsAligned<T>(query, offset) && (key == nullptr || HeadsAligned<T>(*key, offset));
+    const bool aligned = WholePairs<T>(cache, neox) && HeadsAligned<T>(query, offset) &&
+                         (key == nullptr || HeadsAligned<T>(*key, offset));
     if (neox) {
       aligned ? Rotate<T, true, true>(work) : Rotate<T, true, false>(work);
     } else {

@@ -10,7 +10,8 @@
 
 namespace vllm::gpu {
 
-// How many pairs a thread rotates at once: those of two packs, which lie half a head apart (neox), or those of one.
+// How many pairs a thread rotates at once: those of two packs, which lie half a head apart (neox),
+// or those of one.
 template <typename T, bool kNeox, bool kAligned>
 inline constexpr int kPairs = kAligned ? (kNeox ? kPerLoad<T> : kPerLoad<T> / 2) : 1;
 
@@ -20,11 +21,13 @@ bool WholePairs(const RotaryCache& cache, bool neox) {
   const int64_t pairs = neox ? kPairs<T, true, true> : kPairs<T, false, true>;
   const int64_t size = SizeOf(cache.dtype);
   const int64_t bytes = std::min<int64_t>(16, pairs * size);
-  return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) && cache.stride * size % bytes == 0;
+  return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) &&
+         cache.stride * size % bytes == 0;
 }
 
 // A position, and whether the cache has it.
-__device__ __forceinline__ bool PositionOf(const Rows& positions, int64_t token, const RotaryCache& cache, int64_t& position) {
+__device__ __forceinline__ bool PositionOf(const Rows& positions, int64_t token,
+                                           const RotaryCache& cache, int64_t& position) {
   position = *RowAt<const int64_t>(positions, token);
   return position >= 0 && position < cache.positions;
 }
@@ -61,7 +64,8 @@ struct Angles {
 
  private:
   template <typename C>
-  __device__ __forceinline__ void LoadFrom(const C* data, const RotaryCache& cache, int64_t position, int64_t i) {
+  __device__ __forceinline__ void LoadFrom(const C* data, const RotaryCache& cache,
+                                           int64_t position, int64_t i) {
     const C* row = data + position * cache.stride + i;
     LoadFloats(row, cosines);
     LoadFloats(row + cache.rotary_dim / 2, sines);
@@ -89,7 +93,9 @@ struct PairsOf {
 
   // Where they begin, for pairs from i on, `half` in all.
   static __device__ __forceinline__ int64_t First(int64_t i) { return kNeox ? i : 2 * i; }
-  static __device__ __forceinline__ int64_t Second(int64_t i, int64_t half) { return kNeox ? i + half : 2 * i + 1; }
+  static __device__ __forceinline__ int64_t Second(int64_t i, int64_t half) {
+    return kNeox ? i + half : 2 * i + 1;
+  }
   static constexpr bool kTwo = kNeox || !kAligned;
 
   __device__ __forceinline__ void Load(const T* head, int64_t i, int64_t half) {
@@ -103,7 +109,8 @@ struct PairsOf {
       y[j] = ToFloat(kTwo ? second.items[j] : first.items[2 * j + 1]);
     }
   }
-  static __device__ __forceinline__ void Store(T* head, int64_t i, int64_t half, const float (&x)[kCount], const float (&y)[kCount]) {
+  static __device__ __forceinline__ void Store(T* head, int64_t i, int64_t half,
+                                               const float (&x)[kCount], const float (&y)[kCount]) {
     if constexpr (kTwo) {
       StorePack(head + First(i), FromFloats<T>(x));
       StorePack(head + Second(i, half), FromFloats<T>(y));

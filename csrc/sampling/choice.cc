@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is computed element by element, and must not depend on the instruction set: float64 and the C library's logarithm.
+// What is computed element by element, and must not depend on the instruction set: float64 and the
+// C library's logarithm.
 #include "sampling/choice.h"
 
 #include <algorithm>
@@ -31,7 +32,8 @@ bool IsFirstNaN(float logit, int64_t index, Choice& best) {
 double NoiseBound(uint32_t high) {
   // -log(-log(1 - c)) <= -log(c), as -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
   if (high == 0) return 34.0;
-  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which is never more than the logarithm.
+  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which
+  // is never more than the logarithm.
   const float number = static_cast<float>(high);
   int32_t bits;
   std::memcpy(&bits, &number, sizeof(bits));
@@ -62,7 +64,8 @@ void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t see
       const auto low = Philox(seed, static_cast<uint64_t>(index) / 4, 1);
       const double noise = Gumbel(high, low[index % 4]);
       const double score = static_cast<double>(logit) + noise;
-      if (score > best.score || (score == best.score && noise > best.noise)) best = {score, noise, index, false};
+      if (score > best.score || (score == best.score && noise > best.noise))
+        best = {score, noise, index, false};
     }
   }
 }

@@ -16,7 +16,8 @@ struct Choice {
   // Takes the choice of a later part of the row.
   void Merge(const Choice& later) {
     if (nan) return;
-    if (later.nan || later.score > score || (later.score == score && later.noise > noise)) *this = later;
+    if (later.nan || later.score > score || (later.score == score && later.noise > noise))
+      *this = later;
   }
 };
 
@@ -26,8 +27,8 @@ struct Chunks {
   int64_t chunks = 0;
 };
 
-// Elements [first, first + n), whose logits are given: the best by logit, or by logit and noise. n is a multiple of 8, or the row's rest;
-// first is a multiple of 8.
+// Elements [first, first + n), whose logits are given: the best by logit, or by logit and noise. n
+// is a multiple of 8, or the row's rest; first is a multiple of 8.
 void ScanLogits(const float* logits, int64_t first, int64_t n, Choice& best);
 void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t seed, Choice& best);
 

@@ -27,8 +27,11 @@ struct Best {
   double noise = -INFINITY;  // decides between equal scores; then the first element does
   int64_t index = 0;
 
-  __device__ __forceinline__ void Take(double other_score, double other_noise, int64_t other_index) {
-    const bool better = other_score != score ? other_score > score : other_noise != noise ? other_noise > noise : other_index < index;
+  __device__ __forceinline__ void Take(double other_score, double other_noise,
+                                       int64_t other_index) {
+    const bool better = other_score != score   ? other_score > score
+                        : other_noise != noise ? other_noise > noise
+                                               : other_index < index;
     if (!better) return;
     score = other_score;
     noise = other_noise;
@@ -57,7 +60,8 @@ __device__ __forceinline__ void ReduceInBlock(Best& best) {
   __syncthreads();
   if (Warp() != 0) return;
   static_assert(kMaxThreads <= kWarp * kWarp);
-  if (Lane() < static_cast<int>(blockDim.x) / kWarp) best.Take(scores[Lane()], noises[Lane()], indices[Lane()]);
+  if (Lane() < static_cast<int>(blockDim.x) / kWarp)
+    best.Take(scores[Lane()], noises[Lane()], indices[Lane()]);
   ReduceInWarp(best);
 }
 
@@ -85,7 +89,8 @@ __global__ void __launch_bounds__(kMaxThreads) ChooseGreedily(Rows logits, int64
   int64_t index = 0;
   bool nan = false;
   // A thread's elements come in their order, so the first of equals is the one it keeps.
-  for (int64_t i = int64_t{threadIdx.x} * kGroup; i < logits.width && !nan; i += int64_t{blockDim.x} * kGroup) {
+  for (int64_t i = int64_t{threadIdx.x} * kGroup; i < logits.width && !nan;
+       i += int64_t{blockDim.x} * kGroup) {
     float x[kGroup];
     LoadGroup<kPacked>(row, i, logits.width, x);
 #pragma unroll
@@ -112,7 +117,8 @@ __device__ double Gumbel(uint32_t high, uint32_t low) {
 __device__ __forceinline__ float NoiseBound(uint32_t high) {
   // -log(-log(1 - c)) <= -log(c), as -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
   if (high == 0) return 34.0f;
-  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which is never more than the logarithm.
+  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which
+  // is never more than the logarithm.
   const int32_t bits = static_cast<int32_t>(BitsOfFloat(static_cast<float>(high))) - (127 << 23);
   constexpr float kLog2 = 0.69314718f;
   return 16 * kLog2 + 1e-4f - kLog2 * (static_cast<float>(bits) * 0x1p-23f);
@@ -127,21 +133,25 @@ __device__ __forceinline__ float FromOrdered(uint32_t ordered) {
   return FloatOfBits(ordered & 0x80000000u ? ordered ^ 0x80000000u : ~ordered);
 }
 
-// The noise takes two logarithms in float64, and hardly an element can win: the others are ruled out by a bound of what their noise may be.
+// The noise takes two logarithms in float64, and hardly an element can win: the others are ruled
+// out by a bound of what their noise may be.
 //
-// `bar` is a score that an element of the row has, rounded to float32. What bound + logit, rounded, does not reach is less than that score
-// in float64: rounding keeps the order, the bound is above the noise by more than float64's rounding where that matters, and where it does
-// not, float32 numbers lie further apart than any noise. What reaches it is looked at, equals too; so the result does not depend on when
-// threads see the bar rise.
+// `bar` is a score that an element of the row has, rounded to float32. What bound + logit, rounded,
+// does not reach is less than that score in float64: rounding keeps the order, the bound is above
+// the noise by more than float64's rounding where that matters, and where it does not, float32
+// numbers lie further apart than any noise. What reaches it is looked at, equals too; so the result
+// does not depend on when threads see the bar rise.
 template <bool kPacked, typename T>
-__global__ void __launch_bounds__(kMaxThreads) ChooseWithNoise(Rows logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
+__global__ void __launch_bounds__(kMaxThreads)
+    ChooseWithNoise(Rows logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   __shared__ uint32_t bar;
   if (threadIdx.x == 0) bar = Ordered(-INFINITY);
   __syncthreads();
   const T* row = logits.Row<const T>(blockIdx.x);
   const uint64_t seed = static_cast<uint64_t>(seeds[blockIdx.x * seed_stride]);
   Best best;
-  for (int64_t i = int64_t{threadIdx.x} * kGroup; i < logits.width; i += int64_t{blockDim.x} * kGroup) {
+  for (int64_t i = int64_t{threadIdx.x} * kGroup; i < logits.width;
+       i += int64_t{blockDim.x} * kGroup) {
     float x[kGroup];
     LoadGroup<kPacked>(row, i, logits.width, x);
     const PhiloxWords words = Philox(seed, static_cast<uint64_t>(i) / kGroup, 0);
@@ -171,10 +181,12 @@ __global__ void __launch_bounds__(kMaxThreads) ChooseWithNoise(Rows logits, cons
     for (int k = 0; k < kGroup; ++k) {
       if ((candidates >> k & 1u) == 0) continue;
       // By comparisons, as an index that is not known in advance would put words into memory.
-      const uint32_t word = k < 4 ? (k < 2 ? words.words[0] : words.words[1]) : (k < 6 ? words.words[2] : words.words[3]);
+      const uint32_t word = k < 4 ? (k < 2 ? words.words[0] : words.words[1])
+                                  : (k < 6 ? words.words[2] : words.words[3]);
       const PhiloxWords lows = Philox(seed, static_cast<uint64_t>(i + k) / 4, 1);
       const int at = k % 4;
-      const uint32_t low = at < 2 ? (at == 0 ? lows.words[0] : lows.words[1]) : (at == 2 ? lows.words[2] : lows.words[3]);
+      const uint32_t low = at < 2 ? (at == 0 ? lows.words[0] : lows.words[1])
+                                  : (at == 2 ? lows.words[2] : lows.words[3]);
       const double noise = Gumbel(word >> (k % 2 * 16) & 0xFFFF, low);
       const double score = static_cast<double>(ToFloat(row[i + k])) + noise;
       best.Take(score, noise, i + k);
@@ -201,14 +213,15 @@ void WithPacking(const Rows& logits, F&& launch) {
 
 void GreedyArgmax(const Rows& logits, int64_t* tokens) {
   WithPacking(logits, [&](auto element, auto packed, int threads) {
-    Launch("greedy_argmax", &ChooseGreedily<packed.value, decltype(element)>, BlocksFor(logits.count, 1), threads, 0, logits, tokens);
+    Launch("greedy_argmax", &ChooseGreedily<packed.value, decltype(element)>,
+           BlocksFor(logits.count, 1), threads, 0, logits, tokens);
   });
 }
 
 void GumbelArgmax(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   WithPacking(logits, [&](auto element, auto packed, int threads) {
-    Launch("fused_gumbel_argmax", &ChooseWithNoise<packed.value, decltype(element)>, BlocksFor(logits.count, 1), threads, 0, logits, seeds,
-           seed_stride, tokens);
+    Launch("fused_gumbel_argmax", &ChooseWithNoise<packed.value, decltype(element)>,
+           BlocksFor(logits.count, 1), threads, 0, logits, seeds, seed_stride, tokens);
   });
 }
 

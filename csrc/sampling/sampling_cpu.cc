@@ -25,11 +25,12 @@ using U32 = hn::Repartition<uint32_t, F32>;
 using U16 = hn::Repartition<uint16_t, F32>;
 using VU64 = hn::Vec<U64>;
 
-// Vectors of logits in a block. A block is looked at as a whole; only where it may hold a better element, element by element.
+// Vectors of logits in a block. A block is looked at as a whole; only where it may hold a better
+// element, element by element.
 inline constexpr size_t kVectors = 8;
 
-// What decides whether to look closer: the largest logit of a block, in lanes, and a sum that is NaN if a logit is. Where it is, the block
-// is looked at closely, whatever the largest logit is.
+// What decides whether to look closer: the largest logit of a block, in lanes, and a sum that is
+// NaN if a logit is. Where it is, the block is looked at closely, whatever the largest logit is.
 struct Extremes {
   VF32 most;
   VF32 sum;
@@ -62,11 +63,12 @@ HWY_NOINLINE void Widen(const T* HWY_RESTRICT logits, size_t n, float* HWY_RESTR
 // The numbers of two lanes' words that stand in the lower halves, side by side.
 HWY_INLINE hn::Vec<U16> JoinHalves(VU64 low, VU64 high) {
   const U32 d;
-  return hn::BitCast(U16(), hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(high)), hn::BitCast(d, low)));
+  return hn::BitCast(U16(),
+                     hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(high)), hn::BitCast(d, low)));
 }
 
-// The smaller one, lane by lane, of the 16-bit numbers for the counters. Words stand in the lower halves of lanes of 64 bits; what the
-// upper ones hold is never used.
+// The smaller one, lane by lane, of the 16-bit numbers for the counters. Words stand in the lower
+// halves of lanes of 64 bits; what the upper ones hold is never used.
 HWY_INLINE hn::Vec<U16> DrawSmallest(VU64 counter, const uint64_t* keys) {
   const U64 d;
   const U32 d32;
@@ -77,7 +79,8 @@ HWY_INLINE hn::Vec<U16> DrawSmallest(VU64 counter, const uint64_t* keys) {
   VU64 x0 = hn::Xor(hn::ShiftRight<32>(counter), key(0)), x1 = hn::Zero(d);
   VU64 x2 = hn::Xor(hn::ShiftRight<32>(first), key(1)), x3 = first;
   for (int round = 1; round < kPhiloxRounds; ++round) {
-    const VU64 p0 = hn::MulEven(hn::BitCast(d32, x0), m0), p1 = hn::MulEven(hn::BitCast(d32, x2), m1);
+    const VU64 p0 = hn::MulEven(hn::BitCast(d32, x0), m0),
+               p1 = hn::MulEven(hn::BitCast(d32, x2), m1);
     x0 = hn::Xor3(hn::ShiftRight<32>(p1), x1, key(2 * round));
     x2 = hn::Xor3(hn::ShiftRight<32>(p0), x3, key(2 * round + 1));
     x1 = p1;
@@ -107,7 +110,8 @@ void ScanGreedy(const T* HWY_RESTRICT row, int64_t begin, int64_t end, Choice& b
 }
 
 template <typename T>
-void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t end, Choice& best) {
+void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t end,
+                Choice& best) {
   const F32 d;
   const U64 du;
   const size_t lanes = hn::Lanes(d);
@@ -117,12 +121,14 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
   for (int round = 0; round < kPhiloxRounds; ++round) {
     keys[2 * round] = static_cast<uint32_t>(seed) + static_cast<uint32_t>(round) * kPhiloxWeyl0;
     keys[2 * round] &= 0xFFFFFFFFu;
-    keys[2 * round + 1] = static_cast<uint32_t>(seed >> 32) + static_cast<uint32_t>(round) * kPhiloxWeyl1;
+    keys[2 * round + 1] =
+        static_cast<uint32_t>(seed >> 32) + static_cast<uint32_t>(round) * kPhiloxWeyl1;
     keys[2 * round + 1] &= 0xFFFFFFFFu;
   }
   int64_t i = begin;
   for (; i + block <= end && !best.nan; i += block) {
-    // A counter serves eight elements, so that a block takes as many counters as a vector has floats: two vectors of counters.
+    // A counter serves eight elements, so that a block takes as many counters as a vector has
+    // floats: two vectors of counters.
     const VU64 low = hn::Iota(du, static_cast<uint64_t>(i / 8));
     const VU64 high = hn::Add(low, hn::Set(du, hn::Lanes(du)));
     const auto numbers = SmallerOfNumbers(DrawSmallest(low, keys), DrawSmallest(high, keys));
@@ -130,7 +136,8 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
     const double most = static_cast<double>(LargestOfNumbers(d, extremes.most));
     const uint32_t smallest = SmallestOfNumbers(U16(), numbers);
     // Rounding keeps the order, so no sum in this block is larger than this one.
-    if (most + NoiseBound(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum))) continue;
+    if (most + NoiseBound(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum)))
+      continue;
     Widen(row + i, static_cast<size_t>(block), buffer);
     ScanNoisyLogits(buffer, i, block, seed, best);
   }
@@ -141,8 +148,8 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
 }
 
 template <typename T>
-void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks, int64_t begin, int64_t end,
-                 Choice* choices) {
+void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
+                 const Chunks& chunks, int64_t begin, int64_t end, Choice* choices) {
   Choice best;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / chunks.chunks, chunk = item % chunks.chunks;
@@ -152,17 +159,20 @@ void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride, 
     if (seeds == nullptr) {
       ScanGreedy(logits.Row<const T>(row), first, last, best);
     } else {
-      ScanGumbel(logits.Row<const T>(row), static_cast<uint64_t>(seeds[row * seed_stride]), first, last, best);
+      ScanGumbel(logits.Row<const T>(row), static_cast<uint64_t>(seeds[row * seed_stride]), first,
+                 last, best);
     }
     choices[item] = best;
   }
 }
 
-// Items [begin, end) of rows cut into chunks; choices[item] is at least as good as the best of its chunk.
-void Choose(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks, int64_t begin, int64_t end,
-            Choice* choices) {
-  WithType(logits.dtype,
-           [&](auto element) HWY_ATTR { ChooseItems<decltype(element)>(logits, seeds, seed_stride, chunks, begin, end, choices); });
+// Items [begin, end) of rows cut into chunks; choices[item] is at least as good as the best of its
+// chunk.
+void Choose(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks,
+            int64_t begin, int64_t end, Choice* choices) {
+  WithType(logits.dtype, [&](auto element) HWY_ATTR {
+    ChooseItems<decltype(element)>(logits, seeds, seed_stride, chunks, begin, end, choices);
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -183,7 +193,8 @@ namespace {
 
 HWY_EXPORT(Choose);
 
-// Large enough that a thread's first look at a row, closer than later ones, does not count; small enough to share one row out.
+// Large enough that a thread's first look at a row, closer than later ones, does not count; small
+// enough to share one row out.
 constexpr int64_t kChunk = 8192;
 
 void ChooseTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
@@ -191,11 +202,13 @@ void ChooseTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
   std::vector<Choice> choices(static_cast<size_t>(logits.count * chunks.chunks));
   auto& function = VLLM_CPU_DISPATCH(Choose);
   const int64_t elements = std::min(kChunk, logits.width) * (seeds == nullptr ? 1 : 4);
-  ParallelFor(logits.count * chunks.chunks, elements,
-              [&](int64_t begin, int64_t end) { function(logits, seeds, seed_stride, chunks, begin, end, choices.data()); });
+  ParallelFor(logits.count * chunks.chunks, elements, [&](int64_t begin, int64_t end) {
+    function(logits, seeds, seed_stride, chunks, begin, end, choices.data());
+  });
   for (int64_t row = 0; row < logits.count; ++row) {
     Choice best;
-    for (int64_t chunk = 0; chunk < chunks.chunks; ++chunk) best.Merge(choices[row * chunks.chunks + chunk]);
+    for (int64_t chunk = 0; chunk < chunks.chunks; ++chunk)
+      best.Merge(choices[row * chunks.chunks + chunk]);
     tokens[row] = best.index;
   }
 }

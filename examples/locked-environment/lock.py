@@ -4,7 +4,8 @@
     python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve, write the lock
     python lock.py install LOCK_FILE PREFIX                 compare every local file with its sha256, install
 
-The lock is the format that pixi reads and writes. py-rattler, which this needs, is in ``.venv`` (requirements/tools.txt).
+The lock is the format that pixi reads and writes. py-rattler, which this needs, is in ``.venv``
+(requirements/tools.txt).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ ENVIRONMENT = "default"
 async def lock(path: Path, channels: list[str], specs: list[str]) -> list[RepoDataRecord]:
     """Solve for this machine and write the result to ``path``."""
     virtual = VirtualPackage.detect(VirtualPackageOverrides.from_env())
-    records: list[RepoDataRecord] = await solve(sources=[Channel(channel) for channel in channels], specs=specs, virtual_packages=virtual)
+    records: list[RepoDataRecord] = await solve(
+        sources=[Channel(channel) for channel in channels], specs=specs, virtual_packages=virtual
+    )
     platform = LockPlatform(str(Subdir.current()))
     locked = LockFile([platform])
     locked.set_channels(ENVIRONMENT, [LockChannel(channel) for channel in channels])
@@ -64,7 +67,11 @@ async def install_locked(path: Path, prefix: Path) -> list[RepoDataRecord]:
     """Install the packages of the lock, and no others."""
     locked = LockFile.from_path(path)
     environment, here = locked.environment(ENVIRONMENT), str(Subdir.current())
-    found = [environment.conda_repodata_records_for_platform(each) for each in locked.platforms() if environment and each.name == here]
+    found = [
+        environment.conda_repodata_records_for_platform(each)
+        for each in locked.platforms()
+        if environment and each.name == here
+    ]
     if not found or not found[0]:
         raise SystemExit(f"{path} has no environment for {here}")
     records: list[RepoDataRecord] = found[0]

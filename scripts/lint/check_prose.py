@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks for banned phrases in prose: ``check_prose.py [FILE...]``; without files, in all that ``prose.toml`` names.
 
-The phrases are those that make a reader go back to the beginning of a sentence. Code is not prose: in Markdown, fenced blocks and code
-spans are left out. In other files only comments are checked, and in Python docstrings as well.
+The phrases are those that make a reader go back to the beginning of a sentence. Code is not prose:
+in Markdown, fenced blocks and code spans are left out. In other files only comments are checked,
+and in Python docstrings as well.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _CODE_SPAN = re.compile(r"``.+?``|`[^`\n]*`")
 _LINK_TARGET = re.compile(r"\]\([^)]*\)|<https?:[^>]*>")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\A\s*(?:[-*] |\d+\. )?")
 _TITLE = re.compile(r"\s*(#|\|)")
-#: Lines of Markdown that are no sentences of a paragraph: headings, tables, list markers, directives, comments.
+#: Lines of Markdown that are no sentences of a paragraph: headings, tables, list markers,
+#: directives, comments.
 _BLOCK = re.compile(r"^\s*(#{1,6} |\||<!--|[-*] |\d+\. |:\w+:|$)")
 
 
@@ -58,7 +60,8 @@ class Text:
     Attributes:
         line: the line that it begins at.
         text: its words.
-        title: it is a heading, a row of a table or a docstring's summary, which may be noun phrases such as "What you get".
+        title: it is a heading, a row of a table or a docstring's summary, which may be noun phrases
+            such as "What you get".
     """
 
     line: int
@@ -74,7 +77,9 @@ def read_table(path: Path = TABLE) -> tuple[list[Phrase], list[str], list[str]]:
     for entry in table["phrase"]:
         pattern = entry["pattern"]
         words = rf"(?<!\w)(?:{pattern.removeprefix('^')})(?!\w)"
-        phrases.append(Phrase(re.compile(words, re.IGNORECASE), entry["instead"], pattern.startswith("^")))
+        phrases.append(
+            Phrase(re.compile(words, re.IGNORECASE), entry["instead"], pattern.startswith("^"))
+        )
     return phrases, table["paths"], table["skip"]
 
 
@@ -115,7 +120,10 @@ def of_python(source: str) -> Iterator[Text]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     ]
-    summaries, documented = set[int](), (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    summaries, documented = (
+        set[int](),
+        (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef),
+    )
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr):
             value = node.body[0].value
@@ -123,13 +131,19 @@ def of_python(source: str) -> Iterator[Text]:
                 comments += list(enumerate(value.value.splitlines(), value.lineno))
                 summaries.add(value.lineno)
     for paragraph in _paragraphs(sorted(comments)):
-        yield Text(paragraph.line, _CODE_SPAN.sub("`code`", paragraph.text), title=paragraph.line in summaries)
+        yield Text(
+            paragraph.line,
+            _CODE_SPAN.sub("`code`", paragraph.text),
+            title=paragraph.line in summaries,
+        )
 
 
 def of_comments(source: str, mark: str) -> Iterator[Text]:
     """Comments that begin with ``mark``, alone on their line or after code."""
     found = (re.match(rf"(?:.*\s|){mark}+!?(?:\s(.*)|)$", line) for line in source.splitlines())
-    yield from _paragraphs([(number, match[1] or "") for number, match in enumerate(found, 1) if match])
+    yield from _paragraphs(
+        [(number, match[1] or "") for number, match in enumerate(found, 1) if match]
+    )
 
 
 def texts(path: Path) -> Iterator[Text]:
@@ -152,7 +166,9 @@ def findings(path: Path, phrases: list[Phrase]) -> Iterator[str]:
                 found = []
             else:
                 starts = sorted({match.end() for match in _SENTENCE.finditer(text.text)})
-                found = [match for start in starts if (match := phrase.pattern.match(text.text, start))]
+                found = [
+                    match for start in starts if (match := phrase.pattern.match(text.text, start))
+                ]
             for match in found:
                 line = text.line + text.text.count("\n", 0, match.start())
                 yield f"{path}:{line}: {match[0]!r}: write instead: {phrase.instead}"
@@ -164,7 +180,11 @@ def files(names: list[str], skip: list[str]) -> Iterator[Path]:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             inside = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else ""
-            if file.is_file() and inside not in skip and file.suffix not in {".pyc", ".svg", ".html"}:
+            if (
+                file.is_file()
+                and inside not in skip
+                and file.suffix not in {".pyc", ".svg", ".html"}
+            ):
                 yield file
 
 

@@ -5,8 +5,11 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Signals wait, across an exec too, until there is somebody who says what ended the build: `signals.install` lets them through.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+    # Signals wait, across an exec too, until there is somebody who says what ended the build:
+    # `signals.install` lets them through.
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    )
     from vllm_build.entry import main
 
     sys.exit(main())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """PEP 517 backend: setuptools', with the build requirements that the device needs.
 
-torch and the build programs are asked for only where kernels are compiled, and only where the machine has none that will do.
-Errors of the build are printed as they are, without the traceback that would bury them in pip's output.
+torch and the build programs are asked for only where kernels are compiled, and only where the
+machine has none that will do. Errors of the build are printed as they are, without the traceback
+that would bury them in pip's output.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ Result = TypeVar("Result")
 def _read_only(why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the source tree {paths.source_root()} cannot be written: {why}",
-        expected="a tree that can be written, for editable installs and source distributions; wheels need none",
+        expected="a tree that can be written, for editable installs and source distributions; "
+        "wheels need none",
         remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
     )
 
@@ -60,12 +62,18 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(hook)
     def run(*arguments: Any, **options: Any) -> Result:
         try:
-            # pip that is killed tells its hooks nothing: they would compile on, and nobody would take the result.
+            # pip that is killed tells its hooks nothing: they would compile on, and nobody would
+            # take the result.
             with signals.ending("the build"), signals.ending_with_parent():
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
             if isinstance(error, VllmBuildError) or files.may_write(paths.source_root()):
-                failure = failures.of_exception(error, {}, environ.snapshot(), (variable.name for variable in build_settings.variables()))
+                failure = failures.of_exception(
+                    error,
+                    {},
+                    environ.snapshot(),
+                    (variable.name for variable in build_settings.variables()),
+                )
             else:
                 failure = _read_only(str(error))
             say(f"\nerror: {failure}\n")
@@ -81,12 +89,18 @@ def _precompiled_requirements(settings: Settings) -> list[str]:
     """
     location = settings.precompiled_location
     conda = location.endswith(".conda") if location else bool(settings.precompiled_stores)
-    wanted = ["zstandard>=0.22; python_version < '3.14'"] if conda else []  # of the standard library since
+    wanted = (
+        ["zstandard>=0.22; python_version < '3.14'"] if conda else []
+    )  # of the standard library since
     # A file by itself is pinned by its sha256, or refused.
-    return [*wanted, signer_keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
+    return (
+        [*wanted, signer_keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
+    )
 
 
-def _requirements(of_setuptools: Callable[[Config], list[str]], config_settings: Config) -> list[str]:
+def _requirements(
+    of_setuptools: Callable[[Config], list[str]], config_settings: Config
+) -> list[str]:
     """What setuptools asks for, and what compiling for the device needs beside it."""
     settings = Settings.from_environ(environ.snapshot())
     target = device.resolve(settings)
@@ -135,26 +149,34 @@ def get_requires_for_build_sdist(config_settings: Config = None) -> list[str]:
 
 
 @_plainly
-def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Config = None) -> str:
+def prepare_metadata_for_build_wheel(
+    metadata_directory: str, config_settings: Config = None
+) -> str:
     """The metadata of the wheel; needs no torch, compiler or network."""
     return str(build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
 @_plainly
-def prepare_metadata_for_build_editable(metadata_directory: str, config_settings: Config = None) -> str:
+def prepare_metadata_for_build_editable(
+    metadata_directory: str, config_settings: Config = None
+) -> str:
     """The metadata of the editable wheel."""
     return str(build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings))
 
 
 @_plainly
-def build_wheel(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
+def build_wheel(
+    wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
+) -> str:
     """Build the wheel into ``wheel_directory``; returns its file name."""
     with distribution.staging():
         return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 @_plainly
-def build_editable(wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
+def build_editable(
+    wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
+) -> str:
     """Build the kernels into the tree, and a wheel that points there; returns its file name."""
     # Asked first: setuptools turns a failure to write into a KeyError of its own.
     if not files.may_write(paths.source_root()):

@@ -10,7 +10,15 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vllm_build.commands.explain import archs, digest, doctor, jobs, plan, settings, version
-from vllm_build.commands.packages import fetch, install, package, render, stamp, test_package, toolchain
+from vllm_build.commands.packages import (
+    fetch,
+    install,
+    package,
+    render,
+    stamp,
+    test_package,
+    toolchain,
+)
 from vllm_build.commands.precompiled import audit, cache, publish, reuse, store
 from vllm_build.settings import build_settings
 from vllm_build.settings.invocation import Invocation
@@ -56,7 +64,11 @@ class _Parser(argparse.ArgumentParser):
         Raises:
             ConfigurationError: always.
         """
-        raise ConfigurationError(f"{self.prog}: {message}", expected=self.format_usage().strip(), remedy=f"{self.prog} --help")
+        raise ConfigurationError(
+            f"{self.prog}: {message}",
+            expected=self.format_usage().strip(),
+            remedy=f"{self.prog} --help",
+        )
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write the help; argparse would keep to itself that it cannot be written."""
@@ -65,13 +77,24 @@ class _Parser(argparse.ArgumentParser):
 
 def _common() -> _Parser:
     common = _Parser(add_help=False)
-    common.add_argument("--json", action="store_true", help="write the result, or the error, to stdout as one JSON document")
-    common.add_argument("-v", "--verbose", action="store_true", help="show the tools' output and tracebacks of errors")
+    common.add_argument(
+        "--json",
+        action="store_true",
+        help="write the result, or the error, to stdout as one JSON document",
+    )
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show the tools' output and tracebacks of errors",
+    )
     return common
 
 
 def _statuses() -> str:
-    return "exit status:\n" + "\n".join(f"  {status:<6} {meaning}" for status, meaning in statuses())
+    return "exit status:\n" + "\n".join(
+        f"  {status:<6} {meaning}" for status, meaning in statuses()
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
     for command in COMMANDS:
-        sub = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP, parents=[common])
+        sub = subparsers.add_parser(
+            command.NAME, help=command.HELP, description=command.HELP, parents=[common]
+        )
         command.add_arguments(sub)
         sub.set_defaults(command=command)
     return top
@@ -111,7 +136,12 @@ def _run(argv: Sequence[str], console: Console) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        failure = failures.of_exception(error, given, invocation.environ, (variable.name for variable in build_settings.variables()))
+        failure = failures.of_exception(
+            error,
+            given,
+            invocation.environ,
+            (variable.name for variable in build_settings.variables()),
+        )
         if failure is error:
             raise
         raise failure from error
@@ -130,7 +160,9 @@ def _write(document: Any, console: Console) -> int:
 
 
 def _say(why: object, console: Console) -> None:
-    """Say why the work stopped. Where that cannot be written either, the status and the document have to do.
+    """Say why the work stopped.
+
+    Where that cannot be written either, the status and the document have to do.
 
     Raises:
         BrokenPipeError: the reader of the messages has gone.
@@ -156,17 +188,26 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # For a line that cannot be parsed: it gives a document, too.
     before_end = words[: words.index("--")] if "--" in words else words
-    console = Console(json_mode="--json" in before_end, verbose=bool({"-v", "--verbose"} & set(before_end)))
+    console = Console(
+        json_mode="--json" in before_end, verbose=bool({"-v", "--verbose"} & set(before_end))
+    )
     try:
         with signals.raised():
             status, failure = _end(words, console)
             signals.settle()
     except KeyboardInterrupt as caught:
         signals.settle()
-        interrupt = caught if isinstance(caught, signals.Interrupted) else signals.Interrupted(signal.SIGINT)
+        interrupt = (
+            caught
+            if isinstance(caught, signals.Interrupted)
+            else signals.Interrupted(signal.SIGINT)
+        )
         status, failure = interrupt.status, interrupt.document()
         with contextlib.suppress(BrokenPipeError):
-            _say(f"{interrupt}; what was complete is kept, the rest is removed at the next start", console)
+            _say(
+                f"{interrupt}; what was complete is kept, the rest is removed at the next start",
+                console,
+            )
     except BrokenPipeError:
         return _closed()
     if not console.json_mode:

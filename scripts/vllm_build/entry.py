@@ -18,8 +18,9 @@ from vllm_build.util.redaction import say
 def _isolate(argv: list[str]) -> None:
     """Replace this process by one that reads none of the user's PYTHON… variables, for ``python -m vllm_build``.
 
-    ``vllm-build`` itself is isolated from its first instruction (``scripts/bin/vllm-build``). Here the interpreter has started, so this
-    library was found; what it imports would still come from ``PYTHONPATH`` or the current folder.
+    ``vllm-build`` itself is isolated from its first instruction (``scripts/bin/vllm-build``). Here
+    the interpreter has started, so this library was found; what it imports would still come from
+    ``PYTHONPATH`` or the current folder.
     """
     if sys.flags.isolated or not sys.executable:
         return
@@ -48,7 +49,10 @@ def _require_folder() -> None:
 
 def _end(message: str, document: dict[str, Any], words: list[str]) -> int:
     """Say why nothing was done; returns the exit status."""
-    for stream, text in ((sys.stderr, f"error: {message}\n"), (sys.stdout, json.dumps(document, indent=2) + "\n")):
+    for stream, text in (
+        (sys.stderr, f"error: {message}\n"),
+        (sys.stdout, json.dumps(document, indent=2) + "\n"),
+    ):
         with contextlib.suppress(OSError):
             if stream is sys.stderr:
                 say(text)
@@ -62,7 +66,8 @@ def _end(message: str, document: dict[str, Any], words: list[str]) -> int:
 def _run(argv: list[str] | None, words: list[str]) -> int:
     try:
         signals.install()
-        # Half a second of imports. An exception inside of a C module's initialisation comes out as another one.
+        # Half a second of imports. An exception inside of a C module's initialisation comes out as
+        # another one.
         with signals.deferred():
             _require_folder()
             from vllm_build import cli  # noqa: PLC0415 -- signals first

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     Program = Callable[..., Path]
     Torch = Callable[..., Path]
 
-NVCC = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release {0}, V{0}.88\nBuild cuda_{0}.r{0}/compiler.1_0"
+NVCC = (
+    "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release {0}, V{0}.88\n"
+    "Build cuda_{0}.r{0}/compiler.1_0"
+)
 
 
 @pytest.fixture
@@ -38,7 +41,12 @@ def program() -> Program:
 
     def write(path: Path, stdout: str = "", *, status: int = 0, stderr: str = "") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = ["#!/bin/sh", f"printf '%s\\n' {shlex.quote(stdout)}", f"printf '%s\\n' {shlex.quote(stderr)} >&2", f"exit {status}"]
+        lines = [
+            "#!/bin/sh",
+            f"printf '%s\\n' {shlex.quote(stdout)}",
+            f"printf '%s\\n' {shlex.quote(stderr)} >&2",
+            f"exit {status}",
+        ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         path.chmod(0o755)
         return path
@@ -55,14 +63,18 @@ def nvcc(program: Program) -> Program:
 @pytest.fixture
 def hipcc(program: Program) -> Program:
     """Writes a hipcc of a version below a folder's ``bin``."""
-    return lambda home, version="6.4.43483": program(home / "bin" / "hipcc", f"HIP version: {version}-a187df25c\nAMD clang version 19.0.0")
+    return lambda home, version="6.4.43483": program(
+        home / "bin" / "hipcc", f"HIP version: {version}-a187df25c\nAMD clang version 19.0.0"
+    )
 
 
 @pytest.fixture
 def icpx(program: Program) -> Program:
     """Writes an icpx of a version below a folder's ``bin``."""
     return lambda home, version="2025.1.0": program(
-        home / "bin" / "icpx", f"Intel(R) oneAPI DPC++/C++ Compiler {version} ({version}.20250317)\nTarget: x86_64-unknown-linux-gnu"
+        home / "bin" / "icpx",
+        f"Intel(R) oneAPI DPC++/C++ Compiler {version} ({version}.20250317)\n"
+        "Target: x86_64-unknown-linux-gnu",
     )
 
 
@@ -71,11 +83,18 @@ def torch() -> Torch:
     """Writes the files of a torch below a ``site-packages``; importing it fails, because nothing in a build may do that."""
 
     def write(
-        site: Path, version: str = "2.11.0", *, metadata: str | None = None, requires: tuple[str, ...] = (), **attributes: str
+        site: Path,
+        version: str = "2.11.0",
+        *,
+        metadata: str | None = None,
+        requires: tuple[str, ...] = (),
+        **attributes: str,
     ) -> Path:
         package = site / "torch"
         package.mkdir(parents=True)
-        (package / "__init__.py").write_text("raise RuntimeError('torch was imported')\n", encoding="utf-8")
+        (package / "__init__.py").write_text(
+            "raise RuntimeError('torch was imported')\n", encoding="utf-8"
+        )
         values: dict[str, str | None] = {"cuda": None, "hip": None, "xpu": None, **attributes}
         text = f"from typing import Optional\n__version__ = {version!r}\ndebug = False\n"
         text += "".join(f"{name}: Optional[str] = {value!r}\n" for name, value in values.items())
@@ -100,13 +119,33 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.setattr(toolkit_search, "site_folders", lambda: [site])
-    monkeypatch.setattr(torch_flavour, "_sites", lambda path: [Path(entry) for entry in path] if path is not None else [site])
+    monkeypatch.setattr(
+        torch_flavour,
+        "_sites",
+        lambda path: [Path(entry) for entry in path] if path is not None else [site],
+    )
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "interpreter"))
     for module in (cuda_toolkit, rocm_toolkit, sycl_toolkit):
         monkeypatch.setattr(module, "USUAL", tmp_path / "usual" / module.__name__)
-    for name in ("CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH", "CMPLR_ROOT", "ONEAPI_ROOT", "CONDA_PREFIX", "PREFIX", "BUILD_PREFIX"):
+    for name in (
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "ROCM_HOME",
+        "ROCM_PATH",
+        "CMPLR_ROOT",
+        "ONEAPI_ROOT",
+        "CONDA_PREFIX",
+        "PREFIX",
+        "BUILD_PREFIX",
+    ):
         monkeypatch.delenv(name, raising=False)
-    for name in ("VLLM_TARGET_DEVICE", "VLLM_VERSION_OVERRIDE", "VLLM_SKIP_VERSION_SUFFIX", "VLLM_USE_PRECOMPILED", "MAX_JOBS"):
+    for name in (
+        "VLLM_TARGET_DEVICE",
+        "VLLM_VERSION_OVERRIDE",
+        "VLLM_SKIP_VERSION_SUFFIX",
+        "VLLM_USE_PRECOMPILED",
+        "MAX_JOBS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     assert sysconfig.get_path("purelib") != str(site)
@@ -114,7 +153,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tools(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch) -> Path:
+def tools(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch
+) -> Path:
     """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
     here = fake_cmake.install(tmp_path / "path", bare, program, torch)
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
@@ -147,7 +188,9 @@ def hearing() -> Iterator[None]:
     """Signals that this process was started to ignore (``nohup``, a shell's background job) act on it during a test."""
     ignored = [number for number in signals.ENDING if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)

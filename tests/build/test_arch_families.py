@@ -14,7 +14,9 @@ from vllm_build.architectures import cuda_archs, gpu_targets, rocm_archs
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 from vllm_build.util.toml import loads
 
-FACTS: dict[str, Any] = loads((Path(__file__).parents[1] / "data" / "cuda_releases.toml").read_text(encoding="utf-8"))
+FACTS: dict[str, Any] = loads(
+    (Path(__file__).parents[1] / "data" / "cuda_releases.toml").read_text(encoding="utf-8")
+)
 EVERY = sorted({name for names in FACTS["targets"].values() for name in names.split()})
 
 
@@ -37,7 +39,12 @@ def test_family_code_reaches_its_family_and_nothing_else(release: str) -> None:
     chips = [name for name in FACTS["targets"][release].split() if name.isdigit()]
     for family, members in FACTS["families"][release].items():
         (record,) = cuda_archs.parse(ours(family), "record")
-        reached = {chip for chip in chips if cuda_archs.serving_entry((record,), cuda_archs.parse(ours(chip), "target")[0]) is not None}
+        reached = {
+            chip
+            for chip in chips
+            if cuda_archs.serving_entry((record,), cuda_archs.parse(ours(chip), "target")[0])
+            is not None
+        }
         assert reached == set(members.split()), f"{family} of CUDA {release}"
 
 
@@ -59,7 +66,9 @@ def test_family_code_reaches_its_family_and_nothing_else(release: str) -> None:
     ],
 )
 def test_entries_that_serve(record: str, target: str, served: str | None) -> None:
-    entry = cuda_archs.serving_entry(cuda_archs.parse(record, "record"), cuda_archs.parse(target, "target")[0])
+    entry = cuda_archs.serving_entry(
+        cuda_archs.parse(record, "record"), cuda_archs.parse(target, "target")[0]
+    )
     assert (None if entry is None else str(entry)) == served
 
 
@@ -112,7 +121,15 @@ def test_errors_suggest_the_spelling_for_amd(text: str, said: str) -> None:
     assert str(caught.value.remedy).startswith(said)
 
 
-@pytest.mark.parametrize(("text", "said"), [("sm_90", "write 90 in"), ("8.0", "write 80 in"), ("native", "name the"), ("all", "unset the")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sm_90", "write 90 in"),
+        ("8.0", "write 80 in"),
+        ("native", "name the"),
+        ("all", "unset the"),
+    ],
+)
 def test_errors_suggest_cmake_s_spelling(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         gpu_targets.from_cmake(text, "CMAKE_CUDA_ARCHITECTURES")
@@ -120,9 +137,17 @@ def test_errors_suggest_cmake_s_spelling(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["version", "plan", "jobs"])
-@pytest.mark.parametrize(("device", "release", "floor"), [("cuda", "11.7", "CUDA >= 11.8"), ("rocm", "5.6", "ROCm >= 5.7")])
-def test_questions_obey_the_floors(command: str, device: str, release: str, floor: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([command, "--device", device, "--toolkit-version", release]) == ToolchainError.exit_code
+@pytest.mark.parametrize(
+    ("device", "release", "floor"),
+    [("cuda", "11.7", "CUDA >= 11.8"), ("rocm", "5.6", "ROCm >= 5.7")],
+)
+def test_questions_obey_the_floors(
+    command: str, device: str, release: str, floor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main([command, "--device", device, "--toolkit-version", release])
+        == ToolchainError.exit_code
+    )
     said = capsys.readouterr()
     assert not said.out
     assert floor in said.err
@@ -139,7 +164,12 @@ def test_the_floor_holds_for_a_device_that_the_environment_names(
 
 @pytest.mark.parametrize("option", ["--kernel", "--targets"])
 @pytest.mark.parametrize("text", ["8.1", "9.0f", "8.0a"])
-def test_archs_knows_the_chips_that_builds_know(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_archs_knows_the_chips_that_builds_know(
+    option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     lists = {"--kernel": "8.0", "--targets": "8.0"} | {option: text}
-    assert cli.main(["archs", *(word for pair in lists.items() for word in pair)]) == ConfigurationError.exit_code
+    assert (
+        cli.main(["archs", *(word for pair in lists.items() for word in pair)])
+        == ConfigurationError.exit_code
+    )
     assert f"{option}: there is no GPU architecture {text}" in capsys.readouterr().err

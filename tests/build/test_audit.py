@@ -44,10 +44,14 @@ def test_compiler_comment(full_api_library: Path) -> None:
     assert "GCC" in library_audit.compiler_comment(full_api_library)
 
 
-def test_audits_of_a_build_are_those_that_are_installed(full_api_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audits_of_a_build_are_those_that_are_installed(
+    full_api_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = library_audit.where_installed([full_api_library], abi3=True)
     assert {finding.check: finding.good for finding in found}["abi3audit"] is False
-    assert "abi3audit" not in {finding.check for finding in library_audit.where_installed([full_api_library], abi3=False)}
+    assert "abi3audit" not in {
+        finding.check for finding in library_audit.where_installed([full_api_library], abi3=False)
+    }
     monkeypatch.setattr(library_audit.programs, "look_for", lambda _: None)
     assert library_audit.where_installed([full_api_library], abi3=True) == ()
     monkeypatch.setattr(library_audit.sys, "executable", str(tmp_path / "python"))

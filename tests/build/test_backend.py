@@ -25,7 +25,10 @@ from vllm_build.wheels import cmake_ext, distribution, package_commands
 if TYPE_CHECKING:
     from conftest import Program, Torch
 
-HEADER = "#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n#define TORCH_VERSION_PATCH 0\n"
+HEADER = (
+    "#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n"
+    "#define TORCH_VERSION_PATCH 0\n"
+)
 
 
 def with_headers(package: Path, release: tuple[int, int] = (2, 11)) -> None:
@@ -41,7 +44,9 @@ def with_headers(package: Path, release: tuple[int, int] = (2, 11)) -> None:
 def hooks(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """setuptools' own answers are not what is under test."""
     for name in ("wheel", "editable", "sdist"):
-        monkeypatch.setattr(build_meta, f"get_requires_for_build_{name}", lambda _: ["from-setuptools"])
+        monkeypatch.setattr(
+            build_meta, f"get_requires_for_build_{name}", lambda _: ["from-setuptools"]
+        )
     monkeypatch.setattr(cmake.sys, "executable", str(bare / "bin" / "python"))
     return bare
 
@@ -51,14 +56,18 @@ WHEEL_HOOKS = (backend.get_requires_for_build_wheel, backend.get_requires_for_bu
 
 @pytest.mark.parametrize("hook", WHEEL_HOOKS)
 @pytest.mark.parametrize("name", ["tpu", "empty"])
-def test_pure_devices_ask_for_nothing(hooks: Path, monkeypatch: pytest.MonkeyPatch, hook: Any, name: str) -> None:
+def test_pure_devices_ask_for_nothing(
+    hooks: Path, monkeypatch: pytest.MonkeyPatch, hook: Any, name: str
+) -> None:
     assert hooks.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", name)
     assert hook() == ["from-setuptools"]
 
 
 @pytest.mark.parametrize("hook", WHEEL_HOOKS)
-def test_a_machine_without_anything_asks_for_all(hooks: Path, monkeypatch: pytest.MonkeyPatch, hook: Any) -> None:
+def test_a_machine_without_anything_asks_for_all(
+    hooks: Path, monkeypatch: pytest.MonkeyPatch, hook: Any
+) -> None:
     assert hooks.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     assert hook() == ["from-setuptools", "torch>=2.11", "cmake>=3.26", "ninja"]
@@ -66,7 +75,12 @@ def test_a_machine_without_anything_asks_for_all(hooks: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("hook", WHEEL_HOOKS)
 def test_what_is_there_is_used(
-    hooks: Path, monkeypatch: pytest.MonkeyPatch, hook: Any, program: Program, torch: Torch, tmp_path: Path
+    hooks: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hook: Any,
+    program: Program,
+    torch: Torch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     program(tmp_path / "path" / "ninja", "1.13.0")
@@ -77,7 +91,9 @@ def test_what_is_there_is_used(
     assert hook() == ["from-setuptools"]
 
 
-def test_precompiled_and_sdist_ask_for_nothing(hooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precompiled_and_sdist_ask_for_nothing(
+    hooks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hooks.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     assert backend.get_requires_for_build_sdist() == ["from-setuptools"]
@@ -87,7 +103,12 @@ def test_precompiled_and_sdist_ask_for_nothing(hooks: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("hook", ["get_requires_for_build_sdist", "build_sdist"])
 def test_an_sdist_is_for_no_device(
-    root: Path, bare: Path, monkeypatch: pytest.MonkeyPatch, nvcc: Program, tmp_path: Path, hook: str
+    root: Path,
+    bare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nvcc: Program,
+    tmp_path: Path,
+    hook: str,
 ) -> None:
     """Neither a device without kernels nor one that contradicts torch nor a broken toolkit is in its way."""
     assert bare.is_dir()
@@ -96,8 +117,13 @@ def test_an_sdist_is_for_no_device(
     told = []
 
     def setup(*_: Any) -> list[str]:
-        # What setuptools' hook does to learn of build requirements: it runs setup.py with a command line of its own.
-        told.append(distribution.arguments(root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]))
+        # What setuptools' hook does to learn of build requirements: it runs setup.py with a command
+        # line of its own.
+        told.append(
+            distribution.arguments(
+                root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]
+            )
+        )
         return ["made"]
 
     monkeypatch.setattr(build_meta, hook, setup)
@@ -129,7 +155,10 @@ def test_a_torch_that_is_too_old(bare: Path, torch: Torch, tmp_path: Path) -> No
     ],
 )
 def test_errors_are_their_own_words(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hook: str, arguments: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hook: str,
+    arguments: tuple[str, ...],
 ) -> None:
     def fail(*_: Any) -> str:
         raise BusyError("another process is writing", remedy="wait")
@@ -144,12 +173,16 @@ def test_errors_are_their_own_words(
     assert getattr(backend, hook)(*arguments) == "made"
 
 
-def test_a_wheel_is_put_together_in_a_folder_that_goes_away(monkeypatch: pytest.MonkeyPatch, root: Path, bare: Path) -> None:
+def test_a_wheel_is_put_together_in_a_folder_that_goes_away(
+    monkeypatch: pytest.MonkeyPatch, root: Path, bare: Path
+) -> None:
     assert bare.is_dir()
     seen = []
 
     def build(*_: Any) -> str:
-        folder = distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])["options"]["build"]["build_base"]
+        folder = distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])[
+            "options"
+        ]["build"]["build_base"]
         seen.append(Path(folder))
         assert Path(folder).is_dir()
         return "wheel"
@@ -159,7 +192,12 @@ def test_a_wheel_is_put_together_in_a_folder_that_goes_away(monkeypatch: pytest.
     backend.build_wheel("w")
     assert seen[0] != seen[1]
     assert not any(folder.exists() for folder in seen)
-    assert "build" not in distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])["options"]
+    assert (
+        "build"
+        not in distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])[
+            "options"
+        ]
+    )
     with distribution.staging():
         outer = distribution._staging
         with distribution.staging():
@@ -177,21 +215,31 @@ def test_arguments_of_setup(root: Path, bare: Path, name: str, modules: list[str
     assert arguments["install_requires"] == ["torch>=2.11"]
     metadata = arguments["cmdclass"].pop("egg_info")
     assert issubclass(metadata, egg_info)
-    assert arguments["cmdclass"] == {"build_ext": cmake_ext.cmake_build_ext, "build_py": package_commands.versioned_build_py}
+    assert arguments["cmdclass"] == {
+        "build_ext": cmake_ext.cmake_build_ext,
+        "build_py": package_commands.versioned_build_py,
+    }
     assert ("bdist_wheel" in arguments["options"]) == bool(modules)
 
 
-def test_arguments_of_an_sdist_are_the_same_for_every_device(root: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_of_an_sdist_are_the_same_for_every_device(
+    root: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bare.is_dir()
     monkeypatch.setattr(device, "resolve", lambda _: pytest.fail("an sdist is for no device"))
     arguments = distribution.arguments(root, Settings(target_device="cuda"), ["setup.py", "sdist"])
-    assert (arguments["version"], arguments["ext_modules"]) == (distribution_version.base_version(root), [])
+    assert (arguments["version"], arguments["ext_modules"]) == (
+        distribution_version.base_version(root),
+        [],
+    )
     assert arguments["options"] == {}
 
 
 def test_precompiled_metadata_needs_no_toolkit(root: Path, bare: Path) -> None:
     assert bare.is_dir()
-    arguments = distribution.arguments(root, Settings(target_device="cpu", use_precompiled=True), ["setup.py"])
+    arguments = distribution.arguments(
+        root, Settings(target_device="cpu", use_precompiled=True), ["setup.py"]
+    )
     assert arguments["cmdclass"]["build_ext"] is cmake_ext.precompiled_build_ext
     assert [module.name for module in arguments["ext_modules"]] == ["vllm._C"]
 
@@ -211,32 +259,51 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> package_commands
     monkeypatch.chdir(tree)
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     command = package_commands.versioned_build_py(
-        Distribution({"name": "vllm", "version": "1.0+cpu", "packages": ["vllm"], "script_name": "setup.py"})
+        Distribution(
+            {"name": "vllm", "version": "1.0+cpu", "packages": ["vllm"], "script_name": "setup.py"}
+        )
     )
     command.build_lib = str(tmp_path / "lib")
     command.ensure_finalized()
     return command
 
 
-def test_the_version_is_written_beside_the_modules(modules: package_commands.versioned_build_py, tmp_path: Path) -> None:
+def test_the_version_is_written_beside_the_modules(
+    modules: package_commands.versioned_build_py, tmp_path: Path
+) -> None:
     (tmp_path / "tree" / "vllm" / "_version.py").write_text("stale\n", encoding="utf-8")
     modules.run()
-    assert '__version__ = "1.0+cpu"' in (tmp_path / "lib" / "vllm" / "_version.py").read_text(encoding="utf-8")
+    assert '__version__ = "1.0+cpu"' in (tmp_path / "lib" / "vllm" / "_version.py").read_text(
+        encoding="utf-8"
+    )
     assert (tmp_path / "tree" / "vllm" / "_version.py").read_text(encoding="utf-8") == "stale\n"
-    outputs = [Path(name).relative_to(tmp_path / "lib").as_posix() for name in modules.get_outputs(include_bytecode=False)]
+    outputs = [
+        Path(name).relative_to(tmp_path / "lib").as_posix()
+        for name in modules.get_outputs(include_bytecode=False)
+    ]
     assert sorted(outputs) == ["vllm/__init__.py", "vllm/_version.py"]
 
 
-def test_an_editable_install_writes_it_into_the_tree(modules: package_commands.versioned_build_py, tmp_path: Path) -> None:
+def test_an_editable_install_writes_it_into_the_tree(
+    modules: package_commands.versioned_build_py, tmp_path: Path
+) -> None:
     modules.editable_mode = True
     modules.run()
-    assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(encoding="utf-8")
-    assert str(tmp_path / "lib" / "vllm" / "_version.py") in modules.get_outputs(include_bytecode=False)
+    assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(
+        encoding="utf-8"
+    )
+    assert str(tmp_path / "lib" / "vllm" / "_version.py") in modules.get_outputs(
+        include_bytecode=False
+    )
 
 
 @pytest.mark.parametrize("outputs", [("vllm-kernels", "vllm-flashmla"), ()])
 def test_metadata_names_the_kernel_digests(
-    root: Path, modules: package_commands.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
+    root: Path,
+    modules: package_commands.versioned_build_py,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(paths, "source_root", lambda: root)
     command = package_commands.stamped_egg_info(outputs)(modules.distribution)
@@ -250,7 +317,12 @@ def test_metadata_names_the_kernel_digests(
     assert outputs or package_commands.KERNELS not in listed
     if outputs:
         document = json.loads(stale.read_text(encoding="utf-8"))
-        assert document == {"schema": 1, "kernel_digests": {output: tree_digests.kernel_digest(root, output) for output in outputs}}
+        assert document == {
+            "schema": 1,
+            "kernel_digests": {
+                output: tree_digests.kernel_digest(root, output) for output in outputs
+            },
+        }
     else:
         assert not stale.exists()
 
@@ -260,11 +332,18 @@ def test_metadata_names_the_kernel_digests(
     [
         (Settings(target_device="cpu"), ("vllm-kernels",)),
         (Settings(target_device="cpu", use_precompiled=True), ("vllm-kernels",)),
-        (Settings(target_device="cpu", precompiled_location="x.whl", precompiled_foreign="incomplete"), ()),
+        (
+            Settings(
+                target_device="cpu", precompiled_location="x.whl", precompiled_foreign="incomplete"
+            ),
+            (),
+        ),
         (Settings(target_device="empty"), ()),
     ],
     ids=["compiled", "reused", "official", "none"],
 )
-def test_outputs_of_these_sources(root: Path, bare: Path, settings: Settings, outputs: tuple[str, ...]) -> None:
+def test_outputs_of_these_sources(
+    root: Path, bare: Path, settings: Settings, outputs: tuple[str, ...]
+) -> None:
     assert bare.is_dir()
     assert distribution.outputs(root, settings, device.resolve(settings)) == outputs

@@ -39,7 +39,9 @@ def result(kernels: Any) -> Any:
     case = kernels.cases.Case("rms_norm", "bfloat16", {"tokens": 2048, "hidden": 4096})
     facts = {"reads": 1_000_000, "writes": 1_000_000, "flops": 0.0, "cold": True}
     times = {"ours": [100.0, 100.0, 200.0], **OTHERS}
-    return kernels.report.Result(case, facts, times, {name: min(values) for name, values in times.items()})
+    return kernels.report.Result(
+        case, facts, times, {name: min(values) for name, values in times.items()}
+    )
 
 
 def test_a_ratio_is_the_median_over_the_rounds(result: Any) -> None:
@@ -50,12 +52,18 @@ def test_a_ratio_is_the_median_over_the_rounds(result: Any) -> None:
 
 def test_the_limit_is_memory_or_arithmetic_whichever_takes_longer(kernels: Any) -> None:
     limits = kernels.machine.Limits(read=20e9, copy=8e9, streaming_copy=10e9, flops=100e9)
-    assert limits.shortest(1000, 1000, 0) == (pytest.approx(200.0), "GB/s")  # copied past the caches
+    assert limits.shortest(1000, 1000, 0) == (
+        pytest.approx(200.0),
+        "GB/s",
+    )  # copied past the caches
     assert limits.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")  # read alone
     assert limits.shortest(3000, 1000, 0) == (pytest.approx(300.0), "GB/s")
     slow_reads = kernels.machine.Limits(read=20e9, copy=8e9, streaming_copy=50e9, flops=100e9)
     assert slow_reads.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")
-    assert slow_reads.shortest(1000, 1000, 0) == (pytest.approx(50.0), "GB/s")  # the writing goes along
+    assert slow_reads.shortest(1000, 1000, 0) == (
+        pytest.approx(50.0),
+        "GB/s",
+    )  # the writing goes along
     assert limits.shortest(1000, 1000, 1e5) == (pytest.approx(1000.0), "GFLOP/s")
 
 
@@ -66,11 +74,21 @@ def test_the_share_of_the_limit_is_of_the_shortest_sample(kernels: Any, result: 
     assert result.limit(limits) is None
 
 
-def test_what_is_wrong_with_ours_is_a_problem_and_with_others_an_oddity(kernels: Any, result: Any) -> None:
+def test_what_is_wrong_with_ours_is_a_problem_and_with_others_an_oddity(
+    kernels: Any, result: Any
+) -> None:
     assert kernels.report.problems([result]) == []
-    result.findings = {"ours": ("different", "3 elements"), "official": ("failed", "RuntimeError"), "compile": ("missing", "")}
-    assert kernels.report.problems([result, result]) == ["rms_norm: different: 3 elements (2 cases)"]
-    assert kernels.report.oddities([result]) == ["official, rms_norm: failed: RuntimeError (1 cases)"]
+    result.findings = {
+        "ours": ("different", "3 elements"),
+        "official": ("failed", "RuntimeError"),
+        "compile": ("missing", ""),
+    }
+    assert kernels.report.problems([result, result]) == [
+        "rms_norm: different: 3 elements (2 cases)"
+    ]
+    assert kernels.report.oddities([result]) == [
+        "official, rms_norm: failed: RuntimeError (1 cases)"
+    ]
 
 
 def test_selection(kernels: Any) -> None:
@@ -89,7 +107,10 @@ def test_documents(kernels: Any, result: Any) -> None:
     document = json.loads(json.dumps(result.document(limits)))
     assert document["ratio"] == {"official": 2.0, "eager": 0.5}
     assert document["shape"] == {"tokens": 2048, "hidden": 4096}
-    assert "| rms_norm | 1 | 2.00 (2.00) | 0.50 (0.50) | - | 2e+04 GB/s (50%) |" in kernels.report.summary([result], limits)
+    assert (
+        "| rms_norm | 1 | 2.00 (2.00) | 0.50 (0.50) | - | 2e+04 GB/s (50%) |"
+        in kernels.report.summary([result], limits)
+    )
     drawing = ET.fromstring(kernels.plot.svg([result], "a < b"))  # noqa: S314 - our own text
     circles = drawing.iter("{http://www.w3.org/2000/svg}circle")
     assert len(list(circles)) == 3 + 2  # the legend, and one dot a peer

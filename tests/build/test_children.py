@@ -27,14 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: In a process group of their own each, as Ninja's compilers are, and deaf to SIGTERM.
-TREE = "set -m; trap '' TERM; (trap '' TERM; sleep 611; :) & (trap '' TERM; sleep 612; :) & echo started; wait; sleep 613"
+TREE = (
+    "set -m; trap '' TERM; (trap '' TERM; sleep 611; :) & (trap '' TERM; sleep 612; :) & echo "
+    "started; wait; sleep 613"
+)
 
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """With site-packages and as a module, as a run that measures coverage needs it."""
     if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
-        monkeypatch.setattr(children, "_SUPERVISOR", [sys.executable, "-I", "-B", "-m", "vllm_build.util.processes.supervisor"])
+        monkeypatch.setattr(
+            children,
+            "_SUPERVISOR",
+            [sys.executable, "-I", "-B", "-m", "vllm_build.util.processes.supervisor"],
+        )
 
 
 @pytest.fixture
@@ -70,7 +77,13 @@ def test_a_program_that_a_signal_ends(number: signal.Signals) -> None:
 
 def test_the_environment_is_passed_on_byte_for_byte() -> None:
     """An interpreter in between would add LC_CTYPE under the locale C."""
-    given = {"LANG": "C", "ODD": "a=b\nc", "PATH": os.environ["PATH"], "PYTHONPATH": "/of/the/caller", "EMPTY": ""}
+    given = {
+        "LANG": "C",
+        "ODD": "a=b\nc",
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": "/of/the/caller",
+        "EMPTY": "",
+    }
     said = children.run(["env", "-0"], env=given).stdout
     assert dict(entry.split("=", 1) for entry in said.split("\0") if entry) == given
 
@@ -82,7 +95,9 @@ def test_only_the_standard_descriptors_are_passed_on(tmp_path: Path) -> None:
     assert "socket:" not in said
 
 
-@pytest.mark.parametrize(("name", "kind"), [("nosuch-program", FileNotFoundError), ("/etc/passwd", PermissionError)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nosuch-program", FileNotFoundError), ("/etc/passwd", PermissionError)]
+)
 def test_a_program_that_cannot_be_started(name: str, kind: type[OSError]) -> None:
     with pytest.raises(kind) as caught:
         children.run([name])
@@ -96,7 +111,10 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_the_caller_ignores_stays_ignored() -> None:
     """As under nohup."""
-    code = "from vllm_build.util.processes import children; print(children.run(['bash', '-c', 'kill -HUP $$; echo alive']).stdout)"
+    code = (
+        "from vllm_build.util.processes import children; print(children.run(['bash', '-c', "
+        "'kill -HUP $$; echo alive']).stdout)"
+    )
     command = ["bash", "-c", f"trap '' HUP; exec {sys.executable} -c \"{code}\""]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "alive\n\n"
 
@@ -135,7 +153,9 @@ def test_an_exception_ends_all(mark: str) -> None:
 
 def test_time_to_clean_up(tmp_path: Path, mark: str) -> None:
     """A compiler removes its half-written files when it is asked to end."""
-    text = f"trap 'touch {tmp_path}/cleaned; exit 1' TERM; echo started; while :; do sleep 0.05; done"
+    text = (
+        f"trap 'touch {tmp_path}/cleaned; exit 1' TERM; echo started; while :; do sleep 0.05; done"
+    )
 
     def leave_early() -> None:
         with children.Child(["bash", "-c", text], stdout=subprocess.PIPE) as child:
@@ -152,13 +172,20 @@ def test_time_to_clean_up(tmp_path: Path, mark: str) -> None:
 def test_what_a_program_leaves_behind_ends_after_it(mark: str) -> None:
     assert bash("sleep 611 > /dev/null 2>&1 & echo done").stdout == "done\n"
     assert marked(mark) == []
-    assert bash("(sleep 0.3; echo late) & echo first").stdout == "first\nlate\n", "what ends by itself has time for it"
+    assert bash("(sleep 0.3; echo late) & echo first").stdout == "first\nlate\n", (
+        "what ends by itself has time for it"
+    )
 
 
 def test_a_server_that_left_the_session_goes_on(mark: str) -> None:
     """A compiler cache's server, which other builds use: what it has is no lock of ours."""
-    assert bash("setsid sleep 614 > /dev/null 2>&1 < /dev/null & sleep 0.2; echo done").stdout == "done\n"
-    assert [Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in marked(mark)] == ["sleep\x00614\x00"]
+    assert (
+        bash("setsid sleep 614 > /dev/null 2>&1 < /dev/null & sleep 0.2; echo done").stdout
+        == "done\n"
+    )
+    assert [Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in marked(mark)] == [
+        "sleep\x00614\x00"
+    ]
 
 
 PARENT = """
@@ -211,8 +238,12 @@ def test_a_build_that_is_killed(tmp_path: Path, root: Path, mark: str) -> None:
 
 
 def test_its_supervisor_is_killed_too(tmp_path: Path, root: Path, mark: str) -> None:
-    with parent(tmp_path, root, "touch started; exec sleep 615".replace("started", str(tmp_path / "s"))) as process:
-        by_line = {Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"): pid for pid in marked(mark)}
+    with parent(
+        tmp_path, root, "touch started; exec sleep 615".replace("started", str(tmp_path / "s"))
+    ) as process:
+        by_line = {
+            Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"): pid for pid in marked(mark)
+        }
         (boss,) = (pid for line, pid in by_line.items() if "supervisor.py" in line)
         os.kill(boss, signal.SIGKILL)
         process.kill()
@@ -330,11 +361,15 @@ def test_a_hook_ends_with_its_front_end(number: signal.Signals, root: Path, mark
         assert gone(mark, 20)
 
 
-def test_a_module_of_the_library_in_isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_module_of_the_library_in_isolation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "json.py").write_text("raise ImportError('poison')\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONHOME", "/proc/none")
-    done = children.run(children.module("vllm_build", "archs", "--kernel", "9.0", "--targets", "9.0"))
+    done = children.run(
+        children.module("vllm_build", "archs", "--kernel", "9.0", "--targets", "9.0")
+    )
     assert done.returncode == 0, done.stderr
     assert '"archs"' in done.stdout
 
@@ -342,10 +377,13 @@ def test_a_module_of_the_library_in_isolation(monkeypatch: pytest.MonkeyPatch, t
 def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
     """What starts one by itself leaves it behind.
 
-    The probe and the launcher of compilers are programs of their own, below a supervisor. ``pip_process`` is one, too, where the Makefile
-    runs it, before anything else can be imported; the library passes it ``children.run``.
+    The probe and the launcher of compilers are programs of their own, below a supervisor.
+    ``pip_process`` is one, too, where the Makefile runs it, before anything else can be imported;
+    the library passes it ``children.run``.
     """
-    ways = re.compile(r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\(")
+    ways = re.compile(
+        r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\("
+    )
     allowed = {
         "util/processes/children.py",
         "util/processes/supervisor.py",
@@ -355,25 +393,34 @@ def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
         "reuse/foreign/foreign_probe.py",
     }
     library = root / "scripts" / "vllm_build"
-    found = {path.relative_to(library).as_posix() for path in library.rglob("*.py") if ways.search(path.read_text(encoding="utf-8"))}
+    found = {
+        path.relative_to(library).as_posix()
+        for path in library.rglob("*.py")
+        if ways.search(path.read_text(encoding="utf-8"))
+    }
     assert found == allowed
     calls = [
         call
         for path in library.rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("pip_process.environment", "pip_process.settings")
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in ("pip_process.environment", "pip_process.settings")
     ]
     assert len(calls) == 2
     assert all("children.run" in ast.unparse(call) for call in calls)
 
 
 def test_without_python() -> None:
-    assert children.without_python({"PYTHONPATH": "x", "PYTHONHOME": "y", "PATH": "z"}) == {"PATH": "z"}
+    assert children.without_python({"PYTHONPATH": "x", "PYTHONHOME": "y", "PATH": "z"}) == {
+        "PATH": "z"
+    }
 
 
 @pytest.mark.usefixtures("hearing")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_an_end_that_setuptools_made_of_a_signal_keeps_its_status(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_end_that_setuptools_made_of_a_signal_keeps_its_status(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run_commands() -> None:
         try:
             with signals.ending("CMake"):

@@ -41,9 +41,13 @@ def failing(error: BaseException) -> object:
 
 @pytest.mark.parametrize("kind", subclasses())
 def test_errors_end_with_their_code_and_no_traceback(
-    kind: type[errors.VllmBuildError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: type[errors.VllmBuildError],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(doctor, "run", failing(kind("it broke", expected="whole", remedy="mend it")))
+    monkeypatch.setattr(
+        doctor, "run", failing(kind("it broke", expected="whole", remedy="mend it"))
+    )
     assert cli.main(["doctor"]) == kind.exit_code
     said = capsys.readouterr()
     assert not said.out
@@ -52,14 +56,20 @@ def test_errors_end_with_their_code_and_no_traceback(
     assert "Traceback" not in said.err
 
 
-def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, "run", failing(errors.FetchError("gone")))
     assert cli.main(["doctor", "-v"]) == errors.FetchError.exit_code
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_json_carries_the_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "run", failing(errors.IntegrityError("wrong bytes", remedy="fetch again")))
+def test_json_carries_the_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        doctor, "run", failing(errors.IntegrityError("wrong bytes", remedy="fetch again"))
+    )
     assert cli.main(["doctor", "--json"]) == errors.IntegrityError.exit_code
     document = json.loads(capsys.readouterr().out)
     assert document["error"] == "IntegrityError"
@@ -81,27 +91,57 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 #: What no module translates → the status, and a part of the message.
 UNTRANSLATED: tuple[tuple[Exception, int, str], ...] = (
     (OSError(errno.EIO, "I/O error"), errors.ResourceError.exit_code, "I/O error"),
-    (OSError(errno.EMFILE, "Too many open files"), errors.ResourceError.exit_code, "Too many open files"),
-    (OSError(errno.EPERM, "Operation not permitted"), errors.ResourceError.exit_code, "Operation not permitted"),
+    (
+        OSError(errno.EMFILE, "Too many open files"),
+        errors.ResourceError.exit_code,
+        "Too many open files",
+    ),
+    (
+        OSError(errno.EPERM, "Operation not permitted"),
+        errors.ResourceError.exit_code,
+        "Operation not permitted",
+    ),
     (
         PermissionError(errno.EACCES, "Permission denied", "/place/of/x"),
         errors.ConfigurationError.exit_code,
         "/place/of/x: Permission denied",
     ),
-    (NotADirectoryError(errno.ENOTDIR, "Not a directory", b"/a/b"), errors.ConfigurationError.exit_code, "/a/b: Not a directory"),
+    (
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", b"/a/b"),
+        errors.ConfigurationError.exit_code,
+        "/a/b: Not a directory",
+    ),
     (URLError("refused"), errors.FetchError.exit_code, "refused"),
     (TimeoutError("timed out"), errors.FetchError.exit_code, "timed out"),
     (MemoryError(), errors.ResourceError.exit_code, "out of memory"),
-    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), errors.ConfigurationError.exit_code, "not UTF-8"),
-    (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), errors.InternalError.exit_code, "surrogates"),
-    (RecursionError("maximum recursion depth exceeded"), errors.InternalError.exit_code, "RecursionError"),
+    (
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        errors.ConfigurationError.exit_code,
+        "not UTF-8",
+    ),
+    (
+        UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"),
+        errors.InternalError.exit_code,
+        "surrogates",
+    ),
+    (
+        RecursionError("maximum recursion depth exceeded"),
+        errors.InternalError.exit_code,
+        "RecursionError",
+    ),
     (KeyError("getpwuid(): uid not found: 12345"), errors.InternalError.exit_code, "report it"),
 )
 
 
-@pytest.mark.parametrize(("error", "status", "text"), UNTRANSLATED, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("error", "status", "text"), UNTRANSLATED, ids=lambda value: type(value).__name__
+)
 def test_what_no_module_translates_has_a_status_and_no_traceback(
-    error: Exception, status: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    status: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(doctor, "run", failing(error))
     assert cli.main(["doctor", "--json"]) == status
@@ -113,7 +153,9 @@ def test_what_no_module_translates_has_a_status_and_no_traceback(
     assert f"{type(error).__name__}" in capsys.readouterr().err.partition("direct cause")[0]
 
 
-def test_an_error_names_what_named_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_names_what_named_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache = tmp_path / "cache"
     error = NotADirectoryError(errno.ENOTDIR, "Not a directory", str(cache / "file"))
     monkeypatch.setattr(doctor, "run", failing(error))
@@ -124,7 +166,9 @@ def test_an_error_names_what_named_the_path(tmp_path: Path, monkeypatch: pytest.
     assert "correct VLLM_BUILD_CACHE" in said
 
 
-def test_a_failure_keeps_what_was_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_keeps_what_was_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def answering(_: object, console: Console) -> NoReturn:
         console.json({"found": 3})
         raise errors.IntegrityError("one is damaged")
@@ -135,15 +179,21 @@ def test_a_failure_keeps_what_was_answered(monkeypatch: pytest.MonkeyPatch, caps
     assert (document["error"], document["result"]) == ("IntegrityError", {"found": 3})
 
 
-@pytest.mark.parametrize("words", [["nosuch"], [], ["plan", "--nosuch"], ["install"], ["cache", "nosuch"]])
-def test_a_wrong_command_line_is_a_document_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["nosuch"], [], ["plan", "--nosuch"], ["install"], ["cache", "nosuch"]]
+)
+def test_a_wrong_command_line_is_a_document_too(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main([*words, "--json"]) == errors.ConfigurationError.exit_code
     said = capsys.readouterr()
     assert json.loads(said.out)["error"] == "ConfigurationError"
     assert "usage: vllm-build" in said.err
 
 
-def test_statuses_are_in_the_help_and_in_the_docs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statuses_are_in_the_help_and_in_the_docs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     shown, page = capsys.readouterr().out, (root / "docs" / "build.md").read_text(encoding="utf-8")
@@ -154,7 +204,13 @@ def test_statuses_are_in_the_help_and_in_the_docs(root: Path, capsys: pytest.Cap
 
 
 def vllm_build(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vllm_build", *words], stderr=subprocess.PIPE, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "vllm_build", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def test_a_reader_that_goes_away() -> None:
@@ -215,11 +271,16 @@ def test_each_kind_of_error_has_a_remedy_of_its_own() -> None:
     assert errors.VllmBuildError.usual_remedy not in remedies
 
 
-def test_publishing_to_a_link_that_leads_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_publishing_to_a_link_that_leads_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = tmp_path / "store"
     store.symlink_to("nowhere")
     (tmp_path / "built").mkdir()
-    assert cli.main(["publish", "--store", str(store), str(tmp_path / "built"), "--json"]) == errors.ConfigurationError.exit_code
+    assert (
+        cli.main(["publish", "--store", str(store), str(tmp_path / "built"), "--json"])
+        == errors.ConfigurationError.exit_code
+    )
     document = json.loads(capsys.readouterr().out)
     assert f"{store} is a symbolic link to nowhere, which does not exist" in document["message"]
     assert "--store" in document["remedy"]
@@ -227,7 +288,12 @@ def test_publishing_to_a_link_that_leads_nowhere(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", ["nosuch.whl", "nosuch.txt", "."])
-def test_what_cannot_be_published_has_a_remedy(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_published_has_a_remedy(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["publish", "--store", str(tmp_path / "store"), str(tmp_path / name), "--json"]
-    assert cli.main(words) in {kind.exit_code for kind in (errors.ConfigurationError, errors.IntegrityError, errors.FetchError)}
+    assert cli.main(words) in {
+        kind.exit_code
+        for kind in (errors.ConfigurationError, errors.IntegrityError, errors.FetchError)
+    }
     assert json.loads(capsys.readouterr().out)["remedy"]

@@ -26,20 +26,33 @@ if TYPE_CHECKING:
 def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree" / "csrc" / "norm").mkdir(parents=True)
     (tmp_path / "build").mkdir()
-    for name in ("tree/CMakeLists.txt", "tree/csrc/kernels.toml", "tree/csrc/norm/norm_cpu.cc", "build/build.ninja", "build/.ninja_log"):
+    for name in (
+        "tree/CMakeLists.txt",
+        "tree/csrc/kernels.toml",
+        "tree/csrc/norm/norm_cpu.cc",
+        "build/build.ninja",
+        "build/.ninja_log",
+    ):
         (tmp_path / name).touch()
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["tree/CMakeLists.txt", "tree/csrc/norm/norm_cpu.cc", "build/build.ninja", "build/.ninja_log"])
+@pytest.mark.parametrize(
+    "name",
+    ["tree/CMakeLists.txt", "tree/csrc/norm/norm_cpu.cc", "build/build.ninja", "build/.ninja_log"],
+)
 def test_a_file_from_the_future(tree: Path, name: str) -> None:
     clock.require_past(tree / "tree", tree / "build")
     os.utime(tree / name, (time.time() + 3600,) * 2)
-    with pytest.raises(ConfigurationError, match=r"newer than this machine's clock: .* by 3(600|599) s") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"newer than this machine's clock: .* by 3(600|599) s"
+    ) as caught:
         clock.require_past(tree / "tree", tree / "build")
     # What it says to do helps.
     assert caught.value.remedy is not None
-    subprocess.run(["/bin/sh", "-c", caught.value.remedy.partition(": ")[2].replace("{}", "'{}'")], check=True)
+    subprocess.run(
+        ["/bin/sh", "-c", caught.value.remedy.partition(": ")[2].replace("{}", "'{}'")], check=True
+    )
     clock.require_past(tree / "tree", tree / "build")
 
 
@@ -58,11 +71,15 @@ def test_many_files_are_counted(tree: Path) -> None:
 def test_metadata_of_a_wheel_is_put_together_outside_of_the_tree(root: Path, bare: Path) -> None:
     assert bare.is_dir()
     with distribution.staging():
-        options = distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])["options"]
+        options = distribution.arguments(root, Settings(target_device="empty"), ["setup.py"])[
+            "options"
+        ]
     assert options["egg_info"]["egg_base"] == options["build"]["build_base"]
 
 
-def test_a_tree_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_tree_that_cannot_be_written_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     def fail(*_: object) -> str:
         raise OSError(30, "Read-only file system", "vllm/_version.py")
 
@@ -87,18 +104,27 @@ def test_a_tree_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     ("words", "status", "said"),
-    [(["wheel", "-w", "{}/w"], 0, "Successfully built vllm"), (["install", "--target", "{}/t", "-e"], 1, "cannot be written")],
+    [
+        (["wheel", "-w", "{}/w"], 0, "Successfully built vllm"),
+        (["install", "--target", "{}/t", "-e"], 1, "cannot be written"),
+    ],
 )
-def test_a_tree_on_a_read_only_mount(root: Path, tmp_path: Path, words: list[str], status: int, said: str) -> None:
+def test_a_tree_on_a_read_only_mount(
+    root: Path, tmp_path: Path, words: list[str], status: int, said: str
+) -> None:
     tree = shutil.copytree(
         root,
         tmp_path / "tree",
-        ignore=shutil.ignore_patterns(".git", ".venv", "tests", "output", "build", "__pycache__", "*.egg-info", "_version.py"),
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "tests", "output", "build", "__pycache__", "*.egg-info", "_version.py"
+        ),
     )
     mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(tree)]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets no user mount a file system of their own (unshare --user --mount)")
+        pytest.skip(
+            "this machine lets no user mount a file system of their own (unshare --user --mount)"
+        )
     pip = [
         sys.executable,
         "-m",
@@ -110,7 +136,12 @@ def test_a_tree_on_a_read_only_mount(root: Path, tmp_path: Path, words: list[str
         str(tree),
     ]
     done = subprocess.run(
-        [*inside, *pip], cwd=tmp_path, env={**os.environ, "VLLM_TARGET_DEVICE": "empty"}, capture_output=True, text=True, check=False
+        [*inside, *pip],
+        cwd=tmp_path,
+        env={**os.environ, "VLLM_TARGET_DEVICE": "empty"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
     assert said in done.stdout + done.stderr

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command when a signal ends it: a documented status, one JSON document, nothing left running, nothing in the way of the next run.
 
-What is done with one command is a function; a fixture does it with several commands at once, as much of it is waiting. ``make test`` sends
-SIGTERM to every command at a random moment, and one signal to each command that waits for programs. ``make test-signals`` sends all.
+What is done with one command is a function; a fixture does it with several commands at once, as
+much of it is waiting. ``make test`` sends SIGTERM to every command at a random moment, and one
+signal to each command that waits for programs. ``make test-signals`` sends all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_runs import Run, gone, marked
-from command_scene import ENDLESS, FAILING, NAMES, Scene, attempted, check, programs, require, scene, usual_statuses
+from command_scene import (
+    ENDLESS,
+    FAILING,
+    NAMES,
+    Scene,
+    attempted,
+    check,
+    programs,
+    require,
+    scene,
+    usual_statuses,
+)
 
 if TYPE_CHECKING:
     Case = tuple[str, signal.Signals]
@@ -30,7 +42,9 @@ ALL = os.environ.get("VLLM_TEST_SIGNALS") == "all"
 #: Commands that write, and fetch first; with the programs of ``ENDLESS`` they do that for ever.
 HANGING = ("package", "toolchain", "test-package")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-AT_RANDOM = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL) if ALL else (signal.SIGTERM,)
+AT_RANDOM = (
+    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL) if ALL else (signal.SIGTERM,)
+)
 ONE_EACH = list(zip(HANGING, SIGNALS, strict=False))
 WHILE_PROGRAMS_RUN = [(name, number) for name in HANGING for number in SIGNALS] if ALL else ONE_EACH
 ANY_MOMENT = [(name, number) for name in NAMES for number in AT_RANDOM]
@@ -59,7 +73,9 @@ def wait_for_lock(run: Run) -> None:
     while time.monotonic() < deadline:
         files = Path(f"/proc/{run.process.pid}/fd").iterdir()
         with contextlib.suppress(OSError):
-            if any(fnmatch.fnmatch(str(path.readlink()), "*/work/toolchain/*.lock") for path in files):
+            if any(
+                fnmatch.fnmatch(str(path.readlink()), "*/work/toolchain/*.lock") for path in files
+            ):
                 return
         time.sleep(0.02)
     pytest.fail("the command does not wait")
@@ -93,13 +109,20 @@ def end_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> N
 
 
 @pytest.fixture(scope="module")
-def ended_while_programs_run(tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]) -> Outcomes:
-    return attempted(partial(end_while_programs_run, tmp_path_factory.mktemp("signals"), usual), WHILE_PROGRAMS_RUN)
+def ended_while_programs_run(
+    tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]
+) -> Outcomes:
+    return attempted(
+        partial(end_while_programs_run, tmp_path_factory.mktemp("signals"), usual),
+        WHILE_PROGRAMS_RUN,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "number"), WHILE_PROGRAMS_RUN, ids=label)
-def test_a_signal_while_programs_run(name: str, number: signal.Signals, ended_while_programs_run: Outcomes) -> None:
+def test_a_signal_while_programs_run(
+    name: str, number: signal.Signals, ended_while_programs_run: Outcomes
+) -> None:
     require(ended_while_programs_run[name, number])
 
 
@@ -124,9 +147,13 @@ def kill_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> 
     run = there.run(name).start()
     wait_for(place / "started")
     assert run.process is not None
-    # Its programs have some seconds, and no other command does the same work before they have gone. Stopped supervisors make these seconds
-    # as long as the start of the second command takes.
-    supervisors = [pid for pid in marked(run.mark) if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    # Its programs have some seconds, and no other command does the same work before they have gone.
+    # Stopped supervisors make these seconds as long as the start of the second command takes.
+    supervisors = [
+        pid
+        for pid in marked(run.mark)
+        if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     assert supervisors
     for pid in supervisors:
         os.kill(pid, signal.SIGSTOP)
@@ -153,7 +180,9 @@ def kill_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> 
 
 
 @pytest.fixture(scope="module")
-def killed_while_programs_run(tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]) -> Outcomes:
+def killed_while_programs_run(
+    tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]
+) -> Outcomes:
     work = partial(kill_while_programs_run, tmp_path_factory.mktemp("kill"), usual)
     return attempted(work, [(name, signal.SIGKILL) for name in HANGING])
 
@@ -185,11 +214,17 @@ def end_at_a_random_moment(folder: Path, usual: dict[str, int], case: Case) -> N
 
 
 @pytest.fixture(scope="module")
-def ended_at_random_moments(tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]) -> Outcomes:
-    return attempted(partial(end_at_a_random_moment, tmp_path_factory.mktemp("random"), usual), ANY_MOMENT)
+def ended_at_random_moments(
+    tmp_path_factory: pytest.TempPathFactory, usual: dict[str, int]
+) -> Outcomes:
+    return attempted(
+        partial(end_at_a_random_moment, tmp_path_factory.mktemp("random"), usual), ANY_MOMENT
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "number"), ANY_MOMENT, ids=label)
-def test_signals_at_random_moments(name: str, number: signal.Signals, ended_at_random_moments: Outcomes) -> None:
+def test_signals_at_random_moments(
+    name: str, number: signal.Signals, ended_at_random_moments: Outcomes
+) -> None:
     require(ended_at_random_moments[name, number])

@@ -26,8 +26,18 @@ RESULT = {
     "install": "conda install --override-channels -c file:///output vllm",
     "seconds": {"plan": 0.25},
     "units": [
-        {"unit": "vllm-kernels/x.dir/slow.cu.o", "seconds": 50.0, "cpu_seconds": 42.0, "peak_bytes": 3 << 29},
-        {"unit": "vllm-kernels/x.dir/fast.cc.o", "seconds": 1.0, "cpu_seconds": 1.0, "peak_bytes": 1 << 28},
+        {
+            "unit": "vllm-kernels/x.dir/slow.cu.o",
+            "seconds": 50.0,
+            "cpu_seconds": 42.0,
+            "peak_bytes": 3 << 29,
+        },
+        {
+            "unit": "vllm-kernels/x.dir/fast.cc.o",
+            "seconds": 1.0,
+            "cpu_seconds": 1.0,
+            "peak_bytes": 1 << 28,
+        },
     ],
 }
 
@@ -45,11 +55,29 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         monkeypatch.setattr(module, name, call)
 
     answer(package_job, "package", RESULT)
-    answer(conda_environment, "create", [{"name": "vllm", "version": "1.0", "build": "0", "channel": "c"}])
     answer(
-        channel_build, "ensure", ChannelReport(Path("/channel"), "d" * 64, (Outcome("cmake", "built", 1.25, 2_000_000, ("cmake.conda",)),))
+        conda_environment,
+        "create",
+        [{"name": "vllm", "version": "1.0", "build": "0", "channel": "c"}],
     )
-    locked = LockedFile(build="cmake", position=0, type="pypi", name="cmake", version="4", filename="cmake-4.whl", sha256="1" * 64)
+    answer(
+        channel_build,
+        "ensure",
+        ChannelReport(
+            Path("/channel"),
+            "d" * 64,
+            (Outcome("cmake", "built", 1.25, 2_000_000, ("cmake.conda",)),),
+        ),
+    )
+    locked = LockedFile(
+        build="cmake",
+        position=0,
+        type="pypi",
+        name="cmake",
+        version="4",
+        filename="cmake-4.whl",
+        sha256="1" * 64,
+    )
     answer(lock_update, "update", [locked])
     answer(package_checks, "prepare", None)
     answer(package_checks, "compute", ["one: ok"])
@@ -61,7 +89,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_package(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["package", "cpu", "--output", str(tmp_path), "--channel", "conda-forge"]) == 0
     ((_, (request, _), _),) = seen
-    assert (request.variant.name, request.channel, request.output) == ("cpu", "conda-forge", tmp_path)
+    assert (request.variant.name, request.channel, request.output) == (
+        "cpu",
+        "conda-forge",
+        tmp_path,
+    )
     said = capsys.readouterr()
     assert said.out == f"{RESULT['install']}\n"
     assert "vllm-1.0-0.conda" in said.err
@@ -75,7 +107,16 @@ def test_package(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    command = ["install", str(tmp_path / "prefix"), "vllm", "pytest", "--output", str(tmp_path / "o"), "--channel", "conda-forge"]
+    command = [
+        "install",
+        str(tmp_path / "prefix"),
+        "vllm",
+        "pytest",
+        "--output",
+        str(tmp_path / "o"),
+        "--channel",
+        "conda-forge",
+    ]
     assert cli.main(command) == 0
     assert not capsys.readouterr().out
     assert cli.main([*command, "--json"]) == 0
@@ -109,13 +150,25 @@ def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -
     assert [options for _, _, options in seen] == [{"only": ["cmake"]}, {"only": None}]
 
 
-def test_toolchain_clean(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_toolchain_clean(
+    seen: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path))
-    monkeypatch.setattr(channel_views, "clean", lambda days: channel_views.Cleaned(1, 2, int(days * 1e6)))
+    monkeypatch.setattr(
+        channel_views, "clean", lambda days: channel_views.Cleaned(1, 2, int(days * 1e6))
+    )
     assert cli.main(["toolchain", "--clean"]) == 0
     assert "removed 2 packages (30.0 MB) and 1 unused views" in capsys.readouterr().err
     assert cli.main(["toolchain", "--clean", "--older-than", "7", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"path": str(tmp_path / "channel"), "views": 1, "packages": 2, "size": 7_000_000}
+    assert json.loads(capsys.readouterr().out) == {
+        "path": str(tmp_path / "channel"),
+        "views": 1,
+        "packages": 2,
+        "size": 7_000_000,
+    }
     for wrong in (["--clean", "--older-than", "soon"], ["--clean", "cmake"], ["--older-than", "7"]):
         assert cli.main(["toolchain", *wrong]) == errors.ConfigurationError.exit_code
     assert seen == [], "nothing is built"
@@ -126,13 +179,17 @@ def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> No
     assert not capsys.readouterr().out
     assert cli.main(["test-package", "cpu", "--channel", "conda-forge", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert [entry["interpreter"] for entry in document["interpreters"]] == [i.name for i in package_checks.INTERPRETERS]
+    assert [entry["interpreter"] for entry in document["interpreters"]] == [
+        i.name for i in package_checks.INTERPRETERS
+    ]
     assert document["audits"] == [{"library": "_C", "check": "abi3audit", "good": True}]
     assert document["tests"] == {"kernels": "4 passed in 1s"}
     assert seen[0][0] == "prepare"
 
 
-def test_stamp(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stamp(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
     monkeypatch.setattr(paths, "source_root", lambda: tree)

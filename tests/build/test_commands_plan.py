@@ -65,8 +65,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("gfx90a;gfx942", "gfx942;gfx1100", ["gfx942"], ["gfx1100"]),
     ],
 )
-def test_archs(capsys: pytest.CaptureFixture[str], kernel: str, targets: str, compiled: list[str], unserved: list[str]) -> None:
-    assert answer(capsys, "archs", "--kernel", kernel, "--targets", targets) == {"archs": compiled, "unserved": unserved}
+def test_archs(
+    capsys: pytest.CaptureFixture[str],
+    kernel: str,
+    targets: str,
+    compiled: list[str],
+    unserved: list[str],
+) -> None:
+    assert answer(capsys, "archs", "--kernel", kernel, "--targets", targets) == {
+        "archs": compiled,
+        "unserved": unserved,
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,9 @@ def test_archs(capsys: pytest.CaptureFixture[str], kernel: str, targets: str, co
         ("8.0", "gfx90a", "--targets"),
     ],
 )
-def test_archs_malformed(capsys: pytest.CaptureFixture[str], kernel: str, targets: str, said: str) -> None:
+def test_archs_malformed(
+    capsys: pytest.CaptureFixture[str], kernel: str, targets: str, said: str
+) -> None:
     assert said in refused(capsys, "archs", "--kernel", kernel, "--targets", targets)
 
 
@@ -92,7 +103,11 @@ def test_archs_malformed(capsys: pytest.CaptureFixture[str], kernel: str, target
         (["--device", "empty"], {}, (16, None)),
         (["--device", "CUDA", "--toolkit-version", "12.9"], {}, (16, 1)),
         (["--device", "cuda", "--toolkit-version", "11.8"], {"NVCC_THREADS": "4"}, (4, 4)),
-        (["--device", "cuda", "--toolkit-version", "12.9"], {"NVCC_THREADS": "4", "MAX_JOBS": "2"}, (1, 4)),
+        (
+            ["--device", "cuda", "--toolkit-version", "12.9"],
+            {"NVCC_THREADS": "4", "MAX_JOBS": "2"},
+            (1, 4),
+        ),
         (["--device", "rocm", "--toolkit-version", "6.4"], {"NVCC_THREADS": "4"}, (16, None)),
         (["--device", "cpu"], {"MAX_JOBS": "", "NVCC_THREADS": ""}, (16, None)),
     ],
@@ -122,9 +137,15 @@ def test_jobs_heed_the_heavy_units_of_the_table(capsys: pytest.CaptureFixture[st
     assert (cpu["jobs"], cpu["heavy_jobs"]) == (10, 2)
 
 
-def test_jobs_ask_the_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_ask_the_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8")])
-    monkeypatch.setattr(machine_limits, "memory_limits", lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")])
+    monkeypatch.setattr(
+        machine_limits,
+        "memory_limits",
+        lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")],
+    )
     assert cli.main(["jobs", "--device", "cpu"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["jobs"] == 2
@@ -143,22 +164,40 @@ def test_jobs_malformed_memory(capsys: pytest.CaptureFixture[str], value: str) -
 
 @pytest.mark.parametrize("name", ["MAX_JOBS", "NVCC_THREADS"])
 @pytest.mark.parametrize("value", ["0", "-1", "abc", "1e9"])
-def test_jobs_malformed_variables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_jobs_malformed_variables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     assert name in refused(capsys, "jobs", "--device", "cpu")
 
 
 @pytest.mark.parametrize("command", ["jobs", "plan"])
-@pytest.mark.parametrize(("option", "value"), [("--device", "gpu"), ("--toolkit-version", "new"), ("--toolkit-version", "")])
-def test_malformed_target(capsys: pytest.CaptureFixture[str], command: str, option: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--device", "gpu"), ("--toolkit-version", "new"), ("--toolkit-version", "")],
+)
+def test_malformed_target(
+    capsys: pytest.CaptureFixture[str], command: str, option: str, value: str
+) -> None:
     assert option in refused(capsys, command, "--device=cuda", f"{option}={value}")
 
 
 @pytest.mark.usefixtures("sample")
 def test_plan_of_the_options(capsys: pytest.CaptureFixture[str]) -> None:
-    document = answer(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a")
-    assert (document["device"], document["toolkit_version"], document["targets"]) == ("cuda", "12.2", ["8.0", "9.0a"])
-    assert [e["name"].rpartition(".")[2] for e in document["extensions"]] == ["_C", "_moe_C", "cumem_allocator", "_vllm_fa2_C"]
+    document = answer(
+        capsys, "plan", "--device", "cuda", "--toolkit-version", "12.2", "--arch-list", "8.0;9.0a"
+    )
+    assert (document["device"], document["toolkit_version"], document["targets"]) == (
+        "cuda",
+        "12.2",
+        ["8.0", "9.0a"],
+    )
+    assert [e["name"].rpartition(".")[2] for e in document["extensions"]] == [
+        "_C",
+        "_moe_C",
+        "cumem_allocator",
+        "_vllm_fa2_C",
+    ]
     rows = {row["kernel"]: row for row in document["kernels"]}
     assert rows["gemm-sm90"] == {
         "extension": "vllm._C",
@@ -192,7 +231,10 @@ def test_plan_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = [line for line in lines[group:] if line.startswith("    gemm-sm90 ")]
     assert row.split() == ["gemm-sm90", "1", "ordinary", "9.0a"]
     assert "    not for 8.0: none of 9.0a serves it (gemm-sm90)" in lines
-    reason = lines.index("    toolkit: vllm.vllm_flash_attn._vllm_fa3_C needs CUDA >= 12.3, this is 12.2 (1 kernel, 1 unit)")
+    reason = lines.index(
+        "    toolkit: vllm.vllm_flash_attn._vllm_fa3_C needs CUDA >= 12.3, this is 12.2 (1 kernel, "
+        "1 unit)"
+    )
     assert lines[reason + 1] == "        vllm.vllm_flash_attn._vllm_fa3_C: fa3"
     assert "csrc/gemm/sm90.cu" not in said.err
     assert cli.main([*command, "--verbose"]) == 0
@@ -201,7 +243,9 @@ def test_plan_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("sample")
-def test_kernels_for_other_devices_are_one_line_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kernels_for_other_devices_are_one_line_a_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.2"]) == 0
     said = capsys.readouterr().err
     assert [line for line in said.splitlines() if line.startswith("    device:")] == [
@@ -223,10 +267,22 @@ TARGETS = [
 @pytest.mark.parametrize("chosen", ["", "check", "dev", "full"])
 @pytest.mark.parametrize(("device", "release"), TARGETS)
 def test_plans_fit_100_columns_and_name_every_kernel(
-    device: str, release: str | None, chosen: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, verbose: bool
+    device: str,
+    release: str | None,
+    chosen: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    verbose: bool,
 ) -> None:
     monkeypatch.setenv("VLLM_FA_SET", chosen)
-    arguments = ["plan", "--device", device, *(["--toolkit-version", release] if release else []), *(["--verbose"] if verbose else [])]
+    arguments = [
+        "plan",
+        "--device",
+        device,
+        *(["--toolkit-version", release] if release else []),
+        *(["--verbose"] if verbose else []),
+    ]
     status = cli.main(arguments)
     assert (status == 0) == (device in {"cpu", "cuda"})
     shown, _, _ = capsys.readouterr().err.partition("Traceback")
@@ -237,19 +293,31 @@ def test_plans_fit_100_columns_and_name_every_kernel(
     expected = {k.name for k in table.kernels if verbose or device in k.devices}
     assert expected <= words
     if verbose:
-        assert {source for k in table.kernels if device in k.devices for source in k.sources} <= words
+        assert {
+            source for k in table.kernels if device in k.devices for source in k.sources
+        } <= words
     left = len([k for k in table.kernels if device not in k.devices])
-    assert sum(map(int, re.findall(r"^    device: .*\((\d+) kernels?, ", text, re.MULTILINE))) == left
+    assert (
+        sum(map(int, re.findall(r"^    device: .*\((\d+) kernels?, ", text, re.MULTILINE))) == left
+    )
     *_, summary = text.splitlines()
-    ((built, out),) = re.findall(r"^(\d+) kernels? in \d+ librar(?:y|ies): \d+ units? .* (\d+) kernels? left out$", summary)
+    ((built, out),) = re.findall(
+        r"^(\d+) kernels? in \d+ librar(?:y|ies): \d+ units? .* (\d+) kernels? left out$", summary
+    )
     assert int(built) + int(out) == len(table.kernels)
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda12", "cuda124", "cuda13"])
-def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_of_the_variants_fit_80_columns(
+    variant: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = variants.load(root, variant).values
     monkeypatch.setenv("VLLM_FA_SET", values.get("flash_attention_set", ""))
-    device, release, archs = values["accelerator"], values.get("cuda_compiler_version"), values.get("cuda_arch_list")
+    device, release, archs = (
+        values["accelerator"],
+        values.get("cuda_compiler_version"),
+        values.get("cuda_arch_list"),
+    )
     found = plan_resolver.survey(
         kernels_table.load(root),
         device,
@@ -259,8 +327,15 @@ def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypa
     )
     lines = plan_text.lines(found, 80, verbose=False)
     assert max(map(len, lines)) <= 80
-    rows = [line for line in lines if line.startswith("    ") and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}]
-    assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), "one line for each kernel that is built"
+    rows = [
+        line
+        for line in lines
+        if line.startswith("    ")
+        and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}
+    ]
+    assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), (
+        "one line for each kernel that is built"
+    )
 
 
 @pytest.mark.usefixtures("sample")
@@ -274,48 +349,73 @@ def test_plans_of_the_variants_fit_80_columns(variant: str, root: Path, monkeypa
     ],
 )
 def test_plan_of_the_environment(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str, environ: dict[str, str], targets: list[str]
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    environ: dict[str, str],
+    targets: list[str],
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert answer(capsys, "plan", "--device", device, "--toolkit-version", "12.9")["targets"] == targets
+    assert (
+        answer(capsys, "plan", "--device", device, "--toolkit-version", "12.9")["targets"]
+        == targets
+    )
 
 
 @pytest.mark.usefixtures("sample")
-def test_the_option_wins_over_the_environment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_wins_over_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a")
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
-    assert answer(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "8.0")["targets"] == ["8.0"]
+    assert answer(
+        capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "8.0"
+    )["targets"] == ["8.0"]
 
 
 @pytest.mark.usefixtures("sample")
 @pytest.mark.parametrize("text", ["", "+PTX", "8.0,9.0", "8.1", "hopper", "gfx90a"])
 def test_plan_malformed_list(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    assert "--arch-list" in refused(capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", f"--arch-list={text}")
+    assert "--arch-list" in refused(
+        capsys, "plan", "--device", "cuda", "--toolkit-version", "12.9", f"--arch-list={text}"
+    )
 
 
 @pytest.mark.usefixtures("sample")
 def test_plan_without_a_kernel_left(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "5.0"]) == ConfigurationError.exit_code
+    assert (
+        cli.main(["plan", "--device", "cuda", "--toolkit-version", "12.9", "--arch-list", "5.0"])
+        == ConfigurationError.exit_code
+    )
     said = capsys.readouterr().err
     # The table first, so that everything that was left out is explained.
-    assert said.index("kernels for cuda, CUDA 12.9") < said.index("no kernel of 'cuda' can be built for 5.0 with CUDA 12.9")
+    assert said.index("kernels for cuda, CUDA 12.9") < said.index(
+        "no kernel of 'cuda' can be built for 5.0 with CUDA 12.9"
+    )
 
 
 @pytest.mark.usefixtures("sample")
 def test_plan_with_an_old_toolkit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--device", "rocm", "--toolkit-version", "5.6"]) == ToolchainError.exit_code
+    assert (
+        cli.main(["plan", "--device", "rocm", "--toolkit-version", "5.6"])
+        == ToolchainError.exit_code
+    )
     assert "ROCm 5.6 is too old" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["tpu", "empty"])
-def test_plan_of_devices_that_compile_nothing(capsys: pytest.CaptureFixture[str], device: str) -> None:
+def test_plan_of_devices_that_compile_nothing(
+    capsys: pytest.CaptureFixture[str], device: str
+) -> None:
     assert cli.main(["plan", "--device", device]) == NothingToDoError.exit_code
     assert f"device '{device}' compiles nothing" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("bare", "sample")
-def test_plan_of_what_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, nvcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_what_is_found(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, nvcc: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nvcc(tmp_path / "cuda", "12.9")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
     document = answer(capsys, "plan")

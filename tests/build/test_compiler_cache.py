@@ -34,11 +34,20 @@ def script(path: Path, text: str) -> Path:
 
 
 def used(settings: Settings | None = None) -> set[str]:
-    return {Path(launcher).name for launcher in cmake.launchers(settings or Settings(inherited=os.environ)).values()}
+    return {
+        Path(launcher).name
+        for launcher in cmake.launchers(settings or Settings(inherited=os.environ)).values()
+    }
 
 
-def test_an_sccache_that_cannot_start_gives_way_to_ccache(tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]) -> None:
-    program(tmp_path / "path" / "sccache", status=2, stderr="sccache: error: Server startup failed: no such bucket")
+def test_an_sccache_that_cannot_start_gives_way_to_ccache(
+    tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program(
+        tmp_path / "path" / "sccache",
+        status=2,
+        stderr="sccache: error: Server startup failed: no such bucket",
+    )
     program(tmp_path / "path" / "ccache")
     assert used() == {"ccache"}
     said = capsys.readouterr().err
@@ -49,7 +58,9 @@ def test_an_sccache_that_cannot_start_gives_way_to_ccache(tmp_path: Path, progra
     assert not capsys.readouterr().err, "once in a build"
 
 
-def test_an_sccache_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_sccache_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(compiler_cache, "TIMEOUT", 0.2)
     script(tmp_path / "path" / "sccache", "while :; do :; done")
     assert not used()
@@ -71,7 +82,12 @@ def test_a_ccache_of_another_machine(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_folder_that_cannot_be_written_to(
-    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, new: bool
+    tmp_path: Path,
+    program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    new: bool,
 ) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     folder = tmp_path / "file" / "cache"
@@ -87,14 +103,20 @@ def test_a_folder_that_cannot_be_written_to(
     assert used() == {"ccache"}
 
 
-def test_what_the_user_names_is_not_probed(tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_user_names_is_not_probed(
+    tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     program(tmp_path / "path" / "ccache", status=1)
-    named = Settings(**dict.fromkeys(("c_launcher", "cxx_launcher", "cuda_launcher", "hip_launcher"), "ccache"))
+    named = Settings(
+        **dict.fromkeys(("c_launcher", "cxx_launcher", "cuda_launcher", "hip_launcher"), "ccache")
+    )
     assert used(named) == {"ccache"}
     assert not capsys.readouterr().err
 
 
-def test_a_disabled_one_is_not_probed(tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disabled_one_is_not_probed(
+    tmp_path: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     program(tmp_path / "path" / "sccache", status=1)
     program(tmp_path / "path" / "ccache", status=1)
     assert not used(Settings(disable_sccache=True, disable_ccache=True))

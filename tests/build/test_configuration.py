@@ -33,7 +33,11 @@ def config(root: Path, bare: Path, tmp_path: Path) -> Configuration:
 
 
 def cuda(version: str) -> Target:
-    return Target("cuda", "asked for", Toolkit("cuda", Version(version), Path("/cuda"), Path("/cuda/bin/nvcc"), "CUDA_HOME"))
+    return Target(
+        "cuda",
+        "asked for",
+        Toolkit("cuda", Version(version), Path("/cuda"), Path("/cuda/bin/nvcc"), "CUDA_HOME"),
+    )
 
 
 def test_key_of_the_cpu(config: Configuration, tmp_path: Path) -> None:
@@ -43,13 +47,19 @@ def test_key_of_the_cpu(config: Configuration, tmp_path: Path) -> None:
     assert config.libraries(Path("/x")) == [Path("/x/vllm/_C.abi3.so")]
 
 
-def test_the_folder_is_below_the_tree_unless_told_otherwise(config: Configuration, root: Path) -> None:
+def test_the_folder_is_below_the_tree_unless_told_otherwise(
+    config: Configuration, root: Path
+) -> None:
     assert replace(config, settings=Settings()).folder == root / "build" / config.key
 
 
 def test_every_two_configurations_have_two_folders(config: Configuration) -> None:
     def gpu(version: str, *targets: str) -> Configuration:
-        return replace(config, target=cuda(version), plan=replace(config.plan, device="cuda", toolkit_version=version, targets=targets))
+        return replace(
+            config,
+            target=cuda(version),
+            plan=replace(config.plan, device="cuda", toolkit_version=version, targets=targets),
+        )
 
     configurations = [
         config,
@@ -80,9 +90,14 @@ def test_every_two_configurations_have_two_folders(config: Configuration) -> Non
         (Settings(cmake_args=("-D", "CMAKE_BUILD_TYPE:STRING=Release")), False, "Release"),
     ],
 )
-def test_build_type(root: Path, bare: Path, settings: Settings, *, debug: bool, expected: str) -> None:
+def test_build_type(
+    root: Path, bare: Path, settings: Settings, *, debug: bool, expected: str
+) -> None:
     assert bare.is_dir()
-    assert Configuration.of(root, replace(settings, target_device="cpu"), debug=debug).build_type == expected
+    assert (
+        Configuration.of(root, replace(settings, target_device="cpu"), debug=debug).build_type
+        == expected
+    )
 
 
 def test_the_folder_is_made(config: Configuration) -> None:
@@ -91,7 +106,9 @@ def test_the_folder_is_made(config: Configuration) -> None:
     assert config.prepare_folder() == config.folder
 
 
-def test_a_folder_of_something_else_is_refused_and_one_of_an_earlier_version_is_used(config: Configuration) -> None:
+def test_a_folder_of_something_else_is_refused_and_one_of_an_earlier_version_is_used(
+    config: Configuration,
+) -> None:
     config.folder.mkdir(parents=True)
     (config.folder / "letter.txt").touch()
     with pytest.raises(ConfigurationError, match=r"VLLM_BUILD_ROOT.* did not make: letter\.txt"):
@@ -103,13 +120,21 @@ def test_a_folder_of_something_else_is_refused_and_one_of_an_earlier_version_is_
 
 def test_a_folder_that_cannot_be_made(config: Configuration) -> None:
     config.folder.parent.write_text("a file", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"build folder .* cannot be written: (Not a directory|File exists)") as caught:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"build folder .* cannot be written: (Not a directory|File exists)",
+    ) as caught:
         config.prepare_folder()
     assert "VLLM_BUILD_ROOT" in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EACCES, ConfigurationError), (errno.EROFS, ConfigurationError), (errno.ENOSPC, ResourceError)]
+    ("number", "kind"),
+    [
+        (errno.EACCES, ConfigurationError),
+        (errno.EROFS, ConfigurationError),
+        (errno.ENOSPC, ResourceError),
+    ],
 )
 def test_a_folder_that_cannot_be_written(
     config: Configuration, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
@@ -128,15 +153,28 @@ def test_a_folder_that_cannot_be_written(
     [
         ({"Py_GIL_DISABLED": 0, "SOABI": "cpython-311-x86_64-linux-gnu"}, "abi3", ".abi3.so"),
         ({"Py_GIL_DISABLED": None}, "abi3", ".abi3.so"),
-        ({"Py_GIL_DISABLED": 1, "SOABI": "cpython-313t-x86_64-linux-gnu"}, "cpython-313t-x86_64-linux-gnu", ".so"),
+        (
+            {"Py_GIL_DISABLED": 1, "SOABI": "cpython-313t-x86_64-linux-gnu"},
+            "cpython-313t-x86_64-linux-gnu",
+            ".so",
+        ),
     ],
 )
 def test_free_threaded_interpreters(
-    root: Path, bare: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], abi: str, suffix: str
+    root: Path,
+    bare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, Any],
+    abi: str,
+    suffix: str,
 ) -> None:
     assert bare.is_dir()
     real = sysconfig.get_config_var
-    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: variables[name] if name in variables else real(name))
+    monkeypatch.setattr(
+        sysconfig,
+        "get_config_var",
+        lambda name: variables[name] if name in variables else real(name),
+    )
     config = Configuration.of(root, Settings(target_device="cpu"))
     assert (config.abi, config.suffix) == (abi, suffix)
     settings = Settings(target_device="cpu")
@@ -146,8 +184,12 @@ def test_free_threaded_interpreters(
     assert [module.py_limited_api for module in arguments["ext_modules"]] == [limited]
 
 
-def test_a_free_threaded_interpreter_that_does_not_name_its_abi(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else None)
+def test_a_free_threaded_interpreter_that_does_not_name_its_abi(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else None
+    )
     with pytest.raises(ConfigurationError, match="no SOABI"):
         build_configuration.python_abi()
 

@@ -25,11 +25,20 @@ def screen(terminal: bool) -> io.StringIO:  # noqa: FBT001 - a fixture's name is
 
 @pytest.fixture
 def shown(terminal: bool, screen: io.StringIO) -> Console:  # noqa: FBT001 - as above
-    rich = RichConsole(file=screen, force_terminal=terminal, width=100, highlight=False, soft_wrap=True, color_system=None)
+    rich = RichConsole(
+        file=screen,
+        force_terminal=terminal,
+        width=100,
+        highlight=False,
+        soft_wrap=True,
+        color_system=None,
+    )
     return Console(_rich=rich)
 
 
-def test_steps_say_how_they_ended_and_how_long_they_took(shown: Console, screen: io.StringIO) -> None:
+def test_steps_say_how_they_ended_and_how_long_they_took(
+    shown: Console, screen: io.StringIO
+) -> None:
     with shown.step("fetch"):
         pass
     with pytest.raises(ValueError, match="broken"), shown.step("build"):
@@ -43,7 +52,9 @@ def test_steps_say_how_they_ended_and_how_long_they_took(shown: Console, screen:
     assert set(shown.seconds) == {"fetch", "build"}
 
 
-def test_progress_is_a_bar_where_somebody_looks(shown: Console, screen: io.StringIO, *, terminal: bool) -> None:
+def test_progress_is_a_bar_where_somebody_looks(
+    shown: Console, screen: io.StringIO, *, terminal: bool
+) -> None:
     with shown.progress(4, "four parts") as counter:
         for _ in range(4):
             counter.advance()
@@ -52,7 +63,9 @@ def test_progress_is_a_bar_where_somebody_looks(shown: Console, screen: io.Strin
     assert ("4/4" in text) == terminal
 
 
-def test_details_are_for_logs_and_for_those_who_ask(shown: Console, screen: io.StringIO, *, terminal: bool) -> None:
+def test_details_are_for_logs_and_for_those_who_ask(
+    shown: Console, screen: io.StringIO, *, terminal: bool
+) -> None:
     shown.detail("a line of a tool")
     assert ("a line of a tool" in screen.getvalue()) != terminal
     shown.verbose = True
@@ -62,7 +75,13 @@ def test_details_are_for_logs_and_for_those_who_ask(shown: Console, screen: io.S
 
 def test_tables(shown: Console, screen: io.StringIO) -> None:
     shown.table("packages", ["file", "size"], [["a", "1"], ["b\nc", "22"]])
-    assert [line.strip() for line in screen.getvalue().splitlines()] == ["packages", "file  size", "a     1", "b     22", "c"]
+    assert [line.strip() for line in screen.getvalue().splitlines()] == [
+        "packages",
+        "file  size",
+        "a     1",
+        "b     22",
+        "c",
+    ]
 
 
 def test_tables_fit_the_width(shown: Console, screen: io.StringIO) -> None:
@@ -77,7 +96,10 @@ def test_tables_fit_the_width(shown: Console, screen: io.StringIO) -> None:
 
 @pytest.mark.parametrize(("width", "used"), [(80, 80), (20, 40)])
 def test_a_terminal_says_how_wide_it_is(width: int, used: int) -> None:
-    assert Console(_rich=RichConsole(file=io.StringIO(), force_terminal=True, width=width)).width == used
+    assert (
+        Console(_rich=RichConsole(file=io.StringIO(), force_terminal=True, width=width)).width
+        == used
+    )
 
 
 def test_tables_show_no_secret_whatever_the_width(shown: Console, screen: io.StringIO) -> None:
@@ -114,7 +136,9 @@ def test_words_between_colons_are_text(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "a:heart:b\nt\n    x\n    :warning:\n"
 
 
-def test_the_answer_goes_to_stdout(shown: Console, screen: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_answer_goes_to_stdout(
+    shown: Console, screen: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown.json({"b": 1, "a": [2]})
     shown.output("text")
     assert capsys.readouterr().out == json.dumps({"b": 1, "a": [2]}, indent=2) + "\ntext\n"

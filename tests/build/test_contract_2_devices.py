@@ -27,14 +27,25 @@ FLAVOURS = ("cuda", "rocm", "xpu", "cpu")
 
 
 def flavour(name: str, *, temporary: bool = False) -> TorchFlavour:
-    return TorchFlavour(name, "2.11.0", Version("13.0") if name == "cuda" else None, Path("site/torch"), temporary)
+    return TorchFlavour(
+        name, "2.11.0", Version("13.0") if name == "cuda" else None, Path("site/torch"), temporary
+    )
 
 
-def resolve(asked: str | None = None, *, system: str = "linux", torches: tuple[TorchFlavour, ...] = (), **variables: Any) -> Target:
-    return device.resolve(Settings(target_device=asked, **variables), system=system, torches=torches)
+def resolve(
+    asked: str | None = None,
+    *,
+    system: str = "linux",
+    torches: tuple[TorchFlavour, ...] = (),
+    **variables: Any,
+) -> Target:
+    return device.resolve(
+        Settings(target_device=asked, **variables), system=system, torches=torches
+    )
 
 
-# `VLLM_TARGET_DEVICE` in `cuda rocm cpu tpu xpu empty`, case-insensitive; anything else is a configuration error that lists them.
+# `VLLM_TARGET_DEVICE` in `cuda rocm cpu tpu xpu empty`, case-insensitive; anything else is a
+# configuration error that lists them.
 
 
 @pytest.mark.parametrize("spelled", [str.lower, str.upper, str.title])
@@ -52,7 +63,8 @@ def test_unknown_device_lists_the_known_ones(value: str) -> None:
     assert all(name in str(caught.value.expected) for name in DEVICES)
 
 
-# Unset: the flavour of the torch that is installed (read from its metadata, torch is not imported) ...
+# Unset: the flavour of the torch that is installed (read from its metadata, torch is not imported)
+# ...
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
@@ -64,10 +76,14 @@ def test_unset_takes_the_flavour_of_torch(name: str) -> None:
 
 def test_torch_comes_before_toolkits(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
     nvcc(tmp_path / "cuda")
-    assert resolve(torches=(flavour("cpu"),), search_path=str(tmp_path / "cuda" / "bin")).name == "cpu"
+    assert (
+        resolve(torches=(flavour("cpu"),), search_path=str(tmp_path / "cuda" / "bin")).name == "cpu"
+    )
 
 
-def test_torch_is_not_imported(bare: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_not_imported(
+    bare: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch(bare, "2.11.0+rocm7.1", hip="7.1.2", rocm="7.1.0")
     monkeypatch.syspath_prepend(str(bare))
     target = device.resolve(Settings(), system="linux")
@@ -130,7 +146,9 @@ def test_device_and_torch(asked: str, built_for: str) -> None:
     if asked in (built_for, "cpu", "tpu", "empty"):  # every torch has the CPU's part
         assert resolve(asked, torches=(flavour(built_for),)).name == asked
         return
-    with pytest.raises(ConfigurationError, match=rf"device {asked} .* built for {built_for}\b") as caught:
+    with pytest.raises(
+        ConfigurationError, match=rf"device {asked} .* built for {built_for}\b"
+    ) as caught:
         resolve(asked, torches=(flavour(built_for),))
     assert built_for in str(caught.value.remedy)
 
@@ -149,10 +167,20 @@ def test_torch_of_an_isolated_build_decides_nothing(built_for: str) -> None:
     assert resolve(torches=(flavour(built_for, temporary=True),)).name == "cpu"
 
 
-@pytest.mark.parametrize(("built_for", "expected"), [("cuda", "cuda"), ("cpu", "cpu"), ("rocm", "cpu"), ("xpu", "cpu")])
-def test_torch_of_an_isolated_build_rules_devices_out(built_for: str, expected: str, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("built_for", "expected"), [("cuda", "cuda"), ("cpu", "cpu"), ("rocm", "cpu"), ("xpu", "cpu")]
+)
+def test_torch_of_an_isolated_build_rules_devices_out(
+    built_for: str, expected: str, tmp_path: Path, nvcc: Callable[..., Path]
+) -> None:
     nvcc(tmp_path / "cuda")
-    assert resolve(torches=(flavour(built_for, temporary=True),), search_path=str(tmp_path / "cuda" / "bin")).name == expected
+    assert (
+        resolve(
+            torches=(flavour(built_for, temporary=True),),
+            search_path=str(tmp_path / "cuda" / "bin"),
+        ).name
+        == expected
+    )
 
 
 def test_installed_torch_counts_beside_that_of_the_build() -> None:
@@ -172,7 +200,9 @@ def test_pure_devices_look_at_nothing(asked: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch_files, "installed", refuse)
     monkeypatch.setattr(device.toolkit_finder, "find", refuse)
-    assert device.resolve(Settings(target_device=asked), system="linux") == Target(asked, "VLLM_TARGET_DEVICE")
+    assert device.resolve(Settings(target_device=asked), system="linux") == Target(
+        asked, "VLLM_TARGET_DEVICE"
+    )
 
 
 # Toolkit floors: CUDA 11.8, ROCm 5.7.
@@ -206,7 +236,12 @@ def test_cuda_from_the_floor_on(release: str, tmp_path: Path, nvcc: Callable[...
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (Target("cuda", "", Toolkit("cuda", Version("12.9"), Path(), Path(), ""), flavour("cuda")), Version("12.9")),
+        (
+            Target(
+                "cuda", "", Toolkit("cuda", Version("12.9"), Path(), Path(), ""), flavour("cuda")
+            ),
+            Version("12.9"),
+        ),
         (Target("cuda", "", None, flavour("cuda")), Version("13.0")),
         (Target("cuda", "", None, None), None),
         (Target("cpu", "", None, flavour("cuda")), None),

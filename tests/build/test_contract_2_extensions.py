@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 2: which extensions a build has. The sample table declares every extension of the contract."""
+"""Build contract, section 2: which extensions a build has.
+
+The sample table declares every extension of the contract.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ from vllm_build.util.errors import ConfigurationError, NothingToDoError, Toolcha
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
 C, MOE, CUMEM, ROCM = "vllm._C", "vllm._moe_C", "vllm.cumem_allocator", "vllm._rocm_C"
-FA2, FA3, MLA = "vllm.vllm_flash_attn._vllm_fa2_C", "vllm.vllm_flash_attn._vllm_fa3_C", "vllm._flashmla_C"
+FA2, FA3, MLA = (
+    "vllm.vllm_flash_attn._vllm_fa2_C",
+    "vllm.vllm_flash_attn._vllm_fa3_C",
+    "vllm._flashmla_C",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +53,26 @@ def table() -> kernels_table.KernelsTable:
         ("cuda", "11.8", None, {C, MOE, CUMEM, FA2}),
     ],
 )
-def test_extensions(table: kernels_table.KernelsTable, device: str, toolkit: str | None, archs: str | None, extensions: set[str]) -> None:
-    resolved = plan_resolver.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
+def test_extensions(
+    table: kernels_table.KernelsTable,
+    device: str,
+    toolkit: str | None,
+    archs: str | None,
+    extensions: set[str],
+) -> None:
+    resolved = plan_resolver.resolve(
+        table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs
+    )
     assert {extension.name for extension in resolved.extensions} == extensions
     assert all(extension.kernels for extension in resolved.extensions)
 
 
-def test_the_allocator_alone_is_not_for_torch(table: kernels_table.KernelsTable, root: Path) -> None:
-    assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if not e.torch] == [CUMEM]
+def test_the_allocator_alone_is_not_for_torch(
+    table: kernels_table.KernelsTable, root: Path
+) -> None:
+    assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if not e.torch] == [
+        CUMEM
+    ]
     assert {e.name for e in kernels_table.load(root).extensions if not e.torch} == {CUMEM}
 
 
@@ -81,20 +100,26 @@ def test_a_list_that_leaves_no_kernel_is_an_error(
 ) -> None:
     # Host code alone (the allocator) would be built: that is no package for a GPU.
     with pytest.raises(ConfigurationError) as caught:
-        plan_resolver.resolve(table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs)
+        plan_resolver.resolve(
+            table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs
+        )
     assert caught.value.message.startswith(said)
     assert "norm-gpu: written for" in caught.value.message
     assert archs not in (caught.value.expected or "")
 
 
-@pytest.mark.parametrize(("device", "toolkit"), [("cuda", "11.7"), ("cuda", "10.2"), ("rocm", "5.6.1"), ("rocm", "5.2")])
+@pytest.mark.parametrize(
+    ("device", "toolkit"), [("cuda", "11.7"), ("cuda", "10.2"), ("rocm", "5.6.1"), ("rocm", "5.2")]
+)
 def test_toolkit_floors(table: kernels_table.KernelsTable, device: str, toolkit: str) -> None:
     with pytest.raises(ToolchainError, match=rf"{toolkit} is too old"):
         plan_resolver.resolve(table, device, toolkit_version=Version(toolkit))
 
 
 @pytest.mark.parametrize(("device", "toolkit"), [("cuda", "11.8"), ("rocm", "5.7")])
-def test_the_floor_itself_is_enough(table: kernels_table.KernelsTable, device: str, toolkit: str) -> None:
+def test_the_floor_itself_is_enough(
+    table: kernels_table.KernelsTable, device: str, toolkit: str
+) -> None:
     assert plan_resolver.resolve(table, device, toolkit_version=Version(toolkit)).extensions
 
 

@@ -74,8 +74,12 @@ def tree(tmp_path: Path) -> Path:
         ("empty", None, {}, "1.2.3+empty"),
     ],
 )
-def test_suffix(tree: Path, device: str, release: str | None, variables: dict[str, Any], expected: str) -> None:
-    found = distribution_version.full_version(tree, Settings(**variables), device, Version(release) if release else None)
+def test_suffix(
+    tree: Path, device: str, release: str | None, variables: dict[str, Any], expected: str
+) -> None:
+    found = distribution_version.full_version(
+        tree, Settings(**variables), device, Version(release) if release else None
+    )
     assert found == expected
 
 
@@ -97,26 +101,45 @@ def test_suffix(tree: Path, device: str, release: str | None, variables: dict[st
         ("1.2.3+local", ON, "1.2.3+local.precompiled"),
     ],
 )
-def test_order_and_separator(tree: Path, base: str, variables: dict[str, Any], expected: str) -> None:
+def test_order_and_separator(
+    tree: Path, base: str, variables: dict[str, Any], expected: str
+) -> None:
     (tree / "VERSION").write_text(base, encoding="utf-8")
-    assert distribution_version.full_version(tree, Settings(**variables), "cuda", Version("12.9")) == expected
+    assert (
+        distribution_version.full_version(tree, Settings(**variables), "cuda", Version("12.9"))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("variables", [{}, ON])
 def test_sdist_never_has_a_suffix(tree: Path, device: str, variables: dict[str, Any]) -> None:
-    assert distribution_version.full_version(tree, Settings(**variables), device, Version("12.9"), sdist=True) == "1.2.3"
-    assert distribution_version.full_version(tree, Settings(version_override="7", **variables), device, sdist=True) == "7"
+    assert (
+        distribution_version.full_version(
+            tree, Settings(**variables), device, Version("12.9"), sdist=True
+        )
+        == "1.2.3"
+    )
+    assert (
+        distribution_version.full_version(
+            tree, Settings(version_override="7", **variables), device, sdist=True
+        )
+        == "7"
+    )
 
 
 @pytest.mark.usefixtures("bare")
-def test_rocm_release_from_torch_when_there_is_no_toolkit(bare: Path, tree: Path, torch: Callable[..., Path]) -> None:
+def test_rocm_release_from_torch_when_there_is_no_toolkit(
+    bare: Path, tree: Path, torch: Callable[..., Path]
+) -> None:
     torch(bare, "2.11.0+rocm6.4", hip="6.4.43484-123956094", rocm="6.4.2")
     assert distribution_version.of_tree(tree, Settings()) == "1.2.3+rocm64"
 
 
 @pytest.mark.usefixtures("bare")
-def test_rocm_toolkit_comes_before_torch(bare: Path, tree: Path, torch: Callable[..., Path], hipcc: Callable[..., Path]) -> None:
+def test_rocm_toolkit_comes_before_torch(
+    bare: Path, tree: Path, torch: Callable[..., Path], hipcc: Callable[..., Path]
+) -> None:
     torch(bare, "2.11.0+rocm6.4", hip="6.4.43484")
     hipcc(tree / "rocm", "7.1.0")
     assert distribution_version.of_tree(tree, Settings(rocm_home=tree / "rocm")) == "1.2.3+rocm71"
@@ -124,9 +147,15 @@ def test_rocm_toolkit_comes_before_torch(bare: Path, tree: Path, torch: Callable
 
 @pytest.mark.parametrize(
     "settings",
-    [Settings(version_override="1.2.3"), Settings(skip_version_suffix=True), Settings(target_device="cpu", skip_version_suffix=True)],
+    [
+        Settings(version_override="1.2.3"),
+        Settings(skip_version_suffix=True),
+        Settings(target_device="cpu", skip_version_suffix=True),
+    ],
 )
-def test_device_is_not_looked_for_where_it_makes_no_difference(tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_is_not_looked_for_where_it_makes_no_difference(
+    tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("looked for a device")
 
@@ -139,8 +168,22 @@ def test_device_is_not_looked_for_where_it_makes_no_difference(tree: Path, setti
 
 
 def _git(folder: Path, *words: str) -> None:
-    env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(folder)}
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.invalid", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]
+    env = {
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "HOME": str(folder),
+    }
+    identity = [
+        "-c",
+        "user.name=n",
+        "-c",
+        "user.email=e@example.invalid",
+        "-c",
+        "init.defaultBranch=main",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     subprocess.run(["git", *identity, *words], cwd=folder, env=env, check=True, capture_output=True)
 
 
@@ -149,7 +192,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
     """A repository of two commits with this library and its own VERSION."""
     source = request.config.rootpath
     folder = tmp_path_factory.mktemp("repository")
-    shutil.copytree(source / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(
+        source / "scripts",
+        folder / "scripts",
+        ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+    )
     (folder / "VERSION").write_text("4.5.6\n", encoding="utf-8")
     _git(folder, "init", "--quiet")
     for number in range(2):
@@ -205,7 +252,8 @@ _STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_reposito
 _PROGRAM = (
     "from vllm_build.util import environ, paths; from vllm_build.settings import build_settings; "
     "from vllm_build.project import distribution_version; "
-    "print(distribution_version.of_tree(paths.source_root(), build_settings.Settings.from_environ(environ.snapshot())))"
+    "print(distribution_version.of_tree(paths.source_root(), "
+    "build_settings.Settings.from_environ(environ.snapshot())))"
 )
 
 
@@ -215,8 +263,19 @@ def test_base_version_in_every_state_of_a_tree(
     repository: Path, tmp_path: Path, state: Callable[[Path, Path], Path], *, with_git: bool
 ) -> None:
     folder = state(repository, tmp_path / "tree")
-    env = {"PATH": os.environ["PATH"] if with_git else "", "PYTHONPATH": str(folder / "scripts"), "VLLM_TARGET_DEVICE": "cpu"}
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=env, cwd=tmp_path, check=True, capture_output=True, text=True)
+    env = {
+        "PATH": os.environ["PATH"] if with_git else "",
+        "PYTHONPATH": str(folder / "scripts"),
+        "VLLM_TARGET_DEVICE": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        env=env,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout == "4.5.6+cpu\n"
 
 
@@ -228,7 +287,9 @@ def test_base_version_in_every_state_of_a_tree(
     st.sampled_from(["", "a1", "RC2", ".dev3", ".post4", "-1"]),
     st.sampled_from(["", "+cu129", "+Local_x.7", "+cpu"]),
 )
-def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, numbers: tuple[int, int], stage: str, local: str) -> None:
+def test_version_file_equals_metadata(
+    tmp_path_factory: pytest.TempPathFactory, numbers: tuple[int, int], stage: str, local: str
+) -> None:
     folder = tmp_path_factory.mktemp("tree")
     text = f"{numbers[0]}.{numbers[1]}{stage}{local}"
     distribution_version.write_version_file(folder, text)
@@ -237,7 +298,8 @@ def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, 
     assert namespace["__version__"] == str(Version(text))
 
 
-# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only the version.
+# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only the
+# version.
 
 
 @pytest.mark.usefixtures("bare")
@@ -247,8 +309,16 @@ def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, 
         (["--device", "cuda", "--toolkit-version", "12.9", "--base", "1.0"], {}, "1.0+cu129"),
         (["--device", "CUDA", "--toolkit-version", "12.10", "--base", "1.0+x"], {}, "1.0+x.cu1210"),
         (["--device", "cuda", "--toolkit-version", "13.0", "--base", "1.0"], {}, "1.0"),
-        (["--device", "cuda", "--toolkit-version", "13.0", "--base", "1.0"], {"VLLM_MAIN_CUDA_VERSION": "12.9"}, "1.0+cu130"),
-        (["--device", "cuda", "--toolkit-version", "12.9", "--base", "1.0"], {"VLLM_USE_PRECOMPILED": "1"}, "1.0+precompiled"),
+        (
+            ["--device", "cuda", "--toolkit-version", "13.0", "--base", "1.0"],
+            {"VLLM_MAIN_CUDA_VERSION": "12.9"},
+            "1.0+cu130",
+        ),
+        (
+            ["--device", "cuda", "--toolkit-version", "12.9", "--base", "1.0"],
+            {"VLLM_USE_PRECOMPILED": "1"},
+            "1.0+precompiled",
+        ),
         (["--device", "rocm", "--toolkit-version", "6.4.1", "--base", "1.0"], {}, "1.0+rocm64"),
         (["--device", "rocm", "--base", "1.0"], {}, "1.0+rocm"),
         (["--device", "cuda", "--base", "1.0"], {}, "1.0"),
@@ -262,7 +332,11 @@ def test_version_file_equals_metadata(tmp_path_factory: pytest.TempPathFactory, 
     ],
 )
 def test_command(
-    arguments: list[str], environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    environ: dict[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -273,7 +347,9 @@ def test_command(
 
 
 @pytest.mark.usefixtures("bare")
-def test_command_takes_the_release_of_torch(bare: Path, torch: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_takes_the_release_of_torch(
+    bare: Path, torch: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     torch(bare, "2.11.0+cu126", cuda="12.6")
     assert cli.main(["version", "--base", "1.0"]) == 0
     assert capsys.readouterr().out == "1.0+cu126\n"
@@ -294,6 +370,8 @@ def test_command_takes_the_release_of_torch(bare: Path, torch: Callable[..., Pat
         (["--device", "cpu", "--base", ""], "base"),
     ],
 )
-def test_command_names_what_is_malformed(arguments: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_names_what_is_malformed(
+    arguments: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["version", *arguments]) == 2
     assert name in capsys.readouterr().err

@@ -20,31 +20,42 @@ from vllm_build.wheels import cmake_ext
 
 
 @pytest.fixture
-def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.cmake_build_ext:
+def command(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> cmake_ext.cmake_build_ext:
     assert tools.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("MAX_JOBS", "3")
     extension = cmake_ext.CMakeExtension("vllm._C", str(root))
-    command = cmake_ext.cmake_build_ext(Distribution({"name": "vllm", "version": "1.0", "ext_modules": [extension]}))
+    command = cmake_ext.cmake_build_ext(
+        Distribution({"name": "vllm", "version": "1.0", "ext_modules": [extension]})
+    )
     command.build_lib = str(tmp_path / "lib")
     command.ensure_finalized()
     return command
 
 
-def test_compute_num_jobs(command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compute_num_jobs(
+    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert command.compute_num_jobs() == (3, None)
     monkeypatch.setenv("MAX_JOBS", "0")
     with pytest.raises(ConfigurationError, match="MAX_JOBS='0'"):
         command.compute_num_jobs()
 
 
-def test_configure_returns_nothing_and_configures(command: cmake_ext.cmake_build_ext, tools: Path) -> None:
+def test_configure_returns_nothing_and_configures(
+    command: cmake_ext.cmake_build_ext, tools: Path
+) -> None:
     command.configure(command.extensions[0])  # type: ignore[func-returns-value]
     assert calls(tools)[0]["args"][0] == "-S"
 
 
 def test_a_build_from_beginning_to_end(
-    command: cmake_ext.cmake_build_ext, tools: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    command: cmake_ext.cmake_build_ext,
+    tools: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     command.run()
     steps = [call["args"] for call in calls(tools)]
@@ -54,48 +65,75 @@ def test_a_build_from_beginning_to_end(
     said = capfd.readouterr().err
     assert "device: cpu (VLLM_TARGET_DEVICE=cpu" in said
     assert "jobs: 3 (" in said
-    outputs = [Path(name).relative_to(tmp_path / "lib").as_posix() for name in command.get_outputs()]
+    outputs = [
+        Path(name).relative_to(tmp_path / "lib").as_posix() for name in command.get_outputs()
+    ]
     assert outputs == ["vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json"]
     record = json.loads((tmp_path / "lib" / outputs[1]).read_text(encoding="utf-8"))
     assert record["extensions"][0]["name"] == "vllm._C"
-    assert (record["device"], record["python_abi"], record["torch_target"]) == ("cpu", "abi3", "2.11")
-    assert record["kernel_digest"] == tree_digests.kernel_digest(paths.source_root(), "vllm-kernels")
+    assert (record["device"], record["python_abi"], record["torch_target"]) == (
+        "cpu",
+        "abi3",
+        "2.11",
+    )
+    assert record["kernel_digest"] == tree_digests.kernel_digest(
+        paths.source_root(), "vllm-kernels"
+    )
     assert command.get_output_mapping() == {}
     # What passed its checks is not checked again.
     command.build_extensions()
     assert "ops not compared" not in capfd.readouterr().err
 
 
-def test_verbose_shows_commands(command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verbose_shows_commands(
+    command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERBOSE", "1")
     command.run()
     assert calls(tools)[1]["args"][-1] == "--verbose"
 
 
-def test_a_second_build_in_the_same_folder_is_refused(command: cmake_ext.cmake_build_ext, tmp_path: Path) -> None:
+def test_a_second_build_in_the_same_folder_is_refused(
+    command: cmake_ext.cmake_build_ext, tmp_path: Path
+) -> None:
     command.build_extensions()
-    with locks.exclusive(tmp_path / "build" / "cpu-abi3-relwithdebinfo", "x"), pytest.raises(BusyError, match="this build folder"):
+    with (
+        locks.exclusive(tmp_path / "build" / "cpu-abi3-relwithdebinfo", "x"),
+        pytest.raises(BusyError, match="this build folder"),
+    ):
         command.build_extensions()
 
 
-def test_an_announced_digest(command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_announced_digest(
+    command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_KERNEL_DIGEST", "0" * 12)
     with pytest.raises(IntegrityError, match="the caller announced 000000000000"):
         command.run()
     assert calls(tools) == []
-    monkeypatch.setenv("VLLM_KERNEL_DIGEST", tree_digests.kernel_digest(paths.source_root(), "vllm-kernels")[: tree_digests.SHORT])
+    monkeypatch.setenv(
+        "VLLM_KERNEL_DIGEST",
+        tree_digests.kernel_digest(paths.source_root(), "vllm-kernels")[: tree_digests.SHORT],
+    )
     command.build_extensions()
 
 
-@pytest.mark.parametrize(("trouble", "words"), [("links-nothing", "the build left no"), ("installs-nothing", "CMake installed no")])
-def test_a_library_that_is_not_there(command: cmake_ext.cmake_build_ext, tools: Path, trouble: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [("links-nothing", "the build left no"), ("installs-nothing", "CMake installed no")],
+)
+def test_a_library_that_is_not_there(
+    command: cmake_ext.cmake_build_ext, tools: Path, trouble: str, words: str
+) -> None:
     (tools / trouble).touch()
     with pytest.raises(BuildError, match=words):
         command.run()
 
 
 def test_a_library_that_fails_an_audit(
-    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: cmake_ext.cmake_build_ext,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     findings = (
         library_audit.Finding("_C.abi3.so", "abi3audit", good=True, text=""),
@@ -133,14 +171,19 @@ def test_editable_installs_replace_what_another_build_left(
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     command.inplace = True
     assert command.get_output_mapping() == {
-        str(tmp_path / "lib" / name): str(tree / name) for name in ("vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json")
+        str(tmp_path / "lib" / name): str(tree / name)
+        for name in ("vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json")
     }
     command.copy_extensions_to_source()
-    present = sorted(p.relative_to(tree).as_posix() for p in (tree / "vllm").rglob("*") if p.is_file())
+    present = sorted(
+        p.relative_to(tree).as_posix() for p in (tree / "vllm").rglob("*") if p.is_file()
+    )
     assert present == ["vllm/_C.abi3.so", "vllm/_build_info/vllm-kernels.json"]
     before = (tree / "vllm" / "_C.abi3.so").stat().st_ino
     command.copy_extensions_to_source()
-    assert (tree / "vllm" / "_C.abi3.so").stat().st_ino == before, "the same content is not written again"
+    assert (tree / "vllm" / "_C.abi3.so").stat().st_ino == before, (
+        "the same content is not written again"
+    )
 
 
 def test_the_compiler_that_cmake_found(tmp_path: Path) -> None:

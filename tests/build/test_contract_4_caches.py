@@ -26,27 +26,51 @@ if TYPE_CHECKING:
         ((), Settings(), {}),
         (("ccache",), Settings(), dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "ccache")),
         (("sccache", "ccache"), Settings(), dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "sccache")),
-        (("sccache", "ccache"), Settings(disable_sccache=True), dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "ccache")),
-        (("sccache", "ccache"), Settings(disable_ccache=True), dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "sccache")),
+        (
+            ("sccache", "ccache"),
+            Settings(disable_sccache=True),
+            dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "ccache"),
+        ),
+        (
+            ("sccache", "ccache"),
+            Settings(disable_ccache=True),
+            dict.fromkeys(("C", "CXX", "CUDA", "HIP"), "sccache"),
+        ),
         (("sccache", "ccache"), Settings(disable_sccache=True, disable_ccache=True), {}),
-        (("ccache",), Settings(cxx_launcher="distcc"), {"C": "ccache", "CXX": "distcc", "CUDA": "ccache", "HIP": "ccache"}),
+        (
+            ("ccache",),
+            Settings(cxx_launcher="distcc"),
+            {"C": "ccache", "CXX": "distcc", "CUDA": "ccache", "HIP": "ccache"},
+        ),
         (
             (),
             Settings(c_launcher="a", cxx_launcher="b", cuda_launcher="c", hip_launcher="d"),
             {"C": "a", "CXX": "b", "CUDA": "c", "HIP": "d"},
         ),
-        (("ccache",), Settings(cmake_args=("-DCMAKE_CUDA_COMPILER_LAUNCHER=",)), {"C": "ccache", "CXX": "ccache", "HIP": "ccache"}),
+        (
+            ("ccache",),
+            Settings(cmake_args=("-DCMAKE_CUDA_COMPILER_LAUNCHER=",)),
+            {"C": "ccache", "CXX": "ccache", "HIP": "ccache"},
+        ),
         (("ccache",), Settings(disable_ccache=True, cxx_launcher="mine"), {"CXX": "mine"}),
     ],
 )
 def test_launchers(
-    bare: Path, tmp_path: Path, program: Program, installed: tuple[str, ...], settings: Settings, expected: dict[str, str]
+    bare: Path,
+    tmp_path: Path,
+    program: Program,
+    installed: tuple[str, ...],
+    settings: Settings,
+    expected: dict[str, str],
 ) -> None:
     assert bare.is_dir()
     for name in installed:
         program(tmp_path / "path" / name)
     found = cmake.launchers(settings)
-    assert {key.removeprefix("CMAKE_").removesuffix("_COMPILER_LAUNCHER"): Path(value).name for key, value in found.items()} == expected
+    assert {
+        key.removeprefix("CMAKE_").removesuffix("_COMPILER_LAUNCHER"): Path(value).name
+        for key, value in found.items()
+    } == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +105,9 @@ def test_generator(
     assert cmake.find_generator(Settings(generator=asked)).name == expected
 
 
-def test_ninja_of_the_environment_comes_first(tools: Path, tmp_path: Path, program: Program) -> None:
+def test_ninja_of_the_environment_comes_first(
+    tools: Path, tmp_path: Path, program: Program
+) -> None:
     assert cmake.find_generator(Settings()).program == str(tools / "ninja")
     inside = program(tmp_path / "bin" / "ninja")
     assert cmake.find_generator(Settings()).program == str(inside)
@@ -90,7 +116,9 @@ def test_ninja_of_the_environment_comes_first(tools: Path, tmp_path: Path, progr
         programs.find_program("nothing-of-that-name")
 
 
-def test_cmake_that_is_too_old_is_passed_over(bare: Path, tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cmake_that_is_too_old_is_passed_over(
+    bare: Path, tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bare.is_dir()
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'one'}:{tmp_path / 'two'}::{tmp_path / 'three'}")
@@ -98,7 +126,9 @@ def test_cmake_that_is_too_old_is_passed_over(bare: Path, tmp_path: Path, progra
         cmake.find_cmake(os.environ["PATH"])
     program(tmp_path / "one" / "cmake", "cmake version 3.25.1")
     program(tmp_path / "two" / "cmake", "nonsense")
-    with pytest.raises(ToolchainError, match=r"one/cmake \(3\.25\), .*two/cmake \(does not tell its version\)"):
+    with pytest.raises(
+        ToolchainError, match=r"one/cmake \(3\.25\), .*two/cmake \(does not tell its version\)"
+    ):
         cmake.find_cmake(os.environ["PATH"])
     new = program(tmp_path / "three" / "cmake", "cmake version 4.4.4")
     assert cmake.find_cmake(os.environ["PATH"]) == str(new)
@@ -142,7 +172,9 @@ def test_run_paths_of_this_machine_are_left_out(
     assert cmake_configure.environment(configuration(root))["LDFLAGS"] == expected
 
 
-def test_the_users_cache_settings_stay(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_cache_settings_stay(
+    root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert tools.is_dir()
     monkeypatch.setenv("CCACHE_BASEDIR", "/mine")
     env = cmake_configure.environment(configuration(root), Jobs(4, 2, 1, ()))

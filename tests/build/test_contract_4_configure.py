@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from conftest import Program
 
 
-def test_what_cmake_is_told(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cmake_is_told(
+    root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CMAKE_ARGS", "-DVLLM_WERROR=OFF '-DSPACED=a b'")
     config = configuration(root, werror=True)
     assert cmake_configure.run(config) is True
@@ -37,10 +39,21 @@ def test_what_cmake_is_told(root: Path, tools: Path, monkeypatch: pytest.MonkeyP
     assert "--fresh" not in call["args"]
     told = defined(call)
     assert told["CMAKE_BUILD_TYPE"] == "RelWithDebInfo"
-    assert (told["VLLM_EXT_SUFFIX"], told["VLLM_ABI3"], told["VLLM_HEAVY_JOBS"]) == (".abi3.so", "ON", "1")
+    assert (told["VLLM_EXT_SUFFIX"], told["VLLM_ABI3"], told["VLLM_HEAVY_JOBS"]) == (
+        ".abi3.so",
+        "ON",
+        "1",
+    )
     assert json.loads(Path(told["VLLM_PLAN"]).read_text(encoding="utf-8"))["device"] == "cpu"
-    for name in ("VLLM_PLAN", "VLLM_TORCH_INCLUDE_DIRS", "VLLM_TORCH_CPU_LIBRARY", "VLLM_PYTHON_INCLUDE_DIR"):
-        assert told[name].startswith(str(folder)), f"{name} does not depend on where this build found it"
+    for name in (
+        "VLLM_PLAN",
+        "VLLM_TORCH_INCLUDE_DIRS",
+        "VLLM_TORCH_CPU_LIBRARY",
+        "VLLM_PYTHON_INCLUDE_DIR",
+    ):
+        assert told[name].startswith(str(folder)), (
+            f"{name} does not depend on where this build found it"
+        )
         assert Path(told[name]).exists()
     assert call["env"]["LC_ALL"] == "C.UTF-8"
     assert call["env"]["CCACHE_BASEDIR"] == str(root)
@@ -68,7 +81,9 @@ def test_what_is_kept_of_a_secret(root: Path, tools: Path, monkeypatch: pytest.M
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_torch_in_another_temporary_folder_changes_nothing(root: Path, tools: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_in_another_temporary_folder_changes_nothing(
+    root: Path, tools: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vllm_build.target import torch_flavour
 
     cmake_configure.run(configuration(root))
@@ -96,7 +111,13 @@ def test_a_torch_in_another_temporary_folder_changes_nothing(root: Path, tools: 
     ],
 )
 def test_what_cmake_remembers_never_wins(
-    root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, str], after: dict[str, str], *, fresh: bool
+    root: Path,
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, str],
+    after: dict[str, str],
+    *,
+    fresh: bool,
 ) -> None:
     for name, value in before.items():
         monkeypatch.setenv(name, value)
@@ -130,7 +151,10 @@ def test_a_folder_whose_configure_step_was_cut_short(root: Path, tools: Path, da
 def test_a_configure_step_that_fails_is_not_remembered(root: Path, tools: Path) -> None:
     config = configuration(root)
     (tools / "fail").touch()
-    with pytest.raises(BuildError, match=r"cmake's configure step failed \(exit status 1\)\nCMake Error at CMakeLists\.txt:1"):
+    with pytest.raises(
+        BuildError,
+        match=r"cmake's configure step failed \(exit status 1\)\nCMake Error at CMakeLists\.txt:1",
+    ):
         cmake_configure.run(config)
     (tools / "fail").unlink()
     assert cmake_configure.run(config) is True
@@ -158,7 +182,9 @@ def installed_highway(prefix: Path) -> Path:
     return folder
 
 
-def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_highway_comes_from(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert tools.is_dir()
 
     def told(**settings: Any) -> dict[str, str]:
@@ -178,7 +204,10 @@ def test_where_highway_comes_from(root: Path, tools: Path, tmp_path: Path, monke
     conda = installed_highway(tmp_path / "conda")
     assert told(conda_prefix=tmp_path / "conda") == {"hwy_DIR": str(conda)}
     named = installed_highway(tmp_path / "named")
-    assert told(conda_prefix=tmp_path / "conda", cmake_args=(f"-DCMAKE_PREFIX_PATH=/x;{tmp_path / 'named'}",)) == {"hwy_DIR": str(named)}
+    assert told(
+        conda_prefix=tmp_path / "conda",
+        cmake_args=(f"-DCMAKE_PREFIX_PATH=/x;{tmp_path / 'named'}",),
+    ) == {"hwy_DIR": str(named)}
     monkeypatch.setenv("CMAKE_PREFIX_PATH", f"/x:{tmp_path / 'named'}")
     assert told(conda_prefix=tmp_path / "conda") == {"hwy_DIR": str(named)}
     assert told(cmake_args=("-Dhwy_DIR=/mine",)) == {}

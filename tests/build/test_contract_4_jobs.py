@@ -58,10 +58,19 @@ def test_the_smaller_of_cpus_and_memory(cpus: int, memory: int, expected: int) -
     ],
 )
 def test_jobs_and_threads(
-    device: str, toolkit: str | None, max_jobs: int | None, threads: int | None, expected: tuple[int, int | None]
+    device: str,
+    toolkit: str | None,
+    max_jobs: int | None,
+    threads: int | None,
+    expected: tuple[int, int | None],
 ) -> None:
     chosen = job_count.decide(
-        max_jobs, threads, device=device, toolkit_version=Version(toolkit) if toolkit else None, cpus=16, memory=24 * GIB
+        max_jobs,
+        threads,
+        device=device,
+        toolkit_version=Version(toolkit) if toolkit else None,
+        cpus=16,
+        memory=24 * GIB,
     )
     assert (chosen.jobs, chosen.nvcc_threads) == expected
 
@@ -77,8 +86,12 @@ def test_jobs_and_threads(
         (2, 7 * GIB, 3, (1, 1)),
     ],
 )
-def test_heavy_units_have_a_pool_that_fits_memory(cpus: int, memory: int, units: int, expected: tuple[int, int]) -> None:
-    chosen = job_count.decide(None, None, device="cuda", heavy_units=units, cpus=cpus, memory=memory)
+def test_heavy_units_have_a_pool_that_fits_memory(
+    cpus: int, memory: int, units: int, expected: tuple[int, int]
+) -> None:
+    chosen = job_count.decide(
+        None, None, device="cuda", heavy_units=units, cpus=cpus, memory=memory
+    )
     assert (chosen.jobs, chosen.heavy_jobs) == expected
 
 
@@ -89,7 +102,9 @@ def test_max_jobs_does_not_lift_the_bound_of_heavy_units() -> None:
 
 
 def test_without_pools_every_job_may_be_a_heavy_one() -> None:
-    chosen = job_count.decide(None, None, device="cuda", heavy_units=48, pools=False, cpus=16, memory=13 * GIB)
+    chosen = job_count.decide(
+        None, None, device="cuda", heavy_units=48, pools=False, cpus=16, memory=13 * GIB
+    )
     assert (chosen.jobs, chosen.heavy_jobs) == (2, 2)
 
 
@@ -103,9 +118,18 @@ def test_without_pools_every_job_may_be_a_heavy_one() -> None:
     device=st.sampled_from(["cuda", "rocm", "cpu"]),
 )
 def test_what_runs_at_once_fits(
-    cpus: int, memory: int, units: int, threads: int | None, max_jobs: int | None, device: str, *, pools: bool
+    cpus: int,
+    memory: int,
+    units: int,
+    threads: int | None,
+    max_jobs: int | None,
+    device: str,
+    *,
+    pools: bool,
 ) -> None:
-    chosen = job_count.decide(max_jobs, threads, device=device, heavy_units=units, pools=pools, cpus=cpus, memory=memory)
+    chosen = job_count.decide(
+        max_jobs, threads, device=device, heavy_units=units, pools=pools, cpus=cpus, memory=memory
+    )
     assert chosen.jobs >= chosen.heavy_jobs >= 1
     assert (chosen.nvcc_threads is None) == (device != "cuda")
     assert chosen.why
@@ -118,20 +142,34 @@ def test_what_runs_at_once_fits(
 
 
 def test_too_little_memory_for_one_unit_is_said() -> None:
-    assert any("less than one unit" in reason for reason in job_count.decide(None, None, device="cpu", cpus=4, memory=GIB).why)
     assert any(
-        "less than one unit" in reason for reason in job_count.decide(None, None, device="cuda", heavy_units=1, cpus=4, memory=4 * GIB).why
+        "less than one unit" in reason
+        for reason in job_count.decide(None, None, device="cpu", cpus=4, memory=GIB).why
+    )
+    assert any(
+        "less than one unit" in reason
+        for reason in job_count.decide(
+            None, None, device="cuda", heavy_units=1, cpus=4, memory=4 * GIB
+        ).why
     )
 
 
 def test_the_machine_is_asked_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8"), Limit(3, "cgroup quota, 3")])
     monkeypatch.setattr(
-        machine_limits, "memory_limits", lambda: [Limit(64 * GIB, "64.0 GiB available"), Limit(4 * GIB, "cgroup limit of 4.0 GiB")]
+        machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8"), Limit(3, "cgroup quota, 3")]
+    )
+    monkeypatch.setattr(
+        machine_limits,
+        "memory_limits",
+        lambda: [Limit(64 * GIB, "64.0 GiB available"), Limit(4 * GIB, "cgroup limit of 4.0 GiB")],
     )
     chosen = job_count.decide(None, None, device="cpu")
     assert chosen.jobs == 2
-    assert chosen.why == ("CPUs: cgroup quota, 3", "memory: cgroup limit of 4.0 GiB", "units of 1.5 GiB that fit: 2")
+    assert chosen.why == (
+        "CPUs: cgroup quota, 3",
+        "memory: cgroup limit of 4.0 GiB",
+        "units of 1.5 GiB that fit: 2",
+    )
 
 
 def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,10 +183,20 @@ def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ("device", "threads", "environ", "expected"),
     [
         ("cuda", 4, {}, {"NVCC_APPEND_FLAGS": "--threads=4"}),
-        ("cuda", 2, {"NVCC_APPEND_FLAGS": "-lineinfo"}, {"NVCC_APPEND_FLAGS": "-lineinfo --threads=2"}),
+        (
+            "cuda",
+            2,
+            {"NVCC_APPEND_FLAGS": "-lineinfo"},
+            {"NVCC_APPEND_FLAGS": "-lineinfo --threads=2"},
+        ),
         ("cuda", None, {"NVCC_APPEND_FLAGS": "-lineinfo"}, {}),
         ("cpu", 4, {}, {}),
     ],
 )
-def test_threads_reach_nvcc_by_the_environment(device: str, threads: int | None, environ: dict[str, str], expected: dict[str, str]) -> None:
-    assert job_count.decide(8, threads, device=device, cpus=8, memory=GIB).environment(environ) == expected
+def test_threads_reach_nvcc_by_the_environment(
+    device: str, threads: int | None, environ: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert (
+        job_count.decide(8, threads, device=device, cpus=8, memory=GIB).environment(environ)
+        == expected
+    )

@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 from vllm_build.architectures import cuda_archs
 from vllm_build.util.errors import ConfigurationError
 
-ARCHS = st.builds(cuda_archs.Arch, st.integers(5, 13), st.integers(0, 9), st.sampled_from(["", "a", "f"]), st.booleans())
-LISTS = st.lists(ARCHS, min_size=1, max_size=6).map(lambda entries: cuda_archs.parse(";".join(map(str, entries)), "test"))
+ARCHS = st.builds(
+    cuda_archs.Arch,
+    st.integers(5, 13),
+    st.integers(0, 9),
+    st.sampled_from(["", "a", "f"]),
+    st.booleans(),
+)
+LISTS = st.lists(ARCHS, min_size=1, max_size=6).map(
+    lambda entries: cuda_archs.parse(";".join(map(str, entries)), "test")
+)
 
 
 def matched(record: str, targets: str) -> tuple[str, str]:
-    found = cuda_archs.match(cuda_archs.parse(record, "record"), cuda_archs.parse(targets, "targets"))
+    found = cuda_archs.match(
+        cuda_archs.parse(record, "record"), cuda_archs.parse(targets, "targets")
+    )
     return ";".join(map(str, found.archs)), ";".join(map(str, found.unserved))
 
 
@@ -40,7 +50,8 @@ def matched(record: str, targets: str) -> tuple[str, str]:
         ("9.0a", "10.0", "", "10.0"),
         ("10.0f", "12.0", "", "12.0"),
         ("10.3f", "10.0", "", "10.0"),
-        # In the contract's order: `a` of the number, plain of the number, family, plain below, PTX of any major.
+        # In the contract's order: `a` of the number, plain of the number, family, plain below, PTX
+        # of any major.
         ("10.0;10.0f;10.0a", "10.0", "10.0a", ""),
         ("10.0;10.0f", "10.0", "10.0", ""),
         ("10.0f;10.0", "10.3f", "10.0f", ""),
@@ -63,11 +74,30 @@ def test_section_5_matching(record: str, targets: str, compiled: str, unserved: 
 
 
 def test_spellings() -> None:
-    assert ";".join(map(str, cuda_archs.parse(" 9.0a 8.0;;8.0+PTX 12.0f ", "x"))) == "8.0+PTX;9.0a;12.0f"
+    assert (
+        ";".join(map(str, cuda_archs.parse(" 9.0a 8.0;;8.0+PTX 12.0f ", "x")))
+        == "8.0+PTX;9.0a;12.0f"
+    )
     assert cuda_archs.parse("Hopper", "x") == (cuda_archs.Arch(9, 0, "", ptx=True),)
 
 
-@pytest.mark.parametrize("text", ["", " ; ", "+PTX", "8", "8.0,9.0", "sm_80", "8.0b", "8.0+ptx", "8.00", "hopper", "9.0af", "100.0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ; ",
+        "+PTX",
+        "8",
+        "8.0,9.0",
+        "sm_80",
+        "8.0b",
+        "8.0+ptx",
+        "8.00",
+        "hopper",
+        "9.0af",
+        "100.0",
+    ],
+)
 def test_malformed_lists_name_their_source(text: str) -> None:
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
         cuda_archs.parse(text, "TORCH_CUDA_ARCH_LIST")
@@ -85,7 +115,9 @@ def test_lists_read_back_what_they_print(entries: tuple[cuda_archs.Arch, ...]) -
 
 
 @given(LISTS, LISTS)
-def test_every_target_is_served_or_listed(record: tuple[cuda_archs.Arch, ...], targets: tuple[cuda_archs.Arch, ...]) -> None:
+def test_every_target_is_served_or_listed(
+    record: tuple[cuda_archs.Arch, ...], targets: tuple[cuda_archs.Arch, ...]
+) -> None:
     found = cuda_archs.match(record, targets)
     assert list(found.archs) == sorted(found.archs, key=lambda arch: arch.order)
     spelled = {(arch.number, arch.feature) for arch in record}
@@ -95,7 +127,10 @@ def test_every_target_is_served_or_listed(record: tuple[cuda_archs.Arch, ...], t
         assert (entry is None) == (target in found.unserved)
         if entry is not None:
             # CUDA 13 renamed 10.1 to 11.0: family code named after either runs on the one chip.
-            assert entry.number <= target.number or (entry.number, target.number) == ((11, 0), (10, 1))
+            assert entry.number <= target.number or (entry.number, target.number) == (
+                (11, 0),
+                (10, 1),
+            )
             assert entry.feature != "a" or entry.number == target.number or entry.ptx
     # The order of a list is no input.
     assert cuda_archs.match(tuple(reversed(record)), tuple(reversed(targets))).archs == found.archs

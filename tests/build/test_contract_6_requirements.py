@@ -33,7 +33,11 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def test_the_common_part_and_comments(tmp_path: Path) -> None:
-    tree = write(tmp_path, common="# why\nfoo>=1  # because\n", cpu="-r common.txt  # all devices\nbar ; python_version > '3'\nfoo>=1\n")
+    tree = write(
+        tmp_path,
+        common="# why\nfoo>=1  # because\n",
+        cpu="-r common.txt  # all devices\nbar ; python_version > '3'\nfoo>=1\n",
+    )
     assert requirements.read(tree, "cpu") == ["foo>=1", "bar ; python_version > '3'"]
     assert requirements.read(tree, "empty") == ["foo>=1"]
 
@@ -44,7 +48,10 @@ def test_the_common_part_and_comments(tmp_path: Path) -> None:
         ("foo\n", ["foo"]),
         ("# foo\n  # bar\n\t\n", []),
         ("foo\t# why\nbar   #why\n", ["foo", "bar"]),
-        ("foo @ https://host.invalid/a.whl#sha256=0 # why\n", ["foo @ https://host.invalid/a.whl#sha256=0"]),
+        (
+            "foo @ https://host.invalid/a.whl#sha256=0 # why\n",
+            ["foo @ https://host.invalid/a.whl#sha256=0"],
+        ),
         ("foo; python_version < '3.11'\n", ["foo; python_version < '3.11'"]),
         ("more\n-r common.txt\n", ["more"]),
         ("foo\r\n-r common.txt\r\n", ["foo", "more"]),
@@ -55,12 +62,27 @@ def test_lines(tmp_path: Path, text: str, expected: list[str]) -> None:
 
 
 @given(st.lists(st.sampled_from(["foo>=1", "# bar", "", "baz[x]==2", "qux # q", "-r common.txt"])))
-def test_only_requirements_come_out(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
-    found = requirements.read(write(tmp_path_factory.mktemp("tree"), cpu="\n".join(lines), common="more\n"), "cpu")
+def test_only_requirements_come_out(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    found = requirements.read(
+        write(tmp_path_factory.mktemp("tree"), cpu="\n".join(lines), common="more\n"), "cpu"
+    )
     assert [str(Requirement(line)) for line in found] == found
 
 
-@pytest.mark.parametrize("line", ["--pre", "-c limits.txt", "-e .", "-r cpu.txt", "-r ../common.txt", "foo==1 --hash=sha256:00", "foo \\"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--pre",
+        "-c limits.txt",
+        "-e .",
+        "-r cpu.txt",
+        "-r ../common.txt",
+        "foo==1 --hash=sha256:00",
+        "foo \\",
+    ],
+)
 def test_what_else_pip_takes_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
     """It would have no effect on the metadata, so nothing is dropped in silence."""
     with pytest.raises(ConfigurationError, match=r"cpu\.txt:2: .* is not a requirement"):
@@ -69,7 +91,9 @@ def test_what_else_pip_takes_is_refused_with_its_line(tmp_path: Path, line: str)
 
 def test_circle_is_an_error(tmp_path: Path) -> None:
     tree = write(tmp_path, common="-r common.txt\n", cpu="-r common.txt\n")
-    with pytest.raises(ConfigurationError, match=r"common\.txt:1: '-r common\.txt' is not a requirement"):
+    with pytest.raises(
+        ConfigurationError, match=r"common\.txt:1: '-r common\.txt' is not a requirement"
+    ):
         requirements.read(tree, "cpu")
 
 
@@ -104,8 +128,14 @@ def test_missing_device_is_an_error(tmp_path: Path) -> None:
 
 def run_requirements(root: Path) -> dict[str, set[str]]:
     """Output of the recipe -> what it requires at run time."""
-    recipe = YAML(typ="safe", pure=True).load((root / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
-    return {o["package"]["name"]: set(plain(o["requirements"]["run"])) for o in recipe["outputs"] if "package" in o}
+    recipe = YAML(typ="safe", pure=True).load(
+        (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    )
+    return {
+        o["package"]["name"]: set(plain(o["requirements"]["run"]))
+        for o in recipe["outputs"]
+        if "package" in o
+    }
 
 
 def plain(entries: Iterable[object]) -> Iterator[str]:
@@ -121,7 +151,9 @@ def plain(entries: Iterable[object]) -> Iterator[str]:
 def as_conda(line: str) -> str:
     """A requirement of pip's as conda writes it."""
     requirement = Requirement(line)
-    assert not requirement.marker, f"{line}: conda has no markers; the recipe needs a selector, and this test to know it"
+    assert not requirement.marker, (
+        f"{line}: conda has no markers; the recipe needs a selector, and this test to know it"
+    )
     return f"{CONDA_NAMES.get(requirement.name, requirement.name)} {requirement.specifier}".strip()
 
 
@@ -133,15 +165,21 @@ def test_every_device_has_its_file(root: Path) -> None:
 def test_recipe_requires_what_pip_requires(root: Path) -> None:
     """The Python package is one for all devices, so what it requires is what they have in common."""
     own = {"python >=3.10"}
-    conda = {entry for entry in run_requirements(root)["vllm"] if not entry.startswith("vllm-kernels")}
+    conda = {
+        entry for entry in run_requirements(root)["vllm"] if not entry.startswith("vllm-kernels")
+    }
     assert conda - own == {as_conda(line) for line in requirements.read(root, "empty")}
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_kernel_packages_require_what_the_device_adds(root: Path, device: str) -> None:
     """What one device needs beyond the common part belongs to the packages of its kernels."""
-    added = {as_conda(line) for line in requirements.read(root, device)} - {as_conda(line) for line in requirements.read(root, "empty")}
-    of_kernels = set().union(*(run for name, run in run_requirements(root).items() if name != "vllm"))
+    added = {as_conda(line) for line in requirements.read(root, device)} - {
+        as_conda(line) for line in requirements.read(root, "empty")
+    }
+    of_kernels = set().union(
+        *(run for name, run in run_requirements(root).items() if name != "vllm")
+    )
     assert added <= of_kernels
 
 

@@ -34,7 +34,11 @@ def library(site: Path) -> Path:
 def test_it_asks_for_nothing_but_the_interpreter_and_the_system(library: Path) -> None:
     link_check.require(library, "cuda", torch=False)
     asked = elf.read(library)
-    assert not [name for name in asked.needed if name.startswith(("libcuda", "libtorch", "libc10", "libpython"))]
+    assert not [
+        name
+        for name in asked.needed
+        if name.startswith(("libcuda", "libtorch", "libc10", "libpython"))
+    ]
     assert not [symbol.name for symbol in asked.undefined if symbol.name.startswith("cu")]
     findings = library_audit.where_installed([library], abi3=library.name.endswith(".abi3.so"))
     assert [f"{f.check}: {f.text}" for f in findings if not f.good] == []
@@ -72,7 +76,9 @@ assert (left(), known, reported) == (NOTHING, {}, [])
 
 
 @pytest.mark.parametrize("entry_points", [0, 1, 2])
-def test_a_round_trip_with_every_way_to_find_the_driver_s_functions(site: Path, tmp_path: Path, entry_points: int) -> None:
+def test_a_round_trip_with_every_way_to_find_the_driver_s_functions(
+    site: Path, tmp_path: Path, entry_points: int
+) -> None:
     run(site, build_driver(tmp_path, f"-DGET_PROC_ADDRESS={entry_points}"), ROUND_TRIP)
 
 
@@ -106,7 +112,12 @@ said("cannot free 0x1000: there is no allocation at that address")
     run(site, driver, code)
 
 
-DEVICE_STEPS = ["cuDeviceGet", "cuDeviceGetAttribute", "cuMemGetAllocationGranularity", "cuDevicePrimaryCtxRetain"]
+DEVICE_STEPS = [
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuMemGetAllocationGranularity",
+    "cuDevicePrimaryCtxRetain",
+]
 STEPS = [
     *DEVICE_STEPS,
     "cuCtxGetCurrent",
@@ -440,17 +451,30 @@ assert count("synchronised") == 12
 
 
 @pytest.mark.parametrize(("attributes", "rdma"), [("102=1", 0), ("102=1,110=1", 1)])
-def test_memory_is_open_to_network_cards_where_the_device_can(site: Path, driver: Path, attributes: str, rdma: int) -> None:
-    run(site, driver, f"init()\nfree(malloc(1))\nassert count('rdma') == {rdma} and not reported", FAKE_CUDA_ATTRIBUTES=attributes)
+def test_memory_is_open_to_network_cards_where_the_device_can(
+    site: Path, driver: Path, attributes: str, rdma: int
+) -> None:
+    run(
+        site,
+        driver,
+        f"init()\nfree(malloc(1))\nassert count('rdma') == {rdma} and not reported",
+        FAKE_CUDA_ATTRIBUTES=attributes,
+    )
 
 
 def test_a_driver_that_knows_no_network_cards(site: Path, driver: Path) -> None:
-    code = "init()\nfail('cuDeviceGetAttribute', 1, after=1)\nfree(malloc(1))\nassert count('rdma') == 0 and not reported"
+    code = (
+        "init()\nfail('cuDeviceGetAttribute', 1, after=1)\nfree(malloc(1))\n"
+        "assert count('rdma') == 0 and not reported"
+    )
     run(site, driver, code, FAKE_CUDA_ATTRIBUTES="102=1,110=1")
 
 
 def test_a_device_without_virtual_memory(site: Path, driver: Path) -> None:
-    code = "init()\nassert malloc(1) is None\nsaid('device 0 has no virtual memory management')\nassert left() == NOTHING"
+    code = (
+        "init()\nassert malloc(1) is None\nsaid('device 0 has no virtual memory management')\n"
+        "assert left() == NOTHING"
+    )
     run(site, driver, code, FAKE_CUDA_ATTRIBUTES="102=0")
 
 
@@ -470,7 +494,12 @@ assert not reported, "a driver that comes later is found"
 @pytest.mark.parametrize("entry_points", [0, 2])
 def test_a_driver_that_is_too_old(site: Path, tmp_path: Path, entry_points: int) -> None:
     old = build_driver(tmp_path, "-DWITHOUT_CREATE", f"-DGET_PROC_ADDRESS={entry_points}")
-    run(site, old, "init()\nassert malloc(1) is None\nsaid('libcuda.so.1 has no cuMemCreate: virtual memory management needs')")
+    run(
+        site,
+        old,
+        "init()\nassert malloc(1) is None\nsaid('libcuda.so.1 has no cuMemCreate: virtual memory "
+        "management needs')",
+    )
 
 
 WITHOUT_DRIVER = """
@@ -482,7 +511,9 @@ with raises(RuntimeError, "there is no allocation"):
 """
 
 
-@pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="this machine has a driver")
+@pytest.mark.skipif(
+    ctypes.util.find_library("cuda") is not None, reason="this machine has a driver"
+)
 def test_without_a_driver(site: Path) -> None:
     run(site, None, WITHOUT_DRIVER)
 
@@ -507,5 +538,11 @@ import inspect
 print(sorted(name for name in dir(module) if not name.startswith("__")))
 print(inspect.signature(module.python_create_and_map))
 """
-    names = ["copy_to_device", "copy_to_host", "init_module", "python_create_and_map", "python_unmap_and_release"]
+    names = [
+        "copy_to_device",
+        "copy_to_host",
+        "init_module",
+        "python_create_and_map",
+        "python_unmap_and_release",
+    ]
     assert run(site, None, code) == f"{names}\n(device, size, d_mem, p_handle)\n"

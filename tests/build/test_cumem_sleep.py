@@ -232,7 +232,12 @@ os.environ["{name}"] = "expandable_segments:False,garbage_collection_threshold:0
 cumem.CuMemAllocator.get_instance()
 """
     )
-    run(site, driver, "import os\n" + code, **{name: "max_split_size_mb:128,expandable_segments: True"})
+    run(
+        site,
+        driver,
+        "import os\n" + code,
+        **{name: "max_split_size_mb:128,expandable_segments: True"},
+    )
 
 
 def test_importing_it_needs_no_torch_and_no_driver(site: Path) -> None:

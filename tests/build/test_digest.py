@@ -31,7 +31,12 @@ INPUTS = ("csrc", "VERSION")
 
 
 def tree_digest(tree: Path, inputs: tuple[str, ...]) -> str:
-    return tree_digests.of_entries({p.relative_to(tree).as_posix(): tree_files.digest_of(p) for p in tree_files.below(tree, inputs)})
+    return tree_digests.of_entries(
+        {
+            p.relative_to(tree).as_posix(): tree_files.digest_of(p)
+            for p in tree_files.below(tree, inputs)
+        }
+    )
 
 
 def test_place_time_and_mode_do_not_count(tree: Path, tmp_path: Path) -> None:
@@ -88,10 +93,15 @@ def test_a_link_to_a_file_counts_as_that_file(tree: Path, target: str) -> None:
     assert tree_digest(tree, INPUTS) == changed, "a source distribution has a file in its place"
 
 
-@pytest.mark.parametrize(("target", "where"), [("y", "nothing"), ("link.h", "nothing"), ("norm", "a folder"), ("../..", "a folder")])
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [("y", "nothing"), ("link.h", "nothing"), ("norm", "a folder"), ("../..", "a folder")],
+)
 def test_a_link_to_no_file_is_refused(tree: Path, target: str, where: str) -> None:
     (tree / "csrc" / "link.h").symlink_to(target)
-    with pytest.raises(ConfigurationError, match=rf"csrc/link\.h is a symbolic link to {where} \({target}\)"):
+    with pytest.raises(
+        ConfigurationError, match=rf"csrc/link\.h is a symbolic link to {where} \({target}\)"
+    ):
         tree_digest(tree, INPUTS)
 
 
@@ -102,15 +112,34 @@ def test_a_link_with_the_name_of_a_generated_file_does_not_count(tree: Path, nam
     assert tree_digest(tree, INPUTS) == before
 
 
-@pytest.mark.parametrize("place", ["vllm/x.py", "cmake/x.cmake", "recipe/x.py", "scripts/vllm_build/x.py", "third_party/licenses/x"])
-def test_links_among_the_sources_move_digests_or_are_refused(root: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        "vllm/x.py",
+        "cmake/x.cmake",
+        "recipe/x.py",
+        "scripts/vllm_build/x.py",
+        "third_party/licenses/x",
+    ],
+)
+def test_links_among_the_sources_move_digests_or_are_refused(
+    root: Path, tmp_path: Path, place: str
+) -> None:
     copy = copy_tree(tmp_path / "tree")
 
     def digests() -> tuple[str, str, str]:
-        return tree_digests.kernel_digest(copy, "vllm-kernels"), tree_digests.package_digest(copy), tree_digests.recipe_digest(copy)
+        return (
+            tree_digests.kernel_digest(copy, "vllm-kernels"),
+            tree_digests.package_digest(copy),
+            tree_digests.recipe_digest(copy),
+        )
 
     before, link = digests(), copy / place
-    assert before == (tree_digests.kernel_digest(root, "vllm-kernels"), tree_digests.package_digest(root), tree_digests.recipe_digest(root))
+    assert before == (
+        tree_digests.kernel_digest(root, "vllm-kernels"),
+        tree_digests.package_digest(root),
+        tree_digests.recipe_digest(root),
+    )
     link.symlink_to(copy / "LICENSE")
     assert digests() != before
     link.unlink()
@@ -126,37 +155,65 @@ def test_incomplete_tree_is_an_error(tree: Path) -> None:
 
 def test_the_package_has_inputs_of_its_own(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tree"
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so"))
-    kernels, package = tree_digests.kernel_digest(copy, "vllm-kernels"), tree_digests.package_digest(copy)
-    assert (kernels, package) == (tree_digests.kernel_digest(root, "vllm-kernels"), tree_digests.package_digest(root))
+    shutil.copytree(
+        root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so")
+    )
+    kernels, package = (
+        tree_digests.kernel_digest(copy, "vllm-kernels"),
+        tree_digests.package_digest(copy),
+    )
+    assert (kernels, package) == (
+        tree_digests.kernel_digest(root, "vllm-kernels"),
+        tree_digests.package_digest(root),
+    )
     (copy / "vllm" / "__init__.py").write_text("# changed\n", encoding="utf-8")
     assert tree_digests.kernel_digest(copy, "vllm-kernels") == kernels
     assert tree_digests.package_digest(copy) != package
 
 
-def planned(root: Path, device: str = "cuda", toolkit: str = "13.0", archs: str = "9.0a", chosen: str = "dev") -> plan_resolver.Plan:
+def planned(
+    root: Path,
+    device: str = "cuda",
+    toolkit: str = "13.0",
+    archs: str = "9.0a",
+    chosen: str = "dev",
+) -> plan_resolver.Plan:
     release = Version(toolkit) if device == "cuda" else None
     asked = archs if device == "cuda" else None
     return plan_resolver.resolve(
-        kernels_table.load(root), device, toolkit_version=release, arch_list=asked, choice=plan_resolver.Choice(chosen)
+        kernels_table.load(root),
+        device,
+        toolkit_version=release,
+        arch_list=asked,
+        choice=plan_resolver.Choice(chosen),
     )
 
 
 def build_digest(root: Path, component: str, found: plan_resolver.Plan, abi: str) -> str:
-    return tree_digests.build_digest(tree_digests.kernel_digest(root, component), component, found, abi)
+    return tree_digests.build_digest(
+        tree_digests.kernel_digest(root, component), component, found, abi
+    )
 
 
 def test_what_a_build_has_chosen_is_in_its_digest(root: Path) -> None:
     kernels = {
         build_digest(root, "vllm-kernels", found, abi)
-        for found in (planned(root), planned(root, archs="8.0"), planned(root, toolkit="12.9"), planned(root, "cpu"))
+        for found in (
+            planned(root),
+            planned(root, archs="8.0"),
+            planned(root, toolkit="12.9"),
+            planned(root, "cpu"),
+        )
         for abi in ("abi3", "cpython-313t-x86_64-linux-gnu")
     }
     assert len(kernels) == 8
-    assert build_digest(root, "vllm-kernels", planned(root, toolkit="12.9"), "abi3") == build_digest(
-        root, "vllm-kernels", planned(root, toolkit="12.8"), "abi3"
-    )
-    attention = {build_digest(root, "vllm-flash-attn", planned(root, chosen=chosen), "abi3") for chosen in ("dev", "full")}
+    assert build_digest(
+        root, "vllm-kernels", planned(root, toolkit="12.9"), "abi3"
+    ) == build_digest(root, "vllm-kernels", planned(root, toolkit="12.8"), "abi3")
+    attention = {
+        build_digest(root, "vllm-flash-attn", planned(root, chosen=chosen), "abi3")
+        for chosen in ("dev", "full")
+    }
     assert len(attention) == 2
 
 

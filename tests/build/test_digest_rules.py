@@ -15,8 +15,15 @@ from vllm_build.toolchain import channel_build, toolchain_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Every output with libraries; one of them at least; the noarch package; how packages are packed; the toolchain channel.
-LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = "libraries", "some library", "package", "recipe", "channel"
+#: Every output with libraries; one of them at least; the noarch package; how packages are packed;
+#: the toolchain channel.
+LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = (
+    "libraries",
+    "some library",
+    "package",
+    "recipe",
+    "channel",
+)
 NOTHING: frozenset[str] = frozenset()
 
 #: Prefix → the names that move. The longest prefix that fits a file decides.
@@ -92,18 +99,28 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/checks/": "checks libraries and changes none",
     "scripts/vllm_build/cli.py": "parses the command line",
     "scripts/vllm_build/commands/": "the command line; what it starts counts by itself",
-    "scripts/vllm_build/digests/recipe_stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "scripts/vllm_build/digests/recipe_stamp.py": (
+        "writes digests into recipe/variants.yaml, where they are the names"
+    ),
     "scripts/vllm_build/doctor/": "reports what the machine has",
     "scripts/vllm_build/entry.py": "starts the command line",
     "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
-    "scripts/vllm_build/native/compile_launcher.py": "runs the compiler's own command line and takes its time",
-    "scripts/vllm_build/native/compiler_cache.py": "probes compiler caches, which return what the compiler made",
+    "scripts/vllm_build/native/compile_launcher.py": (
+        "runs the compiler's own command line and takes its time"
+    ),
+    "scripts/vllm_build/native/compiler_cache.py": (
+        "probes compiler caches, which return what the compiler made"
+    ),
     "scripts/vllm_build/native/job_count.py": "decides how many compilers run at once",
     "scripts/vllm_build/native/logged_process.py": "runs CMake and shows its output",
-    "scripts/vllm_build/native/machine_limits.py": "reads the machine's memory and CPUs, for the number of jobs",
+    "scripts/vllm_build/native/machine_limits.py": (
+        "reads the machine's memory and CPUs, for the number of jobs"
+    ),
     "scripts/vllm_build/native/unit_times.py": "records times beside the libraries",
     "scripts/vllm_build/py.typed": "a marker for type checkers",
-    "scripts/vllm_build/reuse/": "installs libraries of other builds, each verified by its record's sha256",
+    "scripts/vllm_build/reuse/": (
+        "installs libraries of other builds, each verified by its record's sha256"
+    ),
     "scripts/vllm_build/settings/invocation.py": "hands the environment to the command line",
     "scripts/vllm_build/settings/other_variables.py": "warns of variables that have no effect",
     "scripts/vllm_build/settings/settings_page.py": "writes documentation",
@@ -119,17 +136,26 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/util/removal.py": "removes folders",
     "scripts/vllm_build/util/streams.py": "opens the streams of the command line",
     "scripts/vllm_build/util/text_table.py": "lays tables out",
-    "scripts/vllm_build/conda/environments/": "installs packages and compares environments with them",
+    "scripts/vllm_build/conda/environments/": (
+        "installs packages and compares environments with them"
+    ),
     "scripts/vllm_build/conda/package_checks.py": "compares packages and changes none",
-    "scripts/vllm_build/conda/reused_packages.py": "takes packages of other channels, each verified by its index and record",
+    "scripts/vllm_build/conda/reused_packages.py": (
+        "takes packages of other channels, each verified by its index and record"
+    ),
     "scripts/vllm_build/packing/channel_index.py": "reads indexes of channels",
     "scripts/vllm_build/packing/index_check.py": "compares packages with their index",
 }
 
-#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern, replacement) that changes records.
+#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern,
+#: replacement) that changes records.
 _SHA256 = (r'(?<=sha256 = ")[0-9a-f]{8}', "0" * 8)
 RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
-    "csrc/kernels.toml": ("FLASHATTENTION_DISABLE_DROPOUT", "FLASHATTENTION_X", frozenset({SOME_LIBRARY})),
+    "csrc/kernels.toml": (
+        "FLASHATTENTION_DISABLE_DROPOUT",
+        "FLASHATTENTION_X",
+        frozenset({SOME_LIBRARY}),
+    ),
     "third_party/lock.toml": (*_SHA256, frozenset({SOME_LIBRARY})),
     "toolchain/lock.toml": (*_SHA256, frozenset({CHANNEL})),
     "toolchain/wheels.toml": ("BSD-3-Clause", "BSD-2-Clause", frozenset({CHANNEL})),
@@ -139,7 +165,10 @@ RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
 def inputs(root: Path) -> dict[str, dict[str, str]]:
     """Entries of every digest but the channel's, by name."""
     return {
-        **{component: kernel_inputs.of(root, component) for component in kernel_inputs.components(root)},
+        **{
+            component: kernel_inputs.of(root, component)
+            for component in kernel_inputs.components(root)
+        },
         PACKAGE: tree_digests.package_inputs(root),
         RECIPE: tree_digests.recipe_inputs(root),
     }
@@ -158,9 +187,15 @@ def expected(file: str) -> frozenset[str]:
         LookupError: they say nothing.
     """
     known = {**TABLE, **dict.fromkeys(UNNAMED, NOTHING)}
-    fitting = [prefix for prefix in known if file == prefix or (prefix.endswith("/") and file.startswith(prefix))]
+    fitting = [
+        prefix
+        for prefix in known
+        if file == prefix or (prefix.endswith("/") and file.startswith(prefix))
+    ]
     if not fitting:
-        raise LookupError(f"{file}: write down which names it moves, in TABLE or in UNNAMED with the reason")
+        raise LookupError(
+            f"{file}: write down which names it moves, in TABLE or in UNNAMED with the reason"
+        )
     return known[max(fitting, key=len)]
 
 
@@ -172,30 +207,42 @@ def tracked() -> list[str]:
     return [name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_every_tracked_file_moves_the_names_that_the_table_says(root: Path, tracked: list[str]) -> None:
+def test_every_tracked_file_moves_the_names_that_the_table_says(
+    root: Path, tracked: list[str]
+) -> None:
     found, wrong = inputs(root), []
     for file in tracked:
         if file in RECORDS or file.startswith("toolchain/"):
             continue
         names = {name for name, entries in found.items() if file in entries}
-        # An entry is the digest of the file's bytes, so an edit of the file moves each of these names.
+        # An entry is the digest of the file's bytes, so an edit of the file moves each of these
+        # names.
         assert all(found[name][file] == tree_files.digest_of(root / file) for name in names), file
         got, want = summary(root, names), expected(file)
         if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
-            wrong.append(f"{file}: moves {sorted(got) or 'nothing'}, the table says {sorted(want) or 'nothing'}")
+            wrong.append(
+                f"{file}: moves {sorted(got) or 'nothing'}, the table says "
+                f"{sorted(want) or 'nothing'}"
+            )
     assert wrong == []
 
 
 def test_no_row_of_the_table_is_dead(tracked: list[str]) -> None:
     rows = [*TABLE, *UNNAMED]
-    assert [row for row in rows if not any(file == row or (row.endswith("/") and file.startswith(row)) for file in tracked)] == []
+    assert [
+        row
+        for row in rows
+        if not any(file == row or (row.endswith("/") and file.startswith(row)) for file in tracked)
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["NEITHER", "NOT_IN_LIBRARIES", "NOT_IN_PACKAGE", "NOT_IN_RECIPE"])
 def test_no_exclusion_is_dead(root: Path, name: str) -> None:
     table = getattr(digest_rules, name)
     assert all(table.values())
-    assert [entry for entry in table if not (root / digest_rules.BUILD_LIBRARY / entry).exists()] == []
+    assert [
+        entry for entry in table if not (root / digest_rules.BUILD_LIBRARY / entry).exists()
+    ] == []
 
 
 @pytest.fixture
@@ -210,20 +257,33 @@ def channel_digest(root: Path) -> str:
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {**{name: tree_digests.of_entries(entries) for name, entries in inputs(root).items()}, CHANNEL: channel_digest(root)}
+    return {
+        **{name: tree_digests.of_entries(entries) for name, entries in inputs(root).items()},
+        CHANNEL: channel_digest(root),
+    }
 
 
 def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
     wrong, before = [], digests(tree)
-    # The entries of the digests have shown each single module; one edit shows that entries are what counts.
-    rows = [row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)]
+    # The entries of the digests have shown each single module; one edit shows that entries are what
+    # counts.
+    rows = [
+        row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)
+    ]
     for row in (*rows, "scripts/vllm_build/native/cmake_configure.py"):
-        file = next(name for name in tracked if (name == row or (row.endswith("/") and name.startswith(row))) and name not in RECORDS)
+        file = next(
+            name
+            for name in tracked
+            if (name == row or (row.endswith("/") and name.startswith(row))) and name not in RECORDS
+        )
         path, content = tree / file, (tree / file).read_bytes()
         path.write_bytes(content + b"\n# edited\n")
         after = digests(tree)
         path.write_bytes(content)
-        got, want = summary(tree, {name for name in after if after[name] != before[name]}), expected(file)
+        got, want = (
+            summary(tree, {name for name in after if after[name] != before[name]}),
+            expected(file),
+        )
         if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
             wrong.append(f"{file}: moves {sorted(got)}, the table says {sorted(want)}")
     assert wrong == []
@@ -234,7 +294,9 @@ def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked:
     still, before = [], channel_digest(tree)
     for file in tracked:
         # Of sources.toml the locked files and the variant count, and not its bytes.
-        if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith("/sources.toml"):
+        if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith(
+            "/sources.toml"
+        ):
             continue
         path, content = tree / file, (tree / file).read_bytes()
         path.write_bytes(content + b"\n# edited\n")
@@ -262,8 +324,13 @@ def test_a_new_module_counts_until_somebody_says_why_not(tree: Path) -> None:
     before = digests(tree)
     (tree / digest_rules.BUILD_LIBRARY / "new_module.py").write_text("x = 1\n", encoding="utf-8")
     after = digests(tree)
-    assert {name for name in after if after[name] != before[name]} == {*kernel_inputs.components(tree), PACKAGE}
-    (tree / digest_rules.BUILD_LIBRARY / "conda" / "new_module.py").write_text("x = 1\n", encoding="utf-8")
+    assert {name for name in after if after[name] != before[name]} == {
+        *kernel_inputs.components(tree),
+        PACKAGE,
+    }
+    (tree / digest_rules.BUILD_LIBRARY / "conda" / "new_module.py").write_text(
+        "x = 1\n", encoding="utf-8"
+    )
     assert {name for name, value in digests(tree).items() if value != after[name]} == {RECIPE}
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers are written with 0 to 9.
 
-``\\d``, ``str.isdigit`` and ``int`` know the digits of every script, which no other tool of a build reads.
+``\\d``, ``str.isdigit`` and ``int`` know the digits of every script, which no other tool of a build
+reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: ARABIC-INDIC, FULLWIDTH and DEVANAGARI digits for 0 to 9.
-SCRIPTS = tuple("".join(chr(zero + digit) for digit in range(10)) for zero in (0x0660, 0xFF10, 0x0966))
+SCRIPTS = tuple(
+    "".join(chr(zero + digit) for digit in range(10)) for zero in (0x0660, 0xFF10, 0x0966)
+)
 READERS: tuple[tuple[Callable[[str], object], str], ...] = (
     (lambda text: cuda_archs.parse(text, "TORCH_CUDA_ARCH_LIST"), "9.0a"),
     (lambda text: gpu_targets.parse("cuda", text, "--arch-list"), "12.0+PTX"),
@@ -34,7 +37,9 @@ READERS: tuple[tuple[Callable[[str], object], str], ...] = (
 
 @pytest.mark.parametrize("digits", SCRIPTS)
 @pytest.mark.parametrize(("read", "text"), READERS)
-def test_digits_of_other_scripts_are_refused(read: Callable[[str], object], text: str, digits: str) -> None:
+def test_digits_of_other_scripts_are_refused(
+    read: Callable[[str], object], text: str, digits: str
+) -> None:
     read(text)
     foreign = text.translate(str.maketrans("0123456789", digits))
     with pytest.raises(ConfigurationError, match=re.escape(repr(foreign))) as caught:
@@ -63,5 +68,7 @@ def test_no_pattern_has_digits_of_every_script(root: Path) -> None:
 def test_isdigit_comes_with_isascii(root: Path) -> None:
     for path in _sources(root):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if re.search(r"\.is(digit|numeric|decimal)\(", line) and path.name != "supervisor.py":  # names below /proc
+            if (
+                re.search(r"\.is(digit|numeric|decimal)\(", line) and path.name != "supervisor.py"
+            ):  # names below /proc
                 assert ".isascii()" in line, f"{path}:{number}"

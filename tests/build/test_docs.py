@@ -27,7 +27,19 @@ _LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 _SPAN = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(r"(?:\.?[\w.-]+/)+[\w.-]*")
 _FOLDERS = (
-    *("benchmarks", "csrc", "cmake", "vllm", "scripts", "recipe", "variants", "toolchain", "requirements", "third_party", "tests"),
+    *(
+        "benchmarks",
+        "csrc",
+        "cmake",
+        "vllm",
+        "scripts",
+        "recipe",
+        "variants",
+        "toolchain",
+        "requirements",
+        "third_party",
+        "tests",
+    ),
     *("docs", "examples", ".ci", ".github"),
 )
 #: Made by a build, or by a reader who adds something.
@@ -41,8 +53,12 @@ def read(page: str) -> str:
 @functools.cache
 def anchors(page: Path) -> frozenset[str]:
     """Identifiers of headings as GitHub and MyST make them."""
-    headings = re.findall(r"^#{1,6} (.+)$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
-    return frozenset(re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings)
+    headings = re.findall(
+        r"^#{1,6} (.+)$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE
+    )
+    return frozenset(
+        re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -61,7 +77,11 @@ def test_files_that_are_named_exist(page: str) -> None:
     """Paths from the root of the tree, with or without a pattern; `<name>` is the reader's choice."""
     missing = []
     for span in _SPAN.findall(_FENCE.sub("", read(page))):
-        if not _PATH.fullmatch(span) or not span.startswith(tuple(f"{folder}/" for folder in _FOLDERS)) or _MADE.fullmatch(span):
+        if (
+            not _PATH.fullmatch(span)
+            or not span.startswith(tuple(f"{folder}/" for folder in _FOLDERS))
+            or _MADE.fullmatch(span)
+        ):
             continue
         if not (ROOT / span).exists():
             missing.append(span)
@@ -71,10 +91,16 @@ def test_files_that_are_named_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_exist(page: str) -> None:
     code = "\n".join([*_SPAN.findall(_FENCE.sub("", read(page))), *_CONSOLE.findall(read(page))])
-    (subcommands,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (subcommands,) = (
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     named = {word for word in re.findall(r"vllm-build ([a-z-]+)", code) if not word.startswith("-")}
-    made = {word for line in re.findall(r"(?:^|[`(])(?:\$ )?make ((?:[a-z-]+ ?)+)", code, re.MULTILINE) for word in line.split()}
+    made = {
+        word
+        for line in re.findall(r"(?:^|[`(])(?:\$ )?make ((?:[a-z-]+ ?)+)", code, re.MULTILINE)
+        for word in line.split()
+    }
     assert named <= set(subcommands.choices)
     assert made <= targets
 

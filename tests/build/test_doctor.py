@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def examine(bare: Path, tmp_path: Path, root: Path, program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Examine:
+def examine(
+    bare: Path,
+    tmp_path: Path,
+    root: Path,
+    program: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Examine:
     """Examines a machine that has all a CPU build needs, changed by variables."""
     del bare
     tools = tmp_path / "tools"
@@ -84,12 +90,17 @@ def test_all_is_well(examine: Examine) -> None:
 
 def test_a_clean_environment_can_be_given(root: Path, bare: Path) -> None:
     del bare
-    assert named(examination.examine(root, {"VLLM_TARGET_DEVICE": "empty"}), "device").found.startswith("empty")
+    assert named(
+        examination.examine(root, {"VLLM_TARGET_DEVICE": "empty"}), "device"
+    ).found.startswith("empty")
 
 
 def test_every_malformed_variable_is_told(examine: Examine) -> None:
     facts = examine(MAX_JOBS="0", VERBOSE="x")
-    assert [fact.found for fact in facts if fact.what == "variable"] == ["MAX_JOBS='0' is not valid", "VERBOSE='x' is not valid"]
+    assert [fact.found for fact in facts if fact.what == "variable"] == [
+        "MAX_JOBS='0' is not valid",
+        "VERBOSE='x' is not valid",
+    ]
     assert named(facts, "device").found.startswith("cpu"), "the rest is examined as well"
     assert examination.exit_code(facts) == ConfigurationError.exit_code
 
@@ -122,14 +133,18 @@ def test_toolkit_of_the_device_is_missing(examine: Examine) -> None:
     assert examination.exit_code(facts) == ToolchainError.exit_code
 
 
-def test_broken_toolkit_stops_detection(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+def test_broken_toolkit_stops_detection(
+    examine: Examine, tmp_path: Path, program: Callable[..., Path]
+) -> None:
     program(tmp_path / "tools" / "nvcc", "nonsense", status=1)
     facts = examine()
     assert problems(facts) == {"device": MISSING, "toolkit for cuda": MISSING}
     assert "failed with status 1" in named(facts, "device").found
 
 
-def test_broken_toolkit_of_another_device_is_mentioned(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+def test_broken_toolkit_of_another_device_is_mentioned(
+    examine: Examine, tmp_path: Path, program: Callable[..., Path]
+) -> None:
     program(tmp_path / "tools" / "nvcc", "nonsense", status=1)
     facts = examine(VLLM_TARGET_DEVICE="cpu")
     assert problems(facts) == {}
@@ -137,7 +152,11 @@ def test_broken_toolkit_of_another_device_is_mentioned(examine: Examine, tmp_pat
 
 
 def test_torch_and_toolkit_of_two_majors(
-    examine: Examine, bare: Path, tmp_path: Path, torch: Callable[..., Path], nvcc: Callable[..., Path]
+    examine: Examine,
+    bare: Path,
+    tmp_path: Path,
+    torch: Callable[..., Path],
+    nvcc: Callable[..., Path],
 ) -> None:
     torch(bare, "2.11.0+cu130", cuda="13.0")
     nvcc(tmp_path / "cuda", "12.9")
@@ -147,35 +166,62 @@ def test_torch_and_toolkit_of_two_majors(
 
 
 def test_torch_and_toolkit_of_one_major(
-    examine: Examine, bare: Path, tmp_path: Path, torch: Callable[..., Path], nvcc: Callable[..., Path]
+    examine: Examine,
+    bare: Path,
+    tmp_path: Path,
+    torch: Callable[..., Path],
+    nvcc: Callable[..., Path],
 ) -> None:
     torch(bare, "2.11.0+cu126", cuda="12.6")
     nvcc(tmp_path / "cuda", "12.9")
     assert "torch and toolkit" not in problems(examine(CUDA_HOME=str(tmp_path / "cuda")))
 
 
-def test_home_and_path_disagree(examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+def test_home_and_path_disagree(
+    examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]
+) -> None:
     nvcc(tmp_path / "home", "12.9")
     nvcc(tmp_path / "other", "12.4")
-    facts = examine(CUDA_HOME=str(tmp_path / "home"), PATH=f"{tmp_path}/tools:{tmp_path}/other/bin", VLLM_TARGET_DEVICE="cuda")
+    facts = examine(
+        CUDA_HOME=str(tmp_path / "home"),
+        PATH=f"{tmp_path}/tools:{tmp_path}/other/bin",
+        VLLM_TARGET_DEVICE="cuda",
+    )
     assert problems(facts)["toolkit and PATH"] == CONTRADICTION
     assert str(tmp_path / "home" / "bin") in str(named(facts, "toolkit and PATH").remedy)
 
 
 @pytest.mark.parametrize("behaviour", [{"status": 1}, {"stdout": "release 12.9, V12.9.1"}])
 def test_home_and_path_do_not_disagree(
-    examine: Examine, tmp_path: Path, nvcc: Callable[..., Path], program: Callable[..., Path], behaviour: dict[str, Any]
+    examine: Examine,
+    tmp_path: Path,
+    nvcc: Callable[..., Path],
+    program: Callable[..., Path],
+    behaviour: dict[str, Any],
 ) -> None:
     nvcc(tmp_path / "home", "12.9")
     program(tmp_path / "other" / "nvcc", **behaviour)
-    facts = examine(CUDA_HOME=str(tmp_path / "home"), PATH=f"{tmp_path}/tools:{tmp_path}/other", VLLM_TARGET_DEVICE="cuda")
+    facts = examine(
+        CUDA_HOME=str(tmp_path / "home"),
+        PATH=f"{tmp_path}/tools:{tmp_path}/other",
+        VLLM_TARGET_DEVICE="cuda",
+    )
     assert "toolkit and PATH" not in problems(facts)
 
 
 def test_two_homes(examine: Examine, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to("a")
-    assert problems(examine(CUDA_HOME=str(tmp_path / "a"), CUDA_PATH=str(tmp_path / "link"), VLLM_TARGET_DEVICE="cpu")) == {}
+    assert (
+        problems(
+            examine(
+                CUDA_HOME=str(tmp_path / "a"),
+                CUDA_PATH=str(tmp_path / "link"),
+                VLLM_TARGET_DEVICE="cpu",
+            )
+        )
+        == {}
+    )
     facts = examine(CUDA_PATH=str(tmp_path / "b"))
     assert problems(facts) == {"CUDA_HOME": CONTRADICTION}
     assert "unset CUDA_PATH" in str(named(facts, "CUDA_HOME").remedy)
@@ -187,9 +233,13 @@ def test_version_is_malformed(examine: Examine) -> None:
     assert "VLLM_VERSION_OVERRIDE" in named(facts, "variable").found
 
 
-def test_architectures_are_malformed(examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+def test_architectures_are_malformed(
+    examine: Examine, tmp_path: Path, nvcc: Callable[..., Path]
+) -> None:
     nvcc(tmp_path / "cuda", "12.9")
-    facts = examine(CUDA_HOME=str(tmp_path / "cuda"), TORCH_CUDA_ARCH_LIST="8,0", VLLM_TARGET_DEVICE="cuda")
+    facts = examine(
+        CUDA_HOME=str(tmp_path / "cuda"), TORCH_CUDA_ARCH_LIST="8,0", VLLM_TARGET_DEVICE="cuda"
+    )
     assert problems(facts) == {"variable": CONTRADICTION}
     assert "TORCH_CUDA_ARCH_LIST" in named(facts, "variable").found
 
@@ -197,8 +247,13 @@ def test_architectures_are_malformed(examine: Examine, tmp_path: Path, nvcc: Cal
 # programs
 
 
-@pytest.mark.parametrize(("name", "what"), [("cc", "C compiler"), ("c++", "C++ compiler"), ("cmake", "cmake"), ("ninja", "generator")])
-def test_program_is_missing(examine: Examine, tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("cc", "C compiler"), ("c++", "C++ compiler"), ("cmake", "cmake"), ("ninja", "generator")],
+)
+def test_program_is_missing(
+    examine: Examine, tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vllm_build.native.cmake.sys.executable", str(tmp_path / "python"))
     (tmp_path / "tools" / name).unlink()
     assert problems(examine()) == {what: MISSING}
@@ -208,7 +263,9 @@ def test_program_is_missing(examine: Examine, tmp_path: Path, name: str, what: s
 
 
 @pytest.mark.parametrize("behaviour", [{"status": 1}, {"stdout": ""}])
-def test_compiler_does_not_answer(examine: Examine, tmp_path: Path, program: Callable[..., Path], behaviour: dict[str, Any]) -> None:
+def test_compiler_does_not_answer(
+    examine: Examine, tmp_path: Path, program: Callable[..., Path], behaviour: dict[str, Any]
+) -> None:
     program(tmp_path / "tools" / "c++", **behaviour)
     assert problems(examine()) == {"C++ compiler": MISSING}
 
@@ -237,9 +294,13 @@ def test_compiler_caches(examine: Examine, tmp_path: Path, program: Callable[...
     assert "ccache, disabled by VLLM_DISABLE_CCACHE" in fact.found
 
 
-def test_launcher_cannot_be_run(examine: Examine, tmp_path: Path, program: Callable[..., Path]) -> None:
+def test_launcher_cannot_be_run(
+    examine: Examine, tmp_path: Path, program: Callable[..., Path]
+) -> None:
     program(tmp_path / "tools" / "distcc")
-    facts = examine(CMAKE_C_COMPILER_LAUNCHER="distcc;--quick", CMAKE_HIP_COMPILER_LAUNCHER="absent")
+    facts = examine(
+        CMAKE_C_COMPILER_LAUNCHER="distcc;--quick", CMAKE_HIP_COMPILER_LAUNCHER="absent"
+    )
     assert problems(facts) == {"launcher": CONTRADICTION}
     assert "CMAKE_HIP_COMPILER_LAUNCHER" in named(facts, "launcher").found
 
@@ -253,7 +314,10 @@ def test_launcher_cannot_be_run(examine: Examine, tmp_path: Path, program: Calla
         ({"VLLM_PRECOMPILED_SHA256": "0" * 64}, "names none"),
         ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to look"),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"}, "has none"),
-        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_PRECOMPILED_KEY": "public.pem"}, "asks for a signature"),
+        (
+            {"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_PRECOMPILED_KEY": "public.pem"},
+            "asks for a signature",
+        ),
         ({"VLLM_PRECOMPILED_FOREIGN": "1"}, "is for an official wheel"),
     ],
 )
@@ -268,7 +332,11 @@ def test_precompiled(examine: Examine, variables: dict[str, str], words: str) ->
     [
         {"VLLM_PRECOMPILED_SHA256": "0" * 64, "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
         {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x"},
-        {"VLLM_USE_PRECOMPILED": "1", "VLLM_PRECOMPILED_STORES": "x", "VLLM_PRECOMPILED_KEY": "public.pem"},
+        {
+            "VLLM_USE_PRECOMPILED": "1",
+            "VLLM_PRECOMPILED_STORES": "x",
+            "VLLM_PRECOMPILED_KEY": "public.pem",
+        },
         {"VLLM_PRECOMPILED_FOREIGN": "incomplete", "VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl"},
     ],
 )
@@ -302,9 +370,13 @@ def test_disk_is_small(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "VLLM_BUILD_CACHE" in str(named(facts, "cache").remedy)
 
 
-def test_folder_cannot_be_written(examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_cannot_be_written(
+    examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and Path(path) != tmp_path / "locked")
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: real(path, mode) and Path(path) != tmp_path / "locked"
+    )
     (tmp_path / "locked").mkdir()
     facts = examine(VLLM_BUILD_ROOT=str(tmp_path / "locked" / "build"))
     assert problems(facts) == {"build folders": MISSING}
@@ -337,13 +409,24 @@ def test_toolchain_channel_is_empty(examine: Examine, tmp_path: Path) -> None:
 
 
 def test_errors_become_facts() -> None:
-    assert _fact.of_error("x", ConfigurationError("a", remedy="b")) == Fact("x", "a", "b", CONTRADICTION)
-    assert _fact.of_error("x", BusyError("a", expected="c")) == Fact("x", "a", "expected: c", MISSING)
+    assert _fact.of_error("x", ConfigurationError("a", remedy="b")) == Fact(
+        "x", "a", "b", CONTRADICTION
+    )
+    assert _fact.of_error("x", BusyError("a", expected="c")) == Fact(
+        "x", "a", "expected: c", MISSING
+    )
     assert _fact.of_error("x", ToolchainError("a")).remedy
 
 
 @pytest.mark.parametrize(
-    ("kinds", "expected"), [([], 0), ([None], 0), ([MISSING], 4), ([CONTRADICTION], 2), ([MISSING, CONTRADICTION, None], 2)]
+    ("kinds", "expected"),
+    [
+        ([], 0),
+        ([None], 0),
+        ([MISSING], 4),
+        ([CONTRADICTION], 2),
+        ([MISSING, CONTRADICTION, None], 2),
+    ],
 )
 def test_exit_code(kinds: list[str | None], expected: int) -> None:
     assert examination.exit_code([Fact("x", "y", None, kind) for kind in kinds]) == expected

@@ -26,15 +26,34 @@ def test_agrees_with_an_independent_reader() -> None:
     with LIBRARY.open("rb") as stream:
         file = ELFFile(stream)
         dynamic = list(file.get_section_by_name(".dynamic").iter_tags())
-        assert list(found.needed) == [tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"]
-        assert [found.soname] == ([tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"] or [""])
-        symbols = [s for s in file.get_section_by_name(".dynsym").iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name]
+        assert list(found.needed) == [
+            tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"
+        ]
+        assert [found.soname] == (
+            [tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"] or [""]
+        )
+        symbols = [
+            s
+            for s in file.get_section_by_name(".dynsym").iter_symbols()
+            if s["st_shndx"] == "SHN_UNDEF" and s.name
+        ]
         assert [s.name for s in found.undefined] == sorted(s.name for s in symbols)
-        assert {s.name for s in found.undefined if s.weak} == {s.name for s in symbols if s["st_info"]["bind"] == "STB_WEAK"}
-        (versions,) = (section for section in file.iter_sections() if isinstance(section, GNUVerNeedSection))
-        wanted = {(needed.name, auxiliary.name) for needed, auxiliaries in versions.iter_versions() for auxiliary in auxiliaries}
+        assert {s.name for s in found.undefined if s.weak} == {
+            s.name for s in symbols if s["st_info"]["bind"] == "STB_WEAK"
+        }
+        (versions,) = (
+            section for section in file.iter_sections() if isinstance(section, GNUVerNeedSection)
+        )
+        wanted = {
+            (needed.name, auxiliary.name)
+            for needed, auxiliaries in versions.iter_versions()
+            for auxiliary in auxiliaries
+        }
         assert set(found.versions) == wanted
-        assert found.comment.encode() == file.get_section_by_name(".comment").data().replace(b"\0", b" ").strip()
+        assert (
+            found.comment.encode()
+            == file.get_section_by_name(".comment").data().replace(b"\0", b" ").strip()
+        )
     assert {(s.library, s.version) for s in found.undefined if s.version} == set(found.versions)
 
 
@@ -46,7 +65,17 @@ def test_is_elf(tmp_path: Path) -> None:
     assert not elf.is_elf(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"MZ" + bytes(100), CONTENT[:64], CONTENT[:5000], b"\x7fELF\x01\x01" + CONTENT[6:]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x7fELF",
+        b"MZ" + bytes(100),
+        CONTENT[:64],
+        CONTENT[:5000],
+        b"\x7fELF\x01\x01" + CONTENT[6:],
+    ],
+)
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(content)
@@ -69,7 +98,9 @@ def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
     with LIBRARY.open("rb") as stream:
         file = ELFFile(stream)
         number = file.get_section_by_name(".gnu.version_r")
-        index = next(i for i, section in enumerate(file.iter_sections()) if section.name == number.name)
+        index = next(
+            i for i, section in enumerate(file.iter_sections()) if section.name == number.name
+        )
         place = file["e_shoff"] + index * file["e_shentsize"] + 0x2C
     data = bytearray(CONTENT)
     data[place : place + 4] = b"\xff\xff\xff\xff"
@@ -78,12 +109,20 @@ def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
     assert elf.read(path).versions == elf.read(LIBRARY).versions
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
-    places=st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=8),
+    places=st.lists(
+        st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=8
+    ),
     region=st.sampled_from(["headers", "sections"]),
 )
-def test_whatever_the_bytes_an_answer_or_a_build_error(tmp_path: Path, places: list[tuple[int, int]], region: str) -> None:
+def test_whatever_the_bytes_an_answer_or_a_build_error(
+    tmp_path: Path, places: list[tuple[int, int]], region: str
+) -> None:
     """Headers and section headers are where lengths and offsets stand, so half of the damage goes there."""
     data = bytearray(CONTENT)
     for place, value in places:

@@ -16,8 +16,13 @@ NAMES = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", "unsete
 #: Modules that name it, and why.
 READERS = {
     "util/environ.py": "the one place",
-    "native/compile_launcher.py": "a program of its own in front of each compiler, which hands its environment on; it has to start fast",
-    "util/processes/pip_process.py": "a program of its own, which runs before anything is installed",
+    "native/compile_launcher.py": (
+        "a program of its own in front of each compiler, which hands its "
+        "environment on; it has to start fast"
+    ),
+    "util/processes/pip_process.py": (
+        "a program of its own, which runs before anything is installed"
+    ),
 }
 #: Who may take a snapshot, and why.
 SNAPSHOTS = {
@@ -25,20 +30,29 @@ SNAPSHOTS = {
     "cmake/find_inputs.py": "an entry point",
     "scripts/vllm_build/backend.py": "an entry point: the front end calls its hooks",
     "scripts/vllm_build/cli.py": "an entry point",
-    "scripts/vllm_build/wheels/cmake_ext.py": "an entry point, where a setup.py of somebody else's makes the extension",
-    "scripts/vllm_build/conda/environments/conda_environment.py": "an entry point: the module is a program of its own as well",
+    "scripts/vllm_build/wheels/cmake_ext.py": (
+        "an entry point, where a setup.py of somebody else's makes the extension"
+    ),
+    "scripts/vllm_build/conda/environments/conda_environment.py": (
+        "an entry point: the module is a program of its own as well"
+    ),
     # These get what they read from no caller yet.
     "scripts/vllm_build/util/paths.py": "the folders of the cache and the home folder",
     "scripts/vllm_build/reuse/net/login.py": "the place of netrc",
     "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
-    "scripts/vllm_build/toolchain/channel_build.py": "builds of the channel start from the caller's variables",
+    "scripts/vllm_build/toolchain/channel_build.py": (
+        "builds of the channel start from the caller's variables"
+    ),
     "scripts/vllm_build/toolchain/pypi.py": "pip's way to its index",
 }
 
 
 def modules() -> dict[str, ast.Module]:
     files = [*LIBRARY.rglob("*.py"), *(ROOT / "cmake").rglob("*.py"), ROOT / "setup.py"]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in files
+    }
 
 
 def named(tree: ast.AST) -> list[str]:
@@ -47,22 +61,35 @@ def named(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             base, name = node.value.id, node.attr
-            if (base in ("os", "posix") and name in NAMES) or (base, name) == ("path", "expandvars"):
+            if (base in ("os", "posix") and name in NAMES) or (base, name) == (
+                "path",
+                "expandvars",
+            ):
                 found.append(f"{node.lineno}: {ast.unparse(node)}")
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "os.path.expandvars":
             found.append(f"{node.lineno}: os.path.expandvars")
         elif isinstance(node, ast.ImportFrom) and node.module in ("os", "posix"):
-            found += [f"{node.lineno}: from {node.module} import {alias.name}" for alias in node.names if alias.name in NAMES]
+            found += [
+                f"{node.lineno}: from {node.module} import {alias.name}"
+                for alias in node.names
+                if alias.name in NAMES
+            ]
         elif isinstance(node, ast.Import):
             # `import os as …` would hide the name.
-            found += [f"{node.lineno}: import os as {alias.asname}" for alias in node.names if alias.name == "os" and alias.asname]
+            found += [
+                f"{node.lineno}: import os as {alias.asname}"
+                for alias in node.names
+                if alias.name == "os" and alias.asname
+            ]
     return found
 
 
 def snapshots(tree: ast.AST) -> list[int]:
     """The lines that take a snapshot."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [call.lineno for call in calls if ast.unparse(call.func).rpartition(".")[2] == "snapshot"]
+    return [
+        call.lineno for call in calls if ast.unparse(call.func).rpartition(".")[2] == "snapshot"
+    ]
 
 
 def test_one_module_reads_the_environment() -> None:
@@ -95,4 +122,9 @@ def test_every_spelling_is_found(text: str) -> None:
 
 
 def test_others_are_not() -> None:
-    assert not named(ast.parse("import os\nfrom vllm_build.util import environ\nx = environ.snapshot()\ny = os.path.join('a', os.sep)"))
+    assert not named(
+        ast.parse(
+            "import os\nfrom vllm_build.util import environ\nx = environ.snapshot()\n"
+            "y = os.path.join('a', os.sep)"
+        )
+    )

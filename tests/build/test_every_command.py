@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command in every environment that a user may have: no traceback, a documented status, one JSON document.
 
-A command without a row fails here. Each environment is one fixture, which runs all commands at once; where two environments promise the
-same status, they share a run. ``test_command_signals.py`` has the signals.
+A command without a row fails here. Each environment is one fixture, which runs all commands at
+once; where two environments promise the same status, they share a run. ``test_command_signals.py``
+has the signals.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from command_scene import NAMES, Scene, at_once, check, scene, usual_statuses
 from trees import copy_tree
 
 from vllm_build import cli
-from vllm_build.util.errors import ConfigurationError, FetchError, InternalError, ResourceError, ToolchainError
+from vllm_build.util.errors import (
+    ConfigurationError,
+    FetchError,
+    InternalError,
+    ResourceError,
+    ToolchainError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +37,8 @@ UID = 54321
 #: Commands that cannot do without the cache, and those that may use it.
 NEED_CACHE = ("package", "toolchain", "fetch")
 USE_CACHE = (*NEED_CACHE, "test-package", "install", "reuse", "publish", "store", "cache", "doctor")
-#: Commands whose output folder or cache holds environments: their tools cannot have a space in a path (``path_rules``).
+#: Commands whose output folder or cache holds environments: their tools cannot have a space in a
+#: path (``path_rules``).
 MAKE_PREFIXES = ("package", "toolchain", "test-package", "install")
 
 Runs = dict[str, Run]
@@ -46,7 +54,11 @@ def test_the_statuses_that_are_documented() -> None:
 
 
 def everywhere(
-    folder: Path, change: Callable[[Scene], None], names: tuple[str, ...] = NAMES, place: str = "place", cwd: Path | None = None
+    folder: Path,
+    change: Callable[[Scene], None],
+    names: tuple[str, ...] = NAMES,
+    place: str = "place",
+    cwd: Path | None = None,
 ) -> Runs:
     """Run each command in a scene of its own, after ``change``."""
     runs = {}
@@ -68,8 +80,21 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 def test_what_the_rows_do(usual: dict[str, int]) -> None:
     """Rows that all failed for one reason would prove nothing."""
     done = {name for name, status in usual.items() if status == 0}
-    assert {"render", "plan", "archs", "jobs", "digest", "publish", "store", "cache", "settings", "version"} <= done
-    assert {usual[name] for name in ("package", "toolchain", "test-package", "install", "fetch")} <= {
+    assert {
+        "render",
+        "plan",
+        "archs",
+        "jobs",
+        "digest",
+        "publish",
+        "store",
+        "cache",
+        "settings",
+        "version",
+    } <= done
+    assert {
+        usual[name] for name in ("package", "toolchain", "test-package", "install", "fetch")
+    } <= {
         ToolchainError.exit_code,
         FetchError.exit_code,
     }
@@ -80,9 +105,13 @@ def poisoned(there: Scene) -> None:
     poison = there.place / "poison"
     for module in ("packaging", "rich", "rattler", "vllm_build"):
         (poison / module).mkdir(parents=True)
-        (poison / module / "__init__.py").write_text("raise ImportError('poison')\n", encoding="utf-8")
+        (poison / module / "__init__.py").write_text(
+            "raise ImportError('poison')\n", encoding="utf-8"
+        )
     for module in ("json", "typing", "subprocess", "sitecustomize", "usercustomize"):
-        (poison / f"{module}.py").write_text("print('poison'); raise ImportError('poison')\n", encoding="utf-8")
+        (poison / f"{module}.py").write_text(
+            "print('poison'); raise ImportError('poison')\n", encoding="utf-8"
+        )
     del there.env["HOME"]
     there.env |= {
         "PYTHONPATH": str(poison),
@@ -103,7 +132,9 @@ def without_home_and_poisoned(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_without_home_and_with_variables_of_python(name: str, without_home_and_poisoned: Runs, usual: dict[str, int]) -> None:
+def test_without_home_and_with_variables_of_python(
+    name: str, without_home_and_poisoned: Runs, usual: dict[str, int]
+) -> None:
     run = without_home_and_poisoned[name]
     check(run, run.status)
     assert run.status == usual[name]
@@ -124,7 +155,9 @@ def odd_folders(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(name: str, odd_folders: Runs, usual: dict[str, int]) -> None:
+def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(
+    name: str, odd_folders: Runs, usual: dict[str, int]
+) -> None:
     run = odd_folders[name]
     check(run, run.status)
     if name in MAKE_PREFIXES:
@@ -135,7 +168,9 @@ def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(name: 
 
 
 @pytest.mark.slow
-def test_a_home_that_cannot_be_written_where_folders_are_usual(tmp_path: Path, usual: dict[str, int]) -> None:
+def test_a_home_that_cannot_be_written_where_folders_are_usual(
+    tmp_path: Path, usual: dict[str, int]
+) -> None:
     """The commands that an odd folder stops before they look for HOME."""
 
     def change(there: Scene) -> None:
@@ -162,19 +197,27 @@ def test_a_cache_in_a_home_that_cannot_be_written(name: str, unwritable_home: Ru
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["cache", "no-cache"])
-def without_account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, Runs]:
+def without_account(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bool, Runs]:
     setpriv = shutil.which("setpriv")
     if os.getuid() or setpriv is None:
         pytest.skip("only root, with util-linux's setpriv, becomes a user without an account")
-    # It may read everything, as the interpreter may lie in root's home, and write only what is its own.
+    # It may read everything, as the interpreter may lie in root's home, and write only what is its
+    # own.
     may = "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"
     prefix = (setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *may)
     cache: bool = request.param
 
     def change(there: Scene) -> None:
         del there.env["HOME"]
-        # Coverage writes its data into the tree, which this user may not: a process without it ends as a user's does.
-        there.env = {variable: value for variable, value in there.env.items() if not variable.startswith("COVERAGE_")}
+        # Coverage writes its data into the tree, which this user may not: a process without it ends
+        # as a user's does.
+        there.env = {
+            variable: value
+            for variable, value in there.env.items()
+            if not variable.startswith("COVERAGE_")
+        }
         if not cache:
             del there.env["VLLM_BUILD_CACHE"]
         for path in (there.place, *there.place.rglob("*")):
@@ -186,7 +229,9 @@ def without_account(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_user_id_without_an_account(name: str, without_account: tuple[bool, Runs], usual: dict[str, int]) -> None:
+def test_user_id_without_an_account(
+    name: str, without_account: tuple[bool, Runs], usual: dict[str, int]
+) -> None:
     cache, runs = without_account
     run = runs[name]
     check(run, run.status)
@@ -210,7 +255,9 @@ def impossible_caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("cache", "name"), [(cache, name) for cache, names in CACHES.items() for name in names])
+@pytest.mark.parametrize(
+    ("cache", "name"), [(cache, name) for cache, names in CACHES.items() for name in names]
+)
 def test_a_cache_that_cannot_be(cache: str, name: str, impossible_caches: dict[str, Runs]) -> None:
     run = impossible_caches[cache][name]
     check(run, run.status)
@@ -244,7 +291,9 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     runs = {}
     for words in NOWHERE:
         place = tmp_path_factory.mktemp("nowhere")
-        runs[words] = Run([word.format(place=place) for word in words.split()], scene(place).env, place)
+        runs[words] = Run(
+            [word.format(place=place) for word in words.split()], scene(place).env, place
+        )
     at_once(Run.run, runs.values())
     return runs
 
@@ -259,7 +308,12 @@ def test_paths_that_cannot_be(words: str, nowhere: Runs) -> None:
 
 def mount(place: Path) -> None:
     place.mkdir(parents=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         pytest.skip(f"this root may not mount a tmpfs: {done.stderr.strip()}")
 

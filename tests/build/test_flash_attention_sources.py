@@ -34,7 +34,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
     return plan_resolver.resolve(
-        kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list=archs, choice=plan_resolver.Choice(chosen)
+        kernels_table.load(root),
+        "cuda",
+        toolkit_version=Version("13.0"),
+        arch_list=archs,
+        choice=plan_resolver.Choice(chosen),
     )
 
 
@@ -53,7 +57,9 @@ def tree(root: Path, tmp_path: Path) -> Path:
     """A source tree with the project's lock and a change of its own."""
     (tmp_path / "tree" / "third_party" / "patches" / "flash-attention").mkdir(parents=True)
     (tmp_path / "tree" / third_party.LOCK).write_bytes((root / third_party.LOCK).read_bytes())
-    (tmp_path / "tree" / "third_party" / "patches" / "flash-attention" / "x.patch").write_text(PATCH)
+    (tmp_path / "tree" / "third_party" / "patches" / "flash-attention" / "x.patch").write_text(
+        PATCH
+    )
     return tmp_path / "tree"
 
 
@@ -62,7 +68,9 @@ def test_nothing_is_needed_where_nothing_is_chosen(root: Path, tmp_path: Path) -
     assert flash_attention.prepare(root, Settings(), resolved, tmp_path / "inputs") == {}
     assert not (tmp_path / "inputs").exists()
     assert "vllm-flash-attn" not in resolved.components
-    assert {d.state for d in resolved.decisions if d.kernel.name.startswith(("fa2", "fa3"))} == {NOT_CHOSEN}
+    assert {d.state for d in resolved.decisions if d.kernel.name.startswith(("fa2", "fa3"))} == {
+        NOT_CHOSEN
+    }
     reason = next(d.reason for d in resolved.decisions if d.kernel.name == "fa2-hdim96")
     assert reason == "built with VLLM_FA_SET=full, which is not set"
 
@@ -79,14 +87,22 @@ def test_sets_of_version_2(root: Path) -> None:
     assert heavy(development, "_vllm_fa2_C") == ["fa2-hdim64-bf16", "fa2-hdim64", "fa2-hdim128"]
     sizes = [name for name in heavy(full, "_vllm_fa2_C") if name != "fa2-hdim64-bf16"]
     assert sizes == [f"fa2-hdim{size}" for size in (32, 64, 96, 128, 192, 256)]
-    assert [len(p.third_party_sources["flash-attention"]) for p in (check, development, full)] == [1, 2 * 2 * 2 * 2, 6 * 2 * 2 * 2]
+    assert [len(p.third_party_sources["flash-attention"]) for p in (check, development, full)] == [
+        1,
+        2 * 2 * 2 * 2,
+        6 * 2 * 2 * 2,
+    ]
     assert "vllm-flash-attn" not in planned(root, "full", "7.5").components
 
 
 def test_sets_of_version_3(root: Path) -> None:
     check, development, full = (planned(root, name) for name in ("check", "dev", "full"))
     assert heavy(check, "_vllm_fa3_C") == ["fa3-hdim64-bf16-paged"]
-    assert heavy(development, "_vllm_fa3_C") == ["fa3-hdim64-bf16-paged", "fa3-hdim64", "fa3-hdim128"]
+    assert heavy(development, "_vllm_fa3_C") == [
+        "fa3-hdim64-bf16-paged",
+        "fa3-hdim64",
+        "fa3-hdim128",
+    ]
 
     def units(resolved: Plan) -> set[str]:
         sources = resolved.third_party_sources["flash-attention"]
@@ -96,8 +112,16 @@ def test_sets_of_version_3(root: Path) -> None:
     # All that FlashAttention has of one head size for keys and values, for 9.0: ten for each dtype.
     kinds = ("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_")
     kinds += ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
-    every = {(size, dtype, kind) for size in (64, 96, 128, 192, 256) for dtype in ("bf16", "fp16") for kind in kinds}
-    assert units(full) == {f"hopper/instantiations/flash_fwd_hdim{size}_{dtype}_{kind}sm90.cu" for size, dtype, kind in every}
+    every = {
+        (size, dtype, kind)
+        for size in (64, 96, 128, 192, 256)
+        for dtype in ("bf16", "fp16")
+        for kind in kinds
+    }
+    assert units(full) == {
+        f"hopper/instantiations/flash_fwd_hdim{size}_{dtype}_{kind}sm90.cu"
+        for size, dtype, kind in every
+    }
     assert "hopper/flash_fwd_combine.cu" in full.third_party_sources["flash-attention"]
     for resolved, less in ((check, True), (development, True), (full, False)):
         for extension in resolved.extensions:
@@ -110,8 +134,12 @@ def test_sets_of_version_3(root: Path) -> None:
 @pytest.mark.parametrize("archs", ["8.0", "9.0", "10.0f"])
 def test_version_3_is_for_9_0a(root: Path, archs: str) -> None:
     resolved = planned(root, "dev", archs)
-    assert [e.module for e in resolved.extensions if e.component == "vllm-flash-attn"] == ["_vllm_fa2_C"]
-    assert not any(source.startswith("hopper/") for source in resolved.third_party_sources["flash-attention"])
+    assert [e.module for e in resolved.extensions if e.component == "vllm-flash-attn"] == [
+        "_vllm_fa2_C"
+    ]
+    assert not any(
+        source.startswith("hopper/") for source in resolved.third_party_sources["flash-attention"]
+    )
 
 
 def test_units_and_what_enters_them(root: Path) -> None:
@@ -123,7 +151,9 @@ def test_units_and_what_enters_them(root: Path) -> None:
             continue
         listed = set()
         for source in kernel.third_party_sources:
-            size, dtype, kind = re.fullmatch(r".*/flash_fwd_hdim(\d+)_([a-z0-9]+?)_?((?:[a-z_]*[a-z])?)_sm90\.cu", source).groups()  # type: ignore[union-attr]
+            size, dtype, kind = re.fullmatch(
+                r".*/flash_fwd_hdim(\d+)_([a-z0-9]+?)_?((?:[a-z_]*[a-z])?)_sm90\.cu", source
+            ).groups()  # type: ignore[union-attr]
             flags = ("split" in kind, "paged" in kind, "softcap" in kind, packed.get(kind, True))
             listed.add((int(size), names[dtype], flags))
         (own,) = kernel.sources
@@ -148,7 +178,9 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="not in the cache") as caught:
         flash_attention.prepare(tree, Settings(), resolved, inputs)
     assert "vllm-build fetch flash-attention" in (caught.value.remedy or "")
-    cached = sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
+    cached = sources(
+        root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention"
+    )
     with pytest.raises(IntegrityError, match="not the locked ones"):
         flash_attention.prepare(tree, Settings(), resolved, inputs)
     lock_tree(tree, "flash-attention")
@@ -159,15 +191,21 @@ def test_locked_sources(root: Path, tree: Path, tmp_path: Path) -> None:
     before = header.stat().st_mtime_ns
     assert flash_attention.prepare(tree, Settings(), resolved, inputs) == found
     assert header.stat().st_mtime_ns == before, "nothing is compiled again"
-    assert (cached / "third_party" / "flash-attention" / "csrc" / "flash_attn" / "src" / "flash.h").read_text() == "upstream\n"
+    assert (
+        cached / "third_party" / "flash-attention" / "csrc" / "flash_attn" / "src" / "flash.h"
+    ).read_text() == "upstream\n"
     assert (inputs / "flash-attention" / "hopper" / "flash.h").is_file()
 
 
 def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Path) -> None:
     sources(root, third_party.read(tree)["flash-attention"].folder, "third_party/flash-attention")
     lock_tree(tree, "flash-attention")
-    assert flash_attention.prepare(tree, Settings(), planned(root, "dev", "8.0"), tmp_path / "inputs")
-    assert sorted(path.name for path in (tmp_path / "inputs" / "flash-attention").iterdir()) == ["csrc"]
+    assert flash_attention.prepare(
+        tree, Settings(), planned(root, "dev", "8.0"), tmp_path / "inputs"
+    )
+    assert sorted(path.name for path in (tmp_path / "inputs" / "flash-attention").iterdir()) == [
+        "csrc"
+    ]
 
 
 def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
@@ -199,7 +237,9 @@ def lock_tree(tree: Path, name: str) -> None:
     source, path = third_party.read(tree)[name], tree / third_party.LOCK
     text = path.read_text(encoding="utf-8")
     assert source.tree_sha256 in text
-    path.write_text(text.replace(source.tree_sha256, folder_digest.digest_of(source.folder)), encoding="utf-8")
+    path.write_text(
+        text.replace(source.tree_sha256, folder_digest.digest_of(source.folder)), encoding="utf-8"
+    )
 
 
 def headers(include: Path) -> Path:
@@ -209,18 +249,24 @@ def headers(include: Path) -> Path:
 
 
 def test_cutlass(root: Path, tree: Path, tmp_path: Path) -> None:
-    without = plan_resolver.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5")
+    without = plan_resolver.resolve(
+        kernels_table.load(root), "cuda", toolkit_version=Version("13.0"), arch_list="7.5"
+    )
     assert cutlass.prepare(root, Settings(), without, tmp_path / "inputs") == {}
     resolved, inputs = planned(root, None), tmp_path / "inputs"
     with pytest.raises(FetchError, match="not in the cache") as caught:
         cutlass.prepare(root, Settings(), resolved, inputs)
     assert "vllm-build fetch cutlass" in (caught.value.remedy or "")
-    include = headers(third_party.read(tree)["cutlass"].folder / "third_party" / "cutlass" / "include")
+    include = headers(
+        third_party.read(tree)["cutlass"].folder / "third_party" / "cutlass" / "include"
+    )
     with pytest.raises(IntegrityError, match="not the locked ones"):
         cutlass.prepare(tree, Settings(), resolved, inputs)
     lock_tree(tree, "cutlass")
     for chosen in (resolved, planned(root, "dev", "8.0")):
-        assert cutlass.prepare(tree, Settings(), chosen, inputs) == {"CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include")}
+        assert cutlass.prepare(tree, Settings(), chosen, inputs) == {
+            "CUTLASS_INCLUDE_DIR": str(inputs / "cutlass-include")
+        }
         assert (inputs / "cutlass-include").readlink() == include
     settings = Settings.from_environ({"VLLM_CUTLASS_SRC_DIR": str(tmp_path / "mine")})
     with pytest.raises(ConfigurationError, match="holds no sources of CUTLASS") as refused:

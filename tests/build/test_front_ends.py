@@ -38,10 +38,11 @@ NOT_IN_A_CLONE = (
     ".*_cache",
 )
 UV = ("-m", "uv")
-#: How uv takes the build requirements from the interpreter that it installs for, as this test's has them.
+#: How uv takes the build requirements from the interpreter that it installs for, as this test's has
+#: them.
 UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline")
-#: Settings that change how fast, how loud and where a build runs, and not what it gives; those of conda packages; what conda-build and
-#: shells set.
+#: Settings that change how fast, how loud and where a build runs, and not what it gives; those of
+#: conda packages; what conda-build and shells set.
 NOT_OF_THE_WHEEL = {
     *(
         "MAX_JOBS",
@@ -66,11 +67,29 @@ def run(tmp_path: Path) -> Runner:
     """Runs a module of this interpreter, with nothing of this machine's configuration; fails the test unless it ends well."""
 
     def call(*words: object, device: str = "empty", **variables: str) -> str:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
-        env = {**kept, "HOME": str(tmp_path / "home"), "VLLM_TARGET_DEVICE": device, "PIP_CONFIG_FILE": os.devnull, **variables}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "LANG", "COVERAGE_PROCESS_CONFIG")
+            if name in os.environ
+        }
+        env = {
+            **kept,
+            "HOME": str(tmp_path / "home"),
+            "VLLM_TARGET_DEVICE": device,
+            "PIP_CONFIG_FILE": os.devnull,
+            **variables,
+        }
         env |= {"UV_CACHE_DIR": str(tmp_path / "uv"), "UV_NO_CONFIG": "1"}
         command = [sys.executable, *map(str, words)]
-        done = subprocess.run(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
         return done.stdout
 
@@ -80,7 +99,9 @@ def run(tmp_path: Path) -> Runner:
 @pytest.fixture
 def tree(tmp_path: Path, root: Path) -> Path:
     """The tree as a tarball of it has it: without git, and without metadata of a source distribution."""
-    return shutil.copytree(root, tmp_path / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True)
+    return shutil.copytree(
+        root, tmp_path / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True
+    )
 
 
 @pytest.fixture
@@ -92,8 +113,22 @@ def base(root: Path) -> str:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source distribution as ``build`` makes it, in a folder that serves as an index."""
     folder = tmp_path_factory.mktemp("sdist")
-    tree = shutil.copytree(paths.source_root(), folder / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True)
-    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(folder / "index"), str(tree)]
+    tree = shutil.copytree(
+        paths.source_root(),
+        folder / "tree",
+        ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE),
+        symlinks=True,
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--sdist",
+        "--no-isolation",
+        "--outdir",
+        str(folder / "index"),
+        str(tree),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (archive,) = (folder / "index").glob("*.tar.gz")
     return archive
@@ -108,34 +143,74 @@ def unpacked(sdist: Path, into: Path) -> Path:
 def installed(site: Path) -> tuple[str, str]:
     """Version in the metadata, and version that the package reports."""
     (info,) = site.glob("vllm-*.dist-info")
-    said = re.search(r'__version__ = "(.*)"', (site / "vllm" / "_version.py").read_text(encoding="utf-8"))
+    said = re.search(
+        r'__version__ = "(.*)"', (site / "vllm" / "_version.py").read_text(encoding="utf-8")
+    )
     assert said is not None
     return info.name.removeprefix("vllm-").removesuffix(".dist-info"), said[1]
 
 
 FROM_INDEX: Mapping[str, tuple[str, ...]] = {
-    "pip": ("-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index", "--no-binary=vllm"),
+    "pip": (
+        "-m",
+        "pip",
+        "install",
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "--no-binary=vllm",
+    ),
     "uv": (*UV_PIP, "--no-index", "--no-binary=vllm"),
 }
 
 
 @pytest.mark.parametrize(("front_end", "device"), [("pip", "tpu"), ("uv", "empty")])
-def test_a_source_distribution_installs_by_name(sdist: Path, tmp_path: Path, base: str, run: Runner, front_end: str, device: str) -> None:
+def test_a_source_distribution_installs_by_name(
+    sdist: Path, tmp_path: Path, base: str, run: Runner, front_end: str, device: str
+) -> None:
     """pip said "inconsistent version: expected '0.1.0', but metadata has '0.1.0+empty'"."""
-    run(*FROM_INDEX[front_end], "--find-links", sdist.parent, "--target", tmp_path / "site", "vllm", device=device)
+    run(
+        *FROM_INDEX[front_end],
+        "--find-links",
+        sdist.parent,
+        "--target",
+        tmp_path / "site",
+        "vllm",
+        device=device,
+    )
     assert installed(tmp_path / "site") == (base, base)
 
 
 def test_a_source_distribution_of_a_chosen_version(tree: Path, tmp_path: Path, run: Runner) -> None:
     """Whoever made it chose its version; the machine that builds a wheel from it knows nothing of that choice but what it unpacks."""
-    run("-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path / "index", tree, VLLM_VERSION_OVERRIDE="7.1rc2")
-    run(*FROM_INDEX["pip"], "--find-links", tmp_path / "index", "--target", tmp_path / "site", "--pre", "vllm")
+    run(
+        "-m",
+        "build",
+        "--sdist",
+        "--no-isolation",
+        "--outdir",
+        tmp_path / "index",
+        tree,
+        VLLM_VERSION_OVERRIDE="7.1rc2",
+    )
+    run(
+        *FROM_INDEX["pip"],
+        "--find-links",
+        tmp_path / "index",
+        "--target",
+        tmp_path / "site",
+        "--pre",
+        "vllm",
+    )
     assert installed(tmp_path / "site") == ("7.1rc2", "7.1rc2")
 
 
 @pytest.mark.parametrize(
     "command",
-    [("-m", "build", "--no-isolation", "--outdir"), (*UV, "build", "--no-build-isolation", "--offline", "--out-dir")],
+    [
+        ("-m", "build", "--no-isolation", "--outdir"),
+        (*UV, "build", "--no-build-isolation", "--offline", "--out-dir"),
+    ],
     ids=["build", "uv"],
 )
 def test_the_wheel_of_build_comes_from_its_source_distribution(
@@ -143,7 +218,10 @@ def test_the_wheel_of_build_comes_from_its_source_distribution(
 ) -> None:
     """``uv build`` ended with 2 after all the work: the wheel's version was not that of the source distribution."""
     run(*command, tmp_path / "dist", tree)
-    assert sorted(path.name for path in (tmp_path / "dist").glob("vllm-*")) == [f"vllm-{base}-py3-none-any.whl", f"vllm-{base}.tar.gz"]
+    assert sorted(path.name for path in (tmp_path / "dist").glob("vllm-*")) == [
+        f"vllm-{base}-py3-none-any.whl",
+        f"vllm-{base}.tar.gz",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +232,23 @@ def test_versions_of_an_unpacked_source_distribution(
     sdist: Path, tmp_path: Path, base: str, run: Runner, variables: dict[str, str], suffix: str
 ) -> None:
     folder = unpacked(sdist, tmp_path)
-    run("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", tmp_path / "w", folder, **variables)
+    run(
+        "-m",
+        "pip",
+        "wheel",
+        "--no-build-isolation",
+        "--no-deps",
+        "-w",
+        tmp_path / "w",
+        folder,
+        **variables,
+    )
     assert (tmp_path / "w" / f"vllm-{base}{suffix}-py3-none-any.whl").is_file()
 
 
-def test_a_source_distribution_in_a_repository_is_a_clone(sdist: Path, tmp_path: Path, base: str, run: Runner) -> None:
+def test_a_source_distribution_in_a_repository_is_a_clone(
+    sdist: Path, tmp_path: Path, base: str, run: Runner
+) -> None:
     """Whoever committed it builds for devices."""
     folder = unpacked(sdist, tmp_path)
     (folder / ".git").mkdir()
@@ -195,25 +285,39 @@ print("consistent:", prepared, wheel)
     ],
 )
 def test_both_hooks_give_the_same_metadata(
-    sdist: Path, tree: Path, tmp_path: Path, run: Runner, kind: str, origin: str, variables: dict[str, str]
+    sdist: Path,
+    tree: Path,
+    tmp_path: Path,
+    run: Runner,
+    kind: str,
+    origin: str,
+    variables: dict[str, str],
 ) -> None:
     folder = tree if origin == "tree" else unpacked(sdist, tmp_path)
-    said = run("-c", f"import os; os.chdir({str(folder)!r})\n{HOOKS}", kind, tmp_path / "out", **variables)
+    said = run(
+        "-c", f"import os; os.chdir({str(folder)!r})\n{HOOKS}", kind, tmp_path / "out", **variables
+    )
     assert "consistent: vllm-" in said
 
 
 @pytest.mark.slow
-def test_uv_builds_again_when_the_wheel_would_differ(tree: Path, tmp_path: Path, base: str, run: Runner) -> None:
+def test_uv_builds_again_when_the_wheel_would_differ(
+    tree: Path, tmp_path: Path, base: str, run: Runner
+) -> None:
     """uv keeps the wheels of folders, and looks at ``pyproject.toml`` and ``setup.py`` only unless it is told more."""
     wanted = tmp_path / "requirements.txt"
     wanted.write_text(f"vllm @ {tree.as_uri()}\n", encoding="utf-8")
     run("-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env")
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
     # What builds it is in this test's environment.
-    (site / "build-requirements.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+    (site / "build-requirements.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8"
+    )
 
     def builds(device: str = "empty", **variables: str) -> bool:
-        return "Built vllm" in run(*UV_PIP, "--python", tmp_path / "env", "-r", wanted, device=device, **variables)
+        return "Built vllm" in run(
+            *UV_PIP, "--python", tmp_path / "env", "-r", wanted, device=device, **variables
+        )
 
     assert builds()
     assert not builds(), "nothing has changed"
@@ -230,12 +334,18 @@ def test_uv_builds_again_when_the_wheel_would_differ(tree: Path, tmp_path: Path,
 
 
 def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
-    keys = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["cache-keys"]
+    keys = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"][
+        "cache-keys"
+    ]
     named = {key["env"] for key in keys if "env" in key}
     table = {variable.name for variable in build_settings.variables()}
     assert named & NOT_OF_THE_WHEEL == set()
-    assert table - NOT_OF_THE_WHEEL <= named, "add it to cache-keys in pyproject.toml, or say here why no wheel depends on it"
-    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(cmake_configure._READ_ONCE)
+    assert table - NOT_OF_THE_WHEEL <= named, (
+        "add it to cache-keys in pyproject.toml, or say here why no wheel depends on it"
+    )
+    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(
+        cmake_configure._READ_ONCE
+    )
     assert {*private_build._FLAGS, *private_build._COMPILERS, *private_build._PLACES} <= named
     for pattern in (key["file"] for key in keys if "file" in key):
         assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} names nothing"

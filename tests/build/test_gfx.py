@@ -11,7 +11,9 @@ from vllm_build.architectures import rocm_archs
 from vllm_build.util.errors import ConfigurationError
 
 NAMES = ["gfx906", "gfx908", "gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1201"]
-LISTS = st.lists(st.sampled_from(NAMES), min_size=1).map(lambda names: rocm_archs.parse(";".join(names), "test"))
+LISTS = st.lists(st.sampled_from(NAMES), min_size=1).map(
+    lambda names: rocm_archs.parse(";".join(names), "test")
+)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,20 @@ def test_lists(text: str, entries: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ; ", "gfx", "gfx9", "90a", "gfx90g", "GFX90A", "gfx90a,gfx942", "gfx90a:xnack", "gfx90a:xnack+:xnack-", "8.0", "gfx12345"],
+    [
+        "",
+        " ; ",
+        "gfx",
+        "gfx9",
+        "90a",
+        "gfx90g",
+        "GFX90A",
+        "gfx90a,gfx942",
+        "gfx90a:xnack",
+        "gfx90a:xnack+:xnack-",
+        "8.0",
+        "gfx12345",
+    ],
 )
 def test_malformed_lists_name_their_source(text: str) -> None:
     with pytest.raises(ConfigurationError, match="PYTORCH_ROCM_ARCH") as caught:
@@ -56,12 +71,16 @@ def test_entries_that_cannot_stand_in_one_binary(text: str) -> None:
     ],
 )
 def test_matching(record: str, targets: str, compiled: str, unserved: str) -> None:
-    found = rocm_archs.match(rocm_archs.parse(record, "record"), rocm_archs.parse(targets, "targets"))
+    found = rocm_archs.match(
+        rocm_archs.parse(record, "record"), rocm_archs.parse(targets, "targets")
+    )
     assert tuple(";".join(names) for names in found) == (compiled, unserved)
 
 
 @given(LISTS, LISTS)
-def test_every_target_is_served_or_listed(record: tuple[str, ...], targets: tuple[str, ...]) -> None:
+def test_every_target_is_served_or_listed(
+    record: tuple[str, ...], targets: tuple[str, ...]
+) -> None:
     compiled, unserved = rocm_archs.match(record, targets)
     assert set(compiled) | set(unserved) == set(targets)
     assert set(compiled) <= set(record)

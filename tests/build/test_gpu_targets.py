@@ -79,8 +79,16 @@ def test_architectures_of_the_future_are_the_compiler_s_to_judge() -> None:
     ("device", "compiled", "options"),
     [
         ("cuda", ["8.0"], ["-gencode=arch=compute_80,code=sm_80"]),
-        ("cuda", ["9.0a", "10.0f"], ["-gencode=arch=compute_90a,code=sm_90a", "-gencode=arch=compute_100f,code=sm_100f"]),
-        ("cuda", ["12.0+PTX"], ["-gencode=arch=compute_120,code=sm_120", "-gencode=arch=compute_120,code=compute_120"]),
+        (
+            "cuda",
+            ["9.0a", "10.0f"],
+            ["-gencode=arch=compute_90a,code=sm_90a", "-gencode=arch=compute_100f,code=sm_100f"],
+        ),
+        (
+            "cuda",
+            ["12.0+PTX"],
+            ["-gencode=arch=compute_120,code=sm_120", "-gencode=arch=compute_120,code=compute_120"],
+        ),
         ("cuda", [], []),
         ("rocm", ["gfx90a", "gfx942"], ["--offload-arch=gfx90a", "--offload-arch=gfx942"]),
     ],
@@ -91,13 +99,20 @@ def test_compiler_options(device: str, compiled: list[str], options: list[str]) 
 
 @pytest.mark.parametrize(
     ("cmake", "ours"),
-    [("80", "8.0+PTX"), ("80-real;90a-real", "8.0;9.0a"), ("120f", "12.0f+PTX"), ("75 100f-real", "7.5+PTX;10.0f")],
+    [
+        ("80", "8.0+PTX"),
+        ("80-real;90a-real", "8.0;9.0a"),
+        ("120f", "12.0f+PTX"),
+        ("75 100f-real", "7.5+PTX;10.0f"),
+    ],
 )
 def test_cmake_s_spelling(cmake: str, ours: str) -> None:
     assert gpu_targets.from_cmake(cmake, "x") == ours
 
 
-@pytest.mark.parametrize("text", ["native", "all", "all-major", "OFF", "8.0", "80-virtual", "80,90", "sm_80", "8", "80b"])
+@pytest.mark.parametrize(
+    "text", ["native", "all", "all-major", "OFF", "8.0", "80-virtual", "80,90", "sm_80", "8", "80b"]
+)
 def test_lists_of_cmake_s_without_a_counterpart(text: str) -> None:
     with pytest.raises(ConfigurationError, match="CMAKE_CUDA_ARCHITECTURES"):
         gpu_targets.from_cmake(text, "CMAKE_CUDA_ARCHITECTURES")
@@ -113,18 +128,32 @@ TORCH, CMAKE, ROCM = "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "PYTORC
         ("cuda", {TORCH: ""}, None),
         ("cuda", {TORCH: "8.0;9.0a"}, ("8.0;9.0a", TORCH)),
         ("cuda", {CMAKE: "80-real;90a"}, ("8.0;9.0a+PTX", CMAKE)),
-        ("cuda", {"CMAKE_ARGS": "-DX=1 -DCMAKE_CUDA_ARCHITECTURES=86-real"}, ("8.6", f"{CMAKE} in CMAKE_ARGS")),
-        ("cuda", {"CMAKE_ARGS": "-D CMAKE_CUDA_ARCHITECTURES:STRING='80-real;90-real'"}, ("8.0;9.0", f"{CMAKE} in CMAKE_ARGS")),
+        (
+            "cuda",
+            {"CMAKE_ARGS": "-DX=1 -DCMAKE_CUDA_ARCHITECTURES=86-real"},
+            ("8.6", f"{CMAKE} in CMAKE_ARGS"),
+        ),
+        (
+            "cuda",
+            {"CMAKE_ARGS": "-D CMAKE_CUDA_ARCHITECTURES:STRING='80-real;90-real'"},
+            ("8.0;9.0", f"{CMAKE} in CMAKE_ARGS"),
+        ),
         # Both may be set when they agree: TORCH_CUDA_ARCH_LIST says where PTX is kept.
         ("cuda", {TORCH: "9.0a 8.0", CMAKE: "80;90a"}, ("9.0a 8.0", TORCH)),
-        ("cuda", {TORCH: "8.0+PTX", CMAKE: "80-real", "CMAKE_ARGS": f"-D{CMAKE}=80"}, ("8.0+PTX", TORCH)),
+        (
+            "cuda",
+            {TORCH: "8.0+PTX", CMAKE: "80-real", "CMAKE_ARGS": f"-D{CMAKE}=80"},
+            ("8.0+PTX", TORCH),
+        ),
         ("cuda", {ROCM: "gfx90a"}, None),
         ("rocm", {ROCM: "gfx90a", TORCH: "8.0", CMAKE: "90"}, ("gfx90a", ROCM)),
         ("rocm", {}, None),
         ("cpu", {TORCH: "8.0", CMAKE: "90", ROCM: "gfx90a"}, None),
     ],
 )
-def test_variables_that_choose_architectures(device: str, environ: Mapping[str, str], requested: tuple[str, str] | None) -> None:
+def test_variables_that_choose_architectures(
+    device: str, environ: Mapping[str, str], requested: tuple[str, str] | None
+) -> None:
     assert requested_archs.requested(device, Settings.from_environ(environ)) == requested
 
 

@@ -26,7 +26,8 @@ COMMANDS = [
     "render cpu cuda13",
     "settings",
 ]
-#: A line may be wider for one word, such as a path or the name of a package: a word that is cut cannot be copied.
+#: A line may be wider for one word, such as a path or the name of a package: a word that is cut
+#: cannot be copied.
 LONGEST = 40
 
 
@@ -58,7 +59,9 @@ def test_lines_fit(command: str, columns: int, capsys: pytest.CaptureFixture[str
     assert too_wide(lines, columns) == []
 
 
-def test_the_doctors_sentences_fit(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctors_sentences_fit(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, remedy = "one thing says this " * 8, "set that to something else " * 6
     facts = [Fact("device", "cpu"), Fact("toolkit for cuda", found, remedy, CONTRADICTION)]
     monkeypatch.setattr(examination, "examine", lambda *_: facts)
@@ -66,12 +69,17 @@ def test_the_doctors_sentences_fit(columns: int, capsys: pytest.CaptureFixture[s
     text = shown(capsys.readouterr().err)
     assert max(map(len, text)) <= columns
     assert sorted(" ".join(text).split()) == sorted(
-        f"doctor what found remedy device cpu toolkit for cuda {found} {CONTRADICTION}: {remedy}".split()
+        (
+            f"doctor what found remedy device cpu toolkit for cuda {found} {CONTRADICTION}: "
+            f"{remedy}"
+        ).split()
     )
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda13"])
-def test_render_shows_every_requirement(variant: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_render_shows_every_requirement(
+    variant: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     command = ["render", variant, "--output", str(tmp_path)]
     assert cli.main([*command, "--json"]) == 0
     outputs = json.loads(capsys.readouterr().out)[variant]
@@ -82,7 +90,11 @@ def test_render_shows_every_requirement(variant: str, capsys: pytest.CaptureFixt
     assert places == sorted(places)
     for output, begin, end in zip(outputs, places, [*places[1:], len(lines)], strict=True):
         block = lines[begin + 1 : end]
-        said = [re.sub(r"^ +((subdir|requires|constrains|build number)  +)?", "", line) for line in block if line.startswith(" ")]
+        said = [
+            re.sub(r"^ +((subdir|requires|constrains|build number)  +)?", "", line)
+            for line in block
+            if line.startswith(" ")
+        ]
         assert said[0] == output["subdir"]
         assert said[1:-1] == [*output["run"], *output["constrains"]]
         assert said[-1].split(",")[0] == str(output["number"])

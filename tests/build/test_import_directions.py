@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packages of the build library lie on floors: a package imports only from those below it.
 
-The walk sees imports inside functions and under TYPE_CHECKING, too: what a function needs is a dependency as well.
+The walk sees imports inside functions and under TYPE_CHECKING, too: what a function needs is a
+dependency as well.
 """
 
 from __future__ import annotations
@@ -62,8 +63,17 @@ SHARED = {"doctor", "reuse", "settings", "toolchain"}
 
 def modules() -> dict[str, Path]:
     """Dotted name below vllm_build -> file."""
-    files = [path for path in sorted(LIBRARY.rglob("*.py")) if not path.relative_to(LIBRARY).as_posix().startswith(OUTSIDE)]
-    return {".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix("__init__").rstrip("."): path for path in files}
+    files = [
+        path
+        for path in sorted(LIBRARY.rglob("*.py"))
+        if not path.relative_to(LIBRARY).as_posix().startswith(OUTSIDE)
+    ]
+    return {
+        ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+        .removesuffix("__init__")
+        .rstrip("."): path
+        for path in files
+    }
 
 
 MODULES = modules()
@@ -79,7 +89,10 @@ def package_of(module: str) -> str:
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Line and module of each import from this library."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "vllm_build":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").partition(".")[0] == "vllm_build"
+        ):
             base = (node.module or "").partition(".")[2]
             for alias in node.names:
                 inner = f"{base}.{alias.name}".lstrip(".")
@@ -98,8 +111,12 @@ def test_every_package_has_a_floor() -> None:
 def test_imports_lead_down(module: str) -> None:
     floor = FLOORS.index(package_of(module))
     for line, target in imports(MODULES[module]):
-        assert target in MODULES, f"{MODULES[module]}:{line}: no module of the library is named {target}"
-        assert FLOORS.index(package_of(target)) <= floor, f"{MODULES[module]}:{line}: {target} lies on a higher floor"
+        assert target in MODULES, (
+            f"{MODULES[module]}:{line}: no module of the library is named {target}"
+        )
+        assert FLOORS.index(package_of(target)) <= floor, (
+            f"{MODULES[module]}:{line}: {target} lies on a higher floor"
+        )
 
 
 def test_groups_import_one_way() -> None:
@@ -108,7 +125,10 @@ def test_groups_import_one_way() -> None:
     for module, path in MODULES.items():
         group = module.partition(".")[0] if "." in module else package_of(module)
         edges.setdefault(group, set()).update(
-            {target.partition(".")[0] if "." in target else package_of(target) for _, target in imports(path)}
+            {
+                target.partition(".")[0] if "." in target else package_of(target)
+                for _, target in imports(path)
+            }
         )
     entry = edges.pop("")
     assert entry

@@ -25,12 +25,19 @@ KERNELS, ATTENTION = "vllm-kernels", "vllm-flash-attn"
 @pytest.fixture
 def tree(root: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "tree"
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so", "tests", "docs"))
+    shutil.copytree(
+        root,
+        copy,
+        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so", "tests", "docs"),
+    )
     return copy
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {component: tree_digests.kernel_digest(root, component) for component in kernel_inputs.components(root)}
+    return {
+        component: tree_digests.kernel_digest(root, component)
+        for component in kernel_inputs.components(root)
+    }
 
 
 def changed(tree: Path, file: str, old: str, new: str) -> set[str]:
@@ -43,20 +50,38 @@ def changed(tree: Path, file: str, old: str, new: str) -> set[str]:
 
 
 def test_every_source_belongs_to_an_output(root: Path) -> None:
-    covered = {entry for component in kernel_inputs.components(root) for entry in kernel_inputs.of(root, component)}
-    files = {p.relative_to(root).as_posix() for p in (root / "csrc").rglob("*") if p.suffix in (".cc", ".cu", ".h", ".cuh")}
+    covered = {
+        entry
+        for component in kernel_inputs.components(root)
+        for entry in kernel_inputs.of(root, component)
+    }
+    files = {
+        p.relative_to(root).as_posix()
+        for p in (root / "csrc").rglob("*")
+        if p.suffix in (".cc", ".cu", ".h", ".cuh")
+    }
     assert files - covered == set()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[[extension]]", "[[extensions]]", r"kernels\.toml:1: the table has no \[\[extension\]\] records"),
-        ('component = "vllm-kernels"', "component = 3", r"kernels\.toml:\d+: component = 3 is not valid"),
+        (
+            "[[extension]]",
+            "[[extensions]]",
+            r"kernels\.toml:1: the table has no \[\[extension\]\] records",
+        ),
+        (
+            'component = "vllm-kernels"',
+            "component = 3",
+            r"kernels\.toml:\d+: component = 3 is not valid",
+        ),
         ('name = "vllm._C"', "", r"kernels\.toml:\d+: \[\[extension\]\] has no 'name'"),
     ],
 )
-def test_a_record_that_lacks_what_a_digest_reads_is_named(tree: Path, old: str, new: str, message: str) -> None:
+def test_a_record_that_lacks_what_a_digest_reads_is_named(
+    tree: Path, old: str, new: str, message: str
+) -> None:
     """These ended with an internal error."""
     path = tree / kernel_inputs.TABLE
     text = path.read_text(encoding="utf-8")
@@ -74,23 +99,79 @@ def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
     ("file", "old", "new", "outputs"),
     [
         pytest.param("csrc/norm/norm.cu", "#include", "// x\n#include", {KERNELS}, id="a unit"),
-        pytest.param("csrc/attention/flash2/run.h", "#pragma once", "#pragma  once", {ATTENTION}, id="a header of one output"),
         pytest.param(
-            "csrc/attention/flash_shims/paged_copy.h", "#pragma once", "#pragma  once", {ATTENTION}, id="a header in a third party"
+            "csrc/attention/flash2/run.h",
+            "#pragma once",
+            "#pragma  once",
+            {ATTENTION},
+            id="a header of one output",
         ),
-        pytest.param("csrc/core/dtype.h", "#pragma once", "#pragma  once", {KERNELS, ATTENTION}, id="a header of both"),
-        pytest.param("csrc/kernels.toml", "# Which instruction set", "# What instruction set", set(), id="a comment of the table"),
-        pytest.param("csrc/kernels.toml", "FLASHATTENTION_DISABLE_DROPOUT", "FLASHATTENTION_X", {ATTENTION}, id="a record"),
-        pytest.param("third_party/lock.toml", "716bd9ff", "00000000", {KERNELS, ATTENTION}, id="a locked source of both"),
-        pytest.param("third_party/lock.toml", '  "third_party/flash-attention/hopper",\n', "", {ATTENTION}, id="a locked source"),
-        pytest.param("third_party/patches/flash-attention/paged-caches.patch", "What", "That", {ATTENTION}, id="a change to it"),
-        pytest.param("csrc/bindings/norm.cc", "float epsilon) -> ()", "float eps) -> ()", {KERNELS}, id="a schema"),
-        pytest.param("CMakeLists.txt", "project", "project ", {KERNELS, ATTENTION}, id="how it is built"),
+        pytest.param(
+            "csrc/attention/flash_shims/paged_copy.h",
+            "#pragma once",
+            "#pragma  once",
+            {ATTENTION},
+            id="a header in a third party",
+        ),
+        pytest.param(
+            "csrc/core/dtype.h",
+            "#pragma once",
+            "#pragma  once",
+            {KERNELS, ATTENTION},
+            id="a header of both",
+        ),
+        pytest.param(
+            "csrc/kernels.toml",
+            "# Which instruction set",
+            "# What instruction set",
+            set(),
+            id="a comment of the table",
+        ),
+        pytest.param(
+            "csrc/kernels.toml",
+            "FLASHATTENTION_DISABLE_DROPOUT",
+            "FLASHATTENTION_X",
+            {ATTENTION},
+            id="a record",
+        ),
+        pytest.param(
+            "third_party/lock.toml",
+            "716bd9ff",
+            "00000000",
+            {KERNELS, ATTENTION},
+            id="a locked source of both",
+        ),
+        pytest.param(
+            "third_party/lock.toml",
+            '  "third_party/flash-attention/hopper",\n',
+            "",
+            {ATTENTION},
+            id="a locked source",
+        ),
+        pytest.param(
+            "third_party/patches/flash-attention/paged-caches.patch",
+            "What",
+            "That",
+            {ATTENTION},
+            id="a change to it",
+        ),
+        pytest.param(
+            "csrc/bindings/norm.cc",
+            "float epsilon) -> ()",
+            "float eps) -> ()",
+            {KERNELS},
+            id="a schema",
+        ),
+        pytest.param(
+            "CMakeLists.txt", "project", "project ", {KERNELS, ATTENTION}, id="how it is built"
+        ),
         pytest.param("vllm/_ops.py", "import", "import ", set(), id="Python code"),
         pytest.param("README.md", "#", "##", set(), id="documents"),
     ],
 )
-def test_an_edit_changes_what_it_shapes(tree: Path, file: str, old: str, new: str, outputs: set[str]) -> None:
+def test_an_edit_changes_what_it_shapes(
+    tree: Path, file: str, old: str, new: str, outputs: set[str]
+) -> None:
     assert changed(tree, file, old, new) & {KERNELS, ATTENTION} == outputs
 
 
@@ -103,7 +184,9 @@ def test_line_endings_do_not_count(tree: Path) -> None:
 
 def test_an_include_of_a_folder_above_is_found(tree: Path) -> None:
     (tree / "csrc" / "above.h").write_text("// x\n", encoding="utf-8")
-    assert changed(tree, "csrc/norm/norm.cu", "#include", '#include "../above.h"\n#include') == {KERNELS}
+    assert changed(tree, "csrc/norm/norm.cu", "#include", '#include "../above.h"\n#include') == {
+        KERNELS
+    }
     assert "csrc/above.h" in kernel_inputs.of(tree, KERNELS)
 
 
@@ -113,7 +196,10 @@ def test_an_output_that_is_not_there(root: Path) -> None:
     assert KERNELS in caught.value.expected
 
 
-@pytest.mark.parametrize(("file", "words"), [("csrc/norm/norm.cu", "norm.cu does not exist"), ("csrc/kernels.toml", "kernels.toml: ")])
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("csrc/norm/norm.cu", "norm.cu does not exist"), ("csrc/kernels.toml", "kernels.toml: ")],
+)
 def test_an_incomplete_tree(tree: Path, file: str, words: str) -> None:
     (tree / file).unlink()
     with pytest.raises(ConfigurationError, match=words):
@@ -126,26 +212,36 @@ def repository(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)
-    commands = (["init", "-q"], ["add", "-A", "-f"], ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "x"])
+    commands = (
+        ["init", "-q"],
+        ["add", "-A", "-f"],
+        ["-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "x"],
+    )
     for command in commands:
         subprocess.run(["git", *command], cwd=tree, check=True)
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     return tree
 
 
-def test_the_command_says_the_digests_and_what_is_in_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_the_digests_and_what_is_in_them(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["digest", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found[KERNELS] == {"digest": tree_digests.kernel_digest(root, KERNELS)}
     assert set(found) >= {KERNELS, ATTENTION, "vllm"}
     assert cli.main(["digest", "--output", ATTENTION, "--explain", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[ATTENTION]["inputs"] == kernel_inputs.of(root, ATTENTION)
+    assert json.loads(capsys.readouterr().out)[ATTENTION]["inputs"] == kernel_inputs.of(
+        root, ATTENTION
+    )
     assert cli.main(["digest", "--output", ATTENTION, "--explain"]) == 0
     assert "third_party/lock.toml [flash-attention]" in capsys.readouterr().err
     assert cli.main(["digest", "--output", "x"]) == errors.ConfigurationError.exit_code
 
 
-def test_the_command_says_why_two_revisions_differ(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_why_two_revisions_differ(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (repository / "csrc" / "norm" / "norm.cu").write_text("// new\n", encoding="utf-8")
     (repository / "cmake" / "more.cmake").write_text("# new\n", encoding="utf-8")
     (repository / "vllm" / "envs.py").unlink()

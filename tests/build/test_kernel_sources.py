@@ -14,8 +14,9 @@ DEFINITIONS = {"core/reduce-inl.h", "core/extremes.h"}
 #: What FlashAttention's sources include in place of torch's headers.
 FOREIGN = "attention/flash_shims/"
 SOURCES = sorted(path for suffix in ("cc", "cu", "h") for path in CSRC.rglob(f"*.{suffix}"))
-#: Minima and maxima whose result for NaN depends on the target, on the order of the operands or on the C library. The standard library's
-#: are for integers; calls with a float literal or another sign of a float are found. So is HWY_MAX, for which no size has a use.
+#: Minima and maxima whose result for NaN depends on the target, on the order of the operands or on
+#: the C library. The standard library's are for integers; calls with a float literal or another
+#: sign of a float are found. So is HWY_MAX, for which no size has a use.
 UNDEFINED_FOR_NAN = re.compile(
     r"\b(?:hn::(?:Min|Max|ReduceMin|ReduceMax|MinOfLanes|MaxOfLanes|MinNumber|MaxNumber|MinMagnitude|MaxMagnitude)\s*\("
     r"|(?:std::)?f(?:min|max)f?\s*\(|__h(?:min|max)\w*\s*\(|HWY_MAX\s*\("

@@ -23,9 +23,21 @@ class Anything:
     def __hash__(self): return id(self)
 def __getattr__(name): return Anything()
 """
-GPU, EITHER, EMULATION = "needs a GPU: ", "needs a GPU or its emulation: ", "needs a GPU's emulation: "
+GPU, EITHER, EMULATION = (
+    "needs a GPU: ",
+    "needs a GPU or its emulation: ",
+    "needs a GPU's emulation: ",
+)
 #: File -> how the reasons begin that it is skipped with.
-BOTH = ("bench_cases", "cache_gpu", "flashmla", "indexer_cache", "moe_gpu", "norm_block_quant", "scaled_mm")
+BOTH = (
+    "bench_cases",
+    "cache_gpu",
+    "flashmla",
+    "indexer_cache",
+    "moe_gpu",
+    "norm_block_quant",
+    "scaled_mm",
+)
 ON_GPU = dict.fromkeys(("cumem", "flash_attn", "flash_attn_arguments"), GPU)
 EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
 
@@ -33,27 +45,63 @@ EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
 def run(tmp_path: Path, device: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """pytest as ``vllm_build.conda.package_checks.installed_tests`` calls it."""
     (tmp_path / "torch.py").write_text(TORCH, encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-rs",
+    ]
     command += ["--rootdir", str(FOLDER), "--confcutdir", str(FOLDER), *arguments]
-    env = {**os.environ, "KERNEL_TEST_DEVICE": device, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    env = {
+        **os.environ,
+        "KERNEL_TEST_DEVICE": device,
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+    return subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
     ("device", "skipped"),
-    [("cpu", {**dict.fromkeys(BOTH, EITHER), **ON_GPU, **EMULATED}), ("emulated", ON_GPU), ("cuda", EMULATED)],
+    [
+        ("cpu", {**dict.fromkeys(BOTH, EITHER), **ON_GPU, **EMULATED}),
+        ("emulated", ON_GPU),
+        ("cuda", EMULATED),
+    ],
 )
-def test_files_for_other_devices_are_visible_skips(device: str, skipped: dict[str, str], tmp_path: Path) -> None:
+def test_files_for_other_devices_are_visible_skips(
+    device: str, skipped: dict[str, str], tmp_path: Path
+) -> None:
     files = [str(FOLDER / f"test_{name}.py") for name in skipped]
     assert all(Path(file).is_file() for file in files)
     done = run(tmp_path, device, *files)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"{len(skipped)} skipped in ")
-    assert dict(re.findall(r"^SKIPPED \[1\] (?:\S*/)?test_(\w+)\.py: ([^:]+: )", done.stdout, re.MULTILINE)) == skipped
+    assert (
+        dict(
+            re.findall(
+                r"^SKIPPED \[1\] (?:\S*/)?test_(\w+)\.py: ([^:]+: )", done.stdout, re.MULTILINE
+            )
+        )
+        == skipped
+    )
 
 
 def test_other_files_are_collected_as_usual(tmp_path: Path) -> None:
-    done = run(tmp_path, "cpu", "--collect-only", str(FOLDER / "test_registration.py"), str(FOLDER / "test_cumem.py"))
+    done = run(
+        tmp_path,
+        "cpu",
+        "--collect-only",
+        str(FOLDER / "test_registration.py"),
+        str(FOLDER / "test_cumem.py"),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = [line.partition("::") for line in done.stdout.splitlines() if "::" in line]
     assert ("test_registration.py", "::", "test_instruction_set_has_a_name") in found
@@ -63,4 +111,9 @@ def test_other_files_are_collected_as_usual(tmp_path: Path) -> None:
 def test_no_file_vanishes() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("conftest.py")]
     assert len(sources) > 3
-    assert not [source for source in sources if re.search(r"^\s*collect_ignore", source, re.MULTILINE) or "pytest_ignore_collect" in source]
+    assert not [
+        source
+        for source in sources
+        if re.search(r"^\s*collect_ignore", source, re.MULTILINE)
+        or "pytest_ignore_collect" in source
+    ]

@@ -12,7 +12,10 @@ from vllm_build.checks import elf, link_check
 from vllm_build.util.errors import BuildError
 
 
-def library(*symbols: elf.Symbol, needed: tuple[str, ...] = ("libtorch_cpu.so", "libstdc++.so.6", "libc.so.6")) -> elf.SharedLibrary:
+def library(
+    *symbols: elf.Symbol,
+    needed: tuple[str, ...] = ("libtorch_cpu.so", "libstdc++.so.6", "libc.so.6"),
+) -> elf.SharedLibrary:
     return elf.SharedLibrary(needed, "", (), symbols, (), "")
 
 
@@ -94,12 +97,26 @@ def test_needed_libraries(device: str, name: str, good: bool) -> None:  # noqa: 
     [
         (plain("PyLong_FromLong"), "libdl.so.2", ()),
         (elf.Symbol("dlopen", "GLIBC_2.2.5", "libdl.so.2", False), "libc.so.6", ()),
-        (plain("aoti_torch_get_data_ptr"), "libc.so.6", ("asks for aoti_torch_get_data_ptr, which is not Python's, ",)),
-        (plain("PyLong_FromLong"), "libtorch_cpu.so", ("needs libtorch_cpu.so, and is declared to need no torch",)),
-        (plain("PyLong_FromLong"), "libc10_cuda.so", ("needs libc10_cuda.so, and is declared to need no torch",)),
+        (
+            plain("aoti_torch_get_data_ptr"),
+            "libc.so.6",
+            ("asks for aoti_torch_get_data_ptr, which is not Python's, ",),
+        ),
+        (
+            plain("PyLong_FromLong"),
+            "libtorch_cpu.so",
+            ("needs libtorch_cpu.so, and is declared to need no torch",),
+        ),
+        (
+            plain("PyLong_FromLong"),
+            "libc10_cuda.so",
+            ("needs libc10_cuda.so, and is declared to need no torch",),
+        ),
     ],
 )
-def test_a_library_that_is_not_for_torch(symbol: elf.Symbol, needed: str, said: tuple[str, ...]) -> None:
+def test_a_library_that_is_not_for_torch(
+    symbol: elf.Symbol, needed: str, said: tuple[str, ...]
+) -> None:
     found = link_check.complaints(library(symbol, needed=(needed,)), "cuda", torch=False)
     assert len(found) == len(said)
     assert all(complaint.startswith(start) for complaint, start in zip(found, said, strict=True))
@@ -115,6 +132,8 @@ def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
     bad.write_bytes(data)
     with pytest.raises(BuildError, match=r"bad\.so needs the library libx\.so\.6") as caught:
         link_check.require(bad, "cpu")
-    assert "more" in caught.value.message, "every symbol of it is a complaint; the first few are shown"
+    assert "more" in caught.value.message, (
+        "every symbol of it is a complaint; the first few are shown"
+    )
     (tmp_path / "macos.so").write_bytes(b"\xcf\xfa\xed\xfe")
     link_check.require(tmp_path / "macos.so", "cpu")

@@ -28,11 +28,18 @@ with exclusive(pathlib.Path(sys.argv[1]), "x"):
 def test_second_process_is_told_who_and_what(tmp_path: Path, root: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(root / "scripts")}
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(root / "scripts")},
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(BusyError, match="the output folder") as caught, exclusive(tmp_path, "the output folder"):
+        with (
+            pytest.raises(BusyError, match="the output folder") as caught,
+            exclusive(tmp_path, "the output folder"),
+        ):
             pass
         assert str(tmp_path) in caught.value.message
         holder.kill()
@@ -42,9 +49,18 @@ def test_second_process_is_told_who_and_what(tmp_path: Path, root: Path) -> None
 
 def test_readers_share_and_keep_the_cleaner_out(tmp_path: Path) -> None:
     lock = tmp_path / "channel" / ".lock"
-    with shared(lock, "it", patience=0), shared(lock, "it", patience=0), pytest.raises(BusyError), unused(lock, "it"):
+    with (
+        shared(lock, "it", patience=0),
+        shared(lock, "it", patience=0),
+        pytest.raises(BusyError),
+        unused(lock, "it"),
+    ):
         pass
-    with unused(lock, "it"), pytest.raises(BusyError, match="another process holds it"), shared(lock, "it", patience=0.2):
+    with (
+        unused(lock, "it"),
+        pytest.raises(BusyError, match="another process holds it"),
+        shared(lock, "it", patience=0.2),
+    ):
         pass
     with unused(lock, "it"):
         pass
@@ -69,11 +85,16 @@ def test_a_reader_waits_for_the_cleaner_and_says_so(tmp_path: Path) -> None:
 def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path, root: Path) -> None:
     script = (
         "import sys, pathlib\nfrom vllm_build.util.locks import turn\n"
-        "with turn(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        "with turn(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "x.lock")]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(root / "scripts")}
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(root / "scripts")},
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -102,11 +123,14 @@ def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
     assert lock.read_text(encoding="utf-8") == "somebody's"
 
 
-def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock, real, moments = tmp_path / ".lock", locks._try, []
 
     def removed_before(handle: int, operation: int) -> bool:
-        # Between the opening and the lock, its holder ends and removes the file, and another process makes it again.
+        # Between the opening and the lock, its holder ends and removes the file, and another
+        # process makes it again.
         if not moments:
             lock.unlink()
             lock.touch()

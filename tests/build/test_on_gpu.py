@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 ROOT = paths.source_root()
 TORCH = "__version__ = '2.13.0'\nclass cuda:\n    is_available = staticmethod(lambda: {found})\n"
 #: Writes down what it was started with and fails where it is asked to.
-CHECKER = '#!/bin/sh\necho "caching=$PYTORCH_NO_CUDA_MEMORY_CACHING device=$KERNEL_TEST_DEVICE $*" >> "$STARTED"\ntest "$2" != "$FAILING"\n'
+CHECKER = (
+    '#!/bin/sh\necho "caching=$PYTORCH_NO_CUDA_MEMORY_CACHING device=$KERNEL_TEST_DEVICE $*" '
+    '>> "$STARTED"\ntest "$2" != "$FAILING"\n'
+)
 
 
 @pytest.fixture
@@ -29,10 +32,19 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def on_gpu(programs: Path, torch: str, *arguments: str, failing: str = "") -> subprocess.CompletedProcess[str]:
+def on_gpu(
+    programs: Path, torch: str, *arguments: str, failing: str = ""
+) -> subprocess.CompletedProcess[str]:
     (programs.parent / "torch.py").write_text(torch, encoding="utf-8")
-    env = {"PATH": str(programs), "PYTHONPATH": str(programs.parent), "STARTED": str(programs.parent / "started"), "FAILING": failing}
-    env |= {name: os.environ[name] for name in ("HOME", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+    env = {
+        "PATH": str(programs),
+        "PYTHONPATH": str(programs.parent),
+        "STARTED": str(programs.parent / "started"),
+        "FAILING": failing,
+    }
+    env |= {
+        name: os.environ[name] for name in ("HOME", "COVERAGE_PROCESS_CONFIG") if name in os.environ
+    }
     command = [sys.executable, str(ROOT / "tests" / "kernels" / "on_gpu.py"), *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
@@ -50,7 +62,10 @@ def test_without_torch_or_a_gpu(programs: Path) -> None:
     assert (done.returncode, "cannot import torch (torch)" in done.stderr) == (1, True)
     done = on_gpu(programs, TORCH.format(found=False))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "error: torch 2.13.0 sees no GPU\n  expected: a machine with a GPU, its driver" in done.stderr
+    assert (
+        "error: torch 2.13.0 sees no GPU\n  expected: a machine with a GPU, its driver"
+        in done.stderr
+    )
 
 
 def test_without_the_checker(programs: Path) -> None:
@@ -72,18 +87,42 @@ def test_every_tool_checks_the_small_cases(programs: Path, checker: Path) -> Non
         assert "test_norm.py" not in line
 
 
-def test_what_a_tool_finds_fails_the_run_and_the_others_run_all_the_same(programs: Path, checker: Path) -> None:
+def test_what_a_tool_finds_fails_the_run_and_the_others_run_all_the_same(
+    programs: Path, checker: Path
+) -> None:
     done = on_gpu(programs, TORCH.format(found=True), "--compute-sanitizer", failing="memcheck")
     assert (done.returncode, "memcheck found something" in done.stdout) == (1, True)
     assert len(checker.read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_a_tool_and_tests_can_be_chosen(programs: Path, checker: Path) -> None:
-    done = on_gpu(programs, TORCH.format(found=True), "--compute-sanitizer", "--tool", "racecheck", "-k", "rms_norm")
+    done = on_gpu(
+        programs,
+        TORCH.format(found=True),
+        "--compute-sanitizer",
+        "--tool",
+        "racecheck",
+        "-k",
+        "rms_norm",
+    )
     assert done.returncode == 0, done.stderr
     (line,) = checker.read_text(encoding="utf-8").splitlines()
     assert "--tool racecheck" in line
     assert "-m not contents -k rms_norm /" in line, "of this folder's files"
     tests = ROOT / "tests" / "kernels" / "test_norm.py"
-    assert on_gpu(programs, TORCH.format(found=True), "--compute-sanitizer", "--tool", "memcheck", f"{tests}::test_x").returncode == 0
-    assert checker.read_text(encoding="utf-8").splitlines()[-1].endswith(f"-m not contents {tests}::test_x")
+    assert (
+        on_gpu(
+            programs,
+            TORCH.format(found=True),
+            "--compute-sanitizer",
+            "--tool",
+            "memcheck",
+            f"{tests}::test_x",
+        ).returncode
+        == 0
+    )
+    assert (
+        checker.read_text(encoding="utf-8")
+        .splitlines()[-1]
+        .endswith(f"-m not contents {tests}::test_x")
+    )

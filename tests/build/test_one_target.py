@@ -46,16 +46,25 @@ def built(root: Path, settings: Settings, folder: Path) -> Distribution:
     return made
 
 
-def test_a_build_resolves_the_device_once(root: Path, tools: Path, tmp_path: Path, asked: list[Settings]) -> None:
+def test_a_build_resolves_the_device_once(
+    root: Path, tools: Path, tmp_path: Path, asked: list[Settings]
+) -> None:
     assert tools.is_dir()
-    settings = replace(Settings.from_environ(os.environ), target_device="cpu", max_jobs=2, build_root=tmp_path / "build")
+    settings = replace(
+        Settings.from_environ(os.environ),
+        target_device="cpu",
+        max_jobs=2,
+        build_root=tmp_path / "build",
+    )
     made = built(root, settings, tmp_path / "lib")
     assert asked == [settings]
     assert (tmp_path / "lib" / "vllm" / "_build_info" / "vllm-kernels.json").is_file()
     assert made.get_version().endswith("+cpu")
 
 
-def test_a_build_of_what_cannot_be_reused_resolves_it_once(root: Path, tools: Path, tmp_path: Path, asked: list[Settings]) -> None:
+def test_a_build_of_what_cannot_be_reused_resolves_it_once(
+    root: Path, tools: Path, tmp_path: Path, asked: list[Settings]
+) -> None:
     assert tools.is_dir()
     settings = replace(
         Settings.from_environ(os.environ),
@@ -75,7 +84,11 @@ def test_a_command_builds_by_what_setup_py_has_read(
 ) -> None:
     """A variable that changes between setup.py and its command would give a library that the metadata does not describe."""
     assert tools.is_dir()
-    made = Distribution(distribution.arguments(root, Settings(target_device="cpu", max_jobs=2), ["setup.py", "build_ext"]))
+    made = Distribution(
+        distribution.arguments(
+            root, Settings(target_device="cpu", max_jobs=2), ["setup.py", "build_ext"]
+        )
+    )
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cuda")
     monkeypatch.setenv("MAX_JOBS", "7")
     command: Any = made.get_command_obj("build_ext")
@@ -84,7 +97,9 @@ def test_a_command_builds_by_what_setup_py_has_read(
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("hook", ["get_requires_for_build_wheel", "get_requires_for_build_editable"])
+@pytest.mark.parametrize(
+    "hook", ["get_requires_for_build_wheel", "get_requires_for_build_editable"]
+)
 def test_a_hook_resolves_the_device_once(
     root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Settings], hook: str
 ) -> None:
@@ -94,7 +109,11 @@ def test_a_hook_resolves_the_device_once(
 
     def setup(*_: Any) -> list[str]:
         # What setuptools' hook does to learn of build requirements: it runs setup.py.
-        versions.append(distribution.arguments(root, Settings.from_environ(os.environ), ["setup.py", "egg_info"])["version"])
+        versions.append(
+            distribution.arguments(
+                root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]
+            )["version"]
+        )
         return []
 
     monkeypatch.setattr(build_meta, hook, setup)

@@ -39,7 +39,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 }
 """
 DEVICE = 'VLLM_LIBRARY_IMPL(_C, m) {\n  m.impl("f", VLLM_BOX(vllm::F));\n}\n'
-BY_NAME = 'STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("g", TORCH_BOX(&vllm::G)); }\n'
+BY_NAME = (
+    'STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("g", '
+    "TORCH_BOX(&vllm::G)); }\n"
+)
 F, G = '_C::f(Tensor! out, str x="auto") -> ()', "_C::g(Tensor x, int n=1) -> Tensor"
 
 
@@ -63,9 +66,17 @@ def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
     table = op_table.load(root)
     assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
     chosen = cpu_plan(root) if device == "cpu" else cuda_plan(root)
-    listed = {schema.partition("::")[2].partition("(")[0] for s in op_table.of_plan(table, chosen).values() for schema in s}
+    listed = {
+        schema.partition("::")[2].partition("(")[0]
+        for s in op_table.of_plan(table, chosen).values()
+        for schema in s
+    }
     bindings = [root / source for source in chosen.sources() if "bindings" in source.parts]
-    defined = {name for path in bindings for name in re.findall(r'm\.def\(\s*"(\w+)', path.read_text(encoding="utf-8"))}
+    defined = {
+        name
+        for path in bindings
+        for name in re.findall(r'm\.def\(\s*"(\w+)', path.read_text(encoding="utf-8"))
+    }
     assert listed == defined
     assert len(listed) > 50
 
@@ -73,13 +84,21 @@ def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
 def test_the_ops_of_one_source(root: Path) -> None:
     """Split literals are joined; one file of two devices has the key of each; a key may be named; a second key is added."""
     table = op_table.load(root)
-    (greedy, gumbel) = "_C::greedy_argmax(Tensor logits) -> Tensor", "_C::fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor"
+    (greedy, gumbel) = (
+        "_C::greedy_argmax(Tensor logits) -> Tensor",
+        "_C::fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor",
+    )
     assert table["sampling-cpu"] == {"CPU": (greedy, gumbel)}
     assert table["sampling-gpu"] == {"CUDA": (greedy, gumbel)}
     assert table["cpu-dispatch"] == {"CompositeExplicitAutograd": ("_C::cpu_isa() -> str",)}
     assert table["gpu-runtime"] == {}
-    assert [schema.partition("(")[0] for schema in table["cache-gpu"]["CPU"]] == ["_C_cache_ops::swap_blocks_batch"]
-    long = "_C::mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor block_tables, Tensor seq_lens) -> ()"
+    assert [schema.partition("(")[0] for schema in table["cache-gpu"]["CPU"]] == [
+        "_C_cache_ops::swap_blocks_batch"
+    ]
+    long = (
+        "_C::mla_decode_kvcache(Tensor! out, Tensor query, Tensor kv_cache, float scale, Tensor "
+        "block_tables, Tensor seq_lens) -> ()"
+    )
     assert table["latent-attention-cpu"] == {"CPU": (long,)}
 
 
@@ -91,10 +110,15 @@ def test_a_plan_of_another_tree(root: Path) -> None:
 
 def test_registrations(tmp_path: Path) -> None:
     path = write(tmp_path, f"{DEFINITION}\n{DEVICE}// For hosts.\n{BY_NAME}")
-    assert op_table.registrations(path) == {op_table.OF_DEVICE: (F,), "CompositeExplicitAutograd": (G,)}
+    assert op_table.registrations(path) == {
+        op_table.OF_DEVICE: (F,),
+        "CompositeExplicitAutograd": (G,),
+    }
     # A second block for the same key, as between #if and #endif, and an op for two keys.
     more = 'STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("f", VLLM_BOX(vllm::F)); }\n'
-    assert op_table.registrations(write(tmp_path, f"{DEFINITION}{DEVICE}{DEVICE}{BY_NAME}#if X\n{more}#endif\n")) == {
+    assert op_table.registrations(
+        write(tmp_path, f"{DEFINITION}{DEVICE}{DEVICE}{BY_NAME}#if X\n{more}#endif\n")
+    ) == {
         op_table.OF_DEVICE: (F,),
         "CompositeExplicitAutograd": (G,),
         "CPU": (F,),
@@ -121,9 +145,16 @@ def test_what_is_not_understood_is_an_error(tmp_path: Path, text: str, words: st
         op_table.registrations(write(tmp_path, text))
 
 
-@pytest.mark.parametrize(("devices", "key"), [('"cpu"', "CPU"), ('"cuda"', "CUDA"), ('"cuda", "rocm"', "CUDA"), ('"xpu"', "XPU")])
-def test_the_key_of_a_kernel_is_its_devices(tmp_path: Path, devices: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = SimpleNamespace(name="f", sources=("f.cc", "f.cu"), devices=tuple(json.loads(f"[{devices}]")))
+@pytest.mark.parametrize(
+    ("devices", "key"),
+    [('"cpu"', "CPU"), ('"cuda"', "CUDA"), ('"cuda", "rocm"', "CUDA"), ('"xpu"', "XPU")],
+)
+def test_the_key_of_a_kernel_is_its_devices(
+    tmp_path: Path, devices: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = SimpleNamespace(
+        name="f", sources=("f.cc", "f.cu"), devices=tuple(json.loads(f"[{devices}]"))
+    )
     monkeypatch.setattr(kernels_table, "load", lambda _: SimpleNamespace(kernels=(kernel,)))
     write(tmp_path, DEFINITION + DEVICE + BY_NAME)
     assert op_table.load(tmp_path) == {"f": {key: (F,), "CompositeExplicitAutograd": (G,)}}
@@ -149,8 +180,15 @@ def test_not_utf8(tmp_path: Path) -> None:
         op_table.registrations(path)
 
 
-@given(st.text() | st.lists(st.sampled_from([DEFINITION, DEVICE, BY_NAME, "}\n", '"', "\\", "m.def(", "m.impl("])).map("".join))
-def test_any_text_is_read_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+@given(
+    st.text()
+    | st.lists(
+        st.sampled_from([DEFINITION, DEVICE, BY_NAME, "}\n", '"', "\\", "m.def(", "m.impl("])
+    ).map("".join)
+)
+def test_any_text_is_read_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = tmp_path_factory.mktemp("tree") / "f.cc"
     path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
     with contextlib.suppress(ConfigurationError):
@@ -171,11 +209,23 @@ def answer(**registered: list[Any]) -> dict[str, Any]:
         ({}, ["_C::rms_norm is not registered"]),
         (
             {"rms_norm": ["_C::rms_norm(otherwise)", ["CPU"]]},
-            ["_C::rms_norm is registered as _C::rms_norm(otherwise), listed as _C::rms_norm(as torch prints)"],
+            [
+                (
+                    "_C::rms_norm is registered as _C::rms_norm(otherwise), listed as "
+                    "_C::rms_norm(as "
+                    "torch prints)"
+                )
+            ],
         ),
-        ({"rms_norm": ["_C::rms_norm(as torch prints)", []]}, ["_C::rms_norm has no implementation for CPU, only for nothing"]),
         (
-            {"rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]], "more": ["_C::more()", ["CPU"]]},
+            {"rms_norm": ["_C::rms_norm(as torch prints)", []]},
+            ["_C::rms_norm has no implementation for CPU, only for nothing"],
+        ),
+        (
+            {
+                "rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]],
+                "more": ["_C::more()", ["CPU"]],
+            },
             ["_C::more is registered and not listed"],
         ),
     ],
@@ -209,10 +259,18 @@ def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: Path) -> P
     """A torch that can be loaded without a gigabyte: 'libraries' are Python text that registers."""
     site = tmp_path / "fake" / "site-packages"
     (site / "torch").mkdir(parents=True)
-    text = TORCH + "\nregistry = ops\nops = Ops\n_C._dispatch_get_all_op_names = lambda: ['aten::add', *registry]\n"
-    text += "_C._get_schema = lambda base, overload: registry[f'{base}.{overload}' if overload else base]\n"
+    text = TORCH + (
+        "\nregistry = ops\nops = Ops\n_C._dispatch_get_all_op_names = lambda: ['aten::add', "
+        "*registry]\n"
+    )
+    text += (
+        "_C._get_schema = lambda base, overload: registry[f'{base}.{overload}' if overload "
+        "else base]\n"
+    )
     (site / "torch" / "__init__.py").write_text(text, encoding="utf-8")
-    (site / "torch" / "version.py").write_text("__version__ = '2.11.0'\ncuda = None\n", encoding="utf-8")
+    (site / "torch" / "version.py").write_text(
+        "__version__ = '2.11.0'\ncuda = None\n", encoding="utf-8"
+    )
     assert bare.is_dir()
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
     return site
@@ -225,7 +283,11 @@ def library(tmp_path: Path, text: str) -> Path:
 
 
 def registering(root: Path, *, leave_out: str = "nothing") -> str:
-    listed = [(key, schema) for key, schemas in op_table.of_plan(op_table.load(root), cpu_plan(root)).items() for schema in schemas]
+    listed = [
+        (key, schema)
+        for key, schemas in op_table.of_plan(op_table.load(root), cpu_plan(root)).items()
+        for schema in schemas
+    ]
     schemas = {schema.partition("(")[0]: schema for _, schema in listed if leave_out not in schema}
     keys = {schema.partition("(")[0]: key for key, schema in listed}
     return f"registry.update({schemas!r}); keys.update({keys!r})"
@@ -235,7 +297,10 @@ def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Pa
     assert op_check.torch_path(os.environ) == str(fake_torch)
     path = library(tmp_path, registering(root))
     listed = sum(map(len, op_table.of_plan(op_table.load(root), cpu_plan(root)).values()))
-    assert op_check.require(root, cpu_plan(root), [path], os.environ) == f"{listed} ops registered as listed"
+    assert (
+        op_check.require(root, cpu_plan(root), [path], os.environ)
+        == f"{listed} ops registered as listed"
+    )
 
 
 def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path) -> None:
@@ -245,8 +310,12 @@ def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path
         op_check.require(root, cpu_plan(root), [path], os.environ)
 
 
-@pytest.mark.parametrize("text", ["raise OSError('undefined symbol: _ZN2at')", "import os; os.abort()"])
-def test_a_library_that_does_not_load(root: Path, fake_torch: Path, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["raise OSError('undefined symbol: _ZN2at')", "import os; os.abort()"]
+)
+def test_a_library_that_does_not_load(
+    root: Path, fake_torch: Path, tmp_path: Path, text: str
+) -> None:
     assert fake_torch.is_dir()
     with pytest.raises(BuildError, match="do not load"):
         op_check.require(root, cpu_plan(root), [library(tmp_path, text)], os.environ)
@@ -254,8 +323,14 @@ def test_a_library_that_does_not_load(root: Path, fake_torch: Path, tmp_path: Pa
 
 def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_path: Path) -> None:
     assert fake_torch.is_dir()
-    path = library(tmp_path, "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')")
-    assert op_check.require(root, cpu_plan(root), [path], os.environ) == "ops not compared: libcuda.so.1: cannot open shared object file"
+    path = library(
+        tmp_path,
+        "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')",
+    )
+    assert (
+        op_check.require(root, cpu_plan(root), [path], os.environ)
+        == "ops not compared: libcuda.so.1: cannot open shared object file"
+    )
 
 
 def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path) -> None:
@@ -266,7 +341,12 @@ def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path
     assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path], os.environ)
 
 
-def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_probe_itself(
+    fake_torch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """As the program it is, in this process, where its lines can be seen."""
     monkeypatch.syspath_prepend(str(fake_torch))
     registers = """
@@ -282,12 +362,17 @@ def test_the_probe_itself(fake_torch: Path, tmp_path: Path, monkeypatch: pytest.
     finally:
         sys.modules.pop("torch", None)
     assert json.loads(capsys.readouterr().out) == {
-        "registered": {"_C::cpu_isa.x": ["isa", ["CompositeExplicitAutograd"]], "_C::rms_norm": ["as torch prints", ["CPU"]]},
+        "registered": {
+            "_C::cpu_isa.x": ["isa", ["CompositeExplicitAutograd"]],
+            "_C::rms_norm": ["as torch prints", ["CPU"]],
+        },
         "expected": {REFERENCE: REFERENCE},
     }
 
 
-def test_a_torch_that_is_importable_is_used_as_it_is(fake_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_is_importable_is_used_as_it_is(
+    fake_torch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(fake_torch))
     monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
     assert op_check.torch_path(os.environ) == "/of/the/caller"

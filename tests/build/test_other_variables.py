@@ -31,10 +31,37 @@ HANDED_ON = {
 }
 #: Variables that the engine reads when it runs.
 ENGINE = [
-    *("VLLM_USE_V1", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_ISA", "VLLM_ATTENTION_BACKEND", "VLLM_CACHE_ROOT"),
-    *("VLLM_CONFIG_ROOT", "VLLM_LOGGING_LEVEL", "VLLM_USE_TRITON_FLASH_ATTN", "VLLM_USE_MODELSCOPE", "VLLM_HOST_IP", "VLLM_PORT"),
-    *("VLLM_WORKER_MULTIPROC_METHOD", "VLLM_ROCM_USE_AITER", "VLLM_USE_DEEP_GEMM", "VLLM_FLASH_ATTN_VERSION", "VLLM_TRACE_FUNCTION"),
-    *("VLLM_SKIP_P2P_CHECK", "VLLM_DISABLED_KERNELS", "VLLM_DISABLE_COMPILE_CACHE", "VLLM_MAIN_PROCESS", "VLLM_PLUGINS", "VLLM_API_KEY"),
+    *(
+        "VLLM_USE_V1",
+        "VLLM_CPU_KVCACHE_SPACE",
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_CPU_ISA",
+        "VLLM_ATTENTION_BACKEND",
+        "VLLM_CACHE_ROOT",
+    ),
+    *(
+        "VLLM_CONFIG_ROOT",
+        "VLLM_LOGGING_LEVEL",
+        "VLLM_USE_TRITON_FLASH_ATTN",
+        "VLLM_USE_MODELSCOPE",
+        "VLLM_HOST_IP",
+        "VLLM_PORT",
+    ),
+    *(
+        "VLLM_WORKER_MULTIPROC_METHOD",
+        "VLLM_ROCM_USE_AITER",
+        "VLLM_USE_DEEP_GEMM",
+        "VLLM_FLASH_ATTN_VERSION",
+        "VLLM_TRACE_FUNCTION",
+    ),
+    *(
+        "VLLM_SKIP_P2P_CHECK",
+        "VLLM_DISABLED_KERNELS",
+        "VLLM_DISABLE_COMPILE_CACHE",
+        "VLLM_MAIN_PROCESS",
+        "VLLM_PLUGINS",
+        "VLLM_API_KEY",
+    ),
 ]
 
 
@@ -52,8 +79,16 @@ def test_make_s_own_flags_are_not_worth_a_word(flags: str) -> None:
 
 
 def test_only_what_matters_for_the_device() -> None:
-    environ = {"CUDACXX": "/x/nvcc", "HIP_PATH": "/x", "VLLM_CPU_AVX512BF16": "1", "VLLM_DOCKER_BUILD_CONTEXT": "1"}
-    named = {device: [said.split(" ", 1)[0] for said in other_variables.ignored(environ, device)] for device in ("cuda", "rocm", "cpu")}
+    environ = {
+        "CUDACXX": "/x/nvcc",
+        "HIP_PATH": "/x",
+        "VLLM_CPU_AVX512BF16": "1",
+        "VLLM_DOCKER_BUILD_CONTEXT": "1",
+    }
+    named = {
+        device: [said.split(" ", 1)[0] for said in other_variables.ignored(environ, device)]
+        for device in ("cuda", "rocm", "cpu")
+    }
     assert named == {
         "cuda": ["VLLM_DOCKER_BUILD_CONTEXT", "CUDACXX"],
         "rocm": ["VLLM_DOCKER_BUILD_CONTEXT", "HIP_PATH"],
@@ -81,12 +116,16 @@ def test_a_slip_is_answered_with_the_name(name: str, meant: str) -> None:
     assert said == f"{name} is not a variable of this build; did you mean {meant}?"
 
 
-@pytest.mark.parametrize("name", [*ENGINE, *IGNORED, *(variable.name for variable in build_settings.variables())])
+@pytest.mark.parametrize(
+    "name", [*ENGINE, *IGNORED, *(variable.name for variable in build_settings.variables())]
+)
 def test_names_that_are_no_slip(name: str) -> None:
     assert not list(other_variables.misspelt({name: "1"}))
 
 
-def test_each_warning_comes_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_warning_comes_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(other_variables, "_said", set())
     monkeypatch.delenv("CONDA_BUILD", raising=False)
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_COMMIT", "nightly")
@@ -99,7 +138,9 @@ def test_each_warning_comes_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert not capsys.readouterr().err
 
 
-def test_nothing_is_said_of_a_recipe_s_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_of_a_recipe_s_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(other_variables, "_said", set())
     monkeypatch.setenv("CONDA_BUILD", "1")
     monkeypatch.setenv("CUDAARCHS", "all")
@@ -108,7 +149,13 @@ def test_nothing_is_said_of_a_recipe_s_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_packages_do_not_take_is_named() -> None:
-    environ = {"MAX_JOBS": "2", "CHANNEL": "local", "VLLM_TARGET_DEVICE": "cuda", "CMAKE_ARGS": "-DX=1", "CUDA_HOME": " "}
+    environ = {
+        "MAX_JOBS": "2",
+        "CHANNEL": "local",
+        "VLLM_TARGET_DEVICE": "cuda",
+        "CMAKE_ARGS": "-DX=1",
+        "CUDA_HOME": " ",
+    }
     (said,) = other_variables.not_for_packages(environ)
     assert said.endswith(": CMAKE_ARGS, VLLM_TARGET_DEVICE")
     assert not list(other_variables.not_for_packages({"MAX_JOBS": "2"}))
@@ -159,4 +206,6 @@ def test_no_variable_is_read_that_is_not_in_the_table(root: Path) -> None:
     library = sorted((root / "scripts" / "vllm_build").rglob("*.py"))
     outside = {f"{path.name}: {name}" for path in library for name in _reads(path) - known}
     assert not outside
-    assert "MAX_JOBS" not in {name for path in library for name in _reads(path)}, "Settings reads it"
+    assert "MAX_JOBS" not in {name for path in library for name in _reads(path)}, (
+        "Settings reads it"
+    )

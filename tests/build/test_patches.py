@@ -34,7 +34,9 @@ Why this is done.
 
 def test_a_change() -> None:
     (patch,) = patches.parse(PATCH, "x.patch")
-    assert patch == patches.Patch("src/x.h", (patches.Hunk(2, ("two", "three", "four"), ("two", "THREE", "3", "four")),))
+    assert patch == patches.Patch(
+        "src/x.h", (patches.Hunk(2, ("two", "three", "four"), ("two", "THREE", "3", "four")),)
+    )
     assert patches.apply(patch, BEFORE, "there") == "one\ntwo\nTHREE\n3\nfour\nfive\n"
 
 
@@ -43,10 +45,14 @@ def test_an_empty_line_without_its_space() -> None:
     assert patches.apply(patch, "a\n\nc\n", "f") == "b\n\nc\n"
 
 
-@pytest.mark.parametrize("text", ["", "one\ntwo\nthree\n", "zero\n" + BEFORE, BEFORE.replace("four", "for")])
+@pytest.mark.parametrize(
+    "text", ["", "one\ntwo\nthree\n", "zero\n" + BEFORE, BEFORE.replace("four", "for")]
+)
 def test_other_sources(text: str) -> None:
     (patch,) = patches.parse(PATCH, "x.patch")
-    with pytest.raises(IntegrityError, match=r"our change of src/x\.h does not fit there at line 2"):
+    with pytest.raises(
+        IntegrityError, match=r"our change of src/x\.h does not fit there at line 2"
+    ):
         patches.apply(patch, text, "there")
 
 
@@ -83,12 +89,18 @@ LINES = st.lists(st.sampled_from(["", "a", "b", " c", "-d", "+e", "@@"]), max_si
 
 
 @given(LINES, LINES, st.integers(0, 4))
-def test_a_difference_applied_is_the_other_text(old: list[str], new: list[str], context: int) -> None:
+def test_a_difference_applied_is_the_other_text(
+    old: list[str], new: list[str], context: int
+) -> None:
     difference = list(difflib.unified_diff(old, new, "a/f", "b/f", lineterm="", n=context))
     if old == new:
         return
     (patch,) = patches.parse("\n".join(difference) + "\n", "f.patch")
-    assert patches.apply(patch, "\n".join(old) if old else "", "f") == "\n".join(new) or not old or not new
+    assert (
+        patches.apply(patch, "\n".join(old) if old else "", "f") == "\n".join(new)
+        or not old
+        or not new
+    )
 
 
 @given(st.text(alphabet="ab -+@\n,/1") | st.text())

@@ -24,8 +24,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Names of folders that a build with Ninja takes.
-GOOD = ["a b", "it's", "a#b", "a%b", "ünï", "(a)", "a&b", "a=b", "user@host", "a!b", "a{b}", "~a", "-a", "a+b"]
-BAD = ["a;b", "a:b", "a$b", 'a"b', "a\\b", "a\nb", "a\tb", "a[b", "a]b", "a,b", "a`b", "a*b", "a?b", "a<b", "a|b", "a@b@c"]
+GOOD = [
+    "a b",
+    "it's",
+    "a#b",
+    "a%b",
+    "ünï",
+    "(a)",
+    "a&b",
+    "a=b",
+    "user@host",
+    "a!b",
+    "a{b}",
+    "~a",
+    "-a",
+    "a+b",
+]
+BAD = [
+    "a;b",
+    "a:b",
+    "a$b",
+    'a"b',
+    "a\\b",
+    "a\nb",
+    "a\tb",
+    "a[b",
+    "a]b",
+    "a,b",
+    "a`b",
+    "a*b",
+    "a?b",
+    "a<b",
+    "a|b",
+    "a@b@c",
+]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -57,7 +89,13 @@ def test_long_paths() -> None:
         path_rules.require_prefix(Path("/" + "x" * 180), "the output folder", "")
 
 
-@pytest.mark.parametrize("name", [*(name for name in GOOD if name not in ("ünï", "a=b", "user@host", "~a", "-a", "a+b")), *BAD[:-1]])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in GOOD if name not in ("ünï", "a=b", "user@host", "~a", "-a", "a+b")),
+        *BAD[:-1],
+    ],
+)
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
@@ -68,17 +106,31 @@ def test_long_paths() -> None:
     ids=["package", "test-package", "install"],
 )
 def test_commands_refuse_folders_that_environments_cannot_lie_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: list[str], remedy: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    words: list[str],
+    remedy: str,
 ) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", "/cache")
-    assert cli.main([word.format(tmp_path / name) for word in words]) == ConfigurationError.exit_code
+    assert (
+        cli.main([word.format(tmp_path / name) for word in words]) == ConfigurationError.exit_code
+    )
     assert remedy in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["package", "cpu"], ["toolchain"], ["test-package", "cpu"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words",
+    [["package", "cpu"], ["toolchain"], ["test-package", "cpu"]],
+    ids=lambda words: words[0],
+)
 def test_commands_refuse_such_caches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
 ) -> None:
     monkeypatch.chdir("/")
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "my cache"))
@@ -113,7 +165,9 @@ def test_make_is_known(bare: Path, tmp_path: Path, program: Callable[..., Path])
     assert bare.is_dir()
     assert cmake.runs_make(Settings(generator="Unix Makefiles"))
     program(tmp_path / "path" / "make")
-    assert cmake.runs_make(Settings()) == (Path(str(programs.look_for("ninja") or "")).name != "ninja")
+    assert cmake.runs_make(Settings()) == (
+        Path(str(programs.look_for("ninja") or "")).name != "ninja"
+    )
 
 
 def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,8 +177,13 @@ def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     copy = folder / "measured.py"
     copy.write_bytes(unit_times.LAUNCHER.read_bytes())
     monkeypatch.setattr(cmake_configure.unit_times, "LAUNCHER", copy)
-    command = cmake_configure.launcher().replace("<OBJECT>", "x.o") + f" {shlex.quote(sys.executable)} -c 'print(1)'"
-    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = (
+        cmake_configure.launcher().replace("<OBJECT>", "x.o")
+        + f" {shlex.quote(sys.executable)} -c 'print(1)'"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert (tmp_path / unit_times.RECORD).is_file()
 
@@ -132,14 +191,27 @@ def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 @pytest.mark.parametrize("value", ["it's a variant.yaml", 'a "b".yaml', "a;b", "a b"])
 def test_the_makefile_quotes(root: Path, value: str) -> None:
     make = ["make", "--dry-run", "--no-print-directory", "-C", str(root)]
-    done = subprocess.run([*make, "package", f"VARIANT={value}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*make, "package", f"VARIANT={value}"], capture_output=True, text=True, check=True
+    )
     (line,) = [line for line in done.stdout.splitlines() if "vllm-build package" in line]
     assert shlex.split(line)[-2:] == ["package", value]
-    done = subprocess.run([*make, "gpu-tests", f"PYTHON=/x/{value}/python", "ARGS=-k a"], capture_output=True, text=True, check=True)
-    assert shlex.split(done.stdout.splitlines()[-1]) == [f"/x/{value}/python", "tests/kernels/on_gpu.py", "-k", "a"]
+    done = subprocess.run(
+        [*make, "gpu-tests", f"PYTHON=/x/{value}/python", "ARGS=-k a"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shlex.split(done.stdout.splitlines()[-1]) == [
+        f"/x/{value}/python",
+        "tests/kernels/on_gpu.py",
+        "-k",
+        "a",
+    ]
 
 
-#: As our CMakeLists.txt: a launcher, a check that compiles, includes, maps of prefixes, a map of the exported names, an installed module.
+#: As our CMakeLists.txt: a launcher, a check that compiles, includes, maps of prefixes, a map of
+#: the exported names, an installed module.
 PROJECT = """
 cmake_minimum_required(VERSION 3.26)
 project(p LANGUAGES CXX)
@@ -180,7 +252,9 @@ def test_tools_take_these_names(tmp_path: Path, name: str) -> None:
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for command in commands:
-        done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "no work to do" in done.stdout, "a second build compiles nothing"
     assert b"inc/h.h" not in (library := (folder / "stage" / "lib" / "libm.so").read_bytes())

@@ -18,7 +18,8 @@ from vllm_build.toolchain import pypi
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.processes import pip_process
 
-#: Settings that people have for their own environments; each one breaks a download or an installation into an environment of ours.
+#: Settings that people have for their own environments; each one breaks a download or an
+#: installation into an environment of ours.
 HOSTILE = {
     "constraint": "CONSTRAINTS",
     "user": "true",
@@ -85,40 +86,69 @@ def write(path: Path, **sections: dict[str, str]) -> Path:
 
 def kept(command: str = "download") -> dict[str, str]:
     """The part of the environment that pip reads."""
-    return {name: value for name, value in pip_process.environment(command, os.environ).items() if name.startswith("PIP_")}
+    return {
+        name: value
+        for name, value in pip_process.environment(command, os.environ).items()
+        if name.startswith("PIP_")
+    }
 
 
 FIXED = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
 
-def test_what_leads_to_an_index_stays_and_nothing_else(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_leads_to_an_index_stays_and_nothing_else(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(
         machine / "config" / "pip" / "pip.conf",
         **{
-            "global": {"index-url": "https://user:p%40ss@example.invalid/simple", "proxy": "http://proxy.invalid:3128", **HOSTILE},
+            "global": {
+                "index-url": "https://user:p%40ss@example.invalid/simple",
+                "proxy": "http://proxy.invalid:3128",
+                **HOSTILE,
+            },
             "install": {"find-links": "/here\n    /there", "user": "true"},
             "freeze": {"timeout": "9"},
         },
     )
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "1")
-    reach = {"PIP_INDEX_URL": "https://user:p%40ss@example.invalid/simple", "PIP_PROXY": "http://proxy.invalid:3128", "PIP_RETRIES": "0"}
+    reach = {
+        "PIP_INDEX_URL": "https://user:p%40ss@example.invalid/simple",
+        "PIP_PROXY": "http://proxy.invalid:3128",
+        "PIP_RETRIES": "0",
+    }
     assert kept("download") == {**FIXED, **reach}
     found = kept("install")
     assert found.pop("PIP_FIND_LINKS").split() == ["/here", "/there"]
     assert found == {**FIXED, **reach}
 
 
-def test_the_order_of_files_sections_and_variables_is_pips(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # `pip config list` names the user's file first, as "config" sorts before "etc"; the user's file counts.
-    write(machine / "etc" / "pip" / "pip.conf", **{"global": {"timeout": "1", "retries": "1", "proxy": "http://one.invalid"}})
-    write(machine / "config" / "pip" / "pip.conf", **{"global": {"timeout": "2", "retries": "2"}, "download": {"retries": "3"}})
+def test_the_order_of_files_sections_and_variables_is_pips(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `pip config list` names the user's file first, as "config" sorts before "etc"; the user's file
+    # counts.
+    write(
+        machine / "etc" / "pip" / "pip.conf",
+        **{"global": {"timeout": "1", "retries": "1", "proxy": "http://one.invalid"}},
+    )
+    write(
+        machine / "config" / "pip" / "pip.conf",
+        **{"global": {"timeout": "2", "retries": "2"}, "download": {"retries": "3"}},
+    )
     found = kept()
-    assert (found["PIP_TIMEOUT"], found["PIP_RETRIES"], found["PIP_PROXY"]) == ("2", "3", "http://one.invalid")
+    assert (found["PIP_TIMEOUT"], found["PIP_RETRIES"], found["PIP_PROXY"]) == (
+        "2",
+        "3",
+        "http://one.invalid",
+    )
     monkeypatch.setenv("PIP_RETRIES", "4")
     monkeypatch.setenv("PIP_TIMEOUT", "")
     found = kept()
-    assert (found["PIP_TIMEOUT"], found["PIP_RETRIES"]) == ("2", "4"), "an empty variable is none, for pip too"
+    assert (found["PIP_TIMEOUT"], found["PIP_RETRIES"]) == ("2", "4"), (
+        "an empty variable is none, for pip too"
+    )
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     assert kept() == {**FIXED, "PIP_RETRIES": "4"}
 
@@ -126,9 +156,18 @@ def test_the_order_of_files_sections_and_variables_is_pips(machine: Path, monkey
 def test_pip_reads_what_it_is_given(machine: Path) -> None:
     """The variables mean to pip what the files meant."""
     links = machine / "with links"
-    write(machine / "config" / "pip" / "pip.conf", **{"global": {"find-links": links.as_uri(), "no-index": "yes", "constraint": "/none"}})
+    write(
+        machine / "config" / "pip" / "pip.conf",
+        **{"global": {"find-links": links.as_uri(), "no-index": "yes", "constraint": "/none"}},
+    )
     command = [sys.executable, "-m", "pip", "config", "list"]
-    said = subprocess.run(command, env=pip_process.environment("download", os.environ), capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        command,
+        env=pip_process.environment("download", os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert f":env:.find-links='{links.as_uri()}'" in said.splitlines()
     assert ":env:.no-index='yes'" in said.splitlines()
     assert "constraint" not in said
@@ -166,8 +205,12 @@ def wheel(folder: Path, name: str, version: str) -> Path:
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}/__init__.py", "")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     return path
 
@@ -181,10 +224,16 @@ def index(request: pytest.FixtureRequest, machine: Path, monkeypatch: pytest.Mon
     constraints = machine / "constraints.txt"
     constraints.write_text("sample<2\n", encoding="utf-8")
     places = {"CONSTRAINTS": str(constraints), "ELSEWHERE": str(machine / "elsewhere")}
-    values = {key: re.sub("CONSTRAINTS|ELSEWHERE", lambda match: places[match[0]], value) for key, value in HOSTILE.items()}
+    values = {
+        key: re.sub("CONSTRAINTS|ELSEWHERE", lambda match: places[match[0]], value)
+        for key, value in HOSTILE.items()
+    }
     values |= {"find-links": str(folder), "no-index": "1"}
     if request.param == "a file":
-        write(machine / "config" / "pip" / "pip.conf", **{"global": values, "download": values, "install": values})
+        write(
+            machine / "config" / "pip" / "pip.conf",
+            **{"global": values, "download": values, "install": values},
+        )
     else:
         for key, value in values.items():
             monkeypatch.setenv("PIP_" + key.upper().replace("-", "_"), value)
@@ -197,14 +246,18 @@ def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> No
     folder.mkdir()
     pypi.download([("sample", "2.0", resolved.sha256)], folder, python="3.11", abi=None)
     assert [path.name for path in folder.iterdir()] == ["sample-2.0-py3-none-any.whl"]
-    assert (folder / "sample-2.0-py3-none-any.whl").read_bytes() == (index / "sample-2.0-py3-none-any.whl").read_bytes()
+    assert (folder / "sample-2.0-py3-none-any.whl").read_bytes() == (
+        index / "sample-2.0-py3-none-any.whl"
+    ).read_bytes()
     with pytest.raises(pypi.MissingVersionError, match=r"sample 3\.0"):
         pypi.download([("sample", "3.0", "0" * 64)], folder, python="3.11", abi=None)
     assert not (machine / "elsewhere").exists()
 
 
 @pytest.mark.slow
-def test_make_installs_into_its_own_environment(root: Path, index: Path, machine: Path, tmp_path: Path) -> None:
+def test_make_installs_into_its_own_environment(
+    root: Path, index: Path, machine: Path, tmp_path: Path
+) -> None:
     """The project's Makefile, with a tool and a library of its own small enough to install here."""
     tree = tmp_path / "a tree"
     for name in ("scripts/vllm_build/util/processes", "requirements"):
@@ -220,23 +273,50 @@ def test_make_installs_into_its_own_environment(root: Path, index: Path, machine
     python.parent.mkdir()
     python.symlink_to(Path(sys.executable).resolve())
     command = ["make", "-C", str(tree), ".venv/bin/.installed-dev", f"PYTHON={python}"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     installed = {path.name for path in (tree / ".venv").glob("lib/python*/site-packages/*")}
     assert {"sample-2.0.dist-info", "vllm_build-1.0.dist-info", "installed.py"} <= installed
-    assert "PYTHON=python3 " in subprocess.run(["make", "-C", str(tree), "help"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "PYTHON=python3 "
+        in subprocess.run(
+            ["make", "-C", str(tree), "help"], capture_output=True, text=True, check=True
+        ).stdout
+    )
     assert not (machine / "elsewhere").exists()
 
 
 @pytest.mark.slow
 def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path: Path) -> None:
     """A configuration for the whole machine reaches a recipe too, which has no variables of pip and a home of its own."""
-    write(machine / "etc" / "pip" / "pip.conf", **{"global": {"target": str(machine / "elsewhere"), "require-hashes": "true"}})
+    write(
+        machine / "etc" / "pip" / "pip.conf",
+        **{"global": {"target": str(machine / "elsewhere"), "require-hashes": "true"}},
+    )
     venv.create(tmp_path / "prefix", with_pip=True)
     project(tmp_path / "work", "vllm")
-    env = {**os.environ, "PYTHON": str(tmp_path / "prefix" / "bin" / "python"), "SRC_DIR": str(tmp_path / "work")}
+    env = {
+        **os.environ,
+        "PYTHON": str(tmp_path / "prefix" / "bin" / "python"),
+        "SRC_DIR": str(tmp_path / "work"),
+    }
     script = ["bash", str(root / "recipe" / "install-python.sh")]
-    done = subprocess.run(script, cwd=tmp_path / "work", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        script,
+        cwd=tmp_path / "work",
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     assert list((tmp_path / "prefix").glob("lib/python*/site-packages/installed.py"))
     assert not (machine / "elsewhere").exists()

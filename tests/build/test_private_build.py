@@ -35,10 +35,14 @@ MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platf
 
 
 @pytest.fixture
-def config(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+def config(
+    root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Configuration:
     """A build for CPUs whose Highway is the locked one."""
     assert bare.is_dir()
-    monkeypatch.setattr(cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")})
+    monkeypatch.setattr(
+        cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")}
+    )
     return Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
 
 
@@ -56,10 +60,18 @@ def arguments(config: Configuration, *words: str) -> Configuration:
 
 
 def build_digest(config: Configuration, **environ: str) -> str:
-    return tree_digests.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi, private_build.influences(within(config, environ)))
+    return tree_digests.build_digest(
+        DIGEST,
+        "vllm-kernels",
+        config.plan,
+        config.abi,
+        private_build.influences(within(config, environ)),
+    )
 
 
-def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_question_writes_nothing(
+    root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked before the build claims its folder: a file there would be a stranger's, and end the build."""
     assert bare.is_dir()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
@@ -74,13 +86,19 @@ def test_the_question_writes_nothing(root: Path, bare: Path, tmp_path: Path, mon
 
 def test_a_plain_build_is_not_private(config: Configuration) -> None:
     assert named(config) == []
-    assert build_digest(config) == tree_digests.build_digest(DIGEST, "vllm-kernels", config.plan, config.abi)
+    assert build_digest(config) == tree_digests.build_digest(
+        DIGEST, "vllm-kernels", config.plan, config.abi
+    )
 
 
 @pytest.mark.parametrize("name", [*private_build._FLAGS, *private_build._PLACES])
 def test_every_variable_that_reaches_a_compiler_counts(config: Configuration, name: str) -> None:
     assert named(config, **{name: "-O0"}) == [f"{name}=-O0"]
-    digests = {build_digest(config), build_digest(config, **{name: "-O0"}), build_digest(config, **{name: "-O1"})}
+    digests = {
+        build_digest(config),
+        build_digest(config, **{name: "-O0"}),
+        build_digest(config, **{name: "-O1"}),
+    }
     assert len(digests) == 3
 
 
@@ -97,21 +115,32 @@ def test_every_variable_that_reaches_a_compiler_counts(config: Configuration, na
         ({"CFLAGS": "  ", "CPATH": ""}, []),
     ],
 )
-def test_compilers_and_run_paths_do_not_count(config: Configuration, environ: dict[str, str], expected: list[str]) -> None:
+def test_compilers_and_run_paths_do_not_count(
+    config: Configuration, environ: dict[str, str], expected: list[str]
+) -> None:
     assert named(config, **environ) == expected
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache"), []),
+        (
+            (
+                "-DCMAKE_BUILD_TYPE=Release",
+                "-DCMAKE_CXX_COMPILER=g++",
+                "-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache",
+            ),
+            [],
+        ),
         (("-DCMAKE_CXX_FLAGS=-O0",), ["CMAKE_ARGS=-DCMAKE_CXX_FLAGS=-O0"]),
         (("-D", "CMAKE_CXX_FLAGS:STRING=-O0"), ["CMAKE_ARGS=-DCMAKE_CXX_FLAGS:STRING=-O0"]),
         (("--debug-find",), ["CMAKE_ARGS=--debug-find"]),
         (("-C", "cache.cmake"), ["CMAKE_ARGS=-C", "CMAKE_ARGS=cache.cmake"]),
     ],
 )
-def test_arguments_for_cmake(config: Configuration, words: tuple[str, ...], expected: list[str]) -> None:
+def test_arguments_for_cmake(
+    config: Configuration, words: tuple[str, ...], expected: list[str]
+) -> None:
     assert named(arguments(config, *words)) == expected
 
 
@@ -136,7 +165,9 @@ def test_the_content_of_replaced_sources_counts(config: Configuration, tmp_path:
     assert f"HIGHWAY_SRC_DIR={tmp_path / 'one'}" in named(by_argument)
 
 
-def test_a_highway_that_is_not_the_locked_one(config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_highway_that_is_not_the_locked_one(
+    config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = tmp_path / "prefix" / "lib" / "cmake" / "hwy"
     installed.mkdir(parents=True)
     (tmp_path / "prefix" / "include" / "hwy").mkdir(parents=True)
@@ -148,30 +179,54 @@ def test_a_highway_that_is_not_the_locked_one(config: Configuration, tmp_path: P
 
 def test_sources_of_cuda(root: Path, config: Configuration, tmp_path: Path) -> None:
     resolved = plan_resolver.resolve(
-        kernels_table.load(root), "cuda", toolkit_version=fitness.Version("13.0"), arch_list="9.0a", choice=plan_resolver.Choice("check")
+        kernels_table.load(root),
+        "cuda",
+        toolkit_version=fitness.Version("13.0"),
+        arch_list="9.0a",
+        choice=plan_resolver.Choice("check"),
     )
     for name in ("cutlass", "flash"):
         (tmp_path / name).mkdir()
     mine = replace(
         config,
         plan=resolved,
-        settings=replace(config.settings, cutlass_source=tmp_path / "cutlass", flash_attention_source=tmp_path / "flash"),
+        settings=replace(
+            config.settings,
+            cutlass_source=tmp_path / "cutlass",
+            flash_attention_source=tmp_path / "flash",
+        ),
     )
-    assert named(mine) == [f"VLLM_CUTLASS_SRC_DIR={tmp_path / 'cutlass'}", f"VLLM_FLASH_ATTN_SRC_DIR={tmp_path / 'flash'}"]
+    assert named(mine) == [
+        f"VLLM_CUTLASS_SRC_DIR={tmp_path / 'cutlass'}",
+        f"VLLM_FLASH_ATTN_SRC_DIR={tmp_path / 'flash'}",
+    ]
     assert named(replace(mine, plan=config.plan)) == []
 
 
 def test_flags_of_the_recipe_come_from_packages(config: Configuration) -> None:
     settings = replace(config.settings, recipe_build=True)
-    inside = replace(config, settings=replace(settings, build_prefix=Path("/build"), host_prefix=Path("/host")))
+    inside = replace(
+        config, settings=replace(settings, build_prefix=Path("/build"), host_prefix=Path("/host"))
+    )
     assert named(inside, CXXFLAGS="-march=nocona -O2", CPATH="/x") == []
-    assert named(replace(config, settings=settings), CXXFLAGS="-O2") == ["CXXFLAGS=-O2"], "only a conda build has both prefixes"
+    assert named(replace(config, settings=settings), CXXFLAGS="-O2") == ["CXXFLAGS=-O2"], (
+        "only a conda build has both prefixes"
+    )
 
 
 @pytest.mark.parametrize(
     "flag",
     [
-        *("-march=native", "-mcpu=native", "-march=x86-64-v3", "-march=haswell", "-mavx", "-mavx512f", "-mfma", "-mf16c"),
+        *(
+            "-march=native",
+            "-mcpu=native",
+            "-march=x86-64-v3",
+            "-march=haswell",
+            "-mavx",
+            "-mavx512f",
+            "-mfma",
+            "-mf16c",
+        ),
         *(
             "-msse4.2",
             "-mssse3",
@@ -186,8 +241,12 @@ def test_flags_of_the_recipe_come_from_packages(config: Configuration) -> None:
         *("-march=armv9-a", "-mcpu=neoverse-v2"),
     ],
 )
-@pytest.mark.parametrize("place", ["CXXFLAGS", "CFLAGS", "CUDAFLAGS", "NVCC_APPEND_FLAGS", "CXX", "CMAKE_ARGS", "file"])
-def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration, tmp_path: Path, flag: str, place: str) -> None:
+@pytest.mark.parametrize(
+    "place", ["CXXFLAGS", "CFLAGS", "CUDAFLAGS", "NVCC_APPEND_FLAGS", "CXX", "CMAKE_ARGS", "file"]
+)
+def test_flags_that_choose_an_instruction_set_are_refused(
+    config: Configuration, tmp_path: Path, flag: str, place: str
+) -> None:
     environ = {place: f"-O2 {flag} -g"}
     if place == "CXX":
         environ = {"CXX": f"g++ {flag}"}
@@ -204,25 +263,42 @@ def test_flags_that_choose_an_instruction_set_are_refused(config: Configuration,
 @pytest.mark.parametrize(
     "flags",
     [
-        "-march=nocona -mtune=haswell -ftree-vectorize -fPIC -fstack-protector-strong -fno-plt -O2 -isystem /p/include",
+        (
+            "-march=nocona -mtune=haswell -ftree-vectorize -fPIC -fstack-protector-strong -fno-plt "
+            "-O2 "
+            "-isystem /p/include"
+        ),
         "-march=x86-64 -m64 -mcmodel=medium -mno-omit-leaf-frame-pointer -msse2",
-        "-g -O2 -ffile-prefix-map=/build/x-march=native=. -fstack-protector-strong -Wformat -Werror=format-security",
+        (
+            "-g -O2 -ffile-prefix-map=/build/x-march=native=. -fstack-protector-strong -Wformat "
+            "-Werror=format-security"
+        ),
         "-march=armv8-a -mbranch-protection=standard",
     ],
 )
 def test_flags_of_packagers_are_accepted(config: Configuration, flags: str) -> None:
     private_build.require_portable(within(config, {"CXXFLAGS": flags}))
-    assert named(config, CXXFLAGS=flags) == [f"CXXFLAGS={flags}"[: 9 + influence._SHOWN] + ("…" if len(flags) > 120 else "")]
+    assert named(config, CXXFLAGS=flags) == [
+        f"CXXFLAGS={flags}"[: 9 + influence._SHOWN] + ("…" if len(flags) > 120 else "")
+    ]
 
 
 @pytest.fixture
-def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.cmake_build_ext:
+def command(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> cmake_ext.cmake_build_ext:
     assert tools.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("MAX_JOBS", "1")
     monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command = cmake_ext.cmake_build_ext(
-        Distribution({"name": "vllm", "version": "1.0", "ext_modules": [cmake_ext.CMakeExtension("vllm._C", str(root))]})
+        Distribution(
+            {
+                "name": "vllm",
+                "version": "1.0",
+                "ext_modules": [cmake_ext.CMakeExtension("vllm._C", str(root))],
+            }
+        )
     )
     command.build_lib = str(tmp_path / "lib")
     command.ensure_finalized()
@@ -232,11 +308,15 @@ def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def built(command: cmake_ext.cmake_build_ext) -> tuple[Path, dict[str, Any]]:
     command.build_extensions()
     folder = Path(command.build_lib)
-    return folder, json.loads((folder / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+    return folder, json.loads(
+        (folder / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8")
+    )
 
 
 def test_the_record_of_a_private_build(
-    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: cmake_ext.cmake_build_ext,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for name in private_build._FLAGS:
         monkeypatch.delenv(name, raising=False)
@@ -252,18 +332,31 @@ def test_the_record_of_a_private_build(
 
 
 def test_a_secret_is_in_no_record(
-    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    command: cmake_ext.cmake_build_ext,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """CMake is told it, and keeps it; the record, the messages and the logs do not. A text that is cut has lost the end that tells."""
+    """CMake is told it, and keeps it; the record, the messages and the logs do not.
+
+    A text that is cut has lost the end that tells.
+    """
     secret = "pa55w0rd" * 20
     address = f"https://user:{secret}@host/x"
-    monkeypatch.setenv("CMAKE_ARGS", f"-DMIRROR={address} -DAPI_TOKEN={secret} '-DPADDED={'x' * 90} {address}'")
+    monkeypatch.setenv(
+        "CMAKE_ARGS", f"-DMIRROR={address} -DAPI_TOKEN={secret} '-DPADDED={'x' * 90} {address}'"
+    )
     monkeypatch.setenv("CXXFLAGS", f'-DKEY_PASSWORD=\\"{secret}\\" -DURL={address}')
     folder, record = built(command)
     assert [text.count("***") for text in record["private"]] == [2, 1, 1, 1], record["private"]
     streams = capfd.readouterr()
     assert secret[:8] not in streams.out + streams.err
-    kept = [path for place in (folder, tmp_path) for path in place.rglob("*") if path.is_file() and "calls" not in path.name]
+    kept = [
+        path
+        for place in (folder, tmp_path)
+        for path in place.rglob("*")
+        if path.is_file() and "calls" not in path.name
+    ]
     assert [path for path in kept if secret[:8].encode() in path.read_bytes()] == []
 
 
@@ -279,7 +372,9 @@ def test_an_instruction_set_is_refused_before_anything_is_compiled(
 PRIVATE = {"private": ["CXXFLAGS=-O0"], "tree_digest": DIGEST, "build_digest": "ee" * 32}
 
 
-def test_publish_refuses_a_private_build_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_publish_refuses_a_private_build_unless_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wheel = Build(facts=PRIVATE).wheel(tmp_path / "wheels")
     with pytest.raises(RefusedError, match="private build: CXXFLAGS=-O0") as caught:
         store_publish.publish(wheel, tmp_path / "store", Context())
@@ -302,11 +397,15 @@ def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
     assert caught.value.unfit
     fitness.require(found, replace(clean, tree_digest=DIGEST), MACHINE, "here")
     with pytest.raises(RefusedError, match="other sources") as other:
-        fitness.require(found, replace(clean, digest="11" * 32, tree_digest="11" * 32), MACHINE, "here")
+        fitness.require(
+            found, replace(clean, digest="11" * 32, tree_digest="11" * 32), MACHINE, "here"
+        )
     assert other.value.check == "digest"
 
 
-def test_with_the_same_flags_a_store_is_asked_for_the_private_build(config: Configuration, root: Path) -> None:
+def test_with_the_same_flags_a_store_is_asked_for_the_private_build(
+    config: Configuration, root: Path
+) -> None:
     target = Target("cpu", "why")
     (clean,) = preparation.wanted(root, preparation.planned(root, Settings(), target))
     assert not clean.tree_digest
@@ -316,7 +415,9 @@ def test_with_the_same_flags_a_store_is_asked_for_the_private_build(config: Conf
     assert private.digest != clean.digest == private.tree_digest
 
 
-@pytest.mark.parametrize("facts", [{"private": "x"}, {"private": [1]}, {"tree_digest": "x"}, {"private": ["x"] * 10_000}])
+@pytest.mark.parametrize(
+    "facts", [{"private": "x"}, {"private": [1]}, {"tree_digest": "x"}, {"private": ["x"] * 10_000}]
+)
 def test_a_malformed_record_is_refused(facts: dict[str, Any]) -> None:
     build = Build(facts=facts)
     with pytest.raises(RefusedError):

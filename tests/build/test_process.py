@@ -48,9 +48,21 @@ def test_first_error_of_the_first_failed_unit() -> None:
 @pytest.mark.parametrize(
     ("output", "first"),
     [
-        ("-- Looking\nCMake Error at CMakeLists.txt:3 (message):\n  no\n", "CMake Error at CMakeLists.txt:3 (message):"),
-        ("[ 50%] Building CXX object b.cc.o\nb.cc:1:2: error: bad\nmake: *** [all] Error 2\n", "b.cc:1:2: error: bad"),
-        ("FAILED: _C.so\nc++ -o _C.so\n/usr/bin/ld: a.o: undefined reference to `f'\ncollect2: error: ld returned 1\n", "FAILED: _C.so"),
+        (
+            "-- Looking\nCMake Error at CMakeLists.txt:3 (message):\n  no\n",
+            "CMake Error at CMakeLists.txt:3 (message):",
+        ),
+        (
+            "[ 50%] Building CXX object b.cc.o\nb.cc:1:2: error: bad\nmake: *** [all] Error 2\n",
+            "b.cc:1:2: error: bad",
+        ),
+        (
+            (
+                "FAILED: _C.so\nc++ -o _C.so\n/usr/bin/ld: a.o: undefined reference to `f'\n"
+                "collect2: error: ld returned 1\n"
+            ),
+            "FAILED: _C.so",
+        ),
         ("one\ntwo\n", "one"),
         ("", ""),
     ],
@@ -60,8 +72,14 @@ def test_first_line_of_other_failures(output: str, first: str) -> None:
 
 
 def test_a_link_failure_names_the_symbol() -> None:
-    output = "[2/2] Linking\nFAILED: _C.so\nc++ -o _C.so\nld: a.o: in function `g':\na.cc:(.text+0x5): undefined reference to `f'\n"
-    assert logged_process.first_error(output).splitlines()[1] == "a.cc:(.text+0x5): undefined reference to `f'"
+    output = (
+        "[2/2] Linking\nFAILED: _C.so\nc++ -o _C.so\nld: a.o: in function `g':\n"
+        "a.cc:(.text+0x5): undefined reference to `f'\n"
+    )
+    assert (
+        logged_process.first_error(output).splitlines()[1]
+        == "a.cc:(.text+0x5): undefined reference to `f'"
+    )
 
 
 def test_nothing_recognised_shows_the_end() -> None:
@@ -76,14 +94,31 @@ def script(tmp_path: Path, text: str) -> list[str]:
 
 
 def run(tmp_path: Path, command: list[str], *, verbose: bool = False) -> str:
-    return logged_process.run(command, cwd=tmp_path, env=os.environ, what="the build", log=tmp_path / "build.log", verbose=verbose)
+    return logged_process.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ,
+        what="the build",
+        log=tmp_path / "build.log",
+        verbose=verbose,
+    )
 
 
-def test_progress_is_shown_and_all_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    command = script(tmp_path, "print('[1/2] Building x'); print('chatter'); print('-- Found y'); print('[ 50%] Building z')")
+def test_progress_is_shown_and_all_is_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = script(
+        tmp_path,
+        "print('[1/2] Building x'); print('chatter'); print('-- Found y'); print('[ 50%] Building "
+        "z')",
+    )
     output = run(tmp_path, command)
     assert output.splitlines() == ["[1/2] Building x", "chatter", "-- Found y", "[ 50%] Building z"]
-    assert capfd.readouterr().err.splitlines() == ["[1/2] Building x", "-- Found y", "[ 50%] Building z"]
+    assert capfd.readouterr().err.splitlines() == [
+        "[1/2] Building x",
+        "-- Found y",
+        "[ 50%] Building z",
+    ]
     log = (tmp_path / "build.log").read_text(encoding="utf-8")
     assert log.splitlines() == ["+ " + " ".join(command), *output.splitlines()]
 
@@ -102,18 +137,27 @@ def test_verbose_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[s
         ("c++: fatal error: Killed signal terminated program cc1plus", BuildError, "MAX_JOBS"),
     ],
 )
-def test_failures_say_what_to_do(tmp_path: Path, said: str, kind: type[BuildError | ResourceError], remedy: str) -> None:
+def test_failures_say_what_to_do(
+    tmp_path: Path, said: str, kind: type[BuildError | ResourceError], remedy: str
+) -> None:
     with pytest.raises(kind, match="the build failed \\(exit status 3\\)") as caught:
         run(tmp_path, script(tmp_path, f"print({said!r}); raise SystemExit(3)"))
     assert said in caught.value.message
     assert remedy in (caught.value.remedy or "")
 
 
-def test_a_failure_on_a_full_disk_that_nobody_mentions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_on_a_full_disk_that_nobody_mentions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CMake says that it has written its files when it could not; Ninja then misses them."""
-    monkeypatch.setattr(logged_process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    monkeypatch.setattr(
+        logged_process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096)
+    )
     with pytest.raises(ResourceError, match="no space left on the disk of") as caught:
-        run(tmp_path, script(tmp_path, "print('loading build.ninja: No such file'); raise SystemExit(1)"))
+        run(
+            tmp_path,
+            script(tmp_path, "print('loading build.ninja: No such file'); raise SystemExit(1)"),
+        )
     assert "No such file" in caught.value.message
 
 
@@ -138,8 +182,10 @@ def test_what_it_started_ends_with_it(tmp_path: Path, number: signal.Signals) ->
         """,
     )
     parent = (
-        "import sys, os; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from vllm_build.native import logged_process\n"
-        f"logged_process.run({child!r}, cwd=Path('.'), env=os.environ, what='x', log=Path('log'), verbose=False)"
+        "import sys, os; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from "
+        "vllm_build.native import logged_process\n"
+        f"logged_process.run({child!r}, cwd=Path('.'), env=os.environ, what='x', log=Path('log'), "
+        "verbose=False)"
     )
     command = [sys.executable, "-c", parent, str(paths.source_root() / "scripts")]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
@@ -164,7 +210,9 @@ def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:
     import threading
 
     results: list[str] = []
-    thread = threading.Thread(target=lambda: results.append(run(tmp_path, script(tmp_path, "print('done')"))))
+    thread = threading.Thread(
+        target=lambda: results.append(run(tmp_path, script(tmp_path, "print('done')")))
+    )
     thread.start()
     thread.join()
     assert results == ["done\n"]

@@ -18,7 +18,13 @@ import psutil
 import pytest
 
 from vllm_build.packing import recipe_builder
-from vllm_build.util.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError
+from vllm_build.util.errors import (
+    BuildError,
+    ConfigurationError,
+    PackageTestError,
+    ResourceError,
+    ToolchainError,
+)
 
 if TYPE_CHECKING:
     from vllm_build.util.console import Console
@@ -52,8 +58,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def recipe(folder: Path, *script: str, host: str = "[]", test: str = "true") -> Path:
     path = folder / "sample" / "recipe.yaml"
     path.parent.mkdir(exist_ok=True)
-    lines = "".join(f"      - {json.dumps(line)}\n" for line in script or ('echo "$KEY" > "$PREFIX/key"',)).rstrip("\n")
-    path.write_text(RECIPE.replace("SCRIPT", lines).replace("HOST", host).replace("TEST", test), encoding="utf-8")
+    lines = "".join(
+        f"      - {json.dumps(line)}\n" for line in script or ('echo "$KEY" > "$PREFIX/key"',)
+    ).rstrip("\n")
+    path.write_text(
+        RECIPE.replace("SCRIPT", lines).replace("HOST", host).replace("TEST", test),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -61,13 +72,23 @@ def channel(folder: Path) -> str:
     for subdir in ("linux-64", "noarch"):
         index = folder / "channel" / subdir / "repodata.json"
         index.parent.mkdir(parents=True, exist_ok=True)
-        document = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}
+        document = {
+            "info": {"subdir": subdir},
+            "packages": {},
+            "packages.conda": {},
+            "repodata_version": 1,
+        }
         index.write_text(json.dumps(document), encoding="utf-8")
     return (folder / "channel").as_uri()
 
 
 def build(folder: Path, path: Path, console: Console, **options: object) -> list[Path]:
-    given = {"variants": {"key": ["value"]}, "channels": [channel(folder)], "output_dir": folder / "out", "console": console}
+    given = {
+        "variants": {"key": ["value"]},
+        "channels": [channel(folder)],
+        "output_dir": folder / "out",
+        "console": console,
+    }
     given |= {"inherited": os.environ} | options
     return recipe_builder.build(path, **given)  # type: ignore[arg-type]
 
@@ -79,7 +100,13 @@ def said(console: Console) -> str:
 
 
 def test_a_package_and_its_live_log(tmp_path: Path, console: Console) -> None:
-    path = recipe(tmp_path, 'echo "key is $KEY, given is $GIVEN"', 'mkdir -p "$PREFIX/etc"', 'echo x > "$PREFIX/etc/x"', "sleep 1")
+    path = recipe(
+        tmp_path,
+        'echo "key is $KEY, given is $GIVEN"',
+        'mkdir -p "$PREFIX/etc"',
+        'echo x > "$PREFIX/etc/x"',
+        "sleep 1",
+    )
     (package,) = build(tmp_path, path, console, env={"GIVEN": "something"})
     assert package.parent == tmp_path / "out" / "noarch"
     assert package.name.startswith("sample-1.0-")
@@ -89,7 +116,9 @@ def test_a_package_and_its_live_log(tmp_path: Path, console: Console) -> None:
 def test_variant_files_make_one_package_each(tmp_path: Path, console: Console) -> None:
     variants = tmp_path / "v.yaml"
     variants.write_text('key:\n  - "one"\n  - "two"\n', encoding="utf-8")
-    assert len(build(tmp_path, recipe(tmp_path), console, variants={}, variant_files=[variants])) == 2
+    assert (
+        len(build(tmp_path, recipe(tmp_path), console, variants={}, variant_files=[variants])) == 2
+    )
 
 
 def test_only_new_packages_are_reported(tmp_path: Path, console: Console) -> None:
@@ -139,7 +168,11 @@ def test_a_file_that_does_not_exist(tmp_path: Path, console: Console) -> None:
 
 def test_a_full_disk(tmp_path: Path, console: Console) -> None:
     with pytest.raises(ResourceError, match="no space left"):
-        build(tmp_path, recipe(tmp_path, "echo 'cp: error writing x: No space left on device' >&2; exit 1"), console)
+        build(
+            tmp_path,
+            recipe(tmp_path, "echo 'cp: error writing x: No space left on device' >&2; exit 1"),
+            console,
+        )
 
 
 def test_a_package_that_fails_its_own_test(tmp_path: Path, console: Console) -> None:
@@ -149,12 +182,18 @@ def test_a_package_that_fails_its_own_test(tmp_path: Path, console: Console) -> 
     assert build(tmp_path, path, console, test="skip")
 
 
-def test_scripts_have_a_home_and_none_of_the_callers_python(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scripts_have_a_home_and_none_of_the_callers_python(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """rattler-build gives scripts and tests a HOME of their own; an interpreter of a recipe must not obey the caller's variables."""
     monkeypatch.setenv("HOME", "/proc/none")
     monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
     monkeypatch.setenv("PYTHONHOME", "/of/the/caller")
-    lines = 'echo x > "$HOME/written"', 'echo "python: ${PYTHONPATH:-}${PYTHONHOME:-} user site: ${PYTHONNOUSERSITE:-}"', "sleep 1"
+    lines = (
+        'echo x > "$HOME/written"',
+        'echo "python: ${PYTHONPATH:-}${PYTHONHOME:-} user site: ${PYTHONNOUSERSITE:-}"',
+        "sleep 1",
+    )
     build(tmp_path, recipe(tmp_path, *lines, test='touch "$HOME/tested"'), console)
     assert "python:  user site: 1" in said(console)
 
@@ -168,18 +207,24 @@ def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None
     assert json.loads(index.read_text(encoding="utf-8"))["info"]["subdir"] == "noarch"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+)
 def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signal.Signals) -> None:
     """Also where this process has no handler for it."""
     up = "$SRC_DIR/../../../.."
-    path = recipe(tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600")
+    path = recipe(
+        tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600"
+    )
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from vllm_build.util.console import Console; from vllm_build.packing import recipe_builder\n"
+        "from vllm_build.util.console import Console; from vllm_build.packing import "
+        "recipe_builder\n"
         "recipe_builder.find_program = lambda: None\n"
         "try:\n"
         "    recipe, channel, out = sys.argv[1:]\n"
-        "    recipe_builder.build(Path(recipe), variants={'key': ['v']}, channels=[channel], output_dir=Path(out), "
+        "    recipe_builder.build(Path(recipe), variants={'key': ['v']}, channels=[channel], "
+        "output_dir=Path(out), "
         "console=Console(), inherited=os.environ)\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
@@ -187,7 +232,11 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
     arguments = [sys.executable, "-c", program, str(path), channel(tmp_path), str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(Path(recipe_builder.__file__).parents[2])}
     with subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        arguments,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as parent:
         pid_file = tmp_path / "pid"
         while not pid_file.exists():
@@ -220,11 +269,21 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "record"
 
 
-def test_the_program_gets_the_same_arguments(tmp_path: Path, console: Console, program: Path) -> None:
+def test_the_program_gets_the_same_arguments(
+    tmp_path: Path, console: Console, program: Path
+) -> None:
     path = recipe(tmp_path)
     variants = tmp_path / "v.yaml"
     variants.write_text('key:\n  - "one"\n', encoding="utf-8")
-    build(tmp_path, path, console, variant_files=[variants], test="skip", package_format="conda:19", no_include_recipe=True)
+    build(
+        tmp_path,
+        path,
+        console,
+        variant_files=[variants],
+        test="skip",
+        package_format="conda:19",
+        no_include_recipe=True,
+    )
     arguments = program.read_text(encoding="utf-8").splitlines()
     assert arguments[4:6] == ["build", "--recipe"]
     pairs = dict(itertools.pairwise(arguments))
@@ -244,7 +303,9 @@ def test_the_program_gets_the_same_arguments(tmp_path: Path, console: Console, p
     assert "--keep-build" not in arguments
 
 
-def test_a_program_that_fails(tmp_path: Path, console: Console, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_fails(
+    tmp_path: Path, console: Console, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(BuildError, match="Script failed to execute"):
         build(tmp_path, recipe(tmp_path), console)

@@ -53,7 +53,11 @@ def test_every_kind_of_value() -> None:
     assert (two.texts("names", required=False), one.text("other", default="x")) == ((), "x")
     assert two.texts_by("by") == {"a": "x"}
     assert two.texts_by("absent") == {}
-    assert (two.flag("flag"), two.flag("absent"), two.flag("none", default=True)) == (True, False, True)
+    assert (two.flag("flag"), two.flag("absent"), two.flag("none", default=True)) == (
+        True,
+        False,
+        True,
+    )
     assert (two.number("size"), two.number("absent", default=7)) == (10, 7)
     assert [part.text("name") for part in one.records("part", "a part")] == ["left", "right"]
     assert Document(FILE, TEXT).root.table("settings").number("count", least=3) == 3
@@ -74,18 +78,40 @@ def test_every_kind_of_value() -> None:
         (lambda of: of[1].number("flag"), 18, "flag = True is not valid"),
         (lambda of: of[1].sha256("name"), 16, "name is malformed"),
         (lambda of: of[1].texts_by("by", re.compile("y")), 17, "by = {'a': 'x'} is not valid"),
-        (lambda of: of[1].allow("name", "by", "flag", "part"), 19, "unknown key 'size' in [[item]]"),
+        (
+            lambda of: of[1].allow("name", "by", "flag", "part"),
+            19,
+            "unknown key 'size' in [[item]]",
+        ),
         # The same key in a record below another one: each has its own line.
         (lambda of: of[0].records("part", "a part")[1].text("gone"), 13, "a part has no 'gone'"),
-        (lambda of: of[0].records("part", "a part")[1].number("name"), 14, "name = 'right' is not valid"),
-        (lambda of: of[1].records("part", "a part")[0].number("name"), 21, "name = 'left' is not valid"),
+        (
+            lambda of: of[0].records("part", "a part")[1].number("name"),
+            14,
+            "name = 'right' is not valid",
+        ),
+        (
+            lambda of: of[1].records("part", "a part")[0].number("name"),
+            21,
+            "name = 'left' is not valid",
+        ),
         (lambda of: of[1].records("name", "a name"), 16, "the table has no [[name]] records"),
-        (lambda of: of[1].document.root.table("settings").text("count"), 4, "count = 3 is not valid"),
-        (lambda of: of[1].document.root.table("nothing").text("count"), 1, "[nothing] has no 'count'"),
+        (
+            lambda of: of[1].document.root.table("settings").text("count"),
+            4,
+            "count = 3 is not valid",
+        ),
+        (
+            lambda of: of[1].document.root.table("nothing").text("count"),
+            1,
+            "[nothing] has no 'count'",
+        ),
         (lambda of: of[1].document.root.allow("item"), 2, "unknown key 'settings' in the file"),
     ],
 )
-def test_a_mistake_is_on_its_line(read: Callable[[list[Record]], Any], line: int, message: str) -> None:
+def test_a_mistake_is_on_its_line(
+    read: Callable[[list[Record]], Any], line: int, message: str
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(Document(FILE, TEXT).root.records("item", "[[item]]"))
     assert caught.value.message == f"table.toml:{line}: {message}"
@@ -94,8 +120,12 @@ def test_a_mistake_is_on_its_line(read: Callable[[list[Record]], Any], line: int
 
 
 def test_a_document_may_have_words_and_a_remedy_of_its_own() -> None:
-    document = Document(FILE, TEXT, remedy="run it again", words={"missing": "{key} is gone from {what}"})
-    with pytest.raises(ConfigurationError, match=r"table\.toml:5: other is gone from \[\[item\]\]") as caught:
+    document = Document(
+        FILE, TEXT, remedy="run it again", words={"missing": "{key} is gone from {what}"}
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"table\.toml:5: other is gone from \[\[item\]\]"
+    ) as caught:
         document.root.records("item", "[[item]]")[0].text("other")
     assert caught.value.remedy == "run it again"
     with pytest.raises(ConfigurationError, match="not valid TOML") as caught:
@@ -141,7 +171,11 @@ def test_sources_of_a_recipe_name_the_line_of_their_own_record(tmp_path: Path) -
         ('python = "three"', 'url = "x"', 16),
         ('requirement = "x==1"\npython = "three"', 'requirement = "x>1"', 15),
         ('python = "three"', 'python = "pypi"', 16),
-        ('["libc6"]\n[[build.source]]\ntype = "pypi"', '["libc6"]\n[[build.source]]\ntype = "build"', 14),
+        (
+            '["libc6"]\n[[build.source]]\ntype = "pypi"',
+            '["libc6"]\n[[build.source]]\ntype = "build"',
+            14,
+        ),
     ):
         assert SOURCES.count(before) == 1
         path.write_text(SOURCES.replace(before, after), encoding="utf-8")
@@ -151,9 +185,16 @@ def test_sources_of_a_recipe_name_the_line_of_their_own_record(tmp_path: Path) -
 
 
 def test_locks_name_the_line_and_the_number() -> None:
-    entry = f'[[file]]\nbuild = "a"\nposition = 0\ntype = "pypi"\nname = "n"\nversion = "1"\nfilename = "n.whl"\nsha256 = "{"0" * 64}"\n'
-    with pytest.raises(ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a text"):
-        toolchain_lock.parse(entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml"))
+    entry = (
+        '[[file]]\nbuild = "a"\nposition = 0\ntype = "pypi"\nname = "n"\nversion = "1"\n'
+        f'filename = "n.whl"\nsha256 = "{"0" * 64}"\n'
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a text"
+    ):
+        toolchain_lock.parse(
+            entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml")
+        )
 
 
 def test_on_request_is_true_or_false(tmp_path: Path, root: Path) -> None:
@@ -162,17 +203,35 @@ def test_on_request_is_true_or_false(tmp_path: Path, root: Path) -> None:
     text = (root / third_party.LOCK).read_text(encoding="utf-8")
     assert text.count("on_request = true\n") == 1
     line = text.splitlines().index("on_request = true") + 1
-    (tmp_path / third_party.LOCK).write_text(text.replace("on_request = true\n", 'on_request = "true"\n'), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=rf"lock\.toml:{line}: \[\[source\]\] number \d: on_request = 'true' is not valid"):
+    (tmp_path / third_party.LOCK).write_text(
+        text.replace("on_request = true\n", 'on_request = "true"\n'), encoding="utf-8"
+    )
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"lock\.toml:{line}: \[\[source\]\] number \d: on_request = 'true' is not valid",
+    ):
         third_party.read(tmp_path)
 
 
 LINES = st.sampled_from(
-    [*TEXT.splitlines(), "[item]", "item = [", "  { name = 3 },", "]", "name = 3", "[[item.part.deep]]", "[a.b]", '"x" = 1']
+    [
+        *TEXT.splitlines(),
+        "[item]",
+        "item = [",
+        "  { name = 3 },",
+        "]",
+        "name = 3",
+        "[[item.part.deep]]",
+        "[a.b]",
+        '"x" = 1',
+    ]
 )
 
 
-@given(st.lists(LINES, max_size=20).map("\n".join), st.sampled_from(["name", "names", "part", "flag", "size"]))
+@given(
+    st.lists(LINES, max_size=20).map("\n".join),
+    st.sampled_from(["name", "names", "part", "flag", "size"]),
+)
 def test_any_document_gives_values_or_one_error(text: str, key: str) -> None:
     with contextlib.suppress(ConfigurationError):
         for record in Document(FILE, text).root.records("item", "[[item]]"):

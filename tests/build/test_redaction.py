@@ -36,7 +36,10 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
     ("text", "expected"),
     [
         ("https://user:pa55w0rd@host/simple", "https://user:***@host/simple"),
-        ("see http://user:pa55w0rd@host:8080/x, and http://b:pa55w0rd@c", "see http://user:***@host:8080/x, and http://b:***@c"),
+        (
+            "see http://user:pa55w0rd@host:8080/x, and http://b:pa55w0rd@c",
+            "see http://user:***@host:8080/x, and http://b:***@c",
+        ),
         ("https://user:pa55w0rd%40x@host/", "https://user:***@host/"),
         # Not encoded as it should be, and written all the same.
         ("https://user:pa55w0rd@@host/", "https://user:***@host/"),
@@ -52,7 +55,10 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         ("https://user:\u0661\u0662/x@host/", "https://user:***@host/"),
         # Without a scheme.
         ("user:pa55w0rd@host/x", "user:***@host/x"),
-        ("proxy is user:pa55w0rd@proxy.example:3128, or u:pa55w0rd@10.0.0.1", "proxy is user:***@proxy.example:3128, or u:***@10.0.0.1"),
+        (
+            "proxy is user:pa55w0rd@proxy.example:3128, or u:pa55w0rd@10.0.0.1",
+            "proxy is user:***@proxy.example:3128, or u:***@10.0.0.1",
+        ),
         ("'user:pa55w0rd@[::1]:80'", "'user:***@[::1]:80'"),
         ("//user:pa55:w0rd@host", "//user:***@host"),
         ("HTTPS_PROXY=user%40firm:p@55w0rd@host", "HTTPS_PROXY=user%40firm:***@host"),
@@ -61,8 +67,14 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         ("https://h/x.whl?token=pa55w0rd", "https://h/x.whl?token=***"),
         ("https://h/x?a=1&X-Amz-Signature=pa55w0rd&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
         ("https://h/x?sv=1&sig=pa55w0rd%3D#part", "https://h/x?sv=1&sig=***#part"),
-        ("https://h/x?X-Amz-Credential=pa55w0rd&AWSAccessKeyId=pa55w0rd", "https://h/x?X-Amz-Credential=***&AWSAccessKeyId=***"),
-        ("https://h/x?private_token=pa55w0rd;api_key=pa55w0rd", "https://h/x?private_token=***;api_key=***"),
+        (
+            "https://h/x?X-Amz-Credential=pa55w0rd&AWSAccessKeyId=pa55w0rd",
+            "https://h/x?X-Amz-Credential=***&AWSAccessKeyId=***",
+        ),
+        (
+            "https://h/x?private_token=pa55w0rd;api_key=pa55w0rd",
+            "https://h/x?private_token=***;api_key=***",
+        ),
         # Conda's.
         ("https://host/t/pa55w0rd/channel/linux-64", "https://host/t/***/channel/linux-64"),
         ("https://host/conda/t/pa55w0rd/channel", "https://host/conda/t/***/channel"),
@@ -111,8 +123,17 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 @given(
-    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=20).map(lambda text: "5" + text + "5"),
-    st.sampled_from(["http://user:{}@host/path", "see 'https://u:{}@h:8080/p' (x)", "https://h/p?x=1&token={}", "ftp://{}@host"]),
+    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=20).map(
+        lambda text: "5" + text + "5"
+    ),
+    st.sampled_from(
+        [
+            "http://user:{}@host/path",
+            "see 'https://u:{}@h:8080/p' (x)",
+            "https://h/p?x=1&token={}",
+            "ftp://{}@host",
+        ]
+    ),
 )
 def test_an_encoded_secret_never_stays(secret: str, template: str) -> None:
     encoded = quote(secret, safe="")
@@ -161,11 +182,15 @@ def test_the_console(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors() -> None:
     error = VllmBuildError(ADDRESS, expected=ADDRESS, remedy=ADDRESS)
-    assert SECRET not in "".join([str(error), repr(error), *map(str, vars(error).values()), *map(str, error.args)])
+    assert SECRET not in "".join(
+        [str(error), repr(error), *map(str, vars(error).values()), *map(str, error.args)]
+    )
     assert str(error).count("user:***@host") == 3
 
 
-def test_tracebacks_of_causes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracebacks_of_causes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With ``-v`` the errors of other libraries are shown too, and those were never redacted."""
 
     def fail(*_: Any) -> int:
@@ -185,14 +210,27 @@ def test_tracebacks_of_causes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_logs_of_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """CMake may print addresses out of its arguments or the environment."""
     code = f"print('-- fetching {ADDRESS}')"
-    output = logged_process.run([sys.executable, "-c", code, ADDRESS], cwd=tmp_path, env={}, what="it", log=tmp_path / "log", verbose=True)
+    output = logged_process.run(
+        [sys.executable, "-c", code, ADDRESS],
+        cwd=tmp_path,
+        env={},
+        what="it",
+        log=tmp_path / "log",
+        verbose=True,
+    )
     assert "https://user:***@host/x" in output
-    assert SECRET not in output + (tmp_path / "log").read_text(encoding="utf-8") + capsys.readouterr().err
+    assert (
+        SECRET
+        not in output + (tmp_path / "log").read_text(encoding="utf-8") + capsys.readouterr().err
+    )
 
 
 def test_records_of_builds(tmp_path: Path) -> None:
     build_info.write(tmp_path / "record.json", {"compiler": ADDRESS}, ())
-    assert json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["compiler"] == "https://user:***@host/x"
+    assert (
+        json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["compiler"]
+        == "https://user:***@host/x"
+    )
 
 
 def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,9 +245,15 @@ _DIRECT = {
     "util/console.py": "redacts each text",
     "native/logged_process.py": "lines that have been redacted",
     "native/compile_launcher.py": "runs in front of a compiler: the name of a program",
-    "entry.py": "a document about a signal or the current folder, before other modules are imported",
-    "packing/rattler_child.py": "into a file of the parent, which prints it through the console and its errors",
-    "conda/environments/conda_environment.py": "into a pipe of the parent, which puts it into an error",
+    "entry.py": (
+        "a document about a signal or the current folder, before other modules are imported"
+    ),
+    "packing/rattler_child.py": (
+        "into a file of the parent, which prints it through the console and its errors"
+    ),
+    "conda/environments/conda_environment.py": (
+        "into a pipe of the parent, which puts it into an error"
+    ),
     "reuse/net/reuse_context.py": "numbers",
 }
 
@@ -248,17 +292,25 @@ def test_nothing_else_cuts_a_text(root: Path) -> None:
         path.relative_to(library).as_posix()
         for path in library.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Slice) and max(_bound(node.lower), _bound(node.upper)) > _LONGEST_NAME
+        if isinstance(node, ast.Slice)
+        and max(_bound(node.lower), _bound(node.upper)) > _LONGEST_NAME
     }
-    assert found <= {"packing/build_paths.py"}, "quote it with vllm_build.util.redaction.excerpt; that file looks into binaries"
+    assert found <= {"packing/build_paths.py"}, (
+        "quote it with vllm_build.util.redaction.excerpt; that file looks into binaries"
+    )
 
 
 def test_a_compiler_that_quotes_a_password(tmp_path: Path) -> None:
     compiler = tmp_path / "nvcc"
-    compiler.write_text(f"#!/bin/sh\necho '{'-' * 180} https://user:{SECRET * 5}@host/x'\nexit $STATUS\n", encoding="utf-8")
+    compiler.write_text(
+        f"#!/bin/sh\necho '{'-' * 180} https://user:{SECRET * 5}@host/x'\nexit $STATUS\n",
+        encoding="utf-8",
+    )
     compiler.chmod(0o755)
     for status in ("0", "1"):
-        compiler.write_text(compiler.read_text(encoding="utf-8").replace("$STATUS", status), encoding="utf-8")
+        compiler.write_text(
+            compiler.read_text(encoding="utf-8").replace("$STATUS", status), encoding="utf-8"
+        )
         with pytest.raises(ToolchainError, match="it said: --") as caught:
             toolkit_search.ask(compiler, "release ([0-9.]+)", "CUDA_HOME")
         assert SECRET[:4] not in str(caught.value)

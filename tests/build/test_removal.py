@@ -18,41 +18,89 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Calls that remove or replace, and what they are called on where that is told by the name of a module.
+#: Calls that remove or replace, and what they are called on where that is told by the name of a
+#: module.
 FUNCTIONS = {
     ("shutil", "rmtree"),
     ("shutil", "move"),
-    *(("os", name) for name in ("remove", "unlink", "rmdir", "removedirs", "rename", "renames", "replace", "truncate")),
+    *(
+        ("os", name)
+        for name in (
+            "remove",
+            "unlink",
+            "rmdir",
+            "removedirs",
+            "rename",
+            "renames",
+            "replace",
+            "truncate",
+        )
+    ),
 }
 METHODS = {"unlink", "rmdir", "rename", "replace"}
 
-#: Every other place, by module and function, with how often: single files and folders whose names this library gives, and why it may do so.
+#: Every other place, by module and function, with how often: single files and folders whose names
+#: this library gives, and why it may do so.
 ALLOWED = {
     "util.removal:_remove": (2, "the one place: only with proof of the folder above"),
     "util.removal:temporary": (1, "made two lines before, under a name that nothing else has"),
-    "util.removal:remove_claimed": (2, "the marker, in a folder that holds nothing else, and that folder"),
+    "util.removal:remove_claimed": (
+        2,
+        "the marker, in a folder that holds nothing else, and that folder",
+    ),
     "util.files:write_text": (2, "its own temporary file; the target is the caller's to write"),
     "native.unit_times:begin": (1, "a file of ours in the build folder"),
     "native.cmake_configure:run": (1, "our stamp in the build folder, which was claimed"),
-    "native.build_configuration:Configuration.prepare_folder": (1, "the probe that it has just made in a claimed folder"),
-    "sources.stable_inputs:link": (1, "a link of ours in the build folder; a folder goes through removal"),
-    "sources.stable_inputs:mirror": (3, "a link, copies and what is left of older copies, in a folder of ours in the build folder"),
+    "native.build_configuration:Configuration.prepare_folder": (
+        1,
+        "the probe that it has just made in a claimed folder",
+    ),
+    "sources.stable_inputs:link": (
+        1,
+        "a link of ours in the build folder; a folder goes through removal",
+    ),
+    "sources.stable_inputs:mirror": (
+        3,
+        "a link, copies and what is left of older copies, in a folder of ours in the build folder",
+    ),
     "sources.third_party:extract": (
         2,
-        "a damaged folder into its own temporary folder, and what it has unpacked to the name that is then free",
+        (
+            "a damaged folder into its own temporary folder, and what it has unpacked to the name "
+            "that "
+            "is then free"
+        ),
     ),
-    "packing.channel_index:publish": (1, "the rename of its own temporary copy to a name that is free"),
-    "packing.normalise:normalise": (3, "its own temporary file beside the package, which is the caller's to write"),
+    "packing.channel_index:publish": (
+        1,
+        "the rename of its own temporary copy to a name that is free",
+    ),
+    "packing.normalise:normalise": (
+        3,
+        "its own temporary file beside the package, which is the caller's to write",
+    ),
     "conda.package_job:reusable": (
         1,
-        "a package under a name with our digest whose bytes are others; the output folder is claimed and locked",
+        (
+            "a package under a name with our digest whose bytes are others; the output folder is "
+            "claimed and locked"
+        ),
     ),
     "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
-    "conda.environments.prefixes:Site.commit": (2, "the swap: the prefix was found to be ours, or --force was said"),
+    "conda.environments.prefixes:Site.commit": (
+        2,
+        "the swap: the prefix was found to be ours, or --force was said",
+    ),
     "conda.environments.prefixes:_folders": (1, "empty folders that were not there before"),
     "conda.environments.prefixes:_recover": (1, "the swap's reversal"),
-    "packing.recipe_builder:build": (1, "indexes, which rattler-build writes anew, in work folders that callers have emptied before"),
+    "packing.recipe_builder:build": (
+        1,
+        (
+            "indexes, which rattler-build writes anew, in work folders that callers have emptied "
+            "before"
+        ),
+    ),
     "reuse.net.reuse_cache:Cache.find": (1, "a damaged file under its sha256 in the claimed cache"),
     "reuse.net.reuse_cache:Cache.add": (1, "the rename of a whole file to its sha256"),
     "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed cache, which is locked"),
@@ -60,20 +108,42 @@ ALLOWED = {
     "reuse.net.download:window": (1, "a part of a download, in the cache"),
     "reuse.net.download:whole.attempt": (1, "a part of a download, in the cache"),
     "reuse.placement:_swap": (1, "the swap's reversal"),
-    "reuse.placement:_move": (1, "records and libraries of builds, to and from a temporary folder of ours, under a lock"),
-    "reuse.stores.store_publish:Publisher.put": (1, "the rename of a whole file to its sha256 in the locked store"),
+    "reuse.placement:_move": (
+        1,
+        "records and libraries of builds, to and from a temporary folder of ours, under a lock",
+    ),
+    "reuse.stores.store_publish:Publisher.put": (
+        1,
+        "the rename of a whole file to its sha256 in the locked store",
+    ),
     "reuse.net.remote_file:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.net.remote_file:_copy": (1, "a part of a download, in the cache"),
     "util.locks:transient": (1, "an empty lock file, by the process that holds its lock"),
     "toolchain.channel_build:_Builder._take_in": (1, "the rename of a package into the channel"),
     "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
-    "toolchain.channel_records:remove_record": (1, "a record of ours in the channel of the claimed cache"),
-    "toolchain.download_store:Store.get": (1, "a damaged file under its sha256 in the download cache"),
-    "toolchain.download_store:Store.put": (2, "a download in a temporary folder, and its rename to its sha256"),
-    "toolchain.channel_views:_link": (2, "its own temporary link, and its rename to a package's name in a view, which is locked"),
+    "toolchain.channel_records:remove_record": (
+        1,
+        "a record of ours in the channel of the claimed cache",
+    ),
+    "toolchain.download_store:Store.get": (
+        1,
+        "a damaged file under its sha256 in the download cache",
+    ),
+    "toolchain.download_store:Store.put": (
+        2,
+        "a download in a temporary folder, and its rename to its sha256",
+    ),
+    "toolchain.channel_views:_link": (
+        2,
+        "its own temporary link, and its rename to a package's name in a view, which is locked",
+    ),
     "toolchain.channel_views:clean": (
         2,
-        "indexes of views and packages that no view names, in the channel of the claimed cache, which is locked",
+        (
+            "indexes of views and packages that no view names, in the channel of the claimed "
+            "cache, "
+            "which is locked"
+        ),
     ),
 }
 
@@ -154,13 +224,20 @@ def test_nothing_else_is_removed(tmp_path: Path, ours: Path) -> None:
     other = tmp_path / "other"
     (other / "work").mkdir(parents=True)
     (ours / "dotdot").mkdir()
-    for path, below in ((other / "work", other), (other / "work", ours), (ours, ours), (ours / "dotdot" / ".." / ".." / "other", ours)):
+    for path, below in (
+        (other / "work", other),
+        (other / "work", ours),
+        (ours, ours),
+        (ours / "dotdot" / ".." / ".." / "other", ours),
+    ):
         with pytest.raises(ConfigurationError, match="is not removed"):
             removal.remove_tree(path, below=below)
     assert (other / "work").is_dir()
 
 
-@pytest.mark.parametrize("text", ["", "This folder was made by a person.\n", "This folder was made by vllm-build"])
+@pytest.mark.parametrize(
+    "text", ["", "This folder was made by a person.\n", "This folder was made by vllm-build"]
+)
 def test_the_marker_of_another_program_proves_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / removal.MARKER).write_text(text, encoding="utf-8")
@@ -231,12 +308,17 @@ def test_staging_of_killed_processes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "x-kept"]
 
 
-def test_an_output_folder_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("noarch", ".work/cpu", "env-cpu"):
         (tmp_path / "mine" / name).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     for command in (["package", "cpu"], ["test-package", "cpu"]):
-        assert main([*command, "--channel", "conda-forge", "--output", str(tmp_path / "mine")]) == errors.ConfigurationError.exit_code
+        assert (
+            main([*command, "--channel", "conda-forge", "--output", str(tmp_path / "mine")])
+            == errors.ConfigurationError.exit_code
+        )
         said = capsys.readouterr().err
         assert "--output" in said
         assert "Traceback" not in said

@@ -80,7 +80,9 @@ def take(ctx: Context, location: str, **options: str) -> dict[str, Path]:
 def test_a_window_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.script = [reuse_server.breaks(100_000), reuse_server.breaks(100_000)]
     got: list[int] = []
-    download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 299_000, version(server), got.append)
+    download.window(
+        QUICK, server.url + "/data", tmp_path / "part", 1000, 299_000, version(server), got.append
+    )
     assert (tmp_path / "part").read_bytes() == DATA[1000:299_000]
     assert sum(got) == 298_000, "nothing came twice"
     assert next(window for _, window in server.asked if window) == "bytes=1000-298999"
@@ -103,7 +105,12 @@ def test_a_part_that_is_too_long_is_no_part(server: Server, tmp_path: Path) -> N
 
 
 def test_a_server_that_sends_less_than_the_range(server: Server, tmp_path: Path) -> None:
-    server.script = [None, reuse_server.says(206, DATA[1000:1100], Content_Range=f"bytes 1000-1099/{len(DATA)}", Content_Length="100")]
+    server.script = [
+        None,
+        reuse_server.says(
+            206, DATA[1000:1100], Content_Range=f"bytes 1000-1099/{len(DATA)}", Content_Length="100"
+        ),
+    ]
     download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
     assert (tmp_path / "part").read_bytes() == DATA[1000:6000]
 
@@ -115,7 +122,9 @@ def test_a_server_that_sends_more_than_the_range(server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("after", [0, 100_000, 299_999])
-def test_a_whole_file_goes_on_where_it_broke_off(server: Server, tmp_path: Path, after: int) -> None:
+def test_a_whole_file_goes_on_where_it_broke_off(
+    server: Server, tmp_path: Path, after: int
+) -> None:
     server.script = [reuse_server.breaks(after)]
     part, found = download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")
     assert part.read_bytes() == DATA
@@ -126,12 +135,18 @@ def test_a_whole_file_goes_on_where_it_broke_off(server: Server, tmp_path: Path,
 def test_a_whole_file_without_ranges_begins_again(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     server.script = [None, reuse_server.breaks(1000)]
-    assert download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes() == DATA
+    assert (
+        download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes()
+        == DATA
+    )
 
 
 def test_a_whole_file_of_another_process_is_taken_up(server: Server, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(DATA[:299_000])
-    assert download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes() == DATA
+    assert (
+        download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes()
+        == DATA
+    )
     assert server.asked[-1] == ("/data", "bytes=299000-299999")
 
 
@@ -159,7 +174,9 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         QUICK.ask("http://127.0.0.1:9/data")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/a b", "http://127.0.0.1:x/", "http://" + "a" * 70 + "/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/a b", "http://127.0.0.1:x/", "http://" + "a" * 70 + "/"]
+)
 def test_addresses_that_no_parser_agrees_on(url: str) -> None:
     with pytest.raises(RefusedError):
         QUICK.ask(url)
@@ -204,7 +221,9 @@ def test_a_condition_is_sent(server: Server) -> None:
         QUICK.ask(server.url + "/nothing")
 
 
-def test_only_what_is_needed_comes(ctx: Context, server: Server, wheel: str, tmp_path: Path) -> None:
+def test_only_what_is_needed_comes(
+    ctx: Context, server: Server, wheel: str, tmp_path: Path
+) -> None:
     big = {**BUILD.members(), "vllm/big.py": elf(50, 2_000_000)}
     server.files["/" + WHEEL_NAME] = write_zip(tmp_path / "big.whl", big).read_bytes()
     files = take(ctx, wheel)
@@ -232,19 +251,25 @@ def test_servers_without_ranges_send_all_once(ctx: Context, server: Server, whee
         if path.stat().st_size < size:
             path.unlink()
     take(ctx, wheel)
-    assert len(server.asked) == count + 1, "the version was asked for, and the copy is of this version"
+    assert len(server.asked) == count + 1, (
+        "the version was asked for, and the copy is of this version"
+    )
 
 
 @pytest.mark.parametrize("modified", [None, "Mon, 01 Jan 2024 00:00:00 GMT"])
 @pytest.mark.parametrize("ranges", [True, False])
-def test_servers_without_tags(ctx: Context, server: Server, wheel: str, modified: str | None, *, ranges: bool) -> None:
+def test_servers_without_tags(
+    ctx: Context, server: Server, wheel: str, modified: str | None, *, ranges: bool
+) -> None:
     server.etag, server.modified, server.ranges = False, modified, ranges
     assert {name: path.read_bytes() for name, path in take(ctx, wheel).items()} == BUILD.libraries
     assert not snapshot(ctx.cache.root / "parts", ctx.cache.root / "incoming")
     assert bool(snapshot(ctx.cache.root / "refs")) == (not ranges and modified is not None)
 
 
-def test_a_pinned_file_comes_whole_and_once(ctx: Context, server: Server, wheel: str, tmp_path: Path) -> None:
+def test_a_pinned_file_comes_whole_and_once(
+    ctx: Context, server: Server, wheel: str, tmp_path: Path
+) -> None:
     sha256 = sha256_of(tmp_path / "wheels" / WHEEL_NAME)
     take(ctx, wheel, sha256=sha256)
     count = len(server.asked)
@@ -254,7 +279,9 @@ def test_a_pinned_file_comes_whole_and_once(ctx: Context, server: Server, wheel:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_conda_files_by_address(ctx: Context, server: Server, tmp_path: Path, *, ranges: bool) -> None:
+def test_conda_files_by_address(
+    ctx: Context, server: Server, tmp_path: Path, *, ranges: bool
+) -> None:
     server.ranges = ranges
     server.files["/a-1-0.conda"] = BUILD.conda(tmp_path, "a-1-0.conda").read_bytes()
     files = take(ctx, server.url + "/a-1-0.conda")
@@ -262,7 +289,9 @@ def test_conda_files_by_address(ctx: Context, server: Server, tmp_path: Path, *,
     assert not snapshot(ctx.cache.root / "parts", ctx.cache.root / "incoming")
 
 
-def test_a_directory_beyond_the_first_request(ctx: Context, server: Server, wheel: str, tmp_path: Path) -> None:
+def test_a_directory_beyond_the_first_request(
+    ctx: Context, server: Server, wheel: str, tmp_path: Path
+) -> None:
     many = {f"vllm/models/module_{n}_{'x' * 60}.py": b"" for n in range(1500)}
     server.files["/" + WHEEL_NAME] = BUILD.wheel(tmp_path, more=many).read_bytes()
     assert {name: path.read_bytes() for name, path in take(ctx, wheel).items()} == BUILD.libraries
@@ -270,7 +299,13 @@ def test_a_directory_beyond_the_first_request(ctx: Context, server: Server, whee
 
 
 def test_after_a_break_the_next_run_goes_on(ctx: Context, server: Server, wheel: str) -> None:
-    server.script = [None, reuse_server.breaks(200_000), reuse_server.breaks(0), reuse_server.breaks(0), reuse_server.breaks(0)]
+    server.script = [
+        None,
+        reuse_server.breaks(200_000),
+        reuse_server.breaks(0),
+        reuse_server.breaks(0),
+        reuse_server.breaks(0),
+    ]
     with pytest.raises(FetchError, match="what has arrived is kept"):
         take(ctx, wheel)
     assert snapshot(ctx.cache.root / "parts")
@@ -280,10 +315,14 @@ def test_after_a_break_the_next_run_goes_on(ctx: Context, server: Server, wheel:
     assert not snapshot(ctx.cache.root / "parts")
 
 
-def test_a_part_that_came_whole_does_not_come_again(ctx: Context, server: Server, wheel: str, tmp_path: Path) -> None:
+def test_a_part_that_came_whole_does_not_come_again(
+    ctx: Context, server: Server, wheel: str, tmp_path: Path
+) -> None:
     """Of two requests side by side one breaks for good."""
     far = {**BUILD.members(), "vllm/_big.py": elf(50, 400_000)}
-    server.files["/" + WHEEL_NAME] = write_zip(tmp_path / "far.whl", dict(sorted(far.items()))).read_bytes()
+    server.files["/" + WHEEL_NAME] = write_zip(
+        tmp_path / "far.whl", dict(sorted(far.items()))
+    ).read_bytes()
     second: list[str] = []
 
     def breaks_the_second(handler: reuse_server.Handler, data: bytes) -> bool:
@@ -304,7 +343,9 @@ def test_a_part_that_came_whole_does_not_come_again(ctx: Context, server: Server
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str, *, ranges: bool) -> None:
+def test_processes_at_once_fetch_once(
+    ctx: Context, server: Server, wheel: str, *, ranges: bool
+) -> None:
     server.rate, server.ranges = 2e6, ranges
     found: list[dict[str, Path]] = []
     threads = [threading.Thread(target=lambda: found.append(take(ctx, wheel))) for _ in range(3)]
@@ -315,7 +356,9 @@ def test_processes_at_once_fetch_once(ctx: Context, server: Server, wheel: str, 
     assert len(found) == 3
     assert found[0] == found[1] == found[2]
     # Of a body that nobody reads the server notices late.
-    assert not ranges or server.sent < 1_000_000, "each asked for the directory, one for the members"
+    assert not ranges or server.sent < 1_000_000, (
+        "each asked for the directory, one for the members"
+    )
 
 
 def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path: Path) -> None:
@@ -338,7 +381,9 @@ def test_reading_a_remote_file_as_a_file(ctx: Context, server: Server, tmp_path:
     assert not list(tmp_path.glob("*-*-*"))
 
 
-def test_a_signal_stops_all_streams(ctx: Context, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_stops_all_streams(
+    ctx: Context, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal reaches the main thread; the threads that fetch would go on to the end of a large file."""
     file = remote_file.open_remote(QUICK, server.url + "/data", ctx.cache, tmp_path, Meter())
     assert isinstance(file, remote_file.RemoteFile)
@@ -376,7 +421,9 @@ def test_locations_that_are_no_archives(ctx: Context, server: Server, tmp_path: 
         ArchiveSource(ctx, str(tmp_path / "none.whl"), "0" * 64).outputs()
 
 
-def test_zstandard_is_named_where_it_is_missing(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_is_named_where_it_is_missing(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = BUILD.conda(tmp_path)
 
     def absent(name: str) -> None:
@@ -388,7 +435,9 @@ def test_zstandard_is_named_where_it_is_missing(ctx: Context, tmp_path: Path, mo
     assert caught.value.remedy == "pip install zstandard"
 
 
-def test_zstandard_of_the_standard_library(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_of_the_standard_library(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import zstandard
 
     class Standard:
@@ -398,7 +447,9 @@ def test_zstandard_of_the_standard_library(ctx: Context, tmp_path: Path, monkeyp
         def ZstdFile(stream: object) -> object:  # noqa: N802 - its name
             return zstandard.ZstdDecompressor().stream_reader(stream)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vllm_build.reuse.archives.conda_file.importlib.import_module", lambda _: Standard)
+    monkeypatch.setattr(
+        "vllm_build.reuse.archives.conda_file.importlib.import_module", lambda _: Standard
+    )
     assert len(take(ctx, str(BUILD.conda(tmp_path)))) == 2
 
 
@@ -424,7 +475,11 @@ def test_cleaning(cache: Cache, tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / "file").write_bytes(b"x" * (number + 1))
         path = cache.add(tmp_path / "file", f"{number:064x}")
-    assert next((usage.folder, usage.files, usage.size) for usage in cache.usage()) == ("blobs", 2, 3)
+    assert next((usage.folder, usage.files, usage.size) for usage in cache.usage()) == (
+        "blobs",
+        2,
+        3,
+    )
     os.utime(path, (0, 0))
     assert (cache.clean(1).files, cache.usage()[0].files) == (1, 1)
     with cache.in_use(), pytest.raises(BusyError, match="another process uses"):

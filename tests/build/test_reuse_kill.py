@@ -52,7 +52,9 @@ def zygote(root: Path, tmp_path: Path) -> Iterator[Zygote]:
     path = os.pathsep.join([str(root / "scripts"), str(root / "tests" / "support")])
     env = {**os.environ, "PYTHONPATH": path, "VLLM_BUILD_CACHE": str(tmp_path / "user-cache")}
     command = [sys.executable, str(root / "tests" / "support" / "reuse_child.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
         yield Zygote(process)
         assert process.stdin is not None
         process.stdin.close()
@@ -61,7 +63,10 @@ def zygote(root: Path, tmp_path: Path) -> Iterator[Zygote]:
 def builds() -> list[Build]:
     """Two builds that differ in every file."""
     return [
-        Build({name: elf(10 * number + n, SIZE) for n, name in enumerate(LIBRARIES)}, {"build_digest": f"{number:064x}"})
+        Build(
+            {name: elf(10 * number + n, SIZE) for n, name in enumerate(LIBRARIES)},
+            {"build_digest": f"{number:064x}"},
+        )
         for number in (1, 2)
     ]
 
@@ -75,14 +80,20 @@ def check_cache(cache: Path) -> None:
 def check_tree(tree: Path, known: list[Build]) -> None:
     """All libraries are whole and of one build; a record lies only beside all that it lists."""
     libraries = {name: (tree / name).read_bytes() for name in LIBRARIES if (tree / name).exists()}
-    owners = [build for build in known if all(build.libraries[name] == data for name, data in libraries.items())]
+    owners = [
+        build
+        for build in known
+        if all(build.libraries[name] == data for name, data in libraries.items())
+    ]
     assert owners
     if (tree / RECORD).exists():
         (owner,) = [build for build in known if build.record() == (tree / RECORD).read_bytes()]
         assert libraries == owner.libraries
 
 
-def killed_runs(zygote: Zygote, jobs: list[dict[str, Any]], kills: int, seed: int) -> Iterator[dict[str, Any]]:
+def killed_runs(
+    zygote: Zygote, jobs: list[dict[str, Any]], kills: int, seed: int
+) -> Iterator[dict[str, Any]]:
     """Run the jobs in turn and kill each at a random moment, until so many were killed in fact; yields the job after each run.
 
     Every fifth time the job then runs to its end, which it must reach.
@@ -115,18 +126,35 @@ def served(tmp_path: Path) -> Iterator[tuple[Server, list[dict[str, Any]], Path]
         for number, build in enumerate(builds()):
             wheel = build.wheel(tmp_path / f"wheel-{number}")
             server.files[f"/{number}/{wheel.name}"] = wheel.read_bytes()
-            common = {"work": "reuse", "tree": str(tree), "cache": str(tmp_path / "cache"), "scratch": str(tmp_path / "scratch")}
-            jobs.append({**common, "location": f"{server.url}/{number}/{wheel.name}", "digest": build.facts["build_digest"]})
+            common = {
+                "work": "reuse",
+                "tree": str(tree),
+                "cache": str(tmp_path / "cache"),
+                "scratch": str(tmp_path / "scratch"),
+            }
+            jobs.append(
+                {
+                    **common,
+                    "location": f"{server.url}/{number}/{wheel.name}",
+                    "digest": build.facts["build_digest"],
+                }
+            )
         server.rate = 4e6
         yield server, jobs, tree
 
 
 def whole_build(job: dict[str, Any]) -> list[Build]:
     """What the tree may be of after a run that ended."""
-    return [build for build in builds() if not job.get("whole") or build.facts["build_digest"] == job["digest"]]
+    return [
+        build
+        for build in builds()
+        if not job.get("whole") or build.facts["build_digest"] == job["digest"]
+    ]
 
 
-def test_fetch_and_extract(zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Path], tmp_path: Path) -> None:
+def test_fetch_and_extract(
+    zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Path], tmp_path: Path
+) -> None:
     _, jobs, tree = served
     resumed = 0
     for job in killed_runs(zygote, jobs, KILLS, seed=1):
@@ -141,14 +169,20 @@ def test_fetch_and_extract(zygote: Zygote, served: tuple[Server, list[dict[str, 
     assert resumed, "some downloads went on where a killed process had stopped"
 
 
-def test_placing(zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Path], tmp_path: Path) -> None:
+def test_placing(
+    zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Path], tmp_path: Path
+) -> None:
     """With all files in the cache what is left to interrupt is the exchange of the tree's."""
     _, jobs, tree = served
     assert zygote.run(jobs[1]) == 0
     for job in killed_runs(zygote, jobs, KILLS, seed=2):
         check_tree(tree, whole_build(job))
         if job.get("whole"):
-            assert sorted(path.name for path in (tree / "vllm").iterdir()) == ["_C.abi3.so", "_build_info", "_moe_C.abi3.so"]
+            assert sorted(path.name for path in (tree / "vllm").iterdir()) == [
+                "_C.abi3.so",
+                "_build_info",
+                "_moe_C.abi3.so",
+            ]
     check_cache(tmp_path / "cache")
 
 
@@ -159,8 +193,14 @@ def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
     own = signer(tmp_path / "keys") if kind == "conda" else None
     jobs = []
     for number, build in enumerate(builds()):
-        built = (build.unpacked if kind == "folder" else getattr(build, kind))(tmp_path / f"built-{number}")
-        common = {"work": "publish", "cache": str(tmp_path / "cache"), "key": str(own.private) if own else None}
+        built = (build.unpacked if kind == "folder" else getattr(build, kind))(
+            tmp_path / f"built-{number}"
+        )
+        common = {
+            "work": "publish",
+            "cache": str(tmp_path / "cache"),
+            "key": str(own.private) if own else None,
+        }
         jobs.append({**common, "built": str(built), "store": str(folder)})
     for job in killed_runs(zygote, jobs, KILLS // 2, seed=3):
         if (folder / "store.json").exists():

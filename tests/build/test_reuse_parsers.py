@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -54,12 +56,25 @@ def test_names_that_pass_have_places_of_their_own(listed: list[str]) -> None:
     assert len({name.removesuffix("/").lower() for name in listed}) == len(listed)
 
 
-@pytest.mark.parametrize("name", ["vllm/_C.abi3.so", "vllm/_C.so", "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so"])
+@pytest.mark.parametrize(
+    "name", ["vllm/_C.abi3.so", "vllm/_C.so", "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so"]
+)
 def test_names_of_libraries(name: str) -> None:
     assert member_names.is_library(name)
 
 
-@pytest.mark.parametrize("name", ["_C.so", "vllm/a.so.1", "vllm/.so", "vllm/a b.so", "vllm/a/b/c/d.so", "torch/_C.so", "vllm/_C.abi3.so\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_C.so",
+        "vllm/a.so.1",
+        "vllm/.so",
+        "vllm/a b.so",
+        "vllm/a/b/c/d.so",
+        "torch/_C.so",
+        "vllm/_C.abi3.so\n",
+    ],
+)
 def test_names_of_none(name: str) -> None:
     assert not member_names.is_library(name)
 
@@ -75,7 +90,19 @@ def test_any_bytes_as_a_record(data: bytes) -> None:
         parse(data, OUTPUT, "here")
 
 
-KEYS = st.sampled_from(["schema", "component", "device", "toolkit", "platform", "python_abi", "torch_target", "build_digest", "extensions"])
+KEYS = st.sampled_from(
+    [
+        "schema",
+        "component",
+        "device",
+        "toolkit",
+        "platform",
+        "python_abi",
+        "torch_target",
+        "build_digest",
+        "extensions",
+    ]
+)
 
 
 @given(KEYS, JSON)
@@ -99,16 +126,27 @@ def test_a_sound_record() -> None:
 HASHES = st.text(alphabet="0123456789abcdef", min_size=64, max_size=64)
 FILES = st.builds(store_entry.File, st.just(RECORD), HASHES, st.integers(0, 1000))
 LIBRARY_FILES = st.lists(
-    st.builds(store_entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)), max_size=2, unique_by=lambda f: f.name
+    st.builds(store_entry.File, st.sampled_from(LIBRARIES), HASHES, st.integers(0, 1000)),
+    max_size=2,
+    unique_by=lambda f: f.name,
 )
-ARCHIVES = st.none() | st.builds(store_entry.File, st.sampled_from(["a.whl", "b-1.0+cpu-x.conda"]), HASHES, st.integers(0, 1000))
+ARCHIVES = st.none() | st.builds(
+    store_entry.File, st.sampled_from(["a.whl", "b-1.0+cpu-x.conda"]), HASHES, st.integers(0, 1000)
+)
 BUILDS = st.builds(
-    store_entry.Build, st.sampled_from(["linux-x86_64", "macosx"]), st.just("abi3"), FILES, LIBRARY_FILES.map(tuple), ARCHIVES
+    store_entry.Build,
+    st.sampled_from(["linux-x86_64", "macosx"]),
+    st.just("abi3"),
+    FILES,
+    LIBRARY_FILES.map(tuple),
+    ARCHIVES,
 )
 
 
 @given(HASHES, st.lists(BUILDS, min_size=1, max_size=3).map(tuple))
-def test_index_documents_say_what_they_were_written_from(digest: str, builds: tuple[store_entry.Build, ...]) -> None:
+def test_index_documents_say_what_they_were_written_from(
+    digest: str, builds: tuple[store_entry.Build, ...]
+) -> None:
     written = store_entry.Entry(OUTPUT, digest, builds)
     assert store_entry.parse(written.text().encode(), OUTPUT, digest, "here") == written
 
@@ -118,14 +156,28 @@ def test_any_document_as_an_index(value: Any) -> None:
     with pytest.raises(RefusedError):
         store_entry.parse(json.dumps(value).encode(), OUTPUT, DIGEST, "here")
     with pytest.raises(RefusedError):
-        store_entry.parse(json.dumps({"schema": 1, "output": OUTPUT, "digest": DIGEST, "builds": [value]}).encode(), OUTPUT, DIGEST, "here")
+        store_entry.parse(
+            json.dumps(
+                {"schema": 1, "output": OUTPUT, "digest": DIGEST, "builds": [value]}
+            ).encode(),
+            OUTPUT,
+            DIGEST,
+            "here",
+        )
 
 
-SPANS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=12)
+SPANS = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(0, 60)).map(
+        lambda pair: (pair[0], pair[0] + pair[1])
+    ),
+    max_size=12,
+)
 
 
 @given(SPANS, st.integers(1, 4), st.floats(0, 1), st.integers(1, 50))
-def test_requests_bring_all_and_little_else(needed: list[tuple[int, int]], streams: int, waste: float, least: int) -> None:
+def test_requests_bring_all_and_little_else(
+    needed: list[tuple[int, int]], streams: int, waste: float, least: int
+) -> None:
     asked = request_windows.requests(needed, waste=waste, streams=streams, least=least)
     wanted = {byte for begin, end in needed for byte in range(begin, end)}
     brought = [byte for begin, end in asked for byte in range(begin, end)]
@@ -141,7 +193,10 @@ def test_requests_of_one_large_piece_run_side_by_side() -> None:
     assert request_windows.requests([]) == []
 
 
-@given(st.text(max_size=40) | st.from_regex(r"bytes \d+-\d+/\d+", fullmatch=True), st.sampled_from(["-10", "5-", "5-9", "0-0"]))
+@given(
+    st.text(max_size=40) | st.from_regex(r"bytes \d+-\d+/\d+", fullmatch=True),
+    st.sampled_from(["-10", "5-", "5-9", "0-0"]),
+)
 def test_any_content_range(text: str, window: str) -> None:
     try:
         first, length, total = transport._range(text, window, "http://x")
@@ -204,19 +259,28 @@ def test_a_stream_gives_no_more_than_a_directory_may_have(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("location", "name"),
-    [("/a/b.whl", "b.whl"), ("https://x/a/b%2Bcpu.whl?key=1", "b+cpu.whl"), ("file:///a/b.conda", "b.conda"), ("~/b.whl", "b.whl")],
+    [
+        ("/a/b.whl", "b.whl"),
+        ("https://x/a/b%2Bcpu.whl?key=1", "b+cpu.whl"),
+        ("file:///a/b.conda", "b.conda"),
+        ("~/b.whl", "b.whl"),
+    ],
 )
 def test_file_names_of_locations(location: str, name: str) -> None:
     assert reuse_context.file_name(location) == name
 
 
-@pytest.mark.parametrize("location", ["ftp://x/a.whl", "s3://bucket/a.whl", "file://other/a.whl", "http://[/a.whl"])
+@pytest.mark.parametrize(
+    "location", ["ftp://x/a.whl", "s3://bucket/a.whl", "file://other/a.whl", "http://[/a.whl"]
+)
 def test_locations_that_are_none(location: str) -> None:
     with pytest.raises(ConfigurationError, match="is no address"):
         reuse_context.local_path(location)
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "http://", "http:///a", "file:///a", "http://[", "", "x"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/", "http://", "http:///a", "file:///a", "http://[", "", "x"]
+)
 def test_addresses_that_are_refused(url: str) -> None:
     with pytest.raises(RefusedError, match="scheme"):
         transport.check_url(url)
@@ -229,7 +293,9 @@ def test_https_is_not_left() -> None:
 
 
 def test_validators() -> None:
-    strong, weak, dated = (transport.Validator(*facts, 5) for facts in (('"a"', None), ('W/"a"', None), (None, "Mon")))
+    strong, weak, dated = (
+        transport.Validator(*facts, 5) for facts in (('"a"', None), ('W/"a"', None), (None, "Mon"))
+    )
     assert (strong.condition, weak.condition, dated.condition) == ('"a"', None, "Mon")
     assert strong.same(dated)
     assert not strong.same(weak)
@@ -243,7 +309,9 @@ def test_wheel_names() -> None:
         fitness.require_wheel_name("vllm-0.1.0-cp310-abi3-win_amd64.whl", "here")
 
 
-def test_the_processor_of_a_library_is_checked_on_linux_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_of_a_library_is_checked_on_linux_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fitness.require_machine(elf()[:64], "here", "a.so")
     monkeypatch.setattr(fitness.platform, "system", lambda: "Darwin")
     fitness.require_machine(b"\xcf\xfa\xed\xfe", "here", "a.so")
@@ -255,11 +323,21 @@ def test_a_disk_that_fails_is_no_damaged_archive(tmp_path: Path, *, named: bool)
 
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            if self.tell() >= len(self.getvalue()) - 64:  # the records at the end, which say where the directory is
+            if (
+                self.tell() >= len(self.getvalue()) - 64
+            ):  # the records at the end, which say where the directory is
                 return super().read(size)
-            raise OSError(errno.EIO, "Input/output error", str(tmp_path)) if named else OSError(errno.EINVAL, "Invalid argument")
+            raise (
+                OSError(errno.EIO, "Input/output error", str(tmp_path))
+                if named
+                else OSError(errno.EINVAL, "Invalid argument")
+            )
 
-    with pytest.raises(OSError, match="Input/output error") if named else pytest.raises(RefusedError, match="check: directory"):
+    with (
+        pytest.raises(OSError, match="Input/output error")
+        if named
+        else pytest.raises(RefusedError, match="check: directory")
+    ):
         Archive(Failing(Build().wheel(tmp_path).read_bytes()), "w")
 
 

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_cmake import calls
 from packaging.version import Version
-from reuse_files import DIGEST, KERNEL_DIGEST, LIBRARIES, MACHINE, OUTPUT, RECORD, Build, elf, snapshot, write_channel
+from reuse_files import (
+    DIGEST,
+    KERNEL_DIGEST,
+    LIBRARIES,
+    MACHINE,
+    OUTPUT,
+    RECORD,
+    Build,
+    elf,
+    snapshot,
+    write_channel,
+)
 from reuse_server import serving
 from setuptools import Distribution
 
@@ -38,7 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OTHER = Build({"vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so": elf(40)}, {"build_digest": "ef" * 32}, output="vllm-flash-attn")
+OTHER = Build(
+    {"vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so": elf(40)},
+    {"build_digest": "ef" * 32},
+    output="vllm-flash-attn",
+)
 
 
 @pytest.fixture
@@ -51,14 +66,20 @@ def ctx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
 
 def store(ctx: Context, folder: Path, *builds: Build) -> str:
     for number, build in enumerate(builds):
-        store_publish.publish(build.unpacked(folder.with_name(f"{folder.name}-built-{number}")), folder, ctx)
+        store_publish.publish(
+            build.unpacked(folder.with_name(f"{folder.name}-built-{number}")), folder, ctx
+        )
     return str(folder)
 
 
-def decide(ctx: Context, *locations: str, partial: bool = False, wanted: tuple[Build, ...] = (Build(),)) -> tuple[decisions.Decision, ...]:
+def decide(
+    ctx: Context, *locations: str, partial: bool = False, wanted: tuple[Build, ...] = (Build(),)
+) -> tuple[decisions.Decision, ...]:
     opened = [offers.recognise(ctx, location) for location in locations]
     try:
-        return decisions.make([build.wanted() for build in wanted], opened, MACHINE, partial=partial)
+        return decisions.make(
+            [build.wanted() for build in wanted], opened, MACHINE, partial=partial
+        )
     finally:
         for source in opened:
             source.close()
@@ -109,7 +130,9 @@ def test_a_source_that_cannot_be_asked(ctx: Context, tmp_path: Path) -> None:
         first = offers.recognise(ctx, server.url)
         server.folder = None
         server.files = {}
-    (decision,) = decisions.make([Build().wanted()], [first, offers.recognise(ctx, full)], MACHINE, partial=False)
+    (decision,) = decisions.make(
+        [Build().wanted()], [first, offers.recognise(ctx, full)], MACHINE, partial=False
+    )
     assert decision.where == full
     with pytest.raises(FetchError):
         decisions.make([Build().wanted()], [first], MACHINE, partial=True)
@@ -130,7 +153,10 @@ def test_a_wheel_among_the_stores(ctx: Context, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [Settings(use_precompiled=True), Settings(use_precompiled=True, precompiled_sha256="0" * 64, precompiled_stores=("/x",))],
+    [
+        Settings(use_precompiled=True),
+        Settings(use_precompiled=True, precompiled_sha256="0" * 64, precompiled_stores=("/x",)),
+    ],
 )
 def test_settings_that_say_nothing(ctx: Context, settings: Settings) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -138,24 +164,43 @@ def test_settings_that_say_nothing(ctx: Context, settings: Settings) -> None:
     assert "VLLM_PRECOMPILED_WHEEL_LOCATION" in str(caught.value)
 
 
-def package(path: Path, build: str = f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0", number: int = 0, **more: Any) -> dict[str, Any]:
-    return {path.name: {"name": OUTPUT, "build": build, "build_number": number, "sha256": sha256_of(path), **more}}
+def package(
+    path: Path, build: str = f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0", number: int = 0, **more: Any
+) -> dict[str, Any]:
+    return {
+        path.name: {
+            "name": OUTPUT,
+            "build": build,
+            "build_number": number,
+            "sha256": sha256_of(path),
+            **more,
+        }
+    }
 
 
-def test_a_channel_with_several_packages_from_the_same_sources(ctx: Context, tmp_path: Path) -> None:
+def test_a_channel_with_several_packages_from_the_same_sources(
+    ctx: Context, tmp_path: Path
+) -> None:
     """Other architectures, say: the digest in the package decides."""
     folder = tmp_path / "channel" / kernel_channel.subdir()
     older = Build(facts={"build_digest": "1" * 64}).conda(folder, "a-1-0.conda")
     right = Build().conda(folder, "a-1-1.conda")
     cuda = Build().conda(folder, "a-1-2.conda")
-    index = {**package(older, number=9), **package(right), **package(cuda, "cuda130_abi3_kcdcdcdcdcdcd_h1_0", 8)}
+    index = {
+        **package(older, number=9),
+        **package(right),
+        **package(cuda, "cuda130_abi3_kcdcdcdcdcdcd_h1_0", 8),
+    }
     index |= {"other-1.conda": {**package(right)["a-1-1.conda"], "name": "other"}}
     write_channel(tmp_path / "channel", kernel_channel.subdir(), index)
     (decision,) = decide(ctx, str(tmp_path / "channel"))
     assert decision.where.endswith("a-1-1.conda")
     with serving() as server:
         server.folder = tmp_path / "channel"
-        assert decide(ctx, server.url + "/")[0].where == f"{server.url}/{kernel_channel.subdir()}/a-1-1.conda"
+        assert (
+            decide(ctx, server.url + "/")[0].where
+            == f"{server.url}/{kernel_channel.subdir()}/a-1-1.conda"
+        )
     right.unlink()
     index.pop("a-1-1.conda")
     write_channel(tmp_path / "channel", kernel_channel.subdir(), index)
@@ -167,12 +212,21 @@ def test_a_channel_of_a_toolkit(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / kernel_channel.subdir()
     build = Build(facts={"device": "cuda", "toolkit": "13.0"})
     path = build.conda(folder)
-    write_channel(tmp_path, kernel_channel.subdir(), package(path, f"cuda130_abi3_k{KERNEL_DIGEST[:12]}_h1_100"))
+    write_channel(
+        tmp_path,
+        kernel_channel.subdir(),
+        package(path, f"cuda130_abi3_k{KERNEL_DIGEST[:12]}_h1_100"),
+    )
     machine = replace(MACHINE, device="cuda", toolkit=Version("13.1"))
     source = offers.recognise(ctx, str(tmp_path))
-    assert decisions.make([build.wanted()], [source], machine, partial=False)[0].action == decisions.REUSE
+    assert (
+        decisions.make([build.wanted()], [source], machine, partial=False)[0].action
+        == decisions.REUSE
+    )
     with pytest.raises(RefusedError, match="no build"):
-        decisions.make([build.wanted()], [source], replace(machine, toolkit=Version("12.9")), partial=False)
+        decisions.make(
+            [build.wanted()], [source], replace(machine, toolkit=Version("12.9")), partial=False
+        )
     source.close()
 
 
@@ -189,7 +243,9 @@ def test_a_channel_of_a_toolkit(ctx: Context, tmp_path: Path) -> None:
     ],
 )
 def test_machines(ctx: Context, tmp_path: Path, machine: dict[str, Any], check: str | None) -> None:
-    offer = offers.recognise(ctx, store(ctx, tmp_path / "store", Build())).find(Build().wanted(), MACHINE)
+    offer = offers.recognise(ctx, store(ctx, tmp_path / "store", Build())).find(
+        Build().wanted(), MACHINE
+    )
     assert offer is not None
     record = offer.record()
     if check is None:
@@ -203,13 +259,25 @@ def test_machines(ctx: Context, tmp_path: Path, machine: dict[str, Any], check: 
 def test_this_machine(tmp_path: Path) -> None:
     torch = TorchFlavour("cpu", "2.13.0+cpu", None, tmp_path, temporary=False)
     here = fitness.Machine.here(Target("cpu", "why", None, torch))
-    assert (here.device, here.torch, here.platform) == ("cpu", Version("2.13.0+cpu"), sysconfig.get_platform())
-    assert fitness.Machine.here(Target("cpu", "why", None, replace(torch, temporary=True))).torch is None
+    assert (here.device, here.torch, here.platform) == (
+        "cpu",
+        Version("2.13.0+cpu"),
+        sysconfig.get_platform(),
+    )
+    assert (
+        fitness.Machine.here(Target("cpu", "why", None, replace(torch, temporary=True))).torch
+        is None
+    )
 
 
 def test_place_makes_the_tree_what_it_is_given(ctx: Context, tmp_path: Path) -> None:
     assert ctx.cache.root.is_dir()
-    tree, source = Build({"vllm/_moe_C.abi3.so": elf(1), "vllm/_rocm_C.so": elf(2)}).unpacked(tmp_path / "tree"), tmp_path / "source"
+    tree, source = (
+        Build({"vllm/_moe_C.abi3.so": elf(1), "vllm/_rocm_C.so": elf(2)}).unpacked(
+            tmp_path / "tree"
+        ),
+        tmp_path / "source",
+    )
     Build().unpacked(source)
     files = {name: source / name for name in (*LIBRARIES, RECORD)}
     (tree / "vllm" / "_ops.py").touch()
@@ -220,13 +288,21 @@ def test_place_makes_the_tree_what_it_is_given(ctx: Context, tmp_path: Path) -> 
     changed = placement.place(files, tree)
     assert changed == ["vllm/_C.abi3.so", RECORD, "vllm/_rocm_C.so"]
     found = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
-    assert found == ["vllm/_C.abi3.so", RECORD, "vllm/_mine.so", "vllm/_moe_C.abi3.so", "vllm/_ops.py"]
+    assert found == [
+        "vllm/_C.abi3.so",
+        RECORD,
+        "vllm/_mine.so",
+        "vllm/_moe_C.abi3.so",
+        "vllm/_ops.py",
+    ]
     assert placement.place(files, tree) == []
     assert (tree / LIBRARIES[0]).stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("moment", range(7))
-def test_place_puts_everything_back(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+def test_place_puts_everything_back(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
     assert ctx.cache.root.is_dir()
     tree = Build({name: elf(9 + n) for n, name in enumerate(LIBRARIES)}).unpacked(tmp_path / "tree")
     source = Build().unpacked(tmp_path / "source")
@@ -248,11 +324,17 @@ def test_place_puts_everything_back(ctx: Context, tmp_path: Path, monkeypatch: p
     else:
         placement.place(files, tree)
         assert len(done) == 6
-    assert {path.name for path in (tree / "vllm").iterdir()} == {"_C.abi3.so", "_moe_C.abi3.so", "_build_info"}
+    assert {path.name for path in (tree / "vllm").iterdir()} == {
+        "_C.abi3.so",
+        "_moe_C.abi3.so",
+        "_build_info",
+    }
 
 
 def test_wanted_outputs_of_a_device(root: Path) -> None:
-    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(
+        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    )
     assert wanted.output == OUTPUT
     assert wanted.libraries == ("vllm/_C.abi3.so",)
     assert wanted.kernel_digest == tree_digests.kernel_digest(root, OUTPUT)
@@ -262,13 +344,17 @@ def test_wanted_outputs_of_a_device(root: Path) -> None:
 
 
 @pytest.fixture
-def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.precompiled_build_ext:
+def command(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> cmake_ext.precompiled_build_ext:
     assert tools.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("VLLM_USE_PRECOMPILED", "1")
     monkeypatch.setenv("MAX_JOBS", "1")
     extension = cmake_ext.CMakeExtension("vllm._C", str(root))
-    command = cmake_ext.precompiled_build_ext(Distribution({"name": "vllm", "version": "1.0", "ext_modules": [extension]}))
+    command = cmake_ext.precompiled_build_ext(
+        Distribution({"name": "vllm", "version": "1.0", "ext_modules": [extension]})
+    )
     command.build_lib = str(tmp_path / "lib")
     command.ensure_finalized()
     return command
@@ -277,8 +363,13 @@ def command(root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build that this tree asks for."""
-    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
-    return Build({name: elf() for name in wanted.libraries}, {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest})
+    (wanted,) = preparation.wanted(
+        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    )
+    return Build(
+        {name: elf() for name in wanted.libraries},
+        {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest},
+    )
 
 
 def test_the_command_reuses(
@@ -291,7 +382,9 @@ def test_the_command_reuses(
 ) -> None:
     with serving() as server:
         server.folder = real.wheel(tmp_path / "wheels").parent
-        monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", f"{server.url}/vllm-0.1.0-py3-none-any.whl")
+        monkeypatch.setenv(
+            "VLLM_PRECOMPILED_WHEEL_LOCATION", f"{server.url}/vllm-0.1.0-py3-none-any.whl"
+        )
         command.run()
     assert calls(tools) == []
     said = capsys.readouterr().err
@@ -346,10 +439,14 @@ def test_the_command_compiles_what_is_missing(
     again.ensure_finalized()
     again.run()
     assert calls(tools) == []
-    assert (tmp_path / "again" / "vllm/_C.abi3.so").read_bytes() == (tmp_path / "lib" / "vllm/_C.abi3.so").read_bytes()
+    assert (tmp_path / "again" / "vllm/_C.abi3.so").read_bytes() == (
+        tmp_path / "lib" / "vllm/_C.abi3.so"
+    ).read_bytes()
 
 
-def test_outputs_by_name(root: Path, tools: Path, real: Build, tmp_path: Path, ctx: Context) -> None:
+def test_outputs_by_name(
+    root: Path, tools: Path, real: Build, tmp_path: Path, ctx: Context
+) -> None:
     assert tools.is_dir()
     settings = Settings(target_device="cpu", precompiled_location=str(real.wheel(tmp_path)))
     with preparation.prepared(root, settings, ctx, [OUTPUT]) as reuse:
@@ -371,14 +468,29 @@ def test_outputs_by_name(root: Path, tools: Path, real: Build, tmp_path: Path, c
         ({"VLLM_PRECOMPILED_STORES": "/x"}, ["zstandard>=0.22"]),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.whl"}, []),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.conda"}, ["zstandard>=0.22"]),
-        ({"VLLM_PRECOMPILED_STORES": "/x", "VLLM_PRECOMPILED_KEY": "/x.pem"}, ["zstandard>=0.22", "securesystemslib[crypto]>=1.0"]),
+        (
+            {"VLLM_PRECOMPILED_STORES": "/x", "VLLM_PRECOMPILED_KEY": "/x.pem"},
+            ["zstandard>=0.22", "securesystemslib[crypto]>=1.0"],
+        ),
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "/x.whl", "VLLM_PRECOMPILED_KEY": "/x.pem"}, []),
         ({"VLLM_PRECOMPILED_PARTIAL": "1"}, ["torch>=2.11", "cmake>=3.26", "ninja"]),
     ],
 )
-def test_build_requirements(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], names: list[str]) -> None:
+def test_build_requirements(
+    bare: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    names: list[str],
+) -> None:
     assert bare.is_dir()
     monkeypatch.setattr("vllm_build.native.cmake.sys.executable", str(tmp_path / "bin" / "python"))
-    for name, value in {"VLLM_TARGET_DEVICE": "cpu", "VLLM_USE_PRECOMPILED": "1", **environ}.items():
+    for name, value in {
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_USE_PRECOMPILED": "1",
+        **environ,
+    }.items():
         monkeypatch.setenv(name, value)
-    assert [requirement.partition(";")[0] for requirement in backend._requirements(lambda _: [], None)] == names
+    assert [
+        requirement.partition(";")[0] for requirement in backend._requirements(lambda _: [], None)
+    ] == names

@@ -42,7 +42,9 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def document(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(
+        (folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8")
+    )
     return found
 
 
@@ -63,9 +65,16 @@ def test_publish_and_check(ctx: Context, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["wheel", "conda", "unpacked"])
 @pytest.mark.parametrize("remote", [True, False])
-def test_what_was_published_is_found(ctx: Context, tmp_path: Path, kind: str, *, remote: bool) -> None:
-    build, folder = Build({name: elf(n, 200_000) for n, name in enumerate(LIBRARIES)}), tmp_path / "store"
-    store_publish.publish(getattr(build, kind)(tmp_path / "built"), folder, Context(Cache(tmp_path / "other")))
+def test_what_was_published_is_found(
+    ctx: Context, tmp_path: Path, kind: str, *, remote: bool
+) -> None:
+    build, folder = (
+        Build({name: elf(n, 200_000) for n, name in enumerate(LIBRARIES)}),
+        tmp_path / "store",
+    )
+    store_publish.publish(
+        getattr(build, kind)(tmp_path / "built"), folder, Context(Cache(tmp_path / "other"))
+    )
     with serving() as server, ctx.cache.in_use():
         server.folder = folder
         source = offers.recognise(ctx, server.url if remote else str(folder))
@@ -104,7 +113,9 @@ def test_a_store_without_what_it_lists(ctx: Context, tmp_path: Path) -> None:
 def test_another_platform_stands_beside(ctx: Context, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
-    store_publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
+    store_publish.publish(
+        Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx
+    )
     assert len(document(folder)["builds"]) == 2
     assert store_check.check(folder, ctx).problems == ()
 
@@ -114,7 +125,9 @@ def test_other_bytes_of_the_same_digest_are_refused(ctx: Context, tmp_path: Path
     store_publish.publish(Build().unpacked(tmp_path / "a"), folder, ctx)
     before = snapshot(folder)
     with pytest.raises(RefusedError, match="another build") as caught:
-        store_publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), folder, ctx)
+        store_publish.publish(
+            Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), folder, ctx
+        )
     assert "publish to another store" in (caught.value.remedy or "")
     assert snapshot(folder) == before
 
@@ -136,14 +149,22 @@ def test_what_cannot_be_published(ctx: Context, tmp_path: Path, kind: str) -> No
     with pytest.raises(expected):
         store_publish.publish(built, tmp_path / "store", ctx)
     assert not (tmp_path / "store" / "digests").exists()
-    assert not (tmp_path / "store" / "incoming").exists() or not list((tmp_path / "store" / "incoming").iterdir())
+    assert not (tmp_path / "store" / "incoming").exists() or not list(
+        (tmp_path / "store" / "incoming").iterdir()
+    )
 
 
 def everything(folder: Path) -> dict[str, str | None]:
-    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None for p in sorted(folder.rglob("*"))}
+    return {
+        p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None
+        for p in sorted(folder.rglob("*"))
+    }
 
 
-@pytest.mark.parametrize("name", ["incoming/letter.txt", "incoming/deep/letter.txt", "digests/letter.txt", "store.json.bak"])
+@pytest.mark.parametrize(
+    "name",
+    ["incoming/letter.txt", "incoming/deep/letter.txt", "digests/letter.txt", "store.json.bak"],
+)
 def test_a_folder_that_is_no_store_is_left_alone(ctx: Context, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "mail"
     (folder / name).parent.mkdir(parents=True)
@@ -170,7 +191,9 @@ def test_a_link_in_a_store_is_not_followed(ctx: Context, tmp_path: Path) -> None
     target.mkdir()
     (target / "letter.txt").touch()
     (folder / "incoming").symlink_to(target)
-    store_publish.publish(Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx)
+    store_publish.publish(
+        Build(facts={"platform": "linux-s390x"}).unpacked(tmp_path / "b"), folder, ctx
+    )
     assert (target / "letter.txt").is_file()
     assert not (folder / "incoming").is_symlink()
 
@@ -184,7 +207,9 @@ def test_what_a_killed_publisher_left_is_removed(ctx: Context, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", [f"digests/.{DIGEST}.json.", ".store.json."])
-def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(ctx: Context, tmp_path: Path, name: str) -> None:
+def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(
+    ctx: Context, tmp_path: Path, name: str
+) -> None:
     folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
     store_publish.publish(built, folder, ctx)
     before = store_check.check(folder, ctx)
@@ -199,7 +224,9 @@ def test_a_document_that_a_killed_publisher_did_not_finish_is_no_fault(ctx: Cont
     assert store_check.check(folder, ctx) == before
 
 
-def test_write_text_uses_the_temporary_names_that_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_text_uses_the_temporary_names_that_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = []
     monkeypatch.setattr(Path, "replace", lambda self, target: written.append((self, target)))
     files.write_text(tmp_path / f"{DIGEST}.json", "{}")
@@ -210,9 +237,18 @@ def test_write_text_uses_the_temporary_names_that_are_ignored(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    "name", [".letter.txt", ".letter.json.abcdefgh", f".{DIGEST}.json", f".{DIGEST}.json.abc", f"{DIGEST}.json.abcdefgh"]
+    "name",
+    [
+        ".letter.txt",
+        ".letter.json.abcdefgh",
+        f".{DIGEST}.json",
+        f".{DIGEST}.json.abc",
+        f"{DIGEST}.json.abcdefgh",
+    ],
 )
-def test_another_file_among_the_documents_is_a_fault_and_stays(ctx: Context, tmp_path: Path, name: str) -> None:
+def test_another_file_among_the_documents_is_a_fault_and_stays(
+    ctx: Context, tmp_path: Path, name: str
+) -> None:
     folder, built = tmp_path / "store", Build().unpacked(tmp_path / "a")
     store_publish.publish(built, folder, ctx)
     (folder / "digests" / name).write_text("dear", encoding="utf-8")
@@ -237,7 +273,9 @@ def test_a_folder_that_is_something_else(ctx: Context, tmp_path: Path) -> None:
         store_check.check(tmp_path / "store", ctx)
 
 
-def test_a_file_that_changes_while_it_is_published(ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_published(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = Build().unpacked(tmp_path / "a")
     real = store_publish.shutil.copyfileobj
 
@@ -252,7 +290,9 @@ def test_a_file_that_changes_while_it_is_published(ctx: Context, tmp_path: Path,
 
 
 def member(folder: Path, number: int = 1) -> Path:
-    return folder / store_entry.member_path(document(folder)["builds"][0]["members"][number]["sha256"])
+    return folder / store_entry.member_path(
+        document(folder)["builds"][0]["members"][number]["sha256"]
+    )
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -267,7 +307,10 @@ def swap_record(folder: Path) -> None:
     sha256 = hashlib.sha256(other).hexdigest()
     (folder / store_entry.member_path(sha256)).parent.mkdir(parents=True, exist_ok=True)
     (folder / store_entry.member_path(sha256)).write_bytes(other)
-    rewrite(folder, lambda found: found["builds"][0]["members"][0].update(sha256=sha256, size=len(other)))
+    rewrite(
+        folder,
+        lambda found: found["builds"][0]["members"][0].update(sha256=sha256, size=len(other)),
+    )
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -275,11 +318,28 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "shorter member": ("bytes", lambda folder: member(folder).write_bytes(b"")),
     "other member": ("sha256", lambda folder: member(folder).write_bytes(elf(77))),
     "missing record": ("no such file", lambda folder: member(folder, 0).unlink()),
-    "link": ("no such file", lambda folder: (member(folder).rename(folder / "x"), member(folder).symlink_to(folder / "x"))),
-    "no document": ("no JSON", lambda folder: (folder / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8")),
+    "link": (
+        "no such file",
+        lambda folder: (
+            member(folder).rename(folder / "x"),
+            member(folder).symlink_to(folder / "x"),
+        ),
+    ),
+    "no document": (
+        "no JSON",
+        lambda folder: (folder / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8"),
+    ),
     "odd name": ("no digest", lambda folder: (folder / "digests" / "x.json").touch()),
-    "another kind": ("another kind", lambda folder: (folder / store_entry.MARKER).write_text("{}", encoding="utf-8")),
-    "contradiction": ("contradict", lambda folder: rewrite(folder, lambda found: found["builds"][0].update(platform="linux-s390x"))),
+    "another kind": (
+        "another kind",
+        lambda folder: (folder / store_entry.MARKER).write_text("{}", encoding="utf-8"),
+    ),
+    "contradiction": (
+        "contradict",
+        lambda folder: rewrite(
+            folder, lambda found: found["builds"][0].update(platform="linux-s390x")
+        ),
+    ),
 }
 
 
@@ -312,7 +372,9 @@ def test_files_that_nothing_refers_to(ctx: Context, tmp_path: Path) -> None:
     assert store_check.check(folder, ctx).digests == 0
 
 
-def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     folder, built = str(tmp_path / "store"), Build().unpacked(tmp_path / "built")
     monkeypatch.setattr(paths, "source_root", lambda: built)
@@ -330,7 +392,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "1 problems" in said
 
 
-def test_the_cache_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cache_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path))
     (tmp_path / "reuse" / "blobs").mkdir(parents=True)
     (tmp_path / "reuse" / "blobs" / "x").write_bytes(b"123")
@@ -339,23 +403,33 @@ def test_the_cache_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert cli.main(["cache", "clean", "--older-than", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["usage"][0]["files"] == 0
     assert cli.main(["cache", "clean", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["usage"] == [{"folder": "removed", "files": 1, "size": 3}]
+    assert json.loads(capsys.readouterr().out)["usage"] == [
+        {"folder": "removed", "files": 1, "size": 3}
+    ]
     for days in ("x", "-1", "nan", "inf", "1_0", "1e3", "\u0663", "\u00b2", ""):
         assert cli.main(["cache", "clean", f"--older-than={days}"]) == ConfigurationError.exit_code
 
 
 def test_the_reuse_command(
-    root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path,
+    bare: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert bare.is_dir()
-    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
+    (wanted,) = preparation.wanted(
+        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    )
     facts = {"build_digest": wanted.digest, "platform": fitness.sysconfig.get_platform()}
     build = Build({name: elf() for name in wanted.libraries}, facts)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     with serving() as server:
         server.folder = build.wheel(tmp_path / "wheels").parent
-        monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", f"{server.url}/vllm-0.1.0-py3-none-any.whl")
+        monkeypatch.setenv(
+            "VLLM_PRECOMPILED_WHEEL_LOCATION", f"{server.url}/vllm-0.1.0-py3-none-any.whl"
+        )
         assert cli.main(["reuse"]) == 0
         said = capsys.readouterr().err
         assert "    vllm-kernels\n        action  reuse\n        where   http://" in said

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed stores: publishing, reuse, verification, keys. What is forged is in hostile/test_signatures.py."""
+"""Signed stores: publishing, reuse, verification, keys.
+
+What is forged is in hostile/test_signatures.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_public_key,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, Build, elf, snapshot, write_channel
@@ -24,7 +30,14 @@ from vllm_build.reuse.lookup import decisions, kernel_channel, offers
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.reuse.stores import signed_statement, signer_keys, store_check, store_entry, store_publish, trust
+from vllm_build.reuse.stores import (
+    signed_statement,
+    signer_keys,
+    store_check,
+    store_entry,
+    store_publish,
+    trust,
+)
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
@@ -75,7 +88,10 @@ def reuse(ctx: Context, settings: Settings, *, partial: bool = False) -> dict[st
             (decision,) = decisions.make([Build().wanted()], opened, MACHINE, partial=partial)
             assert decision.offer is not None
             assert decision.record is not None
-            return {name: path.read_bytes() for name, path in decision.offer.libraries(decision.record).items()}
+            return {
+                name: path.read_bytes()
+                for name, path in decision.offer.libraries(decision.record).items()
+            }
         finally:
             for source in opened:
                 source.close()
@@ -92,10 +108,14 @@ def test_publish_reuse_and_check(ctx: Context, own: Signer, tmp_path: Path, kind
         server.folder = folder
         for number, location in enumerate((str(folder), server.url)):
             fresh = Context(Cache(tmp_path / f"cache-{number}"))
-            found = reuse(fresh, Settings(precompiled_stores=(location,), precompiled_key=own.public))
+            found = reuse(
+                fresh, Settings(precompiled_stores=(location,), precompiled_key=own.public)
+            )
             assert found == Build().libraries
         asked = [path for path, _ in server.asked if "attestations" in path]
-        assert asked == [f"/{store_entry.attestation_path(hashlib.sha256(document(folder)).hexdigest())}"]
+        assert asked == [
+            f"/{store_entry.attestation_path(hashlib.sha256(document(folder)).hexdigest())}"
+        ]
     statements = 2 if kind == "conda" else 1
     for key in (None, own.key.public):
         report = store_check.check(folder, ctx, key)
@@ -117,7 +137,10 @@ def test_the_statement_about_a_document(own: Signer, store: Path) -> None:
     found = json.loads(text)
     (signature,) = found["signatures"]
     public: Any = load_pem_public_key(own.public.read_bytes())
-    public.verify(base64.b64decode(signature["sig"]), pae(base64.b64decode(found["payload"]), "application/vnd.in-toto+json"))
+    public.verify(
+        base64.b64decode(signature["sig"]),
+        pae(base64.b64decode(found["payload"]), "application/vnd.in-toto+json"),
+    )
     marker = json.loads((store / store_entry.MARKER).read_text(encoding="utf-8"))
     assert marker["signer"]["keyid"] == signature["keyid"]
     assert marker["signer"]["keyval"]["public"] == public.public_bytes_raw().hex()
@@ -147,7 +170,9 @@ def test_fields_that_in_toto_does_not_know(own: Signer) -> None:
     signed_statement.verify(text, about, own.key.public, "here")
 
 
-def test_another_platform_stands_beside(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
+def test_another_platform_stands_beside(
+    ctx: Context, own: Signer, store: Path, tmp_path: Path
+) -> None:
     (before,) = attestations(store)
     store_publish.publish(OTHER_PLATFORM.unpacked(tmp_path / "b"), store, ctx, own.key)
     report = store_check.check(store, ctx, own.key.public)
@@ -156,20 +181,30 @@ def test_another_platform_stands_beside(ctx: Context, own: Signer, store: Path, 
     assert reuse(ctx, Settings(precompiled_stores=(str(store),), precompiled_key=own.public))
 
 
-def test_a_document_that_somebody_changed_is_not_signed_with_what_is_added(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
+def test_a_document_that_somebody_changed_is_not_signed_with_what_is_added(
+    ctx: Context, own: Signer, store: Path, tmp_path: Path
+) -> None:
     path = store / store_entry.digest_path(DIGEST)
     path.write_bytes(path.read_bytes() + b" ")
     before = snapshot(store)
     for build in (OTHER_PLATFORM, Build()):
         with pytest.raises(RefusedError, match="no statement") as caught:
-            store_publish.publish(build.unpacked(tmp_path / build.facts.get("platform", "same")), store, ctx, own.key)
+            store_publish.publish(
+                build.unpacked(tmp_path / build.facts.get("platform", "same")), store, ctx, own.key
+            )
         assert caught.value.check == "signature"
     assert snapshot(store) == before
 
 
-def test_a_statement_is_there_before_its_document(ctx: Context, own: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_is_there_before_its_document(
+    ctx: Context, own: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A publisher that dies between the two, and the next one."""
-    package, folder, real = Build().conda(tmp_path / "built"), tmp_path / "store", store_publish.write_text
+    package, folder, real = (
+        Build().conda(tmp_path / "built"),
+        tmp_path / "store",
+        store_publish.write_text,
+    )
 
     def dies(path: Path, content: str) -> None:
         if path.parent.name == "digests":
@@ -188,7 +223,9 @@ def test_a_statement_is_there_before_its_document(ctx: Context, own: Signer, tmp
     assert store_check.check(folder, ctx).unused == ()
 
 
-def test_who_may_publish(ctx: Context, own: Signer, other: Signer, store: Path, tmp_path: Path) -> None:
+def test_who_may_publish(
+    ctx: Context, own: Signer, other: Signer, store: Path, tmp_path: Path
+) -> None:
     built, plain = Build().unpacked(tmp_path / "built"), tmp_path / "plain"
     store_publish.publish(built, plain, ctx)
     before = snapshot(store, plain)
@@ -204,7 +241,9 @@ def test_who_may_publish(ctx: Context, own: Signer, other: Signer, store: Path, 
     assert snapshot(store, plain) == before
 
 
-def test_a_store_without_builds_becomes_a_signed_one(ctx: Context, own: Signer, tmp_path: Path) -> None:
+def test_a_store_without_builds_becomes_a_signed_one(
+    ctx: Context, own: Signer, tmp_path: Path
+) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ConfigurationError):
         store_publish.publish(tmp_path / "nothing", tmp_path / "store", ctx)
@@ -221,7 +260,9 @@ def test_no_trust_on_first_use(ctx: Context, own: Signer, store: Path) -> None:
         assert "VLLM_PRECOMPILED_KEY" in (caught.value.remedy or "")
 
 
-def test_what_is_not_signed_is_refused_where_a_signature_is_asked_for(ctx: Context, own: Signer, tmp_path: Path) -> None:
+def test_what_is_not_signed_is_refused_where_a_signature_is_asked_for(
+    ctx: Context, own: Signer, tmp_path: Path
+) -> None:
     wheel, plain = Build().wheel(tmp_path / "wheels"), tmp_path / "plain"
     store_publish.publish(wheel, plain, ctx)
     Build().conda(tmp_path / kernel_channel.subdir())
@@ -232,14 +273,23 @@ def test_what_is_not_signed_is_refused_where_a_signature_is_asked_for(ctx: Conte
         Settings(precompiled_stores=(str(wheel),)),
         Settings(precompiled_location=str(wheel)),
     ):
-        with pytest.raises(RefusedError, match="is not signed, and VLLM_PRECOMPILED_KEY names a key") as caught:
+        with pytest.raises(
+            RefusedError, match="is not signed, and VLLM_PRECOMPILED_KEY names a key"
+        ) as caught:
             reuse(ctx, Settings(**{**vars(settings), "precompiled_key": own.public}), partial=True)
         assert caught.value.check == "signature"
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    assert reuse(ctx, Settings(precompiled_location=str(wheel), precompiled_sha256=sha256, precompiled_key=own.public))
+    assert reuse(
+        ctx,
+        Settings(
+            precompiled_location=str(wheel), precompiled_sha256=sha256, precompiled_key=own.public
+        ),
+    )
 
 
-def test_another_key_than_the_store_s(ctx: Context, own: Signer, other: Signer, store: Path) -> None:
+def test_another_key_than_the_store_s(
+    ctx: Context, own: Signer, other: Signer, store: Path
+) -> None:
     with pytest.raises(RefusedError, match="is signed by the key") as caught:
         reuse(ctx, Settings(precompiled_stores=(str(store),), precompiled_key=other.public))
     assert (caught.value.check, own.key.public.keyid in caught.value.message) == ("signature", True)
@@ -248,11 +298,16 @@ def test_another_key_than_the_store_s(ctx: Context, own: Signer, other: Signer, 
     assert "is signed by the key" in problem
 
 
-def test_damages_of_statements_are_found(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
+def test_damages_of_statements_are_found(
+    ctx: Context, own: Signer, store: Path, tmp_path: Path
+) -> None:
     (sha256,) = attestations(store)
     path = store / store_entry.attestation_path(sha256)
     path.write_text(
-        signed_statement.sign(signed_statement.of_document("vllm-flashmla", DIGEST, document(store)), own.key), encoding="utf-8"
+        signed_statement.sign(
+            signed_statement.of_document("vllm-flashmla", DIGEST, document(store)), own.key
+        ),
+        encoding="utf-8",
     )
     report = store_check.check(store, ctx)
     assert len(report.problems) == 1
@@ -291,9 +346,15 @@ NO_PUBLIC_KEYS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "elliptic curve": ("for ecdsa", public_of(EC)),
     "RSA": ("for rsa", lambda folder: rsa_pair(folder)[1]),
     "key exchange": ("no public key that signs", public_of(x25519.X25519PrivateKey.generate())),
-    "another curve of Edwards": ("no public key that signs", public_of(ed448.Ed448PrivateKey.generate())),
+    "another curve of Edwards": (
+        "no public key that signs",
+        public_of(ed448.Ed448PrivateKey.generate()),
+    ),
     "text": ("no public key that signs", text("ssh-ed25519 AAAA")),
-    "damaged": ("no public key that signs", text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")),
+    "damaged": (
+        "no public key that signs",
+        text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"),
+    ),
     "too large": ("at most 16384", text("x" * 100_000)),
     "absent": ("No such file", lambda folder: folder / "absent"),
     "folder": ("it is a folder", lambda folder: folder),
@@ -336,9 +397,14 @@ def test_keys(own: Signer, other: Signer) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_keys_as_the_documentation_makes_them(tmp_path: Path) -> None:
-    for command in ("genpkey -algorithm ed25519 -out private.pem", "pkey -in private.pem -pubout -out public.pem"):
+    for command in (
+        "genpkey -algorithm ed25519 -out private.pem",
+        "pkey -in private.pem -pubout -out public.pem",
+    ):
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
-    assert signer_keys.load_private(tmp_path / "private.pem").public == signer_keys.load_public(tmp_path / "public.pem")
+    assert signer_keys.load_private(tmp_path / "private.pem").public == signer_keys.load_public(
+        tmp_path / "public.pem"
+    )
 
 
 def test_a_missing_library_is_named_where_it_is_needed(
@@ -365,7 +431,11 @@ def test_a_missing_library_is_named_where_it_is_needed(
 
 
 def test_the_commands(
-    own: Signer, other: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own: Signer,
+    other: Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     folder = str(tmp_path / "store")
@@ -380,20 +450,34 @@ def test_the_commands(
     assert "which --key names" in capsys.readouterr().err
     assert cli.main(["store", "check", folder, "--key", str(own.public), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["signer"] == own.key.public.keyid
-    assert cli.main(["store", "check", folder, "--key", str(other.public)]) == IntegrityError.exit_code
-    assert cli.main(["store", "check", folder, "--key", str(own.private)]) == ConfigurationError.exit_code
+    assert (
+        cli.main(["store", "check", folder, "--key", str(other.public)]) == IntegrityError.exit_code
+    )
+    assert (
+        cli.main(["store", "check", folder, "--key", str(own.private)])
+        == ConfigurationError.exit_code
+    )
 
 
-def test_a_published_build_of_other_bytes(ctx: Context, own: Signer, store: Path, tmp_path: Path) -> None:
+def test_a_published_build_of_other_bytes(
+    ctx: Context, own: Signer, store: Path, tmp_path: Path
+) -> None:
     before = snapshot(store)
     with pytest.raises(RefusedError, match="another build"):
-        store_publish.publish(Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"), store, ctx, own.key)
+        store_publish.publish(
+            Build({name: elf(80) for name in LIBRARIES}).unpacked(tmp_path / "b"),
+            store,
+            ctx,
+            own.key,
+        )
     assert snapshot(store) == before
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 ABOUT = signed_statement.of_document(OUTPUT, DIGEST, b"x")
@@ -404,7 +488,9 @@ def test_any_bytes_as_a_statement(own: Signer, data: bytes) -> None:
     with pytest.raises(RefusedError):
         signed_statement.verify(data, ABOUT, own.key.public, "here")
     with pytest.raises(RefusedError):
-        signed_statement.verify(json.dumps(envelope(data, own.key)).encode(), ABOUT, own.key.public, "here")
+        signed_statement.verify(
+            json.dumps(envelope(data, own.key)).encode(), ABOUT, own.key.public, "here"
+        )
 
 
 @given(st.sampled_from(["payload", "payloadType", "signatures", "keyid", "sig"]), JSON)
@@ -419,7 +505,12 @@ def test_any_value_in_an_envelope(own: Signer, key: str, value: Any) -> None:
 def test_any_value_in_a_statement(own: Signer, key: str, value: Any) -> None:
     said = {**json.loads(ABOUT.payload()), key: value}
     with pytest.raises(RefusedError):
-        signed_statement.verify(json.dumps(envelope(json.dumps(said).encode(), own.key)).encode(), ABOUT, own.key.public, "here")
+        signed_statement.verify(
+            json.dumps(envelope(json.dumps(said).encode(), own.key)).encode(),
+            ABOUT,
+            own.key.public,
+            "here",
+        )
 
 
 @given(st.sampled_from(["keyid", "keytype", "scheme", "keyval", "more"]), JSON)

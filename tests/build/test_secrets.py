@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from reuse_server import Server
 
-#: With characters that an address has to encode, and others that a shell or a pattern might stumble over.
+#: With characters that an address has to encode, and others that a shell or a pattern might stumble
+#: over.
 PASSWORD = "s3:cr/t@ w?rd#%'$ü"  # noqa: S105 - of a server of these tests
 LOGIN = f"user:{PASSWORD}"
 TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01)
@@ -72,12 +73,16 @@ def test_an_address_logs_in(server: Server) -> None:
 @pytest.mark.parametrize("text", ["user", "user:", "user:wrong", None])
 def test_a_wrong_password_is_said_without_it(server: Server, text: str | None) -> None:
     url = with_login(server.url, text) if text else server.url
-    with pytest.raises(FetchError, match=r"HTTP status 401\n  expected: a name and a password") as caught:
+    with pytest.raises(
+        FetchError, match=r"HTTP status 401\n  expected: a name and a password"
+    ) as caught:
         download.small(TRANSPORT, url + "/file", 100)
     assert "wrong" not in str(caught.value)
 
 
-def test_netrc_serves_where_the_address_names_nobody(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_serves_where_the_address_names_nobody(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(netrc))
     server.login = "user:s3cret"
@@ -146,12 +151,21 @@ def test_servers_that_are_the_same(first: str, second: str, trusted: bool) -> No
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build that this tree asks for."""
-    (wanted,) = preparation.wanted(root, preparation.planned(root, Settings(), Target("cpu", "why")))
-    return Build({name: elf() for name in wanted.libraries}, {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest})
+    (wanted,) = preparation.wanted(
+        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    )
+    return Build(
+        {name: elf() for name in wanted.libraries},
+        {"build_digest": wanted.digest, "kernel_digest": wanted.kernel_digest},
+    )
 
 
 def store_of(real: Build, folder: Path) -> str:
-    store_publish.publish(real.unpacked(folder / "built"), folder / "served" / "store", Context(Cache(folder / "own-cache"), TRANSPORT))
+    store_publish.publish(
+        real.unpacked(folder / "built"),
+        folder / "served" / "store",
+        Context(Cache(folder / "own-cache"), TRANSPORT),
+    )
     return "/store"
 
 
@@ -177,7 +191,15 @@ def channel_of(real: Build, folder: Path) -> str:
 
 
 def files_with(secret: str, *folders: Path) -> list[Path]:
-    needles = {word.encode() for word in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1], basic(f"user:{secret}").split()[1])}
+    needles = {
+        word.encode()
+        for word in (
+            secret,
+            quote(secret, safe=""),
+            json.dumps(secret)[1:-1],
+            basic(f"user:{secret}").split()[1],
+        )
+    }
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return [path for path in paths if any(needle in path.read_bytes() for needle in needles)]
 
@@ -194,11 +216,16 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, Callable[[Build, Any], str]]] = 
 }
 
 
-#: Commands that ask no server have one outcome. A file or server that is not there meets the same code for every kind of source.
+#: Commands that ask no server have one outcome. A file or server that is not there meets the same
+#: code for every kind of source.
 CASES = [
     *((case, "found") for case in COMMANDS),
     *((case, "refused") for case in COMMANDS if case.startswith(("reuse", "audit"))),
-    *((case, outcome) for case in ("reuse of a store", "audit") for outcome in ("gone", "unreachable")),
+    *(
+        (case, outcome)
+        for case in ("reuse of a store", "audit")
+        for outcome in ("gone", "unreachable")
+    ),
 ]
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), basic(LOGIN).split()[1], json.dumps(PASSWORD)[1:-1])
 
@@ -225,7 +252,13 @@ def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("only")
 @pytest.mark.parametrize(("case", "outcome"), CASES)
 def test_a_password_is_nowhere(
-    real: Build, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], case: str, outcome: str
+    real: Build,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    case: str,
+    outcome: str,
 ) -> None:
     words, variable, make = COMMANDS[case]
     path = make(real, tmp_path)
@@ -267,16 +300,28 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     output, folder = tmp_path / "output", tmp_path / "served" / "channel"
     for name, result in (("_install", "created"), ("fetch_sources", None)):
         monkeypatch.setattr(package_job, name, lambda *_, result=result: result)
-    monkeypatch.setattr(package_job.channel_build, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ()))
-    monkeypatch.setattr(package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree")
+    monkeypatch.setattr(
+        package_job.channel_build, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ())
+    )
+    monkeypatch.setattr(
+        package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree"
+    )
     listed: dict[str, dict[str, Any]] = {}
     outputs = package_job.expected(
-        package_job.Request(root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ))
+        package_job.Request(
+            root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ)
+        )
     )
     monkeypatch.setattr(package_job, "expected", lambda _: outputs)
     for wanted in outputs:
         path = real.conda(folder / wanted.subdir, wanted.filename)
-        facts = {"name": wanted.name, "build": wanted.build, "build_number": 0, "sha256": sha256_of(path), "size": path.stat().st_size}
+        facts = {
+            "name": wanted.name,
+            "build": wanted.build,
+            "build_number": 0,
+            "sha256": sha256_of(path),
+            "size": path.stat().st_size,
+        }
         listed.setdefault(wanted.subdir, {})[path.name] = facts
     for subdir, packages in listed.items():
         write_channel(folder, subdir, packages)
@@ -284,7 +329,16 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     if outcome == "refused":
         server.login = "user:another"
     capfd.readouterr()
-    command = ["package", "cpu", "--channel", "local", "--output", str(output), "--reuse", f"'{with_login(server.url)}/channel'"]
+    command = [
+        "package",
+        "cpu",
+        "--channel",
+        "local",
+        "--output",
+        str(output),
+        "--reuse",
+        f"'{with_login(server.url)}/channel'",
+    ]
     returned = cli.main([*command, "--json", "-v"])
     streams = capfd.readouterr()
     said = streams.out + streams.err
@@ -293,7 +347,9 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     assert "user:***@127.0.0.1" in said
     if outcome == "found":
         assert json.loads(streams.out)["reused"] is True
-        assert len(list(output.glob("*/*.conda"))) == len([name for packages in listed.values() for name in packages])
+        assert len(list(output.glob("*/*.conda"))) == len(
+            [name for packages in listed.values() for name in packages]
+        )
 
 
 @pytest.mark.parametrize("outcome", ["found", "refused"])
@@ -301,14 +357,32 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
     real: Build, server: Server, root: Path, tmp_path: Path, outcome: str
 ) -> None:
     """Neither pip's log nor the build folder nor the wheel repeats the address as it was given."""
-    left_out = (".git", ".venv", "output", "build", "tests", "__pycache__", "*.so", "*.egg-info", "_version.py", "_build_info", ".*_cache")
-    tree = shutil.copytree(root, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out), symlinks=True)
+    left_out = (
+        ".git",
+        ".venv",
+        "output",
+        "build",
+        "tests",
+        "__pycache__",
+        "*.so",
+        "*.egg-info",
+        "_version.py",
+        "_build_info",
+        ".*_cache",
+    )
+    tree = shutil.copytree(
+        root, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out), symlinks=True
+    )
     server.folder = tmp_path / "served"
     url = with_login(server.url) + wheel_of(real, tmp_path)
     if outcome == "refused":
         server.login = "user:another"
     env = {
-        **{name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "LANG", "NETRC", "PATH", "VLLM_BUILD_CACHE"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("COVERAGE", "LANG", "NETRC", "PATH", "VLLM_BUILD_CACHE"))
+        },
         "HOME": str(tmp_path / "home"),
         "TMPDIR": str(tmp_path / "temporary"),
         "PIP_CONFIG_FILE": os.devnull,
@@ -317,8 +391,25 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
         "VLLM_PRECOMPILED_WHEEL_LOCATION": url,
     }
     (tmp_path / "temporary").mkdir()
-    pip = [sys.executable, "-m", "pip", "wheel", "-vv", "--log", str(tmp_path / "pip.log"), "--no-build-isolation", "--no-deps"]
-    done = subprocess.run([*pip, "-w", str(tmp_path / "w"), str(tree)], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-vv",
+        "--log",
+        str(tmp_path / "pip.log"),
+        "--no-build-isolation",
+        "--no-deps",
+    ]
+    done = subprocess.run(
+        [*pip, "-w", str(tmp_path / "w"), str(tree)],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert (done.returncode == 0) == (outcome == "found"), said
     assert "user:***@127.0.0.1" in said
@@ -327,15 +418,23 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
         (wheel,) = (tmp_path / "w").glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             assert real.record_name in archive.namelist()
-            require_silence("".join(archive.read(name).decode("latin-1") for name in archive.namelist()))
+            require_silence(
+                "".join(archive.read(name).decode("latin-1") for name in archive.namelist())
+            )
 
 
-def test_a_proxy_password_of_apt_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_password_of_apt_stays_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was read from a file that only its owner may read, and written to one for everybody."""
     from vllm_build.util.console import Console
 
     def machine(_: object) -> tuple[str, str, str]:
-        return 'Acquire::http::Proxy "http://user:s3cret@proxy:3128";', "http://user:s3cret@mirror/debian", ""
+        return (
+            'Acquire::http::Proxy "http://user:s3cret@proxy:3128";',
+            "http://user:s3cret@mirror/debian",
+            "",
+        )
 
     monkeypatch.setattr(apt.PrivateApt, "_machine", machine)
     private = apt.PrivateApt(tmp_path / "apt", Console())
@@ -345,4 +444,7 @@ def test_a_proxy_password_of_apt_stays_private(tmp_path: Path, monkeypatch: pyte
         (private.folder / name).touch(0o644)
     private.prepare()
     holding = files_with("s3cret", private.folder)
-    assert {path.name: oct(path.stat().st_mode & 0o777) for path in holding} == {"apt.conf": "0o600", "sources.list": "0o600"}
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in holding} == {
+        "apt.conf": "0o600",
+        "sources.list": "0o600",
+    }

@@ -21,7 +21,16 @@ from vllm_build.digests import kernel_inputs
 from vllm_build.settings import build_settings, choices, settings_page
 from vllm_build.settings.build_settings import Settings
 from vllm_build.settings.choices import DEVICES
-from vllm_build.settings.value_kinds import ABSOLUTE_FOLDER, COUNT, FILE, FLAG, FOLDER, PRESENT_FOLDER, RELEASE, TEXT
+from vllm_build.settings.value_kinds import (
+    ABSOLUTE_FOLDER,
+    COUNT,
+    FILE,
+    FLAG,
+    FOLDER,
+    PRESENT_FOLDER,
+    RELEASE,
+    TEXT,
+)
 from vllm_build.util import environ, paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
 
@@ -29,8 +38,20 @@ VARIABLES = {variable.name: variable for variable in build_settings.variables()}
 NUMERIC = ["MAX_JOBS", "NVCC_THREADS", "VLLM_MAIN_CUDA_VERSION"]
 #: What the build contract calls by name.
 CONTRACT = {
-    *("VLLM_TARGET_DEVICE", "VLLM_VERSION_OVERRIDE", "VLLM_SKIP_VERSION_SUFFIX", "VLLM_MAIN_CUDA_VERSION"),
-    *("VLLM_SKIP_PRECOMPILED_VERSION_SUFFIX", "MAX_JOBS", "NVCC_THREADS", "VLLM_DISABLE_SCCACHE", "VLLM_DISABLE_CCACHE", "CMAKE_ARGS"),
+    *(
+        "VLLM_TARGET_DEVICE",
+        "VLLM_VERSION_OVERRIDE",
+        "VLLM_SKIP_VERSION_SUFFIX",
+        "VLLM_MAIN_CUDA_VERSION",
+    ),
+    *(
+        "VLLM_SKIP_PRECOMPILED_VERSION_SUFFIX",
+        "MAX_JOBS",
+        "NVCC_THREADS",
+        "VLLM_DISABLE_SCCACHE",
+        "VLLM_DISABLE_CCACHE",
+        "CMAKE_ARGS",
+    ),
     *(f"CMAKE_{language}_COMPILER_LAUNCHER" for language in ("C", "CXX", "CUDA", "HIP")),
     *("CMAKE_BUILD_TYPE", "VERBOSE", "CUDA_HOME", "ROCM_HOME", "CUDA_PATH", "ROCM_PATH", "PREFIX"),
     *("TORCH_CUDA_ARCH_LIST", "PYTORCH_ROCM_ARCH", "CMAKE_CUDA_ARCHITECTURES"),
@@ -63,7 +84,9 @@ def test_a_snapshot_is_of_this_process_as_it_is(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MAX_JOBS", "7")
     assert Settings.from_environ(environ.snapshot()).max_jobs == 7
     monkeypatch.setenv("MAX_JOBS", "x")
-    assert [error.message for error in build_settings.problems(environ.snapshot())] == ["MAX_JOBS='x' is not valid"]
+    assert [error.message for error in build_settings.problems(environ.snapshot())] == [
+        "MAX_JOBS='x' is not valid"
+    ]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\t\n"])
@@ -96,7 +119,11 @@ def test_settings_are_frozen() -> None:
         ("ROCM_PATH", "relative", Path.cwd() / "relative"),
         ("TORCH_CUDA_ARCH_LIST", " 8.0;9.0a ", "8.0;9.0a"),
         ("VLLM_PRECOMPILED_SHA256", "AB" * 32, "ab" * 32),
-        ("VLLM_PRECOMPILED_STORES", "a 'b c' https://d.invalid/e", ("a", "b c", "https://d.invalid/e")),
+        (
+            "VLLM_PRECOMPILED_STORES",
+            "a 'b c' https://d.invalid/e",
+            ("a", "b c", "https://d.invalid/e"),
+        ),
         ("VLLM_KERNEL_DIGEST", "0123456789ab", "0123456789ab"),
         ("VLLM_VERSION_OVERRIDE", " 1.0 ", "1.0"),
     ],
@@ -110,7 +137,25 @@ def test_folders_know_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.from_environ({"CUDA_HOME": "~/cuda"}).cuda_home == Path("/home/somebody/cuda")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "abc", "1e9", "+3", "1_000", "0x10", "²", "٣", "inf", "nan", "1 2", "1,5", "99999999999"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "-1",
+        "abc",
+        "1e9",
+        "+3",
+        "1_000",
+        "0x10",
+        "²",
+        "٣",
+        "inf",
+        "nan",
+        "1 2",
+        "1,5",
+        "99999999999",
+    ],
+)
 @pytest.mark.parametrize("name", NUMERIC)
 def test_malformed_numbers(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -151,7 +196,10 @@ def test_malformed_value_names_variable_value_and_what_is_accepted(name: str, te
 
 def test_all_problems_at_once() -> None:
     found = build_settings.problems({"MAX_JOBS": "x", "VERBOSE": "y", "CUDA_HOME": "/fine"})
-    assert sorted(error.message for error in found) == ["MAX_JOBS='x' is not valid", "VERBOSE='y' is not valid"]
+    assert sorted(error.message for error in found) == [
+        "MAX_JOBS='x' is not valid",
+        "VERBOSE='y' is not valid",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +266,9 @@ def test_flags_are_a_few_words(text: str) -> None:
 @given(st.sampled_from(DEVICES), st.data())
 def test_device_in_any_case(device: str, data: st.DataObject) -> None:
     upper = data.draw(st.lists(st.booleans(), min_size=len(device), max_size=len(device)))
-    spelled = "".join(letter.upper() if up else letter for letter, up in zip(device, upper, strict=True))
+    spelled = "".join(
+        letter.upper() if up else letter for letter, up in zip(device, upper, strict=True)
+    )
     assert Settings.from_environ({"VLLM_TARGET_DEVICE": spelled}).target_device == device
 
 
@@ -235,7 +285,11 @@ def test_page_is_in_step_with_the_table(root: Path) -> None:
 
 
 def test_page_has_every_variable_once(root: Path) -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*\|$", (root / settings_page.PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\|$",
+        (root / settings_page.PAGE).read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert len(rows) == len(set(rows))
     assert set(VARIABLES) <= set(rows)
 
@@ -256,7 +310,9 @@ def test_page_is_written_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_command_shows_every_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_shows_every_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MAX_JOBS", "3")
     assert cli.main(["settings", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -272,13 +328,20 @@ def test_command_shows_every_variable(monkeypatch: pytest.MonkeyPatch, capsys: p
         ["set", "to       3"],
         ["effect", VARIABLES["MAX_JOBS"].doc],
     ]
-    assert lines[-1] == f"{sum(row['set'] for row in rows.values())} of {len(rows)} variables are set, 0 of them malformed"
+    assert lines[-1] == (
+        f"{sum(row['set'] for row in rows.values())} of {len(rows)} variables are set, 0 of "
+        "them malformed"
+    )
     values = [row["value"] for row in rows.values() if row["set"]]
-    assert [line for line in lines if len(line) > 100 and not any(value in line for value in values)] == []
+    assert [
+        line for line in lines if len(line) > 100 and not any(value in line for value in values)
+    ] == []
 
 
 @pytest.mark.usefixtures("bare")
-def test_command_shows_what_is_malformed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_shows_what_is_malformed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MAX_JOBS", "many")
     assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
@@ -290,7 +353,9 @@ def test_command_shows_what_is_malformed(monkeypatch: pytest.MonkeyPatch, capsys
     assert text.endswith("variables are set, 1 of them malformed\n")
 
 
-def test_command_writes_and_checks_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_and_checks_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(paths, "source_root", lambda: tmp_path)
     assert cli.main(["settings", "--check"]) == IntegrityError.exit_code
     assert cli.main(["settings", "--write"]) == 0
@@ -314,9 +379,14 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("command", [c.NAME for c in cli.COMMANDS if c.NAME not in ("settings", "doctor")])
+@pytest.mark.parametrize(
+    "command", [c.NAME for c in cli.COMMANDS if c.NAME not in ("settings", "doctor")]
+)
 def test_every_command_names_all_that_is_malformed_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
 ) -> None:
     def refuse(*_: object) -> int:
         raise AssertionError("work began")
@@ -324,18 +394,43 @@ def test_every_command_names_all_that_is_malformed_first(
     for module in cli.COMMANDS:
         monkeypatch.setattr(module, "run", refuse)
     monkeypatch.chdir(tmp_path)
-    for name, value in {"MAX_JOBS": "abc", "VERBOSE": "qq", "CHANNEL": "defaults", "VLLM_BUILD_CACHE": "~no-such-user/x"}.items():
+    for name, value in {
+        "MAX_JOBS": "abc",
+        "VERBOSE": "qq",
+        "CHANNEL": "defaults",
+        "VLLM_BUILD_CACHE": "~no-such-user/x",
+    }.items():
         monkeypatch.setenv(name, value)
-    assert cli.main([command, *ARGUMENTS.get(command, []), "--json"]) == ConfigurationError.exit_code
+    assert (
+        cli.main([command, *ARGUMENTS.get(command, []), "--json"]) == ConfigurationError.exit_code
+    )
     said = capsys.readouterr()
     message = json.loads(said.out)["message"]
     assert message.startswith("4 environment variables are not valid:")
-    for part in ("MAX_JOBS='abc'", "VERBOSE='qq'", "CHANNEL='defaults'", "VLLM_BUILD_CACHE='~no-such-user/x'", "one of local, conda-forge"):
+    for part in (
+        "MAX_JOBS='abc'",
+        "VERBOSE='qq'",
+        "CHANNEL='defaults'",
+        "VLLM_BUILD_CACHE='~no-such-user/x'",
+        "one of local, conda-forge",
+    ):
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["CHANNEL", "REUSE", "CMAKE_BUILD_PARALLEL_LEVEL", "CONDA_OVERRIDE_CUDA", "CCACHE_DIR", "XDG_CACHE_HOME"])
-def test_variables_of_the_driver_are_in_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CHANNEL",
+        "REUSE",
+        "CMAKE_BUILD_PARALLEL_LEVEL",
+        "CONDA_OVERRIDE_CUDA",
+        "CCACHE_DIR",
+        "XDG_CACHE_HOME",
+    ],
+)
+def test_variables_of_the_driver_are_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     monkeypatch.setenv(name, "~no-such-user/'x")
     assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
@@ -354,7 +449,9 @@ def test_jobs_as_cmake_says_it(environ: dict[str, str], expected: tuple[int | No
     assert Settings.from_environ(environ).jobs == expected
 
 
-def test_the_reason_for_a_number_of_jobs_is_the_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_for_a_number_of_jobs_is_the_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("MAX_JOBS", raising=False)
     monkeypatch.setenv("CMAKE_BUILD_PARALLEL_LEVEL", "3")
     assert cli.main(["jobs", "--device", "cpu", "--json"]) == 0
@@ -365,7 +462,12 @@ def test_the_reason_for_a_number_of_jobs_is_the_variable(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("ninja", "Ninja"), ("Ninja Multi-Config", "Ninja"), ("NINJA multi-config", "Ninja"), ("unix makefiles", "Unix Makefiles")],
+    [
+        ("ninja", "Ninja"),
+        ("Ninja Multi-Config", "Ninja"),
+        ("NINJA multi-config", "Ninja"),
+        ("unix makefiles", "Unix Makefiles"),
+    ],
 )
 def test_generators_in_every_form(text: str, expected: str) -> None:
     assert Settings.from_environ({"CMAKE_GENERATOR": text}).generator == expected
@@ -375,10 +477,25 @@ def test_generators_in_every_form(text: str, expected: str) -> None:
 
 _BYTES = os.fsdecode(b"\xff")
 MALFORMED: dict[str, tuple[str, ...]] = {
-    **{variable.name: ("2", "maybe", "\u0661") for variable in VARIABLES.values() if variable.kind is FLAG},
-    **{variable.name: ("0", "-1", "1.5", "\u0661") for variable in VARIABLES.values() if variable.kind is COUNT},
     **{
-        variable.name: ("/dev/null", "/dev/null/x", "https://host.invalid/x", "a\nb", "x" * 5000, "~no-such-user/x")
+        variable.name: ("2", "maybe", "\u0661")
+        for variable in VARIABLES.values()
+        if variable.kind is FLAG
+    },
+    **{
+        variable.name: ("0", "-1", "1.5", "\u0661")
+        for variable in VARIABLES.values()
+        if variable.kind is COUNT
+    },
+    **{
+        variable.name: (
+            "/dev/null",
+            "/dev/null/x",
+            "https://host.invalid/x",
+            "a\nb",
+            "x" * 5000,
+            "~no-such-user/x",
+        )
         for variable in VARIABLES.values()
         if variable.kind in (FOLDER, ABSOLUTE_FOLDER, PRESENT_FOLDER)
     },
@@ -420,9 +537,16 @@ def test_every_variable_has_a_malformed_value() -> None:
     assert set(MALFORMED) == set(VARIABLES)
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MALFORMED.items() for text in (*texts, "1" + _BYTES)])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name, texts in MALFORMED.items() for text in (*texts, "1" + _BYTES)],
+)
 def test_each_malformed_value_is_refused_before_any_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
 ) -> None:
     def refuse(*_: object) -> int:
         raise AssertionError("work began")
@@ -437,7 +561,9 @@ def test_each_malformed_value_is_refused_before_any_work(
         document = json.loads(capsys.readouterr().out)
         assert name in document["message"]
         assert document["expected"]
-        assert name in document["remedy"] or document["remedy"].startswith(("write", "separate", "name", "unset")), document["remedy"]
+        assert name in document["remedy"] or document["remedy"].startswith(
+            ("write", "separate", "name", "unset")
+        ), document["remedy"]
     assert cli.main(["settings", "--json"]) == ConfigurationError.exit_code
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["error"]]
     assert row["name"] == name
@@ -450,7 +576,9 @@ def test_each_malformed_value_is_refused_before_any_work(
 def test_bytes_that_are_not_utf8(words: list[str], tmp_path: Path) -> None:
     environ = {**os.environb, b"TORCH_CUDA_ARCH_LIST": b"8.0;\xff"}
     command = [sys.executable, "-I", "-X", "utf8", "-m", "vllm_build", *words]
-    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == ConfigurationError.exit_code
     assert "TORCH_CUDA_ARCH_LIST" in done.stderr
     assert "Traceback" not in done.stderr
@@ -460,8 +588,14 @@ def test_components_are_those_of_the_table(root: Path) -> None:
     assert set(choices.COMPONENTS) == set(kernel_inputs.components(root))
 
 
-def test_the_command_and_the_page_have_the_same_variables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (root / settings_page.PAGE).read_text(encoding="utf-8").partition("## Variables of other tools")[0]
+def test_the_command_and_the_page_have_the_same_variables(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (
+        (root / settings_page.PAGE)
+        .read_text(encoding="utf-8")
+        .partition("## Variables of other tools")[0]
+    )
     listed = re.findall(r"^\| `(\w+)` \|.*\|$", page, re.MULTILINE)
     cli.main(["settings", "--json"])
     assert listed == [row["name"] for row in json.loads(capsys.readouterr().out)]
@@ -469,7 +603,9 @@ def test_the_command_and_the_page_have_the_same_variables(root: Path, capsys: py
 
 
 @pytest.mark.parametrize("text", ["relative", "./x", "../x"])
-def test_a_relative_cache_home_is_refused_where_the_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_relative_cache_home_is_refused_where_the_cache_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.delenv("VLLM_BUILD_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", text)
     with pytest.raises(ConfigurationError, match="XDG_CACHE_HOME"):

@@ -21,13 +21,21 @@ def torch(folder: Path, **content: str) -> Path:
     for name in FOLDERS:
         (folder / name / "sub").mkdir(parents=True)
     (folder / "torch" / "unused.h").write_text("ATen", encoding="utf-8")
-    for name, text in {"a/x.h": "x", "b/sub/y.h": "y", **{k.replace("__", "/") + ".h": v for k, v in content.items()}}.items():
+    for name, text in {
+        "a/x.h": "x",
+        "b/sub/y.h": "y",
+        **{k.replace("__", "/") + ".h": v for k, v in content.items()},
+    }.items():
         (folder / "torch" / name).write_text(text, encoding="utf-8")
     return folder
 
 
 def state(place: Path) -> dict[str, tuple[str, int]]:
-    return {p.relative_to(place).as_posix(): (p.read_text(encoding="utf-8"), p.stat().st_mtime_ns) for p in place.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(place).as_posix(): (p.read_text(encoding="utf-8"), p.stat().st_mtime_ns)
+        for p in place.rglob("*")
+        if p.is_file()
+    }
 
 
 def test_only_these_folders(tmp_path: Path) -> None:
@@ -42,8 +50,12 @@ def test_the_same_torch_elsewhere_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_another_torch_changes_what_differs(tmp_path: Path) -> None:
-    before = state(stable_inputs.mirror(torch(tmp_path / "one", a__old="gone"), tmp_path / "m", FOLDERS))
-    after = state(stable_inputs.mirror(torch(tmp_path / "two", a__x="other"), tmp_path / "m", FOLDERS))
+    before = state(
+        stable_inputs.mirror(torch(tmp_path / "one", a__old="gone"), tmp_path / "m", FOLDERS)
+    )
+    after = state(
+        stable_inputs.mirror(torch(tmp_path / "two", a__x="other"), tmp_path / "m", FOLDERS)
+    )
     assert after["torch/a/x.h"][0] == "other"
     assert after["torch/a/x.h"][1] > before["torch/a/x.h"][1]
     assert after["torch/b/sub/y.h"] == before["torch/b/sub/y.h"]

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CLOSED, LOST, GONE = errors.ResourceError.exit_code, errors.ResourceError.exit_code, 128 + signal.SIGPIPE
+CLOSED, LOST, GONE = (
+    errors.ResourceError.exit_code,
+    errors.ResourceError.exit_code,
+    128 + signal.SIGPIPE,
+)
 COMMAND = [sys.executable, "-I", "-X", "utf8", "-m", "vllm_build"]
 #: Commands, their usual status, and whether they write to stdout and to stderr.
 COMMANDS = {
@@ -33,7 +37,8 @@ COMMANDS = {
     "nosuch --json": (errors.ConfigurationError.exit_code, True, True),
     "nosuch -v": (errors.ConfigurationError.exit_code, False, True),
 }
-#: How a shell sets up the streams, and the status where the stream that is not usual is written to; None where the usual status stays.
+#: How a shell sets up the streams, and the status where the stream that is not usual is written to;
+#: None where the usual status stays.
 STREAMS: dict[str, tuple[str, int | None, int | None]] = {
     "{} >&-": ("out", CLOSED, None),
     "{} >/dev/full": ("out", LOST, None),
@@ -46,7 +51,9 @@ STREAMS: dict[str, tuple[str, int | None, int | None]] = {
 
 
 def shell(line: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, check=False, **options
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +84,16 @@ def test_streams_that_cannot_be_written(words: str, line: str, tmp_path: Path) -
         json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("words", ["settings --json", "--help", "plan --device cpu --json", "nosuch --json"])
+@pytest.mark.parametrize(
+    "words", ["settings --json", "--help", "plan --device cpu --json", "nosuch --json"]
+)
 def test_a_reader_that_has_gone(words: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run([*COMMAND, *words.split()], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*COMMAND, *words.split()], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == GONE
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
@@ -90,9 +101,13 @@ def test_a_reader_that_has_gone(words: str) -> None:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_current_folder_that_is_gone(words: str, tmp_path: Path) -> None:
-    done = shell(f"mkdir x && cd x && rmdir ../x && exec {shlex.join(COMMAND)} {words}", cwd=tmp_path)
+    done = shell(
+        f"mkdir x && cd x && rmdir ../x && exec {shlex.join(COMMAND)} {words}", cwd=tmp_path
+    )
     assert done.returncode == errors.ConfigurationError.exit_code
-    assert done.stderr.startswith("error: the current folder cannot be used: No such file or directory\n  expected: ")
+    assert done.stderr.startswith(
+        "error: the current folder cannot be used: No such file or directory\n  expected: "
+    )
     assert "  to do:    change to a folder" in done.stderr
     assert "Traceback" not in done.stderr
     if "--json" in words:
@@ -104,7 +119,10 @@ def test_a_current_folder_that_is_gone(words: str, tmp_path: Path) -> None:
 def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
     """What is opened next would have them, and every program that is started would write to it."""
     opened = "os.open('file', os.O_CREAT | os.O_WRONLY)"
-    code = f"import os; from vllm_build.util import streams; streams.open_missing(); print({opened}, file=open('n', 'w'))"
+    code = (
+        "import os; from vllm_build.util import streams; streams.open_missing(); "
+        f"print({opened}, file=open('n', 'w'))"
+    )
     line = shlex.join([sys.executable, "-c", code])
     assert shell(f"{line} <&- >&- 2>&-", cwd=tmp_path).returncode == 0
     assert int((tmp_path / "n").read_text(encoding="utf-8")) > 2
@@ -132,7 +150,9 @@ def _blocked(numbers: tuple[signal.Signals, ...]) -> Callable[[], None]:
     [(number,) for number in signals.ENDING] + [(signal.SIGTERM, signal.SIGHUP)],
     ids=lambda numbers: "-".join(number.name for number in numbers),
 )
-def test_a_signal_before_the_handlers(numbers: tuple[signal.Signals, ...], tmp_path: Path, *, isolated: bool) -> None:
+def test_a_signal_before_the_handlers(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path, *, isolated: bool
+) -> None:
     """The kernel keeps a signal that waits, through the exec that isolates the interpreter as well."""
     command = COMMAND if isolated else [sys.executable, "-m", "vllm_build"]
     done = subprocess.run(
@@ -165,7 +185,8 @@ def test_the_first_signal_decides_the_status(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
     """Nothing changes the status between the message and the end of the process."""
     code = (
-        "import os, signal, sys; from vllm_build import entry; from vllm_build.util.processes import signals\n"
+        "import os, signal, sys; from vllm_build import entry; from vllm_build.util.processes "
+        "import signals\n"
         "before = entry._end\n"
         "def end(*words):\n"
         "    status = before(*words); os.kill(os.getpid(), signal.SIGTERM); return status\n"
@@ -177,5 +198,11 @@ def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.exit(status)"
     )
-    done = subprocess.run([*HEARING, sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*HEARING, sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (128 + signal.SIGHUP, "error: interrupted by SIGHUP\n")

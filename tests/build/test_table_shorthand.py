@@ -97,10 +97,15 @@ sources = ["norm/g.cc"]
 definitions = ["X"]
 sets = ["full"]
 """
-FILES = ("module.cc", "module_more.cc", *(f"norm/{name}" for name in ("a_cpu.cc", "b_cpu.cc", "c.cc", "c_d.cc", "g.cc")))
+FILES = (
+    "module.cc",
+    "module_more.cc",
+    *(f"norm/{name}" for name in ("a_cpu.cc", "b_cpu.cc", "c.cc", "c_d.cc", "g.cc")),
+)
 GPU_FILES = tuple(f"norm/{name}.cu" for name in "abef")
 
-#: Extension -> kernels, units of the tree and units of third parties. A change of the table changes these numbers with it.
+#: Extension -> kernels, units of the tree and units of third parties. A change of the table changes
+#: these numbers with it.
 COUNTS = {
     "vllm._C": (33, 89, 0),
     "vllm.cumem_allocator": (1, 2, 0),
@@ -142,8 +147,18 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
         ('group = "host"', "group = 3", 13, "group = 3 is not valid"),
         ('archs = "new"', 'archs = "old"', 14, "no archs is named 'old'"),
         ('archs = { cuda = "8.0" }', 'archs = "newer"', 19, "no archs is named 'newer'"),
-        ('"norm/{a,b}.cu"', '"norm/{a,b.cu"', 15, "'norm/{a,b.cu' in 'sources' has braces without a choice"),
-        ('"norm/{a,b}.cu"', '"norm/{a}.cu"', 15, "'norm/{a}.cu' in 'sources' has braces without a choice"),
+        (
+            '"norm/{a,b}.cu"',
+            '"norm/{a,b.cu"',
+            15,
+            "'norm/{a,b.cu' in 'sources' has braces without a choice",
+        ),
+        (
+            '"norm/{a,b}.cu"',
+            '"norm/{a}.cu"',
+            15,
+            "'norm/{a}.cu' in 'sources' has braces without a choice",
+        ),
         ('"norm/c{,_d}.cc"', '"norm/c{,_z}.cc"', 16, "source 'norm/c_z.cc' does not exist"),
         ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' stands twice in 'sources'"),
         ('memory = "heavy"', 'memory = "huge"', 18, "memory = 'huge' is not valid"),
@@ -151,14 +166,31 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
         ('libraries = ["hwy"]', "libraries = 3", 3, "libraries = 3 is not valid"),
         ('libraries = ["hwy"]', 'libary = ["hwy"]', 3, "unknown key 'libary' in [[kernel]]"),
         ('libraries = ["hwy"]', 'sources = ["a.cc"]', 3, "'sources' in the group 'host'"),
-        ('group.unit.devices = ["cuda"]', 'group.unit.devices = ["tpu"]', 5, "'tpu' in 'devices' is not known"),
+        (
+            'group.unit.devices = ["cuda"]',
+            'group.unit.devices = ["tpu"]',
+            5,
+            "'tpu' in 'devices' is not known",
+        ),
         ('group.unit.devices = ["cuda"]', 'group.unit.name = "x"', 5, "'name' in the group 'unit'"),
         ("group.host = {", "group.host = 3 # {", 3, "group = {"),
-        ('archs.new = { cuda = "9.0a 12.0f"', 'archs.new = { cuda = "9.1"', 6, "there is no GPU architecture 9.1"),
-        ('"module{,_more}.cc"', '"module{,_less}.cc"', 26, "source 'module_less.cc' does not exist"),
+        (
+            'archs.new = { cuda = "9.0a 12.0f"',
+            'archs.new = { cuda = "9.1"',
+            6,
+            "there is no GPU architecture 9.1",
+        ),
+        (
+            '"module{,_more}.cc"',
+            '"module{,_less}.cc"',
+            26,
+            "source 'module_less.cc' does not exist",
+        ),
     ],
 )
-def test_a_mistake_is_reported_with_its_line(tree: Path, before: str, after: str, line: int, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(
+    tree: Path, before: str, after: str, line: int, message: str
+) -> None:
     assert SHORT.count(before) == 1
     path = write(tree, SHORT.replace(before, after))
     with pytest.raises(ConfigurationError) as caught:
@@ -168,17 +200,23 @@ def test_a_mistake_is_reported_with_its_line(tree: Path, before: str, after: str
 
 
 def test_a_group_may_have_a_header_of_its_own(tree: Path) -> None:
-    text = SHORT.replace('group.host = { extension = "vllm._C", devices = ["cpu"], libraries = ["hwy"] }\n', "")
+    text = SHORT.replace(
+        'group.host = { extension = "vllm._C", devices = ["cpu"], libraries = ["hwy"] }\n', ""
+    )
     header = '\n[group.host]\nextension = "vllm._C"\ndevices = ["cpu"]\nlibraries = ["hwy"]\n'
     write(tree, SHORT)
     expected = kernels_table.load(tree)
     # Dotted keys and a header cannot both extend one table: the other group gets a header as well.
     dotted = [line for line in text.splitlines() if line.startswith("group.unit.")]
     rest = "\n".join(line for line in text.splitlines() if not line.startswith("group."))
-    unit = "\n[group.unit]\n" + "\n".join(line.removeprefix("group.unit.") for line in dotted) + "\n"
+    unit = (
+        "\n[group.unit]\n" + "\n".join(line.removeprefix("group.unit.") for line in dotted) + "\n"
+    )
     path = write(tree, rest + header + unit)
     assert kernels_table.load(tree) == expected
-    path.write_text((rest + header + unit).replace('libraries = ["hwy"]', "libraries = 3"), encoding="utf-8")
+    path.write_text(
+        (rest + header + unit).replace('libraries = ["hwy"]', "libraries = 3"), encoding="utf-8"
+    )
     line = (rest + header + unit).splitlines().index('libraries = ["hwy"]') + 1
     with pytest.raises(ConfigurationError, match=rf"kernels\.toml:{line}: libraries = 3"):
         kernels_table.load(tree)
@@ -194,7 +232,9 @@ def test_braces_are_a_product_with_the_last_choice_fastest(parts: list[list[str]
     assert expand_braces(text) == ["".join(chosen) for chosen in itertools.product(*choices)]
 
 
-@pytest.mark.parametrize("text", ["{", "}", "a{b", "a}b", "{}", "{a}", "{a,b", "a,b}", "{a,{b,c}}", "{a,b}}", "{{a,b}"])
+@pytest.mark.parametrize(
+    "text", ["{", "}", "a{b", "a}b", "{}", "{a}", "{a,b", "a,b}", "{a,{b,c}}", "{a,b}}", "{{a,b}"]
+)
 def test_braces_without_a_choice(text: str) -> None:
     with pytest.raises(ValueError, match=r"[{}]"):
         expand_braces(text)
@@ -217,8 +257,23 @@ def test_the_lists_of_the_tree_s_table_serve_the_default_list(root: Path) -> Non
 
 def test_the_tree_s_table_has_as_many_units_as_before_it_had_short_forms(root: Path) -> None:
     table = kernels_table.load(root)
-    kernels = {extension.name: [k for k in table.kernels if k.extension == extension.name] for extension in table.extensions}
-    counts = {name: (len(ks), sum(len(k.sources) for k in ks), sum(len(k.third_party_sources) for k in ks)) for name, ks in kernels.items()}
+    kernels = {
+        extension.name: [k for k in table.kernels if k.extension == extension.name]
+        for extension in table.extensions
+    }
+    counts = {
+        name: (
+            len(ks),
+            sum(len(k.sources) for k in ks),
+            sum(len(k.third_party_sources) for k in ks),
+        )
+        for name, ks in kernels.items()
+    }
     assert counts == COUNTS
-    written = [entry for component in kernel_inputs.components(root) for entry in kernel_inputs.of(root, component) if "[kernel " in entry]
+    written = [
+        entry
+        for component in kernel_inputs.components(root)
+        for entry in kernel_inputs.of(root, component)
+        if "[kernel " in entry
+    ]
     assert len(written) == sum(count[0] for count in COUNTS.values())

@@ -30,7 +30,9 @@ def test_columns_are_as_wide_as_what_they_hold() -> None:
 
 
 def test_cells_are_wrapped_between_words() -> None:
-    lines = text_table.layout(["name", "text"], [["a", "one two three four five six seven eight nine ten eleven"]], 50)
+    lines = text_table.layout(
+        ["name", "text"], [["a", "one two three four five six seven eight nine ten eleven"]], 50
+    )
     assert lines == [
         "    name  text",
         "    a     one two three four five six seven eight",
@@ -60,7 +62,11 @@ def test_wide_characters_take_two_columns() -> None:
 
 
 def test_continued_lines_keep_their_indentation() -> None:
-    assert text_table.wrap("error:\n  to do: one two three", 14) == ["error:", "  to do: one", "  two three"]
+    assert text_table.wrap("error:\n  to do: one two three", 14) == [
+        "error:",
+        "  to do: one",
+        "  two three",
+    ]
     assert text_table.wrap("", 10) == [""]
 
 

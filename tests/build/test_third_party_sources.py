@@ -64,7 +64,16 @@ def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"int x;\n")
             member.size = len(content) if member.isfile() else 0
             tar.addfile(member, io.BytesIO(content) if member.isfile() else None)
     get = {"type": "apt-source", "suite": "trixie", "package": "highway", "revision": "1.2.0-2"}
-    source = Source("highway", "1.2.0", path.name, path.stat().st_size, sha256_of(path), "0" * 64, get, ("vllm-kernels",))
+    source = Source(
+        "highway",
+        "1.2.0",
+        path.name,
+        path.stat().st_size,
+        sha256_of(path),
+        "0" * 64,
+        get,
+        ("vllm-kernels",),
+    )
     return locked(source, path)
 
 
@@ -79,7 +88,9 @@ def locked(source: Source, path: Path, **changes: Any) -> Source:
         return replace(source, tree_sha256=folder_digest.digest_of(Path(folder)))
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600) -> tarfile.TarInfo:
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o600
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode = kind, link, mode
     return info
@@ -130,7 +141,9 @@ def test_sources_that_are_no_tables(tmp_path: Path) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["name", "version", "filename", "sha256", "license", "size", "get", "include"]),
+        st.sampled_from(
+            ["name", "version", "filename", "sha256", "license", "size", "get", "include"]
+        ),
         st.text() | st.integers() | st.lists(st.text()),
     )
 )
@@ -151,7 +164,12 @@ def test_extract(tmp_path: Path, cache: Path) -> None:
     source = archive(tmp_path / "a.tar.gz", *members)
     folder = third_party.extract(source, tmp_path / "a.tar.gz")
     assert source.cached() == folder
-    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")) == ["CMakeLists.txt", "hwy", "hwy/a.h", "run.sh"]
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")) == [
+        "CMakeLists.txt",
+        "hwy",
+        "hwy/a.h",
+        "run.sh",
+    ]
     assert (folder / "hwy" / "a.h").read_bytes() == b"int x;\n"
     assert oct((folder / "run.sh").stat().st_mode)[-3:] == "755"
     assert oct((folder / "hwy" / "a.h").stat().st_mode)[-3:] == "644"
@@ -165,7 +183,11 @@ def test_a_part_of_an_archive(tmp_path: Path) -> None:
     part = locked(whole, tmp_path / "a.tar.gz", include=("a", "LICENSE"))
     assert part.folder != whole.folder
     folder = third_party.extract(part, tmp_path / "a.tar.gz")
-    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == ["LICENSE", "a/deep/two.h", "a/one.h"]
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [
+        "LICENSE",
+        "a/deep/two.h",
+        "a/one.h",
+    ]
     evil = archive(tmp_path / "b.tar.gz", member("x-1/a/one.h"), member("x-1/b/../../x"))
     with pytest.raises(IntegrityError, match="must not be extracted"):
         third_party.extract(replace(evil, include=("a",)), tmp_path / "b.tar.gz")
@@ -261,9 +283,14 @@ def _make_executable(folder: Path) -> None:
     (folder / "CMakeLists.txt").chmod(0o755)
 
 
-@pytest.mark.parametrize("damage", [_edit, _same_size_and_time, _remove, _add, _link, _link_a_folder, _make_executable])
+@pytest.mark.parametrize(
+    "damage", [_edit, _same_size_and_time, _remove, _add, _link, _link_a_folder, _make_executable]
+)
 def test_changed_sources_are_refused_and_repaired(
-    downloaded: Callable[[], Source], console: Console, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+    downloaded: Callable[[], Source],
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
 ) -> None:
     source = downloaded()
     folder = Path(third_party_fetch.fetch(source, console))
@@ -272,13 +299,17 @@ def test_changed_sources_are_refused_and_repaired(
     with pytest.raises(IntegrityError, match="not the locked ones") as caught:
         third_party.folder(folder, "highway", None)
     assert "vllm-build fetch highway" in (caught.value.remedy or "")
-    assert third_party.folder(folder, "highway", folder) == folder, "sources of one's own are not compared"
+    assert third_party.folder(folder, "highway", folder) == folder, (
+        "sources of one's own are not compared"
+    )
     assert third_party_fetch.fetch(source, console) == str(folder)
     assert third_party.folder(folder, "highway", None) == folder
     assert (folder / "CMakeLists.txt").read_bytes() == b"int x;\n"
 
 
-def test_an_archive_that_gives_another_tree_is_refused(downloaded: Callable[[], Source], console: Console, cache: Path) -> None:
+def test_an_archive_that_gives_another_tree_is_refused(
+    downloaded: Callable[[], Source], console: Console, cache: Path
+) -> None:
     source = replace(downloaded(), tree_sha256="0" * 64)
     with pytest.raises(IntegrityError, match="gives a tree with sha256") as caught:
         third_party_fetch.fetch(source, console)
@@ -303,7 +334,11 @@ def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPa
     source = archive(index / "sample-1.0.tar.gz", *(member(name) for name in names), content=text)
     get = {"type": "pypi-sdist", "package": "sample", "version": "1.0"}
     source = locked(source, index / "sample-1.0.tar.gz", name="sample", get=get, include=("a",))
-    for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}.items():
+    for name, value in {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+    }.items():
         monkeypatch.setenv(name, value)
     folder = Path(third_party_fetch.fetch(source, console))
     assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == ["a/x.h"]
@@ -315,7 +350,11 @@ def test_another_way_than_these(downloaded: Callable[[], Source], console: Conso
     assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
 
 
-def test_the_command(downloaded: Callable[[], Source], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    downloaded: Callable[[], Source],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     source = downloaded()
     monkeypatch.setattr(third_party, "read", lambda _: {"highway": source})
     assert cli.main(["fetch", "--json"]) == 0
@@ -325,10 +364,16 @@ def test_the_command(downloaded: Callable[[], Source], monkeypatch: pytest.Monke
     assert "has no 'lowway'" in capsys.readouterr().err
 
 
-def test_what_is_fetched_on_request_alone(monkeypatch: pytest.MonkeyPatch, downloaded: Callable[[], Source], root: Path) -> None:
+def test_what_is_fetched_on_request_alone(
+    monkeypatch: pytest.MonkeyPatch, downloaded: Callable[[], Source], root: Path
+) -> None:
     assert third_party.read(root)["flash-attention"].on_request
     source = downloaded()
-    monkeypatch.setattr(third_party, "read", lambda _: {"highway": source, "large": replace(source, name="large", on_request=True)})
+    monkeypatch.setattr(
+        third_party,
+        "read",
+        lambda _: {"highway": source, "large": replace(source, name="large", on_request=True)},
+    )
     fetched: list[str] = []
     monkeypatch.setattr(fetch, "fetch", lambda source, _: fetched.append(source.name))
     assert cli.main(["fetch"]) == 0

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The private apt: what it takes from the machine, what it makes of apt's answers. Programs are stood in for by scripts on PATH."""
+"""The private apt: what it takes from the machine, what it makes of apt's answers.
+
+Programs are stood in for by scripts on PATH.
+"""
 
 from __future__ import annotations
 
@@ -44,21 +47,31 @@ def test_any_list_of_targets_is_read(text: str) -> None:
 
 def test_keys_of_both_formats() -> None:
     deb822 = (
-        "Types: deb\nURIs: http://other.example/x\nSigned-By: /other.gpg\n\nTypes: deb\nURIs: http://m.example/debian\nSigned-By: /k.gpg\n"
+        "Types: deb\nURIs: http://other.example/x\nSigned-By: /other.gpg\n\nTypes: deb\n"
+        "URIs: http://m.example/debian\nSigned-By: /k.gpg\n"
     )
     assert apt.choose_keys(deb822, "http://m.example/debian") == "/k.gpg"
-    one_line = "deb http://x.example/debian a main\ndeb [arch=amd64 signed-by=/one.gpg] http://m.example/debian/ bookworm main\n"
+    one_line = (
+        "deb http://x.example/debian a main\ndeb [arch=amd64 signed-by=/one.gpg] "
+        "http://m.example/debian/ bookworm main\n"
+    )
     assert apt.choose_keys(one_line, "http://m.example/debian") == "/one.gpg"
-    assert apt.choose_keys("deb http://m.example/debian bookworm main\n", "http://m.example/debian") is None
+    assert (
+        apt.choose_keys("deb http://m.example/debian bookworm main\n", "http://m.example/debian")
+        is None
+    )
     inline = "URIs: http://m.example/debian\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n"
     assert apt.choose_keys(inline, "http://m.example/debian") is None
 
 
 def test_only_transport_settings_are_taken_from_the_machine() -> None:
     dump = (
-        'APT "";\nAPT::Update::Post-Invoke:: "rm -f /var/cache/apt/archives/*.deb";\nDir::Cache "var/cache/apt";\n'
-        'Acquire "";\nAcquire::http::Proxy "http://proxy.example:3128";\nAcquire::https::CaInfo "/etc/ca.pem";\n'
-        'Acquire::Languages "en";\nAcquire::IndexTargets::deb::Packages::MetaKey "x";\nAcquire::Retries "3";\n'
+        'APT "";\nAPT::Update::Post-Invoke:: "rm -f /var/cache/apt/archives/*.deb";\n'
+        'Dir::Cache "var/cache/apt";\n'
+        'Acquire "";\nAcquire::http::Proxy "http://proxy.example:3128";\n'
+        'Acquire::https::CaInfo "/etc/ca.pem";\n'
+        'Acquire::Languages "en";\nAcquire::IndexTargets::deb::Packages::MetaKey "x";\n'
+        'Acquire::Retries "3";\n'
     )
     assert apt.transport_settings(dump) == [
         'Acquire::http::Proxy "http://proxy.example:3128";',
@@ -68,7 +81,10 @@ def test_only_transport_settings_are_taken_from_the_machine() -> None:
 
 
 def test_paragraphs() -> None:
-    text = "Package: a\nDepends: b,\n c\nSize: 1\n\n\nPackage: b\nChecksums-Sha256:\n 00 1 x.dsc\n 11 2 y.tar.xz\n"
+    text = (
+        "Package: a\nDepends: b,\n c\nSize: 1\n\n\nPackage: b\nChecksums-Sha256:\n 00 1 x.dsc\n"
+        " 11 2 y.tar.xz\n"
+    )
     first, second = lock_update.paragraphs(text)
     assert first == {"Package": "a", "Depends": "b,\nc", "Size": "1"}
     assert second["Checksums-Sha256"].split() == ["00", "1", "x.dsc", "11", "2", "y.tar.xz"]
@@ -80,7 +96,10 @@ def test_any_text_is_paragraphs(text: str) -> None:
     assert all(paragraph for paragraph in lock_update.paragraphs(text))
 
 
-@pytest.mark.skipif(shutil.which("dpkg") is None, reason="Debian versions are compared by dpkg, which is where apt is")
+@pytest.mark.skipif(
+    shutil.which("dpkg") is None,
+    reason="Debian versions are compared by dpkg, which is where apt is",
+)
 def test_the_newest_version_of_a_suite_comes_first() -> None:
     madison = (
         " gcc-12 | 12.2.0-14 | http://m.example/debian bookworm/main Sources\n"
@@ -93,7 +112,8 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
     assert lock_update.suite_versions(madison, "bullseye") == []
 
 
-# The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do what the test's FAKE_* say.
+# The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do
+# what the test's FAKE_* say.
 FAKE_APT_GET = r"""#!/bin/sh
 echo "$@" >> "$FAKE_LOG"
 case "$*" in
@@ -145,7 +165,9 @@ def private(machine: Path, console: Console) -> PrivateApt:
 
 
 def calls(machine: Path, word: str) -> int:
-    return sum(word in line.split() for line in (machine / "log").read_text(encoding="utf-8").splitlines())
+    return sum(
+        word in line.split() for line in (machine / "log").read_text(encoding="utf-8").splitlines()
+    )
 
 
 def test_the_private_state_is_its_own(machine: Path, console: Console) -> None:
@@ -171,7 +193,9 @@ def test_a_component_has_a_state_of_its_own(machine: Path, console: Console) -> 
         assert all(line.endswith(ending) for line in sources)
 
 
-def test_lists_are_read_once_and_again_for_another_mirror(machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_read_once_and_again_for_another_mirror(
+    machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
         apt_ = private(machine, console)
         apt_.prepare()
@@ -192,7 +216,9 @@ def test_a_download(machine: Path, console: Console) -> None:
     assert "download libgcc-s1=12.2.0-14" in (machine / "log").read_text(encoding="utf-8")
 
 
-def test_a_version_that_is_gone_names_the_update(machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_is_gone_names_the_update(
+    machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_DOWNLOAD_ERROR", "E: Version '1.0' for 'libgcc-s1' was not found")
     apt_ = private(machine, console)
     apt_.prepare()
@@ -202,7 +228,13 @@ def test_a_version_that_is_gone_names_the_update(machine: Path, console: Console
     assert "libgcc-s1=1.0" in str(caught.value)
 
 
-@pytest.mark.parametrize("error", ["E: Version '2' for 'a' was not found", "E: Failed to fetch http://m.example/x  404  Not Found"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "E: Version '2' for 'a' was not found",
+        "E: Failed to fetch http://m.example/x  404  Not Found",
+    ],
+)
 def test_old_lists_are_refreshed_before_anything_is_said(
     machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
@@ -227,7 +259,12 @@ def test_old_lists_are_refreshed_before_anything_is_said(
 )
 @pytest.mark.parametrize("when", ["UPDATE", "DOWNLOAD"])
 def test_a_mirror_that_fails(
-    machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch, when: str, error: str, kind: type[Exception]
+    machine: Path,
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    error: str,
+    kind: type[Exception],
 ) -> None:
     monkeypatch.setenv(f"FAKE_{when}_ERROR", error)
     apt_ = private(machine, console)
@@ -237,7 +274,9 @@ def test_a_mirror_that_fails(
     assert "no longer has" not in str(caught.value)
 
 
-def test_a_machine_without_apt_is_sent_to_conda_forge(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_apt_is_sent_to_conda_forge(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainError) as caught:
         PrivateApt(tmp_path / "apt", console).prepare()
@@ -245,7 +284,9 @@ def test_a_machine_without_apt_is_sent_to_conda_forge(tmp_path: Path, console: C
     assert "CHANNEL=conda-forge" in str(caught.value)
 
 
-def test_a_machine_without_a_debian_mirror(machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_debian_mirror(
+    machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_MIRROR", "cdrom://Debian/")
     with pytest.raises(ToolchainError, match="no Debian mirror"):
         private(machine, console).prepare()

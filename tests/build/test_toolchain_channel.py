@@ -28,7 +28,9 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     first = tree.packages()
     assert tree.actions() == {"low": "reused", "high": "reused"}
     assert tree.packages() == first
-    extracted = {name: tree.cache / "rattler" / "pkgs" / name.removesuffix(".conda") for name in first}
+    extracted = {
+        name: tree.cache / "rattler" / "pkgs" / name.removesuffix(".conda") for name in first
+    }
     for folder in extracted.values():
         folder.mkdir(parents=True, exist_ok=True)
     before = tree.view
@@ -36,7 +38,9 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     assert tree.actions() == {"low": "reused", "high": "built"}
     second = tree.packages()
     assert len(second) == 2
-    assert len(first & second) == 1, "the superseded package is no longer seen, the other is untouched"
+    assert len(first & second) == 1, (
+        "the superseded package is no longer seen, the other is untouched"
+    )
     assert all(folder.exists() for folder in extracted.values()), "somebody may be installing it"
     assert tree.pool == first | second
     long_ago = 0
@@ -45,7 +49,9 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     assert (cleaned.views, cleaned.packages) == (1, 1)
     assert cleaned.size > 0
     assert tree.pool == tree.packages() == second
-    assert {name for name, folder in extracted.items() if folder.exists()} == first & second, "and so is what was extracted from it"
+    assert {name for name, folder in extracted.items() if folder.exists()} == first & second, (
+        "and so is what was extracted from it"
+    )
     assert tree.actions() == {"low": "reused", "high": "reused"}
 
 
@@ -77,7 +83,9 @@ def test_the_report_says_where_and_how_large(tree: Tree) -> None:
     assert tree.ensure().built == 0
 
 
-def test_an_interruption_keeps_what_was_finished(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_keeps_what_was_finished(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = recipe_builder.build
 
     def interrupted(recipe: Path, **options: object) -> list[Path]:
@@ -93,15 +101,21 @@ def test_an_interruption_keeps_what_was_finished(tree: Tree, monkeypatch: pytest
     assert tree.actions() == {"low": "reused", "high": "built"}
 
 
-@pytest.mark.parametrize(("module", "moment"), [(channel_records, "write_record"), (channel_index, "write")])
-def test_an_interruption_between_file_and_index(tree: Tree, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "moment"), [(channel_records, "write_record"), (channel_index, "write")]
+)
+def test_an_interruption_between_file_and_index(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str
+) -> None:
     tree.ensure(["low"])
     real = getattr(module, moment)
     calls = []
 
     def interrupted(*arguments: object) -> None:
         calls.append(arguments)
-        if module is channel_records or len(calls) == 2:  # the first index is the one of the clean start
+        if (
+            module is channel_records or len(calls) == 2
+        ):  # the first index is the one of the clean start
             raise KeyboardInterrupt
         real(*arguments)
 
@@ -188,8 +202,15 @@ def test_a_recipe_that_is_not_locked_yet_does_not_hide_the_others(tree: Tree) ->
 
 def test_a_package_that_names_the_work_folder_is_refused(tree: Tree) -> None:
     tree.ensure(["low"])
-    tree.recipe("high", needs="low", text=RECIPE.replace("    env:\n", '      - pwd > "$PREFIX/share/where"\n    env:\n'))
-    with pytest.raises(BuildError, match=r"high-1\.0-h\w+_0\.conda names a folder of this machine: .*/work in share/where"):
+    tree.recipe(
+        "high",
+        needs="low",
+        text=RECIPE.replace("    env:\n", '      - pwd > "$PREFIX/share/where"\n    env:\n'),
+    )
+    with pytest.raises(
+        BuildError,
+        match=r"high-1\.0-h\w+_0\.conda names a folder of this machine: .*/work in share/where",
+    ):
         tree.ensure()
     assert {name.partition("-")[0] for name in tree.pool} == {"low"}
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}

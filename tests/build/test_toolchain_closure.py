@@ -25,13 +25,19 @@ def requirements(node: object) -> set[str]:
         return {sibling[1] if sibling else node.split(" ", 1)[0]}
     if isinstance(node, dict):
         return set().union(*(requirements(value) for key, value in node.items() if key != "if"))
-    return set().union(*(requirements(value) for value in node or [])) if isinstance(node, list) else set()
+    return (
+        set().union(*(requirements(value) for value in node or []))
+        if isinstance(node, list)
+        else set()
+    )
 
 
 def run_names(recipe: Path) -> set[str]:
     document = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))
     parts = [document, *document.get("outputs", [])]
-    return set().union(*(requirements(part.get("requirements", {}).get("run", [])) for part in parts))
+    return set().union(
+        *(requirements(part.get("requirements", {}).get("run", [])) for part in parts)
+    )
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
@@ -39,7 +45,9 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
     build = BUILDS[name]
     closure = {b.id for b in toolchain_builds.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
-    for required in {entry.split(" ")[0] for entry in build.run} if build.wheel else run_names(build.recipe):
+    for required in (
+        {entry.split(" ")[0] for entry in build.run} if build.wheel else run_names(build.recipe)
+    ):
         makers = {i for i, other in BUILDS.items() if required in other.makes}
         if required.startswith("__"):
             continue  # a fact about the machine, not a package
@@ -51,10 +59,14 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
         release = build.variant.get("cuda_release")
         if release is not None:
             others = {BUILDS[i].variant.get("cuda_release", release) for i in found}
-            assert others == {release}, f"{name} is of CUDA {release}, and needs {required} of another release"
+            assert others == {release}, (
+                f"{name} is of CUDA {release}, and needs {required} of another release"
+            )
 
 
-@pytest.mark.parametrize("name", sorted(name for name, build in BUILDS.items() if build.wheel is None))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, build in BUILDS.items() if build.wheel is None)
+)
 def test_what_a_recipe_makes_is_what_its_sources_say(name: str) -> None:
     document = YAML(typ="safe", pure=True).load(BUILDS[name].recipe.read_text(encoding="utf-8"))
     made = [part["package"]["name"] for part in document.get("outputs", [document])]

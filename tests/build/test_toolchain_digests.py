@@ -51,9 +51,14 @@ def tree(tmp_path: Path) -> Path:
         folder = tmp_path / "toolchain" / "recipes" / name
         folder.mkdir(parents=True)
         (folder / "recipe.yaml").write_text("schema_version: 1\n", encoding="utf-8")
-        (folder / "build.sh").write_text(". common/used.sh\n" if name == "one" else "true\n", encoding="utf-8")
+        (folder / "build.sh").write_text(
+            ". common/used.sh\n" if name == "one" else "true\n", encoding="utf-8"
+        )
         needs = 'needs = ["one"]\n' if name == "two" else ""
-        text = f'[[build]]\nid = "{name}"\n{needs}[[build.source]]\ntype = "pypi"\nrequirement = "{name}==1"\n'
+        text = (
+            f'[[build]]\nid = "{name}"\n{needs}[[build.source]]\ntype = "pypi"\n'
+            f'requirement = "{name}==1"\n'
+        )
         (folder / "sources.toml").write_text(text, encoding="utf-8")
     common = tmp_path / "toolchain" / "recipes" / "common"
     common.mkdir()
@@ -63,14 +68,18 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-LOCK = Lock.of([LockedFile(name, 0, "pypi", name, "1", f"{name}.whl", "0" * 64) for name in ("one", "two")])
+LOCK = Lock.of(
+    [LockedFile(name, 0, "pypi", name, "1", f"{name}.whl", "0" * 64) for name in ("one", "two")]
+)
 
 
 def of(tree: Path, lock: Lock = LOCK) -> dict[str, str]:
     return channel_digests.build_digests(tree, toolchain_builds.load(tree), lock)
 
 
-def test_a_digest_is_the_same_anywhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_digest_is_the_same_anywhere(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     before = of(tree)
     assert all(len(digest) == channel_digests.SHORT for digest in before.values())
     moved = tmp_path_factory.mktemp("elsewhere") / "tree"
@@ -109,7 +118,9 @@ def test_a_new_file_or_mode_counts(tree: Path) -> None:
     assert before["one"] == third["one"]
 
 
-@pytest.mark.parametrize("change", [{"sha256": "1" * 64}, {"version": "2"}, {"filename": "other.whl"}])
+@pytest.mark.parametrize(
+    "change", [{"sha256": "1" * 64}, {"version": "2"}, {"filename": "other.whl"}]
+)
 def test_a_lock_entry_counts(tree: Path, change: dict[str, str]) -> None:
     entry = replace(LOCK.files["one"][0], **change)  # type: ignore[arg-type]
     after = of(tree, LOCK.replaced("one", [entry]))
@@ -117,13 +128,19 @@ def test_a_lock_entry_counts(tree: Path, change: dict[str, str]) -> None:
     assert after["two"] != of(tree)["two"]
 
 
-def test_how_packages_are_made_counts(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_packages_are_made_counts(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = of(tree)
     changed = tmp_path / "normalise.py"
     changed.write_bytes(channel_digests._NORMALISE.read_bytes() + b"# more\n")
     monkeypatch.setattr(channel_digests, "_NORMALISE", changed)
     second = of(tree)
     real = channel_digests.importlib.metadata.version
-    monkeypatch.setattr(channel_digests.importlib.metadata, "version", lambda name: "0.0" if name == "zstandard" else real(name))
+    monkeypatch.setattr(
+        channel_digests.importlib.metadata,
+        "version",
+        lambda name: "0.0" if name == "zstandard" else real(name),
+    )
     third = of(tree)
     assert all(len({before[name], second[name], third[name]}) == 3 for name in before)

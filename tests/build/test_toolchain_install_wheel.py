@@ -23,7 +23,9 @@ MEMBERS = {
     "sample-1.0.data/purelib/extra.py": "x = 1\n",
     "sample-1.0.dist-info/METADATA": "Name: sample\n",
     "sample-1.0.dist-info/licenses/LICENSE": "free\n",
-    "sample-1.0.dist-info/entry_points.txt": "[console_scripts]\nsample = sample.cli:App.run\n[other]\nx = y:z\n",
+    "sample-1.0.dist-info/entry_points.txt": (
+        "[console_scripts]\nsample = sample.cli:App.run\n[other]\nx = y:z\n"
+    ),
     "sample-1.0.dist-info/RECORD": "stale,,\n",
 }
 
@@ -36,7 +38,13 @@ def installed(tmp_path: Path, root: Path, request: pytest.FixtureRequest) -> Pat
         for name, text in MEMBERS.items():
             archive.writestr(name, text)
     helper = root / "toolchain" / "recipes" / "common" / "install_wheel.py"
-    command = [sys.executable, str(helper), "sample-*.whl", "lib/python3.11/site-packages", *getattr(request, "param", [])]
+    command = [
+        sys.executable,
+        str(helper),
+        "sample-*.whl",
+        "lib/python3.11/site-packages",
+        *getattr(request, "param", []),
+    ]
     env = {"TOOLCHAIN_SOURCES": str(tmp_path / "sources"), "PREFIX": str(tmp_path / "prefix")}
     subprocess.run(command, env=env, cwd=tmp_path / "work", check=True)
     return tmp_path / "prefix"
@@ -54,27 +62,41 @@ FILES = {
     "bin/tool",
     "share/doc.txt",
     "include/sample.h",
-    *(f"{SITE}/sample-1.0.dist-info/{name}" for name in ("METADATA", "RECORD", "INSTALLER", "licenses/LICENSE", "entry_points.txt")),
+    *(
+        f"{SITE}/sample-1.0.dist-info/{name}"
+        for name in ("METADATA", "RECORD", "INSTALLER", "licenses/LICENSE", "entry_points.txt")
+    ),
 }
 
 
 def test_every_part_goes_where_the_format_says(installed: Path) -> None:
     assert tree(installed) == FILES
-    assert (installed / "bin/tool").read_text(encoding="utf-8").splitlines()[0] == f"#!{installed}/bin/python"
+    assert (installed / "bin/tool").read_text(encoding="utf-8").splitlines()[
+        0
+    ] == f"#!{installed}/bin/python"
     assert (installed / "bin/tool").stat().st_mode & 0o777 == 0o755
     assert (installed / SITE / "extra.py").stat().st_mode & 0o777 == 0o644
-    assert (installed.parent / "work" / "licenses" / "LICENSE").read_text(encoding="utf-8") == "free\n"
+    assert (installed.parent / "work" / "licenses" / "LICENSE").read_text(
+        encoding="utf-8"
+    ) == "free\n"
 
 
 def test_the_record_names_what_is_there(installed: Path) -> None:
     with (installed / SITE / "sample-1.0.dist-info" / "RECORD").open(encoding="utf-8") as stream:
         rows = {row[0]: row for row in csv.reader(stream)}
-    assert {(installed / SITE / name).resolve().relative_to(installed.resolve()).as_posix() for name in rows} == FILES
+    assert {
+        (installed / SITE / name).resolve().relative_to(installed.resolve()).as_posix()
+        for name in rows
+    } == FILES
     assert rows["sample/__init__.py"][1].startswith("sha256=")
-    assert rows["../../../bin/tool"][1:] == ["", ""], "the installer changes scripts, so no hash holds"
+    assert rows["../../../bin/tool"][1:] == ["", ""], (
+        "the installer changes scripts, so no hash holds"
+    )
 
 
-@pytest.mark.parametrize("installed", [["--scripts", "--without", "sample/*/test_*"]], indirect=True)
+@pytest.mark.parametrize(
+    "installed", [["--scripts", "--without", "sample/*/test_*"]], indirect=True
+)
 def test_scripts_and_what_is_left_out(installed: Path) -> None:
     assert tree(installed) == (FILES | {"bin/sample"}) - {f"{SITE}/sample/tests/test_x.py"}
     text = (installed / "bin/sample").read_text(encoding="utf-8")
@@ -86,6 +108,12 @@ def test_scripts_and_what_is_left_out(installed: Path) -> None:
 def test_a_pattern_that_matches_nothing(tmp_path: Path, root: Path) -> None:
     helper = root / "toolchain" / "recipes" / "common" / "install_wheel.py"
     env = {"TOOLCHAIN_SOURCES": str(tmp_path), "PREFIX": str(tmp_path)}
-    done = subprocess.run([sys.executable, str(helper), "x-*.whl", "lib"], env=env, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(helper), "x-*.whl", "lib"],
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert "x-*.whl matches 0 files" in done.stderr

@@ -47,14 +47,27 @@ def test_any_text_is_a_lock_or_one_clear_error(text: str) -> None:
         toolchain_lock.parse(text, HERE)
     except ConfigurationError as error:
         caught = error
-    assert caught is None or (str(HERE) in caught.message and caught.remedy == toolchain_lock.UPDATE_COMMAND)
+    assert caught is None or (
+        str(HERE) in caught.message and caught.remedy == toolchain_lock.UPDATE_COMMAND
+    )
 
 
-ENTRY = {"build": "a", "position": 0, "type": "pypi", "name": "n", "version": "1", "filename": "n.whl", "sha256": "0" * 64}
+ENTRY = {
+    "build": "a",
+    "position": 0,
+    "type": "pypi",
+    "name": "n",
+    "version": "1",
+    "filename": "n.whl",
+    "sha256": "0" * 64,
+}
 
 
 def dump(entry: dict[str, object]) -> str:
-    return "[[file]]\n" + "".join(f"{key} = {value if isinstance(value, int) else repr(value)}\n" for key, value in entry.items())
+    return "[[file]]\n" + "".join(
+        f"{key} = {value if isinstance(value, int) else repr(value)}\n"
+        for key, value in entry.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +137,9 @@ def test_the_lock_of_this_tree_is_complete_and_has_no_address(root: Path) -> Non
     for build in toolchain_builds.load(root):
         if not build.sources:
             continue
-        locked = {(file.type, file.name.lower().replace("_", "-")) for file in lock.of_build(build.id)}
+        locked = {
+            (file.type, file.name.lower().replace("_", "-")) for file in lock.of_build(build.id)
+        }
         for source in build.sources:
             if isinstance(source, toolchain_builds.AptSource):
                 wanted = {("apt", name) for name in source.packages}
@@ -132,4 +147,6 @@ def test_the_lock_of_this_tree_is_complete_and_has_no_address(root: Path) -> Non
                 wanted = {("apt-source", source.package)}
             else:
                 wanted = {("pypi", source.requirement.partition("=")[0].lower().replace("_", "-"))}
-            assert wanted <= locked, f"{build.id}: run {toolchain_lock.UPDATE_COMMAND} --only {build.id}"
+            assert wanted <= locked, (
+                f"{build.id}: run {toolchain_lock.UPDATE_COMMAND} --only {build.id}"
+            )

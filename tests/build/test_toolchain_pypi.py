@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any", content: str = "") -> Path:
+def wheel(
+    folder: Path, name: str, version: str, tags: str = "py3-none-any", content: str = ""
+) -> Path:
     path = folder / f"{name}-{version}-{tags}.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}/__init__.py", content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     return path
 
@@ -67,7 +73,11 @@ def test_the_exact_file_arrives_and_nothing_else(index: Path, into: Path) -> Non
 
 def test_wheels_for_another_interpreter(index: Path, into: Path) -> None:
     wanted = wheel(index, "sample", "1.0", "cp313-cp313t-manylinux_2_28_x86_64")
-    for tags in ("cp313-cp313-manylinux_2_28_x86_64", "cp311-cp311-manylinux2014_x86_64", "cp313-cp313t-manylinux_2_40_x86_64"):
+    for tags in (
+        "cp313-cp313-manylinux_2_28_x86_64",
+        "cp311-cp311-manylinux2014_x86_64",
+        "cp313-cp313t-manylinux_2_40_x86_64",
+    ):
         wheel(index, "sample", "1.0", tags)
     pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t")
     assert [path.name for path in into.iterdir()] == [wanted.name]
@@ -107,7 +117,13 @@ def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
 
 @pytest.mark.parametrize(
     "backend",
-    ["", '[build-system]\nrequires = ["setuptools", "not-there"]\nbuild-backend = "setuptools.build_meta"\n'],
+    [
+        "",
+        (
+            '[build-system]\nrequires = ["setuptools", "not-there"]\n'
+            'build-backend = "setuptools.build_meta"\n'
+        ),
+    ],
     ids=["no backend", "setuptools"],
 )
 def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, backend: str) -> None:
@@ -129,9 +145,13 @@ def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:
 
 
 @pytest.mark.parametrize("retries", ["0", "1"])
-def test_an_index_that_does_not_answer_is_not_a_missing_version(into: Path, monkeypatch: pytest.MonkeyPatch, retries: str) -> None:
+def test_an_index_that_does_not_answer_is_not_a_missing_version(
+    into: Path, monkeypatch: pytest.MonkeyPatch, retries: str
+) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
+    monkeypatch.setenv(
+        "PIP_INDEX_URL", "http://127.0.0.1:9/simple"
+    )  # the discard port: nobody listens
     monkeypatch.setenv("PIP_RETRIES", retries)
     for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -155,7 +175,9 @@ class Server(http.server.ThreadingHTTPServer):
         """Serve a wheel and the page that lists it."""
         project = wheel.name.partition("-")[0]
         link = f'<a href="/files/{wheel.name}#sha256={sha256(wheel)}">{wheel.name}</a>'
-        self.files[f"/simple/{project}/"] = f"<!DOCTYPE html><html><body>{link}</body></html>".encode()
+        self.files[f"/simple/{project}/"] = (
+            f"<!DOCTYPE html><html><body>{link}</body></html>".encode()
+        )
         self.files[f"/files/{wheel.name}"] = wheel.read_bytes()
 
 
@@ -166,7 +188,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
         assert isinstance(self.server, Server)
         content = self.server.files.get(self.path)
         self.send_response(200 if content is not None else self.server.otherwise)
-        self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
+        self.send_header(
+            "Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream"
+        )
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
         self.wfile.write(content or b"")
@@ -178,7 +202,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The only index of this machine, whose pip does not try twice."""
-    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+    for name in [
+        name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")
+    ]:
         monkeypatch.delenv(name)
     server = Server()
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -193,7 +219,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def test_what_an_index_over_the_network_says_is_told_apart(server: Server, tmp_path: Path, into: Path) -> None:
+def test_what_an_index_over_the_network_says_is_told_apart(
+    server: Server, tmp_path: Path, into: Path
+) -> None:
     one, two = wheel(tmp_path, "sample", "1.0"), wheel(tmp_path, "sample", "2.0")
 
     def failure(version: str, digest: str) -> type[Exception]:
@@ -204,21 +232,28 @@ def test_what_an_index_over_the_network_says_is_told_apart(server: Server, tmp_p
     server.otherwise = 503
     assert failure("1.0", sha256(one)) is FetchError, "an index that is out of order"
     server.otherwise = 404
-    assert failure("1.0", sha256(one)) is FetchError, "something that answers and is no index: not even pip is there"
+    assert failure("1.0", sha256(one)) is FetchError, (
+        "something that answers and is no index: not even pip is there"
+    )
     server.add(wheel(tmp_path, "pip", "99.0"))
     assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index without the project"
     server.add(two)
     assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index with another version"
     assert failure("2.0", sha256(one)) is IntegrityError, "an index with other bytes"
     del server.files[f"/files/{two.name}"]
-    assert failure("2.0", sha256(two)) is pypi.MissingVersionError, "an index that lists a file and does not have it"
+    assert failure("2.0", sha256(two)) is pypi.MissingVersionError, (
+        "an index that lists a file and does not have it"
+    )
     server.add(two)
     pypi.download([("sample", "2.0", sha256(two))], into, python="3.11", abi=None)
     assert [path.name for path in into.iterdir()] == [two.name]
 
 
 def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
-    one, two = wheel(index, "sample_one", "1.0"), wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64")
+    one, two = (
+        wheel(index, "sample_one", "1.0"),
+        wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64"),
+    )
     found = pypi.resolve(["sample-one==1.0", "two==3.0"], python="3.11", abi=None)
     assert [(w.name, w.version, w.filename, w.sha256) for w in found] == [
         ("sample_one", "1.0", one.name, sha256(one)),
@@ -236,11 +271,16 @@ def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
         pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t")
-    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None)[0].filename.startswith("sample-1.0-cp311-abi3")
+    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None)[0].filename.startswith(
+        "sample-1.0-cp311-abi3"
+    )
 
 
 def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
-    default, local = wheel(index, "sample", "1.0"), wheel(index, "sample", "1.0+cpu", content="x = 1\n")
+    default, local = (
+        wheel(index, "sample", "1.0"),
+        wheel(index, "sample", "1.0+cpu", content="x = 1\n"),
+    )
     assert pypi.resolve(["sample==1.0"], python="3.11", abi=None)[0].filename == local.name
     assert pypi.resolve(["sample===1.0"], python="3.11", abi=None)[0].filename == default.name
     pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None)

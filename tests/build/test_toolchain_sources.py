@@ -67,7 +67,13 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         ("[[build]\n", "not valid TOML"),
         ("[build]\n", "no 'build' tables"),
         ('[[build]]\nid = "a"\n', "either sources or a version"),
-        ('[[build]]\nid = "a"\nversion = "1"\n[[build.source]]\ntype = "pypi"\nrequirement = "x==1"\n', "either sources or a version"),
+        (
+            (
+                '[[build]]\nid = "a"\nversion = "1"\n[[build.source]]\ntype = "pypi"\n'
+                'requirement = "x==1"\n'
+            ),
+            "either sources or a version",
+        ),
         ('[[build]]\nid = "A b"\n', "malformed"),
         ("[[build]]\nid = 3\n", "needs the text 'id'"),
         ('[[build]]\nid = "a"\nsource = 3\n', "no 'source' tables"),
@@ -80,7 +86,10 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         (PYPI.format("x==1") + 'abi = "xx"\n', "malformed"),
         (PYPI.format("x==1") + 'alternative = "y==1"\n', ":6: unknown key 'alternative'"),
         (APT + 'suite = "potato"\npackages = ["a1"]\n', "unknown suite 'potato'"),
-        (APT + 'suite = "bookworm/contrib"\npackages = ["a1"]\n', "unknown suite 'bookworm/contrib'"),
+        (
+            APT + 'suite = "bookworm/contrib"\npackages = ["a1"]\n',
+            "unknown suite 'bookworm/contrib'",
+        ),
         (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["ok1", "Not OK"]\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "names something twice"),
@@ -100,14 +109,19 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, messa
 
 
 def test_a_suite_and_its_component(tmp_path: Path) -> None:
-    (build,) = toolchain_builds.parse_file(write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n'))
+    (build,) = toolchain_builds.parse_file(
+        write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n')
+    )
     assert build.sources == (AptSource("trixie/non-free", ("nvidia-cuda-toolkit",)),)
     assert toolchain_builds.split_suite("trixie/non-free") == ("trixie", "non-free")
     assert toolchain_builds.split_suite("trixie") == ("trixie", "main")
 
 
 def test_what_a_build_makes(tmp_path: Path) -> None:
-    text = '[[build]]\nid = "a-1"\nversion = "1"\n[[build]]\nid = "a-2"\nversion = "1"\npackages = ["a", "a-dev"]\non_request = true\n'
+    text = (
+        '[[build]]\nid = "a-1"\nversion = "1"\n[[build]]\nid = "a-2"\nversion = "1"\n'
+        'packages = ["a", "a-dev"]\non_request = true\n'
+    )
     first, second = toolchain_builds.parse_file(write(tmp_path / "a", text))
     assert (first.makes, first.on_request) == (("a",), False)
     assert (second.makes, second.on_request) == (("a", "a-dev"), True)
@@ -115,17 +129,26 @@ def test_what_a_build_makes(tmp_path: Path) -> None:
 
 def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -> None:
     big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
-    user = Build(id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True)
+    user = Build(
+        id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True
+    )
     every = [Build(id="small", folder=Path("r"), sources=(), version="1"), big, user]
     assert [b.id for b in toolchain_builds.select(every, None)] == ["small"]
     assert [b.id for b in toolchain_builds.select(every, ["user"])] == ["big", "user"]
-    assert [b.id for b in toolchain_builds.select([*every, replace(user, id="usual", on_request=False)], None)] == ["small", "big", "usual"]
+    assert [
+        b.id
+        for b in toolchain_builds.select(
+            [*every, replace(user, id="usual", on_request=False)], None
+        )
+    ] == ["small", "big", "usual"]
 
 
 def test_the_toolkits_of_this_tree_are_made_on_request_only(root: Path) -> None:
     builds = toolchain_builds.load(root)
     assert not [b.id for b in toolchain_builds.select(builds, None) if "cuda" in b.id]
-    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {b.id for b in toolchain_builds.select(builds, ["cuda-nvcc-13.0"])}
+    assert {"cuda-nvcc-13.0", "gxx_linux-64"} <= {
+        b.id for b in toolchain_builds.select(builds, ["cuda-nvcc-13.0"])
+    }
 
 
 def test_sources_without_a_recipe(tmp_path: Path) -> None:
@@ -136,7 +159,10 @@ def test_sources_without_a_recipe(tmp_path: Path) -> None:
 
 
 def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
-    return [Build(id=name, folder=Path("r", name), sources=(), needs=needs, version="1") for name, needs in edges.items()]
+    return [
+        Build(id=name, folder=Path("r", name), sources=(), needs=needs, version="1")
+        for name, needs in edges.items()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,25 +185,39 @@ def test_an_id_belongs_to_one_build() -> None:
 
 @st.composite
 def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
-    names = draw(st.lists(st.from_regex(r"[a-z]{1,4}", fullmatch=True), min_size=1, max_size=8, unique=True))
-    return {name: tuple(draw(st.lists(st.sampled_from(names[:n]), unique=True))) if n else () for n, name in enumerate(names)}
+    names = draw(
+        st.lists(st.from_regex(r"[a-z]{1,4}", fullmatch=True), min_size=1, max_size=8, unique=True)
+    )
+    return {
+        name: tuple(draw(st.lists(st.sampled_from(names[:n]), unique=True))) if n else ()
+        for n, name in enumerate(names)
+    }
 
 
 @given(acyclic(), st.randoms())
-def test_what_is_needed_comes_first_and_the_order_is_one(edges: dict[str, tuple[str, ...]], random: object) -> None:
+def test_what_is_needed_comes_first_and_the_order_is_one(
+    edges: dict[str, tuple[str, ...]], random: object
+) -> None:
     builds = graph(edges)
     expected = [build.id for build in toolchain_builds.ordered(builds)]
     random.shuffle(builds)  # type: ignore[attr-defined]
     order = [build.id for build in toolchain_builds.ordered(builds)]
     assert order == expected
     assert sorted(order) == sorted(edges)
-    assert all(order.index(need) < order.index(name) for name, needs in edges.items() for need in needs)
+    assert all(
+        order.index(need) < order.index(name) for name, needs in edges.items() for need in needs
+    )
 
 
 @given(acyclic(), st.data())
-def test_a_selection_holds_all_it_needs_and_no_more(edges: dict[str, tuple[str, ...]], data: st.DataObject) -> None:
+def test_a_selection_holds_all_it_needs_and_no_more(
+    edges: dict[str, tuple[str, ...]], data: st.DataObject
+) -> None:
     wanted = data.draw(st.sets(st.sampled_from(sorted(edges))))
-    chosen = {build.id for build in toolchain_builds.select(toolchain_builds.ordered(graph(edges)), sorted(wanted))}
+    chosen = {
+        build.id
+        for build in toolchain_builds.select(toolchain_builds.ordered(graph(edges)), sorted(wanted))
+    }
     assert wanted <= chosen
     assert all(need in chosen for name in chosen for need in edges[name])
     assert all(name in wanted or any(name in edges[other] for other in chosen) for name in chosen)
@@ -195,12 +235,21 @@ def test_the_tree_has_recipes(tmp_path: Path) -> None:
 
 def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
     builds = toolchain_builds.load(root)
-    assert {"gxx_linux-64", "python-3.11", "python-3.13", "python-3.13t", "pytorch-3.11", "libtorch", "cmake", "libhwy"} <= {
-        b.id for b in builds
-    }
+    assert {
+        "gxx_linux-64",
+        "python-3.11",
+        "python-3.13",
+        "python-3.13t",
+        "pytorch-3.11",
+        "libtorch",
+        "cmake",
+        "libhwy",
+    } <= {b.id for b in builds}
     for build in builds:
         assert build.recipe.is_file()
         text = build.recipe.read_text(encoding="utf-8")
         assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
         said_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
-        assert "://" not in said_in.read_text(encoding="utf-8"), f"{said_in}: sources are named, not addressed"
+        assert "://" not in said_in.read_text(encoding="utf-8"), (
+            f"{said_in}: sources are named, not addressed"
+        )

@@ -66,13 +66,19 @@ class Apt:
 
     def show(self, arguments: Sequence[str]) -> str:
         self.asked.append(tuple(arguments))
-        return {"madison": MADISON, "show": SHOW.format(one=ONE), "showsrc": SHOWSRC.format(dsc=DSC, tar=TAR)}[arguments[0]]
+        return {
+            "madison": MADISON,
+            "show": SHOW.format(one=ONE),
+            "showsrc": SHOWSRC.format(dsc=DSC, tar=TAR),
+        }[arguments[0]]
 
 
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
     apt = Apt()
-    monkeypatch.setattr(Fetcher, "apt", lambda _, component: apt.components.append(component) or apt)
+    monkeypatch.setattr(
+        Fetcher, "apt", lambda _, component: apt.components.append(component) or apt
+    )
     return apt
 
 
@@ -83,8 +89,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for version in ("1.0", "2.0", "2.0+cpu"):
         with zipfile.ZipFile(folder / f"low-{version}-py3-none-any.whl", "w") as archive:
-            archive.writestr(f"low-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: low\nVersion: {version}\n")
-            archive.writestr(f"low-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(
+                f"low-{version}.dist-info/METADATA",
+                f"Metadata-Version: 2.1\nName: low\nVersion: {version}\n",
+            )
+            archive.writestr(
+                f"low-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n"
+            )
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -100,18 +111,36 @@ def fetcher(tmp_path: Path, console: Console) -> Fetcher:
     return Fetcher(tmp_path / "cache", console)
 
 
-def test_debian_packages_are_locked_as_the_suite_has_them(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
-    (file,) = lock_update.resolve([build(tmp_path, "x", AptSource("bookworm", ("libone",)))], fetcher)
-    assert (file.build, file.type, file.name, file.version, file.suite) == ("x", "apt", "libone", "1.0-2", "bookworm")
+def test_debian_packages_are_locked_as_the_suite_has_them(
+    tmp_path: Path, fetcher: Fetcher, apt: Apt
+) -> None:
+    (file,) = lock_update.resolve(
+        [build(tmp_path, "x", AptSource("bookworm", ("libone",)))], fetcher
+    )
+    assert (file.build, file.type, file.name, file.version, file.suite) == (
+        "x",
+        "apt",
+        "libone",
+        "1.0-2",
+        "bookworm",
+    )
     assert (file.filename, file.sha256, file.size) == ("libone_1.0-2_amd64.deb", ONE, 11)
     assert apt.asked[1] == ("show", "libone=1.0-2")
     assert apt.refreshed == 1
 
 
-def test_what_is_not_free_comes_from_its_own_component(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
-    wanted = [build(tmp_path, "x", AptSource("trixie/non-free", ("libone",))), build(tmp_path, "y", AptSource("bookworm", ("libone",)))]
+def test_what_is_not_free_comes_from_its_own_component(
+    tmp_path: Path, fetcher: Fetcher, apt: Apt
+) -> None:
+    wanted = [
+        build(tmp_path, "x", AptSource("trixie/non-free", ("libone",))),
+        build(tmp_path, "y", AptSource("bookworm", ("libone",))),
+    ]
     files = lock_update.resolve(wanted, fetcher)
-    assert {(f.build, f.version, f.suite) for f in files} == {("x", "1.0-2", "trixie/non-free"), ("y", "1.0-2", "bookworm")}
+    assert {(f.build, f.version, f.suite) for f in files} == {
+        ("x", "1.0-2", "trixie/non-free"),
+        ("y", "1.0-2", "bookworm"),
+    }
     assert set(apt.components) == {"main", "non-free"}
     apt.components.clear()
     lock_update.resolve(wanted[1:], fetcher)
@@ -119,7 +148,9 @@ def test_what_is_not_free_comes_from_its_own_component(tmp_path: Path, fetcher: 
 
 
 def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
-    files = lock_update.resolve([build(tmp_path, "x", AptSourcePackage("bookworm", "one"))], fetcher)
+    files = lock_update.resolve(
+        [build(tmp_path, "x", AptSourcePackage("bookworm", "one"))], fetcher
+    )
     assert [(f.type, f.name, f.version, f.filename, f.sha256, f.size) for f in files] == [
         ("apt-source", "one", "1.0-2", "one_1.0-2.dsc", DSC, 5),
         ("apt-source", "one", "1.0-2", "one_1.0.orig.tar.xz", TAR, 7),
@@ -133,7 +164,9 @@ def test_a_name_that_the_suite_lacks(tmp_path: Path, fetcher: Fetcher, apt: Apt)
     assert apt.refreshed == 1
 
 
-def test_wheels_of_several_versions_and_local_builds(tmp_path: Path, fetcher: Fetcher, index: Path) -> None:
+def test_wheels_of_several_versions_and_local_builds(
+    tmp_path: Path, fetcher: Fetcher, index: Path
+) -> None:
     builds = [
         build(tmp_path, "old", PypiSource("low==1.0")),
         build(tmp_path, "both", PypiSource("low==2.0+cpu"), PypiSource("low===2.0")),
@@ -149,7 +182,9 @@ def test_wheels_of_several_versions_and_local_builds(tmp_path: Path, fetcher: Fe
         assert (file.type, file.python, file.abi) == ("pypi", toolchain_builds.DEFAULT_PYTHON, "")
 
 
-def test_without_debian_packages_apt_is_not_asked(tmp_path: Path, fetcher: Fetcher, index: Path, apt: Apt) -> None:
+def test_without_debian_packages_apt_is_not_asked(
+    tmp_path: Path, fetcher: Fetcher, index: Path, apt: Apt
+) -> None:
     assert index.is_dir()
     assert lock_update.resolve([build(tmp_path, "old", PypiSource("low==1.0"))], fetcher)
     assert apt.refreshed == 0

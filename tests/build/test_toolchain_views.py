@@ -30,17 +30,26 @@ def tree(toolchain_tree: Tree) -> Tree:
     return toolchain_tree
 
 
-def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tree.cache / "channel").mkdir(parents=True)
     monkeypatch.setattr(channel_views, "PATIENCE", 0.3)
-    with exclusive(tree.cache / "channel", "the toolchain channel"), pytest.raises(BusyError, match="toolchain channel"):
+    with (
+        exclusive(tree.cache / "channel", "the toolchain channel"),
+        pytest.raises(BusyError, match="toolchain channel"),
+    ):
         tree.ensure()
 
 
 def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> None:
     tree.ensure()
     before = tree.pool
-    with channel_views.in_use(), channel_views.in_use(), pytest.raises(BusyError, match="toolchain channel"):
+    with (
+        channel_views.in_use(),
+        channel_views.in_use(),
+        pytest.raises(BusyError, match="toolchain channel"),
+    ):
         channel_views.clean(0)
     assert tree.pool == tree.packages() == before
     assert channel_views.clean(0).packages == 2
@@ -87,13 +96,19 @@ from vllm_build.toolchain import channel_build
 report = channel_build.ensure(Path(sys.argv[1]), Console())
 print(*sorted(name for outcome in report.outcomes for name in outcome.packages), flush=True)
 """
-SLOW = RECIPE.replace('      - mkdir -p "$PREFIX/share"', '      - sleep 3\n      - mkdir -p "$PREFIX/share"')
+SLOW = RECIPE.replace(
+    '      - mkdir -p "$PREFIX/share"', '      - sleep 3\n      - mkdir -p "$PREFIX/share"'
+)
 
 
 def start(tree: Tree) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(paths.library_folder())}
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tree.root)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(tree.root)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -114,7 +129,9 @@ def test_two_checkouts_build_at_the_same_time(tree: Tree, console: Console, *, s
     assert {path.suffix for path in (tree.cache / "work" / "toolchain").iterdir()} == {".lock"}
 
 
-def test_a_reader_is_not_disturbed_by_another_checkout(tree: Tree, console: Console, tmp_path: Path) -> None:
+def test_a_reader_is_not_disturbed_by_another_checkout(
+    tree: Tree, console: Console, tmp_path: Path
+) -> None:
     """The fault of the first version: a second checkout's run removed what the first one was installing from."""
     tree.ensure()
     solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
@@ -139,8 +156,13 @@ def test_a_killed_build_leaves_a_sound_channel(tree: Tree, seed: int) -> None:
     assert tree.actions() == {"low": "reused", "high": "reused"}
 
 
-def test_two_caches_and_checkouts_give_the_same_bytes(tree: Tree, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = '      - printf \'#!%s/bin/sh\\n\' "$PREFIX" > "$PREFIX/share/tool"\n      - chmod +x "$PREFIX/share/tool"\n    env:\n'
+def test_two_caches_and_checkouts_give_the_same_bytes(
+    tree: Tree, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        '      - printf \'#!%s/bin/sh\\n\' "$PREFIX" > "$PREFIX/share/tool"\n'
+        '      - chmod +x "$PREFIX/share/tool"\n    env:\n'
+    )
     tree.recipe("low", text=RECIPE.replace("    env:\n", script))
     found = []
     for number, mask in enumerate((0o022, 0o077)):
@@ -155,7 +177,10 @@ def test_two_caches_and_checkouts_give_the_same_bytes(tree: Tree, console: Conso
         finally:
             os.umask(before)
         found.append(
-            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (one.cache / "channel" / "pool").glob("*/*.conda")}
+            {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (one.cache / "channel" / "pool").glob("*/*.conda")
+            }
         )
     assert len(found[0]) == 2
     assert found[0] == found[1]

@@ -17,13 +17,23 @@ from rattler import VersionSpec
 from toolchain_wheels import write_wheel
 
 from vllm_build.toolchain import wheel_metadata
-from vllm_build.toolchain.wheel_metadata import conda_python, conda_versions, environment, modules, needed, relevant, usable_pythons
+from vllm_build.toolchain.wheel_metadata import (
+    conda_python,
+    conda_versions,
+    environment,
+    modules,
+    needed,
+    relevant,
+    usable_pythons,
+)
 from vllm_build.util.errors import IntegrityError
 
 PYTHONS = ("3.11.2", "3.13.5")
 
 
-def names(*requires: str, extras: tuple[str, ...] = (), pythons: tuple[str, ...] = PYTHONS) -> dict[str, str]:
+def names(
+    *requires: str, extras: tuple[str, ...] = (), pythons: tuple[str, ...] = PYTHONS
+) -> dict[str, str]:
     return {need.name: str(need.specifier) for need in needed(requires, extras, pythons)}
 
 
@@ -53,7 +63,12 @@ def test_one_package_requires_what_any_of_its_interpreters_needs() -> None:
 
 
 def test_extras_are_those_that_are_asked_for() -> None:
-    lines = ("a", "b; extra == 'more'", "c>=2; extra == 'other' and python_version > '3'", "d[x,y]>1")
+    lines = (
+        "a",
+        "b; extra == 'more'",
+        "c>=2; extra == 'other' and python_version > '3'",
+        "d[x,y]>1",
+    )
     assert names(*lines) == {"a": "", "d": ">1"}
     assert names(*lines, extras=("more",)) == {"a": "", "b": "", "d": ">1"}
     assert names(*lines, extras=("more", "other")) == {"a": "", "b": "", "c": ">=2", "d": ">1"}
@@ -66,7 +81,12 @@ def test_one_distribution_has_one_name() -> None:
 
 
 def test_what_the_lock_holds_of_the_requirements() -> None:
-    lines = ["b ; extra=='x'", "a >= 1 ; python_version<'3.11'", "a>=1; python_version < '3.11'", "Z (>=2)"]
+    lines = [
+        "b ; extra=='x'",
+        "a >= 1 ; python_version<'3.11'",
+        "a>=1; python_version < '3.11'",
+        "Z (>=2)",
+    ]
     assert relevant(lines, ()) == ("Z>=2", 'a>=1; python_version < "3.11"')
     assert relevant(lines, ("x",)) == ("Z>=2", 'a>=1; python_version < "3.11"', 'b; extra == "x"')
     # Written again it is the same.
@@ -94,14 +114,20 @@ def test_versions_as_conda_reads_them(specifier: str, expected: str) -> None:
     assert conda_versions(SpecifierSet(specifier)) == expected
 
 
-NUMBERS = st.lists(st.integers(0, 3), min_size=2, max_size=3).map(lambda parts: ".".join(map(str, parts)))
-CLAUSES = st.builds("{}{}".format, st.sampled_from(["<", "<=", ">", ">=", "==", "!=", "~="]), NUMBERS) | NUMBERS.map("=={}.*".format)
+NUMBERS = st.lists(st.integers(0, 3), min_size=2, max_size=3).map(
+    lambda parts: ".".join(map(str, parts))
+)
+CLAUSES = st.builds(
+    "{}{}".format, st.sampled_from(["<", "<=", ">", ">=", "==", "!=", "~="]), NUMBERS
+) | NUMBERS.map("=={}.*".format)
 
 
 @given(st.lists(CLAUSES, min_size=1, max_size=3), NUMBERS)
 def test_conda_admits_the_same_releases(clauses: list[str], version: str) -> None:
     specifier = SpecifierSet(",".join(clauses))
-    assert VersionSpec(conda_versions(specifier)).matches(CondaVersion(version)) == specifier.contains(version)
+    assert VersionSpec(conda_versions(specifier)).matches(
+        CondaVersion(version)
+    ) == specifier.contains(version)
 
 
 @pytest.mark.parametrize(
@@ -130,16 +156,46 @@ def test_interpreters_that_a_wheel_is_for() -> None:
 @given(st.sampled_from(["3.10.0", "3.11.2", "3.14.0"]))
 def test_markers_see_every_variable_of_the_standard(python: str) -> None:
     assert set(environment(python, "")) == {
-        *("implementation_name", "implementation_version", "os_name", "platform_machine", "platform_python_implementation"),
-        *("platform_release", "platform_system", "platform_version", "python_full_version", "python_version", "sys_platform", "extra"),
+        *(
+            "implementation_name",
+            "implementation_version",
+            "os_name",
+            "platform_machine",
+            "platform_python_implementation",
+        ),
+        *(
+            "platform_release",
+            "platform_system",
+            "platform_version",
+            "python_full_version",
+            "python_version",
+            "sys_platform",
+            "extra",
+        ),
     }
-    assert environment(python, "")["python_version"] == f"{Version(python).major}.{Version(python).minor}"
+    assert (
+        environment(python, "")["python_version"]
+        == f"{Version(python).major}.{Version(python).minor}"
+    )
 
 
 def test_what_can_be_imported() -> None:
     files = [
-        *("one.py", "two/__init__.py", "two/sub/__init__.py", "space/part/__init__.py", "space/part/x.py", "space/other/deep/__init__.py"),
-        *("two/data.txt", "not-a-module.py", "x.data/purelib/y.py", "x.dist-info/z.py", "plain/loose.py"),
+        *(
+            "one.py",
+            "two/__init__.py",
+            "two/sub/__init__.py",
+            "space/part/__init__.py",
+            "space/part/x.py",
+            "space/other/deep/__init__.py",
+        ),
+        *(
+            "two/data.txt",
+            "not-a-module.py",
+            "x.data/purelib/y.py",
+            "x.dist-info/z.py",
+            "plain/loose.py",
+        ),
     ]
     assert modules(files) == ("one", "space.other.deep", "space.part", "two")
 
@@ -149,15 +205,40 @@ def test_what_can_be_imported() -> None:
     [
         ("mit", "BSD", [], "MIT"),
         ("", "apache-2.0", ["License :: OSI Approved :: MIT License"], "Apache-2.0"),
-        ("", "The text of a license\nin full", ["Topic :: X", "License :: OSI Approved :: MIT License"], "MIT"),
-        ("", "", ["License :: OSI Approved", "License :: OSI Approved :: ISC License (ISCL)"], "ISC"),
+        (
+            "",
+            "The text of a license\nin full",
+            ["Topic :: X", "License :: OSI Approved :: MIT License"],
+            "MIT",
+        ),
+        (
+            "",
+            "",
+            ["License :: OSI Approved", "License :: OSI Approved :: ISC License (ISCL)"],
+            "ISC",
+        ),
         ("", "BSD", ["License :: OSI Approved :: BSD License"], ""),
-        ("", "", ["License :: OSI Approved :: BSD License", "License :: OSI Approved :: MIT License"], ""),
-        ("", "", ["License :: OSI Approved :: MIT License", "License :: OSI Approved :: Apache Software License"], ""),
+        (
+            "",
+            "",
+            ["License :: OSI Approved :: BSD License", "License :: OSI Approved :: MIT License"],
+            "",
+        ),
+        (
+            "",
+            "",
+            [
+                "License :: OSI Approved :: MIT License",
+                "License :: OSI Approved :: Apache Software License",
+            ],
+            "",
+        ),
         ("", "", [], ""),
     ],
 )
-def test_a_license_is_named_only_where_it_is_certain(expression: str, text: str, classifiers: list[str], expected: str) -> None:
+def test_a_license_is_named_only_where_it_is_certain(
+    expression: str, text: str, classifiers: list[str], expected: str
+) -> None:
     assert wheel_metadata.license_of(expression, text, classifiers) == expected
 
 
@@ -181,17 +262,41 @@ def test_a_wheel_is_read(tmp_path: Path) -> None:
         ],
         files={"my_name/__init__.py": "", "my_name-1.0.data/data/share/x": ""},
         about={
-            "entry_points.txt": "[console_scripts]\nTool = my_name.cli:App.run [x]\n[gui_scripts]\nwin=my_name:gui\n[other]\nno = a:b\n",
+            "entry_points.txt": (
+                "[console_scripts]\nTool = my_name.cli:App.run [x]\n[gui_scripts]\n"
+                "win=my_name:gui\n[other]\nno = a:b\n"
+            ),
             "COPYING": "free",
         },
     )
     found = wheel_metadata.read(wheel)
-    assert (found.name, found.version, found.requires) == ("My-Name", "1.0", ("a>=1", "b; extra == 'x'"))
-    assert (found.requires_python, found.license, found.homepage) == ("!=3.10.0,>=3.9", "MIT OR Apache-2.0", "https://a.invalid")
-    assert (found.summary, found.programs) == ("Does thïngs", ("Tool = my_name.cli:App.run", "win = my_name:gui"))
+    assert (found.name, found.version, found.requires) == (
+        "My-Name",
+        "1.0",
+        ("a>=1", "b; extra == 'x'"),
+    )
+    assert (found.requires_python, found.license, found.homepage) == (
+        "!=3.10.0,>=3.9",
+        "MIT OR Apache-2.0",
+        "https://a.invalid",
+    )
+    assert (found.summary, found.programs) == (
+        "Does thïngs",
+        ("Tool = my_name.cli:App.run", "win = my_name:gui"),
+    )
     assert (found.modules, found.has_license, found.pure) == (("my_name",), True, True)
-    plain = wheel_metadata.read(write_wheel(tmp_path, "plain", headers=["License: BSD"], about={}, tag="cp311-cp311-linux_x86_64"))
-    assert (plain.license, plain.has_license, plain.pure, plain.programs, plain.homepage) == ("", False, False, (), "")
+    plain = wheel_metadata.read(
+        write_wheel(
+            tmp_path, "plain", headers=["License: BSD"], about={}, tag="cp311-cp311-linux_x86_64"
+        )
+    )
+    assert (plain.license, plain.has_license, plain.pure, plain.programs, plain.homepage) == (
+        "",
+        False,
+        False,
+        (),
+        "",
+    )
 
 
 @pytest.mark.parametrize("member", ["METADATA", "WHEEL"])

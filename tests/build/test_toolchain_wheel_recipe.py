@@ -42,9 +42,15 @@ def members(package: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(package) as archive:
         for name in archive.namelist():
             if name.endswith(".tar.zst"):
-                plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive.read(name))).read()
+                plain = (
+                    zstandard.ZstdDecompressor()
+                    .stream_reader(io.BytesIO(archive.read(name)))
+                    .read()
+                )
                 with tarfile.open(fileobj=io.BytesIO(plain)) as part:
-                    found |= {m.name: part.extractfile(m).read() for m in part.getmembers() if m.isfile()}  # type: ignore[union-attr]
+                    found |= {
+                        m.name: part.extractfile(m).read() for m in part.getmembers() if m.isfile()
+                    }  # type: ignore[union-attr]
     return found
 
 
@@ -68,7 +74,10 @@ def tree(toolchain_tree: Tree) -> Tree:
             "lower_case-1.0.data/data/share/man/x.1": "manual\n",
             "lower_case-1.0.data/scripts/start-it": "#!python\nprint(1)\n",
         },
-        about={"licenses/sub/LICENSE": "free\n", "entry_points.txt": "[console_scripts]\nlower = lower_case:main [x]\n"},
+        about={
+            "licenses/sub/LICENSE": "free\n",
+            "entry_points.txt": "[console_scripts]\nlower = lower_case:main [x]\n",
+        },
     )
     write_wheel(
         toolchain_tree.index,
@@ -93,30 +102,62 @@ def add_license(tree: Tree) -> None:
 def test_packages_come_out_of_lines(tree: Tree) -> None:
     assert {(file.build, file.requires) for file in tree.update(["lower-case", "upper"])} == {
         ("lower-case", ("low>=0.5",)),
-        ("upper", ('Lower.Case~=1.0; extra == "x"', 'gone; extra == "y"', 'no; python_version < "3"')),
+        (
+            "upper",
+            ('Lower.Case~=1.0; extra == "x"', 'gone; extra == "y"', 'no; python_version < "3"'),
+        ),
     }
     add_license(tree)
-    assert tree.actions() == {"low": "built", "lower-case": "built", "upper": "built", "high": "built"}
+    assert tree.actions() == {
+        "low": "built",
+        "lower-case": "built",
+        "upper": "built",
+        "high": "built",
+    }
     assert set(tree.actions().values()) == {"reused"}
 
-    files = {path.name.partition("-1.0")[0]: members(path) for path in (tree.view / "noarch").glob("*.conda")}
+    files = {
+        path.name.partition("-1.0")[0]: members(path)
+        for path in (tree.view / "noarch").glob("*.conda")
+    }
     lower, upper = files["lower-case"], files["upper"]
     assert {name for name in lower if not name.startswith("info/")} == {
-        *("site-packages/lower_case/__init__.py", "site-packages/lower_case/data.json", "share/man/x.1", "python-scripts/start-it"),
-        *(f"site-packages/Lower_Case-1.0.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "INSTALLER")),
-        *(f"site-packages/Lower_Case-1.0.dist-info/{name}" for name in ("licenses/sub/LICENSE", "entry_points.txt")),
+        *(
+            "site-packages/lower_case/__init__.py",
+            "site-packages/lower_case/data.json",
+            "share/man/x.1",
+            "python-scripts/start-it",
+        ),
+        *(
+            f"site-packages/Lower_Case-1.0.dist-info/{name}"
+            for name in ("METADATA", "WHEEL", "RECORD", "INSTALLER")
+        ),
+        *(
+            f"site-packages/Lower_Case-1.0.dist-info/{name}"
+            for name in ("licenses/sub/LICENSE", "entry_points.txt")
+        ),
     }
     index: dict[str, Any] = json.loads(lower["info/index.json"])
     assert (index["name"], index["version"], index["noarch"]) == ("lower-case", "1.0", "python")
     assert index["depends"] == ["low >=0.5", "python >=3.11"]
     assert index["build"].startswith("pyh")
-    assert json.loads(lower["info/link.json"])["noarch"]["entry_points"] == ["lower = lower_case:main"]
+    assert json.loads(lower["info/link.json"])["noarch"]["entry_points"] == [
+        "lower = lower_case:main"
+    ]
     assert json.loads(lower["info/about.json"])["summary"] == "A: $ {{ b }} # c"
     assert json.loads(lower["info/about.json"])["home"] == PAGE
-    assert [data for name, data in lower.items() if name.startswith("info/licenses/")] == [b"free\n"]
+    assert [data for name, data in lower.items() if name.startswith("info/licenses/")] == [
+        b"free\n"
+    ]
 
-    assert json.loads(upper["info/index.json"])["depends"] == ["low", "lower-case >=1.0,1.*", "python >=3.11"]
-    assert [data for name, data in upper.items() if name.startswith("info/licenses/")] == [b"given\n"]
+    assert json.loads(upper["info/index.json"])["depends"] == [
+        "low",
+        "lower-case >=1.0,1.*",
+        "python >=3.11",
+    ]
+    assert [data for name, data in upper.items() if name.startswith("info/licenses/")] == [
+        b"given\n"
+    ]
     assert json.loads(upper["info/about.json"])["license"] == "MIT"
     assert "site-packages/upper/data.txt" in upper
 
@@ -126,13 +167,19 @@ def test_what_shapes_a_package_of_the_table_builds_it_again(tree: Tree) -> None:
     add_license(tree)
     tree.ensure()
     same = {"low": "reused", "high": "reused"}
-    (tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES / "LICENSE").write_text("other\n", encoding="utf-8")
+    (tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES / "LICENSE").write_text(
+        "other\n", encoding="utf-8"
+    )
     assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
     (tree.root / wheel_table.TABLE).write_text(TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
     assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
-    (tree.root / wheel_table.TABLE).write_text("# A comment.\n" + TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
+    (tree.root / wheel_table.TABLE).write_text(
+        "# A comment.\n" + TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8"
+    )
     assert set(tree.actions().values()) == {"reused"}
-    with (tree.root / wheel_table.FOLDER / wheel_table.TEMPLATE).open("a", encoding="utf-8") as stream:
+    with (tree.root / wheel_table.FOLDER / wheel_table.TEMPLATE).open(
+        "a", encoding="utf-8"
+    ) as stream:
         stream.write("# Another template.\n")
     assert tree.actions() == {**same, "lower-case": "built", "upper": "built"}
 
@@ -140,10 +187,15 @@ def test_what_shapes_a_package_of_the_table_builds_it_again(tree: Tree) -> None:
 def test_the_lock_stays_as_it_was_while_a_dependency_is_missing(tree: Tree) -> None:
     tree.update()
     before = toolchain_lock.path_of(tree.root).read_bytes()
-    (tree.root / wheel_table.TABLE).write_text(TABLE.replace("upper[x]", "upper[y]"), encoding="utf-8")
+    (tree.root / wheel_table.TABLE).write_text(
+        TABLE.replace("upper[x]", "upper[y]"), encoding="utf-8"
+    )
     with pytest.raises(ConfigurationError) as caught:
         tree.update(["upper"])
-    assert caught.value.message == f"{tree.root / wheel_table.TABLE}:3: upper 1.0 requires gone, which nothing in the channel makes"
+    assert caught.value.message == (
+        f"{tree.root / wheel_table.TABLE}:3: upper 1.0 requires gone, which nothing in the "
+        "channel makes"
+    )
     assert toolchain_lock.path_of(tree.root).read_bytes() == before
     write_wheel(tree.index, "gone")
     with (tree.root / wheel_table.TABLE).open("a", encoding="utf-8") as stream:
@@ -155,7 +207,10 @@ def test_a_distribution_without_a_pure_wheel_is_refused_when_it_is_locked(tree: 
     (tree.index / "upper-1.0-py3-none-any.whl").unlink()
     for tag in ("cp311-cp311-manylinux_2_17_x86_64", "py3-none-manylinux_2_17_x86_64"):
         write_wheel(tree.index, "upper", tag=tag)
-    with pytest.raises(MissingVersionError, match=r"pip finds no pure wheel for any platform of upper==1\.0: .*upper"):
+    with pytest.raises(
+        MissingVersionError,
+        match=r"pip finds no pure wheel for any platform of upper==1\.0: .*upper",
+    ):
         tree.update(["upper"])
 
 
@@ -169,12 +224,19 @@ def test_the_pure_wheel_is_taken_where_there_is_a_compiled_one_too(tree: Tree) -
 
 def test_wheels_without_a_license_are_named_before_anything_is_locked(tree: Tree) -> None:
     for name in ("upper", "Lower_Case"):
-        write_wheel(tree.index, name, headers=["License: BSD", "Classifier: License :: OSI Approved :: BSD License"])
+        write_wheel(
+            tree.index,
+            name,
+            headers=["License: BSD", "Classifier: License :: OSI Approved :: BSD License"],
+        )
     before = toolchain_lock.path_of(tree.root).read_bytes()
     with pytest.raises(ConfigurationError) as caught:
         tree.update(["lower-case", "upper"])
     # The line of the other one says its license.
-    assert caught.value.message == f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no license that SPDX knows"
+    assert caught.value.message == (
+        f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no license "
+        "that SPDX knows"
+    )
     assert toolchain_lock.path_of(tree.root).read_bytes() == before
 
 
@@ -183,7 +245,9 @@ def line(**changes: Any) -> wheel_table.Wheel:
 
 
 def entry(wheel: Path, requires: tuple[str, ...] = (), version: str = "1.0") -> LockedFile:
-    return toolchain_lock.LockedFile("pack", 0, "pypi", "pack", version, wheel.name, "0" * 64, requires=requires)
+    return toolchain_lock.LockedFile(
+        "pack", 0, "pypi", "pack", version, wheel.name, "0" * 64, requires=requires
+    )
 
 
 @pytest.fixture
@@ -193,8 +257,12 @@ def empty(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rendered(folder: Path, wheel: wheel_table.Wheel, file: LockedFile, path: Path) -> dict[str, Any]:
-    recipe = wheel_recipe.write(folder / "tree", wheel, file, path, ["python >=3.11"], folder / "work")
+def rendered(
+    folder: Path, wheel: wheel_table.Wheel, file: LockedFile, path: Path
+) -> dict[str, Any]:
+    recipe = wheel_recipe.write(
+        folder / "tree", wheel, file, path, ["python >=3.11"], folder / "work"
+    )
     assert recipe == folder / "work" / "pack" / "recipe.yaml"
     document: dict[str, Any] = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))
     return document
@@ -206,8 +274,18 @@ def rendered(folder: Path, wheel: wheel_table.Wheel, file: LockedFile, path: Pat
         ({"tag": "cp311-none-linux_x86_64"}, {}, "is not pure Python", "any platform"),
         ({"headers": ["License: BSD"]}, {}, "names no license that SPDX knows", 'license = "…"'),
         ({"about": {}}, {}, "holds no license text", "wheels/pack/licenses"),
-        ({"headers": ["License: MIT", "Requires-Dist: more"]}, {}, "requires other packages than the lock says", ""),
-        ({"headers": ["License: MIT", "Requires-Python: >=3.9"]}, {}, "requires other packages than the lock says", ""),
+        (
+            {"headers": ["License: MIT", "Requires-Dist: more"]},
+            {},
+            "requires other packages than the lock says",
+            "",
+        ),
+        (
+            {"headers": ["License: MIT", "Requires-Python: >=3.9"]},
+            {},
+            "requires other packages than the lock says",
+            "",
+        ),
         ({}, {"requirement": "pack==1.1"}, "the lock has 1.0", "pack==1.1"),
     ],
 )
@@ -232,7 +310,12 @@ def test_what_is_no_wheel_is_refused(empty: Path) -> None:
 
 def test_words_of_a_wheel_stay_words(empty: Path) -> None:
     summary = 'it\'s "quoted": {a} [b] # ${{ env.get("X") }} @name@ \\ ünïcode 🎉'
-    path = write_wheel(empty, "pack", headers=["License: MIT", f"Summary: {summary}"], files={"pack/__init__.py": "", "_pack.py": ""})
+    path = write_wheel(
+        empty,
+        "pack",
+        headers=["License: MIT", f"Summary: {summary}"],
+        files={"pack/__init__.py": "", "_pack.py": ""},
+    )
     recipe = rendered(empty, line(license="ISC"), entry(path), path)
     assert recipe["about"]["summary"] == summary.replace("${{", "$ {{")
     assert recipe["about"]["license"] == "ISC"
@@ -245,11 +328,17 @@ def test_words_of_a_wheel_stay_words(empty: Path) -> None:
 def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
     own = empty / "tree" / wheel_table.FOLDER / "pack"
     own.mkdir()
-    (own / wheel_recipe.TESTS).write_text("# Why.\n- script:\n    - true\n\n- script: [pack]\n", encoding="utf-8")
+    (own / wheel_recipe.TESTS).write_text(
+        "# Why.\n- script:\n    - true\n\n- script: [pack]\n", encoding="utf-8"
+    )
     (own / "sample.py").write_text("", encoding="utf-8")
     path = write_wheel(empty, "pack")
     tests = rendered(empty, line(), entry(path), path)["tests"]
-    assert tests == [{"script": [True]}, {"script": ["pack"]}, {"package_contents": {"site_packages": ["pack"]}}]
+    assert tests == [
+        {"script": [True]},
+        {"script": ["pack"]},
+        {"package_contents": {"site_packages": ["pack"]}},
+    ]
     assert (empty / "work" / "pack" / "sample.py").is_file()
 
 
@@ -262,7 +351,10 @@ def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Pa
         if path.is_file():
             compared += 1
             found = wheel_metadata.read(path)
-            assert (wheel_metadata.relevant(found.requires, wheel.extras), found.requires_python) == (file.requires, file.requires_python)
+            assert (
+                wheel_metadata.relevant(found.requires, wheel.extras),
+                found.requires_python,
+            ) == (file.requires, file.requires_python)
             assert wheel_recipe.write(root, wheel, file, path, (), tmp_path).is_file()
     if not compared:
         pytest.skip("the download cache holds none of the wheels")

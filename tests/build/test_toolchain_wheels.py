@@ -42,20 +42,46 @@ def test_lines_are_typed(tmp_path: Path) -> None:
     assert table.names == {"torch": "pytorch"}
     alpha, beta, gamma = table.wheels
     assert alpha == Wheel("alpha", "Alpha.Dist==1.0")
-    assert (alpha.distribution, alpha.version, alpha.where) == ("alpha-dist", "1.0", f"{tmp_path / 'wheels.toml'}:3")
-    assert beta == Wheel("beta", "beta==2.1", ("fast", "small"), "MIT or BSD-3-Clause", ("gamma",), ("no-need",))
+    assert (alpha.distribution, alpha.version, alpha.where) == (
+        "alpha-dist",
+        "1.0",
+        f"{tmp_path / 'wheels.toml'}:3",
+    )
+    assert beta == Wheel(
+        "beta", "beta==2.1", ("fast", "small"), "MIT or BSD-3-Clause", ("gamma",), ("no-need",)
+    )
     assert gamma == Wheel("gamma", "gamma==3", test_needs=("python-3.11",))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "line", "message"),
     [
-        ('"Alpha.Dist==1.0"', '"Alpha.Dist>=1.0"', 3, "'Alpha.Dist>=1.0' does not name one version"),
-        ('"Alpha.Dist==1.0"', '"Alpha.Dist==1.*"', 3, "'Alpha.Dist==1.*' does not name one version"),
-        ('"Alpha.Dist==1.0"', '"Alpha.Dist===1.0"', 3, "'Alpha.Dist===1.0' does not name one version"),
+        (
+            '"Alpha.Dist==1.0"',
+            '"Alpha.Dist>=1.0"',
+            3,
+            "'Alpha.Dist>=1.0' does not name one version",
+        ),
+        (
+            '"Alpha.Dist==1.0"',
+            '"Alpha.Dist==1.*"',
+            3,
+            "'Alpha.Dist==1.*' does not name one version",
+        ),
+        (
+            '"Alpha.Dist==1.0"',
+            '"Alpha.Dist===1.0"',
+            3,
+            "'Alpha.Dist===1.0' does not name one version",
+        ),
         ('"Alpha.Dist==1.0"', '"Alpha.Dist"', 3, "'Alpha.Dist' does not name one version"),
         ('"Alpha.Dist==1.0"', '"a b"', 3, "'a b' does not name one version"),
-        ('"Alpha.Dist==1.0"', "\"a==1; python_version > '3'\"", 3, "\"a==1; python_version > '3'\" does not name one version"),
+        (
+            '"Alpha.Dist==1.0"',
+            "\"a==1; python_version > '3'\"",
+            3,
+            "\"a==1; python_version > '3'\" does not name one version",
+        ),
         ('"Alpha.Dist==1.0"', "3", 3, "'alpha' is no line for a package"),
         ("\nalpha = ", "\nAlpha = ", 3, "'Alpha' is no line for a package"),
         ('requirement = "beta[fast,small]==2.1", ', "", 4, "None does not name one version"),
@@ -70,7 +96,9 @@ def test_lines_are_typed(tmp_path: Path) -> None:
         ("[names]", "[names", None, "not valid TOML"),
     ],
 )
-def test_a_mistake_is_reported_with_its_line(tmp_path: Path, before: str, after: str, line: int | None, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(
+    tmp_path: Path, before: str, after: str, line: int | None, message: str
+) -> None:
     assert GOOD.count(before) == 1
     with pytest.raises(ConfigurationError) as caught:
         parse(tmp_path, GOOD.replace(before, after))
@@ -78,32 +106,59 @@ def test_a_mistake_is_reported_with_its_line(tmp_path: Path, before: str, after:
     assert caught.value.message.startswith(f"{tmp_path / 'wheels.toml'}{at}: {message}")
 
 
-def locked(build: str, version: str, *requires: str, python: str = ">=3.9", name: str = "") -> LockedFile:
+def locked(
+    build: str, version: str, *requires: str, python: str = ">=3.9", name: str = ""
+) -> LockedFile:
     file = f"{build}-{version}-py3-none-any.whl"
-    return LockedFile(build, 0, "pypi", name or build, version, file, "0" * 64, requires=requires, requires_python=python)
+    return LockedFile(
+        build,
+        0,
+        "pypi",
+        name or build,
+        version,
+        file,
+        "0" * 64,
+        requires=requires,
+        requires_python=python,
+    )
 
 
-MAKERS = {"numpy": [Maker("numpy-3.11", "2.4.6"), Maker("numpy-3.13", "2.4.6")], "pytorch": [Maker("pytorch-3.11", "2.13.0")]}
+MAKERS = {
+    "numpy": [Maker("numpy-3.11", "2.4.6"), Maker("numpy-3.13", "2.4.6")],
+    "pytorch": [Maker("pytorch-3.11", "2.13.0")],
+}
 PYTHONS = ["3.11.2", "3.13.5"]
 
 
-def require(tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS) -> dict[str, Required]:
+def require(
+    tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS
+) -> dict[str, Required]:
     table = parse(tmp_path, f'[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
     return wheel_table.require(table, Lock.of(files), MAKERS, pythons)
 
 
 def test_requirements_become_needs_under_the_channel_s_names(tmp_path: Path) -> None:
     lines = 'engine = "The.Engine==1"\nyaml-py = "PyYAML==6.0.1"\n'
-    requires = ("NumPy<3,>=2", "pyyaml", "torch>=2.11", "tomli; python_version < '3.11'", "x; extra == 'dev'")
+    requires = (
+        "NumPy<3,>=2",
+        "pyyaml",
+        "torch>=2.11",
+        "tomli; python_version < '3.11'",
+        "x; extra == 'dev'",
+    )
     found = require(tmp_path, lines, locked("engine", "1", *requires), locked("yaml-py", "6.0.1"))
     assert found["engine"] == Required(
-        ("numpy-3.11", "numpy-3.13", "pytorch-3.11", "yaml-py"), ("python >=3.11", "numpy >=2,<3", "yaml-py", "pytorch >=2.11")
+        ("numpy-3.11", "numpy-3.13", "pytorch-3.11", "yaml-py"),
+        ("python >=3.11", "numpy >=2,<3", "yaml-py", "pytorch >=2.11"),
     )
     assert found["yaml-py"] == Required((), ("python >=3.11",))
 
 
 def test_a_line_may_say_more_and_less_than_the_metadata(tmp_path: Path) -> None:
-    lines = 'a = { requirement = "a==1", more = ["numpy"], without = ["Big.Thing"], test_needs = ["python-3.11"] }'
+    lines = (
+        'a = { requirement = "a==1", more = ["numpy"], without = ["Big.Thing"], test_needs = '
+        '["python-3.11"] }'
+    )
     assert require(tmp_path, lines, locked("a", "1", "big_thing>=3"))["a"] == Required(
         ("numpy-3.11", "numpy-3.13", "python-3.11"), ("python >=3.11", "numpy")
     )
@@ -112,7 +167,12 @@ def test_a_line_may_say_more_and_less_than_the_metadata(tmp_path: Path) -> None:
 def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> None:
     lines = 'a = "a==1"\nb = { requirement = "b[x]==2", more = ["odd"] }'
     with pytest.raises(ConfigurationError) as caught:
-        require(tmp_path, lines, locked("a", "1", "starlette<1,>=0.4", "numpy"), locked("b", "2", "h11; extra == 'x'"))
+        require(
+            tmp_path,
+            lines,
+            locked("a", "1", "starlette<1,>=0.4", "numpy"),
+            locked("b", "2", "h11; extra == 'x'"),
+        )
     where = tmp_path / "wheels.toml"
     assert caught.value.message.splitlines() == [
         f"{where}:2: a 1 requires starlette<1,>=0.4, which nothing in the channel makes",
@@ -125,13 +185,27 @@ def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("lines", "files", "message"),
     [
-        ('a = "a==1"', [locked("a", "1", "numpy<2")], "a 1 requires numpy<2, and the channel has 2.4.6 (numpy-3.11)"),
-        ('a = "a==1"\nb = "b==2"', [locked("a", "1", "b>2"), locked("b", "2")], "a 1 requires b>2, and the channel has 2 (b)"),
-        ('a = "a==1"\nb = "b[x]==2"', [locked("a", "1", "b[x,y]"), locked("b", "2")], "a 1 requires b with the extra 'y'"),
+        (
+            'a = "a==1"',
+            [locked("a", "1", "numpy<2")],
+            "a 1 requires numpy<2, and the channel has 2.4.6 (numpy-3.11)",
+        ),
+        (
+            'a = "a==1"\nb = "b==2"',
+            [locked("a", "1", "b>2"), locked("b", "2")],
+            "a 1 requires b>2, and the channel has 2 (b)",
+        ),
+        (
+            'a = "a==1"\nb = "b[x]==2"',
+            [locked("a", "1", "b[x,y]"), locked("b", "2")],
+            "a 1 requires b with the extra 'y'",
+        ),
         ('a = "a==1"', [locked("a", "1", python=">=3.14")], "a 1 is for Python >=3.14"),
     ],
 )
-def test_what_is_made_must_satisfy(tmp_path: Path, lines: str, files: list[LockedFile], message: str) -> None:
+def test_what_is_made_must_satisfy(
+    tmp_path: Path, lines: str, files: list[LockedFile], message: str
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         require(tmp_path, lines, *files)
     assert caught.value.message == f"{tmp_path / 'wheels.toml'}:2: {message}"
@@ -141,7 +215,9 @@ def test_what_is_made_must_satisfy(tmp_path: Path, lines: str, files: list[Locke
 
 def test_a_name_is_that_of_a_package(tmp_path: Path) -> None:
     table = parse(tmp_path, '[names]\nTorch = "pytroch"\n')
-    with pytest.raises(ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"):
+    with pytest.raises(
+        ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"
+    ):
         wheel_table.require(table, Lock(), MAKERS, PYTHONS)
 
 
@@ -162,7 +238,9 @@ def test_a_folder_belongs_to_a_line(tmp_path: Path) -> None:
     (tmp_path / wheel_table.FOLDER / "a").mkdir()
     assert [wheel.name for wheel in wheel_table.read(tmp_path).wheels] == ["a"]
     (tmp_path / wheel_table.FOLDER / "b").mkdir()
-    with pytest.raises(ConfigurationError, match=r"wheels/b belongs to no line of toolchain/wheels\.toml"):
+    with pytest.raises(
+        ConfigurationError, match=r"wheels/b belongs to no line of toolchain/wheels\.toml"
+    ):
         wheel_table.read(tmp_path)
     (tmp_path / wheel_table.FOLDER / "b").rmdir()
     (tmp_path / wheel_table.FOLDER / wheel_table.TEMPLATE).unlink()
@@ -172,7 +250,9 @@ def test_a_folder_belongs_to_a_line(tmp_path: Path) -> None:
 
 def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
     table, lock = wheel_table.read(root), toolchain_lock.read(root)
-    out_of_step = [wheel.name for wheel in table.wheels if wheel_table.locked_wheel(wheel, lock) is None]
+    out_of_step = [
+        wheel.name for wheel in table.wheels if wheel_table.locked_wheel(wheel, lock) is None
+    ]
     assert out_of_step == [], f"run {toolchain_lock.UPDATE_COMMAND}"
     names = [wheel.name for wheel in table.wheels]
     assert names == sorted(names), "the table is sorted, so that a name is found"
@@ -182,7 +262,9 @@ def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
     # Noarch packages of this channel are for its interpreters.
     assert all(re.match(r"python >=3\.1\d", builds[name].run[0]) for name in names)
     assert not {build.id for build in builds.values() if build.wheel is None} & set(names)
-    assert json.dumps([builds[name].on_request for name in names]) == json.dumps([False] * len(names))
+    assert json.dumps([builds[name].on_request for name in names]) == json.dumps(
+        [False] * len(names)
+    )
 
 
 def test_a_recipe_and_a_line_do_not_make_one_package(tmp_path: Path) -> None:
@@ -191,14 +273,18 @@ def test_a_recipe_and_a_line_do_not_make_one_package(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "recipe.yaml").write_text("schema_version: 1\n", encoding="utf-8")
     (folder / "sources.toml").write_text('[[build]]\nid = "a"\nversion = "1"\n', encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"wheels\.toml:2: build 'a' also exists in .*a/sources\.toml"):
+    with pytest.raises(
+        ConfigurationError, match=r"wheels\.toml:2: build 'a' also exists in .*a/sources\.toml"
+    ):
         toolchain_builds.load(tmp_path)
 
 
 def test_wheels_that_need_each_other_are_named_with_their_line(tmp_path: Path) -> None:
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = "b==1"\n')
     toolchain_lock.write(tmp_path, Lock.of([locked("a", "1", "b"), locked("b", "1", "a")]))
-    with pytest.raises(ConfigurationError, match=r"wheels\.toml:2: builds need each other in a circle: a -> b -> a"):
+    with pytest.raises(
+        ConfigurationError, match=r"wheels\.toml:2: builds need each other in a circle: a -> b -> a"
+    ):
         toolchain_builds.load(tmp_path)
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = { requirement = "b==1", without = ["a"] }\n')
     assert [build.id for build in toolchain_builds.load(tmp_path)] == ["b", "a"]

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from vllm_build.settings.build_settings import Settings
-from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_finder, toolkit_search
+from vllm_build.target.toolkits import (
+    cuda_toolkit,
+    rocm_toolkit,
+    sycl_toolkit,
+    toolkit_finder,
+    toolkit_search,
+)
 from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -48,11 +54,15 @@ def test_nothing_is_found_where_nothing_is() -> None:
         assert finder(Settings()) is None
 
 
-@pytest.mark.parametrize(("field", "name"), [("cuda_home", "CUDA_HOME"), ("cuda_path", "CUDA_PATH")])
+@pytest.mark.parametrize(
+    ("field", "name"), [("cuda_home", "CUDA_HOME"), ("cuda_path", "CUDA_PATH")]
+)
 def test_cuda_by_variable(tmp_path: Path, nvcc: Callable[..., Path], field: str, name: str) -> None:
     compiler = nvcc(headers(tmp_path / "cuda"), "12.10")
     found = cuda_of(**{field: tmp_path / "cuda"})
-    assert found == toolkit_finder.Toolkit("cuda", Version("12.10"), tmp_path / "cuda", compiler, f"{name}={tmp_path / 'cuda'}")
+    assert found == toolkit_finder.Toolkit(
+        "cuda", Version("12.10"), tmp_path / "cuda", compiler, f"{name}={tmp_path / 'cuda'}"
+    )
     assert str(found) == f"CUDA 12.10 in {tmp_path / 'cuda'} ({name}={tmp_path / 'cuda'})"
 
 
@@ -81,7 +91,9 @@ def test_cuda_order(tmp_path: Path, bare: Path, nvcc: Callable[..., Path]) -> No
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("prefix", ["conda_prefix", "host_prefix", "build_prefix"])
-def test_cuda_in_a_conda_prefix(tmp_path: Path, nvcc: Callable[..., Path], target: str, prefix: str) -> None:
+def test_cuda_in_a_conda_prefix(
+    tmp_path: Path, nvcc: Callable[..., Path], target: str, prefix: str
+) -> None:
     nvcc(tmp_path)
     headers(tmp_path / target)
     found = cuda_of(**{prefix: tmp_path})
@@ -91,14 +103,18 @@ def test_cuda_in_a_conda_prefix(tmp_path: Path, nvcc: Callable[..., Path], targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_cuda_home_may_name_the_target_of_a_conda_prefix(tmp_path: Path, nvcc: Callable[..., Path], target: str) -> None:
+def test_cuda_home_may_name_the_target_of_a_conda_prefix(
+    tmp_path: Path, nvcc: Callable[..., Path], target: str
+) -> None:
     nvcc(tmp_path)
     headers(tmp_path / target)
     found = cuda_of(cuda_home=tmp_path / target)
     assert (found.root, found.compiler) == (tmp_path / target, tmp_path / "bin" / "nvcc")
 
 
-def test_conda_build_has_nvcc_and_headers_in_two_environments(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
+def test_conda_build_has_nvcc_and_headers_in_two_environments(
+    tmp_path: Path, nvcc: Callable[..., Path]
+) -> None:
     nvcc(tmp_path / "build")
     (tmp_path / "build" / TARGETS[0]).mkdir(parents=True)
     headers(tmp_path / "host" / TARGETS[0])
@@ -106,7 +122,10 @@ def test_conda_build_has_nvcc_and_headers_in_two_environments(tmp_path: Path, nv
     assert found.root == tmp_path / "host" / TARGETS[0]
     assert found.compiler == tmp_path / "build" / "bin" / "nvcc"
     shutil.rmtree(tmp_path / "host")
-    assert cuda_of(build_prefix=tmp_path / "build", host_prefix=tmp_path / "host").root == tmp_path / "build"
+    assert (
+        cuda_of(build_prefix=tmp_path / "build", host_prefix=tmp_path / "host").root
+        == tmp_path / "build"
+    )
 
 
 def test_cuda_below_the_target_of_a_conda_prefix(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
@@ -119,7 +138,9 @@ def test_prefix_without_cuda_is_passed_over(tmp_path: Path, nvcc: Callable[..., 
     assert toolkit_finder.find_cuda(Settings(host_prefix=tmp_path)) is None
 
 
-def test_environment_of_the_interpreter(tmp_path: Path, nvcc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_interpreter(
+    tmp_path: Path, nvcc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     nvcc(tmp_path)
     headers(tmp_path / TARGETS[0])
     monkeypatch.setattr(toolkit_search.sys, "prefix", str(tmp_path))
@@ -164,7 +185,8 @@ def test_wrapper_script_is_asked_for_its_toolkit(tmp_path: Path) -> None:
     script = tmp_path / "bin" / "nvcc"
     script.parent.mkdir()
     script.write_text(
-        '#!/bin/sh\ncase "$1" in --version) echo "Cuda compilation tools, release 12.9, V12.9.41";;\n'
+        '#!/bin/sh\ncase "$1" in --version) echo "Cuda compilation tools, release 12.9, '
+        'V12.9.41";;\n'
         f"--dryrun) echo '#$ TOP={tmp_path}/cuda-12.9/bin/..' >&2;; esac\n",
         encoding="utf-8",
     )
@@ -191,7 +213,11 @@ def test_without_headers_the_folder_above_bin(tmp_path: Path, nvcc: Callable[...
     ],
 )
 def test_variable_that_names_no_toolkit(
-    tmp_path: Path, field: str, name: str, compiler: str, finder: Callable[[Settings], toolkit_finder.Toolkit | None]
+    tmp_path: Path,
+    field: str,
+    name: str,
+    compiler: str,
+    finder: Callable[[Settings], toolkit_finder.Toolkit | None],
 ) -> None:
     with pytest.raises(ToolchainError, match=f"{name}=.* does not exist"):
         finder(Settings(**{field: tmp_path / "absent"}))  # type: ignore[arg-type]
@@ -206,7 +232,10 @@ def test_variable_that_names_no_toolkit(
 
 BREAKAGES = [
     ({"stdout": "", "status": 1}, "failed with status 1; it said: nothing"),
-    ({"stdout": "", "stderr": "no license\ntoday", "status": 1}, "failed with status 1; it said: today"),
+    (
+        {"stdout": "", "stderr": "no license\ntoday", "status": 1},
+        "failed with status 1; it said: today",
+    ),
     ({"stdout": "release the kraken"}, "printed no version; it said: release the kraken"),
     ({"stdout": ""}, "printed no version; it said: nothing"),
     ({"stdout": "x" * 1000}, "printed no version; it said: " + "x" * 200),
@@ -215,9 +244,19 @@ BREAKAGES = [
 
 @pytest.mark.parametrize(("behaviour", "message"), BREAKAGES)
 @pytest.mark.parametrize("compiler", ["nvcc", "hipcc", "icpx"])
-def test_broken_compiler(tmp_path: Path, program: Callable[..., Path], compiler: str, behaviour: dict[str, Any], message: str) -> None:
+def test_broken_compiler(
+    tmp_path: Path,
+    program: Callable[..., Path],
+    compiler: str,
+    behaviour: dict[str, Any],
+    message: str,
+) -> None:
     path = program(tmp_path / compiler, **behaviour)
-    finder = {"nvcc": toolkit_finder.find_cuda, "hipcc": toolkit_finder.find_rocm, "icpx": toolkit_finder.find_sycl}[compiler]
+    finder = {
+        "nvcc": toolkit_finder.find_cuda,
+        "hipcc": toolkit_finder.find_rocm,
+        "icpx": toolkit_finder.find_sycl,
+    }[compiler]
     with pytest.raises(ToolchainError, match=re.escape(f"{path} --version {message}")) as caught:
         finder(Settings(search_path=str(tmp_path)))
     assert "VLLM_TARGET_DEVICE=cpu" in str(caught.value.remedy)
@@ -242,7 +281,10 @@ def test_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")))
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@hypothesis_settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_whatever_nvcc_prints(tmp_path: Path, program: Callable[..., Path], said: str) -> None:
     program(tmp_path / "nvcc", said)
     try:
@@ -253,7 +295,10 @@ def test_whatever_nvcc_prints(tmp_path: Path, program: Callable[..., Path], said
     assert f"release {found.version}" in said
 
 
-@pytest.mark.parametrize(("release", "good"), [("11.7", False), ("11.8", True), ("11.10", True), ("9.2", False), ("13.0", True)])
+@pytest.mark.parametrize(
+    ("release", "good"),
+    [("11.7", False), ("11.8", True), ("11.10", True), ("9.2", False), ("13.0", True)],
+)
 def test_cuda_floor(tmp_path: Path, nvcc: Callable[..., Path], release: str, *, good: bool) -> None:
     nvcc(tmp_path, release)
     if good:
@@ -272,8 +317,12 @@ def rocm_of(**variables: Any) -> toolkit_finder.Toolkit:
     return found
 
 
-@pytest.mark.parametrize(("field", "name"), [("rocm_home", "ROCM_HOME"), ("rocm_path", "ROCM_PATH")])
-def test_rocm_by_variable(tmp_path: Path, hipcc: Callable[..., Path], field: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "name"), [("rocm_home", "ROCM_HOME"), ("rocm_path", "ROCM_PATH")]
+)
+def test_rocm_by_variable(
+    tmp_path: Path, hipcc: Callable[..., Path], field: str, name: str
+) -> None:
     hipcc(tmp_path, "6.4.43483")
     found = rocm_of(**{field: tmp_path})
     assert (found.version, found.root) == (Version("6.4.43483"), tmp_path)
@@ -290,7 +339,9 @@ def test_rocm_by_variable(tmp_path: Path, hipcc: Callable[..., Path], field: str
         ("version", "", "6.4.43483"),
     ],
 )
-def test_rocm_release_is_the_recorded_one(tmp_path: Path, hipcc: Callable[..., Path], name: str, text: str, expected: str) -> None:
+def test_rocm_release_is_the_recorded_one(
+    tmp_path: Path, hipcc: Callable[..., Path], name: str, text: str, expected: str
+) -> None:
     hipcc(tmp_path)
     (tmp_path / ".info").mkdir()
     (tmp_path / ".info" / name).write_text(text, encoding="utf-8")
@@ -311,7 +362,11 @@ def test_rocm_behind_a_link(tmp_path: Path, hipcc: Callable[..., Path]) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "hipcc").symlink_to(real)
     found = rocm_of(search_path=str(tmp_path / "bin"))
-    assert (found.root, found.version, found.compiler) == (tmp_path / "rocm-6.4.1", Version("6.4.1"), tmp_path / "bin" / "hipcc")
+    assert (found.root, found.version, found.compiler) == (
+        tmp_path / "rocm-6.4.1",
+        Version("6.4.1"),
+        tmp_path / "bin" / "hipcc",
+    )
 
 
 def test_rocm_order(tmp_path: Path, bare: Path, hipcc: Callable[..., Path]) -> None:
@@ -327,7 +382,9 @@ def test_rocm_order(tmp_path: Path, bare: Path, hipcc: Callable[..., Path]) -> N
 
 
 @pytest.mark.parametrize(("version", "good"), [("5.6.9", False), ("5.7.0", True), ("7.10.0", True)])
-def test_rocm_floor(tmp_path: Path, hipcc: Callable[..., Path], version: str, *, good: bool) -> None:
+def test_rocm_floor(
+    tmp_path: Path, hipcc: Callable[..., Path], version: str, *, good: bool
+) -> None:
     hipcc(tmp_path, version)
     if good:
         assert rocm_of(rocm_home=tmp_path).version == Version(version)
@@ -343,7 +400,11 @@ def test_sycl_order(tmp_path: Path, icpx: Callable[..., Path]) -> None:
     icpx(sycl_toolkit.USUAL / "compiler" / "2024.2", "2024.2.0")
     found = toolkit_finder.find_sycl(Settings())
     assert found is not None
-    assert (found.kind, found.version, found.root) == ("sycl", Version("2024.2.0"), sycl_toolkit.USUAL / "compiler" / "2024.2")
+    assert (found.kind, found.version, found.root) == (
+        "sycl",
+        Version("2024.2.0"),
+        sycl_toolkit.USUAL / "compiler" / "2024.2",
+    )
     one = tmp_path / "one"
     icpx(one / "compiler" / "2025.1")
     icpx(one / "compiler" / "2025.10", "2025.10.0")
@@ -356,10 +417,14 @@ def test_sycl_order(tmp_path: Path, icpx: Callable[..., Path]) -> None:
     assert found is not None
     assert found.version == Version("2025.2.0")
     icpx(tmp_path / "path", "2025.3.0")
-    found = toolkit_finder.find_sycl(Settings(conda_prefix=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
+    found = toolkit_finder.find_sycl(
+        Settings(conda_prefix=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin"))
+    )
     assert found is not None
     assert found.reason == "icpx on PATH"
-    found = toolkit_finder.find_sycl(Settings(sycl_home=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin")))
+    found = toolkit_finder.find_sycl(
+        Settings(sycl_home=tmp_path / "conda", search_path=str(tmp_path / "path" / "bin"))
+    )
     assert found is not None
     assert found.reason.startswith("CMPLR_ROOT=")
 
@@ -371,11 +436,17 @@ def test_find_by_device(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
     nvcc(tmp_path)
     settings = Settings(cuda_home=tmp_path)
     assert toolkit_finder.find("cpu", settings) is None
-    assert toolkit_finder.find("cuda", settings) == toolkit_finder.find_cuda(settings) == toolkit_finder.require("cuda", settings)
+    assert (
+        toolkit_finder.find("cuda", settings)
+        == toolkit_finder.find_cuda(settings)
+        == toolkit_finder.require("cuda", settings)
+    )
     assert toolkit_finder.nvcc_cuda_version(settings) == Version("12.9")
 
 
-@pytest.mark.parametrize(("device", "words"), [("cuda", "nvcc"), ("rocm", "hipcc"), ("xpu", "icpx")])
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda", "nvcc"), ("rocm", "hipcc"), ("xpu", "icpx")]
+)
 def test_require_what_is_missing(device: str, words: str) -> None:
     with pytest.raises(ToolchainError, match=words) as caught:
         toolkit_finder.require(device, Settings())

@@ -19,12 +19,18 @@ def nothing_installed(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vllm_build.target.torch_files.importlib.util.find_spec", lambda _: None)
 
 
-def libtorch(folder: Path, version: tuple[int, int, int] = (2, 11, 0), library: str = "libtorch_cpu.so") -> Path:
+def libtorch(
+    folder: Path, version: tuple[int, int, int] = (2, 11, 0), library: str = "libtorch_cpu.so"
+) -> Path:
     header = folder / "include" / "torch" / "headeronly" / "version.h"
     header.parent.mkdir(parents=True)
     names = ("MAJOR", "MINOR", "PATCH")
     header.write_text(
-        "".join(f"#define TORCH_VERSION_{name} {number}\n" for name, number in zip(names, version, strict=True)), encoding="utf-8"
+        "".join(
+            f"#define TORCH_VERSION_{name} {number}\n"
+            for name, number in zip(names, version, strict=True)
+        ),
+        encoding="utf-8",
     )
     (folder / "lib").mkdir()
     (folder / "lib" / library).write_bytes(b"")
@@ -34,7 +40,11 @@ def libtorch(folder: Path, version: tuple[int, int, int] = (2, 11, 0), library: 
 def test_libtorch_in_a_prefix(tmp_path: Path) -> None:
     prefix = libtorch(tmp_path / "env", (2, 13, 1))
     found = torch_files.find(prefix)
-    assert (found.include, found.library, found.version) == (prefix / "include", prefix / "lib" / "libtorch_cpu.so", "2.13.1")
+    assert (found.include, found.library, found.version) == (
+        prefix / "include",
+        prefix / "lib" / "libtorch_cpu.so",
+        "2.13.1",
+    )
     assert str(prefix) in found.origin
 
 

@@ -34,11 +34,18 @@ if TYPE_CHECKING:
     ],
 )
 def test_attributes_of_its_version(
-    tmp_path: Path, torch: Callable[..., Path], version: str, attributes: dict[str, str], device: str, release: str | None
+    tmp_path: Path,
+    torch: Callable[..., Path],
+    version: str,
+    attributes: dict[str, str],
+    device: str,
+    release: str | None,
 ) -> None:
     package = torch(tmp_path, version, **attributes)
     found = torch_flavour.in_folder(tmp_path)
-    assert found == torch_flavour.TorchFlavour(device, version, Version(release) if release else None, package)
+    assert found == torch_flavour.TorchFlavour(
+        device, version, Version(release) if release else None, package
+    )
     assert version in str(found)
     assert device in str(found)
 
@@ -68,7 +75,10 @@ def test_local_part(version: str, expected: tuple[str, Version | None] | None) -
 
 @given(st.integers(10, 99), st.integers(0, 30), st.sampled_from(["", ".with.more"]))
 def test_every_cuda_release_in_a_local_part(major: int, minor: int, more: str) -> None:
-    assert torch_flavour.from_local(f"2.11.0+cu{major}{minor}{more}") == ("cuda", Version(f"{major}.{minor}"))
+    assert torch_flavour.from_local(f"2.11.0+cu{major}{minor}{more}") == (
+        "cuda",
+        Version(f"{major}.{minor}"),
+    )
 
 
 @given(st.text())
@@ -80,7 +90,12 @@ def test_any_local_part_is_read_or_not(text: str) -> None:
 def metadata_only(site: Path, version: str, *requires: str) -> None:
     info = site / f"torch-{version}.dist-info"
     info.mkdir(parents=True)
-    lines = ["Metadata-Version: 2.1", "Name: torch", f"Version: {version}", *(f"Requires-Dist: {line}" for line in requires)]
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: torch",
+        f"Version: {version}",
+        *(f"Requires-Dist: {line}" for line in requires),
+    ]
     (info / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -96,7 +111,9 @@ def metadata_only(site: Path, version: str, *requires: str) -> None:
         ("2.11.0", ("sympy",), "cpu"),
     ],
 )
-def test_metadata_alone(tmp_path: Path, version: str, requires: tuple[str, ...], device: str) -> None:
+def test_metadata_alone(
+    tmp_path: Path, version: str, requires: tuple[str, ...], device: str
+) -> None:
     metadata_only(tmp_path, version, *requires)
     found = torch_flavour.in_folder(tmp_path)
     assert found is not None
@@ -104,7 +121,9 @@ def test_metadata_alone(tmp_path: Path, version: str, requires: tuple[str, ...],
 
 
 @pytest.mark.parametrize("text", ["this is no Python (", "cuda, hip = 1, 2\n", "x: int\n", ""])
-def test_version_file_that_says_nothing(tmp_path: Path, torch: Callable[..., Path], text: str) -> None:
+def test_version_file_that_says_nothing(
+    tmp_path: Path, torch: Callable[..., Path], text: str
+) -> None:
     package = torch(tmp_path, "2.11.0", metadata="2.11.0+cu130")
     (package / "version.py").write_text(text, encoding="utf-8")
     found = torch_flavour.in_folder(tmp_path)
@@ -122,7 +141,13 @@ def test_version_file_that_is_no_text(tmp_path: Path, torch: Callable[..., Path]
 
 @pytest.mark.parametrize(
     ("library", "device"),
-    [("libtorch_cuda.so", "cuda"), ("libc10_hip.so", "rocm"), ("libtorch_xpu.so", "xpu"), ("libtorch_cpu.so", "cpu"), ("other.so", "cpu")],
+    [
+        ("libtorch_cuda.so", "cuda"),
+        ("libc10_hip.so", "rocm"),
+        ("libtorch_xpu.so", "xpu"),
+        ("libtorch_cpu.so", "cpu"),
+        ("other.so", "cpu"),
+    ],
 )
 def test_libraries_of_a_torch_without_metadata(tmp_path: Path, library: str, device: str) -> None:
     for name in ("__init__.py", f"lib/{library}"):
@@ -144,13 +169,20 @@ def test_no_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    ["pip-build-env-k3x_/overlay/lib/python3.11/site-packages", "build-env-9a/lib/python3.11/site-packages", "builds-v0/.tmpA/lib"],
+    [
+        "pip-build-env-k3x_/overlay/lib/python3.11/site-packages",
+        "build-env-9a/lib/python3.11/site-packages",
+        "builds-v0/.tmpA/lib",
+    ],
 )
 def test_environment_of_a_build(tmp_path: Path, torch: Callable[..., Path], folder: str) -> None:
     torch(tmp_path / folder, "2.11.0+cpu")
     torch(tmp_path / "venv", "2.11.0+cu130", cuda="13.0")
     found = torch_flavour.installed([str(tmp_path / folder), str(tmp_path / "venv")])
-    assert [(flavour.device, flavour.temporary) for flavour in found] == [("cpu", True), ("cuda", False)]
+    assert [(flavour.device, flavour.temporary) for flavour in found] == [
+        ("cpu", True),
+        ("cuda", False),
+    ]
 
 
 # libtorch without Python
@@ -162,29 +194,70 @@ def libtorch(prefix: Path, *libraries: str, record: Any = None) -> Path:
     for name in libraries:
         (prefix / "lib" / name).write_text("", encoding="utf-8")
     if record is not None:
-        (prefix / "conda-meta" / "libtorch-2.11.0-x.json").write_text(json.dumps(record), encoding="utf-8")
+        (prefix / "conda-meta" / "libtorch-2.11.0-x.json").write_text(
+            json.dumps(record), encoding="utf-8"
+        )
     return prefix
 
 
 @pytest.mark.parametrize(
     ("libraries", "record", "device", "release", "version"),
     [
-        (("libtorch_cpu.so",), {"version": "2.11.0", "build": "cpu_generic_h0"}, "cpu", None, "2.11.0"),
-        (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "cuda129_mkl_h0"}, "cuda", "12.9", "2.11.0"),
-        (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "h0_0"}, "cuda", None, "2.11.0"),
-        (("libtorch_cpu.so", "libtorch_cuda.so"), {"version": "2.11.0", "build": "cpu_pypi_h0_0"}, "cpu", None, "2.11.0"),
+        (
+            ("libtorch_cpu.so",),
+            {"version": "2.11.0", "build": "cpu_generic_h0"},
+            "cpu",
+            None,
+            "2.11.0",
+        ),
+        (
+            ("libtorch_cpu.so", "libtorch_cuda.so"),
+            {"version": "2.11.0", "build": "cuda129_mkl_h0"},
+            "cuda",
+            "12.9",
+            "2.11.0",
+        ),
+        (
+            ("libtorch_cpu.so", "libtorch_cuda.so"),
+            {"version": "2.11.0", "build": "h0_0"},
+            "cuda",
+            None,
+            "2.11.0",
+        ),
+        (
+            ("libtorch_cpu.so", "libtorch_cuda.so"),
+            {"version": "2.11.0", "build": "cpu_pypi_h0_0"},
+            "cpu",
+            None,
+            "2.11.0",
+        ),
         (("libtorch_cpu.so",), None, "cpu", None, ""),
         (("libtorch_cpu.so",), ["no record"], "cpu", None, ""),
         (("libtorch_cpu.so",), {"version": "2.11.0"}, "cpu", None, "2.11.0"),
-        (("libtorch_cpu.so", "libtorch_hip.so"), {"version": "2.11.0", "build": "rocm"}, "rocm", None, "2.11.0"),
+        (
+            ("libtorch_cpu.so", "libtorch_hip.so"),
+            {"version": "2.11.0", "build": "rocm"},
+            "rocm",
+            None,
+            "2.11.0",
+        ),
     ],
 )
 def test_libtorch_in_a_prefix(
-    tmp_path: Path, libraries: tuple[str, ...], record: Any, device: str, release: str | None, version: str
+    tmp_path: Path,
+    libraries: tuple[str, ...],
+    record: Any,
+    device: str,
+    release: str | None,
+    version: str,
 ) -> None:
     found = torch_flavour.in_prefix(libtorch(tmp_path / "env", *libraries, record=record))
     assert found is not None
-    assert (found.device, found.toolkit_version, found.version) == (device, Version(release) if release else None, version)
+    assert (found.device, found.toolkit_version, found.version) == (
+        device,
+        Version(release) if release else None,
+        version,
+    )
 
 
 def test_prefix_without_libtorch(tmp_path: Path) -> None:
@@ -192,10 +265,14 @@ def test_prefix_without_libtorch(tmp_path: Path) -> None:
     assert torch_flavour.installed([], [tmp_path]) == ()
 
 
-def test_python_part_comes_before_libtorch(tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_part_comes_before_libtorch(
+    tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = libtorch(tmp_path / "env", "libtorch_cpu.so", "libtorch_cuda.so")
     torch(tmp_path / "site", "2.11.0+cpu")
-    assert [flavour.device for flavour in torch_flavour.installed([str(tmp_path / "site")], [prefix])] == ["cpu"]
+    assert [
+        flavour.device for flavour in torch_flavour.installed([str(tmp_path / "site")], [prefix])
+    ] == ["cpu"]
     assert [flavour.device for flavour in torch_flavour.installed([], [prefix])] == ["cuda"]
     monkeypatch.setattr(sys, "prefix", str(prefix))
     assert [flavour.device for flavour in torch_flavour.installed([])] == ["cuda"]
@@ -204,7 +281,9 @@ def test_python_part_comes_before_libtorch(tmp_path: Path, torch: Callable[..., 
 # The import path of this interpreter
 
 
-def test_what_would_be_imported_is_first(tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_be_imported_is_first(
+    tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch(tmp_path / "later", "2.12.0+xpu", xpu="1")
     torch(tmp_path / "first", "2.11.0+rocm6.4", hip="6.4")
     monkeypatch.syspath_prepend(str(tmp_path / "later"))
@@ -214,7 +293,9 @@ def test_what_would_be_imported_is_first(tmp_path: Path, torch: Callable[..., Pa
     assert "torch" not in sys.modules
 
 
-def test_import_hooks_count(tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_hooks_count(
+    tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An editable torch is found by a finder, not on the path."""
     package = torch(tmp_path, "2.11.0+cu130", cuda="13.0")
 
@@ -222,13 +303,19 @@ def test_import_hooks_count(tmp_path: Path, torch: Callable[..., Path], monkeypa
         @staticmethod
         def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
             del path, target
-            return ModuleSpec(name, None, origin=str(package / "__init__.py")) if name == "torch" else None
+            return (
+                ModuleSpec(name, None, origin=str(package / "__init__.py"))
+                if name == "torch"
+                else None
+            )
 
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
     assert torch_files.installed()[0].path == package
 
 
-def test_torch_that_is_imported_already(tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_that_is_imported_already(
+    tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch(tmp_path, "2.11.0+xpu", xpu="1")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", object())  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def module(root: Path, name: str) -> ModuleType:
     """A program of the recipes, as a module."""
-    spec = importlib.util.spec_from_file_location(f"recipe_{name.replace('/', '_')}", root / "toolchain" / "recipes" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"recipe_{name.replace('/', '_')}", root / "toolchain" / "recipes" / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
@@ -44,9 +46,16 @@ def for_cpu(root: Path) -> Any:
     return module(root, "libtorch/for_cpu")
 
 
-def library(stand_ins: Any, needed: tuple[str, ...], *wanted: tuple[str, str, str], defined: tuple[str, ...] = ()) -> Any:
+def library(
+    stand_ins: Any,
+    needed: tuple[str, ...],
+    *wanted: tuple[str, str, str],
+    defined: tuple[str, ...] = (),
+) -> Any:
     name = "libc10.so" if defined else "libtorch_x.so"
-    return stand_ins.Library(name, needed, frozenset(defined), tuple(stand_ins.Wanted(*entry) for entry in wanted))
+    return stand_ins.Library(
+        name, needed, frozenset(defined), tuple(stand_ins.Wanted(*entry) for entry in wanted)
+    )
 
 
 def test_symbols_go_to_the_library_that_is_asked_for_them(stand_ins: Any) -> None:
@@ -100,14 +109,28 @@ def fake_torch(folder: Path) -> Path:
     real = folder / "real"
     real.mkdir()
     script = real / "versions.map"
-    script.write_text("CUDART { global: cudaGetDeviceCount; cudaGetErrorString; local: *; };\n", encoding="utf-8")
-    runtime = "int cudaGetDeviceCount(int *n) { *n = 8; return 0; }\nconst char *cudaGetErrorString(int e) { (void)e; return 0; }\n"
+    script.write_text(
+        "CUDART { global: cudaGetDeviceCount; cudaGetErrorString; local: *; };\n", encoding="utf-8"
+    )
+    runtime = (
+        "int cudaGetDeviceCount(int *n) { *n = 8; return 0; }\n"
+        "const char *cudaGetErrorString(int e) { (void)e; return 0; }\n"
+    )
     linked = [
         compile_library(real / "libcudart.so.13", runtime, f"-Wl,--version-script={script}"),
-        compile_library(real / "libnccl.so.2", "int ncclSend(void) { return 0; }\nconst char *ncclGetLastError(void) { return 0; }\n"),
+        compile_library(
+            real / "libnccl.so.2",
+            "int ncclSend(void) { return 0; }\nconst char *ncclGetLastError(void) { return 0; }\n",
+        ),
         compile_library(real / "libcurand.so.10", "int unused;\n"),
-        compile_library(real / "libcupti.so.13", "int cuptiGetResultString(int s, const char **t) { (void)s; (void)t; return 1; }\n"),
-        compile_library(real / "libcudnn.so.9", "void cudnnGetLastErrorString(char *t, unsigned long n) { (void)t; (void)n; }\n"),
+        compile_library(
+            real / "libcupti.so.13",
+            "int cuptiGetResultString(int s, const char **t) { (void)s; (void)t; return 1; }\n",
+        ),
+        compile_library(
+            real / "libcudnn.so.9",
+            "void cudnnGetLastErrorString(char *t, unsigned long n) { (void)t; (void)n; }\n",
+        ),
     ]
     text = """
 int cudaGetDeviceCount(int *); const char *cudaGetErrorString(int); int ncclSend(void); const char *ncclGetLastError(void);
@@ -121,7 +144,12 @@ int send(void) { return ncclSend(); }
 const char code[65536] __attribute__((section(".nv_fatbin"), used)) = "GPU code";
 """
     path = compile_library(
-        folder / "libtorch_x.so", text, "-Wl,--no-as-needed", *map(str, linked), "-Wl,-rpath,$ORIGIN/stand-ins", "-Wl,--disable-new-dtags"
+        folder / "libtorch_x.so",
+        text,
+        "-Wl,--no-as-needed",
+        *map(str, linked),
+        "-Wl,-rpath,$ORIGIN/stand-ins",
+        "-Wl,--disable-new-dtags",
     )
     for file in linked:
         file.unlink()
@@ -140,27 +168,48 @@ print(json.dumps(said))
 """
 
 
-def test_a_library_loads_with_stand_ins_and_gets_errors(root: Path, tmp_path: Path, stand_ins: Any) -> None:
+def test_a_library_loads_with_stand_ins_and_gets_errors(
+    root: Path, tmp_path: Path, stand_ins: Any
+) -> None:
     torch = fake_torch(tmp_path)
     with pytest.raises(OSError, match=r"\.so\.\d+: cannot open shared object file"):
         ctypes.CDLL(str(torch))
     program = root / "toolchain" / "recipes" / "libtorch" / "stand_ins.py"
-    subprocess.run([sys.executable, "-I", str(program), str(tmp_path / "made"), str(torch)], check=True)
+    subprocess.run(
+        [sys.executable, "-I", str(program), str(tmp_path / "made"), str(torch)], check=True
+    )
     names = (tmp_path / "made" / "names").read_text(encoding="utf-8").split()
-    assert names == ["libcudart.so.13", "libcudnn.so.9", "libcupti.so.13", "libcurand.so.10", "libnccl.so.2"]
+    assert names == [
+        "libcudart.so.13",
+        "libcudnn.so.9",
+        "libcupti.so.13",
+        "libcurand.so.10",
+        "libnccl.so.2",
+    ]
     (tmp_path / "stand-ins").mkdir()
     for name in names:
         script = tmp_path / "made" / f"{name}.map"
         source = (tmp_path / "made" / f"{name}.c").read_text(encoding="utf-8")
         versions = [f"-Wl,--version-script={script}"] if script.read_text(encoding="utf-8") else []
-        made = elf.read(compile_library(tmp_path / "stand-ins" / name, source, "-nostdlib", *versions))
+        made = elf.read(
+            compile_library(tmp_path / "stand-ins" / name, source, "-nostdlib", *versions)
+        )
         assert (made.soname, made.needed, made.undefined) == (name, (), ())
     # In a process of its own: the loader remembers folders that did not exist.
-    done = subprocess.run([sys.executable, "-I", "-c", CALLS, str(torch)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", CALLS, str(torch)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     text = stand_ins.MESSAGE
     # 35 is cudaErrorInsufficientDriver, and the number of devices stays what it was.
-    assert json.loads(done.stdout) == {"devices": 3500, "send": 1, "copied": 0, "text": text, "last": text, "stored": text}
+    assert json.loads(done.stdout) == {
+        "devices": 3500,
+        "send": 1,
+        "copied": 0,
+        "text": text,
+        "last": text,
+        "stored": text,
+    }
 
 
 def test_gpu_code_becomes_zeros_and_nothing_else_changes(tmp_path: Path, for_cpu: Any) -> None:
@@ -184,7 +233,10 @@ def test_cmake_files_of_another_form_stop_the_build(tmp_path: Path, for_cpu: Any
     assert path.read_text(encoding="utf-8") == "if(0)\nif(1)\n"
 
 
-VERSION = "__version__ = '2.13.0+cu130'\ndebug = False\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n"
+VERSION = (
+    "__version__ = '2.13.0+cu130'\ndebug = False\ncuda: Optional[str] = '13.0'\n"
+    "hip: Optional[str] = None\n"
+)
 METADATA = """Metadata-Version: 2.1
 Name: torch
 Requires-Dist: filelock
@@ -207,7 +259,10 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
     rows = [*files, f"{info.name}/METADATA,sha256=old,1", f"{info.name}/RECORD,,"]
     (info / "RECORD").write_text("\n".join(rows) + "\n", encoding="utf-8")
     python_side.rewrite(tmp_path, info)
-    version, metadata = (tmp_path / "torch" / "version.py").read_bytes(), (info / "METADATA").read_bytes()
+    version, metadata = (
+        (tmp_path / "torch" / "version.py").read_bytes(),
+        (info / "METADATA").read_bytes(),
+    )
     assert version.decode() == VERSION.replace("+cu130", "+cpu.pypi").replace("'13.0'", "None")
     gone = ("Requires-Dist: cuda-", "Requires-Dist: nvidia-", "Requires-Dist: triton=")
     kept = [line for line in METADATA.splitlines() if not line.startswith(gone)]
@@ -217,26 +272,43 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
         return f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
 
     written = (info / "RECORD").read_text(encoding="utf-8").splitlines()
-    assert written == [rows[0], row("torch/version.py", version), row(f"{info.name}/METADATA", metadata), rows[3]]
+    assert written == [
+        rows[0],
+        row("torch/version.py", version),
+        row(f"{info.name}/METADATA", metadata),
+        rows[3],
+    ]
     with pytest.raises(ValueError, match=r"version\.py: 0 lines match"):
         python_side.rewrite(tmp_path, info)
     with pytest.raises(ValueError, match="asks for no CUDA wheel"):
         python_side.metadata_for_cpu(metadata.decode())
 
 
-def test_what_torch_was_linked_with_does_not_reach_our_libraries(root: Path, tmp_path: Path) -> None:
+def test_what_torch_was_linked_with_does_not_reach_our_libraries(
+    root: Path, tmp_path: Path
+) -> None:
     """The wheel for CPUs exports symbols of its linker, the one for CUDA does not."""
     text = (root / "cmake" / "vllm_add_extension.cmake").read_text(encoding="utf-8")
-    (names,) = re.findall(r"foreach\(symbol ([\w ]+)\)\n\s+target_link_options\(\$\{module\} PRIVATE \"LINKER:-u,", text)
+    (names,) = re.findall(
+        r"foreach\(symbol ([\w ]+)\)\n\s+target_link_options\(\$\{module\} PRIVATE \"LINKER:-u,",
+        text,
+    )
     options = [f"-Wl,-u,{name}" for name in names.split()]
     exports = f"-Wl,--version-script={root / 'cmake' / 'exports.map'}"
     torch = tmp_path / "libtorch_cpu.so"
     made = {}
-    marks = "extern char _edata[], __bss_start[], _end[]; char *marks[] = {_edata, __bss_start, _end};\n"
+    marks = (
+        "extern char _edata[], __bss_start[], _end[]; char *marks[] = {_edata, __bss_start, "
+        "_end};\n"
+    )
     for flavour, mentioned in (("cuda", ""), ("cpu", marks)):
         compile_library(torch, f"{mentioned}int torch_call(void) {{ return 1; }}\n")
         for kind, more in (("plain", []), ("ours", options)):
             source = "int torch_call(void); int my_call(void) { return torch_call(); }\n"
-            made[flavour, kind] = compile_library(tmp_path / "ours.so", source, exports, *more, str(torch)).read_bytes()
-    assert made["cpu", "plain"] != made["cuda", "plain"], "the linker has this trait no more: the options may go"
+            made[flavour, kind] = compile_library(
+                tmp_path / "ours.so", source, exports, *more, str(torch)
+            ).read_bytes()
+    assert made["cpu", "plain"] != made["cuda", "plain"], (
+        "the linker has this trait no more: the options may go"
+    )
     assert made["cpu", "ours"] == made["cuda", "ours"]

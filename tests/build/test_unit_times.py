@@ -19,7 +19,15 @@ A, B = Unit("x.dir/a.cc.o", 14.0, 12.0, 3 << 29), Unit("x.dir/b.cu.o", 0.5, 0.5,
 
 
 def measured(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-I", "-S", str(unit_times.LAUNCHER), unit_times.RECORD, "a.o", *command]
+    line = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(unit_times.LAUNCHER),
+        unit_times.RECORD,
+        "a.o",
+        *command,
+    ]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -28,7 +36,8 @@ def test_a_record_and_its_summary(tmp_path: Path) -> None:
     unit_times.append(record, [B, A], "")
     assert unit_times.read(record) == (A, B)
     assert unit_times.summary((A, B)) == (
-        "2 units, 12 s of processor time, slowest: a.cc.o 12 s, b.cu.o 0 s; the largest process had 1.5 GiB"
+        "2 units, 12 s of processor time, slowest: a.cc.o 12 s, b.cu.o 0 s; the largest process "
+        "had 1.5 GiB"
     )
     unit_times.append(record, [A], "other/")
     assert [unit.unit for unit in unit_times.read(record)] == ["other/x.dir/a.cc.o", A.unit, B.unit]
@@ -44,7 +53,10 @@ def test_a_unit_that_is_compiled_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_command_is_measured_with_what_it_starts(tmp_path: Path) -> None:
-    grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\"x\" * {300 << 20}'], check=True); print('said')"
+    grandchild = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\"x\" * "
+        f"{300 << 20}'], check=True); print('said')"
+    )
     done = measured(tmp_path, sys.executable, "-c", grandchild)
     assert (done.returncode, done.stdout) == (0, "said\n")
     (unit,) = unit_times.read(tmp_path / unit_times.RECORD)
@@ -69,7 +81,13 @@ def test_a_record_that_cannot_be_written_does_not_fail_the_build(tmp_path: Path)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
-        st.text(), st.builds(json.dumps, st.dictionaries(st.sampled_from(["unit", "seconds", "cpu_seconds", "peak_bytes"]), st.floats()))
+        st.text(),
+        st.builds(
+            json.dumps,
+            st.dictionaries(
+                st.sampled_from(["unit", "seconds", "cpu_seconds", "peak_bytes"]), st.floats()
+            ),
+        ),
     )
 )
 def test_whatever_stands_in_the_record(tmp_path: Path, text: str) -> None:

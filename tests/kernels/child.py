@@ -36,9 +36,21 @@ def tests(arguments: Sequence[str], files: Sequence[str]) -> list[str]:
 def command(arguments: Sequence[str], device: str) -> list[str]:
     """The command line of pytest with this folder's tests, but for those of errors that are none on ``device``.
 
-    Not captured: the last words of a process that a sanitizer or the emulation ends would go with the capture.
+    Not captured: the last words of a process that a sanitizer or the emulation ends would go with
+    the capture.
     """
-    start = [sys.executable, "-P", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-o", "pythonpath="]
+    start = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "pythonpath=",
+    ]
     start += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(HERE), "--confcutdir", str(HERE)]
     return [*start, *([] if device == "cpu" else ["-m", "not contents"]), *arguments]
 

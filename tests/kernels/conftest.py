@@ -30,8 +30,9 @@ if DEVICE == "cuda":
     # All tensors of the tests, those of their references as well.
     torch.set_default_device("cuda")
 
-#: Files of tests that do not run on every device -> the values of ``DEVICE`` that they run on. The CPU's library lacks what they test, or
-#: treats it otherwise; the emulation has no driver and no FlashAttention; several GPUs in one process are the emulation's alone.
+#: Files of tests that do not run on every device -> the values of ``DEVICE`` that they run on. The
+#: CPU's library lacks what they test, or treats it otherwise; the emulation has no driver and no
+#: FlashAttention; several GPUs in one process are the emulation's alone.
 RUNS_ON = {
     "test_bench_cases.py": ("emulated", "cuda"),
     "test_cache_gpu.py": ("emulated", "cuda"),
@@ -46,7 +47,8 @@ RUNS_ON = {
     "test_norm_block_quant.py": ("emulated", "cuda"),
     "test_scaled_mm.py": ("emulated", "cuda"),
 }
-#: Where such tests run -> the reason for a skip elsewhere; tests/recipe/test_built_packages.py knows how they begin.
+#: Where such tests run -> the reason for a skip elsewhere; tests/recipe/test_built_packages.py
+#: knows how they begin.
 WHY_NOT = {
     ("cuda",): "needs a GPU: make gpu-tests",
     ("emulated", "cuda"): "needs a GPU or its emulation: make gpu-tests, make emulate",
@@ -55,7 +57,10 @@ WHY_NOT = {
 
 
 class FileOfAnotherDevice(pytest.File):
-    """Takes the place of a file whose tests cannot run here: one skipped test with the reason. The file is not imported."""
+    """Takes the place of a file whose tests cannot run here: one skipped test with the reason.
+
+    The file is not imported.
+    """
 
     def collect(self) -> Iterator[pytest.Item]:
         """The one test."""
@@ -76,7 +81,9 @@ class SkippedFile(pytest.Item):
         return self.path, 0, self.path.name
 
 
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
     """Leave a visible skip where a file's tests need another device."""
     if DEVICE in RUNS_ON.get(module_path.name, (DEVICE,)):
         return None
@@ -87,8 +94,13 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-#: Relative and absolute error that rounding to the dtype, and float32 arithmetic before it, explain.
-TOLERANCE = {torch.float32: (1e-5, 1e-6), torch.bfloat16: (2**-8, 1e-6), torch.float16: (2**-10, 1e-6)}
+#: Relative and absolute error that rounding to the dtype, and float32 arithmetic before it,
+#: explain.
+TOLERANCE = {
+    torch.float32: (1e-5, 1e-6),
+    torch.bfloat16: (2**-8, 1e-6),
+    torch.float16: (2**-10, 1e-6),
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,7 +113,9 @@ def ops() -> Any:
     return torch.ops._C
 
 
-@pytest.fixture(scope="session", params=list(TOLERANCE), ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.fixture(
+    scope="session", params=list(TOLERANCE), ids=lambda dtype: str(dtype).removeprefix("torch.")
+)
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     chosen: torch.dtype = request.param
     return chosen
@@ -131,7 +145,11 @@ def rows_with_nan() -> Callable[..., torch.Tensor]:
 
     def make(width: int, dtype: torch.dtype, *, positions: int | None = None) -> torch.Tensor:
         """``positions``: how many, spread over the row; default: all. Rows are shuffled."""
-        places = torch.arange(width) if positions is None else torch.linspace(0, width - 1, positions).long()
+        places = (
+            torch.arange(width)
+            if positions is None
+            else torch.linspace(0, width - 1, positions).long()
+        )
         count = len(places)
         numbers = ((torch.rand(count, width).argsort(-1) - width / 2) / 16).to(dtype)
         plus, minus = (torch.full_like(numbers, value) for value in (math.inf, -math.inf))
@@ -176,7 +194,13 @@ def check() -> Callable[[torch.Tensor, torch.Tensor], None]:
 def strided() -> Callable[..., torch.Tensor]:
     """Makes a tensor whose rows lie apart: random memory around and between them, the last dimension side by side."""
 
-    def make(shape: tuple[int, ...], dtype: torch.dtype, *, pad: int, order: tuple[int, ...] | None = None) -> torch.Tensor:
+    def make(
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        *,
+        pad: int,
+        order: tuple[int, ...] | None = None,
+    ) -> torch.Tensor:
         """``order`` is the order of the leading dimensions in memory; ``pad`` the elements between rows."""
         leading = len(shape) - 1
         order = order or tuple(range(leading))

@@ -3,8 +3,9 @@
 
     python tests/kernels/emulate.py [--sanitize] [--build DIR] [pytest's arguments]      without the last: all tests of what is emulated
 
-Needs what a build and the tests need: torch, GCC, CMake, Ninja, pytest, hypothesis. The build has a folder of its own,
-build/cmake-emulation, and is kept. emulation/gpu_emulation.h says what such a test shows and what not.
+Needs what a build and the tests need: torch, GCC, CMake, Ninja, pytest, hypothesis. The build has a
+folder of its own, build/cmake-emulation, and is kept. emulation/gpu_emulation.h says what such a
+test shows and what not.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build.kernels import kernels_table
 from vllm_build.target import torch_files
 
-#: They are the emulation's own, or instructions of a GPU by name; scaled products are CUTLASS's, of which no C++ compiler makes sense. What
-#: is asked of them, and refused, is emulated all the same.
+#: They are the emulation's own, or instructions of a GPU by name; scaled products are CUTLASS's, of
+#: which no C++ compiler makes sense. What is asked of them, and refused, is emulated all the same.
 LEFT_OUT = (
     *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
     *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
-#: Extensions that are libraries of their own here as well, because Python asks for them by name; the others are one, "_C".
+#: Extensions that are libraries of their own here as well, because Python asks for them by name;
+#: the others are one, "_C".
 OWN = {"vllm._flashmla_C": "_flashmla_C"}
 #: What the tests of the emulation itself run.
 CASES = "hopper_cases"
@@ -53,7 +55,9 @@ TESTS = {
 }
 #: Tests of what uses the kernels of all records.
 OVERALL = ("test_bench_cases.py", "test_not_a_number.py", "test_not_a_number_attention.py")
-FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+FLAGS = (
+    "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+)
 
 
 def build(folder: Path, *, sanitize: bool) -> None:
@@ -63,18 +67,38 @@ def build(folder: Path, *, sanitize: bool) -> None:
     # What a build has to choose is third-party code in a library of its own.
     every = [k for k in table.kernels if "cuda" in k.devices and not k.sets]
     if gone := set(LEFT_OUT).difference(k.name for k in every):
-        raise SystemExit(f"error: {', '.join(sorted(gone))} of LEFT_OUT are not in {table.path}\n  expected: names of its kernels for CUDA")
+        raise SystemExit(
+            f"error: {', '.join(sorted(gone))} of LEFT_OUT are not in {table.path}\n"
+            "  expected: names of its kernels for CUDA"
+        )
     print(f"not emulated: {', '.join(LEFT_OUT)}", flush=True)
     records = [k for k in every if k.name not in LEFT_OUT]
     libraries: dict[str, list[Path]] = {}
     for kernel in records:
         start = [ROOT / "csrc" / "bindings" / "arguments.cc"]
-        libraries.setdefault(OWN.get(kernel.extension, "_C"), start).extend(ROOT / source for source in kernel.sources)
+        libraries.setdefault(OWN.get(kernel.extension, "_C"), start).extend(
+            ROOT / source for source in kernel.sources
+        )
     cases = {CASES: [HERE / "emulation" / f"{CASES}.cu"]}
-    configure = ["cmake", "-S", str(HERE / "emulation"), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
+    configure = [
+        "cmake",
+        "-S",
+        str(HERE / "emulation"),
+        "-B",
+        str(folder),
+        "-G",
+        "Ninja",
+        "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+    ]
     configure += ["-DVLLM_WERROR=ON", f"-DVLLM_EMULATED_LIBRARIES={';'.join([*libraries, CASES])}"]
-    configure += [f"-DVLLM_EMULATED_{name}={';'.join(map(str, sources))}" for name, sources in (libraries | cases).items()]
-    configure += [f"-DVLLM_TORCH_INCLUDE_DIRS={torch.include}", f"-DVLLM_TORCH_CPU_LIBRARY={torch.library}"]
+    configure += [
+        f"-DVLLM_EMULATED_{name}={';'.join(map(str, sources))}"
+        for name, sources in (libraries | cases).items()
+    ]
+    configure += [
+        f"-DVLLM_TORCH_INCLUDE_DIRS={torch.include}",
+        f"-DVLLM_TORCH_CPU_LIBRARY={torch.library}",
+    ]
     if sanitize:
         configure += [f"-DCMAKE_CXX_FLAGS_RELWITHDEBINFO={FLAGS}", "-DVLLM_WERROR=OFF"]
     subprocess.run(configure, check=True)
@@ -88,11 +112,24 @@ def build(folder: Path, *, sanitize: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UndefinedBehaviorSanitizer")
-    parser.add_argument("--build", type=Path, help="the folder to build in, which is kept (default: one below build/)")
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument(
+        "--sanitize",
+        action="store_true",
+        help="with AddressSanitizer and UndefinedBehaviorSanitizer",
+    )
+    parser.add_argument(
+        "--build",
+        type=Path,
+        help="the folder to build in, which is kept (default: one below build/)",
+    )
     options, rest = parser.parse_known_args(arguments)
-    folder = (options.build or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")).resolve()
+    folder = (
+        options.build
+        or ROOT / "build" / ("cmake-emulation-sanitize" if options.sanitize else "cmake-emulation")
+    ).resolve()
     build(folder, sanitize=options.sanitize)
     chosen = tests(rest, [name for names in (*TESTS.values(), OVERALL) for name in names])
     more = sanitized(folder) if options.sanitize else {}

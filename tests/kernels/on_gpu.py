@@ -4,9 +4,10 @@
     python tests/kernels/on_gpu.py [pytest's arguments]                       without arguments: all tests of what GPU kernels there are
     python tests/kernels/on_gpu.py --compute-sanitizer [--tool TOOL] [...]    under NVIDIA's checker; without more: the small cases
 
-Needs a GPU, a torch for it, pytest, hypothesis, and the kernels: the packages or a wheel; or a build in the tree (``cmake --preset cuda``,
-``cmake --build --preset cuda``, ``cmake --install build/cmake-cuda --prefix .``) with the tree on PYTHONPATH. The tests are those of the
-CPU's kernels: torch makes their tensors on the GPU, and their references as well, in float64.
+Needs a GPU, a torch for it, pytest, hypothesis, and the kernels: the packages or a wheel; or a
+build in the tree (``cmake --preset cuda``, ``cmake --build --preset cuda``, ``cmake --install
+build/cmake-cuda --prefix .``) with the tree on PYTHONPATH. The tests are those of the CPU's
+kernels: torch makes their tensors on the GPU, and their references as well, in float64.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from pathlib import Path
 from child import command, environment, tests
 from emulate import OVERALL, TESTS
 
-#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do not offer, or of the emulation itself.
+#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do
+#: not offer, or of the emulation itself.
 ALONE = ("test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py")
 EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py")
-#: Under the checker, which makes a kernel a hundred times slower: every op once, and what lies outside of a tensor.
+#: Under the checker, which makes a kernel a hundred times slower: every op once, and what lies
+#: outside of a tensor.
 SMALL = (*OVERALL, "test_cache_gpu.py", "test_moe_gpu.py")
 #: Accesses outside of memory, races within a block, barriers that not all threads reach.
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -35,45 +38,69 @@ def why_not() -> str:
     try:
         import torch
     except ModuleNotFoundError as error:
-        return f"{sys.executable} cannot import torch ({error})\n  expected: a torch for CUDA\n  to do:    make gpu-tests PYTHON=…"
+        return (
+            f"{sys.executable} cannot import torch ({error})\n  expected: a torch for CUDA\n"
+            "  to do:    make gpu-tests PYTHON=…"
+        )
     if torch.cuda.is_available():
         return ""
     expected = "a machine with a GPU, its driver, and a torch for it"
-    return f"torch {torch.__version__} sees no GPU\n  expected: {expected}\n  to do:    without one: make emulate"
+    return (
+        f"torch {torch.__version__} sees no GPU\n  expected: {expected}\n"
+        "  to do:    without one: make emulate"
+    )
 
 
 def checker() -> str:
     """NVIDIA's compute-sanitizer: on PATH, else of its package on PyPI."""
     found = shutil.which("compute-sanitizer")
     if found is None:
-        installed = sorted(Path(sysconfig.get_path("purelib")).glob("nvidia/*/compute-sanitizer/compute-sanitizer"))
+        installed = sorted(
+            Path(sysconfig.get_path("purelib")).glob("nvidia/*/compute-sanitizer/compute-sanitizer")
+        )
         found = str(installed[0]) if installed else None
     if found is None:
         raise SystemExit(
             "error: there is no compute-sanitizer\n  expected: on PATH, or in this environment\n"
-            "  to do:    pip install nvidia-cuda-sanitizer-api (CUDA 12: nvidia-cuda-sanitizer-api-cu12)"
+            "  to do:    pip install nvidia-cuda-sanitizer-api (CUDA 12: "
+            "nvidia-cuda-sanitizer-api-cu12)"
         )
     return found
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--compute-sanitizer", action="store_true", help="under NVIDIA's checker")
-    parser.add_argument("--tool", choices=TOOLS, action="append", help="what it looks for (default: everything, one by one)")
+    parser.add_argument(
+        "--tool",
+        choices=TOOLS,
+        action="append",
+        help="what it looks for (default: everything, one by one)",
+    )
     options, rest = parser.parse_known_args(arguments)
     tool = checker() if options.compute_sanitizer else ""
     if problem := why_not():
         raise SystemExit(f"error: {problem}")
-    every = [name for names in (*TESTS.values(), OVERALL, ALONE) for name in names if name not in EMULATED]
+    every = [
+        name
+        for names in (*TESTS.values(), OVERALL, ALONE)
+        for name in names
+        if name not in EMULATED
+    ]
     chosen = command(tests(rest, SMALL if tool else every), "cuda")
     if not tool:
         return subprocess.run(chosen, env=environment("cuda"), check=False).returncode
-    # Each tensor is an allocation of its own: in torch's blocks the memory behind a tensor is another's.
+    # Each tensor is an allocation of its own: in torch's blocks the memory behind a tensor is
+    # another's.
     env = {**environment("cuda"), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     failed = []
     for name in options.tool or TOOLS:
         print(f"compute-sanitizer: {name}", flush=True)
-        if subprocess.run([tool, "--tool", name, "--error-exitcode", "1", *chosen], env=env, check=False).returncode:
+        if subprocess.run(
+            [tool, "--tool", name, "--error-exitcode", "1", *chosen], env=env, check=False
+        ).returncode:
             failed.append(name)
     print(f"compute-sanitizer: {', '.join(failed) or 'no tool'} found something")
     return 1 if failed else 0

@@ -36,8 +36,20 @@ def exact_gelu(x: torch.Tensor) -> torch.Tensor:
 
 GATED = {"silu_and_mul": F.silu, "gelu_and_mul": exact_gelu, "gelu_tanh_and_mul": tanh_gelu}
 PLAIN = {"gelu_new": tanh_gelu, "gelu_tanh": tanh_gelu, "gelu_fast": tanh_gelu, "gelu_quick": quick}
-#: Below, at and beyond every vector length; one that no vector divides and that takes two threads; nothing at all.
-SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (4, 0)]
+#: Below, at and beyond every vector length; one that no vector divides and that takes two threads;
+#: nothing at all.
+SHAPES = [
+    (1, 1),
+    (1, 7),
+    (3, 16),
+    (5, 33),
+    (83, 769),
+    (7, 5125),
+    (2, 4096),
+    (1, 40001),
+    (0, 64),
+    (4, 0),
+]
 WIDTHS = st.integers(1, 80)
 LEADING = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
@@ -49,7 +61,9 @@ def gated_reference(name: str, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gated(ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, int]) -> None:
+def test_gated(
+    ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, int]
+) -> None:
     x = (torch.randn(shape[0], 2 * shape[1]) * 3).to(dtype)
     out = torch.full(shape, math.nan, dtype=dtype)
     getattr(ops, name)(out, x)
@@ -58,7 +72,9 @@ def test_gated(ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tup
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("shape", [*SHAPES, (), (3,), (2, 3, 5)], ids=str)
-def test_plain(ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, ...]) -> None:
+def test_plain(
+    ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, ...]
+) -> None:
     x = (torch.randn(shape) * 3).to(dtype)
     out = torch.full(shape, math.nan, dtype=dtype)
     getattr(ops, name)(out, x)
@@ -66,7 +82,12 @@ def test_plain(ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tup
 
 
 @pytest.mark.parametrize("name", GATED)
-@given(leading=LEADING, width=WIDTHS, pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=WIDTHS,
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_gated_strided(
     ops: Any,
@@ -91,7 +112,12 @@ def test_gated_strided(
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@given(leading=LEADING, width=WIDTHS, pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=WIDTHS,
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_plain_strided(
     ops: Any,
@@ -142,7 +168,12 @@ def test_in_place(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None
 def test_whole_range(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None:
     """Nothing overflows on the way, tails keep their relative precision, NaN stays NaN and zeros keep their sign."""
     largest = torch.finfo(dtype).max
-    x = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([0.0, -0.0, largest, -largest, 1e4, -1e4, math.inf, math.nan])]).to(dtype)
+    x = torch.cat(
+        [
+            torch.linspace(-20, 20, 4001),
+            torch.tensor([0.0, -0.0, largest, -largest, 1e4, -1e4, math.inf, math.nan]),
+        ]
+    ).to(dtype)
     out = torch.empty_like(x)
     if name in GATED:
         getattr(ops, name)(out, torch.cat([x, torch.ones_like(x)]))
@@ -181,9 +212,18 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype, name: str) -> None:
 
 
 BAD = {
-    "out too narrow": (lambda: (torch.empty(2, 3), torch.empty(2, 8)), r"(result|out) has shape \[2, 3\], expected \[2, 4\]"),
-    "out of other rank": (lambda: (torch.empty(2, 1, 4), torch.empty(2, 8)), r"(result|out) has shape \[2, 1, 4\], expected \[2, 4\]"),
-    "odd input": (lambda: (torch.empty(2, 3), torch.empty(2, 7)), r"input has shape \[2, 7\], expected an even last dimension"),
+    "out too narrow": (
+        lambda: (torch.empty(2, 3), torch.empty(2, 8)),
+        r"(result|out) has shape \[2, 3\], expected \[2, 4\]",
+    ),
+    "out of other rank": (
+        lambda: (torch.empty(2, 1, 4), torch.empty(2, 8)),
+        r"(result|out) has shape \[2, 1, 4\], expected \[2, 4\]",
+    ),
+    "odd input": (
+        lambda: (torch.empty(2, 3), torch.empty(2, 7)),
+        r"input has shape \[2, 7\], expected an even last dimension",
+    ),
     "scalar input": (lambda: (torch.empty(()), torch.empty(())), r"input has no dimension"),
     "float64": (
         lambda: (torch.empty(2, 4).double(), torch.empty(2, 8).double()),
@@ -193,7 +233,10 @@ BAD = {
         lambda: (torch.empty(2, 4).half(), torch.empty(2, 8)),
         r"(result|out) is of dtype Half, expected Float, the dtype of input",
     ),
-    "strided last dimension": (lambda: (torch.empty(2, 4), torch.empty(2, 16)[:, ::2]), r"input has strides \[16, 2\], expected stride 1"),
+    "strided last dimension": (
+        lambda: (torch.empty(2, 4), torch.empty(2, 16)[:, ::2]),
+        r"input has strides \[16, 2\], expected stride 1",
+    ),
     "out over itself": (
         lambda: (torch.empty(1, 4).expand(2, 4), torch.empty(2, 8)),
         r"(result|out) has strides \[0, 1\], expected memory of its own",
@@ -216,7 +259,9 @@ def test_bad_plain_arguments(ops: Any, name: str) -> None:
         op(torch.empty(2, 4), torch.empty(2, 8))
     with pytest.raises(RuntimeError, match=rf"^{name}: input is of dtype Long"):
         op(torch.empty(2, 8), torch.ones(2, 8, dtype=torch.long))
-    with pytest.raises(RuntimeError, match=rf"^{name}: input has strides \[1, 2\], expected stride 1"):
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: input has strides \[1, 2\], expected stride 1"
+    ):
         op(torch.empty(2, 8), torch.empty(8, 2).t())
 
 
@@ -229,5 +274,7 @@ def test_too_many_strides(ops: Any) -> None:
 def test_meta_tensor_among_cpu_tensors(ops: Any) -> None:
     with pytest.raises(RuntimeError, match="result is not on the CPU"):
         ops.silu_and_mul.default._handle.redispatch_boxed(
-            torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), torch.empty(2, 4, device="meta"), torch.empty(2, 8)
+            torch._C.DispatchKeySet(torch._C.DispatchKey.CPU),
+            torch.empty(2, 4, device="meta"),
+            torch.empty(2, 8),
         )

@@ -55,7 +55,9 @@ class Batch:
         self.query = torch.randn(sum(self.new), q_heads, case.head_size).to(case.dtype)
         self.keys = [torch.randn(kv, kv_heads, case.head_size).to(case.dtype) for kv in self.lens]
         self.values = [torch.randn(kv, kv_heads, case.head_size).to(case.dtype) for kv in self.lens]
-        self.query_start_loc = torch.tensor([0, *self.new], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        self.query_start_loc = torch.tensor([0, *self.new], dtype=torch.int32).cumsum(
+            0, dtype=torch.int32
+        )
         self.seq_lens = torch.tensor(self.lens, dtype=torch.int32)
         needed = [-(-kv // case.block_size) for kv in self.lens]
         self.blocks = sum(needed) + 2
@@ -66,15 +68,31 @@ class Batch:
         for row, count in enumerate(needed):
             self.table[row, :count], order = order[:count], order[count:]
             positions = torch.arange(self.lens[row])
-            slots.append(self.table[row, positions // case.block_size].long() * case.block_size + positions % case.block_size)
+            slots.append(
+                self.table[row, positions // case.block_size].long() * case.block_size
+                + positions % case.block_size
+            )
         self.slots = torch.cat(slots)
         self.slopes = torch.rand(q_heads) if case.alibi else None
         self.sinks = torch.randn(q_heads) * 2 if case.sinks else None
-        self.dynamic_causal = None if case.dynamic_causal is None else torch.tensor(case.dynamic_causal, dtype=torch.int32)
+        self.dynamic_causal = (
+            None
+            if case.dynamic_causal is None
+            else torch.tensor(case.dynamic_causal, dtype=torch.int32)
+        )
         # Memory that no token was written to is not a number.
-        memory = torch.full((self.blocks, kv_heads, 2 * case.block_size, case.head_size), math.nan, dtype=case.dtype)
+        memory = torch.full(
+            (self.blocks, kv_heads, 2 * case.block_size, case.head_size), math.nan, dtype=case.dtype
+        )
         self.key_cache, self.value_cache = memory.chunk(2, dim=2)
-        ops.cpu_attn_reshape_and_cache(torch.cat(self.keys), torch.cat(self.values), self.key_cache, self.value_cache, self.slots, case.isa)
+        ops.cpu_attn_reshape_and_cache(
+            torch.cat(self.keys),
+            torch.cat(self.values),
+            self.key_cache,
+            self.value_cache,
+            self.slots,
+            case.isa,
+        )
 
     def metadata(self) -> torch.Tensor:
         case = self.case
@@ -116,7 +134,9 @@ class Batch:
         causal = case.dynamic_causal or [int(case.causal)] * len(self.new)
         results = []
         for i, q in enumerate(self.query.double().split(self.new)):
-            k, v = (t.double().repeat_interleave(group, dim=1) for t in (self.keys[i], self.values[i]))
+            k, v = (
+                t.double().repeat_interleave(group, dim=1) for t in (self.keys[i], self.values[i])
+            )
             scores = torch.einsum("qhd,khd->hqk", q, k) * case.scale
             if case.softcap:
                 scores = case.softcap * torch.tanh(scores / case.softcap)
@@ -139,8 +159,13 @@ class Batch:
         return torch.cat(results)
 
 
-#: Relative error of the output's rounding, and absolute error of sums of weighted values of size one.
-TOLERANCE = {torch.float32: (1e-5, 3e-6), torch.bfloat16: (2**-8, 1e-5), torch.float16: (2**-10, 1e-5)}
+#: Relative error of the output's rounding, and absolute error of sums of weighted values of size
+#: one.
+TOLERANCE = {
+    torch.float32: (1e-5, 3e-6),
+    torch.bfloat16: (2**-8, 1e-5),
+    torch.float16: (2**-10, 1e-5),
+}
 
 
 def compare(got: torch.Tensor, want: torch.Tensor, more: float = 0.0) -> None:
@@ -166,13 +191,24 @@ CASES = {
     "window, not causal": Case(MIXED, window=20, causal=False),
     "wide window": Case(MIXED, window=5000),
     "dynamic": Case(((4, 20), (1, 9), (20, 40)), dynamic_causal=(0, 1, 0)),
-    "dynamic window": Case(((4, 20), (1, 9), (20, 40)), dynamic_causal=(1, 0, 0), causal=False, window=6),
+    "dynamic window": Case(
+        ((4, 20), (1, 9), (20, 40)), dynamic_causal=(1, 0, 0), causal=False, window=6
+    ),
     "softcap": Case(MIXED, softcap=5.0),
     "alibi": Case(MIXED, alibi=True),
     "sinks": Case(MIXED, sinks=True),
     "sinks, long": Case(((1, 1500),), heads=(2, 1), sinks=True),
     "sinks without keys": Case(((3, 0), (2, 1)), sinks=True, causal=False),
-    "everything": Case(MIXED, heads=(6, 2), softcap=3.0, alibi=True, sinks=True, window=50, head_size=80, block_size=32),
+    "everything": Case(
+        MIXED,
+        heads=(6, 2),
+        softcap=3.0,
+        alibi=True,
+        sinks=True,
+        window=50,
+        head_size=80,
+        block_size=32,
+    ),
     "no split": Case(MIXED, split=False),
     "large blocks": Case(MIXED, block_size=128),
     "odd blocks": Case(MIXED, block_size=48),
@@ -189,7 +225,9 @@ def test_attention(ops: Any, dtype: torch.dtype, name: str) -> None:
 @pytest.mark.parametrize("head_size", [1, 8, 32, 40, 80, 96, 112, 128, 160, 192, 256, 300])
 @pytest.mark.parametrize("block_size", [16, 32])
 def test_head_sizes(ops: Any, dtype: torch.dtype, head_size: int, block_size: int) -> None:
-    batch = Batch(ops, Case(((1, 70), (30, 30)), head_size=head_size, block_size=block_size, dtype=dtype))
+    batch = Batch(
+        ops, Case(((1, 70), (30, 30)), head_size=head_size, block_size=block_size, dtype=dtype)
+    )
     compare(batch.run(), batch.reference())
 
 
@@ -215,7 +253,16 @@ def test_any_shape(
     causal, alibi, sinks, capped = flags
     lengths = [(min(q, kv) if causal else q, kv) for q, kv in lengths]
     case = Case(
-        tuple(lengths), (heads[0] * heads[1], heads[1]), head_size, block_size, causal, None, window, 4.0 if capped else 0.0, alibi, sinks
+        tuple(lengths),
+        (heads[0] * heads[1], heads[1]),
+        head_size,
+        block_size,
+        causal,
+        None,
+        window,
+        4.0 if capped else 0.0,
+        alibi,
+        sinks,
     )
     batch = Batch(ops, case)
     compare(batch.run(), batch.reference())
@@ -311,49 +358,104 @@ def test_nothing_to_do(ops: Any) -> None:
 
 
 BAD = {
-    "foreign metadata": (lambda _: {"scheduler_metadata": torch.zeros(28, dtype=torch.int32)}, "scheduler_metadata has other contents"),
-    "short metadata": (lambda b: {"scheduler_metadata": b.metadata()[:12]}, "scheduler_metadata has other contents"),
-    "metadata of floats": (lambda b: {"scheduler_metadata": b.metadata().float()}, "scheduler_metadata is of dtype Float, expected Int"),
+    "foreign metadata": (
+        lambda _: {"scheduler_metadata": torch.zeros(28, dtype=torch.int32)},
+        "scheduler_metadata has other contents",
+    ),
+    "short metadata": (
+        lambda b: {"scheduler_metadata": b.metadata()[:12]},
+        "scheduler_metadata has other contents",
+    ),
+    "metadata of floats": (
+        lambda b: {"scheduler_metadata": b.metadata().float()},
+        "scheduler_metadata is of dtype Float, expected Int",
+    ),
     "stale metadata": (
         lambda b: {"seq_lens": b.seq_lens - torch.tensor([0, 1, 0, 0, 0], dtype=torch.int32)},
         "scheduler_metadata was made for request 1 with 5 new tokens of 40, expected 5 of 39",
     ),
     "metadata of other heads": (
         lambda b: {"query": b.query[:, :2], "output": torch.empty(b.query.shape[0], 2, 64)},
-        "scheduler_metadata was made for 4 query heads, 2 key heads and head size 64, expected 2, 2 and 64",
+        (
+            "scheduler_metadata was made for 4 query heads, 2 key heads and head size 64, expected "
+            "2, "
+            "2 and 64"
+        ),
     ),
     "block that is none": (
         lambda b: {"block_table": b.table * 0 + b.blocks},
         r"block_table holds \d+ for block 0 of request 0, expected 0 <=",
     ),
-    "negative block": (lambda b: {"block_table": b.table * 0 - 1}, "block_table holds -1 for block 0 of request 0"),
+    "negative block": (
+        lambda b: {"block_table": b.table * 0 - 1},
+        "block_table holds -1 for block 0 of request 0",
+    ),
     "short table": (
         lambda b: {"block_table": b.table[:, :3]},
         r"block_table has shape \[5, 3\], expected at least 9 blocks a row: request 2",
     ),
-    "table of few rows": (lambda b: {"block_table": b.table[:2]}, r"block_table has shape \[2, \d+\], expected \[num_reqs, max_blocks\]"),
-    "table of int64": (lambda b: {"block_table": b.table.long()}, "block_table is of dtype Long, expected Int"),
-    "output too small": (lambda _: {"output": torch.empty(3, 4, 64)}, r"output has shape \[3, 4, 64\], expected \[16, 4, 64\]"),
-    "output of other dtype": (lambda _: {"output": torch.empty(16, 4, 64).half()}, "output is of dtype Half, expected Float"),
+    "table of few rows": (
+        lambda b: {"block_table": b.table[:2]},
+        r"block_table has shape \[2, \d+\], expected \[num_reqs, max_blocks\]",
+    ),
+    "table of int64": (
+        lambda b: {"block_table": b.table.long()},
+        "block_table is of dtype Long, expected Int",
+    ),
+    "output too small": (
+        lambda _: {"output": torch.empty(3, 4, 64)},
+        r"output has shape \[3, 4, 64\], expected \[16, 4, 64\]",
+    ),
+    "output of other dtype": (
+        lambda _: {"output": torch.empty(16, 4, 64).half()},
+        "output is of dtype Half, expected Float",
+    ),
     "query too short": (
         lambda b: {"query": b.query[:9], "output": torch.empty(9, 4, 64)},
         "query_start_loc ends at 16, expected at most 9, the tokens of query",
     ),
-    "falling starts": (lambda b: {"query_start_loc": b.query_start_loc.flip(0)}, "query_start_loc goes from 16 to"),
+    "falling starts": (
+        lambda b: {"query_start_loc": b.query_start_loc.flip(0)},
+        "query_start_loc goes from 16 to",
+    ),
     "negative length": (lambda b: {"seq_lens": -b.seq_lens}, "seq_lens holds -1 for request 0"),
-    "cache of other dtype": (lambda b: {"key_cache": b.key_cache.half()}, "key_cache is of dtype Half, expected Float, the dtype of query"),
+    "cache of other dtype": (
+        lambda b: {"key_cache": b.key_cache.half()},
+        "key_cache is of dtype Half, expected Float, the dtype of query",
+    ),
     "cache of other heads": (
-        lambda _: {"key_cache": torch.empty(9, 3, 16, 64), "value_cache": torch.empty(9, 3, 16, 64)},
+        lambda _: {
+            "key_cache": torch.empty(9, 3, 16, 64),
+            "value_cache": torch.empty(9, 3, 16, 64),
+        },
         "query has 4 heads, expected a multiple of the 3 heads of key_cache",
     ),
-    "caches differ": (lambda b: {"value_cache": b.value_cache[1:]}, "value_cache has shape .*: that of key_cache"),
-    "blocks of 8": (lambda b: {"key_cache": b.key_cache[:, :, :8]}, "expected a block size, the third dimension, that is a multiple of 16"),
-    "pages apart": (lambda _: {"key_cache": torch.empty(9, 2, 16, 70)[..., :64]}, "key_cache has strides .* in one piece of memory"),
-    "slopes": (lambda _: {"alibi_slopes": torch.zeros(3)}, r"alibi_slopes has shape \[3\], expected \[4\]"),
+    "caches differ": (
+        lambda b: {"value_cache": b.value_cache[1:]},
+        "value_cache has shape .*: that of key_cache",
+    ),
+    "blocks of 8": (
+        lambda b: {"key_cache": b.key_cache[:, :, :8]},
+        "expected a block size, the third dimension, that is a multiple of 16",
+    ),
+    "pages apart": (
+        lambda _: {"key_cache": torch.empty(9, 2, 16, 70)[..., :64]},
+        "key_cache has strides .* in one piece of memory",
+    ),
+    "slopes": (
+        lambda _: {"alibi_slopes": torch.zeros(3)},
+        r"alibi_slopes has shape \[3\], expected \[4\]",
+    ),
     "sinks": (lambda _: {"s_aux": torch.zeros(4, 1)}, r"s_aux has shape \[4, 1\], expected \[4\]"),
-    "dynamic": (lambda _: {"dynamic_causal": torch.zeros(4, dtype=torch.int32)}, r"dynamic_causal has shape \[4\], expected .* at least 5"),
+    "dynamic": (
+        lambda _: {"dynamic_causal": torch.zeros(4, dtype=torch.int32)},
+        r"dynamic_causal has shape \[4\], expected .* at least 5",
+    ),
     "softcap": (lambda _: {"softcap": -1.0}, "softcap is -1.0+, expected 0"),
-    "cache dtype": (lambda _: {"kv_cache_dtype": "int8"}, "kv_cache_dtype is 'int8', expected auto, fp8"),
+    "cache dtype": (
+        lambda _: {"kv_cache_dtype": "int8"},
+        "kv_cache_dtype is 'int8', expected auto, fp8",
+    ),
 }
 
 

@@ -21,26 +21,40 @@ EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 def keys_of(cache: torch.Tensor) -> torch.Tensor:
     """[blocks * block_size, heads, head_size] of a key cache: panels of 16 tokens, in each of them element after element."""
     blocks, heads, size, width = cache.shape
-    return cache.reshape(blocks, heads, size // 16, width, 16).permute(0, 2, 4, 1, 3).reshape(blocks * size, heads, width)
+    return (
+        cache.reshape(blocks, heads, size // 16, width, 16)
+        .permute(0, 2, 4, 1, 3)
+        .reshape(blocks * size, heads, width)
+    )
 
 
 def values_of(cache: torch.Tensor) -> torch.Tensor:
     """The same of a value cache: panels of 16 elements, in each of them token after token; then what is left of the elements."""
     blocks, heads, size, width = cache.shape
     flat, full = cache.reshape(blocks, heads, size * width), width // 16 * 16
-    panels = flat[..., : full * size].reshape(blocks, heads, full // 16, size, 16).transpose(2, 3).reshape(blocks, heads, size, full)
+    panels = (
+        flat[..., : full * size]
+        .reshape(blocks, heads, full // 16, size, 16)
+        .transpose(2, 3)
+        .reshape(blocks, heads, size, full)
+    )
     rest = flat[..., full * size :].reshape(blocks, heads, size, width - full)
     return torch.cat((panels, rest), dim=-1).transpose(1, 2).reshape(blocks * size, heads, width)
 
 
-def caches(blocks: int, heads: int, size: int, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def caches(
+    blocks: int, heads: int, size: int, width: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Key and value cache as upstream cuts them from one tensor."""
     first, second = torch.full((blocks, heads, 2 * size, width), 9.0, dtype=dtype).chunk(2, dim=2)
     return first, second
 
 
 def written(
-    caches: tuple[torch.Tensor, torch.Tensor], key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor
+    caches: tuple[torch.Tensor, torch.Tensor],
+    key: torch.Tensor,
+    value: torch.Tensor,
+    slots: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:
     """Tokens of both caches after the call, as loops in Python would leave them."""
     keys, values = keys_of(caches[0]).clone(), values_of(caches[1]).clone()
@@ -60,7 +74,18 @@ def written(
     pad=st.integers(0, 5),
 )
 @settings(deadline=None, max_examples=EXAMPLES)
-def test_slots(ops: Any, *, dtype: torch.dtype, blocks: int, heads: int, size: int, width: int, tokens: int, kind: str, pad: int) -> None:
+def test_slots(
+    ops: Any,
+    *,
+    dtype: torch.dtype,
+    blocks: int,
+    heads: int,
+    size: int,
+    width: int,
+    tokens: int,
+    kind: str,
+    pad: int,
+) -> None:
     tokens = min(tokens, blocks * size)
     slots = torch.randperm(blocks * size)[:tokens]
     if kind == "in order":
@@ -88,21 +113,51 @@ def test_many_tokens(ops: Any, dtype: torch.dtype) -> None:
 
 
 BAD: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
-    "slot too large": (lambda **_: {"slot_mapping": torch.tensor([3, 64, 5])}, r"slot_mapping holds 64 for token 1, expected -1 .* < 64"),
-    "slot below -1": (lambda **_: {"slot_mapping": torch.tensor([3, 4, -2])}, "slot_mapping holds -2 for token 2"),
-    "slots of int32": (lambda **_: {"slot_mapping": torch.zeros(3, dtype=torch.int32)}, "slot_mapping is of dtype Int, expected Long"),
-    "few slots": (lambda **_: {"slot_mapping": torch.zeros(2, dtype=torch.long)}, r"slot_mapping has shape \[2\], expected \[3\]"),
-    "value of other shape": (lambda **a: {"value": a["value"][:, :1]}, r"value has shape \[3, 1, 20\], expected \[3, 2, 20\]"),
-    "key of two dimensions": (lambda **a: {"key": a["key"][0]}, r"key has shape \[2, 20\], expected \[tokens, heads, head_size\]"),
+    "slot too large": (
+        lambda **_: {"slot_mapping": torch.tensor([3, 64, 5])},
+        r"slot_mapping holds 64 for token 1, expected -1 .* < 64",
+    ),
+    "slot below -1": (
+        lambda **_: {"slot_mapping": torch.tensor([3, 4, -2])},
+        "slot_mapping holds -2 for token 2",
+    ),
+    "slots of int32": (
+        lambda **_: {"slot_mapping": torch.zeros(3, dtype=torch.int32)},
+        "slot_mapping is of dtype Int, expected Long",
+    ),
+    "few slots": (
+        lambda **_: {"slot_mapping": torch.zeros(2, dtype=torch.long)},
+        r"slot_mapping has shape \[2\], expected \[3\]",
+    ),
+    "value of other shape": (
+        lambda **a: {"value": a["value"][:, :1]},
+        r"value has shape \[3, 1, 20\], expected \[3, 2, 20\]",
+    ),
+    "key of two dimensions": (
+        lambda **a: {"key": a["key"][0]},
+        r"key has shape \[2, 20\], expected \[tokens, heads, head_size\]",
+    ),
     "cache of other heads": (
         lambda **a: {"key_cache": a["key_cache"][:, :1], "value_cache": a["value_cache"][:, :1]},
         "key_cache has 1 heads",
     ),
-    "cache of other size": (lambda **a: {"key_cache": a["key_cache"][..., :9]}, "key_cache has shape"),
-    "cache of other dtype": (lambda **a: {"value_cache": a["value_cache"].half()}, "value_cache is of dtype Half, expected Float"),
-    "cache over itself": (lambda **a: {"key_cache": a["key_cache"][:1].expand(4, 2, 16, 20)}, "key_cache has strides .* memory of its own"),
+    "cache of other size": (
+        lambda **a: {"key_cache": a["key_cache"][..., :9]},
+        "key_cache has shape",
+    ),
+    "cache of other dtype": (
+        lambda **a: {"value_cache": a["value_cache"].half()},
+        "value_cache is of dtype Half, expected Float",
+    ),
+    "cache over itself": (
+        lambda **a: {"key_cache": a["key_cache"][:1].expand(4, 2, 16, 20)},
+        "key_cache has strides .* memory of its own",
+    ),
     "isa": (lambda **_: {"isa": "avx"}, "isa is 'avx', expected amx, amx_fp8, vec"),
-    "cache dtype": (lambda **_: {"kv_cache_dtype": "fp9"}, "kv_cache_dtype is 'fp9', expected auto"),
+    "cache dtype": (
+        lambda **_: {"kv_cache_dtype": "fp9"},
+        "kv_cache_dtype is 'fp9', expected auto",
+    ),
 }
 
 

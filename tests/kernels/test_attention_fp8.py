@@ -12,7 +12,11 @@ import pytest
 import torch
 
 _CACHE = runpy.run_path(str(Path(__file__).parent / "test_attention_cache.py"))
-FORMATS = {"fp8": torch.float8_e4m3fn, "fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+FORMATS = {
+    "fp8": torch.float8_e4m3fn,
+    "fp8_e4m3": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
 
 
 def rounded(values: torch.Tensor, scale: float, to: torch.dtype) -> torch.Tensor:
@@ -33,21 +37,32 @@ def test_codes(ops: Any, dtype: torch.dtype, name: str, width: int, *, view: boo
     caches = [torch.zeros(2, 3, 32, width, dtype=torch.uint8) for _ in range(2)]
     given = caches if view else [cache.view(FORMATS[name]) for cache in caches]
     ops.cpu_attn_reshape_and_cache(key, value, *given, slots, "vec", 0.5, 2.0, name)
-    assert torch.equal(_CACHE["keys_of"](caches[0])[slots], rounded(key, 0.5, FORMATS[name]).view(torch.uint8))
-    assert torch.equal(_CACHE["values_of"](caches[1])[slots], rounded(value, 2.0, FORMATS[name]).view(torch.uint8))
+    assert torch.equal(
+        _CACHE["keys_of"](caches[0])[slots], rounded(key, 0.5, FORMATS[name]).view(torch.uint8)
+    )
+    assert torch.equal(
+        _CACHE["values_of"](caches[1])[slots], rounded(value, 2.0, FORMATS[name]).view(torch.uint8)
+    )
 
 
 @pytest.mark.parametrize("name", ["fp8_e4m3", "fp8_e5m2"])
 @pytest.mark.parametrize(("new", "tokens"), [(1, 300), (1, 5), (90, 200)])
 @pytest.mark.parametrize("head_size", [64, 40])
-def test_attention(ops: Any, dtype: torch.dtype, name: str, new: int, tokens: int, head_size: int) -> None:
+def test_attention(
+    ops: Any, dtype: torch.dtype, name: str, new: int, tokens: int, head_size: int
+) -> None:
     heads, kv_heads, blocks = 4, 2, -(-tokens // 16)
     query = torch.randn(new, heads, head_size).to(dtype)
     key, value = (torch.randn(tokens, kv_heads, head_size).to(dtype) for _ in range(2))
-    caches = [torch.full((blocks, kv_heads, 16, head_size), 0x7F, dtype=torch.uint8) for _ in range(2)]
+    caches = [
+        torch.full((blocks, kv_heads, 16, head_size), 0x7F, dtype=torch.uint8) for _ in range(2)
+    ]
     scales = (0.03, 0.7)
     ops.cpu_attn_reshape_and_cache(key, value, *caches, torch.arange(tokens), "vec", *scales, name)
-    starts, lengths = torch.tensor([0, new], dtype=torch.int32), torch.tensor([tokens], dtype=torch.int32)
+    starts, lengths = (
+        torch.tensor([0, new], dtype=torch.int32),
+        torch.tensor([tokens], dtype=torch.int32),
+    )
     metadata = ops.get_scheduler_metadata(
         1, heads, kv_heads, head_size, lengths, dtype, starts, True, -1, "vec", True, None, name
     )  # fmt: skip
@@ -57,7 +72,9 @@ def test_attention(ops: Any, dtype: torch.dtype, name: str, new: int, tokens: in
         query, *caches, output, starts, lengths, 0.2, True, None, -1, table, 0.0, metadata, None, None, *scales, name
     )  # fmt: skip
     k, v = (
-        (rounded(t, scale, FORMATS[name]).double() * scale).repeat_interleave(heads // kv_heads, dim=1)
+        (rounded(t, scale, FORMATS[name]).double() * scale).repeat_interleave(
+            heads // kv_heads, dim=1
+        )
         for t, scale in ((key, scales[0]), (value, scales[1]))
     )
     scores = torch.einsum("qhd,khd->hqk", query.double(), k) * 0.2
@@ -71,12 +88,22 @@ def test_attention(ops: Any, dtype: torch.dtype, name: str, new: int, tokens: in
     ("cache", "scale", "message"),
     [
         (torch.zeros(1, 2, 16, 8), 1.0, "key_cache is of dtype Float, expected Byte"),
-        (torch.zeros(1, 2, 16, 8, dtype=torch.float8_e5m2), 1.0, "key_cache is of dtype Float8_e5m2, expected Byte"),
+        (
+            torch.zeros(1, 2, 16, 8, dtype=torch.float8_e5m2),
+            1.0,
+            "key_cache is of dtype Float8_e5m2, expected Byte",
+        ),
         (torch.zeros(1, 2, 16, 8, dtype=torch.uint8), 0.0, "k_scale is 0.0+, expected more than 0"),
-        (torch.zeros(1, 2, 16, 8, dtype=torch.uint8), math.nan, "k_scale is -?nan, expected more than 0"),
+        (
+            torch.zeros(1, 2, 16, 8, dtype=torch.uint8),
+            math.nan,
+            "k_scale is -?nan, expected more than 0",
+        ),
     ],
 )
 def test_bad_arguments(ops: Any, cache: torch.Tensor, scale: float, message: str) -> None:
     key = torch.randn(2, 2, 8)
     with pytest.raises(RuntimeError, match=f"^cpu_attn_reshape_and_cache: {message}"):
-        ops.cpu_attn_reshape_and_cache(key, key, cache, cache.clone(), torch.arange(2), "vec", scale, 1.0, "fp8")
+        ops.cpu_attn_reshape_and_cache(
+            key, key, cache, cache.clone(), torch.arange(2), "vec", scale, 1.0, "fp8"
+        )

@@ -22,7 +22,9 @@ from kernels.workload import Workload, op  # noqa: E402
 
 #: As in conftest.py.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
-CASES = list(dict.fromkeys(gpu_cases.tiny(case) for case in select([], quick=False, ops=gpu_cases.OPS)))
+CASES = list(
+    dict.fromkeys(gpu_cases.tiny(case) for case in select([], quick=False, ops=gpu_cases.OPS))
+)
 SCHEMAS = """
 import sys
 sys.path[:0] = [{benchmarks!r}, {scripts!r}]
@@ -60,7 +62,9 @@ def peer(ops: Any) -> child.Peer:
 
 
 # What a package may be without no emulation runs either.
-@pytest.mark.parametrize("case", [case for case in CASES if not case.optional or DEVICE == "cuda"], ids=named)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.optional or DEVICE == "cuda"], ids=named
+)
 def test_the_op_computes_what_pytorch_does(peer: child.Peer, case: Case) -> None:
     workload = child.build(case)
     try:
@@ -74,14 +78,20 @@ def test_the_op_computes_what_pytorch_does(peer: child.Peer, case: Case) -> None
 @pytest.mark.parametrize("case", [case for case in CASES if case.optional], ids=named)
 def test_the_pytorch_of_an_op_that_a_package_may_be_without(case: Case) -> None:
     workload = child.build(case)
-    for result, out in zip(workload.torch(*workload.args), workload.outputs, strict=bool(workload.outputs)):
+    for result, out in zip(
+        workload.torch(*workload.args), workload.outputs, strict=bool(workload.outputs)
+    ):
         assert (result.shape, result.dtype) == (out.shape, out.dtype)
         assert result.isfinite().all()
 
 
 def test_the_arguments_fit_the_listed_schemas() -> None:
-    script = SCHEMAS.format(benchmarks=str(ROOT / "benchmarks"), scripts=str(ROOT / "scripts"), root=str(ROOT))
-    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
+    script = SCHEMAS.format(
+        benchmarks=str(ROOT / "benchmarks"), scripts=str(ROOT / "scripts"), root=str(ROOT)
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-500:]
     assert {"rms_norm", "moe_sum", "_vllm_fa2_C.varlen_fwd"} <= set(done.stdout.split())
 
@@ -93,7 +103,9 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "NAMESPACES", (name,))
 
     def call(*arguments: Any) -> dict[str, Any]:
-        return fit.fit("ours", Workload(lambda: lambda: op("take", name)(*arguments), lambda: (), ()))
+        return fit.fit(
+            "ours", Workload(lambda: lambda: op("take", name)(*arguments), lambda: (), ())
+        )
 
     assert call(torch.ones(1), 2) == {"fits": "the schema"}
     with pytest.raises(RuntimeError, match=r"(?i)expected a value of type 'int'"):
@@ -107,6 +119,8 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU is told")
 def test_a_process_without_a_gpu_says_so() -> None:
     command = [sys.executable, "-m", "kernels.child", "eager", "cuda"]
-    done = subprocess.run(command, cwd=ROOT / "benchmarks", input="", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT / "benchmarks", input="", capture_output=True, text=True, check=False
+    )
     assert json.loads(done.stdout)["failed"].startswith(f"RuntimeError: torch {torch.__version__} ")
     assert done.returncode == 0

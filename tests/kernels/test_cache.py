@@ -49,7 +49,9 @@ def stored(x: torch.Tensor, form: str, scale: torch.Tensor) -> torch.Tensor:
     return (x.float() / scale.view(-1, 1)).clamp(-most, most).to(kind).view(torch.uint8)
 
 
-def strided_tokens(tokens: int, heads: int, width: int, dtype: torch.dtype, pad: int) -> torch.Tensor:
+def strided_tokens(
+    tokens: int, heads: int, width: int, dtype: torch.dtype, pad: int
+) -> torch.Tensor:
     """Tokens within a wider tensor, as slices of a joint projection of query, key and value are."""
     return (torch.randn(tokens, heads + 1, width + pad) * 3).to(dtype)[:, 1:, :width]
 
@@ -83,7 +85,11 @@ def test_flash(
     extra: int,
 ) -> None:
     blocks = 45 // block_size + 2
-    shape = (blocks, block_size, heads, width) if layout == "nhd" else (blocks, heads, block_size, width)
+    shape = (
+        (blocks, block_size, heads, width)
+        if layout == "nhd"
+        else (blocks, heads, block_size, width)
+    )
     caches = [memory((2, *shape), dtype, form)[i] for i in range(2)]
     if layout == "hnd":
         caches = [cache.transpose(1, 2) for cache in caches]
@@ -128,8 +134,15 @@ def test_chunks(
     interleaved: bool,
 ) -> None:
     width, blocks = chunks * x, 80 // block_size + 1
-    value_shape = (blocks, heads, block_size // x, width, x) if interleaved else (blocks, heads, width, block_size)
-    key_cache, value_cache = memory((blocks, heads, chunks, block_size, x), dtype, form), memory(value_shape, dtype, form)
+    value_shape = (
+        (blocks, heads, block_size // x, width, x)
+        if interleaved
+        else (blocks, heads, width, block_size)
+    )
+    key_cache, value_cache = (
+        memory((blocks, heads, chunks, block_size, x), dtype, form),
+        memory(value_shape, dtype, form),
+    )
     key, value = (strided_tokens(tokens, heads, width, dtype, pad) for pad in pads)
     slots = slots_for(tokens, blocks * block_size, kind)
     scales = [torch.rand(1) + 0.5, torch.rand(1) + 0.5]
@@ -144,7 +157,9 @@ def test_chunks(
             want_value[block, :, offset // x, :, offset % x] = values[token]
         else:
             want_value[block, :, :, offset] = values[token]
-    cache_ops.reshape_and_cache(key, value, key_cache, value_cache, slots, form, *scales, interleaved)
+    cache_ops.reshape_and_cache(
+        key, value, key_cache, value_cache, slots, form, *scales, interleaved
+    )
     assert torch.equal(key_cache, want_key)
     assert torch.equal(value_cache, want_value)
 
@@ -160,7 +175,16 @@ def test_chunks(
 )
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_mla(
-    cache_ops: Any, dtype: torch.dtype, *, tokens: int, rank: int, pe: int, block_size: int, form: str, skip: bool, pad: int
+    cache_ops: Any,
+    dtype: torch.dtype,
+    *,
+    tokens: int,
+    rank: int,
+    pe: int,
+    block_size: int,
+    form: str,
+    skip: bool,
+    pad: int,
 ) -> None:
     blocks = 40 // block_size + 1
     cache = memory((blocks, block_size, rank + pe + pad), dtype, form)[..., : rank + pe]
@@ -180,17 +204,26 @@ def test_mla(
 def test_fp8_caches_may_have_torchs_dtype(cache_ops: Any, form: str, kind: torch.dtype) -> None:
     key, value = torch.randn(3, 2, 8), torch.full((3, 2, 8), 1e9)
     caches = [torch.zeros(2, 4, 2, 8, dtype=torch.uint8).view(kind) for _ in range(2)]
-    cache_ops.reshape_and_cache_flash(key, value, *caches, torch.arange(3), form, torch.tensor(2.0), torch.tensor(1.0))
+    cache_ops.reshape_and_cache_flash(
+        key, value, *caches, torch.arange(3), form, torch.tensor(2.0), torch.tensor(1.0)
+    )
     assert torch.equal(caches[0].view(torch.uint8)[0, :3], stored(key, form, torch.tensor(2.0)))
     assert (caches[1][0, :3].float() == torch.finfo(kind).max).all(), "too large numbers saturate"
 
 
 def test_many_tokens_use_all_threads_alike(cache_ops: Any, dtype: torch.dtype) -> None:
-    key, value, slots = torch.randn(700, 8, 64).to(dtype), torch.randn(700, 8, 64).to(dtype), torch.randperm(1024)[:700]
+    key, value, slots = (
+        torch.randn(700, 8, 64).to(dtype),
+        torch.randn(700, 8, 64).to(dtype),
+        torch.randperm(1024)[:700],
+    )
     scale, threads = torch.ones(1), torch.get_num_threads()
     results = []
     for count in (threads, 1):
-        caches = [torch.zeros(64, 8, 8, 16, 8, dtype=dtype), torch.zeros(64, 8, 64, 16, dtype=dtype)]
+        caches = [
+            torch.zeros(64, 8, 8, 16, 8, dtype=dtype),
+            torch.zeros(64, 8, 64, 16, dtype=dtype),
+        ]
         torch.set_num_threads(count)
         try:
             cache_ops.reshape_and_cache(key, value, *caches, slots, "auto", scale, scale)
@@ -216,30 +249,77 @@ def flash(cache_ops: Any, **changes: Any) -> None:
     cache_ops.reshape_and_cache_flash(**(arguments | changes))
 
 
-BYTES = {"key_cache": torch.zeros(4, 16, 2, 8).byte(), "value_cache": torch.zeros(4, 16, 2, 8).byte()}
+BYTES = {
+    "key_cache": torch.zeros(4, 16, 2, 8).byte(),
+    "value_cache": torch.zeros(4, 16, 2, 8).byte(),
+}
 BAD = {
-    "slot too large": ({"slot_mapping": torch.tensor([1, 64, 2])}, "slot_mapping holds 64 for token 1, expected -1 or 0 <= slot < 64"),
-    "slot below -1": ({"slot_mapping": torch.tensor([1, 2, -2])}, "slot_mapping holds -2 for token 2"),
-    "slot near overflow": ({"slot_mapping": torch.tensor([2**63 - 1])}, "slot_mapping holds 9223372036854775807"),
-    "int32 slots": ({"slot_mapping": torch.arange(3).int()}, "slot_mapping is of dtype Int, expected Long"),
-    "too many slots": ({"slot_mapping": torch.arange(4)}, r"slot_mapping has shape \[4\], expected one dimension of at most 3"),
-    "no such format": ({"kv_cache_dtype": "fp8_ds_mla"}, "kv_cache_dtype is 'fp8_ds_mla', expected auto, .* or fp8_e5m2"),
+    "slot too large": (
+        {"slot_mapping": torch.tensor([1, 64, 2])},
+        "slot_mapping holds 64 for token 1, expected -1 or 0 <= slot < 64",
+    ),
+    "slot below -1": (
+        {"slot_mapping": torch.tensor([1, 2, -2])},
+        "slot_mapping holds -2 for token 2",
+    ),
+    "slot near overflow": (
+        {"slot_mapping": torch.tensor([2**63 - 1])},
+        "slot_mapping holds 9223372036854775807",
+    ),
+    "int32 slots": (
+        {"slot_mapping": torch.arange(3).int()},
+        "slot_mapping is of dtype Int, expected Long",
+    ),
+    "too many slots": (
+        {"slot_mapping": torch.arange(4)},
+        r"slot_mapping has shape \[4\], expected one dimension of at most 3",
+    ),
+    "no such format": (
+        {"kv_cache_dtype": "fp8_ds_mla"},
+        "kv_cache_dtype is 'fp8_ds_mla', expected auto, .* or fp8_e5m2",
+    ),
     "other dtype": (BYTES, "key_cache is of dtype Byte, expected Float, the dtype of key"),
-    "not bfloat16": ({"kv_cache_dtype": "bfloat16"}, "key_cache is of dtype Float, expected BFloat16"),
-    "fp8 in floats": ({"kv_cache_dtype": "fp8"}, "key_cache is of dtype Float, expected Float8_e4m3fn"),
+    "not bfloat16": (
+        {"kv_cache_dtype": "bfloat16"},
+        "key_cache is of dtype Float, expected BFloat16",
+    ),
+    "fp8 in floats": (
+        {"kv_cache_dtype": "fp8"},
+        "key_cache is of dtype Float, expected Float8_e4m3fn",
+    ),
     "other fp8": (
-        {name: tensor.view(torch.float8_e5m2) for name, tensor in BYTES.items()} | {"kv_cache_dtype": "fp8"},
+        {name: tensor.view(torch.float8_e5m2) for name, tensor in BYTES.items()}
+        | {"kv_cache_dtype": "fp8"},
         "key_cache is of dtype Float8_e5m2, expected Float8_e4m3fn",
     ),
-    "value of other heads": ({"value": torch.zeros(3, 1, 8)}, r"value has shape \[3, 1, 8\], expected \[3, 2, 8\]"),
+    "value of other heads": (
+        {"value": torch.zeros(3, 1, 8)},
+        r"value has shape \[3, 1, 8\], expected \[3, 2, 8\]",
+    ),
     "flat key": ({"key": torch.zeros(3, 16)}, r"key has shape \[3, 16\], expected \[num_tokens"),
-    "cache of other heads": ({"key_cache": torch.zeros(4, 16, 3, 8)}, r"key_cache has shape .*, expected \[num_blocks, block_size, 2, 8\]"),
-    "value cache of other shape": ({"value_cache": torch.zeros(4, 8, 2, 8)}, r"value_cache has shape .*: that of key_cache"),
-    "cache over itself": ({"key_cache": torch.zeros(1, 16, 2, 8).expand(4, 16, 2, 8)}, "key_cache has strides .*, expected memory of its"),
-    "two scales of three": ({"k_scale": torch.ones(3)}, r"k_scale has shape \[3\], expected \[1\] or \[2\]"),
-    "double scale": ({"v_scale": torch.ones(1).double()}, "v_scale is of dtype Double, expected Float"),
+    "cache of other heads": (
+        {"key_cache": torch.zeros(4, 16, 3, 8)},
+        r"key_cache has shape .*, expected \[num_blocks, block_size, 2, 8\]",
+    ),
+    "value cache of other shape": (
+        {"value_cache": torch.zeros(4, 8, 2, 8)},
+        r"value_cache has shape .*: that of key_cache",
+    ),
+    "cache over itself": (
+        {"key_cache": torch.zeros(1, 16, 2, 8).expand(4, 16, 2, 8)},
+        "key_cache has strides .*, expected memory of its",
+    ),
+    "two scales of three": (
+        {"k_scale": torch.ones(3)},
+        r"k_scale has shape \[3\], expected \[1\] or \[2\]",
+    ),
+    "double scale": (
+        {"v_scale": torch.ones(1).double()},
+        "v_scale is of dtype Double, expected Float",
+    ),
     "double tokens": (
-        {name: torch.zeros(3, 2, 8).double() for name in ("key", "value")} | {"key_cache": torch.zeros(4, 16, 2, 8).double()},
+        {name: torch.zeros(3, 2, 8).double() for name in ("key", "value")}
+        | {"key_cache": torch.zeros(4, 16, 2, 8).double()},
         "key has elements of 8 bytes",
     ),
 }
@@ -248,7 +328,10 @@ BAD = {
 CONTENTS = {"slot too large", "slot below -1", "slot near overflow"}
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.contents) if case in CONTENTS else case for case in BAD])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.contents) if case in CONTENTS else case for case in BAD],
+)
 def test_bad_arguments(cache_ops: Any, case: str) -> None:
     changes, message = BAD[case]
     with pytest.raises(RuntimeError, match=f"^reshape_and_cache_flash: {message}"):
@@ -266,8 +349,19 @@ def test_a_bad_slot_changes_nothing(cache_ops: Any) -> None:
 
 def test_x_has_to_divide_an_interleaved_block(cache_ops: Any) -> None:
     caches = torch.zeros(2, 1, 2, 6, 4), torch.zeros(2, 1, 1, 8, 4)
-    with pytest.raises(RuntimeError, match=r"^reshape_and_cache: key_cache has shape .*, expected a block_size that x divides"):
-        cache_ops.reshape_and_cache(torch.zeros(1, 1, 8), torch.zeros(1, 1, 8), *caches, torch.arange(1), "auto", *torch.ones(2, 1), True)
+    with pytest.raises(
+        RuntimeError,
+        match=r"^reshape_and_cache: key_cache has shape .*, expected a block_size that x divides",
+    ):
+        cache_ops.reshape_and_cache(
+            torch.zeros(1, 1, 8),
+            torch.zeros(1, 1, 8),
+            *caches,
+            torch.arange(1),
+            "auto",
+            *torch.ones(2, 1),
+            True,
+        )
 
 
 def test_an_empty_cache_takes_padding(cache_ops: Any) -> None:

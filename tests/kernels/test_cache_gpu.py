@@ -22,19 +22,28 @@ def ints(values: Any) -> torch.Tensor:
 @pytest.mark.parametrize("form", ["auto", "fp8"])
 def test_bad_slots_are_not_written(cache_ops: Any, form: str) -> None:
     """The caches are the inner blocks of larger ones, whose others stay as they are."""
-    around = [torch.full((6, 4, 2, 8), 7, dtype=torch.float32 if form == "auto" else torch.uint8) for _ in range(2)]
+    around = [
+        torch.full((6, 4, 2, 8), 7, dtype=torch.float32 if form == "auto" else torch.uint8)
+        for _ in range(2)
+    ]
     key, value, scale = torch.randn(5, 2, 8), torch.randn(5, 2, 8), torch.ones(1)
     slots = torch.tensor([-2, 16, 3, -(2**63), 2**63 - 1])
-    cache_ops.reshape_and_cache_flash(key, value, *(cache[1:5] for cache in around), slots, form, scale, scale)
+    cache_ops.reshape_and_cache_flash(
+        key, value, *(cache[1:5] for cache in around), slots, form, scale, scale
+    )
     for cache, tokens in zip(around, (key, value), strict=True):
         want = torch.full_like(cache, 7)
-        want[1, 3] = tokens[2] if form == "auto" else tokens[2].to(torch.float8_e4m3fn).view(torch.uint8)
+        want[1, 3] = (
+            tokens[2] if form == "auto" else tokens[2].to(torch.float8_e4m3fn).view(torch.uint8)
+        )
         assert torch.equal(cache, want)
 
 
 def test_an_empty_cache_is_not_written(cache_ops: Any) -> None:
     tokens, empty = torch.zeros(3, 2, 8), torch.zeros(0, 16, 2, 8)
-    cache_ops.reshape_and_cache_flash(tokens, tokens, empty, empty, torch.arange(3), "auto", torch.ones(1), torch.ones(1))
+    cache_ops.reshape_and_cache_flash(
+        tokens, tokens, empty, empty, torch.arange(3), "auto", torch.ones(1), torch.ones(1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,15 @@ def test_an_empty_cache_is_not_written(cache_ops: Any) -> None:
         ({"cu_seq_lens": ints([3, 9, 2])}, [0, 1, 2]),
     ],
 )
-def test_tokens_without_a_block_stay(cache_ops: Any, changes: dict[str, torch.Tensor], left_out: list[int]) -> None:
+def test_tokens_without_a_block_stay(
+    cache_ops: Any, changes: dict[str, torch.Tensor], left_out: list[int]
+) -> None:
     dst = torch.full((7, 5), 9.0)
-    arguments = {"block_table": ints([[2, 1], [0, 1]]), "cu_seq_lens": ints([0, 2, 7]), "seq_starts": None} | changes
+    arguments = {
+        "block_table": ints([[2, 1], [0, 1]]),
+        "cu_seq_lens": ints([0, 2, 7]),
+        "seq_starts": None,
+    } | changes
     cache_ops.cp_gather_cache(torch.ones(3, 4, 5), dst, batch_size=2, **arguments)
     assert [row for row in range(7) if (dst[row] == 9).all()] == left_out
     assert torch.equal(dst[dst[:, 0] != 9], torch.ones(7 - len(left_out), 5))

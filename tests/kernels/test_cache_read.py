@@ -52,7 +52,11 @@ def test_gather(
 ) -> None:
     starts = starts[: len(lengths)] if starts else None
     columns = 51 // block_size + 1
-    table = torch.stack([torch.randperm(columns + 3)[:columns] for _ in lengths]).int() if lengths else torch.zeros(0, 1).int()
+    table = (
+        torch.stack([torch.randperm(columns + 3)[:columns] for _ in lengths]).int()
+        if lengths
+        else torch.zeros(0, 1).int()
+    )
     values = torch.randn(columns + 3, block_size, *entries)
     cache = values.to(dtype) if form == "auto" else values.to(FP8[form]).view(torch.uint8)
     ends = torch.tensor([0, *lengths]).cumsum(0).int() + first
@@ -70,7 +74,9 @@ def test_gather(
     whole, part = dst.clone(), dst.clone()
     where = None if starts is None else ints(starts)
     token_to_seq = torch.zeros(rows, dtype=torch.int32)
-    cache_ops.gather_and_maybe_dequant_cache(cache, part, table, ends, token_to_seq, limit, form, scale, where)
+    cache_ops.gather_and_maybe_dequant_cache(
+        cache, part, table, ends, token_to_seq, limit, form, scale, where
+    )
     check(part[:limit], want[:limit])
     assert torch.equal(part[limit:], dst[limit:])
     if form == "auto":
@@ -110,30 +116,72 @@ def gather(cache_ops: Any, **changes: Any) -> None:
 
 
 BAD = {
-    "block too large": ({"block_table": ints([[2, 1], [0, 3]])}, r"block_table holds 3 at \[1, 1\], expected 0 <= block < 3"),
-    "block negative": ({"block_table": ints([[-1, 1], [0, 1]])}, r"block_table holds -1 at \[0, 0\]"),
+    "block too large": (
+        {"block_table": ints([[2, 1], [0, 3]])},
+        r"block_table holds 3 at \[1, 1\], expected 0 <= block < 3",
+    ),
+    "block negative": (
+        {"block_table": ints([[-1, 1], [0, 1]])},
+        r"block_table holds -1 at \[0, 0\]",
+    ),
     "too few columns": (
         {"block_table": ints([[2], [0]])},
         r"block_table has shape \[2, 1\], expected a block for position 4 of sequence 1",
     ),
-    "start beyond": ({"seq_starts": ints([7, 0])}, r"block_table has shape \[2, 2\], expected a block for position 8 of sequence 0"),
-    "start negative": ({"seq_starts": ints([0, -1])}, "seq_starts holds -1 for sequence 1, expected at least 0"),
-    "lengths decrease": ({"cu_seq_lens": ints([0, 3, 2])}, "cu_seq_lens holds 3 and 2 for sequence 1"),
-    "lengths negative": ({"cu_seq_lens": ints([-1, 3, 7])}, "cu_seq_lens holds -1 and 3 for sequence 0"),
-    "long lengths": ({"cu_seq_lens": torch.tensor([0, 2, 7])}, "cu_seq_lens is of dtype Long, expected Int"),
-    "one sequence too many": ({"cu_seq_lens": ints([0, 2, 7, 7])}, r"block_table has shape \[2, 2\], expected \[3, blocks"),
+    "start beyond": (
+        {"seq_starts": ints([7, 0])},
+        r"block_table has shape \[2, 2\], expected a block for position 8 of sequence 0",
+    ),
+    "start negative": (
+        {"seq_starts": ints([0, -1])},
+        "seq_starts holds -1 for sequence 1, expected at least 0",
+    ),
+    "lengths decrease": (
+        {"cu_seq_lens": ints([0, 3, 2])},
+        "cu_seq_lens holds 3 and 2 for sequence 1",
+    ),
+    "lengths negative": (
+        {"cu_seq_lens": ints([-1, 3, 7])},
+        "cu_seq_lens holds -1 and 3 for sequence 0",
+    ),
+    "long lengths": (
+        {"cu_seq_lens": torch.tensor([0, 2, 7])},
+        "cu_seq_lens is of dtype Long, expected Int",
+    ),
+    "one sequence too many": (
+        {"cu_seq_lens": ints([0, 2, 7, 7])},
+        r"block_table has shape \[2, 2\], expected \[3, blocks",
+    ),
     "no lengths": ({"cu_seq_lens": ints([])}, r"cu_seq_lens has shape \[0\]"),
     "starts of one": ({"seq_starts": ints([0])}, r"seq_starts has shape \[1\], expected \[2\]"),
     "too many tokens": ({"num_tokens": 8}, "num_tokens is 8, expected 0 <= num_tokens <= 7"),
     "negative tokens": ({"num_tokens": -1}, "num_tokens is -1"),
-    "dst of other width": ({"dst": torch.zeros(7, 6)}, r"dst has shape \[7, 6\], expected \[7, 5\]"),
-    "dst of other dtype": ({"dst": torch.zeros(7, 5).half()}, "src_cache is of dtype Float, expected Half, the dtype of dst"),
+    "dst of other width": (
+        {"dst": torch.zeros(7, 6)},
+        r"dst has shape \[7, 6\], expected \[7, 5\]",
+    ),
+    "dst of other dtype": (
+        {"dst": torch.zeros(7, 5).half()},
+        "src_cache is of dtype Float, expected Half, the dtype of dst",
+    ),
     "dst over itself": ({"dst": torch.zeros(1, 5).expand(7, 5)}, "dst has strides"),
-    "dst in columns": ({"dst": torch.zeros(5, 7).t()}, r"dst has strides \[1, 7\], expected the entries of a token side by side"),
-    "short token_to_seq": ({"token_to_seq": ints([0])}, r"token_to_seq has shape \[1\], expected one dimension of at least 7"),
+    "dst in columns": (
+        {"dst": torch.zeros(5, 7).t()},
+        r"dst has strides \[1, 7\], expected the entries of a token side by side",
+    ),
+    "short token_to_seq": (
+        {"token_to_seq": ints([0])},
+        r"token_to_seq has shape \[1\], expected one dimension of at least 7",
+    ),
     "cache of two dimensions": ({"src_cache": torch.zeros(3, 4)}, r"src_cache has shape \[3, 4\]"),
-    "blocks of nothing": ({"src_cache": torch.zeros(3, 0, 5)}, r"src_cache has shape \[3, 0, 5\], expected .* block_size of at least 1"),
-    "cache in columns": ({"src_cache": torch.zeros(3, 5, 4).transpose(1, 2)}, r"src_cache has strides"),
+    "blocks of nothing": (
+        {"src_cache": torch.zeros(3, 0, 5)},
+        r"src_cache has shape \[3, 0, 5\], expected .* block_size of at least 1",
+    ),
+    "cache in columns": (
+        {"src_cache": torch.zeros(3, 5, 4).transpose(1, 2)},
+        r"src_cache has strides",
+    ),
     "scales": ({"scale": torch.ones(2)}, r"scale has shape \[2\], expected one element"),
 }
 
@@ -143,7 +191,10 @@ CONTENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.contents) if case in CONTENTS else case for case in BAD])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.contents) if case in CONTENTS else case for case in BAD],
+)
 def test_bad_gathers(cache_ops: Any, case: str) -> None:
     changes, message = BAD[case]
     dst = torch.zeros(7, 5)
@@ -154,19 +205,30 @@ def test_bad_gathers(cache_ops: Any, case: str) -> None:
 
 @pytest.mark.contents
 def test_ends_beyond_dst(cache_ops: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"^cp_gather_cache: cu_seq_lens holds 0 and 4 for sequence 0, .* to 3 \(the tokens of dst\)"):
-        cache_ops.cp_gather_cache(torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 4]), 1, None)
+    with pytest.raises(
+        RuntimeError,
+        match=r"^cp_gather_cache: cu_seq_lens holds 0 and 4 for sequence 0, .* to 3 \(the tokens "
+        r"of dst\)",
+    ):
+        cache_ops.cp_gather_cache(
+            torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 4]), 1, None
+        )
 
 
 def test_a_negative_batch(cache_ops: Any) -> None:
     with pytest.raises(RuntimeError, match=r"^cp_gather_cache: batch_size is -1"):
-        cache_ops.cp_gather_cache(torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 3]), -1, None)
+        cache_ops.cp_gather_cache(
+            torch.zeros(3, 4, 5), torch.zeros(3, 5), ints([[0]]), ints([0, 3]), -1, None
+        )
 
 
 @pytest.mark.parametrize("size", [4, 40, 200_000])
 def test_swap_blocks(cache_ops: Any, size: int) -> None:
     """In order: a block may be overwritten and copied on."""
-    src, dst = torch.randint(0, 100, (5, size), dtype=torch.uint8), torch.randint(0, 100, (4, size), dtype=torch.uint8)
+    src, dst = (
+        torch.randint(0, 100, (5, size), dtype=torch.uint8),
+        torch.randint(0, 100, (4, size), dtype=torch.uint8),
+    )
     pairs = torch.tensor([[0, 3], [4, 1], [2, 3]])
     want = dst.clone()
     want[3], want[1] = src[2], src[4]
@@ -202,14 +264,38 @@ def test_swap_blocks_of_overlapping_caches(cache_ops: Any) -> None:
 
 
 BAD_SWAPS = {
-    "src": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[3, 0]])), r"block_mapping holds 3 at \[0, 0\], .* of src"),
-    "dst": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[2, 2]])), r"block_mapping holds 2 at \[0, 1\], .* of dst"),
-    "negative": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[-1, 0]])), "block_mapping holds -1"),
-    "odd": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 17, torch.tensor([[2, 0]])), "block_mapping holds 2 .* block < 2"),
-    "no size": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 0, torch.tensor([[0, 0]])), "block_size_in_bytes is 0"),
-    "strided": (lambda: (torch.zeros(4, 3).t(), torch.zeros(2, 4), 16, torch.tensor([[0, 0]])), "src has strides"),
-    "flat": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([0, 0])), r"block_mapping has shape \[2\]"),
-    "int": (lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, ints([[0, 0]])), "block_mapping is of dtype Int"),
+    "src": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[3, 0]])),
+        r"block_mapping holds 3 at \[0, 0\], .* of src",
+    ),
+    "dst": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[2, 2]])),
+        r"block_mapping holds 2 at \[0, 1\], .* of dst",
+    ),
+    "negative": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[-1, 0]])),
+        "block_mapping holds -1",
+    ),
+    "odd": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 17, torch.tensor([[2, 0]])),
+        "block_mapping holds 2 .* block < 2",
+    ),
+    "no size": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 0, torch.tensor([[0, 0]])),
+        "block_size_in_bytes is 0",
+    ),
+    "strided": (
+        lambda: (torch.zeros(4, 3).t(), torch.zeros(2, 4), 16, torch.tensor([[0, 0]])),
+        "src has strides",
+    ),
+    "flat": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([0, 0])),
+        r"block_mapping has shape \[2\]",
+    ),
+    "int": (
+        lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, ints([[0, 0]])),
+        "block_mapping is of dtype Int",
+    ),
 }
 
 
@@ -221,7 +307,9 @@ def test_bad_swaps(cache_ops: Any, case: str) -> None:
 
 
 def test_swap_blocks_batch(cache_ops: Any) -> None:
-    sources = [torch.randint(0, 100, (size,), dtype=torch.uint8) for size in (0, 1, 33, 100_000, 5, 32768)]
+    sources = [
+        torch.randint(0, 100, (size,), dtype=torch.uint8) for size in (0, 1, 33, 100_000, 5, 32768)
+    ]
     targets = [torch.zeros(len(source) + 3, dtype=torch.uint8) for source in sources]
     addresses = [torch.tensor([t.data_ptr() for t in group]) for group in (sources, targets)]
     cache_ops.swap_blocks_batch(*addresses, torch.tensor([len(source) for source in sources]))
@@ -236,7 +324,10 @@ BAD_BATCHES = {
     "no source": (([0], [8], [1]), "src_ptrs holds 0 at 0, expected an address"),
     "no target": (([8], [0], [1]), "dst_ptrs holds 0 at 0"),
     "negative size": (([8], [8], [-1]), "sizes holds -1 at 0, expected at least 0"),
-    "one target": (([8, 8], [8], [1, 1]), r"dst_ptrs has shape \[1\], expected \[2\]: that of src_ptrs"),
+    "one target": (
+        ([8, 8], [8], [1, 1]),
+        r"dst_ptrs has shape \[1\], expected \[2\]: that of src_ptrs",
+    ),
     "one size": (([8, 8], [8, 8], [1]), r"sizes has shape \[1\], expected \[2\]"),
     "square": (([[8]], [[8]], [[1]]), r"src_ptrs has shape \[1, 1\], expected one dimension"),
 }
@@ -254,7 +345,9 @@ def test_bad_batches(cache_ops: Any, case: str) -> None:
 @pytest.mark.parametrize("form", [*FP8, "auto"])
 @pytest.mark.parametrize("shape", [(3, 5), (0, 4), (2, 3, 67), (1, 20_000)], ids=str)
 @pytest.mark.parametrize("raw", [True, False], ids=["uint8", "float8"])
-def test_convert(cache_ops: Any, check: Any, dtype: torch.dtype, form: str, shape: tuple[int, ...], *, raw: bool) -> None:
+def test_convert(
+    cache_ops: Any, check: Any, dtype: torch.dtype, form: str, shape: tuple[int, ...], *, raw: bool
+) -> None:
     kind = FP8.get(form, torch.float8_e4m3fn)
     values, scale, most = (torch.randn(shape) * 300).to(dtype), 0.75, torch.finfo(kind).max
     codes = torch.zeros(shape, dtype=torch.uint8) if raw else torch.zeros(shape).to(kind)
@@ -282,14 +375,44 @@ def test_convert_strided(cache_ops: Any) -> None:
 
 
 BAD_CONVERSIONS = {
-    "shapes": (torch.zeros(3).byte(), torch.zeros(4), "fp8", r"dst_cache has shape \[3\], expected \[4\]"),
-    "two fp8": (torch.zeros(3).byte(), torch.zeros(3).byte(), "fp8", "dst_cache is of dtype Byte, expected Float"),
-    "no fp8": (torch.zeros(3), torch.zeros(3), "fp8", "dst_cache is of dtype Float, expected Float8_e4m3fn"),
-    "doubles": (torch.zeros(3).byte(), torch.zeros(3).double(), "fp8", "src_cache is of dtype Double"),
+    "shapes": (
+        torch.zeros(3).byte(),
+        torch.zeros(4),
+        "fp8",
+        r"dst_cache has shape \[3\], expected \[4\]",
+    ),
+    "two fp8": (
+        torch.zeros(3).byte(),
+        torch.zeros(3).byte(),
+        "fp8",
+        "dst_cache is of dtype Byte, expected Float",
+    ),
+    "no fp8": (
+        torch.zeros(3),
+        torch.zeros(3),
+        "fp8",
+        "dst_cache is of dtype Float, expected Float8_e4m3fn",
+    ),
+    "doubles": (
+        torch.zeros(3).byte(),
+        torch.zeros(3).double(),
+        "fp8",
+        "src_cache is of dtype Double",
+    ),
     "signed": (torch.zeros(3).char(), torch.zeros(3), "fp8", "dst_cache is of dtype Char"),
-    "other": (torch.zeros(3).to(torch.float8_e5m2), torch.zeros(3), "fp8", "dst_cache is of dtype Float8_e5m2"),
+    "other": (
+        torch.zeros(3).to(torch.float8_e5m2),
+        torch.zeros(3),
+        "fp8",
+        "dst_cache is of dtype Float8_e5m2",
+    ),
     "name": (torch.zeros(3).byte(), torch.zeros(3), "fp4", "kv_cache_dtype is 'fp4', expected"),
-    "same": (torch.zeros(3).byte(), torch.zeros(3), "bfloat16", "kv_cache_dtype is 'bfloat16', expected"),
+    "same": (
+        torch.zeros(3).byte(),
+        torch.zeros(3),
+        "bfloat16",
+        "kv_cache_dtype is 'bfloat16', expected",
+    ),
 }
 
 

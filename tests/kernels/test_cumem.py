@@ -38,7 +38,9 @@ def free_bytes() -> int:
     return torch.cuda.mem_get_info()[0]
 
 
-def test_contents_sleep_on_the_host_and_the_device_has_its_memory_back(allocator: cumem.CuMemAllocator) -> None:
+def test_contents_sleep_on_the_host_and_the_device_has_its_memory_back(
+    allocator: cumem.CuMemAllocator,
+) -> None:
     torch.cuda.empty_cache()
     before = free_bytes()
     with allocator.use_memory_pool("weights"):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums over ranks, all of which are this process: that is how the emulation of GPUs does it. On GPUs it takes as many processes."""
+"""Sums over ranks, all of which are this process: that is how the emulation of GPUs does it.
+
+On GPUs it takes as many processes.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ def ranks() -> Iterator[Callable[..., Ranks]]:
     def make(count: int, *, fully_connected: bool = True, room: int = 4) -> Ranks:
         signals = shared(_custom_ops.meta_size() + SCRATCH, count)
         records = [torch.empty(64 * room, dtype=torch.uint8) for _ in range(count)]
-        handles = [_custom_ops.init_custom_ar(signals, records[rank], rank, fully_connected) for rank in range(count)]
+        handles = [
+            _custom_ops.init_custom_ar(signals, records[rank], rank, fully_connected)
+            for rank in range(count)
+        ]
         buffers = shared(SCRATCH, count)
         for handle in handles:
             _custom_ops.register_buffer(handle, buffers)
@@ -64,7 +70,9 @@ def ranks() -> Iterator[Callable[..., Ranks]]:
         _custom_ops.free_shared_buffer(address)
 
 
-def all_reduce(emulator: ctypes.CDLL, ranks: Ranks, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+def all_reduce(
+    emulator: ctypes.CDLL, ranks: Ranks, inputs: list[torch.Tensor]
+) -> list[torch.Tensor]:
     outputs = [torch.full_like(x, torch.nan) for x in inputs]
     emulator.vllm_emulation_begin()
     for handle, x, out, buffer in zip(ranks.handles, inputs, outputs, ranks.buffers, strict=True):
@@ -75,14 +83,18 @@ def all_reduce(emulator: ctypes.CDLL, ranks: Ranks, inputs: list[torch.Tensor]) 
 
 @pytest.mark.parametrize("count", [2, 4, 6, 8])
 @pytest.mark.parametrize("size", [8, 4104, 100_008])
-def test_sums(emulator: ctypes.CDLL, ranks: Any, dtype: torch.dtype, check: Any, count: int, size: int) -> None:
+def test_sums(
+    emulator: ctypes.CDLL, ranks: Any, dtype: torch.dtype, check: Any, count: int, size: int
+) -> None:
     """Sizes on both sides of the one above which ranks sum parts, which the ranks do not divide."""
     group = ranks(count)
     for _ in range(3):
         inputs = [torch.randn(size).to(dtype) for _ in range(count)]
         outputs = all_reduce(emulator, group, inputs)
         check(outputs[0], torch.stack(inputs).double().sum(0))
-        assert all(torch.equal(outputs[0], other) for other in outputs[1:]), "every rank has the same bits"
+        assert all(torch.equal(outputs[0], other) for other in outputs[1:]), (
+            "every rank has the same bits"
+        )
 
 
 def test_sizes_in_turn(emulator: ctypes.CDLL, ranks: Any) -> None:
@@ -95,7 +107,9 @@ def test_sizes_in_turn(emulator: ctypes.CDLL, ranks: Any) -> None:
 
 def test_nothing_to_sum(ranks: Any) -> None:
     group = ranks(2)
-    _custom_ops.all_reduce(group.handles[0], torch.empty(0), torch.empty(0), group.buffers[0], SCRATCH)
+    _custom_ops.all_reduce(
+        group.handles[0], torch.empty(0), torch.empty(0), group.buffers[0], SCRATCH
+    )
 
 
 def test_wrong_arguments(ranks: Any) -> None:
@@ -107,24 +121,36 @@ def test_wrong_arguments(ranks: Any) -> None:
         ((handle, x, x.clone().double(), buffer, SCRATCH), "out is of dtype Double"),
         ((handle, x[::2], torch.ones(4), buffer, SCRATCH), "inp has strides"),
         ((handle, torch.ones(6), torch.ones(6), buffer, SCRATCH), "multiples of 16"),
-        ((handle, x, x.clone(), buffer, 16), "inp has 32 bytes, expected at most reg_buffer_sz_bytes 16"),
+        (
+            (handle, x, x.clone(), buffer, 16),
+            "inp has 32 bytes, expected at most reg_buffer_sz_bytes 16",
+        ),
         ((handle, x, x.clone(), 0, 0), "no registered buffer"),
     ):
         with pytest.raises(RuntimeError, match=message):
             _custom_ops.all_reduce(*arguments)
     with pytest.raises(RuntimeError, match="4 GPUs without a link"):
-        _custom_ops.all_reduce(ranks(4, fully_connected=False).handles[0], x, x.clone(), buffer, SCRATCH)
+        _custom_ops.all_reduce(
+            ranks(4, fully_connected=False).handles[0], x, x.clone(), buffer, SCRATCH
+        )
 
 
 def test_wrong_groups(ranks: Any) -> None:
     records = torch.empty(64, dtype=torch.uint8)
-    for signals, rank, message in (([1], 0, "ipc_tensors has 1"), ([1] * 3, 0, "has 3"), ([1, 0], 0, "holds 0"), ([1, 2], 2, "rank is 2")):
+    for signals, rank, message in (
+        ([1], 0, "ipc_tensors has 1"),
+        ([1] * 3, 0, "has 3"),
+        ([1, 0], 0, "holds 0"),
+        ([1, 2], 2, "rank is 2"),
+    ):
         with pytest.raises(RuntimeError, match=message):
             _custom_ops.init_custom_ar(signals, records, rank, True)
     with pytest.raises(RuntimeError, match="rank_data is of dtype Float"):
         _custom_ops.init_custom_ar([1, 2], torch.empty(4), 0, True)
     group = ranks(2, room=1)
-    with pytest.raises(RuntimeError, match="ipc_tensors has 1 elements, expected one for each of 2"):
+    with pytest.raises(
+        RuntimeError, match="ipc_tensors has 1 elements, expected one for each of 2"
+    ):
         _custom_ops.register_buffer(group.handles[0], [1])
     with pytest.raises(RuntimeError, match="rank_data has room for 1 buffers"):
         _custom_ops.register_buffer(group.handles[0], [1, 2])

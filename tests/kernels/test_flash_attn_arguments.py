@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong arguments of FlashAttention 2 and 3. Needs a GPU, whose tensors the ops are for, and the libraries: `make gpu-tests`."""
+"""Wrong arguments of FlashAttention 2 and 3.
+
+Needs a GPU, whose tensors the ops are for, and the libraries: `make gpu-tests`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ def version(request: pytest.FixtureRequest) -> int:
     return chosen
 
 
-def wrong(version: int, q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor, table: torch.Tensor) -> list[tuple[dict[str, Any], str]]:
+def wrong(
+    version: int, q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor, table: torch.Tensor
+) -> list[tuple[dict[str, Any], str]]:
     both = [
         ({"q": q.float()}, "q is of dtype Float, expected BFloat16 or Half"),
         ({"v": k.half()}, "v is of dtype Half, expected BFloat16"),
@@ -37,17 +42,26 @@ def wrong(version: int, q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor,
         return [
             *both,
             ({"q": torch.randn(2, 3, 64).bfloat16()}, "divides the 3 heads of the queries"),
-            ({"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]}, "heads are of size 60, expected a multiple of 8"),
+            (
+                {"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]},
+                "heads are of size 60, expected a multiple of 8",
+            ),
             ({"block_table": table.long()}, "page_table is of dtype Long, expected Int"),
             ({"block_table": table[:1]}, "keys of 1 sequences, expected those of the 2 of q"),
             ({"num_splits": 257}, "num_splits is 257, expected at most 256"),
-            ({"scheduler_metadata": lengths}, r"scheduler_metadata has shape \[2\], expected \[13\]"),
+            (
+                {"scheduler_metadata": lengths},
+                r"scheduler_metadata has shape \[2\], expected \[13\]",
+            ),
         ]
     return [
         *both,
         ({"k": k[:, :10], "v": k[:, :10]}, "pages of 10 rows, expected a multiple of 16"),
         ({"q": torch.randn(2, 3, 64).bfloat16()}, "divides the 3 heads of q"),
-        ({"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]}, "heads of size 60, expected a multiple of 8"),
+        (
+            {"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]},
+            "heads of size 60, expected a multiple of 8",
+        ),
         ({"block_table": table.long()}, "block_table is of dtype Long, expected Int"),
         ({"block_table": table[:1]}, r"expected \[2, pages of the longest sequence\]"),
         ({"num_splits": 129}, "num_splits is 129, expected at most 128"),
@@ -59,8 +73,18 @@ def test_wrong_arguments(version: int) -> None:
     lengths, table = torch.ones(2, dtype=torch.int32), torch.zeros(2, 1, dtype=torch.int32)
 
     def call(**changed: Any) -> None:
-        given = {"q": q, "k": k, "v": k, "seqused_k": lengths, "block_table": table, "max_seqlen_q": 1, "max_seqlen_k": 1} | changed
-        vllm_flash_attn.flash_attn_varlen_func(cu_seqlens_q=torch.tensor([0, 1, 2], dtype=torch.int32), fa_version=version, **given)
+        given = {
+            "q": q,
+            "k": k,
+            "v": k,
+            "seqused_k": lengths,
+            "block_table": table,
+            "max_seqlen_q": 1,
+            "max_seqlen_k": 1,
+        } | changed
+        vllm_flash_attn.flash_attn_varlen_func(
+            cu_seqlens_q=torch.tensor([0, 1, 2], dtype=torch.int32), fa_version=version, **given
+        )
 
     for changed, words in wrong(version, q, k, lengths, table):
         with pytest.raises(RuntimeError, match=words):
@@ -75,9 +99,29 @@ def test_what_the_kernels_lack() -> None:
     starts = torch.tensor([0, 1, 2], dtype=torch.int32)
     op = _ops.namespace("_vllm_fa3_C").fwd
     names = [argument.name for argument in op.default._schema.arguments]
-    given = dict.fromkeys(names) | {"q": q, "k": k, "v": k, "cu_seqlens_q": starts, "cu_seqlens_k": starts, "softmax_scale": 1.0}
-    given |= {"max_seqlen_q": 1, "max_seqlen_k": 1, "is_causal": False, "window_size_left": -1, "window_size_right": -1, "softcap": 0.0}
-    given |= {"is_rotary_interleaved": False, "num_splits": 0, "sm_margin": 0, "cp_world_size": 1, "cp_rank": 0}
+    given = dict.fromkeys(names) | {
+        "q": q,
+        "k": k,
+        "v": k,
+        "cu_seqlens_q": starts,
+        "cu_seqlens_k": starts,
+        "softmax_scale": 1.0,
+    }
+    given |= {
+        "max_seqlen_q": 1,
+        "max_seqlen_k": 1,
+        "is_causal": False,
+        "window_size_left": -1,
+        "window_size_right": -1,
+        "softcap": 0.0,
+    }
+    given |= {
+        "is_rotary_interleaved": False,
+        "num_splits": 0,
+        "sm_margin": 0,
+        "cp_world_size": 1,
+        "cp_rank": 0,
+    }
     for changed, words in (
         ({"s_aux": q}, "s_aux is given, expected none: the kernels have no attention sinks"),
         ({"q_v": q}, "q_v is given, expected none"),

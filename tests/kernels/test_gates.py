@@ -20,10 +20,24 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (4, 0), (2, 3, 5)]
+SHAPES = [
+    (1, 1),
+    (1, 7),
+    (3, 16),
+    (5, 33),
+    (83, 769),
+    (7, 5125),
+    (2, 4096),
+    (1, 40001),
+    (0, 64),
+    (4, 0),
+    (2, 3, 5),
+]
 
 
-def clamped(gate: torch.Tensor, value: torch.Tensor, limit: float, alpha: float, beta: float) -> torch.Tensor:
+def clamped(
+    gate: torch.Tensor, value: torch.Tensor, limit: float, alpha: float, beta: float
+) -> torch.Tensor:
     gate = gate.clamp(max=limit)
     return gate * torch.sigmoid(alpha * gate) * (value.clamp(-limit, limit) + beta)
 
@@ -36,15 +50,23 @@ def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 #: op: its numbers, and the reference of x in float64.
 GATES: dict[str, tuple[tuple[float, ...], Callable[[torch.Tensor], torch.Tensor]]] = {
     "mul_and_silu": ((), lambda x: halves(x)[0] * torch.nn.functional.silu(halves(x)[1])),
-    "fatrelu_and_mul": ((0.5,), lambda x: torch.nn.functional.threshold(halves(x)[0], 0.5, 0.0) * halves(x)[1]),
+    "fatrelu_and_mul": (
+        (0.5,),
+        lambda x: torch.nn.functional.threshold(halves(x)[0], 0.5, 0.0) * halves(x)[1],
+    ),
     "silu_and_mul_with_clamp": ((2.0, 1.25, 0.5), lambda x: clamped(*halves(x), 2.0, 1.25, 0.5)),
-    "swigluoai_and_mul": ((1.75, 2.5), lambda x: clamped(x.double()[..., 0::2], x.double()[..., 1::2], 2.5, 1.75, 1.0)),
+    "swigluoai_and_mul": (
+        (1.75, 2.5),
+        lambda x: clamped(x.double()[..., 0::2], x.double()[..., 1::2], 2.5, 1.75, 1.0),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gates(ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, ...]) -> None:
+def test_gates(
+    ops: Any, check: Check, dtype: torch.dtype, name: str, shape: tuple[int, ...]
+) -> None:
     numbers, reference = GATES[name]
     x = (torch.randn(*shape[:-1], 2 * shape[-1]) * 3).to(dtype)
     out = torch.full(shape, math.nan, dtype=dtype)
@@ -90,8 +112,17 @@ def test_large_numbers_and_nan(ops: Any, check: Check, dtype: torch.dtype, name:
     numbers, reference = GATES[name]
     largest = torch.finfo(dtype).max
     special = torch.tensor([0.0, -0.0, largest, -largest, 1e4, -1e4, 0.5, -2.5, math.nan]).to(dtype)
-    first, second = (t.flatten() for t in torch.meshgrid(special, torch.tensor([1.0, -1.0, math.nan]).to(dtype), indexing="ij"))
-    pair = torch.stack((first, second), -1).flatten() if name == "swigluoai_and_mul" else torch.cat((first, second))
+    first, second = (
+        t.flatten()
+        for t in torch.meshgrid(
+            special, torch.tensor([1.0, -1.0, math.nan]).to(dtype), indexing="ij"
+        )
+    )
+    pair = (
+        torch.stack((first, second), -1).flatten()
+        if name == "swigluoai_and_mul"
+        else torch.cat((first, second))
+    )
     if name == "mul_and_silu":
         pair = torch.cat((second, first))
     out = torch.empty_like(first)
@@ -100,7 +131,9 @@ def test_large_numbers_and_nan(ops: Any, check: Check, dtype: torch.dtype, name:
     nan = want.isnan()
     assert torch.equal(out.isnan(), nan)
     # A product beyond the dtype's range is infinite in the dtype and finite in the reference.
-    check(out[~nan].nan_to_num(posinf=largest, neginf=-largest), want[~nan].clamp(-largest, largest))
+    check(
+        out[~nan].nan_to_num(posinf=largest, neginf=-largest), want[~nan].clamp(-largest, largest)
+    )
 
 
 def test_defaults_are_upstreams(ops: Any, check: Check) -> None:
@@ -133,7 +166,9 @@ def test_relu_squared(ops: Any, check: Check, dtype: torch.dtype, shape: tuple[i
 
 @pytest.mark.parametrize("fp8", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_silu_and_mul_quant(ops: Any, dtype: torch.dtype, fp8: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_silu_and_mul_quant(
+    ops: Any, dtype: torch.dtype, fp8: torch.dtype, shape: tuple[int, ...]
+) -> None:
     """Every number is the rounding of something that float32 arithmetic may have found instead of the exact number."""
     x = (torch.randn(*shape[:-1], 2 * shape[-1]) * 3).to(dtype)
     out, scale = torch.empty(shape, dtype=fp8), torch.tensor([0.0123])
@@ -141,7 +176,10 @@ def test_silu_and_mul_quant(ops: Any, dtype: torch.dtype, fp8: torch.dtype, shap
     first, second = halves(x)
     want = torch.nn.functional.silu(first) * second / scale.double()
     largest = torch.finfo(fp8).max
-    one, other = ((want * factor).clamp(-largest, largest).float().to(fp8).double() for factor in (1 - 1e-5, 1 + 1e-5))
+    one, other = (
+        (want * factor).clamp(-largest, largest).float().to(fp8).double()
+        for factor in (1 - 1e-5, 1 + 1e-5)
+    )
     assert (out.double() >= one.minimum(other)).all()
     assert (out.double() <= one.maximum(other)).all()
 
@@ -150,9 +188,13 @@ def test_silu_and_mul_quant(ops: Any, dtype: torch.dtype, fp8: torch.dtype, shap
 def test_bad_arguments(ops: Any, name: str) -> None:
     op, numbers = getattr(ops, name), GATES.get(name, ((torch.ones(1),), None))[0]
     result = torch.float8_e4m3fn if name == "silu_and_mul_quant" else torch.float32
-    with pytest.raises(RuntimeError, match=rf"^{name}: (out|result) has shape \[2, 3\], expected \[2, 4\]"):
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: (out|result) has shape \[2, 3\], expected \[2, 4\]"
+    ):
         op(torch.empty(2, 3, dtype=result), torch.empty(2, 8), *numbers)
-    with pytest.raises(RuntimeError, match=rf"^{name}: input has shape \[2, 7\], expected an even last dimension"):
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: input has shape \[2, 7\], expected an even last dimension"
+    ):
         op(torch.empty(2, 3, dtype=result), torch.empty(2, 7), *numbers)
     with pytest.raises(RuntimeError, match=rf"^{name}: (out|result) is of dtype Half"):
         op(torch.empty(2, 4).half(), torch.empty(2, 8), *numbers)
@@ -164,7 +206,11 @@ def test_bad_arguments(ops: Any, name: str) -> None:
 
 def test_bad_scale(ops: Any) -> None:
     out = torch.empty(2, 4, dtype=torch.float8_e4m3fn)
-    with pytest.raises(RuntimeError, match=r"^silu_and_mul_quant: scale has shape \[2\], expected one element"):
+    with pytest.raises(
+        RuntimeError, match=r"^silu_and_mul_quant: scale has shape \[2\], expected one element"
+    ):
         ops.silu_and_mul_quant(out, torch.empty(2, 8), torch.ones(2))
-    with pytest.raises(RuntimeError, match=r"^silu_and_mul_quant: scale is of dtype Half, expected Float"):
+    with pytest.raises(
+        RuntimeError, match=r"^silu_and_mul_quant: scale is of dtype Half, expected Float"
+    ):
         ops.silu_and_mul_quant(out, torch.empty(2, 8), torch.ones(1).half())

@@ -24,7 +24,9 @@ print("result", library.vllm_hopper_case(sys.argv[2].encode()))
 
 
 def run(name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CODE, str(CASES), name], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", CODE, str(CASES), name], capture_output=True, text=True, check=False
+    )
 
 
 def test_rules_that_are_kept() -> None:

@@ -41,8 +41,14 @@ ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_
 def python(limit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """This interpreter with this process's module path, and VLLM_CPU_ISA set."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = os.environ | {"VLLM_CPU_ISA": limit, "PYTHONPATH": path, "KERNEL_TEST_EXAMPLES": "10"}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | {
+        "VLLM_CPU_ISA": limit,
+        "PYTHONPATH": path,
+        "KERNEL_TEST_EXAMPLES": "10",
+    }
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def compiled() -> list[str]:
@@ -75,7 +81,9 @@ ZEN4 = {
 def test_bfloat16_of_the_cpu_is_used() -> None:
     """On CPUs of Intel as on those of AMD."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^flags\s*:(.*)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE)
+    found = re.search(
+        r"^flags\s*:(.*)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE
+    )
     if not found or not set(found.group(1).split()) >= ZEN4:
         pytest.skip("this CPU has no AVX-512 with bfloat16")
     assert python("", "-c", ASK).stdout.strip() == "avx3_zen4"
@@ -92,8 +100,13 @@ def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
     if chosen != limit:
         pytest.skip(f"this CPU has no {limit}")
     here = Path(__file__).parent
-    # The module path comes from this process; the configuration's own would put the source tree before the installed package.
-    config = ["-o", "pythonpath=", *(["-c", str(pytestconfig.inipath)] if pytestconfig.inipath else [])]
+    # The module path comes from this process; the configuration's own would put the source tree
+    # before the installed package.
+    config = [
+        "-o",
+        "pythonpath=",
+        *(["-c", str(pytestconfig.inipath)] if pytestconfig.inipath else []),
+    ]
     files = [str(here / name) for name in NUMERICAL]
     done = python(
         limit,

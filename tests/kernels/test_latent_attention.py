@@ -19,10 +19,21 @@ if TYPE_CHECKING:
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Relative error of rounding, absolute error of sums of weighted values of size one.
-TOLERANCE = {torch.float32: (1e-5, 5e-6), torch.bfloat16: (2**-8, 1e-5), torch.float16: (2**-10, 1e-5)}
+TOLERANCE = {
+    torch.float32: (1e-5, 5e-6),
+    torch.bfloat16: (2**-8, 1e-5),
+    torch.float16: (2**-10, 1e-5),
+}
 
 
-def run(ops: Any, lengths: list[int], heads: int, sizes: tuple[int, int], block_size: int, dtype: torch.dtype) -> None:
+def run(
+    ops: Any,
+    lengths: list[int],
+    heads: int,
+    sizes: tuple[int, int],
+    block_size: int,
+    dtype: torch.dtype,
+) -> None:
     head_size, value_size = sizes
     scale = head_size**-0.5
     query = torch.randn(len(lengths), heads, head_size).to(dtype)
@@ -37,7 +48,9 @@ def run(ops: Any, lengths: list[int], heads: int, sizes: tuple[int, int], block_
         for token, row in enumerate(rows[i]):
             cache[tables[i, token // block_size], token % block_size] = row
     out = torch.full((len(lengths), heads, value_size), math.nan, dtype=dtype)
-    ops.mla_decode_kvcache(out, query, cache, scale, tables, torch.tensor(lengths, dtype=torch.int32))
+    ops.mla_decode_kvcache(
+        out, query, cache, scale, tables, torch.tensor(lengths, dtype=torch.int32)
+    )
     want = torch.zeros(out.shape, dtype=torch.float64)
     for i, latent in enumerate(rows):
         weights = (query[i].double() @ latent.double().t() * scale).softmax(-1)
@@ -59,14 +72,29 @@ def test_decode(ops: Any, dtype: torch.dtype, heads: int, lengths: list[int]) ->
     block_size=st.integers(1, 40),
 )
 @settings(deadline=None, max_examples=EXAMPLES)
-def test_any_shape(ops: Any, *, dtype: torch.dtype, lengths: list[int], heads: int, sizes: tuple[int, int], block_size: int) -> None:
+def test_any_shape(
+    ops: Any,
+    *,
+    dtype: torch.dtype,
+    lengths: list[int],
+    heads: int,
+    sizes: tuple[int, int],
+    block_size: int,
+) -> None:
     run(ops, lengths, heads, sizes, block_size, dtype)
 
 
 def test_no_request(ops: Any, dtype: torch.dtype) -> None:
     out = torch.empty(0, 4, 512, dtype=dtype)
     none = torch.empty(0, 1, dtype=torch.int32)
-    ops.mla_decode_kvcache(out, torch.empty(0, 4, 576, dtype=dtype), torch.empty(2, 16, 576, dtype=dtype), 1.0, none, none[:, 0])
+    ops.mla_decode_kvcache(
+        out,
+        torch.empty(0, 4, 576, dtype=dtype),
+        torch.empty(2, 16, 576, dtype=dtype),
+        1.0,
+        none,
+        none[:, 0],
+    )
 
 
 BAD = {
@@ -74,15 +102,30 @@ BAD = {
         {"block_tables": torch.tensor([[0, 1], [3, 2]], dtype=torch.int32)},
         "block_tables holds 3 for block 0 of request 1",
     ),
-    "short table": ({"block_tables": torch.zeros(2, 1, dtype=torch.int32)}, r"block_tables has shape \[2, 1\], expected at least 2 blocks"),
-    "few rows": ({"block_tables": torch.zeros(1, 2, dtype=torch.int32)}, r"block_tables has shape \[1, 2\]"),
-    "negative length": ({"seq_lens": torch.tensor([1, -1], dtype=torch.int32)}, "seq_lens holds -1 for sequence 1"),
-    "lengths of int64": ({"seq_lens": torch.tensor([1, 1])}, "seq_lens is of dtype Long, expected Int"),
+    "short table": (
+        {"block_tables": torch.zeros(2, 1, dtype=torch.int32)},
+        r"block_tables has shape \[2, 1\], expected at least 2 blocks",
+    ),
+    "few rows": (
+        {"block_tables": torch.zeros(1, 2, dtype=torch.int32)},
+        r"block_tables has shape \[1, 2\]",
+    ),
+    "negative length": (
+        {"seq_lens": torch.tensor([1, -1], dtype=torch.int32)},
+        "seq_lens holds -1 for sequence 1",
+    ),
+    "lengths of int64": (
+        {"seq_lens": torch.tensor([1, 1])},
+        "seq_lens is of dtype Long, expected Int",
+    ),
     "cache of other width": (
         {"kv_cache": torch.zeros(3, 4, 20)},
         r"kv_cache has shape \[3, 4, 20\], expected \[num_blocks, block_size, 24\]",
     ),
-    "cache of other dtype": ({"kv_cache": torch.zeros(3, 4, 24).half()}, "kv_cache is of dtype Half, expected Float"),
+    "cache of other dtype": (
+        {"kv_cache": torch.zeros(3, 4, 24).half()},
+        "kv_cache is of dtype Half, expected Float",
+    ),
     "value wider than the key": ({"out": torch.zeros(2, 3, 25)}, r"out has shape \[2, 3, 25\]"),
     "other heads": ({"out": torch.zeros(2, 2, 16)}, r"out has shape \[2, 2, 16\]"),
 }

@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 SHAPES = [(1, 1, 1), (3, 2, 8), (5, 3, 33), (7, 4, 128), (300, 2, 80), (0, 2, 16)]
 
 
-def reference(prefix: torch.Tensor, a: torch.Tensor, suffix: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def reference(
+    prefix: torch.Tensor, a: torch.Tensor, suffix: torch.Tensor, b: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     a, b = a.double(), b.double()
     a, b = a.masked_fill(a.isinf(), -math.inf), b.masked_fill(b.isinf(), -math.inf)
     lse = torch.logaddexp(a, b)
     shares = [(side - lse).exp().nan_to_num(0.0).t()[..., None] for side in (a, b)]
-    return sum(torch.where(s == 0, 0.0, o.double() * s) for s, o in zip(shares, (prefix, suffix), strict=True)), lse
+    return sum(
+        torch.where(s == 0, 0.0, o.double() * s)
+        for s, o in zip(shares, (prefix, suffix), strict=True)
+    ), lse
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("with_lse", [True, False])
-def test_merge(ops: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int, int], *, with_lse: bool) -> None:
+def test_merge(
+    ops: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int, int], *, with_lse: bool
+) -> None:
     prefix, suffix = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
     a, b = 4 * torch.randn(shape[1], shape[0]), 4 * torch.randn(shape[1], shape[0])
     a[torch.rand_like(a) < 0.2] = -math.inf
@@ -35,7 +42,10 @@ def test_merge(ops: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int
     a[torch.rand_like(a) < 0.1] = math.inf
     # What a side without keys holds does not matter.
     prefix[a.isinf().t()] = math.nan
-    out, lse = torch.full(shape, math.nan, dtype=dtype), torch.full_like(a, math.nan) if with_lse else None
+    out, lse = (
+        torch.full(shape, math.nan, dtype=dtype),
+        torch.full_like(a, math.nan) if with_lse else None,
+    )
     ops.merge_attn_states(out, lse, prefix, a, suffix, b, None)
     want, want_lse = reference(prefix, a, suffix, b)
     check(out, want)
@@ -65,12 +75,24 @@ def test_tokens_without_a_prefix(ops: Any, check: Check, dtype: torch.dtype) -> 
 
 
 BAD = {
-    "shapes": ({"suffix_output": torch.zeros(3, 2, 9)}, r"suffix_output has shape \[3, 2, 9\], expected \[3, 2, 8\]"),
+    "shapes": (
+        {"suffix_output": torch.zeros(3, 2, 9)},
+        r"suffix_output has shape \[3, 2, 9\], expected \[3, 2, 8\]",
+    ),
     "output": ({"output": torch.zeros(3, 2, 8).half()}, "output is of dtype Half, expected Float"),
-    "lse turned": ({"prefix_lse": torch.zeros(3, 2)}, r"prefix_lse has shape \[3, 2\], expected \[2, 3\]: \[heads, tokens\]"),
-    "lse of half": ({"suffix_lse": torch.zeros(2, 3).half()}, "suffix_lse is of dtype Half, expected Float"),
+    "lse turned": (
+        {"prefix_lse": torch.zeros(3, 2)},
+        r"prefix_lse has shape \[3, 2\], expected \[2, 3\]: \[heads, tokens\]",
+    ),
+    "lse of half": (
+        {"suffix_lse": torch.zeros(2, 3).half()},
+        "suffix_lse is of dtype Half, expected Float",
+    ),
     "output lse": ({"output_lse": torch.zeros(2, 4)}, r"output_lse has shape \[2, 4\]"),
-    "two dimensions": ({"prefix_output": torch.zeros(3, 16)}, r"prefix_output has shape \[3, 16\], expected \[tokens, heads, head_size\]"),
+    "two dimensions": (
+        {"prefix_output": torch.zeros(3, 16)},
+        r"prefix_output has shape \[3, 16\], expected \[tokens, heads, head_size\]",
+    ),
     "too many tokens": ({"prefill_tokens_with_context": 4}, "prefill_tokens_with_context is 4"),
     "negative tokens": ({"prefill_tokens_with_context": -1}, "prefill_tokens_with_context is -1"),
 }

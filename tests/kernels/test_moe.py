@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Tokens, experts, choices: one of each; no vector divides; all experts; nothing at all; enough for two threads.
-SHAPES = [(1, 1, 1), (3, 5, 2), (7, 8, 2), (5, 60, 4), (2, 257, 8), (4, 9, 9), (0, 8, 2), (3, 8, 0), (300, 128, 8)]
+#: Tokens, experts, choices: one of each; no vector divides; all experts; nothing at all; enough for
+#: two threads.
+SHAPES = [
+    (1, 1, 1),
+    (3, 5, 2),
+    (7, 8, 2),
+    (5, 60, 4),
+    (2, 257, 8),
+    (4, 9, 9),
+    (0, 8, 2),
+    (3, 8, 0),
+    (300, 128, 8),
+]
 
 #: A case that says something about what a tensor holds.
 CONTENTS = partial(pytest.param, marks=pytest.mark.contents)
@@ -42,10 +53,16 @@ def logits_of(tokens: int, experts: int, dtype: torch.dtype) -> torch.Tensor:
 
 def outputs(tokens: int, topk: int, index: torch.dtype = torch.int32) -> tuple[torch.Tensor, ...]:
     weights = torch.full((tokens, topk), math.nan)
-    return weights, torch.full((tokens, topk), 77).to(index), torch.full((tokens, topk), 77, dtype=torch.int32)
+    return (
+        weights,
+        torch.full((tokens, topk), 77).to(index),
+        torch.full((tokens, topk), 77, dtype=torch.int32),
+    )
 
 
-def routed(scores: torch.Tensor, bias: torch.Tensor | None, topk: int, scale: float, *, renormalize: bool) -> tuple[torch.Tensor, ...]:
+def routed(
+    scores: torch.Tensor, bias: torch.Tensor | None, topk: int, scale: float, *, renormalize: bool
+) -> tuple[torch.Tensor, ...]:
     choice = scores if bias is None else scores + bias.double()
     experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, :topk]
     weights = scores.gather(1, experts)
@@ -54,7 +71,9 @@ def routed(scores: torch.Tensor, bias: torch.Tensor | None, topk: int, scale: fl
     return weights * scale, experts
 
 
-def call(moe: Any, name: str, out: tuple[torch.Tensor, ...], x: torch.Tensor, **kwargs: Any) -> None:
+def call(
+    moe: Any, name: str, out: tuple[torch.Tensor, ...], x: torch.Tensor, **kwargs: Any
+) -> None:
     full = {"renormalize": False, "bias": None, "is_padding": None} | kwargs
     if name == "topk_sigmoid":
         full = {"routed_scaling_factor": 1.0} | full
@@ -68,7 +87,16 @@ SCORES = {"topk_softmax": lambda x: x.softmax(-1), "topk_sigmoid": torch.sigmoid
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("renormalize", [False, True])
 @pytest.mark.parametrize("index", [torch.int32, torch.int64, torch.uint32], ids=str)
-def test_topk(moe: Any, check: Check, *, dtype: torch.dtype, name: str, shape: tuple[int, int, int], renormalize: bool, index: Any) -> None:
+def test_topk(
+    moe: Any,
+    check: Check,
+    *,
+    dtype: torch.dtype,
+    name: str,
+    shape: tuple[int, int, int],
+    renormalize: bool,
+    index: Any,
+) -> None:
     tokens, experts, topk = shape
     x = logits_of(tokens, experts, dtype)
     out = outputs(tokens, topk, index)
@@ -76,12 +104,16 @@ def test_topk(moe: Any, check: Check, *, dtype: torch.dtype, name: str, shape: t
     weights, chosen = routed(SCORES[name](x.double()), None, topk, 1.0, renormalize=renormalize)
     assert torch.equal(out[1].to(torch.int64), chosen)
     check(out[0], weights)
-    assert torch.equal(out[2].long(), torch.arange(tokens).view(-1, 1) + tokens * torch.arange(topk))
+    assert torch.equal(
+        out[2].long(), torch.arange(tokens).view(-1, 1) + tokens * torch.arange(topk)
+    )
 
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("bias_dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_bias_chooses_but_does_not_weigh(moe: Any, check: Check, name: str, bias_dtype: torch.dtype) -> None:
+def test_bias_chooses_but_does_not_weigh(
+    moe: Any, check: Check, name: str, bias_dtype: torch.dtype
+) -> None:
     x = torch.randn(9, 37)
     bias = torch.linspace(-4, 4, 37)[torch.randperm(37)].to(bias_dtype)
     out = outputs(9, 6)
@@ -128,7 +160,14 @@ def test_equals_go_to_the_lower_number(moe: Any, name: str) -> None:
 @given(tokens=st.integers(0, 40), experts=st.integers(1, 70), data=st.data())
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_topk_shapes_and_strides(
-    moe: Any, check: Check, strided: Strided, dtype: torch.dtype, *, tokens: int, experts: int, data: Any
+    moe: Any,
+    check: Check,
+    strided: Strided,
+    dtype: torch.dtype,
+    *,
+    tokens: int,
+    experts: int,
+    data: Any,
 ) -> None:
     topk = data.draw(st.integers(1, experts))
     x = strided((tokens, experts), dtype, pad=data.draw(st.integers(0, 9)))
@@ -159,12 +198,24 @@ def test_bad_topk_arguments(moe: Any) -> None:
         r"gating_output is of dtype Double": (outputs(3, 2), x.double(), {}),
         r"gating_output has shape \[8\], expected \[tokens, experts\]": (outputs(3, 2), x[0], {}),
         r"topk_weights has shape \[4, 2\], expected \[3, 2\]": (outputs(4, 2), x, {}),
-        r"topk_weights is of dtype Half, expected Float": ((outputs(3, 2)[0].half(), *outputs(3, 2)[1:]), x, {}),
+        r"topk_weights is of dtype Half, expected Float": (
+            (outputs(3, 2)[0].half(), *outputs(3, 2)[1:]),
+            x,
+            {},
+        ),
         r"topk_indices is of dtype Short": (outputs(3, 2, torch.int16), x, {}),
         r"topk is 9, expected at most the 8 experts": (outputs(3, 9), x, {}),
         r"bias has shape \[7\], expected \[8\]": (outputs(3, 2), x, {"bias": torch.zeros(7)}),
-        r"is_padding is of dtype Int, expected Bool": (outputs(3, 2), x, {"is_padding": torch.zeros(3, dtype=torch.int32)}),
-        r"is_padding has shape \[2\], expected \[3\]": (outputs(3, 2), x, {"is_padding": torch.zeros(2, dtype=torch.bool)}),
+        r"is_padding is of dtype Int, expected Bool": (
+            outputs(3, 2),
+            x,
+            {"is_padding": torch.zeros(3, dtype=torch.int32)},
+        ),
+        r"is_padding has shape \[2\], expected \[3\]": (
+            outputs(3, 2),
+            x,
+            {"is_padding": torch.zeros(2, dtype=torch.bool)},
+        ),
         r"token_expert_indices has shape \[3, 1\]": ((*outputs(3, 2)[:2], outputs(3, 1)[2]), x, {}),
     }
     for message, (out, logits, more) in bad.items():
@@ -172,7 +223,9 @@ def test_bad_topk_arguments(moe: Any) -> None:
             call(moe, "topk_softmax", out, logits, **more)
 
 
-def grouped_reference(scores: torch.Tensor, bias: torch.Tensor, groups: int, kept: int, topk: int) -> tuple[torch.Tensor, torch.Tensor]:
+def grouped_reference(
+    scores: torch.Tensor, bias: torch.Tensor, groups: int, kept: int, topk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     choice = scores + bias.double()
     if groups > 1:
         parts = choice.view(len(scores), groups, choice.shape[-1] // groups)
@@ -188,15 +241,33 @@ def grouped_reference(scores: torch.Tensor, bias: torch.Tensor, groups: int, kep
 @pytest.mark.parametrize("renormalize", [False, True])
 @pytest.mark.parametrize(
     "shape",
-    [(1, 8, 2, 1, 2), (5, 256, 8, 4, 8), (3, 60, 4, 2, 7), (4, 64, 1, 1, 6), (2, 7, 7, 3, 2), (0, 8, 2, 1, 2), (150, 384, 3, 2, 8)],
+    [
+        (1, 8, 2, 1, 2),
+        (5, 256, 8, 4, 8),
+        (3, 60, 4, 2, 7),
+        (4, 64, 1, 1, 6),
+        (2, 7, 7, 3, 2),
+        (0, 8, 2, 1, 2),
+        (150, 384, 3, 2, 8),
+    ],
     ids=str,
 )
-def test_grouped_topk(moe: Any, check: Check, dtype: torch.dtype, *, scoring: int, renormalize: bool, shape: tuple[int, ...]) -> None:
+def test_grouped_topk(
+    moe: Any,
+    check: Check,
+    dtype: torch.dtype,
+    *,
+    scoring: int,
+    renormalize: bool,
+    shape: tuple[int, ...],
+) -> None:
     tokens, experts, groups, kept, topk = shape
     x = logits_of(tokens, experts, dtype) / 4
     bias = torch.randn(experts)
     scores = x.double().sigmoid() if scoring else x.double().abs()
-    weights, chosen = moe.grouped_topk(x if scoring else x.abs(), groups, kept, topk, renormalize, 2.5, bias, scoring)
+    weights, chosen = moe.grouped_topk(
+        x if scoring else x.abs(), groups, kept, topk, renormalize, 2.5, bias, scoring
+    )
     want, want_chosen = grouped_reference(scores, bias, groups, kept, topk)
     if renormalize:
         want = want / want.sum(-1, keepdim=True)
@@ -207,7 +278,9 @@ def test_grouped_topk(moe: Any, check: Check, dtype: torch.dtype, *, scoring: in
 
 
 def test_grouped_topk_without_a_finite_score(moe: Any) -> None:
-    weights, chosen = moe.grouped_topk(torch.full((2, 8), -math.inf), 4, 2, 3, True, 2.5, torch.zeros(8), 0)
+    weights, chosen = moe.grouped_topk(
+        torch.full((2, 8), -math.inf), 4, 2, 3, True, 2.5, torch.zeros(8), 0
+    )
     assert chosen.tolist() == [[0, 1, 2]] * 2
     torch.testing.assert_close(weights, torch.full((2, 3), 1 / 3))
 
@@ -236,10 +309,16 @@ def int32(*shape: int) -> torch.Tensor:
     return torch.full(shape, 77, dtype=torch.int32)
 
 
-def align_reference(ids: list[int], experts: int, block: int, expert_map: list[int] | None) -> tuple[list[int], list[int]]:
+def align_reference(
+    ids: list[int], experts: int, block: int, expert_map: list[int] | None
+) -> tuple[list[int], list[int]]:
     order, blocks = [], []
     for expert in range(experts):
-        mine = [i for i, e in enumerate(ids) if 0 <= e < experts and (expert_map[e] if expert_map else e) == expert]
+        mine = [
+            i
+            for i, e in enumerate(ids)
+            if 0 <= e < experts and (expert_map[e] if expert_map else e) == expert
+        ]
         count = -(-len(mine) // block)
         order += mine + [len(ids)] * (count * block - len(mine))
         blocks += [expert] * count
@@ -256,14 +335,38 @@ def align_reference(ids: list[int], experts: int, block: int, expert_map: list[i
     data=st.data(),
 )
 @settings(deadline=None, max_examples=EXAMPLES)
-def test_align(moe: Any, *, index: torch.dtype, tokens: int, topk: int, experts: int, block: int, mapped: bool, data: Any) -> None:
+def test_align(
+    moe: Any,
+    *,
+    index: torch.dtype,
+    tokens: int,
+    topk: int,
+    experts: int,
+    block: int,
+    mapped: bool,
+    data: Any,
+) -> None:
     ids = torch.randint(-1, experts + 1, (topk, tokens)).to(index).t()
     where = data.draw(st.permutations(range(experts))) if mapped else None
     where = [e if e % 2 else -1 for e in where] if where else None
     spare = data.draw(st.integers(0, 5))
     length = ids.numel() + experts * (block - 1)
-    order, blocks, total, scatter = int32(length + spare), int32(length // block + 1 + spare), int32(1), int32(tokens, topk)
-    moe.moe_align_block_size(ids, experts, block, order, blocks, total, torch.tensor(where, dtype=torch.int32) if where else None, scatter)
+    order, blocks, total, scatter = (
+        int32(length + spare),
+        int32(length // block + 1 + spare),
+        int32(1),
+        int32(tokens, topk),
+    )
+    moe.moe_align_block_size(
+        ids,
+        experts,
+        block,
+        order,
+        blocks,
+        total,
+        torch.tensor(where, dtype=torch.int32) if where else None,
+        scatter,
+    )
     flat = ids.reshape(-1).tolist()
     want, want_blocks = align_reference(flat, experts, block, where)
     assert total.item() == len(want)
@@ -276,7 +379,10 @@ def test_align(moe: Any, *, index: torch.dtype, tokens: int, topk: int, experts:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        CONTENTS({0: torch.tensor([[0, -2]])}, r"topk_ids\[0, 1\] is -2, expected an expert below 3, or -1 or 3 for no expert"),
+        CONTENTS(
+            {0: torch.tensor([[0, -2]])},
+            r"topk_ids\[0, 1\] is -2, expected an expert below 3, or -1 or 3 for no expert",
+        ),
         CONTENTS({0: torch.tensor([[0, 4]])}, r"topk_ids\[0, 1\] is 4, expected an expert below 3"),
         ({0: torch.tensor([0, 1])}, r"topk_ids has shape \[2\], expected \[tokens, topk\]"),
         ({2: 0}, "block_size is 0, expected at least 1"),
@@ -284,7 +390,10 @@ def test_align(moe: Any, *, index: torch.dtype, tokens: int, topk: int, experts:
         CONTENTS({4: int32(1)}, "experts_ids has 1 elements, expected at least 2"),
         ({4: int32(4, 1)}, r"experts_ids has shape \[4, 1\], expected one dimension"),
         ({6: int32(2)}, "maybe_expert_map has 2 elements, expected at least 3"),
-        CONTENTS({6: torch.tensor([0, 3, 1]).int()}, r"maybe_expert_map\[1\] is 3, expected -1 or a number below num_experts 3"),
+        CONTENTS(
+            {6: torch.tensor([0, 3, 1]).int()},
+            r"maybe_expert_map\[1\] is 3, expected -1 or a number below num_experts 3",
+        ),
         ({7: int32(3)}, "scatter_idx has 3 elements, expected 2, those of topk_ids"),
     ],
 )
@@ -295,19 +404,29 @@ def test_bad_align_arguments_write_nothing(moe: Any, changed: dict[int, Any], me
     written = [arguments[i].clone() for i in (3, 4, 5, 7)]
     with pytest.raises(RuntimeError, match=f"^moe_align_block_size: {message}"):
         moe.moe_align_block_size(*arguments)
-    assert all(torch.equal(arguments[i], before) for i, before in zip((3, 4, 5, 7), written, strict=True))
+    assert all(
+        torch.equal(arguments[i], before) for i, before in zip((3, 4, 5, 7), written, strict=True)
+    )
 
 
 @given(counts=st.lists(st.integers(0, 13), max_size=6), block=st.integers(1, 9))
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_batched_align(moe: Any, counts: list[int], block: int) -> None:
     blocks_each = -(-13 // block)
-    order, blocks, total = int32(len(counts) * blocks_each * block), int32(len(counts) * blocks_each), int32(1)
-    moe.batched_moe_align_block_size(13, block, torch.tensor(counts, dtype=torch.int32), order, blocks, total)
+    order, blocks, total = (
+        int32(len(counts) * blocks_each * block),
+        int32(len(counts) * blocks_each),
+        int32(1),
+    )
+    moe.batched_moe_align_block_size(
+        13, block, torch.tensor(counts, dtype=torch.int32), order, blocks, total
+    )
     want, want_blocks = [], []
     for expert, count in enumerate(counts):
         used = -(-count // block)
-        want += [expert * 13 + i for i in range(count)] + [len(counts) * 13] * (used * block - count)
+        want += [expert * 13 + i for i in range(count)] + [len(counts) * 13] * (
+            used * block - count
+        )
         want_blocks += [expert] * used
     assert total.item() == len(want)
     assert order.tolist() == want + [len(counts) * 13] * (len(order) - len(want))
@@ -316,18 +435,30 @@ def test_batched_align(moe: Any, counts: list[int], block: int) -> None:
 
 @pytest.mark.contents
 def test_bad_batched_counts(moe: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"expert_num_tokens\[1\] is 5, expected 0 to max_tokens_per_batch 4"):
-        moe.batched_moe_align_block_size(4, 2, torch.tensor([1, 5], dtype=torch.int32), int32(8), int32(4), int32(1))
+    with pytest.raises(
+        RuntimeError, match=r"expert_num_tokens\[1\] is 5, expected 0 to max_tokens_per_batch 4"
+    ):
+        moe.batched_moe_align_block_size(
+            4, 2, torch.tensor([1, 5], dtype=torch.int32), int32(8), int32(4), int32(1)
+        )
 
 
 def test_bad_batched_align_arguments(moe: Any) -> None:
     with pytest.raises(RuntimeError, match="sorted_token_ids has 7 elements, expected at least 8"):
-        moe.batched_moe_align_block_size(4, 2, torch.tensor([1, 4], dtype=torch.int32), int32(7), int32(4), int32(1))
+        moe.batched_moe_align_block_size(
+            4, 2, torch.tensor([1, 4], dtype=torch.int32), int32(7), int32(4), int32(1)
+        )
     with pytest.raises(RuntimeError, match="exceed int32"):
-        moe.batched_moe_align_block_size(2**31, 2, torch.tensor([1, 4], dtype=torch.int32), int32(8), int32(4), int32(1))
+        moe.batched_moe_align_block_size(
+            2**31, 2, torch.tensor([1, 4], dtype=torch.int32), int32(8), int32(4), int32(1)
+        )
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 7), (5, 8, 33), (2, 3, 4099), (0, 2, 8), (3, 0, 8), (2, 2, 0), (9, 2, 4096)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (3, 2, 7), (5, 8, 33), (2, 3, 4099), (0, 2, 8), (3, 0, 8), (2, 2, 0), (9, 2, 4096)],
+    ids=str,
+)
 def test_sum(moe: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
     x = torch.randn(shape).to(dtype)
     out = torch.full((shape[0], shape[2]), math.nan, dtype=dtype)
@@ -335,14 +466,31 @@ def test_sum(moe: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int, 
     check(out, x.double().sum(1))
 
 
-@given(tokens=st.integers(1, 9), topk=st.integers(1, 5), hidden=st.integers(1, 80), mapped=st.booleans(), data=st.data())
+@given(
+    tokens=st.integers(1, 9),
+    topk=st.integers(1, 5),
+    hidden=st.integers(1, 80),
+    mapped=st.booleans(),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_sum_of_taken_rows(
-    moe: Any, check: Check, strided: Strided, dtype: torch.dtype, *, tokens: int, topk: int, hidden: int, mapped: bool, data: Any
+    moe: Any,
+    check: Check,
+    strided: Strided,
+    dtype: torch.dtype,
+    *,
+    tokens: int,
+    topk: int,
+    hidden: int,
+    mapped: bool,
+    data: Any,
 ) -> None:
     order = data.draw(st.sampled_from([(0, 1), (1, 0)]))
     x = strided((tokens, topk, hidden), dtype, pad=data.draw(st.integers(0, 9)), order=order)
-    ids = torch.randint(-1, 6, (tokens, topk), dtype=data.draw(st.sampled_from([torch.int32, torch.int64])))
+    ids = torch.randint(
+        -1, 6, (tokens, topk), dtype=data.draw(st.sampled_from([torch.int32, torch.int64]))
+    )
     where = torch.tensor([0, -1, 1, -1, 2, -1], dtype=torch.int32) if mapped else None
     taken = (ids >= 0) & ((ids % 2 == 0) | (not mapped))
     x[~taken] = math.nan
@@ -357,14 +505,25 @@ def test_sum_of_taken_rows(
         ({0: torch.zeros(3, 8)}, r"input has shape \[3, 8\], expected \[tokens, topk, hidden\]"),
         ({1: torch.zeros(2, 8)}, r"output has shape \[2, 8\], expected \[3, 8\]"),
         ({1: torch.zeros(3, 8).half()}, "output is of dtype Half, expected Float"),
-        ({2: torch.zeros(3, 1, dtype=torch.int32)}, r"topk_ids has shape \[3, 1\], expected \[3, 2\]"),
-        CONTENTS({2: torch.full((3, 2), 4)}, r"topk_ids\[0, 0\] is 4, expected at least -1 and below the 4 experts of expert_map"),
+        (
+            {2: torch.zeros(3, 1, dtype=torch.int32)},
+            r"topk_ids has shape \[3, 1\], expected \[3, 2\]",
+        ),
+        CONTENTS(
+            {2: torch.full((3, 2), 4)},
+            r"topk_ids\[0, 0\] is 4, expected at least -1 and below the 4 experts of expert_map",
+        ),
         CONTENTS({2: torch.full((3, 2), -2)}, r"topk_ids\[0, 0\] is -2, expected at least -1"),
         ({2: None}, "expert_map is given without topk_ids"),
     ],
 )
 def test_bad_sum_arguments(moe: Any, changed: dict[int, Any], message: str) -> None:
-    arguments = [torch.zeros(3, 2, 8), torch.zeros(3, 8), torch.zeros(3, 2, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)]
+    arguments = [
+        torch.zeros(3, 2, 8),
+        torch.zeros(3, 8),
+        torch.zeros(3, 2, dtype=torch.int32),
+        torch.zeros(4, dtype=torch.int32),
+    ]
     for position, value in changed.items():
         arguments[position] = value
     with pytest.raises(RuntimeError, match=f"^moe_sum: {message}"):

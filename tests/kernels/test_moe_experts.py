@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Tokens, choices, experts, hidden, inner: one of each; no panel is whole; experts without tokens; more tokens than a block of rows and
-#: than a part; nothing at all.
+#: Tokens, choices, experts, hidden, inner: one of each; no panel is whole; experts without tokens;
+#: more tokens than a block of rows and than a part; nothing at all.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (3, 2, 4, 33, 17),
@@ -38,7 +38,9 @@ def swigluoai(both: torch.Tensor) -> torch.Tensor:
     return gate * torch.sigmoid(1.702 * gate) * (up + 1)
 
 
-def halves(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+def halves(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> Callable[[torch.Tensor], torch.Tensor]:
     def gated(both: torch.Tensor) -> torch.Tensor:
         gate, up = both.chunk(2, -1)
         return function(gate) * up
@@ -54,7 +56,9 @@ ACTIVATIONS = {
 }
 
 
-def layer(experts: int, hidden: int, inner: int, dtype: torch.dtype, *, bias: bool) -> dict[str, torch.Tensor | None]:
+def layer(
+    experts: int, hidden: int, inner: int, dtype: torch.dtype, *, bias: bool
+) -> dict[str, torch.Tensor | None]:
     return {
         "w13": (torch.randn(experts, 2 * inner, hidden) / math.sqrt(hidden) * 2).to(dtype),
         "w2": (torch.randn(experts, hidden, inner) / math.sqrt(inner)).to(dtype),
@@ -63,25 +67,53 @@ def layer(experts: int, hidden: int, inner: int, dtype: torch.dtype, *, bias: bo
     }
 
 
-def reference(x: torch.Tensor, w: dict[str, Any], weights: torch.Tensor, ids: torch.Tensor, act: str) -> torch.Tensor:
+def reference(
+    x: torch.Tensor, w: dict[str, Any], weights: torch.Tensor, ids: torch.Tensor, act: str
+) -> torch.Tensor:
     w = {name: value.double() if value is not None else None for name, value in w.items()}
     out = torch.zeros(x.shape, dtype=torch.float64)
-    for token, choice in torch.cartesian_prod(torch.arange(ids.shape[0]), torch.arange(ids.shape[1])).tolist():
+    for token, choice in torch.cartesian_prod(
+        torch.arange(ids.shape[0]), torch.arange(ids.shape[1])
+    ).tolist():
         expert = int(ids[token, choice])
         if not 0 <= expert < len(w["w13"]):
             continue
-        both = w["w13"][expert] @ x[token].double() + (0 if w["w13_bias"] is None else w["w13_bias"][expert])
-        row = w["w2"][expert] @ ACTIVATIONS[act](both) + (0 if w["w2_bias"] is None else w["w2_bias"][expert])
+        both = w["w13"][expert] @ x[token].double() + (
+            0 if w["w13_bias"] is None else w["w13_bias"][expert]
+        )
+        row = w["w2"][expert] @ ACTIVATIONS[act](both) + (
+            0 if w["w2_bias"] is None else w["w2_bias"][expert]
+        )
         out[token] += weights[token, choice].double() * row
     return out
 
 
-def run(ops: Any, out: torch.Tensor, x: torch.Tensor, w: dict[str, Any], weights: torch.Tensor, ids: torch.Tensor, act: str) -> None:
+def run(
+    ops: Any,
+    out: torch.Tensor,
+    x: torch.Tensor,
+    w: dict[str, Any],
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    act: str,
+) -> None:
     packed = {}
     for name in ("w13", "w2"):
         packed[name] = torch.empty_like(w[name], memory_format=torch.contiguous_format)
         ops.prepack_moe_weight(w[name], packed[name], "vec")
-    ops.cpu_fused_moe(out, x, packed["w13"], packed["w2"], w["w13_bias"], w["w2_bias"], weights, ids, False, act, "vec")
+    ops.cpu_fused_moe(
+        out,
+        x,
+        packed["w13"],
+        packed["w2"],
+        w["w13_bias"],
+        w["w2_bias"],
+        weights,
+        ids,
+        False,
+        act,
+        "vec",
+    )
 
 
 def close(out: torch.Tensor, want: torch.Tensor) -> None:
@@ -92,11 +124,17 @@ def close(out: torch.Tensor, want: torch.Tensor) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
-def test_experts(ops: Any, dtype: torch.dtype, shape: tuple[int, ...], act: str, *, bias: bool) -> None:
+def test_experts(
+    ops: Any, dtype: torch.dtype, shape: tuple[int, ...], act: str, *, bias: bool
+) -> None:
     tokens, topk, experts, hidden, inner = shape
     w = layer(experts, hidden, inner, dtype, bias=bias)
     x = torch.randn(tokens, hidden).to(dtype)
-    ids = torch.rand(tokens, experts).argsort(-1)[:, :topk].int() if topk <= experts else torch.zeros(tokens, topk, dtype=torch.int32)
+    ids = (
+        torch.rand(tokens, experts).argsort(-1)[:, :topk].int()
+        if topk <= experts
+        else torch.zeros(tokens, topk, dtype=torch.int32)
+    )
     weights = torch.rand(tokens, topk)
     out = torch.full((tokens, hidden), math.nan, dtype=dtype)
     run(ops, out, x, w, weights, ids, act)
@@ -114,30 +152,54 @@ def test_experts(ops: Any, dtype: torch.dtype, shape: tuple[int, ...], act: str,
 )
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_shapes_strides_and_routes_not_taken(
-    ops: Any, dtype: torch.dtype, *, tokens: int, topk: int, experts: int, hidden: int, inner: int, pad: int, data: Any
+    ops: Any,
+    dtype: torch.dtype,
+    *,
+    tokens: int,
+    topk: int,
+    experts: int,
+    hidden: int,
+    inner: int,
+    pad: int,
+    data: Any,
 ) -> None:
     act = data.draw(st.sampled_from(sorted(ACTIVATIONS)))
     w = layer(experts, hidden, inner, dtype, bias=True)
     w["w13"] = w["w13"].transpose(1, 2).contiguous().transpose(1, 2)
-    x, out = torch.randn(tokens, hidden + pad).to(dtype)[:, pad:], torch.zeros(tokens, hidden + pad, dtype=dtype)[:, pad:]
-    ids = torch.randint(-1, experts + 1, (topk, tokens)).to(data.draw(st.sampled_from([torch.int32, torch.int64]))).t()
+    x, out = (
+        torch.randn(tokens, hidden + pad).to(dtype)[:, pad:],
+        torch.zeros(tokens, hidden + pad, dtype=dtype)[:, pad:],
+    )
+    ids = (
+        torch.randint(-1, experts + 1, (topk, tokens))
+        .to(data.draw(st.sampled_from([torch.int32, torch.int64])))
+        .t()
+    )
     weights = torch.rand(topk, tokens).t()
     run(ops, out, x, w, weights, ids, act)
     close(out, reference(x, w, weights, ids, act))
-    assert out._base is None or torch.equal(out._base[:, :pad], torch.zeros(tokens, pad, dtype=dtype))
+    assert out._base is None or torch.equal(
+        out._base[:, :pad], torch.zeros(tokens, pad, dtype=dtype)
+    )
 
 
 def test_tokens_are_taken_in_parts(ops: Any) -> None:
     """So many that what stands between the products does not fit into the memory for it."""
     tokens, inner = 600, 8192
     w = layer(2, 2, inner, torch.float32, bias=False)
-    x, ids, weights = torch.randn(tokens, 2), torch.randint(0, 2, (tokens, 2)), torch.rand(tokens, 2)
+    x, ids, weights = (
+        torch.randn(tokens, 2),
+        torch.randint(0, 2, (tokens, 2)),
+        torch.rand(tokens, 2),
+    )
     out = torch.empty(tokens, 2)
     run(ops, out, x, w, weights, ids, "silu")
     both = torch.einsum("eoh,th->teo", w["w13"].double(), x.double())
     rows = torch.einsum("eho,teo->teh", w["w2"].double(), ACTIVATIONS["silu"](both))
     chosen = rows.gather(1, ids.unsqueeze(-1).expand(-1, -1, 2))
-    torch.testing.assert_close(out.double(), (chosen * weights.double().unsqueeze(-1)).sum(1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        out.double(), (chosen * weights.double().unsqueeze(-1)).sum(1), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_weights_in_the_input(ops: Any) -> None:
@@ -150,13 +212,21 @@ def test_weights_in_the_input(ops: Any) -> None:
     ops.cpu_fused_moe(out, x, *packed, None, None, weights, ids, True, "silu", "amx")
     close(out, reference(x, w, torch.ones(4, 1), ids, "silu"))
     assert torch.equal(weights, before)
-    with pytest.raises(RuntimeError, match="skip_weighted is True with 2 experts a token, expected one"):
-        ops.cpu_fused_moe(out, x, *packed, None, None, torch.rand(4, 2), ids.expand(4, 2), True, "silu", "amx")
+    with pytest.raises(
+        RuntimeError, match="skip_weighted is True with 2 experts a token, expected one"
+    ):
+        ops.cpu_fused_moe(
+            out, x, *packed, None, None, torch.rand(4, 2), ids.expand(4, 2), True, "silu", "amx"
+        )
 
 
 def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     w = layer(5, 300, 200, dtype, bias=True)
-    x, ids, weights = torch.randn(60, 300).to(dtype), torch.randint(0, 5, (60, 2)), torch.rand(60, 2)
+    x, ids, weights = (
+        torch.randn(60, 300).to(dtype),
+        torch.randint(0, 5, (60, 2)),
+        torch.rand(60, 2),
+    )
     many, one = torch.empty(60, 300, dtype=dtype), torch.empty(60, 300, dtype=dtype)
     run(ops, many, x, w, weights, ids, "silu")
     threads = torch.get_num_threads()
@@ -173,23 +243,50 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     [
         ({0: torch.zeros(2, 7)}, r"output has shape \[2, 7\], expected \[2, 8\]"),
         ({1: torch.zeros(2, 8).double()}, "input is of dtype Double"),
-        ({2: torch.zeros(3, 11, 8)}, r"w13 has shape \[3, 11, 8\], expected \[experts, 2 \* inner, 8\]"),
+        (
+            {2: torch.zeros(3, 11, 8)},
+            r"w13 has shape \[3, 11, 8\], expected \[experts, 2 \* inner, 8\]",
+        ),
         ({2: torch.zeros(3, 12, 8).half()}, "w13 is of dtype Half, expected Float"),
-        ({2: torch.zeros(3, 8, 12).transpose(1, 2)}, "w13 has strides .*, expected a contiguous tensor"),
+        (
+            {2: torch.zeros(3, 8, 12).transpose(1, 2)},
+            "w13 has strides .*, expected a contiguous tensor",
+        ),
         ({3: torch.zeros(3, 8, 5)}, r"w2 has shape \[3, 8, 5\], expected \[3, 8, 6\]"),
         ({4: torch.zeros(3, 11)}, r"w13_bias has shape \[3, 11\], expected \[3, 12\]"),
         ({5: torch.zeros(2, 8)}, r"w2_bias has shape \[2, 8\], expected \[3, 8\]"),
         ({6: torch.zeros(2, 2).half()}, "topk_weights is of dtype Half, expected Float"),
-        ({7: torch.tensor([[0, 1], [2, 4]])}, r"topk_id\[1, 1\] is 4, expected an expert below 3, or -1 or 3 for no expert"),
-        ({7: torch.tensor([[0, -2], [2, 1]])}, r"topk_id\[0, 1\] is -2, expected an expert below 3"),
-        ({7: torch.zeros(3, 2, dtype=torch.int32)}, r"topk_id has shape \[3, 2\], expected \[2, 2\]"),
+        (
+            {7: torch.tensor([[0, 1], [2, 4]])},
+            r"topk_id\[1, 1\] is 4, expected an expert below 3, or -1 or 3 for no expert",
+        ),
+        (
+            {7: torch.tensor([[0, -2], [2, 1]])},
+            r"topk_id\[0, 1\] is -2, expected an expert below 3",
+        ),
+        (
+            {7: torch.zeros(3, 2, dtype=torch.int32)},
+            r"topk_id has shape \[3, 2\], expected \[2, 2\]",
+        ),
         ({9: "relu"}, "act is 'relu', expected silu, gelu, gelu_tanh or swigluoai"),
         ({10: "mmx"}, "isa is 'mmx', expected vec"),
     ],
 )
 def test_bad_arguments_write_nothing(ops: Any, changed: dict[int, Any], message: str) -> None:
     w13, w2, ids = torch.zeros(3, 12, 8), torch.zeros(3, 8, 6), torch.tensor([[0, 1], [2, 1]])
-    arguments = [torch.full((2, 8), 7.0), torch.zeros(2, 8), w13, w2, None, None, torch.zeros(2, 2), ids, False, "silu", "vec"]
+    arguments = [
+        torch.full((2, 8), 7.0),
+        torch.zeros(2, 8),
+        w13,
+        w2,
+        None,
+        None,
+        torch.zeros(2, 2),
+        ids,
+        False,
+        "silu",
+        "vec",
+    ]
     for position, value in changed.items():
         arguments[position] = value
     before = arguments[0].clone()
@@ -201,10 +298,16 @@ def test_bad_arguments_write_nothing(ops: Any, changed: dict[int, Any], message:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({0: torch.zeros(2, 3)}, r"weight has shape \[2, 3\], expected \[experts, outputs, inputs\]"),
+        (
+            {0: torch.zeros(2, 3)},
+            r"weight has shape \[2, 3\], expected \[experts, outputs, inputs\]",
+        ),
         ({1: torch.zeros(2, 3, 5)}, r"packed_weight has shape \[2, 3, 5\], expected \[2, 3, 4\]"),
         ({1: torch.zeros(2, 3, 4).half()}, "packed_weight is of dtype Half, expected Float"),
-        ({1: torch.zeros(2, 4, 3).transpose(1, 2)}, "packed_weight has strides .*, expected a contiguous tensor"),
+        (
+            {1: torch.zeros(2, 4, 3).transpose(1, 2)},
+            "packed_weight has strides .*, expected a contiguous tensor",
+        ),
         ({2: ""}, "isa is '', expected vec"),
     ],
 )

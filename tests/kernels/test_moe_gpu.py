@@ -24,18 +24,28 @@ def test_routes_to_no_expert(moe: Any, index: torch.dtype) -> None:
     ids = torch.tensor([[0, -2], [4, 2], [2**31 - 1, -(2**31)]]).to(index)
     order, blocks, total, scatter = int32(8), int32(4), int32(1), int32(6)
     moe.moe_align_block_size(ids, 3, 2, order, blocks, total, None, scatter)
-    assert (order.tolist(), blocks.tolist(), total.item()) == ([0, 6, 3, 6, 6, 6, 6, 6], [0, 2, -1, -1], 4)
+    assert (order.tolist(), blocks.tolist(), total.item()) == (
+        [0, 6, 3, 6, 6, 6, 6, 6],
+        [0, 2, -1, -1],
+        4,
+    )
     assert scatter.tolist() == [0, -1, -1, 3, -1, -1]
     where = torch.tensor([3, -7, 1], dtype=torch.int32)
     moe.moe_align_block_size(ids, 3, 2, order, blocks, total, where, scatter)
-    assert (order.tolist(), blocks.tolist(), total.item()) == ([3, 6, 6, 6, 6, 6, 6, 6], [1, -1, -1, -1], 2)
+    assert (order.tolist(), blocks.tolist(), total.item()) == (
+        [3, 6, 6, 6, 6, 6, 6, 6],
+        [1, -1, -1, -1],
+        2,
+    )
 
 
 @pytest.mark.parametrize(("room", "blocks"), [(3, 4), (8, 1)])
 def test_blocks_without_room(moe: Any, room: int, blocks: int) -> None:
     """Only the first block fits; what lies behind the lists stays."""
     order, experts, total = int32(12), int32(6), int32(1)
-    moe.moe_align_block_size(torch.tensor([[0, 2]]), 3, 2, order[:room], experts[:blocks], total, None)
+    moe.moe_align_block_size(
+        torch.tensor([[0, 2]]), 3, 2, order[:room], experts[:blocks], total, None
+    )
     assert total.item() == 2
     assert order[:2].tolist() == [0, 2]
     assert experts[0].item() == 0
@@ -45,8 +55,14 @@ def test_blocks_without_room(moe: Any, room: int, blocks: int) -> None:
 
 def test_counts_outside_the_capacity(moe: Any) -> None:
     order, blocks, total = int32(12), int32(6), int32(1)
-    moe.batched_moe_align_block_size(4, 2, torch.tensor([-5, 9, 1], dtype=torch.int32), order, blocks, total)
-    assert (order.tolist(), blocks.tolist(), total.item()) == ([4, 5, 6, 7, 8, *[12] * 7], [1, 1, 2, -1, -1, -1], 6)
+    moe.batched_moe_align_block_size(
+        4, 2, torch.tensor([-5, 9, 1], dtype=torch.int32), order, blocks, total
+    )
+    assert (order.tolist(), blocks.tolist(), total.item()) == (
+        [4, 5, 6, 7, 8, *[12] * 7],
+        [1, 1, 2, -1, -1, -1],
+        6,
+    )
 
 
 def test_sum_without_experts_that_do_not_exist(moe: Any) -> None:
@@ -65,5 +81,9 @@ def test_many_routes(moe: Any) -> None:
     sizes = torch.bincount(flat[(flat >= 0) & (flat < 1499)], minlength=1499)
     assert total.item() == int(((sizes + 3) // 4 * 4).sum())
     taken = order[order < 6300].long()
-    assert torch.equal(taken, torch.tensor([r for r in flat.argsort(stable=True).tolist() if 0 <= flat[r] < 1499]))
-    assert torch.equal(blocks[: total.item() // 4].long(), torch.arange(1499).repeat_interleave((sizes + 3) // 4))
+    assert torch.equal(
+        taken, torch.tensor([r for r in flat.argsort(stable=True).tolist() if 0 <= flat[r] < 1499])
+    )
+    assert torch.equal(
+        blocks[: total.item() // 4].long(), torch.arange(1499).repeat_interleave((sizes + 3) // 4)
+    )

@@ -29,12 +29,16 @@ def reference(x: torch.Tensor, weight: torch.Tensor | None, epsilon: float) -> t
 
 
 @pytest.fixture(params=[True, False], ids=["weight", "no-weight"], scope="session")
-def make_weight(request: pytest.FixtureRequest) -> Callable[[int, torch.dtype], torch.Tensor | None]:
+def make_weight(
+    request: pytest.FixtureRequest,
+) -> Callable[[int, torch.dtype], torch.Tensor | None]:
     return lambda width, dtype: torch.randn(width).to(dtype) if request.param else None
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_rms_norm(ops: Any, check: Check, dtype: torch.dtype, make_weight: Any, shape: tuple[int, ...]) -> None:
+def test_rms_norm(
+    ops: Any, check: Check, dtype: torch.dtype, make_weight: Any, shape: tuple[int, ...]
+) -> None:
     x, weight = torch.randn(shape).to(dtype), make_weight(shape[-1], dtype)
     out = torch.full(shape, math.nan, dtype=dtype)
     ops.rms_norm(out, x, weight, 1e-6)
@@ -42,8 +46,14 @@ def test_rms_norm(ops: Any, check: Check, dtype: torch.dtype, make_weight: Any, 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_fused_add_rms_norm(ops: Any, check: Check, dtype: torch.dtype, make_weight: Any, shape: tuple[int, ...]) -> None:
-    x, residual, weight = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype), make_weight(shape[-1], dtype)
+def test_fused_add_rms_norm(
+    ops: Any, check: Check, dtype: torch.dtype, make_weight: Any, shape: tuple[int, ...]
+) -> None:
+    x, residual, weight = (
+        torch.randn(shape).to(dtype),
+        torch.randn(shape).to(dtype),
+        make_weight(shape[-1], dtype),
+    )
     total = x + residual  # torch rounds the sum once, to nearest even
     alone = torch.empty_like(x)
     ops.rms_norm(alone, total, weight, 1e-5)
@@ -53,7 +63,12 @@ def test_fused_add_rms_norm(ops: Any, check: Check, dtype: torch.dtype, make_wei
     check(x, reference(total, weight, 1e-5))
 
 
-@given(leading=LEADING, width=st.integers(1, 150), pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=st.integers(1, 150),
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_strided(
     ops: Any,
@@ -96,10 +111,16 @@ def test_query_and_key_inside_qkv(ops: Any, check: Check, dtype: torch.dtype) ->
 def test_rounding_is_to_nearest_even(ops: Any, dtype: torch.dtype) -> None:
     """Sums halfway between two numbers of the dtype, and beside halfway, both ways."""
     if dtype == torch.float32:
-        base, steps = torch.arange(1 << 23, (1 << 23) + 64, dtype=torch.float32), torch.tensor([0.25, 0.5, 0.75, 1.5])
+        base, steps = (
+            torch.arange(1 << 23, (1 << 23) + 64, dtype=torch.float32),
+            torch.tensor([0.25, 0.5, 0.75, 1.5]),
+        )
     else:
         size = 128 if dtype == torch.bfloat16 else 1024
-        base, steps = torch.arange(size, size + 64, dtype=torch.float32), torch.tensor([0.25, 0.5, 0.75, 1.5])
+        base, steps = (
+            torch.arange(size, size + 64, dtype=torch.float32),
+            torch.tensor([0.25, 0.5, 0.75, 1.5]),
+        )
     base, steps = (t.flatten() for t in torch.meshgrid(base, steps, indexing="ij"))
     for sign in (1, -1):
         x, residual = (sign * base)[None].to(dtype), (sign * steps)[None].to(dtype)
@@ -152,17 +173,38 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
 
 
 BAD = {
-    "shapes differ": (lambda x: (x[:, :4], x, None), r"has shape \[3, 4\], expected \[3, 8\]|has shape \[3, 8\], expected \[3, 4\]"),
-    "weight too short": (lambda x: (x.clone(), x, torch.ones(7)), r"weight has shape \[7\], expected \[8\]: the last dimension of input"),
-    "weight of two dimensions": (lambda x: (x.clone(), x, torch.ones(1, 8)), r"weight has shape \[1, 8\], expected \[8\]"),
+    "shapes differ": (
+        lambda x: (x[:, :4], x, None),
+        r"has shape \[3, 4\], expected \[3, 8\]|has shape \[3, 8\], expected \[3, 4\]",
+    ),
+    "weight too short": (
+        lambda x: (x.clone(), x, torch.ones(7)),
+        r"weight has shape \[7\], expected \[8\]: the last dimension of input",
+    ),
+    "weight of two dimensions": (
+        lambda x: (x.clone(), x, torch.ones(1, 8)),
+        r"weight has shape \[1, 8\], expected \[8\]",
+    ),
     "weight of other dtype": (
         lambda x: (x.clone(), x, torch.ones(8).half()),
         "weight is of dtype Half, expected Float, the dtype of input",
     ),
-    "weight strided": (lambda x: (x.clone(), x, torch.ones(16)[::2]), r"weight has strides \[2\], expected stride 1"),
-    "integers": (lambda x: (x.int(), x.int(), None), "input is of dtype Int, expected Float, BFloat16 or Half"),
-    "columns": (lambda _: (torch.ones(8, 3).t(), torch.ones(8, 3).t(), None), r"has strides \[1, 3\], expected stride 1"),
-    "over itself": (lambda x: (x[:1].expand(3, 8), x[:1].expand(3, 8), None), r"has strides \[0, 1\], expected memory of its own"),
+    "weight strided": (
+        lambda x: (x.clone(), x, torch.ones(16)[::2]),
+        r"weight has strides \[2\], expected stride 1",
+    ),
+    "integers": (
+        lambda x: (x.int(), x.int(), None),
+        "input is of dtype Int, expected Float, BFloat16 or Half",
+    ),
+    "columns": (
+        lambda _: (torch.ones(8, 3).t(), torch.ones(8, 3).t(), None),
+        r"has strides \[1, 3\], expected stride 1",
+    ),
+    "over itself": (
+        lambda x: (x[:1].expand(3, 8), x[:1].expand(3, 8), None),
+        r"has strides \[0, 1\], expected memory of its own",
+    ),
 }
 
 

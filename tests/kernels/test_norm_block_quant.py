@@ -14,8 +14,19 @@ if TYPE_CHECKING:
 
     Strided = Callable[..., torch.Tensor]
 
-#: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger than that, and such that no vector fits.
-SIZES = [(1, 128, 128), (3, 256, 64), (83, 512, 128), (5, 30, 3), (4, 77, 77), (2, 96, 24), (0, 128, 64), (2, 8192, 128), (1, 20480, 512)]
+#: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger than that, and such
+#: that no vector fits.
+SIZES = [
+    (1, 128, 128),
+    (3, 256, 64),
+    (83, 512, 128),
+    (5, 30, 3),
+    (4, 77, 77),
+    (2, 96, 24),
+    (0, 128, 64),
+    (2, 8192, 128),
+    (1, 20480, 512),
+]
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
 
 
@@ -46,7 +57,10 @@ def check(
     want_scale = (largest.clamp(max=bound or math.inf) / LARGEST[out.dtype]).clamp(min=least)
     torch.testing.assert_close(scale.double(), want_scale, rtol=1e-5, atol=0)
     quotient = want / scale.double().repeat_interleave(size, -1)
-    one, other = quantized(quotient * (1 - 1e-5), out.dtype), quantized(quotient * (1 + 1e-5), out.dtype)
+    one, other = (
+        quantized(quotient * (1 - 1e-5), out.dtype),
+        quantized(quotient * (1 + 1e-5), out.dtype),
+    )
     assert (out.double() >= one.minimum(other)).all()
     assert (out.double() <= one.maximum(other)).all()
 
@@ -55,7 +69,10 @@ def check(
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_groups(op: Any, dtype: torch.dtype, to: torch.dtype, sizes: tuple[int, int, int]) -> None:
     tokens, columns, size = sizes
-    x, residual, weight = ((torch.randn(shape) * 3).to(dtype) for shape in ((tokens, columns), (tokens, columns), (columns,)))
+    x, residual, weight = (
+        (torch.randn(shape) * 3).to(dtype)
+        for shape in ((tokens, columns), (tokens, columns), (columns,))
+    )
     out, scale = torch.empty(x.shape, dtype=to), torch.full((tokens, columns // size), math.nan)
     op(out, x, weight, scale, 1e-6, None, None, size, False)
     check(out, scale, x, weight, size)
@@ -70,7 +87,9 @@ def test_groups(op: Any, dtype: torch.dtype, to: torch.dtype, sizes: tuple[int, 
 
 
 @pytest.mark.parametrize("size", [16, 64, 192])
-def test_scales_in_columns_and_strides(op: Any, strided: Strided, dtype: torch.dtype, size: int) -> None:
+def test_scales_in_columns_and_strides(
+    op: Any, strided: Strided, dtype: torch.dtype, size: int
+) -> None:
     """Scales by columns, with padding at their ends, as matrix multiplications want them; nothing else is written."""
     x, weight = strided((5, 192), dtype, pad=6), torch.randn(192).to(dtype)
     out = strided((5, 192), torch.int8, pad=3)
@@ -89,14 +108,29 @@ def test_zeros_have_the_least_scale(op: Any, dtype: torch.dtype) -> None:
 
 
 BAD = {
-    "size that does not divide": ({"group_size": 5}, r"input has shape \[4, 32\] and group_size is 5, expected a group_size that divides"),
+    "size that does not divide": (
+        {"group_size": 5},
+        r"input has shape \[4, 32\] and group_size is 5, expected a group_size that divides",
+    ),
     "size of zero": ({"group_size": 0}, r"input has shape \[4, 32\] and group_size is 0"),
     "scales too few": ({"scale": torch.ones(4, 1)}, r"scale has shape \[4, 1\], expected \[4, 2\]"),
-    "scales of half": ({"scale": torch.ones(4, 2).half()}, "scale is of dtype Half, expected Float"),
-    "scales over themselves": ({"scale": torch.ones(1, 2).expand(4, 2)}, r"scale has strides \[0, 1\]"),
-    "result of floats": ({"result": torch.ones(4, 32)}, "result is of dtype Float, expected Float8_e4m3fn, Float8_e5m2 or Char"),
+    "scales of half": (
+        {"scale": torch.ones(4, 2).half()},
+        "scale is of dtype Half, expected Float",
+    ),
+    "scales over themselves": (
+        {"scale": torch.ones(1, 2).expand(4, 2)},
+        r"scale has strides \[0, 1\]",
+    ),
+    "result of floats": (
+        {"result": torch.ones(4, 32)},
+        "result is of dtype Float, expected Float8_e4m3fn, Float8_e5m2 or Char",
+    ),
     "weight too short": ({"weight": torch.ones(31)}, r"weight has shape \[31\], expected \[32\]"),
-    "residual of other shape": ({"residual": torch.ones(4, 31)}, r"residual has shape \[4, 31\], expected \[4, 32\]"),
+    "residual of other shape": (
+        {"residual": torch.ones(4, 31)},
+        r"residual has shape \[4, 31\], expected \[4, 32\]",
+    ),
     "bound with int8": (
         {"result": torch.empty(4, 32, dtype=torch.int8), "scale_ub": torch.ones(1)},
         "scale_ub is given with a result of dtype Char",

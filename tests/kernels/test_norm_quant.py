@@ -41,8 +41,14 @@ def check(got: torch.Tensor, want: torch.Tensor) -> None:
     assert (got.double() <= one.maximum(other)).all()
 
 
-def make(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (torch.randn(shape) * 3).to(dtype), torch.randn(shape).to(dtype), torch.randn(shape[-1]).to(dtype)
+def make(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        (torch.randn(shape) * 3).to(dtype),
+        torch.randn(shape).to(dtype),
+        torch.randn(shape[-1]).to(dtype),
+    )
 
 
 @pytest.mark.parametrize("fp8", FP8, ids=str)
@@ -71,7 +77,9 @@ def check_dynamic(
 ) -> None:
     total = x if residual is None else x + residual
     scale = torch.full(x.shape[:-1], math.nan)
-    ops.rms_norm_dynamic_per_token_quant(out, x, weight, scale, 1e-6, None if bound is None else torch.tensor([bound]), residual)
+    ops.rms_norm_dynamic_per_token_quant(
+        out, x, weight, scale, 1e-6, None if bound is None else torch.tensor([bound]), residual
+    )
     if residual is not None:
         assert torch.equal(residual, total)
     want = normed(total, weight)
@@ -85,7 +93,9 @@ def check_dynamic(
 @pytest.mark.parametrize("to", LARGEST, ids=str)
 @pytest.mark.parametrize("with_residual", [False, True], ids=["alone", "residual"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_dynamic(ops: Any, dtype: torch.dtype, *, to: torch.dtype, with_residual: bool, shape: tuple[int, ...]) -> None:
+def test_dynamic(
+    ops: Any, dtype: torch.dtype, *, to: torch.dtype, with_residual: bool, shape: tuple[int, ...]
+) -> None:
     x, residual, weight = make(shape, dtype)
     out = torch.empty(shape, dtype=to)
     check_dynamic(ops, out, x, weight, residual if with_residual else None, None)
@@ -93,7 +103,12 @@ def test_dynamic(ops: Any, dtype: torch.dtype, *, to: torch.dtype, with_residual
         check_dynamic(ops, out, x, weight, None, 0.8)
 
 
-@given(leading=LEADING, width=st.integers(1, 150), pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=st.integers(1, 150),
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_strided(
     ops: Any,
@@ -106,7 +121,9 @@ def test_strided(
     data: Any,
 ) -> None:
     orders = st.permutations(range(len(leading))).map(tuple)
-    x, residual = (strided((*leading, width), dtype, pad=pad, order=data.draw(orders)) for pad in pads)
+    x, residual = (
+        strided((*leading, width), dtype, pad=pad, order=data.draw(orders)) for pad in pads
+    )
     to = data.draw(st.sampled_from(list(LARGEST)))
     out = strided((*leading, width), to, pad=pads[1], order=data.draw(orders))
     weight = torch.randn(width).to(dtype)
@@ -147,12 +164,25 @@ def call(ops: Any, name: str, changes: dict[str, Any]) -> None:
     getattr(ops, name)(**(arguments | changes))
 
 
-NAMES = ["rms_norm_static_fp8_quant", "fused_add_rms_norm_static_fp8_quant", "rms_norm_dynamic_per_token_quant"]
+NAMES = [
+    "rms_norm_static_fp8_quant",
+    "fused_add_rms_norm_static_fp8_quant",
+    "rms_norm_dynamic_per_token_quant",
+]
 BAD = {
-    "result of other shape": ({"result": torch.empty(3, 7, dtype=torch.float8_e4m3fn)}, r"result has shape \[3, 7\], expected \[3, 8\]"),
-    "result of floats": ({"result": torch.empty(3, 8)}, "result is of dtype Float, expected Float8_e4m3fn"),
+    "result of other shape": (
+        {"result": torch.empty(3, 7, dtype=torch.float8_e4m3fn)},
+        r"result has shape \[3, 7\], expected \[3, 8\]",
+    ),
+    "result of floats": (
+        {"result": torch.empty(3, 8)},
+        "result is of dtype Float, expected Float8_e4m3fn",
+    ),
     "weight too short": ({"weight": torch.ones(7)}, r"weight has shape \[7\], expected \[8\]"),
-    "weight of other dtype": ({"weight": torch.ones(8).half()}, "weight is of dtype Half, expected Float"),
+    "weight of other dtype": (
+        {"weight": torch.ones(8).half()},
+        "weight is of dtype Half, expected Float",
+    ),
     "integers": ({"input": torch.ones(3, 8).int()}, "input is of dtype Int"),
     "half scale": ({"scale": torch.ones(3).half()}, "scale is of dtype Half"),
     "two scales": ({"scale": torch.ones(2)}, r"scale has shape \[2\]"),
@@ -169,7 +199,9 @@ def test_bad_arguments(ops: Any, name: str, case: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_bad_residual(ops: Any, name: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"^{name}: residual has shape \[3, 7\], expected \[3, 8\]"):
+    with pytest.raises(
+        RuntimeError, match=rf"^{name}: residual has shape \[3, 7\], expected \[3, 8\]"
+    ):
         call(ops, name, {"residual": torch.ones(3, 7)})
     with pytest.raises(RuntimeError, match=rf"^{name}: residual is of dtype Half, expected Float"):
         call(ops, name, {"residual": torch.ones(3, 8).half()})
@@ -178,5 +210,12 @@ def test_bad_residual(ops: Any, name: str) -> None:
 
 
 def test_no_bound_with_int8(ops: Any) -> None:
-    with pytest.raises(RuntimeError, match="scale_ub is given with a result of dtype Char, expected none, or a result of float8"):
-        call(ops, NAMES[2], {"result": torch.empty(3, 8, dtype=torch.int8), "scale_ub": torch.ones(1)})
+    with pytest.raises(
+        RuntimeError,
+        match="scale_ub is given with a result of dtype Char, expected none, or a result of float8",
+    ):
+        call(
+            ops,
+            NAMES[2],
+            {"result": torch.empty(3, 8, dtype=torch.int8), "scale_ub": torch.ones(1)},
+        )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ops make of NaN, in every lane: scales leave it out, choices have a rule for it, and elements keep it.
 
-The contract of each op is in the header of its kernel; csrc/core/reduce-inl.h says how reductions keep it on every target.
-test_not_a_number_attention.py has the ops whose maximum is that of a softmax.
+The contract of each op is in the header of its kernel; csrc/core/reduce-inl.h says how reductions
+keep it on every target. test_not_a_number_attention.py has the ops whose maximum is that of a
+softmax.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ FLT_MAX = torch.finfo(torch.float32).max
 
 
 @pytest.fixture(params=WIDTHS)
-def x(request: pytest.FixtureRequest, rows_with_nan: RowsWithNan, dtype: torch.dtype) -> torch.Tensor:
+def x(
+    request: pytest.FixtureRequest, rows_with_nan: RowsWithNan, dtype: torch.dtype
+) -> torch.Tensor:
     return rows_with_nan(request.param, dtype)
 
 
@@ -72,12 +75,16 @@ def test_static_int8(ops: Any, x: torch.Tensor) -> None:
     out = torch.empty(x.shape, dtype=torch.int8)
     ops.static_scaled_int8_quant(out, x, torch.tensor([0.25]), None)
     same(out, codes(x.float() * 4, torch.int8))
-    ops.static_scaled_int8_quant(out, x, torch.tensor([0.25]), torch.tensor([-7], dtype=torch.int32))
+    ops.static_scaled_int8_quant(
+        out, x, torch.tensor([0.25]), torch.tensor([-7], dtype=torch.int32)
+    )
     same(out, (numbers((x.float() * 4).round()) - 7).clamp(-128, 127).to(torch.int8))
 
 
 @pytest.mark.parametrize("to", FP8, ids=str)
-def test_dynamic_fp8(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype) -> None:
+def test_dynamic_fp8(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
+) -> None:
     """One scale for everything: each row is a tensor of its own."""
     for row in rows_with_nan(150, dtype, positions=40).split(1):
         out, scale = torch.empty(row.shape, dtype=to), torch.empty(1)
@@ -91,7 +98,9 @@ def test_dynamic_fp8(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, t
 def test_per_token_fp8(ops: Any, x: torch.Tensor, to: torch.dtype, bound: float | None) -> None:
     """A bound that is NaN bounds nothing."""
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x), 1)
-    ops.dynamic_per_token_scaled_fp8_quant(out, x, scale, None if bound is None else torch.tensor([bound]))
+    ops.dynamic_per_token_scaled_fp8_quant(
+        out, x, scale, None if bound is None else torch.tensor([bound])
+    )
     largest = magnitude(x) if bound is None or math.isnan(bound) else magnitude(x).clamp(max=bound)
     same(scale[:, 0], (largest / LARGEST[to]).clamp(min=1 / (512 * LARGEST[to])))
     same(out, codes(x.float() / scale, to))
@@ -106,13 +115,20 @@ def test_symmetric_int8(ops: Any, x: torch.Tensor) -> None:
 
 
 def test_asymmetric_int8(ops: Any, x: torch.Tensor) -> None:
-    out, scale, azp = torch.empty(x.shape, dtype=torch.int8), torch.empty(len(x)), torch.empty(len(x), dtype=torch.int32)
+    out, scale, azp = (
+        torch.empty(x.shape, dtype=torch.int8),
+        torch.empty(len(x)),
+        torch.empty(len(x), dtype=torch.int32),
+    )
     ops.dynamic_scaled_int8_quant(out, x, scale, azp)
     least, largest = numbers(x, math.inf).amin(-1), numbers(x, -math.inf).amax(-1)
     none = x.isnan().all(-1)
     alike = (least == largest) | none
     least, largest = (torch.where(none, 0.0, extreme) for extreme in (least, largest))
-    least, largest = torch.where(alike, least.clamp(max=0), least), torch.where(alike, largest.clamp(min=0), largest)
+    least, largest = (
+        torch.where(alike, least.clamp(max=0), least),
+        torch.where(alike, largest.clamp(min=0), largest),
+    )
     same(scale, (largest - least) / 255)
     zero = torch.where(scale == 0, 0.0, (-128 - least / scale).round())
     same(azp, numbers(zero).to(torch.int32))
@@ -127,14 +143,24 @@ SCALES = [*((to, False) for to in LARGEST), *((to, True) for to in FP8)]
 
 @pytest.mark.parametrize(("to", "power_of_two"), SCALES, ids=str)
 @pytest.mark.parametrize("size", [16, 33])
-def test_groups(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype, size: int, *, power_of_two: bool) -> None:
+def test_groups(
+    ops: Any,
+    rows_with_nan: RowsWithNan,
+    dtype: torch.dtype,
+    to: torch.dtype,
+    size: int,
+    *,
+    power_of_two: bool,
+) -> None:
     x = rows_with_nan(4 * size, dtype)
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x), 4)
     low, high = (-128.0, 127.0) if to == torch.int8 else (-LARGEST[to], LARGEST[to])
     if to == torch.int8:
         ops.per_token_group_quant_int8(x, out, scale, size, 1e-10, low, high)
     else:
-        ops.per_token_group_fp8_quant(x, out, scale, size, 1e-10, low, high, power_of_two, False, False)
+        ops.per_token_group_fp8_quant(
+            x, out, scale, size, 1e-10, low, high, power_of_two, False, False
+        )
     want = magnitude(x.unflatten(-1, (4, size))).clamp(min=1e-10) / high
     if power_of_two:
         want = want.clamp(min=1e-10).double().log2().ceil().exp2().float()
@@ -144,7 +170,9 @@ def test_groups(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: to
     same(out, codes(quotient.clamp(low, high).trunc() if to == torch.int8 else quotient, to))
 
 
-def normalise(ops: Any, x: torch.Tensor, weight: torch.Tensor, to: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def normalise(
+    ops: Any, x: torch.Tensor, weight: torch.Tensor, to: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x))
     ops.rms_norm_dynamic_per_token_quant(out, x, weight, scale, 1e-6, None, None)
     return out, scale
@@ -159,7 +187,9 @@ def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("to", LARGEST, ids=str)
-def test_norm_with_a_weight_of_nan(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype) -> None:
+def test_norm_with_a_weight_of_nan(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
+) -> None:
     """One NaN among what is quantised: the result of a zero, but for that element, which is NaN."""
     x = torch.randn(2, 67).to(dtype)
     for weight in rows_with_nan(67, dtype, positions=None)[::7]:
@@ -167,7 +197,9 @@ def test_norm_with_a_weight_of_nan(ops: Any, rows_with_nan: RowsWithNan, dtype: 
         if weight.isinf().any():
             continue
         out, scale = normalise(ops, x, weight, to)
-        want, want_scale = normalise(ops, x, torch.where(nan, torch.zeros((), dtype=dtype), weight), to)
+        want, want_scale = normalise(
+            ops, x, torch.where(nan, torch.zeros((), dtype=dtype), weight), to
+        )
         same(scale, want_scale)
         same(out, torch.where(nan, codes(torch.tensor(math.nan), to), want))
 
@@ -200,16 +232,24 @@ def test_indexer(rows_with_nan: RowsWithNan, dtype: torch.dtype, form: str) -> N
     cache = torch.zeros(1, len(k) + 4, 48 + 8, dtype=torch.uint8)
     torch.ops._C_cache_ops.indexer_k_quant_and_cache(k, cache, torch.arange(len(k)), 24, form)
     flat = cache.flatten()
-    keys, scales = flat[: cache.shape[1] * 48].view(-1, 48)[: len(k)], flat[cache.shape[1] * 48 :].view(torch.float32).view(-1, 2)[: len(k)]
+    keys, scales = (
+        flat[: cache.shape[1] * 48].view(-1, 48)[: len(k)],
+        flat[cache.shape[1] * 48 :].view(torch.float32).view(-1, 2)[: len(k)],
+    )
     want = magnitude(k.unflatten(-1, (2, 24))).clamp(min=1e-4) / 448
     if form == "ue8m0":
         want = want.double().log2().ceil().exp2().float()
     same(scales, want)
-    same(keys.contiguous().view(torch.float8_e4m3fn), codes(k.float() / want.repeat_interleave(24, -1), torch.float8_e4m3fn))
+    same(
+        keys.contiguous().view(torch.float8_e4m3fn),
+        codes(k.float() / want.repeat_interleave(24, -1), torch.float8_e4m3fn),
+    )
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 300])
-def test_greedy_argmax(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int) -> None:
+def test_greedy_argmax(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int
+) -> None:
     """The first NaN, as torch.argmax has it."""
     x = rows_with_nan(width, dtype)
     assert torch.equal(ops.greedy_argmax(x), x.isnan().int().argmax(-1))
@@ -217,23 +257,32 @@ def test_greedy_argmax(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype,
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 300])
-def test_gumbel_argmax(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int) -> None:
+def test_gumbel_argmax(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int
+) -> None:
     x = rows_with_nan(width, dtype)
     assert torch.equal(ops.fused_gumbel_argmax(x, torch.arange(len(x))), x.isnan().int().argmax(-1))
 
 
-#: A score that is not finite counts as 0 and is chosen last. A softmax over NaN or +infinity has no other.
+#: A score that is not finite counts as 0 and is chosen last. A softmax over NaN or +infinity has no
+#: other.
 SCORES = {"topk_softmax": lambda x: x.softmax(-1), "topk_sigmoid": torch.sigmoid}
 
 
-def route(name: str, x: torch.Tensor, topk: int, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def route(
+    name: str, x: torch.Tensor, topk: int, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     weights, experts = torch.empty(len(x), topk), torch.empty(len(x), topk, dtype=torch.int32)
     scaling = (1.0,) if name == "topk_sigmoid" else ()
-    getattr(torch.ops._moe_C, name)(weights, experts, torch.empty_like(experts), x, False, bias, *scaling, None)
+    getattr(torch.ops._moe_C, name)(
+        weights, experts, torch.empty_like(experts), x, False, bias, *scaling, None
+    )
     return weights, experts
 
 
-def routed(scores: torch.Tensor, topk: int, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def routed(
+    scores: torch.Tensor, topk: int, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     sums = scores if bias is None else scores + bias.double()
     choice = torch.where(scores.isfinite() & ~sums.isnan(), sums, -math.inf)
     experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, :topk]
@@ -264,11 +313,15 @@ def test_topk_with_a_bias_of_nan(rows_with_nan: RowsWithNan, dtype: torch.dtype,
 
 @pytest.mark.parametrize("scoring", [0, 1])
 @pytest.mark.parametrize("size", [2, 17])
-def test_grouped_topk(rows_with_nan: RowsWithNan, dtype: torch.dtype, scoring: int, size: int) -> None:
+def test_grouped_topk(
+    rows_with_nan: RowsWithNan, dtype: torch.dtype, scoring: int, size: int
+) -> None:
     """Groups are measured by their two best choices; without any finite score the first experts share alike."""
     groups, kept, topk = 4, 2, 3
     x = rows_with_nan(groups * size, dtype)
-    weights, experts = torch.ops._moe_C.grouped_topk(x, groups, kept, topk, False, 1.0, torch.zeros(groups * size), scoring)
+    weights, experts = torch.ops._moe_C.grouped_topk(
+        x, groups, kept, topk, False, 1.0, torch.zeros(groups * size), scoring
+    )
     scores = x.float().sigmoid() if scoring else x.float()
     finite = scores.isfinite()
     choice = torch.where(finite, scores, -FLT_MAX).unflatten(-1, (groups, size))
@@ -279,7 +332,10 @@ def test_grouped_topk(rows_with_nan: RowsWithNan, dtype: torch.dtype, scoring: i
     want_experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, :topk]
     want = torch.where(finite, scores, 0.0).gather(1, want_experts)
     none = ~finite.any(-1, keepdim=True)
-    want_experts, want = torch.where(none, torch.arange(topk), want_experts), torch.where(none, 1 / topk, want)
+    want_experts, want = (
+        torch.where(none, torch.arange(topk), want_experts),
+        torch.where(none, 1 / topk, want),
+    )
     assert torch.equal(experts.long(), want_experts)
     torch.testing.assert_close(weights, want, rtol=1e-5, atol=1e-7)
 
@@ -304,7 +360,10 @@ def test_activations(ops: Any, x: torch.Tensor, name: str) -> None:
 def test_gates(ops: Any, x: torch.Tensor, name: str, side: int) -> None:
     """NaN on either side."""
     x = x.masked_fill(x.isinf(), 1.0)
-    pair = torch.stack((x, torch.ones_like(x)) if side == 0 else (torch.ones_like(x), x), -1 if name == "swigluoai_and_mul" else -2)
+    pair = torch.stack(
+        (x, torch.ones_like(x)) if side == 0 else (torch.ones_like(x), x),
+        -1 if name == "swigluoai_and_mul" else -2,
+    )
     quantised = name == "silu_and_mul_quant"
     out = torch.empty(x.shape, dtype=torch.float8_e4m3fn if quantised else x.dtype)
     getattr(ops, name)(out, pair.flatten(-2), *((torch.ones(1),) if quantised else GATES[name]))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over scores of NaN, in every lane: the row's result is NaN, and no other row's is; test_not_a_number.py has the other ops.
 
-Keys are zero but for one element, and so is every query, so that a score is that element of its key.
+Keys are zero but for one element, and so is every query, so that a score is that element of its
+key.
 """
 
 from __future__ import annotations
@@ -20,21 +21,31 @@ if TYPE_CHECKING:
 
     RowsWithNan = Callable[..., torch.Tensor]
 
-#: As in conftest.py: paged attention and attention over latent rows are the CPU's, dense_decode_fwd is a GPU's.
+#: As in conftest.py: paged attention and attention over latent rows are the CPU's, dense_decode_fwd
+#: is a GPU's.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_cpu = pytest.mark.skipif(DEVICE != "cpu", reason="the libraries for GPUs have no such op")
-only_emulated = pytest.mark.skipif(DEVICE != "emulated", reason="FlashMLA's library is for one GPU; test_flashmla.py runs on it")
-#: Keys of a request, and in how many positions each kind of NaN is put: a tail, vectors and a tail of every target, two tiles.
+only_emulated = pytest.mark.skipif(
+    DEVICE != "emulated", reason="FlashMLA's library is for one GPU; test_flashmla.py runs on it"
+)
+#: Keys of a request, and in how many positions each kind of NaN is put: a tail, vectors and a tail
+#: of every target, two tiles.
 LENGTHS = {1: None, 7: None, 16: None, 40: None, 67: 40, 150: 24}
 HEAD, BLOCK = 16, 16
-TOLERANCE = {torch.float32: (1e-5, 3e-6), torch.bfloat16: (2**-8, 1e-5), torch.float16: (2**-10, 1e-5)}
+TOLERANCE = {
+    torch.float32: (1e-5, 3e-6),
+    torch.bfloat16: (2**-8, 1e-5),
+    torch.float16: (2**-10, 1e-5),
+}
 
 
 def softmax(scores: torch.Tensor, sink: float | None = None) -> torch.Tensor:
     """torch's, in float64; without a score above -infinity there is nothing to attend to, and weights are zeros."""
     scores = scores.double()
     if sink is not None:
-        scores = torch.cat((scores, torch.full((*scores.shape[:-1], 1), sink, dtype=torch.float64)), -1)
+        scores = torch.cat(
+            (scores, torch.full((*scores.shape[:-1], 1), sink, dtype=torch.float64)), -1
+        )
     weights = torch.where((scores == -math.inf).all(-1, keepdim=True), 0.0, scores.softmax(-1))
     return weights if sink is None else weights[..., :-1]
 
@@ -45,22 +56,36 @@ def compare(got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 class Paged:
-    """A cache of requests of the same length, written through the op. Key k of request r has the score ``scores[r, k]``."""
+    """A cache of requests of the same length, written through the op.
+
+    Key k of request r has the score ``scores[r, k]``.
+    """
 
     def __init__(self, ops: Any, scores: torch.Tensor) -> None:
         self.ops, self.scores = ops, scores
         self.requests, self.length = scores.shape
         self.dtype = scores.dtype
         blocks = -(-self.length // BLOCK)
-        self.table = torch.arange(self.requests * blocks, dtype=torch.int32).view(self.requests, blocks)
+        self.table = torch.arange(self.requests * blocks, dtype=torch.int32).view(
+            self.requests, blocks
+        )
         keys = torch.zeros(self.requests, self.length, 1, HEAD, dtype=self.dtype)
         # Bits, not numbers, as the element may be a signalling NaN.
         keys[..., 0, 5] = scores
         self.values = torch.randn(self.requests, self.length, 1, HEAD).to(self.dtype)
         memory = torch.full((self.table.numel(), 1, 2 * BLOCK, HEAD), math.nan, dtype=self.dtype)
         self.key_cache, self.value_cache = memory.chunk(2, dim=2)
-        slots = (torch.arange(self.requests)[:, None] * blocks * BLOCK + torch.arange(self.length)).flatten()
-        ops.cpu_attn_reshape_and_cache(keys.flatten(0, 1), self.values.flatten(0, 1), self.key_cache, self.value_cache, slots, "vec")
+        slots = (
+            torch.arange(self.requests)[:, None] * blocks * BLOCK + torch.arange(self.length)
+        ).flatten()
+        ops.cpu_attn_reshape_and_cache(
+            keys.flatten(0, 1),
+            self.values.flatten(0, 1),
+            self.key_cache,
+            self.value_cache,
+            slots,
+            "vec",
+        )
 
     def query(self, tokens: int) -> torch.Tensor:
         """For each request, that many tokens with one head."""
@@ -103,7 +128,9 @@ class Paged:
 
 
 @pytest.fixture(params=LENGTHS)
-def paged(request: pytest.FixtureRequest, ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype) -> Paged:
+def paged(
+    request: pytest.FixtureRequest, ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype
+) -> Paged:
     if DEVICE != "cpu":
         pytest.skip("the libraries for GPUs have no such op")
     return Paged(ops, rows_with_nan(request.param, dtype, positions=LENGTHS[request.param]))
@@ -121,17 +148,24 @@ def test_capped_scores(paged: Paged) -> None:
 
 def test_scores_with_slopes(paged: Paged) -> None:
     scores = paged.scores.double() + 0.125 * (torch.arange(paged.length) - paged.length + 1)
-    compare(paged.run(paged.query(1), alibi_slopes=torch.tensor([0.125]))[:, 0], paged.reference(scores))
+    compare(
+        paged.run(paged.query(1), alibi_slopes=torch.tensor([0.125]))[:, 0], paged.reference(scores)
+    )
 
 
 @pytest.mark.parametrize("sink", [0.5, math.inf, -math.inf, math.nan, -math.nan])
 def test_scores_with_sinks(paged: Paged, sink: float) -> None:
-    compare(paged.run(paged.query(1), s_aux=torch.tensor([sink]))[:, 0], paged.reference(paged.scores, sink))
+    compare(
+        paged.run(paged.query(1), s_aux=torch.tensor([sink]))[:, 0],
+        paged.reference(paged.scores, sink),
+    )
 
 
 @only_cpu
 @pytest.mark.parametrize("length", LENGTHS)
-def test_query_of_nan(ops: Any, dtype: torch.dtype, length: int, rows_with_nan: RowsWithNan) -> None:
+def test_query_of_nan(
+    ops: Any, dtype: torch.dtype, length: int, rows_with_nan: RowsWithNan
+) -> None:
     """NaN in one element of the query, whichever it is, makes NaN of all scores; another request's token stays a number."""
     queries = rows_with_nan(HEAD, dtype)
     batch = Paged(ops, torch.randn(2 * len(queries), length).to(dtype))
@@ -160,13 +194,20 @@ def test_many_tokens(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, t
     scores = rows_with_nan(tokens, dtype, positions=min(tokens, 12))
     batch = Paged(ops, scores)
     hidden = torch.arange(tokens)[None, :] > torch.arange(tokens)[:, None]
-    weights = softmax(scores.double()[:, None, :].expand(-1, tokens, -1).masked_fill(hidden, -math.inf))
-    compare(batch.run(batch.query(tokens)), torch.einsum("rqk,rkd->rqd", weights, batch.values[:, :, 0].double()))
+    weights = softmax(
+        scores.double()[:, None, :].expand(-1, tokens, -1).masked_fill(hidden, -math.inf)
+    )
+    compare(
+        batch.run(batch.query(tokens)),
+        torch.einsum("rqk,rkd->rqd", weights, batch.values[:, :, 0].double()),
+    )
 
 
 @only_cpu
 @pytest.mark.parametrize("sink", [None, 0.5, math.inf, -math.inf, math.nan])
-def test_parts_that_are_merged(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, sink: float | None) -> None:
+def test_parts_that_are_merged(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, sink: float | None
+) -> None:
     """The keys of one token are shared out among threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -174,7 +215,10 @@ def test_parts_that_are_merged(ops: Any, rows_with_nan: RowsWithNan, dtype: torc
         for scores in rows_with_nan(2000, dtype, positions=7).split(1):
             batch = Paged(ops, scores)
             sinks = None if sink is None else torch.tensor([sink])
-            compare(batch.run(batch.query(1), split=True, s_aux=sinks)[:, 0], batch.reference(scores, sink))
+            compare(
+                batch.run(batch.query(1), split=True, s_aux=sinks)[:, 0],
+                batch.reference(scores, sink),
+            )
     finally:
         torch.set_num_threads(threads)
 
@@ -182,7 +226,9 @@ def test_parts_that_are_merged(ops: Any, rows_with_nan: RowsWithNan, dtype: torc
 @only_cpu
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("length", [*LENGTHS, 2000])
-def test_latent_rows(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, length: int, threads: int) -> None:
+def test_latent_rows(
+    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, length: int, threads: int
+) -> None:
     scores = rows_with_nan(length, dtype, positions=LENGTHS.get(length, 3))
     requests, width, values = len(scores), 24, 16
     rows = torch.randn(requests, length, width).to(dtype)
@@ -196,7 +242,9 @@ def test_latent_rows(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, l
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        ops.mla_decode_kvcache(out, query, rows, 1.0, table, torch.full((requests,), length, dtype=torch.int32))
+        ops.mla_decode_kvcache(
+            out, query, rows, 1.0, table, torch.full((requests,), length, dtype=torch.int32)
+        )
     finally:
         torch.set_num_threads(before)
     compare(out[:, 0], torch.einsum("rk,rkd->rd", softmax(scores), rows[..., :values].double()))
@@ -215,9 +263,12 @@ def test_flashmla(rows_with_nan: RowsWithNan, dtype: torch.dtype, parts: int) ->
     rows[:, :length, 530] = scores
     query = torch.zeros(sequences, 1, 2, width, dtype=dtype)
     query[..., 530] = 1
-    # Every sequence by itself is one part or three: (first sequence, first page, first split, end sequence, end page).
+    # Every sequence by itself is one part or three: (first sequence, first page, first split, end
+    # sequence, end page).
     for sequence in range(sequences):
-        cuts = [[0, pages * i // parts, i, 0, pages * (i + 1) // parts, 0, 0, 0] for i in range(parts)]
+        cuts = [
+            [0, pages * i // parts, i, 0, pages * (i + 1) // parts, 0, 0, 0] for i in range(parts)
+        ]
         out, lse, *_ = _ops.namespace("_flashmla_C").dense_decode_fwd(
             q=query[sequence : sequence + 1], kcache=rows[sequence].view(pages, page, 1, width), head_size_v=values,
             seqlens_k=torch.tensor([length], dtype=torch.int32), block_table=torch.arange(pages, dtype=torch.int32)[None],
@@ -234,12 +285,16 @@ LSES = [0.5, -2.0, math.inf, -math.inf]
 
 
 @pytest.mark.parametrize("width", [1, 8, 37])
-def test_merged_states(ops: Any, dtype: torch.dtype, width: int, rows_with_nan: RowsWithNan) -> None:
+def test_merged_states(
+    ops: Any, dtype: torch.dtype, width: int, rows_with_nan: RowsWithNan
+) -> None:
     """NaN on either side, whatever the other is."""
     nan = rows_with_nan(1, torch.float32).unique_consecutive().flatten()
     nan = nan[nan.isnan()]
     lses = torch.cat((torch.tensor(LSES), nan))
-    prefix_lse, suffix_lse = (side.flatten()[None].contiguous() for side in torch.meshgrid(lses, lses, indexing="ij"))
+    prefix_lse, suffix_lse = (
+        side.flatten()[None].contiguous() for side in torch.meshgrid(lses, lses, indexing="ij")
+    )
     tokens = prefix_lse.shape[1]
     prefix, suffix = (torch.randn(tokens, 1, width).to(dtype) for _ in range(2))
     out, lse = torch.full_like(prefix, 7.0), torch.full_like(prefix_lse, 7.0)
@@ -247,5 +302,7 @@ def test_merged_states(ops: Any, dtype: torch.dtype, width: int, rows_with_nan: 
     a, b = (side.double().masked_fill(side.isinf(), -math.inf) for side in (prefix_lse, suffix_lse))
     want = torch.where(a.isnan() | b.isnan(), math.nan, torch.logaddexp(a, b))
     torch.testing.assert_close(lse.double(), want, rtol=1e-5, atol=1e-6, equal_nan=True)
-    shares = [torch.where(want == -math.inf, 0.0, (side - want).exp()).t()[..., None] for side in (a, b)]
+    shares = [
+        torch.where(want == -math.inf, 0.0, (side - want).exp()).t()[..., None] for side in (a, b)
+    ]
     compare(out, shares[0] * prefix.double() + shares[1] * suffix.double())

@@ -24,7 +24,9 @@ def make_cache(positions: int, rotary: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.cat((angle.cos(), angle.sin()), -1).to(dtype)
 
 
-def norm_rope(x: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor, eps: float, *, neox: bool) -> torch.Tensor:
+def norm_rope(
+    x: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor, eps: float, *, neox: bool
+) -> torch.Tensor:
     """x: [tokens, heads, head_dim]; rows: [tokens, rotary] of the cache."""
     x = x.double()
     x = x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
@@ -33,12 +35,22 @@ def norm_rope(x: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor, eps: fl
     part = x[..., :rotary]
     a, b = part.chunk(2, -1) if neox else (part[..., 0::2], part[..., 1::2])
     first, second = a * cos - b * sin, b * cos + a * sin
-    rotated = torch.cat((first, second), -1) if neox else torch.stack((first, second), -1).flatten(-2)
+    rotated = (
+        torch.cat((first, second), -1) if neox else torch.stack((first, second), -1).flatten(-2)
+    )
     return torch.cat((rotated, x[..., rotary:]), -1)
 
 
 def check_call(
-    ops: Any, check: Check, qkv: torch.Tensor, heads: tuple[int, int, int], size: int, cache: torch.Tensor, *, neox: bool, eps: float = 1e-6
+    ops: Any,
+    check: Check,
+    qkv: torch.Tensor,
+    heads: tuple[int, int, int],
+    size: int,
+    cache: torch.Tensor,
+    *,
+    neox: bool,
+    eps: float = 1e-6,
 ) -> None:
     tokens = qkv.shape[0]
     positions = torch.randint(0, len(cache), (tokens,))
@@ -60,7 +72,9 @@ def check() -> Check:
     relative = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 
     def close(got: torch.Tensor, want: torch.Tensor) -> None:
-        torch.testing.assert_close(got.double(), want, rtol=relative[got.dtype], atol=absolute[got.dtype])
+        torch.testing.assert_close(
+            got.double(), want, rtol=relative[got.dtype], atol=absolute[got.dtype]
+        )
 
     return close
 
@@ -68,7 +82,9 @@ def check() -> Check:
 @pytest.mark.parametrize("neox", [True, False], ids=["neox", "gptj"])
 @pytest.mark.parametrize("cache_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [0, 1, 19, 300])
-def test_common_sizes(ops: Any, check: Check, dtype: torch.dtype, *, cache_dtype: torch.dtype, tokens: int, neox: bool) -> None:
+def test_common_sizes(
+    ops: Any, check: Check, dtype: torch.dtype, *, cache_dtype: torch.dtype, tokens: int, neox: bool
+) -> None:
     qkv = torch.randn(tokens, 8 * 128).to(dtype)
     check_call(ops, check, qkv, (4, 2, 2), 128, make_cache(50, 128, cache_dtype), neox=neox)
 
@@ -83,13 +99,31 @@ def test_common_sizes(ops: Any, check: Check, dtype: torch.dtype, *, cache_dtype
 )
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_any_size(
-    ops: Any, check: Check, dtype: torch.dtype, *, tokens: int, heads: tuple[int, int, int], half: int, after: int, pad: int, neox: bool
+    ops: Any,
+    check: Check,
+    dtype: torch.dtype,
+    *,
+    tokens: int,
+    heads: tuple[int, int, int],
+    half: int,
+    after: int,
+    pad: int,
+    neox: bool,
 ) -> None:
     """Partial rotation, tails, rows apart from one another, kinds of heads that are missing."""
     size = max(1, 2 * half + after)
     memory = torch.randn(tokens, sum(heads) * size + pad).to(dtype)
     outside = memory[:, sum(heads) * size :].clone()
-    check_call(ops, check, memory[:, : sum(heads) * size], heads, size, make_cache(20, 2 * half, torch.float32), neox=neox, eps=1e-3)
+    check_call(
+        ops,
+        check,
+        memory[:, : sum(heads) * size],
+        heads,
+        size,
+        make_cache(20, 2 * half, torch.float32),
+        neox=neox,
+        eps=1e-3,
+    )
     assert torch.equal(memory[:, sum(heads) * size :], outside)
 
 
@@ -111,19 +145,40 @@ def call(ops: Any, changes: dict[str, Any]) -> None:
 
 
 BAD = {
-    "too few positions": ({"position_ids": torch.arange(3)}, r"position_ids has shape \[3\], expected \[4\]"),
-    "int32 positions": ({"position_ids": torch.arange(4, dtype=torch.int32)}, "position_ids is of dtype Int, expected Long"),
-    "heads that do not fit": ({"num_heads_v": 2}, r"qkv has shape \[4, 64\], expected \[tokens, \(2 \+ 1 \+ 2\) \* 16\]"),
+    "too few positions": (
+        {"position_ids": torch.arange(3)},
+        r"position_ids has shape \[3\], expected \[4\]",
+    ),
+    "int32 positions": (
+        {"position_ids": torch.arange(4, dtype=torch.int32)},
+        "position_ids is of dtype Int, expected Long",
+    ),
+    "heads that do not fit": (
+        {"num_heads_v": 2},
+        r"qkv has shape \[4, 64\], expected \[tokens, \(2 \+ 1 \+ 2\) \* 16\]",
+    ),
     "many heads": ({"num_heads_q": 2**62}, r"qkv has shape \[4, 64\]"),
     "negative heads": ({"num_heads_k": -1}, "num_heads_k is -1, expected at least 0"),
     "head size zero": ({"head_dim": 0}, "head_dim is 0, expected at least 1"),
     "three dimensions": ({"qkv": torch.zeros(4, 4, 16)}, r"qkv has shape \[4, 4, 16\]"),
     "float64": ({"qkv": torch.zeros(4, 64).double()}, "qkv is of dtype Double"),
     "qkv over itself": ({"qkv": torch.zeros(1, 64).expand(4, 64)}, r"qkv has strides \[0, 1\]"),
-    "weight too short": ({"k_weight": torch.ones(15)}, r"k_weight has shape \[15\], expected \[16\]"),
-    "weight of other dtype": ({"q_weight": torch.ones(16).half()}, "q_weight is of dtype Half, expected Float, the dtype of qkv"),
-    "odd cache": ({"cos_sin_cache": torch.zeros(8, 15)}, r"cos_sin_cache has shape \[8, 15\], expected .* even"),
-    "cache wider than a head": ({"cos_sin_cache": torch.zeros(8, 18)}, r"cos_sin_cache has shape \[8, 18\], expected at most head_dim 16"),
+    "weight too short": (
+        {"k_weight": torch.ones(15)},
+        r"k_weight has shape \[15\], expected \[16\]",
+    ),
+    "weight of other dtype": (
+        {"q_weight": torch.ones(16).half()},
+        "q_weight is of dtype Half, expected Float, the dtype of qkv",
+    ),
+    "odd cache": (
+        {"cos_sin_cache": torch.zeros(8, 15)},
+        r"cos_sin_cache has shape \[8, 15\], expected .* even",
+    ),
+    "cache wider than a head": (
+        {"cos_sin_cache": torch.zeros(8, 18)},
+        r"cos_sin_cache has shape \[8, 18\], expected at most head_dim 16",
+    ),
 }
 
 
@@ -135,8 +190,14 @@ def test_bad_arguments(ops: Any, case: str) -> None:
 
 
 BAD_POSITIONS = {
-    "position too large": ({"position_ids": torch.tensor([0, 1, 8, 2])}, r"position_ids holds 8 for token 2, expected 0 <= position < 8"),
-    "position negative": ({"position_ids": torch.tensor([0, -1, 1, 2])}, "position_ids holds -1 for token 1"),
+    "position too large": (
+        {"position_ids": torch.tensor([0, 1, 8, 2])},
+        r"position_ids holds 8 for token 2, expected 0 <= position < 8",
+    ),
+    "position negative": (
+        {"position_ids": torch.tensor([0, -1, 1, 2])},
+        "position_ids holds -1 for token 1",
+    ),
 }
 
 
@@ -157,7 +218,9 @@ def test_bad_position_changes_nothing(ops: Any) -> None:
     assert torch.equal(qkv, before)
 
 
-@pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors")
+@pytest.mark.skipif(
+    os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors"
+)
 @pytest.mark.parametrize("bad", [8, -1, 2**63 - 1, -(2**63)])
 def test_tokens_with_bad_positions_stay(ops: Any, bad: int) -> None:
     qkv, positions = torch.randn(5, 64), torch.tensor([3, bad, 0, bad, 7])

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (4, 0), (2, 3, 35)]
+SHAPES = [
+    (1, 1),
+    (1, 7),
+    (3, 16),
+    (5, 33),
+    (83, 769),
+    (7, 5125),
+    (2, 4096),
+    (1, 40001),
+    (0, 64),
+    (4, 0),
+    (2, 3, 35),
+]
 LEADING = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 
@@ -82,9 +94,23 @@ def test_every_rounding_boundary(ops: Any, fp8: torch.dtype, width: int) -> None
     """Every number, every midpoint of neighbours, and the float32 numbers beside both, with both signs; beyond the largest, too."""
     numbers = torch.arange(0x7F, dtype=torch.uint8).view(fp8).float()
     numbers = numbers[numbers.isfinite()]
-    edge = torch.cat([numbers, (numbers[1:] + numbers[:-1]) / 2, numbers[-1:] * torch.tensor([1.01, 1.0625, 1.125, 2, 1e30])])
-    values = torch.cat([edge, torch.nextafter(edge, torch.tensor(math.inf)), torch.nextafter(edge, torch.tensor(-1.0))])
-    values = torch.cat([values, torch.tensor([math.inf, math.nan, 1e-45, 1e-38, torch.finfo(torch.float32).max])])
+    edge = torch.cat(
+        [
+            numbers,
+            (numbers[1:] + numbers[:-1]) / 2,
+            numbers[-1:] * torch.tensor([1.01, 1.0625, 1.125, 2, 1e30]),
+        ]
+    )
+    values = torch.cat(
+        [
+            edge,
+            torch.nextafter(edge, torch.tensor(math.inf)),
+            torch.nextafter(edge, torch.tensor(-1.0)),
+        ]
+    )
+    values = torch.cat(
+        [values, torch.tensor([math.inf, math.nan, 1e-45, 1e-38, torch.finfo(torch.float32).max])]
+    )
     values = torch.cat([values, -values])
     rows = values[:, None].expand(-1, width).contiguous()
     assert_codes(static(ops, rows, fp8), rows.double(), fp8)
@@ -92,7 +118,9 @@ def test_every_rounding_boundary(ops: Any, fp8: torch.dtype, width: int) -> None
 
 @pytest.mark.parametrize("scale", [1.0, 0.037, 300.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_one_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], scale: float) -> None:
+def test_one_scale(
+    ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], scale: float
+) -> None:
     x = (torch.randn(shape) * 20).to(dtype)
     assert_codes(static(ops, x, fp8, scale), divided(x, torch.tensor(scale)), fp8)
 
@@ -111,7 +139,15 @@ def test_one_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[
     ids=str,
 )
 @pytest.mark.parametrize("explicit", [True, False], ids=["group_shape", "inferred"])
-def test_groups(ops: Any, fp8: torch.dtype, dtype: torch.dtype, *, group: tuple[int, int], shape: tuple[int, int], explicit: bool) -> None:
+def test_groups(
+    ops: Any,
+    fp8: torch.dtype,
+    dtype: torch.dtype,
+    *,
+    group: tuple[int, int],
+    shape: tuple[int, int],
+    explicit: bool,
+) -> None:
     rows, columns = (size if g == -1 else g for g, size in zip(group, shape, strict=True))
     x = (torch.randn(shape) * 20).to(dtype)
     scale = (torch.rand(shape[0] // rows, shape[1] // columns) + 0.1).t().contiguous().t()
@@ -145,16 +181,22 @@ def test_dynamic(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[in
 
 
 def per_token_scale(x: torch.Tensor, fp8: torch.dtype, bound: float = math.inf) -> torch.Tensor:
-    largest = x.float().nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).abs().amax(-1, keepdim=True)
+    largest = (
+        x.float().nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).abs().amax(-1, keepdim=True)
+    )
     return (largest.clamp(max=bound) / LARGEST[fp8]).clamp(min=1 / (512 * LARGEST[fp8]))
 
 
 @pytest.mark.parametrize("bound", [None, 11.0])
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[-1]], ids=str)
-def test_per_token(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], bound: float | None) -> None:
+def test_per_token(
+    ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], bound: float | None
+) -> None:
     x = (torch.randn(shape) * 20).to(dtype)
     out, scale = torch.empty(shape, dtype=fp8), torch.full((*shape[:-1], 1), math.nan)
-    ops.dynamic_per_token_scaled_fp8_quant(out, x, scale, None if bound is None else torch.tensor([bound]))
+    ops.dynamic_per_token_scaled_fp8_quant(
+        out, x, scale, None if bound is None else torch.tensor([bound])
+    )
     want = per_token_scale(x, fp8, bound or math.inf)
     assert torch.equal(scale, want)
     assert_codes(out, (x.float() / want).double(), fp8)
@@ -168,7 +210,12 @@ def test_quotients_are_correctly_rounded(ops: Any) -> None:
     assert_codes(out, (x / scale[:, None]).double(), torch.float8_e4m3fn)
 
 
-@given(leading=LEADING, width=st.integers(1, 150), pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=st.integers(1, 150),
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_strided(
     ops: Any,
@@ -249,14 +296,30 @@ def call(ops: Any, name: str, **changes: Any) -> None:
     getattr(ops, name)(**(arguments | changes))
 
 
-NAMES = ["static_scaled_fp8_quant", "dynamic_scaled_fp8_quant", "dynamic_per_token_scaled_fp8_quant"]
+NAMES = [
+    "static_scaled_fp8_quant",
+    "dynamic_scaled_fp8_quant",
+    "dynamic_per_token_scaled_fp8_quant",
+]
 BAD = {
-    "result of other shape": ({"result": torch.empty(4, 5, dtype=torch.float8_e4m3fn)}, r"result has shape \[4, 5\], expected \[4, 6\]"),
-    "result of int8": ({"result": torch.empty(4, 6, dtype=torch.int8)}, "result is of dtype Char, expected Float8_e4m3fn or Float8_e5m2"),
-    "result over itself": ({"result": torch.empty(1, 6, dtype=torch.float8_e4m3fn).expand(4, 6)}, r"result has strides \[0, 1\]"),
+    "result of other shape": (
+        {"result": torch.empty(4, 5, dtype=torch.float8_e4m3fn)},
+        r"result has shape \[4, 5\], expected \[4, 6\]",
+    ),
+    "result of int8": (
+        {"result": torch.empty(4, 6, dtype=torch.int8)},
+        "result is of dtype Char, expected Float8_e4m3fn or Float8_e5m2",
+    ),
+    "result over itself": (
+        {"result": torch.empty(1, 6, dtype=torch.float8_e4m3fn).expand(4, 6)},
+        r"result has strides \[0, 1\]",
+    ),
     "integers": ({"input": torch.ones(4, 6, dtype=torch.int32)}, "input is of dtype Int"),
     "columns": ({"input": torch.ones(6, 4).t()}, r"input has strides \[1, 4\], expected stride 1"),
-    "scalar": ({"input": torch.ones(()), "result": torch.empty((), dtype=torch.float8_e4m3fn)}, "input has no dimension"),
+    "scalar": (
+        {"input": torch.ones(()), "result": torch.empty((), dtype=torch.float8_e4m3fn)},
+        "input has no dimension",
+    ),
     "half scale": ({"scale": torch.ones(4).half()}, "scale is of dtype Half, expected Float"),
 }
 
@@ -271,14 +334,42 @@ def test_bad_arguments(ops: Any, name: str, case: str) -> None:
 
 BAD_SCALES = {
     "one dimension alone": (torch.ones(4), None, r"scale has shape \[4\], expected a group_shape"),
-    "three dimensions": (torch.ones(2, 2, 1), [2, 3], r"scale has shape \[2, 2, 1\], expected one element, or one or two dimensions"),
-    "no divisor": (torch.ones(3, 6), None, r"scale has shape \[3, 6\], expected divisors of the 4 tokens and 6 columns"),
-    "not the groups": (torch.ones(4, 6), [1, 2], r"scale has shape \[4, 6\], expected \[4, 3\]: groups"),
+    "three dimensions": (
+        torch.ones(2, 2, 1),
+        [2, 3],
+        r"scale has shape \[2, 2, 1\], expected one element, or one or two dimensions",
+    ),
+    "no divisor": (
+        torch.ones(3, 6),
+        None,
+        r"scale has shape \[3, 6\], expected divisors of the 4 tokens and 6 columns",
+    ),
+    "not the groups": (
+        torch.ones(4, 6),
+        [1, 2],
+        r"scale has shape \[4, 6\], expected \[4, 3\]: groups",
+    ),
     "too few": (torch.ones(5), [-1, 1], r"scale has shape \[5\], expected \[6\]: groups"),
-    "two dimensions of groups in one": (torch.ones(12), [1, 2], r"scale has shape \[12\], expected \[4, 3\]"),
-    "group of zero": (torch.ones(4), [0, 1], r"scale has group_shape \[0, 1\], expected -1 or divisors of the 4 tokens"),
-    "group that does not divide": (torch.ones(4), [1, 4], r"scale has group_shape \[1, 4\], expected -1 or divisors of the 6 columns"),
-    "group of three": (torch.ones(4), [1, 1, 1], r"scale has group_shape \[1, 1, 1\], expected two numbers"),
+    "two dimensions of groups in one": (
+        torch.ones(12),
+        [1, 2],
+        r"scale has shape \[12\], expected \[4, 3\]",
+    ),
+    "group of zero": (
+        torch.ones(4),
+        [0, 1],
+        r"scale has group_shape \[0, 1\], expected -1 or divisors of the 4 tokens",
+    ),
+    "group that does not divide": (
+        torch.ones(4),
+        [1, 4],
+        r"scale has group_shape \[1, 4\], expected -1 or divisors of the 6 columns",
+    ),
+    "group of three": (
+        torch.ones(4),
+        [1, 1, 1],
+        r"scale has group_shape \[1, 1, 1\], expected two numbers",
+    ),
     "negative group": (torch.ones(4, 6), [-2, 1], r"scale has group_shape \[-2, 1\]"),
 }
 
@@ -291,9 +382,16 @@ def test_bad_scales(ops: Any, case: str) -> None:
 
 
 def test_bad_dynamic_scales(ops: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"^dynamic_scaled_fp8_quant: scale has shape \[2\], expected one element"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^dynamic_scaled_fp8_quant: scale has shape \[2\], expected one element",
+    ):
         call(ops, "dynamic_scaled_fp8_quant", scale=torch.ones(2))
-    with pytest.raises(RuntimeError, match=r"scale has shape \[3\] .* expected a contiguous tensor of 4 elements, one for each token"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"scale has shape \[3\] .* expected a contiguous tensor of 4 elements, one for each "
+        r"token",
+    ):
         call(ops, "dynamic_per_token_scaled_fp8_quant", scale=torch.ones(3))
     with pytest.raises(RuntimeError, match=r"scale has shape \[4\] and strides \[2\]"):
         call(ops, "dynamic_per_token_scaled_fp8_quant", scale=torch.ones(8)[::2])

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-SHAPES = [(1, 1), (1, 7), (3, 16), (5, 33), (83, 769), (7, 5125), (2, 4096), (1, 40001), (0, 64), (2, 3, 35)]
+SHAPES = [
+    (1, 1),
+    (1, 7),
+    (3, 16),
+    (5, 33),
+    (83, 769),
+    (7, 5125),
+    (2, 4096),
+    (1, 40001),
+    (0, 64),
+    (2, 3, 35),
+]
 LEADING = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 
@@ -43,8 +54,20 @@ def test_static(ops: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 def test_rounding_and_saturation(ops: Any, width: int) -> None:
     """Every integer and every half between them, the numbers beside halves, and what no int8 or int32 holds."""
     halves = torch.arange(-300, 301) / 2
-    x = torch.cat([halves, torch.nextafter(halves, torch.tensor(1e9)), torch.nextafter(halves, torch.tensor(-1e9))])
-    x = torch.cat([x, torch.tensor([1e6, -1e6, 3e9, -3e9, 1e38, -1e38, math.inf, -math.inf])])[:, None].expand(-1, width).contiguous()
+    x = torch.cat(
+        [
+            halves,
+            torch.nextafter(halves, torch.tensor(1e9)),
+            torch.nextafter(halves, torch.tensor(-1e9)),
+        ]
+    )
+    x = (
+        torch.cat([x, torch.tensor([1e6, -1e6, 3e9, -3e9, 1e38, -1e38, math.inf, -math.inf])])[
+            :, None
+        ]
+        .expand(-1, width)
+        .contiguous()
+    )
     out = empty(tuple(x.shape))
     ops.static_scaled_int8_quant(out, x, torch.ones(1), None)
     assert torch.equal(out, saturated(x.round()))
@@ -79,7 +102,10 @@ def check_asymmetric(ops: Any, x: torch.Tensor, out: torch.Tensor) -> None:
     least = x.float().nan_to_num(math.inf, posinf=math.inf, neginf=-math.inf).amin(-1)
     largest = x.float().nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(-1)
     same = least == largest
-    least, largest = torch.where(same, least.clamp(max=0), least), torch.where(same, largest.clamp(min=0), largest)
+    least, largest = (
+        torch.where(same, least.clamp(max=0), least),
+        torch.where(same, largest.clamp(min=0), largest),
+    )
     assert torch.equal(scale, (largest - least) / 255)
     zero = torch.where(scale == 0, 0.0, (-128 - least / scale).round())
     assert torch.equal(azp, zero.to(torch.int32))
@@ -96,7 +122,12 @@ def test_dynamic(ops: Any, dtype: torch.dtype, shape: tuple[int, ...], shift: fl
     check_asymmetric(ops, x, empty(shape))
 
 
-@given(leading=LEADING, width=st.integers(1, 150), pads=st.tuples(st.integers(0, 9), st.integers(0, 9)), data=st.data())
+@given(
+    leading=LEADING,
+    width=st.integers(1, 150),
+    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_strided(
     ops: Any,
@@ -149,8 +180,14 @@ def test_far_from_zero(ops: Any) -> None:
 
 
 BAD = {
-    "result of float8": ({"result": torch.empty(4, 6, dtype=torch.float8_e4m3fn)}, "result is of dtype Float8_e4m3fn, expected Char"),
-    "result of other shape": ({"result": torch.empty(4, 5, dtype=torch.int8)}, r"result has shape \[4, 5\], expected \[4, 6\]"),
+    "result of float8": (
+        {"result": torch.empty(4, 6, dtype=torch.float8_e4m3fn)},
+        "result is of dtype Float8_e4m3fn, expected Char",
+    ),
+    "result of other shape": (
+        {"result": torch.empty(4, 5, dtype=torch.int8)},
+        r"result has shape \[4, 5\], expected \[4, 6\]",
+    ),
     "integers": ({"input": torch.ones(4, 6, dtype=torch.int32)}, "input is of dtype Int"),
     "columns": ({"input": torch.ones(6, 4).t()}, r"input has strides \[1, 4\]"),
     "half scale": ({"scale": torch.ones(4).half()}, "scale is of dtype Half, expected Float"),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-#: Dumped from upstream's 0.33.0 libraries; torch prints the anonymous alias of ``Tensor!`` as ``$0``.
+#: Dumped from upstream's 0.33.0 libraries; torch prints the anonymous alias of ``Tensor!`` as
+#: ``$0``.
 SCHEMAS = {
     "silu_and_mul": "_C::silu_and_mul(Tensor($0! -> ) result, Tensor input) -> ()",
     "gelu_and_mul": "_C::gelu_and_mul(Tensor($0! -> ) out, Tensor input) -> ()",
@@ -16,10 +17,16 @@ SCHEMAS = {
     "gelu_new": "_C::gelu_new(Tensor($0! -> ) out, Tensor input) -> ()",
     "gelu_fast": "_C::gelu_fast(Tensor($0! -> ) out, Tensor input) -> ()",
     "gelu_quick": "_C::gelu_quick(Tensor($0! -> ) out, Tensor input) -> ()",
-    "rms_norm": "_C::rms_norm(Tensor($0! -> ) result, Tensor input, Tensor? weight, float epsilon) -> ()",
-    "fused_add_rms_norm": "_C::fused_add_rms_norm(Tensor($0! -> ) input, Tensor($1! -> ) residual, Tensor? weight, float epsilon) -> ()",
+    "rms_norm": (
+        "_C::rms_norm(Tensor($0! -> ) result, Tensor input, Tensor? weight, float epsilon) -> ()"
+    ),
+    "fused_add_rms_norm": (
+        "_C::fused_add_rms_norm(Tensor($0! -> ) input, Tensor($1! -> ) residual, "
+        "Tensor? weight, float epsilon) -> ()"
+    ),
     "rotary_embedding": (
-        "_C::rotary_embedding(Tensor positions, Tensor($0! -> ) query, Tensor($1! -> )? key, int head_size, Tensor cos_sin_cache, "
+        "_C::rotary_embedding(Tensor positions, Tensor($0! -> ) query, Tensor($1! -> )? key, int "
+        "head_size, Tensor cos_sin_cache, "
         "bool is_neox, int rope_dim_offset=0, bool inverse=False) -> ()"
     ),
 }
@@ -41,7 +48,16 @@ def arguments(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
     if name == "fused_add_rms_norm":
         return (x, torch.randn(5, 34).to(dtype), None, 1e-6)
     cache = torch.randn(9, 16).to(dtype)
-    return (torch.arange(5), torch.randn(5, 32).to(dtype), torch.randn(5, 16).to(dtype), 16, cache, True, 0, True)
+    return (
+        torch.arange(5),
+        torch.randn(5, 32).to(dtype),
+        torch.randn(5, 16).to(dtype),
+        16,
+        cache,
+        True,
+        0,
+        True,
+    )
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

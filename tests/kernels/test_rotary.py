@@ -21,12 +21,21 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 def make_cache(positions: int, rotary_dim: int, dtype: torch.dtype) -> torch.Tensor:
     angles = torch.outer(
-        torch.arange(positions, dtype=torch.float64), 1e4 ** (-torch.arange(0, rotary_dim, 2, dtype=torch.float64) / max(rotary_dim, 1))
+        torch.arange(positions, dtype=torch.float64),
+        1e4 ** (-torch.arange(0, rotary_dim, 2, dtype=torch.float64) / max(rotary_dim, 1)),
     )
     return torch.cat([angles.cos(), angles.sin()], -1).to(dtype)
 
 
-def reference(x: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor, *, neox: bool, offset: int, inverse: bool) -> torch.Tensor:
+def reference(
+    x: torch.Tensor,
+    positions: torch.Tensor,
+    cache: torch.Tensor,
+    *,
+    neox: bool,
+    offset: int,
+    inverse: bool,
+) -> torch.Tensor:
     """Rotation of ``x`` (``[*positions.shape, heads, head_size]``), float64, as multiplication of complex numbers."""
     result = x.double().clone()
     rotary_dim = cache.shape[1]
@@ -35,23 +44,41 @@ def reference(x: torch.Tensor, positions: torch.Tensor, cache: torch.Tensor, *, 
     part = result[..., offset : offset + rotary_dim]
     pairs = part.unflatten(-1, (2, -1)).transpose(-1, -2) if neox else part.unflatten(-1, (-1, 2))
     turned = torch.view_as_real(torch.complex(*pairs.unbind(-1)) * turn)
-    result[..., offset : offset + rotary_dim] = (turned.transpose(-1, -2) if neox else turned).flatten(-2)
+    result[..., offset : offset + rotary_dim] = (
+        turned.transpose(-1, -2) if neox else turned
+    ).flatten(-2)
     return result
 
 
 @pytest.mark.parametrize("neox", [True, False], ids=["neox", "gptj"])
 @pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
 @pytest.mark.parametrize(
-    ("head_size", "rotary_dim", "offset"), [(128, 128, 0), (128, 64, 64), (80, 20, 3), (6, 2, 1), (64, 64, 0), (112, 112, 0), (8, 0, 0)]
+    ("head_size", "rotary_dim", "offset"),
+    [(128, 128, 0), (128, 64, 64), (80, 20, 3), (6, 2, 1), (64, 64, 0), (112, 112, 0), (8, 0, 0)],
 )
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "heads"])
 def test_query_and_key(
-    ops: Any, check: Check, dtype: torch.dtype, *, neox: bool, inverse: bool, head_size: int, rotary_dim: int, offset: int, flat: bool
+    ops: Any,
+    check: Check,
+    dtype: torch.dtype,
+    *,
+    neox: bool,
+    inverse: bool,
+    head_size: int,
+    rotary_dim: int,
+    offset: int,
+    flat: bool,
 ) -> None:
     tokens, heads, kv_heads = 11, 4, 2
     positions, cache = torch.randint(0, 50, (tokens,)), make_cache(50, rotary_dim, dtype)
-    query, key = torch.randn(tokens, heads, head_size).to(dtype), torch.randn(tokens, kv_heads, head_size).to(dtype)
-    want = [reference(x, positions, cache, neox=neox, offset=offset, inverse=inverse) for x in (query, key)]
+    query, key = (
+        torch.randn(tokens, heads, head_size).to(dtype),
+        torch.randn(tokens, kv_heads, head_size).to(dtype),
+    )
+    want = [
+        reference(x, positions, cache, neox=neox, offset=offset, inverse=inverse)
+        for x in (query, key)
+    ]
     arguments = [x.flatten(1) if flat else x for x in (query, key)]
     ops.rotary_embedding(positions, *arguments, head_size, cache, neox, offset, inverse)
     check(query, want[0])
@@ -60,7 +87,9 @@ def test_query_and_key(
 
 @pytest.mark.parametrize("cache_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("neox", [True, False], ids=["neox", "gptj"])
-def test_cache_has_its_own_dtype(ops: Any, check: Check, dtype: torch.dtype, cache_dtype: torch.dtype, *, neox: bool) -> None:
+def test_cache_has_its_own_dtype(
+    ops: Any, check: Check, dtype: torch.dtype, cache_dtype: torch.dtype, *, neox: bool
+) -> None:
     positions, cache = torch.randint(0, 50, (5,)), make_cache(50, 40, cache_dtype)
     query = torch.randn(5, 3, 40).to(dtype)
     want = reference(query, positions, cache, neox=neox, offset=0, inverse=False)
@@ -112,7 +141,12 @@ def test_inside_qkv(ops: Any, check: Check, dtype: torch.dtype) -> None:
     positions, cache = torch.arange(7), make_cache(7, 48, dtype)
     qkv = torch.randn(7, 4 * 48 + 48 + 48).to(dtype)
     query, key, value = qkv.split([4 * 48, 48, 48], -1)
-    want = [reference(x.unflatten(-1, (-1, 48)), positions, cache, neox=True, offset=0, inverse=False).flatten(1) for x in (query, key)]
+    want = [
+        reference(
+            x.unflatten(-1, (-1, 48)), positions, cache, neox=True, offset=0, inverse=False
+        ).flatten(1)
+        for x in (query, key)
+    ]
     kept = value.clone()
     ops.rotary_embedding(positions, query, key, 48, cache, True)
     check(query, want[0])
@@ -154,8 +188,14 @@ def call(ops: Any, **changes: Any) -> None:
 
 
 BAD = {
-    "int32 positions": ({"positions": torch.arange(4, dtype=torch.int32)}, "positions is of dtype Int, expected Long"),
-    "three-dimensional positions": ({"positions": torch.zeros(1, 1, 4, dtype=torch.long)}, r"positions has shape \[1, 1, 4\]"),
+    "int32 positions": (
+        {"positions": torch.arange(4, dtype=torch.int32)},
+        "positions is of dtype Int, expected Long",
+    ),
+    "three-dimensional positions": (
+        {"positions": torch.zeros(1, 1, 4, dtype=torch.long)},
+        r"positions has shape \[1, 1, 4\]",
+    ),
     "too few tokens in query": (
         {"query": torch.zeros(3, 32)},
         r"query has shape \[3, 32\], expected \[4, heads \* 16\] or \[4, heads, 16\]",
@@ -165,17 +205,38 @@ BAD = {
     "heads of other size": ({"query": torch.zeros(4, 4, 8)}, r"query has shape \[4, 4, 8\]"),
     "query without heads": ({"query": torch.zeros(4)}, r"query has shape \[4\]"),
     "float64 query": ({"query": torch.zeros(4, 32).double()}, "query is of dtype Double"),
-    "key of other dtype": ({"key": torch.zeros(4, 16).half()}, "key is of dtype Half, expected Float, the dtype of query"),
+    "key of other dtype": (
+        {"key": torch.zeros(4, 16).half()},
+        "key is of dtype Half, expected Float, the dtype of query",
+    ),
     "integer cache": ({"cos_sin_cache": torch.zeros(8, 16).int()}, "cos_sin_cache is of dtype Int"),
-    "odd cache": ({"cos_sin_cache": torch.zeros(8, 15)}, r"cos_sin_cache has shape \[8, 15\], expected .* even"),
+    "odd cache": (
+        {"cos_sin_cache": torch.zeros(8, 15)},
+        r"cos_sin_cache has shape \[8, 15\], expected .* even",
+    ),
     "flat cache": ({"cos_sin_cache": torch.zeros(16)}, r"cos_sin_cache has shape \[16\]"),
-    "cache in columns": ({"cos_sin_cache": torch.zeros(16, 8).t()}, r"cos_sin_cache has strides \[1, 8\]"),
-    "cache wider than a head": ({"cos_sin_cache": torch.zeros(8, 18)}, ".* do not fit into head_size 16"),
-    "offset too large": ({"rope_dim_offset": 1}, "rope_dim_offset 1 .* do not fit into head_size 16"),
+    "cache in columns": (
+        {"cos_sin_cache": torch.zeros(16, 8).t()},
+        r"cos_sin_cache has strides \[1, 8\]",
+    ),
+    "cache wider than a head": (
+        {"cos_sin_cache": torch.zeros(8, 18)},
+        ".* do not fit into head_size 16",
+    ),
+    "offset too large": (
+        {"rope_dim_offset": 1},
+        "rope_dim_offset 1 .* do not fit into head_size 16",
+    ),
     "offset negative": ({"rope_dim_offset": -1}, "rope_dim_offset -1"),
-    "offset near the largest integer": ({"rope_dim_offset": 2**63 - 1}, "rope_dim_offset 9223372036854775807"),
+    "offset near the largest integer": (
+        {"rope_dim_offset": 2**63 - 1},
+        "rope_dim_offset 9223372036854775807",
+    ),
     "head size zero": ({"head_size": 0}, "head_size is 0, expected at least 1"),
-    "query over itself": ({"query": torch.zeros(1, 32).expand(4, 32)}, r"query has strides \[0, 1\]"),
+    "query over itself": (
+        {"query": torch.zeros(1, 32).expand(4, 32)},
+        r"query has strides \[0, 1\]",
+    ),
     "query in columns": ({"query": torch.zeros(32, 4).t()}, r"query has strides \[1, 4\]"),
 }
 
@@ -188,8 +249,14 @@ def test_bad_arguments(ops: Any, case: str) -> None:
 
 
 BAD_POSITIONS = {
-    "position too large": ({"positions": torch.tensor([0, 1, 8, 2])}, r"positions holds 8 for token 2, expected 0 <= position < 8"),
-    "position negative": ({"positions": torch.tensor([0, -1, 1, 2])}, "positions holds -1 for token 1"),
+    "position too large": (
+        {"positions": torch.tensor([0, 1, 8, 2])},
+        r"positions holds 8 for token 2, expected 0 <= position < 8",
+    ),
+    "position negative": (
+        {"positions": torch.tensor([0, -1, 1, 2])},
+        "positions holds -1 for token 1",
+    ),
 }
 
 
@@ -210,7 +277,9 @@ def test_bad_position_changes_nothing(ops: Any) -> None:
     assert torch.equal(query, before)
 
 
-@pytest.mark.skipif(os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors")
+@pytest.mark.skipif(
+    os.environ.get("KERNEL_TEST_DEVICE", "cpu") == "cpu", reason="on the CPU these are errors"
+)
 @pytest.mark.parametrize("neox", [True, False], ids=["neox", "gptj"])
 @pytest.mark.parametrize("bad", [8, -1, 2**63 - 1, -(2**63)])
 def test_tokens_with_bad_positions_stay(ops: Any, check: Check, *, bad: int, neox: bool) -> None:

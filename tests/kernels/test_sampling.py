@@ -14,7 +14,9 @@ EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 VOCABULARIES = [1, 7, 63, 64, 65, 130, 1000, 8192, 8193, 20_003]
 
 
-def philox(seed: torch.Tensor, counter: torch.Tensor, stage: int, rounds: int = 7) -> tuple[torch.Tensor, ...]:
+def philox(
+    seed: torch.Tensor, counter: torch.Tensor, stage: int, rounds: int = 7
+) -> tuple[torch.Tensor, ...]:
     """Philox4x32 by its definition (Salmon et al., 2011), in int64 that holds 32 bits."""
     low = 0xFFFFFFFF
 
@@ -25,7 +27,12 @@ def philox(seed: torch.Tensor, counter: torch.Tensor, stage: int, rounds: int = 
         carry = (total + (lower & low)) >> 32
         return ((upper >> 16) + (lower >> 32) + carry) & low, (total + lower) & low
 
-    x0, x1, x2, x3 = counter & low, (counter >> 32) & low, torch.full_like(counter, stage), torch.zeros_like(counter)
+    x0, x1, x2, x3 = (
+        counter & low,
+        (counter >> 32) & low,
+        torch.full_like(counter, stage),
+        torch.zeros_like(counter),
+    )
     k0, k1 = seed & low, (seed >> 32) & low
     for _ in range(rounds):
         (h0, l0), (h1, l1) = multiply(0xD2511F53, x0), multiply(0xCD9E8D57, x2)
@@ -39,9 +46,9 @@ def noise(seeds: torch.Tensor, vocabulary: int) -> torch.Tensor:
     i, seed = torch.arange(vocabulary), seeds[:, None]
     words = torch.stack(philox(seed.expand(-1, vocabulary), (i // 8).expand(len(seeds), -1), 0))
     high = words.gather(0, (i % 8 // 2).expand(1, len(seeds), -1))[0] >> (i % 2 * 16) & 0xFFFF
-    low = torch.stack(philox(seed.expand(-1, vocabulary), (i // 4).expand(len(seeds), -1), 1)).gather(0, (i % 4).expand(1, len(seeds), -1))[
-        0
-    ]
+    low = torch.stack(
+        philox(seed.expand(-1, vocabulary), (i // 4).expand(len(seeds), -1), 1)
+    ).gather(0, (i % 4).expand(1, len(seeds), -1))[0]
     c = (((high << 32) + low).double() + 0.5) * 2.0**-48
     return -(-torch.log1p(-c)).log()
 
@@ -53,7 +60,12 @@ def seeds_for(rows: int) -> torch.Tensor:
 def test_the_reference_is_philox() -> None:
     """Its authors' vector for ten rounds: https://github.com/DEShawResearch/random123, tests/kat_vectors."""
     zero = torch.zeros((), dtype=torch.int64)
-    assert [int(x) for x in philox(zero, zero, 0, 10)] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert [int(x) for x in philox(zero, zero, 0, 10)] == [
+        0x6627E8D5,
+        0xE169C58D,
+        0xBC57AC4C,
+        0x9B00DBD8,
+    ]
 
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
@@ -63,12 +75,22 @@ def test_greedy(ops: Any, dtype: torch.dtype, rows: int, vocabulary: int) -> Non
     assert torch.equal(ops.greedy_argmax(logits), logits.argmax(-1))
 
 
-@given(rows=st.integers(1, 4), width=st.integers(1, 300), pad=st.integers(0, 5), kinds=st.integers(1, 4), data=st.data())
+@given(
+    rows=st.integers(1, 4),
+    width=st.integers(1, 300),
+    pad=st.integers(0, 5),
+    kinds=st.integers(1, 4),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
-def test_greedy_has_argmaxs_order(ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, kinds: int, data: Any) -> None:
+def test_greedy_has_argmaxs_order(
+    ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, kinds: int, data: Any
+) -> None:
     """Ties, infinities and NaN everywhere, and rows apart."""
     special = [0.0, -0.0, -math.inf, math.inf, math.nan, 1.0, 3e38]
-    values = torch.tensor(data.draw(st.lists(st.sampled_from(special), min_size=kinds, max_size=kinds)))
+    values = torch.tensor(
+        data.draw(st.lists(st.sampled_from(special), min_size=kinds, max_size=kinds))
+    )
     logits = values[torch.randint(0, kinds, (rows, width + pad))].to(dtype)[:, :width]
     assert torch.equal(ops.greedy_argmax(logits), logits.argmax(-1))
 
@@ -83,10 +105,21 @@ def test_gumbel(ops: Any, dtype: torch.dtype, vocabulary: int, spread: float) ->
     assert torch.equal(ops.fused_gumbel_argmax(logits, seeds), want)
 
 
-@given(rows=st.integers(1, 4), width=st.integers(1, 300), pad=st.integers(0, 5), masked=st.floats(0, 1), step=st.integers(1, 3))
+@given(
+    rows=st.integers(1, 4),
+    width=st.integers(1, 300),
+    pad=st.integers(0, 5),
+    masked=st.floats(0, 1),
+    step=st.integers(1, 3),
+)
 @settings(deadline=None, max_examples=EXAMPLES)
-def test_gumbel_of_masked_logits(ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, masked: float, step: int) -> None:
-    logits, seeds = torch.randn(rows, width + pad).to(dtype)[:, :width], seeds_for(rows * step)[::step]
+def test_gumbel_of_masked_logits(
+    ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, masked: float, step: int
+) -> None:
+    logits, seeds = (
+        torch.randn(rows, width + pad).to(dtype)[:, :width],
+        seeds_for(rows * step)[::step],
+    )
     logits[torch.rand(rows, width) < masked] = -math.inf
     want = (logits.double() + noise(seeds, width)).argmax(-1)
     assert torch.equal(ops.fused_gumbel_argmax(logits, seeds), want)
@@ -95,7 +128,9 @@ def test_gumbel_of_masked_logits(ops: Any, dtype: torch.dtype, *, rows: int, wid
 def test_gumbel_of_logits_that_rise(ops: Any) -> None:
     """Every block holds a better token than the one before."""
     logits, seeds = torch.arange(20_000).float().expand(3, -1).contiguous() * 0.1, seeds_for(3)
-    assert torch.equal(ops.fused_gumbel_argmax(logits, seeds), (logits.double() + noise(seeds, 20_000)).argmax(-1))
+    assert torch.equal(
+        ops.fused_gumbel_argmax(logits, seeds), (logits.double() + noise(seeds, 20_000)).argmax(-1)
+    )
 
 
 def test_gumbel_of_huge_logits_still_draws(ops: Any) -> None:
@@ -130,7 +165,9 @@ def test_gumbel_draws_from_softmax(ops: Any) -> None:
 def test_gumbel_reaches_a_large_vocabulary_evenly(ops: Any) -> None:
     """Equal logits, by vocabulary: 64 parts of 63 degrees of freedom, 99.9 % quantile 103.4; and neighbouring seeds are strangers."""
     vocabulary, draws = 16_384, 8192
-    tokens = ops.fused_gumbel_argmax(torch.zeros(1, vocabulary).expand(draws, -1), torch.arange(draws))
+    tokens = ops.fused_gumbel_argmax(
+        torch.zeros(1, vocabulary).expand(draws, -1), torch.arange(draws)
+    )
     counts = torch.bincount(tokens // (vocabulary // 64), minlength=64)
     assert ((counts - draws / 64) ** 2 / (draws / 64)).sum() < 103.4
     by_place = torch.bincount(tokens % 8, minlength=8)
@@ -141,7 +178,10 @@ def test_gumbel_reaches_a_large_vocabulary_evenly(ops: Any) -> None:
 def test_a_row_depends_on_nothing_else(ops: Any, dtype: torch.dtype) -> None:
     logits, seeds = torch.randn(9, 40_000).to(dtype), seeds_for(9)
     many = ops.fused_gumbel_argmax(logits, seeds)
-    assert torch.equal(torch.cat([ops.fused_gumbel_argmax(logits[i : i + 1], seeds[i : i + 1]) for i in range(9)]), many)
+    assert torch.equal(
+        torch.cat([ops.fused_gumbel_argmax(logits[i : i + 1], seeds[i : i + 1]) for i in range(9)]),
+        many,
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scaled products of eight-bit matrices.
 
-What is asked of them is tested wherever GPU kernels are. What they compute needs a GPU, as CUTLASS's kernels are not emulated: there a call
-that is right in everything fails for want of a kernel, which is tested as well.
+What is asked of them is tested wherever GPU kernels are. What they compute needs a GPU, as
+CUTLASS's kernels are not emulated: there a call that is right in everything fails for want of a
+kernel, which is tested as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 from vllm import _custom_ops
 
 ON_GPU = os.environ.get("KERNEL_TEST_DEVICE") == "cuda"
-WHY_NOT = "" if ON_GPU else "CUTLASS's kernels are not emulated: run tests/kernels/on_gpu.py on a GPU"
+WHY_NOT = (
+    "" if ON_GPU else "CUTLASS's kernels are not emulated: run tests/kernels/on_gpu.py on a GPU"
+)
 
 INT8, FP8 = torch.int8, torch.float8_e4m3fn
 
@@ -27,7 +30,9 @@ def matrix(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(rows, columns).to(dtype)
 
 
-def operands(m: int, n: int, k: int, dtype: torch.dtype = INT8) -> tuple[torch.Tensor, torch.Tensor]:
+def operands(
+    m: int, n: int, k: int, dtype: torch.dtype = INT8
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A, and B column by column."""
     return matrix(m, k, dtype), matrix(n, k, dtype).t()
 
@@ -44,11 +49,18 @@ def require(dtype: torch.dtype) -> None:
         pytest.skip(f"no kernel of {dtype} is written for compute capability {capability()}")
 
 
-def check(got: torch.Tensor, sums: torch.Tensor, factor: torch.Tensor, bias: torch.Tensor | None, size: torch.Tensor | None = None) -> None:
+def check(
+    got: torch.Tensor,
+    sums: torch.Tensor,
+    factor: torch.Tensor,
+    bias: torch.Tensor | None,
+    size: torch.Tensor | None = None,
+) -> None:
     """Against float64.
 
-    ``size`` is the root of the sum of the squares of what is summed up, where sums are not exact: tensor cores keep 13 bits behind the
-    point of the largest term, step by step, which for 4096 terms is some hundredths of that.
+    ``size`` is the root of the sum of the squares of what is summed up, where sums are not exact:
+    tensor cores keep 13 bits behind the point of the largest term, step by step, which for 4096
+    terms is some hundredths of that.
     """
     want = sums * factor + (0 if bias is None else bias.double())
     rounding = 2.0**-8 if got.dtype == torch.bfloat16 else 2.0**-11
@@ -56,7 +68,9 @@ def check(got: torch.Tensor, sums: torch.Tensor, factor: torch.Tensor, bias: tor
     if size is not None:
         room = room + 2.0**-5 * size * factor.abs()
     off = (got.double() - want).abs() - room
-    assert off.max() <= 0, f"{off.max()} above the bound, at {divmod(int(off.argmax()), got.shape[1])}"
+    assert off.max() <= 0, (
+        f"{off.max()} above the bound, at {divmod(int(off.argmax()), got.shape[1])}"
+    )
 
 
 # Both sides of where another kernel is chosen, and tiles that are not full.
@@ -73,19 +87,36 @@ ROWS = [1, 15, 16, 17, 64, 65, 128, 129, 300]
 @pytest.mark.parametrize("b_each", [True, False])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_product(
-    m: int, n: int, k: int, dtype: torch.dtype, out_dtype: torch.dtype, *, a_each: bool, b_each: bool, with_bias: bool
+    m: int,
+    n: int,
+    k: int,
+    dtype: torch.dtype,
+    out_dtype: torch.dtype,
+    *,
+    a_each: bool,
+    b_each: bool,
+    with_bias: bool,
 ) -> None:
     require(dtype)
     a, b = operands(m, n, k, dtype)
     # So that results fit into float16.
     size = 0.1 if dtype == FP8 else 1e-4
-    a_scales, b_scales = torch.rand(m if a_each else 1, 1) * size + size, torch.rand(1, n if b_each else 1) + 0.5
+    a_scales, b_scales = (
+        torch.rand(m if a_each else 1, 1) * size + size,
+        torch.rand(1, n if b_each else 1) + 0.5,
+    )
     bias = torch.randn(n).to(out_dtype) if with_bias else None
     got = _custom_ops.cutlass_scaled_mm(a, b, a_scales, b_scales, out_dtype, bias)
     assert got.shape == (m, n)
     assert got.dtype == out_dtype
     x, y = a.double(), b.double()
-    check(got, x @ y, a_scales.double() * b_scales.double(), bias, (x.square() @ y.square()).sqrt() if dtype == FP8 else None)
+    check(
+        got,
+        x @ y,
+        a_scales.double() * b_scales.double(),
+        bias,
+        (x.square() @ y.square()).sqrt() if dtype == FP8 else None,
+    )
 
 
 @pytest.mark.gpu
@@ -102,9 +133,13 @@ def test_zero_points(m: int, *, each: bool, with_bias: bool) -> None:
     zeros = torch.randint(-128, 128, (m, 1) if each else (1,), dtype=torch.int32)
     column_sums = b.sum(0, dtype=torch.int32)
     if each:
-        got = _custom_ops.cutlass_scaled_mm_azp(a, b, a_scales, b_scales, torch.bfloat16, column_sums, zeros, bias)
+        got = _custom_ops.cutlass_scaled_mm_azp(
+            a, b, a_scales, b_scales, torch.bfloat16, column_sums, zeros, bias
+        )
     else:
-        got = _custom_ops.cutlass_scaled_mm_azp(a, b, a_scales, b_scales, torch.bfloat16, column_sums * zeros, None, bias)
+        got = _custom_ops.cutlass_scaled_mm_azp(
+            a, b, a_scales, b_scales, torch.bfloat16, column_sums * zeros, None, bias
+        )
     exact = (a.double() - zeros.double()) @ b.double()
     check(got, exact, a_scales.double() * b_scales.double(), bias)
 
@@ -120,10 +155,14 @@ def test_strides_and_leading_dimensions(ops: Any, dtype: torch.dtype) -> None:
     scales = torch.full((1,), 1e-3)
     room = torch.full((m, n + 16), 7.0, dtype=torch.bfloat16)
     ops.cutlass_scaled_mm(room[:, :n], a, b, scales, scales, None)
-    whole = _custom_ops.cutlass_scaled_mm(a.contiguous(), b.t().contiguous().t(), scales, scales, torch.bfloat16)
+    whole = _custom_ops.cutlass_scaled_mm(
+        a.contiguous(), b.t().contiguous().t(), scales, scales, torch.bfloat16
+    )
     assert torch.equal(room[:, :n], whole)
     assert torch.equal(room[:, n:], torch.full((m, 16), 7.0, dtype=torch.bfloat16))
-    deep = _custom_ops.cutlass_scaled_mm(a.contiguous().view(3, 7, k), b, scales, scales, torch.bfloat16)
+    deep = _custom_ops.cutlass_scaled_mm(
+        a.contiguous().view(3, 7, k), b, scales, scales, torch.bfloat16
+    )
     assert torch.equal(deep, whole.view(3, 7, n))
 
 
@@ -134,7 +173,11 @@ def test_the_other_architectures_are_named(ops: Any) -> None:
     if capability() in (89, 90):
         pytest.skip(f"there are kernels of float8 for compute capability {capability()}")
     a, b = operands(16, 16, 16, FP8)
-    with pytest.raises(RuntimeError, match=f"compute capability {capability() // 10}.{capability() % 10}, expected one that kernels"):
+    with pytest.raises(
+        RuntimeError,
+        match=f"compute capability {capability() // 10}.{capability() % 10}, expected one that "
+        "kernels",
+    ):
         _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
 
 
@@ -143,12 +186,18 @@ def test_the_other_architectures_are_named(ops: Any) -> None:
 def test_without_kernels(ops: Any, dtype: torch.dtype) -> None:
     assert ops is not None
     a, b = operands(16, 16, 16, dtype)
-    with pytest.raises(RuntimeError, match=r"has compute capability 0\.0, expected one that kernels were compiled for: none"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"has compute capability 0\.0, expected one that kernels were compiled for: none",
+    ):
         _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
 
 
 def test_support() -> None:
-    answers = {number: _custom_ops.cutlass_scaled_mm_supports_fp8(number) for number in (70, 75, 80, 86, 87, 89, 90, 100, 120)}
+    answers = {
+        number: _custom_ops.cutlass_scaled_mm_supports_fp8(number)
+        for number in (70, 75, 80, 86, 87, 89, 90, 100, 120)
+    }
     assert {number for number, answer in answers.items() if answer} <= {89, 90}
     assert ON_GPU or not any(answers.values())
     assert not any(_custom_ops.cutlass_scaled_mm_supports_block_fp8(number) for number in answers)
@@ -158,7 +207,9 @@ def test_support() -> None:
 def test_nothing_to_do(m: int) -> None:
     n = 16 if m == 0 else 0
     a, b = operands(m, n, 32)
-    assert _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16).shape == (m, n)
+    assert _custom_ops.cutlass_scaled_mm(
+        a, b, torch.ones(1), torch.ones(1), torch.bfloat16
+    ).shape == (m, n)
 
 
 M, N, K = 4, 32, 48
@@ -183,28 +234,82 @@ def fp8(rows: int, columns: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (lambda: {"a": matrix(M, K, INT8).short()}, "a is of dtype Short, expected Char or Float8_e4m3fn"),
+        (
+            lambda: {"a": matrix(M, K, INT8).short()},
+            "a is of dtype Short, expected Char or Float8_e4m3fn",
+        ),
         (lambda: {"a": fp8(M, K)}, "b is of dtype Char, expected Float8_e4m3fn, the dtype of a"),
         (lambda: {"out": torch.zeros(M, N)}, "out is of dtype Float, expected BFloat16 or Half"),
         (lambda: {"a": matrix(M, K, INT8)[0]}, r"a has shape \[48\], expected \[M, K\]"),
-        (lambda: {"a": matrix(M, 40, INT8)}, r"a has shape \[4, 40\], expected \[M, K\] with K a multiple of 16"),
-        (lambda: {"a": matrix(M, 0, INT8)}, r"a has shape \[4, 0\], expected \[M, K\] with K a multiple of 16"),
-        (lambda: {"a": matrix(1, 131072, INT8)}, r"a has shape \[1, 131072\], expected \[M, K\] with K of at most 131071"),
-        (lambda: {"b": matrix(24, K, INT8).t()}, r"b has shape \[48, 24\], expected \[K, N\] with N a multiple of 16"),
-        (lambda: {"b": matrix(N, 64, INT8).t()}, r"b has shape \[64, 32\], expected \[48, 32\]: \[K, N\] with the K of a"),
-        (lambda: {"b": matrix(K, N, INT8)}, r"b has strides \[32, 1\], expected columns side by side: stride 1 in dimension 0"),
-        (lambda: {"b": matrix(N, K + 8, INT8)[:, :K].t()}, r"b has strides \[1, 56\], expected columns side by side: .* multiple of 16"),
-        (lambda: {"b": matrix(1, K, INT8).expand(N, K).t()}, r"b has strides \[1, 0\], expected columns side by side: .* at least 48"),
-        (lambda: {"a": matrix(K, M, INT8).t()}, r"a has strides \[1, 4\], expected rows side by side: stride 1 in dimension 1"),
-        (lambda: {"a": matrix(M, K + 16, INT8)[:, 1 : K + 1]}, "a begins at address .*, expected a multiple of 16 bytes"),
-        (lambda: {"out": torch.zeros(M, N + 8).bfloat16()[:, :N]}, r"out has strides \[40, 1\], expected rows side by side"),
-        (lambda: {"out": torch.zeros(M + 1, N).bfloat16()}, r"out has shape \[5, 32\], expected \[4, 32\]"),
-        (lambda: {"a_scales": torch.ones(M + 1)}, r"a_scales has shape \[5\], expected one element or one for each row of a, 4"),
-        (lambda: {"a_scales": torch.ones(M).double()}, "a_scales is of dtype Double, expected Float"),
-        (lambda: {"b_scales": torch.ones(M)}, r"b_scales has shape \[4\], expected one element or one for each column of b, 32"),
-        (lambda: {"b_scales": torch.ones(N, 2)[:, 0]}, r"b_scales has strides \[2\], expected a contiguous tensor"),
+        (
+            lambda: {"a": matrix(M, 40, INT8)},
+            r"a has shape \[4, 40\], expected \[M, K\] with K a multiple of 16",
+        ),
+        (
+            lambda: {"a": matrix(M, 0, INT8)},
+            r"a has shape \[4, 0\], expected \[M, K\] with K a multiple of 16",
+        ),
+        (
+            lambda: {"a": matrix(1, 131072, INT8)},
+            r"a has shape \[1, 131072\], expected \[M, K\] with K of at most 131071",
+        ),
+        (
+            lambda: {"b": matrix(24, K, INT8).t()},
+            r"b has shape \[48, 24\], expected \[K, N\] with N a multiple of 16",
+        ),
+        (
+            lambda: {"b": matrix(N, 64, INT8).t()},
+            r"b has shape \[64, 32\], expected \[48, 32\]: \[K, N\] with the K of a",
+        ),
+        (
+            lambda: {"b": matrix(K, N, INT8)},
+            r"b has strides \[32, 1\], expected columns side by side: stride 1 in dimension 0",
+        ),
+        (
+            lambda: {"b": matrix(N, K + 8, INT8)[:, :K].t()},
+            r"b has strides \[1, 56\], expected columns side by side: .* multiple of 16",
+        ),
+        (
+            lambda: {"b": matrix(1, K, INT8).expand(N, K).t()},
+            r"b has strides \[1, 0\], expected columns side by side: .* at least 48",
+        ),
+        (
+            lambda: {"a": matrix(K, M, INT8).t()},
+            r"a has strides \[1, 4\], expected rows side by side: stride 1 in dimension 1",
+        ),
+        (
+            lambda: {"a": matrix(M, K + 16, INT8)[:, 1 : K + 1]},
+            "a begins at address .*, expected a multiple of 16 bytes",
+        ),
+        (
+            lambda: {"out": torch.zeros(M, N + 8).bfloat16()[:, :N]},
+            r"out has strides \[40, 1\], expected rows side by side",
+        ),
+        (
+            lambda: {"out": torch.zeros(M + 1, N).bfloat16()},
+            r"out has shape \[5, 32\], expected \[4, 32\]",
+        ),
+        (
+            lambda: {"a_scales": torch.ones(M + 1)},
+            r"a_scales has shape \[5\], expected one element or one for each row of a, 4",
+        ),
+        (
+            lambda: {"a_scales": torch.ones(M).double()},
+            "a_scales is of dtype Double, expected Float",
+        ),
+        (
+            lambda: {"b_scales": torch.ones(M)},
+            r"b_scales has shape \[4\], expected one element or one for each column of b, 32",
+        ),
+        (
+            lambda: {"b_scales": torch.ones(N, 2)[:, 0]},
+            r"b_scales has strides \[2\], expected a contiguous tensor",
+        ),
         (lambda: {"bias": torch.ones(N)}, "bias is of dtype Float, expected BFloat16"),
-        (lambda: {"bias": torch.ones(M).bfloat16()}, r"bias has shape \[4\], expected one for each column of b, 32"),
+        (
+            lambda: {"bias": torch.ones(M).bfloat16()},
+            r"bias has shape \[4\], expected one for each column of b, 32",
+        ),
     ],
 )
 def test_refused(ops: Any, changed: Any, message: str) -> None:
@@ -219,8 +324,16 @@ def test_refused(ops: Any, changed: Any, message: str) -> None:
     ("azp_adj", "azp", "message"),
     [
         (lambda: torch.ones(N), lambda: None, "azp_adj is of dtype Float, expected Int"),
-        (lambda: torch.ones(M).int(), lambda: None, r"azp_adj has shape \[4\], expected one for each column of b, 32"),
-        (lambda: torch.ones(N).int(), lambda: torch.ones(N).int(), r"azp has shape \[32\], expected one for each row of a, 4"),
+        (
+            lambda: torch.ones(M).int(),
+            lambda: None,
+            r"azp_adj has shape \[4\], expected one for each column of b, 32",
+        ),
+        (
+            lambda: torch.ones(N).int(),
+            lambda: torch.ones(N).int(),
+            r"azp has shape \[32\], expected one for each row of a, 4",
+        ),
         (lambda: torch.ones(N).int(), lambda: torch.ones(M), "azp is of dtype Float, expected Int"),
     ],
 )
@@ -232,5 +345,7 @@ def test_zero_points_refused(ops: Any, azp_adj: Any, azp: Any, message: str) -> 
 
 def test_zero_points_are_of_int8(ops: Any) -> None:
     *given, bias = arguments(a=fp8(M, K), b=fp8(N, K).t())
-    with pytest.raises(RuntimeError, match="cutlass_scaled_mm_azp: a is of dtype Float8_e4m3fn, expected Char"):
+    with pytest.raises(
+        RuntimeError, match="cutlass_scaled_mm_azp: a is of dtype Float8_e4m3fn, expected Char"
+    ):
         ops.cutlass_scaled_mm_azp(*given, torch.ones(N).int(), None, bias)

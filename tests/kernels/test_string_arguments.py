@@ -30,7 +30,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_no_string_is_lost() -> None:
     """In kilobytes: 200,000 lost strings are 6 MB or more, 20,000 lost long ones 100 MB."""
-    done = subprocess.run([sys.executable, "-P", "-c", CODE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CODE], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     short, long = map(int, done.stdout.split())
     assert short < 2000

@@ -57,7 +57,10 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in a fresh interpreter that finds vllm in ``site``: what tests do to the dispatcher stays there."""
 
     def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        start = f"import sys; sys.path.insert(0, {str(site)!r}); sys.path[:] = [p for p in sys.path if p]\n"
+        start = (
+            f"import sys; sys.path.insert(0, {str(site)!r}); sys.path[:] = [p for p in "
+            "sys.path if p]\n"
+        )
         command = [sys.executable, "-c", start + code, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=site)
 
@@ -69,9 +72,14 @@ def library(package: Path) -> Path:
     """The built ``_C`` library of the package under test."""
     for name in ("_C.abi3.so", "_C.so"):
         if (package / name).is_file():
-            pytest.importorskip("torch", reason="torch is not installed here: no library can be loaded")
+            pytest.importorskip(
+                "torch", reason="torch is not installed here: no library can be loaded"
+            )
             return package / name
-    pytest.skip(f"no kernels in {package}: build them with `pip install -e .`, or run the tests in an environment with vllm-kernels")
+    pytest.skip(
+        f"no kernels in {package}: build them with `pip install -e .`, or run the tests in an "
+        "environment with vllm-kernels"
+    )
 
 
 def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
@@ -86,7 +94,13 @@ def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
         "python_abi": "abi3",
         "compiler": {"id": "GNU", "version": "12.2.0"},
         "extensions": [
-            {"name": "vllm._C", "file": "vllm/_C.abi3.so", "sha256": hashlib.sha256(b"x").hexdigest(), "size": 1, "kernels": ["norm-cpu"]}
+            {
+                "name": "vllm._C",
+                "file": "vllm/_C.abi3.so",
+                "sha256": hashlib.sha256(b"x").hexdigest(),
+                "size": 1,
+                "kernels": ["norm-cpu"],
+            }
         ],
         **changes,
     }

@@ -3,10 +3,11 @@
 
     python op_cases.py OP...     the ops to call, by their names
 
-For each tensor argument of an op's sample (op_samples/*.py) it calls the op with that argument replaced: by one of another dtype, with a
-dimension more or one less, with one element more in its last dimension, and by equal ones whose elements lie apart in memory. Before a call
-it prints ``[op, argument, case]``, after it the outcome, each as a line of JSON: the error's text, whether any argument has changed, or how
-the result differs from that of the sample.
+For each tensor argument of an op's sample (op_samples/*.py) it calls the op with that argument
+replaced: by one of another dtype, with a dimension more or one less, with one element more in its
+last dimension, and by equal ones whose elements lie apart in memory. Before a call it prints ``[op,
+argument, case]``, after it the outcome, each as a line of JSON: the error's text, whether any
+argument has changed, or how the result differs from that of the sample.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def columns(x: torch.Tensor) -> torch.Tensor:
 WRONG = {
     "dtype": lambda x: x.to(torch.complex64),
     "rank": lambda x: x[None],
-    "flat": lambda x: x.flatten() if x.dim() > 1 else x.sum(0, dtype=x.dtype) if x.dim() else x[None, None],
+    "flat": lambda x: (
+        x.flatten() if x.dim() > 1 else x.sum(0, dtype=x.dtype) if x.dim() else x[None, None]
+    ),
     "longer": longer,
 }
 EQUAL = {"apart": apart, "columns": columns}
@@ -61,7 +64,9 @@ EQUAL = {"apart": apart, "columns": columns}
 def memory(args: list[Any]) -> list[bytes]:
     """All bytes behind the tensors, those between their elements too."""
     storages = [value.untyped_storage() for value in args if isinstance(value, torch.Tensor)]
-    return [bytes(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data) for storage in storages]
+    return [
+        bytes(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data) for storage in storages
+    ]
 
 
 def sample(make: Callable[..., Any]) -> list[Any]:
@@ -79,7 +84,9 @@ def outcome(op: Any, args: list[Any]) -> dict[str, Any]:
 
 
 def tensors(result: dict[str, Any]) -> list[torch.Tensor]:
-    returned = result["returned"] if isinstance(result["returned"], tuple) else (result["returned"],)
+    returned = (
+        result["returned"] if isinstance(result["returned"], tuple) else (result["returned"],)
+    )
     return [value for value in (*returned, *result["args"]) if isinstance(value, torch.Tensor)]
 
 
@@ -99,7 +106,11 @@ def say(line: Any) -> None:
 
 
 def run(name: str, make: Callable[..., Any]) -> None:
-    op = next(getattr(getattr(torch.ops, space), name) for space in NAMESPACES if hasattr(getattr(torch.ops, space), name)).default
+    op = next(
+        getattr(getattr(torch.ops, space), name)
+        for space in NAMESPACES
+        if hasattr(getattr(torch.ops, space), name)
+    ).default
     plain = outcome(op, sample(make))
     for position, value in enumerate(sample(make)):
         if not isinstance(value, torch.Tensor):
@@ -114,7 +125,11 @@ def run(name: str, make: Callable[..., Any]) -> None:
             args[position] = change(args[position])
             say([name, argument, case])
             result = outcome(op, args)
-            say(compare(result, plain) if case in EQUAL else {key: result[key] for key in ("error", "changed") if key in result})
+            say(
+                compare(result, plain)
+                if case in EQUAL
+                else {key: result[key] for key in ("error", "changed") if key in result}
+            )
 
 
 if __name__ == "__main__":

@@ -17,13 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SECTIONS = ["schema", "vllm", "platform", "components", "torch", "kernels", "python", "system", "cpu", "conda", "environment"]
+SECTIONS = [
+    "schema",
+    "vllm",
+    "platform",
+    "components",
+    "torch",
+    "kernels",
+    "python",
+    "system",
+    "cpu",
+    "conda",
+    "environment",
+]
 RUN = "from vllm import collect_env; collect_env.main(sys.argv[1:])"
 
 
 @pytest.fixture
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect_env, "_probe", lambda: {"torch": {"version": "2.99"}, "kernels": {"ops": []}})
+    monkeypatch.setattr(
+        collect_env, "_probe", lambda: {"torch": {"version": "2.99"}, "kernels": {"ops": []}}
+    )
 
 
 @pytest.mark.usefixtures("no_probe")
@@ -37,11 +51,18 @@ def test_document_has_every_section_and_is_json() -> None:
 def test_without_torch(copy: Path) -> None:
     """-S and -I leave no site-packages: torch does not exist there, for the report or for its child process."""
     start = f"import sys; sys.path.insert(0, {str(copy)!r})\n"
-    done = subprocess.run([sys.executable, "-ISc", start + RUN, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-ISc", start + RUN, "--json"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
-    assert report["torch"] == {"installed": None, "error": "ModuleNotFoundError: No module named 'torch'"}
-    assert report["kernels"]["error"].startswith("ImportError: vllm's kernel library _C is not installed.")
+    assert report["torch"] == {
+        "installed": None,
+        "error": "ModuleNotFoundError: No module named 'torch'",
+    }
+    assert report["kernels"]["error"].startswith(
+        "ImportError: vllm's kernel library _C is not installed."
+    )
     assert report["vllm"] == {"version": "1.2.3+test", "path": str(copy / "vllm"), "libraries": []}
     assert report["components"] == []
 
@@ -53,7 +74,9 @@ def test_text(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]
     assert max(map(len, text.split("  flags:")[1].split("conda")[0].splitlines())) < 120
 
 
-def test_kernels_are_reported(library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_kernels_are_reported(
+    library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     report = json.loads(python(package.parent, RUN, "--json").stdout)
     assert report["kernels"]["loaded"] == {"_C": str(library)}
     assert "_C::rms_norm" in report["kernels"]["ops"]
@@ -65,7 +88,10 @@ def test_kernels_are_reported(library: Path, package: Path, python: Callable[...
 
 
 def test_a_malformed_isa_is_part_of_the_report(
-    library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+    library: Path,
+    package: Path,
+    python: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VLLM_CPU_ISA", "mmx")
     report = json.loads(python(package.parent, RUN, "--json").stdout)
@@ -84,10 +110,15 @@ def test_components_are_checked_against_their_files(
     damaged, sound = collect_env._components()
     assert damaged["component"] == "vllm-flashmla"
     assert "schema is 3" in damaged["error"]
-    assert (sound["kernel_digest"], sound["files"]) == ("0123456789ab", {"vllm/_C.abi3.so": "as built"})
+    assert (sound["kernel_digest"], sound["files"]) == (
+        "0123456789ab",
+        {"vllm/_C.abi3.so": "as built"},
+    )
     (package / "_C.abi3.so").write_bytes(b"y")
     found = hashlib.sha256(b"y").hexdigest()
-    assert collect_env._components()[1]["files"]["vllm/_C.abi3.so"].startswith(f"has sha256 {found}, ")
+    assert collect_env._components()[1]["files"]["vllm/_C.abi3.so"].startswith(
+        f"has sha256 {found}, "
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +130,9 @@ def test_components_are_checked_against_their_files(
         ("import os; os._exit(3)", "with status 3: no message"),
     ],
 )
-def test_a_probe_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch, program: str, message: str) -> None:
+def test_a_probe_that_dies_is_reported(
+    monkeypatch: pytest.MonkeyPatch, program: str, message: str
+) -> None:
     real = subprocess.run
 
     def other_program(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
@@ -116,20 +149,37 @@ def test_a_probe_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    assert collect_env._probe() == {"error": "importing torch and loading the kernels did not end within 300 s"}
+    assert collect_env._probe() == {
+        "error": "importing torch and loading the kernels did not end within 300 s"
+    }
 
 
 def test_conda_packages(tmp_path: Path) -> None:
     meta = tmp_path / "conda-meta"
     meta.mkdir()
-    for name in ("vllm", "vllm-kernels", "libtorch", "pytorch", "python", "python_abi", "libgomp", "tzdata", "pip"):
-        (meta / f"{name}-1-0.json").write_text(json.dumps({"name": name, "version": "1.0", "build": "h0_0", "channel": "c"}))
+    for name in (
+        "vllm",
+        "vllm-kernels",
+        "libtorch",
+        "pytorch",
+        "python",
+        "python_abi",
+        "libgomp",
+        "tzdata",
+        "pip",
+    ):
+        (meta / f"{name}-1-0.json").write_text(
+            json.dumps({"name": name, "version": "1.0", "build": "h0_0", "channel": "c"})
+        )
     (meta / "broken-1-0.json").write_text("{")
     (meta / "odd-1-0.json").write_text("[]")
     (meta / "history").write_text("")
     found = collect_env._conda(tmp_path)
     assert found.pop("broken-1-0") == found.pop("odd-1-0") == "unreadable record"
-    assert found == dict.fromkeys(sorted(["vllm", "vllm-kernels", "libtorch", "pytorch", "python", "python_abi", "libgomp"]), "1.0 h0_0")
+    assert found == dict.fromkeys(
+        sorted(["vllm", "vllm-kernels", "libtorch", "pytorch", "python", "python_abi", "libgomp"]),
+        "1.0 h0_0",
+    )
     assert collect_env._conda(tmp_path / "nowhere") == {}
 
 
@@ -157,7 +207,14 @@ def test_a_bad_environment_is_part_of_the_report(monkeypatch: pytest.MonkeyPatch
 
 
 def test_lines() -> None:
-    document = {"a": 1, "b": {"c": None, "d": "x\ny"}, "e": [{"f": 1}, {"f": 2}], "g": [], "h": [1, 2], "i": ["one", "two"]}
+    document = {
+        "a": 1,
+        "b": {"c": None, "d": "x\ny"},
+        "e": [{"f": 1}, {"f": 2}],
+        "g": [],
+        "h": [1, 2],
+        "i": ["one", "two"],
+    }
     assert collect_env.render(document).splitlines() == [
         "a: 1",
         "b:",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sleeping memory where it is not to be had. With its compiled part it is tested in tests/build, against a stand-in for CUDA's driver."""
+"""Sleeping memory where it is not to be had.
+
+With its compiled part it is tested in tests/build, against a stand-in for CUDA's driver.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,16 @@ def test_it_can_be_imported_without_its_compiled_part(copy: Path, python: Run) -
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-1]) == ("False False", "None False")
-    assert len([line for line in lines if line.startswith("vllm.cumem_allocator vllm.cumem_allocator cannot be imported (")]) == 5
+    assert (
+        len(
+            [
+                line
+                for line in lines
+                if line.startswith("vllm.cumem_allocator vllm.cumem_allocator cannot be imported (")
+            ]
+        )
+        == 5
+    )
     assert done.stdout.count("conda install 'vllm-kernels=*=cuda*'") == 5
 
 

@@ -22,8 +22,13 @@ from vllm import _custom_ops
 #: Of the library that is tested, which is for the CPU.
 NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
 
-#: Ops that make or free what a number stands for: no call is like the one before, and nothing to trace. tests/kernels computes with them.
-KEEPING = {"create_onednn_mm_handler", "create_onednn_scaled_mm_handler", "release_dnnl_matmul_handler"}
+#: Ops that make or free what a number stands for: no call is like the one before, and nothing to
+#: trace. tests/kernels computes with them.
+KEEPING = {
+    "create_onednn_mm_handler",
+    "create_onednn_scaled_mm_handler",
+    "release_dnnl_matmul_handler",
+}
 PURE = [name for name in NAMES if name not in KEEPING]
 
 #: Where upstream's ops live; a wrapper's op is looked for in this order.
@@ -34,13 +39,15 @@ NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 def samples() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
     """One call of every op, from op_samples/*.py: a function that makes its arguments, and one that says what the op does.
 
-    The latter takes these arguments and returns the expected contents of those that are written to, by position, and under "return" what
-    the op returns; expectations come from torch's own ops.
+    The latter takes these arguments and returns the expected contents of those that are written to,
+    by position, and under "return" what the op returns; expectations come from torch's own ops.
     """
     found: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
     for path in sorted((Path(__file__).parent / "op_samples").glob("*.py")):
         mine = runpy.run_path(str(path))["SAMPLES"]
-        assert not set(mine) & set(found), f"{path} has a sample of an op that another file has, too"
+        assert not set(mine) & set(found), (
+            f"{path} has a sample of an op that another file has, too"
+        )
         found |= mine
     return found
 
@@ -79,7 +86,10 @@ def test_every_op_has_a_sample() -> None:
 def test_documented(name: str) -> None:
     text = inspect.getdoc(getattr(_custom_ops, name)) or ""
     assert "Source: " in text
-    assert all(f"    {argument}: " in text for argument in inspect.signature(getattr(_custom_ops, name)).parameters)
+    assert all(
+        f"    {argument}: " in text
+        for argument in inspect.signature(getattr(_custom_ops, name)).parameters
+    )
 
 
 @pytest.fixture
@@ -120,11 +130,20 @@ def test_opcheck(library: Path, name: str) -> None:
 
     assert library.is_file()
     args = arguments(name)
-    tests = ["test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"]
+    tests = [
+        "test_schema",
+        "test_autograd_registration",
+        "test_faketensor",
+        "test_aot_dispatch_dynamic",
+    ]
     if name in KEEPING:
         tests = tests[:2]
-    if any(isinstance(value, torch.Tensor) and value.dtype.itemsize == 1 and value.is_floating_point() for value in args):
-        # It compares contents by arithmetic, which torch 2.13 does not have for float8; test_writes_what_its_schema_says stands in.
+    if any(
+        isinstance(value, torch.Tensor) and value.dtype.itemsize == 1 and value.is_floating_point()
+        for value in args
+    ):
+        # It compares contents by arithmetic, which torch 2.13 does not have for float8;
+        # test_writes_what_its_schema_says stands in.
         tests.remove("test_schema")
     torch.library.opcheck(op_of(name), args, test_utils=tests)
 
@@ -138,7 +157,9 @@ def test_writes_what_its_schema_says(reloaded: Any, name: str) -> None:
     getattr(reloaded, name)(*args)
     for argument, old, new in zip(op_of(name)._schema.arguments, before, args, strict=False):
         if isinstance(new, torch.Tensor) and argument.alias_info is None:
-            assert torch.equal(old.flatten().view(torch.uint8), new.flatten().view(torch.uint8)), argument.name
+            assert torch.equal(old.flatten().view(torch.uint8), new.flatten().view(torch.uint8)), (
+                argument.name
+            )
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -149,10 +170,14 @@ def test_compiles_without_a_break(reloaded: Any, name: str) -> None:
     expected = samples()[name][1](*copied(eager))
     returned = getattr(reloaded, name)(*eager)
     compiled = torch.compile(getattr(reloaded, name), backend="aot_eager", fullgraph=True)(*traced)
-    torch.testing.assert_close(outcome(traced, compiled, expected), outcome(eager, returned, expected), rtol=0, atol=0)
+    torch.testing.assert_close(
+        outcome(traced, compiled, expected), outcome(eager, returned, expected), rtol=0, atol=0
+    )
 
 
-@pytest.mark.parametrize(("name", "broken"), [("silu_and_mul", 1), ("rms_norm", 2), ("rotary_embedding", 4)])
+@pytest.mark.parametrize(
+    ("name", "broken"), [("silu_and_mul", 1), ("rms_norm", 2), ("rotary_embedding", 4)]
+)
 def test_wrong_shapes_are_errors(reloaded: Any, name: str, broken: int) -> None:
     import torch
 

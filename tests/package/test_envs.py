@@ -42,7 +42,11 @@ def test_read_again_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_malformed_names_variable_value_and_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "gpu")
-    with pytest.raises(ValueError, match=r"^VLLM_TARGET_DEVICE='gpu': expected one of cuda, rocm, cpu, tpu, xpu, empty, in any case$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^VLLM_TARGET_DEVICE='gpu': expected one of cuda, rocm, cpu, tpu, xpu, empty, in "
+        r"any case$",
+    ):
         _ = envs.VLLM_TARGET_DEVICE
 
 
@@ -61,7 +65,10 @@ def test_cpu_isa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_ISA", "AVX2")
     assert envs.VLLM_CPU_ISA == "avx2"
     monkeypatch.setenv("VLLM_CPU_ISA", "avx512")
-    with pytest.raises(ValueError, match=r"^VLLM_CPU_ISA='avx512': expected one of sse2, avx2, avx3, avx3_zen4, in any case$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^VLLM_CPU_ISA='avx512': expected one of sse2, avx2, avx3, avx3_zen4, in any case$",
+    ):
         _ = envs.VLLM_CPU_ISA
     monkeypatch.setattr(platform, "machine", lambda: "vax")
     with pytest.raises(ValueError, match="VLLM_CPU_ISA='avx512': expected it to be unset on vax"):
@@ -69,7 +76,10 @@ def test_cpu_isa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cpu_isas_are_those_of_the_library(
-    library: Path, package: Path, python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+    library: Path,
+    package: Path,
+    python: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert library.is_file()
     code = "from vllm import _ops; print(_ops.namespace('_C').cpu_isa())"
@@ -88,4 +98,6 @@ def test_unknown_attribute() -> None:
 
 def test_listed_and_documented() -> None:
     assert set(envs.VARIABLES) <= set(dir(envs))
-    assert all(name.startswith("VLLM_") and variable.meaning for name, variable in envs.VARIABLES.items())
+    assert all(
+        name.startswith("VLLM_") and variable.meaning for name, variable in envs.VARIABLES.items()
+    )

@@ -32,10 +32,14 @@ with torch._subclasses.FakeTensorMode():
 """
 
 
-def test_ops_that_only_write_get_one(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_ops_that_only_write_get_one(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     done = python(copy, CODE)
     both = "('_vt::writes', '_vt::writes.other')"
-    assert done.stdout.splitlines() == [both, "()", "None", "UnsupportedOperatorException"], done.stderr
+    assert done.stdout.splitlines() == [both, "()", "None", "UnsupportedOperatorException"], (
+        done.stderr
+    )
 
 
 RETURNED = """
@@ -49,6 +53,8 @@ with torch._subclasses.FakeTensorMode():
 """
 
 
-def test_ops_that_return_something_have_an_entry(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_ops_that_return_something_have_an_entry(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     done = python(copy, RETURNED)
     assert done.stdout.splitlines() == ["('_vt::first',)", "(2,)"], done.stderr

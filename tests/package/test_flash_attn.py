@@ -66,16 +66,82 @@ KVCACHE = [
 
 
 FORWARD = [
-    *("q", "k", "v", "k_new", "v_new", "q_v", "out", "cu_seqlens_q", "cu_seqlens_k", "cu_seqlens_k_new", "seqused_q", "seqused_k"),
-    *("max_seqlen_q", "max_seqlen_k", "page_table", "kv_batch_idx", "leftpad_k", "rotary_cos", "rotary_sin", "seqlens_rotary"),
-    *("q_descale", "k_descale", "v_descale", "softmax_scale", "is_causal", "window_size_left", "window_size_right", "softcap"),
-    *("is_rotary_interleaved", "scheduler_metadata", "num_splits", "pack_gqa", "sm_margin", "s_aux", "cp_world_size", "cp_rank"),
+    *(
+        "q",
+        "k",
+        "v",
+        "k_new",
+        "v_new",
+        "q_v",
+        "out",
+        "cu_seqlens_q",
+        "cu_seqlens_k",
+        "cu_seqlens_k_new",
+        "seqused_q",
+        "seqused_k",
+    ),
+    *(
+        "max_seqlen_q",
+        "max_seqlen_k",
+        "page_table",
+        "kv_batch_idx",
+        "leftpad_k",
+        "rotary_cos",
+        "rotary_sin",
+        "seqlens_rotary",
+    ),
+    *(
+        "q_descale",
+        "k_descale",
+        "v_descale",
+        "softmax_scale",
+        "is_causal",
+        "window_size_left",
+        "window_size_right",
+        "softcap",
+    ),
+    *(
+        "is_rotary_interleaved",
+        "scheduler_metadata",
+        "num_splits",
+        "pack_gqa",
+        "sm_margin",
+        "s_aux",
+        "cp_world_size",
+        "cp_rank",
+    ),
     "cp_tot_seqused_k",
 ]
 DIVIDE = [
-    *("batch_size", "max_seqlen_q", "max_seqlen_k", "num_heads", "num_heads_k", "headdim", "headdim_v", "qkv_dtype", "seqused_k"),
-    *("cu_seqlens_q", "cu_seqlens_k", "cu_seqlens_k_new", "seqused_q", "leftpad_k", "page_size", "max_seqlen_k_new", "is_causal"),
-    *("window_size_left", "window_size_right", "has_softcap", "num_splits", "pack_gqa", "sm_margin"),
+    *(
+        "batch_size",
+        "max_seqlen_q",
+        "max_seqlen_k",
+        "num_heads",
+        "num_heads_k",
+        "headdim",
+        "headdim_v",
+        "qkv_dtype",
+        "seqused_k",
+    ),
+    *(
+        "cu_seqlens_q",
+        "cu_seqlens_k",
+        "cu_seqlens_k_new",
+        "seqused_q",
+        "leftpad_k",
+        "page_size",
+        "max_seqlen_k_new",
+        "is_causal",
+    ),
+    *(
+        "window_size_left",
+        "window_size_right",
+        "has_softcap",
+        "num_splits",
+        "pack_gqa",
+        "sm_margin",
+    ),
 ]
 #: What the op of version 3 is handed where nothing is said.
 NOTHING_3 = {
@@ -127,8 +193,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     results = ["result", "lse"]
     second = SimpleNamespace(varlen_fwd=op(VARLEN, results), fwd_kvcache=op(KVCACHE, results))
-    third = SimpleNamespace(fwd=op(FORWARD, ["result 3", "lse 3", "empty", "empty"]), get_scheduler_metadata=op(DIVIDE, "numbers"))
-    monkeypatch.setattr(_ops, "namespace", lambda name: {"_vllm_fa2_C": second, "_vllm_fa3_C": third}[name])
+    third = SimpleNamespace(
+        fwd=op(FORWARD, ["result 3", "lse 3", "empty", "empty"]),
+        get_scheduler_metadata=op(DIVIDE, "numbers"),
+    )
+    monkeypatch.setattr(
+        _ops, "namespace", lambda name: {"_vllm_fa2_C": second, "_vllm_fa3_C": third}[name]
+    )
     monkeypatch.setattr(_versions, "_hopper", {0: False})
     return made
 
@@ -140,7 +211,14 @@ def hopper(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list
     return calls
 
 
-Q, K, V, STARTS, LENGTHS, TABLE = Tensor(5, 4, 64), Tensor(9, 2, 64), Tensor(9, 2, 64), Tensor(3), Tensor(2), Tensor(2, 4)
+Q, K, V, STARTS, LENGTHS, TABLE = (
+    Tensor(5, 4, 64),
+    Tensor(9, 2, 64),
+    Tensor(9, 2, 64),
+    Tensor(3),
+    Tensor(2),
+    Tensor(2, 4),
+)
 
 
 def varlen(**given: Any) -> Any:
@@ -148,7 +226,17 @@ def varlen(**given: Any) -> Any:
 
 
 def test_paged(calls: list[dict[str, Any]]) -> None:
-    assert varlen(seqused_k=LENGTHS, block_table=TABLE, causal=True, window_size=(8, 0), softcap=30.0, num_splits=1) == "result"
+    assert (
+        varlen(
+            seqused_k=LENGTHS,
+            block_table=TABLE,
+            causal=True,
+            window_size=(8, 0),
+            softcap=30.0,
+            num_splits=1,
+        )
+        == "result"
+    )
     assert calls == [
         {
             **dict.fromkeys(VARLEN),
@@ -176,23 +264,49 @@ def test_paged(calls: list[dict[str, Any]]) -> None:
 
 def test_packed(calls: list[dict[str, Any]]) -> None:
     ends, out, slopes = Tensor(3), Tensor(5, 4, 64), Tensor(4)
-    found = varlen(cu_seqlens_k=ends, out=out, alibi_slopes=slopes, softmax_scale=2.0, return_softmax_lse=True)
+    found = varlen(
+        cu_seqlens_k=ends, out=out, alibi_slopes=slopes, softmax_scale=2.0, return_softmax_lse=True
+    )
     assert found == ("result", "lse")
     (call,) = calls
-    assert [call[name] for name in ("cu_seqlens_k", "out", "alibi_slopes", "softmax_scale")] == [ends, out, slopes, 2.0]
-    assert (call["window_size_left"], call["window_size_right"], call["seqused_k"], call["is_causal"]) == (-1, -1, None, False)
+    assert [call[name] for name in ("cu_seqlens_k", "out", "alibi_slopes", "softmax_scale")] == [
+        ends,
+        out,
+        slopes,
+        2.0,
+    ]
+    assert (
+        call["window_size_left"],
+        call["window_size_right"],
+        call["seqused_k"],
+        call["is_causal"],
+    ) == (-1, -1, None, False)
 
 
 def test_elements_side_by_side(calls: list[dict[str, Any]]) -> None:
     scattered = Tensor(5, 4, 64, stride=2)
-    vllm_flash_attn.flash_attn_varlen_func(scattered, K, scattered, 3, STARTS, 7, cu_seqlens_k=STARTS)
-    assert (calls[0]["q"], calls[0]["k"], calls[0]["v"]) == (("copy of", scattered), K, ("copy of", scattered))
+    vllm_flash_attn.flash_attn_varlen_func(
+        scattered, K, scattered, 3, STARTS, 7, cu_seqlens_k=STARTS
+    )
+    assert (calls[0]["q"], calls[0]["k"], calls[0]["v"]) == (
+        ("copy of", scattered),
+        K,
+        ("copy of", scattered),
+    )
 
 
 def test_what_says_nothing_here(calls: list[dict[str, Any]]) -> None:
     """Upstream's attention layer passes these to every version."""
     scale = Tensor(2, 2)
-    varlen(cu_seqlens_k=STARTS, q_descale=scale, k_descale=scale, v_descale=scale, deterministic=True, mask_mod=None, dynamic_causal=None)
+    varlen(
+        cu_seqlens_k=STARTS,
+        q_descale=scale,
+        k_descale=scale,
+        v_descale=scale,
+        deterministic=True,
+        mask_mod=None,
+        dynamic_causal=None,
+    )
     assert len(calls) == 1
 
 
@@ -202,11 +316,17 @@ def test_what_says_nothing_here(calls: list[dict[str, Any]]) -> None:
         ({"q_v": Q}, "q_v"),
         ({"dropout_p": 0.1}, "dropout_p"),
         ({"return_attn_probs": True}, "return_attn_probs"),
-        ({"scheduler_metadata": Q, "s_aux": Q}, "FlashAttention 2 does not take scheduler_metadata, s_aux"),
+        (
+            {"scheduler_metadata": Q, "s_aux": Q},
+            "FlashAttention 2 does not take scheduler_metadata, s_aux",
+        ),
         ({"cp_world_size": 2}, "cp_world_size"),
         ({"mask_mod": len}, "mask_mod"),
         ({"fa_version": 3, "alibi_slopes": Q}, "FlashAttention 3 does not take alibi_slopes"),
-        ({"fa_version": 3, "s_aux": Q, "cp_world_size": 2, "q_v": Q}, "FlashAttention 3 does not take q_v, s_aux, cp_world_size"),
+        (
+            {"fa_version": 3, "s_aux": Q, "cp_world_size": 2, "q_v": Q},
+            "FlashAttention 3 does not take q_v, s_aux, cp_world_size",
+        ),
         ({"fa_version": 4}, "FlashAttention 4 is not built: this release has versions 2 and 3"),
     ],
 )
@@ -226,16 +346,32 @@ def test_what_is_not_built(calls: list[dict[str, Any]], given: dict[str, Any], n
         ({"cu_seqlens_k": STARTS, "window_size": (1,)}, "unpack"),
     ],
 )
-def test_lengths_that_do_not_fit(calls: list[dict[str, Any]], given: dict[str, Any], words: str) -> None:
+def test_lengths_that_do_not_fit(
+    calls: list[dict[str, Any]], given: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         varlen(**given)
     assert calls == []
 
 
 def test_caches(calls: list[dict[str, Any]]) -> None:
-    q, cache, new, table = Tensor(2, 1, 4, 64), Tensor(8, 16, 2, 64), Tensor(2, 1, 2, 64), Tensor(2, 4)
+    q, cache, new, table = (
+        Tensor(2, 1, 4, 64),
+        Tensor(8, 16, 2, 64),
+        Tensor(2, 1, 2, 64),
+        Tensor(2, 4),
+    )
     found = vllm_flash_attn.flash_attn_with_kvcache(
-        q, cache, cache, new, new, cache_seqlens=LENGTHS, block_table=table, causal=True, num_splits=4, return_softmax_lse=True
+        q,
+        cache,
+        cache,
+        new,
+        new,
+        cache_seqlens=LENGTHS,
+        block_table=table,
+        causal=True,
+        num_splits=4,
+        return_softmax_lse=True,
     )
     assert found == ("result", "lse")
     assert calls == [
@@ -258,7 +394,9 @@ def test_caches(calls: list[dict[str, Any]]) -> None:
         }
     ]
     assert vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache) == "result"
-    with pytest.raises(NotImplementedError, match="FlashAttention 2 does not take scheduler_metadata"):
+    with pytest.raises(
+        NotImplementedError, match="FlashAttention 2 does not take scheduler_metadata"
+    ):
         vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, scheduler_metadata=q)
     with pytest.raises(NotImplementedError, match="FlashAttention 3 does not take alibi_slopes"):
         vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, fa_version=3, alibi_slopes=q)
@@ -273,8 +411,16 @@ def test_one_length_for_all(calls: list[dict[str, Any]]) -> None:
 
 def test_paged_by_version_3(hopper: list[dict[str, Any]]) -> None:
     out, division = Tensor(5, 4, 64), Tensor(13)
-    given = {"seqused_k": LENGTHS, "block_table": TABLE, "scheduler_metadata": division, "out": out, "num_splits": 4}
-    assert varlen(causal=True, window_size=(8, 0), softcap=30.0, return_softmax_lse=True, **given) == ("result 3", "lse 3")
+    given = {
+        "seqused_k": LENGTHS,
+        "block_table": TABLE,
+        "scheduler_metadata": division,
+        "out": out,
+        "num_splits": 4,
+    }
+    assert varlen(
+        causal=True, window_size=(8, 0), softcap=30.0, return_softmax_lse=True, **given
+    ) == ("result 3", "lse 3")
     assert hopper == [
         {
             **NOTHING_3,
@@ -299,16 +445,43 @@ def test_paged_by_version_3(hopper: list[dict[str, Any]]) -> None:
 
 def test_packed_by_version_3(hopper: list[dict[str, Any]]) -> None:
     assert varlen(cu_seqlens_k=STARTS, softmax_scale=2.0) == "result 3"
-    packed = {"q": Q, "k": K, "v": V, "cu_seqlens_q": STARTS, "cu_seqlens_k": STARTS, "max_seqlen_q": 3, "max_seqlen_k": 7}
+    packed = {
+        "q": Q,
+        "k": K,
+        "v": V,
+        "cu_seqlens_q": STARTS,
+        "cu_seqlens_k": STARTS,
+        "max_seqlen_q": 3,
+        "max_seqlen_k": 7,
+    }
     assert hopper == [{**NOTHING_3, **packed, "softmax_scale": 2.0}]
 
 
 def test_caches_by_version_3(hopper: list[dict[str, Any]]) -> None:
-    q, cache, new, left = Tensor(2, 1, 4, 64), Tensor(8, 16, 2, 64), Tensor(2, 1, 2, 64, stride=2), Tensor(2)
+    q, cache, new, left = (
+        Tensor(2, 1, 4, 64),
+        Tensor(8, 16, 2, 64),
+        Tensor(2, 1, 2, 64, stride=2),
+        Tensor(2),
+    )
     cos, sin = Tensor(16, 8), Tensor(16, 8)
-    given: dict[str, Any] = {"cache_seqlens": LENGTHS, "cache_leftpad": left, "rotary_interleaved": False, "cache_batch_idx": left}
-    assert vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, new, new, cos, sin, **given) == "result 3"
-    expected = {"k_new": ("copy of", new), "v_new": ("copy of", new), "seqused_k": LENGTHS, "kv_batch_idx": left, "leftpad_k": left}
+    given: dict[str, Any] = {
+        "cache_seqlens": LENGTHS,
+        "cache_leftpad": left,
+        "rotary_interleaved": False,
+        "cache_batch_idx": left,
+    }
+    assert (
+        vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, new, new, cos, sin, **given)
+        == "result 3"
+    )
+    expected = {
+        "k_new": ("copy of", new),
+        "v_new": ("copy of", new),
+        "seqused_k": LENGTHS,
+        "kv_batch_idx": left,
+        "leftpad_k": left,
+    }
     rotation = {"rotary_cos": cos, "rotary_sin": sin, "is_rotary_interleaved": False}
     assert hopper == [{**NOTHING_3, "q": q, "k": cache, "v": cache, **expected, **rotation}]
 
@@ -326,7 +499,9 @@ def test_the_version_that_runs(hopper: list[dict[str, Any]]) -> None:
     assert len(hopper) == 5
 
 
-def test_the_device_is_asked_once(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_asked_once(
+    calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[object] = []
 
     def supported(*given: object) -> bool:
@@ -370,9 +545,26 @@ def test_metadata(calls: list[dict[str, Any]]) -> None:
         "cu_seqlens_k_new": STARTS,
         "max_seqlen_k_new": 5,
     }
-    more: dict[str, Any] = {"page_size": 16, "has_softcap": True, "num_splits": 3, "pack_gqa": True, "sm_margin": 2}
+    more: dict[str, Any] = {
+        "page_size": 16,
+        "has_softcap": True,
+        "num_splits": 3,
+        "pack_gqa": True,
+        "sm_margin": 2,
+    }
     vllm_flash_attn.get_scheduler_metadata(
-        2, 3, 70, 8, 2, 64, LENGTHS, cache_leftpad=LENGTHS, causal=True, window_size=(9, 0), **given, **more
+        2,
+        3,
+        70,
+        8,
+        2,
+        64,
+        LENGTHS,
+        cache_leftpad=LENGTHS,
+        causal=True,
+        window_size=(9, 0),
+        **given,
+        **more,
     )
     mask = {"leftpad_k": LENGTHS, "is_causal": True, "window_size_left": 9, "window_size_right": 0}
     assert calls[1] == {**nothing, **given, **more, **mask}
@@ -382,8 +574,14 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ops, "available", frozenset)
     for version in (2, 3):
         said = vllm_flash_attn.fa_version_unsupported_reason(version)
-        assert said == f"the library _vllm_fa{version}_C is not installed: conda install vllm-flash-attn"
-    assert vllm_flash_attn.fa_version_unsupported_reason(4) == "FlashAttention 4 is not built: this release has versions 2 and 3"
+        assert (
+            said
+            == f"the library _vllm_fa{version}_C is not installed: conda install vllm-flash-attn"
+        )
+    assert (
+        vllm_flash_attn.fa_version_unsupported_reason(4)
+        == "FlashAttention 4 is not built: this release has versions 2 and 3"
+    )
     assert not vllm_flash_attn.is_fa_version_supported(4)
     for wrong in (1, 5):
         with pytest.raises(ValueError, match=f"there is no FlashAttention {wrong}"):
@@ -403,7 +601,12 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
         (3, (10, 0), "needs compute capability 9.0, this device has 10.0"),
     ],
 )
-def test_devices(monkeypatch: pytest.MonkeyPatch, version: int, capability: tuple[int, int] | None, said: str | None) -> None:
+def test_devices(
+    monkeypatch: pytest.MonkeyPatch,
+    version: int,
+    capability: tuple[int, int] | None,
+    said: str | None,
+) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
     monkeypatch.setattr(_ops, "available", lambda: frozenset({f"_vllm_fa{version}_C"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
@@ -413,6 +616,12 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, version: int, capability: tupl
     assert vllm_flash_attn.is_fa_version_supported(version) == (said is None)
 
 
-def test_importing_needs_no_torch(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = python(copy, "import sys; sys.modules['torch'] = None\nimport vllm.vllm_flash_attn as f; print(f.is_fa_version_supported(2))")
+def test_importing_needs_no_torch(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = python(
+        copy,
+        "import sys; sys.modules['torch'] = None\nimport vllm.vllm_flash_attn as f; "
+        "print(f.is_fa_version_supported(2))",
+    )
     assert done.stdout.split() == ["False"], done.stderr

@@ -28,30 +28,63 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.append(arguments)
         return "out", "lse", "parts", "splits"
 
-    monkeypatch.setattr(_ops, "namespace", lambda name: {"_flashmla_C": SimpleNamespace(dense_decode_fwd=dense_decode_fwd)}[name])
+    monkeypatch.setattr(
+        _ops,
+        "namespace",
+        lambda name: {"_flashmla_C": SimpleNamespace(dense_decode_fwd=dense_decode_fwd)}[name],
+    )
     return made
 
 
 def decode(meta: Any, **changed: Any) -> Any:
-    given: dict[str, Any] = {"q": Q, "k_cache": CACHE, "block_table": "table", "cache_seqlens": "lengths", "head_dim_v": 512} | changed
+    given: dict[str, Any] = {
+        "q": Q,
+        "k_cache": CACHE,
+        "block_table": "table",
+        "cache_seqlens": "lengths",
+        "head_dim_v": 512,
+    } | changed
     return flashmla.flash_mla_with_kvcache(tile_scheduler_metadata=meta, **given)
 
 
 def test_the_first_call_fills_what_the_next_ones_use(calls: list[tuple[Any, ...]]) -> None:
     meta, nothing = flashmla.get_mla_metadata("arguments of", "earlier releases", is_fp8=False)
     assert nothing is None
-    assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (False, None, None)
+    assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (
+        False,
+        None,
+        None,
+    )
     assert decode(meta, causal=True) == ("out", "lse")
     assert calls.pop() == (Q, CACHE, 512, "lengths", "table", 576**-0.5, True, None, None, None)
-    assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (True, "parts", "splits")
+    assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (
+        True,
+        "parts",
+        "splits",
+    )
     assert decode(meta, causal=True, softmax_scale=0.0, out="memory") == ("out", "lse")
-    assert calls.pop() == (Q, CACHE, 512, "lengths", "table", 0.0, True, "parts", "splits", "memory")
+    assert calls.pop() == (
+        Q,
+        CACHE,
+        512,
+        "lengths",
+        "table",
+        0.0,
+        True,
+        "parts",
+        "splits",
+        "memory",
+    )
 
 
 def test_metadata_of_other_sizes_is_refused(calls: list[tuple[Any, ...]]) -> None:
     meta, _ = flashmla.get_mla_metadata()
     decode(meta)
-    for changed in ({"causal": True}, {"q": SimpleNamespace(shape=(2, 1, 16, 576))}, {"q": SimpleNamespace(shape=(1, 3, 16, 576))}):
+    for changed in (
+        {"causal": True},
+        {"q": SimpleNamespace(shape=(2, 1, 16, 576))},
+        {"q": SimpleNamespace(shape=(1, 3, 16, 576))},
+    ):
         with pytest.raises(ValueError, match=r"call get_mla_metadata\(\) again"):
             decode(meta, **changed)
     assert len(calls) == 1
@@ -69,7 +102,16 @@ def test_a_call_that_fails_leaves_the_metadata_empty(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "name", ["indices", "attn_sink", "extra_k_cache", "extra_indices_in_kvcache", "topk_length", "extra_topk_length", "is_fp8_kvcache"]
+    "name",
+    [
+        "indices",
+        "attn_sink",
+        "extra_k_cache",
+        "extra_indices_in_kvcache",
+        "topk_length",
+        "extra_topk_length",
+        "is_fp8_kvcache",
+    ],
 )
 def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -> None:
     with pytest.raises(NotImplementedError, match=f"^{name}: .* not built"):
@@ -78,7 +120,9 @@ def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -
 
 
 def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
-    with pytest.raises(TypeError, match="tile_scheduler_metadata is of type str, expected what get_mla_metadata"):
+    with pytest.raises(
+        TypeError, match="tile_scheduler_metadata is of type str, expected what get_mla_metadata"
+    ):
         decode("parts")
     with pytest.raises(TypeError, match="num_splits is of type str, expected None"):
         decode(flashmla.FlashMLASchedMeta(), num_splits="splits")
@@ -105,7 +149,12 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         (True, (9, 0), None),
     ],
 )
-def test_devices(monkeypatch: pytest.MonkeyPatch, gpus: bool, capability: tuple[int, int] | None, why: str | None) -> None:  # noqa: FBT001
+def test_devices(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: bool,  # noqa: FBT001
+    capability: tuple[int, int] | None,
+    why: str | None,
+) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
     monkeypatch.setattr(_ops, "available", lambda: frozenset({"_flashmla_C"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
@@ -113,7 +162,12 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, gpus: bool, capability: tuple[
     assert flashmla.is_flashmla_dense_supported() == (why is None, why)
 
 
-def test_importing_needs_no_torch(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    code = "import sys; sys.modules['torch'] = None\nimport vllm.v1.attention.ops.flashmla as f; print(f.is_flashmla_dense_supported()[0])"
+def test_importing_needs_no_torch(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\nimport vllm.v1.attention.ops.flashmla as f; "
+        "print(f.is_flashmla_dense_supported()[0])"
+    )
     done = python(copy, code)
     assert done.stdout.split() == ["False"], done.stderr

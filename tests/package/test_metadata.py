@@ -14,7 +14,10 @@ from packaging.requirements import Requirement
 if TYPE_CHECKING:
     from pathlib import Path
 
-toml = pytest.importorskip("vllm_build.util.toml", reason="the build library is not on the path: an installed package is under test")
+toml = pytest.importorskip(
+    "vllm_build.util.toml",
+    reason="the build library is not on the path: an installed package is under test",
+)
 
 
 @pytest.fixture
@@ -35,14 +38,23 @@ def imported(path: Path) -> set[str]:
 
 
 def test_requirements_are_what_is_imported(root: Path) -> None:
-    names = set().union(*(imported(path) for path in (root / "vllm").rglob("*.py"))) - set(sys.stdlib_module_names) - {"vllm"}
+    names = (
+        set().union(*(imported(path) for path in (root / "vllm").rglob("*.py")))
+        - set(sys.stdlib_module_names)
+        - {"vllm"}
+    )
     lines = (root / "requirements" / "common.txt").read_text(encoding="utf-8").splitlines()
-    required = {Requirement(line.partition("#")[0]).name for line in lines if line.partition("#")[0].strip()}
+    required = {
+        Requirement(line.partition("#")[0]).name for line in lines if line.partition("#")[0].strip()
+    }
     assert required == names
 
 
 def test_every_package_is_listed(root: Path, pyproject: dict[str, Any]) -> None:
-    folders = {path.parent.relative_to(root).as_posix().replace("/", ".") for path in (root / "vllm").rglob("*.py")}
+    folders = {
+        path.parent.relative_to(root).as_posix().replace("/", ".")
+        for path in (root / "vllm").rglob("*.py")
+    }
     assert set(pyproject["tool"]["setuptools"]["packages"]) == folders
     assert all((root / package.replace(".", "/") / "__init__.py").is_file() for package in folders)
 
@@ -60,7 +72,9 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
 
 
 def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
-    torch_files = (root / "scripts" / "vllm_build" / "target" / "torch_files.py").read_text(encoding="utf-8")
+    torch_files = (root / "scripts" / "vllm_build" / "target" / "torch_files.py").read_text(
+        encoding="utf-8"
+    )
     (target,) = re.findall(r'^MINIMUM = Version\("(.*)"\)$', torch_files, re.MULTILINE)
     assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
     recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
@@ -77,6 +91,12 @@ def test_checks_are_strict(pyproject: dict[str, Any]) -> None:
 
 
 def test_every_test_folder_is_run(root: Path, pyproject: dict[str, Any]) -> None:
-    folders = {path.parent.relative_to(root).parts[:2] for path in (root / "tests").rglob("test_*.py") if "data" not in path.parts}
-    listed = {tuple(name.split("/")) for name in pyproject["tool"]["pytest"]["ini_options"]["testpaths"]}
+    folders = {
+        path.parent.relative_to(root).parts[:2]
+        for path in (root / "tests").rglob("test_*.py")
+        if "data" not in path.parts
+    }
+    listed = {
+        tuple(name.split("/")) for name in pyproject["tool"]["pytest"]["ini_options"]["testpaths"]
+    }
     assert folders - listed == {("tests", "kernels")}  # run in an environment with the kernels

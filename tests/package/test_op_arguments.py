@@ -36,7 +36,11 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
         for op in ("moe_align_block_size", "batched_moe_align_block_size")
         for buffer in ("sorted_token_ids", "experts_ids", "num_tokens_post_pad")
     },
-    **{(op, per_sequence): ("longer",) for op in ATTENTION for per_sequence in ("query_start_loc", "seq_lens", "block_table")},
+    **{
+        (op, per_sequence): ("longer",)
+        for op in ATTENTION
+        for per_sequence in ("query_start_loc", "seq_lens", "block_table")
+    },
     **{("mla_decode_kvcache", argument): ("longer",) for argument in ("block_tables", "seq_lens")},
     ("dynamic_per_token_scaled_fp8_quant", "scale"): ("longer",),
     ("rms_norm_dynamic_per_token_quant", "scale"): ("longer",),
@@ -70,7 +74,10 @@ Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
 
 
 def children(names: list[str]) -> Answers:
-    """op → (argument, case) → outcome. A child that dies is replaced by one for the ops that are left."""
+    """op → (argument, case) → outcome.
+
+    A child that dies is replaced by one for the ops that are left.
+    """
     found: Answers = {}
     left = list(names)
     while left:
@@ -78,14 +85,19 @@ def children(names: list[str]) -> Answers:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         for (op, argument, case), answer in zip(
-            lines[::2], [*lines[1::2], {"died": done.returncode, "said": done.stderr[-2000:]}], strict=False
+            lines[::2],
+            [*lines[1::2], {"died": done.returncode, "said": done.stderr[-2000:]}],
+            strict=False,
         ):
             found.setdefault(op, {})[argument, case] = answer
         if not done.returncode:
             break
         last = lines[-1 if len(lines) % 2 else -2][0] if lines else left[0]
         if len(lines) % 2 == 0:  # between two calls: the program itself failed
-            found.setdefault(last, {})["", "start"] = {"died": done.returncode, "said": done.stderr[-2000:]}
+            found.setdefault(last, {})["", "start"] = {
+                "died": done.returncode,
+                "said": done.stderr[-2000:],
+            }
         left = left[left.index(last) + 1 :]
     return found
 
@@ -104,9 +116,15 @@ def names_an_argument(error: str, name: str) -> bool:
     """The changed one, or the one that it no longer fits to: both are parties to a shape that differs."""
     import torch
 
-    op = next(getattr(getattr(torch.ops, space), name) for space in NAMESPACES if hasattr(getattr(torch.ops, space), name)).default
+    op = next(
+        getattr(getattr(torch.ops, space), name)
+        for space in NAMESPACES
+        if hasattr(getattr(torch.ops, space), name)
+    ).default
     words = re.findall(r"\w+", error.removeprefix(f"{name}: "))
-    return error.startswith(f"{name}: ") and any(argument.name in words for argument in op._schema.arguments)
+    return error.startswith(f"{name}: ") and any(
+        argument.name in words for argument in op._schema.arguments
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,12 +135,21 @@ def test_wrong_arguments_are_errors(answers: Answers, name: str) -> None:
         accepted = {*ACCEPTED.get((name, argument), ()), *ACCEPTED.get((None, argument), ())}
         error = str(answer.get("error", ""))
         named = not error or names_an_argument(error, name)
-        if "died" in answer or answer.get("changed") or not named or (not error and case in ANY and case not in accepted):
+        if (
+            "died" in answer
+            or answer.get("changed")
+            or not named
+            or (not error and case in ANY and case not in accepted)
+        ):
             wrong.append(f"{argument}, {case}: {answer}")
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_order_changes_no_result(answers: Answers, name: str) -> None:
-    wrong = [f"{argument}, {case}: {answer}" for (argument, case), answer in answers.get(name, {}).items() if "differs" in answer]
+    wrong = [
+        f"{argument}, {case}: {answer}"
+        for (argument, case), answer in answers.get(name, {}).items()
+        if "differs" in answer
+    ]
     assert not wrong, "\n".join(wrong)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loader. What it does to torch's dispatcher cannot be undone, so most of it is tried in interpreters of its own."""
+"""The loader.
+
+What it does to torch's dispatcher cannot be undone, so most of it is tried in interpreters of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,9 @@ def test_available_lists_files_and_imports_nothing(empty: Path) -> None:
     assert _ops.available() == {"_moe_C", "_vllm_fa2_C"}
 
 
-def test_the_interpreters_own_kind_comes_first(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interpreters_own_kind_comes_first(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     both = {empty / "_C.abi3.so", empty / "_C.so"}
     for path in both:
         path.touch()
@@ -62,7 +68,9 @@ def test_the_interpreters_own_kind_comes_first(empty: Path, monkeypatch: pytest.
         found = _ops._find(_ops.LIBRARIES["_C"])
         assert found == empty / first
         found.unlink()
-        assert _ops._find(_ops.LIBRARIES["_C"]) == (both - {found}).pop()  # the other kind serves as well
+        assert (
+            _ops._find(_ops.LIBRARIES["_C"]) == (both - {found}).pop()
+        )  # the other kind serves as well
         found.touch()
 
 
@@ -75,7 +83,10 @@ def test_missing_in_an_installation(copy: Path, python: Run) -> None:
     lines = python(copy, REPORT).stdout.splitlines()
     assert lines[0].startswith(f"ImportError vllm._C {copy / 'vllm' / '_C.'}")
     assert {f"  {copy / 'vllm' / name}" for name in ("_C.abi3.so", "_C.so")} < set(lines)
-    assert lines[-2] == "Install the kernels of this release for your device: conda install vllm-kernels"
+    assert (
+        lines[-2]
+        == "Install the kernels of this release for your device: conda install vllm-kernels"
+    )
     assert "cpu_" in lines[-1]
 
 
@@ -87,7 +98,11 @@ def test_missing_in_a_source_tree(copy: Path, python: Run) -> None:
 
 
 def test_every_library_names_its_package(empty: Path) -> None:
-    for name, component in (("_C", "vllm-kernels"), ("_vllm_fa3_C", "vllm-flash-attn"), ("_flashmla_C", "vllm-flashmla")):
+    for name, component in (
+        ("_C", "vllm-kernels"),
+        ("_vllm_fa3_C", "vllm-flash-attn"),
+        ("_flashmla_C", "vllm-flashmla"),
+    ):
         library = _ops.LIBRARIES[name]
         assert library.component == component
         assert str(empty) in str(_ops._missing(library))
@@ -110,20 +125,28 @@ def test_without_torch(copy: Path, python: Run) -> None:
 def test_a_file_that_is_no_library(copy: Path, python: Run) -> None:
     (copy / "vllm" / "_C.abi3.so").write_bytes(b"no ELF header")
     text = python(copy, REPORT).stdout
-    assert text.startswith(f"ImportError vllm._C {copy / 'vllm' / '_C.abi3.so'}\nthe dynamic linker cannot load ")
+    assert text.startswith(
+        f"ImportError vllm._C {copy / 'vllm' / '_C.abi3.so'}\nthe dynamic linker cannot load "
+    )
     assert "torch here is " in text
 
 
 @pytest.mark.usefixtures("torch_here")
-def test_torch_older_than_the_kernels_ask_for(copy: Path, python: Run, write_record: Callable[..., Path]) -> None:
+def test_torch_older_than_the_kernels_ask_for(
+    copy: Path, python: Run, write_record: Callable[..., Path]
+) -> None:
     (copy / "vllm" / "_C.abi3.so").write_bytes(b"never read")
     write_record(copy / "vllm", torch_target="99.10")
     text = python(copy, REPORT).stdout
-    assert f"{copy / 'vllm' / '_C.abi3.so'} needs torch >= 99.10; this environment has torch " in text
+    assert (
+        f"{copy / 'vllm' / '_C.abi3.so'} needs torch >= 99.10; this environment has torch " in text
+    )
 
 
 @pytest.mark.usefixtures("torch_here")
-def test_torch_releases_compare_as_numbers(copy: Path, python: Run, write_record: Callable[..., Path]) -> None:
+def test_torch_releases_compare_as_numbers(
+    copy: Path, python: Run, write_record: Callable[..., Path]
+) -> None:
     (copy / "vllm" / "_C.abi3.so").write_bytes(b"no ELF header")
     write_record(copy / "vllm", torch_target="2.9")
     assert "the dynamic linker cannot load" in python(copy, REPORT).stdout
@@ -133,24 +156,40 @@ def test_torch_releases_compare_as_numbers(copy: Path, python: Run, write_record
 def test_a_damaged_record(copy: Path, python: Run, write_record: Callable[..., Path]) -> None:
     (copy / "vllm" / "_C.abi3.so").write_bytes(b"never read")
     write_record(copy / "vllm", torch_target=None)
-    assert "the kernels' record is damaged, install vllm-kernels again: " in python(copy, REPORT).stdout
+    assert (
+        "the kernels' record is damaged, install vllm-kernels again: "
+        in python(copy, REPORT).stdout
+    )
 
 
 @pytest.mark.usefixtures("torch_here")
 def test_ops_defined_by_python_code_are_in_the_way(copy: Path, python: Run) -> None:
     (copy / "vllm" / "_C.abi3.so").write_bytes(b"\0silu_and_mul(Tensor! out, Tensor input) -> ()\0")
-    text = python(copy, "import torch\ntorch.library.define('_C::silu_and_mul', '(Tensor x) -> ()')\n" + REPORT).stdout
-    assert "already has definitions of _C::silu_and_mul.\nThey come from Python code (torch.library)" in text
+    text = python(
+        copy,
+        "import torch\ntorch.library.define('_C::silu_and_mul', '(Tensor x) -> ()')\n" + REPORT,
+    ).stdout
+    assert (
+        "already has definitions of _C::silu_and_mul.\nThey come from Python code (torch.library)"
+        in text
+    )
 
 
 @pytest.mark.usefixtures("torch_here")
 def test_other_ops_in_the_same_namespace_are_not(copy: Path, python: Run) -> None:
-    (copy / "vllm" / "_C.abi3.so").write_bytes(b"\0my_silu_and_mul(Tensor! out, Tensor input) -> ()\0")
-    text = python(copy, "import torch\ntorch.library.define('_C::silu_and_mul', '(Tensor x) -> ()')\n" + REPORT).stdout
+    (copy / "vllm" / "_C.abi3.so").write_bytes(
+        b"\0my_silu_and_mul(Tensor! out, Tensor input) -> ()\0"
+    )
+    text = python(
+        copy,
+        "import torch\ntorch.library.define('_C::silu_and_mul', '(Tensor x) -> ()')\n" + REPORT,
+    ).stdout
     assert "the dynamic linker cannot load" in text  # past the guard: the file holds no library
 
 
-def test_a_package_of_links_is_looked_at_where_it_appears(copy: Path, python: Run, tmp_path: Path) -> None:
+def test_a_package_of_links_is_looked_at_where_it_appears(
+    copy: Path, python: Run, tmp_path: Path
+) -> None:
     linked = tmp_path / "linked"
     for source in sorted((copy / "vllm").rglob("*.py")):
         target = linked / source.relative_to(copy)
@@ -189,21 +228,30 @@ def install(library: Path, site: Path) -> Path:
 def test_loads_from_any_folder(library: Path, copy: Path, python: Run) -> None:
     install(library, copy)
     done = python(copy, REPORT + "print(_ops.load('_C') == _ops.load() == {'_C'}, _ops.loaded())")
-    assert done.stdout == f"loaded True\nTrue {{'_C': PosixPath('{copy / 'vllm' / library.name}')}}\n", done.stderr
+    assert (
+        done.stdout == f"loaded True\nTrue {{'_C': PosixPath('{copy / 'vllm' / library.name}')}}\n"
+    ), done.stderr
 
 
-def test_a_second_library_with_the_same_ops_is_refused(library: Path, copy: Path, python: Run, tmp_path: Path) -> None:
+def test_a_second_library_with_the_same_ops_is_refused(
+    library: Path, copy: Path, python: Run, tmp_path: Path
+) -> None:
     install(library, copy)
     other = tmp_path / "other_vllm" / "_C_stable.so"
     other.parent.mkdir()
     shutil.copy(library, other)
     done = python(copy, f"import torch\ntorch.ops.load_library({str(other)!r})\n" + REPORT)
     assert done.returncode == 0, done.stderr  # an abort would be -6
-    assert f"cannot load {copy / 'vllm' / library.name}: this process already has definitions of _C::" in done.stdout
+    assert (
+        f"cannot load {copy / 'vllm' / library.name}: this process already has definitions of _C::"
+        in done.stdout
+    )
     assert f"They come from {other}.\n" in done.stdout
 
 
-def test_the_same_file_loaded_by_somebody_else_is_not_second(library: Path, copy: Path, python: Run, tmp_path: Path) -> None:
+def test_the_same_file_loaded_by_somebody_else_is_not_second(
+    library: Path, copy: Path, python: Run, tmp_path: Path
+) -> None:
     path = install(library, copy)
     link = tmp_path / "link.so"
     link.symlink_to(path)
@@ -213,7 +261,10 @@ def test_the_same_file_loaded_by_somebody_else_is_not_second(library: Path, copy
 
 def test_a_reloaded_module_loads_again(library: Path, copy: Path, python: Run) -> None:
     install(library, copy)
-    again = "\nimport importlib; importlib.reload(_ops); print(_ops.loaded()); print(sorted(_ops.load()))"
+    again = (
+        "\nimport importlib; importlib.reload(_ops); print(_ops.loaded()); "
+        "print(sorted(_ops.load()))"
+    )
     assert python(copy, REPORT + again).stdout == "loaded True\n{}\n['_C']\n"
 
 
@@ -251,7 +302,9 @@ print(len(done), missing)
 """
 
 
-def test_every_op_with_tensors_is_known_to_torch_compile(library: Path, copy: Path, python: Run) -> None:
+def test_every_op_with_tensors_is_known_to_torch_compile(
+    library: Path, copy: Path, python: Run
+) -> None:
     install(library, copy)
     done = python(copy, ALL)
     count, _, missing = done.stdout.partition(" ")

@@ -35,7 +35,9 @@ def prefix_with(folder: Path, **changes: Any) -> tuple[Path, Path]:
     meta = folder / "conda-meta"
     meta.mkdir()
     (meta / "vllm-0.1.0-py_0.json").write_text(json.dumps({**RECORD, **changes}))
-    (meta / "vllm-kernels-0.1.0-cpu_0.json").write_text(json.dumps({"name": "vllm-kernels", "depends": ["vllm-none ==1 *_kff_*"]}))
+    (meta / "vllm-kernels-0.1.0-cpu_0.json").write_text(
+        json.dumps({"name": "vllm-kernels", "depends": ["vllm-none ==1 *_kff_*"]})
+    )
     (meta / "vllm-broken.json").write_text("{")
     (meta / "vllm-odd.json").write_text("[]")
     return folder, package
@@ -43,8 +45,13 @@ def prefix_with(folder: Path, **changes: Any) -> tuple[Path, Path]:
 
 def test_pins_are_those_of_the_environments_vllm(tmp_path: Path) -> None:
     prefix, package = prefix_with(tmp_path / "env")
-    assert _pins.pins(prefix, package) == {"vllm-kernels": Pin("0.1.0", "0123456789ab"), "vllm-flash-attn": Pin("0.1.0", "a" * 12)}
-    assert _pins.pins(prefix, tmp_path / "tree" / "vllm") == {}, "another vllm than the environment's"
+    assert _pins.pins(prefix, package) == {
+        "vllm-kernels": Pin("0.1.0", "0123456789ab"),
+        "vllm-flash-attn": Pin("0.1.0", "a" * 12),
+    }
+    assert _pins.pins(prefix, tmp_path / "tree" / "vllm") == {}, (
+        "another vllm than the environment's"
+    )
     assert _pins.pins(tmp_path, package) == {}, "no conda environment"
 
 
@@ -74,11 +81,17 @@ def test_other_kernels(tmp_path: Path, version: str, digest: str, found: str) ->
     assert said.splitlines() == [
         "  expected: vllm-kernels 0.1.0 with digest 0123456789ab",
         f"  found:    {found}",
-        "  to do:    install both of one build: conda install --force-reinstall vllm vllm-kernels; in a source tree, pip install -e .",
+        (
+            "  to do:    install both of one build: conda install --force-reinstall vllm "
+            "vllm-kernels; "
+            "in a source tree, pip install -e ."
+        ),
     ]
 
 
-def test_a_record_of_another_release(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_of_another_release(
+    tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # In a conda environment the tested vllm has pins of its own.
     monkeypatch.setattr(_pins, "pins", lambda *_: {})
     path = write_record(tmp_path, schema=2, kernel_digest=DIGEST)
@@ -88,14 +101,20 @@ def test_a_record_of_another_release(tmp_path: Path, write_record: Callable[...,
         f"{path}: schema is 2, this vllm reads 1: vllm and vllm-kernels are of different releases",
         f"  expected: vllm-kernels of the same release as vllm {__version__}",
         "  found:    vllm-kernels 0.1.0+cpu with digest 0123456789ab",
-        "  to do:    install both of one build: conda install --force-reinstall vllm vllm-kernels; in a source tree, pip install -e .",
+        (
+            "  to do:    install both of one build: conda install --force-reinstall vllm "
+            "vllm-kernels; "
+            "in a source tree, pip install -e ."
+        ),
     ]
 
 
 def test_a_record_of_another_release_may_lack_everything(tmp_path: Path) -> None:
     path = tmp_path / "vllm-kernels.json"
     path.write_text('{"schema": 2}')
-    with pytest.raises(build_info.BuildInfoError, match=r"found:    vllm-kernels of unknown version\n"):
+    with pytest.raises(
+        build_info.BuildInfoError, match=r"found:    vllm-kernels of unknown version\n"
+    ):
         build_info.read(path)
 
 
@@ -104,7 +123,9 @@ START = "import sys; sys.prefix = sys.argv.pop(1); sys.path.insert(0, sys.argv.p
 
 
 @pytest.fixture
-def installed(tmp_path: Path, package: Path, write_record: Callable[..., Path]) -> Callable[[str], subprocess.CompletedProcess[str]]:
+def installed(
+    tmp_path: Path, package: Path, write_record: Callable[..., Path]
+) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Runs a program in an environment whose kernels are not those that its vllm requires."""
     prefix, there = prefix_with(tmp_path / "env")
     for source in sorted(package.rglob("*.py")):
@@ -122,17 +143,29 @@ def installed(tmp_path: Path, package: Path, write_record: Callable[..., Path]) 
     return run
 
 
-def test_the_report_says_that_kernels_differ(installed: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
-    done = installed("import json; from vllm import collect_env; print(json.dumps(collect_env._components()))")
+def test_the_report_says_that_kernels_differ(
+    installed: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    done = installed(
+        "import json; from vllm import collect_env; print(json.dumps(collect_env._components()))"
+    )
     assert not done.stderr
     (component,) = json.loads(done.stdout)
-    assert component["differs"].startswith("  expected: vllm-kernels 0.1.0 with digest 0123456789ab\n  found:    vllm-kernels 0.1.0+cpu ")
+    assert component["differs"].startswith(
+        "  expected: vllm-kernels 0.1.0 with digest 0123456789ab\n"
+        "  found:    vllm-kernels 0.1.0+cpu "
+    )
 
 
-def test_a_library_that_does_not_load_is_compared(installed: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
+def test_a_library_that_does_not_load_is_compared(
+    installed: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
     pytest.importorskip("torch", reason="torch is not installed here: no library can be loaded")
     done = installed("from vllm import _ops; _ops.load()")
-    assert "These kernels are not those that vllm requires:\n  expected: vllm-kernels 0.1.0 with digest 0123456789ab\n" in done.stderr
+    assert (
+        "These kernels are not those that vllm requires:\n  expected: vllm-kernels 0.1.0 with "
+        "digest 0123456789ab\n"
+    ) in done.stderr
 
 
 def test_the_report_of_kernels_that_fit_says_nothing(

@@ -38,7 +38,9 @@ def test_nothing_installed() -> None:
 
 
 def test_the_kernels_decide(tmp_path: Path, write_record: Callable[..., Path]) -> None:
-    write_record(tmp_path, component="vllm-flash-attn", device="cuda")  # an addition to the kernels, not the kernels
+    write_record(
+        tmp_path, component="vllm-flash-attn", device="cuda"
+    )  # an addition to the kernels, not the kernels
     write_record(tmp_path, device="cpu")
     found = platforms.detect()
     assert isinstance(found, CpuPlatform)
@@ -46,7 +48,9 @@ def test_the_kernels_decide(tmp_path: Path, write_record: Callable[..., Path]) -
     assert (found.device_name, found.device_type, found.dispatch_key) == ("cpu", "cpu", "CPU")
 
 
-def test_the_variable_decides_before_them(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_decides_before_them(
+    tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_record(tmp_path, device="cuda")
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "CPU")
     assert platforms.detect().is_cpu()
@@ -54,10 +58,14 @@ def test_the_variable_decides_before_them(tmp_path: Path, write_record: Callable
     assert platforms.detect().is_unspecified()
 
 
-def test_a_device_without_a_platform(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_a_platform(
+    tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_record(tmp_path, device="xpu", version="3.2.1")
     with pytest.raises(
-        RuntimeError, match=r"no platform for 'xpu' \(the installed vllm-kernels 3.2.1 are built for it\); it has cpu, cuda, empty"
+        RuntimeError,
+        match=r"no platform for 'xpu' \(the installed vllm-kernels 3.2.1 are built for it\); it "
+        r"has cpu, cuda, empty",
     ):
         platforms.detect()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "tpu")
@@ -65,7 +73,9 @@ def test_a_device_without_a_platform(tmp_path: Path, write_record: Callable[...,
         platforms.detect()
 
 
-def test_bad_input_is_reported(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_reported(
+    tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_record(tmp_path, schema=7)
     with pytest.raises(ValueError, match="schema is 7"):
         platforms.detect()
@@ -91,7 +101,9 @@ def test_unknown_attribute() -> None:
 
 
 def test_every_family_has_its_question() -> None:
-    assert {f"is_{member.name.lower()}" for member in PlatformEnum} | {"is_cuda_alike"} == set(QUESTIONS)
+    assert {f"is_{member.name.lower()}" for member in PlatformEnum} | {"is_cuda_alike"} == set(
+        QUESTIONS
+    )
     for member in PlatformEnum:
         found = type("One", (UnspecifiedPlatform,), {"_enum": member})()
         alike = {"is_cuda_alike"} if member in (PlatformEnum.CUDA, PlatformEnum.ROCM) else set()
@@ -114,7 +126,9 @@ def test_cpu_dtypes() -> None:
     assert torch.empty(1, device=CpuPlatform.device_type).device.type == "cpu"
 
 
-def test_cuda_answers(tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_answers(
+    tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
     write_record(tmp_path, device="cuda")
     found = platforms.detect()

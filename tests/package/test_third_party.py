@@ -12,15 +12,34 @@ from packaging.licenses import canonicalize_license_expression
 if TYPE_CHECKING:
     from pathlib import Path
 
-toml = pytest.importorskip("vllm_build.util.toml", reason="the build library is not on the path: an installed package is under test")
+toml = pytest.importorskip(
+    "vllm_build.util.toml",
+    reason="the build library is not on the path: an installed package is under test",
+)
 
-KEYS = {"name", "version", "license", "license_files", "outputs", "filename", "size", "sha256", "tree_sha256", "get"}
-WAYS = {"apt-source": {"type", "suite", "package", "revision"}, "pypi-sdist": {"type", "package", "version"}}
+KEYS = {
+    "name",
+    "version",
+    "license",
+    "license_files",
+    "outputs",
+    "filename",
+    "size",
+    "sha256",
+    "tree_sha256",
+    "get",
+}
+WAYS = {
+    "apt-source": {"type", "suite", "package", "revision"},
+    "pypi-sdist": {"type", "package", "version"},
+}
 
 
 @pytest.fixture
 def lock(root: Path) -> dict[str, Any]:
-    document: dict[str, Any] = toml.loads((root / "third_party" / "lock.toml").read_text(encoding="utf-8"))
+    document: dict[str, Any] = toml.loads(
+        (root / "third_party" / "lock.toml").read_text(encoding="utf-8")
+    )
     return document
 
 
@@ -57,4 +76,8 @@ def test_the_toolchain_builds_the_locked_highway(root: Path, lock: dict[str, Any
     locked = toml.loads((root / "toolchain" / "lock.toml").read_text(encoding="utf-8"))["file"]
     (highway,) = [entry for entry in lock["source"] if entry["name"] == "highway"]
     (archive,) = [entry for entry in locked if entry["filename"] == highway["filename"]]
-    assert (archive["sha256"], archive["size"], archive["version"]) == (highway["sha256"], highway["size"], highway["get"]["revision"])
+    assert (archive["sha256"], archive["size"], archive["version"]) == (
+        highway["sha256"],
+        highway["size"],
+        highway["get"]["revision"],
+    )

@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 from vllm import version
 
 
-def test_generated_version_wins(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_generated_version_wins(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     (copy / "VERSION").write_text("9.9\n")
     done = python(copy, "import vllm; print(vllm.__version__, vllm.__version_tuple__)")
     assert done.stdout == "1.2.3+test (1, 2, 3, 'test')\n"
 
 
-def test_import_is_cheap(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    code = "import vllm, vllm.envs, vllm.platforms; vllm.platforms.current_platform; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+def test_import_is_cheap(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    code = (
+        "import vllm, vllm.envs, vllm.platforms; vllm.platforms.current_platform; "
+        "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
     done = python(copy, code)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -30,7 +37,9 @@ def test_import_is_cheap(copy: Path, python: Callable[..., subprocess.CompletedP
 def test_importing_the_ops_imports_no_torch_until_there_is_a_library(
     copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    assert python(copy, "import vllm._custom_ops; print('torch' in sys.modules)").stdout == "False\n"
+    assert (
+        python(copy, "import vllm._custom_ops; print('torch' in sys.modules)").stdout == "False\n"
+    )
 
 
 def test_source_tree_is_marked(tmp_path: Path) -> None:
@@ -40,7 +49,9 @@ def test_source_tree_is_marked(tmp_path: Path) -> None:
     assert version._of_source_tree(tmp_path / "vllm") == "0.4.0+mine.source"
 
 
-def test_incomplete_installation_says_what_to_do(copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_incomplete_installation_says_what_to_do(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     (copy / "vllm" / "_version.py").unlink()
     done = python(copy, "import vllm")
     assert done.returncode == 1
@@ -50,7 +61,11 @@ def test_incomplete_installation_says_what_to_do(copy: Path, python: Callable[..
 
 @pytest.mark.parametrize(
     ("text", "parts"),
-    [("0.1.0", (0, 1, 0)), ("0.1.0+cpu", (0, 1, 0, "cpu")), ("1.0rc1.dev3+cu129.x", (1, "0rc1", "dev3", "cu129", "x"))],
+    [
+        ("0.1.0", (0, 1, 0)),
+        ("0.1.0+cpu", (0, 1, 0, "cpu")),
+        ("1.0rc1.dev3+cu129.x", (1, "0rc1", "dev3", "cu129", "x")),
+    ],
 )
 def test_parts(text: str, parts: tuple[int | str, ...]) -> None:
     assert version._parts(text) == parts

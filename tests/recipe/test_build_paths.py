@@ -48,11 +48,19 @@ def zip_of(content: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def package(folder: Path, content: dict[str, bytes], *, info: dict[str, bytes] | None = None, links: dict[str, str] | None = None) -> Path:
+def package(
+    folder: Path,
+    content: dict[str, bytes],
+    *,
+    info: dict[str, bytes] | None = None,
+    links: dict[str, str] | None = None,
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "p-1-h0_0.conda"
     documents = {
-        "info/index.json": json.dumps({"name": "p", "version": "1", "build": "h0_0", "build_number": 0, "subdir": "noarch"}).encode(),
+        "info/index.json": json.dumps(
+            {"name": "p", "version": "1", "build": "h0_0", "build_number": 0, "subdir": "noarch"}
+        ).encode(),
         "info/paths.json": json.dumps({"paths": [], "paths_version": 1}).encode(),
         **(info or {}),
     }
@@ -95,7 +103,11 @@ def test_a_path_of_the_build_is_found(wrap: Callable[[bytes], bytes], tmp_path: 
 
 
 def test_metadata_and_links_are_searched_too(tmp_path: Path) -> None:
-    about = package(tmp_path / "a", {}, info={"info/about.json": json.dumps({"channels": [f"file://{WORK}/channel/"]}).encode()})
+    about = package(
+        tmp_path / "a",
+        {},
+        info={"info/about.json": json.dumps({"channels": [f"file://{WORK}/channel/"]}).encode()},
+    )
     with pytest.raises(BuildError, match=r"in info/about\.json"):
         build_paths.check(about, FORBIDDEN)
     link = package(tmp_path / "b", {}, links={"bin/link": f"{WORK}/bin/x"})
@@ -104,7 +116,14 @@ def test_metadata_and_links_are_searched_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["/opt" + WORK, WORK + "y/z", WORK.removeprefix("/"), "https://example.org/docs" + WORK, "/usr/lib/python3"]
+    "text",
+    [
+        "/opt" + WORK,
+        WORK + "y/z",
+        WORK.removeprefix("/"),
+        "https://example.org/docs" + WORK,
+        "/usr/lib/python3",
+    ],
 )
 def test_another_path_that_only_looks_like_it_is_none(text: str, tmp_path: Path) -> None:
     build_paths.check(package(tmp_path, {"lib/thing": b"a " + text.encode() + b" b"}), FORBIDDEN)
@@ -112,14 +131,21 @@ def test_another_path_that_only_looks_like_it_is_none(text: str, tmp_path: Path)
 
 def test_what_cannot_be_opened_is_searched_as_it_is(tmp_path: Path) -> None:
     broken = {
-        f"x.{n}": magic + b"garbage" for n, magic in enumerate((b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+        f"x.{n}": magic + b"garbage"
+        for n, magic in enumerate(
+            (b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+        )
     }
     build_paths.check(package(tmp_path / "a", broken), FORBIDDEN)
     with pytest.raises(BuildError):
-        build_paths.check(package(tmp_path / "b", {"x.gz": b"\x1f\x8b " + WORK.encode()}), FORBIDDEN)
+        build_paths.check(
+            package(tmp_path / "b", {"x.gz": b"\x1f\x8b " + WORK.encode()}), FORBIDDEN
+        )
 
 
-def test_cache_checkout_home_and_temporary_folder_are_forbidden(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_checkout_home_and_temporary_folder_are_forbidden(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, temporary = tmp_path / "home", tmp_path / "scratch"
     for folder in (home / ".local" / "src", temporary):
         folder.mkdir(parents=True)
@@ -137,7 +163,12 @@ def test_cache_checkout_home_and_temporary_folder_are_forbidden(tmp_path: Path, 
     ):
         assert build_paths.find(f"x {path} y".encode(), forbidden) == str(path)
     # Somebody upstream may have had a home of the same name.
-    for path in (home, home / "work" / "upstream.c", home / "unknown", home / ".local" / ("x" * 4000) / "y"):
+    for path in (
+        home,
+        home / "work" / "upstream.c",
+        home / "unknown",
+        home / ".local" / ("x" * 4000) / "y",
+    ):
         assert build_paths.find(f"x {path} y".encode(), forbidden) is None
 
 
@@ -158,7 +189,10 @@ def test_a_link_to_the_cache_has_two_names(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_refused_package_goes_no_further(tmp_path: Path) -> None:
-    good, bad = package(tmp_path / "good", {"x": b"fine"}), package(tmp_path / "bad", {"x": str(tmp_path / "bad").encode()})
+    good, bad = (
+        package(tmp_path / "good", {"x": b"fine"}),
+        package(tmp_path / "bad", {"x": str(tmp_path / "bad").encode()}),
+    )
     finish.finish([good], tmp_path / "bad")
     with pytest.raises(BuildError, match="names a folder of this machine"):
         finish.finish([good, bad], tmp_path / "bad")

@@ -44,18 +44,35 @@ class Done:
 
     @property
     def kernels(self) -> str:
-        (path,) = (p["path"] for p in self.result["packages"] if Path(p["path"]).name.startswith("vllm-kernels-"))
+        (path,) = (
+            p["path"]
+            for p in self.result["packages"]
+            if Path(p["path"]).name.startswith("vllm-kernels-")
+        )
         return str(path)
 
 
 def vllm_build(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vllm_build", *arguments]
-    return subprocess.run(command, cwd=tree, env=environ(tree), capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=tree, env=environ(tree), capture_output=True, text=True, check=False
+    )
 
 
 def environ(tree: Path) -> dict[str, str]:
-    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
-    return {**{key: value for key in kept if (value := os.environ.get(key))}, "PYTHONPATH": str(tree / "scripts")}
+    kept = (
+        "PATH",
+        "HOME",
+        "CCACHE_DIR",
+        "VLLM_BUILD_CACHE",
+        "XDG_CACHE_HOME",
+        "MAX_JOBS",
+        "COVERAGE_PROCESS_CONFIG",
+    )
+    return {
+        **{key: value for key in kept if (value := os.environ.get(key))},
+        "PYTHONPATH": str(tree / "scripts"),
+    }
 
 
 def build(tree: Path, output: Path) -> Done:
@@ -96,13 +113,18 @@ def loud() -> Console:
 
 def test_packages_environment_and_install_line(built: Done) -> None:
     names = [Path(p["path"]).name for p in built.result["packages"]]
-    assert [re.sub(r"-.*", "", name.replace("vllm-kernels", "vllm_kernels")) for name in names] == ["vllm_kernels", "vllm"]
+    assert [re.sub(r"-.*", "", name.replace("vllm-kernels", "vllm_kernels")) for name in names] == [
+        "vllm_kernels",
+        "vllm",
+    ]
     for entry in built.result["packages"]:
         assert sha256_of(Path(entry["path"])) == entry["sha256"]
     assert (Path(built.result["prefix"]) / "bin" / "python").exists()
     assert built.result["install"].startswith("conda install --override-channels -c file:")
     assert "all operators agree with torch" in built.log
-    assert {"toolchain channel", "plan", "install in a clean prefix", "run"} <= set(built.result["seconds"])
+    assert {"toolchain channel", "plan", "install in a clean prefix", "run"} <= set(
+        built.result["seconds"]
+    )
 
 
 def test_second_run_reuses_everything(built: Done, output: Path) -> None:
@@ -123,7 +145,9 @@ def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> 
 
 
 @pytest.mark.parametrize("interpreter", package_checks.INTERPRETERS, ids=lambda i: i.name)
-def test_one_binary_for_every_interpreter(interpreter: package_checks.Interpreter, request_: package_job.Request, loud: Console) -> None:
+def test_one_binary_for_every_interpreter(
+    interpreter: package_checks.Interpreter, request_: package_job.Request, loud: Console
+) -> None:
     said = "\n".join(package_checks.compute(request_, interpreter, loud))
     assert f"Python {interpreter.name.removesuffix('t')}." in said
     assert said.startswith("free-threaded") == interpreter.name.endswith("t")
@@ -140,11 +164,19 @@ def test_audits_find_nothing(built: Done, request_: package_job.Request, loud: C
 def test_every_place_says_the_same_version_and_digests(built: Done) -> None:
     prefix, stamps = Path(built.result["prefix"]), recipe_stamp.values(ROOT)
     (site,) = prefix.glob("lib/python*/site-packages")
-    metas = [json.loads(path.read_text(encoding="utf-8")) for path in prefix.glob("conda-meta/vllm*.json")]
-    info = json.loads((site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8"))
+    metas = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in prefix.glob("conda-meta/vllm*.json")
+    ]
+    info = json.loads(
+        (site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8")
+    )
     (metadata,) = site.glob("vllm-*.dist-info/METADATA")
     said = conda_environment.run_in(
-        prefix, ["python", "-c", "import vllm; print(vllm.__version__)"], cwd=prefix, inherited=os.environ
+        prefix,
+        ["python", "-c", "import vllm; print(vllm.__version__)"],
+        cwd=prefix,
+        inherited=os.environ,
     ).strip()
     wheel = re.search(r"^Version: (.+)$", metadata.read_text(encoding="utf-8"), re.MULTILINE)
     assert wheel is not None
@@ -178,7 +210,8 @@ def test_the_channels_compiler_built_it(built: Done) -> None:
         )
 
 
-#: Why a test may be skipped in an environment that has torch, the kernels and the package: it needs another CPU or a GPU.
+#: Why a test may be skipped in an environment that has torch, the kernels and the package: it needs
+#: another CPU or a GPU.
 NOT_HERE = (
     "needs a GPU",
     "this CPU has no",
@@ -195,12 +228,17 @@ def test_tests_of_kernels_and_package_in_the_installed_environment(
         last = said.strip().splitlines()[-1]
         with capsys.disabled():
             print(f"\ntests/{name} in the installed environment: {last}")
-        counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error|warning)", last)}
+        counts = {
+            word: int(number)
+            for number, word in re.findall(r"(\d+) (passed|failed|skipped|error|warning)", last)
+        }
         assert counts.get("passed", 0) > 50, said[-3000:]
         reasons = [line for line in said.splitlines() if line.startswith("SKIPPED")]
         assert set(counts) <= {"passed", "skipped"}, said[-3000:]
         assert all(any(reason in line for reason in NOT_HERE) for line in reasons), said[-3000:]
-        assert counts.get("skipped", 0) == sum(int(line.split("[")[1].split("]")[0]) for line in reasons), said[-3000:]
+        assert counts.get("skipped", 0) == sum(
+            int(line.split("[")[1].split("]")[0]) for line in reasons
+        ), said[-3000:]
 
 
 def append_code(source: Path, code: str) -> None:
@@ -209,12 +247,16 @@ def append_code(source: Path, code: str) -> None:
         stream.write(f"\n#if HWY_ONCE\nnamespace {{\n{code}\n}}  // namespace\n#endif\n")
 
 
-def test_same_bytes_in_another_folder_and_nothing_compiled_again(built: Done, tmp_path: Path) -> None:
+def test_same_bytes_in_another_folder_and_nothing_compiled_again(
+    built: Done, tmp_path: Path
+) -> None:
     tree = copy_tree(tmp_path / "a" / "deeper" / "tree")
     again = build(tree, tmp_path / "another" / "output")
     assert again.result["reused"] is False
     assert misses(again.log) == 0, again.log[-4000:]
-    assert [p["sha256"] for p in again.result["packages"]] == [p["sha256"] for p in built.result["packages"]]
+    assert [p["sha256"] for p in again.result["packages"]] == [
+        p["sha256"] for p in built.result["packages"]
+    ]
 
 
 def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Path) -> None:
@@ -232,18 +274,35 @@ def test_edited_python_builds_the_python_package_alone(built: Done, tmp_path: Pa
 
 def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_path: Path) -> None:
     assert built.result["packages"]
-    done = vllm_build(ROOT, "package", "cpu", "--json", "--output", str(tmp_path / "output"), "--reuse", str(output))
+    done = vllm_build(
+        ROOT,
+        "package",
+        "cpu",
+        "--json",
+        "--output",
+        str(tmp_path / "output"),
+        "--reuse",
+        str(output),
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
     assert result["reused"] is True
-    assert [p["sha256"] for p in result["packages"]] == [p["sha256"] for p in built.result["packages"]]
+    assert [p["sha256"] for p in result["packages"]] == [
+        p["sha256"] for p in built.result["packages"]
+    ]
     assert f"{Path(built.kernels).name} from {output}" in done.stderr
 
 
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
     kept = channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
-    request = package_job.Request(ROOT, variants.load(ROOT, "cpu"), package_channel.LOCAL, output, Settings.from_environ(os.environ))
+    request = package_job.Request(
+        ROOT,
+        variants.load(ROOT, "cpu"),
+        package_channel.LOCAL,
+        output,
+        Settings.from_environ(os.environ),
+    )
     outputs = package_job.expected(request)
     assert sorted(package_job.reusable(request, outputs)) == sorted(kept)
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
@@ -251,7 +310,9 @@ def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_pa
     assert not kept[0].exists()
 
 
-def test_one_edited_file_compiles_one_unit_and_changes_the_digest(built: Done, tmp_path: Path) -> None:
+def test_one_edited_file_compiles_one_unit_and_changes_the_digest(
+    built: Done, tmp_path: Path
+) -> None:
     tree = copy_tree(tmp_path / "tree")
     source = tree / "csrc" / "activation" / "activation_cpu.cc"
     marker = abs(hash(tmp_path)) % 10**9
@@ -266,7 +327,9 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
     assert built.result["packages"]
     tree = copy_tree(tmp_path / "tree")
     variant = tree / "variants" / "cpu.yaml"
-    variant.write_text(variant.read_text(encoding="utf-8").replace('- "12"', '- "99"'), encoding="utf-8")
+    variant.write_text(
+        variant.read_text(encoding="utf-8").replace('- "12"', '- "99"'), encoding="utf-8"
+    )
     done = vllm_build(tree, "package", "cpu", "--output", str(tmp_path / "output"))
     assert done.returncode == 4, done.stderr[-3000:]
     assert "linux-64 99" in done.stderr
@@ -274,8 +337,14 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
     assert not list((tmp_path / "output").glob("*/*.conda"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    ids=lambda number: number.name,
+)
+def test_a_signal_ends_all_processes_and_keeps_what_was_built(
+    built: Done, tmp_path: Path, number: signal.Signals
+) -> None:
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package_job.claim_output(output)
     kept = channel_index.publish([Path(built.kernels)], output)
@@ -283,11 +352,30 @@ def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_p
     os.mkfifo(tmp_path / "never.h")
     with (tree / "csrc" / "norm" / "norm_cpu.cc").open("a", encoding="utf-8") as stream:
         stream.write(f'\n#include "{tmp_path / "never.h"}"\n')
-    command = [*HEARING, sys.executable, "-u", "-m", "vllm_build", "package", "cpu", "--output", str(output)]
-    with subprocess.Popen(command, cwd=tree, env=environ(tree), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        *HEARING,
+        sys.executable,
+        "-u",
+        "-m",
+        "vllm_build",
+        "package",
+        "cpu",
+        "--output",
+        str(output),
+    ]
+    with subprocess.Popen(
+        command,
+        cwd=tree,
+        env=environ(tree),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "x86_64-conda-linux-gnu-g++: " in line:  # the build script runs and has found its compiler
+            if (
+                "x86_64-conda-linux-gnu-g++: " in line
+            ):  # the build script runs and has found its compiler
                 process.send_signal(number)
                 break
         rest = process.stderr.read()
@@ -298,7 +386,9 @@ def test_a_signal_ends_all_processes_and_keeps_what_was_built(built: Done, tmp_p
         # Nobody enters the folder while a process may still write to it.
         deadline = time.monotonic() + 60
         while left(output):
-            assert is_locked(output) or not left(output), "a process that may write to a folder that is not locked"
+            assert is_locked(output) or not left(output), (
+                "a process that may write to a folder that is not locked"
+            )
             assert time.monotonic() < deadline
     else:
         assert process.returncode == 128 + number, rest
@@ -316,7 +406,11 @@ def is_locked(folder: Path) -> bool:
 
 def left(output: Path) -> list[psutil.Process]:
     """Processes that have the folder in their command line."""
-    return [p for p in psutil.process_iter(["cmdline"]) if any(str(output) in word for word in p.info["cmdline"] or [])]
+    return [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if any(str(output) in word for word in p.info["cmdline"] or [])
+    ]
 
 
 def test_failed_compile_shows_the_error_and_where_the_log_is(built: Done, tmp_path: Path) -> None:

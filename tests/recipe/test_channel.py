@@ -27,25 +27,42 @@ def make_package(folder: Path, name: str, content: str, *, build: str = "h0_0") 
     (payload / f"{name}.txt").write_text(content, encoding="utf-8")
     target = folder / "noarch"
     target.mkdir(parents=True, exist_ok=True)
-    assemble_package(name=name, version="1.0", target_platform="noarch", build_string=build, output_dir=str(target), files_dir=str(payload))
+    assemble_package(
+        name=name,
+        version="1.0",
+        target_platform="noarch",
+        build_string=build,
+        output_dir=str(target),
+        files_dir=str(payload),
+    )
     (made,) = target.glob(f"{name}-1.0-{build}.conda")
     return made
 
 
 def index(folder: Path) -> dict[str, dict[str, str]]:
-    return dict(json.loads((folder / "noarch" / "repodata.json").read_text(encoding="utf-8"))["packages.conda"])
+    return dict(
+        json.loads((folder / "noarch" / "repodata.json").read_text(encoding="utf-8"))[
+            "packages.conda"
+        ]
+    )
 
 
 def test_published_packages_are_indexed_with_their_sha256(tmp_path: Path) -> None:
     package = make_package(tmp_path / "built", "foo", "one")
     (published,) = channel_index.publish([package], tmp_path / "channel")
-    assert index(tmp_path / "channel")[package.name]["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
+    assert (
+        index(tmp_path / "channel")[package.name]["sha256"]
+        == hashlib.sha256(published.read_bytes()).hexdigest()
+    )
 
 
 def test_a_name_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-    first, second = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "foo", "two")
+    first, second = (
+        make_package(tmp_path / "a", "foo", "one"),
+        make_package(tmp_path / "b", "foo", "two"),
+    )
     (published,) = channel_index.publish([first], tmp_path / "channel")
     before = published.read_bytes()
     channel_index.publish([second], tmp_path / "channel")
@@ -70,7 +87,10 @@ def test_no_half_package_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
-    kept, package = make_package(tmp_path / "a", "foo", "one"), make_package(tmp_path / "b", "bar", "two")
+    kept, package = (
+        make_package(tmp_path / "a", "foo", "one"),
+        make_package(tmp_path / "b", "bar", "two"),
+    )
     channel_index.publish([kept], tmp_path / "channel")
     # The name that the package is first written under leads to a device that is always full.
     (tmp_path / "channel" / "noarch" / f".{package.name}.new").symlink_to("/dev/full")
@@ -112,7 +132,9 @@ def test_environment_from_a_local_channel(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "built").mkdir()
     channel_index.publish([make_package(tmp_path / "built", "foo", "one")], tmp_path / "channel")
-    (record,) = conda_environment.create(tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()])
+    (record,) = conda_environment.create(
+        tmp_path / "env", ["foo"], [(tmp_path / "channel").as_uri()]
+    )
     assert (record["name"], record["version"], record["build"]) == ("foo", "1.0", "h0_0")
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
@@ -133,7 +155,10 @@ def test_unknown_channel_name() -> None:
 
 def test_conda_forge_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_channel.shutil, "which", lambda _: None)
-    assert package_channel.choose(None, Settings.from_environ(os.environ)) == package_channel.CONDA_FORGE
+    assert (
+        package_channel.choose(None, Settings.from_environ(os.environ))
+        == package_channel.CONDA_FORGE
+    )
     monkeypatch.setattr(package_channel.shutil, "which", lambda _: "/usr/bin/apt-get")
     assert package_channel.choose(None, Settings.from_environ(os.environ)) == package_channel.LOCAL
     assert package_channel.choose("conda-forge", Settings()) == package_channel.CONDA_FORGE

@@ -41,19 +41,50 @@ class Built:
     @property
     def extensions(self) -> list[dict[str, Any]]:
         paths = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/*.json")
-        return [extension for path in sorted(paths) for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]]
+        return [
+            extension
+            for path in sorted(paths)
+            for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]
+        ]
 
 
 def build(tree: Path, output: Path) -> Built:
-    kept = ("PATH", "HOME", "CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "MAX_JOBS", "COVERAGE_PROCESS_CONFIG")
+    kept = (
+        "PATH",
+        "HOME",
+        "CCACHE_DIR",
+        "VLLM_BUILD_CACHE",
+        "XDG_CACHE_HOME",
+        "MAX_JOBS",
+        "COVERAGE_PROCESS_CONFIG",
+    )
     env = {key: value for key in kept if (value := os.environ.get(key))}
     # Of FlashAttention the least that shows both libraries: all of it takes hours.
-    env |= {"PYTHONPATH": str(tree / "scripts"), "TORCH_CUDA_ARCH_LIST": ARCHITECTURE, "VLLM_FA_SET": "check"}
-    command = [sys.executable, "-m", "vllm_build", "package", "cuda13", "--json", "--output", str(output)]
+    env |= {
+        "PYTHONPATH": str(tree / "scripts"),
+        "TORCH_CUDA_ARCH_LIST": ARCHITECTURE,
+        "VLLM_FA_SET": "check",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "vllm_build",
+        "package",
+        "cuda13",
+        "--json",
+        "--output",
+        str(output),
+    ]
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return Built(
-        package_job.Request(tree, variants.load(tree, "cuda13"), package_channel.LOCAL, output, Settings.from_environ(os.environ)),
+        package_job.Request(
+            tree,
+            variants.load(tree, "cuda13"),
+            package_channel.LOCAL,
+            output,
+            Settings.from_environ(os.environ),
+        ),
         json.loads(done.stdout),
         done.stderr,
     )
@@ -71,7 +102,10 @@ def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) ->
         assert re.fullmatch(rf"vllm-{kind}-[\d.]+-cuda130_abi3_k\w+\.conda", name)
     files = sorted(extension["file"] for extension in built.extensions)
     attention = [f"vllm_flash_attn/_vllm_fa{version}_C" for version in (2, 3)]
-    assert files == [f"vllm/{name}.abi3.so" for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)]
+    assert files == [
+        f"vllm/{name}.abi3.so"
+        for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)
+    ]
     assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
 
 
@@ -87,7 +121,10 @@ def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.Monk
 
 
 def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in built.request.prefix.glob("conda-meta/vllm-*.json")]
+    records = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in built.request.prefix.glob("conda-meta/vllm-*.json")
+    ]
     linked = [record for record in records if "LicenseRef-NVIDIA" in record["license"]]
     assert "vllm-kernels" in {record["name"] for record in linked}
     for record in linked:
@@ -96,37 +133,71 @@ def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:
             for path in Path(record["extracted_package_dir"], "info", "licenses").rglob("*")
             if path.is_file()
         ]
-        assert any("NVIDIA Software License Agreement" in text or "End User License Agreement" in text for text in texts), record["name"]
+        assert any(
+            "NVIDIA Software License Agreement" in text or "End User License Agreement" in text
+            for text in texts
+        ), record["name"]
 
 
 def test_audits_find_nothing(built: Built) -> None:
-    assert {finding.check for finding in package_checks.audits(built.request, built.request.prefix, Console())} >= {"glibc"}
+    assert {
+        finding.check
+        for finding in package_checks.audits(built.request, built.request.prefix, Console())
+    } >= {"glibc"}
 
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     table = op_table.load(ROOT)
     kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
-    listed = sorted({schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())})
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
+    listed = sorted(
+        {schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())}
+    )
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; "
+        "print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
+    )
     said = conda_environment.run_in(
-        built.request.prefix, ["python", "-c", script, str(ROOT / "recipe")], cwd=built.request.prefix, inherited=os.environ
+        built.request.prefix,
+        ["python", "-c", script, str(ROOT / "recipe")],
+        cwd=built.request.prefix,
+        inherited=os.environ,
     )
     assert said.split() == listed
 
 
-def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_for_exactly_the_planned_architectures(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"])
     conda_environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
-        extension.name.rpartition(".")[2]: {name for k in extension.kernels for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))}
-        for extension in package_job.planned(dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))).extensions
+        extension.name.rpartition(".")[2]: {
+            name
+            for k in extension.kernels
+            for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))
+        }
+        for extension in package_job.planned(
+            dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
+        ).extensions
     }
     # The allocator has no kernels, and cuobjdump refuses such a file.
-    for library in (path for path in package_checks.libraries(built.request.prefix) if not path.name.startswith("cumem_allocator")):
-        said = conda_environment.run_in(tmp_path / "tools", ["cuobjdump", "--list-elf", str(library)], cwd=tmp_path, inherited=os.environ)
-        assert set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]], said
-    # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that alone.
+    for library in (
+        path
+        for path in package_checks.libraries(built.request.prefix)
+        if not path.name.startswith("cumem_allocator")
+    ):
+        said = conda_environment.run_in(
+            tmp_path / "tools",
+            ["cuobjdump", "--list-elf", str(library)],
+            cwd=tmp_path,
+            inherited=os.environ,
+        )
+        assert (
+            set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]]
+        ), said
+    # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that
+    # alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
@@ -134,28 +205,55 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
     """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package_job.claim_output(output)
-    before = channel_index.publish([Path(entry["path"]) for entry in built.result["packages"]], output)
-    with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open("a", encoding="utf-8") as stream:
-        stream.write(f"\nnamespace {{\n[[maybe_unused]] constexpr int kEdited = {abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n")
+    before = channel_index.publish(
+        [Path(entry["path"]) for entry in built.result["packages"]], output
+    )
+    with (tree / "csrc" / "attention" / "flashmla" / "plan.cu").open(
+        "a", encoding="utf-8"
+    ) as stream:
+        stream.write(
+            "\nnamespace {\n[[maybe_unused]] constexpr int kEdited = "
+            f"{abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n"
+        )
     edited = build(tree, output)
     kept = {path.name for path in before if re.match(r"vllm-(kernels|flash-attn)-", path.name)}
     assert set(edited.result["reused_packages"]) == kept
     assert edited.log.count("setup.py build_ext") == 1
     assert misses(edited.log) == 1, edited.log[-4000:]
-    new = {Path(entry["path"]).name for entry in edited.result["packages"]} - {path.name for path in before}
+    new = {Path(entry["path"]).name for entry in edited.result["packages"]} - {
+        path.name for path in before
+    }
     assert sorted(name.rsplit("-", 2)[0] for name in new) == ["vllm", "vllm-flashmla"]
 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
     """The emulation of tests/kernels, with the channel's compiler and torch."""
     report = channel_build.ensure(ROOT, Console())
-    specs = ["python 3.11.*", "pytorch", "gxx_linux-64", "cmake", "ninja", "packaging", "pytest", "hypothesis", "numpy"]
+    specs = [
+        "python 3.11.*",
+        "pytorch",
+        "gxx_linux-64",
+        "cmake",
+        "ninja",
+        "packaging",
+        "pytest",
+        "hypothesis",
+        "numpy",
+    ]
     conda_environment.create(tmp_path / "env", specs, [report.url])
     said = conda_environment.run_in(
         tmp_path / "env",
-        ["python", str(ROOT / "tests" / "kernels" / "emulate.py"), "--build", str(tmp_path / "build")],
+        [
+            "python",
+            str(ROOT / "tests" / "kernels" / "emulate.py"),
+            "--build",
+            str(tmp_path / "build"),
+        ],
         cwd=tmp_path,
         inherited=os.environ,
-        extra={"CXX": str(tmp_path / "env/bin/x86_64-conda-linux-gnu-g++"), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "examples")},
+        extra={
+            "CXX": str(tmp_path / "env/bin/x86_64-conda-linux-gnu-g++"),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "examples"),
+        },
     )
     assert re.search(r"^\d+ passed", said.strip().splitlines()[-1]), said[-3000:]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA toolkit as packages, for real: built where needed, installed, activated, and a kernel compiled with it. Takes no GPU.
 
-A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel. The newest is always tested, the others by
-``make test-toolkits``.
+A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel.
+The newest is always tested, the others by ``make test-toolkits``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
 EVERY = sorted(
-    (build.variant["cuda_release"] for build in toolchain_builds.load(ROOT) if "cuda-nvcc" in build.makes),
+    (
+        build.variant["cuda_release"]
+        for build in toolchain_builds.load(ROOT)
+        if "cuda-nvcc" in build.makes
+    ),
     key=lambda r: [int(n) for n in r.split(".")],
 )
 RELEASES = EVERY if os.environ.get("VLLM_TEST_TOOLKITS") == "all" else EVERY[-1:]
@@ -48,7 +52,9 @@ class Toolkit:
         self.release, self.prefix = release, prefix
         self.report = channel_build.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
         specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
-        self.records = {r["name"]: r for r in conda_environment.create(prefix, specs, [self.report.url])}
+        self.records = {
+            r["name"]: r for r in conda_environment.create(prefix, specs, [self.report.url])
+        }
 
     def run(self, script: str, folder: Path) -> str:
         """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
@@ -56,7 +62,8 @@ class Toolkit:
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to come after the host compiler's.
+            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to
+            # come after the host compiler's.
             env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -74,28 +81,45 @@ def toolkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) -> None:
     assert toolkit.records["cuda-version"]["version"] == toolkit.release
-    for name in ("cuda-nvcc-tools", "cuda-nvvm-tools", "cuda-crt-tools", "cuda-cudart", "cuda-cccl_linux-64"):
+    for name in (
+        "cuda-nvcc-tools",
+        "cuda-nvvm-tools",
+        "cuda-crt-tools",
+        "cuda-cudart",
+        "cuda-cccl_linux-64",
+    ):
         assert toolkit.records[name]["version"].startswith(toolkit.release + "."), name
-    assert {r["channel"].rstrip("/") for r in toolkit.records.values()} == {toolkit.report.url.rstrip("/")}
+    assert {r["channel"].rstrip("/") for r in toolkit.records.values()} == {
+        toolkit.report.url.rstrip("/")
+    }
 
 
-def test_a_kernel_holds_code_for_exactly_what_was_asked_for(toolkit: Toolkit, tmp_path: Path) -> None:
+def test_a_kernel_holds_code_for_exactly_what_was_asked_for(
+    toolkit: Toolkit, tmp_path: Path
+) -> None:
     one = "-gencode arch=compute_90a,code=sm_90a"
     said = toolkit.run(
         f"nvcc -std=c++17 -O2 {one} -Xcompiler -fPIC -c {SAMPLES}/test_kernel.cu -o kernel.o\n"
         '"$CXX" -shared kernel.o -o libkernel.so $LDFLAGS -lcudart\n'
-        f'nvcc -std=c++17 {one} -gencode "arch=compute_80,code=[sm_80,compute_80]" -c {SAMPLES}/test_kernel.cu -o two.o\n'
-        "cuobjdump --list-elf --list-ptx libkernel.so; echo two; cuobjdump --list-elf --list-ptx two.o",
+        f'nvcc -std=c++17 {one} -gencode "arch=compute_80,code=[sm_80,compute_80]" -c '
+        f"{SAMPLES}/test_kernel.cu -o two.o\n"
+        "cuobjdump --list-elf --list-ptx libkernel.so; echo two; cuobjdump --list-elf --list-ptx "
+        "two.o",
         tmp_path,
     )
     library, two = said.split("two\n", 1)
     assert set(re.findall(r"sm_\w+\.\w+", library)) == {"sm_90a.cubin"}, said
-    assert set(re.findall(r"sm_\w+\.\w+", two)) == {"sm_90a.cubin", "sm_80.cubin", "sm_80.ptx"}, said
+    assert set(re.findall(r"sm_\w+\.\w+", two)) == {"sm_90a.cubin", "sm_80.cubin", "sm_80.ptx"}, (
+        said
+    )
 
 
-def test_a_program_linked_with_the_runtime_runs_without_a_gpu(toolkit: Toolkit, tmp_path: Path) -> None:
+def test_a_program_linked_with_the_runtime_runs_without_a_gpu(
+    toolkit: Toolkit, tmp_path: Path
+) -> None:
     said = toolkit.run(
-        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o program -cudart shared\n"
+        f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o program "
+        "-cudart shared\n"
         f"nvcc -std=c++17 -arch=sm_90a {SAMPLES}/test_kernel.cu {SAMPLES}/test_main.cc -o alone\n"
         '"$READELF" -d program alone | grep -e File -e cudart\n'
         'LD_LIBRARY_PATH="$CONDA_PREFIX/lib" ./program && ./alone',
@@ -108,33 +132,51 @@ def test_a_program_linked_with_the_runtime_runs_without_a_gpu(toolkit: Toolkit, 
 
 
 def test_the_stub_of_the_driver_is_for_linking_only(toolkit: Toolkit, tmp_path: Path) -> None:
-    (tmp_path / "init.cc").write_text("#include <cuda.h>\nint main() { return cuInit(0); }\n", encoding="utf-8")
+    (tmp_path / "init.cc").write_text(
+        "#include <cuda.h>\nint main() { return cuInit(0); }\n", encoding="utf-8"
+    )
     said = toolkit.run('nvcc init.cc -o init -lcuda && "$READELF" -d init', tmp_path)
     assert "[libcuda.so.1]" in said
     assert not list((toolkit.prefix / "lib").glob("libcuda.so*"))
     assert not list((toolkit.prefix / "targets/x86_64-linux/lib").glob("libcuda.so*"))
 
 
-def test_the_allocator_declares_the_driver_as_the_toolkit_does(toolkit: Toolkit, tmp_path: Path) -> None:
+def test_the_allocator_declares_the_driver_as_the_toolkit_does(
+    toolkit: Toolkit, tmp_path: Path
+) -> None:
     check = ROOT / "tests" / "data" / "fake_cuda" / "check_driver.cc"
-    toolkit.run(f'"$CXX" $CXXFLAGS -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I{ROOT / "csrc"} {check}', tmp_path)
+    toolkit.run(
+        f'"$CXX" $CXXFLAGS -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I{ROOT / "csrc"} '
+        f"{check}",
+        tmp_path,
+    )
 
 
 def test_the_host_compiler_is_the_environments(toolkit: Toolkit, tmp_path: Path) -> None:
     said = toolkit.run("nvcc --dryrun -c " + str(SAMPLES / "test_kernel.cu"), tmp_path)
-    compilers = {word.replace('"', "") for word in re.findall(r"^#\$ (\S+) -D__CUDA_ARCH", said, re.MULTILINE)}
+    compilers = {
+        word.replace('"', "")
+        for word in re.findall(r"^#\$ (\S+) -D__CUDA_ARCH", said, re.MULTILINE)
+    }
     assert compilers == {str(toolkit.prefix / "bin/x86_64-conda-linux-gnu-g++")}, said
     assert str(toolkit.prefix / "bin/../nvvm/bin") in said
 
 
 def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
-    found = find_cuda(Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)}))
+    found = find_cuda(
+        Settings.from_environ({"PATH": "/usr/bin:/bin", "CONDA_PREFIX": str(toolkit.prefix)})
+    )
     assert found is not None
-    assert (str(found.version), found.root) == (toolkit.release, toolkit.prefix / "targets/x86_64-linux")
+    assert (str(found.version), found.root) == (
+        toolkit.release,
+        toolkit.prefix / "targets/x86_64-linux",
+    )
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_leaving_the_environment_gives_back_what_was_there(toolkit: Toolkit, shell: str, tmp_path: Path) -> None:
+def test_leaving_the_environment_gives_back_what_was_there(
+    toolkit: Toolkit, shell: str, tmp_path: Path
+) -> None:
     script = """set -eu
 LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS; unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
 for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done
@@ -157,19 +199,29 @@ set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 
 
 def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path: Path) -> None:
-    (variant,) = (v for name in variants.names(ROOT) if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release)
-    request = package_job.Request(ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ))
+    (variant,) = (
+        v
+        for name in variants.names(ROOT)
+        if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release
+    )
+    request = package_job.Request(
+        ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ)
+    )
     needed_builds.require_toolchain(request)
     url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
     asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
-    build, host = ({r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])} for specs in asked)
+    build, host = (
+        {r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])}
+        for specs in asked
+    )
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
     assert str(host["cuda-version"].version) == toolkit.release
     assert "libtorch" in host
 
 
-# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the build environment.
+# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the
+# build environment.
 STAND_IN = r"""
 set -euo pipefail
 case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
@@ -195,13 +247,27 @@ echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual one
 """
 
 
-@pytest.mark.skipif(os.environ.get("VLLM_TEST_TOOLKITS") != "all", reason="minutes: make test-toolkits")
-def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(toolkit: Toolkit, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    os.environ.get("VLLM_TEST_TOOLKITS") != "all", reason="minutes: make test-toolkits"
+)
+def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
+    toolkit: Toolkit, tmp_path: Path
+) -> None:
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    shutil.copytree(
+        ROOT,
+        tree,
+        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"),
+    )
     (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
-    (variant,) = (v for name in variants.names(tree) if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release)
-    request = package_job.Request(tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ))
+    (variant,) = (
+        v
+        for name in variants.names(tree)
+        if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release
+    )
+    request = package_job.Request(
+        tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ)
+    )
     url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
     built = recipe_builder.build(
         tree / "recipe" / "recipe.yaml",
@@ -213,18 +279,29 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(t
         console=Console(),
         inherited=os.environ,
     )
-    assert sorted(file.name for file in built) == sorted(output.filename for output in package_job.expected(request))
+    assert sorted(file.name for file in built) == sorted(
+        output.filename for output in package_job.expected(request)
+    )
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
     (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
     major = toolkit.release.split(".", maxsplit=1)[0]
-    assert {f"__cuda >={major}", f"cuda-version >={toolkit.release},<{int(major) + 1}"} <= set(record["depends"])
-    assert not [name for name in record["depends"] if name.startswith(("cuda-cudart", "cuda-driver"))]
+    assert {f"__cuda >={major}", f"cuda-version >={toolkit.release},<{int(major) + 1}"} <= set(
+        record["depends"]
+    )
+    assert not [
+        name for name in record["depends"] if name.startswith(("cuda-cudart", "cuda-driver"))
+    ]
     assert "track_features" not in record
 
 
 def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path) -> None:
     said = toolkit.run("ptxas --help", tmp_path)
-    listed = set(re.findall(r"'sm_(\w+)'", said[said.index("--gpu-name") :].split("default value", 1)[0].split("\n--", 1)[0]))
+    listed = set(
+        re.findall(
+            r"'sm_(\w+)'",
+            said[said.index("--gpu-name") :].split("default value", 1)[0].split("\n--", 1)[0],
+        )
+    )
     assert listed
     for name in listed:
         digits = name.rstrip("af")
@@ -236,13 +313,25 @@ def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_pat
     # The PTX version that knows every chip of the release.
     isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
     for number in cuda_archs.FAMILIES:
-        if gpu_targets.why_not_compiled("cuda", f"{number[0]}.{number[1]}f", Version(toolkit.release)):
+        if gpu_targets.why_not_compiled(
+            "cuda", f"{number[0]}.{number[1]}f", Version(toolkit.release)
+        ):
             continue
         (tmp_path / "k.ptx").write_text(
-            f".version {isa}\n.target sm_{number[0]}{number[1]}f\n.address_size 64\n.visible .entry k() {{ ret; }}\n", encoding="utf-8"
+            f".version {isa}\n.target sm_{number[0]}{number[1]}f\n.address_size 64\n"
+            ".visible .entry k() { ret; }\n",
+            encoding="utf-8",
         )
         for chip in cuda_archs.FAMILIES:
-            if gpu_targets.why_not_compiled("cuda", f"{chip[0]}.{chip[1]}", Version(toolkit.release)):
+            if gpu_targets.why_not_compiled(
+                "cuda", f"{chip[0]}.{chip[1]}", Version(toolkit.release)
+            ):
                 continue
-            done = toolkit.run(f"ptxas -arch=sm_{chip[0]}{chip[1]} k.ptx -o k.cubin > said 2>&1 && echo yes || echo no", tmp_path)
-            assert (done.strip() == "yes") == (chip in cuda_archs.FAMILIES[number]), f"code of {number}f on {chip}"
+            done = toolkit.run(
+                f"ptxas -arch=sm_{chip[0]}{chip[1]} k.ptx -o k.cubin > said 2>&1 && echo yes || "
+                "echo no",
+                tmp_path,
+            )
+            assert (done.strip() == "yes") == (chip in cuda_archs.FAMILIES[number]), (
+                f"code of {number}f on {chip}"
+            )

@@ -85,7 +85,8 @@ TEXTS = {
     "a number": b"1",
     "a list of packages": b'{"packages.conda": []}',
     "null for packages": b'{"packages": null}',
-    "a number that has been removed": b'{"info": {"subdir": "noarch"}, "packages": {}, "packages.conda": {}, "removed": 5}',
+    ("a number that has been removed"): b'{"info": {"subdir": "noarch"}, "packages": {}, '
+    b'"packages.conda": {}, "removed": 5}',
 }
 ENTRIES: dict[str, Any] = {
     "name": 1,
@@ -118,23 +119,45 @@ def broken(index: Path) -> dict[str, Callable[[], object]]:
     return {
         **{name: partial(special, make) for name, make in SPECIAL.items()},
         **{name: partial(index.write_bytes, text) for name, text in TEXTS.items()},
-        **{f"{key} of an entry": partial(entry, {**good, key: value}) for key, value in ENTRIES.items()},
+        **{
+            f"{key} of an entry": partial(entry, {**good, key: value})
+            for key, value in ENTRIES.items()
+        },
         "a text for an entry": partial(entry, "x"),
         "a list for an entry": partial(entry, []),
         "a path for a name": partial(write, {"packages": {f"../{NAME}": good}}),
     }
 
 
-EVERY = [*SPECIAL, *TEXTS, *(f"{key} of an entry" for key in ENTRIES), "a text for an entry", "a list for an entry", "a path for a name"]
+EVERY = [
+    *SPECIAL,
+    *TEXTS,
+    *(f"{key} of an entry" for key in ENTRIES),
+    "a text for an entry",
+    "a list for an entry",
+    "a path for a name",
+]
 
 
 @pytest.mark.parametrize("how", EVERY)
 def test_an_install_refuses_a_damaged_index(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
 ) -> None:
     monkeypatch.setattr(package_channel, "url", lambda *_: folder.as_uri())
     broken(folder / "noarch" / "repodata.json")[how]()
-    command = ["install", str(tmp_path / "env"), "foo", "--output", str(folder), "--channel", "conda-forge"]
+    command = [
+        "install",
+        str(tmp_path / "env"),
+        "foo",
+        "--output",
+        str(folder),
+        "--channel",
+        "conda-forge",
+    ]
     assert cli.main(command) == errors.IntegrityError.exit_code
     said = capsys.readouterr().err
     assert "is damaged" in said

@@ -41,7 +41,12 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def channel(tmp_path: Path) -> str:
     """Has foo 1.0 and 2.0, whose files say the version, and bar, which nothing provides a dependency for."""
     made = [
-        make_package(tmp_path / "made", "foo", {f"share/foo/{number}": version for number in range(FILES)}, version=version)
+        make_package(
+            tmp_path / "made",
+            "foo",
+            {f"share/foo/{number}": version for number in range(FILES)},
+            version=version,
+        )
         for version in ("1.0", "2.0")
     ]
     made.append(make_package(tmp_path / "made", "bar", {"bar": "x"}, depends=["nothing-has-this"]))
@@ -52,18 +57,26 @@ def version_of(prefix: Path) -> str:
     """The version of foo that the prefix has whole."""
     assert list(intact.damages(prefix, ["foo"])) == []
     (record,) = (prefix / "conda-meta").glob("foo-*.json")
-    texts = {(prefix / "share" / "foo" / str(number)).read_text(encoding="utf-8") for number in range(FILES)}
+    texts = {
+        (prefix / "share" / "foo" / str(number)).read_text(encoding="utf-8")
+        for number in range(FILES)
+    }
     assert texts == {json.loads(record.read_text(encoding="utf-8"))["version"]}
     return texts.pop()
 
 
 def below(folder: Path) -> dict[str, str | None]:
     """All that lies below a folder, with the text of files."""
-    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None for p in sorted(folder.rglob("*"))}
+    return {
+        p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") if p.is_file() else None
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 def beside(prefix: Path) -> list[str]:
-    return sorted(path.name for path in prefix.parent.iterdir() if path.name.startswith(f".{prefix.name}."))
+    return sorted(
+        path.name for path in prefix.parent.iterdir() if path.name.startswith(f".{prefix.name}.")
+    )
 
 
 def test_an_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> None:
@@ -76,11 +89,17 @@ def test_an_environment_of_ours_is_replaced(tmp_path: Path, channel: str) -> Non
 
 
 def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
-    package = make_package(tmp_path / "made", "tool", {"bin/tool": f"#!{PLACEHOLDER}/bin/python\n", "lib": f"\0{PLACEHOLDER}/lib\0"})
+    package = make_package(
+        tmp_path / "made",
+        "tool",
+        {"bin/tool": f"#!{PLACEHOLDER}/bin/python\n", "lib": f"\0{PLACEHOLDER}/lib\0"},
+    )
     with_prefix(package, {"bin/tool": "text", "lib": "binary"})
     prefix = tmp_path / "env"
     for again in (False, True):
-        conda_environment.create(prefix, ["tool"], [make_channel(tmp_path / "channel", package)], force=again)
+        conda_environment.create(
+            prefix, ["tool"], [make_channel(tmp_path / "channel", package)], force=again
+        )
         assert (prefix / "bin" / "tool").read_text(encoding="utf-8") == f"#!{prefix}/bin/python\n"
         library = (prefix / "lib").read_bytes()
         assert library.startswith(b"\0" + os.fsencode(prefix) + b"/lib\0")
@@ -91,7 +110,9 @@ def test_installed_files_have_the_path_of_the_prefix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["nothing-has-this", "bar"])
-def test_what_cannot_be_solved_leaves_the_environment(tmp_path: Path, channel: str, spec: str) -> None:
+def test_what_cannot_be_solved_leaves_the_environment(
+    tmp_path: Path, channel: str, spec: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     with pytest.raises(ToolchainError):
@@ -100,7 +121,9 @@ def test_what_cannot_be_solved_leaves_the_environment(tmp_path: Path, channel: s
     assert beside(prefix) == []
 
 
-def test_a_folder_of_the_users_is_left_alone(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_the_users_is_left_alone(
+    tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     prefix = tmp_path / "thesis"
     prefix.mkdir()
     (prefix / "chapter1.tex").write_text("years of work", encoding="utf-8")
@@ -131,18 +154,31 @@ def test_an_environment_of_another_program_is_left_alone(tmp_path: Path, channel
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / intact.MARKER).unlink()
     before = below(prefix)
-    with pytest.raises(ConfigurationError, match="a conda environment that vllm-build did not install"):
+    with pytest.raises(
+        ConfigurationError, match="a conda environment that vllm-build did not install"
+    ):
         conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert below(prefix) == before
 
 
-@pytest.mark.parametrize("added", ["share/results.csv", "lib/python3.11/site-packages/scipy/__init__.py", "conda-meta/scipy-1.0-0.json"])
-def test_what_was_added_to_an_environment_of_ours_is_left_alone(tmp_path: Path, channel: str, added: str) -> None:
+@pytest.mark.parametrize(
+    "added",
+    [
+        "share/results.csv",
+        "lib/python3.11/site-packages/scipy/__init__.py",
+        "conda-meta/scipy-1.0-0.json",
+    ],
+)
+def test_what_was_added_to_an_environment_of_ours_is_left_alone(
+    tmp_path: Path, channel: str, added: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / added).parent.mkdir(parents=True, exist_ok=True)
     (prefix / added).write_text('{"name": "scipy"}', encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=rf"added after vllm-build made it: .*{Path(added).name}"):
+    with pytest.raises(
+        ConfigurationError, match=rf"added after vllm-build made it: .*{Path(added).name}"
+    ):
         conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert (prefix / added).is_file()
     assert version_of(prefix) == "1.0"
@@ -169,7 +205,9 @@ def removed(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("how", [edited_in_place, replaced_by_a_longer_one, replaced_by_a_link, removed])
+@pytest.mark.parametrize(
+    "how", [edited_in_place, replaced_by_a_longer_one, replaced_by_a_link, removed]
+)
 @pytest.mark.parametrize("copied", [False, True])
 def test_what_was_changed_in_an_environment_of_ours_is_left_alone(
     tmp_path: Path, channel: str, how: Callable[[Path], None], *, copied: bool
@@ -184,7 +222,9 @@ def test_what_was_changed_in_an_environment_of_ours_is_left_alone(
         conda_environment.create(prefix, ["foo 1.0"], [channel])
     how(prefix / "share" / "foo" / "7")
     before = below(prefix)
-    with pytest.raises(ConfigurationError, match=r"(changed|removed) after vllm-build made it: share/foo/7") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"(changed|removed) after vllm-build made it: share/foo/7"
+    ) as caught:
         conda_environment.create(prefix, ["foo 2.0"], [channel])
     assert "--force" in str(caught.value)
     assert below(prefix) == before
@@ -193,7 +233,9 @@ def test_what_was_changed_in_an_environment_of_ours_is_left_alone(
     assert version_of(prefix) == "2.0"
 
 
-def test_unchanged_packages_are_not_read_again(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_packages_are_not_read_again(
+    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     hashed: list[Path] = []
@@ -219,14 +261,24 @@ def test_links_of_packages_are_compared(tmp_path: Path) -> None:
     (payload / "link").symlink_to("real")
     (payload / "dangling").symlink_to("nowhere")
     (tmp_path / "made" / "noarch").mkdir(parents=True)
-    assemble_package("linked", "1.0", "noarch", "h0_0", str(tmp_path / "made" / "noarch"), files_dir=str(payload), noarch="generic")
+    assemble_package(
+        "linked",
+        "1.0",
+        "noarch",
+        "h0_0",
+        str(tmp_path / "made" / "noarch"),
+        files_dir=str(payload),
+        noarch="generic",
+    )
     url = make_channel(tmp_path / "channel", tmp_path / "made" / "noarch" / "linked-1.0-h0_0.conda")
     conda_environment.create(prefix, ["linked"], [url])
     assert (prefix / "link").readlink() == Path("real")
     assert list(edits.differences(prefix, intact.records(prefix), {})) == []
     (prefix / "link").unlink()
     (prefix / "link").symlink_to("other")
-    assert list(edits.differences(prefix, intact.records(prefix), intact.noted_states(prefix))) == [("link", False)]
+    assert list(edits.differences(prefix, intact.records(prefix), intact.noted_states(prefix))) == [
+        ("link", False)
+    ]
 
 
 def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
@@ -247,10 +299,15 @@ def test_what_is_changed_while_the_new_environment_is_built_is_left_alone(
     assert beside(prefix) == []
 
 
-def test_an_update_does_not_replace_what_was_changed(tmp_path: Path, channel: str, science: Path) -> None:
+def test_an_update_does_not_replace_what_was_changed(
+    tmp_path: Path, channel: str, science: Path
+) -> None:
     mine = science / "share" / "foo" / "7"
     mine.write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"would replace files of packages that were changed in .*: share/foo/7"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"would replace files of packages that were changed in .*: share/foo/7",
+    ):
         conda_environment.create(science, ["foo 2.0"], [channel], update=True)
     assert mine.read_text(encoding="utf-8") == "mine"
     # What the message says.
@@ -261,7 +318,9 @@ def test_an_update_does_not_replace_what_was_changed(tmp_path: Path, channel: st
 
 def test_an_edit_that_an_update_kept_is_noticed_later(tmp_path: Path, channel: str) -> None:
     prefix = tmp_path / "env"
-    scipy = make_channel(tmp_path / "theirs", make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"}))
+    scipy = make_channel(
+        tmp_path / "theirs", make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"})
+    )
     conda_environment.create(prefix, ["scipy", "foo 1.0"], [scipy, channel])
     (prefix / "lib" / "scipy").write_text("m", encoding="utf-8")
     conda_environment.create(prefix, ["foo 2.0"], [scipy, channel], update=True)
@@ -270,7 +329,9 @@ def test_an_edit_that_an_update_kept_is_noticed_later(tmp_path: Path, channel: s
         conda_environment.create(prefix, ["foo 2.0"], [scipy, channel])
 
 
-def test_an_edit_reaches_neither_other_environments_nor_the_cache(tmp_path: Path, channel: str) -> None:
+def test_an_edit_reaches_neither_other_environments_nor_the_cache(
+    tmp_path: Path, channel: str
+) -> None:
     for name in ("one", "two"):
         conda_environment.create(tmp_path / name, ["foo 1.0"], [channel])
     with (tmp_path / "one" / "share" / "foo" / "7").open("r+", encoding="utf-8") as stream:
@@ -290,12 +351,19 @@ def test_an_edited_cache_is_not_installed(tmp_path: Path, channel: str) -> None:
 
 
 @pytest.mark.usefixtures("_one_channel")
-def test_a_prefix_in_another_environment_is_refused(tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prefix_in_another_environment_is_refused(
+    tmp_path: Path, channel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = tmp_path / "base"
     conda_environment.create(base, ["foo 1.0"], [channel])
     before = below(base)
     (tmp_path / "link").symlink_to(base / "share")
-    for prefix in (base / "in", base / "share" / "deep" / "in", base / "envs", tmp_path / "link" / "in"):
+    for prefix in (
+        base / "in",
+        base / "share" / "deep" / "in",
+        base / "envs",
+        tmp_path / "link" / "in",
+    ):
         assert cli.main(install_command(prefix, channel)) == errors.ConfigurationError.exit_code
         assert "lies in the conda environment" in capsys.readouterr().err
     assert below(base) == before
@@ -304,7 +372,16 @@ def test_a_prefix_in_another_environment_is_refused(tmp_path: Path, channel: str
 
 
 def install_command(prefix: Path, channel: str, *more: str) -> list[str]:
-    return ["install", str(prefix), "foo", "--output", channel.removeprefix("file://"), "--channel", "conda-forge", *more]
+    return [
+        "install",
+        str(prefix),
+        "foo",
+        "--output",
+        channel.removeprefix("file://"),
+        "--channel",
+        "conda-forge",
+        *more,
+    ]
 
 
 @pytest.fixture
@@ -315,7 +392,12 @@ def _one_channel(channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_one_channel")
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
-    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, linked: bool
+    tmp_path: Path,
+    channel: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    linked: bool,
 ) -> None:
     holder = tmp_path / "holder"
     holder.mkdir()
@@ -325,10 +407,14 @@ def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
     else:
         shutil.copytree(channel.removeprefix("file://"), holder / "output")
     output = ("--output", str(holder / "output"), "--force")
-    assert cli.main(install_command(holder, channel, *output)) == errors.ConfigurationError.exit_code
+    assert (
+        cli.main(install_command(holder, channel, *output)) == errors.ConfigurationError.exit_code
+    )
     assert "is or holds a channel" in capsys.readouterr().err
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(holder / "cache"))
-    assert cli.main(install_command(holder, channel, "--force")) == errors.ConfigurationError.exit_code
+    assert (
+        cli.main(install_command(holder, channel, "--force")) == errors.ConfigurationError.exit_code
+    )
     assert "is or holds the cache" in capsys.readouterr().err
     assert (holder / "output").is_dir()
 
@@ -342,7 +428,9 @@ def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, channel: str,
     assert below(place) == {}
 
 
-def test_a_lock_that_an_earlier_version_left_is_no_file_of_the_users(tmp_path: Path, channel: str) -> None:
+def test_a_lock_that_an_earlier_version_left_is_no_file_of_the_users(
+    tmp_path: Path, channel: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / ".in.vllm-build.lock").touch()
@@ -361,8 +449,18 @@ def test_byte_code_is_not_an_addition(tmp_path: Path, channel: str) -> None:
     assert version_of(prefix) == "2.0"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"name": "foo", "paths_data": []}', '{"name": "foo", "paths_data": {"paths": [1]}}'])
-def test_an_environment_of_ours_that_nothing_can_be_compared_with_is_replaced_on_demand(tmp_path: Path, channel: str, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"name": "foo", "paths_data": []}',
+        '{"name": "foo", "paths_data": {"paths": [1]}}',
+    ],
+)
+def test_an_environment_of_ours_that_nothing_can_be_compared_with_is_replaced_on_demand(
+    tmp_path: Path, channel: str, text: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     (prefix / "share" / "foo" / "3").write_text("mine", encoding="utf-8")
@@ -410,11 +508,15 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
     }
     for path, match in wrong.items():
         with pytest.raises(ConfigurationError, match=match):
-            conda_environment.create(path, ["foo"], ["file:///nowhere"], force=True, keep=[tmp_path / "o"])
+            conda_environment.create(
+                path, ["foo"], ["file:///nowhere"], force=True, keep=[tmp_path / "o"]
+            )
     assert below(tmp_path) == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
     with pytest.raises(ConfigurationError, match="cannot be written to"):
         prefixes.check(tmp_path / "env")
@@ -425,7 +527,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypat
         prefixes.check(tmp_path / "env")
 
 
-def test_a_relative_path_is_the_one_that_is_meant(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_the_one_that_is_meant(
+    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "here").symlink_to(tmp_path / "deep" / "er")
     monkeypatch.chdir(tmp_path / "here")
@@ -440,7 +544,9 @@ def science(tmp_path: Path, channel: str) -> Path:
     """An environment that another program made, from another channel: scipy, foo 1.0, and a file of pip's."""
     prefix = tmp_path / "science"
     scipy = make_package(tmp_path / "made", "scipy", {"lib/scipy": "s"})
-    conda_environment.create(prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel])
+    conda_environment.create(
+        prefix, ["scipy", "foo 1.0"], [make_channel(tmp_path / "theirs", scipy), channel]
+    )
     (prefix / intact.MARKER).unlink()
     (prefix / "lib" / "of_pip").write_text("pip", encoding="utf-8")
     (prefix / "lib" / "link").symlink_to("of_pip")
@@ -452,7 +558,10 @@ def test_an_update_keeps_what_is_there(tmp_path: Path, channel: str, science: Pa
     for path in (tmp_path / "theirs" / "noarch").glob("scipy-*.conda"):
         path.unlink()
     records = conda_environment.create(science, ["foo 2.0"], [channel], update=True)
-    assert {(record["name"], record["version"]) for record in records} == {("foo", "2.0"), ("scipy", "1.0")}
+    assert {(record["name"], record["version"]) for record in records} == {
+        ("foo", "2.0"),
+        ("scipy", "1.0"),
+    }
     assert version_of(science) == "2.0"
     assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "s"
     assert (science / "lib" / "link").readlink() == Path("of_pip")
@@ -478,12 +587,21 @@ def test_an_update_that_fails_changes_nothing(channel: str, science: Path) -> No
     assert (science / "lib" / "scipy").read_text(encoding="utf-8") == "mine"
 
 
-def test_an_update_of_an_environment_of_ours_knows_what_others_added(tmp_path: Path, channel: str) -> None:
+def test_an_update_of_an_environment_of_ours_knows_what_others_added(
+    tmp_path: Path, channel: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel], update=True)
     added = prefix / "conda-meta" / "scipy-1.0-h0_0.json"
-    record = json.loads(next((prefix / "conda-meta").glob("foo-*.json")).read_text(encoding="utf-8"))
-    record |= {"name": "scipy", "fn": "scipy-1.0-h0_0.conda", "files": [], "paths_data": {"paths_version": 1, "paths": []}}
+    record = json.loads(
+        next((prefix / "conda-meta").glob("foo-*.json")).read_text(encoding="utf-8")
+    )
+    record |= {
+        "name": "scipy",
+        "fn": "scipy-1.0-h0_0.conda",
+        "files": [],
+        "paths_data": {"paths_version": 1, "paths": []},
+    }
     added.write_text(json.dumps(record), encoding="utf-8")
     conda_environment.create(prefix, ["foo 2.0"], [channel], update=True)
     assert version_of(prefix) == "2.0"
@@ -519,7 +637,9 @@ def test_a_work_folder_of_somebody_elses_is_left_alone(tmp_path: Path, channel: 
     assert (tmp_path / ".env.vllm-build" / "diary").is_file()
 
 
-def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rename_that_fails_brings_the_old_environment_back(
+    tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     real = Path.rename
@@ -536,7 +656,9 @@ def test_a_rename_that_fails_brings_the_old_environment_back(tmp_path: Path, cha
     assert beside(prefix) == []
 
 
-def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, channel: str) -> None:
+def test_a_package_that_cannot_be_linked_leaves_the_environment(
+    tmp_path: Path, channel: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     broken = make_package(tmp_path / "made", "broken", {"x": "x"})
@@ -557,13 +679,18 @@ def test_a_package_that_cannot_be_linked_leaves_the_environment(tmp_path: Path, 
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": str(root / "scripts")}
-    return subprocess.Popen([sys.executable, str(root / "tests" / "support" / "install_child.py"), *arguments], env=env)
+    return subprocess.Popen(
+        [sys.executable, str(root / "tests" / "support" / "install_child.py"), *arguments], env=env
+    )
 
 
 @pytest.mark.parametrize(
-    ("when", "number", "found"), [("before", 1, "1.0"), ("after", 1, "1.0"), ("before", 2, "1.0"), ("after", 2, "2.0")]
+    ("when", "number", "found"),
+    [("before", 1, "1.0"), ("after", 1, "1.0"), ("before", 2, "1.0"), ("after", 2, "2.0")],
 )
-def test_killed_at_a_rename(tmp_path: Path, channel: str, root: Path, when: str, number: int, found: str) -> None:
+def test_killed_at_a_rename(
+    tmp_path: Path, channel: str, root: Path, when: str, number: int, found: str
+) -> None:
     prefix = tmp_path / "env"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert start(root, str(prefix), "foo 2.0", channel, when, str(number)).wait() == -9
@@ -574,7 +701,9 @@ def test_killed_at_a_rename(tmp_path: Path, channel: str, root: Path, when: str,
     assert beside(prefix) == []
 
 
-def test_a_new_environment_at_the_place_of_an_interrupted_one_is_not_mistaken(tmp_path: Path, channel: str, root: Path) -> None:
+def test_a_new_environment_at_the_place_of_an_interrupted_one_is_not_mistaken(
+    tmp_path: Path, channel: str, root: Path
+) -> None:
     prefix, work = tmp_path / "env", tmp_path / ".env.vllm-build"
     conda_environment.create(prefix, ["foo 1.0"], [channel])
     assert start(root, str(prefix), "foo 2.0", channel, "after", "1").wait() == -9
@@ -601,7 +730,8 @@ def test_killed_at_random_moments(tmp_path: Path, channel: str, root: Path) -> N
         time.sleep(chance.uniform(0.2, 1.0) * whole)
         process.kill()
         killed += process.wait() == -9
-        # Between the renames the prefix is away; the next start brings it back, once the orphan, which has the lock, has ended.
+        # Between the renames the prefix is away; the next start brings it back, once the orphan,
+        # which has the lock, has ended.
         while True:
             try:
                 with prefixes.opened(prefix):

@@ -14,7 +14,12 @@ from conda_files import make_channel, make_package
 
 from vllm_build.conda.environments import conda_environment
 from vllm_build.util import failures
-from vllm_build.util.errors import ConfigurationError, IntegrityError, PackageTestError, ResourceError
+from vllm_build.util.errors import (
+    ConfigurationError,
+    IntegrityError,
+    PackageTestError,
+    ResourceError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,8 +50,21 @@ def test_limits(tmp_path: Path, root: Path, folder: Path, limit: str, *, warm: b
     command = [sys.executable, "-c", _PROGRAM]
     (tmp_path / "place").mkdir()
     if warm:
-        assert subprocess.run([*command, str(tmp_path / "first"), str(folder)], env=env, check=False).returncode == 0
-    limited = ["bash", "-c", f'ulimit {limit}; exec "$@"', "bash", *command, str(tmp_path / "place" / "env"), str(folder)]
+        assert (
+            subprocess.run(
+                [*command, str(tmp_path / "first"), str(folder)], env=env, check=False
+            ).returncode
+            == 0
+        )
+    limited = [
+        "bash",
+        "-c",
+        f'ulimit {limit}; exec "$@"',
+        "bash",
+        *command,
+        str(tmp_path / "place" / "env"),
+        str(folder),
+    ]
     done = subprocess.run(limited, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == ResourceError.exit_code, done.stderr
     assert "Traceback" not in done.stderr
@@ -77,9 +95,16 @@ def test_what_a_child_says_before_it_dies(tmp_path: Path, said: str) -> None:
 
 
 def test_other_ends_of_a_child(tmp_path: Path) -> None:
-    assert isinstance(conda_environment._failure(-signal.SIGKILL, "", ["foo"], tmp_path), ResourceError)
-    assert isinstance(conda_environment._failure(-signal.SIGSEGV, "", ["foo"], tmp_path), PackageTestError)
-    assert isinstance(conda_environment._failure(8, "no zip archive (os error 2)", ["foo"], tmp_path), PackageTestError)
+    assert isinstance(
+        conda_environment._failure(-signal.SIGKILL, "", ["foo"], tmp_path), ResourceError
+    )
+    assert isinstance(
+        conda_environment._failure(-signal.SIGSEGV, "", ["foo"], tmp_path), PackageTestError
+    )
+    assert isinstance(
+        conda_environment._failure(8, "no zip archive (os error 2)", ["foo"], tmp_path),
+        PackageTestError,
+    )
     said = '{"message": "m", "expected": null, "remedy": null}'
     assert isinstance(conda_environment._failure(2, said, ["foo"], tmp_path), ConfigurationError)
     assert isinstance(conda_environment._failure(6, said, ["foo"], tmp_path), IntegrityError)

@@ -31,7 +31,10 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def output(tmp_path: Path) -> Path:
     """A folder of packages: ours, and one that ours needs."""
     kernels = make_package(
-        tmp_path / "made", "vllm-kernels", {LIBRARY: "kernels", "share/__pycache__/x.cpython-311.pyc": "x"}, depends=["torch"]
+        tmp_path / "made",
+        "vllm-kernels",
+        {LIBRARY: "kernels", "share/__pycache__/x.cpython-311.pyc": "x"},
+        depends=["torch"],
     )
     torch = make_package(tmp_path / "made", "torch", {"lib/libtorch.so": "torch"})
     package_job.claim_output(tmp_path / "output")
@@ -43,7 +46,13 @@ def output(tmp_path: Path) -> Path:
 def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """The step of ``vllm-build package`` that installs; returns what it says."""
     monkeypatch.setattr(package_channel, "url", lambda *_: output.as_uri())
-    request = package_job.Request(root, variants.load(root, "cpu"), package_channel.LOCAL, output, Settings.from_environ(os.environ))
+    request = package_job.Request(
+        root,
+        variants.load(root, "cpu"),
+        package_channel.LOCAL,
+        output,
+        Settings.from_environ(os.environ),
+    )
     built = (recipe_outputs.Output("vllm-kernels", "1.0", "h0_0", noarch=True, run=()),)
     return lambda: package_job._install(request, built)
 
@@ -76,10 +85,15 @@ def replaced_by_a_folder(path: Path) -> None:
         *((LIBRARY, how) for how in (removed, shortened, changed, linked, replaced_by_a_folder)),
         *(("lib/libtorch.so", how) for how in (removed, shortened, linked)),
         *(("conda-meta/vllm-kernels-1.0-h0_0.json", how) for how in (removed, shortened)),
-        *(("conda-meta/torch-1.0-h0_0.json", how) for how in (removed, shortened, replaced_by_a_folder)),
+        *(
+            ("conda-meta/torch-1.0-h0_0.json", how)
+            for how in (removed, shortened, replaced_by_a_folder)
+        ),
     ],
 )
-def test_a_damaged_prefix_is_made_anew(output: Path, install: Callable[[], str], name: str, how: Callable[[Path], None]) -> None:
+def test_a_damaged_prefix_is_made_anew(
+    output: Path, install: Callable[[], str], name: str, how: Callable[[Path], None]
+) -> None:
     assert install() == "created"
     assert install() == "reused"
     how(output / "env-cpu" / name)
@@ -89,7 +103,9 @@ def test_a_damaged_prefix_is_made_anew(output: Path, install: Callable[[], str],
     assert install() == "reused"
 
 
-def test_a_prefix_that_is_a_link_is_not_followed(tmp_path: Path, output: Path, install: Callable[[], str]) -> None:
+def test_a_prefix_that_is_a_link_is_not_followed(
+    tmp_path: Path, output: Path, install: Callable[[], str]
+) -> None:
     install()
     (output / "env-cpu").rename(tmp_path / "elsewhere")
     (output / "env-cpu").symlink_to(tmp_path / "elsewhere")
@@ -98,13 +114,17 @@ def test_a_prefix_that_is_a_link_is_not_followed(tmp_path: Path, output: Path, i
     assert (tmp_path / "elsewhere" / LIBRARY).is_file()
 
 
-def test_what_an_environment_of_an_earlier_version_lacks_is_no_damage(output: Path, install: Callable[[], str]) -> None:
+def test_what_an_environment_of_an_earlier_version_lacks_is_no_damage(
+    output: Path, install: Callable[[], str]
+) -> None:
     install()
     (output / "env-cpu" / intact.MARKER).unlink()
     assert install() == "reused"
 
 
-def test_byte_code_that_an_interpreter_wrote_again_is_no_damage(output: Path, install: Callable[[], str]) -> None:
+def test_byte_code_that_an_interpreter_wrote_again_is_no_damage(
+    output: Path, install: Callable[[], str]
+) -> None:
     install()
     for path in (output / "env-cpu").rglob("*.pyc"):
         path.unlink()

@@ -30,7 +30,16 @@ def make(folder: Path, order: list[str]) -> Path:
     (payload / "bin" / "alias").symlink_to("tool")
     out = folder / "noarch"
     out.mkdir()
-    assemble_package("foo", "1.0", "noarch", "h0_0", str(out), files_dir=str(payload), depends=order, noarch="generic")
+    assemble_package(
+        "foo",
+        "1.0",
+        "noarch",
+        "h0_0",
+        str(out),
+        files_dir=str(payload),
+        depends=order,
+        noarch="generic",
+    )
     (made,) = out.glob("*.conda")
     return made
 
@@ -40,7 +49,10 @@ def members(package: Path, part: str) -> dict[str, tuple[tarfile.TarInfo, bytes]
         (name,) = (n for n in archive.namelist() if n.startswith(part))
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive.read(name))).read()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return {m.name: (m, (tar.extractfile(m).read() if m.isfile() else b"")) for m in tar.getmembers()}  # type: ignore[union-attr]
+        return {
+            m.name: (m, (tar.extractfile(m).read() if m.isfile() else b""))
+            for m in tar.getmembers()
+        }  # type: ignore[union-attr]
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
@@ -93,7 +105,9 @@ def test_what_is_no_package_is_refused_and_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_time_of_the_caller_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_the_caller_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = []
     for value in ("", "1", "1700000000", "yesterday"):
         folder = tmp_path / f"at{value}"
@@ -128,7 +142,10 @@ def with_prefix(folder: Path) -> Path:
     """A package whose files hold the prefix that it was built in: a script, a program, and one that is not recorded."""
     folder.mkdir(parents=True)
     prefix = (str(folder / "host_env") + "_placehold" * 30)[:PREFIX_LENGTH]
-    content = {"bin/script": f"#!{prefix}/bin/python\n".encode(), "bin/program": b"\x7fELF\0" + f"{prefix}/lib".encode() + b"\0end"}
+    content = {
+        "bin/script": f"#!{prefix}/bin/python\n".encode(),
+        "bin/program": b"\x7fELF\0" + f"{prefix}/lib".encode() + b"\0end",
+    }
     entries = [
         {"_path": name, "path_type": "hardlink", "file_mode": mode, "prefix_placeholder": prefix}
         | {"sha256": hashlib.sha256(content[name]).hexdigest(), "size_in_bytes": len(content[name])}
@@ -136,12 +153,24 @@ def with_prefix(folder: Path) -> Path:
     ]
     # As rattler-build records a link: with the content of its target.
     entries.append(
-        {"_path": "bin/alias", "path_type": "softlink", "sha256": entries[0]["sha256"], "size_in_bytes": entries[0]["size_in_bytes"]}
+        {
+            "_path": "bin/alias",
+            "path_type": "softlink",
+            "sha256": entries[0]["sha256"],
+            "size_in_bytes": entries[0]["size_in_bytes"],
+        }
     )
     info = {
         "info/paths.json": json.dumps({"paths": entries, "paths_version": 1}).encode(),
         "info/index.json": json.dumps(
-            {"name": "p", "version": "1", "build": "0", "build_number": 0, "subdir": "noarch", "timestamp": 7}
+            {
+                "name": "p",
+                "version": "1",
+                "build": "0",
+                "build_number": 0,
+                "subdir": "noarch",
+                "timestamp": 7,
+            }
         ).encode(),
     }
     package = folder / "noarch" / "p-1-0.conda"
@@ -164,7 +193,10 @@ def with_prefix(folder: Path) -> Path:
 
 
 def test_the_prefix_of_the_build_is_replaced_where_an_installer_replaces_it(tmp_path: Path) -> None:
-    first, second = with_prefix(tmp_path / "a"), with_prefix(tmp_path / "much" / "deeper" / "folder")
+    first, second = (
+        with_prefix(tmp_path / "a"),
+        with_prefix(tmp_path / "much" / "deeper" / "folder"),
+    )
     assert first.read_bytes() != second.read_bytes()
     for package in (first, second):
         normalise.normalise(package)
@@ -178,10 +210,15 @@ def test_the_prefix_of_the_build_is_replaced_where_an_installer_replaces_it(tmp_
         assert entry["prefix_placeholder"] == normalise.PLACEHOLDER[:PREFIX_LENGTH]
         assert entry["prefix_placeholder"].encode() in data
         assert str(tmp_path).encode() not in data
-        assert (entry["sha256"], entry["size_in_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+        assert (entry["sha256"], entry["size_in_bytes"]) == (
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+        )
 
 
-def test_a_replaced_prefix_becomes_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replaced_prefix_becomes_the_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = with_prefix(tmp_path / "a")
     normalise.normalise(package)
     channel_index.publish([package], tmp_path / "channel")
@@ -192,7 +229,9 @@ def test_a_replaced_prefix_becomes_the_real_one(tmp_path: Path, monkeypatch: pyt
     assert f"{prefix}/lib\0".encode() in (prefix / "bin" / "program").read_bytes()
 
 
-def test_a_large_package_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_package_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(normalise, "_SPOOLED", 1)
     package = with_prefix(tmp_path / "a")
     other = with_prefix(tmp_path / "b")

@@ -27,7 +27,13 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request_for(root: Path, name: str, output: Path) -> package_job.Request:
-    return package_job.Request(root, variants.load(root, name), package_channel.LOCAL, output, Settings.from_environ(os.environ))
+    return package_job.Request(
+        root,
+        variants.load(root, name),
+        package_channel.LOCAL,
+        output,
+        Settings.from_environ(os.environ),
+    )
 
 
 def edited(root: Path, folder: Path, old: str, new: str) -> str:
@@ -65,10 +71,15 @@ def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
-def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(root: Path, tmp_path: Path, name: str, release: str) -> None:
+def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(
+    root: Path, tmp_path: Path, name: str, release: str
+) -> None:
     ids = needed_builds.toolchain_builds(request_for(root, name, tmp_path))
     assert {f"cuda-nvcc-{release}", f"cuda-version-{release}", "gxx_linux-64"} <= set(ids)
-    releases = {build.variant.get("cuda_release") for build in toolchain_builds.select(toolchain_builds.load(root), ids)} - {None}
+    releases = {
+        build.variant.get("cuda_release")
+        for build in toolchain_builds.select(toolchain_builds.load(root), ids)
+    } - {None}
     assert releases == {release}
     needed_builds.require_toolchain(request_for(root, name, tmp_path))
 
@@ -95,24 +106,36 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
         )
 
 
-def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9") as caught:
+def test_a_toolkit_that_no_recipe_makes_is_named_with_those_that_there_are(
+    root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ToolchainError, match=r"no cuda-nvcc_linux-64 for cuda_compiler_version 12\.9"
+    ) as caught:
         needed_builds.require_toolchain(request_for(root, "cuda12", tmp_path))
     assert caught.value.expected == "cuda_compiler_version 12.4 or 13.0"
     assert "CHANNEL=conda-forge" in (caught.value.remedy or "")
     with pytest.raises(ToolchainError, match=r"no python for python 3\.12"):
-        needed_builds.require_toolchain(request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path))
+        needed_builds.require_toolchain(
+            request_for(root, edited(root, tmp_path, '"3.11"', '"3.12"'), tmp_path)
+        )
     needed_builds.require_toolchain(request_for(root, "cpu", tmp_path))
 
 
-def test_the_variable_narrows_the_architectures_and_changes_the_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_narrows_the_architectures_and_changes_the_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     before, usual = package_job.expected(request), package_job.expected(cpu)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
     assert package_job.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
     after = package_job.expected(request)
-    assert {o.name for o in before if o not in after} == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
+    assert {o.name for o in before if o not in after} == {
+        "vllm-kernels",
+        "vllm-flash-attn",
+        "vllm-flashmla",
+    }
     assert package_job.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
@@ -128,7 +151,9 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr(package_job.third_party_fetch, "fetch", lambda source, _: fetched.append(source.name))
+    monkeypatch.setattr(
+        package_job.third_party_fetch, "fetch", lambda source, _: fetched.append(source.name)
+    )
     package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
     assert fetched == []
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)

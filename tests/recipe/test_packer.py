@@ -27,16 +27,24 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(recipe_builder, "find_program", lambda: str(path))
 
 
-def test_the_bindings_and_the_pinned_version_keep_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bindings_and_the_pinned_version_keep_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
     assert packer_version.recipe_digest(TREE) == TREE
     program(tmp_path, monkeypatch, f"echo rattler-build {PINNED}")
     assert packer_version.recipe_digest(TREE) == TREE
 
 
-def test_another_version_gives_packages_another_name(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_gives_packages_another_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = package_job.Request(
-        root, variants.load(root, "cpu"), package_channel.CONDA_FORGE, tmp_path, Settings.from_environ(os.environ)
+        root,
+        variants.load(root, "cpu"),
+        package_channel.CONDA_FORGE,
+        tmp_path,
+        Settings.from_environ(os.environ),
     )
     monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
     before = {output.filename for output in package_job.expected(request)}
@@ -49,13 +57,17 @@ def test_another_version_gives_packages_another_name(root: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("script", ["exit 3", "true", "echo lost >&2; exit 1"])
-def test_a_program_that_says_no_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+def test_a_program_that_says_no_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
     program(tmp_path, monkeypatch, script)
     with pytest.raises(ToolchainError, match="--version failed"):
         packer_version.recipe_digest(TREE)
 
 
-def test_a_program_that_does_not_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recipe_builder, "find_program", lambda: str(tmp_path / "absent"))
     with pytest.raises(ToolchainError, match="cannot be started"):
         packer_version.recipe_digest(TREE)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make package VARIANT=cpu`` from nothing, on a machine with PyPI, a Debian mirror and no configuration of pip: what most people have.
 
-It takes 10 minutes to an hour, 1 GB of downloads and 8 GB of disk, so only ``make package-plain-pypi`` runs it.
+It takes 10 minutes to an hour, 1 GB of downloads and 8 GB of disk, so only ``make
+package-plain-pypi`` runs it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ASKED = os.environ.get("VLLM_TEST_PLAIN_PYPI") == "1"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi")]
-#: What a machine needs to reach any server. The rest of the environment is that of somebody who has just logged in.
-NETWORK = re.compile(r"PIP_CERT|PIP_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy", re.IGNORECASE)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi"),
+]
+#: What a machine needs to reach any server. The rest of the environment is that of somebody who has
+#: just logged in.
+NETWORK = re.compile(
+    r"PIP_CERT|PIP_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy",
+    re.IGNORECASE,
+)
 MB = 1e6
 
 
@@ -42,7 +50,13 @@ def test_the_cpu_packages_from_nothing(tmp_path: Path) -> None:
     command = ["make", "package", "VARIANT=cpu", f"PYTHON={os.path.realpath(sys.executable)}"]
     with (tmp_path / "log").open("w", encoding="utf-8") as log:
         status = subprocess.run(
-            command, cwd=tree, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
+            command,
+            cwd=tree,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
     text = (tmp_path / "log").read_text(encoding="utf-8", errors="replace")
     assert status == 0, text[-6000:]

@@ -20,12 +20,21 @@ VARIANTS = variants.names(paths.source_root())
 
 @pytest.fixture(params=VARIANTS)
 def outputs(request: pytest.FixtureRequest, root: Path) -> dict[str, recipe_outputs.Output]:
-    return {o.name: o for o in recipe_outputs.render(root, variants.load(root, request.param), recipe_stamp.values(root))}
+    return {
+        o.name: o
+        for o in recipe_outputs.render(
+            root, variants.load(root, request.param), recipe_stamp.values(root)
+        )
+    }
 
 
 def test_outputs(outputs: dict[str, recipe_outputs.Output]) -> None:
     cuda = any("cuda" in output.build for output in outputs.values())
-    assert set(outputs) == {"vllm-kernels", "vllm", *(["vllm-flash-attn", "vllm-flashmla"] if cuda else [])}
+    assert set(outputs) == {
+        "vllm-kernels",
+        "vllm",
+        *(["vllm-flash-attn", "vllm-flashmla"] if cuda else []),
+    }
     assert outputs["vllm"].noarch
     assert outputs["vllm"].subdir == "noarch"
 
@@ -34,29 +43,46 @@ def test_what_is_for_one_architecture_is_a_package_where_the_list_has_it(root: P
     stamps = recipe_stamp.values(root)
 
     def made(name: str, **more: str) -> dict[str, recipe_outputs.Output]:
-        return {o.name: o for o in recipe_outputs.render(root, variants.load(root, name), {**stamps, **more})}
+        return {
+            o.name: o
+            for o in recipe_outputs.render(root, variants.load(root, name), {**stamps, **more})
+        }
 
     for name in VARIANTS:
         assert ("vllm-flashmla" in made(name)) == name.startswith("cuda")
     assert "vllm-flashmla" not in made("cuda13", cuda_arch_list="8.0;9.0;10.0f")
     for archs, present in (("9.0a", True), ("8.0;9.0", False)):
-        assert ("vllm-flashmla" in made("cuda13", cuda_arch_list=archs)["vllm-kernels"].run) is present
+        assert (
+            "vllm-flashmla" in made("cuda13", cuda_arch_list=archs)["vllm-kernels"].run
+        ) is present
 
 
-def test_kernels_carry_accelerator_abi_and_digest(outputs: dict[str, recipe_outputs.Output], root: Path) -> None:
+def test_kernels_carry_accelerator_abi_and_digest(
+    outputs: dict[str, recipe_outputs.Output], root: Path
+) -> None:
     for output in outputs.values():
         if output.name != "vllm":
             digest = recipe_stamp.values(root)[recipe_stamp.key(output.name)]
-            assert re.fullmatch(rf"[a-z]+\d*_abi3_k{digest}_r[0-9a-f]{{12}}_h[0-9a-f]{{7}}_{output.number}", output.build)
+            assert re.fullmatch(
+                rf"[a-z]+\d*_abi3_k{digest}_r[0-9a-f]{{12}}_h[0-9a-f]{{7}}_{output.number}",
+                output.build,
+            )
 
 
 @pytest.mark.parametrize(
-    ("archs", "present"), [("7.5", False), ("7.5+PTX", False), ("8.0", True), ("7.5;12.0f+PTX", True), ("10.0f", True)]
+    ("archs", "present"),
+    [("7.5", False), ("7.5+PTX", False), ("8.0", True), ("7.5;12.0f+PTX", True), ("10.0f", True)],
 )
-def test_flash_attention_is_there_where_an_architecture_serves_it(root: Path, archs: str, *, present: bool) -> None:
+def test_flash_attention_is_there_where_an_architecture_serves_it(
+    root: Path, archs: str, *, present: bool
+) -> None:
     found = {
         o.name: o
-        for o in recipe_outputs.render(root, variants.load(root, "cuda13"), {**recipe_stamp.values(root), "cuda_arch_list": archs})
+        for o in recipe_outputs.render(
+            root,
+            variants.load(root, "cuda13"),
+            {**recipe_stamp.values(root), "cuda_arch_list": archs},
+        )
     }
     assert ("vllm-flash-attn" in found) is present
     assert ("vllm-flash-attn" in found["vllm-kernels"].run) is present
@@ -64,7 +90,12 @@ def test_flash_attention_is_there_where_an_architecture_serves_it(root: Path, ar
 
 def test_the_set_of_head_sizes_is_in_the_name_of_flash_attention_alone(root: Path) -> None:
     before, after = (
-        {o.name: o.filename for o in recipe_outputs.render(root, variants.load(root, "cuda13"), {**recipe_stamp.values(root), **more})}
+        {
+            o.name: o.filename
+            for o in recipe_outputs.render(
+                root, variants.load(root, "cuda13"), {**recipe_stamp.values(root), **more}
+            )
+        }
         for more in ({}, {"flash_attention_set": "dev"})
     )
     assert {name for name in before if before[name] != after[name]} == {"vllm-flash-attn"}
@@ -72,17 +103,32 @@ def test_the_set_of_head_sizes_is_in_the_name_of_flash_attention_alone(root: Pat
 
 @pytest.mark.parametrize(
     ("name", "accelerator", "driver"),
-    [("cpu", "cpu", None), ("cuda124", "cuda124", "12"), ("cuda12", "cuda129", "12"), ("cuda13", "cuda130", "13")],
+    [
+        ("cpu", "cpu", None),
+        ("cuda124", "cuda124", "12"),
+        ("cuda12", "cuda129", "12"),
+        ("cuda13", "cuda130", "13"),
+    ],
 )
-def test_the_accelerator_and_the_driver_that_it_takes(root: Path, name: str, accelerator: str, driver: str | None) -> None:
-    (output,) = (o for o in recipe_outputs.render(root, variants.load(root, name), recipe_stamp.values(root)) if o.name == "vllm-kernels")
+def test_the_accelerator_and_the_driver_that_it_takes(
+    root: Path, name: str, accelerator: str, driver: str | None
+) -> None:
+    (output,) = (
+        o
+        for o in recipe_outputs.render(root, variants.load(root, name), recipe_stamp.values(root))
+        if o.name == "vllm-kernels"
+    )
     assert output.build.split("_")[0] == accelerator
-    assert [spec for spec in output.run if spec.startswith("__cuda")] == ([f"__cuda >={driver}"] if driver else [])
+    assert [spec for spec in output.run if spec.startswith("__cuda")] == (
+        [f"__cuda >={driver}"] if driver else []
+    )
 
 
 def test_cuda_variants_are_built_with_nvcc_and_the_cpu_is_not(root: Path) -> None:
     asked = {
-        name: recipe_outputs.required_names(root, variants.load(root, name), recipe_stamp.values(root))
+        name: recipe_outputs.required_names(
+            root, variants.load(root, name), recipe_stamp.values(root)
+        )
         for name in ("cpu", "cuda12", "cuda13")
     }
     assert not [name for name in asked["cpu"] if "cuda" in name]
@@ -92,13 +138,16 @@ def test_cuda_variants_are_built_with_nvcc_and_the_cpu_is_not(root: Path) -> Non
 def test_the_architectures_are_in_the_name(root: Path) -> None:
     variant, stamps = variants.load(root, "cuda13"), recipe_stamp.values(root)
     before, after = (
-        {o.name: o.filename for o in recipe_outputs.render(root, variant, {**stamps, **more})} for more in ({}, {"cuda_arch_list": "9.0a"})
+        {o.name: o.filename for o in recipe_outputs.render(root, variant, {**stamps, **more})}
+        for more in ({}, {"cuda_arch_list": "9.0a"})
     )
     assert before["vllm-kernels"] != after["vllm-kernels"]
     assert before["vllm"] == after["vllm"]
 
 
-def test_vllm_pins_the_digest_and_no_accelerator(outputs: dict[str, recipe_outputs.Output], root: Path) -> None:
+def test_vllm_pins_the_digest_and_no_accelerator(
+    outputs: dict[str, recipe_outputs.Output], root: Path
+) -> None:
     stamps = recipe_stamp.values(root)
     assert f"vllm-kernels ==0.1.0 *_k{stamps['kernels_digest']}_*" in outputs["vllm"].run
     for name in VARIANTS:
@@ -124,7 +173,12 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
     other = replace(cpu, values={**cpu.values, "accelerator": "other"})
     stamps = recipe_stamp.values(root)
     mine, theirs = (
-        {o.name: o.filename for o in recipe_outputs.render(root, cpu, {**stamps, "accelerator": v.accelerator, "c_compiler_version": c})}
+        {
+            o.name: o.filename
+            for o in recipe_outputs.render(
+                root, cpu, {**stamps, "accelerator": v.accelerator, "c_compiler_version": c}
+            )
+        }
         for v, c in ((cpu, "12"), (other, "13"))
     )
     assert mine["vllm"] == theirs["vllm"]
@@ -145,7 +199,9 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
 def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
     cpu, stamps = variants.load(root, "cpu"), recipe_stamp.values(root)
     before = {o.name: o.filename for o in recipe_outputs.render(root, cpu, stamps)}
-    after = {o.name: o.filename for o in recipe_outputs.render(root, cpu, {**stamps, key: "f" * 12})}
+    after = {
+        o.name: o.filename for o in recipe_outputs.render(root, cpu, {**stamps, key: "f" * 12})
+    }
     assert before[output] != after[output]
 
 
@@ -155,11 +211,17 @@ def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, varian
     before = {o.name: o.filename for o in recipe_outputs.render(root, chosen, stamps)}
     # The recipe packs all of them, so its digest is in every name.
     for key in (key for key in stamps if key.endswith("_digest") and key != "recipe_digest"):
-        after = {o.name: o.filename for o in recipe_outputs.render(root, chosen, {**stamps, key: "f" * 12})}
+        after = {
+            o.name: o.filename
+            for o in recipe_outputs.render(root, chosen, {**stamps, key: "f" * 12})
+        }
         owner = (
             "vllm"
             if key == "package_digest"
-            else next((name for name in before if name != "vllm" and recipe_stamp.key(name) == key), "vllm")
+            else next(
+                (name for name in before if name != "vllm" and recipe_stamp.key(name) == key),
+                "vllm",
+            )
         )
         # vllm pins the others, by digest.
         assert {name for name in before if before[name] != after[name]} == {owner, "vllm"}
@@ -173,7 +235,11 @@ def test_compilers_are_conda_forge_names(root: Path) -> None:
 
 def test_a_key_the_recipe_needs_and_nobody_gives_is_an_error(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "cpu.yaml"
-    text = (root / "variants" / "cpu.yaml").read_text(encoding="utf-8").replace("accelerator:", "accelerated:")
+    text = (
+        (root / "variants" / "cpu.yaml")
+        .read_text(encoding="utf-8")
+        .replace("accelerator:", "accelerated:")
+    )
     path.write_text(text, encoding="utf-8")
     variant = variants.Variant("cpu", path, {})
     with pytest.raises(ConfigurationError, match="does not render"):

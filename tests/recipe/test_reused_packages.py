@@ -39,11 +39,17 @@ def other(folder: Path, **facts: Any) -> Path:
     """A channel with the package; ``facts`` replace what its index says of it."""
     file = Build().conda(folder / "linux-64", KERNELS.filename)
     data = file.read_bytes()
-    return write_channel(folder, "linux-64", {file.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), **facts}})
+    return write_channel(
+        folder,
+        "linux-64",
+        {file.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), **facts}},
+    )
 
 
 def take(ctx: Context, target: Path, *locations: object, digest: str = DIGEST) -> dict[Path, str]:
-    return reused_packages.take(ctx, [str(location) for location in locations], [KERNELS], {"vllm-kernels": digest}, target)
+    return reused_packages.take(
+        ctx, [str(location) for location in locations], [KERNELS], {"vllm-kernels": digest}, target
+    )
 
 
 def test_what_no_channel_has_is_left_out(ctx: Context, target: Path, tmp_path: Path) -> None:
@@ -64,7 +70,15 @@ def test_what_no_channel_has_is_left_out(ctx: Context, target: Path, tmp_path: P
     ],
 )
 def test_what_is_not_what_it_says_is_refused(
-    ctx: Context, target: Path, tmp_path: Path, facts: dict[str, Any], digest: str, check: str, words: str, *, remote: bool
+    ctx: Context,
+    target: Path,
+    tmp_path: Path,
+    facts: dict[str, Any],
+    digest: str,
+    check: str,
+    words: str,
+    *,
+    remote: bool,
 ) -> None:
     folder, before = other(tmp_path / "other", **facts), snapshot(target)
     with serving() as server:
@@ -76,10 +90,16 @@ def test_what_is_not_what_it_says_is_refused(
     assert snapshot(target) == before
 
 
-def test_a_package_of_another_output_under_that_name(ctx: Context, target: Path, tmp_path: Path) -> None:
+def test_a_package_of_another_output_under_that_name(
+    ctx: Context, target: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "other"
     data = Build(output="vllm-flashmla").conda(folder / "linux-64", KERNELS.filename).read_bytes()
-    write_channel(folder, "linux-64", {KERNELS.filename: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}})
+    write_channel(
+        folder,
+        "linux-64",
+        {KERNELS.filename: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}},
+    )
     with pytest.raises(RefusedError, match="no record of vllm-kernels"):
         take(ctx, target, folder)
 
@@ -100,7 +120,11 @@ def test_a_package_that_says_something_else_of_itself(
     """It ended with an internal error, and with the package in the channel."""
     file = write_conda(tmp_path / "other" / "linux-64" / KERNELS.filename, [], index=index)
     data, before = file.read_bytes(), snapshot(target)
-    write_channel(tmp_path / "other", "linux-64", {file.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}})
+    write_channel(
+        tmp_path / "other",
+        "linux-64",
+        {file.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}},
+    )
     with pytest.raises(RefusedError, match=words) as caught:
         take(ctx, target, tmp_path / "other")
     assert caught.value.check == "index"
@@ -117,7 +141,9 @@ def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Pat
     with pytest.raises(ConfigurationError, match="is no conda channel"):
         take(ctx, target, tmp_path / "nothing")
     (tmp_path / "odd" / "linux-64").mkdir(parents=True)
-    (tmp_path / "odd" / "linux-64" / "repodata.json").write_text('{"packages.conda": []}', encoding="utf-8")
+    (tmp_path / "odd" / "linux-64" / "repodata.json").write_text(
+        '{"packages.conda": []}', encoding="utf-8"
+    )
     with pytest.raises(RefusedError, match=r"packages\.conda is no object"):
         take(ctx, target, tmp_path / "odd")
 

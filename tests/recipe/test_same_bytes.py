@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same inputs give the same bytes: packages built again in another checkout, with another cache, under another umask, locale and time.
 
-By default what could differ most is built a second time, against the compilers of the first cache: a library of compiled C++, the
-interpreter, wheels, and our packages. ``make same-bytes`` builds everything twice, from nothing.
+By default what could differ most is built a second time, against the compilers of the first cache:
+a library of compiled C++, the interpreter, wheels, and our packages. ``make same-bytes`` builds
+everything twice, from nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from vllm_build.util.files import sha256_of
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
-#: Static C++ with messages that name files, byte code and scripts, a wheel for one interpreter, a wheel for all.
+#: Static C++ with messages that name files, byte code and scripts, a wheel for one interpreter, a
+#: wheel for all.
 AGAIN = ("libhwy", "python-3.11", "numpy-3.11", "filelock")
 WHOLE = os.environ.get("VLLM_TEST_SAME_BYTES") == "all"
 
@@ -41,13 +43,46 @@ class Place:
 
     def build(self) -> tuple[dict[str, str], str]:
         """sha256 of everything that ``vllm-build package cpu`` makes here, the toolchain's packages included, and what it said."""
-        kept = {key: value for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") if (value := os.environ.get(key))}
-        kept |= {key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.endswith("_proxy")}
-        env = {**kept, "PYTHONPATH": str(self.tree / "scripts"), "VLLM_BUILD_CACHE": str(self.cache), **self.circumstances}
-        command = [sys.executable, "-m", "vllm_build", "package", "cpu", "--json", "--output", str(self.output)]
-        done = subprocess.run(command, cwd=self.tree, env=env, umask=self.umask, capture_output=True, text=True, check=False)
+        kept = {
+            key: value
+            for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
+            if (value := os.environ.get(key))
+        }
+        kept |= {
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("PIP_") or key.endswith("_proxy")
+        }
+        env = {
+            **kept,
+            "PYTHONPATH": str(self.tree / "scripts"),
+            "VLLM_BUILD_CACHE": str(self.cache),
+            **self.circumstances,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "vllm_build",
+            "package",
+            "cpu",
+            "--json",
+            "--output",
+            str(self.output),
+        ]
+        done = subprocess.run(
+            command,
+            cwd=self.tree,
+            env=env,
+            umask=self.umask,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-6000:]
-        ours = {Path(entry["path"]).name: entry["sha256"] for entry in json.loads(done.stdout)["packages"]}
+        ours = {
+            Path(entry["path"]).name: entry["sha256"]
+            for entry in json.loads(done.stdout)["packages"]
+        }
         pool = self.cache / "channel" / "pool"
         return ours | {path.name: sha256_of(path) for path in pool.glob("*/*.conda")}, done.stderr
 
@@ -65,7 +100,12 @@ def share_downloads(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for name in ("downloads", "sources"):
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, copy_function=link, ignore=shutil.ignore_patterns(".lock"))
+            shutil.copytree(
+                source / name,
+                target / name,
+                copy_function=link,
+                ignore=shutil.ignore_patterns(".lock"),
+            )
 
 
 def seed(source: Path, target: Path, without: set[str]) -> None:
@@ -87,14 +127,27 @@ def test_another_checkout_and_another_cache_give_the_same_bytes(tmp_path: Path) 
     first = Place(ROOT, cache, ROOT / "output", {"SOURCE_DATE_EPOCH": "1700000000"}, 0o022)
     if WHOLE:
         share_downloads(cache, tmp_path / "c")
-        first = Place(copy_tree(tmp_path / "t"), tmp_path / "c", tmp_path / "o", first.circumstances, first.umask)
+        first = Place(
+            copy_tree(tmp_path / "t"),
+            tmp_path / "c",
+            tmp_path / "o",
+            first.circumstances,
+            first.umask,
+        )
     before, _ = first.build()
-    other = {"SOURCE_DATE_EPOCH": "1600000000", "TZ": "Pacific/Kiritimati", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "MAX_JOBS": "1"}
+    other = {
+        "SOURCE_DATE_EPOCH": "1600000000",
+        "TZ": "Pacific/Kiritimati",
+        "LC_ALL": "C.UTF-8",
+        "LANG": "tr_TR.UTF-8",
+        "MAX_JOBS": "1",
+    }
     place = tmp_path / "elsewhere" / "and-with-a-longer-name"
     share_downloads(cache, place / "cache")
     if not WHOLE:
         seed(cache, place / "cache", set(AGAIN))
-        # The compiler's results come from its cache; that they are the same in every folder is tested elsewhere. Here they are linked anew.
+        # The compiler's results come from its cache; that they are the same in every folder is
+        # tested elsewhere. Here they are linked anew.
         other["CCACHE_DIR"] = str(paths.ccache_dir())
     second = Place(copy_tree(place / "tree"), place / "cache", place / "output", other, 0o077)
     after, said = second.build()

@@ -24,13 +24,27 @@ if TYPE_CHECKING:
 VARIANTS = ("cpu", "cuda124", "cuda12", "cuda13")
 
 
-def record(name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object) -> dict[str, Any]:
-    return {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends), "subdir": "linux-64", **more}
+def record(
+    name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "build": build,
+        "build_number": 0,
+        "depends": list(depends),
+        "subdir": "linux-64",
+        **more,
+    }
 
 
 def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, Any]:
     """The record that rattler-build writes for a rendered output; compiler('cuda') adds cuda-version to what it requires."""
-    exported = [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"] if toolkit and not output.noarch else []
+    exported = (
+        [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"]
+        if toolkit and not output.noarch
+        else []
+    )
     more: dict[str, object] = {"build_number": output.number, "subdir": output.subdir}
     more |= {"noarch": "python", "constrains": list(output.constrains)} if output.noarch else {}
     more |= {"track_features": f"{output.name}-p-0"} if output.behind else {}
@@ -50,15 +64,31 @@ def channel(root: Path, tmp_path: Path) -> str:
     named = [name for name, *_ in records]
     assert named.count("vllm-kernels") == len(VARIANTS)
     assert named.count("vllm") == 1, "one for all"
-    # Of another release of FlashAttention's sources, for the newest toolkit: what vllm pins is another.
-    others = [record("vllm-flash-attn", "0.1.0", "cuda130_abi3_k000000000000_h0000000_999", ["__cuda >=13"]) | {"build_number": 999}]
+    # Of another release of FlashAttention's sources, for the newest toolkit: what vllm pins is
+    # another.
+    others = [
+        record(
+            "vllm-flash-attn", "0.1.0", "cuda130_abi3_k000000000000_h0000000_999", ["__cuda >=13"]
+        )
+        | {"build_number": 999}
+    ]
     others += [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
-    others += [record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"]) for major, minor in ((12, 4), (12, 9), (13, 0))]
+    others += [
+        record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"])
+        for major, minor in ((12, 4), (12, 9), (13, 0))
+    ]
     for subdir in ("linux-64", "noarch"):
-        packages = {f"{r['name']}-{r['version']}-{r['build']}.conda": r for r in [*records.values(), *others] if r["subdir"] == subdir}
+        packages = {
+            f"{r['name']}-{r['version']}-{r['build']}.conda": r
+            for r in [*records.values(), *others]
+            if r["subdir"] == subdir
+        }
         for file, entry in packages.items():
-            entry |= {"sha256": hashlib.sha256(file.encode()).hexdigest(), "size": 1}  # nothing is ever downloaded
+            entry |= {
+                "sha256": hashlib.sha256(file.encode()).hexdigest(),
+                "size": 1,
+            }  # nothing is ever downloaded
         (tmp_path / subdir).mkdir()
         index = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
         (tmp_path / subdir / "repodata.json").write_text(json.dumps(index), encoding="utf-8")
@@ -67,15 +97,31 @@ def channel(root: Path, tmp_path: Path) -> str:
 
 def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
     """The accelerator of the kernels that are taken on a machine with that driver."""
-    facts = {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", **({"__cuda": cuda} if cuda else {})}
-    virtual = [GenericVirtualPackage(PackageName(name), Version(version), BuildString("0")) for name, version in facts.items()]
-    found = asyncio.run(solve(sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual))
+    facts = {
+        "__unix": "0",
+        "__linux": "6.1",
+        "__glibc": "2.36",
+        **({"__cuda": cuda} if cuda else {}),
+    }
+    virtual = [
+        GenericVirtualPackage(PackageName(name), Version(version), BuildString("0"))
+        for name, version in facts.items()
+    ]
+    found = asyncio.run(
+        solve(
+            sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual
+        )
+    )
     return accelerator(found)
 
 
 def accelerator(found: Sequence[Any]) -> str:
     """Of all packages with libraries; FlashAttention comes with the kernels for CUDA, and not with others."""
-    builds = {r.name.normalized: str(r.build) for r in found if r.name.normalized in ("vllm-kernels", "vllm-flash-attn")}
+    builds = {
+        r.name.normalized: str(r.build)
+        for r in found
+        if r.name.normalized in ("vllm-kernels", "vllm-flash-attn")
+    }
     (answer,) = {build.split("_")[0] for build in builds.values()}
     assert ("vllm-flash-attn" in builds) is answer.startswith("cuda")
     assert "_k000000000000_" not in builds.get("vllm-flash-attn", "")
@@ -98,7 +144,9 @@ def test_the_build_fits_the_driver(channel: str, cuda: str | None, expected: str
     assert taken(channel, ["vllm"], cuda) == expected
 
 
-@pytest.mark.parametrize(("override", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130"), ("", "cpu")])
+@pytest.mark.parametrize(
+    ("override", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130"), ("", "cpu")]
+)
 def test_a_login_node_says_which_driver_the_compute_nodes_have(
     channel: str, override: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,10 +156,14 @@ def test_a_login_node_says_which_driver_the_compute_nodes_have(
 
 
 @pytest.mark.parametrize(("driver", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130")])
-def test_a_driver_is_assumed_for_one_solution_alone(channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_is_assumed_for_one_solution_alone(
+    channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
     assert conda_environment.assumed_driver(Release(driver)) == driver
-    assert accelerator(conda_environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
+    assert (
+        accelerator(conda_environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
+    )
     assert os.environ["CONDA_OVERRIDE_CUDA"] == ""
     assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == "cpu"
 
@@ -122,22 +174,32 @@ def test_no_driver_is_assumed_where_one_is_known(monkeypatch: pytest.MonkeyPatch
     assert conda_environment.assumed_driver(None) is None
 
 
-@pytest.mark.parametrize(("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")])
+@pytest.mark.parametrize(
+    ("spec", "cuda", "expected"), [("*=cpu_*", "13.0", "cpu"), ("*=cuda129_*", "13.0", "cuda129")]
+)
 def test_a_user_may_ask_for_another(channel: str, spec: str, cuda: str, expected: str) -> None:
     assert taken(channel, ["vllm", f"vllm-kernels={spec}"], cuda) == expected
 
 
 def test_a_toolkit_release_decides_as_well(channel: str) -> None:
     assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12"], "13.0") == "cuda129"
-    assert taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12.4"], "13.0") == "cuda124"
+    assert (
+        taken(channel, ["vllm", "vllm-kernels=*=cuda*", "cuda-version=12.4"], "13.0") == "cuda124"
+    )
 
 
 def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> None:
     found = {}
     for name in VARIANTS:
         (found[name],) = (
-            o for o in recipe_outputs.render(root, variants.load(root, name), recipe_stamp.values(root)) if o.name == "vllm-kernels"
+            o
+            for o in recipe_outputs.render(
+                root, variants.load(root, name), recipe_stamp.values(root)
+            )
+            if o.name == "vllm-kernels"
         )
         assert found[name].build.endswith(f"_{found[name].number}")
-    assert {name: output.behind for name, output in found.items()} == {name: name == "cpu" for name in VARIANTS}
+    assert {name: output.behind for name, output in found.items()} == {
+        name: name == "cpu" for name in VARIANTS
+    }
     assert found["cuda124"].number < found["cuda12"].number < found["cuda13"].number

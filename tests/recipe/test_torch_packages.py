@@ -22,18 +22,34 @@ VERSION = "2.13.0"
 
 def ours(root: Path, name: str) -> dict[str, Any]:
     """The record that the recipe of one of our packages gives, without what else PyTorch needs."""
-    recipe = YAML(typ="safe").load((root / "toolchain" / "recipes" / name / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = YAML(typ="safe").load(
+        (root / "toolchain" / "recipes" / name / "recipe.yaml").read_text(encoding="utf-8")
+    )
 
     def filled(texts: Sequence[str]) -> list[str]:
         return [text.replace("${{ version }}", VERSION) for text in texts]
 
     build = recipe["build"]["string"].partition("${{")[0] + "h0_0"
-    depends = [text for text in filled(recipe["requirements"]["run"]) if text.startswith("libtorch ")]
-    return record(name, VERSION, build, depends, constrains=filled(recipe["requirements"]["run_constraints"]))
+    depends = [
+        text for text in filled(recipe["requirements"]["run"]) if text.startswith("libtorch ")
+    ]
+    return record(
+        name, VERSION, build, depends, constrains=filled(recipe["requirements"]["run_constraints"])
+    )
 
 
-def record(name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object) -> dict[str, Any]:
-    return {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends), "subdir": "linux-64", **more}
+def record(
+    name: str, version: str, build: str = "0", depends: Sequence[str] = (), **more: object
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "build": build,
+        "build_number": 0,
+        "depends": list(depends),
+        "subdir": "linux-64",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -61,7 +77,9 @@ def channel(root: Path, tmp_path: Path) -> str:
 
 
 def solved(channel: str, *specs: str) -> dict[str, str]:
-    found = asyncio.run(solve(sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=[]))
+    found = asyncio.run(
+        solve(sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=[])
+    )
     return {r.name.normalized: str(r.build) for r in found}
 
 

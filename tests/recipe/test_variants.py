@@ -43,7 +43,9 @@ def test_architectures_of_a_variant_are_the_projects_list(root: Path, name: str)
     variant = variants.load(root, name)
     listed = gpu_targets.parse("cuda", variant.values["cuda_arch_list"], name)
     expected = gpu_targets.default("cuda", variant.toolkit_version)
-    assert [entry.removesuffix("+PTX") for entry in listed] == [entry.removesuffix("+PTX") for entry in expected]
+    assert [entry.removesuffix("+PTX") for entry in listed] == [
+        entry.removesuffix("+PTX") for entry in expected
+    ]
     # For chips that come later; PTX with one chip's own instructions would serve none of them.
     assert [entry for entry in listed if entry.endswith("+PTX") and "a+" not in entry]
 
@@ -148,8 +150,13 @@ zip_keys:
 """
 
 
-def smithy(tmp_path: Path, *, gcc: str = "14", cuda: str = "None", platform: str = "linux-64") -> Path:
-    path = tmp_path / "linux_64_c_compiler_version14c_stdlib_version2.28cuda_compiler_versionNonepython3.12.____cpython.yaml"
+def smithy(
+    tmp_path: Path, *, gcc: str = "14", cuda: str = "None", platform: str = "linux-64"
+) -> Path:
+    path = (
+        tmp_path
+        / "linux_64_c_compiler_version14c_stdlib_version2.28cuda_compiler_versionNonepython3.12.____cpython.yaml"
+    )
     path.write_text(SMITHY.format(gcc=gcc, cuda=cuda, platform=platform), encoding="utf-8")
     return path
 
@@ -171,7 +178,14 @@ def test_a_feedstock_s_file_for_cpus(root: Path, tmp_path: Path) -> None:
     assert variant.toolkit_version is None
     assert len(variant.name) <= 48
     ignored, assumed = variant.notes
-    for key in ("cdt_name", "channel_sources", "channel_targets", "docker_image", "numpy", "pin_run_as_build"):
+    for key in (
+        "cdt_name",
+        "channel_sources",
+        "channel_targets",
+        "docker_image",
+        "numpy",
+        "pin_run_as_build",
+    ):
         assert key in ignored
     assert "accelerator cpu" in assumed
     assert "channel_digest conda-forge" in assumed
@@ -180,9 +194,13 @@ def test_a_feedstock_s_file_for_cpus(root: Path, tmp_path: Path) -> None:
 def test_a_feedstock_s_file_for_cuda(root: Path, tmp_path: Path) -> None:
     variant = variants.load(root, str(smithy(tmp_path, cuda="'13.0'")))
     assert (variant.accelerator, str(variant.toolkit_version)) == ("cuda", "13.0")
-    assert variant.values["cuda_arch_list"] == ";".join(gpu_targets.default("cuda", variant.toolkit_version))
+    assert variant.values["cuda_arch_list"] == ";".join(
+        gpu_targets.default("cuda", variant.toolkit_version)
+    )
     assert variant.values["flash_attention_set"] == "full"
-    assert {output.name for output in recipe_outputs.render(root, variant, recipe_stamp.values(root))} >= {
+    assert {
+        output.name for output in recipe_outputs.render(root, variant, recipe_stamp.values(root))
+    } >= {
         "vllm",
         "vllm-kernels",
         "vllm-flash-attn",
@@ -195,7 +213,9 @@ def test_what_the_file_pins_is_in_the_package_s_hash(root: Path, tmp_path: Path)
     builds = set()
     for release in ("2.12", "2.13"):
         path.write_text(text.replace("- '2.12'", f"- '{release}'"), encoding="utf-8")
-        outputs = recipe_outputs.render(root, variants.load(root, str(path)), recipe_stamp.values(root))
+        outputs = recipe_outputs.render(
+            root, variants.load(root, str(path)), recipe_stamp.values(root)
+        )
         builds.add(next(output.build for output in outputs if output.name == "vllm-kernels"))
     assert len(builds) == 2
 
@@ -203,14 +223,20 @@ def test_what_the_file_pins_is_in_the_package_s_hash(root: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("- 3.12.* *_cpython\n", "- 3.12.* *_cpython\n- 3.13.* *_cp313\n", r"python has 2 values: 3.12.* *_cpython, 3.13.* *_cp313"),
+        (
+            "- 3.12.* *_cpython\n",
+            "- 3.12.* *_cpython\n- 3.13.* *_cp313\n",
+            r"python has 2 values: 3.12.* *_cpython, 3.13.* *_cp313",
+        ),
         ("- linux-64", "- osx-arm64", "target_platform is 'osx-arm64'"),
         ("- None", "- '11.7'", "CUDA 11.7 is too old"),
         ("- 3.12.* *_cpython", "- 3.9.* *_cpython", "python is 3.9"),
         ("c_stdlib:\n- sysroot\n", "", "lacks c_stdlib"),
     ],
 )
-def test_what_a_feedstock_s_file_cannot_mean(root: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_what_a_feedstock_s_file_cannot_mean(
+    root: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
     path = smithy(tmp_path)
     text = path.read_text(encoding="utf-8")
     assert old in text
@@ -224,14 +250,29 @@ def test_what_a_feedstock_s_file_cannot_mean(root: Path, tmp_path: Path, old: st
 @pytest.mark.parametrize(
     ("old", "new", "said", "remedy"),
     [
-        ("accelerator:", "acclerator:", r":3: nothing reads the key 'acclerator'", "write accelerator"),
+        (
+            "accelerator:",
+            "acclerator:",
+            r":3: nothing reads the key 'acclerator'",
+            "write accelerator",
+        ),
         ('- "cpu"', '- "CPU"', ":3: accelerator is 'CPU'", "write cpu"),
         ('- "cpu"', '- "nvidia"', ":3: accelerator is 'nvidia'", "write cuda"),
         ('- "cpu"', '- "abacus"', ":3: accelerator is 'abacus'", None),
         ('- "3.11"', '- "3.9"', "python is 3.9, and packages are for Python >= 3.10", None),
-        ('- "3.11"', "- 3.10", "python has the value 3.10 without quotes, which YAML reads as type float", 'write python: ["3.10"]'),
+        (
+            '- "3.11"',
+            "- 3.10",
+            "python has the value 3.10 without quotes, which YAML reads as type float",
+            'write python: ["3.10"]',
+        ),
         ('- "3.11"', "- yes", "python is 'yes', which is not a version", None),
-        ('- "3.11"', "- true", "python has the value true without quotes, which YAML reads as type bool", 'write python: ["true"]'),
+        (
+            '- "3.11"',
+            "- true",
+            "python has the value true without quotes, which YAML reads as type bool",
+            'write python: ["true"]',
+        ),
         ('- "3.11"', '- ""', "python has an empty value", None),
         ('  - "3.11"', "  []", "python has no value", 'write python: ["…"]'),
         ("channel_digest:", "1:", "nothing reads the key '1'", "leave it out"),
@@ -240,7 +281,9 @@ def test_what_a_feedstock_s_file_cannot_mean(root: Path, tmp_path: Path, old: st
         ("channel_digest:", "zlib:", "nothing reads the key 'zlib'", "leave it out"),
     ],
 )
-def test_every_fault_has_a_line_and_a_remedy(tree: Path, old: str, new: str, said: str, remedy: str | None) -> None:
+def test_every_fault_has_a_line_and_a_remedy(
+    tree: Path, old: str, new: str, said: str, remedy: str | None
+) -> None:
     edit(tree, old, new)
     with pytest.raises(ConfigurationError) as caught:
         variants.load(tree, "cpu")
@@ -258,7 +301,10 @@ def test_anchors_are_read(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ('accelerator: ["cpu"]\n# caf\xe9\n'.encode("latin-1"), r"x.yaml:2 is not UTF-8: byte 0xe9"),
+        (
+            'accelerator: ["cpu"]\n# caf\xe9\n'.encode("latin-1"),
+            r"x.yaml:2 is not UTF-8: byte 0xe9",
+        ),
         ('accelerator: ["cpu"]'.encode("utf-16"), "x.yaml is UTF-16"),
         ('accelerator: ["cpu"]'.encode("utf-32"), "x.yaml is UTF-32"),
         (b"", "holds no keys"),
@@ -287,14 +333,22 @@ def test_a_byte_order_mark_is_no_part_of_a_key(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [('- "full"', '- "bogus"'), ('- "full"', '- "Full"'), ('- "13.0"', '- "11.7"'), ('- "7.5;', '- "8.1;')]
+    ("old", "new"),
+    [
+        ('- "full"', '- "bogus"'),
+        ('- "full"', '- "Full"'),
+        ('- "13.0"', '- "11.7"'),
+        ('- "7.5;', '- "8.1;'),
+    ],
 )
 def test_keys_of_cuda_are_checked(root: Path, tmp_path: Path, old: str, new: str) -> None:
     text = (root / "variants" / "cuda13.yaml").read_text(encoding="utf-8")
     assert old in text
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"mine\.yaml(:\d+: |.*\(line \d+, cuda_arch_list\))"):
+    with pytest.raises(
+        ConfigurationError, match=r"mine\.yaml(:\d+: |.*\(line \d+, cuda_arch_list\))"
+    ):
         variants.load(root, str(path))
 
 

@@ -63,7 +63,11 @@ def swap(package: Path, other: Path) -> None:
 
 
 def test_an_altered_package_is_not_installed(
-    tmp_path: Path, package: Path, other: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    package: Path,
+    other: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(package_channel, "url", lambda *_: url(package))
     swap(package, other)
@@ -71,13 +75,23 @@ def test_an_altered_package_is_not_installed(
         conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     assert str(package) in str(caught.value)
     assert not (tmp_path / "env").exists()
-    command = ["install", str(tmp_path / "env"), "foo", "--output", str(package.parents[1]), "--channel", "conda-forge"]
+    command = [
+        "install",
+        str(tmp_path / "env"),
+        "foo",
+        "--output",
+        str(package.parents[1]),
+        "--channel",
+        "conda-forge",
+    ]
     assert cli.main(command) == errors.IntegrityError.exit_code
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "env").exists()
 
 
-def test_a_package_that_is_altered_after_it_was_verified_is_noticed(tmp_path: Path, package: Path, other: Path) -> None:
+def test_a_package_that_is_altered_after_it_was_verified_is_noticed(
+    tmp_path: Path, package: Path, other: Path
+) -> None:
     # Old enough for the result to be kept.
     os.utime(package, ns=(1, 1))
     time.sleep(1.1)
@@ -89,7 +103,9 @@ def test_a_package_that_is_altered_after_it_was_verified_is_noticed(tmp_path: Pa
     assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 
-def test_an_unchanged_package_is_hashed_once_under_all_its_names(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_package_is_hashed_once_under_all_its_names(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hashed: list[Path] = []
 
     def counted(path: Path) -> str:
@@ -109,7 +125,9 @@ def test_an_unchanged_package_is_hashed_once_under_all_its_names(package: Path, 
     assert hashed == [package], "what it is, is known: only the index is another"
 
 
-def test_a_result_is_not_kept_while_the_file_may_change_within_a_clock_tick(tmp_path: Path, package: Path) -> None:
+def test_a_result_is_not_kept_while_the_file_may_change_within_a_clock_tick(
+    tmp_path: Path, package: Path
+) -> None:
     package.touch()
     index_check.require([index_check.Listed(package, sha256_of(package))])
     assert not (tmp_path / "cache" / "verified").exists()
@@ -125,7 +143,9 @@ def test_a_spoilt_note_is_not_believed(tmp_path: Path, package: Path) -> None:
         index_check.require([listed])
 
 
-def test_what_is_missing_or_no_file_or_not_listed_with_a_sha256(tmp_path: Path, package: Path) -> None:
+def test_what_is_missing_or_no_file_or_not_listed_with_a_sha256(
+    tmp_path: Path, package: Path
+) -> None:
     for path, kind, match in (
         (tmp_path / "none.conda", FetchError, "cannot be read"),
         (tmp_path, IntegrityError, "not a regular file"),
@@ -149,7 +169,9 @@ def test_a_package_that_is_replaced_while_it_is_installed(package: Path, other: 
         index_check.require_unchanged(states)
 
 
-def test_the_same_name_with_other_bytes_in_another_channel_is_another_package(tmp_path: Path, package: Path, other: Path) -> None:
+def test_the_same_name_with_other_bytes_in_another_channel_is_another_package(
+    tmp_path: Path, package: Path, other: Path
+) -> None:
     second = make_channel(tmp_path / "second", other)
     for _ in range(2):
         conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
@@ -158,7 +180,9 @@ def test_the_same_name_with_other_bytes_in_another_channel_is_another_package(tm
         assert (tmp_path / "env" / "foo.txt").read_text(encoding="utf-8") == "two"
 
 
-def test_an_edited_file_of_an_environment_is_not_installed_again(tmp_path: Path, package: Path) -> None:
+def test_an_edited_file_of_an_environment_is_not_installed_again(
+    tmp_path: Path, package: Path
+) -> None:
     conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
     # In place: with hard links, the file in the cache of extracted packages would change as well.
     with (tmp_path / "env" / "foo.txt").open("r+") as stream:
@@ -167,20 +191,34 @@ def test_an_edited_file_of_an_environment_is_not_installed_again(tmp_path: Path,
     assert (tmp_path / "second" / "foo.txt").read_text(encoding="utf-8") == "one"
 
 
-def test_a_build_does_not_begin_with_an_altered_channel(tmp_path: Path, package: Path, other: Path, console: Console) -> None:
+def test_a_build_does_not_begin_with_an_altered_channel(
+    tmp_path: Path, package: Path, other: Path, console: Console
+) -> None:
     recipe = tmp_path / "recipe" / "recipe.yaml"
     recipe.parent.mkdir()
-    recipe.write_text("package: {name: user, version: '1'}\nrequirements: {host: [foo]}\nbuild: {script: 'true'}\n", encoding="utf-8")
+    recipe.write_text(
+        "package: {name: user, version: '1'}\nrequirements: {host: [foo]}\n"
+        "build: {script: 'true'}\n",
+        encoding="utf-8",
+    )
     swap(package, other)
     with pytest.raises(IntegrityError, match="is not the package that its channel lists"):
-        recipe_builder.build(recipe, channels=[url(package)], output_dir=tmp_path / "work", console=console, inherited=os.environ)
+        recipe_builder.build(
+            recipe,
+            channels=[url(package)],
+            output_dir=tmp_path / "work",
+            console=console,
+            inherited=os.environ,
+        )
     assert not (tmp_path / "work").exists()
 
 
 @pytest.fixture
 def served(package: Path) -> Iterator[str]:
     """The channel over http."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(package.parents[1]))
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(package.parents[1])
+    )
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -190,7 +228,9 @@ def served(package: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_over_http_rattler_compares(tmp_path: Path, package: Path, other: Path, served: str) -> None:
+def test_over_http_rattler_compares(
+    tmp_path: Path, package: Path, other: Path, served: str
+) -> None:
     good = tmp_path / "good"
     shutil.copy(package, good)
     swap(package, other)

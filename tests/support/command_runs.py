@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 VLLM_BUILD = str(Path(sys.executable).with_name("vllm-build"))
 #: Every status that the documentation has for a failure that is not our own.
-DOCUMENTED = {int(status) for status, _ in errors.statuses() if status.isdigit()} - {errors.InternalError.exit_code}
+DOCUMENTED = {int(status) for status, _ in errors.statuses() if status.isdigit()} - {
+    errors.InternalError.exit_code
+}
 MARK = "VLLM_TEST_MARK"
-#: A background job of a shell ignores SIGINT and SIGQUIT, and hands that on to the tests and to what they start.
+#: A background job of a shell ignores SIGINT and SIGQUIT, and hands that on to the tests and to
+#: what they start.
 HEARING = (shutil.which("env") or "env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
@@ -34,7 +37,10 @@ def marked(mark: str) -> list[int]:
     found, text = [], f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if text in (folder / "environ").read_bytes() and (folder / "stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z":
+            if (
+                text in (folder / "environ").read_bytes()
+                and (folder / "stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+            ):
                 found.append(int(folder.name))
     return found
 

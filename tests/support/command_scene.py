@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     R = TypeVar("R")
 
-#: The arguments that make a command do its work as far as it can be done without a network. {place} is a folder of the run's own.
+#: The arguments that make a command do its work as far as it can be done without a network. {place}
+#: is a folder of the run's own.
 ROWS = {
     "package": "package cpu --channel local --output {place}/output",
     "toolchain": "toolchain libgcc",
@@ -49,8 +50,12 @@ NAMES = tuple(ROWS)
 
 # Programs of Debian that answer at once that there is no network.
 FAILING = "#!/bin/sh\necho 'E: Could not connect to the mirror' >&2\nexit 100\n"
-# Ones that never end, and that are not easily ended: in a process group of their own, deaf to SIGTERM, and with children.
-ENDLESS = "#!/bin/bash\nset -m\ntrap '' TERM HUP INT\nsleep 611 &\n(sleep 612; :) &\necho $$ >> \"$STARTED\"\nwait\nsleep 613\n"
+# Ones that never end, and that are not easily ended: in a process group of their own, deaf to
+# SIGTERM, and with children.
+ENDLESS = (
+    "#!/bin/bash\nset -m\ntrap '' TERM HUP INT\nsleep 611 &\n(sleep 612; :) &\n"
+    'echo $$ >> "$STARTED"\nwait\nsleep 613\n'
+)
 
 
 def programs(folder: Path, text: str) -> Path:
@@ -83,8 +88,17 @@ def scene(place: Path, text: str = FAILING) -> Scene:
     env = clean_environment()
     env["PATH"] = os.pathsep.join([str(programs(place / "programs", text)), env["PATH"]])
     # No index, no mirror, no proxy: what is not on this machine is not reached.
-    env |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "VLLM_BUILD_CACHE": str(place / "cache"), "HOME": str(place)}
-    env |= {"STARTED": str(place / "started"), "TMPDIR": str(place / "tmp"), "VLLM_PRECOMPILED_STORES": shlex.quote(str(place / "store"))}
+    env |= {
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "VLLM_BUILD_CACHE": str(place / "cache"),
+        "HOME": str(place),
+    }
+    env |= {
+        "STARTED": str(place / "started"),
+        "TMPDIR": str(place / "tmp"),
+        "VLLM_PRECOMPILED_STORES": shlex.quote(str(place / "store")),
+    }
     (place / "tmp").mkdir()
     return Scene(place, env)
 

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 PLACEHOLDER = "/opt/" + "placehold_" * 20
 
 
-def make_package(folder: Path, name: str, files: Mapping[str, str], *, version: str = "1.0", depends: Sequence[str] = ()) -> Path:
+def make_package(
+    folder: Path,
+    name: str,
+    files: Mapping[str, str],
+    *,
+    version: str = "1.0",
+    depends: Sequence[str] = (),
+) -> Path:
     """A real conda package with these files, written by rattler-build into ``folder``."""
     payload, target = folder / "payload" / f"{name}-{version}", folder / "noarch"
     shutil.rmtree(payload, ignore_errors=True)
@@ -32,7 +39,16 @@ def make_package(folder: Path, name: str, files: Mapping[str, str], *, version: 
         (payload / path).parent.mkdir(parents=True, exist_ok=True)
         (payload / path).write_text(text, encoding="utf-8")
     target.mkdir(parents=True, exist_ok=True)
-    assemble_package(name, version, "noarch", "h0_0", str(target), files_dir=str(payload), depends=list(depends), noarch="generic")
+    assemble_package(
+        name,
+        version,
+        "noarch",
+        "h0_0",
+        str(target),
+        files_dir=str(payload),
+        depends=list(depends),
+        noarch="generic",
+    )
     return target / f"{name}-{version}-h0_0.conda"
 
 
@@ -41,7 +57,10 @@ def with_prefix(package: Path, files: Mapping[str, str]) -> None:
     with zipfile.ZipFile(package) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     (name,) = (name for name in members if name.startswith("info-"))
-    plain, again = io.BytesIO(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(members[name])).read()), io.BytesIO()
+    plain, again = (
+        io.BytesIO(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(members[name])).read()),
+        io.BytesIO(),
+    )
     with tarfile.open(fileobj=plain) as old, tarfile.open(fileobj=again, mode="w") as new:
         for member in old.getmembers():
             stream = old.extractfile(member)

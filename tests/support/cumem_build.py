@@ -15,7 +15,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
 SOURCES = sorted((ROOT / "csrc" / "allocator").glob("*.cc"))
-WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wundef", "-Werror"]
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wno-sign-conversion",
+    "-Wundef",
+    "-Werror",
+]
 
 
 def _compiler(variable: str, *names: str) -> list[str]:
@@ -28,9 +36,18 @@ def _compiler(variable: str, *names: str) -> list[str]:
 def build_driver(folder: Path, *definitions: str) -> Path:
     """``libcuda.so.1`` in ``folder``; returns the folder, for ``LD_LIBRARY_PATH``."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [*_compiler("CC", "cc", "gcc", "clang"), "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-pthread"]
+    command = [
+        *_compiler("CC", "cc", "gcc", "clang"),
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libcuda.so.1",
+        "-pthread",
+    ]
     source = ROOT / "tests" / "data" / "fake_cuda" / "libcuda.c"
-    subprocess.run([*command, *definitions, str(source), "-o", str(folder / "libcuda.so.1")], check=True)
+    subprocess.run(
+        [*command, *definitions, str(source), "-o", str(folder / "libcuda.so.1")], check=True
+    )
     return folder
 
 
@@ -39,22 +56,54 @@ def build_site(folder: Path) -> Path:
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").is_file():
         pytest.skip(f"{include} has no Python.h")
-    shutil.copytree(ROOT / "vllm", folder / "vllm", ignore=shutil.ignore_patterns("*.so", "__pycache__", "_build_info", "_version.py"))
+    shutil.copytree(
+        ROOT / "vllm",
+        folder / "vllm",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__", "_build_info", "_version.py"),
+    )
     (folder / "vllm" / "_version.py").write_text('__version__ = "1.2.3+test"\n', encoding="utf-8")
     limited = [] if sysconfig.get_config_var("Py_GIL_DISABLED") else ["-DPy_LIMITED_API=0x030A0000"]
-    command = [*_compiler("CXX", "c++", "g++", "clang++"), "-std=c++17", "-O1", "-g", "-fPIC", "-fvisibility=hidden", *WARNINGS]
-    command += [f"-I{ROOT / 'csrc'}", "-isystem", str(include), "-DVLLM_MODULE_NAME=cumem_allocator", *limited]
-    command += ["-shared", f"-Wl,--version-script={ROOT / 'cmake' / 'exports.map'}", *map(str, SOURCES), "-ldl"]
-    subprocess.run([*command, "-o", str(folder / "vllm" / f"cumem_allocator{'.abi3' if limited else ''}.so")], check=True)
+    command = [
+        *_compiler("CXX", "c++", "g++", "clang++"),
+        "-std=c++17",
+        "-O1",
+        "-g",
+        "-fPIC",
+        "-fvisibility=hidden",
+        *WARNINGS,
+    ]
+    command += [
+        f"-I{ROOT / 'csrc'}",
+        "-isystem",
+        str(include),
+        "-DVLLM_MODULE_NAME=cumem_allocator",
+        *limited,
+    ]
+    command += [
+        "-shared",
+        f"-Wl,--version-script={ROOT / 'cmake' / 'exports.map'}",
+        *map(str, SOURCES),
+        "-ldl",
+    ]
+    subprocess.run(
+        [*command, "-o", str(folder / "vllm" / f"cumem_allocator{'.abi3' if limited else ''}.so")],
+        check=True,
+    )
     return folder
 
 
 def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
     """Run a program that begins with what ``cumem_child`` defines; returns what it printed, after it has ended well."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("FAKE_CUDA_", "PYTORCH_"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FAKE_CUDA_", "PYTORCH_"))
+    }
     if driver is not None:
         env["LD_LIBRARY_PATH"] = str(driver)
-    start = f"import sys; sys.path[:0] = [{str(site)!r}, {str(SUPPORT)!r}]\nfrom cumem_child import *\n"
+    start = (
+        f"import sys; sys.path[:0] = [{str(site)!r}, {str(SUPPORT)!r}]\nfrom cumem_child import *\n"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-X", "faulthandler", "-c", start + code],
         env={**env, **environ},

@@ -39,7 +39,9 @@ reported: list[str] = []
 
 
 def hook(seen: Any) -> None:
-    assert callable(seen.object) or seen.object == "vllm.cumem_allocator", "who it was: the module or a callback"
+    assert callable(seen.object) or seen.object == "vllm.cumem_allocator", (
+        "who it was: the module or a callback"
+    )
     reported.append(f"{type(seen.exc_value).__name__}: {seen.exc_value}")
 
 
@@ -93,7 +95,10 @@ def raises(error: type[BaseException], words: str) -> Iterator[None]:
     try:
         yield
     except error as raised:
-        caught, text = type(raised), str(raised)  # not itself: it holds the frames that it has passed
+        caught, text = (
+            type(raised),
+            str(raised),
+        )  # not itself: it holds the frames that it has passed
     assert caught is error, f"{caught}: {text}, expected {error.__name__}: {words}"
     assert words in text, text
 

@@ -19,7 +19,9 @@ from vllm_build.settings.build_settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HEADER = "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 11\n#define TORCH_VERSION_PATCH 0\n"
+HEADER = (
+    "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 11\n#define TORCH_VERSION_PATCH 0\n"
+)
 #: Does what the real one does as far as its callers can see; every call is a line of calls.json.
 CMAKE = """#!{python}
 import json, os, pathlib, shutil, sys
@@ -45,12 +47,16 @@ elif args[0] == "--install" and not (here / "installs-nothing").exists():
 """
 
 
-def install(here: Path, site: Path, program: Callable[..., Path], torch: Callable[..., Path]) -> Path:
+def install(
+    here: Path, site: Path, program: Callable[..., Path], torch: Callable[..., Path]
+) -> Path:
     """Put cmake, ninja and compilers into ``here``, and a torch into ``site``; returns ``here``, where cmake keeps its notes."""
     program(here / "ninja", "1.13.0")
     program(here / "cc")
     program(here / "c++")
-    (here / "cmake").write_text(CMAKE.format(python=sys.executable, here=str(here)), encoding="utf-8")
+    (here / "cmake").write_text(
+        CMAKE.format(python=sys.executable, here=str(here)), encoding="utf-8"
+    )
     (here / "cmake").chmod(0o755)
     (extension,) = Path(zstandard.__file__).parent.glob("backend_c.*.so")
     shutil.copy(extension, here / "library")
@@ -67,14 +73,22 @@ def install(here: Path, site: Path, program: Callable[..., Path], torch: Callabl
 def calls(tools: Path) -> list[dict[str, Any]]:
     """What cmake was told since the last question."""
     path = tools / "calls.json"
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    found = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
     path.unlink(missing_ok=True)
     return found
 
 
 def configuration(root: Path, **settings: Any) -> Configuration:
-    return Configuration.of(root, replace(Settings.from_environ(os.environ), target_device="cpu", **settings))
+    return Configuration.of(
+        root, replace(Settings.from_environ(os.environ), target_device="cpu", **settings)
+    )
 
 
 def defined(call: dict[str, Any]) -> dict[str, str]:
-    return dict(argument[2:].split("=", 1) for argument in call["args"] if argument.startswith("-D"))
+    return dict(
+        argument[2:].split("=", 1) for argument in call["args"] if argument.startswith("-D")
+    )

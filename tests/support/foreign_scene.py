@@ -34,7 +34,13 @@ def cpu_plan(root: Path) -> Plan:
 
 def cuda_plan(root: Path, release: str = "13.0") -> Plan:
     choice = plan_resolver.Choice(flash_attention_set="full")
-    return plan_resolver.survey(kernels_table.load(root), "cuda", toolkit_version=Version(release), arch_list="9.0a", choice=choice)
+    return plan_resolver.survey(
+        kernels_table.load(root),
+        "cuda",
+        toolkit_version=Version(release),
+        arch_list="9.0a",
+        choice=choice,
+    )
 
 
 def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
@@ -48,13 +54,19 @@ def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
 
 def official(tmp_path: Path, **changes: Any) -> Path:
     """A wheel with one sound library for the CPU."""
-    libraries = changes.pop("libraries", None) or {"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")}
+    libraries = changes.pop("libraries", None) or {
+        "vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")
+    }
     return Official(libraries, **{"platform": PLATFORM, **changes}).write(tmp_path)
 
 
-def audit(ctx: Context, root: Path, wheel: Path, machine: Machine = CPU, **options: Any) -> foreign_reuse.Audited:
+def audit(
+    ctx: Context, root: Path, wheel: Path, machine: Machine = CPU, **options: Any
+) -> foreign_reuse.Audited:
     what = cpu_plan(root) if machine.device == "cpu" else cuda_plan(root)
-    return foreign_reuse.audit(ctx, root, what, machine, str(wheel), inherited=os.environ, **options)
+    return foreign_reuse.audit(
+        ctx, root, what, machine, str(wheel), inherited=os.environ, **options
+    )
 
 
 def verdicts(found: foreign_reuse.Audited, check: str) -> list[str]:

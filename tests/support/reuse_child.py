@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does one piece of work after the other, each in a process of its own that may be killed; imports are done once, before them all.
 
-Reads lines of JSON, ``{"work": …, "kill_after": …, …}``; prints the exit status of each worker, negative when it was killed by that signal.
+Reads lines of JSON, ``{"work": …, "kill_after": …, …}``; prints the exit status of each worker,
+negative when it was killed by that signal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from vllm_build.settings.build_settings import Settings
 def reuse(job: dict[str, Any], context: Context) -> None:
     """From a location or a store to files in a tree."""
     wanted = Wanted(**{**vars(Build().wanted()), "digest": job["digest"]})
-    settings = Settings(precompiled_location=job.get("location"), precompiled_stores=tuple(job.get("stores", ())))
+    settings = Settings(
+        precompiled_location=job.get("location"), precompiled_stores=tuple(job.get("stores", ()))
+    )
     with context.cache.in_use():
         opened = offers.of_settings(context, settings)
         try:
@@ -79,9 +82,13 @@ def main() -> None:
             os._exit(0)
         if (seconds := json.loads(line).get("kill_after")) is not None:
             until = time.monotonic() + seconds
-            while time.monotonic() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            while (
+                time.monotonic() < until
+                and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            ):
                 time.sleep(0.002)
-            # Not yet waited for: the number cannot be another process's, even when the worker has ended.
+            # Not yet waited for: the number cannot be another process's, even when the worker has
+            # ended.
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")

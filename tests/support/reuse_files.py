@@ -50,7 +50,9 @@ class Build:
         lies: sha256 and size that the record gives for a path, instead of the true ones.
     """
 
-    libraries: dict[str, bytes] = field(default_factory=lambda: {name: elf(n) for n, name in enumerate(LIBRARIES)})
+    libraries: dict[str, bytes] = field(
+        default_factory=lambda: {name: elf(n) for n, name in enumerate(LIBRARIES)}
+    )
     facts: dict[str, Any] = field(default_factory=dict)
     lies: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: str = OUTPUT
@@ -72,7 +74,13 @@ class Build:
             "kernel_digest": KERNEL_DIGEST,
             "build_digest": DIGEST,
             "extensions": [
-                {"name": name, "file": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), **self.lies.get(name, {})}
+                {
+                    "name": name,
+                    "file": name,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "size": len(data),
+                    **self.lies.get(name, {}),
+                }
                 for name, data in self.libraries.items()
             ],
             **self.facts,
@@ -89,14 +97,27 @@ class Build:
             "vllm-0.1.0.dist-info/RECORD": b"",
         }
 
-    def wheel(self, folder: Path, name: str = WHEEL_NAME, more: Mapping[str, bytes] | None = None) -> Path:
+    def wheel(
+        self, folder: Path, name: str = WHEEL_NAME, more: Mapping[str, bytes] | None = None
+    ) -> Path:
         """Write it as a wheel."""
         return write_zip(folder / name, {**self.members(), **(more or {})})
 
-    def conda(self, folder: Path, name: str = "vllm-kernels-0.1.0-cpu_0.conda", more: Mapping[str, bytes] | None = None) -> Path:
+    def conda(
+        self,
+        folder: Path,
+        name: str = "vllm-kernels-0.1.0-cpu_0.conda",
+        more: Mapping[str, bytes] | None = None,
+    ) -> Path:
         """Write it as a conda package."""
-        content = {f"site-packages/{path}": data for path, data in [*self.libraries.items(), (self.record_name, self.record())]}
-        return write_conda(folder / name, [(tarfile.TarInfo(path), data) for path, data in {**content, **(more or {})}.items()])
+        content = {
+            f"site-packages/{path}": data
+            for path, data in [*self.libraries.items(), (self.record_name, self.record())]
+        }
+        return write_conda(
+            folder / name,
+            [(tarfile.TarInfo(path), data) for path, data in {**content, **(more or {})}.items()],
+        )
 
     def unpacked(self, folder: Path) -> Path:
         """Write it as an editable build leaves it in a tree."""
@@ -107,7 +128,12 @@ class Build:
 
     def wanted(self) -> Wanted:
         """What asks for exactly this."""
-        return Wanted(self.output, self.facts.get("build_digest", DIGEST), KERNEL_DIGEST, tuple(self.libraries))
+        return Wanted(
+            self.output,
+            self.facts.get("build_digest", DIGEST),
+            KERNEL_DIGEST,
+            tuple(self.libraries),
+        )
 
 
 MACHINE = Machine("cpu", None, Version("2.11"), sysconfig.get_platform(), "abi3")
@@ -133,16 +159,33 @@ def tar_zst(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def write_conda(
-    path: Path, entries: list[tuple[tarfile.TarInfo, bytes]], content: bytes | None = None, index: Mapping[str, Any] | None = None
+    path: Path,
+    entries: list[tuple[tarfile.TarInfo, bytes]],
+    content: bytes | None = None,
+    index: Mapping[str, Any] | None = None,
 ) -> Path:
     """A ``.conda`` file with these files, or with this as its content; ``index`` is over what its name says."""
     stem = path.name.removesuffix(".conda")
     name, version, build = stem.rsplit("-", 2)
-    described = {"name": name, "version": version, "build": build, "build_number": 0, "depends": [], "subdir": path.parent.name}
+    described = {
+        "name": name,
+        "version": version,
+        "build": build,
+        "build_number": 0,
+        "depends": [],
+        "subdir": path.parent.name,
+    }
     members = {
         "metadata.json": b'{"conda_pkg_format_version": 2}',
         f"pkg-{stem}.tar.zst": tar_zst(entries) if content is None else content,
-        f"info-{stem}.tar.zst": tar_zst([(tarfile.TarInfo("info/index.json"), json.dumps({**described, **(index or {})}).encode())]),
+        f"info-{stem}.tar.zst": tar_zst(
+            [
+                (
+                    tarfile.TarInfo("info/index.json"),
+                    json.dumps({**described, **(index or {})}).encode(),
+                )
+            ]
+        ),
     }
     return write_zip(path, members, zipfile.ZIP_STORED)
 
@@ -150,7 +193,14 @@ def write_conda(
 def write_channel(folder: Path, subdir: str, packages: Mapping[str, dict[str, Any]]) -> Path:
     """The index of a channel."""
     (folder / subdir).mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": dict(packages), "repodata_version": 1})
+    text = json.dumps(
+        {
+            "info": {"subdir": subdir},
+            "packages": {},
+            "packages.conda": dict(packages),
+            "repodata_version": 1,
+        }
+    )
     (folder / subdir / "repodata.json").write_text(text, encoding="utf-8")
     return folder
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from vllm_build.reuse.stores import signed_statement, signer_keys
 
@@ -41,17 +46,33 @@ def write_pem(folder: Path, name: str, key: Any, encryption: Any = None) -> tupl
 
 def signer(folder: Path, seed: int = 1) -> Signer:
     """The same pair for the same seed."""
-    private, public = write_pem(folder, f"signer-{seed}", Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32)))
+    private, public = write_pem(
+        folder, f"signer-{seed}", Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))
+    )
     return Signer(private, public, signer_keys.load_private(private))
 
 
 def pae(payload: bytes, payload_type: str = signed_statement.PAYLOAD) -> bytes:
     """What DSSE signs (protocol.md of the specification), written here a second time."""
     kind = payload_type.encode()
-    return b"DSSEv1 " + str(len(kind)).encode() + b" " + kind + b" " + str(len(payload)).encode() + b" " + payload
+    return (
+        b"DSSEv1 "
+        + str(len(kind)).encode()
+        + b" "
+        + kind
+        + b" "
+        + str(len(payload)).encode()
+        + b" "
+        + payload
+    )
 
 
-def envelope(payload: bytes, key: SigningKey, payload_type: str = signed_statement.PAYLOAD, signed: bytes | None = None) -> dict[str, Any]:
+def envelope(
+    payload: bytes,
+    key: SigningKey,
+    payload_type: str = signed_statement.PAYLOAD,
+    signed: bytes | None = None,
+) -> dict[str, Any]:
     """An envelope with a good signature of these bytes, or of ``signed``."""
     # Not through the library that is tested.
     sig = key.signer._private_key.sign(pae(payload, payload_type) if signed is None else signed)

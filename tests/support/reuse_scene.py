@@ -43,7 +43,9 @@ class Scene:
         with self.context.cache.in_use():
             opened = offers.of_settings(self.context, settings)
             try:
-                decisions = plan.make([SOUND.wanted()], opened, MACHINE, partial=settings.precompiled_partial)
+                decisions = plan.make(
+                    [SOUND.wanted()], opened, MACHINE, partial=settings.precompiled_partial
+                )
                 (decision,) = decisions
                 assert decision.offer is not None
                 assert decision.record is not None

@@ -31,7 +31,8 @@ class Server:
         etag: whether answers carry one; it follows from the content.
         modified: the ``Last-Modified`` of all files.
         ranges: whether ranges are honoured.
-        script: what becomes of the next requests, one each; None is served well. Called with the handler and the file's content.
+        script: what becomes of the next requests, one each; None is served well. Called with the
+            handler and the file's content.
         seconds: before each answer.
         rate: bytes a second of all connections together; None is as fast as it goes.
         asked: (path, Range) of each request.
@@ -136,7 +137,10 @@ class Handler(BaseHTTPRequestHandler):
             headers["ETag"] = self.tag(data)
         if self.state.modified:
             headers["Last-Modified"] = self.state.modified
-        for name, value in {**headers, **{name.replace("_", "-"): value for name, value in more.items()}}.items():
+        for name, value in {
+            **headers,
+            **{name.replace("_", "-"): value for name, value in more.items()},
+        }.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -149,7 +153,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.state.sent += len(piece)
                 if self.state.rate:
                     # One line for all connections.
-                    self.state.free_at = max(self.state.free_at, time.monotonic()) + len(piece) / self.state.rate
+                    self.state.free_at = (
+                        max(self.state.free_at, time.monotonic()) + len(piece) / self.state.rate
+                    )
             if self.state.rate:
                 time.sleep(max(0.0, self.state.free_at - time.monotonic()))
 
@@ -205,7 +211,9 @@ def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
     return act
 
 
-def says(code: int = 206, body: bytes | None = None, **headers: str) -> Callable[[Handler, bytes], bool]:
+def says(
+    code: int = 206, body: bytes | None = None, **headers: str
+) -> Callable[[Handler, bytes], bool]:
     """Answers with headers of the test's own, over the right ones."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -241,7 +249,9 @@ def serving() -> Iterator[Server]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http.daemon_threads = True
     http.handle_error = lambda *_: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread = threading.Thread(
+        target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     state.url = f"http://127.0.0.1:{http.server_address[1]}"
     try:

@@ -56,24 +56,39 @@ class Tree:
     def copied(cls, other: Tree, console: Console, name: str = "checkout") -> Tree:
         """Another checkout with the same content, the same index and the same cache."""
         made = cls.__new__(cls)
-        made.root, made.index, made.cache, made.console = other.root.with_name(name), other.index, other.cache, console
+        made.root, made.index, made.cache, made.console = (
+            other.root.with_name(name),
+            other.index,
+            other.cache,
+            console,
+        )
         shutil.copytree(other.root, made.root)
         return made
 
     def recipe(self, name: str, *, needs: str = "", text: str = RECIPE) -> None:
         folder = self.root / "toolchain" / "recipes" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(text.replace("NAME", name).replace("RUN", f"[{needs}]"), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(
+            text.replace("NAME", name).replace("RUN", f"[{needs}]"), encoding="utf-8"
+        )
         line = f'needs = ["{needs}"]\n' if needs else ""
-        sources = f'[[build]]\nid = "{name}"\n{line}[[build.source]]\ntype = "pypi"\nrequirement = "{name}==1.0"\n'
+        sources = (
+            f'[[build]]\nid = "{name}"\n{line}[[build.source]]\ntype = "pypi"\n'
+            f'requirement = "{name}==1.0"\n'
+        )
         (folder / "sources.toml").write_text(sources, encoding="utf-8")
 
     def wheel(self, name: str, content: str = "") -> Path:
         path = self.index / f"{name}-1.0-py3-none-any.whl"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(f"{name}.py", content)
-            archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(
+                f"{name}-1.0.dist-info/METADATA",
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            )
+            archive.writestr(
+                f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n"
+            )
         return path
 
     def update(self, only: list[str] | None = None) -> list[toolchain_lock.LockedFile]:
@@ -89,8 +104,12 @@ class Tree:
         """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
         listed: dict[str, tuple[Path, str]] = {}
         for subdir in ("linux-64", "noarch"):
-            index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))["packages.conda"]
-            listed |= {name: (self.view / subdir / name, entry["sha256"]) for name, entry in index.items()}
+            index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))[
+                "packages.conda"
+            ]
+            listed |= {
+                name: (self.view / subdir / name, entry["sha256"]) for name, entry in index.items()
+            }
         for path, sha256 in listed.values():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
         return set(listed)
@@ -105,5 +124,7 @@ class Tree:
 
     def edit(self, name: str) -> None:
         """Change the recipe ``name`` so that its package is another one."""
-        with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open("a", encoding="utf-8") as stream:
+        with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open(
+            "a", encoding="utf-8"
+        ) as stream:
             stream.write("about:\n  summary: another one\n")

@@ -20,7 +20,10 @@ WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 def write_table(root: Path, text: str) -> None:
     """Write ``toolchain/wheels.toml`` into the tree ``root``, beside this project's template and its helper."""
     (root / wheel_table.FOLDER).mkdir(parents=True, exist_ok=True)
-    for path in (paths.source_root() / wheel_table.FOLDER / wheel_table.TEMPLATE, wheel_recipe.helper(paths.source_root())):
+    for path in (
+        paths.source_root() / wheel_table.FOLDER / wheel_table.TEMPLATE,
+        wheel_recipe.helper(paths.source_root()),
+    ):
         target = root / path.relative_to(paths.source_root())
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -51,13 +54,17 @@ def write_wheel(
     stem = name.replace("-", "_")
     info = f"{stem}-{version}.dist-info"
     path = folder / f"{stem}-{version}-{tag}.whl"
-    metadata = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers, ""])
+    metadata = "\n".join(
+        ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers, ""]
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for member, text in ({f"{stem}.py": ""} if files is None else files).items():
             archive.writestr(member, text)
         for member, text in ({"licenses/LICENSE": "free\n"} if about is None else about).items():
             archive.writestr(f"{info}/{member}", text)
         archive.writestr(f"{info}/METADATA", metadata)
-        archive.writestr(f"{info}/WHEEL", WHEEL if tag.endswith("none-any") else WHEEL.replace("true", "false"))
+        archive.writestr(
+            f"{info}/WHEEL", WHEEL if tag.endswith("none-any") else WHEEL.replace("true", "false")
+        )
         archive.writestr(f"{info}/RECORD", "")
     return path

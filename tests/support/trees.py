@@ -17,7 +17,11 @@ ROOT = paths.source_root()
 
 def copy_tree(target: Path) -> Path:
     """The tree without what builds and people leave in it."""
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"))
+    shutil.copytree(
+        ROOT,
+        target,
+        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"),
+    )
     return target
 
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled ops as Python functions, with upstream vLLM's names and arguments.
 
-Most write into a tensor the caller provides and return ``None``; the others say what they return. Shapes are written ``[..., d]``: any
-number of leading dimensions. Where nothing else is said, dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all
-floating-point tensors of a call, and sums are accumulated in float32. Everything is a call into ``torch.ops``, so ``torch.compile`` sees
-the op itself.
+Most write into a tensor the caller provides and return ``None``; the others say what they return.
+Shapes are written ``[..., d]``: any number of leading dimensions. Where nothing else is said,
+dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all floating-point tensors of a
+call, and sums are accumulated in float32. Everything is a call into ``torch.ops``, so
+``torch.compile`` sees the op itself.
 
-Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when shapes, dtypes, devices or numbers do not
-fit together, or a tensor's last dimension is not contiguous. What such a call would have written to is as before.
+Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when
+shapes, dtypes, devices or numbers do not fit together, or a tensor's last dimension is not
+contiguous. What such a call would have written to is as before.
 """
 
 from vllm._custom_ops.activation import (
@@ -44,7 +46,10 @@ from vllm._custom_ops.cache import (
     swap_blocks,
     swap_blocks_batch,
 )
-from vllm._custom_ops.device import get_device_attribute, get_max_shared_memory_per_block_device_attribute
+from vllm._custom_ops.device import (
+    get_device_attribute,
+    get_max_shared_memory_per_block_device_attribute,
+)
 from vllm._custom_ops.distributed import (
     all_reduce,
     allocate_shared_buffer_and_handle,
@@ -82,7 +87,11 @@ from vllm._custom_ops.norm_quant import (
     rms_norm_per_block_quant,
     rms_norm_static_fp8_quant,
 )
-from vllm._custom_ops.quant_fp8 import dynamic_per_token_scaled_fp8_quant, dynamic_scaled_fp8_quant, static_scaled_fp8_quant
+from vllm._custom_ops.quant_fp8 import (
+    dynamic_per_token_scaled_fp8_quant,
+    dynamic_scaled_fp8_quant,
+    static_scaled_fp8_quant,
+)
 from vllm._custom_ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
 from vllm._custom_ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
 from vllm._custom_ops.rotary import rotary_embedding

@@ -16,7 +16,8 @@ _C = namespace("_C")
 def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
     r"""SwiGLU's gate: ``out = silu(x[..., :d]) * x[..., d:]`` with ``silu(v) = v / (1 + exp(-v))``.
 
-    Source: Shazeer, GLU Variants Improve Transformer, 2020 (arXiv:2002.05202); SiLU from Elfwing et al., 2017 (arXiv:1702.03118).
+    Source: Shazeer, GLU Variants Improve Transformer, 2020 (arXiv:2002.05202); SiLU from Elfwing et
+        al., 2017 (arXiv:1702.03118).
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -28,7 +29,8 @@ def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
 def gelu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
     r"""GeGLU's gate with the exact GELU: ``out = gelu(x[..., :d]) * x[..., d:]`` with ``gelu(v) = v / 2 * (1 + erf(v / sqrt(2)))``.
 
-    Source: Shazeer, 2020 (arXiv:2002.05202); GELU from Hendrycks and Gimpel, 2016 (arXiv:1606.08415).
+    Source: Shazeer, 2020 (arXiv:2002.05202); GELU from Hendrycks and Gimpel, 2016
+        (arXiv:1606.08415).
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -40,9 +42,11 @@ def gelu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
 def gelu_tanh_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
     r"""GeGLU's gate with the tanh approximation of GELU.
 
-    ``out = g(x[..., :d]) * x[..., d:]`` with ``g(v) = v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))``.
+    ``out = g(x[..., :d]) * x[..., d:]`` with ``g(v) = v / 2 * (1 + tanh(sqrt(2 / pi) * (v +
+    0.044715 * v**3)))``.
 
-    Source: Shazeer, 2020 (arXiv:2002.05202); the approximation from Hendrycks and Gimpel, 2016 (arXiv:1606.08415), section 2.
+    Source: Shazeer, 2020 (arXiv:2002.05202); the approximation from Hendrycks and Gimpel, 2016
+        (arXiv:1606.08415), section 2.
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -102,7 +106,8 @@ def gelu_tanh(out: torch.Tensor, x: torch.Tensor) -> None:
 def relu_squared(out: torch.Tensor, x: torch.Tensor) -> None:
     """The square of the rectified input: ``max(x, 0)**2``. ``NaN`` stays ``NaN``.
 
-    Source: So et al., Primer: Searching for Efficient Transformers for Language Modeling, 2021 (arXiv:2109.08668).
+    Source: So et al., Primer: Searching for Efficient Transformers for Language Modeling, 2021
+        (arXiv:2109.08668).
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -128,7 +133,8 @@ def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float) -> Non
 
     ``NaN`` stays ``NaN``.
 
-    Source: Song et al., ProSparse, 2024 (arXiv:2402.13516), section 3 (FATReLU); gate as in Shazeer, 2020 (arXiv:2002.05202).
+    Source: Song et al., ProSparse, 2024 (arXiv:2402.13516), section 3 (FATReLU); gate as in
+        Shazeer, 2020 (arXiv:2002.05202).
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -138,12 +144,16 @@ def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float) -> Non
     _C.fatrelu_and_mul(out, x, threshold)
 
 
-def silu_and_mul_with_clamp(out: torch.Tensor, x: torch.Tensor, limit: float, alpha: float = 1.0, beta: float = 0.0) -> None:
+def silu_and_mul_with_clamp(
+    out: torch.Tensor, x: torch.Tensor, limit: float, alpha: float = 1.0, beta: float = 0.0
+) -> None:
     """SwiGLU's gate on clamped halves: ``out = g * sigmoid(alpha * g) * (u + beta)``.
 
-    ``g = min(x[..., :d], limit)`` and ``u = clamp(x[..., d:], -limit, limit)``. ``NaN`` stays ``NaN``.
+    ``g = min(x[..., :d], limit)`` and ``u = clamp(x[..., d:], -limit, limit)``. ``NaN`` stays
+    ``NaN``.
 
-    Source: OpenAI, gpt-oss-120b & gpt-oss-20b Model Card, 2025 (arXiv:2508.10925), section 2.2; Shazeer, 2020 (arXiv:2002.05202).
+    Source: OpenAI, gpt-oss-120b & gpt-oss-20b Model Card, 2025 (arXiv:2508.10925), section 2.2;
+        Shazeer, 2020 (arXiv:2002.05202).
 
     Args:
         out: ``[..., d]``, overwritten.
@@ -155,10 +165,13 @@ def silu_and_mul_with_clamp(out: torch.Tensor, x: torch.Tensor, limit: float, al
     _C.silu_and_mul_with_clamp(out, x, limit, alpha, beta)
 
 
-def swigluoai_and_mul(out: torch.Tensor, x: torch.Tensor, alpha: float = 1.702, limit: float = 7.0) -> None:
+def swigluoai_and_mul(
+    out: torch.Tensor, x: torch.Tensor, alpha: float = 1.702, limit: float = 7.0
+) -> None:
     """The gate of gpt-oss, whose gates and values take turns: ``out = g * sigmoid(alpha * g) * (u + 1)``.
 
-    ``g = min(x[..., 0::2], limit)`` and ``u = clamp(x[..., 1::2], -limit, limit)``. ``NaN`` stays ``NaN``.
+    ``g = min(x[..., 0::2], limit)`` and ``u = clamp(x[..., 1::2], -limit, limit)``. ``NaN`` stays
+    ``NaN``.
 
     Source: OpenAI, gpt-oss-120b & gpt-oss-20b Model Card, 2025 (arXiv:2508.10925), section 2.2.
 
@@ -174,7 +187,8 @@ def swigluoai_and_mul(out: torch.Tensor, x: torch.Tensor, alpha: float = 1.702, 
 def silu_and_mul_quant(out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor) -> None:
     """SwiGLU's gate, quantised with a given scale: ``out = silu(x[..., :d]) * x[..., d:] * (1 / scale)``, rounded once.
 
-    Source: Shazeer, 2020 (arXiv:2002.05202); Micikevicius et al., FP8 Formats for Deep Learning, 2022 (arXiv:2209.05433).
+    Source: Shazeer, 2020 (arXiv:2002.05202); Micikevicius et al., FP8 Formats for Deep Learning,
+        2022 (arXiv:2209.05433).
 
     Args:
         out: ``[..., d]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.

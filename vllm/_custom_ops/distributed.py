@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over the GPUs of one machine, in a kernel that reads the others' memory.
 
-Each rank allocates a shared buffer of :func:`meta_size` bytes and, for more than two ranks, as many again as the largest tensor has; the
-ranks send one another the handles and open them. All ranks call the same functions in the same order.
+Each rank allocates a shared buffer of :func:`meta_size` bytes and, for more than two ranks, as many
+again as the largest tensor has; the ranks send one another the handles and open them. All ranks
+call the same functions in the same order.
 """
 
 from __future__ import annotations
@@ -17,17 +18,25 @@ if TYPE_CHECKING:
 _C = namespace("_C_custom_ar")
 
 
-def init_custom_ar(ipc_tensors: list[int], rank_data: torch.Tensor, rank: int, fully_connected: bool) -> int:  # noqa: FBT001 - upstream's
+def init_custom_ar(
+    ipc_tensors: list[int],
+    rank_data: torch.Tensor,
+    rank: int,
+    fully_connected: bool,  # noqa: FBT001 - upstream's
+) -> int:
     """Prepare sums over the ranks of one machine.
 
-    Source: Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005 (section 4.4): a scheme for
-    small and one for larger tensors, here with reads of the others' memory in the place of messages.
+    Source: Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in
+    MPICH, 2005 (section 4.4): a scheme for small and one for larger tensors, here with reads of the
+    others' memory in the place of messages.
 
     Args:
         ipc_tensors: the address of each rank's shared buffer in this process; 2, 4, 6 or 8 of them.
-        rank_data: ``uint8``, contiguous, on this GPU: 64 bytes for each buffer that will be registered. It is kept by the caller.
+        rank_data: ``uint8``, contiguous, on this GPU: 64 bytes for each buffer that will be
+            registered. It is kept by the caller.
         rank: this one's number.
-        fully_connected: whether every two GPUs have a link of their own; without that only two ranks are served.
+        fully_connected: whether every two GPUs have a link of their own; without that only two
+            ranks are served.
 
     Returns:
         The handle that the other functions take.
@@ -36,16 +45,20 @@ def init_custom_ar(ipc_tensors: list[int], rank_data: torch.Tensor, rank: int, f
     return handle
 
 
-def all_reduce(fa: int, inp: torch.Tensor, out: torch.Tensor, reg_buffer: int, reg_buffer_sz_bytes: int) -> None:
+def all_reduce(
+    fa: int, inp: torch.Tensor, out: torch.Tensor, reg_buffer: int, reg_buffer_sz_bytes: int
+) -> None:
     """Sum over the ranks: ``out = sum_r inp_r``, in float32, in the order of ranks, so that all ranks get the same bits.
 
     Source: see :func:`init_custom_ar`.
 
     Args:
         fa: the handle.
-        inp: contiguous, of a multiple of 16 bytes; its memory is registered, or the stream is capturing, unless ``reg_buffer`` is given.
+        inp: contiguous, of a multiple of 16 bytes; its memory is registered, or the stream is
+            capturing, unless ``reg_buffer`` is given.
         out: overwritten; as many elements, contiguous.
-        reg_buffer: the address of this rank's registered buffer, into which ``inp`` is copied before; 0 for none.
+        reg_buffer: the address of this rank's registered buffer, into which ``inp`` is copied
+            before; 0 for none.
         reg_buffer_sz_bytes: its size.
     """
     _C.all_reduce(fa, inp, out, reg_buffer, reg_buffer_sz_bytes)
@@ -92,7 +105,8 @@ def get_graph_buffer_ipc_meta(fa: int) -> tuple[list[int], list[int]]:
         fa: the handle.
 
     Returns:
-        The bytes of handles of allocations, 64 for each sum, and the distance of each tensor from the begin of its allocation.
+        The bytes of handles of allocations, 64 for each sum, and the distance of each tensor from
+        the begin of its allocation.
     """
     handles, offsets = _C.get_graph_buffer_ipc_meta(fa)
     return handles, offsets
@@ -105,7 +119,8 @@ def register_graph_buffers(fa: int, handles: list[list[int]], offsets: list[list
 
     Args:
         fa: the handle.
-        handles: of every rank, in the order of ranks, what :func:`get_graph_buffer_ipc_meta` gave there.
+        handles: of every rank, in the order of ranks, what :func:`get_graph_buffer_ipc_meta` gave
+            there.
         offsets: likewise.
     """
     _C.register_graph_buffers(fa, handles, offsets)

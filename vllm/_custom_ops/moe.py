@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixture of experts: which experts a token goes to, the order in which kernels take them, and the sum of what they return.
 
-On a GPU, whose memory the host does not read, a number of an expert that does not exist is no error: that route is not taken, as with -1.
+On a GPU, whose memory the host does not read, a number of an expert that does not exist is no
+error: that route is not taken, as with -1.
 """
 
 from __future__ import annotations
@@ -28,22 +29,35 @@ def topk_softmax(
 ) -> None:
     """Route each token to its ``topk`` experts of the greatest softmax; the best first, of equals the lower number.
 
-    ``scores = softmax(gating_output)``; the experts are those of the greatest ``scores + bias``, their weights are ``scores`` without it.
-    A score that is not finite counts as 0 and is chosen last, so that a token's experts differ whatever the values are.
+    ``scores = softmax(gating_output)``; the experts are those of the greatest ``scores + bias``,
+    their weights are ``scores`` without it. A score that is not finite counts as 0 and is chosen
+    last, so that a token's experts differ whatever the values are.
 
-    Source: Shazeer et al., Outrageously Large Neural Networks, 2017 (arXiv:1701.06538), section 2.1; the bias from Wang et al.,
-    Auxiliary-Loss-Free Load Balancing, 2024 (arXiv:2408.15664).
+    Source: Shazeer et al., Outrageously Large Neural Networks, 2017 (arXiv:1701.06538), section
+    2.1; the bias from Wang et al., Auxiliary-Loss-Free Load Balancing, 2024 (arXiv:2408.15664).
 
     Args:
         topk_weights: ``[tokens, topk]`` float32, overwritten.
-        topk_indices: ``[tokens, topk]`` int32, uint32 or int64, overwritten with numbers of experts.
-        token_expert_indices: ``[tokens, topk]`` int32, overwritten: ``k * tokens + token`` for choice ``k`` of a token.
+        topk_indices: ``[tokens, topk]`` int32, uint32 or int64, overwritten with numbers of
+            experts.
+        token_expert_indices: ``[tokens, topk]`` int32, overwritten: ``k * tokens + token`` for
+            choice ``k`` of a token.
         gating_output: ``[tokens, experts]``, the router's logits; ``topk <= experts``.
         renormalize: divide the weights of a token by their sum.
-        bias: ``[experts]``, added for the choice only; float32, bfloat16 or float16. None for nothing.
-        is_padding: ``[tokens]`` bool: such a token gets expert -1 with weight 0 throughout. None for no padding.
+        bias: ``[experts]``, added for the choice only; float32, bfloat16 or float16. None for
+            nothing.
+        is_padding: ``[tokens]`` bool: such a token gets expert -1 with weight 0 throughout. None
+            for no padding.
     """
-    _moe_C.topk_softmax(topk_weights, topk_indices, token_expert_indices, gating_output, renormalize, bias, is_padding)
+    _moe_C.topk_softmax(
+        topk_weights,
+        topk_indices,
+        token_expert_indices,
+        gating_output,
+        renormalize,
+        bias,
+        is_padding,
+    )
 
 
 def topk_sigmoid(
@@ -62,16 +76,27 @@ def topk_sigmoid(
 
     Args:
         topk_weights: ``[tokens, topk]`` float32, overwritten.
-        topk_indices: ``[tokens, topk]`` int32, uint32 or int64, overwritten with numbers of experts.
-        token_expert_indices: ``[tokens, topk]`` int32, overwritten: ``k * tokens + token`` for choice ``k`` of a token.
+        topk_indices: ``[tokens, topk]`` int32, uint32 or int64, overwritten with numbers of
+            experts.
+        token_expert_indices: ``[tokens, topk]`` int32, overwritten: ``k * tokens + token`` for
+            choice ``k`` of a token.
         gating_output: ``[tokens, experts]``, the router's logits; ``topk <= experts``.
         renormalize: divide the weights of a token by their sum, before the factor.
-        bias: ``[experts]``, added for the choice only; float32, bfloat16 or float16. None for nothing.
+        bias: ``[experts]``, added for the choice only; float32, bfloat16 or float16. None for
+            nothing.
         routed_scaling_factor: multiplied to all weights.
-        is_padding: ``[tokens]`` bool: such a token gets expert -1 with weight 0 throughout. None for no padding.
+        is_padding: ``[tokens]`` bool: such a token gets expert -1 with weight 0 throughout. None
+            for no padding.
     """
     _moe_C.topk_sigmoid(
-        topk_weights, topk_indices, token_expert_indices, gating_output, renormalize, bias, routed_scaling_factor, is_padding
+        topk_weights,
+        topk_indices,
+        token_expert_indices,
+        gating_output,
+        renormalize,
+        bias,
+        routed_scaling_factor,
+        is_padding,
     )
 
 
@@ -87,9 +112,10 @@ def grouped_topk(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Route each token within its best groups of experts.
 
-    The experts stand in ``n_group`` groups of one size. A group is worth the sum of its two greatest ``f(scores) + bias``; the ``topk``
-    experts come from the ``topk_group`` best groups. Their weights are ``f(scores)``, without the bias. Scores that are not finite are
-    chosen last; a token with no other gets the first experts with equal weights.
+    The experts stand in ``n_group`` groups of one size. A group is worth the sum of its two
+    greatest ``f(scores) + bias``; the ``topk`` experts come from the ``topk_group`` best groups.
+    Their weights are ``f(scores)``, without the bias. Scores that are not finite are chosen last; a
+    token with no other gets the first experts with equal weights.
 
     Source: DeepSeek-V3 technical report, 2024 (arXiv:2412.19437), section 2.1.2.
 
@@ -104,7 +130,8 @@ def grouped_topk(
         scoring_func: 0: ``f(x) = x``; 1: ``f(x) = 1 / (1 + exp(-x))``.
 
     Returns:
-        The weights, float32, and the numbers of the experts, int32; both ``[tokens, topk]``, the best first.
+        The weights, float32, and the numbers of the experts, int32; both ``[tokens, topk]``, the
+        best first.
     """
     chosen: tuple[torch.Tensor, torch.Tensor] = _moe_C.grouped_topk(
         scores, n_group, topk_group, topk, renormalize, routed_scaling_factor, bias, scoring_func
@@ -124,24 +151,36 @@ def moe_align_block_size(
 ) -> None:
     """Sort routes by expert, and fill each expert's part up to whole blocks, so that a block of a matrix product has one expert.
 
-    A route is an element of ``topk_ids``, by its place in the flattened tensor. Routes of one expert stay in order.
+    A route is an element of ``topk_ids``, by its place in the flattened tensor. Routes of one
+    expert stay in order.
 
     Source: the layout of vLLM's fused MoE kernels.
 
     Args:
-        topk_ids: ``[tokens, topk]`` int32 or int64: the experts. -1 and ``num_experts`` mark a route that is not taken; other numbers
-            outside are an error, and nothing is written.
+        topk_ids: ``[tokens, topk]`` int32 or int64: the experts. -1 and ``num_experts`` mark a
+            route that is not taken; other numbers outside are an error, and nothing is written.
         num_experts: number of experts.
         block_size: routes in a block.
-        sorted_token_ids: ``[length]`` int32, overwritten with routes; what is not one becomes ``topk_ids.numel()``. Long enough for all
-            parts: ``topk_ids.numel() + num_experts * (block_size - 1)`` always is; on a GPU blocks without room are left out.
-        experts_ids: ``[blocks]`` int32, overwritten with the expert of each block, -1 behind the last.
+        sorted_token_ids: ``[length]`` int32, overwritten with routes; what is not one becomes
+            ``topk_ids.numel()``. Long enough for all parts: ``topk_ids.numel() + num_experts *
+            (block_size - 1)`` always is; on a GPU blocks without room are left out.
+        experts_ids: ``[blocks]`` int32, overwritten with the expert of each block, -1 behind the
+            last.
         num_tokens_post_pad: ``[1]`` int32, overwritten with the length of all parts.
-        maybe_expert_map: ``[num_experts]`` int32: the number that an expert has here, -1 when it is elsewhere and its routes are not taken.
-        scatter_idx: int32, as many elements as ``topk_ids``, overwritten: the route itself, -1 where it is not taken.
+        maybe_expert_map: ``[num_experts]`` int32: the number that an expert has here, -1 when it is
+            elsewhere and its routes are not taken.
+        scatter_idx: int32, as many elements as ``topk_ids``, overwritten: the route itself, -1
+            where it is not taken.
     """
     _moe_C.moe_align_block_size(
-        topk_ids, num_experts, block_size, sorted_token_ids, experts_ids, num_tokens_post_pad, maybe_expert_map, scatter_idx
+        topk_ids,
+        num_experts,
+        block_size,
+        sorted_token_ids,
+        experts_ids,
+        num_tokens_post_pad,
+        maybe_expert_map,
+        scatter_idx,
     )
 
 
@@ -160,14 +199,22 @@ def batched_moe_align_block_size(
     Args:
         max_tokens_per_batch: rows of an expert, used or not.
         block_size: rows in a block.
-        expert_num_tokens: ``[experts]`` int32: how many rows of each expert are in use, from the first on.
-        sorted_token_ids: ``[length]`` int32, overwritten with numbers of rows; what is not one becomes ``experts * max_tokens_per_batch``.
-            At least ``experts`` times ``max_tokens_per_batch`` rounded up to whole blocks.
-        experts_ids: ``[blocks]`` int32, overwritten with the expert of each block, -1 behind the last.
+        expert_num_tokens: ``[experts]`` int32: how many rows of each expert are in use, from the
+            first on.
+        sorted_token_ids: ``[length]`` int32, overwritten with numbers of rows; what is not one
+            becomes ``experts * max_tokens_per_batch``. At least ``experts`` times
+            ``max_tokens_per_batch`` rounded up to whole blocks.
+        experts_ids: ``[blocks]`` int32, overwritten with the expert of each block, -1 behind the
+            last.
         num_tokens_post_pad: ``[1]`` int32, overwritten with the length of all parts.
     """
     _moe_C.batched_moe_align_block_size(
-        max_tokens_per_batch, block_size, expert_num_tokens, sorted_token_ids, experts_ids, num_tokens_post_pad
+        max_tokens_per_batch,
+        block_size,
+        expert_num_tokens,
+        sorted_token_ids,
+        experts_ids,
+        num_tokens_post_pad,
     )
 
 
@@ -184,8 +231,10 @@ def moe_sum(
     Args:
         input: ``[tokens, topk, hidden]``; the first two dimensions may have any strides.
         output: ``[tokens, hidden]``, overwritten.
-        topk_ids: ``[tokens, topk]`` int32 or int64: rows whose expert is -1 are not read. None to add all rows.
-        expert_map: ``[experts]`` int32: rows whose expert it maps to a negative number are not read. Only with ``topk_ids``.
+        topk_ids: ``[tokens, topk]`` int32 or int64: rows whose expert is -1 are not read. None to
+            add all rows.
+        expert_map: ``[experts]`` int32: rows whose expert it maps to a negative number are not
+            read. Only with ``topk_ids``.
     """
     _moe_C.moe_sum(input, output, topk_ids, expert_map)
 
@@ -197,8 +246,10 @@ def prepack_moe_weight(weight: torch.Tensor, packed_weight: torch.Tensor, isa: s
 
     Args:
         weight: ``[experts, outputs, inputs]``, any strides.
-        packed_weight: the same shape and dtype, overwritten; what it holds is for :func:`cpu_fused_moe` alone.
-        isa: upstream's name of a layout, such as ``vec`` or ``amx``; the layout is the same for all.
+        packed_weight: the same shape and dtype, overwritten; what it holds is for
+            :func:`cpu_fused_moe` alone.
+        isa: upstream's name of a layout, such as ``vec`` or ``amx``; the layout is the same for
+            all.
     """
     _C.prepack_moe_weight(weight, packed_weight, isa)
 
@@ -218,25 +269,30 @@ def cpu_fused_moe(  # noqa: PLR0917 - upstream's signature
 ) -> None:
     """The experts' feed-forward layers for routed tokens, and their weighted sum.
 
-    ``output[t] = sum over k of topk_weights[t, k] * (act(input[t] @ w13[e].T + w13_bias[e]) @ w2[e].T + w2_bias[e])`` with
-    ``e = topk_id[t, k]``, in float32 and rounded once. Any sizes.
+    ``output[t] = sum over k of topk_weights[t, k] * (act(input[t] @ w13[e].T + w13_bias[e]) @
+    w2[e].T + w2_bias[e])`` with ``e = topk_id[t, k]``, in float32 and rounded once. Any sizes.
 
-    Source: Shazeer et al., 2017 (arXiv:1701.06538), equation 1; the layers from Shazeer, 2020 (arXiv:2002.05202).
+    Source: Shazeer et al., 2017 (arXiv:1701.06538), equation 1; the layers from Shazeer, 2020
+        (arXiv:2002.05202).
 
     Args:
         output: ``[tokens, hidden]``, overwritten.
         input: ``[tokens, hidden]``.
-        w13: ``[experts, 2 * inner, hidden]``, packed by :func:`prepack_moe_weight`: the gates, then the values they are multiplied with;
-            for ``swigluoai`` they alternate.
+        w13: ``[experts, 2 * inner, hidden]``, packed by :func:`prepack_moe_weight`: the gates, then
+            the values they are multiplied with; for ``swigluoai`` they alternate.
         w2: ``[experts, hidden, inner]``, packed likewise.
         w13_bias: ``[experts, 2 * inner]`` or None.
         w2_bias: ``[experts, hidden]`` or None.
         topk_weights: ``[tokens, topk]`` float32.
-        topk_id: ``[tokens, topk]`` int32 or int64. -1 and the number of experts mark a route that is not taken; other numbers outside are
-            an error, and nothing is written.
-        skip_weighted: take all weights as 1, for a weight that the input has already; with one expert a token only.
-        act: ``silu``, ``gelu`` (exact) or ``gelu_tanh`` of the gate, times the value; or ``swigluoai``, the function of gpt-oss:
-            ``g = min(gate, 7)``, ``u`` the value within -7 to 7, ``g / (1 + exp(-1.702 g)) * (u + 1)``.
+        topk_id: ``[tokens, topk]`` int32 or int64. -1 and the number of experts mark a route that
+            is not taken; other numbers outside are an error, and nothing is written.
+        skip_weighted: take all weights as 1, for a weight that the input has already; with one
+            expert a token only.
+        act: ``silu``, ``gelu`` (exact) or ``gelu_tanh`` of the gate, times the value; or
+            ``swigluoai``, the function of gpt-oss: ``g = min(gate, 7)``, ``u`` the value within -7
+            to 7, ``g / (1 + exp(-1.702 g)) * (u + 1)``.
         isa: upstream's name of the layout, as for packing.
     """
-    _C.cpu_fused_moe(output, input, w13, w2, w13_bias, w2_bias, topk_weights, topk_id, skip_weighted, act, isa)
+    _C.cpu_fused_moe(
+        output, input, w13, w2, w13_bias, w2_bias, topk_weights, topk_id, skip_weighted, act, isa
+    )

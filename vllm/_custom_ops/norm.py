@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 _C = namespace("_C")
 
 
-def rms_norm(out: torch.Tensor, input: torch.Tensor, weight: torch.Tensor | None, epsilon: float) -> None:  # noqa: A002 - upstream's name
+def rms_norm(
+    out: torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 - upstream's name
+    weight: torch.Tensor | None,
+    epsilon: float,
+) -> None:
     """Root mean square normalisation over the last dimension: ``out = input / sqrt(mean(input**2) + epsilon) * weight``.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019 (arXiv:1910.07467).
@@ -35,8 +40,9 @@ def fused_add_rms_norm(
 ) -> None:
     """Add the residual, then normalise, both in place.
 
-    ``residual = input + residual``, then ``input = residual / sqrt(mean(residual**2) + epsilon) * weight``. The sum is rounded to the
-    tensors' dtype before it is squared, so the result is what the two separate ops give.
+    ``residual = input + residual``, then ``input = residual / sqrt(mean(residual**2) + epsilon) *
+    weight``. The sum is rounded to the tensors' dtype before it is squared, so the result is what
+    the two separate ops give.
 
     Source: Zhang and Sennrich, 2019 (arXiv:1910.07467).
 

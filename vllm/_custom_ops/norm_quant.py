@@ -22,7 +22,8 @@ def rms_norm_static_fp8_quant(
 ) -> None:
     """Normalise, then quantise with a given scale: ``result = input / sqrt(mean(input**2) + epsilon) * weight * (1 / scale)``.
 
-    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433).
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022
+        (arXiv:2209.05433).
 
     Args:
         result: ``[..., hidden]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.
@@ -46,7 +47,8 @@ def fused_add_rms_norm_static_fp8_quant(
 
     The sum is rounded to the tensors' dtype before it is squared.
 
-    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433).
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022
+        (arXiv:2209.05433).
 
     Args:
         result: ``[..., hidden]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.
@@ -70,20 +72,24 @@ def rms_norm_dynamic_per_token_quant(
 ) -> None:
     """Normalise, then quantise every token with a scale of its own.
 
-    With ``n = input / sqrt(mean(input**2) + epsilon) * weight``, or the same of the residual after ``input`` has been added to it,
-    ``scale = max(min(max(abs(n)), scale_ub) / m, least)`` and ``result = n / scale``. For float8 ``m`` is the largest finite number and
-    ``least = 1 / (512 m)``; for ``int8`` ``m = 127`` and ``least = 2**-23``, and the reciprocal of the scale is multiplied in.
+    With ``n = input / sqrt(mean(input**2) + epsilon) * weight``, or the same of the residual after
+    ``input`` has been added to it, ``scale = max(min(max(abs(n)), scale_ub) / m, least)`` and
+    ``result = n / scale``. For float8 ``m`` is the largest finite number and ``least = 1 / (512
+    m)``; for ``int8`` ``m = 127`` and ``least = 2**-23``, and the reciprocal of the scale is
+    multiplied in.
 
-    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022 (arXiv:2209.05433); scales as in FBGEMM's row-wise
-    quantisation.
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); Micikevicius et al., 2022
+    (arXiv:2209.05433); scales as in FBGEMM's row-wise quantisation.
 
     Args:
         result: ``[..., hidden]``, ``float8_e4m3fn``, ``float8_e5m2`` or ``int8``, overwritten.
         input: ``[..., hidden]``; it stays.
         weight: ``[hidden]``.
-        scale: ``float32``, contiguous, an element for each token (or more, which stay), overwritten.
+        scale: ``float32``, contiguous, an element for each token (or more, which stay),
+            overwritten.
         epsilon: added to the mean square.
-        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with ``int8``.
+        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with
+            ``int8``.
         residual: ``[..., hidden]``, overwritten with the sum; or None for nothing to add.
     """
     _C.rms_norm_dynamic_per_token_quant(result, input, weight, scale, epsilon, scale_ub, residual)
@@ -100,25 +106,32 @@ def rms_norm_per_block_quant(  # noqa: PLR0917 - upstream's signature, called by
     group_size: int,
     is_scale_transposed: bool,  # noqa: FBT001 - upstream's signature, called by position
 ) -> None:
-    """Normalise, then quantise every group of neighbouring elements with a scale of its own. On GPUs alone.
+    """Normalise, then quantise every group of neighbouring elements with a scale of its own.
 
-    As :func:`rms_norm_dynamic_per_token_quant`, with the largest magnitude of the group in place of the token's.
+    On GPUs alone.
 
-    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); DeepSeek-V3 Technical Report, 2024 (arXiv:2412.19437), section 3.3.2.
+    As :func:`rms_norm_dynamic_per_token_quant`, with the largest magnitude of the group in place of
+    the token's.
+
+    Source: Zhang and Sennrich, 2019 (arXiv:1910.07467); DeepSeek-V3 Technical Report, 2024
+        (arXiv:2412.19437), section 3.3.2.
 
     Args:
         result: ``[..., hidden]``, ``float8_e4m3fn``, ``float8_e5m2`` or ``int8``, overwritten.
         input: ``[..., hidden]``; it stays.
         weight: ``[hidden]``.
-        scale: ``float32``, ``[..., hidden / group_size]`` or ``[tokens, hidden / group_size]`` with any strides, so in columns, too;
-            overwritten.
+        scale: ``float32``, ``[..., hidden / group_size]`` or ``[tokens, hidden / group_size]`` with
+            any strides, so in columns, too; overwritten.
         epsilon: added to the mean square.
-        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with ``int8``.
+        scale_ub: ``float32``, one element: bound of the largest magnitude; or None. Not with
+            ``int8``.
         residual: ``[..., hidden]``, overwritten with the sum; or None for nothing to add.
         group_size: elements of a group; it divides ``hidden``.
         is_scale_transposed: nothing; the strides of ``scale`` say it.
     """
-    _C.rms_norm_per_block_quant(result, input, weight, scale, epsilon, scale_ub, residual, group_size, is_scale_transposed)
+    _C.rms_norm_per_block_quant(
+        result, input, weight, scale, epsilon, scale_ub, residual, group_size, is_scale_transposed
+    )
 
 
 def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by position
@@ -137,14 +150,15 @@ def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by posit
 ) -> None:
     """Normalise every query and key head, then rotate them, in place inside a packed tensor; rounded once, at the end.
 
-    A head ``h`` becomes ``h / sqrt(mean(h**2) + eps) * weight``, whose first ``rot_dim`` elements are rotated as by
-    :func:`rotary_embedding`.
+    A head ``h`` becomes ``h / sqrt(mean(h**2) + eps) * weight``, whose first ``rot_dim`` elements
+    are rotated as by :func:`rotary_embedding`.
 
-    Source: Henry et al., Query-Key Normalization for Transformers, 2020 (arXiv:2010.04245), with Zhang and Sennrich, 2019
-    (arXiv:1910.07467); Su et al., 2021 (arXiv:2104.09864), section 3.2.
+    Source: Henry et al., Query-Key Normalization for Transformers, 2020 (arXiv:2010.04245), with
+    Zhang and Sennrich, 2019 (arXiv:1910.07467); Su et al., 2021 (arXiv:2104.09864), section 3.2.
 
     Args:
-        qkv: ``[tokens, (num_heads_q + num_heads_k + num_heads_v) * head_dim]``: queries and keys are replaced, values stay.
+        qkv: ``[tokens, (num_heads_q + num_heads_k + num_heads_v) * head_dim]``: queries and keys
+            are replaced, values stay.
         num_heads_q: heads of queries.
         num_heads_k: heads of keys.
         num_heads_v: heads of values.
@@ -152,9 +166,11 @@ def fused_qk_norm_rope(  # noqa: PLR0917 - upstream's signature, called by posit
         eps: added to the mean square.
         q_weight: ``[head_dim]``.
         k_weight: ``[head_dim]``.
-        cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the second; ``rot_dim <= head_dim``.
+        cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the
+            second; ``rot_dim <= head_dim``.
         is_neox: GPT-NeoX pairing, else GPT-J's.
-        position_ids: ``[tokens]``, int64: rows of ``cos_sin_cache``. A GPU leaves tokens with others as they are.
+        position_ids: ``[tokens]``, int64: rows of ``cos_sin_cache``. A GPU leaves tokens with
+            others as they are.
         forced_token_heads_per_warp: nothing; how upstream's GPU kernel divides its work.
     """
     _C.fused_qk_norm_rope(

@@ -29,13 +29,14 @@ def per_token_group_fp8_quant(  # noqa: PLR0917 - upstream's signature, called b
 
     Rounded to nearest even; ``NaN`` stays ``NaN`` and is left out of the maximum.
 
-    Source: DeepSeek-V3 Technical Report, 2024 (arXiv:2412.19437), section 3.3.2; scales that are powers of two: OCP Microscaling Formats
-    1.0, E8M0.
+    Source: DeepSeek-V3 Technical Report, 2024 (arXiv:2412.19437), section 3.3.2; scales that are
+    powers of two: OCP Microscaling Formats 1.0, E8M0.
 
     Args:
         input: ``[..., d]``.
         output_q: ``[..., d]``, ``float8_e4m3fn`` or ``float8_e5m2``, overwritten.
-        output_s: ``float32``, ``[..., d / group_size]`` or ``[tokens, d / group_size]`` with any strides, so in columns, too; overwritten.
+        output_s: ``float32``, ``[..., d / group_size]`` or ``[tokens, d / group_size]`` with any
+            strides, so in columns, too; overwritten.
         group_size: elements of a group; it divides ``d``.
         eps: least maximum, more than 0.
         fp8_min: least quotient.
@@ -69,14 +70,17 @@ def per_token_group_quant_int8(
 ) -> None:
     """Quantise groups to int8: ``scale = max(max(abs(group)), eps) / int8_max``, ``output_q = clamp(input / scale, int8_min, int8_max)``.
 
-    The quotient is rounded towards zero, as upstream's kernels do. ``NaN`` gives 0 and is left out of the maximum.
+    The quotient is rounded towards zero, as upstream's kernels do. ``NaN`` gives 0 and is left out
+    of the maximum.
 
-    Source: Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2021 (arXiv:2110.02861), section 2.1.
+    Source: Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2021 (arXiv:2110.02861),
+        section 2.1.
 
     Args:
         input: ``[..., d]``.
         output_q: ``[..., d]``, ``int8``, overwritten.
-        output_s: ``float32``, ``[..., d / group_size]`` or ``[tokens, d / group_size]`` with any strides, so in columns, too; overwritten.
+        output_s: ``float32``, ``[..., d / group_size]`` or ``[tokens, d / group_size]`` with any
+            strides, so in columns, too; overwritten.
         group_size: elements of a group; it divides ``d``.
         eps: least maximum, more than 0.
         int8_min: least quotient.

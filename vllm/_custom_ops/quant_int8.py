@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation to ``int8``, rounded to nearest even and saturated. ``NaN`` gives what zero gives."""
+"""Quantisation to ``int8``, rounded to nearest even and saturated.
+
+``NaN`` gives what zero gives.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ def static_scaled_int8_quant(
 ) -> None:
     """Quantise with a given scale: ``result = round(input / scale)``, or ``round(input * (1 / scale)) + azp`` with a zero point.
 
-    Source: Jacob et al., Quantization and Training of Neural Networks, 2017 (arXiv:1712.05877), section 2.1.
+    Source: Jacob et al., Quantization and Training of Neural Networks, 2017 (arXiv:1712.05877),
+        section 2.1.
 
     Args:
         result: ``[..., d]``, ``int8``, overwritten.
@@ -40,17 +44,19 @@ def dynamic_scaled_int8_quant(
 ) -> None:
     """Quantise every token with a scale of its own, and a zero point of its own if ``azp`` is given.
 
-    Symmetric: ``scale = max(abs(input)) / 127`` and ``result = round(input * (127 / max(abs(input))))``; zeros give the scale 0 and zeros.
-    Asymmetric: ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)`` and ``result = round(input * (1 / scale)) + azp``; where
-    all elements of a token are the same number, which upstream divides by zero for, zero counts as one of them. ``NaN`` is left out of the
-    extremes.
+    Symmetric: ``scale = max(abs(input)) / 127`` and ``result = round(input * (127 /
+        max(abs(input))))``; zeros give the scale 0 and zeros.
+    Asymmetric: ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)`` and ``result =
+    round(input * (1 / scale)) + azp``; where all elements of a token are the same number, which
+    upstream divides by zero for, zero counts as one of them. ``NaN`` is left out of the extremes.
 
     Source: Jacob et al., 2017 (arXiv:1712.05877), sections 2.1 and 3.
 
     Args:
         result: ``[..., d]``, ``int8``, overwritten.
         input: ``[..., d]``.
-        scale: ``float32``, contiguous, an element for each token (or more, which stay), overwritten.
+        scale: ``float32``, contiguous, an element for each token (or more, which stay),
+            overwritten.
         azp: ``int32``, the same, overwritten; or None for the symmetric form.
     """
     _C.dynamic_scaled_int8_quant(result, input, scale, azp)

@@ -25,19 +25,25 @@ def rotary_embedding(
 ) -> None:
     """Rotary position embedding, in place: rotates pairs of a head's elements by an angle that grows with the token's position.
 
-    With ``(cos, sin)`` of the token's position, each pair ``(a, b)`` becomes ``(a cos - b sin, b cos + a sin)``. A pair is elements ``i``
-    and ``i + rot_dim / 2`` of the rotated part (GPT-NeoX style), or elements ``2 i`` and ``2 i + 1`` (GPT-J style).
+    With ``(cos, sin)`` of the token's position, each pair ``(a, b)`` becomes ``(a cos - b sin, b
+    cos + a sin)``. A pair is elements ``i`` and ``i + rot_dim / 2`` of the rotated part (GPT-NeoX
+    style), or elements ``2 i`` and ``2 i + 1`` (GPT-J style).
 
     Source: Su et al., RoFormer, 2021 (arXiv:2104.09864), section 3.2.
 
     Args:
-        positions: ``[tokens]`` or ``[batch, seq]``, int64: rows of ``cos_sin_cache``. A GPU leaves tokens with others as they are.
-        query: ``[..., heads * head_size]`` or ``[..., heads, head_size]`` with the leading dimensions of ``positions``; rotated.
+        positions: ``[tokens]`` or ``[batch, seq]``, int64: rows of ``cos_sin_cache``. A GPU leaves
+            tokens with others as they are.
+        query: ``[..., heads * head_size]`` or ``[..., heads, head_size]`` with the leading
+            dimensions of ``positions``; rotated.
         key: the same for the key heads, or None for nothing to rotate.
         head_size: elements in a head.
-        cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the second; ``rot_dim <= head_size``.
+        cos_sin_cache: ``[max_position, rot_dim]``: cosines in the first half of a row, sines in the
+            second; ``rot_dim <= head_size``.
         is_neox: GPT-NeoX pairing, else GPT-J's.
         rope_dim_offset: the first element of a head that is rotated; those before it stay.
         inverse: rotate by the negative angle, which undoes the rotation.
     """
-    _C.rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox, rope_dim_offset, inverse)
+    _C.rotary_embedding(
+        positions, query, key, head_size, cos_sin_cache, is_neox, rope_dim_offset, inverse
+    )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device memory that can sleep: tensors lose their memory for a while, keep their addresses, and get their contents back.
 
-Tensors that are created inside :meth:`CuMemAllocator.use_memory_pool` lie in memory of ``vllm.cumem_allocator``.
-:meth:`CuMemAllocator.sleep` copies what is worth keeping to the host and gives all of it back to the device;
-:meth:`CuMemAllocator.wake_up` puts new memory behind the same addresses, so that tensors go on as before.
+Tensors that are created inside :meth:`CuMemAllocator.use_memory_pool` lie in memory of
+``vllm.cumem_allocator``. :meth:`CuMemAllocator.sleep` copies what is worth keeping to the host and
+gives all of it back to the device; :meth:`CuMemAllocator.wake_up` puts new memory behind the same
+addresses, so that tensors go on as before.
 
     allocator = CuMemAllocator.get_instance()
     with allocator.use_memory_pool(tag="weights"):
@@ -11,7 +12,8 @@ Tensors that are created inside :meth:`CuMemAllocator.use_memory_pool` lie in me
     allocator.sleep(offload_tags=("weights",))
     allocator.wake_up()
 
-Importing this module needs neither torch nor a device; :data:`cumem_available` says whether the compiled part is installed.
+Importing this module needs neither torch nor a device; :data:`cumem_available` says whether the
+compiled part is installed.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ def create_and_map(allocation_handle: HandleType) -> None:
 
     Raises:
         ImportError: the compiled part is not installed.
-        RuntimeError: the device has no memory left, or there is no such allocation, or it has memory. Nothing has changed.
+        RuntimeError: the device has no memory left, or there is no such allocation, or it has
+            memory. Nothing has changed.
     """
     _require()
     cumem_allocator.python_create_and_map(*allocation_handle)
@@ -98,7 +101,8 @@ def unmap_and_release(allocation_handle: HandleType) -> None:
 
     Raises:
         ImportError: the compiled part is not installed.
-        RuntimeError: the device has failed, or there is no such allocation, or it has no memory. Nothing has changed.
+        RuntimeError: the device has failed, or there is no such allocation, or it has no memory.
+            Nothing has changed.
     """
     _require()
     cumem_allocator.python_unmap_and_release(*allocation_handle)
@@ -107,11 +111,14 @@ def unmap_and_release(allocation_handle: HandleType) -> None:
 def get_pluggable_allocator(
     python_malloc_fn: Callable[[HandleType], None], python_free_func: Callable[[int], HandleType]
 ) -> CUDAPluggableAllocator:
-    """The compiled allocator as torch takes one. The process has one pair of callbacks: the last that was given.
+    """The compiled allocator as torch takes one.
+
+    The process has one pair of callbacks: the last that was given.
 
     Args:
         python_malloc_fn: called with every new allocation.
-        python_free_func: called with the address of an allocation that ends; returns what ``python_malloc_fn`` was told of it.
+        python_free_func: called with the address of an allocation that ends; returns what
+            ``python_malloc_fn`` was told of it.
 
     Raises:
         ImportError: the compiled part is not installed.
@@ -130,7 +137,8 @@ def use_memory_pool_with_allocator(
     """Inside, CUDA tensors that this thread creates on the current device lie in a pool of their own, on the compiled allocator.
 
     Yields:
-        the pool and the allocator. When nobody holds the pool any longer, torch gives back what no tensor uses.
+        the pool and the allocator. When nobody holds the pool any longer, torch gives back what no
+        tensor uses.
 
     Raises:
         ImportError: the compiled part is not installed.
@@ -155,14 +163,20 @@ def _refuse_expandable_segments() -> None:
     """Raise where torch's allocator is told to map memory itself: a pool's segments then are not ours alone."""
     for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         if re.search(r"expandable_segments\s*:\s*true", os.environ.get(name, ""), re.IGNORECASE):
-            raise RuntimeError(f"{name} asks for expandable_segments, which sleeping memory does not work with: remove it")
+            raise RuntimeError(
+                f"{name} asks for expandable_segments, which sleeping memory does not work with: "
+                "remove it"
+            )
 
 
 class CuMemAllocator:
-    """The process's sleeping memory. It is one for all devices and threads; get it by :meth:`get_instance`.
+    """The process's sleeping memory.
 
-    The methods are for one thread at a time. Work that the device has been given is waited for before memory goes; nobody may give it
-    work on sleeping memory: the device then fails, as it does on any address without memory.
+    It is one for all devices and threads; get it by :meth:`get_instance`.
+
+    The methods are for one thread at a time. Work that the device has been given is waited for
+    before memory goes; nobody may give it work on sleeping memory: the device then fails, as it
+    does on any address without memory.
 
     Attributes:
         pointer_to_data: address → allocation, for all that exist.
@@ -192,7 +206,9 @@ class CuMemAllocator:
         return CuMemAllocator.instance
 
     def _python_malloc_callback(self, allocation_handle: HandleType) -> None:
-        self.pointer_to_data[allocation_handle[2]] = AllocationData(allocation_handle, self.current_tag)
+        self.pointer_to_data[allocation_handle[2]] = AllocationData(
+            allocation_handle, self.current_tag
+        )
 
     def _python_free_callback(self, ptr: int) -> HandleType:
         return self.pointer_to_data.pop(ptr).handle
@@ -201,10 +217,12 @@ class CuMemAllocator:
     def use_memory_pool(self, tag: str | None = None) -> Generator[None]:
         """Inside, CUDA tensors that this thread creates on the current device lie in memory that can sleep.
 
-        Every use is a pool of its own. At its end, torch gives back what no tensor uses; later it does so in ``torch.cuda.empty_cache()``.
+        Every use is a pool of its own. At its end, torch gives back what no tensor uses; later it
+        does so in ``torch.cuda.empty_cache()``.
 
         Args:
-            tag: names the memory to :meth:`sleep` and :meth:`wake_up`; default: :attr:`default_tag`.
+            tag: names the memory to :meth:`sleep` and :meth:`wake_up`; default:
+                :attr:`default_tag`.
 
         Raises:
             TypeError: the tag is no string.
@@ -216,7 +234,9 @@ class CuMemAllocator:
         before, self.current_tag = self.current_tag, tag
         self._open_pools += 1
         try:
-            with use_memory_pool_with_allocator(self._python_malloc_callback, self._python_free_callback):
+            with use_memory_pool_with_allocator(
+                self._python_malloc_callback, self._python_free_callback
+            ):
                 yield
         finally:
             self._open_pools -= 1
@@ -225,18 +245,24 @@ class CuMemAllocator:
     def sleep(self, offload_tags: tuple[str, ...] | str | None = None) -> None:
         """Give the memory of all allocations back to their devices; contents with one of the tags are kept on the host, others are lost.
 
-        What sleeps already is left as it is. Memory that torch has cached and no tensor uses is given back for good.
+        What sleeps already is left as it is. Memory that torch has cached and no tensor uses is
+        given back for good.
 
         Args:
-            offload_tags: one tag or several; default: :attr:`default_tag`. An empty tuple keeps nothing.
+            offload_tags: one tag or several; default: :attr:`default_tag`. An empty tuple keeps
+                nothing.
 
         Raises:
             TypeError: an argument that is no tag.
-            RuntimeError: called inside :meth:`use_memory_pool`, where torch might hand out sleeping memory; or the host has no memory for
-                a copy, or the device has failed. What sleeps by then sleeps, the rest is as it was.
+            RuntimeError: called inside :meth:`use_memory_pool`, where torch might hand out sleeping
+                memory; or the host has no memory for a copy, or the device has failed. What sleeps
+                by then sleeps, the rest is as it was.
         """
         if self._open_pools:
-            raise RuntimeError("sleep() inside use_memory_pool(): leave the pool first, torch would hand out memory that sleeps")
+            raise RuntimeError(
+                "sleep() inside use_memory_pool(): leave the pool first, torch would hand out "
+                "memory that sleeps"
+            )
         kept = _tags("offload_tags", self.default_tag if offload_tags is None else offload_tags)
         import torch  # noqa: PLC0415 - as above
 
@@ -248,7 +274,9 @@ class CuMemAllocator:
                 continue
             backup = None
             if data.tag in kept:
-                backup = torch.empty(data.handle[1], dtype=torch.uint8, device="cpu", pin_memory=True)
+                backup = torch.empty(
+                    data.handle[1], dtype=torch.uint8, device="cpu", pin_memory=True
+                )
                 cumem_allocator.copy_to_host(*data.handle, backup.data_ptr())
             unmap_and_release(data.handle)
             data.cpu_backup_tensor, data.asleep = backup, True
@@ -261,8 +289,8 @@ class CuMemAllocator:
 
         Raises:
             TypeError: an argument that is no tag.
-            RuntimeError: a device has not enough memory. What is awake by then can be used, the rest sleeps on with its contents kept: free
-                memory and call again.
+            RuntimeError: a device has not enough memory. What is awake by then can be used, the
+                rest sleeps on with its contents kept: free memory and call again.
         """
         wanted = None if tags is None else _tags("tags", tags)
         for data in list(self.pointer_to_data.values()):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device this process runs on: ``from vllm.platforms import current_platform``.
 
-It is decided on first use: ``VLLM_TARGET_DEVICE``, else the device that the installed kernels were built for. Without kernels there is no
-device to speak of, and ``current_platform.is_unspecified()`` is true.
+It is decided on first use: ``VLLM_TARGET_DEVICE``, else the device that the installed kernels were
+built for. Without kernels there is no device to speak of, and ``current_platform.is_unspecified()``
+is true.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from vllm.platforms.interface import CpuArchEnum, Platform, PlatformEnum, Unspec
 if TYPE_CHECKING:
     current_platform: Platform
 
-__all__ = ["CpuArchEnum", "Platform", "PlatformEnum", "UnspecifiedPlatform", "current_platform", "detect"]
+__all__ = [
+    "CpuArchEnum",
+    "Platform",
+    "PlatformEnum",
+    "UnspecifiedPlatform",
+    "current_platform",
+    "detect",
+]
 
 #: Device → module and class. A device that is missing here has no Python support in this release.
 _PLATFORMS = {
@@ -32,7 +40,10 @@ def _device_and_reason() -> tuple[str, str]:
         return device, f"VLLM_TARGET_DEVICE={device}"
     for record in build_info.installed():
         if record.component == "vllm-kernels":
-            return record.device, f"the installed {record.component} {record.version} are built for it"
+            return (
+                record.device,
+                f"the installed {record.component} {record.version} are built for it",
+            )
     if (foreign := build_info.foreign()) is not None:
         return foreign.device, f"the libraries of {foreign.distribution} are built for it"
     return "empty", "no kernels are installed"
@@ -50,7 +61,9 @@ def detect() -> Platform:
         module, name = _PLATFORMS[device]
     except KeyError:
         known = ", ".join(_PLATFORMS)
-        raise RuntimeError(f"this release of vllm has no platform for {device!r} ({reason}); it has {known}") from None
+        raise RuntimeError(
+            f"this release of vllm has no platform for {device!r} ({reason}); it has {known}"
+        ) from None
     platform: Platform = getattr(importlib.import_module(module), name)()
     return platform
 

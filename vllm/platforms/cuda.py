@@ -53,9 +53,19 @@ class CudaPlatform(Platform):
         import torch  # noqa: PLC0415 - as above
 
         if not torch.cuda.is_available():
-            built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-            raise RuntimeError(f"torch {torch.__version__} ({built}) sees no GPU: install a torch for CUDA, and a driver new enough for it")
+            built = (
+                f"built for CUDA {torch.version.cuda}"
+                if torch.version.cuda
+                else "built without CUDA"
+            )
+            raise RuntimeError(
+                f"torch {torch.__version__} ({built}) sees no GPU: install a torch for CUDA, and a "
+                "driver new enough for it"
+            )
         count = torch.cuda.device_count()
         if not 0 <= device_id < count:
-            raise ValueError(f"device_id={device_id}: torch sees {count} GPU{'s' if count > 1 else ''}, numbered from 0")
+            raise ValueError(
+                f"device_id={device_id}: torch sees {count} GPU{'s' if count > 1 else ''}, "
+                "numbered from 0"
+            )
         return torch.cuda.get_device_properties(device_id)

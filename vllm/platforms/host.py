@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about the machine, read from where the operating system publishes them. Needs neither torch nor a package."""
+"""Facts about the machine, read from where the operating system publishes them.
+
+Needs neither torch nor a package.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every platform answers. Names and meanings are upstream vLLM's; a method exists here once every platform implements it."""
+"""What every platform answers.
+
+Names and meanings are upstream vLLM's; a method exists here once every platform implements it.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ class Platform(ABC):
 
 
 class UnspecifiedPlatform(Platform):
-    """No device: what is there before kernels are installed. It can be asked what it is; questions about a device raise."""
+    """No device: what is there before kernels are installed.
+
+    It can be asked what it is; questions about a device raise.
+    """
 
     _enum = PlatformEnum.UNSPECIFIED
     device_name = "unspecified"
@@ -123,7 +129,10 @@ class UnspecifiedPlatform(Platform):
 
     @classmethod
     def _no_device(cls) -> RuntimeError:
-        return RuntimeError("no device: vllm's kernels are not installed. Install vllm-kernels, or set VLLM_TARGET_DEVICE")
+        return RuntimeError(
+            "no device: vllm's kernels are not installed. Install vllm-kernels, or set "
+            "VLLM_TARGET_DEVICE"
+        )
 
     @classmethod
     def get_device_name(cls, device_id: int = 0) -> str:  # noqa: ARG003 - the interface's

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention as upstream's attention backends call it. Importing this needs neither torch nor the compiled library."""
+"""FlashAttention as upstream's attention backends call it.
+
+Importing this needs neither torch nor the compiled library.
+"""
 
 from __future__ import annotations
 

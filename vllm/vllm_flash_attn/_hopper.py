@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Call FlashAttention 3: the op's arguments by name, those that are not given at what says nothing."""
     left, right = given.pop("window")
     result, lse, *_ = _ops.namespace("_vllm_fa3_C").fwd(
@@ -83,7 +85,8 @@ def get_scheduler_metadata(
 ) -> torch.Tensor:
     """How FlashAttention 3 will divide its work, for several calls with the same lengths: layers of a model.
 
-    The calls take the same sizes, lengths, mask and ``num_splits``; otherwise they refuse the result or compute something else.
+    The calls take the same sizes, lengths, mask and ``num_splits``; otherwise they refuse the
+    result or compute something else.
 
     Args:
         batch_size: number of sequences.
@@ -101,7 +104,8 @@ def get_scheduler_metadata(
         page_size: rows of a page; None without pages.
         max_seqlen_k_new: keys that are appended to a sequence, at most.
         causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
+        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
+            all. None means (-1, -1).
         has_softcap: whether scores are capped.
         num_splits: into how many parts keys are split, at most; 0 leaves it to the GPU's size.
         pack_gqa: whether heads that share keys are rows of one tile; None chooses.

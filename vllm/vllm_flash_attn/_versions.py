@@ -19,23 +19,35 @@ _LIBRARIES = {2: "_vllm_fa2_C", HOPPER: "_vllm_fa3_C"}
 _VERSIONS = (2, 3, 4)
 _HOPPER_CAPABILITY = (9, 0)
 
-#: Whether version 3 runs on a device: index → answer. Asking the device takes longer than calling a kernel.
+#: Whether version 3 runs on a device: index → answer. Asking the device takes longer than calling a
+#: kernel.
 _hopper: dict[int, bool] = {}
 
 
-def fa_version_unsupported_reason(fa_version: int, device: torch.device | int | None = None) -> str | None:
+def fa_version_unsupported_reason(
+    fa_version: int, device: torch.device | int | None = None
+) -> str | None:
     """Why a version of FlashAttention cannot be used on ``device`` (default: the current one); None when it can.
 
     Raises:
         ValueError: there is no such version.
     """
     if fa_version not in _VERSIONS:
-        raise ValueError(f"there is no FlashAttention {fa_version!r}; the versions are {', '.join(map(str, _VERSIONS))}")
+        raise ValueError(
+            f"there is no FlashAttention {fa_version!r}; the versions are "
+            f"{', '.join(map(str, _VERSIONS))}"
+        )
     library = _LIBRARIES.get(fa_version)
     if library is None:
-        return f"FlashAttention {fa_version} is not built: this release has versions {' and '.join(map(str, _LIBRARIES))}"
+        return (
+            f"FlashAttention {fa_version} is not built: this release has versions "
+            f"{' and '.join(map(str, _LIBRARIES))}"
+        )
     if library not in _ops.available():
-        return f"the library {library} is not installed: {build_info.how_to_get(_ops.LIBRARIES[library].component)}"
+        return (
+            f"the library {library} is not installed: "
+            f"{build_info.how_to_get(_ops.LIBRARIES[library].component)}"
+        )
     import torch  # noqa: PLC0415 - only here does anything need it
 
     if not torch.cuda.is_available():
@@ -44,7 +56,10 @@ def fa_version_unsupported_reason(fa_version: int, device: torch.device | int | 
     if fa_version == HOPPER and (major, minor) != _HOPPER_CAPABILITY:
         return f"FlashAttention 3 needs compute capability 9.0, this device has {major}.{minor}"
     if major < 8:  # noqa: PLR2004 - the first with what the kernels are written with
-        return f"FlashAttention 2 needs compute capability 8.0 or newer, this device has {major}.{minor}"
+        return (
+            "FlashAttention 2 needs compute capability 8.0 or newer, this device has "
+            f"{major}.{minor}"
+        )
     return None
 
 

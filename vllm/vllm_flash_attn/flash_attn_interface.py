@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over packed sequences and over caches, by FlashAttention 2 (Dao 2023) and 3 (Shah et al. 2024).
 
-Every function takes upstream's arguments under upstream's names. Where no version is named, it is 3 on GPUs of compute capability 9.0 that
-have its library, and 2 elsewhere and where there are slopes, which 3 does not take. What this build lacks is refused where it is asked for:
-FlashAttention 4, dropout, attention sinks, context parallelism, and what only the other version computes.
+Every function takes upstream's arguments under upstream's names. Where no version is named, it is 3
+on GPUs of compute capability 9.0 that have its library, and 2 elsewhere and where there are slopes,
+which 3 does not take. What this build lacks is refused where it is asked for: FlashAttention 4,
+dropout, attention sinks, context parallelism, and what only the other version computes.
 
-In all of them query ``i`` of a sequence with ``m`` queries and ``n`` keys stands at key ``i + n - m``: masks are aligned to the last key. A
-query that sees no key gives zeros; the logarithm of its sum is infinity in version 2, minus infinity in version 3.
+In all of them query ``i`` of a sequence with ``m`` queries and ``n`` keys stands at key ``i + n -
+m``: masks are aligned to the last key. A query that sees no key gives zeros; the logarithm of its
+sum is infinity in version 2, minus infinity in version 3.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from vllm import _ops
 from vllm.vllm_flash_attn import _versions
 from vllm.vllm_flash_attn._arguments import optional_rows, refuse, rows, window_sides
 from vllm.vllm_flash_attn._hopper import forward, get_scheduler_metadata
-from vllm.vllm_flash_attn._versions import DEFAULT_FA_VERSION, fa_version_unsupported_reason, is_fa_version_supported
+from vllm.vllm_flash_attn._versions import (
+    DEFAULT_FA_VERSION,
+    fa_version_unsupported_reason,
+    is_fa_version_supported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +78,8 @@ def flash_attn_varlen_func(
 
     Args:
         q: [total_q, heads, head_size], bfloat16 or float16.
-        k: [total_k, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads, head_size], the page size a multiple of 16.
-            ``kv_heads`` divides ``heads``.
+        k: [total_k, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads,
+            head_size], the page size a multiple of 16. ``kv_heads`` divides ``heads``.
         v: as ``k``.
         max_seqlen_q: queries of the longest sequence.
         cu_seqlens_q: [sequences + 1] int32: where each sequence begins in ``q``, and the end.
@@ -84,20 +90,25 @@ def flash_attn_varlen_func(
         dropout_p: 0.
         softmax_scale: of the scores; None means 1 / sqrt(head_size).
         causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
+        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
+            all. None means (-1, -1).
         softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
-        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score; version 2 alone.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to
+            each score; version 2 alone.
         deterministic: of the backward pass, which is not built; of no effect.
         return_attn_probs: False.
         block_table: [sequences, pages of the longest one] int32.
-        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
+        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as
+            well.
         out: where to write the result.
-        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3 alone.
+        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3
+            alone.
         q_descale: of float8, which no kernel here reads; of no effect, as are the next two.
         k_descale: see ``q_descale``.
         v_descale: see ``q_descale``.
-        num_splits: into how many parts the keys are split, in version 2 where each sequence has one query and otherwise of no effect, in
-            version 3 at most so many; 0 leaves it to the kernel, 1 gives results that do not depend on the batch.
+        num_splits: into how many parts the keys are split, in version 2 where each sequence has one
+            query and otherwise of no effect, in version 3 at most so many; 0 leaves it to the
+            kernel, 1 gives results that do not depend on the batch.
         output_scale: None; of float8.
         fa_version: 2 or 3; None leaves it to the device.
         s_aux: None; no kernel here has attention sinks.
@@ -107,7 +118,8 @@ def flash_attn_varlen_func(
         others: arguments of other versions, all None.
 
     Returns:
-        [total_q, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [heads, total_q] float32.
+        [total_q, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [heads, total_q]
+        float32.
 
     Raises:
         ImportError: the library is not installed.
@@ -131,12 +143,22 @@ def flash_attn_varlen_func(
         **others,
     )
     if (cu_seqlens_k is None) == (seqused_k is None):
-        raise ValueError("cu_seqlens_k and seqused_k are both missing or both given, expected one of them")
+        raise ValueError(
+            "cu_seqlens_k and seqused_k are both missing or both given, expected one of them"
+        )
     if block_table is not None and seqused_k is None:
-        raise ValueError("block_table is given without seqused_k, expected the number of keys of each sequence")
+        raise ValueError(
+            "block_table is given without seqused_k, expected the number of keys of each sequence"
+        )
     if block_table is None and cu_seqlens_k is None:
-        raise ValueError("seqused_k is given without block_table, expected cu_seqlens_k, which says where packed keys begin")
-    scale, window = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale, window_sides(window_size)
+        raise ValueError(
+            "seqused_k is given without block_table, expected cu_seqlens_k, which says where "
+            "packed keys begin"
+        )
+    scale, window = (
+        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        window_sides(window_size),
+    )
     if version == _versions.HOPPER:
         result, lse = forward(
             *(q, k, v),
@@ -214,12 +236,15 @@ def flash_attn_with_kvcache(
 
     Args:
         q: [sequences, queries, heads, head_size], bfloat16 or float16.
-        k_cache: [sequences, keys, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads, head_size].
+        k_cache: [sequences, keys, kv_heads, head_size]; with ``block_table`` [pages, page_size,
+            kv_heads, head_size].
         v_cache: as ``k_cache``.
-        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. In version 2 pages are multiples of 256
-            rows then (of 128 for heads above 64, of 64 above 128), else of 16; in version 3 of any size.
+        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. In
+            version 2 pages are multiples of 256 rows then (of 128 for heads above 64, of 64 above
+            128), else of 16; in version 3 of any size.
         v: as ``k``.
-        rotary_cos: [positions, rotated / 2] of q's dtype: ``k`` and the queries are rotated by their places. Needs ``k``.
+        rotary_cos: [positions, rotated / 2] of q's dtype: ``k`` and the queries are rotated by
+            their places. Needs ``k``.
         rotary_sin: as ``rotary_cos``.
         cache_seqlens: keys in each cache, [sequences] int32 or one number for all; None means full.
         cache_batch_idx: [sequences] int32: which cache belongs to which sequence.
@@ -227,19 +252,24 @@ def flash_attn_with_kvcache(
         block_table: [sequences, pages of the longest one] int32.
         softmax_scale: of the scores; None means 1 / sqrt(head_size).
         causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means all. None means (-1, -1).
+        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
+            all. None means (-1, -1).
         softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
         rotary_interleaved: whether neighbouring elements are rotated together, not the two halves.
-        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to each score; version 2 alone.
+        alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to
+            each score; version 2 alone.
         num_splits: into how many parts the keys are split; 0 leaves it to the kernel.
-        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as well.
+        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as
+            well.
         out: where to write the result.
-        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3 alone.
+        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3
+            alone.
         fa_version: 2 or 3; None leaves it to the device.
         others: arguments of other versions, all None.
 
     Returns:
-        [sequences, queries, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [sequences, heads, queries] float32.
+        [sequences, queries, heads, head_size] of q's dtype; with ``return_softmax_lse`` also
+        [sequences, heads, queries] float32.
 
     Raises:
         ImportError: the library is not installed.
@@ -257,7 +287,10 @@ def flash_attn_with_kvcache(
         import torch  # noqa: PLC0415 - q is here, so torch is
 
         cache_seqlens = q.new_full((q.shape[0],), cache_seqlens, dtype=torch.int32)
-    scale, window = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale, window_sides(window_size)
+    scale, window = (
+        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+        window_sides(window_size),
+    )
     if version == _versions.HOPPER:
         result, lse = forward(
             *(q, k_cache, v_cache),

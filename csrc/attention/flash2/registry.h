@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2's kernels that this library holds. Each unit enters itself through the record of the build's table that compiles it, so
-// what is linked is what is found.
+// FlashAttention 2's kernels that this library holds. Each unit enters itself through the record of
+// the build's table that compiles it, so what is linked is what is found.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -27,14 +27,16 @@ inline constexpr bool kIsBFloat16 = false;
 template <>
 inline constexpr bool kIsBFloat16<cutlass::bfloat16_t> = true;
 
-// What a unit can do beside attention; the table leaves some of it out of the smaller sets, as each doubles what is compiled.
+// What a unit can do beside attention; the table leaves some of it out of the smaller sets, as each
+// doubles what is compiled.
 struct Features {
   bool alibi;
   bool softcap;
   bool uneven;  // heads of other sizes than the unit's own
 };
 
-// FlashAttention's macros are defined on the sources of a record: on a unit, and on the file here that enters it.
+// FlashAttention's macros are defined on the sources of a record: on a unit, and on the file here
+// that enters it.
 namespace {
 constexpr Features kFeatures = {
 #ifdef FLASHATTENTION_DISABLE_ALIBI
@@ -55,14 +57,17 @@ constexpr Features kFeatures = {
 };
 }  // namespace
 
-//   parts     over pages or parts of the keys, and appends; otherwise over keys that lie in one piece
-void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features, Launch launch);
+//   parts     over pages or parts of the keys, and appends; otherwise over keys that lie in one
+//   piece
+void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features,
+              Launch launch);
 
 // One unit of FlashAttention's each.
 template <typename Element, int kHeadSize, bool kCausal>
 struct WholeUnit {
   WholeUnit() {
-    Register(kHeadSize, false, kIsBFloat16<Element>, kCausal, kFeatures, &FLASH_NAMESPACE::run_mha_fwd_<Element, kHeadSize, kCausal>);
+    Register(kHeadSize, false, kIsBFloat16<Element>, kCausal, kFeatures,
+             &FLASH_NAMESPACE::run_mha_fwd_<Element, kHeadSize, kCausal>);
   }
 };
 template <typename Element, int kHeadSize, bool kCausal>

@@ -8,8 +8,8 @@
 namespace vllm::flash2 {
 namespace {
 
-// All null until the kernels have entered themselves: constant initialisation is over before the first of them does.
-// By [parts][bfloat16][causal].
+// All null until the kernels have entered themselves: constant initialisation is over before the
+// first of them does. By [parts][bfloat16][causal].
 struct Unit {
   Launch launch;
   Features features;
@@ -32,28 +32,35 @@ int IndexOf(int head_size) {
 }
 
 const Unit& UnitOf(const Params& params, bool parts) {
-  return compiled[IndexOf(params.d_rounded)][parts ? 1 : 0][params.is_bf16 ? 1 : 0][params.is_causal ? 1 : 0];
+  return compiled[IndexOf(params.d_rounded)][parts ? 1 : 0][params.is_bf16 ? 1 : 0]
+                 [params.is_causal ? 1 : 0];
 }
 
 // What the call asks for and the unit has not; nullptr when it has all.
 const char* Lacks(const Features& features, const Params& params) {
   if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "with alibi_slopes";
   if (params.softcap > 0 && !features.softcap) return "with softcap";
-  if (params.d != params.d_rounded && !features.uneven) return "for heads of other sizes than its own";
+  if (params.d != params.d_rounded && !features.uneven)
+    return "for heads of other sizes than its own";
   return nullptr;
 }
 
 std::string Describe(const Params& params, bool parts) {
-  return "heads of " + std::to_string(params.d_rounded) + (params.is_bf16 ? ", bfloat16" : ", float16") +
-         (params.is_causal ? ", causal" : "") + (parts ? ", pages or parts of the keys" : "");
+  return "heads of " + std::to_string(params.d_rounded) +
+         (params.is_bf16 ? ", bfloat16" : ", float16") + (params.is_causal ? ", causal" : "") +
+         (parts ? ", pages or parts of the keys" : "");
 }
 
 }  // namespace
 
-bool IsCompiled(const Params& params, bool parts) { return UnitOf(params, parts).launch != nullptr; }
+bool IsCompiled(const Params& params, bool parts) {
+  return UnitOf(params, parts).launch != nullptr;
+}
 
-void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features, Launch launch) {
-  compiled[IndexOf(head_size)][parts ? 1 : 0][bfloat16 ? 1 : 0][causal ? 1 : 0] = {launch, features};
+void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features,
+              Launch launch) {
+  compiled[IndexOf(head_size)][parts ? 1 : 0][bfloat16 ? 1 : 0][causal ? 1 : 0] = {launch,
+                                                                                   features};
 }
 
 int CompiledHeadSize(int size) {
@@ -71,19 +78,23 @@ std::string CompiledHeadSizes() {
   return text.empty() ? "none" : text;
 }
 
-int BlockRows(int compiled_head_size) { return compiled_head_size <= 64 ? 256 : compiled_head_size <= 128 ? 128 : 64; }
+int BlockRows(int compiled_head_size) {
+  return compiled_head_size <= 64 ? 256 : compiled_head_size <= 128 ? 128 : 64;
+}
 
 void Run(Params& params, bool parts) {
   parts = parts || params.num_splits > 1;
   const Unit& unit = UnitOf(params, parts);
   if (unit.launch == nullptr) {
-    throw std::runtime_error("FlashAttention 2: this library has no kernel for " + Describe(params, parts) +
-                             "; built with VLLM_FA_SET=full it has all");
+    throw std::runtime_error("FlashAttention 2: this library has no kernel for " +
+                             Describe(params, parts) + "; built with VLLM_FA_SET=full it has all");
   }
   if (const char* what = Lacks(unit.features, params)) {
-    throw std::runtime_error("FlashAttention 2: the kernel of this library for " + Describe(params, parts) + " is built without code " +
-                             what + (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
-                             "; built with VLLM_FA_SET=full it has it");
+    throw std::runtime_error(
+        "FlashAttention 2: the kernel of this library for " + Describe(params, parts) +
+        " is built without code " + what +
+        (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
+        "; built with VLLM_FA_SET=full it has it");
   }
   unit.launch(params, static_cast<cudaStream_t>(gpu::CurrentStream()));
 }

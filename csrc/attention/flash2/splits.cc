@@ -20,7 +20,9 @@ int64_t ChooseSplits(int64_t tiles, int64_t slots, int64_t blocks) {
     return static_cast<double>(tiles * splits) / static_cast<double>(rounds * slots);
   };
   // One more part that does not make the parts shorter stays empty.
-  const auto useful = [&](int64_t splits) { return splits == 1 || CeilDivide(blocks, splits) < CeilDivide(blocks, splits - 1); };
+  const auto useful = [&](int64_t splits) {
+    return splits == 1 || CeilDivide(blocks, splits) < CeilDivide(blocks, splits - 1);
+  };
   double best = 0;
   for (int64_t splits = 1; splits <= most; ++splits) {
     if (useful(splits)) best = std::max(best, use(splits));

@@ -7,8 +7,10 @@ struct Registration {
   Registration() {
     using cutlass::bfloat16_t;
     using cutlass::half_t;
-    vllm::flash3::RegisterCombine({{{&run_mha_fwd_combine_<half_t, float, 64>, &run_mha_fwd_combine_<half_t, float, 128>},
-                                    {&run_mha_fwd_combine_<bfloat16_t, float, 64>, &run_mha_fwd_combine_<bfloat16_t, float, 128>}}});
+    vllm::flash3::RegisterCombine(
+        {{{&run_mha_fwd_combine_<half_t, float, 64>, &run_mha_fwd_combine_<half_t, float, 128>},
+          {&run_mha_fwd_combine_<bfloat16_t, float, 64>,
+           &run_mha_fwd_combine_<bfloat16_t, float, 128>}}});
   }
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 3's kernels that this library holds. Each unit enters itself through the record of the build's table that compiles it, so
-// what is linked is what is found.
+// FlashAttention 3's kernels that this library holds. Each unit enters itself through the record of
+// the build's table that compiles it, so what is linked is what is found.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -27,16 +27,19 @@ inline constexpr int kArchitecture = 90;
 
 // What one unit of a head size and dtype is compiled for.
 //   split     keys are divided among thread blocks
-//   paged     rows of keys are looked up one by one, in pages of any size; otherwise blocks are loaded, out of large pages too
-//   softcap   scores are capped
-//   packed    heads that share keys are rows of one tile; always so where split or paged
+//   paged     rows of keys are looked up one by one, in pages of any size; otherwise blocks are
+//   loaded, out of large pages too softcap   scores are capped packed    heads that share keys are
+//   rows of one tile; always so where split or paged
 struct Variant {
   bool split, paged, softcap, packed;
 };
 inline constexpr int kVariantCount = 16;
-constexpr int IndexOf(Variant variant) { return variant.split * 8 + variant.paged * 4 + variant.softcap * 2 + variant.packed; }
+constexpr int IndexOf(Variant variant) {
+  return variant.split * 8 + variant.paged * 4 + variant.softcap * 2 + variant.packed;
+}
 
-// FLASHATTENTION_DISABLE_APPENDKV is defined on the units of a record and on what enters them alike.
+// FLASHATTENTION_DISABLE_APPENDKV is defined on the units of a record and on what enters them
+// alike.
 #if defined(FLASHATTENTION_DISABLE_APPENDKV)
 constexpr bool kAppends = false;
 #else
@@ -54,7 +57,9 @@ template <typename Element, int kHeadSize, bool kSplit, bool kPaged, bool kSoftc
 struct Unit {
   Unit() {
     Register(kHeadSize, kIsBFloat16<Element>, {kSplit, kPaged, kSoftcap, kPacked},
-             &run_mha_fwd_<kArchitecture, Element, kHeadSize, kHeadSize, kSplit, kPaged, kSoftcap, kPacked>, kAppends);
+             &run_mha_fwd_<kArchitecture, Element, kHeadSize, kHeadSize, kSplit, kPaged, kSoftcap,
+                           kPacked>,
+             kAppends);
   }
 };
 

@@ -11,11 +11,13 @@ struct Kernel {
   bool appends;
 };
 
-// All null until the kernels have entered themselves: constant initialisation is over before the first of them does.
+// All null until the kernels have entered themselves: constant initialisation is over before the
+// first of them does.
 Kernel compiled[kHeadSizeCount][2][kVariantCount];
 CombineKernels combine;
 
-// The kernels themselves are in other units, which know what they are compiled for; the table's records have the same list.
+// The kernels themselves are in other units, which know what they are compiled for; the table's
+// records have the same list.
 constexpr const char* kArchitectures = "900";
 
 cudaStream_t Stream() { return static_cast<cudaStream_t>(gpu::CurrentStream()); }
@@ -30,7 +32,9 @@ Kernel& KernelOf(int head_size, bool bfloat16, Variant variant) {
   return compiled[HeadSizeIndex(head_size)][bfloat16 ? 1 : 0][IndexOf(variant)];
 }
 
-const Kernel& KernelOf(const Params& params, Variant variant) { return KernelOf(params.d_rounded, params.is_bf16, variant); }
+const Kernel& KernelOf(const Params& params, Variant variant) {
+  return KernelOf(params.d_rounded, params.is_bf16, variant);
+}
 
 bool HasKernels(int index, bool bfloat16) {
   for (const Kernel& kernel : compiled[index][bfloat16 ? 1 : 0]) {
@@ -40,7 +44,8 @@ bool HasKernels(int index, bool bfloat16) {
 }
 
 void Check(cudaError_t error) {
-  if (error != cudaSuccess) gpu::FailLaunch("FlashAttention 3", static_cast<int>(error), kArchitectures);
+  if (error != cudaSuccess)
+    gpu::FailLaunch("FlashAttention 3", static_cast<int>(error), kArchitectures);
 }
 
 }  // namespace
@@ -66,14 +71,17 @@ std::string CompiledHeadSizes(bool bfloat16) {
   return text.empty() ? "none" : text;
 }
 
-bool IsCompiled(const Params& params, Variant variant) { return KernelOf(params, variant).launch != nullptr; }
+bool IsCompiled(const Params& params, Variant variant) {
+  return KernelOf(params, variant).launch != nullptr;
+}
 
 bool Appends(const Params& params, Variant variant) { return KernelOf(params, variant).appends; }
 
 bool Combines() { return combine.launches[0][0] != nullptr; }
 
 std::string VariantText(const Params& params, Variant variant) {
-  std::string text = "heads of " + std::to_string(params.d_rounded) + (params.is_bf16 ? ", bfloat16" : ", float16");
+  std::string text = "heads of " + std::to_string(params.d_rounded) +
+                     (params.is_bf16 ? ", bfloat16" : ", float16");
   if (variant.split) text += ", split keys";
   if (variant.paged) text += ", pages";
   if (variant.softcap) text += ", a softcap";

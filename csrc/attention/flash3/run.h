@@ -7,7 +7,8 @@
 
 namespace vllm::flash3 {
 
-// The smallest head size, of those with a kernel for the dtype, that holds heads of `size`; 0 when there is none.
+// The smallest head size, of those with a kernel for the dtype, that holds heads of `size`; 0 when
+// there is none.
 int CompiledHeadSize(int size, bool bfloat16);
 
 // "64, 128": the head sizes with a kernel for the dtype.
@@ -23,11 +24,12 @@ bool Combines();
 // "heads of 64, bfloat16, split keys, pages": for messages.
 std::string VariantText(const Params& params, Variant variant);
 
-// Launches on the current stream, and combines the parts where the variant is split. The variant is compiled.
+// Launches on the current stream, and combines the parts where the variant is split. The variant is
+// compiled.
 void Run(Params* params, Variant variant);
 
-// Writes down on the current stream how the work is divided among thread blocks: `params` points to memory for it. A tile has `rows` rows
-// of queries and `keys` keys.
+// Writes down on the current stream how the work is divided among thread blocks: `params` points to
+// memory for it. A tile has `rows` rows of queries and `keys` keys.
 void Divide(Params* params, int rows, int keys);
 
 }  // namespace vllm::flash3

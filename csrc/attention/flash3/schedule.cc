@@ -20,7 +20,8 @@ namespace {
 constexpr int kElementSize = 2;
 // More are not chosen, only taken from the caller.
 constexpr int kMostChosenSplits = 128;
-// Sequences that the kernel that divides work takes in one thread block; only then may the next kernel begin before it ends.
+// Sequences that the kernel that divides work takes in one thread block; only then may the next
+// kernel begin before it ends.
 constexpr int kSequencesOfOneBlock = 992;
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -28,7 +29,8 @@ int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The kernels read these numbers four at a time.
 int64_t RoundedSequences(const Params& params) { return CeilDivide(params.b, 4) * 4; }
 
-// Numbers for each sequence: parts, tiles; its place where the longest come first; and how many heads' keys stay in the cache together.
+// Numbers for each sequence: parts, tiles; its place where the longest come first; and how many
+// heads' keys stay in the cache together.
 bool IsSorted(const Params& params) { return !params.is_local; }
 bool IsSwizzled(const Params& params) { return params.is_causal || params.is_local; }
 
@@ -38,27 +40,35 @@ Variant WithPacking(Variant variant, bool packed) {
 }
 
 bool HasEither(const Params& params, Variant variant) {
-  return IsCompiled(params, WithPacking(variant, false)) || IsCompiled(params, WithPacking(variant, true));
+  return IsCompiled(params, WithPacking(variant, false)) ||
+         IsCompiled(params, WithPacking(variant, true));
 }
 
 int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
   const Tile tile = TileOf(params, variant.paged);
   if (params.is_local) {
-    keys = std::max<int64_t>(0, std::min<int64_t>(keys, int64_t{params.window_size_right} + params.window_size_left + 1 + tile.rows));
+    keys =
+        std::max<int64_t>(0, std::min<int64_t>(keys, int64_t{params.window_size_right} +
+                                                         params.window_size_left + 1 + tile.rows));
   }
   const int64_t blocks = CeilDivide(keys, tile.keys);
   const int64_t tiles = CeilDivide(int64_t{params.seqlen_q} * (params.h / params.h_k), tile.rows);
-  const int64_t bytes = std::min<int64_t>(keys * (params.d + params.dv) * kElementSize, std::numeric_limits<int>::max());
-  // An upper bound: how many parts each sequence gets is decided on the GPU, which knows all lengths.
-  return num_splits_heuristic(static_cast<int>(params.h_k * tiles), params.num_sm, static_cast<int>(blocks), static_cast<int>(tiles),
-                              static_cast<int>(bytes), params.is_causal || params.is_local, kMostChosenSplits);
+  const int64_t bytes = std::min<int64_t>(keys * (params.d + params.dv) * kElementSize,
+                                          std::numeric_limits<int>::max());
+  // An upper bound: how many parts each sequence gets is decided on the GPU, which knows all
+  // lengths.
+  return num_splits_heuristic(static_cast<int>(params.h_k * tiles), params.num_sm,
+                              static_cast<int>(blocks), static_cast<int>(tiles),
+                              static_cast<int>(bytes), params.is_causal || params.is_local,
+                              kMostChosenSplits);
 }
 
 }  // namespace
 
 Tile TileOf(const Params& params, bool paged) {
-  const auto sizes = tile_size_fwd_sm90(params.d_rounded, params.dv_rounded, params.is_causal, params.is_local, kElementSize, false, paged,
-                                        params.softcap > 0);
+  const auto sizes =
+      tile_size_fwd_sm90(params.d_rounded, params.dv_rounded, params.is_causal, params.is_local,
+                         kElementSize, false, paged, params.softcap > 0);
   return {std::get<0>(sizes), std::get<1>(sizes)};
 }
 
@@ -66,7 +76,8 @@ void SetMask(Params* params, bool causal, int64_t left, int64_t right, int64_t k
   const int64_t queries = params->seqlen_q;
   if (left >= keys - 1) left = -1;
   if (right >= queries - 1) right = -1;
-  // Nothing comes after a single query. For pages of larger heads the causal kernel's tile is the better one.
+  // Nothing comes after a single query. For pages of larger heads the causal kernel's tile is the
+  // better one.
   const bool better_causal = params->d > 64 && params->d <= 128 && params->page_table != nullptr;
   if (queries == 1 && left < 0 && right < 0 && !better_causal) causal = false;
   if (causal) right = 0;
@@ -76,19 +87,23 @@ void SetMask(Params* params, bool causal, int64_t left, int64_t right, int64_t k
   params->window_size_right = static_cast<int>(right < 0 ? queries - 1 : right);
 }
 
-Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_splits, std::optional<bool> packed) {
+Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_splits,
+               std::optional<bool> packed) {
   const auto missing = [&](Variant variant) {
-    throw std::runtime_error(op + ": this library has no kernel for " + VariantText(*params, variant) +
+    throw std::runtime_error(op + ": this library has no kernel for " +
+                             VariantText(*params, variant) +
                              "; built with VLLM_FA_SET=full it has all");
   };
   if (num_splits > kMostSplits) {
-    throw std::runtime_error(op + ": num_splits is " + std::to_string(num_splits) + ", expected at most " + std::to_string(kMostSplits));
+    throw std::runtime_error(op + ": num_splits is " + std::to_string(num_splits) +
+                             ", expected at most " + std::to_string(kMostSplits));
   }
   Variant variant{};
   variant.softcap = params->softcap > 0;
   if (params->page_table != nullptr) {
     const Tile tile = TileOf(*params, false);
-    const bool blocks = params->page_size % tile.keys == 0 && params->leftpad_k == nullptr && params->knew_ptr == nullptr;
+    const bool blocks = params->page_size % tile.keys == 0 && params->leftpad_k == nullptr &&
+                        params->knew_ptr == nullptr;
     // With few queries reading keys is what takes time, and looking rows up is the faster way.
     const bool many = int64_t{params->seqlen_q} * (params->h / params->h_k) > tile.rows;
     variant.paged = !(blocks && many);
@@ -110,8 +125,10 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   const bool can_pack = IsCompiled(*params, WithPacking(variant, true));
   // Where the number of queries differs between sequences, or tiles would be emptier without.
   const auto worth = [&] {
-    return params->h != params->h_k && should_pack_gqa(params->cu_seqlens_q != nullptr || params->seqused_q != nullptr, params->seqlen_q,
-                                                       params->h / params->h_k, TileOf(*params, variant.paged).rows);
+    return params->h != params->h_k &&
+           should_pack_gqa(params->cu_seqlens_q != nullptr || params->seqused_q != nullptr,
+                           params->seqlen_q, params->h / params->h_k,
+                           TileOf(*params, variant.paged).rows);
   };
   variant = WithPacking(variant, packed.value_or(can_pack && worth()));
   if (!IsCompiled(*params, variant)) missing(variant);
@@ -120,7 +137,9 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
 }
 
 int64_t ScheduleSize(const Params& params) {
-  return RoundedSequences(params) * (2 + (IsSorted(params) ? 1 : 0) + (IsSwizzled(params) ? 1 : 0)) + 1;
+  return RoundedSequences(params) *
+             (2 + (IsSorted(params) ? 1 : 0) + (IsSwizzled(params) ? 1 : 0)) +
+         1;
 }
 
 void PlaceSchedule(Params* params, int* memory) {

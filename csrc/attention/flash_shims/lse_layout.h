@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where FlashAttention's kernel over paged caches writes the logarithms of its sums. third_party/patches/flash-attention puts the calls in:
-// by itself the kernel writes some layouts otherwise than the kernels that read them or do the same work.
+// Where FlashAttention's kernel over paged caches writes the logarithms of its sums.
+// third_party/patches/flash-attention puts the calls in: by itself the kernel writes some layouts
+// otherwise than the kernels that read them or do the same work.
 #pragma once
 
 #include <cstdint>
 
 namespace vllm::flash {
 
-// From one row of a head to the next: where a row of the kernel is a head of its group, sequences lie side by side.
+// From one row of a head to the next: where a row of the kernel is a head of its group, sequences
+// lie side by side.
 template <bool kSplit, typename Params>
 __host__ __device__ __forceinline__ int LseStride(const Params& params) {
   return !kSplit && params.unpadded_lse && params.seqlenq_ngroups_swapped ? params.b : 1;
@@ -19,14 +21,17 @@ __host__ __device__ __forceinline__ int LseStride(const Params& params) {
 //   unpadded_lse and seqlenq_ngroups_swapped     [heads, max_seqlen_q, batch]
 //   unpadded_lse                                 [heads, total_q]
 template <bool kSplit, typename Params, typename Sequence>
-__host__ __device__ __forceinline__ int64_t LseOffset(const Params& params, const Sequence& sequence, int split, int batch, int head,
-                                                      int row) {
+__host__ __device__ __forceinline__ int64_t LseOffset(const Params& params,
+                                                      const Sequence& sequence, int split,
+                                                      int batch, int head, int row) {
   if (kSplit || !params.unpadded_lse) {
     const int64_t before = (static_cast<int64_t>(split) * params.b + batch) * params.h + head;
     return before * params.seqlen_q + row;
   }
-  if (params.seqlenq_ngroups_swapped) return (static_cast<int64_t>(head) * params.seqlen_q + row) * params.b + batch;
-  const int64_t first = sequence.q_offset(static_cast<int64_t>(params.seqlen_q), static_cast<int64_t>(1), batch);
+  if (params.seqlenq_ngroups_swapped)
+    return (static_cast<int64_t>(head) * params.seqlen_q + row) * params.b + batch;
+  const int64_t first =
+      sequence.q_offset(static_cast<int64_t>(params.seqlen_q), static_cast<int64_t>(1), batch);
   return static_cast<int64_t>(head) * params.total_q + first + row;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads blocks of keys and values from pages that are smaller than a block. third_party/patches/flash-attention puts the calls into
-// FlashAttention's kernel, which by itself expects a whole block in one page.
+// Reads blocks of keys and values from pages that are smaller than a block.
+// third_party/patches/flash-attention puts the calls into FlashAttention's kernel, which by itself
+// expects a whole block in one page.
 #pragma once
 
 #include <cute/tensor.hpp>
@@ -26,16 +27,21 @@ struct Pages {
   }
 };
 
-// Copies one thread's part of a block that begins at row `first` of the sequence. Rows from `valid` of the block on are not read; they are
-// set to zero where kClear says so, and left alone otherwise: the table need not go on behind the last row.
+// Copies one thread's part of a block that begins at row `first` of the sequence. Rows from `valid`
+// of the block on are not read; they are set to zero where kClear says so, and left alone
+// otherwise: the table need not go on behind the last row.
 //   coordinates    (row, column) in the block of everything the thread copies
-//   in_head        whether each of its pieces of a row lies within the head; looked at unless kWholeRows
-template <bool kAllRows, bool kWholeRows, bool kClear, typename TiledCopy, typename Element, typename Source, typename Target,
-          typename Coordinates, typename Predicate>
-CUTE_HOST_DEVICE void CopyPaged(TiledCopy tiled_copy, const Pages<Element>& pages, const Source& source, Target& target,
-                                const Coordinates& coordinates, const Predicate& in_head, int first, int valid) {
+//   in_head        whether each of its pieces of a row lies within the head; looked at unless
+//   kWholeRows
+template <bool kAllRows, bool kWholeRows, bool kClear, typename TiledCopy, typename Element,
+          typename Source, typename Target, typename Coordinates, typename Predicate>
+CUTE_HOST_DEVICE void CopyPaged(TiledCopy tiled_copy, const Pages<Element>& pages,
+                                const Source& source, Target& target,
+                                const Coordinates& coordinates, const Predicate& in_head, int first,
+                                int valid) {
   using namespace cute;
-  // Not unrolled: the kernel has no register to spare, and six copies of this in it would make it spill.
+  // Not unrolled: the kernel has no register to spare, and six copies of this in it would make it
+  // spill.
   CUTE_NO_UNROLL
   for (int m = 0; m < size<1>(target); ++m) {
     const int row = get<0>(coordinates(0, m, 0));
@@ -47,7 +53,8 @@ CUTE_HOST_DEVICE void CopyPaged(TiledCopy tiled_copy, const Pages<Element>& page
     CUTE_UNROLL
     for (int k = 0; k < size<2>(target); ++k) {
       if (kWholeRows || in_head(k)) {
-        const auto piece = make_tensor(make_gmem_ptr(from + get<1>(coordinates(0, 0, k))), source(_, m, k).layout());
+        const auto piece = make_tensor(make_gmem_ptr(from + get<1>(coordinates(0, 0, k))),
+                                       source(_, m, k).layout());
         copy(tiled_copy, piece, target(_, m, k));
       } else {
         clear(target(_, m, k));

@@ -24,8 +24,10 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
   const int row = static_cast<int>(blockIdx.x) * (kThreads / kWarp) + Warp();
   if (row >= rows) return;
   const int limit = decode.batch + decode.part_count;
-  for (int sequence = static_cast<int>(blockIdx.y); sequence < decode.batch; sequence += static_cast<int>(gridDim.y)) {
-    const int begin = Greater(0, decode.splits[sequence]), end = Lesser(decode.splits[sequence + 1], limit);
+  for (int sequence = static_cast<int>(blockIdx.y); sequence < decode.batch;
+       sequence += static_cast<int>(gridDim.y)) {
+    const int begin = Greater(0, decode.splits[sequence]),
+              end = Lesser(decode.splits[sequence + 1], limit);
     if (end - begin <= 1) continue;
     float largest = -INFINITY;
     for (int piece = begin + Lane(); piece < end; piece += kWarp) {
@@ -34,7 +36,8 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
     largest = WarpReduce(largest, Max());
     const float base = largest == -INFINITY ? 0.0f : largest;
     float sum = 0;
-    for (int piece = begin + Lane(); piece < end; piece += kWarp) sum += exp2f(decode.piece_lse[int64_t{piece} * rows + row] - base);
+    for (int piece = begin + Lane(); piece < end; piece += kWarp)
+      sum += exp2f(decode.piece_lse[int64_t{piece} * rows + row] - base);
     sum = WarpReduce(sum, Sum());
     const float share = sum == 0.0f ? 0.0f : 1.0f / sum;
 
@@ -45,17 +48,21 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
       const float weight = exp2f(decode.piece_lse[at] - base) * share;
 #pragma unroll
       for (int load = 0; load < kLoads; ++load) {
-        const auto pack = LoadPack<kCount>(decode.piece_out + at * kValueWidth + (load * kWarp + Lane()) * kCount);
+        const auto pack = LoadPack<kCount>(decode.piece_out + at * kValueWidth +
+                                           (load * kWarp + Lane()) * kCount);
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) values[load][i] = fmaf(pack.items[i], weight, values[load][i]);
+        for (int i = 0; i < kCount; ++i)
+          values[load][i] = fmaf(pack.items[i], weight, values[load][i]);
       }
     }
     T* out = static_cast<T*>(decode.out) + (int64_t{sequence} * rows + row) * kValueWidth;
 #pragma unroll
-    for (int load = 0; load < kLoads; ++load) StorePack(out + (load * kWarp + Lane()) * kCount, FromFloats<T>(values[load]));
+    for (int load = 0; load < kLoads; ++load)
+      StorePack(out + (load * kWarp + Lane()) * kCount, FromFloats<T>(values[load]));
     if (Lane() == 0) {
       const int query = row / decode.heads, head = row % decode.heads;
-      decode.lse[(int64_t{sequence} * decode.heads + head) * decode.queries + query] = sum == 0.0f ? INFINITY : (base + log2f(sum)) * kLn2;
+      decode.lse[(int64_t{sequence} * decode.heads + head) * decode.queries + query] =
+          sum == 0.0f ? INFINITY : (base + log2f(sum)) * kLn2;
     }
   }
 }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three warpgroups make a thread block, which computes kTileRows rows of queries against the pages of its items, one page after the other:
+// Three warpgroups make a thread block, which computes kTileRows rows of queries against the pages
+// of its items, one page after the other:
 //
 //   the loader     copies pages into two buffers in turn, and queries
 //   the scorer     computes scores and weights, and the left half of the values' columns
-//   the other one  computes the right half, with the weights that the scorer leaves in shared memory
+//   the other one  computes the right half, with the weights that the scorer leaves in shared
+//   memory
 //
-// Queries, two pages and nothing else of size fit into shared memory. The weights of a page lie where its last 64 columns lay, which are no
-// values. Softmax goes along with the pages (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), in powers of 2.
+// Queries, two pages and nothing else of size fit into shared memory. The weights of a page lie
+// where its last 64 columns lay, which are no values. Softmax goes along with the pages (Milakov
+// and Gimelshein, "Online normalizer calculation for softmax", 2018), in powers of 2.
 //
-// Pages come by cp.async and not by TMA: rows behind the end of a sequence have to be zeros (a weight of 0 times what lies there may be
-// NaN), which cp.async makes of them on the way; and there is no tensor map to encode, for caches of any strides. The loader is a warpgroup
-// of its own, with a page of 72 KiB under way at any time, so nobody waits for its addresses.
+// Pages come by cp.async and not by TMA: rows behind the end of a sequence have to be zeros (a
+// weight of 0 times what lies there may be NaN), which cp.async makes of them on the way; and there
+// is no tensor map to encode, for caches of any strides. The loader is a warpgroup of its own, with
+// a page of 72 KiB under way at any time, so nobody waits for its addresses.
 #include <cmath>
 
 #include "attention/flashmla/items.h"
@@ -30,7 +34,8 @@ constexpr int kThreads = 3 * kWarpgroup;
 constexpr int kLoaderRegisters = 40, kComputeRegisters = 232;
 static_assert((kLoaderRegisters + 2 * kComputeRegisters) * kWarpgroup <= 65536);
 
-// A tile of 64 rows lies in blocks of 64 columns, each of 64 rows of 128 bytes with their pieces swizzled.
+// A tile of 64 rows lies in blocks of 64 columns, each of 64 rows of 128 bytes with their pieces
+// swizzled.
 constexpr int kBlockColumns = 64, kBlockBytes = kTileRows * 128, kGroupBytes = 8 * 128;
 constexpr int kBlocks = kWidth / kBlockColumns, kWeightsBlock = kValueWidth / kBlockColumns;
 constexpr int kTileBytes = kBlocks * kBlockBytes;
@@ -55,12 +60,24 @@ struct Shared {
   uint32_t queries;
   Exchange* exchange;
 
-  __device__ __forceinline__ uint32_t page(int stage) const { return queries + static_cast<uint32_t>((1 + stage) * kTileBytes); }
-  __device__ __forceinline__ uint32_t full(int stage) const { return SharedAddress(&exchange->full[stage]); }
-  __device__ __forceinline__ uint32_t empty(int stage) const { return SharedAddress(&exchange->empty[stage]); }
-  __device__ __forceinline__ uint32_t weights(int stage) const { return SharedAddress(&exchange->weights[stage]); }
-  __device__ __forceinline__ uint32_t queries_full() const { return SharedAddress(&exchange->queries_full); }
-  __device__ __forceinline__ uint32_t queries_empty() const { return SharedAddress(&exchange->queries_empty); }
+  __device__ __forceinline__ uint32_t page(int stage) const {
+    return queries + static_cast<uint32_t>((1 + stage) * kTileBytes);
+  }
+  __device__ __forceinline__ uint32_t full(int stage) const {
+    return SharedAddress(&exchange->full[stage]);
+  }
+  __device__ __forceinline__ uint32_t empty(int stage) const {
+    return SharedAddress(&exchange->empty[stage]);
+  }
+  __device__ __forceinline__ uint32_t weights(int stage) const {
+    return SharedAddress(&exchange->weights[stage]);
+  }
+  __device__ __forceinline__ uint32_t queries_full() const {
+    return SharedAddress(&exchange->queries_full);
+  }
+  __device__ __forceinline__ uint32_t queries_empty() const {
+    return SharedAddress(&exchange->queries_empty);
+  }
 };
 
 // Which buffer a page is in, and which round of it: the same for all three warpgroups.
@@ -80,19 +97,23 @@ __device__ __forceinline__ void ArriveAsWarp(uint32_t barrier) {
 }
 
 // A thread copies the same piece of 16 bytes of every block, of kLoaderRows rows.
-constexpr int kPieces = 8, kLoaderStride = kWarpgroup / kPieces, kLoaderRows = kTileRows / kLoaderStride;
+constexpr int kPieces = 8, kLoaderStride = kWarpgroup / kPieces,
+              kLoaderRows = kTileRows / kLoaderStride;
 
 template <typename T>
 __device__ __forceinline__ void LoadRow(uint32_t to, const T* from, bool valid) {
 #pragma unroll
-  for (int block = 0; block < kBlocks; ++block) CopyRow16(to + block * kBlockBytes, from + block * kBlockColumns, valid);
+  for (int block = 0; block < kBlocks; ++block)
+    CopyRow16(to + block * kBlockBytes, from + block * kBlockColumns, valid);
 }
 
 template <typename T>
 __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& shared, int tile) {
-  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, first_row = thread / kPieces, piece = thread % kPieces;
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, first_row = thread / kPieces,
+            piece = thread % kPieces;
   const uint32_t offset = SwizzledOffset(first_row, piece);
-  constexpr uint32_t kNextRow = kLoaderStride * 128;  // a multiple of eight rows on, pieces are swapped alike
+  constexpr uint32_t kNextRow =
+      kLoaderStride * 128;  // a multiple of eight rows on, pieces are swapped alike
   const T* cache = static_cast<const T*>(decode.cache);
   Step step;
   uint32_t queries_parity = 0;
@@ -101,13 +122,16 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
     if (item.first == item.last) continue;
     WaitForBarrier(shared.queries_empty(), queries_parity ^ 1);
     queries_parity ^= 1;
-    const T* queries = static_cast<const T*>(decode.q) + int64_t{item.sequence} * decode.q_strides[0];
+    const T* queries =
+        static_cast<const T*>(decode.q) + int64_t{item.sequence} * decode.q_strides[0];
 #pragma unroll 1
     for (int i = 0; i < kLoaderRows; ++i) {
       const int row = tile * kTileRows + first_row + i * kLoaderStride;
       const bool valid = row < decode.queries * decode.heads;
-      const int64_t begin = row / decode.heads * decode.q_strides[1] + row % decode.heads * decode.q_strides[2] + piece * 8;
-      LoadRow(shared.queries + offset + i * kNextRow, valid ? queries + begin : static_cast<const T*>(decode.q), valid);
+      const int64_t begin = row / decode.heads * decode.q_strides[1] +
+                            row % decode.heads * decode.q_strides[2] + piece * 8;
+      LoadRow(shared.queries + offset + i * kNextRow,
+              valid ? queries + begin : static_cast<const T*>(decode.q), valid);
     }
     ArriveWhenCopied(shared.queries_full());
     const int32_t* table = decode.table + item.sequence * decode.table_stride;
@@ -116,13 +140,15 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
     for (int page = item.first; page < item.last; ++page) {
       const int next = page + 1 < item.last ? table[page + 1] : 0;
       const bool exists = number >= 0 && number < decode.pages;
-      const T* from = cache + (exists ? number * decode.page_stride : 0) + first_row * decode.row_stride + piece * 8;
+      const T* from = cache + (exists ? number * decode.page_stride : 0) +
+                      first_row * decode.row_stride + piece * 8;
       const int rows = exists ? item.length - page * kPageRows : 0;
       WaitForBarrier(shared.empty(step.stage), step.parity ^ 1);
 #pragma unroll
       for (int i = 0; i < kLoaderRows; ++i) {
         const bool valid = first_row + i * kLoaderStride < rows;
-        LoadRow(shared.page(step.stage) + offset + i * kNextRow, valid ? from + i * kLoaderStride * decode.row_stride : cache, valid);
+        LoadRow(shared.page(step.stage) + offset + i * kNextRow,
+                valid ? from + i * kLoaderStride * decode.row_stride : cache, valid);
       }
       ArriveWhenCopied(shared.full(step.stage));
       step.Advance();
@@ -139,7 +165,8 @@ __device__ __forceinline__ void AddValues(float (&sums)[kHalf / 2], uint32_t pag
   const uint32_t values = page + half * (kHalf / kBlockColumns) * kBlockBytes;
 #pragma unroll
   for (int k = 0; k < kPageRows / kDepth; ++k) {
-    const uint64_t a = SwizzledMatrix(page + kWeightsBlock * kBlockBytes + k * kDepth * 2, kGroupBytes);
+    const uint64_t a =
+        SwizzledMatrix(page + kWeightsBlock * kBlockBytes + k * kDepth * 2, kGroupBytes);
     const uint64_t b = SwizzledMatrix(values + k * kDepth * 128, kGroupBytes, kBlockBytes);
     AddProduct<T, Rows128::kAcross>(sums, a, b, true);
   }
@@ -158,8 +185,8 @@ __device__ __forceinline__ void Multiply(float (&sums)[kCount], float upper, flo
 
 // Writes the columns from kHalf * half on of this thread's two rows.
 template <typename T>
-__device__ __forceinline__ void StoreValues(const DenseDecode& decode, const Item& item, const float (&sums)[kHalf / 2], int tile,
-                                            int half) {
+__device__ __forceinline__ void StoreValues(const DenseDecode& decode, const Item& item,
+                                            const float (&sums)[kHalf / 2], int tile, int half) {
   const int rows = decode.queries * decode.heads;
 #pragma unroll
   for (int lower = 0; lower < 2; ++lower) {
@@ -199,8 +226,8 @@ __device__ __forceinline__ void Score(float (&scores)[32], const Shared& shared,
 #pragma unroll
   for (int k = 0; k < kWidth / kDepth; ++k) {
     const uint32_t at = k * kDepth / kBlockColumns * kBlockBytes + k * kDepth % kBlockColumns * 2;
-    AddProduct<T, Rows128::kAlongSum>(scores, SwizzledMatrix(shared.queries + at, kGroupBytes), SwizzledMatrix(page + at, kGroupBytes),
-                                      k > 0);
+    AddProduct<T, Rows128::kAlongSum>(scores, SwizzledMatrix(shared.queries + at, kGroupBytes),
+                                      SwizzledMatrix(page + at, kGroupBytes), k > 0);
   }
   CommitProducts();
   WaitForProducts(scores);
@@ -212,7 +239,8 @@ __device__ __forceinline__ void StoreWeights(const float (&weights)[32], uint32_
   for (int i = 0; i < 32; i += 2) {
     const float pair[2] = {weights[i], weights[i + 1]};
     const Pack<T, 2> rounded = FromFloats<T>(pair);
-    const uint32_t both = rounded.items[0].code | static_cast<uint32_t>(rounded.items[1].code) << 16;
+    const uint32_t both = rounded.items[0].code | static_cast<uint32_t>(rounded.items[1].code)
+                                                      << 16;
     StoreShared(block + SwizzledOffset(AccumulatorRow(i), i / 4) + Lane() % 4 * 4, both);
   }
 }
@@ -263,7 +291,8 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
           sum += scores[i];
         }
         total[lower] = fmaf(total[lower], factor[lower], sum);
-        if (Lane() % 4 == 0) shared.exchange->factors[step.stage][AccumulatorRow(2 * lower)] = factor[lower];
+        if (Lane() % 4 == 0)
+          shared.exchange->factors[step.stage][AccumulatorRow(2 * lower)] = factor[lower];
       }
       // All of this warpgroup have read the columns that the weights are written over.
       NamedBarrier<1, kWarpgroup>();
@@ -290,7 +319,8 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
           decode.piece_lse[item.piece * rows + row] = total[lower] == 0.0f ? -INFINITY : lse;
         } else {
           const int64_t head = int64_t{item.sequence} * decode.heads + row % decode.heads;
-          decode.lse[head * decode.queries + row / decode.heads] = total[lower] == 0.0f ? INFINITY : lse * kLn2;
+          decode.lse[head * decode.queries + row / decode.heads] =
+              total[lower] == 0.0f ? INFINITY : lse * kLn2;
         }
       }
     }
@@ -301,7 +331,8 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
 }
 
 template <typename T>
-__device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Shared& shared, int tile) {
+__device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Shared& shared,
+                                          int tile) {
   Step step;
   int turn = 0;
   Items items(decode, static_cast<int>(blockIdx.y));
@@ -329,8 +360,10 @@ __device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Share
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) Decode(const __grid_constant__ DenseDecode decode) {
   unsigned char* memory = DynamicShared<unsigned char>();
-  const uint32_t address = SharedAddress(memory), skipped = (kAlignment - address % kAlignment) % kAlignment;
-  const Shared shared{address + skipped, reinterpret_cast<Exchange*>(memory + skipped + (1 + kStages) * kTileBytes)};
+  const uint32_t address = SharedAddress(memory),
+                 skipped = (kAlignment - address % kAlignment) % kAlignment;
+  const Shared shared{address + skipped,
+                      reinterpret_cast<Exchange*>(memory + skipped + (1 + kStages) * kTileBytes)};
   if (threadIdx.x == 0) {
     constexpr int kWarps = kWarpgroup / kWarp;
 #pragma unroll

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of a few new tokens over a paged cache of latent rows: every head has the same keys, and the values are the first elements of
-// the keys (DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1, with the projections absorbed into queries and results).
+// Attention of a few new tokens over a paged cache of latent rows: every head has the same keys,
+// and the values are the first elements of the keys (DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1,
+// with the projections absorbed into queries and results).
 //
-// The keys of a batch are cut into parts of like size, one for each group of thread blocks that reads the same keys; a part begins and ends
-// anywhere. What parts of one sequence compute is put together afterwards (Dao et al., "Flash-Decoding", 2023).
+// The keys of a batch are cut into parts of like size, one for each group of thread blocks that
+// reads the same keys; a part begins and ends anywhere. What parts of one sequence compute is put
+// together afterwards (Dao et al., "Flash-Decoding", 2023).
 //
 // A score of NaN or +infinity makes NaN of the row's result and of its lse, as in torch.softmax.
 #pragma once
@@ -57,7 +59,8 @@ struct DenseDecode {
   const int32_t* parts;
   const int32_t* splits;
   void* out;   // [batch, queries, heads, kValueWidth], contiguous
-  float* lse;  // [batch, heads, queries], contiguous: natural logarithms of the sums; infinity where there is no key
+  float* lse;  // [batch, heads, queries], contiguous: natural logarithms of the sums; infinity
+               // where there is no key
   // Of pieces of sequences, by splits: at most batch + part_count of them.
   float* piece_out;  // [.., queries * heads, kValueWidth]
   float* piece_lse;  // [.., queries * heads], base 2

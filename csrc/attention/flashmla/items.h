@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a thread block has to do, one item after the other. Parts may hold anything: what does not fit is left alone.
+// What a thread block has to do, one item after the other. Parts may hold anything: what does not
+// fit is left alone.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +10,14 @@
 
 namespace vllm::flashmla {
 
-// A piece of a sequence: pages first to last - 1. There is none in an empty sequence, which is an item all the same.
+// A piece of a sequence: pages first to last - 1. There is none in an empty sequence, which is an
+// item all the same.
 struct Item {
   int sequence;
   int length;  // of the whole sequence
   int first, last;
-  int64_t piece;  // where results go that are put together later; -1 when this is the whole sequence
+  int64_t
+      piece;  // where results go that are put together later; -1 when this is the whole sequence
 };
 
 VLLM_HOST_DEVICE inline int PagesOf(int length) { return (length + kPageRows - 1) / kPageRows; }
@@ -26,13 +29,16 @@ __device__ __forceinline__ int LengthOf(const int32_t* lengths, int sequence, in
 class Items {
  public:
   __device__ __forceinline__ Items(const DenseDecode& decode, int part)
-      : decode_(decode), part_(decode.parts + int64_t{part} * kPartInts), sequence_(gpu::Greater(0, part_[kFirstSequence])) {}
+      : decode_(decode),
+        part_(decode.parts + int64_t{part} * kPartInts),
+        sequence_(gpu::Greater(0, part_[kFirstSequence])) {}
 
   // The next item; false when there is none.
   __device__ __forceinline__ bool Next(Item& item) {
     for (;; ++sequence_) {
       const int end = part_[kEndSequence], end_page = part_[kEndPage];
-      if (sequence_ >= decode_.batch || sequence_ > end || (sequence_ == end && end_page <= 0)) return false;
+      if (sequence_ >= decode_.batch || sequence_ > end || (sequence_ == end && end_page <= 0))
+        return false;
       const bool begins = sequence_ == part_[kFirstSequence];
       item.sequence = sequence_;
       item.length = LengthOf(decode_.lengths, sequence_, decode_.max_pages);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where parts begin. The work of a batch is a line: of each sequence what it costs to begin one, then its pages. Parts are equal pieces of
-// it; one that begins in what a sequence costs to begin begins with the sequence.
+// Where parts begin. The work of a batch is a line: of each sequence what it costs to begin one,
+// then its pages. Parts are equal pieces of it; one that begins in what a sequence costs to begin
+// begins with the sequence.
 #include <algorithm>
 
 #include "attention/flashmla/items.h"
@@ -19,7 +20,8 @@ constexpr int kBegin = 3;
 // No part is smaller: pieces that are put together later are written and read again.
 constexpr int kLeast = kBegin + 2;
 
-__device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, int sequence, int page, int split) {
+__device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, int sequence,
+                                              int page, int split) {
   if (part < plan.count) {
     int32_t* first = plan.parts + part * kPartInts;
     first[kFirstSequence] = sequence;
@@ -53,15 +55,18 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
     const int64_t end = work + BlockSumUpTo(cost, round_work);
     const int64_t begin = end - cost, pages_begin = end - pages;
     // Of the boundaries at multiples of `size`, those behind the first page cut the sequence.
-    const int64_t uncut = pages_begin / size;  // the last one that does not, if it lies in this sequence
-    const int pieces = !is_one ? 0 : 1 + static_cast<int>(Greater(int64_t{0}, (end - 1) / size - uncut));
+    const int64_t uncut =
+        pages_begin / size;  // the last one that does not, if it lies in this sequence
+    const int pieces =
+        !is_one ? 0 : 1 + static_cast<int>(Greater(int64_t{0}, (end - 1) / size - uncut));
     int round_splits;
     const int splits_end = splits + BlockSumUpTo(pieces, round_splits);
     if (is_one) {
       plan.splits[sequence] = splits_end - pieces;
       for (int64_t part = (begin + size - 1) / size; part * size < end; ++part) {
         const int64_t page = part * size - pages_begin;
-        WriteBoundary(plan, part, sequence, static_cast<int>(Greater(int64_t{0}, page)), page > 0 ? static_cast<int>(part - uncut) : 0);
+        WriteBoundary(plan, part, sequence, static_cast<int>(Greater(int64_t{0}, page)),
+                      page > 0 ? static_cast<int>(part - uncut) : 0);
       }
     }
     work += round_work;
@@ -69,7 +74,8 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
   }
   if (threadIdx.x == 0) plan.splits[plan.batch] = splits;
   // Parts that nothing is left for, and the end of the last.
-  for (int64_t part = (total + size - 1) / size + threadIdx.x; part <= plan.count; part += kThreads) {
+  for (int64_t part = (total + size - 1) / size + threadIdx.x; part <= plan.count;
+       part += kThreads) {
     WriteBoundary(plan, part, plan.batch, 0, 0);
   }
 }
@@ -78,9 +84,12 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
 
 int PartCount(int64_t rows) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  return static_cast<int>(std::max<int64_t>(1, MultiprocessorCount() / std::max<int64_t>(1, tiles)));
+  return static_cast<int>(
+      std::max<int64_t>(1, MultiprocessorCount() / std::max<int64_t>(1, tiles)));
 }
 
-void RunPlan(const Plan& plan) { Launch("dense_decode_fwd", &CutBatch, dim3(1), kThreads, 0, plan); }
+void RunPlan(const Plan& plan) {
+  Launch("dense_decode_fwd", &CutBatch, dim3(1), kThreads, 0, plan);
+}
 
 }  // namespace vllm::flashmla

@@ -23,11 +23,15 @@ constexpr Attribute kMaxSharedMemory = cudaDevAttrMaxSharedMemoryPerBlockOptin;
 
 int64_t DeviceAttribute(int64_t attribute, int64_t device) {
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  const auto what = [&] { return "attribute " + std::to_string(attribute) + " of GPU " + std::to_string(device); };
-  if (attribute < 0 || attribute > kMost || device > kMost) throw std::runtime_error(what() + ": expected numbers of the toolkit's");
+  const auto what = [&] {
+    return "attribute " + std::to_string(attribute) + " of GPU " + std::to_string(device);
+  };
+  if (attribute < 0 || attribute > kMost || device > kMost)
+    throw std::runtime_error(what() + ": expected numbers of the toolkit's");
   int number = static_cast<int>(device), value = 0;
   auto error = device < 0 ? VLLM_GPU_RUNTIME(GetDevice)(&number) : VLLM_GPU_RUNTIME(Success);
-  if (error == VLLM_GPU_RUNTIME(Success)) error = VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, static_cast<Attribute>(attribute), number);
+  if (error == VLLM_GPU_RUNTIME(Success))
+    error = VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, static_cast<Attribute>(attribute), number);
   if (error != VLLM_GPU_RUNTIME(Success)) FailRuntime(error, what());
   return value;
 }

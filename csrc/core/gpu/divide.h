@@ -8,16 +8,20 @@
 
 namespace vllm::gpu {
 
-// n / divisor for 0 <= n, as a product where both are below 2^31: GPUs have no instruction that divides integers.
+// n / divisor for 0 <= n, as a product where both are below 2^31: GPUs have no instruction that
+// divides integers.
 //
-// Source: Granlund and Montgomery, Division by Invariant Integers using Multiplication, PLDI 1994, figure 4.1.
+// Source: Granlund and Montgomery, Division by Invariant Integers using Multiplication, PLDI 1994,
+// figure 4.1.
 class DivideBy {
  public:
   explicit DivideBy(int64_t divisor) : divisor_(divisor) {
     if (divisor >= kLimit) return;
     while ((int64_t{1} << shift_) < divisor) ++shift_;
     factor_ = static_cast<uint32_t>(
-        ((uint64_t{1} << 32) * ((uint64_t{1} << shift_) - static_cast<uint64_t>(divisor))) / static_cast<uint64_t>(divisor) + 1);
+        ((uint64_t{1} << 32) * ((uint64_t{1} << shift_) - static_cast<uint64_t>(divisor))) /
+            static_cast<uint64_t>(divisor) +
+        1);
   }
 
   VLLM_HOST_DEVICE int64_t operator()(int64_t n) const {

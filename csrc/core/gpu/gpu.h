@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one place where CUDA and HIP differ in name. Kernels include this and nothing of either toolkit.
+// The one place where CUDA and HIP differ in name. Kernels include this and nothing of either
+// toolkit.
 //
-// A warp here is 32 neighbouring threads on both: AMD's wavefronts of 64 are two of them, and shuffles are told a width of 32.
+// A warp here is 32 neighbouring threads on both: AMD's wavefronts of 64 are two of them, and
+// shuffles are told a width of 32.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +48,8 @@ __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 #else
 
-// The value of the lane whose number differs in the bits of `mask`. All lanes of the warp take part.
+// The value of the lane whose number differs in the bits of `mask`. All lanes of the warp take
+// part.
 template <typename T>
 __device__ __forceinline__ T ShuffleXor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);

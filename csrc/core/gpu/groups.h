@@ -9,22 +9,31 @@
 
 namespace vllm::gpu {
 
-// `threads` threads in groups of 1 << lane_bits: a thread is number `threadIdx.x & (lanes - 1)` of group `threadIdx.x >> lane_bits`.
+// `threads` threads in groups of 1 << lane_bits: a thread is number `threadIdx.x & (lanes - 1)` of
+// group `threadIdx.x >> lane_bits`.
 struct Groups {
   int threads = kWarp;
   int lane_bits = 0;
 
   __device__ __forceinline__ int lanes() const { return 1 << lane_bits; }
   __device__ __forceinline__ int count() const { return static_cast<int>(blockDim.x) >> lane_bits; }
-  __device__ __forceinline__ int lane() const { return static_cast<int>(threadIdx.x) & (lanes() - 1); }
-  __device__ __forceinline__ int group() const { return static_cast<int>(threadIdx.x) >> lane_bits; }
+  __device__ __forceinline__ int lane() const {
+    return static_cast<int>(threadIdx.x) & (lanes() - 1);
+  }
+  __device__ __forceinline__ int group() const {
+    return static_cast<int>(threadIdx.x) >> lane_bits;
+  }
 };
 
-// Groups for rows of `steps` steps: a lane a step, up to 1 << most_bits; as many as `rows` rows keep busy, up to `most_threads` threads.
+// Groups for rows of `steps` steps: a lane a step, up to 1 << most_bits; as many as `rows` rows
+// keep busy, up to `most_threads` threads.
 inline Groups GroupsFor(int64_t steps, int64_t rows, int most_bits, int most_threads) {
   Groups groups;
-  while (groups.lane_bits < most_bits && (int64_t{1} << groups.lane_bits) < steps) ++groups.lane_bits;
-  groups.threads = std::max(1 << groups.lane_bits, ThreadsFor(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
+  while (groups.lane_bits < most_bits && (int64_t{1} << groups.lane_bits) < steps)
+    ++groups.lane_bits;
+  groups.threads =
+      std::max(1 << groups.lane_bits,
+               ThreadsFor(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
   return groups;
 }
 

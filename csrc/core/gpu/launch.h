@@ -28,11 +28,14 @@ inline constexpr const char* kArchitectures = "";
 
 #endif
 
-// Runs `kernel` with one thread block for each of `blocks`, of `threads` threads each. Nothing is launched when there is no block.
+// Runs `kernel` with one thread block for each of `blocks`, of `threads` threads each. Nothing is
+// launched when there is no block.
 //
-// Throws std::runtime_error when no code of the kernel fits the device, or the launch fails; errors of earlier kernels are not looked for.
+// Throws std::runtime_error when no code of the kernel fits the device, or the launch fails; errors
+// of earlier kernels are not looked for.
 template <typename... Parameters, typename... Arguments>
-void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads, size_t shared, Arguments&&... arguments) {
+void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads,
+            size_t shared, Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
 #if defined(VLLM_GPU_EMULATION)
   (void)name;
@@ -44,14 +47,18 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
 #if defined(__HIPCC__)
     const auto stream = static_cast<hipStream_t>(CurrentStream());
     hipError_t error = hipSuccess;
-    error = hipLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared, stream);
+    error = hipLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared,
+                            stream);
 #else
     const auto stream = static_cast<cudaStream_t>(CurrentStream());
     cudaError_t error = cudaSuccess;
     if (shared > kSharedWithoutAsking) {
-      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(shared));
     }
-    if (error == cudaSuccess) error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared, stream);
+    if (error == cudaSuccess)
+      error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses,
+                               shared, stream);
 #endif
     if (error != 0) FailLaunch(name, static_cast<int>(error), kArchitectures);
   };
@@ -59,7 +66,8 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
 #endif
 }
 
-// Blocks for `count` pieces of work of which one block does `each`, not more than a grid may have along x; kernels walk on by the grid.
+// Blocks for `count` pieces of work of which one block does `each`, not more than a grid may have
+// along x; kernels walk on by the grid.
 inline unsigned BlocksFor(int64_t count, int64_t each) {
   constexpr int64_t kMost = 0x7fffffff;
   const int64_t blocks = (count + each - 1) / each;

@@ -19,8 +19,8 @@ struct Max {
   __device__ __forceinline__ float operator()(float a, float b) const { return LargerNumber(a, b); }
 };
 
-// Over the `kWidth` neighbouring lanes of each lane, in the same order whichever lane asks; every lane gets the result. All lanes of the
-// warp take part.
+// Over the `kWidth` neighbouring lanes of each lane, in the same order whichever lane asks; every
+// lane gets the result. All lanes of the warp take part.
 template <int kWidth = kWarp, typename T, class Op>
 __device__ __forceinline__ T WarpReduce(T value, Op op) {
 #pragma unroll
@@ -28,8 +28,8 @@ __device__ __forceinline__ T WarpReduce(T value, Op op) {
   return value;
 }
 
-// Over the block, whose size is a multiple of a warp; every thread gets the result. `identity` changes nothing under op. One after the
-// other may follow without a barrier of the caller's.
+// Over the block, whose size is a multiple of a warp; every thread gets the result. `identity`
+// changes nothing under op. One after the other may follow without a barrier of the caller's.
 template <typename T, class Op>
 __device__ __forceinline__ T BlockReduce(T value, T identity, Op op) {
   __shared__ T partial[kWarp];
@@ -72,7 +72,8 @@ __device__ __forceinline__ T WarpSumUpTo(T value) {
   return value;
 }
 
-// The sum up to each thread, its own value included, and that of the whole block in `total`. As BlockReduce otherwise.
+// The sum up to each thread, its own value included, and that of the whole block in `total`. As
+// BlockReduce otherwise.
 template <typename T>
 __device__ __forceinline__ T BlockSumUpTo(T value, T& total) {
   __shared__ T partial[kWarp];

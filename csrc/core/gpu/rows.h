@@ -15,19 +15,23 @@ namespace vllm::gpu {
 inline bool RowsAligned(const Rows& rows, size_t size, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(rows.data) % bytes != 0) return false;
   for (int dim = 0; dim < rows.dims; ++dim) {
-    if (rows.sizes[dim] > 1 && static_cast<uint64_t>(rows.strides[dim]) * size % bytes != 0) return false;
+    if (rows.sizes[dim] > 1 && static_cast<uint64_t>(rows.strides[dim]) * size % bytes != 0)
+      return false;
   }
   return true;
 }
 
-// Whether rows of T are whole packs that lie at multiples of their size, rows of U beside them packs of as many elements.
+// Whether rows of T are whole packs that lie at multiples of their size, rows of U beside them
+// packs of as many elements.
 template <typename T, typename U = T>
 bool WholePacks(const Rows& rows) {
   return rows.width % kPerLoad<T> == 0 && RowsAligned(rows, sizeof(U), sizeof(U) * kPerLoad<T>);
 }
 
 // Whether each row begins where the one before it ends, or there is no more than one.
-inline bool IsOnePiece(const Rows& rows) { return rows.count <= 1 || (rows.dims == 1 && rows.strides[0] == rows.width); }
+inline bool IsOnePiece(const Rows& rows) {
+  return rows.count <= 1 || (rows.dims == 1 && rows.strides[0] == rows.width);
+}
 
 // What is one piece, as one row.
 inline Rows AsOneRow(Rows rows) {
@@ -39,8 +43,8 @@ inline Rows AsOneRow(Rows rows) {
   return rows;
 }
 
-// Rows::Row for kernels, in little code: rows with more than one leading dimension are rare, and code that is not run takes its place in
-// caches, too.
+// Rows::Row for kernels, in little code: rows with more than one leading dimension are rare, and
+// code that is not run takes its place in caches, too.
 template <typename T>
 __device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
   int64_t offset = 0;
@@ -57,8 +61,9 @@ __device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
   return static_cast<T*>(rows.data) + offset;
 }
 
-// Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a thread: pieces of a row along x, rows along
-// y. Kernels walk on by the grid, so what does not fit into it is done as well.
+// Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a
+// thread: pieces of a row along x, rows along y. Kernels walk on by the grid, so what does not fit
+// into it is done as well.
 inline dim3 RowBlocks(int64_t steps, int64_t count, int threads) {
   constexpr int64_t kMostRows = 65535;
   return dim3(BlocksFor(steps, threads), static_cast<unsigned>(std::min(count, kMostRows)));

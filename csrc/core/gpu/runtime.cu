@@ -41,7 +41,8 @@ constexpr auto kMinor = cudaDevAttrComputeCapabilityMinor;
 template <typename Which>
 int Attribute(Which which, int device) {
   int value = 0;
-  CheckRuntime(VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, which, device), "asking the device what it is");
+  CheckRuntime(VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, which, device),
+               "asking the device what it is");
   return value;
 }
 
@@ -59,16 +60,20 @@ int Remember(Remembered* answers, Ask ask) {
   return answer;
 }
 
-// aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0 when all went well.
+// aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0
+// when all went well.
 using GetStream = int32_t (*)(int32_t, void**);
 
-// The function lies in the part of torch that a build for the CPU lacks, and this library loads there too. Whoever has a tensor on a GPU
-// has that part loaded already, so it is looked up and not loaded.
+// The function lies in the part of torch that a build for the CPU lacks, and this library loads
+// there too. Whoever has a tensor on a GPU has that part loaded already, so it is looked up and not
+// loaded.
 GetStream FindGetStream() {
   void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
-  void* function = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");
+  void* function =
+      library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");
   if (function == nullptr) {
-    throw std::runtime_error(std::string(kTorchLibrary) + " is not loaded, expected a torch that is built for this GPU");
+    throw std::runtime_error(std::string(kTorchLibrary) +
+                             " is not loaded, expected a torch that is built for this GPU");
   }
   return reinterpret_cast<GetStream>(function);
 }
@@ -82,7 +87,8 @@ std::string ArchitecturesText(const char* list) {
       continue;
     }
     if (number.size() > 2) {
-      text += (text.empty() ? "" : ", ") + number.substr(0, number.size() - 2) + "." + number[number.size() - 2];
+      text += (text.empty() ? "" : ", ") + number.substr(0, number.size() - 2) + "." +
+              number[number.size() - 2];
     }
     number.clear();
     if (*at == '\0') break;
@@ -95,7 +101,8 @@ std::string ArchitecturesText(const char* list) {
 void* CurrentStream() {
   static const GetStream get = FindGetStream();
   void* stream = nullptr;
-  if (get(CurrentDevice(), &stream) != 0) throw std::runtime_error("torch does not say which stream is the current one");
+  if (get(CurrentDevice(), &stream) != 0)
+    throw std::runtime_error("torch does not say which stream is the current one");
   return stream;
 }
 
@@ -103,39 +110,48 @@ int MultiprocessorCount() {
   static Remembered counts[kMaxDevices];
   return Remember(counts, [](int device) {
     const int count = Attribute(kMultiprocessors, device);
-    if (count < 1) throw std::runtime_error("the device does not say how many multiprocessors it has");
+    if (count < 1)
+      throw std::runtime_error("the device does not say how many multiprocessors it has");
     return count;
   });
 }
 
 int ComputeCapability() {
   static Remembered capabilities[kMaxDevices];
-  return Remember(capabilities, [](int device) { return Attribute(kMajor, device) * 10 + Attribute(kMinor, device); });
+  return Remember(capabilities, [](int device) {
+    return Attribute(kMajor, device) * 10 + Attribute(kMinor, device);
+  });
 }
 
 void CopyAsync(void* to, const void* from, size_t bytes) {
   const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(CurrentStream());
-  const auto error = VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDefault), stream);
-  if (error != VLLM_GPU_RUNTIME(Success)) FailRuntime(error, "copy of " + std::to_string(bytes) + " bytes");
+  const auto error =
+      VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDefault), stream);
+  if (error != VLLM_GPU_RUNTIME(Success))
+    FailRuntime(error, "copy of " + std::to_string(bytes) + " bytes");
 }
 
 void FailLaunch(const char* kernel, int error, const char* architectures) {
   const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
-  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+  VLLM_GPU_RUNTIME(
+      GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
   std::string what = std::string(kernel) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(code);
 #if defined(__HIPCC__)
   const bool no_code = code == hipErrorNoBinaryForGpu || code == hipErrorInvalidDeviceFunction;
 #else
-  const bool no_code = code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction;
+  const bool no_code =
+      code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction;
   if (no_code) {
     int device = 0, major = 0, minor = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-    what += "; the device has compute capability " + std::to_string(major) + "." + std::to_string(minor);
+    what += "; the device has compute capability " + std::to_string(major) + "." +
+            std::to_string(minor);
   }
 #endif
-  if (no_code) what += ", expected one that the kernel was compiled for: " + ArchitecturesText(architectures);
+  if (no_code)
+    what += ", expected one that the kernel was compiled for: " + ArchitecturesText(architectures);
   throw std::runtime_error(what);
 }
 

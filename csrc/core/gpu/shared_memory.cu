@@ -17,34 +17,42 @@ static_assert(sizeof(IpcHandle) == kShareHandleBytes);
 
 ShareHandle HandleOf(void* base) {
   IpcHandle handle;
-  CheckRuntime(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base), "sharing memory with another process");
+  CheckRuntime(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base),
+               "sharing memory with another process");
   ShareHandle bytes;
   std::memcpy(bytes.data(), &handle, sizeof(handle));
   return bytes;
 }
 
-// The begin of an allocation. Only the driver knows it, and the library has to load where there is none: the runtime finds the function.
+// The begin of an allocation. Only the driver knows it, and the library has to load where there is
+// none: the runtime finds the function.
 void* BaseOf(const void* address) {
 #if defined(__HIPCC__)
   void* base = nullptr;
   size_t size = 0;
-  CheckRuntime(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)), "looking for an allocation's begin");
+  CheckRuntime(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)),
+               "looking for an allocation's begin");
   return base;
 #else
   void* function = nullptr;
 #if CUDART_VERSION >= 13000
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 3020, cudaEnableDefault);
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 3020, cudaEnableDefault);
 #else
-  const cudaError_t error = cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault);
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault);
 #endif
   CheckRuntime(error, "looking for the driver's cuMemGetAddressRange");
   if (function == nullptr) throw std::runtime_error("the driver has no cuMemGetAddressRange");
   // CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr address)
   unsigned long long base = 0;
   size_t size = 0;
-  const auto get = reinterpret_cast<int (*)(unsigned long long*, size_t*, unsigned long long)>(function);
+  const auto get =
+      reinterpret_cast<int (*)(unsigned long long*, size_t*, unsigned long long)>(function);
   const int status = get(&base, &size, reinterpret_cast<unsigned long long>(address));
-  if (status != 0) throw std::runtime_error("no allocation of the GPU holds that address (driver's error " + std::to_string(status) + ")");
+  if (status != 0)
+    throw std::runtime_error("no allocation of the GPU holds that address (driver's error " +
+                             std::to_string(status) + ")");
   return reinterpret_cast<void*>(base);
 #endif
 }
@@ -64,7 +72,9 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   }
 }
 
-void FreeShared(void* memory) { CheckRuntime(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory"); }
+void FreeShared(void* memory) {
+  CheckRuntime(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory");
+}
 
 std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
   void* base = BaseOf(address);
@@ -75,19 +85,22 @@ void* OpenShared(const ShareHandle& bytes) {
   IpcHandle handle;
   std::memcpy(&handle, bytes.data(), sizeof(handle));
   void* memory = nullptr;
-  CheckRuntime(VLLM_GPU_RUNTIME(IpcOpenMemHandle)(&memory, handle, VLLM_GPU_RUNTIME(IpcMemLazyEnablePeerAccess)),
+  CheckRuntime(VLLM_GPU_RUNTIME(IpcOpenMemHandle)(&memory, handle,
+                                                  VLLM_GPU_RUNTIME(IpcMemLazyEnablePeerAccess)),
                "opening another process's memory");
   return memory;
 }
 
 bool IsCapturing() {
   auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
-  CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status), "asking a stream what it does");
+  CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status),
+               "asking a stream what it does");
   return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
 }
 
 void CopyToDevice(void* to, const void* from, size_t bytes) {
-  CheckRuntime(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)), "copying to the GPU");
+  CheckRuntime(VLLM_GPU_RUNTIME(Memcpy)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyHostToDevice)),
+               "copying to the GPU");
 }
 
 }  // namespace vllm::gpu

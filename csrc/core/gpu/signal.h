@@ -8,7 +8,8 @@
 
 namespace vllm::gpu {
 
-// Stores for all GPUs of the machine; what this thread has written before, and what it has seen at a barrier of its block, comes first.
+// Stores for all GPUs of the machine; what this thread has written before, and what it has seen at
+// a barrier of its block, comes first.
 __device__ __forceinline__ void StoreRelease(uint32_t* at, uint32_t value) {
 #if defined(VLLM_GPU_EMULATION)
   *at = value;

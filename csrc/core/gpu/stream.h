@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked of the current device and its current stream, and what is said when a launch failed, without a header of a toolkit.
+// What is asked of the current device and its current stream, and what is said when a launch
+// failed, without a header of a toolkit.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +16,12 @@ int MultiprocessorCount();
 // The current device's compute capability: 90 for 9.0.
 int ComputeCapability();
 
-// Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and they do not overlap.
+// Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and
+// they do not overlap.
 void CopyAsync(void* to, const void* from, size_t bytes);
 
-// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's, `architectures` those that the kernel
-// was compiled for.
+// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's,
+// `architectures` those that the kernel was compiled for.
 [[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
 
 }  // namespace vllm::gpu

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The toolkit's run-time functions, whose names differ between CUDA and HIP in the first letters alone, and their errors.
+// The toolkit's run-time functions, whose names differ between CUDA and HIP in the first letters
+// alone, and their errors.
 #pragma once
 
 #include <stdexcept>
@@ -17,7 +18,8 @@ namespace vllm::gpu {
 
 // Throws std::runtime_error: `what`, then the toolkit's words.
 [[noreturn]] inline void FailRuntime(VLLM_GPU_RUNTIME(Error_t) error, const std::string& what) {
-  VLLM_GPU_RUNTIME(GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+  VLLM_GPU_RUNTIME(
+      GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
   throw std::runtime_error(what + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types of kernels: conversions to and from float32, and loads and stores of several at once.
+// Element types of kernels: conversions to and from float32, and loads and stores of several at
+// once.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,9 @@ __device__ __forceinline__ uint32_t BitsOfFloat(float value) {
 }
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }
-__device__ __forceinline__ float ToFloat(Bf16 x) { return FloatOfBits(static_cast<uint32_t>(x.code) << 16); }
+__device__ __forceinline__ float ToFloat(Bf16 x) {
+  return FloatOfBits(static_cast<uint32_t>(x.code) << 16);
+}
 __device__ __forceinline__ float ToFloat(Fp16 x) {
 #if defined(VLLM_GPU_EMULATION)
   return emulation::FloatOfHalf(x.code);
@@ -67,7 +70,8 @@ __device__ __forceinline__ T FromFloat(float x) {
     return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 #else
     const uint32_t bits = BitsOfFloat(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // a NaN stays one
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+      return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // a NaN stays one
     return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 #endif
   } else {
@@ -80,22 +84,26 @@ __device__ __forceinline__ T FromFloat(float x) {
   }
 }
 
-// To eight-bit floating point, rounded to nearest even; saturated at the largest finite number, infinities too; NaN stays NaN.
+// To eight-bit floating point, rounded to nearest even; saturated at the largest finite number,
+// infinities too; NaN stays NaN.
 template <class Q>
 __device__ __forceinline__ Q ToFp8(float x) {
 #if defined(__CUDACC__)
-  return {__nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2)};
+  return {
+      __nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2)};
 #else
   const uint32_t sign = BitsOfFloat(x) >> 24 & 0x80u;
   const float magnitude = fabsf(x);
   if (!(magnitude == magnitude)) return {static_cast<uint8_t>(sign | 0x7fu)};
-  if (magnitude >= Q::kMax) return {static_cast<uint8_t>(sign | (std::is_same_v<Q, E4M3> ? 0x7eu : 0x7bu))};
-  // Adding and taking away a number whose unit in the last place is that of the result rounds to it; below the normal numbers that unit is
-  // the smallest subnormal.
+  if (magnitude >= Q::kMax)
+    return {static_cast<uint8_t>(sign | (std::is_same_v<Q, E4M3> ? 0x7eu : 0x7bu))};
+  // Adding and taking away a number whose unit in the last place is that of the result rounds to
+  // it; below the normal numbers that unit is the smallest subnormal.
   constexpr int kLeast = 1 - Q::kBias;
   const int found = static_cast<int>(BitsOfFloat(magnitude) >> 23) - 127;
   const int exponent = found > kLeast ? found : kLeast;
-  const float rounder = FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
+  const float rounder =
+      FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
   const float rounded = (magnitude + rounder) - rounder;
   const float unit = FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 127) << 23);
   // In units of that exponent; a carry into the next one carries into the exponent's bits as well.
@@ -107,12 +115,16 @@ __device__ __forceinline__ Q ToFp8(float x) {
 
 template <class Q>
 __device__ __forceinline__ float FromFp8(Q x) {
-  // The bits of a half have E5M2 as their upper byte; E4M3 is a half with a shorter exponent, so a power of two is missing.
+  // The bits of a half have E5M2 as their upper byte; E4M3 is a half with a shorter exponent, so a
+  // power of two is missing.
   const uint32_t sign = (x.code & 0x80u) << 24, rest = x.code & 0x7fu;
   if (std::is_same_v<Q, E4M3> && rest == 0x7fu) return FloatOfBits(0x7fc00000u);
-  if (std::is_same_v<Q, E5M2> && rest >= 0x7cu) return FloatOfBits(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
-  // As the top bits of a float32 the exponent is short of 127 - bias; a product with that power of two also makes subnormals right.
-  const float value = FloatOfBits(rest << (23 - Q::kMantissaBits)) * FloatOfBits(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
+  if (std::is_same_v<Q, E5M2> && rest >= 0x7cu)
+    return FloatOfBits(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
+  // As the top bits of a float32 the exponent is short of 127 - bias; a product with that power of
+  // two also makes subnormals right.
+  const float value = FloatOfBits(rest << (23 - Q::kMantissaBits)) *
+                      FloatOfBits(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
   return FloatOfBits(BitsOfFloat(value) | sign);
 }
 
@@ -163,7 +175,8 @@ __device__ __forceinline__ Pack<T, kCount> FromFloats(const float (&values)[kCou
   return pack;
 }
 
-// 16 bytes of elements as four registers have them. An array of 16-bit elements would take a register for each.
+// 16 bytes of elements as four registers have them. An array of 16-bit elements would take a
+// register for each.
 struct Words {
   uint32_t items[4];
 };
@@ -176,7 +189,8 @@ __device__ __forceinline__ Words ToWords(const Pack<T, kPerLoad<T>>& pack) {
     if constexpr (std::is_same_v<T, float>) {
       words.items[i] = BitsOfFloat(pack.items[i]);
     } else {
-      words.items[i] = pack.items[2 * i].code | static_cast<uint32_t>(pack.items[2 * i + 1].code) << 16;
+      words.items[i] = pack.items[2 * i].code | static_cast<uint32_t>(pack.items[2 * i + 1].code)
+                                                    << 16;
     }
   }
   return words;
@@ -197,8 +211,8 @@ __device__ __forceinline__ Pack<T, kPerLoad<T>> FromWords(const Words& words) {
   return pack;
 }
 
-// Has the compiler keep the words as they are: it would rather hold the numbers that it has made of them, which take more registers, than
-// make them again.
+// Has the compiler keep the words as they are: it would rather hold the numbers that it has made of
+// them, which take more registers, than make them again.
 __device__ __forceinline__ void KeepPacked([[maybe_unused]] Words& words) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``, ``9.0A+ptx``, ``9``: the number as nvcc, CMake and people write it.
+#: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``, ``9.0A+ptx``, ``9``: the number as nvcc,
+#: CMake and people write it.
 _NVIDIA = re.compile(
     r"(?:sm_?|compute_?|lto_?)?(?:([0-9]{1,2})[.,]([0-9])0?|([0-9]{1,2})([0-9])|([0-9]))"
     r"([af]?)(-real|-virtual)?(\+ptx)?",
@@ -24,10 +25,15 @@ _AMD_PRODUCTS = {
     "gfx950": ("mi350", "mi350x", "mi355x"),
 }
 _NATIVE = (
-    "name the architectures: a build does not ask this machine's GPU, since the result has to be the same wherever it is built; "
-    "`nvidia-smi --query-gpu=compute_cap --format=csv` shows what an NVIDIA GPU has, `rocminfo` what an AMD GPU has"
+    "name the architectures: a build does not ask this machine's GPU, since the result has to be "
+    "the same wherever it is built; "
+    "`nvidia-smi --query-gpu=compute_cap --format=csv` shows what an NVIDIA GPU has, `rocminfo` "
+    "what an AMD GPU has"
 )
-_EVERYTHING = "unset the variable: the default is every architecture of the project's list that the toolkit supports"
+_EVERYTHING = (
+    "unset the variable: the default is every architecture of the project's list that "
+    "the toolkit supports"
+)
 _COMMAS = "separate entries with semicolons, not commas"
 
 

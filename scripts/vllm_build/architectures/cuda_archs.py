@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _ARCH = re.compile(r"([0-9]{1,2})\.([0-9])([af]?)(\+PTX)?")
 #: Order of entries of one number: the plain one serves most chips, `f` a family, `a` one chip.
 _FEATURES = ("", "f", "a")
-#: The names that TORCH_CUDA_ARCH_LIST takes instead of numbers, as torch.utils.cpp_extension spells them out.
+#: The names that TORCH_CUDA_ARCH_LIST takes instead of numbers, as torch.utils.cpp_extension spells
+#: them out.
 NAMED = {
     "Maxwell": "5.0;5.2+PTX",
     "Pascal": "6.0;6.1+PTX",
@@ -27,9 +28,11 @@ NAMED = {
     "Hopper": "9.0+PTX",
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
 }
-#: Family code (`f`) by the number it is named after: the chips that run it. Source: NVIDIA's CUDA programming guide on family-specific
-#: features, and ptxas of CUDA 12.9 to 13.5, which assembles PTX of `sm_100f` for these members alone ("cannot be compiled to different
-#: SM-family architecture"). CUDA 13.0 renamed 10.1 to 11.0: one chip, two names. A chip not listed runs its own number's family code.
+#: Family code (`f`) by the number it is named after: the chips that run it. Source: NVIDIA's CUDA
+#: programming guide on family-specific features, and ptxas of CUDA 12.9 to 13.5, which assembles
+#: PTX of `sm_100f` for these members alone ("cannot be compiled to different SM-family
+#: architecture"). CUDA 13.0 renamed 10.1 to 11.0: one chip, two names. A chip not listed runs its
+#: own number's family code.
 FAMILIES: Mapping[tuple[int, int], frozenset[tuple[int, int]]] = {
     (10, 0): frozenset({(10, 0), (10, 3), (10, 7)}),
     (10, 1): frozenset({(10, 1), (11, 0)}),
@@ -47,7 +50,8 @@ class Arch:
 
     Attributes:
         major, minor: the compute capability.
-        feature: ``""`` for the plain instruction set, ``a`` for exactly this chip's, ``f`` for its family's.
+        feature: ``""`` for the plain instruction set, ``a`` for exactly this chip's, ``f`` for its
+            family's.
         ptx: PTX goes into the binary as well, for chips that come later.
     """
 
@@ -69,7 +73,11 @@ class Arch:
     @property
     def family(self) -> frozenset[tuple[int, int]]:
         """The compute capabilities that run this entry's family code; empty unless the entry is a family's (``f``)."""
-        return FAMILIES.get(self.number, frozenset({self.number})) if self.feature == "f" else frozenset()
+        return (
+            FAMILIES.get(self.number, frozenset({self.number}))
+            if self.feature == "f"
+            else frozenset()
+        )
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}{self.feature}{'+PTX' if self.ptx else ''}"
@@ -94,13 +102,19 @@ def parse(text: str, source: str) -> tuple[Arch, ...]:
         ConfigurationError: an entry is no architecture, or there is none.
     """
     found: dict[tuple[int, int, int], Arch] = {}
-    words = [word for name in re.split(r"[;\s]+", text.strip()) if name for word in NAMED.get(name, name).split(";")]
+    words = [
+        word
+        for name in re.split(r"[;\s]+", text.strip())
+        if name
+        for word in NAMED.get(name, name).split(";")
+    ]
     for word in words:
         match = _ARCH.fullmatch(word)
         if match is None:
             raise ConfigurationError(
                 f"{source}: {word!r} is no GPU architecture",
-                expected="entries such as 8.0, 9.0a, 10.0f or 12.0+PTX, or one of " + ", ".join(NAMED),
+                expected="entries such as 8.0, 9.0a, 10.0f or 12.0+PTX, or one of "
+                + ", ".join(NAMED),
                 remedy=suggestion(word, NAMED) or f"correct {source}",
             )
         arch = Arch(int(match[1]), int(match[2]), match[3], match[4] is not None)
@@ -108,16 +122,26 @@ def parse(text: str, source: str) -> tuple[Arch, ...]:
         found[arch.order] = arch if known is None else replace(arch, ptx=arch.ptx or known.ptx)
     if not found:
         raise ConfigurationError(
-            f"{source} names no GPU architecture", expected="entries such as 8.0 or 9.0a", remedy=f"unset {source} for the default list"
+            f"{source} names no GPU architecture",
+            expected="entries such as 8.0 or 9.0a",
+            remedy=f"unset {source} for the default list",
         )
     return tuple(found[order] for order in sorted(found))
 
 
 def serving_entry(record: tuple[Arch, ...], target: Arch) -> Arch | None:
     """The entry of a kernel's record that serves ``target``: the first that exists in the order of the contract; None when none does."""
-    below = sorted((arch for arch in record if arch.number <= target.number), key=lambda arch: arch.order, reverse=True)
+    below = sorted(
+        (arch for arch in record if arch.number <= target.number),
+        key=lambda arch: arch.order,
+        reverse=True,
+    )
     same = [arch for arch in below if arch.major == target.major]
-    family = sorted((arch for arch in record if target.number in arch.family), key=lambda arch: arch.order, reverse=True)
+    family = sorted(
+        (arch for arch in record if target.number in arch.family),
+        key=lambda arch: arch.order,
+        reverse=True,
+    )
     for candidates in (
         [arch for arch in same if arch.number == target.number and arch.feature == "a"],
         [arch for arch in same if arch.number == target.number and not arch.feature],
@@ -143,5 +167,7 @@ def match(record: tuple[Arch, ...], targets: tuple[Arch, ...]) -> Match:
             unserved.append(target)
         else:
             chosen[entry] = chosen.get(entry, entry.ptx) or target.ptx
-    archs = sorted((replace(entry, ptx=ptx) for entry, ptx in chosen.items()), key=lambda arch: arch.order)
+    archs = sorted(
+        (replace(entry, ptx=ptx) for entry, ptx in chosen.items()), key=lambda arch: arch.order
+    )
     return Match(tuple(archs), tuple(unserved))

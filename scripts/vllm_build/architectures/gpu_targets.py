@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPU architectures by device: the project's default lists, what each toolkit can compile, and its compiler options.
 
-Architectures are strings in each device's own spelling: ``9.0a`` (:mod:`vllm_build.architectures.cuda_archs`) or ``gfx90a``
+Architectures are strings in each device's own spelling: ``9.0a``
+(:mod:`vllm_build.architectures.cuda_archs`) or ``gfx90a``
 (:mod:`vllm_build.architectures.rocm_archs`).
 """
 
@@ -19,23 +20,28 @@ from vllm_build.util.errors import ConfigurationError, ToolchainError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: The device's toolkit by name, and the oldest release of it that a build accepts (contract, section 2).
+#: The device's toolkit by name, and the oldest release of it that a build accepts (contract,
+#: section 2).
 TOOLKITS: Mapping[str, str] = {"cuda": "CUDA", "rocm": "ROCm"}
 FLOORS: Mapping[str, Version] = {"cuda": Version("11.8"), "rocm": Version("5.7")}
 #: The variable that chooses the architectures of a device.
 VARIABLES: Mapping[str, str] = {"cuda": "TORCH_CUDA_ARCH_LIST", "rocm": "PYTORCH_ROCM_ARCH"}
-#: The project's lists. One list serves CUDA 12 and 13: 13 dropped what is older than 7.5, and the list begins there. PTX of the newest
-#: entry lets chips of its family that come later run. A toolkit that is too old for an entry leaves it out.
+#: The project's lists. One list serves CUDA 12 and 13: 13 dropped what is older than 7.5, and the
+#: list begins there. PTX of the newest entry lets chips of its family that come later run. A
+#: toolkit that is too old for an entry leaves it out.
 DEFAULTS: Mapping[str, str] = {
     "cuda": "7.5 8.0 8.6 8.9 9.0a 10.0f 12.0f+PTX",
     "rocm": "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201",
 }
 
-#: Compute capability -> first CUDA release that compiles for it (None: any above the floor), first that does no longer. Source: what
-#: `ptxas --help` lists, and `nvcc --list-gpu-arch`, in each release from 11.8 to 13.5. 10.1 is called 11.0 since 13.0.
+#: Compute capability -> first CUDA release that compiles for it (None: any above the floor), first
+#: that does no longer. Source: what `ptxas --help` lists, and `nvcc --list-gpu-arch`, in each
+#: release from 11.8 to 13.5. 10.1 is called 11.0 since 13.0.
 _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     **dict.fromkeys([(3, 5), (3, 7)], (None, "12.0")),
-    **dict.fromkeys([(5, 0), (5, 2), (5, 3), (6, 0), (6, 1), (6, 2), (7, 0), (7, 2)], (None, "13.0")),
+    **dict.fromkeys(
+        [(5, 0), (5, 2), (5, 3), (6, 0), (6, 1), (6, 2), (7, 0), (7, 2)], (None, "13.0")
+    ),
     **dict.fromkeys([(7, 5), (8, 0), (8, 6), (8, 7)], (None, None)),
     **dict.fromkeys([(8, 9), (9, 0)], ("11.8", None)),
     **dict.fromkeys([(10, 0), (12, 0)], ("12.8", None)),
@@ -45,9 +51,18 @@ _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     (10, 7): ("13.4", None),
 }
 #: Feature set -> first chip that has one, first CUDA release that knows it.
-_CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {"a": ((9, 0), "12.0"), "f": ((10, 0), "12.9")}
-#: Processor -> first ROCm release whose compiler supports it; those not named here are left to the compiler's own judgement.
-_ROCM_CHIPS: Mapping[str, str] = {"gfx942": "6.0", "gfx950": "7.0", "gfx1200": "6.3", "gfx1201": "6.3"}
+_CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {
+    "a": ((9, 0), "12.0"),
+    "f": ((10, 0), "12.9"),
+}
+#: Processor -> first ROCm release whose compiler supports it; those not named here are left to the
+#: compiler's own judgement.
+_ROCM_CHIPS: Mapping[str, str] = {
+    "gfx942": "6.0",
+    "gfx950": "7.0",
+    "gfx1200": "6.3",
+    "gfx1201": "6.3",
+}
 
 _CMAKE_ARCH = re.compile(r"([0-9]{1,2})([0-9])([af]?)(-real|-virtual)?")
 
@@ -61,7 +76,11 @@ def check_floor(device: str, version: Version | None) -> None:
     floor = FLOORS.get(device)
     if floor is not None and version is not None and version < floor:
         name = TOOLKITS[device]
-        raise ToolchainError(f"{name} {version} is too old", expected=f"{name} >= {floor}", remedy=f"install a newer {name}")
+        raise ToolchainError(
+            f"{name} {version} is too old",
+            expected=f"{name} >= {floor}",
+            remedy=f"install a newer {name}",
+        )
 
 
 def why_not_compiled(device: str, arch: str, version: Version | None) -> str | None:
@@ -100,7 +119,8 @@ def parse(device: str, text: str, source: str) -> tuple[str, ...]:
         return rocm_archs.parse(text, source)
     entries = cuda_archs.parse(text, source)
     for entry in entries:
-        # A number between known ones that no toolkit lists is a slip; a newer one is the compiler's to judge.
+        # A number between known ones that no toolkit lists is a slip; a newer one is the compiler's
+        # to judge.
         exists = entry.number in _CUDA_CHIPS or entry.number > max(_CUDA_CHIPS)
         if not exists or (entry.feature and entry.number < _CUDA_FEATURES[entry.feature][0]):
             raise ConfigurationError(
@@ -119,7 +139,9 @@ def default(device: str, version: Version | None) -> tuple[str, ...]:
     return tuple(entry for entry in entries if why_not_compiled(device, entry, version) is None)
 
 
-def match(device: str, record: Iterable[str], targets: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def match(
+    device: str, record: Iterable[str], targets: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a kernel with the architectures ``record`` is compiled for, and the targets it does not serve (contract, section 5)."""
     if device == "rocm":
         return rocm_archs.match(record, targets)
@@ -149,7 +171,10 @@ def _cmake_remedy(word: str, source: str) -> str:
     said = suggestion(word, cuda_archs.NAMED)
     if said and said.startswith("write "):
         entry = said.removeprefix("write ")
-        said = f"write {entry.removesuffix('+PTX').replace('.', '')} in {source}, or {entry} in {VARIABLES['cuda']}"
+        said = (
+            f"write {entry.removesuffix('+PTX').replace('.', '')} in {source}, or {entry} in "
+            f"{VARIABLES['cuda']}"
+        )
     return said or f"name the architectures, or unset {source} and use {VARIABLES['cuda']}"
 
 
@@ -157,7 +182,8 @@ def from_cmake(text: str, source: str) -> str:
     """Translate a list in CMake's spelling: ``80;90a-real`` becomes ``8.0+PTX;9.0a``, as CMake means it (no suffix: binary and PTX).
 
     Raises:
-        ConfigurationError: an entry that is no architecture, or one that has no counterpart (``native``, ``all``, PTX without a binary).
+        ConfigurationError: an entry that is no architecture, or one that has no counterpart
+            (``native``, ``all``, PTX without a binary).
     """
     entries = []
     for word in re.split(r"[;\s]+", text.strip()):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AMD GPU architectures: reads lists of processor names such as ``gfx90a`` and matches a kernel's record with what a build is for.
 
-The names and their ``xnack`` and ``sramecc`` settings are LLVM's target identifiers (User Guide for AMDGPU Backend, "Target ID").
+The names and their ``xnack`` and ``sramecc`` settings are LLVM's target identifiers (User Guide for
+AMDGPU Backend, "Target ID").
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Processors of ROCm's data centre and desktop GPUs, for suggestions; any well-formed name is accepted, and judged by the compiler.
+#: Processors of ROCm's data centre and desktop GPUs, for suggestions; any well-formed name is
+#: accepted, and judged by the compiler.
 KNOWN = (
     *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1031", "gfx1032"),
     *("gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1200", "gfx1201"),
@@ -48,8 +50,9 @@ def parse(text: str, source: str) -> tuple[str, ...]:
         source: the variable or file that holds it, for messages.
 
     Raises:
-        ConfigurationError: an entry is no architecture, there is none, or two entries of one processor cannot stand in one binary (the
-            compiler wants a setting on all entries of a processor or on none).
+        ConfigurationError: an entry is no architecture, there is none, or two entries of one
+            processor cannot stand in one binary (the compiler wants a setting on all entries of a
+            processor or on none).
     """
     found: dict[str, tuple[str, ...]] = {}
     for word in re.split(r"[;\s]+", text.strip()):
@@ -68,7 +71,8 @@ def parse(text: str, source: str) -> tuple[str, ...]:
             if processor(other) == match[1] and settings != _settings(target):
                 raise ConfigurationError(
                     f"{source}: {other!r} and {target!r} cannot stand in one binary",
-                    expected="the same settings (xnack, sramecc) spelled out on every entry of a processor",
+                    expected="the same settings (xnack, sramecc) spelled out on every entry of a "
+                    "processor",
                     remedy=f"drop one of them from {source}",
                 )
         found[target] = _settings(target)
@@ -84,8 +88,9 @@ def parse(text: str, source: str) -> tuple[str, ...]:
 def match(record: Iterable[str], targets: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a kernel is compiled for, ascending, and the targets that nothing in its record serves.
 
-    No processor runs another's code, so a target is served by an entry of its own processor: the same spelling, else the plain name, which
-    a target with settings narrows: ``gfx90a`` serves ``gfx90a:xnack-``, and is then compiled for exactly that.
+    No processor runs another's code, so a target is served by an entry of its own processor: the
+    same spelling, else the plain name, which a target with settings narrows: ``gfx90a`` serves
+    ``gfx90a:xnack-``, and is then compiled for exactly that.
     """
     entries = set(record)
     compiled, unserved = set(), []

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads from an ELF shared library what the dynamic linker will ask for.
 
-Written against the gABI and the LSB's symbol versioning chapter. Own code rather than pyelftools: the checks after linking run in every
-build, in pip's isolated environments and in the recipe's, and a build must not need one more package to look at its own result.
+Written against the gABI and the LSB's symbol versioning chapter. Own code rather than pyelftools:
+the checks after linking run in every build, in pip's isolated environments and in the recipe's, and
+a build must not need one more package to look at its own result.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Symbol:
     Attributes:
         name: as in the symbol table, mangled.
         version: such as ``GLIBC_2.29``; empty when the symbol has none.
-        library: the library that the linker recorded as provider of that version; empty without a version.
+        library: the library that the linker recorded as provider of that version; empty without a
+            version.
         weak: whether the library loads without it.
     """
 
@@ -93,7 +95,15 @@ class _Reader:
             raise ValueError("the table of section names does not exist")
         strings = raw[names] if count else None
         self.sections = [
-            _Section(self.text(strings[4] + r[0]) if strings else "", r[1], offset=r[4], size=r[5], link=r[6], info=r[7]) for r in raw
+            _Section(
+                self.text(strings[4] + r[0]) if strings else "",
+                r[1],
+                offset=r[4],
+                size=r[5],
+                link=r[6],
+                info=r[7],
+            )
+            for r in raw
         ]
 
     def at(self, layout: str, offset: int) -> tuple[int, ...]:
@@ -122,7 +132,13 @@ class _Reader:
 
     def strings(self, tag: int) -> tuple[str, ...]:
         section = self.section("dynamic")
-        return tuple(self.linked_text(section, value) for found, value in self.dynamic() if found == tag) if section else ()
+        return (
+            tuple(
+                self.linked_text(section, value) for found, value in self.dynamic() if found == tag
+            )
+            if section
+            else ()
+        )
 
     def version_names(self) -> dict[int, tuple[str, str]]:
         """From an index of the version table to (library, version)."""
@@ -135,7 +151,10 @@ class _Reader:
             item = entry + aux
             for _ in range(count):
                 _, _, index, name, next_item = self.at("I2H2I", item)
-                found[index & _VERSION_MASK] = (self.linked_text(section, library), self.linked_text(section, name))
+                found[index & _VERSION_MASK] = (
+                    self.linked_text(section, library),
+                    self.linked_text(section, name),
+                )
                 if not next_item:  # the last one says so; a damaged count must not be believed
                     break
                 item += next_item
@@ -145,7 +164,11 @@ class _Reader:
         return found
 
     def undefined(self) -> list[Symbol]:
-        section, versym, names = self.section("dynsym"), self.section("versym"), self.version_names()
+        section, versym, names = (
+            self.section("dynsym"),
+            self.section("versym"),
+            self.version_names(),
+        )
         if section is None:
             return []
         symbols = []
@@ -155,7 +178,11 @@ class _Reader:
                 continue
             number = self.at("H", versym.offset + 2 * index)[0] & _VERSION_MASK if versym else 0
             library, version = names.get(number, ("", ""))
-            symbols.append(Symbol(self.linked_text(section, name), version, library, weak=info >> 4 == _STB_WEAK))
+            symbols.append(
+                Symbol(
+                    self.linked_text(section, name), version, library, weak=info >> 4 == _STB_WEAK
+                )
+            )
         return symbols
 
     def comment(self) -> str:
@@ -175,7 +202,11 @@ def read(path: Path) -> SharedLibrary:
         return SharedLibrary(
             needed=reader.strings(_DT_NEEDED),
             soname=next(iter(reader.strings(_DT_SONAME)), ""),
-            runpath=tuple(p for text in (*reader.strings(_DT_RPATH), *reader.strings(_DT_RUNPATH)) for p in text.split(":")),
+            runpath=tuple(
+                p
+                for text in (*reader.strings(_DT_RPATH), *reader.strings(_DT_RUNPATH))
+                for p in text.split(":")
+            ),
             undefined=tuple(sorted(reader.undefined(), key=lambda symbol: symbol.name)),
             versions=tuple(dict.fromkeys(reader.version_names().values())),
             comment=reader.comment(),

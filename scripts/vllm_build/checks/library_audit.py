@@ -27,7 +27,9 @@ def glibc_needed(library: Path) -> tuple[int, int]:
 def glibc_of(library: elf.SharedLibrary) -> tuple[int, int]:
     """The same of a library that has been read."""
     matches = [_VERSION.match(version) for _, version in library.versions]
-    return max(((int(match.group(1)), int(match.group(2))) for match in matches if match), default=(0, 0))
+    return max(
+        ((int(match.group(1)), int(match.group(2))) for match in matches if match), default=(0, 0)
+    )
 
 
 def compiler_comment(library: Path) -> str:
@@ -62,7 +64,8 @@ def _installed(name: str) -> str:
     if not program.is_file():
         raise ToolchainError(
             f"{name} is not installed beside {sys.executable}",
-            expected="the tools of requirements/tools.txt under Python >= 3.11, the oldest that all of them run on",
+            expected="the tools of requirements/tools.txt under Python >= 3.11, the oldest that "
+            "all of them run on",
             remedy="make test PYTHON=python3.11, after removing .venv",
         )
     return str(program)
@@ -73,7 +76,12 @@ def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
     needed = glibc_needed(library)
     return (
         *(_run(check, _installed(check), library) for check in _CHECKS),
-        Finding(library.name, "glibc", needed <= glibc, f"needs glibc {needed[0]}.{needed[1]}, allowed {glibc[0]}.{glibc[1]}"),
+        Finding(
+            library.name,
+            "glibc",
+            needed <= glibc,
+            f"needs glibc {needed[0]}.{needed[1]}, allowed {glibc[0]}.{glibc[1]}",
+        ),
     )
 
 
@@ -102,5 +110,6 @@ def require(findings: Iterable[Finding]) -> None:
     bad = [finding for finding in findings if not finding.good]
     if bad:
         raise PackageTestError(
-            "\n".join(f"{f.library}: {f.check}: {f.text}" for f in bad), expected="libraries for every Python and every torch"
+            "\n".join(f"{f.library}: {f.check}: {f.text}" for f in bad),
+            expected="libraries for every Python and every torch",
         )

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
     from vllm_build.kernels.build_plan import Plan
 
-#: Libraries of the driver, which a build machine without the device does not have; the check then cannot run there.
-_DRIVER = re.compile(r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot open shared object file")
+#: Libraries of the driver, which a build machine without the device does not have; the check then
+#: cannot run there.
+_DRIVER = re.compile(
+    r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot "
+    r"open shared object file"
+)
 
 
 def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
@@ -46,7 +50,10 @@ def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any])
             if actual != schema:
                 found.append(f"{name} is registered as {actual}, listed as {schema}")
             if key not in keys:
-                found.append(f"{name} has no implementation for {key}, only for {', '.join(keys) or 'nothing'}")
+                found.append(
+                    f"{name} has no implementation for {key}, only for "
+                    f"{', '.join(keys) or 'nothing'}"
+                )
     found += [f"{name} is registered and not listed" for name in sorted(set(registered) - listed)]
     return found
 
@@ -54,18 +61,26 @@ def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any])
 def torch_path(inherited: Mapping[str, str]) -> str | None:
     """What a child's ``PYTHONPATH`` needs to import torch: empty when nothing; None when this interpreter has no Python part of torch.
 
-    A conda build environment has libtorch alone; an isolated build of pip hides the environment that has the rest. ``inherited`` are the
-    variables that this process was given.
+    A conda build environment has libtorch alone; an isolated build of pip hides the environment
+    that has the rest. ``inherited`` are the variables that this process was given.
     """
     if importlib.util.find_spec("torch") is not None:
         # An isolated interpreter has found torch without the variable.
         return "" if sys.flags.ignore_environment else inherited.get("PYTHONPATH", "")
-    sites = [str(torch.path.parent) for torch in torch_files.installed() if (torch.path / "__init__.py").is_file()]
+    sites = [
+        str(torch.path.parent)
+        for torch in torch_files.installed()
+        if (torch.path / "__init__.py").is_file()
+    ]
     return sites[0] if sites else None
 
 
 def run_probe(
-    probe: Path, request: Mapping[str, Any], path: str, inherited: Mapping[str, str], timeout: float | None = None
+    probe: Path,
+    request: Mapping[str, Any],
+    path: str,
+    inherited: Mapping[str, str],
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program that loads libraries into torch, in a process of its own.
 
@@ -80,7 +95,8 @@ def run_probe(
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
     return children.run(
-        # Its text, not its path: a script's own folder is searched for modules first, and ours would hide others' by name.
+        # Its text, not its path: a script's own folder is searched for modules first, and ours
+        # would hide others' by name.
         [sys.executable, "-c", probe.read_text(encoding="utf-8")],
         given=json.dumps(request),
         # Plugins of torch that happen to be installed are not what is under test.
@@ -107,14 +123,18 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mappin
     path = torch_path(inherited)
     if path is None:
         return "ops not compared: this environment has no importable torch"
-    request = {"libraries": [str(path) for path in libraries], "schemas": sorted({s for schemas in expected.values() for s in schemas})}
+    request = {
+        "libraries": [str(path) for path in libraries],
+        "schemas": sorted({s for schemas in expected.values() for s in schemas}),
+    }
     done = run_probe(Path(__file__).with_name("op_probe.py"), request, path, inherited)
     if done.returncode:
         said = done.stderr.strip()
         if driver := _DRIVER.search(said):
             return f"ops not compared: {driver.group(0)}"
         raise BuildError(
-            f"the libraries do not load (exit status {done.returncode}):\n{excerpt(said, 2000, end=True)}",
+            f"the libraries do not load (exit status {done.returncode}):\n"
+            f"{excerpt(said, 2000, end=True)}",
             expected="libraries that torch loads",
         )
     found = differences(expected, json.loads(done.stdout))
@@ -122,6 +142,7 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mappin
         raise BuildError(
             "the ops are not those of the sources:\n" + "\n".join(f"  {line}" for line in found),
             expected=f"exactly the ops that {op_table.BINDINGS} registers for the planned kernels",
-            remedy="link the unit that registers them, and no other; another library may have registered the same ops before",
+            remedy="link the unit that registers them, and no other; another library may have "
+            "registered the same ops before",
         )
     return f"{len(request['schemas'])} ops registered as listed"

@@ -4,8 +4,8 @@
     stdin   {"libraries": [path, ...], "schemas": [text, ...]}
     stdout  {"registered": {op: [schema, [dispatch key, ...]]}, "expected": {text: schema}}
 
-Schemas are as torch prints them, so that two spellings of one schema are equal. A process of its own, because a library that defines an op
-a second time makes libtorch abort.
+Schemas are as torch prints them, so that two spellings of one schema are equal. A process of its
+own, because a library that defines an op a second time makes libtorch abort.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from typing import Any
 
 import torch
 
-KEYS = ("CPU", "CUDA", "HIP", "XPU", "Meta", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
+KEYS = (
+    "CPU",
+    "CUDA",
+    "HIP",
+    "XPU",
+    "Meta",
+    "CompositeExplicitAutograd",
+    "CompositeImplicitAutograd",
+)
 
 
 def probe(libraries: list[str], schemas: list[str]) -> dict[str, Any]:
@@ -30,7 +38,10 @@ def probe(libraries: list[str], schemas: list[str]) -> dict[str, Any]:
         base, _, overload = name.partition(".")
         keys = [key for key in KEYS if private._dispatch_has_kernel_for_dispatch_key(name, key)]  # noqa: SLF001
         registered[name] = [str(private._get_schema(base, overload)), keys]  # noqa: SLF001
-    return {"registered": registered, "expected": {text: str(private.parse_schema(text)) for text in schemas}}
+    return {
+        "registered": registered,
+        "expected": {text: str(private.parse_schema(text)) for text in schemas},
+    }
 
 
 if __name__ == "__main__":

@@ -23,10 +23,14 @@ def add_channel(parser: ArgumentParser) -> None:
     """Options of every command that reads or writes packages."""
     parser.add_argument(
         "--channel",
-        help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else local where apt exists",
+        help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else "
+        "local where apt exists",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output"), help="the folder, itself a conda channel, that receives the packages"
+        "--output",
+        type=Path,
+        default=Path("output"),
+        help="the folder, itself a conda channel, that receives the packages",
     )
 
 
@@ -42,8 +46,21 @@ def request(arguments: Namespace, name: str, console: Console) -> Request:
         console.warn(note)
     settings = arguments.invocation.settings
     option = getattr(arguments, "reuse", None)
-    reuse = settings.reuse if option is None else checked("--reuse", WORDS, option) if option.strip() else ()
-    return Request(root, variant, package_channel.choose(arguments.channel, settings), arguments.output.absolute(), settings, reuse)
+    reuse = (
+        settings.reuse
+        if option is None
+        else checked("--reuse", WORDS, option)
+        if option.strip()
+        else ()
+    )
+    return Request(
+        root,
+        variant,
+        package_channel.choose(arguments.channel, settings),
+        arguments.output.absolute(),
+        settings,
+        reuse,
+    )
 
 
 def parse_days(text: str) -> float:
@@ -55,6 +72,8 @@ def parse_days(text: str) -> float:
     # float() alone would take "1_000", "inf" and digits of every script.
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         raise ConfigurationError(
-            f"--older-than={text!r} is not valid", expected="a number of days, such as 30", remedy="correct --older-than, or leave it out"
+            f"--older-than={text!r} is not valid",
+            expected="a number of days, such as 30",
+            remedy="correct --older-than, or leave it out",
         )
     return float(text)

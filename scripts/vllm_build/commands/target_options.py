@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def add_target(parser: ArgumentParser) -> None:
     """Declare ``--device`` and ``--toolkit-version``."""
     parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the one that is found")
-    parser.add_argument("--toolkit-version", help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found")
+    parser.add_argument(
+        "--toolkit-version",
+        help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found",
+    )
 
 
 def options(arguments: Namespace) -> tuple[str | None, Version | None]:
@@ -32,7 +35,11 @@ def options(arguments: Namespace) -> tuple[str | None, Version | None]:
         ToolchainError: the release is older than any build accepts.
     """
     name = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
-    release = None if arguments.toolkit_version is None else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
+    release = (
+        None
+        if arguments.toolkit_version is None
+        else checked("--toolkit-version", RELEASE, arguments.toolkit_version)
+    )
     if name is not None:
         gpu_targets.check_floor(name, release)
     return name, release
@@ -41,7 +48,8 @@ def options(arguments: Namespace) -> tuple[str | None, Version | None]:
 def target(arguments: Namespace, settings: Settings) -> tuple[str, Version | None]:
     """The device and the release of its toolkit: what the options say, else what is found.
 
-    What was given is not looked for: each rule can be tried without its hardware, and on a machine that has something else.
+    What was given is not looked for: each rule can be tried without its hardware, and on a machine
+    that has something else.
 
     Raises:
         ConfigurationError: an option is malformed.

@@ -20,21 +20,38 @@ _CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version
 
 def _fits(build: sources.Build, variant: variants.Variant) -> bool:
     """Whether a build of the toolchain is for the interpreter and the toolkit of ``variant``, or for all."""
-    return all(build.variant.get(key) in (None, variant.values.get(chosen)) for key, chosen in _CHOSEN_BY.items())
+    return all(
+        build.variant.get(key) in (None, variant.values.get(chosen))
+        for key, chosen in _CHOSEN_BY.items()
+    )
 
 
 def _builds_that_make(request: Request, names: frozenset[str]) -> list[str]:
-    return [build.id for build in sources.load(request.root) if _fits(build, request.variant) and not names.isdisjoint(build.makes)]
+    return [
+        build.id
+        for build in sources.load(request.root)
+        if _fits(build, request.variant) and not names.isdisjoint(build.makes)
+    ]
 
 
 def toolchain_builds(request: Request) -> list[str]:
     """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
-    return _builds_that_make(request, recipe_outputs.required_names(request.root, request.variant, recipe_stamp.values(request.root)))
+    return _builds_that_make(
+        request,
+        recipe_outputs.required_names(
+            request.root, request.variant, recipe_stamp.values(request.root)
+        ),
+    )
 
 
 def package_builds(request: Request) -> list[str]:
     """Ids of the toolchain builds that the noarch package is made with: the same for every variant of one Python."""
-    return _builds_that_make(request, recipe_outputs.package_tools(request.root, request.variant, recipe_stamp.values(request.root)))
+    return _builds_that_make(
+        request,
+        recipe_outputs.package_tools(
+            request.root, request.variant, recipe_stamp.values(request.root)
+        ),
+    )
 
 
 def require_toolchain(request: Request) -> None:
@@ -44,14 +61,20 @@ def require_toolchain(request: Request) -> None:
         ToolchainError: it does; a solver would only say that a package is not there.
     """
     every = sources.load(request.root)
-    for name in sorted(recipe_outputs.required_names(request.root, request.variant, recipe_stamp.values(request.root))):
+    for name in sorted(
+        recipe_outputs.required_names(
+            request.root, request.variant, recipe_stamp.values(request.root)
+        )
+    ):
         made = [build for build in every if name in build.makes]
         if made and not any(_fits(build, request.variant) for build in made):
             (key,) = {key for build in made for key in _CHOSEN_BY if key in build.variant}
             chosen = _CHOSEN_BY[key]
             raise ToolchainError(
-                f"the toolchain channel has no {name} for {chosen} {request.variant.values[chosen]}",
+                f"the toolchain channel has no {name} for {chosen} "
+                f"{request.variant.values[chosen]}",
                 expected=f"{chosen} " + " or ".join(sorted(build.variant[key] for build in made)),
-                remedy=f"change {request.variant.path}, or build against conda-forge: make package VARIANT={request.variant.name} "
+                remedy=f"change {request.variant.path}, or build against conda-forge: make package "
+                f"VARIANT={request.variant.name} "
                 "CHANNEL=conda-forge",
             )

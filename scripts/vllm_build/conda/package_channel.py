@@ -31,7 +31,10 @@ def choose(name: str | None, settings: Settings) -> str:
     """
     if name:
         return checked(
-            "--channel", choice(*CHANNELS), name, "correct it, or leave it out: CHANNEL, else what this machine has, decides then"
+            "--channel",
+            choice(*CHANNELS),
+            name,
+            "correct it, or leave it out: CHANNEL, else what this machine has, decides then",
         )
     return settings.channel or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
 

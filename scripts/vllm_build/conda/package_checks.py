@@ -29,7 +29,8 @@ class Interpreter:
     spec: str
 
 
-#: The oldest and the newest that the channel has, and one without a GIL: between them lies everything that abi3 promises.
+#: The oldest and the newest that the channel has, and one without a GIL: between them lies
+#: everything that abi3 promises.
 INTERPRETERS = (
     Interpreter("3.11", "python 3.11.*"),
     Interpreter("3.13", "python 3.13.* *_cp313"),
@@ -73,9 +74,13 @@ def compute(request: Request, interpreter: Interpreter, console: Console) -> lis
     prefix = request.output / ".test" / f"py{interpreter.name}"
     with console.step(f"kernels under CPython {interpreter.name}"):
         specs = [_kernels_spec(request), interpreter.spec]
-        conda_environment.create(prefix, specs, request.channel_urls, force=True, driver=request.driver)
+        conda_environment.create(
+            prefix, specs, request.channel_urls, force=True, driver=request.driver
+        )
         test = ["python", str(request.root / "recipe" / "test_kernels_load.py")]
-        said = conda_environment.run_in(prefix, test, cwd=prefix, inherited=request.settings.inherited)
+        said = conda_environment.run_in(
+            prefix, test, cwd=prefix, inherited=request.settings.inherited
+        )
         lines = said.strip().splitlines()
         for line in lines:
             console.info("    " + line)
@@ -86,7 +91,9 @@ def libraries(prefix: Path) -> list[Path]:
     """The compiled libraries of vllm in an environment."""
     found = sorted(prefix.glob("lib/python*/site-packages/vllm/**/*.so"))
     if not found:
-        raise PackageTestError(f"{prefix} has no compiled library of vllm", expected="vllm-kernels installed")
+        raise PackageTestError(
+            f"{prefix} has no compiled library of vllm", expected="vllm-kernels installed"
+        )
     return found
 
 
@@ -97,8 +104,16 @@ def audits(request: Request, prefix: Path, console: Console) -> list[library_aud
         PackageTestError: a check failed.
     """
     major, minor, *_ = (*Version(request.variant.values["c_stdlib_version"]).release, 0)
-    findings = [finding for library in libraries(prefix) for finding in library_audit.audit(library, glibc=(major, minor))]
-    console.table("audits", ["library", "check", "result"], [[f.library, f.check, "ok" if f.good else f.text] for f in findings])
+    findings = [
+        finding
+        for library in libraries(prefix)
+        for finding in library_audit.audit(library, glibc=(major, minor))
+    ]
+    console.table(
+        "audits",
+        ["library", "check", "result"],
+        [[f.library, f.check, "ok" if f.good else f.text] for f in findings],
+    )
     library_audit.require(findings)
     return findings
 
@@ -110,27 +125,44 @@ INSTALLED_TESTS = ("kernels", "package")
 def installed_tests(request: Request, console: Console) -> dict[str, str]:
     """Run the tests of the installed packages in an environment that holds them; the tests come from the tree, vllm does not.
 
-    Returns pytest's output by folder of tests. Kernels for a GPU need one, and a torch for it, which the local channel does not have: `make
-    gpu-tests` runs them where there are both.
+    Returns pytest's output by folder of tests. Kernels for a GPU need one, and a torch for it,
+    which the local channel does not have: `make gpu-tests` runs them where there are both.
 
     Raises:
         PackageTestError: a test failed.
     """
     if request.variant.accelerator != "cpu":
-        console.info(f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests")
+        console.info(
+            f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests"
+        )
         return {}
     specs = [f"{o.name} =={o.version} {o.build}" for o in package_job.expected(request)]
     prefix = request.output / ".test" / "installed"
-    conda_environment.create(prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True)
+    conda_environment.create(
+        prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True
+    )
     # -P: the tree's own vllm, beside the tests, must not be the one that is tested.
-    pytest = ["python", "-P", "-m", "pytest", "-c", str(request.root / "pyproject.toml"), "-p", "no:cacheprovider", "-q", "-rs"]
+    pytest = [
+        "python",
+        "-P",
+        "-m",
+        "pytest",
+        "-c",
+        str(request.root / "pyproject.toml"),
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-rs",
+    ]
     said = {}
     for name in INSTALLED_TESTS:
         folder = str(request.root / "tests" / name)
         with console.step(f"tests/{name} in the installed environment"):
             extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
             command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
-            said[name] = conda_environment.run_in(prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra)
+            said[name] = conda_environment.run_in(
+                prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra
+            )
             for line in said[name].strip().splitlines():
                 if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
                     console.info("    " + line)

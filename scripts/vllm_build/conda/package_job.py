@@ -10,7 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.architectures import gpu_targets
-from vllm_build.conda import needed_builds, package_channel, recipe_outputs, reused_packages, variants
+from vllm_build.conda import (
+    needed_builds,
+    package_channel,
+    recipe_outputs,
+    reused_packages,
+    variants,
+)
 from vllm_build.conda.environments import conda_environment, intact, prefixes
 from vllm_build.digests import recipe_stamp, tree_digests
 from vllm_build.kernels import kernels_table, plan_resolver
@@ -83,7 +89,8 @@ def stamps(request: Request) -> dict[str, str]:
     found = recipe_stamp.values(request.root)
     found["recipe_digest"] = packer_version.recipe_digest(found["recipe_digest"])
     if request.variant.accelerator == "cuda":
-        # As a key of the variant a choice is in the package's hash: for other architectures or head sizes it is another package.
+        # As a key of the variant a choice is in the package's hash: for other architectures or head
+        # sizes it is another package.
         if asked := requested_archs.requested("cuda", request.settings):
             found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
         if request.settings.flash_attention_set:
@@ -93,7 +100,10 @@ def stamps(request: Request) -> dict[str, str]:
             "channel_digest": needed_builds.toolchain_builds(request),
             "package_channel_digest": needed_builds.package_builds(request),
         }
-        found |= {key: channel_build.channel_digest(request.root, builds)[: tree_digests.SHORT] for key, builds in chosen.items()}
+        found |= {
+            key: channel_build.channel_digest(request.root, builds)[: tree_digests.SHORT]
+            for key, builds in chosen.items()
+        }
     return found
 
 
@@ -105,7 +115,8 @@ def expected(request: Request) -> tuple[recipe_outputs.Output, ...]:
 def reusable(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> tuple[Path, ...]:
     """Packages that earlier runs left, complete and unchanged; a file of such a name with other bytes is no such package, and is removed.
 
-    What an earlier run of the variant recorded counts, and for others the index of the channel: one ``vllm`` serves all variants.
+    What an earlier run of the variant recorded counts, and for others the index of the channel: one
+    ``vllm`` serves all variants.
     """
     try:
         recorded: dict[str, str] = json.loads(read_text(request.state))["packages"]
@@ -125,7 +136,12 @@ def reusable(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> tu
     return tuple(found)
 
 
-def take(request: Request, outputs: tuple[recipe_outputs.Output, ...], there: tuple[Path, ...], console: Console) -> tuple[Path, ...]:
+def take(
+    request: Request,
+    outputs: tuple[recipe_outputs.Output, ...],
+    there: tuple[Path, ...],
+    console: Console,
+) -> tuple[Path, ...]:
     """Those of ``outputs`` that are there, and those that a channel of ``request.reuse`` has, put beside them.
 
     Raises:
@@ -139,11 +155,15 @@ def take(request: Request, outputs: tuple[recipe_outputs.Output, ...], there: tu
         raise trust.unsigned(", ".join(request.reuse), "a conda channel")
     resolved = planned(request)
     digests = {
-        component: tree_digests.build_digest(tree_digests.kernel_digest(request.root, component), component, resolved, ABI3)
+        component: tree_digests.build_digest(
+            tree_digests.kernel_digest(request.root, component), component, resolved, ABI3
+        )
         for component in resolved.components
     }
     with console.step("take packages from other channels"), console.transfer("packages") as counter:
-        taken = reused_packages.take(Context(progress=counter.advance), request.reuse, missing, digests, request.output)
+        taken = reused_packages.take(
+            Context(progress=counter.advance), request.reuse, missing, digests, request.output
+        )
         for path, where in taken.items():
             console.info(f"    {path.name} from {where}")
     return (*there, *taken)
@@ -161,7 +181,16 @@ def claim_output(output: Path) -> None:
     Raises:
         ConfigurationError: it holds something else. ResourceError: the disk is full.
     """
-    names = (*channel_index.SUBDIRS, ".lock", ".state", ".test", ".tmp", ".work", ".env-*.vllm-build*", "env-*")
+    names = (
+        *channel_index.SUBDIRS,
+        ".lock",
+        ".state",
+        ".test",
+        ".tmp",
+        ".work",
+        ".env-*.vllm-build*",
+        "env-*",
+    )
     removal.claim(output, "the output folder (--output)", names, (".state",))
 
 
@@ -173,7 +202,10 @@ def _ccache(settings: Settings, console: Console) -> str:
     why = compiler_cache.why_not_writable(folder)
     if why is None:
         return str(folder)
-    console.warn(f"compiling without a compiler cache: {why}; set CCACHE_DIR to another folder, or VLLM_DISABLE_CCACHE=1")
+    console.warn(
+        f"compiling without a compiler cache: {why}; set CCACHE_DIR to another folder, or "
+        "VLLM_DISABLE_CCACHE=1"
+    )
     return ""
 
 
@@ -182,21 +214,29 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
 
     Args:
         request: what was asked for.
-        kept: packages that are there; they are neither compiled nor packed again, and serve the tests of the others.
+        kept: packages that are there; they are neither compiled nor packed again, and serve the
+            tests of the others.
         console: gets the log.
 
     Raises:
-        BuildError: a step of the build or a package test failed; the work folder with the logs is kept.
+        BuildError: a step of the build or a package test failed; the work folder with the logs is
+            kept.
     """
     work, beside = _work(request)
-    # The staging cache is not keyed by the content of the sources: a kept one would give stale binaries.
+    # The staging cache is not keyed by the content of the sources: a kept one would give stale
+    # binaries.
     removal.remove_tree(work, below=request.output)
     removal.remove_tree(beside, below=request.output)
     channel_index.publish(kept, beside)
     request.unit_times.unlink(missing_ok=True)
-    # What was read and checked, every value quoted: the user's own file may hold more, in another encoding.
+    # What was read and checked, every value quoted: the user's own file may hold more, in another
+    # encoding.
     described = request.state.with_name(f"{request.variant.name}-variant.yaml")
-    write_text(described, json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2) + "\n")
+    write_text(
+        described,
+        json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2)
+        + "\n",
+    )
     built = recipe_builder.build(
         request.root / "recipe" / "recipe.yaml",
         variant_files=[described],
@@ -211,14 +251,17 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
             **({"CONDA_OVERRIDE_CUDA": request.driver} if request.driver else {}),
         },
         inherited=request.settings.inherited,
-        # The packages are compressed again when they are normalised; until then this is a temporary file.
+        # The packages are compressed again when they are normalised; until then this is a temporary
+        # file.
         package_format="conda:1",
         no_include_recipe=True,
         skip_existing="all",
         console=console,
     )
     if not built:
-        raise BuildError("rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml")
+        raise BuildError(
+            "rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml"
+        )
     finish.finish(built, work, request.root)
     published = channel_index.publish(built, request.output)
     for folder in (work, beside):
@@ -239,13 +282,18 @@ def _install(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> st
         how = f"created again, as it was damaged ({damage}):"
     marker.unlink(missing_ok=True)
     # The output folder is ours, and so is what lies at this name in it.
-    conda_environment.create(request.prefix, specs, request.channel_urls, force=True, driver=request.driver)
+    conda_environment.create(
+        request.prefix, specs, request.channel_urls, force=True, driver=request.driver
+    )
     write_text(marker, wanted)
     return how
 
 
 def _record(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> dict[str, str]:
-    packages = {f"{o.subdir}/{o.filename}": sha256_of(request.output / o.subdir / o.filename) for o in outputs}
+    packages = {
+        f"{o.subdir}/{o.filename}": sha256_of(request.output / o.subdir / o.filename)
+        for o in outputs
+    }
     write_text(request.state, json.dumps({"packages": packages}, indent=2) + "\n")
     return packages
 
@@ -283,7 +331,10 @@ def fetch_sources(request: Request, console: Console) -> None:
         FetchError, IntegrityError: one cannot be had, or is not what was locked.
     """
     known, resolved = third_party.read(request.root), planned(request)
-    for name in (*([cutlass.NAME] if cutlass.is_needed(resolved) else []), *resolved.third_party_sources):
+    for name in (
+        *([cutlass.NAME] if cutlass.is_needed(resolved) else []),
+        *resolved.third_party_sources,
+    ):
         third_party_fetch.fetch(known[name], console)
 
 
@@ -304,16 +355,26 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
     prefixes.check(request.prefix)
     claim_output(request.output)
     with console.step("plan"):
-        extensions = ", ".join(f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions)
+        extensions = ", ".join(
+            f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions
+        )
         console.info(f"    {request.variant.accelerator}: {extensions}")
     if request.channel == package_channel.LOCAL:
         needed_builds.require_toolchain(request)
         with console.step("toolchain channel"):
-            report = channel_build.ensure(request.root, console, needed_builds.toolchain_builds(request))
-            console.info(f"    {report.built} built, {len(report.outcomes) - report.built} reused in {report.path}")
+            report = channel_build.ensure(
+                request.root, console, needed_builds.toolchain_builds(request)
+            )
+            console.info(
+                f"    {report.built} built, {len(report.outcomes) - report.built} reused in "
+                f"{report.path}"
+            )
     with locks.exclusive(request.output, "the output folder"):
         if request.driver:
-            console.info(f"    no CUDA driver here: solving as for one of {request.driver} (CONDA_OVERRIDE_CUDA)")
+            console.info(
+                f"    no CUDA driver here: solving as for one of {request.driver} "
+                "(CONDA_OVERRIDE_CUDA)"
+            )
         outputs = expected(request)
         kept = take(request, outputs, reusable(request, outputs), console)
         for path in kept:
@@ -328,7 +389,9 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
             console.info(f"    {how} {request.prefix}")
         with console.step("run"):
             test = ["python", str(request.root / "recipe" / "test_ops.py")]
-            said = conda_environment.run_in(request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited)
+            said = conda_environment.run_in(
+                request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
+            )
             console.info("    " + said.strip())
     return {
         "variant": request.variant.name,
@@ -336,7 +399,10 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
         "reused": len(kept) == len(outputs),
         "reused_packages": [path.name for path in kept],
         "units": [asdict(unit) for unit in unit_times.read(request.unit_times)],
-        "packages": [{"path": str(request.output / name), "sha256": value} for name, value in packages.items()],
+        "packages": [
+            {"path": str(request.output / name), "sha256": value}
+            for name, value in packages.items()
+        ],
         "prefix": str(request.prefix),
         "install": install_line(request),
         "seconds": {title: round(seconds, 2) for title, seconds in console.seconds.items()},

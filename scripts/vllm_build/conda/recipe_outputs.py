@@ -6,7 +6,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rattler_build import JinjaConfig, PlatformConfig, RattlerBuildError, RenderConfig, Stage0Recipe, VariantConfig
+from rattler_build import (
+    JinjaConfig,
+    PlatformConfig,
+    RattlerBuildError,
+    RenderConfig,
+    Stage0Recipe,
+    VariantConfig,
+)
 
 from vllm_build.conda.variants import PLATFORM
 from vllm_build.util.errors import ConfigurationError
@@ -22,7 +29,8 @@ if TYPE_CHECKING:
 class Output:
     """One package that a build will give.
 
-    Of builds that would all do, solvers take one that is not ``behind`` (``down_prioritize_variant``), then the highest ``number``.
+    Of builds that would all do, solvers take one that is not ``behind``
+    (``down_prioritize_variant``), then the highest ``number``.
     """
 
     name: str
@@ -54,12 +62,19 @@ def _rendered(root: Path, variant: Variant, overrides: Mapping[str, str]) -> lis
     try:
         files = [str(root / "recipe" / "variants.yaml")]
         config = VariantConfig.from_files_with_context(files, JinjaConfig(platform=platform))
-        # The variant's values as they were read and checked, not its file: rattler-build reads numbers and encodings its own way.
+        # The variant's values as they were read and checked, not its file: rattler-build reads
+        # numbers and encodings its own way.
         values = {**variant.values, **overrides}
-        config = config.merge(VariantConfig({key: [value] for key, value in values.items()}, zip_keys=config.zip_keys))
-        rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(config, RenderConfig(platform=platform))
+        config = config.merge(
+            VariantConfig({key: [value] for key, value in values.items()}, zip_keys=config.zip_keys)
+        )
+        rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(
+            config, RenderConfig(platform=platform)
+        )
     except RattlerBuildError as error:
-        raise ConfigurationError(f"recipe/recipe.yaml does not render for {variant.path}: {error}") from error
+        raise ConfigurationError(
+            f"recipe/recipe.yaml does not render for {variant.path}: {error}"
+        ) from error
     return [item.recipe.to_dict() for item in rendered]
 
 
@@ -79,8 +94,17 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
         ConfigurationError: as ``render``.
     """
     recipes = _rendered(root, variant, overrides)
-    parts = [part["requirements"] for recipe in recipes for part in (recipe, *recipe.get("staging_caches", []))]
-    names = {str(entry).split(" ", 1)[0] for part in parts for kind in ("build", "host", "run") for entry in part.get(kind, [])}
+    parts = [
+        part["requirements"]
+        for recipe in recipes
+        for part in (recipe, *recipe.get("staging_caches", []))
+    ]
+    names = {
+        str(entry).split(" ", 1)[0]
+        for part in parts
+        for kind in ("build", "host", "run")
+        for entry in part.get(kind, [])
+    }
     return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
@@ -90,23 +114,53 @@ def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) ->
     Raises:
         ConfigurationError: as ``render``.
     """
-    recipes = [recipe for recipe in _rendered(root, variant, overrides) if recipe["build"].get("noarch")]
-    return frozenset(str(entry).split(" ", 1)[0] for recipe in recipes for entry in recipe["requirements"].get("host", []))
+    recipes = [
+        recipe for recipe in _rendered(root, variant, overrides) if recipe["build"].get("noarch")
+    ]
+    return frozenset(
+        str(entry).split(" ", 1)[0]
+        for recipe in recipes
+        for entry in recipe["requirements"].get("host", [])
+    )
 
 
-def environments(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def environments(
+    root: Path, variant: Variant, overrides: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the environments that the compile runs in are solved for: build and host.
 
     Raises:
         ConfigurationError: as ``render``.
     """
-    staged = next(cache for recipe in _rendered(root, variant, overrides) for cache in recipe.get("staging_caches", []))
-    build, host = (tuple(str(entry) for entry in staged["requirements"].get(kind, [])) for kind in ("build", "host"))
+    staged = next(
+        cache
+        for recipe in _rendered(root, variant, overrides)
+        for cache in recipe.get("staging_caches", [])
+    )
+    build, host = (
+        tuple(str(entry) for entry in staged["requirements"].get(kind, []))
+        for kind in ("build", "host")
+    )
     return build, host
 
 
 def _output(recipe: dict[str, Any]) -> Output:
     package, build = recipe["package"], recipe["build"]
-    run, constrains = (tuple(str(item) for item in recipe["requirements"].get(key, [])) for key in ("run", "run_constraints"))
-    noarch, behind = build.get("noarch") == "python", bool(build.get("variant", {}).get("down_prioritize_variant"))
-    return Output(package["name"], str(package["version"]), str(build["string"]), noarch, run, constrains, int(build["number"]), behind)
+    run, constrains = (
+        tuple(str(item) for item in recipe["requirements"].get(key, []))
+        for key in ("run", "run_constraints")
+    )
+    noarch, behind = (
+        build.get("noarch") == "python",
+        bool(build.get("variant", {}).get("down_prioritize_variant")),
+    )
+    return Output(
+        package["name"],
+        str(package["version"]),
+        str(build["string"]),
+        noarch,
+        run,
+        constrains,
+        int(build["number"]),
+        behind,
+    )

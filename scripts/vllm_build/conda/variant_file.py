@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a variant file: keys and values as they are written, each with its line, and nothing of YAML's own ideas about numbers.
 
-YAML turns an unquoted ``3.10`` into the number 3.1 before anybody can say what is wrong with it, so the nodes are read, not the values.
+YAML turns an unquoted ``3.10`` into the number 3.1 before anybody can say what is wrong with it, so
+the nodes are read, not the values.
 """
 
 from __future__ import annotations
@@ -51,18 +52,24 @@ def _text(path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", expected=_EXPECTED) from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}", expected=_EXPECTED
+        ) from error
     if len(data) > _LARGEST:
         raise ConfigurationError(f"{path} has more than {_LARGEST} bytes", expected=_EXPECTED)
     for name, marks in _OTHER_ENCODINGS.items():
         if data.startswith(marks):
-            raise ConfigurationError(f"{path} is {name}", expected=_EXPECTED, remedy="save it as UTF-8")
+            raise ConfigurationError(
+                f"{path} is {name}", expected=_EXPECTED, remedy="save it as UTF-8"
+            )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(
-            f"{path}:{line} is not UTF-8: byte 0x{data[error.start]:02x}", expected=_EXPECTED, remedy="save it as UTF-8"
+            f"{path}:{line} is not UTF-8: byte 0x{data[error.start]:02x}",
+            expected=_EXPECTED,
+            remedy="save it as UTF-8",
         ) from error
 
 
@@ -72,14 +79,18 @@ def _root(path: Path) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigurationError(f"{where} is not YAML: {error.problem or error.context}", expected=_EXPECTED) from error
+        raise ConfigurationError(
+            f"{where} is not YAML: {error.problem or error.context}", expected=_EXPECTED
+        ) from error
     except (YAMLError, ValueError, RecursionError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigurationError(f"{path} is not YAML: {said}", expected=_EXPECTED) from error
 
 
 def _scalar(node: ScalarNode) -> Scalar:
-    return Scalar(str(node.value), "str" if node.tag == _STRING else str(node.tag).rpartition(":")[2])
+    return Scalar(
+        str(node.value), "str" if node.tag == _STRING else str(node.tag).rpartition(":")[2]
+    )
 
 
 def _entry(line: int, node: Node) -> Entry:
@@ -94,7 +105,8 @@ def read(path: Path) -> dict[str, Entry]:
     """The keys of a variant file and what each holds.
 
     Raises:
-        ConfigurationError: the file cannot be read, is not UTF-8 or not YAML, is no mapping, or has a key twice.
+        ConfigurationError: the file cannot be read, is not UTF-8 or not YAML, is no mapping, or has
+            a key twice.
     """
     root = _root(path)
     if not isinstance(root, MappingNode) or not root.value:
@@ -103,11 +115,14 @@ def read(path: Path) -> dict[str, Entry]:
     for key, value in root.value:
         line = key.start_mark.line + 1
         if not isinstance(key, ScalarNode):
-            raise ConfigurationError(f"{path}:{line} has a key that is not a word", expected=_EXPECTED)
+            raise ConfigurationError(
+                f"{path}:{line} has a key that is not a word", expected=_EXPECTED
+            )
         name = str(key.value)
         if name in found:
             raise ConfigurationError(
-                f"{path}:{line} has the key {name} again; it stands in line {found[name].line}", expected="each key once"
+                f"{path}:{line} has the key {name} again; it stands in line {found[name].line}",
+                expected="each key once",
             )
         found[name] = _entry(line, value)
     return found

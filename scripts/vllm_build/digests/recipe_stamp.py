@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps ``recipe/variants.yaml`` in step with the tree: the version and the digests that the recipe puts into names and pins.
 
-The file is committed, so that plain ``rattler-build build --recipe recipe`` needs nothing of this library.
+The file is committed, so that plain ``rattler-build build --recipe recipe`` needs nothing of this
+library.
 """
 
 from __future__ import annotations
@@ -59,4 +60,8 @@ def check(root: Path) -> None:
     """
     path = root / FILE
     if not holds(path, _text(values(root))):
-        raise IntegrityError(f"{path} is out of step with the tree", expected="the stamps of this tree", remedy="vllm-build stamp")
+        raise IntegrityError(
+            f"{path} is out of step with the tree",
+            expected="the stamps of this tree",
+            remedy="vllm-build stamp",
+        )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Digests of the source tree: what shapes each output's binaries, the Python package, and how conda packages are packed.
 
-A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte order. An entry is a path relative to the
-tree, with forward slashes, or a record of a table. :mod:`vllm_build.digests.kernel_inputs` and
-:mod:`vllm_build.digests.digest_rules` choose the inputs. A digest is the same on every machine, in every folder, with and without git.
+A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte
+order. An entry is a path relative to the tree, with forward slashes, or a record of a table.
+:mod:`vllm_build.digests.kernel_inputs` and :mod:`vllm_build.digests.digest_rules` choose the
+inputs. A digest is the same on every machine, in every folder, with and without git.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from vllm_build.digests.influence import Influence
     from vllm_build.kernels.build_plan import Plan
 
-#: Twelve hex digits: enough for names that people compare; the full digest lies in the package's build_info.
+#: Twelve hex digits: enough for names that people compare; the full digest lies in the package's
+#: build_info.
 SHORT = 12
 
 
@@ -71,37 +73,56 @@ def kernel_digest(root: Path, component: str) -> str:
     return of_entries(kernel_inputs.of(root, component))
 
 
-def build_digest(kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()) -> str:
+def build_digest(
+    kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()
+) -> str:
     """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
 
-    It covers the device, the toolkit's major version, each extension's kernels with their architectures, definitions and options, and the
-    Python ABI. It does not cover the compiler, the optimisation level and the toolkit's minor version: libraries that differ in these alone
-    are interchangeable.
+    It covers the device, the toolkit's major version, each extension's kernels with their
+    architectures, definitions and options, and the Python ABI. It does not cover the compiler, the
+    optimisation level and the toolkit's minor version: libraries that differ in these alone are
+    interchangeable.
 
     Args:
         kernels: the output's kernel digest.
         component: the output.
         plan: what is built.
         abi: ``abi3``, or an interpreter's SOABI.
-        influences: of :func:`vllm_build.native.private_build.influences`; a private build has another digest than the tree's.
+        influences: of :func:`vllm_build.native.private_build.influences`; a private build has
+            another digest than the tree's.
 
     Raises:
         ConfigurationError: the plan builds nothing of the output.
     """
     extensions = [extension for extension in plan.extensions if extension.component == component]
     if not extensions:
-        raise ConfigurationError(f"this build has nothing of {component}", expected="one of " + ", ".join(plan.components))
+        raise ConfigurationError(
+            f"this build has nothing of {component}",
+            expected="one of " + ", ".join(plan.components),
+        )
     choices = {
         "device": plan.device,
         "toolkit": plan.toolkit_version.partition(".")[0] if plan.toolkit_version else "",
         "abi": abi,
         "extensions": {
             extension.name: {
-                kernel.name: [kernel.archs, kernel.definitions, kernel.options, kernel.third_party_sources] for kernel in extension.kernels
+                kernel.name: [
+                    kernel.archs,
+                    kernel.definitions,
+                    kernel.options,
+                    kernel.third_party_sources,
+                ]
+                for kernel in extension.kernels
             }
             for extension in extensions
         },
     }
     text = json.dumps(choices, sort_keys=True, separators=(",", ":"))
     entries = {"kernels": kernels, "choices": hashlib.sha256(text.encode()).hexdigest()}
-    return of_entries(entries | {f"private {number} {influence.name}": influence.digest for number, influence in enumerate(influences)})
+    return of_entries(
+        entries
+        | {
+            f"private {number} {influence.name}": influence.digest
+            for number, influence in enumerate(influences)
+        }
+    )

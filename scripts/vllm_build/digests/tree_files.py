@@ -21,10 +21,12 @@ _BINARY = (*_BUILT, ".svg", ".png")
 def walk(folder: Path) -> Iterator[Path]:
     """Every file below ``folder`` but for what is generated.
 
-    A link to a file is that file under another name: compilers, packers and source distributions read what it leads to, and so do digests.
+    A link to a file is that file under another name: compilers, packers and source distributions
+    read what it leads to, and so do digests.
 
     Raises:
-        ConfigurationError: a link leads to a folder, whose files would be read and count in no digest, or to nothing.
+        ConfigurationError: a link leads to a folder, whose files would be read and count in no
+            digest, or to nothing.
     """
     for path in folder.rglob("*"):
         if set(path.relative_to(folder).parts) & set(GENERATED) or path.suffix in _BUILT:
@@ -36,7 +38,8 @@ def walk(folder: Path) -> Iterator[Path]:
             raise ConfigurationError(
                 f"{path} is a symbolic link to {where} ({path.readlink()})",
                 expected="files, or links to files: digests of the sources cover what they hold",
-                remedy="remove the link, or put a copy of what it stands for in its place (an editor's lock goes when the file is saved)",
+                remedy="remove the link, or put a copy of what it stands for in its place (an "
+                "editor's lock goes when the file is saved)",
             )
 
 
@@ -54,8 +57,16 @@ def below(root: Path, entries: Iterable[str]) -> set[Path]:
         elif path.is_dir():
             found.update(walk(path))
         else:
-            raise ConfigurationError(f"{path} does not exist", expected="a complete source tree", remedy="check the tree out again")
-    return {p for p in found if not set(p.relative_to(root).parts) & set(GENERATED) and p.suffix not in _BUILT}
+            raise ConfigurationError(
+                f"{path} does not exist",
+                expected="a complete source tree",
+                remedy="check the tree out again",
+            )
+    return {
+        p
+        for p in found
+        if not set(p.relative_to(root).parts) & set(GENERATED) and p.suffix not in _BUILT
+    }
 
 
 def digest_of(path: Path) -> str:

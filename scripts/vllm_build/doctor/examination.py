@@ -5,7 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build.doctor import machine_facts, package_facts, program_facts, target_facts, variable_facts
+from vllm_build.doctor import (
+    machine_facts,
+    package_facts,
+    program_facts,
+    target_facts,
+    variable_facts,
+)
 from vllm_build.doctor.fact import CONTRADICTION, MISSING, Fact
 from vllm_build.settings import build_settings
 from vllm_build.util.errors import ConfigurationError, ToolchainError
@@ -23,7 +29,11 @@ def examine(root: Path, environ: Mapping[str, str]) -> list[Fact]:
     facts = variable_facts.malformed(env)
     # The rest goes on with what is left: one report, not one problem at a time.
     names = {variable.name for variable in build_settings.variables()}
-    sound = {name: text for name, text in env.items() if name not in names or not build_settings.problems({name: text})}
+    sound = {
+        name: text
+        for name, text in env.items()
+        if name not in names or not build_settings.problems({name: text})
+    }
     asked = build_settings.Settings.from_environ(sound)
     target, about_target = target_facts.examine(root, asked)
     facts += variable_facts.contradictions(asked)

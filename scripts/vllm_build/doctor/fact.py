@@ -48,5 +48,14 @@ def missing(what: str, found: str, remedy: str) -> Fact:
 def of_error(what: str, error: VllmBuildError) -> Fact:
     """The fact behind an error that a build would end with."""
     # What was expected says more than what is usual.
-    remedy = f"expected: {error.expected}" if error.expected and error.remedy == error.usual_remedy else error.remedy
-    return Fact(what, error.message, remedy, CONTRADICTION if isinstance(error, ConfigurationError) else MISSING)
+    remedy = (
+        f"expected: {error.expected}"
+        if error.expected and error.remedy == error.usual_remedy
+        else error.remedy
+    )
+    return Fact(
+        what,
+        error.message,
+        remedy,
+        CONTRADICTION if isinstance(error, ConfigurationError) else MISSING,
+    )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
     from vllm_build.target.device import Target
 
-#: A first build of the toolchain channel and of one variant: downloads, channel, extracted packages, work folders.
+#: A first build of the toolchain channel and of one variant: downloads, channel, extracted
+#: packages, work folders.
 NEEDED_BYTES = 12 * GIB
 
 
@@ -32,13 +33,17 @@ def _existing(folder: Path) -> Path:
 
 def _disk(what: str, folder: Path, variable: str | None) -> Fact:
     place = _existing(folder)
-    elsewhere = f"{variable} chooses another place" if variable else "--output chooses another place"
+    elsewhere = (
+        f"{variable} chooses another place" if variable else "--output chooses another place"
+    )
     if not files.may_write(place):
         return missing(what, f"{folder} cannot be written", f"make it writable; {elsewhere}")
     free = shutil.disk_usage(place).free
     found = f"{folder}, {free / GIB:.1f} GiB free"
     if free < NEEDED_BYTES:
-        return missing(what, found, f"a first build takes about {NEEDED_BYTES // GIB} GiB; {elsewhere}")
+        return missing(
+            what, found, f"a first build takes about {NEEDED_BYTES // GIB} GiB; {elsewhere}"
+        )
     return Fact(what, found)
 
 
@@ -51,15 +56,24 @@ def _cache() -> Fact:
 
 def _work(asked: Settings, target: Target) -> Iterator[Fact]:
     wanted, variable = asked.jobs
-    chosen = job_count.decide(wanted, asked.nvcc_threads, device=target.name, toolkit_version=target.release, source=variable)
+    chosen = job_count.decide(
+        wanted,
+        asked.nvcc_threads,
+        device=target.name,
+        toolkit_version=target.release,
+        source=variable,
+    )
     yield Fact("jobs", f"{chosen.jobs} ({'; '.join(chosen.why)})")
-    fitting = job_count.decide(None, asked.nvcc_threads, device=target.name, toolkit_version=target.release)
+    fitting = job_count.decide(
+        None, asked.nvcc_threads, device=target.name, toolkit_version=target.release
+    )
     if wanted is not None and chosen.jobs > fitting.jobs:
         tight = min((limit.amount for limit in machine_limits.memory_limits()), default=None)
         if tight is not None and tight < chosen.jobs * MEMORY_CLASSES["ordinary"]:
             yield contradiction(
                 "memory",
-                f"{variable}={wanted}, and memory fits {fitting.jobs} jobs ({'; '.join(fitting.why)})",
+                f"{variable}={wanted}, and memory fits {fitting.jobs} jobs "
+                f"({'; '.join(fitting.why)})",
                 f"unset {variable}, or set it lower: the build may be killed",
             )
 

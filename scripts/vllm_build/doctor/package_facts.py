@@ -24,7 +24,11 @@ def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
         return of_error("channel", error)
     name = package_channel.choose(None, asked)
     if name == package_channel.LOCAL and not shutil.which("apt-get"):
-        return missing("channel", "local, and there is no apt-get", "CHANNEL=conda-forge takes packages from there instead")
+        return missing(
+            "channel",
+            "local, and there is no apt-get",
+            "CHANNEL=conda-forge takes packages from there instead",
+        )
     return Fact("channel", name)
 
 
@@ -35,7 +39,9 @@ def _toolchain(root: Path) -> Fact:
         return of_error("toolchain channel", error)
     packages = list(folder.glob("*/*.conda"))
     if not packages:
-        return missing("toolchain channel", f"none in {folder}", "vllm-build toolchain (make package does it)")
+        return missing(
+            "toolchain channel", f"none in {folder}", "vllm-build toolchain (make package does it)"
+        )
     return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
 
 

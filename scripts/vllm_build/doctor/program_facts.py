@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from vllm_build.target.device import Target
 
 _TIMEOUT = 60
-_INSTALL = "install a C++ compiler (g++ >= 12 or clang++ >= 16), or build in a conda environment that has one"
+_INSTALL = (
+    "install a C++ compiler (g++ >= 12 or clang++ >= 16), or build in a conda environment "
+    "that has one"
+)
 #: The compilers that CMake would try, in its order.
 _USUAL = {"CC": ("cc", "gcc", "clang"), "CXX": ("c++", "g++", "clang++")}
 _LANGUAGES = {"CC": "C compiler", "CXX": "C++ compiler"}
@@ -44,13 +47,28 @@ def _compiler(variable: str, asked: Settings) -> Fact:
     try:
         words = shlex.split(chosen)
     except ValueError as error:
-        return contradiction(what, f"{variable}={chosen!r} cannot be split into words: {error}", f"correct or unset {variable}")
+        return contradiction(
+            what,
+            f"{variable}={chosen!r} cannot be split into words: {error}",
+            f"correct or unset {variable}",
+        )
     if words:
         found = shutil.which(words[0], path=asked.search_path)
         if found is None:
-            return contradiction(what, f"{variable}={chosen} is not a program", f"unset {variable}, or install that compiler")
+            return contradiction(
+                what,
+                f"{variable}={chosen} is not a program",
+                f"unset {variable}, or install that compiler",
+            )
     else:
-        found = next((path for name in _USUAL[variable] if (path := shutil.which(name, path=asked.search_path))), None)
+        found = next(
+            (
+                path
+                for name in _USUAL[variable]
+                if (path := shutil.which(name, path=asked.search_path))
+            ),
+            None,
+        )
         if found is None:
             return missing(what, f"none of {', '.join(_USUAL[variable])} is on PATH", _INSTALL)
     said = _says(found)
@@ -63,7 +81,11 @@ def _caches(asked: Settings) -> Fact:
     found = []
     for name, disabled in (("sccache", asked.disable_sccache), ("ccache", asked.disable_ccache)):
         path = shutil.which(name, path=asked.search_path)
-        state = f"{path}{f', disabled by VLLM_DISABLE_{name.upper()}' if disabled else ''}" if path else "none"
+        state = (
+            f"{path}{f', disabled by VLLM_DISABLE_{name.upper()}' if disabled else ''}"
+            if path
+            else "none"
+        )
         found.append(f"{name}: {state}")
     return Fact("compiler cache", f"{'; '.join(found)}; of package builds: {paths.ccache_dir()}")
 
@@ -73,7 +95,9 @@ def _generator(asked: Settings) -> Fact:
         generator = cmake.find_generator(asked)
     except VllmBuildError as error:
         return of_error("generator", error)
-    return Fact("generator", f"{generator.name}{f' ({generator.program})' if generator.program else ''}")
+    return Fact(
+        "generator", f"{generator.name}{f' ({generator.program})' if generator.program else ''}"
+    )
 
 
 def _cmake(asked: Settings) -> Fact:

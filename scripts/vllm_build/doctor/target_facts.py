@@ -28,14 +28,18 @@ _UNKNOWN = "unknown"
 
 def _torch(torches: Sequence[TorchFlavour]) -> Iterator[Fact]:
     if not torches:
-        yield Fact("torch", "none in this environment; isolated builds and the recipe bring their own")
+        yield Fact(
+            "torch", "none in this environment; isolated builds and the recipe bring their own"
+        )
     for torch in torches:
         try:
             old = Version(torch.version) < torch_files.MINIMUM
         except InvalidVersion:
             old = False
         if old:
-            yield contradiction("torch", f"{torch} is too old", f"pip install 'torch>={torch_files.MINIMUM}'")
+            yield contradiction(
+                "torch", f"{torch} is too old", f"pip install 'torch>={torch_files.MINIMUM}'"
+            )
         else:
             yield Fact("torch", str(torch))
 
@@ -44,7 +48,11 @@ def _toolkits(asked: Settings, target: Target) -> Iterator[Fact]:
     """One fact for each toolkit; those of other devices are only mentioned, whatever their state."""
     for name in toolkit_finder.FINDERS:
         try:
-            found = target.toolkit if name == target.name and target.toolkit else toolkit_finder.find(name, asked)
+            found = (
+                target.toolkit
+                if name == target.name and target.toolkit
+                else toolkit_finder.find(name, asked)
+            )
             if found is None and name == target.name:
                 toolkit_finder.require(name, asked)
         except VllmBuildError as error:
@@ -59,13 +67,19 @@ def _toolkits(asked: Settings, target: Target) -> Iterator[Fact]:
 def _torch_and_toolkit(target: Target) -> Iterator[Fact]:
     """Libraries of two CUDA majors in one process do not get on; ROCm's likewise."""
     torch, found = target.torch, target.toolkit
-    if torch is None or found is None or torch.toolkit_version is None or torch.device != target.name:
+    if (
+        torch is None
+        or found is None
+        or torch.toolkit_version is None
+        or torch.device != target.name
+    ):
         return
     if torch.toolkit_version.major != found.version.major:
         yield contradiction(
             "torch and toolkit",
             f"{torch}, and the build would use {found}",
-            f"install a toolkit of release {torch.toolkit_version.major}, or a torch built with {found.version.major}",
+            f"install a toolkit of release {torch.toolkit_version.major}, or a torch built with "
+            f"{found.version.major}",
         )
 
 
@@ -74,15 +88,26 @@ def _home_and_path(asked: Settings, target: Target) -> Iterator[Fact]:
     finder = toolkit_finder.FINDERS.get(target.name)
     if finder is None or target.toolkit is None:
         return
-    homes: dict[str, Any] = {"cuda_home": None, "cuda_path": None, "rocm_home": None, "rocm_path": None, "sycl_home": None}
+    homes: dict[str, Any] = {
+        "cuda_home": None,
+        "cuda_path": None,
+        "rocm_home": None,
+        "rocm_path": None,
+        "sycl_home": None,
+    }
     try:
         other = finder(replace(asked, **homes))
     except VllmBuildError:
         return
-    if other is not None and other.reason.endswith("on PATH") and other.version != target.toolkit.version:
+    if (
+        other is not None
+        and other.reason.endswith("on PATH")
+        and other.version != target.toolkit.version
+    ):
         yield contradiction(
             "toolkit and PATH",
-            f"the build would use {target.toolkit}; {other.reason} is {other.version}, which other tools may take",
+            f"the build would use {target.toolkit}; {other.reason} is {other.version}, which other "
+            "tools may take",
             f"put {target.toolkit.compiler.parent} first on PATH, or unset the variable",
         )
 
@@ -91,20 +116,30 @@ def _plan(root: Path, asked: Settings, target: Target) -> Fact:
     if target.name in plan_resolver.PURE_DEVICES:
         return Fact("kernels", f"device {target.name} compiles nothing")
     try:
-        chosen = plan_resolver.for_settings(kernels_table.load(root), target.name, target.release, asked)
+        chosen = plan_resolver.for_settings(
+            kernels_table.load(root), target.name, target.release, asked
+        )
     except NothingToDoError as error:
         return missing(
-            "kernels", error.message, error.remedy if error.remedy != error.usual_remedy else "choose another VLLM_TARGET_DEVICE"
+            "kernels",
+            error.message,
+            error.remedy
+            if error.remedy != error.usual_remedy
+            else "choose another VLLM_TARGET_DEVICE",
         )
     except VllmBuildError as error:
         return of_error("kernels", error)
     count = sum(len(extension.kernels) for extension in chosen.extensions)
-    return Fact("kernels", f"{count} in {', '.join(extension.name for extension in chosen.extensions)}")
+    return Fact(
+        "kernels", f"{count} in {', '.join(extension.name for extension in chosen.extensions)}"
+    )
 
 
 def _version(root: Path, asked: Settings, target: Target) -> Fact:
     try:
-        return Fact("version", distribution_version.full_version(root, asked, target.name, target.release))
+        return Fact(
+            "version", distribution_version.full_version(root, asked, target.name, target.release)
+        )
     except VllmBuildError as error:
         return of_error("version", error)
 
@@ -118,6 +153,11 @@ def examine(root: Path, asked: Settings) -> tuple[Target, list[Fact]]:
         target = Target(asked.target_device or _UNKNOWN, "")
         facts = [of_error("device", error), *_torch(torches)]
         return Target(_UNKNOWN, ""), [*facts, *_toolkits(asked, target)]
-    facts = [Fact("device", f"{target.name}: {target.reason}"), *_torch(torches), *_toolkits(asked, target), *_torch_and_toolkit(target)]
+    facts = [
+        Fact("device", f"{target.name}: {target.reason}"),
+        *_torch(torches),
+        *_toolkits(asked, target),
+        *_torch_and_toolkit(target),
+    ]
     facts += _home_and_path(asked, target)
     return target, [*facts, _version(root, asked, target), _plan(root, asked, target)]

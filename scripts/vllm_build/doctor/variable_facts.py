@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def malformed(environ: Mapping[str, str]) -> list[Fact]:
     """Every variable whose value is not valid; ``CHANNEL`` has a fact of its own."""
     return [
-        of_error("variable", error) for error in build_settings.problems({name: environ[name] for name in environ if name != "CHANNEL"})
+        of_error("variable", error)
+        for error in build_settings.problems(
+            {name: environ[name] for name in environ if name != "CHANNEL"}
+        )
     ]
 
 
@@ -31,7 +34,10 @@ def _homes(asked: Settings) -> Iterator[Fact]:
     for first, chosen, second, other in pairs:
         if chosen and other and chosen.resolve() != other.resolve():
             yield contradiction(
-                first, f"{first}={chosen} and {second}={other}; {first} wins here, other tools may disagree", f"unset {second}"
+                first,
+                f"{first}={chosen} and {second}={other}; {first} wins here, other tools may "
+                "disagree",
+                f"unset {second}",
             )
 
 
@@ -41,7 +47,9 @@ def _launchers(asked: Settings) -> Iterator[Fact]:
         # CMake takes a list here: a program and its arguments, separated by semicolons.
         if launcher and not shutil.which(launcher.split(";")[0], path=asked.search_path):
             name = f"CMAKE_{language.upper()}_COMPILER_LAUNCHER"
-            yield contradiction("launcher", f"{name}={launcher} cannot be run", f"install it, or unset {name}")
+            yield contradiction(
+                "launcher", f"{name}={launcher} cannot be run", f"install it, or unset {name}"
+            )
 
 
 def _precompiled(asked: Settings) -> Iterator[Fact]:
@@ -54,26 +62,31 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
     if asked.precompiled_key and asked.precompiled_location and not asked.precompiled_sha256:
         yield contradiction(
             "precompiled",
-            "VLLM_PRECOMPILED_KEY asks for a signature, and VLLM_PRECOMPILED_WHEEL_LOCATION names a file, which has none",
-            "set VLLM_PRECOMPILED_SHA256, name a signed store in VLLM_PRECOMPILED_STORES instead, or unset VLLM_PRECOMPILED_KEY",
+            "VLLM_PRECOMPILED_KEY asks for a signature, and VLLM_PRECOMPILED_WHEEL_LOCATION names "
+            "a file, which has none",
+            "set VLLM_PRECOMPILED_SHA256, name a signed store in VLLM_PRECOMPILED_STORES instead, "
+            "or unset VLLM_PRECOMPILED_KEY",
         )
     if asked.accepts_foreign and not asked.precompiled_location:
         yield contradiction(
             "precompiled",
-            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, VLLM_PRECOMPILED_WHEEL_LOCATION names none",
+            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, "
+            "VLLM_PRECOMPILED_WHEEL_LOCATION names none",
             "set VLLM_PRECOMPILED_WHEEL_LOCATION, or unset VLLM_PRECOMPILED_FOREIGN",
         )
     if asked.precompiled and not asked.precompiled_location and not asked.precompiled_stores:
         yield contradiction(
             "precompiled",
-            "VLLM_USE_PRECOMPILED=1 with neither VLLM_PRECOMPILED_WHEEL_LOCATION nor VLLM_PRECOMPILED_STORES: there is nowhere to look",
+            "VLLM_USE_PRECOMPILED=1 with neither VLLM_PRECOMPILED_WHEEL_LOCATION nor "
+            "VLLM_PRECOMPILED_STORES: there is nowhere to look",
             "set one of them, or unset VLLM_USE_PRECOMPILED",
         )
     if asked.precompiled and asked.target_device in ("tpu", "empty"):
         yield contradiction(
             "precompiled",
             f"precompiled kernels are asked for, and device {asked.target_device} has none",
-            "unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION, or choose another VLLM_TARGET_DEVICE",
+            "unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION, or choose another "
+            "VLLM_TARGET_DEVICE",
         )
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan as data: what one build compiles, into what, for which architectures, and what it leaves out and why.
 
-The same plan gives the same bytes of ``plan.json``: it holds no absolute path, no time and no job count, and its order is the table's.
+The same plan gives the same bytes of ``plan.json``: it holds no absolute path, no time and no job
+count, and its order is the table's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 #: Version of the layout of plan.json; CMake refuses any other.
 FORMAT = 3
 #: What became of a kernel: it is built, or this is what stands in the way.
-BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = "built", "device", "toolkit", "arch", "source", "set"
+BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = (
+    "built",
+    "device",
+    "toolkit",
+    "arch",
+    "source",
+    "set",
+)
 #: Language of GPU code, as CMake names it.
 LANGUAGES = {"cuda": "CUDA", "rocm": "HIP"}
 
@@ -34,7 +42,8 @@ class PlannedKernel:
         definitions: macros for these sources alone.
         libraries: libraries of others that these sources need.
         memory: memory class, key of MEMORY_CLASSES.
-        archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has none.
+        archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has
+            none.
         options: compiler options that say so, for GPU code alone.
         third_party: the locked project that has more of the sources; empty when there is none.
         third_party_sources: relative to that project's folder.
@@ -100,7 +109,8 @@ class Decision:
 
     Attributes:
         kernel: the record.
-        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or NOT_CHOSEN.
+        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or
+            NOT_CHOSEN.
         reason: the same in words.
         archs: what it is compiled for.
         unserved: targets that a kernel which is built, or would be but for them, does not serve.
@@ -156,13 +166,27 @@ class Plan:
     @property
     def libraries(self) -> tuple[str, ...]:
         """Libraries of others that the build needs, sorted."""
-        return tuple(sorted({lib for extension in self.extensions for kernel in extension.kernels for lib in kernel.libraries}))
+        return tuple(
+            sorted(
+                {
+                    lib
+                    for extension in self.extensions
+                    for kernel in extension.kernels
+                    for lib in kernel.libraries
+                }
+            )
+        )
 
     @property
     def third_party_sources(self) -> dict[str, tuple[str, ...]]:
         """Third-party project -> the sources that the build needs of it, relative to its folder, sorted."""
         found: dict[str, set[str]] = {}
-        for kernel in (kernel for extension in self.extensions for kernel in extension.kernels if kernel.third_party):
+        for kernel in (
+            kernel
+            for extension in self.extensions
+            for kernel in extension.kernels
+            if kernel.third_party
+        ):
             found.setdefault(kernel.third_party, set()).update(kernel.third_party_sources)
         return {name: tuple(sorted(sources)) for name, sources in sorted(found.items())}
 
@@ -180,11 +204,20 @@ class Plan:
 
     def sources(self) -> tuple[Path, ...]:
         """The tree's units that are compiled, relative to its root, in the table's order; one that two extensions share stands twice."""
-        return tuple(Path(s) for e in self.extensions for group in (e.sources, *(k.sources for k in e.kernels)) for s in group)
+        return tuple(
+            Path(s)
+            for e in self.extensions
+            for group in (e.sources, *(k.sources for k in e.kernels))
+            for s in group
+        )
 
-    def output_files(self, component: str | None = None, suffix: str = ".abi3.so") -> tuple[str, ...]:
+    def output_files(
+        self, component: str | None = None, suffix: str = ".abi3.so"
+    ) -> tuple[str, ...]:
         """Paths of the libraries relative to site-packages; those of one component, or all."""
-        return tuple(e.output_file(suffix) for e in self.extensions if component in (None, e.component))
+        return tuple(
+            e.output_file(suffix) for e in self.extensions if component in (None, e.component)
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for every kernel of the table, as ``vllm-build plan`` shows it."""
@@ -192,7 +225,13 @@ class Plan:
             {
                 "extension": d.kernel.extension,
                 "kernel": d.kernel.name,
-                "sources": [*d.kernel.sources, *(f"{d.kernel.third_party}: {source}" for source in d.kernel.third_party_sources)],
+                "sources": [
+                    *d.kernel.sources,
+                    *(
+                        f"{d.kernel.third_party}: {source}"
+                        for source in d.kernel.third_party_sources
+                    ),
+                ],
                 "archs": list(d.archs),
                 "memory": d.kernel.memory,
                 "state": d.state,
@@ -235,7 +274,14 @@ class Plan:
                 }
                 for extension in self.extensions
             ],
-            "omitted": [{"kernel": omission.kernel, "state": omission.state, "reason": omission.reason} for omission in self.omitted],
-            "unserved": [{"kernel": d.kernel.name, "target": u.target, "reason": u.reason} for d in self.decisions for u in d.unserved],
+            "omitted": [
+                {"kernel": omission.kernel, "state": omission.state, "reason": omission.reason}
+                for omission in self.omitted
+            ],
+            "unserved": [
+                {"kernel": d.kernel.name, "target": u.target, "reason": u.reason}
+                for d in self.decisions
+                for u in d.unserved
+            ],
         }
         return json.dumps(document, indent=2) + "\n"

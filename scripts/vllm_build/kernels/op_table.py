@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops that the kernels register, read from the sources that register them.
 
-A schema is written once, in the ``m.def`` of a file of ``csrc/bindings``. This module finds it there, so that the checks after linking, the
-audit of foreign wheels and the tests need no second list::
+A schema is written once, in the ``m.def`` of a file of ``csrc/bindings``. This module finds it
+there, so that the checks after linking, the audit of foreign wheels and the tests need no second
+list::
 
     STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) { m.def("f(Tensor x) -> Tensor"); }
     VLLM_LIBRARY_IMPL(_C, m) { m.impl("f", VLLM_BOX(vllm::F)); }                              // for the device of the kernel
     STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("f", ...); }         // for a key by name
 
-Every build compares the result with what its libraries register (:mod:`vllm_build.checks.op_check`). A registration that is
-written in another way is therefore an error.
+Every build compares the result with what its libraries register
+(:mod:`vllm_build.checks.op_check`). A registration that is written in another way is therefore an
+error.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 #: Where ops are registered.
 BINDINGS = "csrc/bindings"
-#: Device → the dispatch key of its tensors, as in csrc/bindings/library.h. ROCm's torch calls its device CUDA as well.
+#: Device → the dispatch key of its tensors, as in csrc/bindings/library.h. ROCm's torch calls its
+#: device CUDA as well.
 KEYS: Mapping[str, str] = {"cpu": "CPU", "cuda": "CUDA", "rocm": "CUDA"}
 #: Stands for the key of the kernel's device in what :func:`registrations` returns.
 OF_DEVICE = ""
@@ -55,10 +58,14 @@ def _read(path: Path) -> str:
         return read_text(path)
     except OSError as error:
         raise ConfigurationError(
-            f"{path}: {error.strerror}", expected="a source that registers ops", remedy="check the tree out again"
+            f"{path}: {error.strerror}",
+            expected="a source that registers ops",
+            remedy="check the tree out again",
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: {error}", expected="text in UTF-8", remedy="correct that file") from error
+        raise ConfigurationError(
+            f"{path}: {error}", expected="text in UTF-8", remedy="correct that file"
+        ) from error
 
 
 def _schema(path: Path, literals: str) -> str:
@@ -67,7 +74,10 @@ def _schema(path: Path, literals: str) -> str:
     except json.JSONDecodeError:
         text = literals
     if not _SCHEMA.fullmatch(text):
-        raise ConfigurationError(f"{path}: m.def({literals.strip()}) is no schema", expected='m.def("name(Tensor x) -> Tensor")')
+        raise ConfigurationError(
+            f"{path}: m.def({literals.strip()}) is no schema",
+            expected='m.def("name(Tensor x) -> Tensor")',
+        )
     return text
 
 
@@ -75,7 +85,8 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
     """Dispatch key, or :data:`OF_DEVICE` → schemas that a source registers for it, each with its namespace.
 
     Raises:
-        ConfigurationError: the file cannot be read, registers in a way that is not understood, or defines an op without implementing it.
+        ConfigurationError: the file cannot be read, registers in a way that is not understood, or
+            defines an op without implementing it.
     """
     text = _read(path)
     schemas: dict[str, str] = {}
@@ -87,7 +98,9 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
             continue
         for literals in _DEFINITION.findall(block["body"]):
             schema = _schema(path, literals)
-            schemas[f"{block['namespace']}::{schema.partition('(')[0]}"] = f"{block['namespace']}::{schema}"
+            schemas[f"{block['namespace']}::{schema.partition('(')[0]}"] = (
+                f"{block['namespace']}::{schema}"
+            )
             read += 1
     for block in blocks:
         if block["definition"]:
@@ -97,7 +110,8 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
             full = f"{block['namespace']}::{name}"
             if full not in schemas:
                 raise ConfigurationError(
-                    f"{path}: {full} is implemented and not defined", expected=f'm.def("{name}(...) -> ...") beside it'
+                    f"{path}: {full} is implemented and not defined",
+                    expected=f'm.def("{name}(...) -> ...") beside it',
                 )
             found.setdefault(key, []).append(schemas[full])
             read += 1
@@ -107,11 +121,16 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
             expected="blocks as vllm_build/kernels/op_table.py shows them",
         )
     if missing := set(schemas.values()).difference(*found.values()):
-        raise ConfigurationError(f"{path}: {min(missing)} is defined and not implemented", expected="an m.impl for each m.def")
+        raise ConfigurationError(
+            f"{path}: {min(missing)} is defined and not implemented",
+            expected="an m.impl for each m.def",
+        )
     return {key: tuple(dict.fromkeys(listed)) for key, listed in found.items()}
 
 
-def _of_kernel(root: Path, kernel: Kernel, seen: dict[Path, dict[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+def _of_kernel(
+    root: Path, kernel: Kernel, seen: dict[Path, dict[str, tuple[str, ...]]]
+) -> dict[str, tuple[str, ...]]:
     """Dispatch key → schemas of one kernel; ``seen`` keeps what was read of files that several kernels share."""
     device_keys = {KEYS.get(device, device.upper()) for device in kernel.devices}
     table: dict[str, tuple[str, ...]] = {}
@@ -124,7 +143,8 @@ def _of_kernel(root: Path, kernel: Kernel, seen: dict[Path, dict[str, tuple[str,
         for key, schemas in seen[path].items():
             if key == OF_DEVICE and len(device_keys) > 1:
                 raise ConfigurationError(
-                    f"{kernels_table.TABLE}: the kernel {kernel.name!r} registers ops for {', '.join(sorted(device_keys))}",
+                    f"{kernels_table.TABLE}: the kernel {kernel.name!r} registers ops for "
+                    f"{', '.join(sorted(device_keys))}",
                     expected="one record for the CPU and one for GPUs",
                 )
             real = min(device_keys) if key == OF_DEVICE else key
@@ -139,7 +159,9 @@ def load(root: Path) -> OpTable:
         ConfigurationError: the table of kernels or a source is missing or malformed.
     """
     seen: dict[Path, dict[str, tuple[str, ...]]] = {}
-    return {kernel.name: _of_kernel(root, kernel, seen) for kernel in kernels_table.load(root).kernels}
+    return {
+        kernel.name: _of_kernel(root, kernel, seen) for kernel in kernels_table.load(root).kernels
+    }
 
 
 def of_plan(table: OpTable, plan: Plan) -> Mapping[str, tuple[str, ...]]:
@@ -153,7 +175,9 @@ def of_plan(table: OpTable, plan: Plan) -> Mapping[str, tuple[str, ...]]:
         for kernel in extension.kernels:
             if kernel.name not in table:
                 raise ConfigurationError(
-                    f"{kernels_table.TABLE} has no kernel {kernel.name!r}", expected="the kernels of the plan", remedy="plan again"
+                    f"{kernels_table.TABLE} has no kernel {kernel.name!r}",
+                    expected="the kernels of the plan",
+                    remedy="plan again",
                 )
             for key, schemas in table[kernel.name].items():
                 found[key] = (*found.get(key, ()), *schemas)

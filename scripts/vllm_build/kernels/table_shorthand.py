@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The short forms of ``csrc/kernels.toml``, written out: groups of kernels, named lists of architectures, and braces in lists of sources.
 
-What comes out has full records only, so the checks and the digests see the same thing however short the table says it.
+What comes out has full records only, so the checks and the digests see the same thing however short
+the table says it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def expand_braces(text: str) -> list[str]:
 class _Expander:
     def __init__(self, document: Document) -> None:
         self._document, data = document, document.data
-        self.written = Written({key: value for key, value in data.items() if key not in ("archs", "group")})
+        self.written = Written(
+            {key: value for key, value in data.items() if key not in ("archs", "group")}
+        )
         self._archs, self._group = self._named(data, "archs"), self._named(data, "group")
 
     def _fail(self, line: int, message: str, expected: str) -> NoReturn:
@@ -95,19 +98,33 @@ class _Expander:
     def _named(self, data: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
         """The tables ``archs.NAME`` or ``group.NAME``."""
         value = data.get(kind, {})
-        if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
-            self._fail(self._document.lines.top(kind), f"{kind} = {value!r} is not valid", f"{kind}.NAME = {{ … }}")
+        if not isinstance(value, dict) or not all(
+            isinstance(item, dict) for item in value.values()
+        ):
+            self._fail(
+                self._document.lines.top(kind),
+                f"{kind} = {value!r} is not valid",
+                f"{kind}.NAME = {{ … }}",
+            )
         for name, values in value.items():
             for key in _OWN if kind == "group" else ():
                 if key in values:
                     line = self._document.lines.named(kind, name, key)
-                    self._fail(line, f"{key!r} in the group {name!r}", "keys that kernels have in common")
+                    self._fail(
+                        line, f"{key!r} in the group {name!r}", "keys that kernels have in common"
+                    )
         return dict(value)
 
-    def _chosen(self, kind: str, index: int, key: str, name: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def _chosen(
+        self, kind: str, index: int, key: str, name: str, known: Mapping[str, dict[str, Any]]
+    ) -> dict[str, Any]:
         if name not in known:
             line = self._document.lines.find((kind, index), key)
-            self._fail(line, f"no {key} is named {name!r}", "one of " + (", ".join(known) or f"the tables {key}.NAME, and there is none"))
+            self._fail(
+                line,
+                f"no {key} is named {name!r}",
+                "one of " + (", ".join(known) or f"the tables {key}.NAME, and there is none"),
+            )
         return known[name]
 
     def _sources(self, kind: str, index: int, record: dict[str, Any]) -> None:
@@ -121,20 +138,35 @@ class _Expander:
                     strings = expand_braces(item) if isinstance(item, str) else [item]
                 except ValueError:
                     line = self._document.lines.find((kind, index), item)
-                    self._fail(line, f"{item!r} in {key!r} has braces without a choice", "braces such as {bf16,fp16}, none inside others")
+                    self._fail(
+                        line,
+                        f"{item!r} in {key!r} has braces without a choice",
+                        "braces such as {bf16,fp16}, none inside others",
+                    )
                 self.written.patterns |= {string: item for string in strings if string != item}
                 found += strings
             record[key] = found
 
     def _with_group(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
-        """The record with what its group says. A value that would have no effect in this record is not taken."""
+        """The record with what its group says.
+
+        A value that would have no effect in this record is not taken.
+        """
         name = record.pop("group", None)
         if name is None:
             return record
         if not isinstance(name, str):
-            self._fail(self._document.lines.find(("kernel", index), "group"), f"group = {name!r} is not valid", "the name of a group")
+            self._fail(
+                self._document.lines.find(("kernel", index), "group"),
+                f"group = {name!r} is not valid",
+                "the name of a group",
+            )
         self.written.groups[index] = name
-        taken = {key: value for key, value in self._chosen("kernel", index, "group", name, self._group).items() if key not in record}
+        taken = {
+            key: value
+            for key, value in self._chosen("kernel", index, "group", name, self._group).items()
+            if key not in record
+        }
         lists = [value for value in map(record.get, _LISTS) if isinstance(value, list)]
         listed = [source for value in lists for source in value]
         if not any(isinstance(source, str) and source.endswith(".cu") for source in listed):
@@ -150,7 +182,11 @@ class _Expander:
         name, devices = record.get("archs"), record.get("devices")
         if isinstance(name, str):
             found = self._chosen("kernel", index, "archs", name, self._archs)
-            record["archs"] = {d: text for d, text in found.items() if not isinstance(devices, list) or d in devices}
+            record["archs"] = {
+                d: text
+                for d, text in found.items()
+                if not isinstance(devices, list) or d in devices
+            }
 
     def records(self, kind: str) -> None:
         """Write out the records of one kind; what is no list of tables is left to the checks."""
@@ -173,8 +209,8 @@ def write_out(document: Document) -> Written:
     """Write out every short form of a table.
 
     Raises:
-        ConfigurationError: a record names a group or a list that does not exist, a group holds what kernels do not share, or braces are
-            malformed. The message names the file and the line.
+        ConfigurationError: a record names a group or a list that does not exist, a group holds what
+            kernels do not share, or braces are malformed. The message names the file and the line.
     """
     expander = _Expander(document)
     expander.records("extension")

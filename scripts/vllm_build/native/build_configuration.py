@@ -43,7 +43,10 @@ def python_abi() -> str:
         return ABI3
     soabi = sysconfig.get_config_var("SOABI")
     if not soabi:
-        raise ConfigurationError("this interpreter has no SOABI in its configuration", expected="CPython as its sources build it")
+        raise ConfigurationError(
+            "this interpreter has no SOABI in its configuration",
+            expected="CPython as its sources build it",
+        )
     return str(soabi)
 
 
@@ -51,9 +54,12 @@ def plan_for(root: Path, settings: Settings, target: Target) -> Plan:
     """What a build for ``target`` compiles.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the table, the architectures and the toolkit.
+        ConfigurationError, NothingToDoError, ToolchainError: of the table, the architectures and
+        the toolkit.
     """
-    return plan_resolver.for_settings(kernels_table.load(root), target.name, target.release, settings)
+    return plan_resolver.for_settings(
+        kernels_table.load(root), target.name, target.release, settings
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,9 @@ class Configuration:
     abi: str
 
     @classmethod
-    def of(cls, root: Path, settings: Settings, target: Target | None = None, *, debug: bool = False) -> Configuration:
+    def of(
+        cls, root: Path, settings: Settings, target: Target | None = None, *, debug: bool = False
+    ) -> Configuration:
         """The configuration that the environment asks for.
 
         Args:
@@ -93,15 +101,25 @@ class Configuration:
         return cls.for_target(root, settings, target, plan_for(root, settings, target), debug=debug)
 
     @classmethod
-    def for_target(cls, root: Path, settings: Settings, target: Target, chosen: Plan, *, debug: bool = False) -> Configuration:
+    def for_target(
+        cls, root: Path, settings: Settings, target: Target, chosen: Plan, *, debug: bool = False
+    ) -> Configuration:
         """The configuration of a plan that has been made already.
 
         Raises:
             ConfigurationError: the interpreter does not say what its ABI is called.
         """
-        # CMAKE_ARGS go last on CMake's command line, so a build type in them is the one that counts.
+        # CMAKE_ARGS go last on CMake's command line, so a build type in them is the one that
+        # counts.
         named = cmake.definition(settings.cmake_args, "CMAKE_BUILD_TYPE") or settings.build_type
-        return cls(root, settings, target, chosen, named or ("Debug" if debug else "RelWithDebInfo"), python_abi())
+        return cls(
+            root,
+            settings,
+            target,
+            chosen,
+            named or ("Debug" if debug else "RelWithDebInfo"),
+            python_abi(),
+        )
 
     @property
     def suffix(self) -> str:
@@ -138,14 +156,20 @@ class Configuration:
             ResourceError: the disk is full.
         """
         try:
-            removal.claim(self.folder, "the build folder (VLLM_BUILD_ROOT)", ("*",), ("plan.json", "CMakeCache.txt", ".writable"))
+            removal.claim(
+                self.folder,
+                "the build folder (VLLM_BUILD_ROOT)",
+                ("*",),
+                ("plan.json", "CMakeCache.txt", ".writable"),
+            )
             probe = self.folder / ".writable"
             probe.touch()
             probe.unlink()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceError(
-                    f"no space left for the build folder {self.folder}", remedy="free some space, or set VLLM_BUILD_ROOT to another disk"
+                    f"no space left for the build folder {self.folder}",
+                    remedy="free some space, or set VLLM_BUILD_ROOT to another disk",
                 ) from error
             raise ConfigurationError(
                 f"the build folder {self.folder} cannot be written: {error.strerror}",

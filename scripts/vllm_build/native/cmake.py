@@ -39,14 +39,19 @@ def find_cmake(search_path: str) -> str:
         ToolchainError: there is none; the message lists those that are too old.
     """
     folders = (search_path or os.defpath).split(os.pathsep)
-    names = [Path(sys.executable).parent / "cmake", *(Path(folder) / "cmake" for folder in folders if folder)]
+    names = [
+        Path(sys.executable).parent / "cmake",
+        *(Path(folder) / "cmake" for folder in folders if folder),
+    ]
     seen = []
     for path in dict.fromkeys(names):
         if path.is_file() and os.access(path, os.X_OK):
             version = version_of(str(path))
             if version is not None and version >= MINIMUM:
                 return str(path)
-            seen.append(f"{path} ({'.'.join(map(str, version)) if version else 'does not tell its version'})")
+            seen.append(
+                f"{path} ({'.'.join(map(str, version)) if version else 'does not tell its version'})"
+            )
     wanted = ".".join(map(str, MINIMUM))
     raise ToolchainError(
         f"no usable cmake was found{': ' + ', '.join(seen) if seen else ''}",
@@ -73,9 +78,15 @@ def find_generator(settings: Settings) -> Generator:
         return Generator(settings.generator, "")
     if ninja := programs.look_for("ninja"):
         return Generator("Ninja", ninja)
-    if settings.generator is None and (make := programs.look_for("make") or programs.look_for("gmake")):
+    if settings.generator is None and (
+        make := programs.look_for("make") or programs.look_for("gmake")
+    ):
         return Generator(MAKE, make)
-    raise ToolchainError("neither ninja nor make was found", expected="ninja on PATH or in this environment", remedy="pip install ninja")
+    raise ToolchainError(
+        "neither ninja nor make was found",
+        expected="ninja on PATH or in this environment",
+        remedy="pip install ninja",
+    )
 
 
 def runs_make(settings: Settings) -> bool:
@@ -89,13 +100,24 @@ def runs_make(settings: Settings) -> bool:
 def launchers(settings: Settings) -> dict[str, str]:
     """Definitions for the compiler cache that fronts every compile (build contract, section 4).
 
-    A language for which the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER``, as a variable or in ``CMAKE_ARGS``, keeps that; the others get
-    sccache, else ccache, unless they are disabled, absent or do not work; of the last a warning tells.
+    A language for which the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER``, as a variable or in
+    ``CMAKE_ARGS``, keeps that; the others get sccache, else ccache, unless they are disabled,
+    absent or do not work; of the last a warning tells.
     """
-    users = {"C": settings.c_launcher, "CXX": settings.cxx_launcher, "CUDA": settings.cuda_launcher, "HIP": settings.hip_launcher}
+    users = {
+        "C": settings.c_launcher,
+        "CXX": settings.cxx_launcher,
+        "CUDA": settings.cuda_launcher,
+        "HIP": settings.hip_launcher,
+    }
     names = {f"CMAKE_{language}_COMPILER_LAUNCHER": chosen for language, chosen in users.items()}
-    # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts in an old folder as well.
-    ours = {name: chosen for name, chosen in names.items() if definition(settings.cmake_args, name) is None}
+    # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts
+    # in an old folder as well.
+    ours = {
+        name: chosen
+        for name, chosen in names.items()
+        if definition(settings.cmake_args, name) is None
+    }
     # What the user names is not probed: when it does not work, the build says so.
     cache = None if all(ours.values()) else compiler_cache.found(settings)
     return {name: launcher for name, chosen in ours.items() if (launcher := chosen or cache)}

@@ -28,12 +28,33 @@ if TYPE_CHECKING:
     from vllm_build.native.build_configuration import Configuration
     from vllm_build.native.job_count import Jobs
 
-#: CMake reads these when it first configures a folder and never again, so a change needs a fresh start.
+#: CMake reads these when it first configures a folder and never again, so a change needs a fresh
+#: start.
 _READ_ONCE = (
-    *("CC", "CXX", "CUDACXX", "CUDAHOSTCXX", "HIPCXX", "CFLAGS", "CXXFLAGS", "CUDAFLAGS", "HIPFLAGS", "LDFLAGS"),
-    *("CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE", "CONDA_PREFIX", "hwy_DIR", "hwy_ROOT", "SDKROOT", "MACOSX_DEPLOYMENT_TARGET"),
+    *(
+        "CC",
+        "CXX",
+        "CUDACXX",
+        "CUDAHOSTCXX",
+        "HIPCXX",
+        "CFLAGS",
+        "CXXFLAGS",
+        "CUDAFLAGS",
+        "HIPFLAGS",
+        "LDFLAGS",
+    ),
+    *(
+        "CMAKE_PREFIX_PATH",
+        "CMAKE_TOOLCHAIN_FILE",
+        "CONDA_PREFIX",
+        "hwy_DIR",
+        "hwy_ROOT",
+        "SDKROOT",
+        "MACOSX_DEPLOYMENT_TARGET",
+    ),
 )
-#: Absolute run paths would tie a library to one prefix; relative ones ($ORIGIN) are somebody's decision and stay.
+#: Absolute run paths would tie a library to one prefix; relative ones ($ORIGIN) are somebody's
+#: decision and stay.
 _RUN_PATH = re.compile(r"(?<!\S)-Wl,(-rpath|-R|--rpath)[,=](?!'?\$ORIGIN)\S+")
 _STAMP = "configured.json"
 _STAMP_KEYS = {"root", "generator", "program", "cmake", "definitions", "arguments", "read_once"}
@@ -53,16 +74,23 @@ def _identity(program: str | None) -> list[Any]:
 def _prefixes(config: Configuration) -> list[Path]:
     """Folders that the user has named as places of libraries, the closest first."""
     given = cmake.definition(config.settings.cmake_args, "CMAKE_PREFIX_PATH") or ""
-    listed = [*given.split(";"), *config.settings.inherited.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
+    listed = [
+        *given.split(";"),
+        *config.settings.inherited.get("CMAKE_PREFIX_PATH", "").split(os.pathsep),
+    ]
     conda = [config.settings.host_prefix, config.settings.conda_prefix, Path(sys.prefix)]
     return [*(Path(entry) for entry in listed if entry), *(prefix for prefix in conda if prefix)]
 
 
 def highway(config: Configuration) -> dict[str, str]:
-    """Find Highway, and write nothing. Returns CMake variables: none when CMake is to look by itself, or when the plan does not need it.
+    """Find Highway, and write nothing.
 
-    In this order: ``HIGHWAY_SRC_DIR``; what ``CMAKE_ARGS`` or the environment say; an installed one in a prefix that the user named; the
-    locked sources that ``vllm-build fetch`` brought. The system's own is CMake's last resort.
+    Returns CMake variables: none when CMake is to look by itself, or when the plan does not need
+    it.
+
+    In this order: ``HIGHWAY_SRC_DIR``; what ``CMAKE_ARGS`` or the environment say; an installed one
+    in a prefix that the user named; the locked sources that ``vllm-build fetch`` brought. The
+    system's own is CMake's last resort.
     """
     if "hwy" not in config.plan.libraries:
         return {}
@@ -70,7 +98,9 @@ def highway(config: Configuration) -> dict[str, str]:
     if settings.highway_source:
         return {"HIGHWAY_SRC_DIR": str(settings.highway_source)}
     named = ("hwy_DIR", "hwy_ROOT", "HIGHWAY_SRC_DIR")
-    if any(cmake.definition(settings.cmake_args, name) for name in named) or any(settings.inherited.get(name) for name in named[:2]):
+    if any(cmake.definition(settings.cmake_args, name) for name in named) or any(
+        settings.inherited.get(name) for name in named[:2]
+    ):
         return {}
     for prefix in _prefixes(config):
         for folder in ("lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH') or ''}"):
@@ -85,7 +115,11 @@ def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
     """As :func:`highway`; a link leads to the fetched sources, so that binaries do not hold the path of the cache (``__FILE__``)."""
     found = highway(config)
     if "HIGHWAY_SRC_DIR" in found and not config.settings.highway_source:
-        return {"HIGHWAY_SRC_DIR": str(stable_inputs.link(inputs / "highway", Path(found["HIGHWAY_SRC_DIR"])))}
+        return {
+            "HIGHWAY_SRC_DIR": str(
+                stable_inputs.link(inputs / "highway", Path(found["HIGHWAY_SRC_DIR"]))
+            )
+        }
     return found
 
 
@@ -121,14 +155,23 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "CMAKE_BUILD_TYPE": config.build_type,
         "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
         "VLLM_PLAN": str(config.folder / "plan.json"),
-        "VLLM_TORCH_INCLUDE_DIRS": str(stable_inputs.mirror(torch.include, inputs / "torch-include", stable_inputs.TORCH_HEADERS)),
-        "VLLM_TORCH_CPU_LIBRARY": str(stable_inputs.link(inputs / "torch-lib", torch.library.parent) / torch.library.name),
-        "VLLM_PYTHON_INCLUDE_DIR": str(stable_inputs.link(inputs / "python-include", Path(sysconfig.get_path("include")))),
+        "VLLM_TORCH_INCLUDE_DIRS": str(
+            stable_inputs.mirror(
+                torch.include, inputs / "torch-include", stable_inputs.TORCH_HEADERS
+            )
+        ),
+        "VLLM_TORCH_CPU_LIBRARY": str(
+            stable_inputs.link(inputs / "torch-lib", torch.library.parent) / torch.library.name
+        ),
+        "VLLM_PYTHON_INCLUDE_DIR": str(
+            stable_inputs.link(inputs / "python-include", Path(sysconfig.get_path("include")))
+        ),
         "VLLM_EXT_SUFFIX": config.suffix,
         "VLLM_ABI3": "ON" if abi3 else "OFF",
         "VLLM_COMPILE_LAUNCHER": launcher(),
         "VLLM_WERROR": "ON" if config.settings.werror else "OFF",
-        # Follows from the memory that is free now; without heavy units it must not make CMake run again.
+        # Follows from the memory that is free now; without heavy units it must not make CMake run
+        # again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **_toolkit(config),
         **_linked_highway(config, inputs),
@@ -142,7 +185,11 @@ def _recorded(told: Any) -> Any:
     """What CMake was told, in the form that is kept for comparisons: a text with a secret is redacted, and its sha256 follows."""
     if isinstance(told, str):
         shown = redact(told)
-        return told if shown == told else f"{shown} sha256:{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()}"
+        return (
+            told
+            if shown == told
+            else f"{shown} sha256:{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()}"
+        )
     if isinstance(told, dict):
         return {name: _recorded(value) for name, value in told.items()}
     return [_recorded(item) for item in told] if isinstance(told, list) else told
@@ -150,7 +197,10 @@ def _recorded(told: Any) -> Any:
 
 def _names(stamp: Mapping[str, Any]) -> set[str]:
     """What a configure step was told, by name: variables, and other arguments as they stand."""
-    words = (re.sub(r"^(-D\w+)(:\w+)?=.*", r"\1", argument, flags=re.DOTALL) for argument in stamp["arguments"])
+    words = (
+        re.sub(r"^(-D\w+)(:\w+)?=.*", r"\1", argument, flags=re.DOTALL)
+        for argument in stamp["arguments"]
+    )
     return {*stamp["definitions"], *words}
 
 
@@ -158,7 +208,9 @@ def _fresh_needed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool
     """Whether what CMake remembers of the folder would win over what it is told now."""
     if old is None:
         return True
-    return any(old[key] != new[key] for key in ("root", "generator", "read_once")) or not _names(old) <= _names(new)
+    return any(old[key] != new[key] for key in ("root", "generator", "read_once")) or not _names(
+        old
+    ) <= _names(new)
 
 
 def _stamp_of(folder: Path) -> dict[str, Any] | None:
@@ -172,7 +224,8 @@ def _stamp_of(folder: Path) -> dict[str, Any] | None:
 def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     """Write the plan and configure the folder unless nothing has changed since it was configured; returns whether CMake ran.
 
-    A folder whose configuration has a secret in it, as a password in ``CMAKE_ARGS``, becomes its owner's alone.
+    A folder whose configuration has a secret in it, as a password in ``CMAKE_ARGS``, becomes its
+    owner's alone.
 
     Args:
         config: what is built.
@@ -188,9 +241,15 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     plan_file, text = folder / "plan.json", config.plan.to_json()
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         write_text(plan_file, text)
-    program, generator = cmake.find_cmake(config.settings.search_path), cmake.find_generator(config.settings)
+    program, generator = (
+        cmake.find_cmake(config.settings.search_path),
+        cmake.find_generator(config.settings),
+    )
     env = config.settings.inherited
-    compilers = {name: _identity(shutil.which(env.get(variable) or name)) for variable, name in (("CC", "cc"), ("CXX", "c++"))}
+    compilers = {
+        name: _identity(shutil.which(env.get(variable) or name))
+        for variable, name in (("CC", "cc"), ("CXX", "c++"))
+    }
     new: dict[str, Any] = {
         "root": str(config.root),
         "generator": generator.name,
@@ -203,12 +262,22 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     stamp = _recorded(new)
     old = _stamp_of(folder)
     if stamp != new:
-        # CMake writes its arguments into files of its own, CMakeCache.txt and build.ninja among them.
+        # CMake writes its arguments into files of its own, CMakeCache.txt and build.ninja among
+        # them.
         folder.chmod(0o700)
     if old == stamp and any((folder / name).is_file() for name in ("build.ninja", "Makefile")):
         return False
     (folder / _STAMP).unlink(missing_ok=True)
-    command = [program, "-S", new["root"], "-B", str(folder), "-G", generator.name, "--no-warn-unused-cli"]
+    command = [
+        program,
+        "-S",
+        new["root"],
+        "-B",
+        str(folder),
+        "-G",
+        generator.name,
+        "--no-warn-unused-cli",
+    ]
     if (folder / "CMakeCache.txt").exists() and _fresh_needed(old, stamp):
         command.append("--fresh")
     if generator.program:
@@ -216,7 +285,14 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     command += [f"-D{key}={value}" for key, value in sorted(new["definitions"].items())]
     command += new["arguments"]
     log, verbose = folder / "configure.log", config.settings.verbose
-    logged_process.run(command, cwd=folder, env=environment(config), what="cmake's configure step", log=log, verbose=verbose)
+    logged_process.run(
+        command,
+        cwd=folder,
+        env=environment(config),
+        what="cmake's configure step",
+        log=log,
+        verbose=verbose,
+    )
     write_text(folder / _STAMP, json.dumps(stamp, indent=2, sort_keys=True) + "\n")
     return True
 
@@ -229,11 +305,12 @@ def without_run_paths(flags: str) -> str:
 def environment(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     """The environment of CMake, the generator and the compilers: the caller's, with what makes builds alike.
 
-    Messages are English, as the search for the first error reads them, and compiler caches count the language among their inputs. ccache
-    takes paths below the tree as relative ones, except in messages, so that a clone elsewhere hits; it knows which part of
-    ``-ffile-prefix-map`` does not count, but not where nvcc hands it to the host compiler. What the user has set stays. Run paths in
-    ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have theirs, and a folder of this machine is of no
-    use elsewhere.
+    Messages are English, as the search for the first error reads them, and compiler caches count
+    the language among their inputs. ccache takes paths below the tree as relative ones, except in
+    messages, so that a clone elsewhere hits; it knows which part of ``-ffile-prefix-map`` does not
+    count, but not where nvcc hands it to the host compiler. What the user has set stays. Run paths
+    in ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have
+    theirs, and a folder of this machine is of no use elsewhere.
     """
     inherited = config.settings.inherited
     flags = inherited.get("LDFLAGS")

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a compiler and adds a line to a record: what it made, and the time and memory that took. CMake puts it in front of every compile.
+"""Runs a compiler and adds a line to a record: what it made, and the time and memory that took.
+
+CMake puts it in front of every compile.
 
     python -I -S measured.py RECORD OBJECT COMMAND…
 
-It imports what starts fast, and nothing of this package. The status is the command's; a record that cannot be written is no reason to fail.
+It imports what starts fast, and nothing of this package. The status is the command's; a record that
+cannot be written is no reason to fail.
 """
 
 import contextlib
@@ -36,7 +39,8 @@ def main(record: str, made: str, *command: str) -> int:
             "peak_bytes": used.ru_maxrss * 1024,
         }
         with contextlib.suppress(OSError), open(record, "a", encoding="utf-8") as stream:  # noqa: PTH123 - pathlib takes long to import
-            # One write to a file opened for appending: lines of compilers that end at once do not mix.
+            # One write to a file opened for appending: lines of compilers that end at once do not
+            # mix.
             stream.write(json.dumps(entry) + "\n")
     return code if code >= 0 else 128 - code
 

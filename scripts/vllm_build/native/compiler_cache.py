@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a compiler cache that was found works. One that was found by chance must not end a build; one that the user named may.
+"""Whether a compiler cache that was found works.
 
-The probes compile nothing: ccache is asked for its version and has to be able to write to its folder, sccache has to start its server.
+One that was found by chance must not end a build; one that the user named may.
+
+The probes compile nothing: ccache is asked for its version and has to be able to write to its
+folder, sccache has to start its server.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Seconds for a cache to answer; the server of sccache may have to be started, and to reach a remote store.
+#: Seconds for a cache to answer; the server of sccache may have to be started, and to reach a
+#: remote store.
 TIMEOUT = 30
 _VARIABLES = {"sccache": "VLLM_DISABLE_SCCACHE", "ccache": "VLLM_DISABLE_CCACHE"}
 
@@ -51,7 +55,10 @@ def _ask(program: str, *arguments: str) -> tuple[str, str | None]:
     text = done.stdout.strip()
     if done.returncode:
         last = excerpt(text.splitlines()[-1]) if text else "nothing"
-        return text, f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}"
+        return (
+            text,
+            f"'{program} {arguments[0]}' ended with status {done.returncode}; it said: {last}",
+        )
     return text, None
 
 
@@ -74,21 +81,38 @@ def _why_not_ccache(program: str, environ: Mapping[str, str]) -> str | None:
 @functools.cache
 def _probed(name: str, program: str, variables: tuple[tuple[str, str], ...]) -> str | None:
     """The probe's answer, once in a process for each program and the variables that it minds."""
-    why = _why_not_sccache(program) if name == "sccache" else _why_not_ccache(program, dict(variables))
+    why = (
+        _why_not_sccache(program)
+        if name == "sccache"
+        else _why_not_ccache(program, dict(variables))
+    )
     if why is not None:
-        say(f"warning: {name} is not used: {why}\n  to do:    repair it, or set {_VARIABLES[name]}=1 to leave it out\n")
+        say(
+            f"warning: {name} is not used: {why}\n  to do:    repair it, or set "
+            f"{_VARIABLES[name]}=1 to leave it out\n"
+        )
     return why
 
 
 def usable(name: str, program: str, environ: Mapping[str, str]) -> bool:
     """Whether the cache ``name``, found as ``program``, works under ``environ``; says why not on standard error, once."""
     minded = _MINDED if name == "ccache" else ()
-    return _probed(name, program, tuple((variable, environ.get(variable, "")) for variable in minded)) is None
+    return (
+        _probed(name, program, tuple((variable, environ.get(variable, "")) for variable in minded))
+        is None
+    )
 
 
 def found(settings: Settings) -> str | None:
     """The compiler cache to put in front of compilers: sccache, else ccache, whichever is there, works, and is not disabled."""
-    for name, disabled in (("sccache", settings.disable_sccache), ("ccache", settings.disable_ccache)):
-        if not disabled and (program := shutil.which(name)) and usable(name, program, settings.inherited):
+    for name, disabled in (
+        ("sccache", settings.disable_sccache),
+        ("ccache", settings.disable_ccache),
+    ):
+        if (
+            not disabled
+            and (program := shutil.which(name))
+            and usable(name, program, settings.inherited)
+        ):
             return program
     return None

@@ -41,7 +41,11 @@ class Jobs:
         """Variables for the build's process: the thread count reaches nvcc without standing in any command line."""
         if self.nvcc_threads is None or self.nvcc_threads == 1:
             return {}
-        return {"NVCC_APPEND_FLAGS": f"{environ.get('NVCC_APPEND_FLAGS', '')} --threads={self.nvcc_threads}".strip()}
+        return {
+            "NVCC_APPEND_FLAGS": (
+                f"{environ.get('NVCC_APPEND_FLAGS', '')} --threads={self.nvcc_threads}"
+            ).strip()
+        }
 
 
 def _tightest(known: list[Limit], what: str) -> tuple[int, str]:
@@ -67,17 +71,33 @@ def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int,
     heavy_jobs = max(1, min(cpus, memory // heavy))
     if not heavy_units:
         fit = memory // ordinary
-        return max(1, min(cpus, fit)), heavy_jobs, f"units of {ordinary / GIB:.1f} GiB that fit: {fit}"
+        return (
+            max(1, min(cpus, fit)),
+            heavy_jobs,
+            f"units of {ordinary / GIB:.1f} GiB that fit: {fit}",
+        )
     if not pools:
         return (
             heavy_jobs,
             heavy_jobs,
-            f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}; no job pools tell them from others",
+            (
+                f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}; no job pools tell them "
+                "from "
+                "others"
+            ),
         )
     heavy_jobs = min(heavy_jobs, heavy_units)
     beside = max(0, memory - heavy_jobs * heavy) // ordinary
     jobs = max(1, min(cpus, heavy_jobs + beside))
-    return jobs, heavy_jobs, f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}, and of {ordinary / GIB:.1f} GiB beside them: {beside}"
+    return (
+        jobs,
+        heavy_jobs,
+        (
+            f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}, and of {ordinary / GIB:.1f} "
+            "GiB "
+            f"beside them: {beside}"
+        ),
+    )
 
 
 def decide(
@@ -92,15 +112,19 @@ def decide(
     memory: int | None = None,
     source: str = "MAX_JOBS",
 ) -> Jobs:
-    """Choose the number of jobs. ``max_jobs`` is the user's word and wins over CPUs and memory; the heavy pool still fits memory.
+    """Choose the number of jobs.
 
-    Without ``max_jobs``, at no time do the units that run together exceed memory by their classes, unless a single one does.
+    ``max_jobs`` is the user's word and wins over CPUs and memory; the heavy pool still fits memory.
+
+    Without ``max_jobs``, at no time do the units that run together exceed memory by their classes,
+    unless a single one does.
 
     Args:
         max_jobs: what the user chose.
         nvcc_threads: ``NVCC_THREADS``.
         device: what the build is for.
-        toolkit_version: of the device's toolkit; None means not known, and every CUDA above the floor has threads.
+        toolkit_version: of the device's toolkit; None means not known, and every CUDA above the
+            floor has threads.
         heavy_units: how many units of the plan are heavy (``len(plan.heavy_sources)``).
         pools: the build program knows job pools (Ninja); without them any job may be a heavy one.
         cpus: usable CPUs; None asks the machine.

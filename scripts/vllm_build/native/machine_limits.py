@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this process may use of the machine: CPUs by affinity and cgroup quota, memory by what is free, cgroup limits and resource limits.
 
-cgroup v1 and v2 are read where the process's own mount table shows them, as in a container, from the process's group up to the root: each
-group on the way may hold a tighter limit. Source: the Linux kernel's admin-guide, cgroup-v1 and cgroup-v2.
+cgroup v1 and v2 are read where the process's own mount table shows them, as in a container, from
+the process's group up to the root: each group on the way may hold a tighter limit. Source: the
+Linux kernel's admin-guide, cgroup-v1 and cgroup-v2.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 GIB = 1 << 30
-#: cgroup v1 says "no limit" with the largest multiple of the page size; nobody's memory is that large.
+#: cgroup v1 says "no limit" with the largest multiple of the page size; nobody's memory is that
+#: large.
 _UNLIMITED = 1 << 60
 PROC = Path("/proc")
-#: A line of mountinfo: id, parent, device, root, folder, options, optional fields, "-", type, source, options of the file system.
-_MOUNT = re.compile(r"[0-9]+ [0-9]+ \S+ (?P<root>\S+) (?P<folder>\S+) .*?- cgroup(?P<version>2?) \S+ (?P<options>\S+)")
+#: A line of mountinfo: id, parent, device, root, folder, options, optional fields, "-", type,
+#: source, options of the file system.
+_MOUNT = re.compile(
+    r"[0-9]+ [0-9]+ \S+ (?P<root>\S+) (?P<folder>\S+) .*?- cgroup(?P<version>2?) \S+ "
+    r"(?P<options>\S+)"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def _groups(proc: Path, controller: str) -> list[Path]:
         return []
     shown, folder = mount
     inside = PurePosixPath(group)
-    # A container sees its own group as the root of the mount, while its membership may name the host's path.
+    # A container sees its own group as the root of the mount, while its membership may name the
+    # host's path.
     relative = inside.relative_to(shown) if inside.is_relative_to(shown) else PurePosixPath()
     if ".." in relative.parts or not (folder / relative).is_dir():
         relative = PurePosixPath()
@@ -78,11 +85,16 @@ def _groups(proc: Path, controller: str) -> list[Path]:
 
 def cpu_limits(proc: Path = PROC) -> list[Limit]:
     """Every bound on the CPUs of this process; a quota of less than one CPU counts as one."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     found = [Limit(affinity, f"affinity, {affinity}")]
     quotas = [_read(folder / "cpu.max").partition(" ") for folder in _groups(proc, "")]
     pairs = [(quota, period) for quota, _, period in quotas]
-    pairs += [(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")) for folder in _groups(proc, "cpu")]
+    pairs += [
+        (_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+        for folder in _groups(proc, "cpu")
+    ]
     for quota, period in pairs:
         spent, of = _number(quota), _number(period)
         if spent and of:
@@ -92,8 +104,12 @@ def cpu_limits(proc: Path = PROC) -> list[Limit]:
 
 def _reclaimable(folder: Path, prefix: str) -> int:
     """Bytes of file cache that the kernel can take back at once: it counts as used, and is not in anybody's way."""
-    statistics = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line)
-    inactive, active = (_number(statistics.get(f"{prefix}{name}_file", "")) or 0 for name in ("inactive", "active"))
+    statistics = dict(
+        line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line
+    )
+    inactive, active = (
+        _number(statistics.get(f"{prefix}{name}_file", "")) or 0 for name in ("inactive", "active")
+    )
     return inactive + active // 2
 
 
@@ -115,7 +131,11 @@ def memory_limits(proc: Path = PROC) -> list[Limit]:
                 continue
             used = max(0, (_number(_read(folder / used_file)) or 0) - _reclaimable(folder, prefix))
             free = max(0, limit - used)
-            found.append(Limit(free, f"cgroup limit of {limit / GIB:.1f} GiB, {free / GIB:.2f} GiB of it free"))
+            found.append(
+                Limit(
+                    free, f"cgroup limit of {limit / GIB:.1f} GiB, {free / GIB:.2f} GiB of it free"
+                )
+            )
     # These hold for each process alone; batch systems that set them mean the job as a whole.
     for name in ("RLIMIT_AS", "RLIMIT_DATA"):
         soft, _ = resource.getrlimit(getattr(resource, name))

@@ -38,19 +38,23 @@ def announced_digest(config: Configuration) -> dict[str, str]:
         IntegrityError: the caller announced another one.
     """
     components, announced = config.plan.components, config.settings.kernel_digest
-    found = {component: tree_digests.kernel_digest(config.root, component) for component in components}
+    found = {
+        component: tree_digests.kernel_digest(config.root, component) for component in components
+    }
     if not announced:
         return found
     if len(components) > 1:
         raise ConfigurationError(
-            f"VLLM_KERNEL_DIGEST announces one digest, and this build has {len(components)} outputs: {', '.join(components)}",
+            f"VLLM_KERNEL_DIGEST announces one digest, and this build has {len(components)} "
+            f"outputs: {', '.join(components)}",
             expected="one output, as VLLM_COMPONENTS chooses it",
             remedy="unset VLLM_KERNEL_DIGEST, or set VLLM_COMPONENTS to one of them",
         )
     (value,) = found.values()
     if announced not in (value, value[: tree_digests.SHORT]):
         raise IntegrityError(
-            f"the sources of {components[0]} have the digest {value[: tree_digests.SHORT]}, the caller announced {announced}",
+            f"the sources of {components[0]} have the digest {value[: tree_digests.SHORT]}, the "
+            f"caller announced {announced}",
             expected="recipe/variants.yaml in step with the tree",
             remedy="vllm-build stamp",
         )
@@ -74,11 +78,20 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     ]
     env = cmake_configure.environment(config, jobs)
     unit_times.begin(config.folder)
-    logged_process.run(command, cwd=config.folder, env=env, what="the build", log=config.folder / "build.log", verbose=verbose)
+    logged_process.run(
+        command,
+        cwd=config.folder,
+        env=env,
+        what="the build",
+        log=config.folder / "build.log",
+        verbose=verbose,
+    )
     if units := unit_times.read(config.folder / unit_times.RECORD):
         say(unit_times.summary(units) + "\n")
         if config.settings.unit_times:
-            unit_times.append(config.settings.unit_times, units, "+".join(config.plan.components) + "/")
+            unit_times.append(
+                config.settings.unit_times, units, "+".join(config.plan.components) + "/"
+            )
 
 
 def check(config: Configuration) -> None:
@@ -87,11 +100,16 @@ def check(config: Configuration) -> None:
     Raises:
         BuildError: a library would not load everywhere, or registers other ops than it should.
     """
-    extensions = {config.folder / f"{extension.module}{config.suffix}": extension for extension in config.plan.extensions}
+    extensions = {
+        config.folder / f"{extension.module}{config.suffix}": extension
+        for extension in config.plan.extensions
+    }
     linked = list(extensions)
     for path in linked:
         if not path.is_file():
-            raise BuildError(f"the build left no {path}", expected="one library for each extension of the plan")
+            raise BuildError(
+                f"the build left no {path}", expected="one library for each extension of the plan"
+            )
     # What the sources say about ops is an input as well.
     ops = op_table.of_plan(op_table.load(config.root), config.plan)
     facts = {
@@ -107,8 +125,19 @@ def check(config: Configuration) -> None:
     for finding in library_audit.where_installed(linked, abi3=config.abi == ABI3):
         say(f"{finding.library}: {finding.check}: {'good' if finding.good else 'BAD'}\n")
         if not finding.good:
-            raise BuildError(f"{finding.library}: {finding.check}: {finding.text}", expected="a library for every Python and every torch")
-    say(op_check.require(config.root, config.plan, [path for path in linked if extensions[path].torch], config.settings.inherited) + "\n")
+            raise BuildError(
+                f"{finding.library}: {finding.check}: {finding.text}",
+                expected="a library for every Python and every torch",
+            )
+    say(
+        op_check.require(
+            config.root,
+            config.plan,
+            [path for path in linked if extensions[path].torch],
+            config.settings.inherited,
+        )
+        + "\n"
+    )
     write_text(record, text)
 
 
@@ -122,11 +151,19 @@ def announced_influences(config: Configuration) -> tuple[Influence, ...]:
     private_build.require_portable(config)
     found = private_build.influences(config)
     if found:
-        say(f"private build, as {', '.join(map(str, found))}: a store and another tree take it only when asked for by name\n")
+        say(
+            f"private build, as {', '.join(map(str, found))}: a store and another tree take it "
+            "only when asked for by name\n"
+        )
     return found
 
 
-def install(config: Configuration, target: Path, digests: Mapping[str, str], influences: Sequence[Influence] = ()) -> None:
+def install(
+    config: Configuration,
+    target: Path,
+    digests: Mapping[str, str],
+    influences: Sequence[Influence] = (),
+) -> None:
     """Install every component of the plan below ``target`` and write its ``build_info``.
 
     Args:
@@ -159,23 +196,40 @@ def install(config: Configuration, target: Path, digests: Mapping[str, str], inf
         _record(config, component, target, digests[component], influences)
 
 
-def _record(config: Configuration, component: str, target: Path, kernel_digest: str, influences: Sequence[Influence]) -> None:
+def _record(
+    config: Configuration,
+    component: str,
+    target: Path,
+    kernel_digest: str,
+    influences: Sequence[Influence],
+) -> None:
     built = []
     for extension in config.plan.extensions:
         if extension.component == component:
             path = target / extension.output_file(config.suffix)
             if not path.is_file():
-                raise BuildError(f"CMake installed no {path}", expected=f"the library of {extension.name}")
-            built.append(build_info.describe(extension.name, path, target, tuple(k.name for k in extension.kernels)))
+                raise BuildError(
+                    f"CMake installed no {path}", expected=f"the library of {extension.name}"
+                )
+            built.append(
+                build_info.describe(
+                    extension.name, path, target, tuple(k.name for k in extension.kernels)
+                )
+            )
     document = {
         "component": component,
-        "version": distribution_version.full_version(config.root, config.settings, config.target.name, config.target.release),
+        "version": distribution_version.full_version(
+            config.root, config.settings, config.target.name, config.target.release
+        ),
         "device": config.plan.device,
         "toolkit": config.plan.toolkit_version,
         "platform": sysconfig.get_platform(),
         "kernel_digest": kernel_digest,
-        "build_digest": tree_digests.build_digest(kernel_digest, component, config.plan, config.abi, influences),
-        # The digest of a build without them, and what they are: empty for every build that its tree describes.
+        "build_digest": tree_digests.build_digest(
+            kernel_digest, component, config.plan, config.abi, influences
+        ),
+        # The digest of a build without them, and what they are: empty for every build that its tree
+        # describes.
         "tree_digest": tree_digests.build_digest(kernel_digest, component, config.plan, config.abi),
         "private": [str(influence) for influence in influences],
         "torch_target": str(torch_files.MINIMUM),

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes a build private: flags and sources that its kernel digest does not cover.
 
-The digest of a tree says which sources, table and tools' rules a library was built from. Flags in the environment, arguments for CMake and
-sources of one's own change the library and not the tree. Such a build carries the list of these influences in its record and another build
-digest, so a clean tree never takes it for its own.
+The digest of a tree says which sources, table and tools' rules a library was built from. Flags in
+the environment, arguments for CMake and sources of one's own change the library and not the tree.
+Such a build carries the list of these influences in its record and another build digest, so a clean
+tree never takes it for its own.
 
-In the recipe the flags come from the compilers' packages, which the names of the conda packages cover, so there they do not count.
+In the recipe the flags come from the compilers' packages, which the names of the conda packages
+cover, so there they do not count.
 """
 
 from __future__ import annotations
@@ -27,12 +29,28 @@ if TYPE_CHECKING:
     from vllm_build.native.build_configuration import Configuration
 
 #: Flags that CMake, compilers and linkers read.
-_FLAGS = ("CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "HIPFLAGS", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS")
+_FLAGS = (
+    "CPPFLAGS",
+    "CFLAGS",
+    "CXXFLAGS",
+    "LDFLAGS",
+    "CUDAFLAGS",
+    "HIPFLAGS",
+    "NVCC_PREPEND_FLAGS",
+    "NVCC_APPEND_FLAGS",
+)
 #: Programs; which compiler runs is no influence, the words after it are flags.
 _COMPILERS = ("CC", "CXX", "CUDACXX", "CUDAHOSTCXX", "HIPCXX")
 #: Folders in front of what the build itself chooses, and a file of CMake's that may do anything.
 _PLACES = (
-    *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"),
+    *(
+        "CPATH",
+        "C_INCLUDE_PATH",
+        "CPLUS_INCLUDE_PATH",
+        "LIBRARY_PATH",
+        "COMPILER_PATH",
+        "GCC_EXEC_PREFIX",
+    ),
     "CMAKE_TOOLCHAIN_FILE",
 )
 #: CMake variables that choose programs, or that the build accounts for by itself.
@@ -65,7 +83,9 @@ def _with_files(text: str) -> str:
 
 
 def _of_text(name: str, text: str) -> Influence:
-    return Influence(name, text, hashlib.sha256(_with_files(text).encode(errors="surrogateescape")).hexdigest())
+    return Influence(
+        name, text, hashlib.sha256(_with_files(text).encode(errors="surrogateescape")).hexdigest()
+    )
 
 
 def _of_folder(name: str, folder: Path) -> Influence:
@@ -75,7 +95,9 @@ def _of_folder(name: str, folder: Path) -> Influence:
 def _flags(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Name and flags of each variable that has any."""
     for name in _FLAGS:
-        text = _HOST_COMPILER.sub("", cmake_configure.without_run_paths(environ.get(name, ""))).strip()
+        text = _HOST_COMPILER.sub(
+            "", cmake_configure.without_run_paths(environ.get(name, ""))
+        ).strip()
         if text:
             yield name, text
     for name in _COMPILERS:
@@ -93,20 +115,30 @@ def _words(text: str) -> list[str]:
 def require_portable(config: Configuration) -> None:
     """Refuse flags that choose an instruction set.
 
-    Kernels for CPUs are compiled for several instruction sets and choose one when they run. A flag that raises the lowest one makes a
-    library that ends with "illegal instruction" on another machine, and its name does not tell.
+    Kernels for CPUs are compiled for several instruction sets and choose one when they run. A flag
+    that raises the lowest one makes a library that ends with "illegal instruction" on another
+    machine, and its name does not tell.
 
     Raises:
         ConfigurationError: a variable asks for more than the platform's baseline.
     """
-    for name, text in (*_flags(config.settings.inherited), *(("CMAKE_ARGS", argument) for argument in config.settings.cmake_args)):
+    for name, text in (
+        *_flags(config.settings.inherited),
+        *(("CMAKE_ARGS", argument) for argument in config.settings.cmake_args),
+    ):
         everything = _with_files(text)
-        above = [f"{match.group(0)}" for match in _ARCHITECTURE.finditer(everything) if match.group(1) not in _BASELINES]
+        above = [
+            f"{match.group(0)}"
+            for match in _ARCHITECTURE.finditer(everything)
+            if match.group(1) not in _BASELINES
+        ]
         if flags := [*above, *_EXTENSION.findall(everything)]:
             raise ConfigurationError(
                 f"{name} contains {flags[0]}, which chooses an instruction set",
-                expected="flags for every processor of the platform: kernels choose the instruction set when they run",
-                remedy=f"remove {flags[0]} from {name}; VLLM_CPU_ISA limits the instruction set when the kernels run",
+                expected="flags for every processor of the platform: kernels choose the "
+                "instruction set when they run",
+                remedy=f"remove {flags[0]} from {name}; VLLM_CPU_ISA limits the instruction set "
+                "when the kernels run",
             )
 
 
@@ -125,7 +157,11 @@ def _cmake_arguments(config: Configuration) -> Iterator[Influence]:
 def _sources(config: Configuration) -> Iterator[Influence]:
     """Sources of the user's own, and a Highway that is not the locked one."""
     settings, plan = config.settings, config.plan
-    if settings.cutlass_source and not {"cutlass", "flash-attention", "flash-attention-3"}.isdisjoint(plan.libraries):
+    if settings.cutlass_source and not {
+        "cutlass",
+        "flash-attention",
+        "flash-attention-3",
+    }.isdisjoint(plan.libraries):
         yield _of_folder("VLLM_CUTLASS_SRC_DIR", settings.cutlass_source)
     if settings.flash_attention_source and plan.third_party_sources:
         yield _of_folder("VLLM_FLASH_ATTN_SRC_DIR", settings.flash_attention_source)
@@ -147,9 +183,14 @@ def influences(config: Configuration) -> tuple[Influence, ...]:
     """What makes a build of ``config`` private; empty for one that its tree describes.
 
     Raises:
-        IntegrityError: the locked sources were changed. OSError: a folder of sources cannot be read.
+        IntegrityError: the locked sources were changed. OSError: a folder of sources cannot be
+            read.
     """
-    if config.settings.recipe_build and config.settings.build_prefix and config.settings.host_prefix:
+    if (
+        config.settings.recipe_build
+        and config.settings.build_prefix
+        and config.settings.host_prefix
+    ):
         return ()
     env = config.settings.inherited
     found = [_of_text(name, text) for name, text in _flags(env)]

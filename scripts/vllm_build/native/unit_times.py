@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each unit of a build took, from the record that :mod:`vllm_build.native.compile_launcher` keeps in the build folder.
 
-Nothing of it goes into a package: times differ from build to build, and the same inputs have to give the same bytes.
+Nothing of it goes into a package: times differ from build to build, and the same inputs have to
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ def begin(folder: Path) -> None:
 def _unit(line: str) -> Unit | None:
     try:
         entry: dict[str, Any] = json.loads(line)
-        return Unit(str(entry["unit"]), float(entry["seconds"]), float(entry["cpu_seconds"]), int(entry["peak_bytes"]))
+        return Unit(
+            str(entry["unit"]),
+            float(entry["seconds"]),
+            float(entry["cpu_seconds"]),
+            int(entry["peak_bytes"]),
+        )
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
@@ -70,6 +76,11 @@ def append(record: Path, units: Iterable[Unit], prefix: str) -> None:
 
 def summary(units: tuple[Unit, ...]) -> str:
     """A line for the log: how many units, the slowest of them, and the largest process."""
-    named = ", ".join(f"{unit.unit.rsplit('/', 1)[-1]} {unit.cpu_seconds:.0f} s" for unit in units[:_NAMED])
+    named = ", ".join(
+        f"{unit.unit.rsplit('/', 1)[-1]} {unit.cpu_seconds:.0f} s" for unit in units[:_NAMED]
+    )
     total, peak = sum(unit.cpu_seconds for unit in units), max(unit.peak_bytes for unit in units)
-    return f"{len(units)} units, {total:.0f} s of processor time, slowest: {named}; the largest process had {peak / 2**30:.1f} GiB"
+    return (
+        f"{len(units)} units, {total:.0f} s of processor time, slowest: {named}; the largest "
+        f"process had {peak / 2**30:.1f} GiB"
+    )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refuses a package that holds a path of the machine that built it: it would have other bytes in another folder, and tell who built it.
 
-Every file of the package is searched, its metadata included, and what is packed inside of them (zip, gzip, bzip2, xz, zstd, tar).
+Every file of the package is searched, its metadata included, and what is packed inside of them
+(zip, gzip, bzip2, xz, zstd, tar).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _DEPTH = 3
 _LARGEST = 1 << 30
 #: What a path is made of; anything else ends it.
 _PATH = rb"[^\x00-\x20\"'`<>|;:,()\[\]{}\\$*?&!=\x7f-\xff]"
-#: In front of a path: a longer path that it is only the end of (``/opt/tools/root``), but not an address (``file:///root``).
+#: In front of a path: a longer path that it is only the end of (``/opt/tools/root``), but not an
+#: address (``file:///root``).
 _LONGER = re.compile(rb"(?<![:/])/[\w.+@~%-][\w.+@~%/-]*$")
 #: The same folder on every machine says nothing about any of them.
 _SHARED_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 -- names to recognise, nothing is written there
@@ -40,7 +42,9 @@ _MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": lambda data: gzip.GzipFile(fileobj=io.BytesIO(data)).read(_LARGEST),
     b"BZh": bz2.decompress,
     b"\xfd7zXZ\x00": lzma.decompress,
-    b"\x28\xb5\x2f\xfd": lambda data: zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read(_LARGEST),
+    b"\x28\xb5\x2f\xfd": lambda data: (
+        zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read(_LARGEST)
+    ),
 }
 
 
@@ -50,7 +54,8 @@ class Root:
 
     Attributes:
         path: the folder.
-        existing: only paths below it that exist count. A user's home may be called as that of somebody who built a file upstream.
+        existing: only paths below it that exist count. A user's home may be called as that of
+            somebody who built a file upstream.
     """
 
     path: bytes
@@ -84,7 +89,9 @@ def find(data: bytes, forbidden: Iterable[Root]) -> str | None:
     for root in forbidden:
         start = data.find(root.path)
         while start >= 0:
-            match = re.compile(re.escape(root.path) + rb"(?:/" + _PATH + rb"*)?(?!" + _PATH + rb")").match(data, start)
+            match = re.compile(
+                re.escape(root.path) + rb"(?:/" + _PATH + rb"*)?(?!" + _PATH + rb")"
+            ).match(data, start)
             if match and not _LONGER.search(data, max(0, start - 300), start):
                 text = match.group().decode(errors="replace")
                 if not root.existing or _exists(text, root):
@@ -97,7 +104,10 @@ def _exists(text: str, root: Root) -> bool:
     """Whether the path, or the folder of a file that is gone by now, exists below the root and is not the root itself."""
     path, top = Path(text), Path(root.path.decode())
     try:
-        return any(candidate != top and top in candidate.parents and candidate.exists() for candidate in (path, path.parent))
+        return any(
+            candidate != top and top in candidate.parents and candidate.exists()
+            for candidate in (path, path.parent)
+        )
     except OSError:
         # Longer than a name may be, or in a folder that is not ours.
         return False
@@ -170,5 +180,6 @@ def _refuse(package: Path, member: str, data: bytes, forbidden: tuple[Root, ...]
             raise BuildError(
                 f"{package.name} names a folder of this machine: {found} in {name}",
                 expected="the same bytes wherever it is built",
-                remedy="map the path where the file is made (-ffile-prefix-map, compileall -s, #!/usr/bin/env), or leave the file out",
+                remedy="map the path where the file is made (-ffile-prefix-map, compileall -s, "
+                "#!/usr/bin/env), or leave the file out",
             )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and writes the indexes (``repodata.json``) of a local channel.
 
-An index may be anything that somebody put at its name. rattler opens it without a look: it waits for ever at a FIFO and reads a device
-until the memory is exhausted. So every index of a local channel is read here first, with a bound, before rattler gets the channel.
+An index may be anything that somebody put at its name. rattler opens it without a look: it waits
+for ever at a FIFO and reads a device until the memory is exhausted. So every index of a local
+channel is read here first, with a bound, before rattler gets the channel.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def damaged(index: object, why: str) -> IntegrityError:
     return IntegrityError(
         f"{index} is damaged: {why}",
         expected="the index of a conda channel",
-        remedy="remove the index and make the channel again: vllm-build package, vllm-build toolchain",
+        remedy="remove the index and make the channel again: vllm-build package, vllm-build "
+        "toolchain",
     )
 
 
@@ -101,7 +103,9 @@ def names(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def require(folders: Iterable[Path]) -> None:
-    """Check the indexes that rattler reads of these channels. A missing one is left to rattler, which says what it looked for.
+    """Check the indexes that rattler reads of these channels.
+
+    A missing one is left to rattler, which says what it looked for.
 
     Raises:
         IntegrityError: one is damaged. OSError: the system does not let one be read.
@@ -127,11 +131,21 @@ def indexed(folder: Path) -> dict[str, str]:
     Raises:
         OSError: the system does not let an index be read.
     """
-    return {name: str(entry.get("sha256")) for name, entry in names(folder).items() if name.endswith(".conda")}
+    return {
+        name: str(entry.get("sha256"))
+        for name, entry in names(folder).items()
+        if name.endswith(".conda")
+    }
 
 
 def _document(subdir: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    document = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": entries, "removed": [], "repodata_version": 1}
+    document = {
+        "info": {"subdir": subdir},
+        "packages": {},
+        "packages.conda": entries,
+        "removed": [],
+        "repodata_version": 1,
+    }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
@@ -144,7 +158,8 @@ def initialise(folder: Path) -> None:
     for subdir in SUBDIRS:
         index = folder / subdir / INDEX
         if not index.is_file():
-            # Renamed into place: writing into what lies there would wait for the reader of a FIFO, or fill a device.
+            # Renamed into place: writing into what lies there would wait for the reader of a FIFO,
+            # or fill a device.
             write_text(index, _document(subdir, {}))
 
 
@@ -155,7 +170,14 @@ def write(folder: Path, packages: Mapping[str, Mapping[str, Any]]) -> None:
         ResourceError: the disk is full.
     """
     for subdir in SUBDIRS:
-        text = _document(subdir, {name.partition("/")[2]: entry for name, entry in packages.items() if name.startswith(f"{subdir}/")})
+        text = _document(
+            subdir,
+            {
+                name.partition("/")[2]: entry
+                for name, entry in packages.items()
+                if name.startswith(f"{subdir}/")
+            },
+        )
         index = folder / subdir / INDEX
         if not index.is_file() or index.read_bytes() != text.encode():
             write_text(index, text)
@@ -179,7 +201,10 @@ def index_entries(folder: Path, packages: Iterable[Path]) -> dict[str, dict[str,
         subdir = package.parent.name
         entry = read(folder / subdir / INDEX).get(package.name)
         if entry is None:
-            raise BuildError(f"{package.name} was built but cannot be indexed", remedy="run the same command again")
+            raise BuildError(
+                f"{package.name} was built but cannot be indexed",
+                remedy="run the same command again",
+            )
         result[f"{subdir}/{package.name}"] = entry
     return result
 

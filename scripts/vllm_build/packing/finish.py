@@ -17,7 +17,8 @@ def finish(packages: Iterable[Path], *folders: Path, level: int = normalise.LEVE
 
     Args:
         packages: fresh ``.conda`` files, rewritten in place.
-        folders: where they were built and what they were built from; the cache, the checkout and the user's home count anyway.
+        folders: where they were built and what they were built from; the cache, the checkout and
+            the user's home count anyway.
         level: how hard zstd tries.
 
     Raises:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares packages of local channels with their index.
 
-rattler hashes a package while it downloads it (``rattler_cache``'s package cache passes the index's sha256 to
-``rattler_package_streaming``, which reports a "hash mismatch"), so packages from http(s) channels are verified there. It does not hash
-packages of ``file://`` channels, and neither does conda: a changed package under an unchanged index is installed, and its content stays in
-the cache of extracted packages. Hence every package of a local channel is hashed here before anything reads it.
+rattler hashes a package while it downloads it (``rattler_cache``'s package cache passes the index's
+sha256 to ``rattler_package_streaming``, which reports a "hash mismatch"), so packages from http(s)
+channels are verified there. It does not hash packages of ``file://`` channels, and neither does
+conda: a changed package under an unchanged index is installed, and its content stays in the cache
+of extracted packages. Hence every package of a local channel is hashed here before anything reads
+it.
 
-A result is kept by inode, size and times, so that an unchanged package is hashed once. The time of the last status change is among
-them because a program can set a file's modification time and cannot set that one.
+A result is kept by inode, size and times, so that an unchanged package is hashed once. The time of
+the last status change is among them because a program can set a file's modification time and cannot
+set that one.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from vllm_build.util.files import sha256_of, write_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Longer than a file system's clock tick: a file that changed this recently can change again and keep its times.
+#: Longer than a file system's clock tick: a file that changed this recently can change again and
+#: keep its times.
 _SETTLED_NS = 1_000_000_000
 
 
@@ -93,7 +97,11 @@ def _known(note: Path, state: list[int]) -> str | None:
         known: Any = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return str(known["sha256"]) if isinstance(known, dict) and "sha256" in known and known.get("state") == state else None
+    return (
+        str(known["sha256"])
+        if isinstance(known, dict) and "sha256" in known and known.get("state") == state
+        else None
+    )
 
 
 def _sha256(path: Path, status: os.stat_result) -> str:
@@ -111,7 +119,8 @@ def require(packages: Iterable[Listed]) -> dict[Path, list[int]]:
     """Check that every package is the file that its index lists; returns their states for :func:`require_unchanged`.
 
     Raises:
-        FetchError: a package is missing. IntegrityError: it is another file, or its index gives no sha256.
+        FetchError: a package is missing. IntegrityError: it is another file, or its index gives no
+            sha256.
     """
     states = {}
     for package in packages:
@@ -120,12 +129,21 @@ def require(packages: Iterable[Listed]) -> dict[Path, list[int]]:
             status = path.stat()
         except OSError as error:
             raise FetchError(
-                f"{path} cannot be read: {error.strerror}", expected="every package that the channel lists", remedy="build it again"
+                f"{path} cannot be read: {error.strerror}",
+                expected="every package that the channel lists",
+                remedy="build it again",
             ) from error
         if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(f"{path} is not a regular file", expected="a conda package", remedy="remove it and build it again")
+            raise IntegrityError(
+                f"{path} is not a regular file",
+                expected="a conda package",
+                remedy="remove it and build it again",
+            )
         if package.sha256 is None:
-            raise IntegrityError(f"the index of {path.parent} gives no sha256 for {path.name}", remedy="index the channel again")
+            raise IntegrityError(
+                f"the index of {path.parent} gives no sha256 for {path.name}",
+                remedy="index the channel again",
+            )
         if package.size is not None and package.size != status.st_size:
             raise _altered(path, f"has {status.st_size} bytes", f"{package.size} bytes")
         if (found := _sha256(path, status)) != package.sha256:
@@ -142,7 +160,10 @@ def require_unchanged(states: dict[Path, list[int]]) -> None:
     """
     for path, state in states.items():
         if not path.is_file() or _state(path.stat()) != state:
-            raise IntegrityError(f"{path} changed while it was installed", remedy="install again when nothing writes to the channel")
+            raise IntegrityError(
+                f"{path} changed while it was installed",
+                remedy="install again when nothing writes to the channel",
+            )
 
 
 def _altered(path: Path, found: str, expected: str) -> IntegrityError:

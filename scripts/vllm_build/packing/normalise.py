@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gives the same content the same bytes: rewrites a ``.conda`` file without the traces of when and where it was made.
 
-rattler-build writes the wall clock into the index and every archive member, takes modes from the builder's umask, orders dependencies by a
-randomly seeded hash map, names the channels by their address, and leaves the path of the build's host prefix where an installer puts the
-real one. None of it is content. ``SOURCE_DATE_EPOCH`` is not read: it is not part of a package's name, so it must not shape the package.
+rattler-build writes the wall clock into the index and every archive member, takes modes from the
+builder's umask, orders dependencies by a randomly seeded hash map, names the channels by their
+address, and leaves the path of the build's host prefix where an installer puts the real one. None
+of it is content. ``SOURCE_DATE_EPOCH`` is not read: it is not part of a package's name, so it must
+not shape the package.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 #: The time that packages carry, in seconds: 1980-01-01, the first date that a zip archive can hold.
 EARLIEST = 315_532_800
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-#: What rattler-build's `conda:19` means, too; the thread count does not change the result, the level does.
+#: What rattler-build's `conda:19` means, too; the thread count does not change the result, the
+#: level does.
 LEVEL = 19
-#: Where a package that was never installed seems to lie. rattler-build's own name is as long as this in every folder, because installers
-#: replace it inside binaries, where the length cannot change.
+#: Where a package that was never installed seems to lie. rattler-build's own name is as long as
+#: this in every folder, because installers replace it inside binaries, where the length cannot
+#: change.
 PLACEHOLDER = "/opt/vllm-build/host_env" + "_placehold" * 30
 _SPOOLED = 64 << 20
 
@@ -41,7 +45,9 @@ def _placeholder(length: int) -> str:
 
 
 def _index(document: dict[str, Any]) -> dict[str, Any]:
-    lists: dict[str, Any] = {key: sorted(document[key]) for key in ("depends", "constrains") if key in document}
+    lists: dict[str, Any] = {
+        key: sorted(document[key]) for key in ("depends", "constrains") if key in document
+    }
     return {**document, **lists, "timestamp": EARLIEST * 1000}
 
 
@@ -57,7 +63,11 @@ class _Prefixes:
 
     def __init__(self, paths: Mapping[str, Any]) -> None:
         self.document = paths
-        self.by_name = {entry["_path"]: entry for entry in paths.get("paths", []) if entry.get("prefix_placeholder")}
+        self.by_name = {
+            entry["_path"]: entry
+            for entry in paths.get("paths", [])
+            if entry.get("prefix_placeholder")
+        }
         self._now: dict[str, str] = {}
 
     def replace(self, name: str, data: bytes) -> bytes:
@@ -72,7 +82,8 @@ class _Prefixes:
         """``paths.json`` as it is for the files after their replacement."""
         for entry in self.by_name.values():
             entry["prefix_placeholder"] = _placeholder(len(entry["prefix_placeholder"]))
-        # By their content and not by their names: a link is recorded with the content of the file that it leads to.
+        # By their content and not by their names: a link is recorded with the content of the file
+        # that it leads to.
         for entry in self.document.get("paths", []):
             if entry.get("sha256") in self._now:
                 entry["sha256"] = self._now[entry["sha256"]]
@@ -81,7 +92,14 @@ class _Prefixes:
 
 def _member(member: tarfile.TarInfo) -> None:
     """Take the builder out of a member: one time, no owner, and of its mode only whether it is a program."""
-    member.mtime, member.uid, member.gid, member.uname, member.gname, member.pax_headers = EARLIEST, 0, 0, "", "", {}
+    member.mtime, member.uid, member.gid, member.uname, member.gname, member.pax_headers = (
+        EARLIEST,
+        0,
+        0,
+        "",
+        "",
+        {},
+    )
     member.mode = 0o755 if not member.isfile() or member.mode & 0o100 else 0o644
 
 
@@ -94,7 +112,12 @@ def _decompressed(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     return target
 
 
-def _rewrite(old: tarfile.TarFile, new: tarfile.TarFile, replaced: Mapping[str, dict[str, Any]], prefixes: _Prefixes) -> None:
+def _rewrite(
+    old: tarfile.TarFile,
+    new: tarfile.TarFile,
+    replaced: Mapping[str, dict[str, Any]],
+    prefixes: _Prefixes,
+) -> None:
     """Copy members in order of their names."""
     for member in sorted(old.getmembers(), key=lambda m: m.name):
         content = old.extractfile(member) if member.isfile() else None
@@ -103,9 +126,13 @@ def _rewrite(old: tarfile.TarFile, new: tarfile.TarFile, replaced: Mapping[str, 
             new.addfile(member)
             continue
         if member.name in replaced:
-            data: bytes | None = json.dumps(replaced[member.name], indent=2, sort_keys=True).encode()
+            data: bytes | None = json.dumps(
+                replaced[member.name], indent=2, sort_keys=True
+            ).encode()
         elif member.name in _DOCUMENTS:
-            data = json.dumps(_DOCUMENTS[member.name](json.load(content)), indent=2, sort_keys=True).encode()
+            data = json.dumps(
+                _DOCUMENTS[member.name](json.load(content)), indent=2, sort_keys=True
+            ).encode()
         elif member.name in prefixes.by_name:
             data = prefixes.replace(member.name, content.read())
         else:
@@ -118,14 +145,18 @@ def _rewrite(old: tarfile.TarFile, new: tarfile.TarFile, replaced: Mapping[str, 
             new.addfile(member, content if data is None else changed)
 
 
-def _compressed(old: tarfile.TarFile, replaced: Mapping[str, dict[str, Any]], prefixes: _Prefixes, level: int) -> IO[bytes]:
+def _compressed(
+    old: tarfile.TarFile, replaced: Mapping[str, dict[str, Any]], prefixes: _Prefixes, level: int
+) -> IO[bytes]:
     target = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 -- the caller closes it
     with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as plain:
         with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as new:
             _rewrite(old, new, replaced, prefixes)
         size = plain.tell()
         plain.seek(0)
-        zstandard.ZstdCompressor(level=level, threads=0, write_content_size=True).copy_stream(plain, target, size=size)
+        zstandard.ZstdCompressor(level=level, threads=0, write_content_size=True).copy_stream(
+            plain, target, size=size
+        )
     target.seek(0)
     return target
 
@@ -164,7 +195,9 @@ def normalise(package: Path, level: int = LEVEL) -> None:
                 if not name.endswith(".tar.zst"):
                     parts[name] = old.open(name)
                     continue
-                replaced = {"info/paths.json": prefixes.finished()} if name.startswith("info-") else {}
+                replaced = (
+                    {"info/paths.json": prefixes.finished()} if name.startswith("info-") else {}
+                )
                 with _decompressed(old, name) as stream, tarfile.open(fileobj=stream) as archive:
                     parts[name] = _compressed(archive, replaced, prefixes, level)
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as new:
@@ -175,10 +208,17 @@ def normalise(package: Path, level: int = LEVEL) -> None:
                     parts[name].seek(0)
                     with new.open(entry, "w") as target:
                         shutil.copyfileobj(parts[name], target)
-    except (zipfile.BadZipFile, tarfile.TarError, zstandard.ZstdError, KeyError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zstandard.ZstdError,
+        KeyError,
+        ValueError,
+    ) as error:
         temporary.unlink(missing_ok=True)
         raise IntegrityError(
-            f"{package} is not a .conda file: {error}", expected="a zip archive of zstd-compressed tar archives"
+            f"{package} is not a .conda file: {error}",
+            expected="a zip archive of zstd-compressed tar archives",
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it with ``-m``.
 
-The bindings hold the interpreter's lock for the whole build and report a failure in one line ("Failed to resolve dependencies"), so a
-failed build is looked at again here, without building: the recipe is parsed and rendered and each environment solved, until one of these
-fails and says why.
+The bindings hold the interpreter's lock for the whole build and report a failure in one line
+("Failed to resolve dependencies"), so a failed build is looked at again here, without building: the
+recipe is parsed and rendered and each environment solved, until one of these fails and says why.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ def _specs(entries: Any) -> list[str]:
 async def _solve(specs: list[str], channels: list[str]) -> None:
     from rattler import solve  # noqa: PLC0415 -- as above
 
-    await solve(sources=channels, specs=specs, platforms=["linux-64", "noarch"], virtual_packages=_virtual_packages())
+    await solve(
+        sources=channels,
+        specs=specs,
+        platforms=["linux-64", "noarch"],
+        virtual_packages=_virtual_packages(),
+    )
 
 
 def explain(arguments: dict[str, Any]) -> str | None:
@@ -40,9 +45,13 @@ def explain(arguments: dict[str, Any]) -> str | None:
 
     platform = PlatformConfig(target_platform="linux-64", build_platform="linux-64")
     try:
-        variants = VariantConfig.from_files_with_context(arguments["variant_config"], JinjaConfig(platform=platform))
+        variants = VariantConfig.from_files_with_context(
+            arguments["variant_config"], JinjaConfig(platform=platform)
+        )
         extra = VariantConfig(arguments["variant_overrides"], zip_keys=variants.zip_keys)
-        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(variants.merge(extra), RenderConfig(platform=platform))
+        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(
+            variants.merge(extra), RenderConfig(platform=platform)
+        )
     except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
         return f"the recipe does not render: {error}"
     for variant in rendered:
@@ -57,7 +66,10 @@ def explain(arguments: dict[str, Any]) -> str | None:
                 try:
                     asyncio.run(_solve(specs, arguments["channel"]))
                 except Exception as error:  # noqa: BLE001 -- as above
-                    return f"no {environment} environment for {name} from {', '.join(arguments['channel'])}: {error}"
+                    return (
+                        f"no {environment} environment for {name} from "
+                        f"{', '.join(arguments['channel'])}: {error}"
+                    )
     return None
 
 
@@ -65,7 +77,8 @@ def main(path: str) -> int:
     """Build as the JSON file ``path`` says; the exit status is that of the build."""
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
-        # This entry point is marked as deprecated, and is the only one that compiles a staging output once.
+        # This entry point is marked as deprecated, and is the only one that compiles a staging
+        # output once.
         warnings.simplefilter("ignore", DeprecationWarning)
         from rattler_build import build_recipes  # noqa: PLC0415 -- so that the filter covers the import
 

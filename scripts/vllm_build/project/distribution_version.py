@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version is being built (build contract, section 3). Needs neither git nor torch nor a compiler."""
+"""Which version is being built (build contract, section 3).
+
+Needs neither git nor torch nor a compiler.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +44,22 @@ def base_version(root: Path) -> str:
     try:
         text = read_text(path).strip()
     except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist", expected="one line with the base version") from error
+        raise ConfigurationError(
+            f"{path} does not exist", expected="one line with the base version"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path}: {reason}", expected="one line with the base version") from error
+        raise ConfigurationError(
+            f"{path}: {reason}", expected="one line with the base version"
+        ) from error
     return _checked(text, str(path))
 
 
 def unpacked_version(root: Path) -> str | None:
     """The version of the source distribution that was unpacked to ``root``; None for a clone, a tarball of one, or a conda work directory.
 
-    A source distribution has its metadata in ``PKG-INFO`` in its root. A repository that has committed an unpacked one counts as a clone.
+    A source distribution has its metadata in ``PKG-INFO`` in its root. A repository that has
+    committed an unpacked one counts as a clone.
 
     Raises:
         ConfigurationError: ``PKG-INFO`` cannot be read, or holds no version.
@@ -63,7 +71,9 @@ def unpacked_version(root: Path) -> str | None:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path}: {reason}", expected="the metadata of a source distribution") from error
+        raise ConfigurationError(
+            f"{path}: {reason}", expected="the metadata of a source distribution"
+        ) from error
     return _checked(str(HeaderParser().parsestr(text).get("Version", "")), str(path))
 
 
@@ -75,12 +85,16 @@ def _digits(version: Version) -> str:
 def suffix(settings: Settings, device: str, toolkit_version: Version | None = None) -> str:
     """What marks a build for ``device`` in the local part of a version; empty for CUDA's main release.
 
-    Without any toolkit (metadata is asked for where nothing can be compiled) CUDA counts as its main release, and ROCm has no digits.
+    Without any toolkit (metadata is asked for where nothing can be compiled) CUDA counts as its
+    main release, and ROCm has no digits.
     """
     if device == "cuda":
         if settings.precompiled and not settings.skip_precompiled_version_suffix:
             return "precompiled"
-        if toolkit_version is None or toolkit_version.release[:2] == settings.main_cuda_version.release[:2]:
+        if (
+            toolkit_version is None
+            or toolkit_version.release[:2] == settings.main_cuda_version.release[:2]
+        ):
             return ""
         return f"cu{_digits(toolkit_version)}"
     if device == "rocm" and toolkit_version is not None:
@@ -102,12 +116,14 @@ def full_version(
         root: the source tree.
         settings: the environment; ``VLLM_VERSION_OVERRIDE`` wins over everything.
         device_name: what is built for.
-        toolkit_version: release of the CUDA or ROCm toolkit, else of the one that torch was built with.
+        toolkit_version: release of the CUDA or ROCm toolkit, else of the one that torch was built
+            with.
         sdist: a source distribution is for every device: no suffix.
         base: the version without a suffix; None asks the tree for it.
 
-    An unpacked source distribution keeps its version for every device, unless ``VLLM_VERSION_SUFFIX=1`` asks for the suffix: pip and uv
-    refuse a wheel whose version differs from that of the source distribution it was built from.
+    An unpacked source distribution keeps its version for every device, unless
+    ``VLLM_VERSION_SUFFIX=1`` asks for the suffix: pip and uv refuse a wheel whose version differs
+    from that of the source distribution it was built from.
 
     Raises:
         ConfigurationError: the base version or ``VLLM_VERSION_OVERRIDE`` is malformed.
@@ -122,7 +138,9 @@ def full_version(
     return f"{base}{'.' if '+' in base else '+'}{mark}" if mark else base
 
 
-def of_tree(root: Path, settings: Settings, target: Target | None = None, *, sdist: bool = False) -> str:
+def of_tree(
+    root: Path, settings: Settings, target: Target | None = None, *, sdist: bool = False
+) -> str:
     """The version of a build here and now.
 
     Args:
@@ -145,9 +163,13 @@ def of_tree(root: Path, settings: Settings, target: Target | None = None, *, sdi
 def write_version_file(root: Path, version: str) -> None:
     """Write ``vllm/_version.py``; nothing is touched when it says the same already.
 
-    The version is spelled as packaging tools spell it in metadata (``1.0RC1`` is ``1.0rc1``), so that both are equal.
+    The version is spelled as packaging tools spell it in metadata (``1.0RC1`` is ``1.0rc1``), so
+    that both are equal.
     """
     version = str(Version(version))
     path = root / "vllm" / "_version.py"
-    text = f'# SPDX-License-Identifier: Apache-2.0\n"""Generated by the build."""\n\n__version__ = "{version}"\n'
+    text = (
+        '# SPDX-License-Identifier: Apache-2.0\n"""Generated by the build."""\n\n'
+        f'__version__ = "{version}"\n'
+    )
     write_if_changed(path, text)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the libraries and records of a package into a folder, all of them or none.
 
-The new files are first copied beside their places. Then the old records go, the old libraries, the new libraries come, and the new records
-last: at no moment do libraries of two builds lie side by side, nor a record beside libraries that it does not describe. An error puts
-everything back. A process that is killed in between leaves a folder without some libraries, which says so when it is imported; the next run
-completes it.
+The new files are first copied beside their places. Then the old records go, the old libraries, the
+new libraries come, and the new records
+last: at no moment do libraries of two builds lie side by side, nor a record beside libraries that
+it does not describe. An error puts everything back. A process that is killed in between leaves a
+folder without some libraries, which says so when it is imported; the next run completes it.
 """
 
 from __future__ import annotations
@@ -31,15 +32,22 @@ STAGING = ".vllm-build-"
 def present(root: Path) -> list[Path]:
     """Records that lie below ``root/vllm`` now, and libraries that a build or a package put there; nobody else's.
 
-    A library belongs to a build when a record lists it, or when it has the name of an extension of the table: a process that was killed
-    may have removed the record.
+    A library belongs to a build when a record lists it, or when it has the name of an extension of
+    the table: a process that was killed may have removed the record.
     """
     package = root / "vllm"
     records = sorted((package / "_build_info").glob("*.json"))
     listed = {name for path in records for name in _listed(path)}
     modules = _modules(paths.source_root())
     found = [path for path in sorted(package.rglob("*.so")) if not _staged(path, package)]
-    return [*records, *(p for p in found if p.relative_to(root).as_posix() in listed or p.name.partition(".")[0] in modules)]
+    return [
+        *records,
+        *(
+            p
+            for p in found
+            if p.relative_to(root).as_posix() in listed or p.name.partition(".")[0] in modules
+        ),
+    ]
 
 
 def _modules(tree: Path) -> set[str]:
@@ -82,12 +90,17 @@ def place(files: Mapping[str, Path], root: Path) -> list[str]:
     with locks.waiting(paths.cache_root() / "locks" / key):
         removal.remove_staging(package, STAGING)
         old = {path.relative_to(root).as_posix(): path for path in present(root)}
-        same = {name for name in files if name in old and sha256_of(old[name]) == sha256_of(files[name])}
+        same = {
+            name for name in files if name in old and sha256_of(old[name]) == sha256_of(files[name])
+        }
         new = {name: path for name, path in files.items() if name not in same}
         gone = {name: path for name, path in old.items() if name not in same}
         if not new and not gone:
             return []
-        with disk_errors(package), tempfile.TemporaryDirectory(dir=package, prefix=STAGING) as folder:
+        with (
+            disk_errors(package),
+            tempfile.TemporaryDirectory(dir=package, prefix=STAGING) as folder,
+        ):
             _swap(new, gone, root, Path(folder))
     return sorted({*new, *gone})
 

@@ -39,9 +39,11 @@ def planned(root: Path, settings: Settings, target: Target) -> Plan:
     """
     if target.name in toolkit_finder.FINDERS and target.release is None:
         raise ConfigurationError(
-            f"the release of the toolkit for {target.name} is not known, and kernels are built for one",
+            f"the release of the toolkit for {target.name} is not known, and kernels are built for "
+            "one",
             expected=f"a torch built for {target.name} in this environment, or the toolkit",
-            remedy="install torch first and use pip install --no-build-isolation, or set VLLM_TARGET_DEVICE",
+            remedy="install torch first and use pip install --no-build-isolation, or set "
+            "VLLM_TARGET_DEVICE",
         )
     return build_configuration.plan_for(root, settings, target)
 
@@ -52,7 +54,8 @@ def wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple
     Args:
         root: of the source tree.
         plan: what a build would compile.
-        config: where private builds are accepted: the build that this environment would make, with its flags and sources.
+        config: where private builds are accepted: the build that this environment would make, with
+            its flags and sources.
     """
     influences = private_build.influences(config) if config else ()
     abi = build_configuration.python_abi()
@@ -87,25 +90,38 @@ class Reuse:
     @property
     def compiled(self) -> tuple[str, ...]:
         """Outputs that are left to compile."""
-        return tuple(decision.wanted.output for decision in self.decisions if decision.action == decisions.COMPILE)
+        return tuple(
+            decision.wanted.output
+            for decision in self.decisions
+            if decision.action == decisions.COMPILE
+        )
 
     @property
     def compiled_files(self) -> tuple[str, ...]:
         """What compiling them leaves: libraries and records, by their places below the folder that holds ``vllm``."""
-        left = [decision.wanted for decision in self.decisions if decision.action == decisions.COMPILE]
-        return tuple(name for wanted in left for name in (*wanted.libraries, member_names.record_name(wanted.output)))
+        left = [
+            decision.wanted for decision in self.decisions if decision.action == decisions.COMPILE
+        ]
+        return tuple(
+            name
+            for wanted in left
+            for name in (*wanted.libraries, member_names.record_name(wanted.output))
+        )
 
     def fetch(self) -> dict[str, Path]:
         """Every file of the reused outputs, whole and checked, in the cache, by its place below the folder that holds ``vllm``.
 
         Raises:
-            FetchError: a file cannot be had. RefusedError: it is not what its record says. ResourceError: the disk is full.
+            FetchError: a file cannot be had. RefusedError: it is not what its record says.
+                ResourceError: the disk is full.
         """
         files: dict[str, Path] = {}
         for decision in self.decisions:
             if decision.offer is not None and decision.record is not None:
                 files.update(decision.offer.libraries(decision.record))
-                files[member_names.record_name(decision.record.output)] = self.context.cache.add_bytes(decision.record.text)
+                files[member_names.record_name(decision.record.output)] = (
+                    self.context.cache.add_bytes(decision.record.text)
+                )
         return files
 
 
@@ -127,27 +143,45 @@ def prepared(
         target: what the build is for; None resolves the device.
 
     Raises:
-        RefusedError: an output cannot be reused, or an official wheel does not pass the audit. FetchError: a source could not be asked.
-        ConfigurationError, NothingToDoError, ToolchainError: of the settings, the device and the plan.
+        RefusedError: an output cannot be reused, or an official wheel does not pass the audit.
+        FetchError: a source could not be asked. ConfigurationError, NothingToDoError,
+        ToolchainError: of the settings, the device and the plan.
     """
     context = context or Context()
     target = target or device.resolve(settings)
     pure = target.name in plan_resolver.PURE_DEVICES
-    plan = None if pure else planned(root, foreign_reuse.with_every_output(settings) if settings.accepts_foreign else settings, target)
-    private = Configuration.for_target(root, settings, target, plan) if plan and settings.precompiled_private else None
+    plan = (
+        None
+        if pure
+        else planned(
+            root,
+            foreign_reuse.with_every_output(settings) if settings.accepts_foreign else settings,
+            target,
+        )
+    )
+    private = (
+        Configuration.for_target(root, settings, target, plan)
+        if plan and settings.precompiled_private
+        else None
+    )
     needed = wanted(root, plan, private) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
-            f"device {target.name} has no output {', '.join(unknown)}", expected=" or ".join(w.output for w in needed) or "no output at all"
+            f"device {target.name} has no output {', '.join(unknown)}",
+            expected=" or ".join(w.output for w in needed) or "no output at all",
         )
     with ExitStack() as stack:
         stack.enter_context(context.cache.in_use())
         machine = Machine.here(target)
         if plan and settings.accepts_foreign:
-            yield stack.enter_context(foreign_reuse.prepared(root, settings, context, plan, machine, needed))
+            yield stack.enter_context(
+                foreign_reuse.prepared(root, settings, context, plan, machine, needed)
+            )
             return
         opened = offers.of_settings(context, settings) if needed else []
         for source in opened:
             stack.callback(source.close)
         chosen = [w for w in needed if outputs is None or w.output in outputs]
-        yield Reuse(decisions.make(chosen, opened, machine, partial=settings.precompiled_partial), context)
+        yield Reuse(
+            decisions.make(chosen, opened, machine, partial=settings.precompiled_partial), context
+        )

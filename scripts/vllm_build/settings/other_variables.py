@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variables of upstream vLLM, CMake, setuptools, torch and NVIDIA's and AMD's tools that people set for builds, and what each does here.
 
-A variable that does nothing here is named in a warning, once in a build: what a user said is never dropped in silence. Sources: upstream's
-``setup.py``, ``vllm/envs.py`` and ``cmake/``; cmake-env-variables(7); scikit-build-core's settings; setuptools-scm's overrides; torch's
+A variable that does nothing here is named in a warning, once in a build: what a user said is never
+dropped in silence. Sources: upstream's ``setup.py``, ``vllm/envs.py`` and ``cmake/``;
+cmake-env-variables(7); scikit-build-core's settings; setuptools-scm's overrides; torch's
 ``setup.py`` and ``cpp_extension``; nvcc's manual.
 """
 
@@ -39,12 +40,17 @@ class Ignored:
     matters: str = r".*\S.*"
 
 
-#: Variables that reach the program that reads them, and that program: they need no row of their own in Settings.
+#: Variables that reach the program that reads them, and that program: they need no row of their own
+#: in Settings.
 HONOURED: Mapping[str, str] = {
     "CC, CXX, CUDAHOSTCXX, HIPCXX": "CMake; the compilers",
-    "CFLAGS, CXXFLAGS, CUDAFLAGS, HIPFLAGS, LDFLAGS": "CMake; run paths of this machine are taken out of `LDFLAGS`",
+    ("CFLAGS, CXXFLAGS, CUDAFLAGS, HIPFLAGS, LDFLAGS"): (
+        "CMake; run paths of this machine are taken out of `LDFLAGS`"
+    ),
     "CMAKE_PREFIX_PATH, CMAKE_TOOLCHAIN_FILE": "CMake",
-    "NVCC_PREPEND_FLAGS, NVCC_APPEND_FLAGS, NVCC_CCBIN": "nvcc; `NVCC_THREADS` is added to the second",
+    ("NVCC_PREPEND_FLAGS, NVCC_APPEND_FLAGS, NVCC_CCBIN"): (
+        "nvcc; `NVCC_THREADS` is added to the second"
+    ),
     "CCACHE_*, SCCACHE_*": "ccache, sccache",
     "MACOSX_DEPLOYMENT_TARGET, SDKROOT": "CMake",
 }
@@ -52,34 +58,68 @@ HONOURED: Mapping[str, str] = {
 IGNORED = (
     Ignored(
         ("VLLM_PRECOMPILED_WHEEL_COMMIT",),
-        "kernels are looked up by the digest of their sources, not by a commit; VLLM_PRECOMPILED_WHEEL_LOCATION names a file, "
+        "kernels are looked up by the digest of their sources, not by a commit; "
+        "VLLM_PRECOMPILED_WHEEL_LOCATION names a file, "
         "VLLM_PRECOMPILED_STORES where to look",
     ),
-    Ignored(("VLLM_PRECOMPILED_WHEEL_VARIANT",), "VLLM_TARGET_DEVICE and the toolkit choose the variant"),
+    Ignored(
+        ("VLLM_PRECOMPILED_WHEEL_VARIANT",), "VLLM_TARGET_DEVICE and the toolkit choose the variant"
+    ),
     Ignored(("VLLM_DOCKER_BUILD_CONTEXT",), "a build in a container is the same as any other"),
     Ignored(
         (
-            *("VLLM_CPU_DISABLE_AVX512", "VLLM_CPU_AVX2", "VLLM_CPU_AVX512", "VLLM_CPU_AVX512BF16", "VLLM_CPU_AVX512VNNI"),
+            *(
+                "VLLM_CPU_DISABLE_AVX512",
+                "VLLM_CPU_AVX2",
+                "VLLM_CPU_AVX512",
+                "VLLM_CPU_AVX512BF16",
+                "VLLM_CPU_AVX512VNNI",
+            ),
             *("VLLM_CPU_AMXBF16", "VLLM_CPU_X86", "VLLM_CPU_ARM_BF16"),
         ),
-        "one binary has code for every instruction set and chooses when it runs; VLLM_CPU_ISA bounds the choice",
+        "one binary has code for every instruction set and chooses when it runs; VLLM_CPU_ISA "
+        "bounds the choice",
         _CPU,
     ),
-    Ignored(("VLLM_INSTALL_PUNICA_KERNELS", "VLLM_REQUIRE_RUST_FRONTEND"), "this build has no such part"),
     Ignored(
-        ("DEEPGEMM_SRC_DIR", "FLASH_MLA_SRC_DIR", "QUTLASS_SRC_DIR", "TRITON_KERNELS_SRC_DIR", "FETCHCONTENT_BASE_DIR"),
+        ("VLLM_INSTALL_PUNICA_KERNELS", "VLLM_REQUIRE_RUST_FRONTEND"), "this build has no such part"
+    ),
+    Ignored(
+        (
+            "DEEPGEMM_SRC_DIR",
+            "FLASH_MLA_SRC_DIR",
+            "QUTLASS_SRC_DIR",
+            "TRITON_KERNELS_SRC_DIR",
+            "FETCHCONTENT_BASE_DIR",
+        ),
         "sources of others are those of third_party/lock.toml",
     ),
     Ignored(
-        ("SETUPTOOLS_SCM_PRETEND_VERSION", "SETUPTOOLS_SCM_PRETEND_VERSION_FOR_VLLM", "SETUPTOOLS_SCM_OVERRIDES_FOR_VLLM"),
+        (
+            "SETUPTOOLS_SCM_PRETEND_VERSION",
+            "SETUPTOOLS_SCM_PRETEND_VERSION_FOR_VLLM",
+            "SETUPTOOLS_SCM_OVERRIDES_FOR_VLLM",
+        ),
         "the version does not come from git; VLLM_VERSION_OVERRIDE sets it",
     ),
-    Ignored(("SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE", "SKBUILD_CONFIGURE_OPTIONS"), "this is no scikit-build project; use CMAKE_ARGS"),
+    Ignored(
+        ("SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE", "SKBUILD_CONFIGURE_OPTIONS"),
+        "this is no scikit-build project; use CMAKE_ARGS",
+    ),
     Ignored(("SKBUILD_CMAKE_BUILD_TYPE",), "this is no scikit-build project; use CMAKE_BUILD_TYPE"),
     Ignored(("SKBUILD_BUILD_DIR",), "this is no scikit-build project; use VLLM_BUILD_ROOT"),
-    Ignored(("SKBUILD_BUILD_OPTIONS", "SKBUILD_BUILD_VERBOSE"), "this is no scikit-build project; use MAX_JOBS and VERBOSE"),
-    Ignored(("CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER"), "CMake reads this as a definition only; use CC and CXX, or CMAKE_ARGS"),
-    Ignored(("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"), "CMake reads this as a definition only; use CFLAGS and CXXFLAGS, or CMAKE_ARGS"),
+    Ignored(
+        ("SKBUILD_BUILD_OPTIONS", "SKBUILD_BUILD_VERBOSE"),
+        "this is no scikit-build project; use MAX_JOBS and VERBOSE",
+    ),
+    Ignored(
+        ("CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER"),
+        "CMake reads this as a definition only; use CC and CXX, or CMAKE_ARGS",
+    ),
+    Ignored(
+        ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"),
+        "CMake reads this as a definition only; use CFLAGS and CXXFLAGS, or CMAKE_ARGS",
+    ),
     Ignored(("CMAKE_CONFIGURATION_TYPES",), "one build has one type; use CMAKE_BUILD_TYPE"),
     Ignored(("CMAKE_BUILD_JOBS", "NINJAFLAGS", "NINJA_FLAGS"), "use MAX_JOBS"),
     # make sets it for its own children, and mostly without a number of jobs.
@@ -90,22 +130,53 @@ IGNORED = (
         r"(.*\s)?(-?\w*j\s?[0-9]+|--jobs).*",
     ),
     Ignored(("USE_NINJA",), "use CMAKE_GENERATOR", (), r"\s*(0|off|no|false)\s*"),
-    Ignored(("USE_CUDA", "USE_ROCM", "FORCE_CUDA", "NO_CUDA"), "torch's own build reads it; use VLLM_TARGET_DEVICE"),
-    Ignored(("CMAKE_CUDA_COMPILER", "CUDACXX"), "CUDA_HOME chooses the toolkit, and its nvcc is the compiler", _CUDA),
     Ignored(
-        ("CUDA_ROOT", "CUDAToolkit_ROOT", "CUDA_TOOLKIT_ROOT_DIR", "CUDA_TOOLKIT_ROOT", "CUDA_BIN_PATH"),
+        ("USE_CUDA", "USE_ROCM", "FORCE_CUDA", "NO_CUDA"),
+        "torch's own build reads it; use VLLM_TARGET_DEVICE",
+    ),
+    Ignored(
+        ("CMAKE_CUDA_COMPILER", "CUDACXX"),
+        "CUDA_HOME chooses the toolkit, and its nvcc is the compiler",
+        _CUDA,
+    ),
+    Ignored(
+        (
+            "CUDA_ROOT",
+            "CUDAToolkit_ROOT",
+            "CUDA_TOOLKIT_ROOT_DIR",
+            "CUDA_TOOLKIT_ROOT",
+            "CUDA_BIN_PATH",
+        ),
         "CUDA_HOME chooses the toolkit",
         _CUDA,
     ),
-    Ignored(("CUDAARCHS",), "TORCH_CUDA_ARCH_LIST or CMAKE_CUDA_ARCHITECTURES choose architectures", _CUDA),
-    Ignored(("CMAKE_CUDA_FLAGS", "TORCH_NVCC_FLAGS", "NVCC_FLAGS"), "use CUDAFLAGS or NVCC_APPEND_FLAGS", _CUDA),
+    Ignored(
+        ("CUDAARCHS",),
+        "TORCH_CUDA_ARCH_LIST or CMAKE_CUDA_ARCHITECTURES choose architectures",
+        _CUDA,
+    ),
+    Ignored(
+        ("CMAKE_CUDA_FLAGS", "TORCH_NVCC_FLAGS", "NVCC_FLAGS"),
+        "use CUDAFLAGS or NVCC_APPEND_FLAGS",
+        _CUDA,
+    ),
     Ignored(("HIP_PATH", "ROCM_ROOT", "HIP_ROOT_DIR"), "ROCM_HOME chooses the toolkit", _ROCM),
     Ignored(
-        ("HCC_AMDGPU_TARGET", "AMDGPU_TARGETS", "GPU_TARGETS", "GPU_ARCHS", "CMAKE_HIP_ARCHITECTURES"),
+        (
+            "HCC_AMDGPU_TARGET",
+            "AMDGPU_TARGETS",
+            "GPU_TARGETS",
+            "GPU_ARCHS",
+            "CMAKE_HIP_ARCHITECTURES",
+        ),
         "PYTORCH_ROCM_ARCH chooses architectures",
         _ROCM,
     ),
-    Ignored(("CMAKE_HIP_COMPILER", "CMAKE_HIP_FLAGS"), "CMake reads this as a definition only; use HIPCXX and HIPFLAGS", _ROCM),
+    Ignored(
+        ("CMAKE_HIP_COMPILER", "CMAKE_HIP_FLAGS"),
+        "CMake reads this as a definition only; use HIPCXX and HIPFLAGS",
+        _ROCM,
+    ),
 )
 
 #: Variables that the driver reads or hands to the recipe; the recipe sets the others itself.
@@ -121,11 +192,26 @@ TAKEN_BY_PACKAGES = frozenset(
             "CCACHE_DIR",
             "TMPDIR",
         ),
-        *("CHANNEL", "REUSE", "CONDA_OVERRIDE_CUDA", "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "VLLM_FA_SET"),
-        *("VLLM_PRECOMPILED_KEY", "VLLM_DISABLE_CCACHE", "PATH", "CONDA_PREFIX", "BUILD_PREFIX", "PREFIX"),
+        *(
+            "CHANNEL",
+            "REUSE",
+            "CONDA_OVERRIDE_CUDA",
+            "TORCH_CUDA_ARCH_LIST",
+            "CMAKE_CUDA_ARCHITECTURES",
+            "VLLM_FA_SET",
+        ),
+        *(
+            "VLLM_PRECOMPILED_KEY",
+            "VLLM_DISABLE_CCACHE",
+            "PATH",
+            "CONDA_PREFIX",
+            "BUILD_PREFIX",
+            "PREFIX",
+        ),
     }
 )
-#: One or two letters in names of this length; the engine has many variables of its own, and none is as close to ours.
+#: One or two letters in names of this length; the engine has many variables of its own, and none is
+#: as close to ours.
 _CLOSE = 0.92
 
 
@@ -140,7 +226,11 @@ def ignored(environ: Mapping[str, str], device: str | None = None) -> Iterator[s
 
 def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each ``VLLM_`` variable that nothing of the build reads and that is a slip away from one that it does read."""
-    ours = {variable.name for variable in build_settings.variables() if variable.name.startswith("VLLM_")}
+    ours = {
+        variable.name
+        for variable in build_settings.variables()
+        if variable.name.startswith("VLLM_")
+    }
     theirs = {name for row in IGNORED for name in row.names}
     for name in environ:
         if name.startswith("VLLM_") and name not in ours and name not in theirs:
@@ -154,7 +244,10 @@ def not_for_packages(environ: Mapping[str, str]) -> Iterator[str]:
     known = {variable.name for variable in build_settings.variables()} - TAKEN_BY_PACKAGES
     names = [name for name in environ if name in known and environ[name].strip()]
     if names:
-        yield f"no effect on packages, which the recipe and the variant describe: {', '.join(sorted(names))}"
+        yield (
+            "no effect on packages, which the recipe and the variant describe: "
+            f"{', '.join(sorted(names))}"
+        )
 
 
 _said: set[str] = set()
@@ -163,7 +256,8 @@ _said: set[str] = set()
 def warn(environ: Mapping[str, str], device: str | None = None) -> None:
     """Write each warning about the environment of a build to standard error, the first time that it comes up in this process.
 
-    In a conda build the environment is the recipe's, which knows what it sets: nothing is said there.
+    In a conda build the environment is the recipe's, which knows what it sets: nothing is said
+    there.
     """
     if environ.get("CONDA_BUILD") == "1":
         return

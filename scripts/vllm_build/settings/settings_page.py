@@ -45,16 +45,25 @@ These are set for other builds and do nothing here; a build that finds one set n
 
 
 def _other_tools() -> str:
-    honoured = "".join(f"| {names} | {reader} |\n" for names, reader in other_variables.HONOURED.items())
-    rows = (f"| {', '.join(f'`{name}`' for name in row.names)} | {row.instead} |\n" for row in other_variables.IGNORED)
+    honoured = "".join(
+        f"| {names} | {reader} |\n" for names, reader in other_variables.HONOURED.items()
+    )
+    rows = (
+        f"| {', '.join(f'`{name}`' for name in row.names)} | {row.instead} |\n"
+        for row in other_variables.IGNORED
+    )
     return _TAIL.format(honoured=honoured, ignored="".join(rows))
 
 
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
-    for section, variables in groupby(build_settings.variables(), lambda variable: variable.section):
-        parts.append(f"\n## {section}\n\n| variable | accepts | unset means | effect |\n|---|---|---|---|\n")
+    for section, variables in groupby(
+        build_settings.variables(), lambda variable: variable.section
+    ):
+        parts.append(
+            f"\n## {section}\n\n| variable | accepts | unset means | effect |\n|---|---|---|---|\n"
+        )
         parts += [f"| `{v.name}` | {v.kind.accepts} | {v.default} | {v.doc} |\n" for v in variables]
     return "".join((*parts, _other_tools()))
 
@@ -73,5 +82,7 @@ def check(root: Path) -> None:
     path = root / PAGE
     if not holds(path, page()):
         raise IntegrityError(
-            f"{path} is out of step with the table of variables", expected="the page made from it", remedy="vllm-build settings --write"
+            f"{path} is out of step with the table of variables",
+            expected="the page made from it",
+            remedy="vllm-build settings --write",
         )

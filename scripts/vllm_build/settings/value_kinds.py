@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-#: More jobs or threads than any machine has; a larger number is a slip of the finger, and CMake would not read it either.
+#: More jobs or threads than any machine has; a larger number is a slip of the finger, and CMake
+#: would not read it either.
 _MOST = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEMES = ("http", "https", "file")
@@ -49,13 +50,16 @@ def checked(name: str, kind: Kind[T], text: str, remedy: str | None = None) -> T
     """The value of ``text``, which ``name`` (a variable, an option) was given.
 
     Raises:
-        ConfigurationError: it is malformed; the message names all three: name, value, and what is accepted.
+        ConfigurationError: it is malformed; the message names all three: name, value, and what is
+            accepted.
     """
     try:
         text.encode()  # bytes that are not UTF-8: nothing that a build writes could hold them
         return kind.parse(text)
     except ValueError as error:
-        raise ConfigurationError(f"{name}={text!r} is not valid", expected=kind.accepts, remedy=remedy) from error
+        raise ConfigurationError(
+            f"{name}={text!r} is not valid", expected=kind.accepts, remedy=remedy
+        ) from error
 
 
 def _flag(value: str) -> bool:
@@ -201,7 +205,10 @@ def words_of(*known: str) -> Kind[tuple[str, ...]]:
 def _hexadecimal(shortest: int) -> Callable[[str], str]:
     def parse(value: str) -> str:
         digits = value.strip().lower()
-        if not re.fullmatch(r"[0-9a-f]*", digits) or not shortest <= len(digits) <= hashlib.sha256().digest_size * 2:
+        if (
+            not re.fullmatch(r"[0-9a-f]*", digits)
+            or not shortest <= len(digits) <= hashlib.sha256().digest_size * 2
+        ):
             raise ValueError(value)
         return digits
 
@@ -222,7 +229,10 @@ def choice(*values: str) -> Kind[str]:
 
 
 def _generator(text: str) -> str:
-    """CMake's names in any case. One build has one type, which is all that the multi-config form adds to."""
+    """CMake's names in any case.
+
+    One build has one type, which is all that the multi-config form adds to.
+    """
     return _GENERATOR.parse("Ninja" if text.strip().lower() == "ninja multi-config" else text)
 
 
@@ -232,7 +242,8 @@ VERSION: Kind[str] = Kind("a version as PEP 440 defines it, such as 0.1.0", _ver
 EPOCH = Kind(f"seconds since 1970, {_OLDEST} to {_NEWEST}: what a zip file can hold", _epoch)
 LOCATION: Kind[str] = Kind("a path, or an address with https, http or file", _location)
 LOCATIONS: Kind[tuple[str, ...]] = Kind(
-    "paths, and addresses with https, http or file, separated by spaces, quoted as for a shell", _locations
+    "paths, and addresses with https, http or file, separated by spaces, quoted as for a shell",
+    _locations,
 )
 FLAG = Kind("1 or 0", _flag)
 COUNT = Kind(f"a whole number from 1 to {_MOST}", _count)
@@ -241,11 +252,18 @@ DRIVER = Kind("a release such as 12 or 12.9", _driver)
 FOLDER: Kind[Path] = Kind("the path of a folder", _folder)
 #: For programs that the build can do without: a folder that cannot be used costs a warning there.
 OPTIONAL_FOLDER: Kind[Path] = Kind("the path of a folder", _path)
-ABSOLUTE_FOLDER: Kind[Path] = Kind("the absolute path of a folder: other programs ignore a relative one", _absolute_folder)
-PRESENT_FOLDER: Kind[Path] = Kind("the path of a folder that exists and can be written to", _present_folder)
+ABSOLUTE_FOLDER: Kind[Path] = Kind(
+    "the absolute path of a folder: other programs ignore a relative one", _absolute_folder
+)
+PRESENT_FOLDER: Kind[Path] = Kind(
+    "the path of a folder that exists and can be written to", _present_folder
+)
 FILE: Kind[Path] = Kind("the path of a file, not of a device or a folder", _file)
 _GENERATOR = choice("Ninja", "Unix Makefiles")
-GENERATOR = Kind(f"{_GENERATOR.accepts}; Ninja Multi-Config is taken as Ninja, since one build has one type", _generator)
+GENERATOR = Kind(
+    f"{_GENERATOR.accepts}; Ninja Multi-Config is taken as Ninja, since one build has one type",
+    _generator,
+)
 SHA256 = Kind("64 hexadecimal digits", _hexadecimal(64))
 DIGEST = Kind("12 to 64 hexadecimal digits", _hexadecimal(12))
 WORDS: Kind[tuple[str, ...]] = Kind("words separated by spaces, quoted as for a shell", _words)

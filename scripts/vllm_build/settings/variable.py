@@ -56,7 +56,12 @@ class Variable:
         text = environ.get(self.name, "")
         if not text.strip():
             return None
-        return checked(self.name, self.kind, text, f"correct {self.name}, or unset it (unset means: {self.default})")
+        return checked(
+            self.name,
+            self.kind,
+            text,
+            f"correct {self.name}, or unset it (unset means: {self.default})",
+        )
 
 
 def declare(name: str, kind: Kind[Any], value: D, default: str, doc: str) -> D:

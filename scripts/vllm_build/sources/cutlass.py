@@ -33,7 +33,8 @@ def _includes(folder: Path) -> Path:
     raise ConfigurationError(
         f"{folder} holds no sources of CUTLASS",
         expected="include/cutlass and include/cute in it",
-        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch {NAME}`",
+        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch "
+        f"{NAME}`",
     )
 
 
@@ -52,4 +53,8 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
     if not is_needed(plan):
         return {}
     source = third_party.folder(root, NAME, settings.cutlass_source)
-    return {"CUTLASS_INCLUDE_DIR": str(stable_inputs.link(inputs / "cutlass-include", _includes(source)))}
+    return {
+        "CUTLASS_INCLUDE_DIR": str(
+            stable_inputs.link(inputs / "cutlass-include", _includes(source))
+        )
+    }

@@ -34,7 +34,8 @@ def _project(folder: Path) -> Path:
     raise ConfigurationError(
         f"{folder} holds no sources of FlashAttention",
         expected=f"{KERNELS} in it",
-        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch {NAME}`",
+        remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch "
+        f"{NAME}`",
     )
 
 
@@ -42,23 +43,35 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
     """Put what the plan needs below ``inputs``; returns CMake's variables, none when the plan needs nothing.
 
     Raises:
-        ConfigurationError: the folder that the user named holds something else, or lacks a source of the plan.
+        ConfigurationError: the folder that the user named holds something else, or lacks a source
+            of the plan.
         FetchError: the locked sources have not been fetched.
         IntegrityError: our changes do not fit the sources.
     """
     wanted = plan.third_party_sources.get(NAME)
     if wanted is None:
         return {}
-    project = _project(third_party.folder(root, NAME, settings.flash_attention_source, ", or unset VLLM_FA_SET"))
+    project = _project(
+        third_party.folder(root, NAME, settings.flash_attention_source, ", or unset VLLM_FA_SET")
+    )
     for name in wanted:
         if not (project / name).is_file():
-            raise ConfigurationError(f"{project / name} does not exist", expected="every source that csrc/kernels.toml lists")
+            raise ConfigurationError(
+                f"{project / name} does not exist",
+                expected="every source that csrc/kernels.toml lists",
+            )
     changes = {patch.path: patch for patch in patches.read(root / _PATCHES)}
 
     def changed(name: str, data: bytes) -> bytes:
         patch = changes.get(name)
         return data if patch is None else patches.apply(patch, data.decode(), str(project)).encode()
 
-    folders = tuple(folder for folder in (KERNELS, HOPPER) if any(name.startswith(f"{folder}/") for name in wanted))
-    copy = stable_inputs.mirror(project, inputs / NAME, folders, change=changed, what="the sources of FlashAttention")
+    folders = tuple(
+        folder
+        for folder in (KERNELS, HOPPER)
+        if any(name.startswith(f"{folder}/") for name in wanted)
+    )
+    copy = stable_inputs.mirror(
+        project, inputs / NAME, folders, change=changed, what="the sources of FlashAttention"
+    )
     return {"FLASH_ATTENTION_SRC_DIR": str(copy)}

@@ -25,7 +25,8 @@ def _entry(folder: Path, name: str) -> str:
 def digest_of(folder: Path) -> str:
     """sha256 over the path, kind and content of everything below ``folder``, hexadecimal.
 
-    Names are in byte order. A link counts as its target's name and is not followed, so it never equals a file. Empty folders do not count.
+    Names are in byte order. A link counts as its target's name and is not followed, so it never
+    equals a file. Empty folders do not count.
 
     Raises:
         OSError: a file cannot be read.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our changes to third-party sources: unified diffs, applied exactly or not at all.
 
-No ``patch`` program is needed, and none of its guesses is made: a hunk fits at the very line it names, or the sources are not the ones that
-the change was written for.
+No ``patch`` program is needed, and none of its guesses is made: a hunk fits at the very line it
+names, or the sources are not the ones that the change was written for.
 """
 
 from __future__ import annotations
@@ -39,29 +39,41 @@ class Patch:
 def _hunk(lines: list[str], at: int, name: str) -> tuple[Hunk, int]:
     match = _HUNK.fullmatch(lines[at])
     if match is None:
-        raise ConfigurationError(f"{name}:{at + 1}: {lines[at]!r} begins no hunk", expected="@@ -<line>,<count> +<line>,<count> @@")
+        raise ConfigurationError(
+            f"{name}:{at + 1}: {lines[at]!r} begins no hunk",
+            expected="@@ -<line>,<count> +<line>,<count> @@",
+        )
     start, olds, news = int(match[1]), int(match[2] or 1), int(match[3] or 1)
     old: list[str] = []
     new: list[str] = []
     at += 1
     while len(old) < olds or len(new) < news:
-        # An empty line that did not change may have lost its space, as editors take it for one at the end of a line.
+        # An empty line that did not change may have lost its space, as editors take it for one at
+        # the end of a line.
         line = "" if at >= len(lines) - 1 else lines[at] or " "
         if line[:1] not in (" ", "-", "+") or not line:
-            raise ConfigurationError(f"{name}:{at + 1}: the hunk is cut short", expected=f"{olds} old and {news} new lines")
+            raise ConfigurationError(
+                f"{name}:{at + 1}: the hunk is cut short",
+                expected=f"{olds} old and {news} new lines",
+            )
         if line[0] in " -":
             old.append(line[1:])
         if line[0] in " +":
             new.append(line[1:])
         at += 1
     if (len(old), len(new)) != (olds, news):
-        raise ConfigurationError(f"{name}:{at}: the hunk is longer than it says", expected=f"{olds} old and {news} new lines")
+        raise ConfigurationError(
+            f"{name}:{at}: the hunk is longer than it says",
+            expected=f"{olds} old and {news} new lines",
+        )
     # A hunk without old lines is put behind the line that it names.
     return Hunk(start if old else start + 1, tuple(old), tuple(new)), at
 
 
 def parse(text: str, name: str) -> tuple[Patch, ...]:
-    """The changes of a unified diff; lines before the first ``---`` say what for. ``name`` is for messages.
+    """The changes of a unified diff; lines before the first ``---`` say what for.
+
+    ``name`` is for messages.
 
     Raises:
         ConfigurationError: it is no unified diff of files that exist before and after.
@@ -72,12 +84,18 @@ def parse(text: str, name: str) -> tuple[Patch, ...]:
     while at < len(lines):
         if not lines[at].startswith("--- "):
             if found and lines[at]:
-                raise ConfigurationError(f"{name}:{at + 1}: {lines[at]!r} belongs to no hunk", expected="--- and +++, or a hunk")
+                raise ConfigurationError(
+                    f"{name}:{at + 1}: {lines[at]!r} belongs to no hunk",
+                    expected="--- and +++, or a hunk",
+                )
             at += 1
             continue
         after = lines[at + 1] if at + 1 < len(lines) else ""
         if not lines[at].startswith("--- a/") or after != "+++ b/" + lines[at][len("--- a/") :]:
-            raise ConfigurationError(f"{name}:{at + 1}: not one file before and after", expected="--- a/<path> and +++ b/<the same path>")
+            raise ConfigurationError(
+                f"{name}:{at + 1}: not one file before and after",
+                expected="--- a/<path> and +++ b/<the same path>",
+            )
         path, hunks = after[len("+++ b/") :], []
         at += 2
         while at < len(lines) and lines[at].startswith("@@"):
@@ -95,11 +113,17 @@ def read(folder: Path) -> tuple[Patch, ...]:
     Raises:
         ConfigurationError: as ``parse``, or two files change the same path.
     """
-    found = [patch for path in sorted(folder.glob("*.patch")) for patch in parse(path.read_text(encoding="utf-8"), str(path))]
+    found = [
+        patch
+        for path in sorted(folder.glob("*.patch"))
+        for patch in parse(path.read_text(encoding="utf-8"), str(path))
+    ]
     paths = [patch.path for patch in found]
     for path in paths:
         if paths.count(path) > 1:
-            raise ConfigurationError(f"{folder}: {path} is changed twice", expected="one patch for each file")
+            raise ConfigurationError(
+                f"{folder}: {path} is changed twice", expected="one patch for each file"
+            )
     return tuple(found)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a build reads from outside the source tree, under paths and modification times that do not change between builds.
 
-pip puts torch into another temporary folder for every isolated build. Were that folder on the command lines, every unit would be compiled
-again and no compiler cache would hit.
+pip puts torch into another temporary folder for every isolated build. Were that folder on the
+command lines, every unit would be compiled again and no compiler cache would hit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-#: The headers of libtorch's stable ABI and all they include; a unit that includes another header of torch does not compile.
+#: The headers of libtorch's stable ABI and all they include; a unit that includes another header of
+#: torch does not compile.
 TORCH_HEADERS = ("torch/headeronly", "torch/csrc/stable", "torch/csrc/inductor/aoti_torch")
 
 
@@ -67,7 +68,11 @@ def mirror(
     with disk_errors(place.parent):
         for folder in folders:
             if not (source / folder).is_dir():
-                raise ToolchainError(f"{source / folder} does not exist", expected=what, remedy="install or fetch them anew")
+                raise ToolchainError(
+                    f"{source / folder} does not exist",
+                    expected=what,
+                    remedy="install or fetch them anew",
+                )
             for path in _files(source / folder):
                 copy = place / path.relative_to(source)
                 wanted.add(copy)

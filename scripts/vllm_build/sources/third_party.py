@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Locked third-party sources: ``third_party/lock.toml``, and their extracted copies in the cache.
 
-A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`) fills it. This module needs only the
-standard library.
+A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`)
+fills it. This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 LOCK = "third_party/lock.toml"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_WORDS = {"record": "not a table", "missing": "{key!r} is missing", "text": "{key} = {value!r} is no text"}
+_WORDS = {
+    "record": "not a table",
+    "missing": "{key!r} is missing",
+    "text": "{key} = {value!r} is no text",
+}
 #: Variables that are not called after the source: upstream's names for the same thing.
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
@@ -45,9 +49,11 @@ class Source:
         version: upstream's.
         filename, size, sha256: of the archive.
         get: how to obtain it; ``type`` and that type's keys.
-        tree_sha256: of the extracted folder, as :func:`vllm_build.sources.folder_digest.digest_of` computes it.
+        tree_sha256: of the extracted folder, as :func:`vllm_build.sources.folder_digest.digest_of`
+            computes it.
         outputs: packages that its compiled code ends up in.
-        include: folders and files of the archive that are extracted, without its top folder; empty means all.
+        include: folders and files of the archive that are extracted, without its top folder; empty
+            means all.
         on_request: fetched when it is named, and not with everything: large, and of use to few.
     """
 
@@ -65,12 +71,20 @@ class Source:
     @property
     def folder(self) -> Path:
         """Where the extracted sources lie in the cache: a name for each content, so a changed lock never finds old sources."""
-        part = "-" + hashlib.sha256("\n".join(self.include).encode()).hexdigest()[:8] if self.include else ""
-        return paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}{part}"
+        part = (
+            "-" + hashlib.sha256("\n".join(self.include).encode()).hexdigest()[:8]
+            if self.include
+            else ""
+        )
+        return (
+            paths.cache_root() / "sources" / f"{self.name}-{self.version}-{self.sha256[:16]}{part}"
+        )
 
     def includes(self, path: str) -> bool:
         """Whether a member of the archive, named without its top folder, is extracted."""
-        return not self.include or any(path == entry or path.startswith(entry + "/") for entry in self.include)
+        return not self.include or any(
+            path == entry or path.startswith(entry + "/") for entry in self.include
+        )
 
     def cached(self) -> Path | None:
         """The extracted sources, compared with the lock; None when they have not been fetched.
@@ -82,9 +96,11 @@ class Source:
             return None
         if not self.is_intact():
             raise IntegrityError(
-                f"the sources of {self.name} in {self.folder} are not the locked ones: something changed them after they were extracted",
+                f"the sources of {self.name} in {self.folder} are not the locked ones: something "
+                "changed them after they were extracted",
                 expected=f"tree_sha256 {self.tree_sha256}, as {LOCK} says",
-                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from sources of your own, set {variable(self.name)}",
+                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from sources "
+                f"of your own, set {variable(self.name)}",
             )
         return self.folder
 
@@ -115,7 +131,8 @@ def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> P
         raise FetchError(
             f"the sources of {name} are not in the cache",
             expected=f"the sources that {LOCK} names",
-            remedy=f"`vllm-build fetch {name}`, or set {variable(name)} to a folder of them{otherwise}",
+            remedy=f"`vllm-build fetch {name}`, or set {variable(name)} to a folder of "
+            f"them{otherwise}",
         )
     return source
 
@@ -137,15 +154,29 @@ def _include(record: Record) -> tuple[str, ...]:
     found = record.texts("include", required=False)
     for path in found:
         if PurePosixPath(path).as_posix() != path or path[0] in "/." or ".." in path.split("/"):
-            record.fail("include", f"include = {list(found)!r} is not valid", "folders and files of the archive, without its top folder")
+            record.fail(
+                "include",
+                f"include = {list(found)!r} is not valid",
+                "folders and files of the archive, without its top folder",
+            )
     return found
 
 
 def _source(document: Document, number: int, entry: object) -> Source:
-    record = Record(document, ("source", number), entry, what="[[source]]", label=f"[[source]] number {number + 1}: ")
+    record = Record(
+        document,
+        ("source", number),
+        entry,
+        what="[[source]]",
+        label=f"[[source]] number {number + 1}: ",
+    )
     get = record.texts_by("get")
     if "type" not in get:
-        record.fail("get" if record.has("get") else None, f"get = {get!r} is not valid", 'get = { type = "…", … }')
+        record.fail(
+            "get" if record.has("get") else None,
+            f"get = {get!r} is not valid",
+            'get = { type = "…", … }',
+        )
     record.text("license")
     return Source(
         _file_name(record, "name"),
@@ -165,12 +196,19 @@ def read(root: Path) -> dict[str, Source]:
     """The locked sources of the tree by name.
 
     Raises:
-        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is malformed; the message names the line.
+        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is
+            malformed; the message names the line.
     """
-    document = require_document(root / LOCK, "the lock of third-party sources", remedy=f"correct {LOCK}", words=_WORDS)
+    document = require_document(
+        root / LOCK, "the lock of third-party sources", remedy=f"correct {LOCK}", words=_WORDS
+    )
     entries = document.data.get("source", [])
     if document.data.get("schema") != 1 or not isinstance(entries, list):
-        document.root.fail("schema", f"it has schema {document.data.get('schema')!r}", "schema = 1 and [[source]] tables")
+        document.root.fail(
+            "schema",
+            f"it has schema {document.data.get('schema')!r}",
+            "schema = 1 and [[source]] tables",
+        )
     sources = [_source(document, number, entry) for number, entry in enumerate(entries)]
     return {source.name: source for source in sources}
 
@@ -178,12 +216,18 @@ def read(root: Path) -> dict[str, Source]:
 def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
     """The member under the name it gets, below one top folder that is dropped; None for what is not extracted."""
     parts = PurePosixPath(member.name).parts
-    if PurePosixPath(member.name).is_absolute() or ".." in parts or not (member.isfile() or member.isdir() or member.issym()):
+    if (
+        PurePosixPath(member.name).is_absolute()
+        or ".." in parts
+        or not (member.isfile() or member.isdir() or member.issym())
+    ):
         raise IntegrityError(
-            f"{source.filename} holds {member.name!r}, which must not be extracted", expected="plain files below one folder"
+            f"{source.filename} holds {member.name!r}, which must not be extracted",
+            expected="plain files below one folder",
         )
     if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and what is in it
-        # Links are documentation in the archives we lock; nothing that compiles is reached through one.
+        # Links are documentation in the archives we lock; nothing that compiles is reached through
+        # one.
         return None
     member.name = "/".join(parts[1:])
     if not source.includes(member.name):
@@ -198,12 +242,17 @@ def extract(source: Source, archive: Path) -> Path:
     """Unpack the verified ``archive`` into the cache; the folder appears whole, in place of a damaged one. Returns it.
 
     Raises:
-        IntegrityError: the archive is not the locked one, holds what must not be extracted, or gives another tree than the lock says.
+        IntegrityError: the archive is not the locked one, holds what must not be extracted, or
+            gives another tree than the lock says.
         ResourceError: the disk is full.
     """
     found = sha256_of(archive)
     if found != source.sha256:
-        raise IntegrityError(f"{archive} has sha256 {found}", expected=f"sha256 {source.sha256}", remedy="fetch it again")
+        raise IntegrityError(
+            f"{archive} has sha256 {found}",
+            expected=f"sha256 {source.sha256}",
+            remedy="fetch it again",
+        )
     with disk_errors(source.folder.parent):
         source.folder.parent.mkdir(parents=True, exist_ok=True)
         with removal.temporary(source.folder.parent, ".incoming-") as temporary:
@@ -231,7 +280,10 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
             for count, member in enumerate(tar):
                 total += member.size
                 if total > _MAX_BYTES or count > _MAX_MEMBERS:
-                    raise IntegrityError(f"{source.filename} unpacks to more than is plausible", expected="a source archive")
+                    raise IntegrityError(
+                        f"{source.filename} unpacks to more than is plausible",
+                        expected="a source archive",
+                    )
                 checked = _checked(member, source)
                 if checked is None:
                     continue
@@ -240,8 +292,13 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as stream, tar.extractfile(member) or io.BytesIO() as content:
+                with (
+                    target.open("xb") as stream,
+                    tar.extractfile(member) or io.BytesIO() as content,
+                ):
                     shutil.copyfileobj(content, stream)
                 target.chmod(checked.mode)
     except (tarfile.TarError, EOFError, FileExistsError) as error:
-        raise IntegrityError(f"{archive} cannot be unpacked: {error}", expected="the locked archive") from error
+        raise IntegrityError(
+            f"{archive} cannot be unpacked: {error}", expected="the locked archive"
+        ) from error

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vllm_build.target.toolkits.toolkit_search import Toolkit
     from vllm_build.target.torch_flavour import TorchFlavour
 
-#: Devices whose kernels call into a part of torch that only a torch built for them has. Every torch has the CPU's.
+#: Devices whose kernels call into a part of torch that only a torch built for them has. Every torch
+#: has the CPU's.
 _NEED_THEIR_TORCH = ("cuda", "rocm", "xpu")
 _PURE = ("tpu", "empty")
 
@@ -32,7 +33,8 @@ class Target:
     Attributes:
         name: one of ``cuda rocm cpu tpu xpu empty``.
         reason: why, in words.
-        toolkit: the device's toolkit; None when the device needs none or it is not installed, which only compiling minds.
+        toolkit: the device's toolkit; None when the device needs none or it is not installed, which
+            only compiling minds.
         torch: the torch that the result will run with; None when none is installed.
     """
 
@@ -46,19 +48,27 @@ class Target:
         """The release of the toolkit, else of the one that a torch for this device was built with."""
         if self.toolkit is not None:
             return self.toolkit.version
-        return self.torch.toolkit_version if self.torch is not None and self.torch.device == self.name else None
+        return (
+            self.torch.toolkit_version
+            if self.torch is not None and self.torch.device == self.name
+            else None
+        )
 
 
 def _check(name: str, reason: str, torches: Sequence[TorchFlavour]) -> None:
     if name not in _NEED_THEIR_TORCH:
         return
     for torch in torches:
-        # The stable ABI's headers are the same for every device: nobody runs Python programs with a libtorch that has no Python part.
+        # The stable ABI's headers are the same for every device: nobody runs Python programs with a
+        # libtorch that has no Python part.
         if torch.device == name or torch.bare:
             continue
         remedy = f"install a torch built for {name}, or set VLLM_TARGET_DEVICE to {torch.device}"
         if torch.temporary:
-            remedy = f"install a torch built for {name} and build in its environment (pip install --no-build-isolation)"
+            remedy = (
+                f"install a torch built for {name} and build in its environment (pip install "
+                "--no-build-isolation)"
+            )
         raise ConfigurationError(
             f"device {name} ({reason}) contradicts the installed torch: {torch}",
             expected=f"a torch built for {name}",
@@ -70,17 +80,27 @@ def _detect(settings: Settings, torches: Sequence[TorchFlavour]) -> Target:
     chosen = [torch for torch in torches if not torch.temporary]
     if chosen:
         torch = chosen[0]
-        return Target(torch.device, f"the installed {torch}", toolkit_finder.find(torch.device, settings), torch)
-    # A torch that the front end installed for this build alone was chosen by nobody: it decides nothing, but it can rule devices out.
+        return Target(
+            torch.device,
+            f"the installed {torch}",
+            toolkit_finder.find(torch.device, settings),
+            torch,
+        )
+    # A torch that the front end installed for this build alone was chosen by nobody: it decides
+    # nothing, but it can rule devices out.
     possible = [torches[0].device] if torches else _NEED_THEIR_TORCH
     for name in possible:
         if found := toolkit_finder.find(name, settings):
             return Target(name, f"no torch is installed; found {found}", found)
     ruled_out = f"; the build itself has {torches[0]}" if torches else ""
-    return Target("cpu", f"neither an installed torch nor a toolkit asks for another device{ruled_out}")
+    return Target(
+        "cpu", f"neither an installed torch nor a toolkit asks for another device{ruled_out}"
+    )
 
 
-def resolve(settings: Settings, *, system: str | None = None, torches: Sequence[TorchFlavour] | None = None) -> Target:
+def resolve(
+    settings: Settings, *, system: str | None = None, torches: Sequence[TorchFlavour] | None = None
+) -> Target:
     """Choose the device: what ``VLLM_TARGET_DEVICE`` says, else what torch, else what the toolkits say, else ``cpu``.
 
     Args:
@@ -107,7 +127,8 @@ def resolve(settings: Settings, *, system: str | None = None, torches: Sequence[
         target = _detect(settings, torches)
         _check(target.name, target.reason, torches)
         return target
-    # The contradiction first: a toolkit for a device that is impossible here need not be looked for.
+    # The contradiction first: a toolkit for a device that is impossible here need not be looked
+    # for.
     _check(asked, f"VLLM_TARGET_DEVICE={asked}", torches)
     return Target(asked, f"VLLM_TARGET_DEVICE={asked}", toolkit_finder.find(asked, settings), torch)
 

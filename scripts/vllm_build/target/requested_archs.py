@@ -19,27 +19,38 @@ _CMAKE_VARIABLE = "CMAKE_CUDA_ARCHITECTURES"
 
 
 def _without_ptx(entries: Iterable[str]) -> list[str]:
-    return [str(replace(arch, ptx=False)) for entry in entries for arch in cuda_archs.parse(entry, "architecture")]
+    return [
+        str(replace(arch, ptx=False))
+        for entry in entries
+        for arch in cuda_archs.parse(entry, "architecture")
+    ]
 
 
 def requested(device: str, settings: Settings) -> tuple[str, str] | None:
     """The list that the caller asked for, in the device's own spelling, and where it was said; None: nowhere.
 
-    ``TORCH_CUDA_ARCH_LIST`` and ``CMAKE_CUDA_ARCHITECTURES`` (variable, or definition in ``CMAKE_ARGS``) may both be set as long as they
-    name the same architectures; the former then says where PTX is kept, since the latter's plain entries always ask for it.
+    ``TORCH_CUDA_ARCH_LIST`` and ``CMAKE_CUDA_ARCHITECTURES`` (variable, or definition in
+    ``CMAKE_ARGS``) may both be set as long as they name the same architectures; the former then
+    says where PTX is kept, since the latter's plain entries always ask for it.
 
     Raises:
         ConfigurationError: one is malformed, or two disagree.
     """
     if device == "rocm":
-        return None if settings.rocm_archs is None else (settings.rocm_archs, gpu_targets.VARIABLES["rocm"])
+        return (
+            None
+            if settings.rocm_archs is None
+            else (settings.rocm_archs, gpu_targets.VARIABLES["rocm"])
+        )
     if device != "cuda":
         return None
     asked: list[tuple[str, str]] = []
     if settings.cuda_archs is not None:
         asked.append((settings.cuda_archs, gpu_targets.VARIABLES["cuda"]))
     if settings.cmake_cuda_archs is not None:
-        asked.append((gpu_targets.from_cmake(settings.cmake_cuda_archs, _CMAKE_VARIABLE), _CMAKE_VARIABLE))
+        asked.append(
+            (gpu_targets.from_cmake(settings.cmake_cuda_archs, _CMAKE_VARIABLE), _CMAKE_VARIABLE)
+        )
     # `-D NAME=VALUE` is two words, `-DNAME=VALUE` one: NUL stands between words and is in none.
     for argument in "\0".join(settings.cmake_args).replace("-D\0", "-D").split("\0"):
         if definition := re.fullmatch(rf"-D{_CMAKE_VARIABLE}(?::\w+)?=(.+)", argument):
@@ -47,7 +58,9 @@ def requested(device: str, settings: Settings) -> tuple[str, str] | None:
             asked.append((gpu_targets.from_cmake(definition[1], source), source))
     for text, source in asked[1:]:
         first, first_source = asked[0]
-        if _without_ptx(gpu_targets.parse(device, first, first_source)) != _without_ptx(gpu_targets.parse(device, text, source)):
+        if _without_ptx(gpu_targets.parse(device, first, first_source)) != _without_ptx(
+            gpu_targets.parse(device, text, source)
+        ):
             raise ConfigurationError(
                 f"{first_source} ({first}) and {source} ({text}) name different architectures",
                 expected="one list of GPU architectures",

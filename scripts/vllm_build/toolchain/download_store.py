@@ -49,9 +49,14 @@ class Store:
         if actual != file.sha256:
             arrived.unlink()
             raise IntegrityError(
-                f"{file.label} arrived as other bytes than locked: {file.filename} has sha256 {actual}",
+                f"{file.label} arrived as other bytes than locked: {file.filename} has sha256 "
+                f"{actual}",
                 expected=f"sha256 {file.sha256}",
-                remedy="find out who changed the file; if the change is right: vllm-build toolchain --update " + file.build,
+                remedy=(
+                    "find out who changed the file; if the change is right: vllm-build "
+                    "toolchain --update "
+                )
+                + file.build,
             )
         path = self.path(file)
         with disk_errors(self.root):

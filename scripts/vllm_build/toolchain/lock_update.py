@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resolves ``sources.toml`` and ``wheels.toml`` into ``lock.toml``: what the mirrors have now.
 
-Hashes come from the mirrors' signed indexes, and what a wheel requires from its metadata; nothing else is downloaded.
+Hashes come from the mirrors' signed indexes, and what a wheel requires from its metadata; nothing
+else is downloaded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.apt import PrivateApt
     from vllm_build.util.console import Console
 
-    #: pip takes one interpreter per call: requirements of all builds by (python, abi), and where each one belongs.
+    #: pip takes one interpreter per call: requirements of all builds by (python, abi), and where
+    #: each one belongs.
     Wanted = Mapping[tuple[str, str | None], list[tuple[str, int, str]]]
 
 
@@ -56,7 +58,9 @@ def _compare(one: str, other: str) -> int:
     """Order of two Debian versions, by dpkg itself (one process per pair: a suite rarely has more than two versions of a name)."""
     if one == other:
         return 0
-    return -1 if children.run(["dpkg", "--compare-versions", one, "lt", other]).returncode == 0 else 1
+    return (
+        -1 if children.run(["dpkg", "--compare-versions", one, "lt", other]).returncode == 0 else 1
+    )
 
 
 def suite_versions(madison: str, suite: str) -> list[str]:
@@ -94,7 +98,8 @@ def _found(madison: str, wanted: _Debian, column: str) -> dict[tuple[str, str], 
         if not versions:
             raise FetchError(
                 f"Debian {suite} has no package {name!r}",
-                expected=f"a name in the component {toolchain_builds.split_suite(suite)[1]} of that suite",
+                expected=f"a name in the component {toolchain_builds.split_suite(suite)[1]} of "
+                "that suite",
                 remedy="correct sources.toml",
             )
         found[suite, name] = versions[0]
@@ -104,8 +109,14 @@ def _found(madison: str, wanted: _Debian, column: str) -> dict[tuple[str, str], 
 def _binaries(apt: PrivateApt, wanted: _Debian) -> list[LockedFile]:
     names = sorted({name for _, _, name in wanted})
     versions = _found(apt.show(["madison", *names]), wanted, "Packages")
-    shown = paragraphs(apt.show(["show", *(f"{name}={version}" for (_, name), version in sorted(versions.items()))]))
-    by_version = {(paragraph.get("Package"), paragraph.get("Version")): paragraph for paragraph in shown}
+    shown = paragraphs(
+        apt.show(
+            ["show", *(f"{name}={version}" for (_, name), version in sorted(versions.items()))]
+        )
+    )
+    by_version = {
+        (paragraph.get("Package"), paragraph.get("Version")): paragraph for paragraph in shown
+    }
     files = []
     for place, suite, name in wanted:
         paragraph = by_version[name, versions[suite, name]]
@@ -172,10 +183,21 @@ def _require_licenses(table: Iterable[wheel_table.Wheel], found: Mapping[str, py
     Raises:
         ConfigurationError: there are such wheels.
     """
-    nameless = [w for w in table if not w.license and (wheel := found.get(w.distribution)) is not None and not wheel.license]
+    nameless = [
+        w
+        for w in table
+        if not w.license and (wheel := found.get(w.distribution)) is not None and not wheel.license
+    ]
     if nameless:
         raise ConfigurationError(
-            "\n".join(f"{wheel.where}: the metadata of {wheel.requirement} names no license that SPDX knows" for wheel in nameless),
+            "\n".join(
+                (
+                    f"{wheel.where}: the metadata of {wheel.requirement} names no license that "
+                    "SPDX "
+                    "knows"
+                )
+                for wheel in nameless
+            ),
             expected='{ requirement = "…", license = "BSD-3-Clause" }, by the license text',
             remedy="add the license to each of these lines",
         )
@@ -183,13 +205,19 @@ def _require_licenses(table: Iterable[wheel_table.Wheel], found: Mapping[str, py
 
 def _wheels(wanted: Wanted, table: Mapping[str, wheel_table.Wheel]) -> list[LockedFile]:
     files: list[LockedFile] = []
-    for (python, abi), items in sorted(wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")):
+    for (python, abi), items in sorted(
+        wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")
+    ):
         rounds: list[list[tuple[str, int, str]]] = []
         for item in sorted(set(items)):
             # One call cannot hold two versions of a name: later ones go into another round.
             name = item[2].partition("=")[0]
             for batch in rounds:
-                if all(other[2] == item[2] or _canonical(other[2].partition("=")[0]) != _canonical(name) for other in batch):
+                if all(
+                    other[2] == item[2]
+                    or _canonical(other[2].partition("=")[0]) != _canonical(name)
+                    for other in batch
+                ):
                     batch.append(item)
                     break
             else:
@@ -234,19 +262,27 @@ def resolve(builds: Sequence[toolchain_builds.Build], fetcher: Fetcher) -> list[
                 wanted[source.python, source.abi].append((build.id, position, source.requirement))
                 position += 1
             elif isinstance(source, toolchain_builds.AptSource):
-                binaries.extend((_Place(build.id, position + place), source.suite, name) for place, name in enumerate(source.packages))
+                binaries.extend(
+                    (_Place(build.id, position + place), source.suite, name)
+                    for place, name in enumerate(source.packages)
+                )
                 position += len(source.packages)
             else:
                 packages.append((_Place(build.id, position), source.suite, source.package))
                 position += 1
     files: list[LockedFile] = []
     for component in toolchain_builds.COMPONENTS:
-        mine, theirs = ([item for item in group if toolchain_builds.split_suite(item[1])[1] == component] for group in (binaries, packages))
+        mine, theirs = (
+            [item for item in group if toolchain_builds.split_suite(item[1])[1] == component]
+            for group in (binaries, packages)
+        )
         if mine or theirs:
             fetcher.apt(component).refresh(force=True)
             files += _binaries(fetcher.apt(component), mine) if mine else []
             files += _sources(fetcher.apt(component), theirs) if theirs else []
-    return files + _wheels(wanted, {build.id: build.wheel for build in builds if build.wheel is not None})
+    return files + _wheels(
+        wanted, {build.id: build.wheel for build in builds if build.wheel is not None}
+    )
 
 
 def update(root: Path, console: Console, only: Sequence[str] | None = None) -> list[LockedFile]:
@@ -260,7 +296,8 @@ def update(root: Path, console: Console, only: Sequence[str] | None = None) -> l
     unknown = sorted(set(only or ()) - {build.id for build in builds})
     if unknown:
         raise ConfigurationError(
-            f"no build of the toolchain is called {unknown[0]!r}", expected="one of " + ", ".join(sorted(b.id for b in builds))
+            f"no build of the toolchain is called {unknown[0]!r}",
+            expected="one of " + ", ".join(sorted(b.id for b in builds)),
         )
     chosen = [build for build in builds if only is None or build.id in only]
     removal.claim_cache()
@@ -269,9 +306,15 @@ def update(root: Path, console: Console, only: Sequence[str] | None = None) -> l
         with console.step(f"resolve the sources of {len(chosen)} toolchain packages"):
             resolved = resolve(chosen, Fetcher(cache_root(), console))
         # Entries of builds that no recipe makes any more go, entries of the others stay.
-        kept = [f for name, group in before.files.items() if name in {b.id for b in builds} - {b.id for b in chosen} for f in group]
+        kept = [
+            f
+            for name, group in before.files.items()
+            if name in {b.id for b in builds} - {b.id for b in chosen}
+            for f in group
+        ]
         after = toolchain_lock.Lock.of([*kept, *resolved])
-        # What a new wheel requires may be missing: the lock stays as it was until everything is there.
+        # What a new wheel requires may be missing: the lock stays as it was until everything is
+        # there.
         toolchain_builds.load(root, after)
         toolchain_lock.write(root, after)
     known = {file for group in before.files.values() for file in group}

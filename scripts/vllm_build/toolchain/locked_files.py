@@ -46,7 +46,8 @@ class Fetcher:
             ToolchainError: no apt on this machine.
         """
         if component not in self._apts:
-            # A state of its own: a mirror without the component must go on serving those who do not need it.
+            # A state of its own: a mirror without the component must go on serving those who do not
+            # need it.
             folder = self.cache / ("apt" if component == "main" else f"apt-{component}")
             apt = PrivateApt(folder, self.console, component)
             apt.prepare()
@@ -60,7 +61,8 @@ class Fetcher:
         """Bring ``files`` into the store and return them.
 
         Raises:
-            FetchError: a file cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
+            FetchError: a file cannot be had; IntegrityError: other bytes than locked;
+                ToolchainError: no apt; ResourceError: disk full.
         """
         self._fetch(self._absent(files))
         return files
@@ -79,7 +81,9 @@ class Fetcher:
                 wheels[file.python, file.abi].append(file)
         for (component, is_source), group in sorted(debian.items()):
             with self.store.incoming() as folder:
-                self.apt(component).download(sorted({(file.name, file.version) for file in group}), folder, source=is_source)
+                self.apt(component).download(
+                    sorted({(file.name, file.version) for file in group}), folder, source=is_source
+                )
                 self._take(group, folder)
         for (python, abi), group in sorted(wheels.items()):
             with self.store.incoming() as folder:
@@ -96,11 +100,17 @@ class Fetcher:
                 self.store.put(file, path)
                 continue
             same = [
-                other for other in arrived.values() if other.exists() and other.name.split("_")[0].split("-")[0] == file.name.split("-")[0]
+                other
+                for other in arrived.values()
+                if other.exists()
+                and other.name.split("_")[0].split("-")[0] == file.name.split("-")[0]
             ]
             if same:
                 self.store.put(file, same[0])  # says which bytes came instead
-            raise FetchError(f"{file.filename} did not arrive with {file.label}", remedy="run the same command again")
+            raise FetchError(
+                f"{file.filename} did not arrive with {file.label}",
+                remedy="run the same command again",
+            )
 
     def folder_of(self, files: Iterable[LockedFile], folder: Path) -> None:
         """Make ``folder`` hold exactly ``files`` under their own names (hard links into the store where the disk allows).
@@ -114,7 +124,10 @@ class Fetcher:
             for file in files:
                 path = self.store.path(file)
                 if not path.is_file():
-                    raise IntegrityError(f"{file.filename} vanished from the download cache", remedy="run the same command again")
+                    raise IntegrityError(
+                        f"{file.filename} vanished from the download cache",
+                        remedy="run the same command again",
+                    )
                 try:
                     os.link(path, folder / file.filename)
                 except OSError:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 def _locked_file(source: third_party.Source) -> LockedFile:
     get = source.get
-    # No build of the toolchain channel: the place in the download cache follows from the sha256 alone.
+    # No build of the toolchain channel: the place in the download cache follows from the sha256
+    # alone.
     name, file = f"third_party/{source.name}", (source.filename, source.sha256, source.size)
     if get["type"] == "apt-source":
-        return LockedFile(name, 0, "apt-source", get["package"], get["revision"], *file, get["suite"])
+        return LockedFile(
+            name, 0, "apt-source", get["package"], get["revision"], *file, get["suite"]
+        )
     if get["type"] == "pypi-sdist":
         return LockedFile(name, 0, "pypi-sdist", get["package"], get["version"], *file)
     raise ConfigurationError(
@@ -31,17 +34,23 @@ def _locked_file(source: third_party.Source) -> LockedFile:
 
 
 def fetch(source: third_party.Source, console: Console) -> str:
-    """Fetch one source unless the cache has it intact; a damaged copy is extracted again. Returns the folder.
+    """Fetch one source unless the cache has it intact; a damaged copy is extracted again.
+
+    Returns the folder.
 
     Raises:
-        FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no apt; ResourceError: disk full.
+        FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no
+            apt; ResourceError: disk full.
     """
     if source.folder.is_dir():
         if source.is_intact():
             console.info(f"{source.name} {source.version}: {source.folder}")
             return str(source.folder)
         console.warn(f"{source.folder} was changed after it was extracted; it is extracted again")
-    with console.step(f"fetch {source.name} {source.version}"), locks.exclusive(paths.cache_root() / "sources", "the source cache"):
+    with (
+        console.step(f"fetch {source.name} {source.version}"),
+        locks.exclusive(paths.cache_root() / "sources", "the source cache"),
+    ):
         fetcher, file = Fetcher(paths.cache_root(), console), _locked_file(source)
         fetcher.ensure([file])
         return str(third_party.extract(source, fetcher.store.path(file)))

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from vllm_build.util.record_reader import Record
 
-#: Debian releases packages may come from; only their base suites, which no longer move once released, so a lock stays good.
+#: Debian releases packages may come from; only their base suites, which no longer move once
+#: released, so a lock stays good.
 SUITES = ("bullseye", "bookworm", "trixie")
-#: The archive's areas. A suite alone means main; what is not free is named "trixie/non-free", and its lists are read only where it is used.
+#: The archive's areas. A suite alone means main; what is not free is named "trixie/non-free", and
+#: its lists are read only where it is used.
 COMPONENTS = ("main", "non-free")
-#: The interpreter whose wheels are taken when a source names none: the result must not depend on the interpreter that runs the build.
+#: The interpreter whose wheels are taken when a source names none: the result must not depend on
+#: the interpreter that runs the build.
 DEFAULT_PYTHON = "3.11"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -62,10 +65,11 @@ class PypiSource:
     """One wheel that pip finds.
 
     Attributes:
-        requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where ``2.13.0+local``, which ``==`` admits, is
-            another file.
+        requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where
+            ``2.13.0+local``, which ``==`` admits, is another file.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
-        abi: ABI tag where the version alone does not say it, such as ``cp313t``; ``none`` for a wheel without compiled code.
+        abi: ABI tag where the version alone does not say it, such as ``cp313t``; ``none`` for a
+            wheel without compiled code.
     """
 
     requirement: str
@@ -80,11 +84,14 @@ Source: TypeAlias = AptSource | AptSourcePackage | PypiSource
 class Build:
     """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before.
 
-    A package without content, such as a metapackage, has no source and names its ``version`` itself.
+    A package without content, such as a metapackage, has no source and names its ``version``
+    itself.
 
     Attributes:
-        packages: what a recipe with several outputs makes; empty for one package, called like the build or like its folder.
-        on_request: left out unless it is asked for or something that is asked for needs it: large, and of use to few.
+        packages: what a recipe with several outputs makes; empty for one package, called like the
+            build or like its folder.
+        on_request: left out unless it is asked for or something that is asked for needs it: large,
+            and of use to few.
         wheel: the line of ``wheels.toml`` that says it; its recipe is written when it is built.
         run: what a package of such a line requires.
     """
@@ -123,7 +130,13 @@ def split_suite(suite: str) -> tuple[str, str]:
 
 
 def _suite(record: Record) -> str:
-    return record.text("suite", choices=(*SUITES, *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:])))
+    return record.text(
+        "suite",
+        choices=(
+            *SUITES,
+            *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]),
+        ),
+    )
 
 
 def _exact(record: Record) -> str:
@@ -132,11 +145,17 @@ def _exact(record: Record) -> str:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        record.fail("requirement", f"{text!r} in {record.what} is no requirement: {error}", "name==version")
+        record.fail(
+            "requirement", f"{text!r} in {record.what} is no requirement: {error}", "name==version"
+        )
     pins = list(requirement.specifier)
     one = len(pins) == 1 and pins[0].operator in ("==", "===") and "*" not in pins[0].version
     if not one or requirement.marker or requirement.extras or requirement.url:
-        record.fail("requirement", f"{text!r} in {record.what} does not name one version", "name==version or name===version")
+        record.fail(
+            "requirement",
+            f"{text!r} in {record.what} does not name one version",
+            "name==version or name===version",
+        )
     return text
 
 
@@ -147,7 +166,11 @@ def _source(record: Record) -> Source:
         packages = record.texts("packages", required=False)
         bad = [name for name in packages if not _DEBIAN_NAME.fullmatch(name)]
         if bad or not packages:
-            record.fail(bad[0] if bad else "packages", f"'packages' in {record.what} needs Debian package names", '["libc6"]')
+            record.fail(
+                bad[0] if bad else "packages",
+                f"'packages' in {record.what} needs Debian package names",
+                '["libc6"]',
+            )
         return AptSource(_suite(record), packages)
     if kind == "apt-source":
         record.allow("type", "suite", "package")
@@ -165,11 +188,17 @@ def _build(record: Record, folder: Path) -> Build:
     record.what = f"build {name!r}"
     record.allow("id", "variant", "needs", "source", "version", "packages", "on_request")
     if record.has("version") == record.has("source"):
-        record.fail(None, f"{record.what} needs either sources or a version", '[[build.source]] tables, or version = "..."')
+        record.fail(
+            None,
+            f"{record.what} needs either sources or a version",
+            '[[build.source]] tables, or version = "..."',
+        )
     return Build(
         id=name,
         folder=folder,
-        sources=tuple(map(_source, record.records("source", f"a source of {record.what}"))) if record.has("source") else (),
+        sources=tuple(map(_source, record.records("source", f"a source of {record.what}")))
+        if record.has("source")
+        else (),
         version=record.text("version", default=""),
         needs=record.texts("needs", required=False),
         variant=record.texts_by("variant"),
@@ -182,13 +211,19 @@ def parse_file(path: Path) -> list[Build]:
     """Parse one ``sources.toml``.
 
     Raises:
-        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe beside it. The message names the line.
+        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe
+            beside it. The message names the line.
     """
     document = require_document(path, "the sources of a recipe", words=_WORDS)
     document.root.allow("build")
-    builds = [_build(record, path.parent) for record in document.root.records("build", "a [[build]] table")]
+    builds = [
+        _build(record, path.parent)
+        for record in document.root.records("build", "a [[build]] table")
+    ]
     if not (path.parent / "recipe.yaml").is_file():
-        raise ConfigurationError(f"{path}: there is no recipe.yaml beside it", expected="a recipe for these sources")
+        raise ConfigurationError(
+            f"{path}: there is no recipe.yaml beside it", expected="a recipe for these sources"
+        )
     return builds
 
 
@@ -196,7 +231,9 @@ def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
     by_id: dict[str, Build] = {}
     for build in builds:
         if build.id in by_id:
-            raise ConfigurationError(f"{build.where}: build {build.id!r} also exists in {by_id[build.id].where}")
+            raise ConfigurationError(
+                f"{build.where}: build {build.id!r} also exists in {by_id[build.id].where}"
+            )
         by_id[build.id] = build
     for build in by_id.values():
         for need in build.needs:
@@ -212,7 +249,8 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
     """``builds`` so that each comes after all that it needs, otherwise by id.
 
     Raises:
-        ConfigurationError: two builds share an id, one needs something unknown, or they need each other in a circle.
+        ConfigurationError: two builds share an id, one needs something unknown, or they need each
+            other in a circle.
     """
     by_id = _by_id(builds)
     result: list[Build] = []
@@ -221,7 +259,9 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             circle = " -> ".join((*trail[trail.index(name) :], name))
-            raise ConfigurationError(f"{by_id[name].where}: builds need each other in a circle: {circle}")
+            raise ConfigurationError(
+                f"{by_id[name].where}: builds need each other in a circle: {circle}"
+            )
         if name not in done:
             for need in sorted(by_id[name].needs):
                 visit(need, (*trail, name))
@@ -264,13 +304,17 @@ def load(root: Path, lock: toolchain_lock.Lock | None = None) -> list[Build]:
         lock: what its lock is to be; None: what it is.
 
     Raises:
-        ConfigurationError: as ``parse_file``, ``wheels.read``, ``wheels.require`` and ``ordered``, or there is no recipe at all.
+        ConfigurationError: as ``parse_file``, ``wheels.read``, ``wheels.require`` and ``ordered``,
+            or there is no recipe at all.
     """
     files = sorted(recipes_folder(root).glob("*/sources.toml"))
     builds = [build for path in files for build in parse_file(path)]
     builds += _of_wheels(root, builds, toolchain_lock.read(root) if lock is None else lock)
     if not builds:
-        raise ConfigurationError(f"{recipes_folder(root)}: no */sources.toml there", expected="the recipes of the toolchain channel")
+        raise ConfigurationError(
+            f"{recipes_folder(root)}: no */sources.toml there",
+            expected="the recipes of the toolchain channel",
+        )
     return ordered(builds)
 
 
@@ -289,7 +333,10 @@ def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
     while stack:
         name = stack.pop()
         if name not in by_id:
-            raise ConfigurationError(f"no build of the toolchain is called {name!r}", expected="one of " + ", ".join(sorted(by_id)))
+            raise ConfigurationError(
+                f"no build of the toolchain is called {name!r}",
+                expected="one of " + ", ".join(sorted(by_id)),
+            )
         if name not in wanted:
             wanted.add(name)
             stack.extend(by_id[name].needs)

@@ -24,7 +24,10 @@ UPDATE_COMMAND = "vllm-build toolchain --update"
 TYPES = ("apt", "apt-source", "pypi")
 _HEADER = (
     "SPDX-License-Identifier: Apache-2.0",
-    f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml and toolchain/wheels.toml; do not edit.",
+    (
+        f"Written by `{UPDATE_COMMAND}` from toolchain/recipes/*/sources.toml and "
+        "toolchain/wheels.toml; do not edit."
+    ),
 )
 
 
@@ -34,7 +37,8 @@ class LockedFile:
 
     Attributes:
         build: id of the build that uses it.
-        position: place of its package among those of the build, as ``sources.toml`` lists them; the first one names the upstream version.
+        position: place of its package among those of the build, as ``sources.toml`` lists them; the
+            first one names the upstream version.
         type: ``apt``, ``apt-source`` or ``pypi``; ``pypi-sdist`` for third-party sources, which this lock does not hold.
         name: package name as Debian or PyPI spell it.
         version: the full version, with Debian's epoch and revision or the local part of a wheel.
@@ -44,7 +48,8 @@ class LockedFile:
         suite: Debian suite, empty for PyPI.
         python: interpreter version of a wheel, else empty.
         abi: ABI tag of a wheel where one was asked for, else empty.
-        requires: what a wheel of wheels.toml requires, with markers; sorted. Nothing for other files.
+        requires: what a wheel of wheels.toml requires, with markers; sorted. Nothing for other
+            files.
         requires_python: versions of Python that a wheel of wheels.toml is for; empty for any.
     """
 
@@ -67,7 +72,8 @@ class LockedFile:
         """Upstream's version: without Debian's epoch, revision and repackaging mark, without a wheel's local part.
 
         Examples:
-            ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` -> ``2.13.0``.
+            ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` ->
+            ``2.13.0``.
         """
         version = self.version
         if self.type != "pypi":
@@ -80,7 +86,11 @@ class LockedFile:
     def content(self) -> dict[str, Any]:
         """What counts of it for digests: fields that only some files have are left out where they are empty."""
         fields = asdict(self)
-        return {key: value for key, value in fields.items() if value or key not in ("requires", "requires_python")}
+        return {
+            key: value
+            for key, value in fields.items()
+            if value or key not in ("requires", "requires_python")
+        }
 
     @property
     def label(self) -> str:
@@ -104,7 +114,9 @@ class Lock:
 
     def replaced(self, build: str, files: Iterable[LockedFile]) -> Lock:
         """This lock with the entries of ``build`` replaced."""
-        return Lock.of([*(f for name, group in self.files.items() if name != build for f in group), *files])
+        return Lock.of(
+            [*(f for name, group in self.files.items() if name != build for f in group), *files]
+        )
 
     def of_build(self, build: str) -> tuple[LockedFile, ...]:
         """The files of one build.
@@ -124,7 +136,19 @@ class Lock:
 
 _LISTS = ("requires",)
 _ORDER = (
-    *("build", "position", "type", "name", "version", "suite", "python", "abi", "filename", "size", "sha256"),
+    *(
+        "build",
+        "position",
+        "type",
+        "name",
+        "version",
+        "suite",
+        "python",
+        "abi",
+        "filename",
+        "size",
+        "sha256",
+    ),
     *("requires_python", "requires"),
 )
 _WORDS = {
@@ -164,7 +188,9 @@ def _requires_python(record: Record) -> str:
 
 
 def _entry(document: Document, number: int, table: object) -> LockedFile:
-    record = Record(document, ("file", number), table, what="[[file]]", label=f"[[file]] number {number + 1}: ")
+    record = Record(
+        document, ("file", number), table, what="[[file]]", label=f"[[file]] number {number + 1}: "
+    )
     record.allow(*_ORDER)
     return LockedFile(
         build=record.text("build"),
@@ -187,14 +213,17 @@ def _of_document(document: Document) -> Lock:
     data = document.data
     if set(data) - {"file"} or not isinstance(data.get("file", []), list):
         document.root.fail(None, f"unknown content {sorted(data)}", "[[file]] tables only")
-    return Lock.of(_entry(document, number, table) for number, table in enumerate(data.get("file", [])))
+    return Lock.of(
+        _entry(document, number, table) for number, table in enumerate(data.get("file", []))
+    )
 
 
 def parse(text: str, path: Path) -> Lock:
     """Parse the lock; ``path`` is for messages.
 
     Raises:
-        ConfigurationError: not TOML, or an entry that is not complete and well formed. The message names the line.
+        ConfigurationError: not TOML, or an entry that is not complete and well formed. The message
+            names the line.
     """
     return _of_document(Document(path, text, remedy=UPDATE_COMMAND, words=_WORDS))
 
@@ -210,7 +239,12 @@ def read(root: Path) -> Lock:
     Raises:
         ConfigurationError: as ``parse``, or it cannot be read.
     """
-    document = read_document(path_of(root), "the lock of the toolchain, as UTF-8 text", remedy=UPDATE_COMMAND, words=_WORDS)
+    document = read_document(
+        path_of(root),
+        "the lock of the toolchain, as UTF-8 text",
+        remedy=UPDATE_COMMAND,
+        words=_WORDS,
+    )
     return Lock() if document is None else _of_document(document)
 
 

@@ -35,7 +35,9 @@ def helper(root: Path) -> Path:
 
 def _plain(text: str) -> str:
     """One line that neither YAML nor rattler-build's templates read as more than text."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).replace("${{", "$ {{").split())
+    return " ".join(
+        "".join(c if c.isprintable() else " " for c in text).replace("${{", "$ {{").split()
+    )
 
 
 def _indented(text: str) -> str:
@@ -46,25 +48,43 @@ def _check(wheel: Wheel, file: LockedFile, metadata: wheel_metadata.Metadata, ow
     """Refuse a wheel that the template does not fit; return its license."""
     what = f"{wheel.where}: {file.filename}"
     if not metadata.pure:
-        raise ConfigurationError(f"{what} is not pure Python", expected="a wheel for any platform", remedy="write a recipe for it")
+        raise ConfigurationError(
+            f"{what} is not pure Python",
+            expected="a wheel for any platform",
+            remedy="write a recipe for it",
+        )
     if wheel_table.locked_wheel(wheel, toolchain_lock.Lock.of([file])) is None:
         raise ConfigurationError(
             f"{wheel.where}: the lock has {file.version}",
             expected=wheel.requirement,
             remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}",
         )
-    if wheel_metadata.relevant(metadata.requires, wheel.extras) != file.requires or metadata.requires_python != file.requires_python:
+    if (
+        wheel_metadata.relevant(metadata.requires, wheel.extras) != file.requires
+        or metadata.requires_python != file.requires_python
+    ):
         raise ConfigurationError(
-            f"{what} requires other packages than the lock says", remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}"
+            f"{what} requires other packages than the lock "
+            "says", remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}"
         )  # fmt: skip
     if not (wheel.license or metadata.license):
-        raise ConfigurationError(f"{what} names no license that SPDX knows", expected='license = "…"', remedy=f"add it for {wheel.name}")
+        raise ConfigurationError(
+            f"{what} names no license that SPDX knows",
+            expected='license = "…"',
+            remedy=f"add it for {wheel.name}",
+        )
     if not metadata.has_license and not any((own / LICENSES).glob("*")):
-        raise ConfigurationError(f"{what} holds no license text", expected=f"a file in {own / LICENSES}", remedy="add the text there")
+        raise ConfigurationError(
+            f"{what} holds no license text",
+            expected=f"a file in {own / LICENSES}",
+            remedy="add the text there",
+        )
     return wheel.license or metadata.license
 
 
-def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Sequence[str], work: Path) -> Path:
+def write(
+    root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Sequence[str], work: Path
+) -> Path:
     """Write the recipe of one package into a folder of its own below ``work``, with all that it reads; return the recipe.
 
     Args:
@@ -76,7 +96,8 @@ def write(root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Seq
         work: an existing folder.
 
     Raises:
-        ConfigurationError: the wheel is not pure, is not what the lock says, names no license or holds no license text.
+        ConfigurationError: the wheel is not pure, is not what the lock says, names no license or
+            holds no license text.
         IntegrityError: it is no wheel.
     """
     metadata, own = wheel_metadata.read(downloaded), root / wheel_table.FOLDER / wheel.name

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``toolchain/wheels.toml``: pure wheels that become packages, one line each, and what they need of the channel.
 
-A wheel's requirements are in the lock, where ``--update`` writes them, so what needs what is known without the network.
+A wheel's requirements are in the lock, where ``--update`` writes them, so what needs what is known
+without the network.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.toolchain_builds import Build
     from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
 
-#: The table, and the folder with the template and, for some packages, license texts and tests; both below the source root.
+#: The table, and the folder with the template and, for some packages, license texts and tests; both
+#: below the source root.
 TABLE, FOLDER = "toolchain/wheels.toml", "toolchain/wheels"
 TEMPLATE = "recipe.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -106,10 +108,18 @@ class Required:
 
 
 class _Entry(Record):
-    """What the table says of one package; a text alone is its requirement. Every mistake in it is on the line of the package."""
+    """What the table says of one package; a text alone is its requirement.
+
+    Every mistake in it is on the line of the package.
+    """
 
     def __init__(self, document: Document, name: str, value: str | dict[str, Any]) -> None:
-        super().__init__(document, ("wheels", name), {"requirement": value} if isinstance(value, str) else value, what=name)
+        super().__init__(
+            document,
+            ("wheels", name),
+            {"requirement": value} if isinstance(value, str) else value,
+            what=name,
+        )
 
     def line(self, what: str | None) -> int:  # noqa: ARG002 - an entry is one line
         """1-based line of the package."""
@@ -135,13 +145,17 @@ def _license(record: Record) -> str:
     found = record.data.get("license", "")
     if record.has("license") and (not isinstance(found, str) or not wheel_metadata.spdx(found)):
         expected = 'such as "MIT" or "Apache-2.0 OR BSD-2-Clause"'
-        record.fail("license", f"license = {found!r} of {record.what} is no SPDX expression", expected)
+        record.fail(
+            "license", f"license = {found!r} of {record.what} is no SPDX expression", expected
+        )
     return str(found)
 
 
 def _wheel(document: Document, name: str, value: object) -> Wheel:
     if not _NAME.fullmatch(name) or not isinstance(value, (str, dict)):
-        raise document.error(document.lines.entry("wheels", name), f"{name!r} is no line for a package", _LINE)
+        raise document.error(
+            document.lines.entry("wheels", name), f"{name!r} is no line for a package", _LINE
+        )
     record = _Entry(document, name, value)
     record.allow(*_KEYS)
     requirement = _requirement(record)
@@ -161,7 +175,9 @@ def _of_document(document: Document) -> Table:
     for key in document.data:
         if key not in ("wheels", "names"):
             document.root.fail(key, f"unknown table {key!r}", "[wheels] and [names]")
-    wheels = [_wheel(document, name, value) for name, value in document.root.table("wheels").data.items()]
+    wheels = [
+        _wheel(document, name, value) for name, value in document.root.table("wheels").data.items()
+    ]
     names = document.root.table("names")
     for name, package in names.data.items():
         if not isinstance(package, str) or not _NAME.fullmatch(package):
@@ -171,8 +187,14 @@ def _of_document(document: Document) -> Table:
         other = by_distribution.setdefault(wheel.distribution, wheel)
         if other is not wheel:
             line = document.lines.entry("wheels", wheel.name)
-            raise document.error(line, f"{wheel.distribution} is the package {other.name} already", "a distribution on one line")
-    return Table(tuple(wheels), {canonicalize_name(name): package for name, package in names.data.items()})
+            raise document.error(
+                line,
+                f"{wheel.distribution} is the package {other.name} already",
+                "a distribution on one line",
+            )
+    return Table(
+        tuple(wheels), {canonicalize_name(name): package for name, package in names.data.items()}
+    )
 
 
 def parse(text: str, path: Path) -> Table:
@@ -188,7 +210,8 @@ def read(root: Path) -> Table:
     """The table of the source tree ``root``; empty when it has none.
 
     Raises:
-        ConfigurationError: as ``parse``, it cannot be read, or a folder beside it belongs to no line.
+        ConfigurationError: as ``parse``, it cannot be read, or a folder beside it belongs to no
+            line.
     """
     document = read_document(root / TABLE, "the table of wheels", words=_WORDS)
     if document is None:
@@ -197,16 +220,25 @@ def read(root: Path) -> Table:
     known = {wheel.name for wheel in table.wheels}
     for folder in sorted(path for path in (root / FOLDER).glob("*") if path.is_dir()):
         if folder.name not in known:
-            raise ConfigurationError(f"{folder} belongs to no line of {TABLE}", expected="a folder named like a package of the table")
+            raise ConfigurationError(
+                f"{folder} belongs to no line of {TABLE}",
+                expected="a folder named like a package of the table",
+            )
     if table.wheels and not (root / FOLDER / TEMPLATE).is_file():
-        raise ConfigurationError(f"{root / FOLDER / TEMPLATE} does not exist", expected="the template of the recipes")
+        raise ConfigurationError(
+            f"{root / FOLDER / TEMPLATE} does not exist", expected="the template of the recipes"
+        )
     return table
 
 
 def locked_wheel(wheel: Wheel, lock: Lock) -> LockedFile | None:
     """The file of ``wheel`` in the lock; None where the lock has none, or one of another version than the table says."""
     files = lock.files.get(wheel.name, ())
-    return files[0] if files and Version(files[0].upstream_version) == Version(wheel.version.partition("+")[0]) else None
+    return (
+        files[0]
+        if files and Version(files[0].upstream_version) == Version(wheel.version.partition("+")[0])
+        else None
+    )
 
 
 def makers_of(recipes: Iterable[Build], lock: Lock) -> dict[str, list[Maker]]:
@@ -215,42 +247,60 @@ def makers_of(recipes: Iterable[Build], lock: Lock) -> dict[str, list[Maker]]:
     for build in recipes:
         files = lock.files.get(build.id, ())
         for package in () if build.on_request else build.makes:
-            found.setdefault(package, []).append(Maker(build.id, files[0].upstream_version if files else build.version))
+            found.setdefault(package, []).append(
+                Maker(build.id, files[0].upstream_version if files else build.version)
+            )
     return found
 
 
 class _Resolver:
     """Finds what makes each requirement of the table's wheels."""
 
-    def __init__(self, table: Table, lock: Lock, makers: Mapping[str, Sequence[Maker]], pythons: Sequence[str]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        lock: Lock,
+        makers: Mapping[str, Sequence[Maker]],
+        pythons: Sequence[str],
+    ) -> None:
         self._lock, self._pythons = lock, pythons
         #: Distribution -> the package, and the builds that make it.
-        self._made: dict[str, tuple[str, Sequence[Maker]]] = {canonicalize_name(name): (name, group) for name, group in makers.items()}
+        self._made: dict[str, tuple[str, Sequence[Maker]]] = {
+            canonicalize_name(name): (name, group) for name, group in makers.items()
+        }
         for wheel in table.wheels:
             file = locked_wheel(wheel, lock)
-            self._made[wheel.distribution] = (wheel.name, [Maker(wheel.name, file.version if file else wheel.version, wheel.extras)])
+            self._made[wheel.distribution] = (
+                wheel.name,
+                [Maker(wheel.name, file.version if file else wheel.version, wheel.extras)],
+            )
         for name, package in table.names.items():
             if package not in makers:
                 raise ConfigurationError(
-                    f"{TABLE}: [names] says that {name} is {package}, which no recipe makes", expected="a package that a recipe makes"
+                    f"{TABLE}: [names] says that {name} is {package}, which no recipe makes",
+                    expected="a package that a recipe makes",
                 )
             self._made[name] = (package, makers[package])
         self.missing: list[str] = []
 
-    def _check(self, need: wheel_metadata.Needed, makers: Sequence[Maker], wheel: Wheel, file: LockedFile) -> None:
+    def _check(
+        self, need: wheel_metadata.Needed, makers: Sequence[Maker], wheel: Wheel, file: LockedFile
+    ) -> None:
         what = f"{wheel.where}: {file.name} {file.version} requires {need.name}{need.specifier}"
         for maker in makers:
             if maker.version and not need.specifier.contains(maker.version, prereleases=True):
                 raise ConfigurationError(
                     f"{what}, and the channel has {maker.version} ({maker.build})",
-                    expected=f"a version of {need.name} that satisfies it, or another one of {wheel.name}",
+                    expected=f"a version of {need.name} that satisfies it, or another one of "
+                    f"{wheel.name}",
                     remedy=f"change one of the two versions, then {toolchain_lock.UPDATE_COMMAND}",
                 )
             if absent := sorted(need.extras - set(maker.extras)):
                 raise ConfigurationError(
                     f"{what} with the extra {absent[0]!r}",
                     expected=f'"{need.name}[{",".join(sorted(need.extras | set(maker.extras)))}]==…" in {TABLE}',
-                    remedy=f"name the extra there, or list {need.name} in `without` of {wheel.name}",
+                    remedy=f"name the extra there, or list {need.name} in `without` of "
+                    f"{wheel.name}",
                 )
 
     def required(self, wheel: Wheel) -> Required:
@@ -262,16 +312,34 @@ class _Resolver:
         if not usable:
             raise ConfigurationError(
                 f"{wheel.where}: {file.name} {file.version} is for Python {file.requires_python}",
-                expected=f"a version for one of {', '.join(self._pythons)}, the interpreters of the channel",
+                expected=f"a version for one of {', '.join(self._pythons)}, the interpreters of "
+                "the channel",
                 remedy="choose another version",
             )
-        needs, run = set(wheel.test_needs), [f"python {wheel_metadata.conda_python(file.requires_python, usable)}"]
-        listed = [need for need in wheel_metadata.needed(file.requires, wheel.extras, usable) if need.name not in wheel.without]
-        named = {name: wheel_metadata.Needed(canonicalize_name(name), SpecifierSet(), frozenset()) for name in wheel.more}
+        needs, run = (
+            set(wheel.test_needs),
+            [f"python {wheel_metadata.conda_python(file.requires_python, usable)}"],
+        )
+        listed = [
+            need
+            for need in wheel_metadata.needed(file.requires, wheel.extras, usable)
+            if need.name not in wheel.without
+        ]
+        named = {
+            name: wheel_metadata.Needed(canonicalize_name(name), SpecifierSet(), frozenset())
+            for name in wheel.more
+        }
         for need in (*listed, *named.values()):
             if need.name not in self._made:
-                who = f"{file.name} {file.version} requires" if need in listed else f"`more` of {wheel.name} names"
-                self.missing.append(f"{wheel.where}: {who} {need.name}{need.specifier}, which nothing in the channel makes")
+                who = (
+                    f"{file.name} {file.version} requires"
+                    if need in listed
+                    else f"`more` of {wheel.name} names"
+                )
+                self.missing.append(
+                    f"{wheel.where}: {who} {need.name}{need.specifier}, which nothing in the "
+                    "channel makes"
+                )
                 continue
             package, makers = self._made[need.name]
             self._check(need, makers, wheel, file)
@@ -292,15 +360,18 @@ def require(
         pythons: versions of the channel's interpreters.
 
     Raises:
-        ConfigurationError: nothing makes what a wheel requires, or another version of it; a wheel is for none of the interpreters; nothing
-            makes a package of ``[names]``. The message names the line of the wheel.
+        ConfigurationError: nothing makes what a wheel requires, or another version of it; a wheel
+            is for none of the interpreters; nothing makes a package of ``[names]``. The message
+            names the line of the wheel.
     """
     resolver = _Resolver(table, lock, makers, pythons)
     found = {wheel.name: resolver.required(wheel) for wheel in table.wheels}
     if resolver.missing:
         raise ConfigurationError(
             "\n".join(resolver.missing),
-            expected=f"a line of {TABLE} or a recipe for each; under [names], if the recipe's package has another name",
-            remedy=f"add them, then {toolchain_lock.UPDATE_COMMAND}; or list in `without` what the package does not need",
+            expected=f"a line of {TABLE} or a recipe for each; under [names], if the recipe's "
+            "package has another name",
+            remedy=f"add them, then {toolchain_lock.UPDATE_COMMAND}; or list in `without` what the "
+            "package does not need",
         )
     return found

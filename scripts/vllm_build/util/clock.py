@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files whose times lie in the future: a clock that was set back, or another machine's on a shared disk.
 
-Ninja and make compare times. What CMake reads and is newer than what CMake writes makes Ninja configure again a hundred times and give up
-("manifest 'build.ninja' still dirty after 100 tries"); a source is compiled in every build.
+Ninja and make compare times. What CMake reads and is newer than what CMake writes makes Ninja
+configure again a hundred times and give up ("manifest 'build.ninja' still dirty after 100 tries");
+a source is compiled in every build.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def require_past(root: Path, folder: Path) -> None:
         folder: the build folder; it may be new.
 
     Raises:
-        ConfigurationError: there are such files; it names some, and the command that gives them the time of now.
+        ConfigurationError: there are such files; it names some, and the command that gives them the
+            time of now.
     """
     now = time.time()
     future = []
@@ -54,5 +56,6 @@ def require_past(root: Path, folder: Path) -> None:
         raise ConfigurationError(
             f"files are newer than this machine's clock: {shown}{more}",
             expected="times in the past: what is out of date follows from them",
-            remedy=f"set the clock, or give them the time of now: find {root} {folder} -newermt now -exec touch -h {{}} +",
+            remedy=f"set the clock, or give them the time of now: find {root} {folder} -newermt "
+            "now -exec touch -h {} +",
         )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people and machines see: progress on a terminal, plain lines in a pipe, one JSON document on request.
 
-Everything meant for people goes to stderr, so that stdout holds nothing but the answer: a JSON document or the text that was asked for.
+Everything meant for people goes to stderr, so that stdout holds nothing but the answer: a JSON
+document or the text that was asked for.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ class Console:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     document: Any = None
-    _rich: RichConsole = field(default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False))
+    _rich: RichConsole = field(
+        default_factory=lambda: _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    )
 
     @property
     def interactive(self) -> bool:
@@ -112,7 +115,9 @@ class Console:
     def detail(self, message: str) -> None:
         """Pass on a log line of a tool; shown with ``-v`` and always in a pipe, where a log is what is wanted."""
         if not self.quiet and (self.verbose or not self.interactive):
-            self._rich.print("    " + redact(message), markup=False, style="dim" if self.interactive else None)
+            self._rich.print(
+                "    " + redact(message), markup=False, style="dim" if self.interactive else None
+            )
 
     def warn(self, message: str) -> None:
         """Say what is odd but does not stop the work."""
@@ -147,7 +152,12 @@ class Console:
             self.info(title)
             yield Counter(None, None)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._rich) as progress:
             yield Counter(progress, progress.add_task(redact(title), total=total))
 
@@ -157,7 +167,13 @@ class Console:
         if not self.interactive or self.quiet:
             yield Counter(None, None)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._rich) as progress:
             yield Counter(progress, progress.add_task(redact(title), total=None))
 
@@ -168,11 +184,19 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table for people, wrapped to ``width``; in JSON mode the caller's document carries the same facts."""
-        self.text(title, text_table.layout(columns, [[redact(cell) for cell in row] for row in rows], self.width))
+        self.text(
+            title,
+            text_table.layout(
+                columns, [[redact(cell) for cell in row] for row in rows], self.width
+            ),
+        )
 
     def entries(self, title: str, items: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> None:
         """Print each item as its head and, below it, one labelled paragraph a field; for what is too long for the columns of a table."""
-        shown = [(redact(head), [(label, redact(text)) for label, text in fields]) for head, fields in items]
+        shown = [
+            (redact(head), [(label, redact(text)) for label, text in fields])
+            for head, fields in items
+        ]
         self.text(title, text_table.entries(shown, self.width))
 
     def text(self, title: str, lines: Sequence[str]) -> None:
@@ -195,8 +219,9 @@ class Console:
     def json(self, document: Any) -> None:
         """Give ``document`` as the answer, keys in the order given.
 
-        In JSON mode ``cli.main`` writes it when the command has ended, with the failure if there is one: one command gives one document.
-        Otherwise it is written at once, by commands whose answer is JSON anyway.
+        In JSON mode ``cli.main`` writes it when the command has ended, with the failure if there is
+        one: one command gives one document. Otherwise it is written at once, by commands whose
+        answer is JSON anyway.
 
         Raises:
             AssertionError: a command answers twice in JSON mode.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Failure kinds of the build, one class and one exit code each: the one table of exit statuses.
 
-Every error says three things: what happened, what was expected, and what to do. The command line prints the message alone and exits with
-``exit_code``; the traceback appears only with ``-v``. ``vllm-build --help`` and docs/build.md list :func:`statuses`.
+Every error says three things: what happened, what was expected, and what to do. The command line
+prints the message alone and exits with ``exit_code``; the traceback appears only with ``-v``.
+``vllm-build --help`` and docs/build.md list :func:`statuses`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ class VllmBuildError(Exception):
     #: What to do, where the place that raises knows nothing better: no message ends without it.
     usual_remedy = "-v shows where it happened"
 
-    def __init__(self, message: str, *, expected: str | None = None, remedy: str | None = None) -> None:
-        # Redacted here, so that no use of an error, JSON and tracebacks among them, can print a password.
+    def __init__(
+        self, message: str, *, expected: str | None = None, remedy: str | None = None
+    ) -> None:
+        # Redacted here, so that no use of an error, JSON and tracebacks among them, can print a
+        # password.
         message = redact(message)
         super().__init__(message)
         self.message = message
@@ -114,7 +118,10 @@ class ResourceError(VllmBuildError):
     """The machine ran out of something: disk space, memory, file handles."""
 
     exit_code = 10
-    meaning = "the machine ran out of something, or a device failed: disk, memory, file handles, processes"
+    meaning = (
+        "the machine ran out of something, or a device failed: disk, memory, file handles, "
+        "processes"
+    )
     usual_remedy = "free some of it, and try again"
 
 
@@ -122,14 +129,25 @@ class InternalError(VllmBuildError):
     """The build library failed in a way that it does not know: a fault of its own."""
 
     exit_code = 70
-    meaning = "the build library itself is at fault: report it, with the output of the same command with -v"
+    meaning = (
+        "the build library itself is at fault: report it, with the output of the same "
+        "command with -v"
+    )
     usual_remedy = "report it, with the output of -v"
 
 
-#: Exit status after SIGINT, as shells report it; after another signal it is 128 and that signal's number.
+#: Exit status after SIGINT, as shells report it; after another signal it is 128 and that signal's
+#: number.
 EXIT_INTERRUPTED = 130
 
-_SIGNALS = ("128+n", "signal n ended the command: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 131 SIGQUIT; 141: the reader of its output has gone")
+_SIGNALS = (
+    "128+n",
+    (
+        "signal n ended the command: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 131 SIGQUIT; 141: the "
+        "reader "
+        "of its output has gone"
+    ),
+)
 
 
 def statuses() -> tuple[tuple[str, str], ...]:

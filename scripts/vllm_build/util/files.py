@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 1 << 20
-#: A text that a user names or keeps: a variant, a lock, a table, a key. The largest of the tree has a hundredth of it.
+#: A text that a user names or keeps: a variant, a lock, a table, a key. The largest of the tree has
+#: a hundredth of it.
 DOCUMENT = 16 << 20
 #: Temporary names of ``write_text``: mkstemp puts eight characters of its own after the prefix.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
@@ -43,7 +44,8 @@ class TooLargeError(OSError):
 def may_write(folder: Path) -> bool:
     """Whether this process may make files in ``folder``.
 
-    The process's own rights decide, not those of the user who started it: access(2) alone ignores the capabilities that opening a file has.
+    The process's own rights decide, not those of the user who started it: access(2) alone ignores
+    the capabilities that opening a file has.
     """
     effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
     return os.access(folder, os.W_OK | os.X_OK, **effective)
@@ -59,8 +61,8 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a file that a user or a store names, for reading; links are followed to what they lead to.
 
     Raises:
-        NotRegularError: it is no regular file. It is looked at before it is opened, as a device may act on that, and afterwards, as it may
-            have been replaced.
+        NotRegularError: it is no regular file. It is looked at before it is opened, as a device may
+            act on that, and afterwards, as it may have been replaced.
         OSError: it cannot be opened.
     """
     _require_regular(path.stat().st_mode, path)
@@ -85,10 +87,18 @@ def read_bytes(path: Path, limit: int = DOCUMENT) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         # In chunks: one read would reserve memory for the limit.
         data = bytearray()
-        while size <= limit and len(data) <= limit and (chunk := stream.read(min(_CHUNK, limit + 1 - len(data)))):
+        while (
+            size <= limit
+            and len(data) <= limit
+            and (chunk := stream.read(min(_CHUNK, limit + 1 - len(data))))
+        ):
             data += chunk
     if size > limit or len(data) > limit:
-        raise TooLargeError(errno.EFBIG, f"it has {max(size, len(data))} bytes, and files of its kind have at most {limit}", str(path))
+        raise TooLargeError(
+            errno.EFBIG,
+            f"it has {max(size, len(data))} bytes, and files of its kind have at most {limit}",
+            str(path),
+        )
     return bytes(data)
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One writer at a time for a folder that builds share.
 
-A lock belongs to this process and to the supervisors of its children (``children`` hands them the descriptors of :func:`held`): when this
-process is killed, the folder stays locked until the last child has gone. The children themselves do not get the descriptors, or a compiler
-cache's server, which outlives the build, would keep the lock.
+A lock belongs to this process and to the supervisors of its children (``children`` hands them the
+descriptors of :func:`held`): when this process is killed, the folder stays locked until the last
+child has gone. The children themselves do not get the descriptors, or a compiler cache's server,
+which outlives the build, would keep the lock.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def _opened(path: Path) -> Iterator[int]:
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold ``folder/.lock`` for the duration of the block.
 
-    The kernel drops the lock with its last holder, so a killed build leaves nothing to clean up. The standard library alone: pip's build
-    environments have nothing else.
+    The kernel drops the lock with its last holder, so a killed build leaves nothing to clean up.
+    The standard library alone: pip's build environments have nothing else.
 
     Raises:
         BusyError: another process holds it; waiting would hide a second build that runs by mistake.
@@ -89,11 +90,14 @@ def unused(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end") from error
+            raise BusyError(
+                f"another process uses {what} ({path.parent})", remedy="wait for it to end"
+            ) from error
         yield
 
 
-#: How often a lock file may vanish between two looks: every time, another process has held the lock and ended in the meantime.
+#: How often a lock file may vanish between two looks: every time, another process has held the lock
+#: and ended in the meantime.
 _ATTEMPTS = 100
 
 
@@ -109,8 +113,9 @@ def _is_at(handle: int, path: Path) -> bool:
 def transient(path: Path, what: str) -> Iterator[None]:
     """As :func:`unused`, with a lock file that is removed at the end.
 
-    Whoever removes the file holds its lock, and whoever gets the lock compares the file with what ``path`` names then: a process that has
-    opened the file before its removal opens the new one. A file with content, which this library did not write, stays.
+    Whoever removes the file holds its lock, and whoever gets the lock compares the file with what
+    ``path`` names then: a process that has opened the file before its removal opens the new one. A
+    file with content, which this library did not write, stays.
 
     Raises:
         BusyError: another process holds it.
@@ -121,7 +126,8 @@ def transient(path: Path, what: str) -> Iterator[None]:
                 try:
                     handle = opening.enter_context(_opened(path))
                 except FileNotFoundError:
-                    # The folder vanished between its making and the opening: another process has cleaned up behind itself.
+                    # The folder vanished between its making and the opening: another process has
+                    # cleaned up behind itself.
                     if attempt == _ATTEMPTS - 1:
                         raise
                     continue
@@ -151,7 +157,9 @@ def _try(handle: int, operation: int) -> bool:
 
 
 @contextmanager
-def shared(path: Path, what: str, *, patience: float, say: Callable[[str], None] | None = None) -> Iterator[None]:
+def shared(
+    path: Path, what: str, *, patience: float, say: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Hold the lock file ``path`` together with any number of others for the duration of the block.
 
     Args:
@@ -179,7 +187,8 @@ def shared(path: Path, what: str, *, patience: float, say: Callable[[str], None]
 def turn(path: Path, what: str, *, say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock file ``path`` alone for the duration of the block, after waiting for the process that does the same work.
 
-    The kernel drops a lock with the process that holds it, so the wait ends with the other process at the latest.
+    The kernel drops a lock with the process that holds it, so the wait ends with the other process
+    at the latest.
 
     Args:
         path: the lock file.

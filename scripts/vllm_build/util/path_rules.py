@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders whose names the tools of a build cannot handle, refused before work begins.
 
-What we write ourselves is quoted; these are limits of others. Each was found by building in such a folder: CMake takes ``;`` and brackets
-as syntax of its lists and ``$`` as a variable, the linker splits ``-Wl,`` at commas, and the lists of dependencies that compilers write
-have no way to escape some characters, so that everything is compiled again each time. Conda's build and host environments lie below the
-output folder and the cache; scripts in them begin with the path of their interpreter, which the kernel cuts at the first space.
+What we write ourselves is quoted; these are limits of others. Each was found by building in such a
+folder: CMake takes ``;`` and brackets as syntax of its lists and ``$`` as a variable, the linker
+splits ``-Wl,`` at commas, and the lists of dependencies that compilers write have no way to escape
+some characters, so that everything is compiled again each time. Conda's build and host environments
+lie below the output folder and the cache; scripts in them begin with the path of their interpreter,
+which the kernel cuts at the first space.
 """
 
 from __future__ import annotations
@@ -17,17 +19,20 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Control characters; what CMake, the linker and files of dependencies take as syntax. A colon ends an entry of a search path: front ends
-#: pass the folder of the build backend in such a variable, and do not find it.
+#: Control characters; what CMake, the linker and files of dependencies take as syntax. A colon ends
+#: an entry of a search path: front ends pass the folder of the build backend in such a variable,
+#: and do not find it.
 _NOT_BUILT = re.compile(r"[\x00-\x1f\x7f$;:\"\\\[\],`*?<>|]|@.*@")
 #: What make takes as syntax beside that.
 _NOT_MADE = re.compile(r"[%#=]")
-#: What paths in scripts, search paths, flags and activation scripts cannot hold: quotes are no help in the first line of a script.
-#: Surrogates stand for bytes that are not UTF-8: rattler, and the records that it writes, hold text.
+#: What paths in scripts, search paths, flags and activation scripts cannot hold: quotes are no help
+#: in the first line of a script. Surrogates stand for bytes that are not UTF-8: rattler, and the
+#: records that it writes, hold text.
 _NOT_A_PREFIX = re.compile(r"[\s\x00-\x1f\x7f$;\"'\\\[\],`*?<>|:%#&(){}!\ud800-\udfff]")
 #: Bytes. Object files lie in folders below, and CMake does not go beyond 1000.
 _LONGEST_BUILT = 700
-#: rattler-build fills the path of an environment up to 255 bytes; the name of the longest recipe and its time stamp need the rest.
+#: rattler-build fills the path of an environment up to 255 bytes; the name of the longest recipe
+#: and its time stamp need the rest.
 _LONGEST_PREFIX = 180
 
 
@@ -67,7 +72,13 @@ def require_buildable(root: Path, build_root: Path, *, make: bool = False) -> No
     ):
         _require(path, what, _NOT_BUILT, _LONGEST_BUILT, remedy)
         if make:
-            _require(path, what, _NOT_MADE, _LONGEST_BUILT, f"pip install ninja, which takes such paths, or {remedy}")
+            _require(
+                path,
+                what,
+                _NOT_MADE,
+                _LONGEST_BUILT,
+                f"pip install ninja, which takes such paths, or {remedy}",
+            )
 
 
 def require_prefix(path: Path, what: str, remedy: str) -> None:

@@ -40,7 +40,8 @@ def expanded(text: str, name: str) -> Path:
 def home() -> Path | None:
     """The user's home folder: ``HOME``, else what the password database says; None where neither knows one.
 
-    ``HOME`` is unset under ``env -i`` and in some batch jobs; in containers the user id is often in no password database.
+    ``HOME`` is unset under ``env -i`` and in some batch jobs; in containers the user id is often in
+    no password database.
     """
     chosen = snapshot().get("HOME")
     if chosen:
@@ -55,7 +56,8 @@ def cache_root() -> Path:
     """The cache folder of all checkouts of this user: ``VLLM_BUILD_CACHE``, else ``vllm-build`` in the XDG cache folder.
 
     Raises:
-        ConfigurationError: none of the variables names a folder, and the user has no home; or XDG_CACHE_HOME is relative.
+        ConfigurationError: none of the variables names a folder, and the user has no home; or
+            XDG_CACHE_HOME is relative.
     """
     if chosen := snapshot().get("VLLM_BUILD_CACHE"):
         return expanded(chosen, "VLLM_BUILD_CACHE")
@@ -64,13 +66,15 @@ def cache_root() -> Path:
             raise ConfigurationError(
                 f"XDG_CACHE_HOME={xdg!r} is not valid: it is relative",
                 expected="an absolute path: other programs ignore a relative one",
-                remedy="correct XDG_CACHE_HOME, or unset it; VLLM_BUILD_CACHE names a folder for this build alone",
+                remedy="correct XDG_CACHE_HOME, or unset it; VLLM_BUILD_CACHE names a folder for "
+                "this build alone",
             )
         return expanded(xdg, "XDG_CACHE_HOME") / "vllm-build"
     folder = home()
     if folder is None:
         raise ConfigurationError(
-            f"there is no folder for the cache: HOME is not set, and no account has the user id {os.getuid()}",
+            "there is no folder for the cache: HOME is not set, and no account has the user id "
+            f"{os.getuid()}",
             expected="a folder that can be written to",
             remedy="set VLLM_BUILD_CACHE to one",
         )

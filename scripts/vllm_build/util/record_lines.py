@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-#: A place in a document: ``("kernel", 3)`` is the fourth ``[[kernel]]``, ``("build", 0, "source", 1)`` the second source of the
-#: first ``[[build]]``.
+#: A place in a document: ``("kernel", 3)`` is the fourth ``[[kernel]]``, ``("build", 0, "source",
+#: 1)`` the second source of the first ``[[build]]``.
 Place: TypeAlias = tuple[str | int, ...]
 
 _NAMES = r"[\w-]+(?:\s*\.\s*[\w-]+)*"
 _ARRAY_HEADER = re.compile(rf"\s*\[\[\s*({_NAMES})\s*\]\]")
 _TABLE_HEADER = re.compile(rf"\s*\[\s*({_NAMES})\s*\]\s*(#.*)?$")
-#: Records may also be written as ``kernel = [`` and one inline table a line, to the ``]`` at the beginning of a line.
+#: Records may also be written as ``kernel = [`` and one inline table a line, to the ``]`` at the
+#: beginning of a line.
 _LIST = re.compile(r"(\w+)\s*=\s*\[\s*(#.*)?$")
 _INLINE = re.compile(r"\s*\{")
 
@@ -80,7 +81,10 @@ class Lines:
         value = re.compile(rf'[{{,.\s]"?{re.escape(key)}"?\s*=')
         if found and self._lines[found[0]].lstrip().startswith("["):
             found += range(found[0] + 1, self._ends.get(found[0], len(self._lines)))
-        return next((n + 1 for n in found if value.search(f" {self._lines[n]}")), found[0] + 1 if found else self.top(kind))
+        return next(
+            (n + 1 for n in found if value.search(f" {self._lines[n]}")),
+            found[0] + 1 if found else self.top(kind),
+        )
 
     def entry(self, table: str, name: str) -> int:
         """1-based line of ``name`` in a top-level table: a key below its header, or a table ``table.name``; else of the table."""
@@ -102,7 +106,9 @@ class Lines:
         if start is None:
             return None
         body = range(start, self._ends.get(start, len(self._lines)))
-        key = re.compile(rf'{"(.*[{{,])?" if start in self._inline else ""}\s*"?{re.escape(what)}"?\s*=')
+        key = re.compile(
+            rf'{"(.*[{{,])?" if start in self._inline else ""}\s*"?{re.escape(what)}"?\s*='
+        )
         for number in body:
             if key.match(self._lines[number]):
                 return number + 1

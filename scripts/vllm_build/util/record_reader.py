@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads checked records: typed access to the tables of a TOML file, and one form of message for every mistake in it.
 
-A message names the file and the line, what is wrong there, what was expected and what to do. Nothing is checked twice: a reader of a file
-says which keys its records have and which values they take, and gets typed values or a ConfigurationError.
+A message names the file and the line, what is wrong there, what was expected and what to do.
+Nothing is checked twice: a reader of a file says which keys its records have and which values they
+take, and gets typed values or a ConfigurationError.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from vllm_build.util.record_lines import Place
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: What messages say, by the kind of the mistake. A document may put some of them into words of its own.
+#: What messages say, by the kind of the mistake. A document may put some of them into words of its
+#: own.
 WORDS: Mapping[str, str] = {
     "record": "{kind} is not a record",
     "records": "the table has no [[{kind}]] records",
@@ -50,7 +52,14 @@ class Document:
         remedy: what to do about a mistake in it.
     """
 
-    def __init__(self, path: Path, text: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        text: str,
+        *,
+        remedy: str | None = None,
+        words: Mapping[str, str] | None = None,
+    ) -> None:
         """Parse ``text``.
 
         Args:
@@ -69,7 +78,9 @@ class Document:
             self.data: dict[str, Any] = loads(text)
         except TOMLDecodeError as error:
             message = f"{path}: not valid TOML: {error}"
-            raise ConfigurationError(message, expected="valid TOML", remedy=remedy or "correct that line") from error
+            raise ConfigurationError(
+                message, expected="valid TOML", remedy=remedy or "correct that line"
+            ) from error
 
     @cached_property
     def lines(self) -> Lines:
@@ -78,7 +89,9 @@ class Document:
 
     def error(self, line: int, message: str, expected: str) -> ConfigurationError:
         """The error for a mistake on a line; the caller raises it."""
-        return ConfigurationError(f"{self.path}:{line}: {message}", expected=expected, remedy=self.remedy)
+        return ConfigurationError(
+            f"{self.path}:{line}: {message}", expected=expected, remedy=self.remedy
+        )
 
     @property
     def root(self) -> Record:
@@ -86,7 +99,9 @@ class Document:
         return Record(self, (), self.data, what="the file")
 
 
-def read_document(path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None) -> Document | None:
+def read_document(
+    path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None
+) -> Document | None:
     """Read and parse a file.
 
     Args:
@@ -106,13 +121,19 @@ def read_document(path: Path, expected: str, *, remedy: str | None = None, words
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", expected=expected, remedy="check the tree out again") from error
+        raise ConfigurationError(
+            f"{path}: {error.strerror}", expected=expected, remedy="check the tree out again"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is") from error
+        raise ConfigurationError(
+            f"{path}: is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is"
+        ) from error
     return Document(path, text, remedy=remedy, words=words)
 
 
-def require_document(path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None) -> Document:
+def require_document(
+    path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None
+) -> Document:
     """Read and parse a file that every tree has, as :func:`read_document` does.
 
     Raises:
@@ -120,14 +141,19 @@ def require_document(path: Path, expected: str, *, remedy: str | None = None, wo
     """
     document = read_document(path, expected, remedy=remedy, words=words)
     if document is None:
-        raise ConfigurationError(f"{path}: No such file or directory", expected=expected, remedy="check the tree out again")
+        raise ConfigurationError(
+            f"{path}: No such file or directory",
+            expected=expected,
+            remedy="check the tree out again",
+        )
     return document
 
 
 class Record:
     """One table under inspection: typed access to its keys.
 
-    Every method that takes a value out of it raises ConfigurationError where the value is missing or malformed.
+    Every method that takes a value out of it raises ConfigurationError where the value is missing
+    or malformed.
 
     Attributes:
         document: that it is in.
@@ -136,7 +162,9 @@ class Record:
         data: its keys and values.
     """
 
-    def __init__(self, document: Document, place: Place, data: object, *, what: str, label: str = "") -> None:
+    def __init__(
+        self, document: Document, place: Place, data: object, *, what: str, label: str = ""
+    ) -> None:
         """Take the table at ``place``; ``label`` begins what messages say after the line.
 
         Raises:
@@ -146,13 +174,19 @@ class Record:
         if not isinstance(data, dict):
             kind = next((name for name in reversed(place) if isinstance(name, str)), what)
             self.data: dict[str, Any] = {}
-            self.fail(None, document.words["record"].format(kind=kind, what=what), f"{what} followed by keys")
+            self.fail(
+                None,
+                document.words["record"].format(kind=kind, what=what),
+                f"{what} followed by keys",
+            )
         self.data = data
 
     def line(self, what: str | None) -> int:
         """1-based line of the key or string ``what`` in the record, else of the record."""
         lines = self.document.lines
-        return lines.find(self.place, what) if self.place else 1 if what is None else lines.top(what)
+        return (
+            lines.find(self.place, what) if self.place else 1 if what is None else lines.top(what)
+        )
 
     def at(self, what: str | None = None) -> str:
         """``file:line`` of the record, or of the key or string ``what`` in it."""
@@ -166,9 +200,15 @@ class Record:
         """
         raise self.document.error(self.line(what), f"{self._label}{message}", expected)
 
-    def _wrong(self, mistake: str, key: str, value: object, expected: str, *, at: str | None = None) -> NoReturn:
+    def _wrong(
+        self, mistake: str, key: str, value: object, expected: str, *, at: str | None = None
+    ) -> NoReturn:
         found = at if at is not None else key if key in self.data else None
-        self.fail(found, self.document.words[mistake].format(what=self.what, key=key, value=value), expected)
+        self.fail(
+            found,
+            self.document.words[mistake].format(what=self.what, key=key, value=value),
+            expected,
+        )
 
     def allow(self, *known: str) -> None:
         """Refuse keys other than ``known``."""
@@ -189,7 +229,13 @@ class Record:
         self, key: str, pattern: re.Pattern[str] | None = None, *, choices: tuple[str, ...] = (), default: str | None = None
     ) -> str:  # fmt: skip
         """A text that is not empty, matches ``pattern`` as a whole, and is one of ``choices``; required unless there is a default."""
-        rule = f"a string that matches {pattern.pattern}" if pattern else "one of " + ", ".join(choices) if choices else "a text"
+        rule = (
+            f"a string that matches {pattern.pattern}"
+            if pattern
+            else "one of " + ", ".join(choices)
+            if choices
+            else "a text"
+        )
         value = self._take(key, default, rule)
         if not isinstance(value, str) or (not value and key in self.data):
             self._wrong("text", key, value, rule)
@@ -203,9 +249,16 @@ class Record:
         self, key: str, pattern: re.Pattern[str] | None = None, *, choices: tuple[str, ...] = (), required: bool = True
     ) -> tuple[str, ...]:  # fmt: skip
         """A list of texts, each once, that match ``pattern`` and are from ``choices``; at least one where it is required."""
-        rule = f"a list of {'one or more ' if required else ''}strings, each once{', from ' + ', '.join(choices) if choices else ''}"
+        rule = (
+            f"a list of {'one or more ' if required else ''}strings, each "
+            f"once{', from ' + ', '.join(choices) if choices else ''}"
+        )
         value = self._take(key, None if required else [], rule)
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value) or (required and not value):
+        if (
+            not isinstance(value, list)
+            or not all(isinstance(item, str) and item for item in value)
+            or (required and not value)
+        ):
             self._wrong("list", key, value, rule)
         for number, item in enumerate(value):
             if choices and item not in choices:
@@ -241,32 +294,52 @@ class Record:
     def texts_by(self, key: str, pattern: re.Pattern[str] | None = None) -> dict[str, str]:
         """A table of texts that match ``pattern``; empty when the key is absent."""
         value = self.data.get(key, {})
-        rule = f"{key} = {{ <key> = a string{f' that matches {pattern.pattern}' if pattern else ''} }}"
+        rule = (
+            f"{key} = {{ <key> = a string{f' that matches {pattern.pattern}' if pattern else ''} }}"
+        )
         items = value.values() if isinstance(value, dict) else [None]
-        if not all(isinstance(item, str) and (pattern is None or pattern.fullmatch(item)) for item in items):
+        if not all(
+            isinstance(item, str) and (pattern is None or pattern.fullmatch(item)) for item in items
+        ):
             self._wrong("table", key, value, rule)
         return dict(value)
 
-    def lists_by(self, key: str, choices: tuple[str, ...], pattern: re.Pattern[str]) -> dict[str, tuple[str, ...]]:
+    def lists_by(
+        self, key: str, choices: tuple[str, ...], pattern: re.Pattern[str]
+    ) -> dict[str, tuple[str, ...]]:
         """A table from one of ``choices`` to a list of texts that match ``pattern``; empty when the key is absent."""
         value = self.data.get(key, {})
-        rule = f"{key} = {{ <one of {', '.join(choices) or 'none here'}> = [strings that match {pattern.pattern}] }}"
+        rule = (
+            f"{key} = {{ <one of {', '.join(choices) or 'none here'}> = [strings that match "
+            f"{pattern.pattern}] }}"
+        )
         if not isinstance(value, dict):
             self._wrong("table", key, value, rule)
         for choice, items in value.items():
             if choice not in choices:
                 self._wrong("choice", key, choice, rule)
-            if not isinstance(items, list) or not all(isinstance(item, str) and pattern.fullmatch(item) for item in items):
+            if not isinstance(items, list) or not all(
+                isinstance(item, str) and pattern.fullmatch(item) for item in items
+            ):
                 self.fail(key, f"{choice} = {items!r} in {key!r} is not valid", rule)
         return {choice: tuple(items) for choice, items in value.items()}
 
     def table(self, key: str, *, label: str = "") -> Record:
         """The table ``key`` of the record; an empty one when the key is absent."""
-        return Record(self.document, (*self.place, key), self.data.get(key, {}), what=f"[{key}]", label=label)
+        return Record(
+            self.document, (*self.place, key), self.data.get(key, {}), what=f"[{key}]", label=label
+        )
 
     def records(self, kind: str, what: str) -> list[Record]:
         """The records ``[[kind]]`` below this one, at least one; ``what`` is what messages call each."""
         value = self.data.get(kind)
         if not isinstance(value, list) or not value:
-            self.fail(kind, self.document.words["records"].format(what=self.what, kind=kind), f"[[{kind}]] once or more")
-        return [Record(self.document, (*self.place, kind, number), item, what=what) for number, item in enumerate(value)]
+            self.fail(
+                kind,
+                self.document.words["records"].format(what=self.what, kind=kind),
+                f"[[{kind}]] once or more",
+            )
+        return [
+            Record(self.document, (*self.place, kind, number), item, what=what)
+            for number, item in enumerate(value)
+        ]

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removes folders, and only those that this library made.
 
-A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may hold anything. Before the library removes
-something below such a folder, the folder must carry a marker, the file :data:`MARKER`. :func:`claim` writes it into a folder that is new,
-empty, or holds nothing but names that the library gives; it refuses every other folder. Symbolic links are removed and never followed.
+A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may hold
+anything. Before the library removes something below such a folder, the folder must carry a marker,
+the file :data:`MARKER`. :func:`claim` writes it into a folder that is new, empty, or holds nothing
+but names that the library gives; it refuses every other folder. Symbolic links are removed and
+never followed.
 
-``CACHEDIR.TAG`` would not do as a marker: backup programs leave such folders out, and people keep their packages in an output folder.
+``CACHEDIR.TAG`` would not do as a marker: backup programs leave such folders out, and people keep
+their packages in an output folder.
 
 ``tests/build/test_removal.py`` checks that no other module removes a folder.
 """
@@ -35,7 +38,9 @@ _SHOWN = 3
 
 def some(names: Sequence[str]) -> str:
     """The first few of ``names``, and how many more there are."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
 
 
 def is_ours(folder: Path) -> bool:
@@ -50,31 +55,48 @@ def is_ours(folder: Path) -> bool:
         return False
 
 
-def claim(folder: Path, what: str, known: Collection[str] = (), proof: Collection[str] = ()) -> None:
+def claim(
+    folder: Path, what: str, known: Collection[str] = (), proof: Collection[str] = ()
+) -> None:
     """Make ``folder`` ours: create it and write the marker, unless it carries the marker already.
 
-    Earlier versions wrote no marker. What they made is taken over: a folder that holds nothing but ``known`` names, and one of ``proof``.
+    Earlier versions wrote no marker. What they made is taken over: a folder that holds nothing but
+    ``known`` names, and one of ``proof``.
 
     Args:
         folder: what the user named.
-        what: the folder's purpose in words, and what the user calls it: "the output folder (--output)".
+        what: the folder's purpose in words, and what the user calls it: "the output folder
+            (--output)".
         known: patterns of names that this library gives to entries of such a folder.
-        proof: paths below ``folder`` that no other program makes; where there are none, any known name proves it.
+        proof: paths below ``folder`` that no other program makes; where there are none, any known
+            name proves it.
 
     Raises:
-        ConfigurationError: it is no folder, or holds something that this library did not make. ResourceError: the disk is full.
+        ConfigurationError: it is no folder, or holds something that this library did not make.
+            ResourceError: the disk is full.
     """
     if is_ours(folder):
         return
     if folder.exists() and not folder.is_dir():
-        raise ConfigurationError(f"{folder}, {what}, is not a folder", expected="a folder, or a path where one can be made")
+        raise ConfigurationError(
+            f"{folder}, {what}, is not a folder",
+            expected="a folder, or a path where one can be made",
+        )
     if folder.is_dir():
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{MARKER}."))
-        others = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
-        if others or (names and proof and not any(os.path.lexists(folder / path) for path in proof)):
+        names = sorted(
+            entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{MARKER}.")
+        )
+        others = [
+            name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)
+        ]
+        if others or (
+            names and proof and not any(os.path.lexists(folder / path) for path in proof)
+        ):
             raise ConfigurationError(
-                f"{folder}, {what}, holds files that vllm-build did not make: {some(others or names)}",
-                expected="a folder that is new, empty, or made by vllm-build: files in it are replaced and removed",
+                f"{folder}, {what}, holds files that vllm-build did not make: "
+                f"{some(others or names)}",
+                expected="a folder that is new, empty, or made by vllm-build: files in it are "
+                "replaced and removed",
                 remedy="name another folder",
             )
     # A process that claims it at the same time writes the same.
@@ -84,8 +106,31 @@ def claim(folder: Path, what: str, known: Collection[str] = (), proof: Collectio
 
 
 #: What is in the cache folder, and which of it shows that vllm-build made the folder.
-_IN_CACHE = ("apt", "apt-*", "ccache", "channel", "downloads", "extracted", "locks", "rattler", "reuse", "sources", "verified", "work")
-_CACHE_PROOF = ("apt/.lock", "channel/.lock", "channel/.builds", "downloads", "locks", "rattler/pkgs", "reuse", "sources/.lock", "verified")
+_IN_CACHE = (
+    "apt",
+    "apt-*",
+    "ccache",
+    "channel",
+    "downloads",
+    "extracted",
+    "locks",
+    "rattler",
+    "reuse",
+    "sources",
+    "verified",
+    "work",
+)
+_CACHE_PROOF = (
+    "apt/.lock",
+    "channel/.lock",
+    "channel/.builds",
+    "downloads",
+    "locks",
+    "rattler/pkgs",
+    "reuse",
+    "sources/.lock",
+    "verified",
+)
 
 
 def claim_cache(folder: Path | None = None) -> Path:
@@ -106,15 +151,19 @@ def _links_between(path: Path, below: Path) -> Iterator[Path]:
 def remove_tree(path: Path, *, below: Path, proof: Callable[[Path], bool] = is_ours) -> None:
     """Remove ``path`` with all that it holds; nothing happens where there is nothing.
 
-    A link is removed, not what it leads to. What cannot be removed is an error: a caller that empties a folder relies on that.
+    A link is removed, not what it leads to. What cannot be removed is an error: a caller that
+    empties a folder relies on that.
 
     Args:
         path: a folder, a file or a link, at a name that this library gives.
-        below: the folder that proves that ``path`` is ours: it carries the marker (see :func:`claim`).
-        proof: tells whether ``below`` does, for folders with a document of their own, such as stores.
+        below: the folder that proves that ``path`` is ours: it carries the marker (see
+            :func:`claim`).
+        proof: tells whether ``below`` does, for folders with a document of their own, such as
+            stores.
 
     Raises:
-        ConfigurationError: ``below`` carries no marker, ``path`` does not lie below it, or a link lies between them.
+        ConfigurationError: ``below`` carries no marker, ``path`` does not lie below it, or a link
+            lies between them.
         OSError: it cannot be removed.
     """
     path, below = Path(os.path.normpath(path)), Path(os.path.normpath(below))
@@ -128,7 +177,9 @@ def remove_tree(path: Path, *, below: Path, proof: Callable[[Path], bool] = is_o
         )
     for link in _links_between(path, below):
         raise ConfigurationError(
-            f"{path} is not removed: {link} is a link to {link.readlink()}", expected="folders", remedy="replace the link by a folder"
+            f"{path} is not removed: {link} is a link to {link.readlink()}",
+            expected="folders",
+            remedy="replace the link by a folder",
         )
     _remove(path)
 

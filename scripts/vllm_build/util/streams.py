@@ -13,7 +13,8 @@ _READ, _WRITE = os.O_RDONLY, os.O_WRONLY
 def open_missing() -> None:
     """Open the standard descriptors that are closed: the next file that is opened would have their number, and programs write to that.
 
-    Messages are lost then, as whoever closes stderr asks for. Writing to stdout fails, as it would have: an answer is not lost in silence.
+    Messages are lost then, as whoever closes stderr asks for. Writing to stdout fails, as it would
+    have: an answer is not lost in silence.
 
     Raises:
         OSError: the machine has no null device.

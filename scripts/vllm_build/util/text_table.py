@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lays tables out as lines of text that fit a width.
 
-Words are never broken, so that paths, digests and file names can be copied; a line is wider than asked only where a single word is.
+Words are never broken, so that paths, digests and file names can be copied; a line is wider than
+asked only where a single word is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 #: What stands before every line below a title.
 INDENT = "    "
 _GAP = "  "
-#: The narrowest column, in characters, that sentences are wrapped into. Below that, each row becomes an entry of labelled lines.
+#: The narrowest column, in characters, that sentences are wrapped into. Below that, each row
+#: becomes an entry of labelled lines.
 _READABLE = 28
 
 
@@ -26,7 +28,13 @@ def wrap(text: str, width: int) -> list[str]:
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
-        lines += textwrap.wrap(line, max(width, 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+        lines += textwrap.wrap(
+            line,
+            max(width, 1),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
     return lines
 
 
@@ -63,18 +71,28 @@ def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
 def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """A table with a header, indented: in columns where ``width`` allows, otherwise as one entry for each row.
 
-    A line break in a cell stays one. Where columns are too narrow for the whole text, cells are wrapped at spaces.
+    A line break in a cell stays one. Where columns are too narrow for the whole text, cells are
+    wrapped at spaces.
     """
     cells = [columns, *rows]
     widths = _widths(cells, width - len(INDENT) - len(_GAP) * (len(columns) - 1))
     if widths is None:
-        return entries([(head, list(zip(columns[1:], texts, strict=True))) for head, *texts in rows], width)
+        return entries(
+            [(head, list(zip(columns[1:], texts, strict=True))) for head, *texts in rows], width
+        )
     lines = []
     for row in cells:
         wrapped = [wrap(cell, column) for cell, column in zip(row, widths, strict=True)]
         for index in range(max(map(len, wrapped))):
             parts = [cell[index] if index < len(cell) else "" for cell in wrapped]
-            lines.append((INDENT + _GAP.join(_pad(part, column) for part, column in zip(parts, widths, strict=True))).rstrip())
+            lines.append(
+                (
+                    INDENT
+                    + _GAP.join(
+                        _pad(part, column) for part, column in zip(parts, widths, strict=True)
+                    )
+                ).rstrip()
+            )
     return lines
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The setuptools commands that compile or reuse the extensions. They are thin: the work is in the modules they call."""
+"""The setuptools commands that compile or reuse the extensions.
+
+They are thin: the work is in the modules they call.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class CMakeExtension(Extension):
 
     Attributes:
         cmake_lists_dir: the folder with CMakeLists.txt.
-        asked: what the commands build by. Where it is None, as in an extension that another setup.py made, they read the environment.
+        asked: what the commands build by. Where it is None, as in an extension that another
+            setup.py made, they read the environment.
     """
 
     asked: Asked | None = None
@@ -54,7 +58,9 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
 
     def _asked(self) -> Asked:
         modules = self.distribution.ext_modules or ()
-        bound = next((ext.asked for ext in modules if isinstance(ext, CMakeExtension) and ext.asked), None)
+        bound = next(
+            (ext.asked for ext in modules if isinstance(ext, CMakeExtension) and ext.asked), None
+        )
         if bound is not None:
             return bound
         settings = Settings.from_environ(environ.snapshot())
@@ -94,7 +100,8 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         """Compile what is out of date, check it, install each component below ``build_lib`` and write its ``build_info``.
 
         Raises:
-            VllmBuildError: one class for each kind of failure; :class:`BusyError` when another build uses the same folder.
+            VllmBuildError: one class for each kind of failure; :class:`BusyError` when another
+                build uses the same folder.
         """
         extensions = [ext for ext in self.extensions if isinstance(ext, CMakeExtension)]
         if not extensions:
@@ -116,7 +123,11 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
 
     def _built(self) -> list[Path]:
         base = Path(self.build_lib)
-        return [path for pattern in ("vllm/**/*.so", "vllm/_build_info/*.json") for path in sorted(base.glob(pattern))]
+        return [
+            path
+            for pattern in ("vllm/**/*.so", "vllm/_build_info/*.json")
+            for path in sorted(base.glob(pattern))
+        ]
 
     def get_outputs(self) -> list[str]:
         """Files this command adds to a distribution: libraries and their ``build_info``."""
@@ -126,12 +137,16 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         """For editable installs: from each built file to its place in the tree."""
         if not self.inplace and not self.editable_mode:
             return {}
-        return {str(path): str(paths.source_root() / path.relative_to(self.build_lib)) for path in self._built()}
+        return {
+            str(path): str(paths.source_root() / path.relative_to(self.build_lib))
+            for path in self._built()
+        }
 
     def copy_extensions_to_source(self) -> None:
         """Editable installs: setuptools builds apart and copies libraries back by name; their ``build_info`` belongs beside them.
 
-        What an earlier build of another configuration left in the tree is removed: its libraries would be loaded, too.
+        What an earlier build of another configuration left in the tree is removed: its libraries
+        would be loaded, too.
         """
         root, base = paths.source_root(), Path(self.build_lib)
         placement.place({path.relative_to(base).as_posix(): path for path in self._built()}, root)
@@ -141,32 +156,43 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
     """Puts precompiled libraries in place instead of compiling (build contract, section 7).
 
     Attributes:
-        left: outputs that nothing could be reused for, which are compiled after all (``VLLM_PRECOMPILED_PARTIAL=1``).
+        left: outputs that nothing could be reused for, which are compiled after all
+            (``VLLM_PRECOMPILED_PARTIAL=1``).
     """
 
     left: tuple[str, ...] = ()
 
     def _asked(self) -> Asked:
         asked = super()._asked()
-        settings = dataclasses.replace(asked.settings, components=self.left) if self.left else asked.settings
+        settings = (
+            dataclasses.replace(asked.settings, components=self.left)
+            if self.left
+            else asked.settings
+        )
         return dataclasses.replace(asked, settings=settings)
 
     def build_extensions(self) -> None:
         """Find, check and fetch the libraries of each output, compile what is left, and put them below ``build_lib``.
 
         Raises:
-            RefusedError: an output cannot be reused; FetchError: it cannot be had. ``build_lib`` is as it was.
+            RefusedError: an output cannot be reused; FetchError: it cannot be had. ``build_lib`` is
+                as it was.
             VllmBuildError: of the settings, and of compiling what is left.
         """
         base = Path(self.build_lib).absolute()
         meter, asked = Meter(), self._asked()
         other_variables.warn(asked.settings.inherited)
-        with preparation.prepared(paths.source_root(), asked.settings, Context(progress=meter), target=asked.target) as reuse:
+        with preparation.prepared(
+            paths.source_root(), asked.settings, Context(progress=meter), target=asked.target
+        ) as reuse:
             files = reuse.fetch()
             meter.report()
             say(reuse.report)
             for decision in reuse.decisions:
-                say(f"{decision.wanted.output}: {decision.action}: {decision.where or decision.why}\n")
+                say(
+                    f"{decision.wanted.output}: {decision.action}: "
+                    f"{decision.where or decision.why}\n"
+                )
             self.left = reuse.compiled
             if self.left:
                 super().build_extensions()

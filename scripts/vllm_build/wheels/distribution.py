@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 #: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
 _staging: str | None = None
-#: Whether what setuptools asks for now is for a source distribution; its command line does not always say so.
+#: Whether what setuptools asks for now is for a source distribution; its command line does not
+#: always say so.
 _for_sdist = False
-#: What a hook of the front end has resolved before setuptools runs setup.py, and the settings that it is resolved from.
+#: What a hook of the front end has resolved before setuptools runs setup.py, and the settings that
+#: it is resolved from.
 _resolved: tuple[Settings, Target] | None = None
 
 
@@ -33,7 +35,8 @@ _resolved: tuple[Settings, Target] | None = None
 def staging() -> Iterator[None]:
     """Let setuptools put the wheel together in a folder that is new and goes away.
 
-    Its own ``build/lib`` stays in the tree, and what one build left there gets into the wheel of the next one, for another device as well.
+    Its own ``build/lib`` stays in the tree, and what one build left there gets into the wheel of
+    the next one, for another device as well.
     """
     global _staging  # noqa: PLW0603 - setup.py is run by setuptools within this process and has no other way to hear of it
     with tempfile.TemporaryDirectory(prefix="vllm-wheel-") as folder:
@@ -87,10 +90,16 @@ def extensions(root: Path, settings: Settings, target: Target) -> list[cmake_ext
         return []
     if not settings.precompiled or settings.precompiled_partial:
         # In the first hook that a front end calls: later ones download torch.
-        path_rules.require_buildable(root, settings.build_root or root / "build", make=cmake.runs_make(settings))
+        path_rules.require_buildable(
+            root, settings.build_root or root / "build", make=cmake.runs_make(settings)
+        )
     if settings.precompiled:
         table = kernels_table.load(root)
-        names = [e.name for e in table.extensions if any(k.extension == e.name and target.name in k.devices for k in table.kernels)]
+        names = [
+            e.name
+            for e in table.extensions
+            if any(k.extension == e.name and target.name in k.devices for k in table.kernels)
+        ]
     else:
         names = [e.name for e in build_configuration.plan_for(root, settings, target).extensions]
     found = [cmake_ext.CMakeExtension(name, str(root)) for name in names]
@@ -105,13 +114,17 @@ def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
     Raises:
         ConfigurationError, NothingToDoError, ToolchainError: of the plan.
     """
-    if target.name in plan_resolver.PURE_DEVICES or (settings.precompiled and settings.accepts_foreign):
+    if target.name in plan_resolver.PURE_DEVICES or (
+        settings.precompiled and settings.accepts_foreign
+    ):
         return ()
     return build_configuration.plan_for(root, settings, target).components
 
 
 def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
-    """The keyword arguments of ``setup()``. The device is resolved here, once: the extensions carry it to the commands.
+    """The keyword arguments of ``setup()``.
+
+    The device is resolved here, once: the extensions carry it to the commands.
 
     Args:
         root: of the source tree.
@@ -133,13 +146,18 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
     return {
         "version": distribution_version.of_tree(root, settings, target, sdist=sdist),
-        # What every device needs; the device's own come when a wheel is built, the field is declared dynamic.
+        # What every device needs; the device's own come when a wheel is built, the field is
+        # declared dynamic.
         "install_requires": requirements.read(root, target.name if target else "empty"),
         "ext_modules": modules,
         "cmdclass": {
-            "build_ext": cmake_ext.precompiled_build_ext if settings.precompiled else cmake_ext.cmake_build_ext,
+            "build_ext": cmake_ext.precompiled_build_ext
+            if settings.precompiled
+            else cmake_ext.cmake_build_ext,
             "build_py": package_commands.versioned_build_py,
-            "egg_info": package_commands.stamped_egg_info(outputs(root, settings, target) if target else ()),
+            "egg_info": package_commands.stamped_egg_info(
+                outputs(root, settings, target) if target else ()
+            ),
         },
         "options": options,
     }

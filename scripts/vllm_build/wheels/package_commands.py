@@ -13,7 +13,8 @@ from vllm_build.digests import tree_digests
 from vllm_build.project import distribution_version
 from vllm_build.util import paths
 
-#: In the metadata of wheels: the kernel digest of each output of the recipe whose libraries the wheel has.
+#: In the metadata of wheels: the kernel digest of each output of the recipe whose libraries the
+#: wheel has.
 KERNELS = "kernels.json"
 
 
@@ -39,7 +40,8 @@ class versioned_build_py(build_py):  # noqa: N801 - setuptools commands are name
 def stamped_egg_info(outputs: tuple[str, ...]) -> type[egg_info]:
     """The command that writes metadata, with a :data:`KERNELS` that names the kernel digests of ``outputs``; without outputs there is none.
 
-    They say what the kernels were built from before anything is compiled, so that both of a build backend's hooks give the same metadata.
+    They say what the kernels were built from before anything is compiled, so that both of a build
+    backend's hooks give the same metadata.
     """
 
     class command(egg_info):  # noqa: N801 - setuptools commands are named in lower case
@@ -47,10 +49,18 @@ def stamped_egg_info(outputs: tuple[str, ...]) -> type[egg_info]:
 
         def run(self) -> None:
             """Write our file, and setuptools' own, which list what is there."""
-            digests = {output: tree_digests.kernel_digest(paths.source_root(), output) for output in outputs}
-            text = json.dumps({"schema": 1, "kernel_digests": digests}, indent=2, sort_keys=True) + "\n"
+            digests = {
+                output: tree_digests.kernel_digest(paths.source_root(), output)
+                for output in outputs
+            }
+            text = (
+                json.dumps({"schema": 1, "kernel_digests": digests}, indent=2, sort_keys=True)
+                + "\n"
+            )
             self.mkpath(self.egg_info)
-            self.write_or_delete_file("kernels", str(Path(self.egg_info) / KERNELS), text if outputs else "", force=True)
+            self.write_or_delete_file(
+                "kernels", str(Path(self.egg_info) / KERNELS), text if outputs else "", force=True
+            )
             super().run()
 
     return command

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ``requirements/<device>.txt``, the one source of run dependencies for pip and conda (build contract, section 6).
 
-A line of these files is a requirement, a comment, or ``-r common.txt``. Everything else that pip would take is an error here.
+A line of these files is a requirement, a comment, or ``-r common.txt``. Everything else that pip
+would take is an error here.
 """
 
 from __future__ import annotations
@@ -27,11 +28,17 @@ def _read_file(path: Path) -> list[str]:
     try:
         text = read_text(path)
     except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist", expected="a file with requirements") from error
+        raise ConfigurationError(
+            f"{path} does not exist", expected="a file with requirements"
+        ) from error
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", expected="a file with requirements") from error
+        raise ConfigurationError(
+            f"{path}: {error.strerror}", expected="a file with requirements"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 at byte {error.start}", expected="requirements as UTF-8 text") from error
+        raise ConfigurationError(
+            f"{path} is not UTF-8 at byte {error.start}", expected="requirements as UTF-8 text"
+        ) from error
     found: list[str] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = _COMMENT.sub("", raw).strip()
@@ -56,6 +63,8 @@ def read(root: Path, device: str) -> list[str]:
         ConfigurationError: no such device, a file is missing, or a line is malformed.
     """
     if device not in DEVICES:
-        raise ConfigurationError(f"no requirements for device {device!r}", expected="one of " + ", ".join(DEVICES))
+        raise ConfigurationError(
+            f"no requirements for device {device!r}", expected="one of " + ", ".join(DEVICES)
+        )
     path = root / "requirements" / (COMMON if device == "empty" else f"{device}.txt")
     return list(dict.fromkeys(_read_file(path)))

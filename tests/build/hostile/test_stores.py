@@ -49,19 +49,36 @@ def other_kind(store: Path) -> None:
 ARCHIVE = {"name": "vllm-1-py3-none-any.whl", "sha256": "0" * 64, "size": 1}
 STORES: dict[str, tuple[str, Spoil]] = {
     "another kind": ("index", other_kind),
-    "no JSON": ("document", lambda store: (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None),
+    "no JSON": (
+        "document",
+        lambda store: (
+            (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None
+        ),
+    ),
     "too large": (
         "size-limit",
-        lambda store: (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8") and None,
+        lambda store: (
+            (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8")
+            and None
+        ),
     ),
     "another digest": ("index", index(lambda document: document.update(digest="0" * 64))),
     "another output": ("index", index(lambda document: document.update(output="vllm-flashmla"))),
     "no builds": ("index", index(lambda document: document.update(builds=[]))),
     "builds that are none": ("document", index(lambda document: document.update(builds=[1]))),
-    "archive elsewhere": ("index", first(lambda build: build.update(archive={**ARCHIVE, "name": "../../evil.whl"}))),
-    "archive by address": ("index", first(lambda build: build.update(archive={**ARCHIVE, "name": "http://evil/evil.whl"}))),
+    "archive elsewhere": (
+        "index",
+        first(lambda build: build.update(archive={**ARCHIVE, "name": "../../evil.whl"})),
+    ),
+    "archive by address": (
+        "index",
+        first(lambda build: build.update(archive={**ARCHIVE, "name": "http://evil/evil.whl"})),
+    ),
     "archive that is none": ("document", first(lambda build: build.update(archive="x"))),
-    "archive without end": ("size-limit", first(lambda build: build.update(archive={**ARCHIVE, "size": 1 << 60}))),
+    "archive without end": (
+        "size-limit",
+        first(lambda build: build.update(archive={**ARCHIVE, "size": 1 << 60})),
+    ),
     "member elsewhere": ("parent-path", member("name", "vllm/../../evil.so")),
     "member that is no library": ("index", member("name", "vllm/_ops.py")),
     "member by a path, not a sha256": ("document", member("sha256", "../../../etc/passwd")),
@@ -89,4 +106,8 @@ def test_stores_over_http(scene: Scene, store: Path, case: str) -> None:
     with serving() as server:
         server.folder = store
         # A server's files are known by their sha256 alone before they are whole.
-        refused_by_store(scene, server.url, "sha256" if case in ("shortened member", "lengthened member") else check)
+        refused_by_store(
+            scene,
+            server.url,
+            "sha256" if case in ("shortened member", "lengthened member") else check,
+        )

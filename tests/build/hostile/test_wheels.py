@@ -31,7 +31,9 @@ def zip_of(more: Mapping[str, bytes]) -> Make:
     return lambda folder: SOUND.wheel(folder, more=more)
 
 
-def with_info(change: Callable[[zipfile.ZipInfo], None], name: str = "vllm/odd.py", data: bytes = b"x") -> Make:
+def with_info(
+    change: Callable[[zipfile.ZipInfo], None], name: str = "vllm/odd.py", data: bytes = b"x"
+) -> Make:
     """A wheel with one more member, whose directory entry is changed before it is written."""
 
     def make(folder: Path) -> Path:
@@ -84,7 +86,9 @@ def patched(change: Callable[[bytearray, dict[str, int]], None]) -> Make:
     return make
 
 
-def put(layout: str, entry_offset: int, value: int, name: str = FIRST) -> Callable[[bytearray, dict[str, int]], None]:
+def put(
+    layout: str, entry_offset: int, value: int, name: str = FIRST
+) -> Callable[[bytearray, dict[str, int]], None]:
     return lambda data, offsets: struct.pack_into(layout, data, offsets[name] + entry_offset, value)
 
 
@@ -133,8 +137,14 @@ def empty_file(folder: Path) -> Path:
 
 
 WHEELS: dict[str, tuple[str, Make]] = {
-    "kernels without a record": ("no-record", lambda folder: write_zip(folder / WHEEL_NAME, SOUND.libraries)),
-    "a wheel without kernels": ("no-record", lambda folder: write_zip(folder / WHEEL_NAME, {"vllm/__init__.py": b""})),
+    "kernels without a record": (
+        "no-record",
+        lambda folder: write_zip(folder / WHEEL_NAME, SOUND.libraries),
+    ),
+    "a wheel without kernels": (
+        "no-record",
+        lambda folder: write_zip(folder / WHEEL_NAME, {"vllm/__init__.py": b""}),
+    ),
     "absolute path": ("absolute-path", zip_of({"/etc/cron.d/evil": b"x"})),
     "drive letter": ("absolute-path", zip_of({"C:evil.so": b"x"})),
     "parent path": ("parent-path", zip_of({"vllm/../../evil.so": b"x"})),
@@ -174,9 +184,20 @@ WHEELS: dict[str, tuple[str, Make]] = {
     "wrong size in the record": ("size", built(Build(lies={FIRST: {"size": 5}}))),
     "negative size": ("size-limit", built(Build(lies={FIRST: {"size": -1}}))),
     "enormous size": ("size-limit", built(Build(lies={FIRST: {"size": 1 << 50}}))),
-    "library without bytes": ("missing", lambda folder: write_zip(folder / WHEEL_NAME, {k: v for k, v in members().items() if k != FIRST})),
-    "record that names a file elsewhere": ("parent-path", zip_of({RECORD: Build({"../evil.so": elf()}).record()})),
-    "record that names a module": ("member-name", zip_of({RECORD: Build({"vllm/_ops.py": elf()}).record()})),
+    "library without bytes": (
+        "missing",
+        lambda folder: write_zip(
+            folder / WHEEL_NAME, {k: v for k, v in members().items() if k != FIRST}
+        ),
+    ),
+    "record that names a file elsewhere": (
+        "parent-path",
+        zip_of({RECORD: Build({"../evil.so": elf()}).record()}),
+    ),
+    "record that names a module": (
+        "member-name",
+        zip_of({RECORD: Build({"vllm/_ops.py": elf()}).record()}),
+    ),
     "record that is no JSON": ("document", zip_of({RECORD: b"{"})),
     "record that is too deep": ("document", zip_of({RECORD: b"[" * 100_000})),
     "record that is a list": ("document", zip_of({RECORD: b"[]"})),
@@ -186,14 +207,23 @@ WHEELS: dict[str, tuple[str, Make]] = {
     "record without extensions": ("document", built(Build(facts={"extensions": None}))),
     "record that is too large": ("size-limit", zip_of({RECORD: b" " * (bounds.DOCUMENT + 1)})),
     "another platform": ("platform", built(Build(facts={"platform": "linux-s390x"}))),
-    "another Python ABI": ("python-abi", built(Build(facts={"python_abi": "cpython-313t-x86_64-linux-gnu"}))),
+    "another Python ABI": (
+        "python-abi",
+        built(Build(facts={"python_abi": "cpython-313t-x86_64-linux-gnu"})),
+    ),
     "another device": ("device", built(Build(facts={"device": "cuda", "toolkit": "13.0"}))),
     "a toolkit where there is none": ("toolkit", built(Build(facts={"toolkit": "13.0"}))),
     "a later torch": ("torch", built(Build(facts={"torch_target": "2.99"}))),
     "stale digest": ("digest", built(Build(facts={"build_digest": "0" * 64}))),
     "fewer libraries": ("member-name", built(Build({FIRST: elf()}))),
-    "library for another processor": ("elf", built(Build({**SOUND.libraries, FIRST: elf(machine=40)}))),
-    "library that is a script": ("elf", built(Build({**SOUND.libraries, FIRST: b"#!/bin/sh\n" * 50}))),
+    "library for another processor": (
+        "elf",
+        built(Build({**SOUND.libraries, FIRST: elf(machine=40)})),
+    ),
+    "library that is a script": (
+        "elf",
+        built(Build({**SOUND.libraries, FIRST: b"#!/bin/sh\n" * 50})),
+    ),
     "library that is too short": ("elf", built(Build({**SOUND.libraries, FIRST: b"\x7fELF"}))),
 }
 
@@ -212,7 +242,10 @@ def test_wheels_by_range(scene: Scene, case: str) -> None:
     with serving() as server:
         server.folder = scene.folder
         # Of an empty file no range can be had.
-        scene.refused(Settings(precompiled_location=f"{server.url}/{path.name}"), "range" if case == "no archive" else check)
+        scene.refused(
+            Settings(precompiled_location=f"{server.url}/{path.name}"),
+            "range" if case == "no archive" else check,
+        )
 
 
 def test_a_pinned_file_of_another_sha256(scene: Scene) -> None:
@@ -220,13 +253,27 @@ def test_a_pinned_file_of_another_sha256(scene: Scene) -> None:
     scene.refused(Settings(precompiled_location=str(path), precompiled_sha256="0" * 64), "sha256")
     with serving() as server:
         server.folder = scene.folder
-        scene.refused(Settings(precompiled_location=f"{server.url}/{path.name}", precompiled_sha256="0" * 64), "sha256")
+        scene.refused(
+            Settings(precompiled_location=f"{server.url}/{path.name}", precompiled_sha256="0" * 64),
+            "sha256",
+        )
 
 
-@pytest.mark.parametrize("case", ["wrong sha256 in the record", "character device", "link", "parent path", "record that is no JSON"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "wrong sha256 in the record",
+        "character device",
+        "link",
+        "parent path",
+        "record that is no JSON",
+    ],
+)
 def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene, case: str) -> None:
     check, make = WHEELS[case]
-    scene.refused(Settings(precompiled_location=str(make(scene.folder)), precompiled_partial=True), check)
+    scene.refused(
+        Settings(precompiled_location=str(make(scene.folder)), precompiled_partial=True), check
+    )
 
 
 def test_a_sound_wheel_is_reused(scene: Scene) -> None:

@@ -38,7 +38,10 @@ NOT_IN_A_CLONE = (
     ".*_cache",
 )
 #: How this machine reaches a package index. Nothing else of its environment gets into a build.
-MACHINE = re.compile(r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|TMPDIR|HOME)", re.IGNORECASE)
+MACHINE = re.compile(
+    r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|TMPDIR|HOME)",
+    re.IGNORECASE,
+)
 UNIT = re.compile(r"^\s*\[\d+/\d+\] Building \w+ object (\S+)", re.MULTILINE)
 LINK = re.compile(r"^\s*\[\d+/\d+\] Linking \w+ shared module (\S+)", re.MULTILINE)
 
@@ -74,8 +77,16 @@ class Developer:
         """What a shell has after activation."""
         if not self._activated:
             script = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$f"; done; env -0'
-            text = subprocess.run(["/bin/bash", "-c", script], env=self.variables, capture_output=True, text=True, check=True).stdout
-            self._activated = dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+            text = subprocess.run(
+                ["/bin/bash", "-c", script],
+                env=self.variables,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            self._activated = dict(
+                entry.split("=", 1) for entry in text.split("\0") if "=" in entry
+            )
         return {**self._activated, **extra}
 
     def run(self, *command: str, cwd: Path, **extra: str) -> Done:
@@ -102,8 +113,13 @@ class Developer:
         """Hits and misses of the compiler cache since the last call."""
         said = self.run("ccache", "--print-stats", cwd=self.folder).log
         self.run("ccache", "--zero-stats", cwd=self.folder)
-        numbers = {key: int(value) for key, value in (line.split("\t") for line in said.splitlines() if "\t" in line)}
-        return numbers["direct_cache_hit"] + numbers["preprocessed_cache_hit"], numbers["cache_miss"]
+        numbers = {
+            key: int(value)
+            for key, value in (line.split("\t") for line in said.splitlines() if "\t" in line)
+        }
+        return numbers["direct_cache_hit"] + numbers["preprocessed_cache_hit"], numbers[
+            "cache_miss"
+        ]
 
 
 def make(folder: Path, specs: list[str]) -> Developer:
@@ -133,7 +149,10 @@ TOOLS = ["gxx_linux-64", "ccache", "libhwy", "cmake", "ninja", "pip"]
 @pytest.fixture(scope="session")
 def developer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
     """All that `pip --no-build-isolation` needs."""
-    return make(tmp_path_factory.mktemp("developer"), [*TOOLS, "python 3.11.*", "pytorch", "setuptools", "wheel", "packaging"])
+    return make(
+        tmp_path_factory.mktemp("developer"),
+        [*TOOLS, "python 3.11.*", "pytorch", "setuptools", "wheel", "packaging"],
+    )
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +164,16 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 @pytest.fixture(scope="session")
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Developer:
     """All that `pip --no-build-isolation` needs except torch, with what a torch needs that lies in some other folder."""
-    torch = ["filelock", "fsspec", "jinja2", "libgomp", "networkx", "numpy", "sympy", "typing_extensions"]
+    torch = [
+        "filelock",
+        "fsspec",
+        "jinja2",
+        "libgomp",
+        "networkx",
+        "numpy",
+        "sympy",
+        "typing_extensions",
+    ]
     specs = [*TOOLS, *torch, "python 3.11.*", "setuptools", "wheel", "packaging"]
     return make(tmp_path_factory.mktemp("withouttorch"), specs)
 
@@ -153,7 +181,10 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 @pytest.fixture(scope="session")
 def free_threaded(tmp_path_factory: pytest.TempPathFactory) -> Developer:
     """A CPython without the GIL, and libtorch without its Python part."""
-    return make(tmp_path_factory.mktemp("freethreaded"), [*TOOLS, "python 3.13.* *_cp313t", "libtorch", "setuptools", "wheel", "packaging"])
+    return make(
+        tmp_path_factory.mktemp("freethreaded"),
+        [*TOOLS, "python 3.13.* *_cp313t", "libtorch", "setuptools", "wheel", "packaging"],
+    )
 
 
 def copy_tree(target: Path) -> Path:

@@ -39,21 +39,35 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
 
     again = developer.pip(*EDITABLE, cwd=clone)
     assert (again.units, again.links) == ([], [])
-    assert (library.stat().st_ino, library.stat().st_mtime_ns) == before, "the library in the tree was not written again"
+    assert (library.stat().st_ino, library.stat().st_mtime_ns) == before, (
+        "the library in the tree was not written again"
+    )
 
     with (clone / EDITED).open("a", encoding="utf-8") as source:
-        source.write("\n#if HWY_ONCE\nnamespace {\n[[maybe_unused]] constexpr int kEdited = 1;\n}  // namespace\n#endif\n")
+        source.write(
+            "\n#if HWY_ONCE\nnamespace {\n[[maybe_unused]] constexpr int kEdited = 1;\n"
+            "}  // namespace\n#endif\n"
+        )
     edited = developer.pip(*EDITABLE, cwd=clone)
     assert edited.units == [EDITED.name]
     assert edited.links == ["_C.abi3.so"]
 
-    where = developer.run("python", "-c", "import vllm, torch; from vllm import _ops; _ops.load('_C'); print(vllm.__file__)", cwd=tmp_path)
+    where = developer.run(
+        "python",
+        "-c",
+        "import vllm, torch; from vllm import _ops; _ops.load('_C'); print(vllm.__file__)",
+        cwd=tmp_path,
+    )
     assert where.log.splitlines()[-1] == str(clone / "vllm" / "__init__.py")
 
-    # A Python developer in the same tree: the kernels of before would be loaded as if they belonged to it.
+    # A Python developer in the same tree: the kernels of before would be loaded as if they belonged
+    # to it.
     developer.pip(*EDITABLE, cwd=clone, VLLM_TARGET_DEVICE="empty")
     version = developer.run(
-        "python", "-c", "import vllm; from vllm import _ops; print(vllm.__version__, sorted(_ops.available()))", cwd=tmp_path
+        "python",
+        "-c",
+        "import vllm; from vllm import _ops; print(vllm.__version__, sorted(_ops.available()))",
+        cwd=tmp_path,
     )
     assert version.log.split()[0].endswith("+empty")
 
@@ -63,7 +77,10 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     assert debug.units
     back = developer.pip(*EDITABLE, cwd=clone)
     assert back.units == []
-    assert sorted(p.name for p in (clone / "build").iterdir()) == ["cpu-abi3-debug", "cpu-abi3-release"]
+    assert sorted(p.name for p in (clone / "build").iterdir()) == [
+        "cpu-abi3-debug",
+        "cpu-abi3-release",
+    ]
     developer.pip("uninstall", "-y", "vllm", cwd=tmp_path)
 
 
@@ -83,7 +100,9 @@ def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> No
     assert "was not declared" in piped.log
     assert "Traceback" not in piped.log
     # Mended, the build goes on from where it was.
-    text = (clone / EDITED).read_text(encoding="utf-8").replace("\nint broken = no_such_name;\n", "")
+    text = (
+        (clone / EDITED).read_text(encoding="utf-8").replace("\nint broken = no_such_name;\n", "")
+    )
     (clone / EDITED).write_text(text, encoding="utf-8")
     mended = developer.run(*BUILD_EXT, cwd=clone)
     assert mended.status == 0, mended.log[-3000:]
@@ -91,7 +110,9 @@ def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_build_is_taken_up_again(developer: Developer, clone: Path, number: signal.Signals) -> None:
+def test_a_killed_build_is_taken_up_again(
+    developer: Developer, clone: Path, number: signal.Signals
+) -> None:
     env = developer.environ(VLLM_DISABLE_CCACHE="1", MAX_JOBS="1", VERBOSE="")
     with subprocess.Popen(
         [str(developer.prefix / "bin" / "python"), *BUILD_EXT[1:]],
@@ -119,12 +140,21 @@ def test_a_killed_build_is_taken_up_again(developer: Developer, clone: Path, num
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_pip_that_is_killed_ends_its_build(developer: Developer, clone: Path, number: signal.Signals) -> None:
+def test_a_pip_that_is_killed_ends_its_build(
+    developer: Developer, clone: Path, number: signal.Signals
+) -> None:
     """pip tells its hooks nothing."""
     mark = uuid.uuid4().hex
     env = developer.environ(VLLM_DISABLE_CCACHE="1", MAX_JOBS="1", VERBOSE="") | {MARK: mark}
     command = [str(developer.prefix / "bin" / "python"), "-m", "pip", *EDITABLE, "-v"]
-    with subprocess.Popen([*HEARING, *command], cwd=clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        [*HEARING, *command],
+        cwd=clone,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         for line in process.stdout or ():
             if line.strip().startswith("[2/"):
                 break
@@ -139,7 +169,8 @@ def test_a_pip_that_is_killed_ends_its_build(developer: Developer, clone: Path, 
 def test_a_build_killed_while_it_configures(developer: Developer, clone: Path) -> None:
     assert developer.run(*BUILD_EXT, cwd=clone).status == 0
     folder = build_folder(clone)
-    # What such a kill leaves: a cache that is cut short, and no record of a complete configure step.
+    # What such a kill leaves: a cache that is cut short, and no record of a complete configure
+    # step.
     (folder / "configured.json").unlink()
     cache = folder / "CMakeCache.txt"
     cache.write_bytes(cache.read_bytes()[:2000])
@@ -181,7 +212,9 @@ def test_a_disk_that_is_full(developer: Developer, clone: Path, mebibytes: int) 
     mount = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && shift && exec "$@"'
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(disk)]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets no user mount a file system of their own (unshare --user --mount)")
+        pytest.skip(
+            "this machine lets no user mount a file system of their own (unshare --user --mount)"
+        )
     done = subprocess.run(
         [*inside, str(developer.prefix / "bin" / "python"), *BUILD_EXT[1:]],
         cwd=clone,

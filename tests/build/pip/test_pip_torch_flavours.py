@@ -30,9 +30,14 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
     try:
         (wheel,) = pypi.resolve([CPU], python="3.11", abi=None)
     except pypi.MissingVersionError:
-        pytest.skip(f"pip finds no {CPU}: PyPI does not have it; name an index that does in pip's configuration")
+        pytest.skip(
+            f"pip finds no {CPU}: PyPI does not have it; name an index that does in pip's "
+            "configuration"
+        )
     (folder / "wheel").mkdir()
-    pypi.download([(wheel.name, wheel.version, wheel.sha256)], folder / "wheel", python="3.11", abi=None)
+    pypi.download(
+        [(wheel.name, wheel.version, wheel.sha256)], folder / "wheel", python="3.11", abi=None
+    )
     with zipfile.ZipFile(folder / "wheel" / wheel.filename) as archive:
         archive.extractall(folder / "cpu")
     (folder / "wheel" / wheel.filename).unlink()
@@ -64,7 +69,11 @@ def test_kernels_see_the_same_headers(flavours: dict[str, Path]) -> None:
 
 
 def test_kernels_are_the_same_bytes(
-    developer: Developer, without_torch: Developer, clone: Path, flavours: dict[str, Path], tmp_path: Path
+    developer: Developer,
+    without_torch: Developer,
+    clone: Path,
+    flavours: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
     site = tmp_path / "site"
     made: dict[str, dict[str, bytes]] = {}
@@ -72,9 +81,12 @@ def test_kernels_are_the_same_bytes(
         folder.rename(site)
         tree = shutil.copytree(clone, tmp_path / "tree", symlinks=True)
         command = ["wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / name)]
-        # The channel's torch keeps its libraries in the prefix; the copy is loaded when the ops are compared.
+        # The channel's torch keeps its libraries in the prefix; the copy is loaded when the ops are
+        # compared.
         libraries = {"LD_LIBRARY_PATH": str(developer.prefix / "lib")} if name == "pypi" else {}
-        done = without_torch.pip(*command, cwd=tree, PYTHONPATH=str(site), CCACHE_DISABLE="1", **libraries)
+        done = without_torch.pip(
+            *command, cwd=tree, PYTHONPATH=str(site), CCACHE_DISABLE="1", **libraries
+        )
         assert f"the installed torch in {site}" in done.log
         assert len(done.units) > 5, "compiled, not taken from a cache"
         (wheel,) = (tmp_path / name).glob("*.whl")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// csrc/allocator/cuda_driver.h against the toolkit's own headers: values, the place of every member, and the shape of every function.
+// csrc/allocator/cuda_driver.h against the toolkit's own headers: values, the place of every
+// member, and the shape of every function.
 #include <cstddef>
 #include <type_traits>
 
@@ -10,7 +11,8 @@
 
 namespace mine = vllm::allocator::cuda;
 
-#define SAME(ours, theirs) static_assert(static_cast<long long>(ours) == static_cast<long long>(theirs), #theirs)
+#define SAME(ours, theirs) \
+  static_assert(static_cast<long long>(ours) == static_cast<long long>(theirs), #theirs)
 SAME(mine::kSuccess, CUDA_SUCCESS);
 SAME(mine::kOutOfMemory, CUDA_ERROR_OUT_OF_MEMORY);
 SAME(mine::kDeinitialized, CUDA_ERROR_DEINITIALIZED);
@@ -35,7 +37,8 @@ PLACE(AllocationProperties, handle_types, CUmemAllocationProp, requestedHandleTy
 PLACE(AllocationProperties, location, CUmemAllocationProp, location);
 PLACE(AllocationProperties, win32_meta_data, CUmemAllocationProp, win32HandleMetaData);
 PLACE(AllocationProperties, compression_type, CUmemAllocationProp, allocFlags.compressionType);
-PLACE(AllocationProperties, gpu_direct_rdma_capable, CUmemAllocationProp, allocFlags.gpuDirectRDMACapable);
+PLACE(AllocationProperties, gpu_direct_rdma_capable, CUmemAllocationProp,
+      allocFlags.gpuDirectRDMACapable);
 PLACE(AllocationProperties, usage, CUmemAllocationProp, allocFlags.usage);
 PLACE(AllocationProperties, reserved, CUmemAllocationProp, allocFlags.reserved);
 SAME(sizeof(mine::AccessDescription), sizeof(CUmemAccessDesc));
@@ -51,25 +54,31 @@ struct Alike : std::false_type {};
 template <typename R, typename... Ours, typename S, typename... Theirs>
 struct Alike<R (*)(Ours...), S (*)(Theirs...)> {
   static constexpr bool Compare() {
-    if constexpr (sizeof...(Ours) == sizeof...(Theirs)) return kAlike<R, S> && (... && kAlike<Ours, Theirs>);
+    if constexpr (sizeof...(Ours) == sizeof...(Theirs))
+      return kAlike<R, S> && (... && kAlike<Ours, Theirs>);
     return false;
   }
   static constexpr bool value = Compare();
 };
 
-// The typedefs carry the release that brought the interface, which is the number we ask for; a wrong one has none.
+// The typedefs carry the release that brought the interface, which is the number we ask for; a
+// wrong one has none.
 #define VLLM_CHECK(member, name, symbol, version, parameters) VLLM_CHECK_(member, symbol, version)
-#define VLLM_CHECK_(member, symbol, version) static_assert(Alike<decltype(mine::Driver::member), decltype(&symbol)>::value, #symbol);
+#define VLLM_CHECK_(member, symbol, version) \
+  static_assert(Alike<decltype(mine::Driver::member), decltype(&symbol)>::value, #symbol);
 VLLM_CUDA_DRIVER_FUNCTIONS(VLLM_CHECK)
 
 #undef cuMemcpyDtoH
 #undef cuMemcpyHtoD
-#define VLLM_VERSION(member, name, symbol, version, parameters) \
-  static_assert(Alike<decltype(mine::Driver::member), PFN_##name##_v##version>::value, #name " of " #version);
+#define VLLM_VERSION(member, name, symbol, version, parameters)                        \
+  static_assert(Alike<decltype(mine::Driver::member), PFN_##name##_v##version>::value, \
+                #name " of " #version);
 VLLM_CUDA_DRIVER_FUNCTIONS(VLLM_VERSION)
 
 // The two that find the others.
-static_assert(Alike<int (*)(const char*, void**, int, uint64_t), PFN_cuGetProcAddress_v11030>::value);
+static_assert(
+    Alike<int (*)(const char*, void**, int, uint64_t), PFN_cuGetProcAddress_v11030>::value);
 #if CUDA_VERSION >= 12000
-static_assert(Alike<int (*)(const char*, void**, int, uint64_t, int*), PFN_cuGetProcAddress_v12000>::value);
+static_assert(
+    Alike<int (*)(const char*, void**, int, uint64_t, int*), PFN_cuGetProcAddress_v12000>::value);
 #endif

@@ -61,7 +61,8 @@ struct Fiber {
   bool done = false;
 };
 
-// What the lanes of a warp leave for one another. There are two sets: a lane may be one exchange ahead of those that have not read yet.
+// What the lanes of a warp leave for one another. There are two sets: a lane may be one exchange
+// ahead of those that have not read yet.
 struct WarpExchange {
   int lanes = 0;
   int arrived = 0;
@@ -97,14 +98,16 @@ bool together = false;
 std::vector<LaunchRecord> recorded;
 
 char* Stacks() {
-  static void* memory =
-      mmap(nullptr, kStack * kMaxThreads * kMaxTogether, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::runtime_error("no memory for the stacks of emulated threads");
+  static void* memory = mmap(nullptr, kStack * kMaxThreads * kMaxTogether, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
+    throw std::runtime_error("no memory for the stacks of emulated threads");
   return static_cast<char*>(memory);
 }
 
 [[noreturn]] void Die(const char* what) {
-  std::fprintf(stderr, "GPU emulation: %s (thread %u of block %u, %u)\n", what, current.thread.x, current.block.x, current.block.y);
+  std::fprintf(stderr, "GPU emulation: %s (thread %u of block %u, %u)\n", what, current.thread.x,
+               current.block.x, current.block.y);
   std::abort();
 }
 
@@ -131,7 +134,8 @@ void Start(Block& started, const LaunchRecord& launch) {
   }
   for (int thread = 0; thread < launch.threads; ++thread) {
     const size_t stack = static_cast<size_t>(started.number * kMaxThreads + thread);
-    // As vllm_switch_stack leaves a stack: six registers, then where to return to; there the stack is as at the begin of any function.
+    // As vllm_switch_stack leaves a stack: six registers, then where to return to; there the stack
+    // is as at the begin of any function.
     void** top = reinterpret_cast<void**>(Stacks() + kStack * (stack + 1)) - 1;
     *--top = reinterpret_cast<void*>(&RunFiber);
     for (int i = 0; i < 6; ++i) *--top = nullptr;
@@ -139,7 +143,8 @@ void Start(Block& started, const LaunchRecord& launch) {
   }
 }
 
-// Every thread of a block that has not ended runs until it waits. Returns how many have not ended then.
+// Every thread of a block that has not ended runs until it waits. Returns how many have not ended
+// then.
 int RunOnce(Block& chosen, bool reversed) {
   const LaunchRecord& launch = *chosen.launch;
   int left = 0;
@@ -168,9 +173,11 @@ void RunBlocks(const std::vector<LaunchRecord>& launches, dim3 at) {
     left = 0;
     for (size_t i = 0; i < launches.size(); ++i) {
       left += RunOnce(in_flight[i], (at.x + at.y + at.z) % 2 != 0);
-      if (in_flight[i].asynchronous != nullptr && in_flight[i].asynchronous->Step()) progress = true;
+      if (in_flight[i].asynchronous != nullptr && in_flight[i].asynchronous->Step())
+        progress = true;
     }
-    if (left > 0 && !progress) Die("threads wait for others that have ended, or that wait elsewhere");
+    if (left > 0 && !progress)
+      Die("threads wait for others that have ended, or that wait elsewhere");
   }
 }
 
@@ -187,7 +194,9 @@ void RunGrid(const std::vector<LaunchRecord>& launches) {
 
 void* DynamicSharedMemory() { return block->shared.data(); }
 
-std::pair<unsigned char*, size_t> SharedMemory() { return {block->shared.data(), block->shared.size()}; }
+std::pair<unsigned char*, size_t> SharedMemory() {
+  return {block->shared.data(), block->shared.size()};
+}
 
 void Fail(const char* what) { Die(what); }
 
@@ -223,7 +232,9 @@ const unsigned char (*Meet(const void* mine, size_t size))[8] {
   return values;
 }
 
-unsigned LanesHere() { return static_cast<unsigned>(block->warps[current.thread.x / kWarpSize].lanes); }
+unsigned LanesHere() {
+  return static_cast<unsigned>(block->warps[current.thread.x / kWarpSize].lanes);
+}
 
 }  // namespace
 
@@ -236,7 +247,8 @@ void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
 uint32_t Ballot(bool value) {
   const auto values = Meet(&value, sizeof(value));
   uint32_t bits = 0;
-  for (unsigned lane = 0; lane < LanesHere(); ++lane) bits |= static_cast<uint32_t>(values[lane][0]) << lane;
+  for (unsigned lane = 0; lane < LanesHere(); ++lane)
+    bits |= static_cast<uint32_t>(values[lane][0]) << lane;
   return bits;
 }
 
@@ -247,7 +259,8 @@ void SomethingHappened() { progress = true; }
 void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body) {
   static std::mutex mutex;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (threads < 1 || threads > kMaxThreads || blocks.y > 65535 || blocks.z > 65535) throw std::runtime_error("no GPU takes this launch");
+  if (threads < 1 || threads > kMaxThreads || blocks.y > 65535 || blocks.z > 65535)
+    throw std::runtime_error("no GPU takes this launch");
   LaunchRecord launch{blocks, threads, shared, std::move(body)};
   if (together) {
     recorded.push_back(std::move(launch));
@@ -258,10 +271,12 @@ void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body) {
 
 }  // namespace emulation
 
-// Launches from the first call to the second run at once in the second, as on several GPUs: one block of each, those of the same number,
-// which is what kernels that wait for one another may rely on. Returns how many launches there were; -1 when they are too many, or not of
-// one shape.
-extern "C" __attribute__((visibility("default"))) void vllm_emulation_begin() { emulation::together = true; }
+// Launches from the first call to the second run at once in the second, as on several GPUs: one
+// block of each, those of the same number, which is what kernels that wait for one another may rely
+// on. Returns how many launches there were; -1 when they are too many, or not of one shape.
+extern "C" __attribute__((visibility("default"))) void vllm_emulation_begin() {
+  emulation::together = true;
+}
 extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
   using namespace emulation;
   together = false;

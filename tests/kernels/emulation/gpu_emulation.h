@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs GPU kernels on the CPU, for tests of what they compute on machines without a GPU: what core/gpu/gpu.h takes from a toolkit
-// elsewhere.
+// Runs GPU kernels on the CPU, for tests of what they compute on machines without a GPU: what
+// core/gpu/gpu.h takes from a toolkit elsewhere.
 //
-// The blocks of a launch run one after the other, the threads of a block as fibers of one thread. A fiber runs until it has to wait, at a
-// barrier or in a shuffle, so that code without barriers that needs them gives wrong results: threads do not advance together, and every
-// second block has them in the reverse order. What a GPU leaves undefined ends the process with a message: a barrier or a shuffle that not
-// all threads of the block or the warp reach. Memory of kernels is ordinary memory, so AddressSanitizer finds what lies outside of it.
+// The blocks of a launch run one after the other, the threads of a block as fibers of one thread. A
+// fiber runs until it has to wait, at a barrier or in a shuffle, so that code without barriers that
+// needs them gives wrong results: threads do not advance together, and every second block has them
+// in the reverse order. What a GPU leaves undefined ends the process with a message: a barrier or a
+// shuffle that not all threads of the block or the warp reach. Memory of kernels is ordinary
+// memory, so AddressSanitizer finds what lies outside of it.
 //
-// What this says nothing about: speed, alignment that a GPU insists on (checked by Pack's alignment under UndefinedBehaviorSanitizer),
-// orders of memory between blocks, and code that uses instructions of a GPU by name, but for those of hopper_emulation.h.
+// What this says nothing about: speed, alignment that a GPU insists on (checked by Pack's alignment
+// under UndefinedBehaviorSanitizer), orders of memory between blocks, and code that uses
+// instructions of a GPU by name, but for those of hopper_emulation.h.
 #pragma once
 
 #include <torch/headeronly/util/Half.h>
@@ -47,7 +50,8 @@ extern Thread current;
 // Runs `body` for every thread of every block.
 void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body);
 
-// For threads that look again and again at what another thread is to write; and for those that write it.
+// For threads that look again and again at what another thread is to write; and for those that
+// write it.
 void LetOthersRun();
 void SomethingHappened();
 
@@ -72,7 +76,8 @@ class Asynchronous {
 // That of the block that runs; null until someone sets it.
 std::unique_ptr<Asynchronous>& AsynchronousOfBlock();
 
-// Leaves `size` bytes for the lanes of the warp, waits for all of them, and brings what lane `lane` left.
+// Leaves `size` bytes for the lanes of the warp, waits for all of them, and brings what lane `lane`
+// left.
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane);
 // Waits for all lanes of the warp; bit i is what lane i has.
 uint32_t Ballot(bool value);

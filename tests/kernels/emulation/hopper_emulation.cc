@@ -34,7 +34,8 @@ struct Product {
   bool add;
 };
 
-// Something that a thread has begun and that goes on by itself: a copy, or an arrival behind copies.
+// Something that a thread has begun and that goes on by itself: a copy, or an arrival behind
+// copies.
 struct Begun {
   uint32_t to = 0;
   const void* from = nullptr;  // null: zeros
@@ -57,7 +58,8 @@ struct Meeting {
 
 class State final : public Asynchronous {
  public:
-  State(unsigned char* shared, size_t size, unsigned thread_count) : shared_(shared), size_(size), threads(thread_count) {
+  State(unsigned char* shared, size_t size, unsigned thread_count)
+      : shared_(shared), size_(size), threads(thread_count) {
     const std::vector<bool> all(size / kPiece + 1, false);
     hidden_.assign((thread_count + kWarpgroup - 1) / kWarpgroup, all);
     hidden_pieces_.resize(hidden_.size());
@@ -86,7 +88,8 @@ class State final : public Asynchronous {
   void Ended(unsigned thread) override {
     const ThreadState& ended = threads[thread];
     if (!ended.begun.empty()) Fail("a thread ended before its copies");
-    if (!ended.open.empty() || !ended.committed.empty()) Fail("a thread ended without waiting for its products");
+    if (!ended.open.empty() || !ended.committed.empty())
+      Fail("a thread ended without waiting for its products");
   }
 
   // The bytes of shared memory at an address.
@@ -95,7 +98,9 @@ class State final : public Asynchronous {
   const unsigned char* Seen(unsigned warpgroup, uint32_t address, size_t bytes) const {
     const size_t offset = Offset(address, bytes);
     if (hidden_[warpgroup][offset / kPiece]) {
-      Fail("a product reads what was written behind the last FenceAsyncProxy: there is none, or it was written too early");
+      Fail(
+          "a product reads what was written behind the last FenceAsyncProxy: there is none, or it "
+          "was written too early");
     }
     return shared_ + offset;
   }
@@ -142,11 +147,14 @@ class State final : public Asynchronous {
     SomethingHappened();
   }
 
-  bool Ended(uint32_t address, uint32_t parity) { return BarrierAt(address).left_and_phase >> kPending != parity; }
+  bool Ended(uint32_t address, uint32_t parity) {
+    return BarrierAt(address).left_and_phase >> kPending != parity;
+  }
 
  private:
   size_t Offset(uint32_t address, size_t bytes) const {
-    if (address < kBase || address - kBase + bytes > size_) Fail("an address outside of shared memory");
+    if (address < kBase || address - kBase + bytes > size_)
+      Fail("an address outside of shared memory");
     return address - kBase;
   }
 
@@ -162,7 +170,8 @@ class State final : public Asynchronous {
 
   unsigned char* shared_;
   size_t size_;
-  // For each warpgroup, the pieces that its products must not read yet; among others, those whose numbers stand in the list.
+  // For each warpgroup, the pieces that its products must not read yet; among others, those whose
+  // numbers stand in the list.
   std::vector<std::vector<bool>> hidden_;
   std::vector<std::vector<uint32_t>> hidden_pieces_;
   std::map<uint32_t, bool> barriers_;
@@ -183,13 +192,18 @@ State& Here() {
 
 ThreadState& Mine() { return Here().threads[threadIdx.x]; }
 
-// Where a descriptor's matrix has element `along` of row `across`, or the other way round where it lies across. "Matrix Descriptor Format".
+// Where a descriptor's matrix has element `along` of row `across`, or the other way round where it
+// lies across. "Matrix Descriptor Format".
 class Matrix {
  public:
   Matrix(uint64_t descriptor, bool across)
-      : start_(Field(descriptor, 0)), column_bytes_(Field(descriptor, 16)), group_bytes_(Field(descriptor, 32)), across_(across) {
+      : start_(Field(descriptor, 0)),
+        column_bytes_(Field(descriptor, 16)),
+        group_bytes_(Field(descriptor, 32)),
+        across_(across) {
     if (descriptor >> 62 != 1) Fail("a matrix descriptor without the 128-byte swizzle");
-    // The swizzle takes its row from the address, so the first row of eight has to be where the address says 0, or a base offset tells.
+    // The swizzle takes its row from the address, so the first row of eight has to be where the
+    // address says 0, or a base offset tells.
     if ((descriptor >> 49 & 7) != 0 || (start_ >> 7 & 7) != 0)
       Fail("a matrix descriptor whose rows do not begin at a multiple of 1024 bytes");
     if (group_bytes_ % 1024 != 0 || (across && column_bytes_ % 1024 != 0))
@@ -199,13 +213,17 @@ class Matrix {
   // Of A and B: `i` along their rows or columns, `k` along the sum.
   uint32_t Address(int i, int k) const {
     const int row = across_ ? k : i, along = across_ ? i : k;
-    const auto logical = static_cast<uint32_t>(row / 8) * group_bytes_ + static_cast<uint32_t>(row % 8) * 128 + start_ +
-                         static_cast<uint32_t>(along / 64) * column_bytes_ + static_cast<uint32_t>(along % 64) * 2;
+    const auto logical = static_cast<uint32_t>(row / 8) * group_bytes_ +
+                         static_cast<uint32_t>(row % 8) * 128 + start_ +
+                         static_cast<uint32_t>(along / 64) * column_bytes_ +
+                         static_cast<uint32_t>(along % 64) * 2;
     return logical ^ ((logical >> 7 & 7) << 4);
   }
 
  private:
-  static uint32_t Field(uint64_t descriptor, int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3fff) << 4; }
+  static uint32_t Field(uint64_t descriptor, int bit) {
+    return static_cast<uint32_t>(descriptor >> bit & 0x3fff) << 4;
+  }
 
   uint32_t start_, column_bytes_, group_bytes_;
   bool across_;
@@ -224,18 +242,21 @@ float ElementAt(const State& state, unsigned warpgroup, uint32_t address, bool b
 // This thread's part of the result: "Register Fragments for wgmma.mma_async.m64nNk16".
 void Compute(const Product& product) {
   const State& state = Here();
-  const unsigned warpgroup = threadIdx.x / kWarpgroup, lane = threadIdx.x % kWarpSize, warp = threadIdx.x % kWarpgroup / kWarpSize;
+  const unsigned warpgroup = threadIdx.x / kWarpgroup, lane = threadIdx.x % kWarpSize,
+                 warp = threadIdx.x % kWarpgroup / kWarpSize;
   const Matrix a(product.a, false), b(product.b, product.across);
   float rows[2][kDepth];
   for (int half = 0; half < 2; ++half) {
     const int row = static_cast<int>(warp * 16 + lane / 4) + 8 * half;
-    for (int k = 0; k < kDepth; ++k) rows[half][k] = ElementAt(state, warpgroup, a.Address(row, k), product.bfloat16);
+    for (int k = 0; k < kDepth; ++k)
+      rows[half][k] = ElementAt(state, warpgroup, a.Address(row, k), product.bfloat16);
   }
   for (int pair = 0; pair < product.columns / 8; ++pair) {
     for (int one = 0; one < 2; ++one) {
       const int column = pair * 8 + static_cast<int>(lane % 4) * 2 + one;
       float elements[kDepth];
-      for (int k = 0; k < kDepth; ++k) elements[k] = ElementAt(state, warpgroup, b.Address(column, k), product.bfloat16);
+      for (int k = 0; k < kDepth; ++k)
+        elements[k] = ElementAt(state, warpgroup, b.Address(column, k), product.bfloat16);
       for (int half = 0; half < 2; ++half) {
         float sum = 0;
         for (int k = 0; k < kDepth; ++k) sum += rows[half][k] * elements[k];
@@ -251,7 +272,8 @@ void Compute(const Product& product) {
 uint32_t SharedAddress(const void* memory) {
   const auto [begin, size] = SharedMemory();
   const auto* at = static_cast<const unsigned char*>(memory);
-  if (at < begin || at > begin + size) Fail("the address of something that is not in dynamic shared memory");
+  if (at < begin || at > begin + size)
+    Fail("the address of something that is not in dynamic shared memory");
   return kBase + static_cast<uint32_t>(at - begin);
 }
 
@@ -262,7 +284,8 @@ void StoreShared(uint32_t address, uint32_t value) {
 }
 
 void CopyRow16(uint32_t to, const void* from, bool valid) {
-  if (to % kPiece != 0 || reinterpret_cast<uintptr_t>(from) % kPiece != 0) Fail("a copy of 16 bytes is not aligned");
+  if (to % kPiece != 0 || reinterpret_cast<uintptr_t>(from) % kPiece != 0)
+    Fail("a copy of 16 bytes is not aligned");
   Mine().begun.push_back({to, valid ? from : nullptr, false});
 }
 
@@ -299,8 +322,10 @@ void FenceProducts() {
   Mine().fenced = true;
 }
 
-void AddProduct(float* sums, int columns, bool bfloat16, bool across, uint64_t a, uint64_t b, bool add) {
-  if (blockDim.x / kWarpgroup * kWarpgroup <= threadIdx.x / kWarpgroup * kWarpgroup) Fail("a product by less than a warpgroup");
+void AddProduct(float* sums, int columns, bool bfloat16, bool across, uint64_t a, uint64_t b,
+                bool add) {
+  if (blockDim.x / kWarpgroup * kWarpgroup <= threadIdx.x / kWarpgroup * kWarpgroup)
+    Fail("a product by less than a warpgroup");
   if (!Mine().fenced) Fail("a product without FenceProducts behind what touched its accumulators");
   Mine().open.push_back({sums, columns, bfloat16, across, a, b, add});
 }
@@ -313,11 +338,12 @@ void CommitProducts() {
 
 void WaitForProducts() {
   __syncwarp();
-  // Warps get their results at different times, and now and then a warpgroup long after the others: these get on as far as they may before
-  // anything is read.
+  // Warps get their results at different times, and now and then a warpgroup long after the others:
+  // these get on as far as they may before anything is read.
   const unsigned turn = Mine().waits++;
   const unsigned late = (threadIdx.x / kWarpgroup + turn) % 3 == 0 ? kLate : 0;
-  for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + turn) % 4 * 2 + late; turns > 0; --turns) {
+  for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + turn) % 4 * 2 + late; turns > 0;
+       --turns) {
     SomethingHappened();
     LetOthersRun();
   }

@@ -30,15 +30,23 @@ def _gate(function: Any) -> Any:
     return reference
 
 
-def _clamped(gate: torch.Tensor, value: torch.Tensor, limit: float, alpha: float, beta: float) -> torch.Tensor:
+def _clamped(
+    gate: torch.Tensor, value: torch.Tensor, limit: float, alpha: float, beta: float
+) -> torch.Tensor:
     gate = gate.clamp(max=limit)
     return gate * torch.sigmoid(alpha * gate) * (value.clamp(-limit, limit) + beta)
 
 
 SAMPLES = {
-    **{name: (lambda: (torch.empty(3, 5), torch.randn(3, 10)), _gate(function)) for name, function in _GATES.items()},
     **{
-        name: (lambda: (torch.empty(3, 5), torch.randn(3, 5)), lambda _out, x, f=function: {0: f(x)})
+        name: (lambda: (torch.empty(3, 5), torch.randn(3, 10)), _gate(function))
+        for name, function in _GATES.items()
+    },
+    **{
+        name: (
+            lambda: (torch.empty(3, 5), torch.randn(3, 5)),
+            lambda _out, x, f=function: {0: f(x)},
+        )
         for name, function in _ELEMENTWISE.items()
     },
     "mul_and_silu": (
@@ -58,7 +66,13 @@ SAMPLES = {
         lambda _out, x, alpha, limit: {0: _clamped(x[:, 0::2], x[:, 1::2], limit, alpha, 1.0)},
     ),
     "silu_and_mul_quant": (
-        lambda: (torch.empty(3, 5, dtype=torch.float8_e4m3fn), torch.randn(3, 10), torch.tensor([0.25])),
-        lambda _out, x, scale: {0: (functional.silu(x[:, :5]) * x[:, 5:] / scale).to(torch.float8_e4m3fn)},
+        lambda: (
+            torch.empty(3, 5, dtype=torch.float8_e4m3fn),
+            torch.randn(3, 10),
+            torch.tensor([0.25]),
+        ),
+        lambda _out, x, scale: {
+            0: (functional.silu(x[:, :5]) * x[:, 5:] / scale).to(torch.float8_e4m3fn)
+        },
     ),
 }

@@ -23,7 +23,12 @@ def _schedule() -> tuple[Any, ...]:
 
 def _schedule_reference(*_args: object) -> dict[str, torch.Tensor]:
     """About the batch: a mark, the sizes; about each request: new and all tokens, those of a tile, keys after which is cut (never)."""
-    return {"return": torch.tensor([0x41545431, 2, 4, 2, 8, 0, 0, 0, 1, 20, 1, 2**31 - 1, 3, 3, 3, 2**31 - 1], dtype=torch.int32)}
+    return {
+        "return": torch.tensor(
+            [0x41545431, 2, 4, 2, 8, 0, 0, 0, 1, 20, 1, 2**31 - 1, 3, 3, 3, 2**31 - 1],
+            dtype=torch.int32,
+        )
+    }
 
 
 def _cached(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +44,9 @@ def _cache() -> tuple[Any, ...]:
     return key, value, torch.zeros(3, 2, 16, 8), torch.zeros(3, 2, 16, 8), _SLOTS, "vec"
 
 
-def _cache_reference(key: torch.Tensor, value: torch.Tensor, *_rest: object) -> dict[int, torch.Tensor]:
+def _cache_reference(
+    key: torch.Tensor, value: torch.Tensor, *_rest: object
+) -> dict[int, torch.Tensor]:
     keys, values = _cached(key, value)
     return {2: keys, 3: values}
 
@@ -60,7 +67,11 @@ def _attention_reference(query: torch.Tensor, *_rest: object) -> dict[int, torch
     for q, k, v in zip(query.split(_NEW), _KEY.split(_ALL), _VALUE.split(_ALL), strict=True):
         mask = torch.ones(len(q), len(k), dtype=torch.bool).tril(len(k) - len(q))
         by_head = [t.transpose(0, 1)[None] for t in (q, k, v)]
-        results.append(functional.scaled_dot_product_attention(*by_head, mask, scale=0.5, enable_gqa=True)[0].transpose(0, 1))
+        results.append(
+            functional.scaled_dot_product_attention(*by_head, mask, scale=0.5, enable_gqa=True)[
+                0
+            ].transpose(0, 1)
+        )
     return {3: torch.cat(results)}
 
 
@@ -73,18 +84,38 @@ def _merge() -> tuple[Any, ...]:
 def _merge_reference(*args: Any) -> dict[int, torch.Tensor]:
     _, _, prefix, a, suffix, b, _ = args
     lse = torch.logaddexp(a, b)
-    return {0: prefix * (a - lse).exp().t()[..., None] + suffix * (b - lse).exp().t()[..., None], 1: lse}
+    return {
+        0: prefix * (a - lse).exp().t()[..., None] + suffix * (b - lse).exp().t()[..., None],
+        1: lse,
+    }
 
 
 def _latent() -> tuple[Any, ...]:
     tables = torch.tensor([[1, 3], [0, 0]], dtype=torch.int32)
-    return torch.empty(2, 3, 4), torch.randn(2, 3, 6), torch.randn(4, 5, 6), 0.4, tables, torch.tensor([7, 5], dtype=torch.int32)
+    return (
+        torch.empty(2, 3, 4),
+        torch.randn(2, 3, 6),
+        torch.randn(4, 5, 6),
+        0.4,
+        tables,
+        torch.tensor([7, 5], dtype=torch.int32),
+    )
 
 
 def _latent_reference(*args: Any) -> dict[int, torch.Tensor]:
     _, query, cache, scale, tables, lengths = args
-    rows = [cache[table.long()].flatten(0, 1)[:length] for table, length in zip(tables, lengths.tolist(), strict=True)]
-    return {0: torch.stack([(q @ row.t() * scale).softmax(-1) @ row[:, :4] for q, row in zip(query, rows, strict=True)])}
+    rows = [
+        cache[table.long()].flatten(0, 1)[:length]
+        for table, length in zip(tables, lengths.tolist(), strict=True)
+    ]
+    return {
+        0: torch.stack(
+            [
+                (q @ row.t() * scale).softmax(-1) @ row[:, :4]
+                for q, row in zip(query, rows, strict=True)
+            ]
+        )
+    }
 
 
 SAMPLES = {

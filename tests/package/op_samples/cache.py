@@ -41,12 +41,17 @@ def _mla(*args: Any) -> dict[int, torch.Tensor]:
 
 def _gathered(*args: Any) -> dict[int, torch.Tensor]:
     cache, dst = args[:2]
-    dst[:] = torch.stack([cache[2, 1], cache[2, 2], cache[0, 0], cache[0, 1], cache[0, 2], cache[0, 3], cache[1, 0]])
+    dst[:] = torch.stack(
+        [cache[2, 1], cache[2, 2], cache[0, 0], cache[0, 1], cache[0, 2], cache[0, 3], cache[1, 0]]
+    )
     return {1: dst}
 
 
 def _gather_arguments() -> tuple[torch.Tensor, ...]:
-    table, ends = torch.tensor([[2, 1], [0, 1]], dtype=torch.int32), torch.tensor([0, 2, 7], dtype=torch.int32)
+    table, ends = (
+        torch.tensor([[2, 1], [0, 1]], dtype=torch.int32),
+        torch.tensor([0, 2, 7], dtype=torch.int32),
+    )
     return torch.randn(3, 4, 5), torch.zeros(7, 5), table, ends
 
 
@@ -64,34 +69,68 @@ STARTS = (1, 0)
 SAMPLES = {
     "reshape_and_cache": (
         lambda: (
-            *(torch.randn(3, 2, 8), torch.randn(3, 2, 8), torch.zeros(3, 2, 2, 4, 4), torch.zeros(3, 2, 8, 4)),
+            *(
+                torch.randn(3, 2, 8),
+                torch.randn(3, 2, 8),
+                torch.zeros(3, 2, 2, 4, 4),
+                torch.zeros(3, 2, 8, 4),
+            ),
             *(torch.tensor(SLOTS), "auto", ONE.clone(), ONE.clone(), False),
         ),
         _reshape_and_cache,
     ),
     "reshape_and_cache_flash": (
         lambda: (
-            *(torch.randn(3, 2, 8), torch.randn(3, 2, 8), torch.zeros(3, 4, 2, 8), torch.zeros(3, 4, 2, 8)),
+            *(
+                torch.randn(3, 2, 8),
+                torch.randn(3, 2, 8),
+                torch.zeros(3, 4, 2, 8),
+                torch.zeros(3, 4, 2, 8),
+            ),
             *(torch.tensor(SLOTS), "auto", ONE.clone(), ONE.clone()),
         ),
         _flash,
     ),
     "concat_and_cache_mla": (
-        lambda: (torch.randn(3, 6), torch.randn(3, 2), torch.zeros(3, 4, 8), torch.tensor(SLOTS), "auto", ONE.clone(), False),
+        lambda: (
+            torch.randn(3, 6),
+            torch.randn(3, 2),
+            torch.zeros(3, 4, 8),
+            torch.tensor(SLOTS),
+            "auto",
+            ONE.clone(),
+            False,
+        ),
         _mla,
     ),
-    "swap_blocks": (lambda: (torch.randn(3, 4), torch.zeros(3, 4), 16, torch.tensor([[0, 2], [1, 0]])), _swapped),
-    "swap_blocks_batch": (lambda: (*_addresses(), torch.tensor([128, 4])), lambda src, dst, sizes: {0: src, 1: dst, 2: sizes}),
+    "swap_blocks": (
+        lambda: (torch.randn(3, 4), torch.zeros(3, 4), 16, torch.tensor([[0, 2], [1, 0]])),
+        _swapped,
+    ),
+    "swap_blocks_batch": (
+        lambda: (*_addresses(), torch.tensor([128, 4])),
+        lambda src, dst, sizes: {0: src, 1: dst, 2: sizes},
+    ),
     "gather_and_maybe_dequant_cache": (
         lambda: (
-            *(*_gather_arguments(), torch.tensor([0, 0, 1, 1, 1, 1, 1], dtype=torch.int32), 7, "auto"),
+            *(
+                *_gather_arguments(),
+                torch.tensor([0, 0, 1, 1, 1, 1, 1], dtype=torch.int32),
+                7,
+                "auto",
+            ),
             *(ONE.clone(), torch.tensor(STARTS, dtype=torch.int32)),
         ),
         _gathered,
     ),
-    "cp_gather_cache": (lambda: (*_gather_arguments(), 2, torch.tensor(STARTS, dtype=torch.int32)), _gathered),
+    "cp_gather_cache": (
+        lambda: (*_gather_arguments(), 2, torch.tensor(STARTS, dtype=torch.int32)),
+        _gathered,
+    ),
     "convert_fp8": (
         lambda: (torch.zeros(3, 5, dtype=torch.uint8), torch.randn(3, 5), 0.5, "fp8"),
-        lambda _dst, src, scale, _format: {0: (src / scale).to(torch.float8_e4m3fn).view(torch.uint8)},
+        lambda _dst, src, scale, _format: {
+            0: (src / scale).to(torch.float8_e4m3fn).view(torch.uint8)
+        },
     ),
 }

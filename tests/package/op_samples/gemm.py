@@ -21,19 +21,29 @@ def _packed() -> int:
 
 @cache
 def _packed_int8() -> int:
-    number: int = torch.ops._C.create_onednn_scaled_mm_handler(_INT8, _SCALES, torch.float32, True, True, 8)
+    number: int = torch.ops._C.create_onednn_scaled_mm_handler(
+        _INT8, _SCALES, torch.float32, True, True, 8
+    )
     return number
 
 
-def _scaled(_c: torch.Tensor, a: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, *_rest: object) -> dict[int, torch.Tensor]:
+def _scaled(
+    _c: torch.Tensor, a: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, *_rest: object
+) -> dict[int, torch.Tensor]:
     exact = (a.double() - zero.view(-1, 1)) @ _INT8.double()
     return {0: (exact * scale.view(-1, 1) * _SCALES).float()}
 
 
 SAMPLES = {
     "create_onednn_mm_handler": (lambda: (_WEIGHT, 8), lambda *_: {}),
-    "create_onednn_scaled_mm_handler": (lambda: (_INT8, _SCALES, torch.float32, True, True, 8), lambda *_: {}),
-    "release_dnnl_matmul_handler": (lambda: (torch.ops._C.create_onednn_mm_handler(_WEIGHT, 8),), lambda *_: {}),
+    "create_onednn_scaled_mm_handler": (
+        lambda: (_INT8, _SCALES, torch.float32, True, True, 8),
+        lambda *_: {},
+    ),
+    "release_dnnl_matmul_handler": (
+        lambda: (torch.ops._C.create_onednn_mm_handler(_WEIGHT, 8),),
+        lambda *_: {},
+    ),
     "onednn_mm": (
         lambda: (torch.empty(3, 7), torch.randn(3, 4), torch.randn(7), torch.tensor(_packed())),
         lambda _c, a, bias, _handle: {0: a @ _WEIGHT + bias},

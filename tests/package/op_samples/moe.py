@@ -13,7 +13,11 @@ def _int(*values: int) -> torch.Tensor:
 
 
 def _outputs() -> tuple[torch.Tensor, ...]:
-    return torch.empty(3, 2), torch.empty(3, 2, dtype=torch.int32), torch.empty(3, 2, dtype=torch.int32)
+    return (
+        torch.empty(3, 2),
+        torch.empty(3, 2, dtype=torch.int32),
+        torch.empty(3, 2, dtype=torch.int32),
+    )
 
 
 def _routed(scores: torch.Tensor, bias: torch.Tensor, factor: float) -> dict[int, torch.Tensor]:
@@ -38,10 +42,23 @@ def _experts() -> tuple[Any, ...]:
         # Panels of up to 16 outputs: here one panel for each expert, input by input.
         memory.view(3, -1).copy_(weight.transpose(1, 2).reshape(3, -1))
         packed.append(memory)
-    return torch.empty(2, 5), torch.randn(2, 5), *packed, None, None, torch.rand(2, 2), torch.tensor([[2, 0], [1, 2]]), False, "silu", "vec"
+    return (
+        torch.empty(2, 5),
+        torch.randn(2, 5),
+        *packed,
+        None,
+        None,
+        torch.rand(2, 2),
+        torch.tensor([[2, 0], [1, 2]]),
+        False,
+        "silu",
+        "vec",
+    )
 
 
-def _experts_sum(_out: torch.Tensor, x: torch.Tensor, w13: torch.Tensor, w2: torch.Tensor, *rest: Any) -> dict[int, torch.Tensor]:
+def _experts_sum(
+    _out: torch.Tensor, x: torch.Tensor, w13: torch.Tensor, w2: torch.Tensor, *rest: Any
+) -> dict[int, torch.Tensor]:
     weights, ids = rest[2], rest[3]
     gate, up = (x @ w13.view(3, 5, 8)).chunk(2, dim=-1)
     rows = (torch.nn.functional.silu(gate) * up) @ w2.view(3, 4, 5)
@@ -64,12 +81,30 @@ SAMPLES = {
     ),
     "grouped_topk": (lambda: (torch.randn(3, 8), 2, 1, 2, False, 2.5, torch.zeros(8), 1), _grouped),
     "moe_align_block_size": (
-        lambda: (torch.tensor([[2, 0], [0, 1]]), 3, 2, _int(*[9] * 8), _int(*[9] * 4), _int(9), None, _int(9, 9, 9, 9)),
-        lambda *_: {3: _int(1, 2, 3, 4, 0, 4, 4, 4), 4: _int(0, 1, 2, -1), 5: _int(6), 7: _int(0, 1, 2, 3)},
+        lambda: (
+            torch.tensor([[2, 0], [0, 1]]),
+            3,
+            2,
+            _int(*[9] * 8),
+            _int(*[9] * 4),
+            _int(9),
+            None,
+            _int(9, 9, 9, 9),
+        ),
+        lambda *_: {
+            3: _int(1, 2, 3, 4, 0, 4, 4, 4),
+            4: _int(0, 1, 2, -1),
+            5: _int(6),
+            7: _int(0, 1, 2, 3),
+        },
     ),
     "batched_moe_align_block_size": (
         lambda: (3, 2, _int(1, 0, 3), _int(*[9] * 12), _int(*[9] * 6), _int(9)),
-        lambda *_: {3: _int(0, 9, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9), 4: _int(0, 2, 2, -1, -1, -1), 5: _int(6)},
+        lambda *_: {
+            3: _int(0, 9, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9),
+            4: _int(0, 2, 2, -1, -1, -1),
+            5: _int(6),
+        },
     ),
     "moe_sum": (lambda: (torch.randn(3, 2, 5), torch.empty(3, 5)), lambda x, _out: {1: x.sum(1)}),
 }

@@ -7,7 +7,9 @@ import torch
 from torch.nn import functional
 
 
-def _fused_add(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float) -> dict[int, torch.Tensor]:
+def _fused_add(
+    x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float
+) -> dict[int, torch.Tensor]:
     total = x + residual
     return {0: functional.rms_norm(total, (5,), weight, epsilon), 1: total}
 
@@ -17,5 +19,8 @@ SAMPLES = {
         lambda: (torch.empty(3, 5), torch.randn(3, 5), torch.randn(5), 1e-6),
         lambda _out, x, weight, epsilon: {0: functional.rms_norm(x, (5,), weight, epsilon)},
     ),
-    "fused_add_rms_norm": (lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.randn(5), 1e-6), _fused_add),
+    "fused_add_rms_norm": (
+        lambda: (torch.randn(3, 5), torch.randn(3, 5), torch.randn(5), 1e-6),
+        _fused_add,
+    ),
 }

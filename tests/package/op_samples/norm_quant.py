@@ -26,7 +26,9 @@ def _fused_add(
     return {0: (_norm(x + residual, weight) * (1 / scale)).to(_FP8), 2: x + residual}
 
 
-def _dynamic(_result: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> dict[int, torch.Tensor]:
+def _dynamic(
+    _result: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *rest: Any
+) -> dict[int, torch.Tensor]:
     total = x + rest[-1]
     normed = _norm(total, weight)
     scale = normed.abs().amax(-1, keepdim=True) / 127
@@ -36,7 +38,19 @@ def _dynamic(_result: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *rest
 def _qk_arguments() -> tuple[object, ...]:
     angle = torch.randn(7, 4)
     cache = torch.cat((angle.cos(), angle.sin()), dim=-1)
-    return torch.randn(3, 4 * 8), 2, 1, 1, 8, 1e-6, torch.randn(8), torch.randn(8), cache, True, torch.tensor([2, 0, 6])
+    return (
+        torch.randn(3, 4 * 8),
+        2,
+        1,
+        1,
+        8,
+        1e-6,
+        torch.randn(8),
+        torch.randn(8),
+        cache,
+        True,
+        torch.tensor([2, 0, 6]),
+    )
 
 
 def _qk_norm_rope(qkv: torch.Tensor, *rest: Any) -> dict[int, torch.Tensor]:
@@ -51,7 +65,13 @@ def _qk_norm_rope(qkv: torch.Tensor, *rest: Any) -> dict[int, torch.Tensor]:
 
 SAMPLES = {
     "rms_norm_static_fp8_quant": (
-        lambda: (torch.empty(3, 10, dtype=_FP8), torch.randn(3, 10), torch.randn(10), torch.tensor([0.05]), 1e-6),
+        lambda: (
+            torch.empty(3, 10, dtype=_FP8),
+            torch.randn(3, 10),
+            torch.randn(10),
+            torch.tensor([0.05]),
+            1e-6,
+        ),
         lambda _result, x, weight, scale, _epsilon: {0: (_norm(x, weight) * (1 / scale)).to(_FP8)},
     ),
     "fused_add_rms_norm_static_fp8_quant": (

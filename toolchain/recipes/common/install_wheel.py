@@ -3,8 +3,9 @@
 
 usage: install_wheel.py WHEEL_PATTERN SITE_PACKAGES [--scripts] [--without PATTERN]...
 
-SITE_PACKAGES is relative to PREFIX. ``--scripts`` writes the console scripts too (packages for one interpreter; noarch packages declare
-theirs as ``entry_points`` in the recipe, and the installer makes them). ``--without`` leaves out the members that match.
+SITE_PACKAGES is relative to PREFIX. ``--scripts`` writes the console scripts too (packages for one
+interpreter; noarch packages declare theirs as ``entry_points`` in the recipe, and the installer
+makes them). ``--without`` leaves out the members that match.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# The folders of a wheel's *.data, and where they go below the prefix; None stands for site-packages.
+# The folders of a wheel's *.data, and where they go below the prefix; None stands for
+# site-packages.
 SCHEMES = {"purelib": None, "platlib": None, "scripts": "bin", "data": "", "headers": "include"}
 SCRIPT = """#!{prefix}/bin/python
 import sys
@@ -51,7 +53,9 @@ def write(path: Path, data: bytes, *, executable: bool) -> None:
 def is_license(name: str) -> bool:
     """Whether the wheel's member ``name`` is a license text of the distribution itself."""
     folder, _, rest = name.partition("/")
-    return folder.endswith(".dist-info") and (rest.startswith("licenses/") or rest.upper().startswith(("LICEN", "COPYING", "NOTICE")))
+    return folder.endswith(".dist-info") and (
+        rest.startswith("licenses/") or rest.upper().startswith(("LICEN", "COPYING", "NOTICE"))
+    )
 
 
 def console_scripts(text: str) -> dict[str, str]:
@@ -82,12 +86,18 @@ def install(wheel: Path, prefix: Path, site: str, *, scripts: bool, without: lis
             write(path, data, executable=in_bin or bool(member.external_attr >> 16 & stat.S_IXUSR))
             written.append(path)
             if is_license(member.filename):
-                write(Path("licenses") / member.filename.partition("/")[2].removeprefix("licenses/"), data, executable=False)
+                write(
+                    Path("licenses") / member.filename.partition("/")[2].removeprefix("licenses/"),
+                    data,
+                    executable=False,
+                )
             if member.filename.endswith(".dist-info/entry_points.txt"):
                 entry_points = data.decode()
     for name, reference in console_scripts(entry_points).items() if scripts else ():
         module, _, call = reference.partition("[")[0].strip().partition(":")
-        text = SCRIPT.format(prefix=prefix, module=module.strip(), first=call.partition(".")[0], call=call.strip())
+        text = SCRIPT.format(
+            prefix=prefix, module=module.strip(), first=call.partition(".")[0], call=call.strip()
+        )
         write(prefix / "bin" / name, text.encode(), executable=True)
         written.append(prefix / "bin" / name)
     write(prefix / site / info / "INSTALLER", b"conda\n", executable=False)
@@ -95,10 +105,20 @@ def install(wheel: Path, prefix: Path, site: str, *, scripts: bool, without: lis
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     for path in sorted(written):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
         # Scripts carry the prefix, which an installer replaces: no hash holds for them.
         fixed = prefix / "bin" not in path.parents
-        table.writerow((os.path.relpath(path, prefix / site), f"sha256={digest}" if fixed else "", path.stat().st_size if fixed else ""))
+        table.writerow(
+            (
+                os.path.relpath(path, prefix / site),
+                f"sha256={digest}" if fixed else "",
+                path.stat().st_size if fixed else "",
+            )
+        )
     table.writerow((f"{info}/RECORD", "", ""))
     write(prefix / site / info / "RECORD", rows.getvalue().encode(), executable=False)
 
@@ -115,7 +135,13 @@ def main() -> None:
     found = sorted(folder.glob(options.pattern))
     if len(found) != 1:
         parser.error(f"{options.pattern} matches {len(found)} files in {folder}, expected one")
-    install(found[0], Path(os.environ["PREFIX"]), options.site, scripts=options.scripts, without=options.without)
+    install(
+        found[0],
+        Path(os.environ["PREFIX"]),
+        options.site,
+        scripts=options.scripts,
+        without=options.without,
+    )
 
 
 if __name__ == "__main__":

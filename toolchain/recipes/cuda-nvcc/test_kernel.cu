@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel whose code exists for 9.0a alone where it is compiled for that, and plain code elsewhere; and a function that launches it.
+// A kernel whose code exists for 9.0a alone where it is compiled for that, and plain code
+// elsewhere; and a function that launches it.
 #include <cuda_bf16.h>
 
 template <typename T>
 __global__ void scale(T* values, T factor, int count) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  // Only the instruction set `a` of this chip has warp group products: ptxas refuses it for the plain one.
+  // Only the instruction set `a` of this chip has warp group products: ptxas refuses it for the
+  // plain one.
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 #endif
   int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -13,6 +15,7 @@ __global__ void scale(T* values, T factor, int count) {
 }
 
 extern "C" int scale_bfloat16(void* values, float factor, int count) {
-  scale<__nv_bfloat16><<<(count + 255) / 256, 256>>>(static_cast<__nv_bfloat16*>(values), __float2bfloat16(factor), count);
+  scale<__nv_bfloat16><<<(count + 255) / 256, 256>>>(static_cast<__nv_bfloat16*>(values),
+                                                     __float2bfloat16(factor), count);
   return cudaGetLastError();
 }

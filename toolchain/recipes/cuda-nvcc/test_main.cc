@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls the kernel's library. Without a device or a driver the launch fails, and says so; it must neither succeed nor crash.
+// Calls the kernel's library. Without a device or a driver the launch fails, and says so; it must
+// neither succeed nor crash.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
@@ -10,6 +11,7 @@ int main() {
   int devices = 0;
   bool none = cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0;
   int error = scale_bfloat16(nullptr, 2.0f, 0x100);
-  std::printf("%s: %s\n", none ? "no device" : "device", cudaGetErrorName(static_cast<cudaError_t>(error)));
+  std::printf("%s: %s\n", none ? "no device" : "device",
+              cudaGetErrorName(static_cast<cudaError_t>(error)));
   return none ? error == cudaSuccess : 0;
 }

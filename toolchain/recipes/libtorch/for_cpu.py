@@ -3,8 +3,9 @@
 
 usage: for_cpu.py TORCH
 
-TORCH is the ``torch`` folder of the unpacked wheel. GPU code, which only the CUDA driver reads, becomes zeros: it is two thirds of
-``libtorch_cuda.so`` and would be most of the package. ``find_package(Torch)`` no longer asks for a CUDA toolkit.
+TORCH is the ``torch`` folder of the unpacked wheel. GPU code, which only the CUDA driver reads,
+becomes zeros: it is two thirds of ``libtorch_cuda.so`` and would be most of the package.
+``find_package(Torch)`` no longer asks for a CUDA toolkit.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ if TYPE_CHECKING:
 GPU_CODE = (".nv_fatbin", "__nv_relfatbin")
 #: File below share/cmake, what it says for CUDA, and what it says without.
 CMAKE = (
-    ("Caffe2/Caffe2Config.cmake", "if(1)\n  # The file public/cuda.cmake", "if(0)\n  # The file public/cuda.cmake"),
+    (
+        "Caffe2/Caffe2Config.cmake",
+        "if(1)\n  # The file public/cuda.cmake",
+        "if(0)\n  # The file public/cuda.cmake",
+    ),
     (
         "Caffe2/Caffe2Targets.cmake",
         'INTERFACE_LINK_LIBRARIES "torch_cpu_library;torch_cuda_library"',
         'INTERFACE_LINK_LIBRARIES "torch_cpu_library"',
     ),
-    ("Torch/TorchConfig.cmake", "if(1)\n  if(MSVC)\n    find_library(CAFFE2_NVRTC", "if(0)\n  if(MSVC)\n    find_library(CAFFE2_NVRTC"),
+    (
+        "Torch/TorchConfig.cmake",
+        "if(1)\n  if(MSVC)\n    find_library(CAFFE2_NVRTC",
+        "if(0)\n  if(MSVC)\n    find_library(CAFFE2_NVRTC",
+    ),
 )
 
 
@@ -35,7 +44,11 @@ def clear_gpu_code(path: Path) -> int:
     """Overwrite the sections that hold GPU code with zeros; return how many bytes."""
     with path.open("rb") as stream:
         elf: Any = ELFFile(stream)
-        sections = [(s["sh_offset"], s["sh_size"]) for name in GPU_CODE if (s := elf.get_section_by_name(name)) is not None]
+        sections = [
+            (s["sh_offset"], s["sh_size"])
+            for name in GPU_CODE
+            if (s := elf.get_section_by_name(name)) is not None
+        ]
     with path.open("r+b") as stream:
         for offset, size in sections:
             stream.seek(offset)
@@ -48,7 +61,8 @@ def replace_once(path: Path, old: str, new: str) -> None:
     """Replace the one occurrence of ``old``.
 
     Raises:
-        ValueError: it does not occur exactly once: this release of PyTorch is written otherwise, and somebody has to look.
+        ValueError: it does not occur exactly once: this release of PyTorch is written otherwise,
+            and somebody has to look.
     """
     text = path.read_text(encoding="utf-8")
     if text.count(old) != 1:
@@ -59,7 +73,9 @@ def replace_once(path: Path, old: str, new: str) -> None:
 def main() -> None:
     """Change the files below the folder that the command line names."""
     torch = Path(sys.argv[1])
-    for library in sorted((torch / "lib").glob("*cuda*.so")) + sorted((torch / "lib").glob("*nvshmem*.so")):
+    for library in sorted((torch / "lib").glob("*cuda*.so")) + sorted(
+        (torch / "lib").glob("*nvshmem*.so")
+    ):
         print(f"{library.name}: {clear_gpu_code(library) / 1e6:.0f} MB of GPU code cleared")
     for name, old, new in CMAKE:
         replace_once(torch / "share" / "cmake" / name, old, new)

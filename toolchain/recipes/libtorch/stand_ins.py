@@ -3,9 +3,10 @@
 
 usage: stand_ins.py OUTPUT LIBRARY...
 
-PyPI has PyTorch for Linux only as a CUDA build. Its libraries bind CUDA's at load, on a machine without a GPU too. This script reads from
-LIBRARY... which symbols they expect from CUDA's libraries and writes to OUTPUT, for each of these, a C source file and a linker version
-script. ``OUTPUT/names`` lists them. Nothing of NVIDIA's is read or copied.
+PyPI has PyTorch for Linux only as a CUDA build. Its libraries bind CUDA's at load, on a machine
+without a GPU too. This script reads from LIBRARY... which symbols they expect from CUDA's libraries
+and writes to OUTPUT, for each of these, a C source file and a linker version script.
+``OUTPUT/names`` lists them. Nothing of NVIDIA's is read or copied.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 CUDA = re.compile(r"lib(cu|nv|nccl)\w*\.so\.\d+")
 #: Libraries that the channel and the machine have.
 PRESENT = re.compile(r"(lib(c|dl|m|pthread|rt|gcc_s|gomp|stdc\+\+)|ld-linux[\w-]*)\.so\.\d+")
-#: cudaErrorInsufficientDriver, for which PyTorch says "Found no NVIDIA driver"; 1 is an error for every other library.
+#: cudaErrorInsufficientDriver, for which PyTorch says "Found no NVIDIA driver"; 1 is an error for
+#: every other library.
 STATUS = {"libcudart": 35}
-#: Functions that explain an error. Callers print the text, so a number in its place would be read as an address.
+#: Functions that explain an error. Callers print the text, so a number in its place would be read
+#: as an address.
 TEXT = re.compile(r"\w+Get(Error|Status)(String|Name)|ncclGetLastError")
-#: These store the address of the text where the second argument points, or copy it to where the first one points.
+#: These store the address of the text where the second argument points, or copy it to where the
+#: first one points.
 STORED_TEXT = re.compile(r"\w+GetResultString")
 COPIED_TEXT = re.compile(r"\w+GetLastErrorString")
 MESSAGE = "this PyTorch is for CPUs: its CUDA libraries are stand-ins"
@@ -60,7 +64,11 @@ def read(path: Path) -> Library:
     """Read the dynamic section, the dynamic symbols and their versions."""
     with path.open("rb") as stream:
         elf: Any = ELFFile(stream)
-        needed = [tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags() if tag.entry.d_tag == "DT_NEEDED"]
+        needed = [
+            tag.needed
+            for tag in elf.get_section_by_name(".dynamic").iter_tags()
+            if tag.entry.d_tag == "DT_NEEDED"
+        ]
         indices = elf.get_section_by_name(".gnu.version")
         versions = {
             auxiliary["vna_other"]: (entry.name, auxiliary.name)
@@ -73,7 +81,9 @@ def read(path: Path) -> Library:
                 defined.add(symbol.name)
             elif symbol.name and symbol["st_info"]["bind"] == "STB_GLOBAL":
                 index = indices.get_symbol(number)["ndx"]
-                library, version = versions.get(index, ("", "")) if isinstance(index, int) else ("", "")
+                library, version = (
+                    versions.get(index, ("", "")) if isinstance(index, int) else ("", "")
+                )
                 wanted.append(Wanted(symbol.name, version, library))
     return Library(path.name, tuple(needed), frozenset(defined), tuple(wanted))
 
@@ -81,26 +91,42 @@ def read(path: Path) -> Library:
 def provider(symbol: str, names: Iterable[str]) -> str:
     """The library of ``names`` that a symbol without a version belongs to: ``ncclSend`` to ``libnccl.so.2``; the longest match counts.
 
-    Empty for a symbol that belongs to none. The package's tests bind every symbol at load and so find one that nobody defines.
+    Empty for a symbol that belongs to none. The package's tests bind every symbol at load and so
+    find one that nobody defines.
     """
     stems = {name.removeprefix("lib").partition(".")[0].lower(): name for name in names}
-    return next((stems[stem] for stem in sorted(stems, key=len, reverse=True) if symbol.lower().startswith(stem)), "")
+    return next(
+        (
+            stems[stem]
+            for stem in sorted(stems, key=len, reverse=True)
+            if symbol.lower().startswith(stem)
+        ),
+        "",
+    )
 
 
 def assign(libraries: Sequence[Library]) -> dict[str, dict[str, str]]:
     """Symbols and their versions for each CUDA library that ``libraries`` need.
 
     Raises:
-        ValueError: a needed library is neither CUDA's nor known, or a symbol is wanted in two versions.
+        ValueError: a needed library is neither CUDA's nor known, or a symbol is wanted in two
+            versions.
     """
     own = {library.name for library in libraries}
     needed = {name for library in libraries for name in library.needed} - own
-    unknown = sorted(name for name in needed if not CUDA.fullmatch(name) and not PRESENT.fullmatch(name))
+    unknown = sorted(
+        name for name in needed if not CUDA.fullmatch(name) and not PRESENT.fullmatch(name)
+    )
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: neither a CUDA library nor one that every environment has")
+        raise ValueError(
+            f"{', '.join(unknown)}: neither a CUDA library nor one that every environment has"
+        )
     defined = frozenset().union(*(library.defined for library in libraries))
     found: dict[str, dict[str, str]] = {name: {} for name in sorted(needed) if CUDA.fullmatch(name)}
-    for wanted in sorted({wanted for library in libraries for wanted in library.wanted}, key=lambda w: (w.name, w.version)):
+    for wanted in sorted(
+        {wanted for library in libraries for wanted in library.wanted},
+        key=lambda w: (w.name, w.version),
+    ):
         if wanted.library:
             name = wanted.library if wanted.library in found else ""
         else:
@@ -118,9 +144,15 @@ def source(name: str, symbols: Iterable[str]) -> str:
     lines = [f'__attribute__((unused)) static const char message[] = "{MESSAGE}";']
     for symbol in symbols:
         if STORED_TEXT.fullmatch(symbol):
-            body = f"int {symbol}(int status, const char **text) {{ (void)status; *text = message; return 0; }}"
+            body = (
+                f"int {symbol}(int status, const char **text) {{ (void)status; *text = message; "
+                "return 0; }"
+            )
         elif COPIED_TEXT.fullmatch(symbol):
-            body = f"void {symbol}(char *text, unsigned long size) {{ for (unsigned long i = 0; i < size; ++i) text[i] = 0; }}"
+            body = (
+                f"void {symbol}(char *text, unsigned long size) {{ for (unsigned long i = 0; i "
+                "< size; ++i) text[i] = 0; }"
+            )
         elif TEXT.fullmatch(symbol):
             body = f"const char *{symbol}(void) {{ return message; }}"
         else:
@@ -138,8 +170,18 @@ def version_script(symbols: Mapping[str, str]) -> str:
     nodes = sorted({version for version in symbols.values() if version})
     lines = []
     for node in nodes:
-        names = [symbol for symbol, version in symbols.items() if version == node or (not version and node == nodes[0])]
-        lines += [f"{node} {{", "global:", *(f"    {symbol};" for symbol in names), *(["local: *;"] if node == nodes[0] else []), "};"]
+        names = [
+            symbol
+            for symbol, version in symbols.items()
+            if version == node or (not version and node == nodes[0])
+        ]
+        lines += [
+            f"{node} {{",
+            "global:",
+            *(f"    {symbol};" for symbol in names),
+            *(["local: *;"] if node == nodes[0] else []),
+            "};",
+        ]
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """neutral_config.py STDLIB PREFIX: take the machine that built this interpreter out of its build configuration.
 
-`_sysconfigdata_*.py` and the Makefile keep every path and flag of the build. Afterwards paths of the installation begin with PREFIX, which
-conda replaces when the package is installed, compilers have their plain names, and no folder of the build remains.
+`_sysconfigdata_*.py` and the Makefile keep every path and flag of the build. Afterwards paths of
+the installation begin with PREFIX, which conda replaces when the package is installed, compilers
+have their plain names, and no folder of the build remains.
 """
 
 import ast
@@ -23,7 +24,8 @@ TOOL = re.compile(
 )
 # The folder of a command that is on every PATH.
 COMMAND_FOLDER = re.compile(r"^/(usr/)?bin/(?=\w+(\s|$))")
-# Values about the build tree and the commands that ran in it: of no use to anybody who has the installed interpreter.
+# Values about the build tree and the commands that ran in it: of no use to anybody who has the
+# installed interpreter.
 BUILD_ONLY = (
     "CONFIG_ARGS",
     "COVERAGE_INFO",
@@ -78,16 +80,25 @@ def main() -> None:
             variables[key] = neutral(value, old_prefix, prefix)
     variables["INCLUDEPY"] = f"{prefix}/include/{stdlib.name}"
     variables["LIBDIR"] = f"{prefix}/lib"
-    folders = [folder for folder in (build_folder, os.environ.get("SRC_DIR"), os.environ.get("BUILD_PREFIX")) if folder]
+    folders = [
+        folder
+        for folder in (build_folder, os.environ.get("SRC_DIR"), os.environ.get("BUILD_PREFIX"))
+        if folder
+    ]
     for key, value in variables.items():
         if isinstance(value, str) and any(folder in value for folder in folders):
             variables[key] = ""
-    text = "# Build configuration of this interpreter, with the paths of its installation.\nbuild_time_vars = "
+    text = (
+        "# Build configuration of this interpreter, with the paths of its installation.\n"
+        "build_time_vars = "
+    )
     data.write_text(text + pprint.pformat(variables, width=140) + "\n")
 
     (config,) = stdlib.glob("config-*")
     lines = ["# Values of the installed interpreter; not for building it again."]
-    lines += [f"{key}=\t{value}" for key, value in sorted(variables.items()) if "\n" not in str(value)]
+    lines += [
+        f"{key}=\t{value}" for key, value in sorted(variables.items()) if "\n" not in str(value)
+    ]
     (config / "Makefile").write_text("\n".join(lines) + "\n")
 
 

@@ -11,8 +11,10 @@ import sysconfig
 import tempfile
 
 MODULES = (
-    "_bz2 _ctypes _curses _curses_panel _decimal _hashlib _lzma _multiprocessing _posixshmem _sqlite3 _ssl _uuid asyncio bz2 ctypes curses "
-    "decimal ensurepip hashlib lzma mmap multiprocessing pyexpat readline resource sqlite3 ssl termios unicodedata uuid venv zlib zoneinfo"
+    "_bz2 _ctypes _curses _curses_panel _decimal _hashlib _lzma _multiprocessing _posixshmem "
+    "_sqlite3 _ssl _uuid asyncio bz2 ctypes curses "
+    "decimal ensurepip hashlib lzma mmap multiprocessing pyexpat readline resource sqlite3 ssl "
+    "termios unicodedata uuid venv zlib zoneinfo"
 )
 EXTENSION = """
 #include <Python.h>
@@ -25,7 +27,9 @@ PyMODINIT_FUNC PyInit_tiny(void) { return PyModule_Create(&module); }
 
 def run(*command: str, **more: str) -> str:
     """Run COMMAND with an environment of nothing but MORE; its output."""
-    return subprocess.run(command, env=more, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, env=more, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def check_modules() -> None:
@@ -45,7 +49,9 @@ def check_modules() -> None:
 def check_libraries() -> None:
     """What the loader has mapped by now lies in the prefix, but for the C library."""
     prefix = os.path.realpath(sys.prefix)
-    allowed = re.compile(r"(lib(c|m|dl|rt|pthread|util|resolv|nss_\w+)|ld-linux-x86-64)[-.].*so.*|.*locale-archive|gconv-modules.cache")
+    allowed = re.compile(
+        r"(lib(c|m|dl|rt|pthread|util|resolv|nss_\w+)|ld-linux-x86-64)[-.].*so.*|.*locale-archive|gconv-modules.cache"
+    )
     for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
         path = line.split(maxsplit=5)[5] if len(line.split(maxsplit=5)) == 6 else ""
         if path.startswith("/") and not path.startswith(prefix + "/") and ".so" in path:
@@ -66,13 +72,16 @@ def check_paths(version: str) -> None:
     assert run(sys.executable, "-c", "import sys; print(sys.path[-1])") == packages
     assert pathlib.Path(sysconfig.get_path("include"), "pyconfig.h").is_file()
     for name in ("LIBDIR", "INCLUDEPY", "prefix", "BINDIR", "LIBDEST"):
-        assert str(sysconfig.get_config_var(name)).startswith(prefix), f"{name} = {sysconfig.get_config_var(name)}"
+        assert str(sysconfig.get_config_var(name)).startswith(prefix), (
+            f"{name} = {sysconfig.get_config_var(name)}"
+        )
     for name, tool in (("CC", "gcc"), ("CXX", "g++"), ("AR", "ar")):
         assert sysconfig.get_config_var(name).split()[0] == tool, sysconfig.get_config_var(name)
     assert pathlib.Path(sysconfig.get_makefile_filename()).is_file()
     assert bool(sysconfig.get_config_var("Py_GIL_DISABLED")) == version.endswith("t")
     assert (getattr(sys, "_is_gil_enabled", lambda: True)()) == (not version.endswith("t"))
-    # Nothing of the place where it was built, nor of the system's own Python. Time zones are the system's by intention.
+    # Nothing of the place where it was built, nor of the system's own Python. Time zones are the
+    # system's by intention.
     foreign = re.compile(
         r"x86_64-(conda-)?linux-gnu-|rattler-build_|/build/|_build_env|(?<!\w)/usr/(lib|include|bin|share)\b|dist-packages"
     )
@@ -87,7 +96,9 @@ def check_paths(version: str) -> None:
 def check_names(version: str) -> None:
     for name in ("python", "python3", f"python{version}", f"python{version.rstrip('t')}"):
         assert run(f"{sys.prefix}/bin/{name}", "-c", "import sys; print(sys.prefix)") == sys.prefix
-    assert f"-I{sys.prefix}/include/python{version}" in run(f"{sys.prefix}/bin/python{version}-config", "--includes")
+    assert f"-I{sys.prefix}/include/python{version}" in run(
+        f"{sys.prefix}/bin/python{version}-config", "--includes"
+    )
     assert "pydoc" in run(f"{sys.prefix}/bin/pydoc{version}", "pydoc")
 
 
@@ -95,14 +106,22 @@ def check_venv(folder: str) -> None:
     run(sys.executable, "-m", "venv", f"{folder}/venv", HOME=folder)
     out = run(f"{folder}/venv/bin/python", "-m", "pip", "--version", HOME=folder)
     assert f"{folder}/venv/lib/" in out, out
-    assert run(f"{folder}/venv/bin/python", "-c", "import sys, ssl, ctypes; print(sys.prefix)") == f"{folder}/venv"
+    assert (
+        run(f"{folder}/venv/bin/python", "-c", "import sys, ssl, ctypes; print(sys.prefix)")
+        == f"{folder}/venv"
+    )
 
 
 def check_extension(folder: str) -> None:
     """The channel's compiler with the interpreter's own flags."""
-    source, built = pathlib.Path(folder, "tiny.c"), pathlib.Path(folder, "tiny" + sysconfig.get_config_var("EXT_SUFFIX"))
+    source, built = (
+        pathlib.Path(folder, "tiny.c"),
+        pathlib.Path(folder, "tiny" + sysconfig.get_config_var("EXT_SUFFIX")),
+    )
     source.write_text(EXTENSION)
-    flags = (sysconfig.get_config_var("CFLAGS") + " " + sysconfig.get_config_var("CCSHARED")).split()
+    flags = (
+        sysconfig.get_config_var("CFLAGS") + " " + sysconfig.get_config_var("CCSHARED")
+    ).split()
     include = "-I" + sysconfig.get_path("include")
     run(os.environ["CC"], *flags, include, "-shared", str(source), "-o", str(built))
     assert run(sys.executable, "-c", "import tiny; print(tiny.answer())", PYTHONPATH=folder) == "42"

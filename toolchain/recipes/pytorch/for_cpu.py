@@ -3,8 +3,8 @@
 
 usage: for_cpu.py SITE_PACKAGES
 
-``torch.version`` names no CUDA release, and the metadata does not ask for CUDA's wheels, which nothing would load. RECORD gets the new
-hashes of these files.
+``torch.version`` names no CUDA release, and the metadata does not ask for CUDA's wheels, which
+nothing would load. RECORD gets the new hashes of these files.
 """
 
 from __future__ import annotations

@@ -28,15 +28,23 @@ assert "OpenMP" in torch.__config__.parallel_info()
 
 # Attention, and a layer in bfloat16, against the same in plain steps and double precision.
 generator = torch.Generator().manual_seed(0)
-query, key, value = (torch.randn(2, 4, 33, 64, generator=generator, dtype=torch.float64) for _ in range(3))
+query, key, value = (
+    torch.randn(2, 4, 33, 64, generator=generator, dtype=torch.float64) for _ in range(3)
+)
 expected = torch.softmax(query @ key.transpose(-1, -2) / 8, -1) @ value
 for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
-    got = functional.scaled_dot_product_attention(*(tensor.to(dtype) for tensor in (query, key, value)))
+    got = functional.scaled_dot_product_attention(
+        *(tensor.to(dtype) for tensor in (query, key, value))
+    )
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 layer = torch.nn.Linear(64, 32, dtype=torch.float64)
 got = layer.to(torch.bfloat16)(query.to(torch.bfloat16))
-torch.testing.assert_close(got.double(), query @ layer.weight.double().T + layer.bias.double(), rtol=3e-2, atol=3e-2)
-torch.testing.assert_close(torch.linalg.inv(a @ a.T + torch.eye(2)) @ (a @ a.T + torch.eye(2)), torch.eye(2))
+torch.testing.assert_close(
+    got.double(), query @ layer.weight.double().T + layer.bias.double(), rtol=3e-2, atol=3e-2
+)
+torch.testing.assert_close(
+    torch.linalg.inv(a @ a.T + torch.eye(2)) @ (a @ a.T + torch.eye(2)), torch.eye(2)
+)
 
 # Nothing for GPUs, and PyTorch says so in the way that its users know.
 assert not torch.cuda.is_available()
@@ -53,10 +61,18 @@ with torch.profiler.profile() as profile:
     a.sum()
 assert any(event.key == "aten::sum" for event in profile.key_averages())
 mapped = {
-    line.split(maxsplit=5)[5].strip() for line in Path("/proc/self/maps").read_text().splitlines() if len(line.split(maxsplit=5)) == 6
+    line.split(maxsplit=5)[5].strip()
+    for line in Path("/proc/self/maps").read_text().splitlines()
+    if len(line.split(maxsplit=5)) == 6
 }
 libraries = {Path(name) for name in mapped if ".so" in name}
-for wanted in ("libtorch_cpu.so", "libtorch_python.so", "libcudart.so.", "libgomp.so.1", "libstdc++.so.6"):
+for wanted in (
+    "libtorch_cpu.so",
+    "libtorch_python.so",
+    "libcudart.so.",
+    "libgomp.so.1",
+    "libstdc++.so.6",
+):
     found = {path for path in libraries if path.name.startswith(wanted)}
     assert len(found) == 1, f"{wanted}: {sorted(map(str, found))}"
     assert prefix in next(iter(found)).resolve().parents, f"{found} is not from {prefix}"
@@ -71,7 +87,10 @@ for file in importlib.metadata.files("torch") or ():
     if file.name in ("METADATA", "version.py") and file.hash is not None:
         data = file.locate().read_bytes()
         assert len(data) == file.size
-        assert base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode() == file.hash.value, file
+        assert (
+            base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            == file.hash.value
+        ), file
 
 for folder in cpp_extension.include_paths():
     assert Path(folder).is_dir(), folder

@@ -13,19 +13,32 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "archs"
-HELP = "Show what a kernel written for some GPU architectures is compiled for when a build is for others."
+HELP = (
+    "Show what a kernel written for some GPU architectures is compiled for when a build is for "
+    "others."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--kernel", required=True, help="architectures that the kernel is written for, such as '8.0;9.0a' or 'gfx90a'")
-    parser.add_argument("--targets", required=True, help="architectures that the build is for, such as '9.0;12.0+PTX'")
+    parser.add_argument(
+        "--kernel",
+        required=True,
+        help="architectures that the kernel is written for, such as '8.0;9.0a' or 'gfx90a'",
+    )
+    parser.add_argument(
+        "--targets",
+        required=True,
+        help="architectures that the build is for, such as '9.0;12.0+PTX'",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
     """Match the two lists, which may hold what a build's lists may hold; AMD's when the kernel's begins like one."""
     device = "rocm" if arguments.kernel.strip().lower().startswith("gfx") else "cuda"
     record = gpu_targets.parse(device, arguments.kernel, "--kernel")
-    compiled, unserved = gpu_targets.match(device, record, gpu_targets.parse(device, arguments.targets, "--targets"))
+    compiled, unserved = gpu_targets.match(
+        device, record, gpu_targets.parse(device, arguments.targets, "--targets")
+    )
     console.json({"archs": list(compiled), "unserved": list(unserved)})
     return 0

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "digest"
 HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
-#: Digests other than those of the outputs with libraries: the noarch package, and how conda packages are packed.
+#: Digests other than those of the outputs with libraries: the noarch package, and how conda
+#: packages are packed.
 OTHERS = {"vllm": tree_digests.package_inputs, "recipe": tree_digests.recipe_inputs}
 
 
@@ -29,8 +30,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--output", help="one output, such as vllm-kernels; default: all")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--explain", action="store_true", help="list what went into it, each with its sha256")
-    how.add_argument("--diff", metavar="REV", help="list what a git revision had otherwise, and what only one of the two has")
+    how.add_argument(
+        "--explain", action="store_true", help="list what went into it, each with its sha256"
+    )
+    how.add_argument(
+        "--diff",
+        metavar="REV",
+        help="list what a git revision had otherwise, and what only one of the two has",
+    )
 
 
 def _inputs(root: Path, output: str) -> dict[str, str]:
@@ -41,15 +48,20 @@ def _extract(root: Path, revision: str, into: Path) -> None:
     """Write the tree of a git revision into a folder.
 
     Raises:
-        ConfigurationError: the tree is no git checkout, git is not there, or the revision is not known.
+        ConfigurationError: the tree is no git checkout, git is not there, or the revision is not
+            known.
     """
     try:
         done = children.run_for_bytes(["git", "archive", "--end-of-options", revision], cwd=root)
     except OSError as error:
-        raise ConfigurationError("git does not run", expected="git, to read another revision", remedy="install git") from error
+        raise ConfigurationError(
+            "git does not run", expected="git, to read another revision", remedy="install git"
+        ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
-        raise ConfigurationError(f"--diff {revision}: {said}", expected="a revision of this repository")
+        raise ConfigurationError(
+            f"--diff {revision}: {said}", expected="a revision of this repository"
+        )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(into, filter="data")
@@ -60,7 +72,10 @@ def _extract(root: Path, revision: str, into: Path) -> None:
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
     """Entries that differ, with how: ``changed``, ``new`` (only in ``mine``) or ``gone`` (only in ``theirs``)."""
     differing = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
-    return [(name, "new" if name not in theirs else "gone" if name not in mine else "changed") for name in differing]
+    return [
+        (name, "new" if name not in theirs else "gone" if name not in mine else "changed")
+        for name in differing
+    ]
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -68,32 +83,50 @@ def run(arguments: Namespace, console: Console) -> int:
     root = paths.source_root()
     known = (*kernel_inputs.components(root), *OTHERS)
     if arguments.output is not None and arguments.output not in known:
-        raise ConfigurationError(f"--output {arguments.output!r} is not known", expected="one of " + ", ".join(known))
+        raise ConfigurationError(
+            f"--output {arguments.output!r} is not known", expected="one of " + ", ".join(known)
+        )
     outputs = known if arguments.output is None else (arguments.output,)
     inputs = {output: _inputs(root, output) for output in outputs}
-    document: dict[str, object] = {output: {"digest": tree_digests.of_entries(entries)} for output, entries in inputs.items()}
+    document: dict[str, object] = {
+        output: {"digest": tree_digests.of_entries(entries)} for output, entries in inputs.items()
+    }
     if arguments.explain:
         for output, entries in inputs.items():
             console.table(
-                f"{output}: {tree_digests.of_entries(entries)}", ["input", "sha256"], [[n, v[:16]] for n, v in sorted(entries.items())]
+                f"{output}: {tree_digests.of_entries(entries)}",
+                ["input", "sha256"],
+                [[n, v[:16]] for n, v in sorted(entries.items())],
             )
-        document = {output: {"digest": tree_digests.of_entries(entries), "inputs": entries} for output, entries in inputs.items()}
+        document = {
+            output: {"digest": tree_digests.of_entries(entries), "inputs": entries}
+            for output, entries in inputs.items()
+        }
     elif arguments.diff is not None:
         with tempfile.TemporaryDirectory() as folder:
             _extract(root, arguments.diff, Path(folder))
             for output, entries in inputs.items():
                 before = _inputs(Path(folder), output)
                 changed = differences(entries, before)
-                old, new = (tree_digests.of_entries(found)[: tree_digests.SHORT] for found in (before, entries))
+                old, new = (
+                    tree_digests.of_entries(found)[: tree_digests.SHORT]
+                    for found in (before, entries)
+                )
                 title = f"{output}: {old} -> {new}"
-                console.table(title, ["input", "what"], [list(row) for row in changed] or [["-", "the same"]])
+                console.table(
+                    title, ["input", "what"], [list(row) for row in changed] or [["-", "the same"]]
+                )
                 document[output] = {
                     "digest": tree_digests.of_entries(entries),
                     "was": tree_digests.of_entries(before),
                     "differences": dict(changed),
                 }
     else:
-        console.table("digests", ["output", "digest", "inputs"], [[o, tree_digests.of_entries(e), str(len(e))] for o, e in inputs.items()])
+        console.table(
+            "digests",
+            ["output", "digest", "inputs"],
+            [[o, tree_digests.of_entries(e), str(len(e))] for o, e in inputs.items()],
+        )
     if console.json_mode:
         console.json(document)
     return 0

@@ -28,6 +28,8 @@ def run(arguments: Namespace, console: Console) -> int:
     if console.json_mode:
         console.json([fact.as_dict() for fact in facts])
     console.table(
-        "doctor", ["what", "found", "remedy"], [[f.what, f.found, f"{f.problem}: {f.remedy}" if f.problem else ""] for f in facts]
+        "doctor",
+        ["what", "found", "remedy"],
+        [[f.what, f.found, f"{f.problem}: {f.remedy}" if f.problem else ""] for f in facts],
     )
     return examination.exit_code(facts)

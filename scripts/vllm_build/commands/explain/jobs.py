@@ -26,13 +26,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_target(parser)
     parser.add_argument("--cpus", help="usable CPUs; default: what this process may use")
-    parser.add_argument("--memory-gib", help="usable memory in GiB; default: what is available within all limits")
+    parser.add_argument(
+        "--memory-gib", help="usable memory in GiB; default: what is available within all limits"
+    )
 
 
 def _bytes(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text) and float(text) > 0:
         return int(float(text) * job_count.GIB)
-    raise ConfigurationError(f"--memory-gib={text!r} is not valid", expected="a number of GiB above 0, such as 16 or 1.5")
+    raise ConfigurationError(
+        f"--memory-gib={text!r} is not valid", expected="a number of GiB above 0, such as 16 or 1.5"
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -41,11 +45,20 @@ def run(arguments: Namespace, console: Console) -> int:
     cpus = None if arguments.cpus is None else checked("--cpus", COUNT, arguments.cpus)
     memory = None if arguments.memory_gib is None else _bytes(arguments.memory_gib)
     device, version = target(arguments, settings)
-    # From the table, not the plan: the answer does not depend on architectures, and devices without kernels have one too.
-    records = [kernel for kernel in kernels_table.load(paths.source_root()).kernels if device in kernel.devices]
+    # From the table, not the plan: the answer does not depend on architectures, and devices without
+    # kernels have one too.
+    records = [
+        kernel
+        for kernel in kernels_table.load(paths.source_root()).kernels
+        if device in kernel.devices
+    ]
     chosen_set = settings.flash_attention_set
     records = [kernel for kernel in records if not kernel.sets or chosen_set in kernel.sets]
-    heavy = sum(len(kernel.sources + kernel.third_party_sources) for kernel in records if kernel.memory == "heavy")
+    heavy = sum(
+        len(kernel.sources + kernel.third_party_sources)
+        for kernel in records
+        if kernel.memory == "heavy"
+    )
     wanted, variable = settings.jobs
     chosen = job_count.decide(
         wanted,
@@ -60,5 +73,12 @@ def run(arguments: Namespace, console: Console) -> int:
     if not console.json_mode:
         for reason in chosen.why:
             console.info(reason)
-    console.json({"jobs": chosen.jobs, "nvcc_threads": chosen.nvcc_threads, "heavy_jobs": chosen.heavy_jobs, "why": list(chosen.why)})
+    console.json(
+        {
+            "jobs": chosen.jobs,
+            "nvcc_threads": chosen.nvcc_threads,
+            "heavy_jobs": chosen.heavy_jobs,
+            "why": list(chosen.why),
+        }
+    )
     return 0

@@ -23,7 +23,11 @@ HELP = "Show which kernels are built, for what, and which are not and why; -v li
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_target(parser)
-    parser.add_argument("--arch-list", help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: the variables, else all")
+    parser.add_argument(
+        "--arch-list",
+        help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: the variables, "
+        "else all",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -34,15 +38,26 @@ def run(arguments: Namespace, console: Console) -> int:
     if text is None:
         text, source = requested_archs.requested(device, settings) or (None, "")
     found = plan_resolver.survey(
-        table, device, toolkit_version=version, arch_list=text, arch_source=source, choice=plan_resolver.Choice.of(settings)
+        table,
+        device,
+        toolkit_version=version,
+        arch_list=text,
+        arch_source=source,
+        choice=plan_resolver.Choice.of(settings),
     )
-    console.text(plan_text.title(found), plan_text.lines(found, console.width, verbose=console.verbose))
+    console.text(
+        plan_text.title(found), plan_text.lines(found, console.width, verbose=console.verbose)
+    )
     plan_resolver.require_kernels(found, table)
     if console.json_mode:
         libraries = [
             {"name": e.name, "component": e.component, "optional": e.optional, "kernels": [k.name for k in e.kernels]}
             for e in found.extensions
         ]  # fmt: skip
-        document = {"device": device, "toolkit_version": found.toolkit_version, "targets": list(found.targets)}
+        document = {
+            "device": device,
+            "toolkit_version": found.toolkit_version,
+            "targets": list(found.targets),
+        }
         console.json(document | {"extensions": libraries, "kernels": found.rows()})
     return 0

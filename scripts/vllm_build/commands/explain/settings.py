@@ -24,8 +24,16 @@ HELP = "Show the build's environment variables: what is set, what it means, what
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--write", action="store_true", help=f"write {settings_page.PAGE} from the table of variables")
-    kind.add_argument("--check", action="store_true", help=f"compare {settings_page.PAGE} with the table of variables")
+    kind.add_argument(
+        "--write",
+        action="store_true",
+        help=f"write {settings_page.PAGE} from the table of variables",
+    )
+    kind.add_argument(
+        "--check",
+        action="store_true",
+        help=f"compare {settings_page.PAGE} with the table of variables",
+    )
 
 
 def _row(variable: Variable, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -53,10 +61,15 @@ def _show(rows: list[dict[str, Any]], console: Console) -> None:
         items = []
         for _, row in group:
             value = ("set to", row["value"]) if row["set"] else ("unset means", row["default"])
-            items.append((row["name"], [value, ("effect", row["doc"]), ("error", row["error"] or "")]))
+            items.append(
+                (row["name"], [value, ("effect", row["doc"]), ("error", row["error"] or "")])
+            )
         console.entries(section, items)
     malformed = sum(bool(row["error"]) for row in rows)
-    summary = f"{sum(row['set'] for row in rows)} of {len(rows)} variables are set, {malformed} of them malformed"
+    summary = (
+        f"{sum(row['set'] for row in rows)} of {len(rows)} variables are set, {malformed} of "
+        "them malformed"
+    )
     console.text(summary, [])
 
 

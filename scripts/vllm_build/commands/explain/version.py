@@ -29,14 +29,23 @@ def run(arguments: Namespace, console: Console) -> int:
     """Print the version."""
     settings = arguments.invocation.settings
     asked, release = options(arguments)
-    # What was given is not looked for: each rule can be tried without its hardware, and on a machine that has something else.
+    # What was given is not looked for: each rule can be tried without its hardware, and on a
+    # machine that has something else.
     indifferent = arguments.sdist or settings.version_override or settings.skip_version_suffix
     name = asked or "empty"
     if not indifferent and (asked is None or release is None):
         name, release = target(arguments, settings)
-    text = distribution_version.full_version(paths.source_root(), settings, name, release, sdist=arguments.sdist, base=arguments.base)
+    text = distribution_version.full_version(
+        paths.source_root(), settings, name, release, sdist=arguments.sdist, base=arguments.base
+    )
     if console.json_mode:
-        console.json({"version": text, "device": None if indifferent else name, "toolkit_version": str(release) if release else None})
+        console.json(
+            {
+                "version": text,
+                "device": None if indifferent else name,
+                "toolkit_version": str(release) if release else None,
+            }
+        )
     else:
         console.output(text)
     return 0

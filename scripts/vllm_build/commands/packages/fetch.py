@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "fetch"
-HELP = "Bring the locked third-party sources into the cache, where builds outside a recipe find them."
+HELP = (
+    "Bring the locked third-party sources into the cache, where builds outside a recipe find them."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of third_party/lock.toml; default: all but those on request")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="of third_party/lock.toml; default: all but those on request",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -29,7 +36,9 @@ def run(arguments: Namespace, console: Console) -> int:
     known = third_party.read(paths.source_root())
     for name in arguments.names:
         if name not in known:
-            raise ConfigurationError(f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known))
+            raise ConfigurationError(
+                f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known)
+            )
     wanted = arguments.names or [name for name, source in known.items() if not source.on_request]
     folders = {name: fetch(known[name], console) for name in wanted}
     if console.json_mode:

@@ -21,18 +21,25 @@ HELP = "Install built packages into a prefix."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prefix", type=Path, help="the environment's folder: new, empty, or one that this command made, which is replaced")
+    parser.add_argument(
+        "prefix",
+        type=Path,
+        help="the environment's folder: new, empty, or one that this command made, which is "
+        "replaced",
+    )
     parser.add_argument("specs", nargs="*", default=["vllm"], help="what to install; default: vllm")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--update",
         action="store_true",
-        help="install into the environment that is there, whoever made it; its other packages and files stay",
+        help="install into the environment that is there, whoever made it; its other packages and "
+        "files stay",
     )
     how.add_argument(
         "--force",
         action="store_true",
-        help="replace a folder that vllm-build did not make, or that was changed since, once the new environment is complete",
+        help="replace a folder that vllm-build did not make, or that was changed since, once the "
+        "new environment is complete",
     )
     add_channel(parser)
 
@@ -40,11 +47,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, console: Console) -> int:
     """Install built packages into a prefix."""
     output = arguments.output.absolute()
-    urls = [output.as_uri(), package_channel.url(package_channel.choose(arguments.channel, arguments.invocation.settings))]
+    urls = [
+        output.as_uri(),
+        package_channel.url(
+            package_channel.choose(arguments.channel, arguments.invocation.settings)
+        ),
+    ]
     prefixes.require_apart(prefixes.check(arguments.prefix, [output]))
     with console.step(f"install {' '.join(arguments.specs)}"):
         records = conda_environment.create(
-            arguments.prefix, arguments.specs, urls, force=arguments.force, update=arguments.update, keep=[output]
+            arguments.prefix,
+            arguments.specs,
+            urls,
+            force=arguments.force,
+            update=arguments.update,
+            keep=[output],
         )
     if console.json_mode:
         console.json(records)

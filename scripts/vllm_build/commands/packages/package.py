@@ -28,7 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--reuse",
         metavar="CHANNELS",
-        help="conda channels, by path or address, whose packages are taken where they are exactly those of this tree; default: $REUSE",
+        help="conda channels, by path or address, whose packages are taken where they are exactly "
+        "those of this tree; default: $REUSE",
     )
 
 
@@ -43,11 +44,23 @@ def run(arguments: Namespace, console: Console) -> int:
     ):
         console.warn(sentence)
     result = package_job.package(request(arguments, arguments.variant, console), console)
-    console.table("stages", ["stage", "seconds"], [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()])
-    units = [[u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"] for u in result["units"] if u["cpu_seconds"] >= _SLOW]
+    console.table(
+        "stages",
+        ["stage", "seconds"],
+        [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()],
+    )
+    units = [
+        [u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"]
+        for u in result["units"]
+        if u["cpu_seconds"] >= _SLOW
+    ]
     if units:
-        console.table(f"units that took {_SLOW} s or more", ["unit", "processor seconds", "GiB"], units)
-    console.table("packages", ["file", "sha256"], [[p["path"], p["sha256"]] for p in result["packages"]])
+        console.table(
+            f"units that took {_SLOW} s or more", ["unit", "processor seconds", "GiB"], units
+        )
+    console.table(
+        "packages", ["file", "sha256"], [[p["path"], p["sha256"]] for p in result["packages"]]
+    )
     if console.json_mode:
         console.json(result)
     else:

@@ -27,7 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 #: Below the packages: what no rendering knows.
 _ADDED = (
-    "A build also adds what the compilers and libraries of its environments export to packages with compiled files, "
+    "A build also adds what the compilers and libraries of its environments export to packages "
+    "with compiled files, "
     "such as libgcc, libstdcxx and __glibc."
 )
 
@@ -37,7 +38,12 @@ def _fields(output: Output) -> list[tuple[str, str]]:
         ("subdir", output.subdir),
         ("requires", "\n".join(output.run)),
         ("constrains", "\n".join(output.constrains)),
-        ("build number", f"{output.number}, low priority: solvers take any other build that fits" if output.behind else str(output.number)),
+        (
+            "build number",
+            f"{output.number}, low priority: solvers take any other build that fits"
+            if output.behind
+            else str(output.number),
+        ),
     ]
 
 
@@ -46,10 +52,14 @@ def run(arguments: Namespace, console: Console) -> int:
     names = arguments.variant or variants.names(paths.source_root())
     found = {name: package_job.expected(request(arguments, name, console)) for name in names}
     if console.json_mode:
-        console.json({name: [output.as_dict() for output in outputs] for name, outputs in found.items()})
+        console.json(
+            {name: [output.as_dict() for output in outputs] for name, outputs in found.items()}
+        )
     for name, outputs in found.items():
         console.entries(name, [(output.filename, _fields(output)) for output in outputs])
-    if not console.json_mode and any(not output.noarch for outputs in found.values() for output in outputs):
+    if not console.json_mode and any(
+        not output.noarch for outputs in found.values() for output in outputs
+    ):
         for line in text_table.wrap(_ADDED, console.width):
             console.info(line)
     return 0

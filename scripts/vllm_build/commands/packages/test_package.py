@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "test-package"
-HELP = "Check built packages: every interpreter, ABI audits, glibc floor, the tests of kernels and package."
+HELP = (
+    "Check built packages: every interpreter, ABI audits, glibc floor, the tests of kernels and "
+    "package."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,11 +33,17 @@ def run(arguments: Namespace, console: Console) -> int:
     wanted = request(arguments, arguments.variant, console)
     package_checks.prepare(wanted, console)
     result: dict[str, Any] = {
-        "interpreters": [{"interpreter": i.name, "said": package_checks.compute(wanted, i, console)} for i in package_checks.INTERPRETERS]
+        "interpreters": [
+            {"interpreter": i.name, "said": package_checks.compute(wanted, i, console)}
+            for i in package_checks.INTERPRETERS
+        ]
     }
     findings = package_checks.audits(wanted, wanted.output / ".test" / "py3.11", console)
     result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
-    result["tests"] = {name: text.strip().splitlines()[-1] for name, text in package_checks.installed_tests(wanted, console).items()}
+    result["tests"] = {
+        name: text.strip().splitlines()[-1]
+        for name, text in package_checks.installed_tests(wanted, console).items()
+    }
     if console.json_mode:
         console.json(result)
     return 0

@@ -25,16 +25,32 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("ids", nargs="*", help="builds to make, with what they need; default: all")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--update", action="store_true", help="lock the versions that the mirrors have now, instead of building")
-    action.add_argument("--clean", action="store_true", help="remove what no checkout has used for a while, instead of building")
-    parser.add_argument("--older-than", metavar="DAYS", help=f"with --clean: for so long; default: {_KEPT_DAYS}")
+    action.add_argument(
+        "--update",
+        action="store_true",
+        help="lock the versions that the mirrors have now, instead of building",
+    )
+    action.add_argument(
+        "--clean",
+        action="store_true",
+        help="remove what no checkout has used for a while, instead of building",
+    )
+    parser.add_argument(
+        "--older-than", metavar="DAYS", help=f"with --clean: for so long; default: {_KEPT_DAYS}"
+    )
 
 
 def _clean(arguments: Namespace, console: Console) -> int:
     if arguments.ids:
-        raise ConfigurationError(f"--clean takes no builds: {' '.join(arguments.ids)}", expected="--older-than DAYS, or nothing")
+        raise ConfigurationError(
+            f"--clean takes no builds: {' '.join(arguments.ids)}",
+            expected="--older-than DAYS, or nothing",
+        )
     cleaned = channel_views.clean(parse_days(arguments.older_than or _KEPT_DAYS))
-    console.info(f"removed {cleaned.packages} packages ({cleaned.size / 1e6:.1f} MB) and {cleaned.views} unused views of the channel")
+    console.info(
+        f"removed {cleaned.packages} packages ({cleaned.size / 1e6:.1f} MB) and {cleaned.views} "
+        "unused views of the channel"
+    )
     if console.json_mode:
         console.json({"path": str(paths.toolchain_channel()), **asdict(cleaned)})
     return 0
@@ -46,11 +62,18 @@ def run(arguments: Namespace, console: Console) -> int:
     if arguments.clean:
         return _clean(arguments, console)
     if arguments.older_than is not None:
-        raise ConfigurationError("--older-than belongs to --clean", remedy="vllm-build toolchain --clean --older-than DAYS")
-    path_rules.require_prefix(paths.cache_root(), "the cache", "set VLLM_BUILD_CACHE to another folder")
+        raise ConfigurationError(
+            "--older-than belongs to --clean",
+            remedy="vllm-build toolchain --clean --older-than DAYS",
+        )
+    path_rules.require_prefix(
+        paths.cache_root(), "the cache", "set VLLM_BUILD_CACHE to another folder"
+    )
     if arguments.update:
         changed = lock_update.update(root, console, only=only)
-        console.table("newly locked", ["build", "file"], [[file.build, file.filename] for file in changed])
+        console.table(
+            "newly locked", ["build", "file"], [[file.build, file.filename] for file in changed]
+        )
         if console.json_mode:
             console.json({"changed": [asdict(file) for file in changed]})
         return 0

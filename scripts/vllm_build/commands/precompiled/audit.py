@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "audit"
-HELP = "Show whether an official vLLM wheel could stand in for a build of this tree; loads its libraries, writes nothing but the cache."
+HELP = (
+    "Show whether an official vLLM wheel could stand in for a build of this tree; loads its "
+    "libraries, writes nothing but the cache."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--stand-ins",
         action="store_true",
-        help="compile empty libraries in place of a driver that is not here, to read the ops all the same",
+        help="compile empty libraries in place of a driver that is not here, to read the ops all "
+        "the same",
     )
 
 
@@ -44,19 +48,40 @@ def run(arguments: Namespace, console: Console) -> int:
     choice = plan_resolver.Choice.of(foreign_reuse.with_every_output(settings))
     archs, source = requested_archs.requested(name, settings) or (None, "")
     planned = plan_resolver.survey(
-        kernels_table.load(root), name, toolkit_version=release, arch_list=archs, arch_source=source, choice=choice
+        kernels_table.load(root),
+        name,
+        toolkit_version=release,
+        arch_list=archs,
+        arch_source=source,
+        choice=choice,
     )
-    machine = dataclasses.replace(Machine.here(device.assume(name, settings)), toolkit=release if planned.targets else None)
+    machine = dataclasses.replace(
+        Machine.here(device.assume(name, settings)), toolkit=release if planned.targets else None
+    )
     with console.transfer("libraries") as counter:
         meter = Meter(counter.advance)
         context = Context(progress=meter)
         with context.cache.in_use():
             found = foreign_reuse.audit(
-                context, root, planned, machine, arguments.wheel, sha256, inherited=settings.inherited, stand_ins=arguments.stand_ins
+                context,
+                root,
+                planned,
+                machine,
+                arguments.wheel,
+                sha256,
+                inherited=settings.inherited,
+                stand_ins=arguments.stand_ins,
             )
     rows = [dataclasses.asdict(row) for row in found.audit.rows]
     if console.json_mode:
-        console.json({"wheel": found.title, "rows": rows, "unusable": found.audit.unusable, "bytes": meter.size})
+        console.json(
+            {
+                "wheel": found.title,
+                "rows": rows,
+                "unusable": found.audit.unusable,
+                "bytes": meter.size,
+            }
+        )
     console.table(
         f"audit of {found.title} for {name}",
         ["verdict", "check", "found", "needed"],

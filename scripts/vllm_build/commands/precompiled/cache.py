@@ -19,14 +19,25 @@ HELP = "Show or empty the cache of reused kernels, which all checkouts share."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("info", "clean"), help="info: what it holds; clean: remove it")
-    parser.add_argument("--older-than", metavar="DAYS", default="0", help="clean: only what has not been used for so long")
+    parser.add_argument(
+        "action", choices=("info", "clean"), help="info: what it holds; clean: remove it"
+    )
+    parser.add_argument(
+        "--older-than",
+        metavar="DAYS",
+        default="0",
+        help="clean: only what has not been used for so long",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
     """Do it."""
     cache = Cache()
-    usages = cache.usage() if arguments.action == "info" else [cache.clean(parse_days(arguments.older_than))]
+    usages = (
+        cache.usage()
+        if arguments.action == "info"
+        else [cache.clean(parse_days(arguments.older_than))]
+    )
     if console.json_mode:
         console.json({"folder": str(cache.root), "usage": [vars(usage) for usage in usages]})
     else:

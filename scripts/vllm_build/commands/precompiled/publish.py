@@ -21,22 +21,33 @@ HELP = "Add built kernels to a store, from where other checkouts take them."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="the store; a new or empty folder becomes one")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the store; a new or empty folder becomes one",
+    )
     parser.add_argument(
         "--key",
         type=Path,
         metavar="FILE",
-        help="sign with this Ed25519 key (PEM): a new store becomes a signed one, which asks for it each time",
+        help="sign with this Ed25519 key (PEM): a new store becomes a signed one, which asks for "
+        "it each time",
     )
     parser.add_argument(
-        "--private", action="store_true", help="add builds with flags or third-party sources of your own, which are refused otherwise"
+        "--private",
+        action="store_true",
+        help="add builds with flags or third-party sources of your own, which are refused "
+        "otherwise",
     )
     parser.add_argument(
         "built",
         type=Path,
         nargs="*",
         metavar="BUILT",
-        help="wheels, .conda files, or folders that hold vllm with its kernels; default: this tree, after pip install -e .",
+        help="wheels, .conda files, or folders that hold vllm with its kernels; default: this "
+        "tree, after pip install -e .",
     )
 
 
@@ -46,7 +57,9 @@ def run(arguments: Namespace, console: Console) -> int:
     done: dict[str, bool] = {}
     for built in arguments.built or [paths.source_root()]:
         with console.step(f"publish {built}"):
-            added = store_publish.publish(built, arguments.store, Context(), key, private=arguments.private)
+            added = store_publish.publish(
+                built, arguments.store, Context(), key, private=arguments.private
+            )
             for name, new in added.items():
                 console.info(f"    {name}: {'added' if new else 'there already'}")
             done |= added

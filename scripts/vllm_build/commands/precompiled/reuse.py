@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 NAME = "reuse"
 HELP = (
-    "Show which outputs a build would reuse, from where, and which it would compile; writes nothing but the cache. "
+    "Show which outputs a build would reuse, from where, and which it would compile; writes "
+    "nothing but the cache. "
     "With VLLM_PRECOMPILED_FOREIGN the libraries are fetched, and loaded to be audited."
 )
 
@@ -25,7 +26,9 @@ HELP = (
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--fetch", action="store_true", help="bring their files into the cache as well, checked, for a build without network"
+        "--fetch",
+        action="store_true",
+        help="bring their files into the cache as well, checked, for a build without network",
     )
 
 
@@ -38,12 +41,28 @@ def run(arguments: Namespace, console: Console) -> int:
             files = reuse.fetch() if arguments.fetch else {}
             report = reuse.report
             rows = [
-                {"output": d.wanted.output, "digest": d.wanted.digest, "action": d.action, "where": d.where, "why": d.why}
+                {
+                    "output": d.wanted.output,
+                    "digest": d.wanted.digest,
+                    "action": d.action,
+                    "where": d.where,
+                    "why": d.why,
+                }
                 for d in reuse.decisions
             ]
     if console.json_mode:
-        console.json({"outputs": rows, "files": {name: str(path) for name, path in files.items()}, "bytes": meter.size})
-    console.table("reuse", ["output", "action", "where", "why"], [[r["output"], r["action"], r["where"], r["why"]] for r in rows])
+        console.json(
+            {
+                "outputs": rows,
+                "files": {name: str(path) for name, path in files.items()},
+                "bytes": meter.size,
+            }
+        )
+    console.table(
+        "reuse",
+        ["output", "action", "where", "why"],
+        [[r["output"], r["action"], r["where"], r["why"]] for r in rows],
+    )
     if report:
         for line in text_table.wrap(report.rstrip(), console.width):
             console.info(line)

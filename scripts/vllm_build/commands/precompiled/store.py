@@ -21,9 +21,16 @@ HELP = "Verify a whole store of built kernels."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("check",), help="check: every document, file, sha256 and signature")
+    parser.add_argument(
+        "action", choices=("check",), help="check: every document, file, sha256 and signature"
+    )
     parser.add_argument("store", type=Path, metavar="FOLDER", help="the store")
-    parser.add_argument("--key", type=Path, metavar="FILE", help="the signer's public key (PEM); default: the one that the store declares")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the signer's public key (PEM); default: the one that the store declares",
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -42,7 +49,11 @@ def run(arguments: Namespace, console: Console) -> int:
         console.error(problem)
     console.info(f"{report.digests} digests, {report.files} files, {report.size / 1e6:.1f} MB")
     if report.signer:
-        whose = "which --key names" if key else "which the store declares itself: --key FILE compares it with one that you trust"
+        whose = (
+            "which --key names"
+            if key
+            else "which the store declares itself: --key FILE compares it with one that you trust"
+        )
         console.info(f"signed by the key {report.signer}, {whose}")
     if report.problems:
         raise IntegrityError(

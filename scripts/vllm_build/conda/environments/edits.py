@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of packages were changed or removed in an environment since it was installed.
 
-The records of an environment have the sha256 of every file, and hashing reads them all: 6 s for an environment with torch for the CPU
-(20,000 files, 1.2 GB). So an installation notes the state of each package's files (size, times, inode), and a package whose files are in
-that state is not read again: comparing the states of that environment takes 0.3 s. The time of the last status change is part of the state.
-No program can set it, so an edit that keeps the size and the modification time is noticed. What is in another state, such as a copy of an
-environment, is hashed.
+The records of an environment have the sha256 of every file, and hashing reads them all: 6 s for an
+environment with torch for the CPU (20,000 files, 1.2 GB). So an installation notes the state of
+each package's files (size, times, inode), and a package whose files are in that state is not read
+again: comparing the states of that environment takes 0.3 s. The time of the last status change is
+part of the state. No program can set it, so an edit that keeps the size and the modification time
+is noticed. What is in another state, such as a copy of an environment, is hashed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ def _state(prefix: Path, record: Mapping[str, Any]) -> str:
         if stat.S_ISDIR(status.st_mode):
             state: tuple[int, ...] = (status.st_mode, status.st_ino)
         else:
-            state = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            state = (
+                status.st_mode,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_ino,
+            )
         digest.update(f"{entry['_path']}\0{state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -53,7 +60,10 @@ def states(prefix: Path, records: Mapping[str, dict[str, Any]]) -> dict[str, str
 
 
 def _is_link_to(path: Path, expected: set[str]) -> bool:
-    """Whether a link is the recorded one. Programs record the sha256 of its text, or of the file that it leads to."""
+    """Whether a link is the recorded one.
+
+    Programs record the sha256 of its text, or of the file that it leads to.
+    """
     if hashlib.sha256(os.fsencode(path.readlink())).hexdigest() in expected:
         return True
     return path.is_file() and sha256_of(path) in expected
@@ -74,7 +84,9 @@ def _is_as_recorded(path: Path, status: os.stat_result, entry: Mapping[str, Any]
     return not final or sha256_of(path) == final
 
 
-def differences(prefix: Path, records: Mapping[str, dict[str, Any]], known: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
+def differences(
+    prefix: Path, records: Mapping[str, dict[str, Any]], known: Mapping[str, str]
+) -> Iterator[tuple[str, bool]]:
     """Every file that is not as its package brought it, and whether it is gone.
 
     Args:

@@ -16,9 +16,11 @@ from vllm_build.util.files import read_bytes, sha256_of, write_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-#: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``: installers take those for packages.
+#: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``:
+#: installers take those for packages.
 MARKER = "conda-meta/vllm-build"
-#: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small; larger ones are programs, and are left.
+#: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small;
+#: larger ones are programs, and are left.
 _HASHED_ANYWAY = 1 << 20
 #: Bytes of a record: it lists every file of a package.
 _RECORD = 256 << 20
@@ -51,7 +53,9 @@ def _is_record(record: object) -> bool:
         return False
     data = record.get("paths_data", {})
     entries = data.get("paths", []) if isinstance(data, dict) else None
-    return isinstance(entries, list) and all(isinstance(entry, dict) and isinstance(entry.get("_path"), str) for entry in entries)
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("_path"), str) for entry in entries
+    )
 
 
 def mark(prefix: Path, names: Iterable[str], states: Mapping[str, str]) -> None:
@@ -62,23 +66,38 @@ def mark(prefix: Path, names: Iterable[str], states: Mapping[str, str]) -> None:
         names: file names of the records that vllm-build wrote.
         states: of those packages whose files are as the packages brought them (``edits.states``).
     """
-    write_text(prefix / MARKER, json.dumps({"records": sorted(names), "states": dict(sorted(states.items()))}, indent=1) + "\n")
+    write_text(
+        prefix / MARKER,
+        json.dumps({"records": sorted(names), "states": dict(sorted(states.items()))}, indent=1)
+        + "\n",
+    )
 
 
 def mark_again(prefix: Path, old: Path) -> None:
     """Mark ``prefix``, an updated copy of ``old``: what others had added to it is not ours, nor is an environment that was not.
 
-    Packages that stayed may hold edits of the user's: their states are not noted, so that they are hashed before they are replaced.
+    Packages that stayed may hold edits of the user's: their states are not noted, so that they are
+    hashed before they are replaced.
     """
     if (before := marked(old)) is not None:
         there, installed = records(prefix), records(old)
-        new = {name: record for name, record in there.items() if is_replaced(record, installed.get(name))}
-        mark(prefix, (set(there) & set(before)) | (set(there) - set(installed)), edits.states(prefix, new))
+        new = {
+            name: record
+            for name, record in there.items()
+            if is_replaced(record, installed.get(name))
+        }
+        mark(
+            prefix,
+            (set(there) & set(before)) | (set(there) - set(installed)),
+            edits.states(prefix, new),
+        )
 
 
 def is_replaced(record: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
     """Whether ``other``, a record of the same file name in another state of an environment, stands for other files."""
-    return other is None or any(record.get(key) != other.get(key) for key in ("sha256", "paths_data"))
+    return other is None or any(
+        record.get(key) != other.get(key) for key in ("sha256", "paths_data")
+    )
 
 
 def _marker(prefix: Path) -> dict[str, Any]:
@@ -93,7 +112,9 @@ def _marker(prefix: Path) -> dict[str, Any]:
 def noted_states(prefix: Path) -> dict[str, str]:
     """The states of packages when vllm-build installed them; earlier versions noted none."""
     found = _marker(prefix).get("states")
-    return {str(name): str(state) for name, state in found.items()} if isinstance(found, dict) else {}
+    return (
+        {str(name): str(state) for name, state in found.items()} if isinstance(found, dict) else {}
+    )
 
 
 def marked(prefix: Path) -> list[str] | None:
@@ -121,7 +142,11 @@ def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
     expected = entry.get("sha256_in_prefix") or entry.get("sha256")
     size = entry.get("size_in_bytes")
     # A prefix in a binary file is replaced in place and leaves the size as it is.
-    if size is not None and not (rewritten and entry.get("file_mode") == "text") and status.st_size != size:
+    if (
+        size is not None
+        and not (rewritten and entry.get("file_mode") == "text")
+        and status.st_size != size
+    ):
         return f"{entry['_path']} has {status.st_size} bytes instead of {size}"
     hashed = hashed or (rewritten and status.st_size <= _HASHED_ANYWAY)
     if hashed and expected and kind == "hardlink" and sha256_of(path) != expected:
@@ -134,7 +159,8 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
 
     Args:
         prefix: of an environment.
-        ours: names of packages whose files are hashed. Other files are compared by size, which takes about a second for 20,000 files.
+        ours: names of packages whose files are hashed. Other files are compared by size, which
+            takes about a second for 20,000 files.
     """
     try:
         installed = records(prefix)
@@ -148,8 +174,11 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
         yield f"{missing} is not installed"
     for record in installed.values():
         for entry in record.get("paths_data", {}).get("paths", []):
-            # An interpreter writes byte code again when it finds it out of date, and when it is missing.
-            if not entry["_path"].endswith(".pyc") and (damage := _damage(prefix, entry, hashed=record["name"] in ours)):
+            # An interpreter writes byte code again when it finds it out of date, and when it is
+            # missing.
+            if not entry["_path"].endswith(".pyc") and (
+                damage := _damage(prefix, entry, hashed=record["name"] in ours)
+            ):
                 yield damage
 
 
@@ -159,7 +188,11 @@ def unknown_files(prefix: Path) -> Iterator[str]:
     Raises:
         ValueError: a record cannot be read.
     """
-    recorded = {entry["_path"] for record in records(prefix).values() for entry in record.get("paths_data", {}).get("paths", [])}
+    recorded = {
+        entry["_path"]
+        for record in records(prefix).values()
+        for entry in record.get("paths_data", {}).get("paths", [])
+    }
     for name, folders, files in os.walk(prefix):
         folder = Path(name)
         folders[:] = [child for child in folders if child not in ("__pycache__", "conda-meta")]
@@ -167,7 +200,12 @@ def unknown_files(prefix: Path) -> Iterator[str]:
         for child in sorted([*files, *links]):
             path = (folder / child).relative_to(prefix).as_posix()
             # rattler itself writes the tag, which keeps environments out of backups.
-            if path not in recorded and not child.endswith(".pyc") and path != "CACHEDIR.TAG" and not _is_lock(folder / child):
+            if (
+                path not in recorded
+                and not child.endswith(".pyc")
+                and path != "CACHEDIR.TAG"
+                and not _is_lock(folder / child)
+            ):
                 yield path
 
 

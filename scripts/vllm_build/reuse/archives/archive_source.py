@@ -33,14 +33,18 @@ class ArchiveSource:
     Args:
         context: of the reuse.
         location: path or address; its ending says what it is.
-        sha256: that the file must have. It is then fetched whole, once; else only the needed members of a remote wheel are.
-        range_ok: the members are checked by other means: ranges are enough although the sha256 is known.
+        sha256: that the file must have. It is then fetched whole, once; else only the needed
+            members of a remote wheel are.
+        range_ok: the members are checked by other means: ranges are enough although the sha256 is
+            known.
 
     Raises:
         ConfigurationError: the location is neither a wheel nor a ``.conda`` file.
     """
 
-    def __init__(self, context: Context, location: str, sha256: str | None = None, *, range_ok: bool = False) -> None:
+    def __init__(
+        self, context: Context, location: str, sha256: str | None = None, *, range_ok: bool = False
+    ) -> None:
         self.where, self.name = location, file_name(location)
         if not self.name.endswith((WHEEL, CONDA)):
             raise ConfigurationError(
@@ -89,23 +93,38 @@ class ArchiveSource:
                 return found
             path = found
         elif self._sha256 and (found_sha256 := _sha256_of(path)) != self._sha256:
-            raise RefusedError("sha256", self.where, f"the file has sha256 {found_sha256}", expected=self._sha256)
+            raise RefusedError(
+                "sha256", self.where, f"the file has sha256 {found_sha256}", expected=self._sha256
+            )
         try:
             return open_regular(path)
         except NotRegularError as error:
             raise refusal_of(error, str(path)) from error
         except OSError as error:
-            raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error
+            raise FetchError(
+                f"{path}: {error.strerror}", expected="a file that can be read"
+            ) from error
 
     def _remote(self) -> RemoteFile | Path:
         context = self.context
         try:
             if self._sha256:
-                return remote_file.copy_of(context.transport, self.where, context.cache, self._folder, context.progress, self._sha256)
-            return remote_file.open_remote(context.transport, self.where, context.cache, self._folder, context.progress)
+                return remote_file.copy_of(
+                    context.transport,
+                    self.where,
+                    context.cache,
+                    self._folder,
+                    context.progress,
+                    self._sha256,
+                )
+            return remote_file.open_remote(
+                context.transport, self.where, context.cache, self._folder, context.progress
+            )
         except AbsentError as error:
             raise FetchError(
-                f"{self.where}: there is no such file", expected="a wheel or a .conda file", remedy="check the address"
+                f"{self.where}: there is no such file",
+                expected="a wheel or a .conda file",
+                remedy="check the address",
             ) from error
 
     def _unpack(self, archive: wheel_file.Archive) -> None:
@@ -129,20 +148,25 @@ class ArchiveSource:
 
     def _list(self, archive: wheel_file.Archive) -> None:
         fitness.require_wheel_name(self.name, self.where)
-        found = {name: output for name in archive.members if (output := member_names.output_of(name))}
+        found = {
+            name: output for name in archive.members if (output := member_names.output_of(name))
+        }
         if not found:
             raise RefusedError(
                 "no-record",
                 self.where,
                 "the wheel says nothing of its kernels, so no build of this project made it",
                 expected="vllm/_build_info/<output>.json in it",
-                remedy="build and publish this tree, unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION to compile, "
+                remedy="build and publish this tree, unset VLLM_USE_PRECOMPILED and "
+                "VLLM_PRECOMPILED_WHEEL_LOCATION to compile, "
                 "or set VLLM_PRECOMPILED_FOREIGN=1 to have an official wheel audited",
             )
         bounds.check_size(len(found), bounds.LIBRARIES, self.where, "the list of records")
         if self._file is not None:
             self._file.fetch([archive.window(name) for name in found])
-        self._records = {output: archive.read(name, bounds.DOCUMENT) for name, output in found.items()}
+        self._records = {
+            output: archive.read(name, bounds.DOCUMENT) for name, output in found.items()
+        }
         wheel_file.check_wheel(archive, self._check_listed(set()))
 
     def _check_listed(self, libraries: set[str]) -> set[str]:
@@ -151,13 +175,22 @@ class ArchiveSource:
             raise RefusedError(
                 "no-record",
                 self.where,
-                "its libraries are those of an official wheel, so no build of this project made them",
+                "its libraries are those of an official wheel, so no build of this project made "
+                "them",
                 expected="a build of this tree",
-                remedy="build this tree, or name the official wheel itself and set VLLM_PRECOMPILED_FOREIGN=1",
+                remedy="build this tree, or name the official wheel itself and set "
+                "VLLM_PRECOMPILED_FOREIGN=1",
             )
-        listed = {library.file for output in self._records for library in self.record(output).libraries}
+        listed = {
+            library.file for output in self._records for library in self.record(output).libraries
+        }
         if odd := libraries - listed:
-            raise RefusedError("member-name", self.where, f"no record lists {', '.join(sorted(odd))}", expected="what a record describes")
+            raise RefusedError(
+                "member-name",
+                self.where,
+                f"no record lists {', '.join(sorted(odd))}",
+                expected="what a record describes",
+            )
         return listed
 
     def outputs(self) -> list[str]:
@@ -188,11 +221,16 @@ class ArchiveSource:
             FetchError: they cannot be had. RefusedError: they are not what the record says.
         """
         cache = self.context.cache
-        found = {library.file: path for library in record.libraries if (path := cache.find(library.sha256))}
+        found = {
+            library.file: path
+            for library in record.libraries
+            if (path := cache.find(library.sha256))
+        }
         if len(found) < len(record.libraries):
             archive = self._open()
             self.announce(record)
-            # Held by one process for each version of each archive; the others then find the members in the cache.
+            # Held by one process for each version of each archive; the others then find the members
+            # in the cache.
             with cache.alone((self._file.key if self._file else None) or "00"):
                 found |= self._fetch(archive)
         return {library.file: found[library.file] for library in record.libraries}
@@ -200,12 +238,17 @@ class ArchiveSource:
     def _fetch(self, archive: wheel_file.Archive) -> dict[str, Path]:
         """The files of all announced outputs that the cache does not have, and those that it has since the caller looked."""
         cache = self.context.cache
-        every = [library for announced in self._announced.values() for library in announced.libraries]
+        every = [
+            library for announced in self._announced.values() for library in announced.libraries
+        ]
         found = {library.file: path for library in every if (path := cache.find(library.sha256))}
         missing = [library for library in every if library.file not in found]
         try:
             if self._file is not None and missing:
-                self._file.fetch([archive.window(lib.file) for lib in missing if lib.file in archive.members], shared=True)
+                self._file.fetch(
+                    [archive.window(lib.file) for lib in missing if lib.file in archive.members],
+                    shared=True,
+                )
             for library in missing:
                 found[library.file] = self._take(archive, library)
         except RefusedError:
@@ -219,9 +262,19 @@ class ArchiveSource:
         if self.name.endswith(CONDA):
             file = self._unpacked.get(library.file)
             if file is None:
-                raise RefusedError("missing", self.where, f"{library.file} is not there", expected="every library that the record lists")
+                raise RefusedError(
+                    "missing",
+                    self.where,
+                    f"{library.file} is not there",
+                    expected="every library that the record lists",
+                )
             if (size := file.stat().st_size) != library.size:
-                raise RefusedError("size", self.where, f"{library.file} has {size} bytes", expected=f"{library.size}, as the record says")
+                raise RefusedError(
+                    "size",
+                    self.where,
+                    f"{library.file} has {size} bytes",
+                    expected=f"{library.size}, as the record says",
+                )
         else:
             file = self._folder / library.sha256
             archive.extract(library, file)

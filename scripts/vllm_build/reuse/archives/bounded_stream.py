@@ -46,5 +46,8 @@ class Bounded:
 
     def _refused(self, size: int) -> RefusedError:
         return RefusedError(
-            "directory", self._where, f"its directory claims {size} bytes", expected=f"at most {bounds.DIRECTORY}: a few hundred members"
+            "directory",
+            self._where,
+            f"its directory claims {size} bytes",
+            expected=f"at most {bounds.DIRECTORY}: a few hundred members",
         )

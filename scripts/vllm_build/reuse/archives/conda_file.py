@@ -28,14 +28,30 @@ def content_member(archive: Archive) -> str:
     Raises:
         RefusedError: the archive is no ``.conda`` file.
     """
-    found = [name for name in archive.members if name.startswith("pkg-") and name.endswith(".tar.zst")]
-    others = [name for name in archive.members if name not in found and name != "metadata.json" and not name.startswith("info-")]
+    found = [
+        name for name in archive.members if name.startswith("pkg-") and name.endswith(".tar.zst")
+    ]
+    others = [
+        name
+        for name in archive.members
+        if name not in found and name != "metadata.json" and not name.startswith("info-")
+    ]
     if len(found) != 1 or others:
         what = f"it holds {', '.join(sorted(archive.members)[:5])}"
-        raise RefusedError("directory", archive.where, what, expected="metadata.json, one info-*.tar.zst and one pkg-*.tar.zst")
+        raise RefusedError(
+            "directory",
+            archive.where,
+            what,
+            expected="metadata.json, one info-*.tar.zst and one pkg-*.tar.zst",
+        )
     info = archive.members[found[0]]
     if info.compress_size != info.file_size:
-        raise RefusedError("method", archive.where, f"{found[0]} is compressed twice", expected="a member that is stored")
+        raise RefusedError(
+            "method",
+            archive.where,
+            f"{found[0]} is compressed twice",
+            expected="a member that is stored",
+        )
     return found[0]
 
 
@@ -52,7 +68,9 @@ def _decompressor() -> tuple[Any, type[Exception]]:
                 expected="Python 3.14, or the package zstandard",
                 remedy="pip install zstandard",
             ) from None
-        return lambda stream: module.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stream), module.ZstdError
+        return lambda stream: module.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+            stream
+        ), module.ZstdError
     return module.ZstdFile, module.ZstdError
 
 
@@ -82,7 +100,12 @@ def _check(member: tarfile.TarInfo, where: str) -> None:
         kind = "special-file"
     if kind:
         expected = "plain files"
-        raise RefusedError(kind, where, f"{member.name!r} is of type {member.type.decode('ascii', 'replace')!r}", expected=expected)
+        raise RefusedError(
+            kind,
+            where,
+            f"{member.name!r} is of type {member.type.decode('ascii', 'replace')!r}",
+            expected=expected,
+        )
 
 
 @contextmanager
@@ -90,14 +113,20 @@ def _errors(where: str, error: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, error, ValueError, OverflowError) as failure:
-        raise RefusedError("directory", where, f"the package's files cannot be read: {failure}", expected="a whole .tar.zst") from failure
+        raise RefusedError(
+            "directory",
+            where,
+            f"the package's files cannot be read: {failure}",
+            expected="a whole .tar.zst",
+        ) from failure
 
 
 def unpack(archive: Archive, folder: Path) -> dict[str, Path]:
     """Write the libraries and records of a package into ``folder``, which is empty, under numbers.
 
     Returns:
-        Where the file of each path below ``site-packages`` lies. Their content has not been compared with anything.
+        Where the file of each path below ``site-packages`` lies. Their content has not been
+        compared with anything.
 
     Raises:
         RefusedError: a member must not be there, or the archive is damaged.
@@ -116,7 +145,11 @@ def unpack(archive: Archive, folder: Path) -> dict[str, Path]:
                 member_names.check([entry.name], archive.where)
                 _check(entry, archive.where)
                 _, here, path = entry.name.rpartition(_SITE)
-                if not here or not entry.isfile() or not (member_names.is_library(path) or member_names.output_of(path)):
+                if (
+                    not here
+                    or not entry.isfile()
+                    or not (member_names.is_library(path) or member_names.output_of(path))
+                ):
                     continue
                 bounds.check_size(entry.size, bounds.LIBRARY, archive.where, path)
                 found[path] = folder / f"{len(found)}"

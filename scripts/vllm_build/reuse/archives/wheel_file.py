@@ -26,7 +26,16 @@ _TOPS = ("vllm",)
 #: A local header before its name and extra field.
 _LOCAL_HEADER = 30
 #: What zipfile and zlib raise on damaged archives, by Python release.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError, OverflowError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def _type_fault(info: zipfile.ZipInfo) -> tuple[str, str] | None:
@@ -59,12 +68,22 @@ class Archive:
         try:
             self.zip = zipfile.ZipFile(cast("BinaryIO", Bounded(stream, where)))
         except _DAMAGE as error:
-            raise RefusedError("directory", where, f"no archive: {error}", expected="a zip archive with a whole directory") from error
+            raise RefusedError(
+                "directory",
+                where,
+                f"no archive: {error}",
+                expected="a zip archive with a whole directory",
+            ) from error
         except OSError as error:
             # A position before the beginning; errors of the disk have a file name.
             if error.filename is not None:
                 raise
-            raise RefusedError("directory", where, f"no archive: {error}", expected="a zip archive with a whole directory") from error
+            raise RefusedError(
+                "directory",
+                where,
+                f"no archive: {error}",
+                expected="a zip archive with a whole directory",
+            ) from error
         self.members = {info.filename: info for info in self.zip.infolist()}
         self._check()
 
@@ -76,15 +95,26 @@ class Archive:
         end = 0
         for info in sorted(infos, key=lambda i: i.header_offset):
             if fault := _type_fault(info):
-                raise RefusedError(fault[0], self.where, f"{info.filename!r} is {fault[1]}", expected="plain files, stored or deflated")
+                raise RefusedError(
+                    fault[0],
+                    self.where,
+                    f"{info.filename!r} is {fault[1]}",
+                    expected="plain files, stored or deflated",
+                )
             if info.header_offset < end:
                 raise RefusedError(
-                    "overlap", self.where, f"{info.filename!r} lies within another member", expected="members one after the other"
+                    "overlap",
+                    self.where,
+                    f"{info.filename!r} lies within another member",
+                    expected="members one after the other",
                 )
             end = info.header_offset + _LOCAL_HEADER + len(info.orig_filename) + info.compress_size
         if end > self.zip.start_dir:
             raise RefusedError(
-                "directory", self.where, "the last member reaches into the directory", expected="members before the directory"
+                "directory",
+                self.where,
+                "the last member reaches into the directory",
+                expected="members before the directory",
             )
 
     def window(self, member: str) -> Window:
@@ -108,14 +138,23 @@ class Archive:
         """Write a library's bytes to ``target``; their sha256 is the caller's to check.
 
         Raises:
-            RefusedError: it is missing, of another size than the record says, implausibly small when packed, or damaged.
+            RefusedError: it is missing, of another size than the record says, implausibly small
+                when packed, or damaged.
         """
         info = self.members.get(library.file)
         if info is None:
-            raise RefusedError("missing", self.where, f"{library.file} is not there", expected="every library that the record lists")
+            raise RefusedError(
+                "missing",
+                self.where,
+                f"{library.file} is not there",
+                expected="every library that the record lists",
+            )
         if info.file_size != library.size:
             raise RefusedError(
-                "size", self.where, f"{library.file} has {info.file_size} bytes", expected=f"{library.size}, as the record says"
+                "size",
+                self.where,
+                f"{library.file} has {info.file_size} bytes",
+                expected=f"{library.size}, as the record says",
             )
         bounds.check_ratio(info.file_size, info.compress_size, self.where, library.file)
         with target.open("wb") as out:
@@ -130,9 +169,19 @@ class Archive:
                     got += len(chunk)
                     yield chunk
         except _DAMAGE as error:
-            raise RefusedError("crc", self.where, f"{member}: {error}", expected="the bytes that the directory describes") from error
+            raise RefusedError(
+                "crc",
+                self.where,
+                f"{member}: {error}",
+                expected="the bytes that the directory describes",
+            ) from error
         if got != info.file_size:
-            raise RefusedError("size", self.where, f"{member} has {got} bytes", expected=f"{info.file_size}, as the directory says")
+            raise RefusedError(
+                "size",
+                self.where,
+                f"{member} has {got} bytes",
+                expected=f"{info.file_size}, as the directory says",
+            )
 
 
 def check_wheel(archive: Archive, listed: set[str]) -> None:
@@ -144,6 +193,16 @@ def check_wheel(archive: Archive, listed: set[str]) -> None:
     for name in archive.members:
         top = name.split("/", 1)[0]
         if top not in _TOPS and not top.endswith((".dist-info", ".data")):
-            raise RefusedError("member-name", archive.where, f"{name!r} is outside vllm/", expected="the package and its metadata")
+            raise RefusedError(
+                "member-name",
+                archive.where,
+                f"{name!r} is outside vllm/",
+                expected="the package and its metadata",
+            )
         if top in _TOPS and ".so" in name.rsplit("/", 1)[-1] and name not in listed:
-            raise RefusedError("member-name", archive.where, f"no record lists {name!r}", expected="libraries that a record describes")
+            raise RefusedError(
+                "member-name",
+                archive.where,
+                f"no record lists {name!r}",
+                expected="libraries that a record describes",
+            )

@@ -2,13 +2,17 @@
 """Runs as a program of its own: loads the libraries of an official wheel into torch and says what they have, and what they ask for in vain.
 
     stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …], "functions": [name, …]}, …], "schemas": [text, …],
-             "stand_ins": [soname, …], "compiler": the program that makes them, "answer": path of a file that is written}
-    answer  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message}, "functions": {path: [name, …]},
-             "ops": {schema text: {"found": schema or null, "keys": [dispatch key, …], "compatible": bool}}}
+             "stand_ins": [soname, …], "compiler": the program that makes them, "answer": path of a
+             file that is written}
+    answer  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message},
+             "functions": {path: [name, …]}, "ops": {schema text: {"found": schema or null, "keys":
+             [dispatch key, …], "compatible": bool}}}
 
-``functions`` are those of a Python module, for a library that is one; the answer has those that it lacks. For the names in ``stand_ins``
-libraries are compiled on the spot, where they are missing (a driver, torch's part for a device), so that schemas can be read on a machine
-without the device: their functions do nothing and return zero. The answer has a file of its own, because what is loaded may print.
+``functions`` are those of a Python module, for a library that is one; the answer has those that it
+lacks. For the names in ``stand_ins`` libraries are compiled on the spot, where they are missing (a
+driver, torch's part for a device), so that schemas can be read on a machine without the device:
+their functions do nothing and return zero. The answer has a file of its own, because what is loaded
+may print.
 """
 
 from __future__ import annotations
@@ -42,7 +46,9 @@ def opened(soname: str) -> Any:
 def unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
     """Symbols that neither the process nor the libraries that it needs have; such a library may load and fail at its first call."""
     handles = [everywhere, *filter(None, map(opened, library["needed"]))]
-    return [name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)]
+    return [
+        name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)
+    ]
 
 
 def make_stand_ins(sonames: list[str], symbols: list[str], chosen: str) -> None:
@@ -55,11 +61,27 @@ def make_stand_ins(sonames: list[str], symbols: list[str], chosen: str) -> None:
     if compiler is None:
         raise OSError("there is no C compiler (CC, cc, gcc) to make stand-ins with")
     with tempfile.TemporaryDirectory() as folder:
-        for soname, names in zip(sonames, itertools.chain([symbols], itertools.repeat([])), strict=False):
+        for soname, names in zip(
+            sonames, itertools.chain([symbols], itertools.repeat([])), strict=False
+        ):
             library = Path(folder) / soname
-            command = [compiler, "-shared", "-fPIC", "-fno-builtin", "-w", f"-Wl,-soname,{soname}", "-o", str(library), "-x", "c", "-"]
+            command = [
+                compiler,
+                "-shared",
+                "-fPIC",
+                "-fno-builtin",
+                "-w",
+                f"-Wl,-soname,{soname}",
+                "-o",
+                str(library),
+                "-x",
+                "c",
+                "-",
+            ]
             source = "".join(f"long {name}(void) {{ return 0; }}\n" for name in names) + "\n"
-            done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, input=source, capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()}")
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # stays mapped when the file is gone
@@ -85,23 +107,39 @@ def load(library: dict[str, Any]) -> list[str]:
 def said(argument: Any) -> tuple[object, ...]:
     """What a call must agree with in an argument, beside its place: type, mutation, whether it goes by name, and then the name."""
     # Marks of mutation mean something on tensors alone, and upstream has one on a number.
-    written = argument.alias_info is not None and argument.alias_info.is_write and "Tensor" in str(argument.type)
-    return str(argument.type), written, argument.kwarg_only, argument.name if argument.kwarg_only else None
+    written = (
+        argument.alias_info is not None
+        and argument.alias_info.is_write
+        and "Tensor" in str(argument.type)
+    )
+    return (
+        str(argument.type),
+        written,
+        argument.kwarg_only,
+        argument.name if argument.kwarg_only else None,
+    )
 
 
 def compatible(theirs: Any, ours: Any) -> bool:
     """Whether every call that ``ours`` allows, its arguments by position, means the same to ``theirs``.
 
-    Names of arguments do not count, as our Python passes none by name; more arguments at the end do no harm where they have defaults.
-    ``FunctionSchema.is_backward_compatible_with`` of torch minds names, and the letters of alias sets.
+    Names of arguments do not count, as our Python passes none by name; more arguments at the end do
+    no harm where they have defaults. ``FunctionSchema.is_backward_compatible_with`` of torch minds
+    names, and the letters of alias sets.
     """
     here, there = ours.arguments, theirs.arguments
-    if len(there) < len(here) or [str(r.type) for r in ours.returns] != [str(r.type) for r in theirs.returns]:
+    if len(there) < len(here) or [str(r.type) for r in ours.returns] != [
+        str(r.type) for r in theirs.returns
+    ]:
         return False
     for mine, other in zip(here, there, strict=False):
         # torch gives None for "no default" as for "None by default".
         if said(mine) != said(other) or (
-            mine.has_default_value() and (not other.has_default_value() or repr(mine.default_value) != repr(other.default_value))
+            mine.has_default_value()
+            and (
+                not other.has_default_value()
+                or repr(mine.default_value) != repr(other.default_value)
+            )
         ):
             return False
     return all(extra.has_default_value() for extra in there[len(here) :])
@@ -124,11 +162,15 @@ def compare(text: str) -> dict[str, Any]:
 def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Answer a request; see the module."""
     everywhere, libraries = ctypes.CDLL(None), request["libraries"]
-    missing = sorted({name for library in libraries for name in library["needed"] if opened(name) is None})
+    missing = sorted(
+        {name for library in libraries for name in library["needed"] if opened(name) is None}
+    )
     vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
     failed, functions = {}, {}
     if wanted := [name for name in missing if name in request["stand_ins"]]:
-        make_stand_ins(wanted, sorted({name for names in vain.values() for name in names}), request["compiler"])
+        make_stand_ins(
+            wanted, sorted({name for names in vain.values() for name in names}), request["compiler"]
+        )
     for library in libraries:
         try:
             functions[library["path"]] = load(library)

@@ -44,7 +44,8 @@ class Audited:
     Attributes:
         where: it lies.
         facts: what it says of itself; its torch requirement is in the audit.
-        files: the libraries in the cache, each with what it stands in for; none when the audit failed before they were fetched.
+        files: the libraries in the cache, each with what it stands in for; none when the audit
+            failed before they were fetched.
         audit: what was found.
     """
 
@@ -126,7 +127,9 @@ def audit(
             inherited,
             stand_ins=stand_ins,
         )
-    return Audited(location, wheel.facts, {fetched[one.library.file]: one for one in picks.picks}, result)
+    return Audited(
+        location, wheel.facts, {fetched[one.library.file]: one for one in picks.picks}, result
+    )
 
 
 def with_every_output(settings: Settings) -> Settings:
@@ -145,15 +148,24 @@ def require(found: Audited, mode: str, *, table: bool = True) -> None:
     Raises:
         RefusedError: a line of the audit is against it.
     """
-    rows, remedy = found.audit.failed + found.audit.unseen, "compile this tree, or take a wheel that fits this machine and this torch"
+    rows, remedy = (
+        found.audit.failed + found.audit.unseen,
+        "compile this tree, or take a wheel that fits this machine and this torch",
+    )
     if not rows and mode != INCOMPLETE:
         rows = [row for row in found.audit.rows if row.verdict == foreign_audit.LACKING]
-        remedy = f"compile this tree, or set VLLM_PRECOMPILED_FOREIGN={INCOMPLETE}: what is lacking then is an error where it is called"
+        remedy = (
+            f"compile this tree, or set VLLM_PRECOMPILED_FOREIGN={INCOMPLETE}: what is "
+            "lacking then is an error where it is called"
+        )
     if rows:
         raise RefusedError(
             "foreign",
             found.where,
-            f"{found.title} does not pass the audit, by {len(rows)} of {len(found.audit.rows)} lines"
+            (
+                f"{found.title} does not pass the audit, by {len(rows)} of {len(found.audit.rows)} "
+                "lines"
+            )
             + (f":\n{found.audit.text()}" if table else ""),
             expected="libraries that can stand in for a build of this tree",
             remedy=remedy,
@@ -208,12 +220,22 @@ class ForeignReuse:
         """The libraries and the record, in the cache, by their places below the folder that holds ``vllm``."""
         taken = usable(self.found)
         files = {one.library.file: path for path, one in self.found.files.items() if one in taken}
-        return {**files, member_names.record_name(member_names.FOREIGN): self.context.cache.add_bytes(record(self.found, self.device))}
+        return {
+            **files,
+            member_names.record_name(member_names.FOREIGN): self.context.cache.add_bytes(
+                record(self.found, self.device)
+            ),
+        }
 
 
 @contextmanager
 def prepared(
-    root: Path, settings: Settings, context: Context, plan: Plan, machine: Machine, needed: Sequence[Wanted]
+    root: Path,
+    settings: Settings,
+    context: Context,
+    plan: Plan,
+    machine: Machine,
+    needed: Sequence[Wanted],
 ) -> Iterator[ForeignReuse]:
     """Audit the wheel of ``VLLM_PRECOMPILED_WHEEL_LOCATION``, and refuse it or offer its files.
 
@@ -230,7 +252,15 @@ def prepared(
         )
     if settings.precompiled_key and not settings.precompiled_sha256:
         raise trust.unsigned(location, "an official wheel")
-    found = audit(context, root, plan, machine, location, settings.precompiled_sha256, inherited=settings.inherited)
+    found = audit(
+        context,
+        root,
+        plan,
+        machine,
+        location,
+        settings.precompiled_sha256,
+        inherited=settings.inherited,
+    )
     require(found, settings.precompiled_foreign)
     why = f"{found.title}, an official wheel that passed the audit"
     taken = {one.extension for one in usable(found)}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An official vLLM wheel: what it says of itself, and which of its libraries stand in for ours.
 
-Such a wheel has no record of its kernels. Its ``RECORD`` has the sha256 of each member, which is what members are checked against.
+Such a wheel has no record of its kernels. Its ``RECORD`` has the sha256 of each member, which is
+what members are checked against.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ if TYPE_CHECKING:
 #: Module names that official wheels have instead of ours, best first.
 _MODULES = {"_C": ("_C_stable_libtorch", "_C"), "_moe_C": ("_moe_C_stable_libtorch", "_moe_C")}
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
-#: Official wheels for x86 CPUs have ``_C`` three times: the module, and the flags of /proc/cpuinfo that vLLM 0.32 loads it for, best first.
-_CPU_MODULES = (("_C", _AVX512 | {"avx512_bf16"}), ("_C_AVX512", _AVX512), ("_C_AVX2", frozenset({"avx2"})))
+#: Official wheels for x86 CPUs have ``_C`` three times: the module, and the flags of /proc/cpuinfo
+#: that vLLM 0.32 loads it for, best first.
+_CPU_MODULES = (
+    ("_C", _AVX512 | {"avx512_bf16"}),
+    ("_C_AVX512", _AVX512),
+    ("_C_AVX2", frozenset({"avx2"})),
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,9 @@ class Picks:
         return tuple(pick.library for pick in self.picks)
 
 
-def pick(extensions: Iterable[PlannedExtension], found: Mapping[str, Library], cpu_flags: frozenset[str]) -> tuple[Picks, tuple[str, ...]]:
+def pick(
+    extensions: Iterable[PlannedExtension], found: Mapping[str, Library], cpu_flags: frozenset[str]
+) -> tuple[Picks, tuple[str, ...]]:
     """Choose a library for each extension that this tree has.
 
     Args:
@@ -100,7 +108,10 @@ def pick(extensions: Iterable[PlannedExtension], found: Mapping[str, Library], c
     """
     picks, missing = [], []
     for extension in extensions:
-        choices = [(module, frozenset[str]()) for module in _MODULES.get(extension.module, (extension.module,))]
+        choices = [
+            (module, frozenset[str]())
+            for module in _MODULES.get(extension.module, (extension.module,))
+        ]
         if f"{extension.folder}/_C_AVX2.abi3.so" in found and extension.module == "_C":
             choices = [(module, flags) for module, flags in _CPU_MODULES if flags <= cpu_flags]
         for module, flags in choices:
@@ -119,9 +130,18 @@ def _metadata(text: bytes, where: str) -> tuple[str, Version, Requirement | None
         message = email.message_from_string(text.decode())
         requirements = [Requirement(line) for line in message.get_all("Requires-Dist") or []]
         name, version = canonicalize_name(str(message["Name"])), Version(str(message["Version"]))
-        here = [r for r in requirements if r.name == "torch" and (r.marker is None or r.marker.evaluate({"extra": ""}))]
-    except (ValueError, UndefinedEnvironmentName) as error:  # of packaging, and of text that is no UTF-8
-        raise RefusedError("document", where, f"METADATA: {error}", expected="metadata of a wheel") from error
+        here = [
+            r
+            for r in requirements
+            if r.name == "torch" and (r.marker is None or r.marker.evaluate({"extra": ""}))
+        ]
+    except (
+        ValueError,
+        UndefinedEnvironmentName,
+    ) as error:  # of packaging, and of text that is no UTF-8
+        raise RefusedError(
+            "document", where, f"METADATA: {error}", expected="metadata of a wheel"
+        ) from error
     return name, version, here[0] if here else None
 
 
@@ -131,7 +151,9 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
     try:
         rows = list(csv.reader(io.StringIO(text.decode())))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RefusedError("document", where, f"RECORD: {error}", expected="the list of a wheel's files") from error
+        raise RefusedError(
+            "document", where, f"RECORD: {error}", expected="the list of a wheel's files"
+        ) from error
     for row in rows:
         if not row or not member_names.is_library(row[0]):
             continue
@@ -142,9 +164,16 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
             # A size of another form is no size, and int() knows more forms than this format has.
             library = Library(path, sha256, int(size if re.fullmatch(r"[0-9]{1,18}", size) else ""))
         except (ValueError, binascii.Error) as error:
-            raise RefusedError("document", where, f"RECORD: {row[0]}: {error}", expected="path, sha256 and size") from error
+            raise RefusedError(
+                "document", where, f"RECORD: {row[0]}: {error}", expected="path, sha256 and size"
+            ) from error
         if method != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-            raise RefusedError("document", where, f"RECORD: {path} has {digest!r}", expected="sha256 of each library")
+            raise RefusedError(
+                "document",
+                where,
+                f"RECORD: {path} has {digest!r}",
+                expected="sha256 of each library",
+            )
         bounds.check_size(library.size, bounds.LIBRARY, where, path)
         found[path] = library
     return found
@@ -165,7 +194,8 @@ class ForeignWheel(ArchiveSource):
         super().__init__(context, location, sha256)
         if not self.name.endswith(WHEEL):
             raise ConfigurationError(
-                f"{location!r} is no wheel, and VLLM_PRECOMPILED_FOREIGN is for official wheels", expected="the path or address of a wheel"
+                f"{location!r} is no wheel, and VLLM_PRECOMPILED_FOREIGN is for official wheels",
+                expected="the path or address of a wheel",
             )
 
     def read(self) -> None:
@@ -191,13 +221,23 @@ class ForeignWheel(ArchiveSource):
                 self.where,
                 f"the wheel has {ours[0]}: this project built it",
                 expected="an official wheel",
-                remedy="unset VLLM_PRECOMPILED_FOREIGN: wheels of this project are compared by their digests",
+                remedy="unset VLLM_PRECOMPILED_FOREIGN: wheels of this project are compared by "
+                "their digests",
             )
         wanted = {}
         for name in ("METADATA", "RECORD"):
-            members = [member for member in archive.members if re.fullmatch(rf"[^/]+\.dist-info/{name}", member)]
+            members = [
+                member
+                for member in archive.members
+                if re.fullmatch(rf"[^/]+\.dist-info/{name}", member)
+            ]
             if len(members) != 1:
-                raise RefusedError("document", self.where, f"the wheel has {name} {len(members)} times", expected="a wheel")
+                raise RefusedError(
+                    "document",
+                    self.where,
+                    f"the wheel has {name} {len(members)} times",
+                    expected="a wheel",
+                )
             wanted[name] = members[0]
         if self._file is not None:
             self._file.fetch([archive.window(member) for member in wanted.values()])
@@ -205,7 +245,12 @@ class ForeignWheel(ArchiveSource):
         try:
             tags = parse_wheel_filename(self.name)[3]
         except InvalidWheelFilename as error:
-            raise RefusedError("platform", self.where, f"{error}", expected="the name of a wheel, which says what it is for") from error
+            raise RefusedError(
+                "platform",
+                self.where,
+                f"{error}",
+                expected="the name of a wheel, which says what it is for",
+            ) from error
         name, version, torch = _metadata(texts["METADATA"], self.where)
         self.facts = Facts(name, version, tags, torch)
         listed = _record(texts["RECORD"], self.where)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of each output: reused, compiled, or a reason to stop. Nothing is written outside the cache."""
+"""What becomes of each output: reused, compiled, or a reason to stop.
+
+Nothing is written outside the cache.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,10 @@ def _not_found(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> R
         ", ".join(source.where for source in sources),
         f"no build of {wanted.output} for {target} with the build digest {wanted.digest}",
         expected="a build of this very tree, for this device, toolkit and architectures",
-        remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset VLLM_USE_PRECOMPILED to compile all, "
-        "set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, or publish a build of this tree (vllm-build publish)",
+        remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset "
+        "VLLM_USE_PRECOMPILED to compile all, "
+        "set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, or publish a build of this "
+        "tree (vllm-build publish)",
     )
 
 
@@ -78,21 +83,27 @@ def _decide(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> Deci
             reasons.append(error)
             continue
         offer.announce(record)
-        return Decision(wanted, REUSE, offer.where, f"its build digest is {wanted.digest[:12]}", offer, record)
+        return Decision(
+            wanted, REUSE, offer.where, f"its build digest is {wanted.digest[:12]}", offer, record
+        )
     raise reasons[0] if reasons else _not_found(wanted, sources, machine)
 
 
-def make(outputs: Sequence[Wanted], sources: Sequence[Source], machine: Machine, *, partial: bool) -> tuple[Decision, ...]:
+def make(
+    outputs: Sequence[Wanted], sources: Sequence[Source], machine: Machine, *, partial: bool
+) -> tuple[Decision, ...]:
     """Decide for each output.
 
     Args:
         outputs: that this tree needs.
         sources: in the order in which they are asked.
         machine: that the kernels are for.
-        partial: outputs that nothing fits are compiled, not refused. What is not sound is refused all the same.
+        partial: outputs that nothing fits are compiled, not refused. What is not sound is refused
+            all the same.
 
     Raises:
-        RefusedError: an output cannot be reused; the check that failed, what was found, and what to do.
+        RefusedError: an output cannot be reused; the check that failed, what was found, and what to
+            do.
         FetchError: a source could not be asked, and no other had the output.
     """
     decisions = []

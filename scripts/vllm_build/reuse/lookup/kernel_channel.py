@@ -44,7 +44,9 @@ def listed(base: Base, folder: str) -> dict[str, Any] | None:
     place = base.place(path)
     packages = load_json(data, place, "the index").get("packages.conda", {})
     if not isinstance(packages, dict):
-        raise RefusedError("document", place, "packages.conda is no object", expected="an index of a conda channel")
+        raise RefusedError(
+            "document", place, "packages.conda is no object", expected="an index of a conda channel"
+        )
     return packages
 
 
@@ -69,7 +71,8 @@ class PackageOffer:
         """The record of the first package with the wanted digest, else of the last; conda packages are fetched whole for it.
 
         Raises:
-            FetchError: a package cannot be had. RefusedError: it is not sound, or has no record of the output.
+            FetchError: a package cannot be had. RefusedError: it is not sound, or has no record of
+                the output.
         """
         for source in self._packages[:-1]:
             self._source = source
@@ -80,7 +83,12 @@ class PackageOffer:
 
     def _look(self) -> Record:
         if self._wanted.output not in self._source.outputs():
-            raise RefusedError("missing", self.where, f"no record of {self._wanted.output}", expected="the output that its name says")
+            raise RefusedError(
+                "missing",
+                self.where,
+                f"no record of {self._wanted.output}",
+                expected="the output that its name says",
+            )
         return self._source.record(self._wanted.output)
 
     def announce(self, record: Record) -> None:
@@ -124,19 +132,35 @@ class Channel:
             FetchError: the channel cannot be reached. RefusedError: its index is malformed.
         """
         release = f"{machine.toolkit.major}[0-9]+" if machine.toolkit else ""
-        mark = re.compile(rf"{re.escape(machine.device)}{release}_(?:.*_)?k{wanted.kernel_digest[: tree_digests.SHORT]}_.*")
+        mark = re.compile(
+            rf"{re.escape(machine.device)}{release}_(?:.*_)?k{wanted.kernel_digest[: tree_digests.SHORT]}_.*"
+        )
         found = []
         for name, package in (self._packages() or {}).items():
-            if not isinstance(package, dict) or package.get("name") != wanted.output or not mark.fullmatch(str(package.get("build"))):
+            if (
+                not isinstance(package, dict)
+                or package.get("name") != wanted.output
+                or not mark.fullmatch(str(package.get("build")))
+            ):
                 continue
             sha256, number = package.get("sha256"), package.get("build_number")
-            if not _FILE.fullmatch(name) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            if (
+                not _FILE.fullmatch(name)
+                or not isinstance(sha256, str)
+                or not SHA256.fullmatch(sha256)
+            ):
                 raise RefusedError(
-                    "index", self.where, f"the index lists {excerpt(name, 100)!r} with sha256 {sha256!r}", expected="a file of this channel"
+                    "index",
+                    self.where,
+                    f"the index lists {excerpt(name, 100)!r} with sha256 {sha256!r}",
+                    expected="a file of this channel",
                 )
             found.append((number if isinstance(number, int) else 0, name, sha256))
         # Highest build number first, as a solver takes them.
-        places = [(self._base.place(f"{subdir()}/{name}"), sha256) for _, name, sha256 in sorted(found, reverse=True)]
+        places = [
+            (self._base.place(f"{subdir()}/{name}"), sha256)
+            for _, name, sha256 in sorted(found, reverse=True)
+        ]
         sources = [ArchiveSource(self._base.context, place, sha256) for place, sha256 in places]
         self._open += sources
         return PackageOffer(sources, wanted) if sources else None

@@ -67,7 +67,11 @@ class Location:
         Raises:
             FetchError: it cannot be had. RefusedError: it is not sound.
         """
-        return PackageOffer([self._source], wanted) if wanted.output in self._source.outputs() else None
+        return (
+            PackageOffer([self._source], wanted)
+            if wanted.output in self._source.outputs()
+            else None
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -93,7 +97,12 @@ def recognise(context: Context, location: str, key: PublicKey | None = None) -> 
     base = Base(context, location)
     marker = base.read(store_entry.MARKER)
     if marker is not None:
-        return Store(base, trust.agreed(store_entry.check_marker(marker, base.place(store_entry.MARKER)), key, base.where))
+        return Store(
+            base,
+            trust.agreed(
+                store_entry.check_marker(marker, base.place(store_entry.MARKER)), key, base.where
+            ),
+        )
     found = Channel(base)
     if found.exists():
         if key is not None:
@@ -102,7 +111,8 @@ def recognise(context: Context, location: str, key: PublicKey | None = None) -> 
     raise ConfigurationError(
         f"{location} is neither a store nor a conda channel",
         expected=f"{store_entry.MARKER}, or {kernel_channel.subdir()}/repodata.json in it",
-        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: vllm-build publish --store FOLDER",
+        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: vllm-build publish --store "
+        "FOLDER",
     )
 
 
@@ -110,7 +120,8 @@ def of_settings(context: Context, settings: Settings) -> list[Source]:
     """The sources that the environment names: the location alone, else the stores in order.
 
     Raises:
-        ConfigurationError: it names none, or something else. FetchError, RefusedError: of :func:`recognise`.
+        ConfigurationError: it names none, or something else. FetchError, RefusedError: of
+            :func:`recognise`.
     """
     if settings.precompiled_location:
         if settings.precompiled_key and not settings.precompiled_sha256:
@@ -125,8 +136,10 @@ def of_settings(context: Context, settings: Settings) -> list[Source]:
     if not settings.precompiled_stores:
         raise ConfigurationError(
             "VLLM_USE_PRECOMPILED asks for precompiled kernels, and nothing says where they are",
-            expected="VLLM_PRECOMPILED_STORES (folders, http indexes, conda channels) or VLLM_PRECOMPILED_WHEEL_LOCATION (a file)",
-            remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or VLLM_TARGET_DEVICE=empty for the Python package alone",
+            expected="VLLM_PRECOMPILED_STORES (folders, http indexes, conda channels) or "
+            "VLLM_PRECOMPILED_WHEEL_LOCATION (a file)",
+            remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or "
+            "VLLM_TARGET_DEVICE=empty for the Python package alone",
         )
     key = trust.pinned(settings)
     return [recognise(context, word, key) for word in settings.precompiled_stores]

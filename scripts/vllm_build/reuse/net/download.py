@@ -6,7 +6,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from vllm_build.reuse.net.transport import AbsentError, Answer, BrokenError, Transport, Validator, changed
+from vllm_build.reuse.net.transport import (
+    AbsentError,
+    Answer,
+    BrokenError,
+    Transport,
+    Validator,
+    changed,
+)
 from vllm_build.reuse.records import bounds
 from vllm_build.reuse.records.refusal import RefusedError
 from vllm_build.util.errors import FetchError
@@ -24,7 +31,8 @@ class Progress(Protocol):
         """``size`` more bytes are here."""
 
 
-#: An attempt that brought less is one more that failed: a server that drops every connection at once must not keep us for ever.
+#: An attempt that brought less is one more that failed: a server that drops every connection at
+#: once must not keep us for ever.
 _WORTH_IT = 64 * bounds.KIB
 _LONGEST_PAUSE = 20.0
 
@@ -37,7 +45,8 @@ def ask(transport: Transport, url: str, window: str | None = None) -> Answer:
     """``Transport.ask``, again while it is worth it.
 
     Raises:
-        FetchError: the last attempt failed, or the server refuses. AbsentError, RefusedError: as there.
+        FetchError: the last attempt failed, or the server refuses. AbsentError, RefusedError: as
+            there.
     """
     return _again(transport, lambda: transport.ask(url, window), lambda: 0)
 
@@ -53,7 +62,9 @@ def _again(transport: Transport, attempt: Callable[[], Answer], done: Callable[[
             before = max(before, done())
             if failed >= transport.attempts:
                 raise FetchError(
-                    f"{error}, {failed} attempts in a row", expected="an answer", remedy="try again later: what has arrived is kept"
+                    f"{error}, {failed} attempts in a row",
+                    expected="an answer",
+                    remedy="try again later: what has arrived is kept",
                 ) from error
             time.sleep(min(transport.pause * 2 ** (failed - 1), _LONGEST_PAUSE))
 
@@ -105,11 +116,20 @@ def tail(transport: Transport, url: str, size: int) -> tuple[Validator, int, byt
     return answer.validator, answer.first, bytes(got) if answer.ranged else None
 
 
-def window(transport: Transport, url: str, part: Path, begin: int, end: int, validator: Validator, progress: Progress = _silent) -> None:
+def window(
+    transport: Transport,
+    url: str,
+    part: Path,
+    begin: int,
+    end: int,
+    validator: Validator,
+    progress: Progress = _silent,
+) -> None:
     """Bytes ``begin`` to ``end`` (exclusive) of a remote file into ``part``, after those that it has.
 
     Raises:
-        FetchError: too many attempts brought nothing. RefusedError: the file changed, or the server stopped to honour ranges.
+        FetchError: too many attempts brought nothing. RefusedError: the file changed, or the server
+            stopped to honour ranges.
     """
 
     def have() -> int:
@@ -120,7 +140,11 @@ def window(transport: Transport, url: str, part: Path, begin: int, end: int, val
         answer = transport.ask(url, f"{start}-{end - 1}", validator)
         try:
             if not answer.ranged:
-                raise changed(url, validator, answer.validator) if validator.condition else _unranged(url)
+                raise (
+                    changed(url, validator, answer.validator)
+                    if validator.condition
+                    else _unranged(url)
+                )
             _append(answer, part, end - start, progress)
         finally:
             answer.close()
@@ -135,7 +159,12 @@ def window(transport: Transport, url: str, part: Path, begin: int, end: int, val
 
 
 def _unranged(url: str) -> RefusedError:
-    return RefusedError("range", url, "the server honoured a range and ignores the next", expected="a server of one mind")
+    return RefusedError(
+        "range",
+        url,
+        "the server honoured a range and ignores the next",
+        expected="a server of one mind",
+    )
 
 
 def _append(answer: Answer, part: Path, limit: int, progress: Progress) -> None:
@@ -148,7 +177,11 @@ def _append(answer: Answer, part: Path, limit: int, progress: Progress) -> None:
 
 
 def whole(
-    transport: Transport, url: str, place: Callable[[Validator], Path], limit: int = bounds.ARCHIVE, progress: Progress = _silent
+    transport: Transport,
+    url: str,
+    place: Callable[[Validator], Path],
+    limit: int = bounds.ARCHIVE,
+    progress: Progress = _silent,
 ) -> tuple[Path, Validator]:
     """The whole file into the part that ``place`` has for its version; returns both.
 

@@ -52,7 +52,8 @@ def basic(user: str, password: str) -> str:
 def from_netrc(host: str) -> str | None:
     """The value of ``Authorization`` for a host, from ``NETRC`` or ``~/.netrc``; None where there is none.
 
-    A file that cannot be read or is malformed counts as absent, as it does for pip: it belongs to other programs.
+    A file that cannot be read or is malformed counts as absent, as it does for pip: it belongs to
+    other programs.
     """
     chosen = snapshot().get("NETRC")
     try:
@@ -70,7 +71,8 @@ def authorization(url: str, first: str) -> tuple[str, dict[str, str]]:
 
     Args:
         url: of this request: the first, or where a redirect led.
-        first: the address that the user named. Its name and password are for its server only: a redirect elsewhere does not carry them.
+        first: the address that the user named. Its name and password are for its server only: a
+            redirect elsewhere does not carry them.
     """
     address, value = split(url)
     if value is None and Origin.of(first).trusts(Origin.of(url)):

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from vllm_build.reuse.net.reuse_cache import Cache
     from vllm_build.reuse.net.transport import Transport, Validator
 
-#: The end of an archive that is asked for first: the directory of a wheel with some thousand members, in one request with all else that
-#: has to be known of the file. A thousandth of a wheel with kernels for GPUs.
+#: The end of an archive that is asked for first: the directory of a wheel with some thousand
+#: members, in one request with all else that has to be known of the file. A thousandth of a wheel
+#: with kernels for GPUs.
 TAIL = 256 * bounds.KIB
 
 
@@ -37,12 +38,19 @@ class RemoteFile(io.RawIOBase):
         url: where it lies.
         validator: the version that all requests are for.
         size: in bytes.
-        key: a name for this version of this file; None where the server says nothing that would tell two versions apart.
+        key: a name for this version of this file; None where the server says nothing that would
+            tell two versions apart.
         requests: how many were made, without repeated attempts.
     """
 
     def __init__(
-        self, transport: Transport, url: str, validator: Validator, size: int, folders: tuple[Path, Path], progress: Progress
+        self,
+        transport: Transport,
+        url: str,
+        validator: Validator,
+        size: int,
+        folders: tuple[Path, Path],
+        progress: Progress,
     ) -> None:
         super().__init__()
         self.url, self.validator, self.size = url, validator, size
@@ -67,7 +75,8 @@ class RemoteFile(io.RawIOBase):
 
         Args:
             needed: first byte and the byte after the last of each.
-            shared: keep it where another process finds it, and go on where one broke off; the caller holds the lock of ``key``.
+            shared: keep it where another process finds it, and go on where one broke off; the
+                caller holds the lock of ``key``.
 
         Raises:
             FetchError: a request failed; what has arrived is kept. RefusedError: the file changed.
@@ -75,19 +84,27 @@ class RemoteFile(io.RawIOBase):
         missing: list[request_windows.Window] = []
         for begin, end in request_windows.merged(needed):
             missing += self._without_parts(begin, min(end, self.size))
-        # Two requests of the three that are made when all goes well are for this, and one where the directory needed one.
-        asked = request_windows.requests(missing, streams=max(1, request_windows.REQUESTS - self.requests))
+        # Two requests of the three that are made when all goes well are for this, and one where the
+        # directory needed one.
+        asked = request_windows.requests(
+            missing, streams=max(1, request_windows.REQUESTS - self.requests)
+        )
         self.requests += len(asked)
         folder = self._shared if shared else self._private
         stopped = threading.Event()
         with ThreadPoolExecutor(request_windows.STREAMS) as pool:
             try:
-                # A signal while a thread starts would leave that thread unknown to the pool, which could not wait for it.
+                # A signal while a thread starts would leave that thread unknown to the pool, which
+                # could not wait for it.
                 with signals.deferred():
-                    jobs = [pool.submit(self._fetch, folder, begin, end, stopped) for begin, end in asked]
+                    jobs = [
+                        pool.submit(self._fetch, folder, begin, end, stopped)
+                        for begin, end in asked
+                    ]
                 wait(jobs)
             except BaseException:
-                # A signal reaches the main thread alone; the others would go on to the end of the file.
+                # A signal reaches the main thread alone; the others would go on to the end of the
+                # file.
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -145,7 +162,9 @@ class RemoteFile(io.RawIOBase):
             if first <= begin < after and begin < end:
                 with path.open("rb") as stream:
                     stream.seek(begin - first)
-                    begin += stream.readinto(view[begin - self._position : min(end, after) - self._position])
+                    begin += stream.readinto(
+                        view[begin - self._position : min(end, after) - self._position]
+                    )
         count = begin - self._position
         self._position = begin
         return count
@@ -157,7 +176,9 @@ class RemoteFile(io.RawIOBase):
         self._parts.clear()
 
 
-def open_remote(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress) -> RemoteFile | Path:
+def open_remote(
+    transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress
+) -> RemoteFile | Path:
     """The remote file to read from, or, where the server ignores ranges, the path of a copy.
 
     Args:
@@ -175,24 +196,39 @@ def open_remote(transport: Transport, url: str, cache: Cache, folder: Path, prog
         bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
     if data is not None and validator.size is not None:
         progress(len(data))
-        file = RemoteFile(transport, url, validator, validator.size, (folder, cache.root / "parts"), progress)
+        file = RemoteFile(
+            transport, url, validator, validator.size, (folder, cache.root / "parts"), progress
+        )
         file.requests = 1
         file.keep(begin, data)
         return file
     with cache.alone(key_of("copy", url)):
-        return cache.recall(_copy_key(url, validator)) or _copy(transport, url, cache, folder, progress)
+        return cache.recall(_copy_key(url, validator)) or _copy(
+            transport, url, cache, folder, progress
+        )
 
 
 def _copy_key(url: str, validator: Validator) -> str:
     return key_of("copy", url, validator)
 
 
-def _copy(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str | None = None) -> Path:
+def _copy(
+    transport: Transport,
+    url: str,
+    cache: Cache,
+    folder: Path,
+    progress: Progress,
+    sha256: str | None = None,
+) -> Path:
     """The caller holds a lock that everybody takes who may want the same part."""
 
     def place(validator: Validator) -> Path:
         # Another file where the sha256 is known: another lock guards it.
-        return cache.part(key_of("copy", url, validator, sha256)) if validator.condition else folder / "copy"
+        return (
+            cache.part(key_of("copy", url, validator, sha256))
+            if validator.condition
+            else folder / "copy"
+        )
 
     part, validator = download.whole(transport, url, place, progress=progress)
     found = sha256_of(part)
@@ -204,7 +240,9 @@ def _copy(transport: Transport, url: str, cache: Cache, folder: Path, progress: 
     return cache.add(part, found)
 
 
-def copy_of(transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str) -> Path:
+def copy_of(
+    transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str
+) -> Path:
     """A whole copy of a remote file in the cache; one that is there needs no request.
 
     Args:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 #: Bytes that are not needed, for each that is, which a request less is worth.
 WASTE = 0.01
-#: Requests at once, and requests a file when its members lie close together. More would gain little on one line, and servers count them.
+#: Requests at once, and requests a file when its members lie close together. More would gain little
+#: on one line, and servers count them.
 STREAMS, REQUESTS = 4, 3
 
 Window = tuple[int, int]
@@ -32,11 +33,14 @@ def total(windows: Iterable[Window]) -> int:
     return sum(end - begin for begin, end in windows)
 
 
-def requests(needed: Iterable[Window], *, waste: float = WASTE, streams: int = 2, least: int = 1 << 20) -> list[Window]:
+def requests(
+    needed: Iterable[Window], *, waste: float = WASTE, streams: int = 2, least: int = 1 << 20
+) -> list[Window]:
     """What to ask for so that all needed bytes come.
 
-    The smallest gaps are asked for as well, down to ``streams`` requests and as long as they cost no more than ``waste`` of what is
-    needed. A large request is cut in the middle while there are fewer than ``streams``, so that they run side by side.
+    The smallest gaps are asked for as well, down to ``streams`` requests and as long as they cost
+    no more than ``waste`` of what is needed. A large request is cut in the middle while there are
+    fewer than ``streams``, so that they run side by side.
 
     Args:
         needed: first byte and the byte after the last of each part.

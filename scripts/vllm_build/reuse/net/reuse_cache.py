@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The user's cache of reused files: by content, shared by all checkouts and by processes that run at the same time.
 
-``blobs/`` holds whole files by sha256; they are hashed again whenever one is used. ``parts/`` holds what a broken download left, under a
-name that says of which version of which file it is a part. ``refs/`` says which blob the copy of a remote file is, so that it is
-not fetched twice. A file gets its name only when it is whole, so a process that dies leaves nothing that another would take.
+``blobs/`` holds whole files by sha256; they are hashed again whenever one is used. ``parts/`` holds
+what a broken download left, under a name that says of which version of which file it is a part.
+``refs/`` says which blob the copy of a remote file is, so that it is not fetched twice. A file gets
+its name only when it is whole, so a process that dies leaves nothing that another would take.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class Cache:
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Hold the right to fetch what ``key`` names; whoever waited finds it in the cache. Keys share a small number of locks."""
+        """Hold the right to fetch what ``key`` names; whoever waited finds it in the cache.
+
+        Keys share a small number of locks.
+        """
         with locks.waiting(self.root / "locks" / key[:2]):
             yield
 
@@ -77,7 +81,10 @@ class Cache:
         return self.root / "blobs" / sha256[:2] / sha256
 
     def find(self, sha256: str) -> Path | None:
-        """The file with this content; None when the cache does not have it. A damaged one is removed."""
+        """The file with this content; None when the cache does not have it.
+
+        A damaged one is removed.
+        """
         path = self._blob(sha256)
         if not path.is_file():
             return None
@@ -130,7 +137,8 @@ class Cache:
         """Remove what has not been used for so long; returns what was removed.
 
         Raises:
-            BusyError: another process uses the cache. ConfigurationError: the folder holds something else than a cache.
+            BusyError: another process uses the cache. ConfigurationError: the folder holds
+                something else than a cache.
         """
         self._claim()
         count = size = 0

@@ -41,7 +41,9 @@ class Meter:
     def summary(self) -> str:
         """Such as ``fetched 12.3 MB in 1.2 s (10.3 MB/s)``."""
         took = max(time.monotonic() - self._begin, 1e-3)
-        return f"fetched {self.size / 1e6:.1f} MB in {took:.1f} s ({self.size / 1e6 / took:.1f} MB/s)"
+        return (
+            f"fetched {self.size / 1e6:.1f} MB in {took:.1f} s ({self.size / 1e6 / took:.1f} MB/s)"
+        )
 
     def report(self) -> None:
         """Print the summary to stderr, unless nothing was fetched."""
@@ -80,7 +82,8 @@ def local_path(location: str) -> Path | None:
         parts = urlsplit(location)
     except ValueError as error:
         raise ConfigurationError(
-            f"{location!r} is no address: {error}", expected="a path, or an address with https, http or file"
+            f"{location!r} is no address: {error}",
+            expected="a path, or an address with https, http or file",
         ) from error
     if parts.scheme in ("http", "https"):
         return None
@@ -88,7 +91,8 @@ def local_path(location: str) -> Path | None:
         return Path(unquote(parts.path))
     if "://" in location:
         raise ConfigurationError(
-            f"{location!r} is no address that kernels are taken from", expected="a path, or an address with https, http or file"
+            f"{location!r} is no address that kernels are taken from",
+            expected="a path, or an address with https, http or file",
         )
     return paths.expanded(location, "the location")
 
@@ -108,14 +112,17 @@ def small_file(path: Path, limit: int = bounds.DOCUMENT) -> bytes | None:
     """A small file whole; None when there is none.
 
     Raises:
-        FetchError: it cannot be read. RefusedError: it is larger than ``limit``, or no regular file.
+        FetchError: it cannot be read. RefusedError: it is larger than ``limit``, or no regular
+            file.
     """
     try:
         return read_bytes(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except TooLargeError as error:
-        raise RefusedError("size-limit", str(path), f"{error.strerror}", expected=f"at most {limit} bytes") from error
+        raise RefusedError(
+            "size-limit", str(path), f"{error.strerror}", expected=f"at most {limit} bytes"
+        ) from error
     except NotRegularError as error:
         raise refusal_of(error, str(path)) from error
     except OSError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTTP request at a time, with a range, a validator, and no trust.
 
-urllib of the standard library: this runs in pip's isolated build environment, where a client of our own choice would be one more download
-before the first byte, and three requests a file gain nothing from a pool of connections. It honours the proxy variables and checks
-certificates.
+urllib of the standard library: this runs in pip's isolated build environment, where a client of our
+own choice would be one more download before the first byte, and three requests a file gain nothing
+from a pool of connections. It honours the proxy variables and checks certificates.
 """
 
 from __future__ import annotations
@@ -105,19 +105,33 @@ class Answer:
                 # read1: what has arrived, at once, so that a broken connection loses nothing.
                 chunk = self.response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                raise BrokenError(f"{self.url}: {str(error) or type(error).__name__} after {got} bytes") from error
+                raise BrokenError(
+                    f"{self.url}: {str(error) or type(error).__name__} after {got} bytes"
+                ) from error
             if not chunk:
                 break
             got += len(chunk)
             if self.length is not None and got > self.length:
-                raise RefusedError("size", self.url, f"the server sends more than the {self.length} bytes it announced", expected="no more")
+                raise RefusedError(
+                    "size",
+                    self.url,
+                    f"the server sends more than the {self.length} bytes it announced",
+                    expected="no more",
+                )
             if got > limit:
-                raise RefusedError("size-limit", self.url, "the server does not end", expected=f"at most {limit} bytes")
+                raise RefusedError(
+                    "size-limit",
+                    self.url,
+                    "the server does not end",
+                    expected=f"at most {limit} bytes",
+                )
             yield chunk
             if (took := time.monotonic() - begin) > self.slowest and got < took * bounds.KIB:
                 raise BrokenError(f"{self.url}: {got} bytes in {took:.0f} s")
         if self.length is not None and got < self.length:
-            raise BrokenError(f"{self.url}: the connection ended after {got} of {self.length} bytes")
+            raise BrokenError(
+                f"{self.url}: the connection ended after {got} of {self.length} bytes"
+            )
 
     def close(self) -> None:
         """Drop the connection."""
@@ -133,12 +147,22 @@ def check_url(url: str, before: str | None = None) -> None:
     old = urlsplit(before).scheme if before else None
     try:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and not (old == "https" and parts.scheme == "http") and parts.hostname and parts.port != 0:
+        if (
+            parts.scheme in ("http", "https")
+            and not (old == "https" and parts.scheme == "http")
+            and parts.hostname
+            and parts.port != 0
+        ):
             return
     except ValueError:
         pass
     check = "redirect" if before else "scheme"
-    raise RefusedError(check, before or url, f"the address {excerpt(url)!r}", expected="https, or http that http led to")
+    raise RefusedError(
+        check,
+        before or url,
+        f"the address {excerpt(url)!r}",
+        expected="https, or http that http led to",
+    )
 
 
 def _joined(url: str, target: str) -> str:
@@ -169,7 +193,9 @@ class Transport:
     attempts: int = 4
     pause: float = 0.5
 
-    def ask(self, url: str, window: str | None = None, validator: Validator | None = None) -> Answer:
+    def ask(
+        self, url: str, window: str | None = None, validator: Validator | None = None
+    ) -> Answer:
         """One request.
 
         Args:
@@ -179,7 +205,8 @@ class Transport:
 
         Raises:
             BrokenError: worth another attempt. AbsentError: no such file.
-            FetchError: the server refuses. RefusedError: the answer is not what was asked for, or of another version.
+            FetchError: the server refuses. RefusedError: the answer is not what was asked for, or
+                of another version.
         """
         headers = {"Accept-Encoding": "identity", "User-Agent": "vllm-build"}
         if window:
@@ -212,16 +239,33 @@ class Transport:
                 now = _joined(now, target)
             except (http.client.InvalidURL, UnicodeError) as error:
                 raise RefusedError(
-                    "scheme", url, f"the address {excerpt(now)!r}: {redact(str(error))}", expected="an address as RFC 3986 spells it"
+                    "scheme",
+                    url,
+                    f"the address {excerpt(now)!r}: {redact(str(error))}",
+                    expected="an address as RFC 3986 spells it",
                 ) from error
             except (OSError, http.client.HTTPException) as error:
-                raise BrokenError(f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}") from error
-        raise RefusedError("redirect", url, f"more than {_MOST_REDIRECTS} redirects", expected="an address that answers")
+                raise BrokenError(
+                    f"{now}: {getattr(error, 'reason', None) or str(error) or type(error).__name__}"
+                ) from error
+        raise RefusedError(
+            "redirect",
+            url,
+            f"more than {_MOST_REDIRECTS} redirects",
+            expected="an address that answers",
+        )
 
-    def _answer(self, response: Any, url: str, final: str, window: str | None, validator: Validator | None) -> Answer:
+    def _answer(
+        self, response: Any, url: str, final: str, window: str | None, validator: Validator | None
+    ) -> Answer:
         headers = response.headers
         if (encoding := headers.get("Content-Encoding", "identity")).lower() != "identity":
-            raise RefusedError("encoding", url, f"the server sends the encoding {encoding!r}", expected="the file's own bytes")
+            raise RefusedError(
+                "encoding",
+                url,
+                f"the server sends the encoding {encoding!r}",
+                expected="the file's own bytes",
+            )
         said = headers.get("Content-Length", "")
         length = int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
         first, total, ranged = 0, length, response.status == _PARTIAL
@@ -240,21 +284,31 @@ def _status(code: int, url: str) -> Exception:
         return AbsentError(url)
     if code == _UNSATISFIABLE:
         return RefusedError(
-            "range", url, "the server has no such range: the file is empty, or shorter than it was", expected="a whole file"
+            "range",
+            url,
+            "the server has no such range: the file is empty, or shorter than it was",
+            expected="a whole file",
         )
     if code in _LOGIN:
         return FetchError(
             f"{url}: HTTP status {code}",
             expected="a name and a password that the server accepts",
-            remedy="name them in the address, percent-encoded (https://user:password@host/...), or in ~/.netrc",
+            remedy="name them in the address, percent-encoded (https://user:password@host/...), or "
+            "in ~/.netrc",
         )
-    return FetchError(f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address")
+    return FetchError(
+        f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address"
+    )
 
 
 def changed(url: str, before: Validator, now: Validator) -> RefusedError:
     """The error for a file that is not the one of the first answer."""
     return RefusedError(
-        "changed", url, f"the file changed between two requests, from {before} to {now}", expected="one file", remedy="start again"
+        "changed",
+        url,
+        f"the file changed between two requests, from {before} to {now}",
+        expected="one file",
+        remedy="start again",
     )
 
 
@@ -262,13 +316,20 @@ def _range(text: str, window: str | None, url: str) -> tuple[int, int, int]:
     """First byte, length of the body, and size of the file, from ``Content-Range``; all checked against what was asked."""
     match = _CONTENT_RANGE.fullmatch(text)
     wrong = RefusedError(
-        "range", url, f"asked for bytes {window}, the server answered {excerpt(text, 80)!r}", expected="the range that was asked for"
+        "range",
+        url,
+        f"asked for bytes {window}, the server answered {excerpt(text, 80)!r}",
+        expected="the range that was asked for",
     )
     if not match or window is None:
         raise wrong
     first, last, total = map(int, match.groups())
     asked, _, end = window.partition("-")
-    fits = first == max(0, total - int(end)) and last == total - 1 if not asked else first == int(asked) and (not end or last <= int(end))
+    fits = (
+        first == max(0, total - int(end)) and last == total - 1
+        if not asked
+        else first == int(asked) and (not end or last <= int(end))
+    )
     if not fits or not first <= last < total:
         raise wrong
     return first, last - first + 1, total

@@ -22,7 +22,8 @@ DIRECTORY = 32 * MIB
 ARCHIVE = 12 * GIB
 #: repodata.json of a channel.
 REPODATA = 512 * MIB
-#: Machine code shrinks to a third, tables to a twentieth; what shrinks to a two-hundredth is no library.
+#: Machine code shrinks to a third, tables to a twentieth; what shrinks to a two-hundredth is no
+#: library.
 RATIO = 200
 #: Below this nothing is a bomb.
 HARMLESS = MIB
@@ -35,7 +36,9 @@ def check_size(size: int, limit: int, where: str, what: str) -> None:
         RefusedError: it is.
     """
     if not 0 <= size <= limit:
-        raise RefusedError("size-limit", where, f"{what} has {size} bytes", expected=f"at most {limit}")
+        raise RefusedError(
+            "size-limit", where, f"{what} has {size} bytes", expected=f"at most {limit}"
+        )
 
 
 def check_ratio(size: int, packed: int, where: str, what: str) -> None:
@@ -45,4 +48,9 @@ def check_ratio(size: int, packed: int, where: str, what: str) -> None:
         RefusedError: ``packed`` bytes would become an implausible ``size``.
     """
     if size > HARMLESS and size > packed * RATIO:
-        raise RefusedError("compression-ratio", where, f"{what} unpacks from {packed} to {size} bytes", expected=f"at most {RATIO} to 1")
+        raise RefusedError(
+            "compression-ratio",
+            where,
+            f"{what} unpacks from {packed} to {size} bytes",
+            expected=f"at most {RATIO} to 1",
+        )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a build fits this tree and this machine. All of it is decided on the record, before a library is fetched."""
+"""Whether a build fits this tree and this machine.
+
+All of it is decided on the record, before a library is fetched.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,13 @@ class Machine:
 
     Attributes:
         device: as in ``VLLM_TARGET_DEVICE``.
-        toolkit: release of the device's toolkit; None where the device has none, or it is not known.
+        toolkit: release of the device's toolkit; None where the device has none, or it is not
+            known.
         torch: the installed torch; None when there is none.
         platform: as ``sysconfig.get_platform()`` names it.
         python_abi: of the extensions.
-        cpu_flags: instruction sets of the processor, as /proc/cpuinfo spells them; none where it has no such line.
+        cpu_flags: instruction sets of the processor, as /proc/cpuinfo spells them; none where it
+            has no such line.
     """
 
     device: str
@@ -53,7 +58,14 @@ class Machine:
         # A torch that pip brought for the build alone is not the one that will load the kernels.
         torch = target.torch if target.torch is not None and not target.torch.temporary else None
         version = Version(torch.version) if torch is not None and torch.version else None
-        return cls(target.name, target.release, version, sysconfig.get_platform(), build_configuration.python_abi(), _cpu_flags())
+        return cls(
+            target.name,
+            target.release,
+            version,
+            sysconfig.get_platform(),
+            build_configuration.python_abi(),
+            _cpu_flags(),
+        )
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -61,7 +73,9 @@ def _cpu_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    return frozenset(
+        next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split()
+    )
 
 
 @dataclass(frozen=True)
@@ -70,10 +84,12 @@ class Wanted:
 
     Attributes:
         output: its name.
-        digest: its build digest, which tells one build from all others: sources, device, toolkit, architectures, ABI.
+        digest: its build digest, which tells one build from all others: sources, device, toolkit,
+            architectures, ABI.
         kernel_digest: of its sources alone, which is in the build strings of conda packages.
         libraries: their paths below the folder that holds ``vllm``.
-        tree_digest: where private builds are accepted: what ``digest`` would be without this environment's own flags and sources.
+        tree_digest: where private builds are accepted: what ``digest`` would be without this
+            environment's own flags and sources.
     """
 
     output: str
@@ -94,16 +110,21 @@ def _require_digest(record: Record, wanted: Wanted, where: str) -> None:
             "private",
             where,
             f"{record.output} is a private build: {', '.join(record.private)}",
-            expected="a build that its sources describe, without flags or third-party sources of somebody's own",
+            expected="a build that its sources describe, without flags or third-party sources of "
+            "somebody's own",
             remedy="take another build; to take this one, set VLLM_PRECOMPILED_PRIVATE=1",
         )
-    if record.digest != wanted.digest and not (record.private and record.tree_digest == wanted.tree_digest):
+    if record.digest != wanted.digest and not (
+        record.private and record.tree_digest == wanted.tree_digest
+    ):
         raise RefusedError(
             "digest",
             where,
-            f"{record.output} was built from other sources, or with other choices: build digest {record.digest}",
+            f"{record.output} was built from other sources, or with other choices: build digest "
+            f"{record.digest}",
             expected=f"{wanted.digest}, the digest of this tree",
-            remedy="take a build of this very tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile what does not match",
+            remedy="take a build of this very tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile "
+            "what does not match",
         )
 
 
@@ -111,29 +132,54 @@ def require(record: Record, wanted: Wanted, machine: Machine, where: str) -> Non
     """Compare a record with what is wanted.
 
     Raises:
-        RefusedError: the first check that fails: private, digest, device, toolkit, platform, python-abi, torch, member-name.
+        RefusedError: the first check that fails: private, digest, device, toolkit, platform,
+            python-abi, torch, member-name.
     """
 
     def refuse(check: str, found: str, expected: str, remedy: str) -> RefusedError:
-        return RefusedError(check, where, f"{record.output} {found}", expected=expected, remedy=remedy)
+        return RefusedError(
+            check, where, f"{record.output} {found}", expected=expected, remedy=remedy
+        )
 
     _require_digest(record, wanted, where)
     other = "build and publish for this machine, or unset VLLM_USE_PRECOMPILED to compile"
     if record.device != machine.device:
-        raise refuse("device", f"is for {record.device}", machine.device, "set VLLM_TARGET_DEVICE, or take a build for that device")
-    if (record.toolkit.major if record.toolkit else None) != (machine.toolkit.major if machine.toolkit else None):
-        raise refuse("toolkit", f"was built with toolkit {record.toolkit}", f"the major release of {machine.toolkit}", other)
+        raise refuse(
+            "device",
+            f"is for {record.device}",
+            machine.device,
+            "set VLLM_TARGET_DEVICE, or take a build for that device",
+        )
+    if (record.toolkit.major if record.toolkit else None) != (
+        machine.toolkit.major if machine.toolkit else None
+    ):
+        raise refuse(
+            "toolkit",
+            f"was built with toolkit {record.toolkit}",
+            f"the major release of {machine.toolkit}",
+            other,
+        )
     if record.platform != machine.platform:
         raise refuse("platform", f"is for {record.platform}", machine.platform, other)
     if record.python_abi != machine.python_abi:
-        raise refuse("python-abi", f"has the Python ABI {record.python_abi}", machine.python_abi, other)
+        raise refuse(
+            "python-abi", f"has the Python ABI {record.python_abi}", machine.python_abi, other
+        )
     if machine.torch is not None and machine.torch.release[:2] < record.torch.release[:2]:
-        raise refuse("torch", f"needs torch >= {record.torch}", f"the installed torch, {machine.torch}, or older", "install a newer torch")
+        raise refuse(
+            "torch",
+            f"needs torch >= {record.torch}",
+            f"the installed torch, {machine.torch}, or older",
+            "install a newer torch",
+        )
     listed = {library.file for library in record.libraries}
     if listed != set(wanted.libraries):
         odd = ", ".join(sorted(listed ^ set(wanted.libraries)))
         raise refuse(
-            "member-name", f"lists {', '.join(sorted(listed)) or 'nothing'}; the difference is {odd}", ", ".join(wanted.libraries), other
+            "member-name",
+            f"lists {', '.join(sorted(listed)) or 'nothing'}; the difference is {odd}",
+            ", ".join(wanted.libraries),
+            other,
         )
 
 
@@ -149,7 +195,12 @@ def require_wheel_name(filename: str, where: str) -> None:
         return
     if tags.isdisjoint(sys_tags()):
         said = ", ".join(sorted(map(str, tags)))
-        raise RefusedError("platform", where, f"the wheel is for {said}", expected="a wheel that pip would install here")
+        raise RefusedError(
+            "platform",
+            where,
+            f"the wheel is for {said}",
+            expected="a wheel that pip would install here",
+        )
 
 
 def require_machine(head: bytes, where: str, file: str) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that members of archives and indexes may have. A name decides where bytes land, so it is checked before anything else is."""
+"""Names that members of archives and indexes may have.
+
+A name decides where bytes land, so it is checked before anything else is.
+"""
 
 from __future__ import annotations
 
@@ -55,18 +58,25 @@ def check(found: Iterable[str], where: str) -> None:
     """Check all names of one archive.
 
     Raises:
-        RefusedError: a name leads out of the folder, is no plain path, or stands there twice, if only on systems that ignore case.
+        RefusedError: a name leads out of the folder, is no plain path, or stands there twice, if
+            only on systems that ignore case.
     """
     seen: dict[str, str] = {}
     for name in found:
         if fault := _fault(name):
             raise RefusedError(
-                fault[0], where, f"the member {excerpt(name, 100)!r} has {fault[1]}", expected="relative paths with forward slashes"
+                fault[0],
+                where,
+                f"the member {excerpt(name, 100)!r} has {fault[1]}",
+                expected="relative paths with forward slashes",
             )
         folded = name.removesuffix("/").casefold()
         if folded in seen:
             kind = "duplicate" if seen[folded] == name else "case-collision"
             raise RefusedError(
-                kind, where, f"the members {seen[folded]!r} and {name!r} have one place", expected="one member for each name, in any case"
+                kind,
+                where,
+                f"the members {seen[folded]!r} and {name!r} have one place",
+                expected="one member for each name, in any case",
             )
         seen[folded] = name

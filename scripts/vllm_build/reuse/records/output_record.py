@@ -53,7 +53,8 @@ class Record:
         torch: the lowest torch release.
         libraries: its files.
         text: the record's own bytes.
-        private: the flags and sources that its tree does not have; empty for a build that the tree describes.
+        private: the flags and sources that its tree does not have; empty for a build that the tree
+            describes.
         tree_digest: the build digest that it would have without these.
     """
 
@@ -80,7 +81,9 @@ def load_json(data: bytes, where: str, what: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise RefusedError("document", where, f"{what} is no JSON: {error}", expected="one JSON object") from error
+        raise RefusedError(
+            "document", where, f"{what} is no JSON: {error}", expected="one JSON object"
+        ) from error
     if not isinstance(document, dict):
         raise RefusedError("document", where, f"{what} is no object", expected="one JSON object")
     return document
@@ -97,7 +100,10 @@ class Reader:
     def fail(self, key: str, expected: str) -> RefusedError:
         """The error for a value that is not what it must be."""
         return RefusedError(
-            "document", self.where, f"{self.what}: {key} is {excerpt(str(self.document.get(key)), 80)!r}", expected=expected
+            "document",
+            self.where,
+            f"{self.what}: {key} is {excerpt(str(self.document.get(key)), 80)!r}",
+            expected=expected,
         )
 
     def text(self, key: str) -> str:
@@ -142,7 +148,9 @@ def _library(entry: Any, where: str, number: int) -> Library:
     file = reader.text("file")
     member_names.check([file], where)
     if not member_names.is_library(file):
-        raise RefusedError("member-name", where, f"the record lists {file!r}", expected="libraries below vllm/")
+        raise RefusedError(
+            "member-name", where, f"the record lists {file!r}", expected="libraries below vllm/"
+        )
     return Library(file, reader.sha256("sha256"), reader.size("size", bounds.LIBRARY))
 
 
@@ -158,17 +166,23 @@ def parse(data: bytes, output: str, where: str) -> Record:
         raise reader.fail("schema", f"{SCHEMA}")
     if reader.text("component") != output:
         raise reader.fail("component", output)
-    libraries = tuple(_library(entry, where, n) for n, entry in enumerate(reader.items("extensions", bounds.LIBRARIES), 1))
+    libraries = tuple(
+        _library(entry, where, n)
+        for n, entry in enumerate(reader.items("extensions", bounds.LIBRARIES), 1)
+    )
     member_names.check((library.file for library in libraries), where)
     bounds.check_size(sum(library.size for library in libraries), bounds.OUTPUT, where, output)
-    private = tuple(reader.items("private", bounds.LIBRARIES)) if "private" in reader.document else ()
+    private = (
+        tuple(reader.items("private", bounds.LIBRARIES)) if "private" in reader.document else ()
+    )
     if not all(isinstance(name, str) for name in private):
         raise reader.fail("private", "a list of texts")
     return Record(
         output,
         reader.sha256("build_digest"),
         reader.text("device"),
-        # Written by builds of this and later trees; a record without them is of an older one, which no check can clear.
+        # Written by builds of this and later trees; a record without them is of an older one, which
+        # no check can clear.
         None if reader.document.get("toolkit") is None else reader.version("toolkit"),
         reader.text("platform"),
         reader.text("python_abi"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from vllm_build.util.errors import IntegrityError
 
-#: Checks of whether a sound build is one for this tree and this machine. Another build may still fit, or a compiler make one.
+#: Checks of whether a sound build is one for this tree and this machine. Another build may still
+#: fit, or a compiler make one.
 FITNESS = ("private", "digest", "platform", "python-abi", "torch", "device", "toolkit")
 
 
@@ -16,11 +17,17 @@ class RefusedError(IntegrityError):
         check: the name of the check that failed.
     """
 
-    def __init__(self, check: str, where: str, found: str, *, expected: str, remedy: str | None = None) -> None:
+    def __init__(
+        self, check: str, where: str, found: str, *, expected: str, remedy: str | None = None
+    ) -> None:
         super().__init__(
             f"{where}: {found} (check: {check})",
             expected=expected,
-            remedy=remedy or "take the kernels from a source that you trust, or unset VLLM_USE_PRECOMPILED to compile them",
+            remedy=remedy
+            or (
+                "take the kernels from a source that you trust, or unset VLLM_USE_PRECOMPILED to "
+                "compile them"
+            ),
         )
         self.check = check
 

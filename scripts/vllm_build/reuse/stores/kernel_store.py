@@ -64,20 +64,37 @@ class Base:
                 remedy="publish the build again; `vllm-build store check` shows what is missing",
             ) from error
         if (size := found.stat().st_size) != file.size:
-            raise RefusedError("size", self.place(path), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
+            raise RefusedError(
+                "size",
+                self.place(path),
+                f"{file.name} has {size} bytes",
+                expected=f"{file.size}, as the index says",
+            )
         return found
 
     def _fetch(self, path: str, file: store_entry.File, folder: Path) -> Path:
         context = self.context
         if self.folder is None:
-            return remote_file.copy_of(context.transport, self.place(path), context.cache, folder, context.progress, file.sha256)
+            return remote_file.copy_of(
+                context.transport,
+                self.place(path),
+                context.cache,
+                folder,
+                context.progress,
+                file.sha256,
+            )
         with context.cache.alone(file.sha256):
             if found := context.cache.find(file.sha256):
                 return found
             source, copy = self.folder / path, folder / "member"
             # Before it is copied: a file of another size can be of any.
             if (size := source.stat().st_size) != file.size:
-                raise RefusedError("size", str(source), f"{file.name} has {size} bytes", expected=f"{file.size}, as the index says")
+                raise RefusedError(
+                    "size",
+                    str(source),
+                    f"{file.name} has {size} bytes",
+                    expected=f"{file.size}, as the index says",
+                )
             try:
                 with disk_errors(folder):
                     copy_regular(source, copy, file.size)
@@ -96,8 +113,20 @@ class StoreOffer:
         archive: that has its files; None where the store has them one by one.
     """
 
-    def __init__(self, base: Base, found: store_entry.Entry, build: store_entry.Build, archive: ArchiveSource | None) -> None:
-        self.where, self._base, self._entry, self._build, self._archive = base.where, base, found, build, archive
+    def __init__(
+        self,
+        base: Base,
+        found: store_entry.Entry,
+        build: store_entry.Build,
+        archive: ArchiveSource | None,
+    ) -> None:
+        self.where, self._base, self._entry, self._build, self._archive = (
+            base.where,
+            base,
+            found,
+            build,
+            archive,
+        )
 
     def record(self) -> Record:
         """The record, which the index must agree with.
@@ -109,7 +138,12 @@ class StoreOffer:
         result = output_record.parse(data, self._entry.output, self.where)
         listed = {(library.file, library.sha256, library.size) for library in result.libraries}
         if listed != {(file.name, file.sha256, file.size) for file in self._build.libraries}:
-            raise RefusedError("index", self.where, "the index and the record list different files", expected="the files of the record")
+            raise RefusedError(
+                "index",
+                self.where,
+                "the index and the record list different files",
+                expected="the files of the record",
+            )
         return result
 
     def announce(self, record: Record) -> None:
@@ -148,7 +182,8 @@ class Store:
         """The build of a digest that fits the machine best; None when the store has none.
 
         Raises:
-            FetchError: the store cannot be reached. RefusedError: its index is malformed, or not signed as it must be.
+            FetchError: the store cannot be reached. RefusedError: its index is malformed, or not
+                signed as it must be.
         """
         path = store_entry.digest_path(wanted.digest)
         data = self._base.read(path)
@@ -156,18 +191,31 @@ class Store:
             return None
         if self._signer is not None:
             about = signed_statement.of_document(wanted.output, wanted.digest, data)
-            signed_statement.verify(self._base.read(about.path, bounds.STATEMENT), about, self._signer, self._base.place(about.path))
+            signed_statement.verify(
+                self._base.read(about.path, bounds.STATEMENT),
+                about,
+                self._signer,
+                self._base.place(about.path),
+            )
         found = store_entry.parse(data, wanted.output, wanted.digest, self._base.place(path))
-        fitting = [build for build in found.builds if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)]
+        fitting = [
+            build
+            for build in found.builds
+            if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)
+        ]
         # One for something else is offered as well: the check that refuses it says what it is for.
         build = (fitting or found.builds)[0]
-        return StoreOffer(self._base, found, build, self._archive(build.archive) if build.archive else None)
+        return StoreOffer(
+            self._base, found, build, self._archive(build.archive) if build.archive else None
+        )
 
     def _archive(self, file: store_entry.File) -> ArchiveSource:
         """One for all outputs that are in it."""
         place = self._base.place(store_entry.archive_path(file.sha256, file.name))
         if place not in self._archives:
-            self._archives[place] = ArchiveSource(self._base.context, place, file.sha256, range_ok=True)
+            self._archives[place] = ArchiveSource(
+                self._base.context, place, file.sha256, range_ok=True
+            )
         return self._archives[place]
 
     def close(self) -> None:

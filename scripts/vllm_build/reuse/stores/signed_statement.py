@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signed statements about files of a store: in-toto Statement v1 in a DSSE envelope with one Ed25519 signature.
 
-A statement names its subject by path and sha256, so it says nothing about any other bytes, and nothing about the same bytes elsewhere.
-It holds no time: the same document signed twice gives the same statement.
+A statement names its subject by path and sha256, so it says nothing about any other bytes, and
+nothing about the same bytes elsewhere. It holds no time: the same document signed twice gives the
+same statement.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD = "application/vnd.in-toto+json"
 #: Ours: `output` and `buildDigest` of a document, docs/precompiled.md.
 KERNELS = "https://github.com/vllm-project/vllm/attestations/kernels/v1"
-#: CEP 27: one subject, the package under its file name; no predicate, since a store is no channel that it could name.
+#: CEP 27: one subject, the package under its file name; no predicate, since a store is no channel
+#: that it could name.
 PUBLISH = "https://schemas.conda.org/attestations-publish-1.schema.json"
 
 
@@ -69,7 +71,9 @@ class Statement:
 def of_document(output: str, digest: str, data: bytes) -> Statement:
     """About the document of a digest, which names every file by its sha256."""
     name = store_entry.digest_path(digest)
-    return Statement(name, hashlib.sha256(data).hexdigest(), KERNELS, {"output": output, "buildDigest": digest})
+    return Statement(
+        name, hashlib.sha256(data).hexdigest(), KERNELS, {"output": output, "buildDigest": digest}
+    )
 
 
 def of_package(package: store_entry.File) -> Statement:
@@ -107,7 +111,8 @@ def verify(data: bytes | None, expected: Statement, key: PublicKey, where: str) 
             where,
             f"there is no statement about {expected.name}, whose sha256 is {expected.sha256}",
             expected=f"one that the key {key.keyid} signed",
-            remedy="the file was changed, or never signed: ask the signer; `vllm-build store check` verifies a whole store",
+            remedy="the file was changed, or never signed: ask the signer; `vllm-build store "
+            "check` verifies a whole store",
         )
     bounds.check_size(len(data), bounds.STATEMENT, where, "the statement")
     payload = _signed(load_json(data, where, "the statement"), key, where)
@@ -118,34 +123,70 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
     """The payload of an envelope, once its signature is verified."""
     reader = Reader(document, where, "the statement")
     if (kind := reader.text("payloadType")) != PAYLOAD:
-        raise RefusedError("statement", where, f"the envelope holds {excerpt(kind, 100)!r}", expected=PAYLOAD)
+        raise RefusedError(
+            "statement", where, f"the envelope holds {excerpt(kind, 100)!r}", expected=PAYLOAD
+        )
     if len(found := reader.items("signatures", bounds.MEMBERS)) != 1:
-        raise RefusedError("signature", where, f"the statement has {len(found)} signatures", expected=f"one, of the key {key.keyid}")
+        raise RefusedError(
+            "signature",
+            where,
+            f"the statement has {len(found)} signatures",
+            expected=f"one, of the key {key.keyid}",
+        )
     one = Reader(found[0], where, "the signature")
     if (keyid := one.text("keyid")) != key.keyid:
-        raise RefusedError("signature", where, f"the statement is signed by the key {excerpt(keyid, 100)!r}", expected=key.keyid)
-    plain = {"payload": reader.text("payload"), "payloadType": kind, "signatures": [{"keyid": keyid, "sig": one.text("sig")}]}
+        raise RefusedError(
+            "signature",
+            where,
+            f"the statement is signed by the key {excerpt(keyid, 100)!r}",
+            expected=key.keyid,
+        )
+    plain = {
+        "payload": reader.text("payload"),
+        "payloadType": kind,
+        "signatures": [{"keyid": keyid, "sig": one.text("sig")}],
+    }
     used = signer_keys.library()
     try:
         envelope = used.dsse.Envelope.from_dict(plain)
     except ValueError as error:
-        raise RefusedError("document", where, f"the statement is not in base64: {error}", expected="payload and sig in base64") from error
+        raise RefusedError(
+            "document",
+            where,
+            f"the statement is not in base64: {error}",
+            expected="payload and sig in base64",
+        ) from error
     try:
         envelope.verify([key.key()], 1)
     except used.errors.UnverifiedSignatureError as error:
-        raise RefusedError("signature", where, "the signature is not one of these bytes", expected=f"that of the key {keyid}") from error
+        raise RefusedError(
+            "signature",
+            where,
+            "the signature is not one of these bytes",
+            expected=f"that of the key {keyid}",
+        ) from error
     payload: bytes = envelope.payload
     return payload
 
 
 def _compare(said: dict[str, Any], expected: Statement, where: str) -> None:
     if (kind := said.get("_type")) != TYPE:
-        raise RefusedError("statement", where, f"the payload is of type {excerpt(str(kind), 100)!r}", expected=TYPE)
+        raise RefusedError(
+            "statement", where, f"the payload is of type {excerpt(str(kind), 100)!r}", expected=TYPE
+        )
     if (kind := said.get("predicateType")) != expected.kind:
-        raise RefusedError("statement", where, f"the predicate is of type {excerpt(str(kind), 100)!r}", expected=expected.kind)
+        raise RefusedError(
+            "statement",
+            where,
+            f"the predicate is of type {excerpt(str(kind), 100)!r}",
+            expected=expected.kind,
+        )
     subjects = said.get("subject")
     first = subjects[0] if isinstance(subjects, list) and len(subjects) == 1 else None
-    if not isinstance(first, dict) or (first.get("name"), first.get("digest")) != (expected.name, {"sha256": expected.sha256}):
+    if not isinstance(first, dict) or (first.get("name"), first.get("digest")) != (
+        expected.name,
+        {"sha256": expected.sha256},
+    ):
         raise RefusedError(
             "statement",
             where,
@@ -153,6 +194,14 @@ def _compare(said: dict[str, Any], expected: Statement, where: str) -> None:
             expected=f"{expected.name} with sha256 {expected.sha256}",
         )
     predicate = said.get("predicate")
-    found = {name: predicate.get(name) if isinstance(predicate, dict) else None for name in expected.predicate}
+    found = {
+        name: predicate.get(name) if isinstance(predicate, dict) else None
+        for name in expected.predicate
+    }
     if found != expected.predicate:
-        raise RefusedError("statement", where, f"the predicate says {excerpt(str(found), 300)}", expected=str(expected.predicate))
+        raise RefusedError(
+            "statement",
+            where,
+            f"the predicate says {excerpt(str(found), 300)}",
+            expected=str(expected.predicate),
+        )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ed25519 keys of signers, from PEM files and from a store's own words.
 
-The arithmetic and the envelopes are securesystemslib's, imported where a signature is made or checked: nothing else needs it.
+The arithmetic and the envelopes are securesystemslib's, imported where a signature is made or
+checked: nothing else needs it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from vllm_build.util.redaction import excerpt
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: For pip's build environments. It is what in-toto's and TUF's own tools sign with, and has DSSE; `crypto` is pyca/cryptography, which
-#: reads PEM. Tried with 1.0, the first with a stable interface.
+#: For pip's build environments. It is what in-toto's and TUF's own tools sign with, and has DSSE;
+#: `crypto` is pyca/cryptography, which reads PEM. Tried with 1.0, the first with a stable
+#: interface.
 REQUIREMENT = "securesystemslib[crypto]>=1.0"
 VARIABLE = "VLLM_PRECOMPILED_KEY"
 _KIND = "ed25519"
-_HOW = "openssl genpkey -algorithm ed25519 -out private.pem; openssl pkey -in private.pem -pubout -out public.pem"
+_HOW = (
+    "openssl genpkey -algorithm ed25519 -out private.pem; openssl pkey -in private.pem -pubout "
+    "-out public.pem"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def library() -> Library:
         return Library(*map(importlib.import_module, names))
     except ImportError as error:
         raise ConfigurationError(
-            f"signatures are made and checked with securesystemslib, which this Python does not have ({error})",
+            "signatures are made and checked with securesystemslib, which this Python does not "
+            f"have ({error})",
             expected=f"the package {REQUIREMENT}",
             remedy="pip install 'securesystemslib[crypto]'",
         ) from error
@@ -76,7 +82,9 @@ class PublicKey:
     @property
     def keyid(self) -> str:
         """Its name: the sha256 of its canonical JSON (TUF specification, section 4.2)."""
-        return hashlib.sha256(json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
     def declared(self) -> dict[str, Any]:
         """As ``store.json`` has it."""
@@ -113,8 +121,15 @@ def parse(document: Any, where: str) -> PublicKey:
     reader = Reader(document, where, "the signer of the store")
     kind = (reader.text("keytype"), reader.text("scheme"))
     if kind != (_KIND, _KIND):
-        raise RefusedError("signature", where, f"the store declares a signer with the algorithm {excerpt(repr(kind))}", expected=_KIND)
-    found = PublicKey(Reader(document.get("keyval"), where, "the key of the signer").sha256("public"))
+        raise RefusedError(
+            "signature",
+            where,
+            f"the store declares a signer with the algorithm {excerpt(repr(kind))}",
+            expected=_KIND,
+        )
+    found = PublicKey(
+        Reader(document.get("keyval"), where, "the key of the signer").sha256("public")
+    )
     if document != found.declared():
         raise RefusedError(
             "signature",
@@ -129,11 +144,15 @@ def _read(path: Path, what: str) -> bytes:
     try:
         return read_bytes(path, bounds.STATEMENT)
     except OSError as error:
-        raise ConfigurationError(f"{what}: {path}: {error.strerror}", expected="a PEM file that can be read", remedy=_HOW) from error
+        raise ConfigurationError(
+            f"{what}: {path}: {error.strerror}", expected="a PEM file that can be read", remedy=_HOW
+        ) from error
 
 
 def _another(what: str, path: Path, found: str, half: str) -> ConfigurationError:
-    return ConfigurationError(f"{what}: {path} {found}", expected=f"the {half} half of an Ed25519 key, PEM", remedy=_HOW)
+    return ConfigurationError(
+        f"{what}: {path} {found}", expected=f"the {half} half of an Ed25519 key, PEM", remedy=_HOW
+    )
 
 
 def load_public(path: Path, what: str = VARIABLE) -> PublicKey:
@@ -148,7 +167,9 @@ def load_public(path: Path, what: str = VARIABLE) -> PublicKey:
     """
     used, data = library(), _read(path, what)
     if b"PRIVATE KEY" in data:
-        raise _another(what, path, "holds a private key, which belongs to its signer alone", "public")
+        raise _another(
+            what, path, "holds a private key, which belongs to its signer alone", "public"
+        )
     try:
         key = used.signer.SSlibKey.from_crypto(used.pem.load_pem_public_key(data))
     except (ValueError, used.pem_errors.UnsupportedAlgorithm) as error:
@@ -168,7 +189,9 @@ def load_private(path: Path, what: str = "--key") -> SigningKey:
     try:
         signer = used.signer.CryptoSigner(used.pem.load_pem_private_key(data, None))
     except TypeError as error:
-        raise _another(what, path, "is encrypted, and nobody may be there to ask for the password", "private") from error
+        raise _another(
+            what, path, "is encrypted, and nobody may be there to ask for the password", "private"
+        ) from error
     except (ValueError, used.pem_errors.UnsupportedAlgorithm) as error:
         raise _another(what, path, "holds no private key that signs", "private") from error
     if signer.public_key.keytype != _KIND:

@@ -45,7 +45,9 @@ class _Check:
         where = path.relative_to(self.folder).as_posix()
         try:
             if not SHA256.fullmatch(path.stem) or path.suffix != ".json":
-                raise RefusedError("index", where, "its name is no digest", expected="<build digest>.json")
+                raise RefusedError(
+                    "index", where, "its name is no digest", expected="<build digest>.json"
+                )
             data = small_file(path) or b""
             output = Reader(load_json(data, where, "the index"), where, "the index").text("output")
             self._signed(signed_statement.of_document(output, path.stem, data))
@@ -56,11 +58,28 @@ class _Check:
 
     def _build(self, build: store_entry.Build, output: str, digest: str, where: str) -> None:
         self._file(store_entry.member_path(build.record.sha256), build.record)
-        found = output_record.parse(small_file(self.folder / store_entry.member_path(build.record.sha256)) or b"", output, where)
-        said = (found.digest, found.platform, found.python_abi, {(lib.file, lib.sha256, lib.size) for lib in found.libraries})
-        if said != (digest, build.platform, build.python_abi, {(f.name, f.sha256, f.size) for f in build.libraries}):
+        found = output_record.parse(
+            small_file(self.folder / store_entry.member_path(build.record.sha256)) or b"",
+            output,
+            where,
+        )
+        said = (
+            found.digest,
+            found.platform,
+            found.python_abi,
+            {(lib.file, lib.sha256, lib.size) for lib in found.libraries},
+        )
+        if said != (
+            digest,
+            build.platform,
+            build.python_abi,
+            {(f.name, f.sha256, f.size) for f in build.libraries},
+        ):
             raise RefusedError(
-                "index", where, f"it and the record of {member_names.record_name(output)} contradict one another", expected="the same facts"
+                "index",
+                where,
+                f"it and the record of {member_names.record_name(output)} contradict one another",
+                expected="the same facts",
             )
         if build.archive is None:
             for library in build.libraries:
@@ -72,19 +91,28 @@ class _Check:
             self._signed(signed_statement.of_package(build.archive))
         with ArchiveSource(self.context, str(self.folder / path)) as source:
             if output not in source.outputs() or source.record(output).text != found.text:
-                raise RefusedError("index", where, f"{path} has another record of {output}", expected="the record that the index names")
+                raise RefusedError(
+                    "index",
+                    where,
+                    f"{path} has another record of {output}",
+                    expected="the record that the index names",
+                )
             source.libraries(found)
 
     def _signed(self, about: Statement) -> None:
         if self.signer is not None:
             place = self.folder / about.path
-            signed_statement.verify(small_file(place, bounds.STATEMENT), about, self.signer, about.path)
+            signed_statement.verify(
+                small_file(place, bounds.STATEMENT), about, self.signer, about.path
+            )
             self.used[about.path] = place.stat().st_size
 
     def _file(self, path: str, file: store_entry.File) -> None:
         place = self.folder / path
         if not place.is_file() or place.is_symlink():
-            raise RefusedError("missing", path, f"no such file: {file.name}", expected="a plain file")
+            raise RefusedError(
+                "missing", path, f"no such file: {file.name}", expected="a plain file"
+            )
         self.used[path] = place.stat().st_size
         if self.used[path] != file.size:
             raise RefusedError("size", path, f"{self.used[path]} bytes", expected=f"{file.size}")
@@ -106,7 +134,9 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
     marker = small_file(folder / store_entry.MARKER)
     if marker is None:
         raise ConfigurationError(
-            f"{folder} is no store", expected=f"a folder with {store_entry.MARKER}", remedy="vllm-build publish --store FOLDER"
+            f"{folder} is no store",
+            expected=f"a folder with {store_entry.MARKER}",
+            remedy="vllm-build publish --store FOLDER",
         )
     run, parts = _Check(folder, context), ["members", "archives", "attestations"]
     try:
@@ -118,12 +148,24 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
     if run.signer is not None:
         signer_keys.library()  # Its absence is no fault of the store's.
     there = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
-    # A publisher that was killed may have left one, and one that runs now may be writing one. The next publisher removes it.
+    # A publisher that was killed may have left one, and one that runs now may be writing one. The
+    # next publisher removes it.
     documents = [path for path in there if not store_entry.is_unfinished(path)]
     with context.cache.in_use():
         for path in documents:
             run.document(path)
-    there = [path for part in parts for path in sorted((folder / part).rglob("*")) if not path.is_dir()]
+    there = [
+        path for part in parts for path in sorted((folder / part).rglob("*")) if not path.is_dir()
+    ]
     signer = run.signer.keyid if run.signer else None
-    unused = [name for path in there if (name := path.relative_to(folder).as_posix()) not in run.used]
-    return Report(len(documents), len(run.used), sum(run.used.values()), tuple(run.problems), tuple(unused), signer)
+    unused = [
+        name for path in there if (name := path.relative_to(folder).as_posix()) not in run.used
+    ]
+    return Report(
+        len(documents),
+        len(run.used),
+        sum(run.used.values()),
+        tuple(run.problems),
+        tuple(unused),
+        signer,
+    )

@@ -9,8 +9,8 @@
     archives/<2 digits>/<sha256>/<name>     wheels and .conda files
     attestations/<2 digits>/<sha256>.json   of a signed store: who says so, of the document or .conda file with this sha256
 
-No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The same tree serves from a disk and, as
-static files, over http.
+No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The
+same tree serves from a disk and, as static files, over http.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def digest_path(digest: str) -> str:
 def is_unfinished(path: Path) -> bool:
     """Whether a publisher that was killed left this file: the marker or a document under a temporary name."""
     name = unfinished(path.name)
-    return name is not None and (name == MARKER or (name.endswith(".json") and SHA256.fullmatch(name.removesuffix(".json")) is not None))
+    return name is not None and (
+        name == MARKER
+        or (name.endswith(".json") and SHA256.fullmatch(name.removesuffix(".json")) is not None)
+    )
 
 
 def member_path(sha256: str) -> str:
@@ -109,7 +112,12 @@ class Entry:
             }
             for build in self.builds
         ]
-        document = {"schema": SCHEMA, "output": self.output, "digest": self.digest, "builds": builds}
+        document = {
+            "schema": SCHEMA,
+            "output": self.output,
+            "digest": self.digest,
+            "builds": builds,
+        }
         return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
@@ -123,7 +131,9 @@ def check_marker(data: bytes, where: str) -> PublicKey | None:
     signed = "signer" in document
     signer = document.pop("signer", None)
     if document != MARK:
-        raise RefusedError("index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK))
+        raise RefusedError(
+            "index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK)
+        )
     return signer_keys.parse(signer, where) if signed else None
 
 
@@ -134,20 +144,29 @@ def _file(entry: Any, where: str, what: str, limit: int) -> File:
 
 def _build(entry: Any, output: str, where: str) -> Build:
     reader = Reader(entry, where, "a build of the index")
-    files = [_file(item, where, "a member of the index", bounds.LIBRARY) for item in reader.items("members", bounds.LIBRARIES + 1)]
+    files = [
+        _file(item, where, "a member of the index", bounds.LIBRARY)
+        for item in reader.items("members", bounds.LIBRARIES + 1)
+    ]
     member_names.check((file.name for file in files), where)
     records = [file for file in files if file.name == member_names.record_name(output)]
     libraries = tuple(file for file in files if file not in records)
     if len(records) != 1 or any(not member_names.is_library(file.name) for file in libraries):
         raise RefusedError(
-            "index", where, f"a build has the members {excerpt(', '.join(f.name for f in files))}", expected="one record, and libraries"
+            "index",
+            where,
+            f"a build has the members {excerpt(', '.join(f.name for f in files))}",
+            expected="one record, and libraries",
         )
     archive = None
     if (given := reader.document.get("archive")) is not None:
         archive = _file(given, where, "an archive of the index", bounds.ARCHIVE)
         if not _FILE.fullmatch(archive.name):
             raise RefusedError(
-                "index", where, f"the index names the file {excerpt(archive.name, 100)!r}", expected="a wheel or .conda file of this store"
+                "index",
+                where,
+                f"the index names the file {excerpt(archive.name, 100)!r}",
+                expected="a wheel or .conda file of this store",
             )
     return Build(reader.text("platform"), reader.text("python_abi"), records[0], libraries, archive)
 
@@ -156,13 +175,19 @@ def parse(data: bytes, output: str, digest: str, where: str) -> Entry:
     """The document of ``digest``.
 
     Raises:
-        RefusedError: it is malformed, of another digest or output, or names what is not of this store.
+        RefusedError: it is malformed, of another digest or output, or names what is not of this
+            store.
     """
     bounds.check_size(len(data), bounds.DOCUMENT, where, "the index")
     reader = Reader(load_json(data, where, "the index"), where, "the index")
     said = (reader.document.get("schema"), reader.text("output"), reader.sha256("digest"))
     if said != (SCHEMA, output, digest):
-        raise RefusedError("index", where, f"the index is of {said}", expected=f"{(SCHEMA, output, digest)}, for which it was asked")
+        raise RefusedError(
+            "index",
+            where,
+            f"the index is of {said}",
+            expected=f"{(SCHEMA, output, digest)}, for which it was asked",
+        )
     builds = tuple(_build(item, output, where) for item in reader.items("builds", _MOST_BUILDS))
     if not builds:
         raise RefusedError("index", where, "the index has no build", expected="at least one")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds what was built to a store. The document of a digest is written last: a publisher that dies leaves files nobody refers to."""
+"""Adds what was built to a store.
+
+The document of a digest is written last: a publisher that dies leaves files nobody refers to.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ class Publisher:
         private: private builds are added.
     """
 
-    def __init__(self, folder: Path, incoming: Path, key: SigningKey | None, *, private: bool = False) -> None:
+    def __init__(
+        self, folder: Path, incoming: Path, key: SigningKey | None, *, private: bool = False
+    ) -> None:
         self.folder, self._incoming, self._key, self._private = folder, incoming, key, private
 
     def put(self, source: Path, path: str, sha256: str) -> None:
@@ -61,7 +66,11 @@ class Publisher:
             os.fsync(out.fileno())
         if (found := sha256_of(copy)) != sha256:
             raise RefusedError(
-                "sha256", str(source), f"it has sha256 {found}", expected=f"{sha256}, as a moment ago", remedy="publish it again"
+                "sha256",
+                str(source),
+                f"it has sha256 {found}",
+                expected=f"{sha256}, as a moment ago",
+                remedy="publish it again",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         copy.chmod(0o644)
@@ -71,22 +80,33 @@ class Publisher:
         """Add one build; returns whether the store did not have it.
 
         Raises:
-            RefusedError: the store has another build of the same digest, platform and ABI; or its document is malformed, or not signed
-                in a signed store; or the build is private, and such builds are not added.
+            RefusedError: the store has another build of the same digest, platform and ABI; or its
+                document is malformed, or not signed in a signed store; or the build is private, and
+                such builds are not added.
         """
         if found.private and not self._private:
             raise RefusedError(
                 "private",
                 found.output,
                 f"it is a private build: {', '.join(found.private)}",
-                expected="a build that its sources describe: others cannot tell what this one contains",
+                expected="a build that its sources describe: others cannot tell what this one "
+                "contains",
                 remedy="build again without these; or vllm-build publish --private",
             )
         text = self._incoming / "record.json"
         text.write_bytes(found.text)
         kept = _file(member_names.record_name(found.output), text)
-        libraries = tuple(store_entry.File(library.file, library.sha256, library.size) for library in found.libraries)
-        build = store_entry.Build(found.platform, found.python_abi, kept, libraries, _file(archive.name, archive) if archive else None)
+        libraries = tuple(
+            store_entry.File(library.file, library.sha256, library.size)
+            for library in found.libraries
+        )
+        build = store_entry.Build(
+            found.platform,
+            found.python_abi,
+            kept,
+            libraries,
+            _file(archive.name, archive) if archive else None,
+        )
         path = self.folder / store_entry.digest_path(found.digest)
         builds = self._known(path, found)
         for known in builds:
@@ -104,9 +124,15 @@ class Publisher:
         self.put(text, store_entry.member_path(kept.sha256), kept.sha256)
         if archive is None or build.archive is None:
             for library in found.libraries:
-                self.put(files[library.file], store_entry.member_path(library.sha256), library.sha256)
+                self.put(
+                    files[library.file], store_entry.member_path(library.sha256), library.sha256
+                )
         else:
-            self.put(archive, store_entry.archive_path(build.archive.sha256, archive.name), build.archive.sha256)
+            self.put(
+                archive,
+                store_entry.archive_path(build.archive.sha256, archive.name),
+                build.archive.sha256,
+            )
         document = store_entry.Entry(found.output, found.digest, (*builds, build)).text()
         if build.archive is not None and build.archive.name.endswith(CONDA):
             self._attest(signed_statement.of_package(build.archive))
@@ -115,7 +141,10 @@ class Publisher:
         return True
 
     def _attest(self, about: Statement) -> None:
-        """Sign, in a store that is signed. A file has its statement before a document names it, and a document before it is there."""
+        """Sign, in a store that is signed.
+
+        A file has its statement before a document names it, and a document before it is there.
+        """
         if self._key is not None:
             envelope = self._incoming / "statement.json"
             envelope.write_text(signed_statement.sign(about, self._key), encoding="utf-8")
@@ -126,10 +155,13 @@ class Publisher:
         if data is None:
             return ()
         if self._key is not None:
-            # What is added to a document is signed with all that it had: that must be the signer's already.
+            # What is added to a document is signed with all that it had: that must be the signer's
+            # already.
             about = signed_statement.of_document(found.output, found.digest, data)
             place = self.folder / about.path
-            signed_statement.verify(small_file(place, bounds.STATEMENT), about, self._key.public, str(place))
+            signed_statement.verify(
+                small_file(place, bounds.STATEMENT), about, self._key.public, str(place)
+            )
         return store_entry.parse(data, found.output, found.digest, str(path)).builds
 
 
@@ -138,7 +170,8 @@ def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> It
     """A store, made when there is none, for the only publisher at the time; others wait.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a store that ``key`` does not sign. RefusedError: a store of another kind.
+        ConfigurationError: the folder holds something else, or a store that ``key`` does not sign.
+            RefusedError: a store of another kind.
     """
     marker = folder / store_entry.MARKER
     _require_store_or_empty(folder)
@@ -147,7 +180,9 @@ def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> It
         _require_store_or_empty(folder)
         if (data := small_file(marker)) is not None:
             declared = store_entry.check_marker(data, str(marker))
-            trust.require_publisher(folder, declared, key, empty=not any((folder / "digests").glob("*.json")))
+            trust.require_publisher(
+                folder, declared, key, empty=not any((folder / "digests").glob("*.json"))
+            )
         # First of all: it is what says that "incoming" is the store's.
         write_text(marker, store_entry.marker_text(key.public if key else None))
         _remove_unfinished(folder)
@@ -168,12 +203,18 @@ def _require_store_or_empty(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ConfigurationError(
-            f"{folder} is a file", expected="a store, or a folder that is new or empty", remedy="name another folder with --store"
+            f"{folder} is a file",
+            expected="a store, or a folder that is new or empty",
+            remedy="name another folder with --store",
         )
     if (folder / store_entry.MARKER).exists():
         return
     # What a publisher makes before the marker, and the marker under its temporary name.
-    others = sorted(path.name for path in folder.iterdir() if path.name != ".lock" and not path.name.startswith(f".{store_entry.MARKER}."))
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name != ".lock" and not path.name.startswith(f".{store_entry.MARKER}.")
+    )
     if others:
         raise ConfigurationError(
             f"{folder} holds something else than a store: {removal.some(others)}",
@@ -195,7 +236,11 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what publishers that were killed left; the lock of the store is held."""
     removal.remove_tree(folder / "incoming", below=folder, proof=_is_store)
     for place in (folder, folder / "digests"):
-        for path in [path for path in place.iterdir() if store_entry.is_unfinished(path)] if place.is_dir() else []:
+        for path in (
+            [path for path in place.iterdir() if store_entry.is_unfinished(path)]
+            if place.is_dir()
+            else []
+        ):
             removal.remove_tree(path, below=folder, proof=_is_store)
 
 
@@ -208,19 +253,30 @@ def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
             continue
         if output == member_names.FOREIGN:
             raise ConfigurationError(
-                f"the kernels in {root} are those of an official wheel", expected="kernels built from a tree", remedy="build them first"
+                f"the kernels in {root} are those of an official wheel",
+                expected="kernels built from a tree",
+                remedy="build them first",
             )
         found = output_record.parse(data, output, str(path))
         files = {library.file: root / library.file for library in found.libraries}
         for library in found.libraries:
-            if not files[library.file].is_file() or sha256_of(files[library.file]) != library.sha256:
+            if (
+                not files[library.file].is_file()
+                or sha256_of(files[library.file]) != library.sha256
+            ):
                 raise RefusedError(
-                    "sha256", str(root), f"{library.file} is not the file of its record", expected=library.sha256, remedy="build again"
+                    "sha256",
+                    str(root),
+                    f"{library.file} is not the file of its record",
+                    expected=library.sha256,
+                    remedy="build again",
                 )
         done[f"{output} {found.digest}"] = publisher.add(found, files, None)
     if not done:
         raise ConfigurationError(
-            f"{root} has no built kernels", expected="vllm/_build_info/*.json beside the libraries", remedy="build them first"
+            f"{root} has no built kernels",
+            expected="vllm/_build_info/*.json beside the libraries",
+            remedy="build them first",
         )
     return done
 
@@ -233,16 +289,26 @@ def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[st
             done[f"{output} {found.digest}"] = publisher.add(found, source.libraries(found), path)
     if not done:
         raise ConfigurationError(
-            f"{path} has no record of kernels", expected="vllm/_build_info/*.json in it", remedy="name a wheel or package with kernels"
+            f"{path} has no record of kernels",
+            expected="vllm/_build_info/*.json in it",
+            remedy="name a wheel or package with kernels",
         )
     return done
 
 
-def publish(built: Path, folder: Path, context: Context, key: SigningKey | None = None, *, private: bool = False) -> dict[str, bool]:
+def publish(
+    built: Path,
+    folder: Path,
+    context: Context,
+    key: SigningKey | None = None,
+    *,
+    private: bool = False,
+) -> dict[str, bool]:
     """Add a wheel, a ``.conda`` file, or the kernels that lie in a folder, to the store ``folder``.
 
     Args:
-        built: a wheel, a ``.conda`` file, or a folder that holds ``vllm/_build_info``: a tree after an editable build, ``site-packages``.
+        built: a wheel, a ``.conda`` file, or a folder that holds ``vllm/_build_info``: a tree after
+            an editable build, ``site-packages``.
         folder: the store.
         context: whose cache the archive's members go through.
         key: that signs; a signed store asks for its own each time.
@@ -252,7 +318,8 @@ def publish(built: Path, folder: Path, context: Context, key: SigningKey | None 
         For each ``<output> <digest>`` whether it is new.
 
     Raises:
-        ConfigurationError: there is nothing to publish, or the folder is no store, or one that ``key`` does not sign.
+        ConfigurationError: there is nothing to publish, or the folder is no store, or one that
+            ``key`` does not sign.
         RefusedError: what was built is not sound, or contradicts what the store has.
     """
     built = built.absolute()

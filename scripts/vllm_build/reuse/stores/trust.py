@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a reader and a publisher trust. There is no trust on first use: a key comes from the user, never from the store that it is for."""
+"""Whom a reader and a publisher trust.
+
+There is no trust on first use: a key comes from the user, never from the store that it is for.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def pinned(settings: Settings) -> PublicKey | None:
 
 def unsigned(where: str, what: str, named: str = signer_keys.VARIABLE) -> RefusedError:
     """The error for what has no signatures, where the user asks for them by ``named``, a variable or an option."""
-    pinned = ", or a file that VLLM_PRECOMPILED_SHA256 pins" if named == signer_keys.VARIABLE else ""
+    pinned = (
+        ", or a file that VLLM_PRECOMPILED_SHA256 pins" if named == signer_keys.VARIABLE else ""
+    )
     return RefusedError(
         "signature",
         where,
@@ -37,7 +42,9 @@ def unsigned(where: str, what: str, named: str = signer_keys.VARIABLE) -> Refuse
     )
 
 
-def agreed(declared: PublicKey | None, key: PublicKey | None, where: str, named: str = signer_keys.VARIABLE) -> PublicKey | None:
+def agreed(
+    declared: PublicKey | None, key: PublicKey | None, where: str, named: str = signer_keys.VARIABLE
+) -> PublicKey | None:
     """The key that verifies a store; None for a store without signatures where nobody asks for them.
 
     Args:
@@ -57,18 +64,25 @@ def agreed(declared: PublicKey | None, key: PublicKey | None, where: str, named:
         raise RefusedError(
             "signature",
             where,
-            f"the store is signed by the key {declared.keyid}, and nothing says that this key is trusted",
+            f"the store is signed by the key {declared.keyid}, and nothing says that this key is "
+            "trusted",
             expected=f"{named}, the path of the signer's public key",
-            remedy=f"get the public key from the signer, not from the store, and set {named} to its path",
+            remedy=f"get the public key from the signer, not from the store, and set {named} to "
+            "its path",
         )
     if declared != key:
         raise RefusedError(
-            "signature", where, f"the store is signed by the key {declared.keyid}", expected=f"{key.keyid}, the key of {named}"
+            "signature",
+            where,
+            f"the store is signed by the key {declared.keyid}",
+            expected=f"{key.keyid}, the key of {named}",
         )
     return key
 
 
-def require_publisher(folder: Path, declared: PublicKey | None, key: SigningKey | None, *, empty: bool) -> None:
+def require_publisher(
+    folder: Path, declared: PublicKey | None, key: SigningKey | None, *, empty: bool
+) -> None:
     """Keep one store one signer's.
 
     Args:
@@ -83,11 +97,15 @@ def require_publisher(folder: Path, declared: PublicKey | None, key: SigningKey 
     another = "publish to another folder"
     if declared is not None and key is None:
         raise ConfigurationError(
-            f"{folder} is signed by the key {declared.keyid}, and no key was given", expected="its private key", remedy="add --key FILE"
+            f"{folder} is signed by the key {declared.keyid}, and no key was given",
+            expected="its private key",
+            remedy="add --key FILE",
         )
     if declared is not None and key is not None and declared != key.public:
         raise ConfigurationError(
-            f"{folder} is signed by the key {declared.keyid}", expected=f"{key.public.keyid}, the key of --key", remedy=another
+            f"{folder} is signed by the key {declared.keyid}",
+            expected=f"{key.public.keyid}, the key of --key",
+            remedy=another,
         )
     if declared is None and key is not None and not empty:
         raise ConfigurationError(

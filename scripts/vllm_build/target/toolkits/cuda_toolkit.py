@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Folders of a conda prefix (and of NVIDIA's own installers) that hold headers and libraries of one platform.
+#: Folders of a conda prefix (and of NVIDIA's own installers) that hold headers and libraries of one
+#: platform.
 TARGETS = ("targets/x86_64-linux", "targets/sbsa-linux")
-#: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was not chosen; a hint where none is found.
+#: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was
+#: not chosen; a hint where none is found.
 USUAL = Path("/usr/local/cuda")
 _RELEASE = r"release ([0-9]+\.[0-9]+)"
 _MARKER = Path("include", "cuda_runtime.h")
@@ -37,9 +39,14 @@ def _with_headers(folder: Path) -> Path | None:
 
 
 def _own_root(nvcc: Path) -> Path | None:
-    """The folder that nvcc says it belongs to: the one way to see through a wrapper script. ``--dryrun`` runs nothing."""
+    """The folder that nvcc says it belongs to: the one way to see through a wrapper script.
+
+    ``--dryrun`` runs nothing.
+    """
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = children.run([nvcc, "--dryrun", "-x", "cu", os.devnull], timeout=toolkit_search.TIMEOUT)
+        done = children.run(
+            [nvcc, "--dryrun", "-x", "cu", os.devnull], timeout=toolkit_search.TIMEOUT
+        )
         if match := re.search(r"^#\$ TOP=(.+)$", done.stderr, re.MULTILINE):
             return Path(os.path.normpath(match[1].strip()))
     return None
@@ -48,7 +55,8 @@ def _own_root(nvcc: Path) -> Path | None:
 def _root(nvcc: Path, settings: Settings) -> Path:
     """The folder with CUDA's headers that belongs to ``nvcc``; without any headers the folder above its ``bin``."""
     beside = nvcc.parent.parent
-    # nvcc may be a link into the toolkit, and it may be a link to a compiler cache: both folders are worth a look.
+    # nvcc may be a link into the toolkit, and it may be a link to a compiler cache: both folders
+    # are worth a look.
     for folder in (beside, nvcc.resolve().parent.parent):
         if found := _with_headers(folder):
             return found
@@ -72,7 +80,11 @@ def _conda(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 def _wheels() -> Iterator[tuple[str, Path]]:
     for site in toolkit_search.site_folders():
-        whole = sorted((site / "nvidia").glob("cu[0-9]*"), key=lambda path: (len(path.name), path.name), reverse=True)
+        whole = sorted(
+            (site / "nvidia").glob("cu[0-9]*"),
+            key=lambda path: (len(path.name), path.name),
+            reverse=True,
+        )
         for folder in (*whole, site / "nvidia" / "cuda_nvcc"):
             yield "NVIDIA's wheels", folder
 
@@ -94,5 +106,7 @@ def find_cuda(settings: Settings) -> Toolkit | None:
     if candidate is None:
         return None
     version = toolkit_search.ask(candidate.compiler, _RELEASE, _VARIABLE)
-    toolkit = Toolkit("cuda", version, _root(candidate.compiler, settings), candidate.compiler, candidate.reason)
+    toolkit = Toolkit(
+        "cuda", version, _root(candidate.compiler, settings), candidate.compiler, candidate.reason
+    )
     return toolkit_search.at_least(toolkit, FLOORS["cuda"], _VARIABLE)

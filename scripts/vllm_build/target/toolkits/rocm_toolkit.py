@@ -37,13 +37,21 @@ def find_rocm(settings: Settings) -> Toolkit | None:
     """ROCm from ``ROCM_HOME``, ``ROCM_PATH``, ``PATH``, a conda environment, its wheels, ``/opt/rocm``; None when none of them has hipcc.
 
     Raises:
-        ToolchainError: hipcc names no version and ``.info/version`` neither, ROCm is older than 5.7, or is not where a variable says.
+        ToolchainError: hipcc names no version and ``.info/version`` neither, ROCm is older than
+            5.7, or is not where a variable says.
     """
     candidate = (
-        toolkit_search.named([("ROCM_HOME", settings.rocm_home), ("ROCM_PATH", settings.rocm_path)], ["bin/hipcc"], "a ROCm installation")
+        toolkit_search.named(
+            [("ROCM_HOME", settings.rocm_home), ("ROCM_PATH", settings.rocm_path)],
+            ["bin/hipcc"],
+            "a ROCm installation",
+        )
         or toolkit_search.on_path("hipcc", settings)
         or toolkit_search.in_folders(toolkit_search.conda_prefixes(settings), "bin/hipcc")
-        or toolkit_search.in_folders([("ROCm's wheels", site / "_rocm_sdk_devel") for site in toolkit_search.site_folders()], "bin/hipcc")
+        or toolkit_search.in_folders(
+            [("ROCm's wheels", site / "_rocm_sdk_devel") for site in toolkit_search.site_folders()],
+            "bin/hipcc",
+        )
         or toolkit_search.in_folders([("the usual place", USUAL)], "bin/hipcc")
     )
     if candidate is None:
@@ -53,6 +61,15 @@ def find_rocm(settings: Settings) -> Toolkit | None:
     root, version = (
         recorded[0]
         if recorded
-        else (folders[0], toolkit_search.ask(candidate.compiler, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE))
+        else (
+            folders[0],
+            toolkit_search.ask(
+                candidate.compiler, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE
+            ),
+        )
     )
-    return toolkit_search.at_least(Toolkit("rocm", version, root, candidate.compiler, candidate.reason), FLOORS["rocm"], _VARIABLE)
+    return toolkit_search.at_least(
+        Toolkit("rocm", version, root, candidate.compiler, candidate.reason),
+        FLOORS["rocm"],
+        _VARIABLE,
+    )

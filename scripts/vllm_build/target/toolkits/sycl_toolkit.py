@@ -49,5 +49,9 @@ def find_sycl(settings: Settings) -> Toolkit | None:
     )
     if candidate is None:
         return None
-    version = toolkit_search.ask(candidate.compiler, r"Compiler ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE)
-    return Toolkit("sycl", version, candidate.compiler.parent.parent, candidate.compiler, candidate.reason)
+    version = toolkit_search.ask(
+        candidate.compiler, r"Compiler ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE
+    )
+    return Toolkit(
+        "sycl", version, candidate.compiler.parent.parent, candidate.compiler, candidate.reason
+    )

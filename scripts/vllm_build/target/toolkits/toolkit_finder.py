@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the accelerator toolkits: CUDA, ROCm and the oneAPI compiler for SYCL.
 
-Each is looked for in the same order: the variables that name it, ``PATH``, the conda environments of the build, wheels, its usual place.
-What a variable names must be there; elsewhere an absent compiler means "not found", and one that does not work is an error wherever it is.
+Each is looked for in the same order: the variables that name it, ``PATH``, the conda environments
+of the build, wheels, its usual place. What a variable names must be there; elsewhere an absent
+compiler means "not found", and one that does not work is an error wherever it is.
 """
 
 from __future__ import annotations
@@ -24,10 +25,23 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-__all__ = ["FINDERS", "Toolkit", "find", "find_cuda", "find_rocm", "find_sycl", "nvcc_cuda_version", "require"]
+__all__ = [
+    "FINDERS",
+    "Toolkit",
+    "find",
+    "find_cuda",
+    "find_rocm",
+    "find_sycl",
+    "nvcc_cuda_version",
+    "require",
+]
 
 #: The finder of each device that needs a toolkit, in the order in which detection tries them.
-FINDERS: Mapping[str, Callable[[Settings], Toolkit | None]] = {"cuda": find_cuda, "rocm": find_rocm, "xpu": find_sycl}
+FINDERS: Mapping[str, Callable[[Settings], Toolkit | None]] = {
+    "cuda": find_cuda,
+    "rocm": find_rocm,
+    "xpu": find_sycl,
+}
 _WANTED = {
     "cuda": (f"a CUDA toolkit with nvcc, {FLOORS['cuda']} or newer", "CUDA_HOME", "nvcc"),
     "rocm": (f"ROCm with hipcc, {FLOORS['rocm']} or newer", "ROCM_HOME", "hipcc"),
@@ -55,11 +69,17 @@ def require(device: str, settings: Settings) -> Toolkit:
     if found is None:
         what, variable, program = _WANTED[device]
         usual = device == "cuda" and (cuda_toolkit.USUAL / "bin" / "nvcc").is_file()
-        there = f"set {variable}={cuda_toolkit.USUAL}, where one is" if usual else f"install it and set {variable} or PATH"
+        there = (
+            f"set {variable}={cuda_toolkit.USUAL}, where one is"
+            if usual
+            else f"install it and set {variable} or PATH"
+        )
         raise ToolchainError(
-            f"no toolkit for device {device} was found: neither {variable} nor PATH, a conda environment or a wheel has {program}",
+            f"no toolkit for device {device} was found: neither {variable} nor PATH, a conda "
+            f"environment or a wheel has {program}",
             expected=what,
-            remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
+            remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no "
+            "toolkit)",
         )
     return found
 

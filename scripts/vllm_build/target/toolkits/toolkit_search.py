@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Seconds for a compiler to say its version; over a network file system the first call may take a while, a hung one must not hang a build.
+#: Seconds for a compiler to say its version; over a network file system the first call may take a
+#: while, a hung one must not hang a build.
 TIMEOUT = 60
 _NAMES = {"cuda": "CUDA", "rocm": "ROCm", "sycl": "oneAPI"}
 
@@ -36,7 +37,8 @@ class Toolkit:
     Attributes:
         kind: ``cuda``, ``rocm`` or ``sycl``.
         version: its release, such as 12.9.
-        root: the folder that holds its ``include`` and libraries; in a conda prefix ``targets/<platform>``.
+        root: the folder that holds its ``include`` and libraries; in a conda prefix
+            ``targets/<platform>``.
         compiler: nvcc, hipcc or icpx, by the path it was found under.
         reason: why this one, in words.
     """
@@ -64,7 +66,9 @@ def is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def named(variables: Sequence[tuple[str, Path | None]], programs: Sequence[str], what: str) -> Candidate | None:
+def named(
+    variables: Sequence[tuple[str, Path | None]], programs: Sequence[str], what: str
+) -> Candidate | None:
     """The compiler of the first variable that is set.
 
     Args:
@@ -73,7 +77,8 @@ def named(variables: Sequence[tuple[str, Path | None]], programs: Sequence[str],
         what: the toolkit, for messages.
 
     Raises:
-        ToolchainError: the folder has no such program: what was asked for is not silently replaced by another toolkit.
+        ToolchainError: the folder has no such program: what was asked for is not silently replaced
+            by another toolkit.
     """
     for name, home in variables:
         if home is None:
@@ -98,7 +103,11 @@ def on_path(program: str, settings: Settings) -> Candidate | None:
 
 def conda_prefixes(settings: Settings) -> list[tuple[str, Path]]:
     """The environments of a conda build, the active one, and this interpreter's when conda made it."""
-    found = [("BUILD_PREFIX", settings.build_prefix), ("PREFIX", settings.host_prefix), ("CONDA_PREFIX", settings.conda_prefix)]
+    found = [
+        ("BUILD_PREFIX", settings.build_prefix),
+        ("PREFIX", settings.host_prefix),
+        ("CONDA_PREFIX", settings.conda_prefix),
+    ]
     if (Path(sys.prefix) / "conda-meta").is_dir():
         found.append(("this interpreter's environment", Path(sys.prefix)))
     return [(name, path) for name, path in found if path is not None]
@@ -110,7 +119,9 @@ def site_folders() -> list[Path]:
     return list(dict.fromkeys(Path(folder) for folder in folders if folder))
 
 
-def in_folders(folders: Iterator[tuple[str, Path]] | Sequence[tuple[str, Path]], program: str) -> Candidate | None:
+def in_folders(
+    folders: Iterator[tuple[str, Path]] | Sequence[tuple[str, Path]], program: str
+) -> Candidate | None:
     """The first of ``folders`` (reason, folder) that has ``program``, a path relative to it."""
     for reason, folder in folders:
         if is_program(path := folder / program):
@@ -122,7 +133,8 @@ def _broken(compiler: Path, problem: str, variable: str) -> NoReturn:
     raise ToolchainError(
         f"{compiler} {problem}",
         expected=f"'{compiler.name} --version' names a release",
-        remedy=f"repair that installation, set {variable} to another one, or choose a device that needs none (VLLM_TARGET_DEVICE=cpu)",
+        remedy=f"repair that installation, set {variable} to another one, or choose a device that "
+        "needs none (VLLM_TARGET_DEVICE=cpu)",
     )
 
 
@@ -145,7 +157,11 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
         _broken(compiler, f"cannot be run: {error.strerror}", variable)
     said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
     if done.returncode:
-        _broken(compiler, f"--version failed with status {done.returncode}; it said: {excerpt(said[-1])}", variable)
+        _broken(
+            compiler,
+            f"--version failed with status {done.returncode}; it said: {excerpt(said[-1])}",
+            variable,
+        )
     if match := re.search(pattern, done.stdout):
         return Version(match[1])
     _broken(compiler, f"--version printed no version; it said: {excerpt(said[0])}", variable)
@@ -161,6 +177,7 @@ def at_least(toolkit: Toolkit, floor: Version, variable: str) -> Toolkit:
         raise ToolchainError(
             f"{toolkit} is too old",
             expected=f"{_NAMES[toolkit.kind]} {floor} or newer",
-            remedy=f"install a newer one and set {variable}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no toolkit)",
+            remedy=f"install a newer one and set {variable}, or choose another device with "
+            "VLLM_TARGET_DEVICE (cpu needs no toolkit)",
         )
     return toolkit

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way to start a program: nothing that a build started goes on without it, or without its locks.
 
-A program runs below a supervisor (see ``supervisor`` for why), in a session of its own. It ends with everything it started when the block
-that uses it is left early, when this process is killed, and at a second signal without delay.
+A program runs below a supervisor (see ``supervisor`` for why), in a session of its own. It ends
+with everything it started when the block that uses it is left early, when this process is killed,
+and at a second signal without delay.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ _PYTHON = sys.executable
 _SUPERVISOR = [_PYTHON, "-I", "-S", "-B", str(Path(__file__).with_name("supervisor.py"))]
 _ALIVE: set[Child] = set()
 
-#: A module of this library, whichever way its folder was found, in an interpreter that reads none of the user's PYTHON… variables.
-_MODULE = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+#: A module of this library, whichever way its folder was found, in an interpreter that reads none
+#: of the user's PYTHON… variables.
+_MODULE = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 
 
 def isolated_python(*arguments: str) -> list[str]:
@@ -46,7 +51,10 @@ def without_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Child(subprocess.Popen[Any]):
-    """A program below its supervisor. Use it in a ``with`` block: an exception in the block ends the program and all that it started."""
+    """A program below its supervisor.
+
+    Use it in a ``with`` block: an exception in the block ends the program and all that it started.
+    """
 
     def __init__(
         self,
@@ -93,7 +101,9 @@ class Child(subprocess.Popen[Any]):
             self.end()
             self._control.close()
             number = int(said[1:] or b"0")
-            raise OSError(number, os.strerror(number) if number else "its supervisor ended", str(command[0]))
+            raise OSError(
+                number, os.strerror(number) if number else "its supervisor ended", str(command[0])
+            )
 
     def _order(self, order: bytes) -> None:
         try:
@@ -123,7 +133,12 @@ class Child(subprocess.Popen[Any]):
         _ALIVE.discard(self)
         return status
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             if kind is not None:
                 self.end()
@@ -142,7 +157,9 @@ def run(
     timeout: float | None = None,
     merged: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` to its end and return its status and output, as ``subprocess.run`` does. What is not UTF-8 is decoded to a mark.
+    """Run ``command`` to its end and return its status and output, as ``subprocess.run`` does.
+
+    What is not UTF-8 is decoded to a mark.
 
     Args:
         command: the program and its arguments.
@@ -168,13 +185,17 @@ def run(
     return subprocess.CompletedProcess(list(command), child.returncode, out, err)
 
 
-def run_for_bytes(command: Sequence[str], *, cwd: str | os.PathLike[str] | None = None) -> subprocess.CompletedProcess[bytes]:
+def run_for_bytes(
+    command: Sequence[str], *, cwd: str | os.PathLike[str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
     """As ``run``, for output that is no text.
 
     Raises:
         OSError: it cannot be started.
     """
-    with Child(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False) as child:
+    with Child(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False
+    ) as child:
         out, err = child.communicate()
     return subprocess.CompletedProcess(list(command), child.returncode, out, err)
 

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """pip with the machine's settings for reaching an index, and with no other setting of the machine.
 
-Users configure pip for their own environments: constraints, ``user``, ``target``, ``require-virtualenv``, ``only-binary`` and many more, by
-files and by variables. What this project fetches and installs is locked and goes to its own folders, so those settings can only break it.
-Index addresses, proxies, certificates and time limits are different: without them nothing arrives. This module reads the effective values
-of the latter and hands only them to pip. An empty variable such as ``PIP_CONSTRAINT=`` would not do: pip ignores it, and the value of the
-configuration file stays.
+Users configure pip for their own environments: constraints, ``user``, ``target``,
+``require-virtualenv``, ``only-binary`` and many more, by files and by variables. What this project
+fetches and installs is locked and goes to its own folders, so those settings can only break it.
+Index addresses, proxies, certificates and time limits are different: without them nothing arrives.
+This module reads the effective values of the latter and hands only them to pip. An empty variable
+such as ``PIP_CONSTRAINT=`` would not do: pip ignores it, and the value of the configuration file
+stays.
 
-The Makefile runs this file as a program before anything is installed, so it imports only the standard library.
+The Makefile runs this file as a program before anything is installed, so it imports only the
+standard library.
 
 usage: python -I pip_process.py COMMAND ARGUMENT...
 """
@@ -63,7 +66,15 @@ def _variable(option: str) -> str:
 
 def _run(command: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """As ``children.run``, for this file as a program, which has only the standard library."""
-    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    return subprocess.run(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
 
 
 def _with_home(env: Mapping[str, str]) -> dict[str, str]:
@@ -71,7 +82,8 @@ def _with_home(env: Mapping[str, str]) -> dict[str, str]:
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        # The name that Debian gives the home of accounts without one: nothing is read or kept there.
+        # The name that Debian gives the home of accounts without one: nothing is read or kept
+        # there.
         return {"HOME": "/nonexistent", **env}
     return dict(env)
 
@@ -79,12 +91,25 @@ def _with_home(env: Mapping[str, str]) -> dict[str, str]:
 def _config(arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> str:
     kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
     # Without PYTHONPATH and the like, which must not put another pip or its modules first.
-    env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "PYTHON")) or name in kept}
-    # Zero also overrules a configuration file that makes pip quiet or verbose, either of which changes what it prints.
-    env |= {"PIP_QUIET": "0", "PIP_VERBOSE": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
+    env = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("PIP_", "PYTHON")) or name in kept
+    }
+    # Zero also overrules a configuration file that makes pip quiet or verbose, either of which
+    # changes what it prints.
+    env |= {
+        "PIP_QUIET": "0",
+        "PIP_VERBOSE": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONUTF8": "1",
+    }
     done = run([sys.executable, "-m", "pip", "config", *arguments], env=_with_home(env))
     if done.returncode:
-        raise PipConfigurationError((done.stderr or done.stdout).strip() or f"pip config ended with status {done.returncode}")
+        raise PipConfigurationError(
+            (done.stderr or done.stdout).strip()
+            or f"pip config ended with status {done.returncode}"
+        )
     return done.stdout
 
 
@@ -103,8 +128,13 @@ def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[
     for section in ("global", command, ":env:"):
         for option in KEPT:
             values = found.get(f"{section}.{option}", set())
-            # `pip config list` sorts files by name; only `pip config get` says which of several files wins.
-            value = _config(["get", f"{section}.{option}"], environ, run).rstrip("\n") if len(values) > 1 else "".join(values)
+            # `pip config list` sorts files by name; only `pip config get` says which of several
+            # files wins.
+            value = (
+                _config(["get", f"{section}.{option}"], environ, run).rstrip("\n")
+                if len(values) > 1
+                else "".join(values)
+            )
             if value:
                 result[option] = value
     return result
@@ -122,7 +152,11 @@ def environment(command: str, environ: Mapping[str, str], run: Run = _run) -> di
         PipConfigurationError: pip cannot read a configuration file.
     """
     kept = {_variable(option): value for option, value in settings(command, environ, run).items()}
-    return _with_home({name: value for name, value in environ.items() if not name.startswith("PIP_")} | kept | _FIXED)
+    return _with_home(
+        {name: value for name, value in environ.items() if not name.startswith("PIP_")}
+        | kept
+        | _FIXED
+    )
 
 
 def main() -> None:
@@ -132,7 +166,10 @@ def main() -> None:
     try:
         env = environment(command, os.environ)
     except PipConfigurationError as error:
-        sys.exit(f"pip's configuration cannot be read: {error}\nremedy: correct the file (pip config debug lists where pip looks)")
+        sys.exit(
+            f"pip's configuration cannot be read: {error}\nremedy: correct the file (pip config "
+            "debug lists where pip looks)"
+        )
     os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], env)  # noqa: S606 - no shell is the point
 
 

@@ -25,5 +25,9 @@ def find_program(name: str) -> str:
     """
     found = look_for(name)
     if not found:
-        raise ToolchainError(f"{name} was not found", expected=f"{name} on PATH or in this environment", remedy=f"pip install {name}")
+        raise ToolchainError(
+            f"{name} was not found",
+            expected=f"{name} on PATH or in this environment",
+            remedy=f"pip install {name}",
+        )
     return found

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals that end a build arrive as one exception, so that ``finally`` blocks run, children are ended and temporary files go.
 
-The first SIGINT, SIGTERM, SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The second kills what still runs without
-waiting for it to end by itself; the third ends this process at once, and the children's supervisors see that (see ``supervisor``).
+The first SIGINT, SIGTERM, SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The
+second kills what still runs without waiting for it to end by itself; the third ends this process at
+once, and the children's supervisors see that (see ``supervisor``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked this process to end. As a ``KeyboardInterrupt`` it passes ``except Exception``, and asyncio knows it.
+    """A signal asked this process to end.
+
+    As a ``KeyboardInterrupt`` it passes ``except Exception``, and asyncio knows it.
 
     Attributes:
         number: the signal.
@@ -74,7 +77,8 @@ class _Handler:
         elif self.received == 2:  # noqa: PLR2004 - the second one
             self.hurry()
         else:
-            # With the status of the first, which is what ended the build: whoever closes a terminal sends SIGHUP, and SIGTERM after it.
+            # With the status of the first, which is what ended the build: whoever closes a terminal
+            # sends SIGHUP, and SIGTERM after it.
             os._exit(128 + self.first)
 
 
@@ -108,7 +112,8 @@ def settle() -> None:
 def ignore() -> None:
     """Let nothing but SIGKILL end this process before its own end, which is at hand.
 
-    The interpreter puts back the default actions before it has ended, and a signal would still change the exit status.
+    The interpreter puts back the default actions before it has ended, and a signal would still
+    change the exit status.
     """
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
@@ -118,8 +123,8 @@ def ignore() -> None:
 def raised() -> Iterator[None]:
     """Raise :class:`Interrupted` in the block when a signal arrives.
 
-    Inside another such block, and outside the main thread, it changes nothing. Signals that the caller ignores (``nohup``, a shell's
-    background jobs) stay ignored.
+    Inside another such block, and outside the main thread, it changes nothing. Signals that the
+    caller ignores (``nohup``, a shell's background jobs) stay ignored.
     """
     if _handler.installed or threading.current_thread() is not threading.main_thread():
         yield
@@ -144,7 +149,8 @@ def ending(what: str) -> Iterator[None]:
     Where ``raised`` is in force already, its owner does that.
 
     Raises:
-        SystemExit: with 128 and the signal's number. KeyboardInterrupt: Ctrl-C, as everywhere in Python.
+        SystemExit: with 128 and the signal's number. KeyboardInterrupt: Ctrl-C, as everywhere in
+            Python.
     """
     outer = _handler.installed
     with raised():
@@ -176,8 +182,8 @@ def _say_end(what: str, interrupt: Interrupted) -> None:
 def ending_with_parent() -> Iterator[None]:
     """Send SIGTERM to this process when the one that started it has gone, for hooks whose only purpose is the answer to that process.
 
-    By looking now and then, as the kernel's own PR_SET_PDEATHSIG means the thread that started this process: one of a front end's pool may
-    end long before the front end.
+    By looking now and then, as the kernel's own PR_SET_PDEATHSIG means the thread that started this
+    process: one of a front end's pool may end long before the front end.
     """
     parent, done = os.getppid(), threading.Event()
 

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one program for ``children`` and sees to it that nothing of the program outlives the build. A program of its own: ``python -I -S``.
+"""Runs one program for ``children`` and sees to it that nothing of the program outlives the build.
 
-Why a process in between. A build that is killed (SIGKILL, the kernel out of memory) runs no code any more, and nothing that the kernel
-offers ends a whole tree of processes with its parent: PR_SET_PDEATHSIG is tied to the parent's thread, is lost at an exec with other
-privileges, and is not inherited by grandchildren. Process groups do not hold the tree together: Ninja starts every compiler in a group of
-its own. A session does: the program and all that it starts stay in the supervisor's session unless they leave it on purpose, as the
-servers of compiler caches do, which other builds use as well.
+A program of its own: ``python -I -S``.
 
-So the supervisor leads a session, and holds one end of a socket whose other end only the build has. The kernel closes that end with the
-build, however it ended; the supervisor then ends its session. It also holds the build's locks, as descriptors that the program does not
+Why a process in between. A build that is killed (SIGKILL, the kernel out of memory) runs no code
+any more, and nothing that the kernel offers ends a whole tree of processes with its parent:
+PR_SET_PDEATHSIG is tied to the parent's thread, is lost at an exec with other privileges, and is
+not inherited by grandchildren. Process groups do not hold the tree together: Ninja starts every
+compiler in a group of its own. A session does: the program and all that it starts stay in the
+supervisor's session unless they leave it on purpose, as the servers of compiler caches do, which
+other builds use as well.
+
+So the supervisor leads a session, and holds one end of a socket whose other end only the build has.
+The kernel closes that end with the build, however it ended; the supervisor then ends its session.
+It also holds the build's locks, as descriptors that the program does not
 get: a folder stays locked until the last process that might write to it has gone.
 
-    arguments: descriptor of the socket, descriptors of locks (with commas, may be empty), the program and its arguments
-    it sends:  "S" when the program has started, or "E<errno>" when it cannot be started
-    it reads:  "T" end the session, with time to clean up; "K" kill it; end of file: the build is gone, as "T"
+    arguments: descriptor of the socket, descriptors of locks (with commas, may be empty), the
+    program and its arguments it sends:  "S" when the program has started, or "E<errno>" when it
+    cannot be started it reads:  "T" end the session, with time to clean up; "K" kill it; end of
+    file: the build is gone, as "T"
 
 Its own end is that of the program: the same exit status, or the same signal.
 """
@@ -59,7 +65,8 @@ def members(session: int) -> list[int]:
             text = _content(f"/proc/{entry}/stat")
         except OSError:
             continue
-        # The name, in parentheses, may hold anything. After it: state, parent, process group, session.
+        # The name, in parentheses, may hold anything. After it: state, parent, process group,
+        # session.
         fields = text.rpartition(b")")[2].split()
         if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
             found.append(int(entry))
@@ -79,7 +86,8 @@ def _start(command: list[str], ignored: list[int]) -> tuple[int, int]:
     child = os.fork()
     if not child:
         try:
-            # For the case that somebody kills the supervisor; the program is its direct child, and it has one thread.
+            # For the case that somebody kills the supervisor; the program is its direct child, and
+            # it has one thread.
             if _LIBC is not None:
                 _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
@@ -175,7 +183,9 @@ def main() -> int:
         if number not in ignored:
             signal.signal(number, lambda *_: None)
     child, failed = _start(command, ignored)
-    with contextlib.suppress(BrokenPipeError):  # the build is gone already; what follows sees the same
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # the build is gone already; what follows sees the same
         os.write(control, f"E{failed}".encode() if failed else b"S")
     session = _Session(control, child)
     _wait(session, woken)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What FlashAttention's kernels ask of torch's generator of random numbers: seed and offset, which without dropout nobody uses.
+// What FlashAttention's kernels ask of torch's generator of random numbers: seed and offset, which
+// without dropout nobody uses.
 #pragma once
 
 #include <ATen/cuda/CUDAGeneratorImpl.h>
