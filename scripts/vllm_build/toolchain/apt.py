@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build.toolchain.toolchain_builds import SUITES
+from vllm_build.toolchain.debian_suites import MAIN, SUITES, ListGroup
 from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
 from vllm_build.util import removal
 from vllm_build.util.environ import snapshot
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _RELEASES = (*SUITES, "stable", "testing", "oldstable", "oldoldstable", "unstable", "sid", "forky")
+_SECURITY = re.compile(r"(?:[a-z]+-security|[a-z]+/updates)")
 _GONE = re.compile(
     r"Version '.*' for '.*' was not found|Unable to locate package|Unable to find a source "
     r"package|Can not find version '|No packages found"
@@ -78,15 +79,18 @@ def _errors_of(output: str) -> str:
     )
 
 
-def choose_mirror(targets: str) -> str | None:
-    """The address of a Debian mirror among ``REPO_URI|RELEASE|COMPONENT`` lines of ``apt-get indextargets``; ``None`` when there is none.
+def choose_mirror(targets: str, *, security: bool = False) -> str | None:
+    """Return the address of a Debian mirror, or ``None`` when the machine names none.
 
-    Security and update archives do not hold the base suites, so they do not count.
+    Args:
+        targets: ``REPO_URI|RELEASE|COMPONENT`` lines of ``apt-get indextargets``.
+        security: the security archive, which has no base suites; otherwise the archive with them.
     """
     for line in targets.splitlines():
         address, _, rest = line.partition("|")
         release, _, component = rest.partition("|")
-        if release in _RELEASES and component == "main" and not address.startswith("cdrom:"):
+        right = _SECURITY.fullmatch(release) if security else release in _RELEASES
+        if right and component == "main" and not address.startswith("cdrom:"):
             return address.rstrip("/")
     return None
 
@@ -115,11 +119,11 @@ def transport_settings(dump: str) -> list[str]:
 
 @dataclass
 class PrivateApt:
-    """An apt whose whole state lies in ``folder``, for one component of the mirror's suites."""
+    """An apt whose whole state lies in ``folder``, for one group of package lists."""
 
     folder: Path
     console: Console
-    component: str = "main"
+    group: ListGroup = MAIN
     _fresh: bool = field(default=False, init=False)
 
     @property
@@ -149,12 +153,14 @@ class PrivateApt:
             ],
             env,
         )
-        mirror = choose_mirror(targets.stdout)
+        security = self.group.security
+        mirror = choose_mirror(targets.stdout, security=security)
         if mirror is None:
             raise ToolchainError(
-                "the apt configuration of this machine names no Debian mirror",
+                "the apt configuration of this machine names no Debian "
+                + ("security archive" if security else "mirror"),
                 expected="an entry for one of the suites "
-                + ", ".join(SUITES)
+                + ", ".join(self.group.suites)
                 + " in the machine's apt sources",
                 remedy="add one, or build against conda-forge instead: make package "
                 "CHANNEL=conda-forge",
@@ -195,8 +201,8 @@ class PrivateApt:
         transport, mirror, keys = self._machine()
         options = f" [arch=amd64 signed-by={keys}]" if keys else " [arch=amd64]"
         lines = [
-            f"{kind}{options} {mirror} {suite} {self.component}"
-            for suite in SUITES
+            f"{kind}{options} {mirror} {suite} {self.group.component}"
+            for suite in self.group.suites
             for kind in ("deb", "deb-src")
         ]
         sources = self.folder / "sources.list"
@@ -242,7 +248,7 @@ class PrivateApt:
         lists = self.folder / "lists"
         return all(
             any(lists.glob(f"*_dists_{suite}_*{kind}*"))
-            for suite in SUITES
+            for suite in self.group.suites
             for kind in ("Packages", "Sources")
         )
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from packaging.specifiers import SpecifierSet
 
-from vllm_build.toolchain import pypi, toolchain_builds, toolchain_lock, wheel_metadata, wheel_table
+from vllm_build.toolchain import (
+    debian_suites,
+    pypi,
+    toolchain_builds,
+    toolchain_lock,
+    wheel_metadata,
+    wheel_table,
+)
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.toolchain.toolchain_lock import LockedFile
 from vllm_build.util import removal
@@ -65,7 +72,7 @@ def _compare(one: str, other: str) -> int:
 
 def suite_versions(madison: str, suite: str) -> list[str]:
     """Versions in ``suite`` from ``apt-cache madison`` lines ``name | version | address suite/component ...``, newest first."""
-    place = "/".join(toolchain_builds.split_suite(suite))
+    place = "/".join(debian_suites.split_suite(suite))
     versions = set()
     for line in madison.splitlines():
         parts = [part.strip() for part in line.split("|")]
@@ -98,7 +105,7 @@ def _found(madison: str, wanted: _Debian, column: str) -> dict[tuple[str, str], 
         if not versions:
             raise FetchError(
                 f"Debian {suite} has no package {name!r}",
-                expected=f"a name in the component {toolchain_builds.split_suite(suite)[1]} of "
+                expected=f"a name in the component {debian_suites.split_suite(suite)[1]} of "
                 "that suite",
                 remedy="correct sources.toml",
             )
@@ -271,15 +278,15 @@ def resolve(builds: Sequence[toolchain_builds.Build], fetcher: Fetcher) -> list[
                 packages.append((_Place(build.id, position), source.suite, source.package))
                 position += 1
     files: list[LockedFile] = []
-    for component in toolchain_builds.COMPONENTS:
+    for lists in debian_suites.GROUPS:
         mine, theirs = (
-            [item for item in group if toolchain_builds.split_suite(item[1])[1] == component]
+            [item for item in group if debian_suites.find_group(item[1]) == lists]
             for group in (binaries, packages)
         )
         if mine or theirs:
-            fetcher.apt(component).refresh(force=True)
-            files += _binaries(fetcher.apt(component), mine) if mine else []
-            files += _sources(fetcher.apt(component), theirs) if theirs else []
+            fetcher.apt(lists).refresh(force=True)
+            files += _binaries(fetcher.apt(lists), mine) if mine else []
+            files += _sources(fetcher.apt(lists), theirs) if theirs else []
     return files + _wheels(
         wanted, {build.id: build.wheel for build in builds if build.wheel is not None}
     )

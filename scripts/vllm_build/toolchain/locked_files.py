@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from vllm_build.sources.third_party import LOCK as THIRD_PARTY
 from vllm_build.toolchain import pypi
 from vllm_build.toolchain.apt import PrivateApt
+from vllm_build.toolchain.debian_suites import MAIN, ListGroup, find_group
 from vllm_build.toolchain.download_store import Store
-from vllm_build.toolchain.toolchain_builds import split_suite
 from vllm_build.util import removal
 from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import disk_errors, sha256_of
@@ -32,27 +32,25 @@ class Fetcher:
 
     cache: Path
     console: Console
-    _apts: dict[str, PrivateApt] = field(default_factory=dict, init=False)
+    _apts: dict[ListGroup, PrivateApt] = field(default_factory=dict, init=False)
 
     @property
     def store(self) -> Store:
         """The download cache."""
         return Store(self.cache / "downloads")
 
-    def apt(self, component: str = "main") -> PrivateApt:
-        """The private apt of a component of the archive, prepared.
+    def apt(self, group: ListGroup = MAIN) -> PrivateApt:
+        """The private apt of one group of package lists, prepared.
 
         Raises:
             ToolchainError: no apt on this machine.
         """
-        if component not in self._apts:
-            # A state of its own: a mirror without the component must go on serving those who do not
-            # need it.
-            folder = self.cache / ("apt" if component == "main" else f"apt-{component}")
-            apt = PrivateApt(folder, self.console, component)
+        if group not in self._apts:
+            folder = self.cache / ("apt" if group == MAIN else f"apt-{group.name}")
+            apt = PrivateApt(folder, self.console, group)
             apt.prepare()
-            self._apts[component] = apt
-        return self._apts[component]
+            self._apts[group] = apt
+        return self._apts[group]
 
     def _absent(self, files: Iterable[LockedFile]) -> list[LockedFile]:
         return [file for file in files if self.store.get(file) is None]
@@ -68,7 +66,7 @@ class Fetcher:
         return files
 
     def _fetch(self, files: Sequence[LockedFile]) -> None:
-        debian: defaultdict[tuple[str, bool], list[LockedFile]] = defaultdict(list)
+        debian: defaultdict[tuple[ListGroup, bool], list[LockedFile]] = defaultdict(list)
         wheels: defaultdict[tuple[str, str], list[LockedFile]] = defaultdict(list)
         for file in files:
             if file.type == "pypi-sdist":
@@ -76,12 +74,14 @@ class Fetcher:
                     pypi.download_sdist(file.name, file.version, file.sha256, folder, THIRD_PARTY)
                     self._take([file], folder)
             elif file.type != "pypi":
-                debian[split_suite(file.suite)[1], file.type == "apt-source"].append(file)
+                debian[find_group(file.suite), file.type == "apt-source"].append(file)
             else:
                 wheels[file.python, file.abi].append(file)
-        for (component, is_source), group in sorted(debian.items()):
+        for (lists, is_source), group in sorted(
+            debian.items(), key=lambda item: (item[0][0].name, item[0][1])
+        ):
             with self.store.incoming() as folder:
-                self.apt(component).download(
+                self.apt(lists).download(
                     sorted({(file.name, file.version) for file in group}), folder, source=is_source
                 )
                 self._take(group, folder)

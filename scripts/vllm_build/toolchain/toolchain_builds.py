@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from packaging.requirements import InvalidRequirement, Requirement
 
 from vllm_build.toolchain import pypi, toolchain_lock, wheel_table
+from vllm_build.toolchain.debian_suites import SPELLINGS
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.record_reader import require_document
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.record_reader import Record
 
-#: Debian releases packages may come from; only their base suites, which no longer move once
-#: released, so a lock stays good.
-SUITES = ("bullseye", "bookworm", "trixie")
-#: The archive's areas. A suite alone means main; what is not free is named "trixie/non-free", and
-#: its lists are read only where it is used.
-COMPONENTS = ("main", "non-free")
 #: The interpreter whose wheels are taken when a source names none: the result must not depend on
 #: the interpreter that runs the build.
 DEFAULT_PYTHON = "3.11"
@@ -123,20 +118,8 @@ class Build:
         return self.packages or (self.folder.name,)
 
 
-def split_suite(suite: str) -> tuple[str, str]:
-    """Release and component of a suite as ``sources.toml`` and the lock spell it."""
-    release, _, component = suite.partition("/")
-    return release, component or COMPONENTS[0]
-
-
 def _suite(record: Record) -> str:
-    return record.text(
-        "suite",
-        choices=(
-            *SUITES,
-            *(f"{name}/{component}" for name in SUITES for component in COMPONENTS[1:]),
-        ),
-    )
+    return record.text("suite", choices=SPELLINGS)
 
 
 def _exact(record: Record) -> str:
