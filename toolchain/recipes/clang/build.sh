@@ -51,9 +51,11 @@ case $PKG_NAME in
         ln -s clang-22 "$PREFIX/bin/$driver"
         ln -s clang-22 "$PREFIX/bin/x86_64-conda-linux-gnu-$driver"
         # The host compiler's parts, headers and sysroot, relative to this file; not those of the machine.
+        # The last line is for the linker alone: GCC's specs say the same, and gcc_impl's build.sh says why.
         cat > "$PREFIX/bin/$driver.cfg" <<'END'
 --gcc-install-dir=<CFGDIR>/../lib/gcc/x86_64-linux-gnu/12
 --sysroot=<CFGDIR>/../x86_64-conda-linux-gnu/sysroot
+$-Wl,--allow-shlib-undefined
 END
         ;;
     clang-tools) install_tools clang-linker-wrapper clang-offload-bundler clang-offload-packager clang-scan-deps ;;
@@ -65,7 +67,10 @@ END
     llvm-tools)
         install_tools llc llvm-ar llvm-as llvm-cxxfilt llvm-dis llvm-dwarfdump llvm-link llvm-mc llvm-nm llvm-objcopy \
             llvm-objdump llvm-ranlib llvm-readelf llvm-readobj llvm-size llvm-strings llvm-strip opt
-        # Only a look-up of debug information on a server uses curl, and nothing here asks for one.
-        patchelf --remove-needed libcurl.so.4 "$PREFIX/bin/llvm-objdump"
+        mkdir -p "$PREFIX/lib/llvm-22"
+        printf 'CURL_OPENSSL_4 { global: curl_*; local: *; };\n' > curl.map
+        "$CC" -shared -fPIC -O2 -Wl,-soname,libcurl.so.4 -Wl,--version-script=curl.map \
+            "$RECIPE_DIR/curl_stub.c" -o "$PREFIX/lib/llvm-22/libcurl.so.4"
+        patchelf --set-rpath '$ORIGIN/../lib:$ORIGIN/../lib/llvm-22' "$PREFIX/bin/llvm-objdump"
         ;;
 esac
