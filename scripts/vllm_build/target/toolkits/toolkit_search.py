@@ -138,6 +138,34 @@ def _broken(compiler: Path, problem: str, variable: str) -> NoReturn:
     )
 
 
+def output_of(compiler: Path, arguments: Sequence[str], variable: str) -> str:
+    """What ``compiler`` prints when it is called with ``arguments``.
+
+    Args:
+        compiler: the program.
+        arguments: of a question that it answers at once, such as ``--version``.
+        variable: what the remedy tells the user to set.
+
+    Raises:
+        ToolchainError: it cannot be run, fails or hangs.
+    """
+    question = " ".join(arguments)
+    try:
+        done = children.run([compiler, *arguments], timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        _broken(compiler, f"did not answer {question} within {TIMEOUT} s", variable)
+    except OSError as error:
+        _broken(compiler, f"cannot be run: {error.strerror}", variable)
+    if done.returncode:
+        said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
+        _broken(
+            compiler,
+            f"{question} failed with status {done.returncode}; it said: {excerpt(said[-1])}",
+            variable,
+        )
+    return done.stdout or done.stderr
+
+
 def ask(compiler: Path, pattern: str, variable: str) -> Version:
     """The version that ``compiler --version`` prints.
 
@@ -149,21 +177,10 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
     Raises:
         ToolchainError: it cannot be run, fails, hangs, or prints nothing that matches.
     """
-    try:
-        done = children.run([compiler, "--version"], timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        _broken(compiler, f"did not answer --version within {TIMEOUT} s", variable)
-    except OSError as error:
-        _broken(compiler, f"cannot be run: {error.strerror}", variable)
-    said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
-    if done.returncode:
-        _broken(
-            compiler,
-            f"--version failed with status {done.returncode}; it said: {excerpt(said[-1])}",
-            variable,
-        )
-    if match := re.search(pattern, done.stdout):
+    printed = output_of(compiler, ["--version"], variable)
+    if match := re.search(pattern, printed):
         return Version(match[1])
+    said = (printed.strip() or "nothing").splitlines()
     _broken(compiler, f"--version printed no version; it said: {excerpt(said[0])}", variable)
 
 
