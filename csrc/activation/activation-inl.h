@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation functions and gates on vectors of float32; T is the element type of the result, whose
-// precision suffices. Compiled once for each target.
+// Activation functions and gates on vectors of float32. T is the element type of the result; the
+// functions are as precise as T requires. Compiled once for each target.
 #if defined(VLLM_ACTIVATION_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ACTIVATION_ACTIVATION_INL_H_
 #undef VLLM_ACTIVATION_ACTIVATION_INL_H_
@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there
-// a refined estimate does, at a third of the time of a division.
+// a / b for b from 1 to about 5. A 16-bit result does not show the last bits of a quotient, so
+// 16-bit types use a refined estimate, which takes a third of the time of a division.
 template <typename T>
 HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -32,7 +32,7 @@ HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   }
 }
 
-// x * sigmoid(y). The exponential is of -|y|, so nothing overflows.
+// x * sigmoid(y). The exponent is -|y|, so nothing overflows.
 template <typename T>
 HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
   const F32 d;
@@ -65,16 +65,17 @@ struct GeluTanh {
   }
 };
 
-// x * Phi(x). For the lower tail Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision
+// x * Phi(x). The lower tail is Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision
 // where 1 + erf(x) cancels. R is a polynomial of degree 8 in t = 1 / (1 + 0.3 z) without a constant
-// term, fitted to 0 <= z <= 14.6 (beyond that Phi underflows) with the least maximal relative
-// error, 1.7e-7, by Lawson's iteration on 400 Chebyshev nodes against 40-digit values of erfc.
+// term. It was fitted to 0 <= z <= 14.6 (Phi underflows beyond that) by Lawson's iteration on 400
+// Chebyshev nodes against 40-digit values of erfc. Its largest relative error is minimal: 1.7e-7.
 template <typename T>
 struct Gelu {
   HWY_INLINE VF32 operator()(VF32 x) const {
     const F32 d;
     const VF32 one = hn::Set(d, 1.0f);
-    // Phi(-14.6) is 0 in float32; up to there the quotient below has a denominator of at most 5.4.
+    // Phi(-14.6) is 0 in float32. Up to there, the denominator of the quotient below is at most
+    // 5.4.
     const VF32 z = SmallerOfNumbers(hn::Abs(x), hn::Set(d, 14.6f));
     const VF32 t = Divide<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
     VF32 r = hn::Set(d, 0.035374343f);
@@ -99,14 +100,14 @@ struct ReluSquared {
   }
 };
 
-// A gate that multiplies by the other half as it is.
+// A gate that returns the other half unchanged; the caller multiplies by it.
 template <class F>
 struct TimesFactor {
   F f;
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const { return hn::Mul(f(gate), factor); }
 };
 
-// The gate, or zero up to the threshold, times the factor. NaN stays NaN.
+// factor * gate if the gate exceeds the threshold, else 0. NaN stays NaN.
 struct FatRelu {
   float threshold;
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
@@ -114,8 +115,8 @@ struct FatRelu {
   }
 };
 
-// With g the gate up to the limit, and u the factor between -limit and limit: g * sigmoid(alpha g)
-// * (u + beta). NaN stays NaN.
+// g * sigmoid(alpha g) * (u + beta), where g is the gate, limited from above, and u is the factor,
+// limited to [-limit, limit]. NaN stays NaN.
 template <typename T>
 struct ClampedSilu {
   float limit, alpha, beta;
@@ -127,7 +128,7 @@ struct ClampedSilu {
   }
 };
 
-// Two rows, joined by a gate.
+// Joins two rows by a gate.
 template <typename T, class F>
 struct GatedHalves {
   static constexpr bool kSplit = kSplits<T>;
@@ -146,7 +147,7 @@ struct GatedHalves {
   }
 };
 
-// One row in which gates and factors take turns.
+// Joins the gates and factors that alternate in one row.
 template <typename T, class F>
 struct GatedPairs {
   static constexpr bool kSplit = false;

@@ -43,7 +43,7 @@ struct ReluSquared {
   }  // NaN stays NaN
 };
 
-// A gate that multiplies by the other half as it is.
+// A gate that returns the other half unchanged; the caller multiplies by it.
 template <class F>
 struct TimesFactor {
   F f;
@@ -67,7 +67,7 @@ struct ClampedSilu {
   }
 };
 
-// Where the operands of an element of a row are, kWidth neighbours at once.
+// The structs below load the operands of kWidth neighbouring elements of a row.
 struct Single {
   template <int kCount, typename T, class F>
   __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
@@ -95,7 +95,7 @@ struct Pairs {
   template <int kCount, typename T, class F>
   __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
                                              float (&result)[kCount]) const {
-    // Loads as long as those of the other layouts: rows are aligned for these.
+    // Loads packs as long as those of the other layouts, because rows are aligned for that length.
     const Pack<T, kCount> first = LoadPack<kCount>(row + 2 * i),
                           second = LoadPack<kCount>(row + 2 * i + kCount);
     T items[2 * kCount];
@@ -110,7 +110,7 @@ struct Pairs {
   }
 };
 
-// How a result becomes an element.
+// Converts a result to an element.
 template <typename T>
 struct Rounded {
   using Out = T;
@@ -123,8 +123,8 @@ struct Quantized {
   __device__ __forceinline__ Q operator()(float x) const { return ToFp8<Q>(x * (1.0f / *scale)); }
 };
 
-// kCount elements of a row a step; blocks walk over the pieces of a row along x and over the rows
-// along y.
+// A step computes kCount elements of a row. Blocks iterate over the pieces of a row along x and
+// over the rows along y.
 template <int kCount, typename T, class Operands, class F, class Finish>
 __global__ void __launch_bounds__(kThreads)
     MapRows(Rows out, Rows input, Operands operands, F f, Finish finish) {

@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Calls f(row, column, n) for the parts of rows that hold elements [begin, end) of the output,
-// counted through all rows.
+// Calls f(row, column, n) for the parts of rows that hold output elements [begin, end), which are
+// numbered across rows.
 template <class F>
 HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f) {
   while (begin < end) {
@@ -112,7 +112,7 @@ void ActivateAndMulRange(const Gate& gate, const Rows& out, const Rows& input, i
   });
 }
 
-// Elements [begin, end) of silu(gate) * factor / scale as codes.
+// Computes elements [begin, end) of silu(gate) * factor / scale as codes.
 template <typename T, typename Q>
 HWY_NOINLINE void ApplySiluAndQuantize(const Rows& out, const Rows& input, float factor,
                                        int64_t begin, int64_t end) {

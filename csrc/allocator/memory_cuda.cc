@@ -14,10 +14,10 @@ using cuda::Result;
 
 constexpr int kMaxDevices = 128;
 
-// What is asked of a device once.
+// Properties of a device that are queried once.
 struct DeviceFacts {
-  cuda::Context context = nullptr;  // the primary one, which the CUDA runtime and torch use as
-                                    // well; held until the process ends
+  cuda::Context context = nullptr;  // the primary context, which the CUDA runtime and torch also
+                                    // use; held until the process ends
   size_t granularity = 0;           // bytes
   cuda::AllocationProperties properties;
 };
@@ -32,18 +32,20 @@ bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* err
   if (result != kSuccess) return driver.Fail(result, "cuDeviceGetAttribute", error);
   if (has_virtual_memory == 0) {
     return error->Set(Error::Kind::kFailed,
-                      "device %d has no virtual memory management, which the allocator is made of",
+                      "device %d has no virtual memory management, which this allocator requires",
                       ordinal);
   }
-  // A driver that is older than the question cannot answer it, and has no such memory.
+  // A driver that does not know this attribute has no such memory.
   if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess)
     has_rdma = 0;
   facts->properties.location.id = device;
-  // Without it a network card cannot read the memory, which ordinary device memory always allows.
+  // Without this flag, a network card cannot access the memory, as it can any ordinary device
+  // memory.
   facts->properties.gpu_direct_rdma_capable = has_rdma != 0 ? 1 : 0;
   result = driver.granularity(&facts->granularity, &facts->properties, cuda::kGranularityMinimum);
   if (result != kSuccess) return driver.Fail(result, "cuMemGetAllocationGranularity", error);
-  // Last, as it is the one answer that would have to be given back.
+  // The context comes last, because it is the only result that would have to be released on
+  // failure.
   result = driver.primary_context_retain(&facts->context, device);
   if (result != kSuccess) return driver.Fail(result, "cuDevicePrimaryCtxRetain", error);
   return true;
@@ -66,7 +68,8 @@ const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
   return &facts;
 }
 
-// The driver, with the primary context of a device current for as long as this lives.
+// Makes a device's primary context current as long as the object lives, and gives access to the
+// driver.
 class OnDevice {
  public:
   OnDevice(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
@@ -104,8 +107,8 @@ class OnDevice {
   bool good_ = false;
 };
 
-// Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most
-// cases only.
+// Unmaps the block, if it is mapped, after the device has last used it. cuMemUnmap itself
+// guarantees to wait only in most cases.
 bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, Error* error) {
   Result result = on->context_synchronize();
   const bool waited = result == kSuccess;
@@ -124,7 +127,7 @@ bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, E
 bool Reserve(int device, int64_t size, Block* block, Error* error) {
   const OnDevice on(device, error);
   if (!on) return false;
-  // A signed size and a granularity of megabytes: the sum fits.
+  // `size` is signed and a granularity is megabytes, so the sum does not overflow.
   const size_t granularity = on.facts().granularity;
   const size_t whole = (static_cast<size_t>(size) + granularity - 1) / granularity * granularity;
   cuda::Address address = 0;
@@ -145,8 +148,8 @@ bool Map(Block* block, Error* error) {
     on->release(handle);
     return on->Fail(result, "cuMemMap", error);
   }
-  // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which
-  // is done or not done, never half.
+  // After this call, only the mapping keeps the memory alive. Releasing the memory is then a single
+  // step, which cannot be left half done.
   result = on->release(handle);
   if (result != kSuccess) {
     on->unmap(block->address, block->size);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator whose memory can be taken
-// away and put back at the same addresses.
+// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator. Its memory can be released
+// and mapped again at the same addresses.
 //
-// torch calls my_malloc and my_free, from any thread, with or without the GIL; they tell Python of
-// every allocation through two callbacks. Python then calls the functions of the module. The
-// interface is upstream's. Nothing here holds a lock while it runs Python or waits for the GIL.
+// torch calls my_malloc and my_free from any thread, with or without the GIL. They report each
+// allocation to Python through two callbacks. Python then calls the functions of the module. The
+// interface is upstream's. This file never holds a lock while it runs Python or waits for the GIL.
 #include <Python.h>
 #include <sys/types.h>
 
@@ -31,14 +31,14 @@ using vllm::allocator::Lock;
 using vllm::allocator::Mutex;
 using vllm::allocator::Name;
 
-// The callbacks of init_module. The lock lets a thread take its own reference while another one
+// The callbacks of init_module. The lock lets a thread take its own reference while another thread
 // replaces them.
 Mutex callbacks_mutex;
 PyObject* malloc_callback = nullptr;
 PyObject* free_callback = nullptr;
 
-// The GIL for a thread that may have it already, and an exception that is on its way set aside:
-// memory is also freed while one unwinds.
+// Holds the GIL, which the thread may already have, and sets a pending exception aside: memory is
+// also freed while an exception unwinds the stack.
 class Gil {
  public:
   Gil() : state_(PyGILState_Ensure()) { PyErr_Fetch(&type_, &value_, &traceback_); }
@@ -68,7 +68,7 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-// A reference of one's own.
+// An owned reference.
 class Reference {
  public:
   explicit Reference(PyObject* object) : object_(object) {}
@@ -94,7 +94,7 @@ PyObject* Raise(const Error& error) {
   return nullptr;
 }
 
-// For my_malloc and my_free, which cannot raise: what went wrong reaches sys.unraisablehook.
+// Reports an error of my_malloc or my_free, which cannot raise, to sys.unraisablehook.
 void Report(const Error& error) {
   if (error.kind == Error::Kind::kEnded) return;
   if (!Py_IsInitialized()) {
@@ -118,7 +118,7 @@ bool NumberOf(PyObject* object, uint64_t* number) {
   return *number != static_cast<uint64_t>(-1) || PyErr_Occurred() == nullptr;
 }
 
-// Reads numbers from a tuple of just as many.
+// Reads kCount integers from a tuple of exactly that many.
 template <size_t kCount>
 bool Numbers(PyObject* tuple, const char* what, uint64_t* const (&numbers)[kCount]) {
   if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != static_cast<Py_ssize_t>(kCount)) {
@@ -135,7 +135,8 @@ bool NameFrom(PyObject* tuple, const char* what, Name* name) {
   return Numbers(tuple, what, {&name->device, &name->size, &name->address, &name->handle_address});
 }
 
-// Does `work` to the allocation of a name, which must be mapped or must not be, without the GIL.
+// Calls `work` without the GIL for the allocation with this name, whose state must be as `mapped`
+// says.
 template <typename Work>
 PyObject* With(const Name& name, bool mapped, Work work) {
   Error error;
@@ -167,7 +168,7 @@ PyObject* InitModule(PyObject*, PyObject* arguments) {
     Py_INCREF(malloc_callback = callbacks[0]);
     Py_INCREF(free_callback = callbacks[1]);
   }
-  // Outside the lock: the end of a callable may run Python.
+  // Outside the lock, because releasing a callable may run Python.
   Py_XDECREF(before[0]);
   Py_XDECREF(before[1]);
   Py_RETURN_NONE;
@@ -207,7 +208,7 @@ PyObject* CopyToDevice(PyObject*, PyObject* arguments) {
   });
 }
 
-// Tells Python of a new allocation; false when Python does not want it.
+// Reports a new allocation to Python. Returns false if Python refuses it.
 bool Announce(const Name& name) {
   const Gil gil;
   const Reference callback(Callback(&malloc_callback));
@@ -218,28 +219,28 @@ bool Announce(const Name& name) {
   return static_cast<bool>(result);
 }
 
-// Tells Python that an allocation ends and hears which one Python takes it for. Whatever the
-// answer, the memory is freed: it is we who know.
+// Tells Python that an allocation ends, and compares the four numbers that Python returns. The
+// memory is freed even if they differ, because the registry is authoritative.
 void Dismiss(const Name& name) {
   const Gil gil;
   const Reference callback(Callback(&free_callback));
-  if (!callback) return;  // never set, so Python was told of no allocation
+  if (!callback) return;  // never set, so Python knows of no allocation
   const Reference address(PyLong_FromUnsignedLongLong(name.address));
   const Reference result(
       address ? PyObject_CallFunctionObjArgs(callback.get(), address.get(), nullptr) : nullptr);
   Name answer;
   bool good =
-      result && NameFrom(result.get(), "the answer of the callback for freed memory", &answer);
+      result && NameFrom(result.get(), "the result of the callback for freed memory", &answer);
   if (good && (answer.device != name.device || answer.size != name.size ||
                answer.address != name.address || answer.handle_address != name.handle_address)) {
-    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory names another allocation: %R",
+    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory returned another allocation: %R",
                  result.get());
     good = false;
   }
   if (!good) PyErr_WriteUnraisable(callback.get());
 }
 
-// Ends an allocation that is on no list any more.
+// Frees an allocation that is no longer in the registry.
 void End(Allocation* allocation) {
   Error error;
   if (!vllm::allocator::Free(&allocation->block, &error)) Report(error);
@@ -251,7 +252,7 @@ bool HaveCallbacks() {
   return malloc_callback != nullptr;
 }
 
-// A new allocation, mapped and remembered; null and the reason.
+// Maps and registers a new allocation. Returns null and sets `error` on failure.
 Allocation* Allocate(ssize_t size, int device, Error* error) {
   if (size < 0) {
     error->Set(Error::Kind::kFailed, "cannot allocate %zd bytes", size);
@@ -260,7 +261,7 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
   if (!Py_IsInitialized() || !HaveCallbacks()) {
     error->Set(
         Error::Kind::kFailed,
-        "cannot allocate %zd bytes: init_module has not been called with the callbacks for memory",
+        "cannot allocate %zd bytes: init_module has not been called",
         size);
     return nullptr;
   }
@@ -271,8 +272,8 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
   if (allocation == nullptr) {
     if (block.mapped)
       error->Set(Error::Kind::kFailed,
-                 "the host has no memory to remember an allocation of %zd bytes", size);
-    Error ignored;  // the first failure is the one to tell
+                 "the host has no memory left to record an allocation of %zd bytes", size);
+    Error ignored;  // only the first failure is reported
     vllm::allocator::Free(&block, &ignored);
   }
   return allocation;
@@ -280,24 +281,24 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
 
 PyMethodDef methods[] = {
     {"init_module", InitModule, METH_VARARGS,
-     "init_module(malloc_cb, free_cb)\n--\n\nSets what is called for every allocation, with its "
+     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks: the first is called for each allocation with "
      "(device, size, address, handle), and for "
      "every address that is "
-     "freed, to return the same four."},
+     "freed and returns the same four numbers."},
     {"python_create_and_map", CreateAndMap, METH_VARARGS,
-     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nPuts new memory behind the "
-     "addresses of an allocation that has none."},
+     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nMaps new memory at the "
+     "addresses of an unmapped allocation."},
     {"python_unmap_and_release", UnmapAndRelease, METH_VARARGS,
      "python_unmap_and_release(device, size, d_mem, p_handle)\n--\n\nWaits for the device and "
-     "gives an allocation's memory back; its "
-     "addresses stay."},
+     "releases an allocation's memory; its "
+     "addresses stay reserved."},
     {"copy_to_host", CopyToHost, METH_VARARGS,
      "copy_to_host(device, size, d_mem, p_handle, host)\n--\n\nWaits for the device and copies an "
-     "allocation to `size` bytes at an address "
-     "of the host."},
+     "allocation to `size` bytes at address `host` "
+     "of host memory."},
     {"copy_to_device", CopyToDevice, METH_VARARGS,
-     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nFills an allocation from `size` "
-     "bytes at an address of the host."},
+     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies to an allocation from `size` "
+     "bytes at address `host` of host memory."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -324,9 +325,9 @@ PyModuleDef module = {
 
 PyMODINIT_FUNC VLLM_CONCAT(PyInit_, VLLM_MODULE_NAME)() { return PyModuleDef_Init(&module); }
 
-// Null when there is no memory: torch then frees what it has cached, asks again and raises its
-// OutOfMemoryError. Other failures end the same way, and are reported before. The stream plays no
-// part: memory is there when this returns.
+// Returns null if no memory is left: torch then frees its cached memory, tries again and raises its
+// OutOfMemoryError. Other failures also return null, and are reported first. The stream plays no
+// role: the memory is ready when the function returns.
 VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
   if (size == 0) return nullptr;
   Error error;
@@ -335,7 +336,8 @@ VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
     if (error.kind != Error::Kind::kOutOfMemory) Report(error);
     return nullptr;
   }
-  // By its name from here on: Python may free it at once, and another thread then uses the place.
+  // From here on the allocation is identified by its name: Python may free it at once, and another
+  // thread may then reuse the record.
   const Name name = vllm::allocator::NameOf(*allocation);
   if (!Announce(name)) {
     Allocation* refused = vllm::allocator::Take(name.address);
@@ -345,7 +347,7 @@ VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
   return reinterpret_cast<void*>(name.address);
 }
 
-// Waits for the device, whatever stream used the memory last.
+// Waits for the device, no matter which stream used the memory last.
 VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* /*stream*/) {
   if (pointer == nullptr) return;
   const uint64_t address = reinterpret_cast<uintptr_t>(pointer);
@@ -353,7 +355,7 @@ VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* 
   if (allocation == nullptr) {
     Error error;
     error.Set(Error::Kind::kFailed,
-              "cannot free 0x%" PRIx64 ": there is no allocation at that address", address);
+              "cannot free 0x%" PRIx64 ": no allocation begins at that address", address);
     Report(error);
     return;
   }

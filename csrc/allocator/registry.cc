@@ -14,8 +14,8 @@ namespace {
 
 Mutex mutex;
 pthread_cond_t given_back = PTHREAD_COND_INITIALIZER;
-// A list: a process has some hundreds of allocations, each of megabytes, and every step on one
-// costs a call of the driver.
+// A list is fast enough: a process has some hundreds of allocations of megabytes each, and each
+// operation on one calls the driver.
 Allocation* first = nullptr;
 
 Allocation** Find(uint64_t address) {

@@ -8,8 +8,8 @@
 namespace vllm::flash2 {
 namespace {
 
-// All null until the kernels have entered themselves: constant initialisation is over before the
-// first of them does. By [parts][bfloat16][causal].
+// Indexed by [parts][bfloat16][causal]. All pointers are null until the kernels register
+// themselves; constant initialisation ends before the first of them does.
 struct Unit {
   Launch launch;
   Features features;
@@ -36,12 +36,12 @@ const Unit& UnitOf(const Params& params, bool parts) {
                  [params.is_causal ? 1 : 0];
 }
 
-// What the call asks for and the unit has not; nullptr when it has all.
+// Returns the feature that the call needs and the unit lacks, or nullptr.
 const char* Lacks(const Features& features, const Params& params) {
   if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "with alibi_slopes";
   if (params.softcap > 0 && !features.softcap) return "with softcap";
   if (params.d != params.d_rounded && !features.uneven)
-    return "for heads of other sizes than its own";
+    return "for heads smaller than its own size";
   return nullptr;
 }
 
@@ -87,14 +87,14 @@ void Run(Params& params, bool parts) {
   const Unit& unit = UnitOf(params, parts);
   if (unit.launch == nullptr) {
     throw std::runtime_error("FlashAttention 2: this library has no kernel for " +
-                             Describe(params, parts) + "; built with VLLM_FA_SET=full it has all");
+                             Describe(params, parts) + ", expected a library built with VLLM_FA_SET=full");
   }
   if (const char* what = Lacks(unit.features, params)) {
     throw std::runtime_error(
-        "FlashAttention 2: the kernel of this library for " + Describe(params, parts) +
-        " is built without code " + what +
+        "FlashAttention 2: this library's kernel for " + Describe(params, parts) +
+        " is built without support " + what +
         (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
-        "; built with VLLM_FA_SET=full it has it");
+        ", expected a library built with VLLM_FA_SET=full");
   }
   unit.launch(params, static_cast<cudaStream_t>(gpu::CurrentStream()));
 }

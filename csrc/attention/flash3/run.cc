@@ -11,13 +11,13 @@ struct Kernel {
   bool appends;
 };
 
-// All null until the kernels have entered themselves: constant initialisation is over before the
-// first of them does.
+// All pointers are null until the kernels register themselves; constant initialisation ends before
+// the first of them does.
 Kernel compiled[kHeadSizeCount][2][kVariantCount];
 CombineKernels combine;
 
-// The kernels themselves are in other units, which know what they are compiled for; the table's
-// records have the same list.
+// The kernels are in other units, which know their architectures. The records in kernels.toml have
+// the same list.
 constexpr const char* kArchitectures = "900";
 
 cudaStream_t Stream() { return static_cast<cudaStream_t>(gpu::CurrentStream()); }
@@ -85,7 +85,7 @@ std::string VariantText(const Params& params, Variant variant) {
   if (variant.split) text += ", split keys";
   if (variant.paged) text += ", pages";
   if (variant.softcap) text += ", a softcap";
-  // Where keys are split or paged there is no other.
+  // Split or paged variants always pack heads.
   if (variant.packed && !variant.split && !variant.paged) text += ", packed heads";
   return text;
 }
@@ -94,10 +94,10 @@ void Run(Params* params, Variant variant) {
   const cudaStream_t stream = Stream();
   KernelOf(*params, variant).launch(*params, stream);
   if (variant.split) {
-    // This one also sets the counter back that the kernel before took its tiles from.
+    // This launch also resets the counter from which the previous kernel took its tiles.
     combine.launches[params->is_bf16 ? 1 : 0][params->dv > 64 ? 1 : 0](*params, stream, true);
   } else if (params->skip_scheduler_metadata_computation) {
-    // The caller's, who passes it again.
+    // The counter is in the caller's schedule, which the caller passes again.
     Check(cudaMemsetAsync(params->tile_count_semaphore, 0, sizeof(int), stream));
   }
 }

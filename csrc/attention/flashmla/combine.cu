@@ -17,7 +17,7 @@ constexpr int kCount = 4;  // elements that a lane loads at once
 constexpr int kLoads = kValueWidth / (kWarp * kCount);
 constexpr float kLn2 = 0.69314718f;
 
-// A warp for each row (x) of each sequence (y) that was cut.
+// One warp for each row (x) of each sequence (y) that was cut.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
   const int rows = decode.queries * decode.heads;

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three warpgroups make a thread block, which computes kTileRows rows of queries against the pages
-// of its items, one page after the other:
+// Three warpgroups form a thread block. It computes kTileRows rows of queries against the pages of
+// its items, one page after the other:
 //
-//   the loader     copies pages into two buffers in turn, and queries
-//   the scorer     computes scores and weights, and the left half of the values' columns
-//   the other one  computes the right half, with the weights that the scorer leaves in shared
-//   memory
+//   the loader    copies pages alternately into two buffers, and copies queries
+//   the scorer    computes scores and weights, and the left half of the values' columns
+//   the third     computes the right half with the weights that the scorer leaves in shared memory
 //
-// Queries, two pages and nothing else of size fit into shared memory. The weights of a page lie
-// where its last 64 columns lay, which are no values. Softmax goes along with the pages (Milakov
-// and Gimelshein, "Online normalizer calculation for softmax", 2018), in powers of 2.
+// Shared memory holds the queries, two pages and little else. The weights of a page overwrite its
+// last 64 columns, which are not values. Softmax is computed page by page in powers of 2 (Milakov
+// and Gimelshein, "Online normalizer calculation for softmax", 2018).
 //
-// Pages come by cp.async and not by TMA: rows behind the end of a sequence have to be zeros (a
-// weight of 0 times what lies there may be NaN), which cp.async makes of them on the way; and there
-// is no tensor map to encode, for caches of any strides. The loader is a warpgroup of its own, with
-// a page of 72 KiB under way at any time, so nobody waits for its addresses.
+// Pages are loaded by cp.async, not by TMA. Rows after the end of a sequence must be zeros, because
+// a weight of 0 times their contents may be NaN; cp.async can fill them with zeros while it copies.
+// It also needs no tensor map, so caches can have any strides. The loader has its own warpgroup and
+// always has a page of 72 KiB in flight, so no other warpgroup waits for its address computations.
 #include <cmath>
 
 #include "attention/flashmla/items.h"
@@ -34,21 +33,21 @@ constexpr int kThreads = 3 * kWarpgroup;
 constexpr int kLoaderRegisters = 40, kComputeRegisters = 232;
 static_assert((kLoaderRegisters + 2 * kComputeRegisters) * kWarpgroup <= 65536);
 
-// A tile of 64 rows lies in blocks of 64 columns, each of 64 rows of 128 bytes with their pieces
-// swizzled.
+// A tile of 64 rows consists of blocks of 64 columns. Each block has 64 rows of 128 bytes, whose
+// 16-byte pieces are swizzled.
 constexpr int kBlockColumns = 64, kBlockBytes = kTileRows * 128, kGroupBytes = 8 * 128;
 constexpr int kBlocks = kWidth / kBlockColumns, kWeightsBlock = kValueWidth / kBlockColumns;
 constexpr int kTileBytes = kBlocks * kBlockBytes;
-constexpr int kDepth = 16;  // of a product
+constexpr int kDepth = 16;  // summed dimension of a product
 constexpr int kHalf = kValueWidth / 2;
 static_assert(kTileRows == 64 && kPageRows == 64 && kBlocks == 9);
 
 constexpr int kStages = 2;
-constexpr uint32_t kAlignment = 1024;  // of blocks: the swizzle counts rows by addresses
+constexpr uint32_t kAlignment = 1024;  // of blocks: the swizzle derives rows from addresses
 
 struct Exchange {
-  float factors[kStages][kTileRows];  // what the sums so far are to be multiplied with
-  float shares[2][kTileRows];         // and at the end, for every second item
+  float factors[kStages][kTileRows];  // factors of the sums so far
+  float shares[2][kTileRows];         // factors at the end, alternating between items
   uint64_t full[kStages], empty[kStages], weights[kStages], queries_full, queries_empty;
 };
 constexpr size_t kSharedBytes = (1 + kStages) * kTileBytes + sizeof(Exchange) + kAlignment;
@@ -80,7 +79,7 @@ struct Shared {
   }
 };
 
-// Which buffer a page is in, and which round of it: the same for all three warpgroups.
+// The buffer of a page and the buffer's round; the same in all three warpgroups.
 struct Step {
   int stage = 0;
   uint32_t parity = 0;
@@ -96,7 +95,7 @@ __device__ __forceinline__ void ArriveAsWarp(uint32_t barrier) {
   if (Lane() == 0) ArriveOnBarrier(barrier);
 }
 
-// A thread copies the same piece of 16 bytes of every block, of kLoaderRows rows.
+// A thread copies the same 16-byte piece of kLoaderRows rows of every block.
 constexpr int kPieces = 8, kLoaderStride = kWarpgroup / kPieces,
               kLoaderRows = kTileRows / kLoaderStride;
 
@@ -113,7 +112,7 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
             piece = thread % kPieces;
   const uint32_t offset = SwizzledOffset(first_row, piece);
   constexpr uint32_t kNextRow =
-      kLoaderStride * 128;  // a multiple of eight rows on, pieces are swapped alike
+      kLoaderStride * 128;  // the swizzle repeats every eight rows
   const T* cache = static_cast<const T*>(decode.cache);
   Step step;
   uint32_t queries_parity = 0;
@@ -158,7 +157,7 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
   WaitForCopies();
 }
 
-// sums += weights * values of the columns from kHalf * half on.
+// sums += weights * values, for the columns from kHalf * half on.
 template <typename T>
 __device__ __forceinline__ void AddValues(float (&sums)[kHalf / 2], uint32_t page, int half) {
   FenceProducts();
@@ -174,10 +173,10 @@ __device__ __forceinline__ void AddValues(float (&sums)[kHalf / 2], uint32_t pag
   WaitForProducts(sums);
 }
 
-// By the factors of this thread's two rows.
+// Multiplies the sums of this thread's two rows by their factors.
 template <int kCount>
 __device__ __forceinline__ void Multiply(float (&sums)[kCount], float upper, float lower) {
-  // Most pages have no new largest score.
+  // For most pages, no score exceeds the largest one so far.
   if (Ballot(upper != 1.0f || lower != 1.0f) == 0) return;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) sums[i] *= i / 2 % 2 == 0 ? upper : lower;
@@ -206,7 +205,7 @@ __device__ __forceinline__ void StoreValues(const DenseDecode& decode, const Ite
   }
 }
 
-// How far this thread's two rows see, in keys.
+// The number of keys that each of this thread's two rows sees.
 struct Sight {
   int keys[2];
 
@@ -219,7 +218,7 @@ struct Sight {
   }
 };
 
-// The scores of a page in base 2, -infinity for keys that are not seen.
+// Computes the scores of a page in base 2; -infinity for keys that are not visible.
 template <typename T>
 __device__ __forceinline__ void Score(float (&scores)[32], const Shared& shared, uint32_t page) {
   FenceProducts();
@@ -294,7 +293,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
         if (Lane() % 4 == 0)
           shared.exchange->factors[step.stage][AccumulatorRow(2 * lower)] = factor[lower];
       }
-      // All of this warpgroup have read the columns that the weights are written over.
+      // All threads of this warpgroup have read the columns that the weights overwrite.
       NamedBarrier<1, kWarpgroup>();
       StoreWeights<T>(scores, address + kWeightsBlock * kBlockBytes);
       FenceAsyncProxy();
@@ -356,7 +355,7 @@ __device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Share
   }
 }
 
-// A block for each tile of rows (x) and each part (y).
+// One block for each tile of rows (x) and each part (y).
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) Decode(const __grid_constant__ DenseDecode decode) {
   unsigned char* memory = DynamicShared<unsigned char>();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a thread block has to do, one item after the other. Parts may hold anything: what does not
-// fit is left alone.
+// The work items of a thread block, one after the other. The contents of parts are not trusted:
+// items that do not fit are skipped.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,13 @@
 
 namespace vllm::flashmla {
 
-// A piece of a sequence: pages first to last - 1. There is none in an empty sequence, which is an
-// item all the same.
+// A piece of a sequence: pages first to last - 1. An empty sequence has an item without pages.
 struct Item {
   int sequence;
   int length;  // of the whole sequence
   int first, last;
   int64_t
-      piece;  // where results go that are put together later; -1 when this is the whole sequence
+      piece;  // index of the result to be combined later; -1 for a whole sequence
 };
 
 VLLM_HOST_DEVICE inline int PagesOf(int length) { return (length + kPageRows - 1) / kPageRows; }
@@ -33,7 +32,7 @@ class Items {
         part_(decode.parts + int64_t{part} * kPartInts),
         sequence_(gpu::Greater(0, part_[kFirstSequence])) {}
 
-  // The next item; false when there is none.
+  // Gets the next item. Returns false if there is none.
   __device__ __forceinline__ bool Next(Item& item) {
     for (;; ++sequence_) {
       const int end = part_[kEndSequence], end_page = part_[kEndPage];
