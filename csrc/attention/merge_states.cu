@@ -17,10 +17,10 @@ namespace {
 using namespace gpu;
 
 constexpr int kThreads = 128;
-// The lanes of a group lie in one warp, which passes on what it has read before one of them writes.
+// The lanes of a group are in one warp, so each has read its input before any of them writes.
 constexpr int kMaxLaneBits = 5;
 
-// How much of each side goes into the result.
+// The share of each side in the result.
 struct Shares {
   float prefix;
   float suffix;
@@ -32,15 +32,15 @@ __device__ __forceinline__ Shares ComputeShares(float prefix, float suffix) {
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
-  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum
-  // is.
+  // If either number is NaN, its exponential is NaN, and so are all three results, regardless of
+  // the maximum.
   const float larger = LargerNumber(prefix, suffix);
   const float a = expf(prefix - larger), b = expf(suffix - larger);
   return {a / (a + b), b / (a + b), larger + logf(a + b)};
 }
 
-// A block for each token (x) and as many heads as it has groups of lanes (y); the lanes walk over a
-// head, kCount elements a step.
+// One block for each token (x) and for as many heads as it has groups of lanes (y). The lanes of a
+// group iterate over a head; a step processes kCount elements.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Groups groups) {
   const auto row = [](const AttentionHeads& heads, int64_t token, int64_t head) {
@@ -59,11 +59,11 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
           shares =
               ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
       }
-      __syncwarp();  // output_lse may be one of the two
+      __syncwarp();  // output_lse may be one of the two inputs
       if (!mine) continue;
       if (groups.lane() == 0 && merge.output_lse != nullptr)
         merge.output_lse[head * merge.output_lse_stride + token] = shares.lse;
-      // A side without a share is not read: what it holds may not be a number.
+      // A side with a share of zero is not read, because its memory may hold NaN.
       const bool with_prefix = shares.prefix != 0.0f, with_suffix = shares.suffix != 0.0f;
       const T* prefix = row(merge.prefix, token, head);
       const T* suffix = row(merge.suffix, token, head);

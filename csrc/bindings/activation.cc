@@ -7,11 +7,11 @@
 namespace vllm {
 namespace {
 
-// The input holds a gate and a factor for each element of the output.
+// Checks that the input has a gate and a factor for each element of the output.
 void CheckHalved(const Argument& out, const Argument& input) {
   std::vector<int64_t> half = input.shape().vec();
   if (half.back() % 2 != 0)
-    input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
+    input.Fail("has shape " + ShapeText(half), "an even last dimension for gates and factors");
   half.back() /= 2;
   out.OnDevice()
       .HasShape(half, "that of input with half its last dimension")
@@ -81,7 +81,8 @@ void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_t
   const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
   SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
 }
-// gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
+// gelu_new and gelu_fast are the same function: upstream's differ only in where they multiply by
+// sqrt(2/pi).
 void GeluNew(Tensor out, Tensor input) {
   RunActivate("gelu_new", Activation::kGeluTanh, out, input);
 }

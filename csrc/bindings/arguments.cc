@@ -11,7 +11,7 @@ using torch::headeronly::ScalarType;
 
 std::string DTypeText(ScalarType type) { return torch::headeronly::toString(type); }
 
-// "Float, BFloat16 or Half"
+// Returns "Float, BFloat16 or Half".
 std::string ListDTypes(std::initializer_list<ScalarType> types) {
   std::string text;
   size_t left = types.size();
@@ -174,7 +174,7 @@ const Argument& Argument::RowsAligned(int64_t bytes) const {
 
 const Argument& Argument::Writable() const {
   for (size_t i = 0; i < shape_.size(); ++i) {
-    if (shape_[i] > 1 && strides_[i] == 0) FailStrides("memory of its own for every element");
+    if (shape_[i] > 1 && strides_[i] == 0) FailStrides("separate memory for each element");
   }
   return *this;
 }
@@ -219,7 +219,7 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
       rows.strides[last] = strides_[i];
     } else if (rows.dims == Rows::kMaxDims) {
       FailStrides("at most " + std::to_string(Rows::kMaxDims) +
-                  " leading dimensions that do not merge");
+                  " leading dimensions after merging");
     } else {
       rows.sizes[rows.dims] = size;
       rows.strides[rows.dims] = strides_[i];

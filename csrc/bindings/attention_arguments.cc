@@ -45,15 +45,15 @@ CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument
   if (shape.size() != 4 || shape[3] != tokens.shape()[2]) {
     argument.FailShape("[num_blocks, num_kv_heads, block_size, " +
                        std::to_string(tokens.shape()[2]) +
-                       "]: the last dimension is the head size of the tokens");
+                       "] with the head size of the tokens");
   }
   if (shape[2] < 1 || shape[2] % CachePages::kPanel != 0) {
-    argument.FailShape("a block size, the third dimension, that is a multiple of " +
+    argument.FailShape("a block size (third dimension) that is a multiple of " +
                        std::to_string(CachePages::kPanel));
   }
   const Extents strides = argument.strides();
   if ((shape[3] > 1 && strides[3] != 1) || (shape[2] > 1 && strides[2] != shape[3])) {
-    argument.FailStrides("the last two dimensions in one piece of memory");
+    argument.FailStrides("contiguous last two dimensions");
   }
   CachePages pages;
   pages.data = argument.tensor().data_ptr();

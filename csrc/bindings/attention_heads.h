@@ -6,7 +6,7 @@
 
 namespace vllm {
 
-// [tokens, heads, head_size], elements side by side.
+// Checks a tensor of [tokens, heads, head_size], whose elements are adjacent.
 inline AttentionHeads CheckHeads(const Argument& argument) {
   argument.OnDevice().Floating();
   argument.HasRank(3, "[tokens, heads, head_size]");

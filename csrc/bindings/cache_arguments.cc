@@ -54,7 +54,7 @@ Slots CheckSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, i
   const Extents shape = slot_mapping.shape();
   if (shape.size() != 1 || shape[0] > tokens) {
     slot_mapping.FailShape("one dimension of at most " + std::to_string(tokens) +
-                           " elements, the tokens");
+                           " elements, the number of tokens");
   }
   const int64_t end = blocks * block_size;
   const Slots slots{static_cast<const int64_t*>(slot_mapping.tensor().data_ptr()),

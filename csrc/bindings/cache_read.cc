@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops that read a paged cache, copy its blocks, or convert it.
+// Ops that read a paged cache, copy its blocks or convert it.
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
@@ -12,14 +12,14 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// A vector of int32.
+// Checks a vector of int32.
 const int32_t* CheckInt32s(const Argument& argument, int64_t size, const std::string& why) {
   argument.OnDevice().OfDType(ScalarType::Int).HasShape({size}, why);
   return static_cast<const int32_t*>(argument.tensor().data_ptr());
 }
 
-// What the tensors of `sequences` hold: bounds that do not decrease, up to `most` where they are
-// not cut, and blocks of the cache for all positions.
+// Checks the contents of the tensors of `sequences`: bounds do not decrease, do not exceed `most`
+// if it is given, and all positions have blocks in the cache.
 void CheckSequences(const char* op, const Sequences& sequences, const CacheRows& from,
                     const Argument& cu_seq_lens, const Argument& block_table,
                     std::optional<int64_t> most) {
@@ -60,8 +60,8 @@ void CheckSequences(const char* op, const Sequences& sequences, const CacheRows&
   }
 }
 
-// What the two gathers share. `num_tokens` are the rows of the output that may be written; without
-// a number all are, and the sequences have to fit.
+// Gathers for both ops. At most `num_tokens` rows of the output are written; without a number, the
+// sequences must fit into the output.
 void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor,
             const Tensor& block_table_tensor, const Tensor& cu_seq_lens_tensor, int64_t batch,
             std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
@@ -86,7 +86,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   std::vector<int64_t> expected = {dst.shape().empty() ? 0 : dst.shape()[0]};
   for (size_t i = shape.size(); i-- > 2;) {
     if (shape[i] > 1 && src_cache.strides()[i] != from.width) {
-      src_cache.FailStrides("the entries of a token side by side");
+      src_cache.FailStrides("adjacent entries of each token");
     }
     from.width *= shape[i];
   }
@@ -95,7 +95,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   int64_t width = 1;
   for (size_t i = expected.size(); i-- > 1;) {
     if (expected[i] > 1 && dst.strides()[i] != width) {
-      dst.FailStrides("the entries of a token side by side");
+      dst.FailStrides("adjacent entries of each token");
     }
     width *= expected[i];
   }
@@ -109,11 +109,11 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   sequences.table_stride = block_table.strides()[0];
   sequences.column_stride = block_table.strides()[1];
   sequences.columns = block_table.shape()[1];
-  sequences.bounds = CheckInt32s(cu_seq_lens, batch + 1, "the sequences, and one more");
+  sequences.bounds = CheckInt32s(cu_seq_lens, batch + 1, "one more than the number of sequences");
   sequences.bound_stride = cu_seq_lens.strides()[0];
   if (seq_starts_tensor.has_value()) {
     const Argument seq_starts(op, "seq_starts", *seq_starts_tensor);
-    sequences.starts = CheckInt32s(seq_starts, batch, "the sequences");
+    sequences.starts = CheckInt32s(seq_starts, batch, "the number of sequences");
     sequences.start_stride = seq_starts.strides()[0];
   }
   sequences.batch = batch;
@@ -162,7 +162,7 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale,
   const char* op = "convert_fp8";
   const Argument dst(op, "dst_cache", dst_tensor), src(op, "src_cache", src_tensor);
   src.OnDevice();
-  dst.OnDevice().HasShape(src.shape(), "that of src_cache").Writable();
+  dst.OnDevice().HasShape(src.shape(), "the shape of src_cache").Writable();
   const auto eight = [](const Argument& argument) { return argument.tensor().element_size() == 1; };
   const bool quantize = !eight(src);
   const Argument &codes = quantize ? dst : src, &values = quantize ? src : dst;
@@ -225,7 +225,7 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
              count);
 }
 
-// A vector of int64, contiguous.
+// Checks a contiguous vector of int64.
 const int64_t* CheckInt64s(const Argument& argument, int64_t size, const std::string& why) {
   argument.OnHost().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
@@ -239,8 +239,8 @@ void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor si
   src_ptrs.HasRank(1, "one dimension");
   const int64_t count = src_ptrs.shape()[0];
   const int64_t* from = CheckInt64s(src_ptrs, count, "");
-  const int64_t* to = CheckInt64s(dst_ptrs, count, "that of src_ptrs");
-  const int64_t* bytes = CheckInt64s(sizes, count, "that of src_ptrs");
+  const int64_t* to = CheckInt64s(dst_ptrs, count, "the shape of src_ptrs");
+  const int64_t* bytes = CheckInt64s(sizes, count, "the shape of src_ptrs");
   for (int64_t i = 0; i < count; ++i) {
     if (bytes[i] < 0)
       sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
@@ -279,7 +279,7 @@ VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
 }
 
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
-// None of its tensors lies on the GPU: they hold addresses.
+// Its tensors are on the CPU: they hold addresses.
 STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
   m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp));
 }

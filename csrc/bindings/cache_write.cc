@@ -19,11 +19,11 @@ TokenVectors ToVectors(const Argument& tokens) {
   return vectors;
 }
 
-// key: [tokens, heads, head_size]; value: the same.
+// Checks key and value: both [tokens, heads, head_size].
 void CheckTokens(const Argument& key, const Argument& value) {
   key.HasRank(3, "[num_tokens, num_heads, head_size]");
   key.LastDimensionContiguous();
-  value.SameDTypeAs(key).HasShape(key.shape(), "that of key").LastDimensionContiguous();
+  value.SameDTypeAs(key).HasShape(key.shape(), "the shape of key").LastDimensionContiguous();
 }
 
 void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor,
@@ -81,8 +81,8 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   WriteToCache(writes, 2, slots);
 }
 
-// A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the
-// dimension of heads.
+// Describes a cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or
+// without the dimension of heads.
 PagedCache ToRowCache(const Argument& cache, CacheFormat format) {
   const Extents strides = cache.strides();
   PagedCache rows;
@@ -115,7 +115,7 @@ void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_c
                         std::to_string(width) + "] for key");
   }
   key_cache.LastDimensionContiguous().Writable();
-  value_cache.HasShape(shape, "that of key_cache").LastDimensionContiguous().Writable();
+  value_cache.HasShape(shape, "the shape of key_cache").LastDimensionContiguous().Writable();
   CacheWrite writes[2];
   writes[0].from = ToVectors(key);
   writes[0].to = ToRowCache(key_cache, format);
@@ -142,13 +142,13 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   k_pe.OnDevice().SameDTypeAs(kv_c).LastDimensionContiguous();
   const int64_t tokens = kv_c.shape()[0], rank = kv_c.shape()[1];
   if (k_pe.shape().size() != 2 || k_pe.shape()[0] != tokens) {
-    k_pe.FailShape("[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
+    k_pe.FailShape("[" + std::to_string(tokens) + ", pe_dim] with the tokens of kv_c");
   }
   const int64_t width = rank + k_pe.shape()[1];
   const Extents shape = kv_cache.shape();
   if (shape.size() != 3 || shape[2] != width) {
     kv_cache.FailShape("[num_blocks, block_size, " + std::to_string(width) +
-                       "]: kv_lora_rank + pe_dim");
+                       "], whose last dimension is kv_lora_rank + pe_dim");
   }
   kv_cache.LastDimensionContiguous().Writable();
   CacheWrite writes[2];

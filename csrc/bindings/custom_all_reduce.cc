@@ -21,7 +21,7 @@ std::shared_ptr<CustomAllReduce> FindReduce(const char* op, int64_t fa) {
   std::shared_ptr<CustomAllReduce> found = TheHandles<CustomAllReduce>().Find(fa);
   if (found == nullptr)
     FailOp(op, "fa is " + std::to_string(fa) +
-                   ", expected what init_custom_ar has given and nobody disposed of");
+                   ", expected a number that init_custom_ar returned and that was not disposed of");
   return found;
 }
 
@@ -29,7 +29,7 @@ std::vector<void*> CheckAddresses(const char* op, const char* name,
                                   const std::vector<int64_t>& numbers) {
   std::vector<void*> addresses;
   for (const int64_t number : numbers) {
-    if (number == 0) FailOp(op, std::string(name) + " holds 0, expected an address for each rank");
+    if (number == 0) FailOp(op, std::string(name) + " contains 0, expected an address for each rank");
     addresses.push_back(reinterpret_cast<void*>(number));
   }
   return addresses;
@@ -79,14 +79,14 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
   out.OnDevice().SameDTypeAs(inp);
   if (out_tensor.numel() != inp_tensor.numel()) {
     out.Fail("has " + std::to_string(out_tensor.numel()) + " elements",
-             std::to_string(inp_tensor.numel()) + ", those of inp");
+             std::to_string(inp_tensor.numel()) + ", the number of elements of inp");
   }
   const int64_t bytes = inp_tensor.numel() * static_cast<int64_t>(inp_tensor.element_size());
   for (const Argument* argument : {&inp, &out}) {
     argument->Contiguous();
     if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(argument->tensor().data_ptr()) % 16 != 0) {
-      argument->Fail("has " + std::to_string(bytes) + " bytes from an address on",
-                     "multiples of 16, which is what a GPU reads at once");
+      argument->Fail("has " + std::to_string(bytes) + " bytes, or an unaligned address",
+                     "multiples of 16, because the GPU reads 16 bytes at once");
     }
   }
   const void* from = inp_tensor.data_ptr();
@@ -122,8 +122,8 @@ void RegisterGraphBuffers(int64_t fa, std::vector<std::vector<int64_t>> handles,
     if (std::any_of(handle.begin(), handle.end(),
                     [](int64_t byte) { return byte < 0 || byte > 255; })) {
       FailOp(op,
-             "handles holds a number that is no byte, expected what get_graph_buffer_ipc_meta has "
-             "given");
+             "handles contains a number that is not a byte, expected the handles that "
+             "get_graph_buffer_ipc_meta returned");
     }
     bytes.emplace_back(handle.begin(), handle.end());
   }
@@ -144,7 +144,7 @@ int64_t OpenMemHandle(Tensor mem_handle_tensor) {
   const Argument mem_handle("open_mem_handle", "mem_handle", mem_handle_tensor);
   if (!mem_handle_tensor.is_cpu())
     mem_handle.Fail("is not on the CPU",
-                    "a handle as allocate_shared_buffer_and_handle has given it");
+                    "a handle that allocate_shared_buffer_and_handle returned");
   mem_handle.OfDType(ScalarType::Byte)
       .HasShape({static_cast<int64_t>(gpu::kShareHandleBytes)}, "the bytes of a handle");
   mem_handle.LastDimensionContiguous();
@@ -180,7 +180,7 @@ VLLM_LIBRARY_IMPL(_C_custom_ar, m) {
   m.impl("all_reduce", VLLM_BOX(vllm::AllReduce));
 }
 
-// Without a tensor on the GPU that would say which device is meant: it is the current one.
+// These ops run on the current device, because no tensor argument determines one.
 STABLE_TORCH_LIBRARY_IMPL(_C_custom_ar, CompositeExplicitAutograd, m) {
   m.impl("dispose", TORCH_BOX(&vllm::Dispose));
   m.impl("meta_size", TORCH_BOX(&vllm::GetMetaSize));
