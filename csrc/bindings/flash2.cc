@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
-// Partitioning") behind upstream's ops.
+// Upstream's ops for FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better
+// Parallelism and Work Partitioning").
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ using torch::headeronly::ScalarType;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// No key for anybody: nothing is added up.
+// The results if there are no keys: zeros, and an lse of infinity.
 std::vector<Tensor> FillWithoutKeys(Tensor out, Tensor lse) {
   torch::stable::zero_(out);
   torch::stable::fill_(lse, kInfinity);
@@ -34,7 +34,7 @@ void CheckHeadSize(const Argument& k, const Argument& q) {
   if (k.shape().back() != size) k.FailShape("the head size of q, " + std::to_string(size));
 }
 
-// What varlen_fwd is called with: the arguments of its schema, in that order.
+// The arguments of varlen_fwd, in the order of its schema.
 struct VarlenArguments {
   Tensor q, k, v;
   std::optional<Tensor> out;
@@ -62,7 +62,7 @@ class VarlenCall {
 
   std::vector<Tensor> Run() {
     if (given_.p_dropout != 0 || given_.return_softmax) {
-      FailOp(kOp, "p_dropout or return_softmax is set, expected neither: dropout is not built");
+      FailOp(kOp, "p_dropout or return_softmax is set, expected neither: dropout is not supported");
     }
     CheckShapes();
     SetSizes();
@@ -109,9 +109,9 @@ class VarlenCall {
     params_.total_q = flash2::CheckInt(kOp, "the number of queries", total_q_);
   }
 
-  // Where the sequences of queries and keys begin, and how long they are.
+  // Sets where the sequences of queries and keys begin, and their lengths.
   void SetLengths() {
-    const char* why = "one more than there are sequences";
+    const char* why = "one more than the number of sequences";
     params_.cu_seqlens_q =
         flash2::CheckInts(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q), batch_ + 1, why);
     params_.cu_seqlens_k =
@@ -122,14 +122,14 @@ class VarlenCall {
                                             "a length for each sequence");
     }
     if (paged_ && given_.seqused_k.has_value()) {
-      // The table says where keys begin, and callers that know how many there are pass anything for
-      // cu_seqlens_k.
+      // The table says where the keys are and seqused_k how many; callers that pass both may pass
+      // anything as cu_seqlens_k.
       params_.cu_seqlens_k = params_.seqused_k;
       params_.is_seqlens_k_cumulative = false;
     }
     if (given_.leftpad_k.has_value()) {
       const Argument leftpad(kOp, "leftpad_k", *given_.leftpad_k);
-      if (paged_) leftpad.Fail("is given together with block_table", "one of them");
+      if (paged_) leftpad.Fail("is given together with block_table", "only one of them");
       params_.leftpad_k = flash2::CheckInts(leftpad, batch_, "a number for each sequence");
     }
   }
@@ -171,8 +171,8 @@ class VarlenCall {
     params_.unpadded_lse = true;
   }
 
-  // With one query for each sequence the query's place follows from the sequence, heads can be
-  // grouped and keys be split.
+  // If each sequence has one query, the query's position follows from the sequence, so heads can be
+  // grouped and keys can be split.
   flash2::Parts GroupAndSplit() {
     if (given_.max_seqlen_q == 1 && total_q_ == batch_) {
       params_.cu_seqlens_q = nullptr;
@@ -195,7 +195,7 @@ class VarlenCall {
   Params params_{};
 };
 
-// What fwd_kvcache is called with: the arguments of its schema, in that order.
+// The arguments of fwd_kvcache, in the order of its schema.
 struct KvcacheArguments {
   Tensor q, kcache, vcache;
   std::optional<Tensor> k, v, seqlens_k, rotary_cos, rotary_sin, cache_batch_idx, leftpad_k,
@@ -208,7 +208,7 @@ struct KvcacheArguments {
   int64_t num_splits;
 };
 
-// One call of fwd_kvcache, in steps as VarlenCall.
+// One call of fwd_kvcache, in the same kind of steps as VarlenCall.
 class KvcacheCall {
  public:
   explicit KvcacheCall(const KvcacheArguments& given)
@@ -238,8 +238,8 @@ class KvcacheCall {
     if (batch_ == 0 || queries_ == 0) return {out, lse};
     if (keys_ == 0) return FillWithoutKeys(out, lse);
     SetQueriesAndOutput(out, lse);
-    // [batch, kv_heads, group] is [batch, heads, 1] in memory, so grouping does not show in the
-    // result.
+    // In memory, [batch, kv_heads, group] is the same as [batch, heads, 1], so grouping does not
+    // change the result.
     flash2::GroupHeads(&params_, heads_, kv_heads_);
     const flash2::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
     flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() ||
@@ -278,7 +278,7 @@ class KvcacheCall {
       flash2::SetPages(&params_, table, kcache_, batch_, given_.k.has_value());
       keys_ *= table.shape()[1];
       if (given_.cache_batch_idx.has_value() || given_.leftpad_k.has_value()) {
-        table.Fail("is given together with cache_batch_idx or leftpad_k", "one of them");
+        table.Fail("is given together with cache_batch_idx or leftpad_k", "only one of them");
       }
     } else if (!given_.cache_batch_idx.has_value() && kcache_.shape()[0] < batch_) {
       kcache_.FailShape("a cache for each of the " + std::to_string(batch_) + " sequences of q");
@@ -286,12 +286,12 @@ class KvcacheCall {
     params_.seqlen_k = flash2::CheckInt(kOp, "the number of keys", keys_);
   }
 
-  // The keys and values that are appended to the cache, and the rotation of these and of the
-  // queries.
+  // Sets the keys and values that are appended to the cache, and the rotation of the queries and of
+  // the new keys.
   void SetNewKeys() {
     const Argument k(kOp, "k", *given_.k), v(kOp, "v", *given_.v);
     if (!given_.seqlens_k.has_value())
-      k.Fail("is given without seqlens_k", "the lengths after which it is appended");
+      k.Fail("is given without seqlens_k", "the lengths of the cached sequences");
     flash2::CheckHalves(k, 4, q_);
     flash2::CheckHalves(v, 4, q_);
     const int64_t rows = k.shape()[1];

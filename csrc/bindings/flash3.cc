@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 3 (Shah et al. 2024, "FlashAttention-3: Fast and Accurate Attention with
-// Asynchrony and Low-precision") behind upstream's op.
+// Upstream's ops for FlashAttention 3 (Shah et al. 2024, "FlashAttention-3: Fast and Accurate
+// Attention with Asynchrony and Low-precision").
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -20,16 +20,16 @@ namespace {
 using flash3::Params;
 using torch::headeronly::ScalarType;
 
-// Upstream's op returns what the parts gave as well, for nobody; here these two are always empty.
+// Upstream's op also returns the results of the parts, which no caller uses. Here these two tensors
+// are always empty.
 std::vector<Tensor> MakeResults(const Tensor& out, const Tensor& lse) {
   return {out, lse, NewTensor<1>(out, {0}, ScalarType::Float),
           NewTensor<1>(out, {0}, ScalarType::Float)};
 }
 
-const char* const kOneMore = "one more than there are sequences";
+const char* const kOneMore = "one more than the number of sequences";
 
-// What fwd is called with: the arguments of its schema, in that order, without those that kernels
-// for float8 would read.
+// The arguments of fwd, in the order of its schema, except those that only kernels for float8 read.
 struct FwdArguments {
   Tensor q, k, v;
   std::optional<Tensor> k_new, v_new, q_v, out, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new,
@@ -98,7 +98,7 @@ class FwdCall {
   void CheckSupported() {
     if (given_.q_v.has_value()) {
       FailOp(kOp,
-             "q_v is given, expected none: kernels for values of another size than keys are not "
+             "q_v is given, expected none: kernels for values of another size than the keys are not "
              "built");
     }
     if (given_.s_aux.has_value())
@@ -115,7 +115,7 @@ class FwdCall {
     if (packed_k_ && (given_.page_table.has_value() || given_.kv_batch_idx.has_value())) {
       FailOp(
           kOp,
-          "cu_seqlens_k is given together with page_table or kv_batch_idx, expected one of them");
+          "cu_seqlens_k is given together with page_table or kv_batch_idx, expected only one of them");
     }
   }
 
@@ -132,7 +132,7 @@ class FwdCall {
                      head_size, q_.scalar_type() == ScalarType::BFloat16);
   }
 
-  // How many sequences there are, and where they lie.
+  // Sets how many sequences there are and where they begin.
   void SetSequences() {
     batch_ = q_.shape()[0];
     if (packed_q_) {
@@ -155,8 +155,8 @@ class FwdCall {
       capacity_ *= table.shape()[1];
     }
     if (!given_.kv_batch_idx.has_value() && caches_ != batch_) {
-      FailOp(kOp, "there are keys of " + std::to_string(caches_) +
-                      " sequences, expected those of the " + std::to_string(batch_) + " of q");
+      FailOp(kOp, "the keys have " + std::to_string(caches_) +
+                      " sequences, expected the number of q, " + std::to_string(batch_));
     }
   }
 
@@ -185,7 +185,7 @@ class FwdCall {
     flash3::SetNewKeys(&params_, kOp, q_,
                        {given_.k_new, given_.v_new, given_.cu_seqlens_k_new, given_.rotary_cos,
                         given_.rotary_sin, given_.seqlens_rotary, given_.is_rotary_interleaved});
-    // The caller does not count new keys.
+    // The caller's max_seqlen_k does not include new keys.
     keys_ = params_.knew_ptr == nullptr
                 ? std::min(given_.max_seqlen_k.value_or(capacity_), capacity_)
                 : params_.seqlen_k;
@@ -197,12 +197,12 @@ class FwdCall {
         flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
     if (params_.knew_ptr != nullptr && !flash3::Appends(params_, variant)) {
       FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params_, variant) +
-                      " of this library appends no keys; built with VLLM_FA_SET=full it does");
+                      " of this library cannot append keys, expected a library built with VLLM_FA_SET=full");
     }
     return variant;
   }
 
-  // The memory of the schedule, which the caller keeps until the kernel is queued.
+  // Returns the memory of the schedule. The caller keeps it until the kernel is queued.
   Tensor TakeOrMakeSchedule() {
     const int64_t numbers = flash3::ScheduleSize(params_);
     const bool taken = given_.scheduler_metadata.has_value();
@@ -212,20 +212,20 @@ class FwdCall {
     const Argument argument(kOp, "scheduler_metadata", schedule);
     flash3::PlaceSchedule(
         &params_, flash3::CheckInts(argument, numbers,
-                                    "what get_scheduler_metadata gives for these sequences"));
+                                    "the result of get_scheduler_metadata for these sequences"));
     return schedule;
   }
 
   const FwdArguments& given_;
   const Argument q_, k_, v_;
-  const bool packed_q_, packed_k_;  // sequences lie one behind the other, [total, heads, head_size]
+  const bool packed_q_, packed_k_;  // sequences are concatenated, [total, heads, head_size]
   int64_t batch_ = 0, caches_ = 0;  // sequences of queries, and of keys
-  int64_t capacity_ = 0;            // rows that each sequence of keys has room for
+  int64_t capacity_ = 0;            // keys for which each sequence has room
   int64_t keys_ = 0;                // of the longest sequence, at most
   Params params_{};
 };
 
-// What get_scheduler_metadata is called with: the arguments of its schema, in that order.
+// The arguments of get_scheduler_metadata, in the order of its schema.
 struct ScheduleArguments {
   int64_t batch_size, max_seqlen_q, max_seqlen_k, num_heads, num_heads_k, headdim, headdim_v;
   ScalarType qkv_dtype;
@@ -241,8 +241,8 @@ struct ScheduleArguments {
   int64_t sm_margin;
 };
 
-// One call of get_scheduler_metadata: how `fwd` will divide the work over keys of these lengths.
-// What is given to both is the same there.
+// One call of get_scheduler_metadata, which determines how `fwd` will divide the work over keys of
+// these lengths. Arguments that both ops have must be the same in both calls.
 class ScheduleCall {
  public:
   explicit ScheduleCall(const ScheduleArguments& given) : given_(given) {}
@@ -298,8 +298,7 @@ class ScheduleCall {
                                                   "a number for each sequence");
   }
 
-  // Here it matters that there are pages and new keys, not where they are: the pointers are not
-  // read.
+  // Only the presence of pages and new keys matters here: the pointers are not read.
   void MarkPagesAndNewKeys() {
     if (given_.max_seqlen_k_new > 0) params_.knew_ptr = params_.seqused_k;
     if (!given_.page_size.has_value()) return;

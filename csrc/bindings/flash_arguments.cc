@@ -12,7 +12,7 @@ using torch::headeronly::ScalarType;
 
 namespace {
 
-// Elements that are rotated at a time.
+// The number of elements that the kernels rotate at a time.
 constexpr int64_t kRotaryUnit = 16;
 
 }  // namespace
@@ -66,7 +66,7 @@ int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, i
   }
   if (positions < keys)
     cos.Fail("has " + std::to_string(positions) + " rows",
-             "one for each of the cache's " + std::to_string(keys));
+             "one for each row of the cache, " + std::to_string(keys));
   cos.Contiguous();
   sin.Contiguous();
   return static_cast<int>(rotated);

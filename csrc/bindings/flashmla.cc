@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over a cache of latent rows behind upstream's op.
+// Upstream's op for attention over a cache of latent rows.
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -20,13 +20,13 @@ using torch::headeronly::ScalarType;
 
 constexpr const char* kOp = "dense_decode_fwd";
 constexpr int64_t kMostInt = std::numeric_limits<int>::max();
-// Thread blocks along y, one for each part.
+// The maximum number of thread blocks along y; there is one for each part.
 constexpr int64_t kMostParts = 65535;
-// What the kernel copies at once.
+// The number of bytes that the kernel copies at once.
 constexpr int64_t kLoadBytes = 16;
 
-// bfloat16 or float16 of four dimensions, whose rows of kWidth elements begin at multiples of 16
-// bytes.
+// Checks a tensor of bfloat16 or float16 with four dimensions, whose rows of kWidth elements begin
+// at multiples of 16 bytes.
 void CheckRows(const Argument& argument, const char* shape) {
   argument.OnDevice().OfOneDType({ScalarType::BFloat16, ScalarType::Half}).HasRank(4, shape);
   if (argument.shape()[3] != flashmla::kWidth) argument.FailShape(shape);
@@ -37,7 +37,7 @@ const Argument& CheckInts(const Argument& argument) {
   return argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
 }
 
-// [batch, queries, heads, kValueWidth], of the caller's memory if there is some.
+// Returns a tensor of [batch, queries, heads, kValueWidth]: the caller's, if given.
 Tensor TakeOrMakeOutput(const Argument& q, const std::optional<Tensor>& given) {
   const int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2];
   if (!given.has_value())
@@ -49,14 +49,14 @@ Tensor TakeOrMakeOutput(const Argument& q, const std::optional<Tensor>& given) {
   const bool is_folded = out.shape() == Extents(folded);
   if (!is_folded) {
     out.HasShape({batch, queries, heads, flashmla::kValueWidth},
-                 "the shape of q with 512 elements a head, or with its queries and heads folded");
+                 "the shape of q with 512 elements a head, or with its queries and heads merged");
   }
   out.Contiguous().Aligned(kLoadBytes);
   return is_folded ? torch::stable::view(*given, {batch, queries, heads, flashmla::kValueWidth})
                    : *given;
 }
 
-// The caller's cut of the batch, or a new one.
+// Returns the caller's plan of the batch, or a new one.
 std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::DenseDecode& decode,
                                          const std::optional<Tensor>& parts,
                                          const std::optional<Tensor>& splits) {
@@ -68,9 +68,9 @@ std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::Dens
         counts(kOp, "num_splits", *splits);
     if (CheckInts(given).shape().size() != 2 || given.shape()[0] < 1 ||
         given.shape()[0] > kMostParts || given.shape()[1] != flashmla::kPartInts) {
-      given.FailShape("[parts, 8], as a call without it returns it");
+      given.FailShape("[parts, 8], as returned by a call without it");
     }
-    CheckInts(counts).HasShape({decode.batch + int64_t{1}}, "one more than there are sequences");
+    CheckInts(counts).HasShape({decode.batch + int64_t{1}}, "one more than the number of sequences");
     return {*parts, *splits};
   }
   flashmla::Plan plan;
@@ -140,7 +140,7 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   decode.splits = static_cast<const int32_t*>(splits.data_ptr());
   decode.out = out.data_ptr();
   decode.lse = static_cast<float*>(lse.data_ptr());
-  // How many pieces there are stands in the GPU's memory: as many as there may be.
+  // The number of pieces is known on the GPU only, so there is memory for the maximum.
   const int64_t pieces = batch + decode.part_count;
   const Tensor piece_out =
       NewTensor<3>(q_tensor, {pieces, queries * heads, flashmla::kValueWidth}, ScalarType::Float);

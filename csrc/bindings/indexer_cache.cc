@@ -15,8 +15,8 @@ void CheckCodes(const Argument& codes) {
   if (codes.tensor().scalar_type() != ScalarType::Byte) codes.OfDType(ScalarType::Float8_e4m3fn);
 }
 
-// kv_cache: [num_blocks, block_size, width and four bytes for every `groups`], where each block is
-// one piece.
+// Checks kv_cache, [num_blocks, block_size, width + four bytes for each of `groups`]. Each block is
+// contiguous.
 IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
   cache.OnDevice().OfDType(ScalarType::Byte);
   const Extents shape = cache.shape(), strides = cache.strides();
@@ -27,7 +27,7 @@ IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
                     " scales of four bytes");
   }
   if ((shape[1] > 1 && strides[1] != bytes) || (bytes > 1 && strides[2] != 1)) {
-    cache.FailStrides("blocks of one piece of memory");
+    cache.FailStrides("contiguous blocks");
   }
   cache.Writable();
   IndexerCache result;
@@ -86,7 +86,7 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   if (k.shape().size() != 2 || k.shape()[1] == 0) k.FailShape("[num_tokens, head_dim]");
   k.LastDimensionContiguous().Writable();
   const int64_t tokens = k.shape()[0], width = k.shape()[1];
-  // float32, or its bytes.
+  // float32 or its bytes.
   scale.OnDevice();
   const bool bytes = scale_tensor.scalar_type() == ScalarType::Byte;
   if (!bytes) scale.OfDType(ScalarType::Float);
@@ -113,7 +113,7 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   sequences.batch = table.shape()[0];
   bounds.OnDevice()
       .OfDType(ScalarType::Int)
-      .HasShape({sequences.batch + 1}, "the sequences of block_table, and one more");
+      .HasShape({sequences.batch + 1}, "one more than the number of sequences of block_table");
   sequences.table = static_cast<const int32_t*>(table_tensor.data_ptr());
   sequences.table_stride = table.strides()[0];
   sequences.column_stride = table.strides()[1];

@@ -19,7 +19,7 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   cache.OnDevice().SameDTypeAs(query).LastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
     cache.FailShape("[num_blocks, block_size, " + std::to_string(shape[2]) +
-                    "]: rows as long as a query");
+                    "] with rows as long as a query");
   }
   if (out.shape()[0] != shape[0] || out.shape()[1] != shape[1] || out.shape()[2] > shape[2]) {
     out.FailShape("[num_seqs, heads, value_size] of query with a value_size of at most " +

@@ -9,7 +9,7 @@
 namespace vllm {
 namespace {
 
-// [heads, tokens] of float32, the tokens side by side.
+// Checks float32 of [heads, tokens], with adjacent tokens.
 Argument CheckLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
   lse.OnDevice()
@@ -31,12 +31,12 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   MergeStates merge;
   merge.prefix = CheckHeads(prefix);
   const Extents shape = prefix.shape();
-  suffix.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output");
+  suffix.SameDTypeAs(prefix).HasShape(shape, "the shape of prefix_output");
   merge.suffix = CheckHeads(suffix);
   if (output_scale.has_value())
     Argument(op, "output_scale", *output_scale)
-        .Fail("is given", "None: output of float8 is not supported here");
-  output.SameDTypeAs(prefix).HasShape(shape, "that of prefix_output").Writable();
+        .Fail("is given", "None: float8 output is not supported");
+  output.SameDTypeAs(prefix).HasShape(shape, "the shape of prefix_output").Writable();
   merge.output = CheckHeads(output);
   const Argument prefix_lse = CheckLse(op, "prefix_lse", prefix_lse_tensor, shape);
   const Argument suffix_lse = CheckLse(op, "suffix_lse", suffix_lse_tensor, shape);
@@ -53,7 +53,7 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   merge.merged_tokens = prefill_tokens_with_context.value_or(shape[0]);
   if (merge.merged_tokens < 0 || merge.merged_tokens > shape[0]) {
     FailOp(op, "prefill_tokens_with_context is " + std::to_string(merge.merged_tokens) +
-                   ", expected 0 <= it <= " + std::to_string(shape[0]) + ", the tokens of output");
+                   ", expected 0 to " + std::to_string(shape[0]) + ", the tokens of output");
   }
   RunMergeStates(merge);
 }

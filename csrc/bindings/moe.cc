@@ -17,7 +17,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// A contiguous int32 vector of at least `least` elements.
+// Checks a contiguous int32 vector of at least `least` elements.
 int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least,
                    const std::string& why) {
   const Argument list(op, name, tensor);
@@ -38,7 +38,7 @@ ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
           ids.strides()[0],  ids.strides()[1]};
 }
 
-// The experts' bias into `router`, with the dtype it has.
+// Checks the experts' bias and sets it in `router`, with its own dtype.
 void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
   const Argument bias(op, "bias", tensor);
   bias.OnDevice().Floating().HasShape({experts}, "one element for each expert").Contiguous();
@@ -67,16 +67,16 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
   const std::vector<int64_t> shape{tokens, topk};
   weights.HasShape(shape, "the tokens of gating_output, topk");
   const Argument indices(op, "topk_indices", indices_tensor);
-  indices.OnDevice().HasShape(shape, "that of topk_weights").Contiguous();
+  indices.OnDevice().HasShape(shape, "the shape of topk_weights").Contiguous();
   indices.OfOneDType({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
   const Argument positions(op, "token_expert_indices", positions_tensor);
   positions.OnDevice()
       .OfDType(ScalarType::Int)
-      .HasShape(shape, "that of topk_weights")
+      .HasShape(shape, "the shape of topk_weights")
       .Contiguous();
   CheckTopK(op, topk, experts);
   if (tokens * topk > std::numeric_limits<int32_t>::max())
-    FailOp(op, "tokens * topk exceeds what token_expert_indices can hold");
+    FailOp(op, "tokens * topk exceeds the range of token_expert_indices");
 
   Router router;
   router.scoring = scoring;
@@ -152,12 +152,12 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   return {weights, indices};
 }
 
-// expert_map: contiguous int32, null without one.
+// Checks expert_map, contiguous int32. Returns null if it is not given.
 const int32_t* CheckMap(const char* op, const char* name, const MaybeTensor& map, int64_t least) {
   return map.has_value() ? CheckList(op, name, *map, least, "one for each expert") : nullptr;
 }
 
-// The lists that routes in order of experts are written to.
+// Checks the lists to which AlignRoutes and AlignBatches write.
 AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_sorted,
                            const Tensor& blocks, int64_t least_blocks, const Tensor& length) {
   AlignedRoutes aligned;
@@ -180,14 +180,14 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   const int32_t* map = CheckMap(op, "maybe_expert_map", map_tensor, experts);
   const int64_t routes = ids.tokens * ids.topk;
   if (routes > std::numeric_limits<int32_t>::max() - experts * std::min(block, routes))
-    FailOp(op, "topk_ids has too many elements for int32");
+    FailOp(op, "topk_ids has too many elements, expected a number that fits into int32");
   int32_t* scatter = nullptr;
   if (scatter_tensor.has_value()) {
     const Argument argument(op, "scatter_idx", *scatter_tensor);
     argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
     if (scatter_tensor->numel() != routes) {
       argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements",
-                    std::to_string(routes) + ", those of topk_ids");
+                    std::to_string(routes) + ", the number of elements of topk_ids");
     }
     scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
   }
@@ -206,7 +206,7 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
-    FailOp(op, "max_tokens_per_batch of all experts exceed int32");
+    FailOp(op, "max_tokens_per_batch times the number of experts is too large, expected a number that fits into int32");
   }
   const int64_t all_blocks = experts * blocks_each;
   AlignBatches(op, counts, experts, capacity, block,
@@ -214,7 +214,7 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
                             length_tensor));
 }
 
-// -1 stands for no expert; the others are experts of the map.
+// -1 means no expert; other numbers must be experts of the map.
 void CheckTaken(const char* op, const TakenRoutes& taken) {
   for (int64_t token = 0; token < taken.ids.tokens; ++token) {
     for (int64_t choice = 0; choice < taken.ids.topk; ++choice) {
@@ -240,7 +240,7 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
   const Argument output(op, "output", output_tensor);
   output.OnDevice()
       .SameDTypeAs(input)
-      .HasShape({tokens, hidden}, "that of input without topk")
+      .HasShape({tokens, hidden}, "the shape of input without topk")
       .LastDimensionContiguous()
       .Writable();
   TakenRoutes taken;
@@ -252,7 +252,7 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
     taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
     if constexpr (!kOnGpu) CheckTaken(op, taken);
   } else if (map_tensor.has_value()) {
-    FailOp(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
+    FailOp(op, "expert_map is given without topk_ids, expected both or only topk_ids");
   }
   SumChoices(output.LastDimensionRows(), input.LastDimensionRows(), topk, taken);
 }

@@ -16,8 +16,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// Upstream's names of layouts. One layout serves every instruction set here, so the name is checked
-// and says nothing more.
+// Checks upstream's name of a layout. One layout serves all instruction sets here, so the name is
+// otherwise ignored.
 void CheckIsa(const char* op, const std::string& isa) {
   static const char* const kKnown[] = {"vec", "vec16", "amx", "neon", "vxe", "rvv", "vsx"};
   if (std::find(std::begin(kKnown), std::end(kKnown), isa) != std::end(kKnown)) return;
@@ -28,7 +28,7 @@ Gate CheckGate(const char* op, const std::string& act) {
   if (act == "silu") return {Gate::kSilu};
   if (act == "gelu") return {Gate::kGelu};
   if (act == "gelu_tanh") return {Gate::kGeluTanh};
-  // The constants that gpt-oss has.
+  // The constants of gpt-oss.
   if (act == "swigluoai") return {Gate::kClampedSilu, Layout::kInterleaved, 7.0f, 1.702f, 1.0f};
   FailOp(op, "act is '" + act + "', expected silu, gelu, gelu_tanh or swigluoai");
 }
@@ -39,9 +39,9 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
   const Argument weight(op, "weight", weight_tensor);
   weight.OnDevice().Floating().HasRank(3, "[experts, outputs, inputs]");
   const Argument packed(op, "packed_weight", packed_tensor);
-  packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "that of weight").Contiguous();
+  packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "the shape of weight").Contiguous();
   if (weight_tensor.numel() != 0 && weight_tensor.data_ptr() == packed_tensor.data_ptr()) {
-    packed.Fail("is weight itself", "memory of its own");
+    packed.Fail("is weight itself", "separate memory");
   }
   const int64_t columns = weight.shape()[1], depth = weight.shape()[2];
   const int64_t size = SizeOf(weight.dtype());
@@ -82,7 +82,7 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   experts.count = w13.shape()[0];
   if (w13.shape()[1] % 2 != 0 || w13.shape()[2] != experts.hidden) {
     w13.FailShape("[experts, 2 * inner, " + std::to_string(experts.hidden) +
-                  "]: hidden is that of input");
+                  "] with the hidden size of input");
   }
   experts.inner = w13.shape()[1] / 2;
   const Argument w2(op, "w2", w2_tensor);
@@ -97,7 +97,7 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   const Argument output(op, "output", output_tensor);
   output.OnDevice()
       .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
+      .HasShape(input.shape(), "the shape of input")
       .LastDimensionContiguous()
       .Writable();
 
@@ -107,7 +107,7 @@ void CpuFusedMoe(Tensor output_tensor, Tensor input_tensor, Tensor w13_tensor, T
   const int64_t topk = ids.shape()[1];
   ids.HasShape({tokens, topk}, "[tokens, topk] with the tokens of input");
   const Argument weights(op, "topk_weights", weights_tensor);
-  weights.OnDevice().OfDType(ScalarType::Float).HasShape({tokens, topk}, "that of topk_id");
+  weights.OnDevice().OfDType(ScalarType::Float).HasShape({tokens, topk}, "the shape of topk_id");
   RouteWeights route_weights;
   if (skip_weighted) {
     if (topk != 1)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results that an op makes itself.
+// Creates the results of ops.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -12,8 +12,8 @@
 
 namespace vllm {
 
-// A contiguous tensor on a device, its contents not set. torch::stable::new_empty calls an operator
-// through the dispatcher, which takes a microsecond: more than a small op computes.
+// Returns an uninitialised contiguous tensor on a device. torch::stable::new_empty calls an
+// operator through the dispatcher, which takes a microsecond: longer than a small op.
 template <size_t kDims>
 torch::stable::Tensor NewTensorOn(int32_t device_type, int32_t device_index,
                                   const std::array<int64_t, kDims>& sizes,

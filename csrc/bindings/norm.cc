@@ -9,7 +9,7 @@
 namespace vllm {
 namespace {
 
-// The weight's memory, null without a weight.
+// Returns the weight's memory, or null without a weight.
 const void* CheckWeight(const char* op, const std::optional<Tensor>& weight_tensor,
                         const Argument& input) {
   if (!weight_tensor.has_value()) return nullptr;
@@ -29,7 +29,7 @@ void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> 
   input.OnDevice().Floating().LastDimensionContiguous();
   result.OnDevice()
       .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
+      .HasShape(input.shape(), "the shape of input")
       .LastDimensionContiguous()
       .Writable();
   const void* weight = CheckWeight(op, weight_tensor, input);
@@ -45,7 +45,7 @@ void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor,
   input.OnDevice().Floating().LastDimensionContiguous().Writable();
   residual.OnDevice()
       .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
+      .HasShape(input.shape(), "the shape of input")
       .LastDimensionContiguous()
       .Writable();
   const void* weight = CheckWeight(op, weight_tensor, input);

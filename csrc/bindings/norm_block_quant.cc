@@ -10,7 +10,7 @@
 namespace vllm {
 namespace {
 
-// is_scale_transposed says of scale what its strides say, too: upstream picks a kernel by it.
+// is_scale_transposed repeats what the strides of scale say; upstream selects a kernel by it.
 void RmsNormPerBlockQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_tensor,
                             Tensor scale_tensor, double epsilon, std::optional<Tensor> bound_tensor,
                             std::optional<Tensor> residual_tensor, int64_t group_size,

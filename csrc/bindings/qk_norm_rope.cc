@@ -21,8 +21,8 @@ const void* CheckWeight(const char* name, const Tensor& tensor, const Argument& 
   return tensor.data_ptr();
 }
 
-// forced_token_heads_per_warp says how upstream's GPU kernel divides its work; ours decide that for
-// themselves.
+// forced_token_heads_per_warp sets how upstream's GPU kernel divides its work; the kernels here
+// ignore it.
 void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads_k,
                        int64_t num_heads_v, int64_t head_dim, double eps, Tensor q_weight,
                        Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
@@ -33,14 +33,15 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
   CheckAtLeast(kOp, "num_heads_q", num_heads_q, 0);
   CheckAtLeast(kOp, "num_heads_k", num_heads_k, 0);
   CheckAtLeast(kOp, "num_heads_v", num_heads_v, 0);
-  // Divided rather than multiplied, since numbers of heads may be anything.
+  // Divides rather than multiplies, because the numbers of heads are unchecked and a product could
+  // overflow.
   const Extents shape = qkv.shape();
   const int64_t heads = shape.back() / head_dim;
   if (shape.size() != 2 || shape.back() % head_dim != 0 || num_heads_q > heads ||
       num_heads_k > heads - num_heads_q || num_heads_v != heads - num_heads_q - num_heads_k) {
     qkv.FailShape("[tokens, (" + std::to_string(num_heads_q) + " + " + std::to_string(num_heads_k) +
                   " + " + std::to_string(num_heads_v) + ") * " + std::to_string(head_dim) +
-                  "]: heads of queries, keys and values, of head_dim elements");
+                  "]: query, key and value heads of head_dim elements");
   }
   const Argument positions(kOp, "position_ids", position_ids);
   positions.OnDevice()

@@ -12,7 +12,8 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// Size of a group along a dimension of `size`, from group_shape: -1 stands for all of it.
+// Returns the size of a group along a dimension of `size` elements. -1 in group_shape means the
+// whole dimension.
 int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_shape,
                        size_t dimension, int64_t size) {
   const int64_t group =
@@ -20,7 +21,7 @@ int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_
   if (group < 1 || size % group != 0) {
     scale.Fail("has group_shape " + ShapeText(group_shape),
                "-1 or divisors of the " + std::to_string(size) +
-                   (dimension == 0 ? " tokens" : " columns") + " in place " +
+                   (dimension == 0 ? " tokens" : " columns") + " at index " +
                    std::to_string(dimension));
   }
   return group;
@@ -44,7 +45,7 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
   }
   if (shape.size() == 1 && !group_shape.has_value()) {
     scale.FailShape(
-        "a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
+        "also a group_shape: [-1, 1] for a scale for each column, [1, -1] for each token");
   }
   if (shape.size() == 2 && !group_shape.has_value()) {
     if (shape[0] < 1 || shape[1] < 1 || tokens % shape[0] != 0 || columns % shape[1] != 0) {

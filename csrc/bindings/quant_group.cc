@@ -17,7 +17,7 @@ void RunGroupQuant(const Argument& out, QType type, const Argument& input, const
              CheckGroupScales(scales, input, rows.count, groups), how);
 }
 
-// high divides: it must not be zero, and a range is no range the other way round.
+// The scale is divided by `high`, which must not be zero, and the range must not be empty.
 void CheckLimits(const char* op, const char* type, double low, double high) {
   if (low <= high && high > 0.0) return;
   FailOp(op, std::string(type) + "_min is " + std::to_string(low) + " and " + type + "_max is " +
@@ -25,8 +25,8 @@ void CheckLimits(const char* op, const char* type, double low, double high) {
                  type + "_max");
 }
 
-// The dummies say of output_s what its strides say, too: upstream keeps them for those who read the
-// graph.
+// The dummy arguments repeat what the strides of output_s say; upstream keeps them for readers of
+// the graph.
 void QuantizeGroupsFp8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size,
                        double eps, double fp8_min, double fp8_max, bool scale_ue8m0,
                        bool /*dummy_is_scale_transposed*/, bool /*dummy_is_tma_aligned*/) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of the arguments that quantising ops share.
+// Checks of arguments that quantising ops share.
 #pragma once
 
 #include <optional>
@@ -8,14 +8,14 @@
 
 namespace vllm {
 
-// float8_e4m3fn or float8_e5m2.
+// Checks that the dtype is float8_e4m3fn or float8_e5m2.
 inline QType CheckFp8(const Argument& argument) {
   using torch::headeronly::ScalarType;
   argument.OfOneDType({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2});
   return argument.scalar_type() == ScalarType::Float8_e4m3fn ? QType::kE4M3 : QType::kE5M2;
 }
 
-// One float32, where it lies: kernels read it.
+// Checks one float32 and returns its address. The kernels read it.
 inline const float* CheckScalar(const Argument& argument) {
   return argument.OnDevice()
       .OfDType(torch::headeronly::ScalarType::Float)
@@ -23,7 +23,7 @@ inline const float* CheckScalar(const Argument& argument) {
       .Data<const float>();
 }
 
-// Memory for a number for each of `tokens` rows, side by side.
+// Checks memory for `tokens` adjacent numbers, one for each row.
 template <typename T>
 T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
   argument.OnDevice().OfDType(type);
@@ -36,10 +36,11 @@ T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, i
   return argument.Data<T>();
 }
 
-// Result and input of a quantising op: the same shape, rows side by side in their last dimension.
+// Checks the result and input of a quantising op: they have the same shape, and the elements of
+// their last dimension are adjacent.
 inline void CheckQuantized(const Argument& result, const Argument& input) {
   input.OnDevice().Floating().LastDimensionContiguous();
-  result.OnDevice().HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  result.OnDevice().HasShape(input.shape(), "the shape of input").LastDimensionContiguous().Writable();
 }
 
 }  // namespace vllm

@@ -10,7 +10,8 @@
 namespace vllm {
 namespace {
 
-// Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
+// Checks a query or key: the dimensions of positions, then [heads, head_size] or [heads *
+// head_size].
 Heads CheckHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
   argument.OnDevice().Floating().LastDimensionContiguous().Writable();
   const Extents shape = argument.shape();

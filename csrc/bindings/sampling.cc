@@ -33,7 +33,7 @@ Tensor FusedGumbelArgmaxOp(Tensor logits, Tensor seeds_tensor) {
   const char* op = "fused_gumbel_argmax";
   const Rows rows = CheckLogits(Argument(op, "logits", logits));
   const Argument seeds(op, "seeds", seeds_tensor);
-  seeds.OnDevice().OfDType(ScalarType::Long).HasShape({rows.count}, "the rows of logits");
+  seeds.OnDevice().OfDType(ScalarType::Long).HasShape({rows.count}, "the number of rows of logits");
   Tensor tokens = MakeTokens(logits, rows.count);
   GumbelArgmax(rows, static_cast<const int64_t*>(seeds_tensor.data_ptr()), seeds.strides()[0],
                static_cast<int64_t*>(tokens.data_ptr()));
