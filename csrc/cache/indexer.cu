@@ -17,8 +17,8 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-// A warp for each token (x) and group (y), kCount elements a lane and step. What the second pass
-// reads is still in the first cache.
+// One warp for each token (x) and group (y); a lane processes kCount elements a step. The data of
+// the second pass is still in the first-level cache.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads)
     WriteKeys(TokenVectors keys, IndexerCache cache, Slots slots, bool powers_of_two) {
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A warp for each token of the output, kCount codes a lane and step.
+// One warp for each token of the output; a lane copies kCount codes a step.
 template <int kCount>
 __global__ void __launch_bounds__(kThreads)
     GatherKeys(IndexerCache cache, Sequences sequences, uint8_t* keys, int64_t key_stride,
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
 void WriteIndexerKeys(const TokenVectors& keys, const IndexerCache& cache, const Slots& slots,
                       bool powers_of_two) {
   if (slots.end == 0) return;
-  // Four elements are eight or sixteen bytes, and a group of 128 is one step of a warp.
+  // Four elements are 8 or 16 bytes, and a group of 128 elements is one step of a warp.
   constexpr int kCount = 4;
   const dim3 blocks(BlocksFor(slots.tokens, kWarps),
                     static_cast<unsigned>(std::min<int64_t>(cache.groups(), 65535)));

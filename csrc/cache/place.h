@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a token of the output of a gather is in the cache, for kernels on a GPU.
+// Finds a token of a gather's output in the cache, for kernels on a GPU.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 namespace vllm::gpu {
 
 struct TokenPlace {
-  int64_t block = -1;  // -1: nowhere
+  int64_t block = -1;  // -1: not in the cache
   int64_t offset = 0;
 };
 
-// Of a cache of `blocks` blocks of `block_size` tokens. Whatever the tensors of `sequences` hold, a
-// block is one of the cache's.
+// Returns the place of a token in a cache of `blocks` blocks of `block_size` tokens. The block is
+// always in the cache, even if the tensors of `sequences` have invalid contents.
 __device__ __forceinline__ TokenPlace PlaceOf(const Sequences& sequences, int64_t token,
                                               int64_t blocks, int64_t block_size) {
   const int64_t sequence = sequences.Of(token);

@@ -17,7 +17,7 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-// As it is, or times the scale to another type.
+// Returns the element unchanged, or multiplied by the scale if the types differ.
 template <typename Out, typename In>
 __device__ __forceinline__ Out Read(In x, float scale) {
   if constexpr (std::is_same_v<Out, In>) {
@@ -27,8 +27,8 @@ __device__ __forceinline__ Out Read(In x, float scale) {
   }
 }
 
-// A warp for each token of the output, kCount elements a lane and step. Without a conversion In and
-// Out are the same type; `from` and `to_stride` are in its units.
+// One warp for each token of the output; a lane processes kCount elements a step. Without a
+// conversion, In and Out are the same type; `from` and `to_stride` are in its units.
 template <int kCount, typename In, typename Out>
 __global__ void __launch_bounds__(kThreads)
     GatherTokens(CacheRows from, Sequences sequences, const float* scale, Out* to,

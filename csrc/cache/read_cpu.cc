@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Tokens [begin, end) of the output.
+// Gathers tokens [begin, end) of the output.
 void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, int64_t end,
             float scale, void* to, DType dtype, int64_t to_stride) {
   int64_t sequence = sequences.Of(begin);
@@ -86,7 +86,7 @@ void GatherFromCache(const CacheRows& from, const Sequences& sequences, const fl
 }
 
 void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale) {
-  // A contiguous tensor is one row: it is cut into pieces, so that all threads get some.
+  // A contiguous tensor is one row; it is cut into pieces so that all threads have work.
   constexpr int64_t kPiece = 4096;
   auto& function = VLLM_CPU_DISPATCH(ConvertRows);
   if (from.count != 1) {

@@ -17,14 +17,14 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kMaxLaneBits = 8;
 
-// A write, and how its elements find their places without a division.
+// A write, and the numbers that locate its elements without a division.
 struct Placement {
   CacheWrite write;
-  int chunk_bits = -1;  // chunk = 1 << chunk_bits; -1: it is no power of two
-  bool whole = false;   // what is loaded at once lies side by side in the cache too, and can be
+  int chunk_bits = -1;  // chunk = 1 << chunk_bits; -1: chunk is not a power of two
+  bool whole = false;   // elements that are loaded at once are adjacent in the cache too, and are
                         // stored at once
 
-  // From the begin of a vector to its element d.
+  // Returns the distance from the beginning of a vector to its element d.
   __device__ __forceinline__ int64_t Place(int64_t d) const {
     const PagedCache& to = write.to;
     if (to.chunk == write.from.width) return d;
@@ -46,9 +46,9 @@ __device__ __forceinline__ To Stored(From x, float scale) {
   }
 }
 
-// A block for each token (x) and write (y): its groups of lanes walk over the heads, the lanes of a
-// group over a head's vector, kCount elements a step. Without a conversion From and To are the same
-// type, of which only the size matters.
+// One block for each token (x) and write (y). Its groups of lanes iterate over the heads, and the
+// lanes of a group over a head's vector; a step processes kCount elements. Without a conversion,
+// From and To are the same type, of which only the size matters.
 template <int kCount, typename From, typename To>
 __global__ void __launch_bounds__(kThreads)
     WriteTokens(Placements placements, Slots slots, Groups groups) {
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Whether kCount elements at a time can be loaded, and where they stay together be stored.
+// Whether kCount elements can be loaded at a time and, if they stay together, stored at a time.
 template <int kCount, typename From, typename To>
 bool Packs(Placement& placement) {
   const TokenVectors& from = placement.write.from;
@@ -99,7 +99,7 @@ bool Packs(Placement& placement) {
     return count <= 1 || stride * size % (size * kCount) == 0;
   };
   if (from.width % kCount != 0 || !Aligned(from.data, kFrom * kCount)) return false;
-  // More than one token may be there, whatever their number.
+  // The stride matters even for a single token, because the number of tokens may vary.
   if (!aligned(2, from.token_stride, kFrom) || !aligned(from.heads, from.head_stride, kFrom))
     return false;
   placement.whole = to.chunk % kCount == 0 && Aligned(to.data, kTo * kCount) &&
@@ -116,7 +116,7 @@ void WriteSteps(const Placements& placements, int count, const Slots& slots) {
   for (int i = 0; i < count; ++i) {
     const TokenVectors& from = placements.items[i].write.from;
     const Groups mine = GroupsFor(from.width / kCount, from.heads, kMaxLaneBits, kThreads);
-    // One shape of block serves both: the one with the longer rows, and the more threads.
+    // Both writes use one block shape: the one for the longer rows, with more threads.
     groups.lane_bits = std::max(groups.lane_bits, mine.lane_bits);
     groups.threads = std::max(groups.threads, mine.threads);
   }

@@ -26,7 +26,7 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
   if (chunk == width) {
     std::memcpy(to, from, static_cast<size_t>(width) * sizeof(Bits));
   } else if (chunk == kTile<Bits>) {
-    // What upstream's layout has: a copy of constant length is one load and one store.
+    // This is upstream's layout. A copy of constant length compiles to one load and one store.
     for (int64_t i = 0; i < width; i += chunk, to += stride) std::memcpy(to, from + i, 16);
   } else {
     for (int64_t i = 0; i < width; i += chunk, to += stride)
@@ -34,8 +34,8 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
   }
 }
 
-// One head of the tokens of one run, which are in the cache's own format. `to` is where the first
-// slot of their tile lies, columns[t] how many slots behind it token t goes.
+// Writes one head of the tokens of a run, which are in the cache's own format. `to` is the first
+// slot of their tile, and token t belongs columns[t] slots after it.
 template <typename Bits>
 HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens,
                       int64_t width, const PagedCache& cache, Bits* to) {
@@ -54,7 +54,7 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
-  // Of tiles of a single slot, each begins where its token goes.
+  // A tile of a single slot begins at its token's slot.
   const int64_t first_column = tokens == 1 ? 0 : offset % cache.group % kTile<Bits>;
   Bits* to = static_cast<Bits*>(cache.data) + block * cache.block_stride +
              head * cache.head_stride + offset / cache.group * cache.group_stride +
@@ -84,8 +84,8 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
   Place(from, columns, tokens, source.width, cache, to);
 }
 
-// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no
-// prefetcher of the hardware foresees.
+// Prefetches the memory that WriteHead will read and write. It writes parts of cache lines at
+// addresses that the hardware's prefetchers cannot predict.
 HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
                            int64_t head) {
   const TokenVectors& source = write.from;
@@ -110,8 +110,9 @@ HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_
   }
 }
 
-// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has
-// room for kMaxRun vectors. `ask`: memory of the next item is asked for.
+// Writes items [begin, end): the heads of all writes for the first run, then for the second, and so
+// on. `scratch` has room for kMaxRun vectors. With `prefetch`, memory of the next item is
+// prefetched.
 void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs,
                 int64_t begin, int64_t end, bool ask, uint8_t* scratch) {
   int64_t heads = 0;
@@ -176,10 +177,10 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
                        ? static_cast<int64_t>(merged[i].from.element_size)
                        : 1);
   }
-  // The values' layout decides about tiles; keys in chunks fit any tile within a block.
+  // The layout of the values determines the tile; keys in chunks fit any tile within a block.
   const PagedCache& last = merged[count - 1].to;
-  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in
-  // which the tokens are read.
+  // Rows of a token fill whole cache lines. The batch's order, in which tokens are read, is then
+  // better.
   const std::vector<Placed> placed = tile > 1
                                          ? InOrderOfSlots(slots.data, slots.stride, slots.tokens)
                                          : WithSlots(slots.data, slots.stride, slots.tokens);

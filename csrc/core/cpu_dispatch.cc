@@ -17,14 +17,14 @@ std::string Lower(std::string text) {
   return text;
 }
 
-// Targets are bits, better ones lower. Returns those that the CPU has. Highway reports AVX3_ZEN4
-// for CPUs of AMD alone; what that target may use is part of AVX3_SPR.
+// Targets are bits; better targets have lower bits. Returns those that the CPU supports. Highway
+// reports AVX3_ZEN4 for AMD's CPUs only, but AVX3_SPR includes all that this target may use.
 int64_t Supported() {
   const int64_t supported = hwy::SupportedTargets();
   return (supported & HWY_AVX3_SPR) != 0 ? supported | HWY_AVX3_ZEN4 : supported;
 }
 
-// Returns those of HWY_TARGETS that the CPU has and VLLM_CPU_ISA allows.
+// Returns the HWY_TARGETS that the CPU supports and VLLM_CPU_ISA allows.
 int64_t Allowed() {
   const int64_t usable = Supported() & HWY_TARGETS;
   const char* variable = std::getenv("VLLM_CPU_ISA");

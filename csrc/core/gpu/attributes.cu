@@ -12,7 +12,7 @@ namespace {
 
 #if defined(__HIPCC__)
 using Attribute = hipDeviceAttribute_t;
-// As much as a block can have anyway: nothing has to be asked for.
+// HIP needs no opt-in: this is the maximum for any block.
 constexpr Attribute kMaxSharedMemory = hipDeviceAttributeMaxSharedMemoryPerBlock;
 #else
 using Attribute = cudaDeviceAttr;
@@ -27,7 +27,7 @@ int64_t DeviceAttribute(int64_t attribute, int64_t device) {
     return "attribute " + std::to_string(attribute) + " of GPU " + std::to_string(device);
   };
   if (attribute < 0 || attribute > kMost || device > kMost)
-    throw std::runtime_error(what() + ": expected numbers of the toolkit's");
+    throw std::runtime_error(what() + ": expected numbers that the toolkit defines");
   int number = static_cast<int>(device), value = 0;
   auto error = device < 0 ? VLLM_GPU_RUNTIME(GetDevice)(&number) : VLLM_GPU_RUNTIME(Success);
   if (error == VLLM_GPU_RUNTIME(Success))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What launches ask of the toolkit and of torch.
+// Queries to the toolkit and to torch for launches.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -19,7 +19,7 @@ constexpr const char* kTorchLibrary = "libtorch_hip.so";
 constexpr const char* kTorchLibrary = "libtorch_cuda.so";
 #endif
 
-// Of at most this many devices answers are remembered.
+// Results are cached for at most this many devices.
 constexpr int kMaxDevices = 64;
 
 int CurrentDevice() {
@@ -46,10 +46,10 @@ int Attribute(Which which, int device) {
   return value;
 }
 
-// What was asked of a device before, 0 for nothing.
+// A cached result of a query about a device; 0 if there is none.
 using Remembered = std::atomic<int>;
 
-// What `ask` says of the current device, asked once.
+// Returns the result of `ask` for the current device, which is asked once.
 template <typename Ask>
 int Remember(Remembered* answers, Ask ask) {
   const int device = CurrentDevice();
@@ -60,13 +60,13 @@ int Remember(Remembered* answers, Ask ask) {
   return answer;
 }
 
-// aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0
-// when all went well.
+// aoti_torch_get_current_cuda_stream of libtorch's stable ABI. Its arguments are the device and the
+// address that receives the stream. It returns 0 on success.
 using GetStream = int32_t (*)(int32_t, void**);
 
-// The function lies in the part of torch that a build for the CPU lacks, and this library loads
-// there too. Whoever has a tensor on a GPU has that part loaded already, so it is looked up and not
-// loaded.
+// The function is in the part of torch that a CPU build lacks, and this library must load there
+// too. If the caller has a tensor on a GPU, that part is already loaded, so the function is looked
+// up and nothing is loaded.
 GetStream FindGetStream() {
   void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
   void* function =
@@ -78,7 +78,7 @@ GetStream FindGetStream() {
   return reinterpret_cast<GetStream>(function);
 }
 
-// "9.0, 10.0" of "900,1000".
+// Converts "900,1000" to "9.0, 10.0".
 std::string ArchitecturesText(const char* list) {
   std::string text, number;
   for (const char* at = list;; ++at) {
@@ -102,7 +102,7 @@ void* CurrentStream() {
   static const GetStream get = FindGetStream();
   void* stream = nullptr;
   if (get(CurrentDevice(), &stream) != 0)
-    throw std::runtime_error("torch does not say which stream is the current one");
+    throw std::runtime_error("torch does not return the current stream");
   return stream;
 }
 
@@ -111,7 +111,7 @@ int MultiprocessorCount() {
   return Remember(counts, [](int device) {
     const int count = Attribute(kMultiprocessors, device);
     if (count < 1)
-      throw std::runtime_error("the device does not say how many multiprocessors it has");
+      throw std::runtime_error("the device does not report its number of multiprocessors");
     return count;
   });
 }
@@ -134,7 +134,7 @@ void CopyAsync(void* to, const void* from, size_t bytes) {
 void FailLaunch(const char* kernel, int error, const char* architectures) {
   const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
   VLLM_GPU_RUNTIME(
-      GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+      GetLastError)();  // clears it: the runtime would report it again for the next call
   std::string what = std::string(kernel) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(code);
 #if defined(__HIPCC__)
   const bool no_code = code == hipErrorNoBinaryForGpu || code == hipErrorInvalidDeviceFunction;

@@ -24,14 +24,14 @@ ShareHandle HandleOf(void* base) {
   return bytes;
 }
 
-// The begin of an allocation. Only the driver knows it, and the library has to load where there is
-// none: the runtime finds the function.
+// Returns the beginning of an allocation. Only the driver knows it, but the library must load where
+// there is no driver, so the runtime looks the function up.
 void* BaseOf(const void* address) {
 #if defined(__HIPCC__)
   void* base = nullptr;
   size_t size = 0;
   CheckRuntime(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)),
-               "looking for an allocation's begin");
+               "looking for an allocation's beginning");
   return base;
 #else
   void* function = nullptr;
@@ -51,7 +51,7 @@ void* BaseOf(const void* address) {
       reinterpret_cast<int (*)(unsigned long long*, size_t*, unsigned long long)>(function);
   const int status = get(&base, &size, reinterpret_cast<unsigned long long>(address));
   if (status != 0)
-    throw std::runtime_error("no allocation of the GPU holds that address (driver's error " +
+    throw std::runtime_error("no GPU allocation contains that address (driver error " +
                              std::to_string(status) + ")");
   return reinterpret_cast<void*>(base);
 #endif
@@ -94,7 +94,7 @@ void* OpenShared(const ShareHandle& bytes) {
 bool IsCapturing() {
   auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
   CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status),
-               "asking a stream what it does");
+               "asking whether a stream is capturing");
   return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
 }
 
