@@ -9,7 +9,7 @@ struct Error {
   enum class Kind {
     kFailed,
     kOutOfMemory,  // no device memory is left; torch handles this itself
-    kEnded,  // the driver has shut down with the process: nothing is left to clean up
+    kEnded,        // the driver has shut down with the process: nothing is left to clean up
   };
 
   Kind kind = Kind::kFailed;

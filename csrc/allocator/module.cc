@@ -233,8 +233,8 @@ void Dismiss(const Name& name) {
       result && NameFrom(result.get(), "the result of the callback for freed memory", &answer);
   if (good && (answer.device != name.device || answer.size != name.size ||
                answer.address != name.address || answer.handle_address != name.handle_address)) {
-    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory returned another allocation: %R",
-                 result.get());
+    PyErr_Format(PyExc_RuntimeError,
+                 "the callback for freed memory returned another allocation: %R", result.get());
     good = false;
   }
   if (!good) PyErr_WriteUnraisable(callback.get());
@@ -259,10 +259,8 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
     return nullptr;
   }
   if (!Py_IsInitialized() || !HaveCallbacks()) {
-    error->Set(
-        Error::Kind::kFailed,
-        "cannot allocate %zd bytes: init_module has not been called",
-        size);
+    error->Set(Error::Kind::kFailed, "cannot allocate %zd bytes: init_module has not been called",
+               size);
     return nullptr;
   }
   Block block;
@@ -281,7 +279,8 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
 
 PyMethodDef methods[] = {
     {"init_module", InitModule, METH_VARARGS,
-     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks: the first is called for each allocation with "
+     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks: the first is called for each "
+     "allocation with "
      "(device, size, address, handle), and for "
      "every address that is "
      "freed and returns the same four numbers."},
@@ -297,7 +296,8 @@ PyMethodDef methods[] = {
      "allocation to `size` bytes at address `host` "
      "of host memory."},
     {"copy_to_device", CopyToDevice, METH_VARARGS,
-     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies to an allocation from `size` "
+     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies to an allocation from "
+     "`size` "
      "bytes at address `host` of host memory."},
     {nullptr, nullptr, 0, nullptr},
 };

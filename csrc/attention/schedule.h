@@ -32,8 +32,7 @@ Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_
 struct RequestCut {
   int32_t query_tokens = 0;
   int32_t seq_len = 0;
-  int32_t tile_tokens =
-      1;  // new tokens that are computed together and share each load of a key
+  int32_t tile_tokens = 1;    // new tokens that are computed together and share each load of a key
   int32_t chunk = INT32_MAX;  // keys after which another thread may continue
 };
 

@@ -44,8 +44,7 @@ CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument
   const Extents shape = argument.shape();
   if (shape.size() != 4 || shape[3] != tokens.shape()[2]) {
     argument.FailShape("[num_blocks, num_kv_heads, block_size, " +
-                       std::to_string(tokens.shape()[2]) +
-                       "] with the head size of the tokens");
+                       std::to_string(tokens.shape()[2]) + "] with the head size of the tokens");
   }
   if (shape[2] < 1 || shape[2] % CachePages::kPanel != 0) {
     argument.FailShape("a block size (third dimension) that is a multiple of " +

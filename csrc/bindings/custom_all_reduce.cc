@@ -29,7 +29,8 @@ std::vector<void*> CheckAddresses(const char* op, const char* name,
                                   const std::vector<int64_t>& numbers) {
   std::vector<void*> addresses;
   for (const int64_t number : numbers) {
-    if (number == 0) FailOp(op, std::string(name) + " contains 0, expected an address for each rank");
+    if (number == 0)
+      FailOp(op, std::string(name) + " contains 0, expected an address for each rank");
     addresses.push_back(reinterpret_cast<void*>(number));
   }
   return addresses;

@@ -97,9 +97,10 @@ class FwdCall {
 
   void CheckSupported() {
     if (given_.q_v.has_value()) {
-      FailOp(kOp,
-             "q_v is given, expected none: kernels for values of another size than the keys are not "
-             "built");
+      FailOp(
+          kOp,
+          "q_v is given, expected none: kernels for values of another size than the keys are not "
+          "built");
     }
     if (given_.s_aux.has_value())
       FailOp(kOp, "s_aux is given, expected none: the kernels have no attention sinks");
@@ -113,9 +114,9 @@ class FwdCall {
     if (packed_k_ && !given_.max_seqlen_k.has_value())
       FailOp(kOp, "cu_seqlens_k is given without max_seqlen_k, expected both");
     if (packed_k_ && (given_.page_table.has_value() || given_.kv_batch_idx.has_value())) {
-      FailOp(
-          kOp,
-          "cu_seqlens_k is given together with page_table or kv_batch_idx, expected only one of them");
+      FailOp(kOp,
+             "cu_seqlens_k is given together with page_table or kv_batch_idx, expected only one of "
+             "them");
     }
   }
 
@@ -197,7 +198,8 @@ class FwdCall {
         flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
     if (params_.knew_ptr != nullptr && !flash3::Appends(params_, variant)) {
       FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params_, variant) +
-                      " of this library cannot append keys, expected a library built with VLLM_FA_SET=full");
+                      " of this library cannot append keys, expected a library built with "
+                      "VLLM_FA_SET=full");
     }
     return variant;
   }

@@ -40,9 +40,8 @@ void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, i
                    ", expected the same: kernels for two sizes are not built");
   }
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
-    FailOp(op, "k has " + std::to_string(kv_heads) +
-                   " heads, expected a divisor of the " + std::to_string(heads) +
-                   " heads of q");
+    FailOp(op, "k has " + std::to_string(kv_heads) + " heads, expected a divisor of the " +
+                   std::to_string(heads) + " heads of q");
   }
   const int compiled = CompiledHeadSize(static_cast<int>(head_size), bfloat16);
   if (compiled == 0) {

@@ -70,7 +70,8 @@ std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::Dens
         given.shape()[0] > kMostParts || given.shape()[1] != flashmla::kPartInts) {
       given.FailShape("[parts, 8], as returned by a call without it");
     }
-    CheckInts(counts).HasShape({decode.batch + int64_t{1}}, "one more than the number of sequences");
+    CheckInts(counts).HasShape({decode.batch + int64_t{1}},
+                               "one more than the number of sequences");
     return {*parts, *splits};
   }
   flashmla::Plan plan;

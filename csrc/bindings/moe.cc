@@ -206,7 +206,9 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
-    FailOp(op, "max_tokens_per_batch times the number of experts is too large, expected a number that fits into int32");
+    FailOp(op,
+           "max_tokens_per_batch times the number of experts is too large, expected a number that "
+           "fits into int32");
   }
   const int64_t all_blocks = experts * blocks_each;
   AlignBatches(op, counts, experts, capacity, block,

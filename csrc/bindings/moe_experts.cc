@@ -39,7 +39,10 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
   const Argument weight(op, "weight", weight_tensor);
   weight.OnDevice().Floating().HasRank(3, "[experts, outputs, inputs]");
   const Argument packed(op, "packed_weight", packed_tensor);
-  packed.OnDevice().SameDTypeAs(weight).HasShape(weight.shape(), "the shape of weight").Contiguous();
+  packed.OnDevice()
+      .SameDTypeAs(weight)
+      .HasShape(weight.shape(), "the shape of weight")
+      .Contiguous();
   if (weight_tensor.numel() != 0 && weight_tensor.data_ptr() == packed_tensor.data_ptr()) {
     packed.Fail("is weight itself", "separate memory");
   }

@@ -40,7 +40,10 @@ T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, i
 // their last dimension are adjacent.
 inline void CheckQuantized(const Argument& result, const Argument& input) {
   input.OnDevice().Floating().LastDimensionContiguous();
-  result.OnDevice().HasShape(input.shape(), "the shape of input").LastDimensionContiguous().Writable();
+  result.OnDevice()
+      .HasShape(input.shape(), "the shape of input")
+      .LastDimensionContiguous()
+      .Writable();
 }
 
 }  // namespace vllm

@@ -31,7 +31,8 @@ class Handles {
 
   // Removes the object with a number. Returns whether there was one.
   bool Release(int64_t number) {
-    std::shared_ptr<T> freed;  // declared before the lock, so destroyed after it: destruction may be slow
+    std::shared_ptr<T>
+        freed;  // declared before the lock, so destroyed after it: destruction may be slow
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = things_.find(number);
     if (found == things_.end()) return false;

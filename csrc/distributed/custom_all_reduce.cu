@@ -152,7 +152,8 @@ CustomAllReduce::Record* CustomAllReduce::NextRecords(int64_t count) {
   if (used_ + count > capacity_) {
     throw std::runtime_error("rank_data has room for " + std::to_string(capacity_) + " buffers, " +
                              std::to_string(used_) + " are registered and " +
-                             std::to_string(count) + " are to be added, expected a larger rank_data");
+                             std::to_string(count) +
+                             " are to be added, expected a larger rank_data");
   }
   return records_ + used_;
 }
@@ -190,8 +191,9 @@ const CustomAllReduce::Record* CustomAllReduce::RecordOf(const void* in) {
 
 void CustomAllReduce::Reduce(void* out, const void* in, DType dtype, int64_t bytes) {
   if (ranks() > 2 && !fully_connected_) {
-    throw std::runtime_error("all_reduce: " + std::to_string(ranks()) +
-                             " GPUs that are not fully connected, expected two GPUs or a link between every two");
+    throw std::runtime_error(
+        "all_reduce: " + std::to_string(ranks()) +
+        " GPUs that are not fully connected, expected two GPUs or a link between every two");
   }
   if (bytes == 0) return;
   const auto* addresses = reinterpret_cast<const Buffers*>(RecordOf(in));

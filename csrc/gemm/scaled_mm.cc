@@ -11,13 +11,14 @@
 namespace vllm {
 namespace {
 
-// Those that entered themselves before main(), in whatever order their constructors run.
+// The units that registered themselves before main(). A function, because the order of their
+// constructors is unspecified.
 std::vector<ScaledMmKernels>& TheUnits() {
   static std::vector<ScaledMmKernels> units;
   return units;
 }
 
-// Calls `each` with the architectures of nvcc's list, 90 for "900".
+// Calls `each` with each architecture of nvcc's list: 90 for "900".
 template <typename Each>
 void ForArchitectures(const char* list, Each each) {
   for (char* at = const_cast<char*>(list); *at != '\0'; at += *at == ',') {
@@ -27,8 +28,8 @@ void ForArchitectures(const char* list, Each each) {
   }
 }
 
-// The architecture whose code a device runs: the highest of its major version up to its own; 0 when
-// compiled is none.
+// Returns the architecture whose code a device runs: the highest one of its major version that does
+// not exceed its own, or 0.
 int Serving(const ScaledMmKernels& kernels, int64_t capability) {
   int best = 0;
   ForArchitectures(kernels.architectures, [&](int architecture) {
@@ -39,7 +40,7 @@ int Serving(const ScaledMmKernels& kernels, int64_t capability) {
   return best;
 }
 
-// The kernels with the newest code for a device among those that `wanted` takes, or null.
+// Returns the kernels with the newest code for a device among those that `wanted` accepts, or null.
 template <typename Wanted>
 const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   const ScaledMmKernels* found = nullptr;

@@ -23,9 +23,9 @@ struct Routing {
   int expert_bits = 0;  // that tell experts apart
   const int32_t* map = nullptr;
 
-  // The number of a route's expert, -1 without one.
+  // Returns the local number of a route's expert, or -1.
   __device__ __forceinline__ int Local(int64_t route) const {
-    // Mostly the routes lie side by side, and need no division.
+    // Routes are usually adjacent and then need no division.
     const bool flat = ids.token_stride == ids.topk * ids.choice_stride;
     const int64_t token = flat ? 0 : route / ids.topk;
     const int64_t expert = ids.At(token, route - token * ids.topk);
@@ -36,7 +36,7 @@ struct Routing {
   }
 };
 
-// Which lanes have the same expert. All lanes of the warp take part.
+// Returns the lanes with the same expert. All lanes of the warp must call it.
 __device__ __forceinline__ uint32_t LanesWith(int expert, int bits) {
   uint32_t lanes = Ballot(expert >= 0);
   for (int bit = 0; bit < bits; ++bit) {
@@ -51,16 +51,16 @@ __device__ __forceinline__ int BlocksOf(int count, int64_t block) {
   return static_cast<int>((count + block - 1) / block);
 }
 
-// Fills what no expert has.
+// Fills the parts of the lists that belong to no expert.
 __device__ __forceinline__ void FillRest(const AlignedRoutes& to, int64_t blocks, int64_t block,
                                          int none, int64_t thread, int64_t threads) {
   for (int64_t i = blocks * block + thread; i < to.sorted_size; i += threads) to.sorted[i] = none;
   for (int64_t i = blocks + thread; i < to.experts_size; i += threads) to.experts[i] = -1;
 }
 
-// One block does it all: there are few routes, and kernels one after the other would take longer to
-// launch. Its first `counters` warps have neighbouring parts of the routes and count them by
-// expert, so that each knows where its own go, and routes keep their order.
+// A single block does everything: there are few routes, and launching several kernels would take
+// longer. Each of its first `counters` warps counts the routes of a contiguous part by expert. Each
+// warp then knows where its routes go, and routes keep their order.
 __global__ void __launch_bounds__(kMaxThreads)
     AlignInBlock(Routing routing, AlignedRoutes to, int64_t block, int counters) {
   const int experts = routing.experts;
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// Every block finds out where all experts' batches begin, and writes those of some.
+// Every block computes where all experts' batches begin, and writes some of the batches.
 __global__ void __launch_bounds__(kBatchThreads)
     AlignBatchesInBlocks(const int32_t* counts, int experts, int capacity, int64_t block,
                          AlignedRoutes to) {
@@ -177,7 +177,8 @@ void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts
   routing.map = map;
   constexpr int64_t kFew = 512;
   const int threads = routing.count <= kFew ? kMaxThreads / 4 : kMaxThreads;
-  // Warps that count, as many as shared memory has room for: the more, the shorter their parts.
+  // The number of counting warps is as large as shared memory permits: the more warps, the shorter
+  // their parts.
   const int64_t room = static_cast<int64_t>(kSharedWithoutAsking / sizeof(int)) - 2 * experts - 1;
   const int64_t counters = std::clamp<int64_t>(room / experts, 1, threads / kWarp);
   const size_t shared = static_cast<size_t>(counters * experts + 2 * experts + 1) * sizeof(int);

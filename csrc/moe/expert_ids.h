@@ -7,7 +7,7 @@
 
 namespace vllm {
 
-// Routes [tokens, topk] with strides, in elements, as int32 or int64.
+// The expert numbers of routes, [tokens, topk], as int32 or int64. Strides are in elements.
 struct ExpertIds {
   const void* data = nullptr;
   bool wide = false;

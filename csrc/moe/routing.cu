@@ -15,25 +15,26 @@ namespace {
 
 using namespace gpu;
 
-// A token is one warp's.
+// One warp routes a token.
 constexpr int kWarps = 4;
 constexpr float kTaken = -INFINITY;
 constexpr float kLowest = -FLT_MAX;
 
-// Score and choice of each expert, of which a lane has every 32nd: a table of a warp in the
-// registers of its lanes.
+// The score and choice of every 32nd expert: together, the lanes of a warp hold a table in their
+// registers.
 template <int kPerLane>
 struct InRegisters {
   float scores[kPerLane];
   float choices[kPerLane];
 
-  // f(expert, score, choice) for each of the lane's; experts from n on, too.
+  // Calls f(expert, score, choice) for each expert of the lane, including indices from n on.
   template <class F>
   __device__ __forceinline__ void Each(F f) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) f(Lane() + i * kWarp, scores[i], choices[i]);
   }
-  // Of the lane's i-th expert; the lane that `taking` says takes it out.
+  // Returns the score of the lane's i-th expert, and removes it in the lane in which `taking` is
+  // set.
   __device__ __forceinline__ float Score(int at, bool taking) {
     float score = 0.0f;
 #pragma unroll
@@ -77,7 +78,7 @@ __device__ __forceinline__ void WithNumbers(DType dtype, const void* data, int64
   }
 }
 
-// Scores from `row` of the logits.
+// Computes scores from `row` of the logits.
 template <class Table>
 __device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int64_t row,
                                           Scoring scoring) {
@@ -98,15 +99,15 @@ __device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int6
     table.Each([&](int, float& score, float&) { score = score / sum; });
   } else if (scoring == Scoring::kSigmoid) {
     table.Each([&](int, float& score, float&) {
-      // The exponential is of -|x|, so it cannot overflow.
+      // The exponent is -|x|, so it cannot overflow.
       const float e = expf(-fabsf(score));
       score = (score < 0.0f ? e : 1.0f) / (1.0f + e);
     });
   }
 }
 
-// Choices from the scores and the bias: lowest where the score is not finite or the sum is no
-// number; such scores become 0. Returns whether any score of the lane was finite.
+// Computes choices from the scores and the bias: the lowest number where the score is not finite or
+// the sum is NaN; non-finite scores become 0. Returns whether any score of the lane was finite.
 template <class Table>
 __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& router) {
   if (router.bias == nullptr) {
@@ -130,8 +131,8 @@ __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& ro
   return any;
 }
 
-// Takes all experts out that are not in one of the kept groups. `area` has room for a number for
-// each expert and group.
+// Removes all experts that are not in one of the kept groups. `area` has room for one number for
+// each expert and each group.
 template <class Table>
 __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& router, float* area) {
   const int groups = static_cast<int>(router.groups), size = n / groups;
@@ -157,7 +158,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
   }
   __syncwarp();
   for (int group = Lane(); group < groups; group += kWarp) {
-    // Its place in the order of groups, of equals the lower number first.
+    // The group's rank; the lower number comes first if groups are equal.
     int better = 0;
     for (int other = 0; other < groups; ++other) {
       if (worth[other] > worth[group] || (worth[other] == worth[group] && other < group)) ++better;
@@ -200,7 +201,7 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   const bool any = SetChoices(table, n, router);
   if constexpr (kGrouped) {
     if (Ballot(any) == 0 && router.scoring != Scoring::kSoftmax) {
-      // No group is better than another: upstream takes the first experts with equal weights,
+      // No group is better than another. Like upstream, takes the first experts with equal weights,
       // unscaled.
       for (int k = Lane(); k < topk; k += kWarp) {
         routes.weights[begin + k] = 1.0f / static_cast<float>(topk);
@@ -246,7 +247,7 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   }
 }
 
-// kPerLane = 0: tables in shared memory, a warp a block.
+// kPerLane = 0: the tables are in shared memory, and a block is one warp.
 template <int kPerLane, bool kGrouped>
 __global__ void __launch_bounds__(kWarps* kWarp)
     RouteTokens(Rows logits, Router router, Routes routes) {

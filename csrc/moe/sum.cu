@@ -14,8 +14,8 @@ using namespace gpu;
 
 constexpr int kThreads = 256;
 
-// kCount elements of a row a thread and step; blocks walk over the pieces of a row along x and over
-// the tokens along y.
+// A thread sums kCount elements of a row a step. Blocks iterate over the pieces of a row along x
+// and over the tokens along y.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads)
     SumTokens(Rows out, Rows input, int64_t topk, TakenRoutes taken) {

@@ -8,8 +8,8 @@
 
 namespace vllm {
 
-// Which routes have an expert here: all without ids, else those whose expert is not negative and,
-// with a map of `experts`, has a number there that is not.
+// Selects the routes that have an expert here. Without ids, all have one. Otherwise those whose
+// expert is not negative and, with a map of `experts`, has a non-negative number there.
 struct TakenRoutes {
   ExpertIds ids;
   const int32_t* map = nullptr;
@@ -22,8 +22,9 @@ struct TakenRoutes {
   }
 };
 
-// out[t] = sum over k of input[t * topk + k], in float32 and rounded once; rows of routes that are
-// not taken are not read. input.count = topk * out.count; same dtype and width; no overlap.
+// out[t] = sum over k of input[t * topk + k], in float32 and rounded once. Rows of routes that are
+// not selected are not read. input.count is topk * out.count. Both have the same dtype and width
+// and do not overlap.
 void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRoutes& taken);
 
 }  // namespace vllm

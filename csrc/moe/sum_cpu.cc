@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// The sums of `count` rows, as a source of numbers: see core/span-inl.h.
+// The sums of `count` rows, as a source of numbers (core/span-inl.h).
 template <typename T>
 struct RowSums {
   static constexpr bool kSplit = kSplits<T>;
@@ -41,7 +41,7 @@ struct RowSums {
   }
 };
 
-// Elements [begin, end) of the output, counted through all rows.
+// Computes elements [begin, end) of the output, numbered across rows.
 template <typename T>
 HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
                               const TakenRoutes& taken, int64_t begin, int64_t end) {

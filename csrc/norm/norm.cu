@@ -8,7 +8,8 @@ namespace {
 
 using namespace gpu;
 
-// out may be input, which each thread has read before it writes there. residual may be empty.
+// `out` may be `input`, because each thread reads its elements before it writes there. `residual`
+// may be empty.
 template <typename T, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     NormRows(Rows out, Rows input, Rows residual, const T* weight, float epsilon) {

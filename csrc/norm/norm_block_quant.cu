@@ -11,8 +11,8 @@ namespace {
 
 using namespace gpu;
 
-// Of teams that hold their rows: a group is the packs of `lanes` neighbouring threads, a power of
-// two of one warp.
+// For teams that keep their rows in registers: a group consists of the packs of `lanes` adjacent
+// threads, a power of two within one warp.
 template <class Q, class Team, typename T>
 __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& normed, Q* to,
                                                    int64_t width, float* scales,
@@ -40,7 +40,7 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
   }
 }
 
-// Any groups: warps take one after the other, and read their elements again.
+// For any groups: warps take one group after the other and read its elements again.
 template <class Q, typename T>
 __device__ __forceinline__ void QuantizeGroups(const T* x, const T* weight, float factor, Q* to,
                                                int64_t width, float* scales, int64_t scale_stride,
@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
       QuantizeHeldGroups(normed, to, width, row_scales, scales.column_stride,
                          static_cast<int>(size / kPerLoad<T>), bound);
     } else {
-      // What other threads have added to the residual is there: they have met in the reduction
-      // since.
+      // Additions of other threads to the residual are visible, because the reduction since then
+      // has synchronised the threads.
       const T* x = operands.residual.data == nullptr ? RowAt<const T>(operands.input, row)
                                                      : RowAt<const T>(operands.residual, row);
       QuantizeGroups(x, static_cast<const T*>(operands.weight), normed.factor, to, width,

@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// to = from * factor * weight, written past the caches if `stream` says so.
+// to = from * factor * weight. With `stream`, the stores bypass the caches.
 template <typename T>
 HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor,
                           bool stream) {

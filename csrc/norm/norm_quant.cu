@@ -9,7 +9,7 @@ namespace {
 
 using namespace gpu;
 
-// Writes what a team has normalised, divided, as codes.
+// Writes the normalised numbers of a team, divided, as codes.
 template <class Q, class Team, typename T, class F>
 __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width,
                                            const F& divide) {

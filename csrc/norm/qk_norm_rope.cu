@@ -14,16 +14,16 @@ using namespace gpu;
 
 constexpr int kMostThreads = 256;
 
-// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says
-// so each of them has no more than one piece of what is rotated, and its angles stay from head to
-// head; otherwise lanes walk over the pieces, and load them for both passes.
+// A block processes a token; kLanes adjacent lanes process one of its heads, then another. With
+// kHeld, each lane has at most one piece of the rotated elements, and its angles are kept from head
+// to head. Otherwise lanes iterate over the pieces and load them for both passes.
 template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads, 4)
     NormRopeTokens(Rows qkv, Rows positions, QkNormRope how) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
   constexpr int kRest = Pairs::kLoad;
-  // Loops over pieces are not unrolled: mostly there is one or none, and registers are for more
-  // blocks.
+  // Loops over pieces are not unrolled: there is usually one or none, and saving registers permits
+  // more blocks.
   const int64_t rotary = how.cache.rotary_dim, half = rotary / 2, pieces = half / Pairs::kCount;
   const int64_t heads = how.query_heads + how.key_heads;
   const int lane = static_cast<int>(threadIdx.x) % kLanes,
@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(kMostThreads, 4)
     T* row = RowAt<T>(qkv, token);
     Angles<Pairs::kCount> angles = {};
     if (kHeld && lane < pieces) angles.Load(how.cache, position, lane * Pairs::kCount);
-    // All teams go on until the last head is done, for lanes of one warp may have several heads.
+    // All teams iterate until the last head is done, because lanes of one warp may have several
+    // heads.
     for (int64_t begin = 0; begin < heads; begin += teams) {
       const int64_t index = begin + threadIdx.x / kLanes;
       const bool has_head = index < heads;

@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Query and key heads [begin, end), counted through all tokens. `angles` is scratch memory for
-// rotary_dim floats.
+// Processes query and key heads [begin, end), numbered across tokens. `angles` is scratch memory
+// for rotary_dim floats.
 template <typename T, bool kNeox>
 HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how,
                                 int64_t begin, int64_t end, float* angles) {
@@ -74,7 +74,7 @@ void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& h
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
   ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size,
               [&](int64_t begin, int64_t end) {
-                // Not nothing, which hwy takes for memory that has run out.
+                // At least one element, because hwy reports an empty allocation as a failure.
                 const auto angles = hwy::AllocateAligned<float>(
                     static_cast<size_t>(std::max<int64_t>(1, how.cache.rotary_dim)));
                 function(qkv, positions, how, begin, end, angles.get());

@@ -14,8 +14,8 @@ namespace {
 
 using namespace gpu;
 
-// By the reciprocal of one scale; finite, so that zeros stay zeros beside the reciprocal of a scale
-// of zero, if kFinite says so.
+// Multiplies by the reciprocal of one scale. With kFinite the reciprocal is finite, so that zeros
+// stay zeros if the scale is zero.
 template <class Q, bool kFinite>
 struct OneScale {
   const float* scale;
@@ -28,7 +28,7 @@ struct OneScale {
   }
 };
 
-// By the reciprocals of the scales of a grid.
+// Multiplies by the reciprocals of the scales of a grid.
 template <class Q>
 struct GridScales {
   ScaleGrid grid;
@@ -60,9 +60,9 @@ struct GridScales {
 
 __global__ void SetZero(float* scale) { *scale = 0.0f; }
 
-// *scale becomes the largest of itself and of the quotients of all blocks: division by the same
-// number keeps the order of what is divided, and the bits of numbers that are not negative have the
-// order of the numbers.
+// *scale becomes the maximum of itself and the quotients of all blocks. Dividing by the same number
+// keeps the order of the dividends, and the bits of non-negative numbers are ordered as the numbers
+// are.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kMapThreads)
     LargestOverBlocks(Rows input, float divisor, float* scale) {
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
   });
 }
 
-// Calls f with objects of the element types of input and output.
+// Calls f with values of the element types of input and output.
 template <class F>
 void WithTypes(DType input, QType output, F&& f) {
   WithType(input, [&](auto element) { WithFp8(output, [&](auto code) { f(element, code); }); });

@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Reciprocals of the scales of columns [begin, end), one for each column.
+// Computes the reciprocals of the scales of columns [begin, end), one for each column.
 void SpreadReciprocals(const ScaleGrid& scales, int64_t row, int64_t begin, int64_t end,
                        float* HWY_RESTRICT to) {
   const float* from = scales.data + row / scales.group_rows * scales.row_stride;
@@ -54,8 +54,8 @@ struct ScaledColumns {
   }
 };
 
-// Elements [begin, end), counted through all rows. `spread` is scratch memory for a row of floats
-// where columns are spread.
+// Quantises elements [begin, end), numbered across rows. `spread` is scratch memory for a row of
+// floats if reciprocals are spread.
 template <typename T, typename Q>
 HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const ScaleGrid& scales,
                                      int64_t begin, int64_t end, float* spread) {
@@ -186,8 +186,8 @@ HWY_EXPORT(FindAbsMaxRange);
 
 namespace {
 
-// Column groups below this size have their reciprocals spread out before, one for each column, so
-// that vectors do not end inside a group.
+// If column groups are smaller than this, their reciprocals are first spread to one for each
+// column, so that vectors do not end inside a group.
 constexpr int64_t kSpreadBelow = 32;
 
 }  // namespace
@@ -214,7 +214,7 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
     }
   });
   *scale = largest.load() / (type == QType::kE4M3 ? E4M3::kMax : E5M2::kMax);
-  // Finite, so that zeros stay zeros beside the reciprocal of a scale of zero.
+  // Finite, so that zeros stay zeros if the scale is zero.
   const float factor = SmallerNumber(1.0f / *scale, std::numeric_limits<float>::max());
   ParallelFor(elements, 1,
               [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });

@@ -12,7 +12,7 @@ namespace {
 
 using namespace gpu;
 
-// The least power of two that is no less than a number that is normal and not negative.
+// Returns the smallest power of two that is at least x. x is normal and not negative.
 __device__ __forceinline__ float NextPowerOfTwo(float x) {
   return FloatOfBits((BitsOfFloat(x) + 0x7fffffu) & 0x7f800000u);
 }
@@ -22,8 +22,8 @@ __device__ __forceinline__ float GroupScale(float largest, const GroupQuantizati
   return how.power_of_two ? NextPowerOfTwo(LargerNumber(fabsf(scale), 1e-10f)) : scale;
 }
 
-// The quotient as it is stored: within limits, and to int8 as C converts, towards zero. NaN stays
-// NaN.
+// Converts the quotient to its stored form: within limits; for int8 truncated towards zero, as in
+// C. NaN stays NaN.
 template <class Q>
 struct Quotient {
   Divide divide;
@@ -36,7 +36,7 @@ struct Quotient {
   }
 };
 
-// A team takes a group, as if it were a row.
+// A team processes a group as if it were a row.
 template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeGroups(Rows out, Rows input, GroupScales scales, GroupQuantization how, int64_t groups,

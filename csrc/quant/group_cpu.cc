@@ -18,7 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// The quotient as it is stored. Upstream converts to int8 as C does, towards zero.
+// Converts the quotient to its stored form. Like upstream, truncates towards zero for int8, as in
+// C.
 template <typename Q, class Divide>
 struct Quotient {
   Divide divide;
@@ -35,14 +36,14 @@ struct Quotient {
 
 float ChooseScale(float largest, const GroupQuantization& how) {
   const float scale = LargerNumber(how.epsilon, largest) / how.high;
-  // What frexp says of infinity is not defined.
+  // The result of frexp for infinity is unspecified.
   if (!how.power_of_two || std::isinf(scale)) return scale;
   int exponent;
   const float fraction = std::frexp(LargerNumber(std::fabs(scale), 1e-10f), &exponent);
   return std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent);
 }
 
-// Groups [begin, end), counted through all rows.
+// Quantises groups [begin, end), numbered across rows.
 template <typename T, typename Q>
 HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const GroupScales& scales,
                                  const GroupQuantization& how, int64_t begin, int64_t end) {

@@ -24,8 +24,7 @@ struct Symmetric {
   }
 };
 
-// round(x * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp,
-// too.
+// Returns round(x * factor) + azp as int8. The rounded product and azp may be any int32.
 template <typename T, int kCount>
 __device__ __forceinline__ Pack<int8_t, kCount> ShiftedCodes(const Pack<T, kCount>& items,
                                                              float factor, int32_t azp) {
@@ -61,7 +60,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     x.KeepPacked();
     largest = Team::Reduce(largest, 0.0f, Max());
     if (has_row && Team::Thread() == 0) scales[row] = largest / 127.0f;
-    // Finite, so that zeros beside subnormal numbers stay zeros.
+    // Finite, so that zeros next to subnormal numbers stay zeros.
     const Times times(largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, FLT_MAX));
     int8_t* to = RowAt<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
@@ -79,14 +78,14 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
     TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
     x.Load();
-    // The least number turned, so that both are maxima.
+    // The smallest number is negated, so that both are maxima.
     float turned = -INFINITY, largest = -INFINITY;
     ForPacks<Team>(packs, [&](int k, auto pack) {
       const Pack<T, kCount> items = x.Get(k, pack);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
         if (!Team::kAligned && pack * kCount + j >= input.width)
-          continue;  // zeros there are none of the row's
+          continue;  // skip the padding zeros, which are not elements of the row
         turned = LargerNumber(-ToFloat(items.items[j]), turned);
         largest = LargerNumber(ToFloat(items.items[j]), largest);
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels that quantise elements each by itself.
+// Kernels that quantise each element independently.
 #pragma once
 
 #include "core/gpu/launch.h"
@@ -10,8 +10,8 @@ namespace vllm::gpu {
 
 inline constexpr int kMapThreads = 256;
 
-// Blocks walk over the pieces of a row along x and over the rows along y. f(row, column, items)
-// gives the codes of kCount elements.
+// Blocks iterate over the pieces of a row along x and over the rows along y. f(row, column, items)
+// returns the codes of kCount elements.
 template <int kCount, typename T, class Q, class F>
 __global__ void __launch_bounds__(kMapThreads) QuantizeElements(Rows out, Rows input, F f) {
   const int64_t steps = out.width / kCount;
@@ -37,7 +37,7 @@ void LaunchQuantize(const char* name, const Rows& out, const Rows& input, const 
   }
 }
 
-// For an f to which rows and columns mean nothing: what lies side by side is one long row.
+// For an f that ignores rows and columns: contiguous rows are treated as one long row.
 template <typename T, class Q, class F>
 void LaunchQuantizeAlike(const char* name, const Rows& out, const Rows& input, const F& f) {
   if (IsOnePiece(out) && IsOnePiece(input))

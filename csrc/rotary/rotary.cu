@@ -22,11 +22,11 @@ struct Work {
   bool inverse;
   int64_t pieces;      // of a head, of kPairs pairs each
   int64_t at_once;     // heads that a block rotates at once
-  DivideBy by_pieces;  // threads up to the number that a piece of a head has
+  DivideBy by_pieces;  // divides thread numbers by the number of pieces
 };
 
-// A block takes a token, its threads the pieces of some heads, then those of the heads after these:
-// a thread has the same piece of each head, and loads its angles once.
+// A block processes a token. Its threads rotate the pieces of some heads, then those of the next
+// heads. A thread has the same piece of each head and loads its angles once.
 template <typename T, bool kNeox, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kMostThreads) RotateTokens(Work work) {
     if (!PositionOf(work.positions, token, work.cache, position)) continue;
     T* query = RowAt<T>(work.query.tokens, token) + work.offset;
     T* key = work.key.heads == 0 ? nullptr : RowAt<T>(work.key.tokens, token) + work.offset;
-    // Once, unless a block has fewer threads than a head has pieces.
+    // One iteration, unless a head has more pieces than a block has threads.
     for (int64_t piece = threadIdx.x - first * work.pieces; piece < work.pieces;
          piece += blockDim.x) {
       const int64_t i = piece * Pairs::kCount;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is computed element by element, and must not depend on the instruction set: float64 and the
-// C library's logarithm.
+// Element-by-element computations that must not depend on the instruction set: float64 and the C
+// library's logarithm.
 #include "sampling/choice.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kLog2 = 0.69314718055994530942;
 
-// -log(-log(1 - c)) for c = (high * 2^32 + low + 1/2) / 2^48
+// Returns -log(-log(1 - c)) for c = (high * 2^32 + low + 1/2) / 2^48.
 double Gumbel(uint32_t high, uint32_t low) {
   const double c = (static_cast<double>((uint64_t{high} << 32) + low) + 0.5) * 0x1p-48;
   return -std::log(-std::log1p(-c));
@@ -30,10 +30,10 @@ bool IsFirstNaN(float logit, int64_t index, Choice& best) {
 }  // namespace
 
 double NoiseBound(uint32_t high) {
-  // -log(-log(1 - c)) <= -log(c), as -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
+  // -log(-log(1 - c)) <= -log(c), because -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
   if (high == 0) return 34.0;
-  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which
-  // is never more than the logarithm.
+  // The bits of a number, read as an integer, are its logarithm with a linearly interpolated
+  // mantissa, which never exceeds the logarithm.
   const float number = static_cast<float>(high);
   int32_t bits;
   std::memcpy(&bits, &number, sizeof(bits));

@@ -87,7 +87,8 @@ void Run(Params& params, bool parts) {
   const Unit& unit = UnitOf(params, parts);
   if (unit.launch == nullptr) {
     throw std::runtime_error("FlashAttention 2: this library has no kernel for " +
-                             Describe(params, parts) + ", expected a library built with VLLM_FA_SET=full");
+                             Describe(params, parts) +
+                             ", expected a library built with VLLM_FA_SET=full");
   }
   if (const char* what = Lacks(unit.features, params)) {
     throw std::runtime_error(

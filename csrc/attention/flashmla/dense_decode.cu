@@ -111,8 +111,7 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, first_row = thread / kPieces,
             piece = thread % kPieces;
   const uint32_t offset = SwizzledOffset(first_row, piece);
-  constexpr uint32_t kNextRow =
-      kLoaderStride * 128;  // the swizzle repeats every eight rows
+  constexpr uint32_t kNextRow = kLoaderStride * 128;  // the swizzle repeats every eight rows
   const T* cache = static_cast<const T*>(decode.cache);
   Step step;
   uint32_t queries_parity = 0;

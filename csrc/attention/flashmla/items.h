@@ -15,8 +15,7 @@ struct Item {
   int sequence;
   int length;  // of the whole sequence
   int first, last;
-  int64_t
-      piece;  // index of the result to be combined later; -1 for a whole sequence
+  int64_t piece;  // index of the result to be combined later; -1 for a whole sequence
 };
 
 VLLM_HOST_DEVICE inline int PagesOf(int length) { return (length + kPageRows - 1) / kPageRows; }
