@@ -34,7 +34,7 @@ HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
 
 // x * sigmoid(y). The exponent is -|y|, so nothing overflows.
 template <typename T>
-HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
+HWY_INLINE VF32 MultiplyBySigmoid(VF32 x, VF32 y) {
   const F32 d;
   const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Abs(y), hn::Set(d, -kLog2E)));
   const VF32 numerator = hn::IfNegativeThenElse(y, hn::Mul(x, e), x);
@@ -43,13 +43,13 @@ HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
 
 template <typename T>
 struct Silu {
-  HWY_INLINE VF32 operator()(VF32 x) const { return TimesSigmoid<T>(x, x); }
+  HWY_INLINE VF32 operator()(VF32 x) const { return MultiplyBySigmoid<T>(x, x); }
 };
 
 template <typename T>
 struct GeluQuick {
   HWY_INLINE VF32 operator()(VF32 x) const {
-    return TimesSigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f)));
+    return MultiplyBySigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f)));
   }
 };
 
@@ -61,7 +61,7 @@ struct GeluTanh {
     const VF32 square = hn::Mul(x, x);
     const VF32 factor = hn::MulAdd(square, hn::Set(d, 2 * 0.7978845608f * 0.044715f),
                                    hn::Set(d, 2 * 0.7978845608f));
-    return TimesSigmoid<T>(x, hn::Mul(x, factor));
+    return MultiplyBySigmoid<T>(x, hn::Mul(x, factor));
   }
 };
 
@@ -123,8 +123,9 @@ struct ClampedSilu {
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
     const F32 d;
     const VF32 high = hn::Set(d, limit), low = hn::Set(d, -limit);
-    const VF32 g = AtMost(gate, high), u = AtLeast(AtMost(factor, high), low);
-    return hn::Mul(TimesSigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))), hn::Add(u, hn::Set(d, beta)));
+    const VF32 g = ClampToMax(gate, high), u = ClampToMin(ClampToMax(factor, high), low);
+    return hn::Mul(MultiplyBySigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))),
+                   hn::Add(u, hn::Set(d, beta)));
   }
 };
 

@@ -62,7 +62,7 @@ struct FatRelu {
 struct ClampedSilu {
   float limit, alpha, beta;
   __device__ __forceinline__ float operator()(float gate, float factor) const {
-    const float g = AtMost(gate, limit), u = AtLeast(AtMost(factor, limit), -limit);
+    const float g = ClampToMax(gate, limit), u = ClampToMin(ClampToMax(factor, limit), -limit);
     return g * Sigmoid(alpha * g) * (u + beta);
   }
 };
@@ -131,8 +131,8 @@ __global__ void __launch_bounds__(kThreads)
   using Out = typename Finish::Out;
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
-    const T* from = RowAt<const T>(input, row);
-    Out* to = RowAt<Out>(out, row);
+    const T* from = GetRow<const T>(input, row);
+    Out* to = GetRow<Out>(out, row);
     for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps;
          step += int64_t{gridDim.x} * kThreads) {
       const int64_t i = step * kCount;
@@ -151,14 +151,14 @@ void Map(const char* name, const Rows& out, const Rows& input, Operands operands
          Finish finish) {
   using Out = typename Finish::Out;
   constexpr int kCount = kPerLoad<T>;
-  const bool packed = out.width % kCount == 0 && RowsAligned(input, sizeof(T), 16) &&
-                      RowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
+  const bool packed = out.width % kCount == 0 && AreRowsAligned(input, sizeof(T), 16) &&
+                      AreRowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
   const int64_t steps = packed ? out.width / kCount : out.width;
   if (packed) {
-    Launch(name, &MapRows<kCount, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
-           kThreads, 0, out, input, operands, f, finish);
+    Launch(name, &MapRows<kCount, T, Operands, F, Finish>,
+           ChooseRowGrid(steps, out.count, kThreads), kThreads, 0, out, input, operands, f, finish);
   } else {
-    Launch(name, &MapRows<1, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
+    Launch(name, &MapRows<1, T, Operands, F, Finish>, ChooseRowGrid(steps, out.count, kThreads),
            kThreads, 0, out, input, operands, f, finish);
   }
 }
@@ -216,7 +216,7 @@ void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input) {
   }
 }
 
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale) {
+void ActivateAndQuantize(const Rows& out, QType type, const Rows& input, const float* scale) {
   WithType(input.dtype, [&](auto element) {
     using T = decltype(element);
     if (type == QType::kE4M3) {

@@ -48,6 +48,6 @@ void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input);
 
 // out[r, i] = silu(x) * y / *scale with the gate first, as E4M3 or E5M2, rounded once. The result
 // is multiplied by the reciprocal of the scale.
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale);
+void ActivateAndQuantize(const Rows& out, QType type, const Rows& input, const float* scale);
 
 }  // namespace vllm

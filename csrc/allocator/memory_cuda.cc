@@ -51,7 +51,7 @@ bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* err
   return true;
 }
 
-const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
+const DeviceFacts* GetFacts(const Driver& driver, int ordinal, Error* error) {
   static Mutex mutex;
   static DeviceFacts all[kMaxDevices];
   if (ordinal < 0 || ordinal >= kMaxDevices) {
@@ -70,11 +70,11 @@ const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
 
 // Makes a device's primary context current as long as the object lives, and gives access to the
 // driver.
-class OnDevice {
+class ContextGuard {
  public:
-  OnDevice(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
+  ContextGuard(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
     if (driver_ == nullptr) return;
-    facts_ = FactsOf(*driver_, device, error);
+    facts_ = GetFacts(*driver_, device, error);
     if (facts_ == nullptr) return;
     Result result = driver_->context_get_current(&before_);
     if (result != kSuccess) {
@@ -90,11 +90,11 @@ class OnDevice {
     }
     good_ = true;
   }
-  ~OnDevice() {
+  ~ContextGuard() {
     if (good_ && before_ != facts_->context) driver_->context_set_current(before_);
   }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
+  ContextGuard(const ContextGuard&) = delete;
+  ContextGuard& operator=(const ContextGuard&) = delete;
 
   explicit operator bool() const { return good_; }
   const Driver* operator->() const { return driver_; }
@@ -109,7 +109,7 @@ class OnDevice {
 
 // Unmaps the block, if it is mapped, after the device has last used it. cuMemUnmap itself
 // guarantees to wait only in most cases.
-bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, Error* error) {
+bool UnmapIn(const ContextGuard& on, Block* block, bool although_the_device_fails, Error* error) {
   Result result = on->context_synchronize();
   const bool waited = result == kSuccess;
   if (!waited) {
@@ -125,7 +125,7 @@ bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, E
 }  // namespace
 
 bool Reserve(int device, int64_t size, Block* block, Error* error) {
-  const OnDevice on(device, error);
+  const ContextGuard on(device, error);
   if (!on) return false;
   // `size` is signed and a granularity is megabytes, so the sum does not overflow.
   const size_t granularity = on.facts().granularity;
@@ -138,7 +138,7 @@ bool Reserve(int device, int64_t size, Block* block, Error* error) {
 }
 
 bool Map(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   if (!on) return false;
   cuda::MemoryHandle handle = 0;
   Result result = on->create(&handle, block->size, &on.facts().properties, 0);
@@ -169,12 +169,12 @@ bool Map(Block* block, Error* error) {
 }
 
 bool Unmap(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   return on && UnmapIn(on, block, false, error);
 }
 
 bool Free(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   if (!on) return false;
   const bool unmapped = !block->mapped || UnmapIn(on, block, true, error);
   const Result result = on->address_free(block->address, block->size);
@@ -183,7 +183,7 @@ bool Free(Block* block, Error* error) {
 }
 
 bool CopyToHost(const Block& block, void* host, Error* error) {
-  const OnDevice on(block.device, error);
+  const ContextGuard on(block.device, error);
   if (!on) return false;
   Result result = on->context_synchronize();
   if (result != kSuccess) return on->Fail(result, "cuCtxSynchronize", error);
@@ -192,7 +192,7 @@ bool CopyToHost(const Block& block, void* host, Error* error) {
 }
 
 bool CopyToDevice(const Block& block, const void* host, Error* error) {
-  const OnDevice on(block.device, error);
+  const ContextGuard on(block.device, error);
   if (!on) return false;
   const Result result = on->copy_to_device(block.address, host, block.size);
   return result == kSuccess || on->Fail(result, "cuMemcpyHtoD", error);

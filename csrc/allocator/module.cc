@@ -83,7 +83,7 @@ class Reference {
   PyObject* object_;
 };
 
-PyObject* Callback(PyObject* const* place) {
+PyObject* TakeCallback(PyObject* const* place) {
   const Lock lock(&callbacks_mutex);
   Py_XINCREF(*place);
   return *place;
@@ -95,7 +95,7 @@ PyObject* Raise(const Error& error) {
 }
 
 // Reports an error of my_malloc or my_free, which cannot raise, to sys.unraisablehook.
-void Report(const Error& error) {
+void ReportError(const Error& error) {
   if (error.kind == Error::Kind::kEnded) return;
   if (!Py_IsInitialized()) {
     std::fprintf(stderr, "%s: %s\n", VLLM_STRING(VLLM_MODULE_NAME), error.text);
@@ -107,11 +107,11 @@ void Report(const Error& error) {
   PyErr_WriteUnraisable(where.get());
 }
 
-PyObject* TupleOf(const Name& name) {
+PyObject* MakeTuple(const Name& name) {
   return Py_BuildValue("(KKKK)", name.device, name.size, name.address, name.handle_address);
 }
 
-bool NumberOf(PyObject* object, uint64_t* number) {
+bool ParseNumber(PyObject* object, uint64_t* number) {
   const Reference index(PyNumber_Index(object));
   if (!index) return false;
   *number = PyLong_AsUnsignedLongLong(index.get());
@@ -120,19 +120,20 @@ bool NumberOf(PyObject* object, uint64_t* number) {
 
 // Reads kCount integers from a tuple of exactly that many.
 template <size_t kCount>
-bool Numbers(PyObject* tuple, const char* what, uint64_t* const (&numbers)[kCount]) {
+bool ParseNumbers(PyObject* tuple, const char* what, uint64_t* const (&numbers)[kCount]) {
   if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != static_cast<Py_ssize_t>(kCount)) {
     PyErr_Format(PyExc_TypeError, "%s: expected %zu integers", what, kCount);
     return false;
   }
   for (size_t i = 0; i < kCount; ++i) {
-    if (!NumberOf(PyTuple_GetItem(tuple, static_cast<Py_ssize_t>(i)), numbers[i])) return false;
+    if (!ParseNumber(PyTuple_GetItem(tuple, static_cast<Py_ssize_t>(i)), numbers[i])) return false;
   }
   return true;
 }
 
-bool NameFrom(PyObject* tuple, const char* what, Name* name) {
-  return Numbers(tuple, what, {&name->device, &name->size, &name->address, &name->handle_address});
+bool ParseName(PyObject* tuple, const char* what, Name* name) {
+  return ParseNumbers(tuple, what,
+                      {&name->device, &name->size, &name->address, &name->handle_address});
 }
 
 // Calls `work` without the GIL for the allocation with this name, whose state must be as `mapped`
@@ -176,21 +177,21 @@ PyObject* InitModule(PyObject*, PyObject* arguments) {
 
 PyObject* CreateAndMap(PyObject*, PyObject* arguments) {
   Name name;
-  if (!NameFrom(arguments, "python_create_and_map", &name)) return nullptr;
+  if (!ParseName(arguments, "python_create_and_map", &name)) return nullptr;
   return With(name, false, vllm::allocator::Map);
 }
 
 PyObject* UnmapAndRelease(PyObject*, PyObject* arguments) {
   Name name;
-  if (!NameFrom(arguments, "python_unmap_and_release", &name)) return nullptr;
+  if (!ParseName(arguments, "python_unmap_and_release", &name)) return nullptr;
   return With(name, true, vllm::allocator::Unmap);
 }
 
 PyObject* CopyToHost(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_host",
-               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+  if (!ParseNumbers(arguments, "copy_to_host",
+                    {&name.device, &name.size, &name.address, &name.handle_address, &host}))
     return nullptr;
   return With(name, true, [host](Block* block, Error* error) {
     return vllm::allocator::CopyToHost(*block, reinterpret_cast<void*>(host), error);
@@ -200,8 +201,8 @@ PyObject* CopyToHost(PyObject*, PyObject* arguments) {
 PyObject* CopyToDevice(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_device",
-               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+  if (!ParseNumbers(arguments, "copy_to_device",
+                    {&name.device, &name.size, &name.address, &name.handle_address, &host}))
     return nullptr;
   return With(name, true, [host](Block* block, Error* error) {
     return vllm::allocator::CopyToDevice(*block, reinterpret_cast<const void*>(host), error);
@@ -209,10 +210,10 @@ PyObject* CopyToDevice(PyObject*, PyObject* arguments) {
 }
 
 // Reports a new allocation to Python. Returns false if Python refuses it.
-bool Announce(const Name& name) {
+bool ReportAllocation(const Name& name) {
   const Gil gil;
-  const Reference callback(Callback(&malloc_callback));
-  const Reference tuple(TupleOf(name));
+  const Reference callback(TakeCallback(&malloc_callback));
+  const Reference tuple(MakeTuple(name));
   const Reference result(tuple ? PyObject_CallFunctionObjArgs(callback.get(), tuple.get(), nullptr)
                                : nullptr);
   if (!result) PyErr_WriteUnraisable(callback.get());
@@ -221,16 +222,16 @@ bool Announce(const Name& name) {
 
 // Tells Python that an allocation ends, and compares the four numbers that Python returns. The
 // memory is freed even if they differ, because the registry is authoritative.
-void Dismiss(const Name& name) {
+void ReportFree(const Name& name) {
   const Gil gil;
-  const Reference callback(Callback(&free_callback));
+  const Reference callback(TakeCallback(&free_callback));
   if (!callback) return;  // never set, so Python knows of no allocation
   const Reference address(PyLong_FromUnsignedLongLong(name.address));
   const Reference result(
       address ? PyObject_CallFunctionObjArgs(callback.get(), address.get(), nullptr) : nullptr);
   Name answer;
   bool good =
-      result && NameFrom(result.get(), "the result of the callback for freed memory", &answer);
+      result && ParseName(result.get(), "the result of the callback for freed memory", &answer);
   if (good && (answer.device != name.device || answer.size != name.size ||
                answer.address != name.address || answer.handle_address != name.handle_address)) {
     PyErr_Format(PyExc_RuntimeError,
@@ -241,9 +242,9 @@ void Dismiss(const Name& name) {
 }
 
 // Frees an allocation that is no longer in the registry.
-void End(Allocation* allocation) {
+void FreeAllocation(Allocation* allocation) {
   Error error;
-  if (!vllm::allocator::Free(&allocation->block, &error)) Report(error);
+  if (!vllm::allocator::Free(&allocation->block, &error)) ReportError(error);
   vllm::allocator::Forget(allocation);
 }
 
@@ -333,15 +334,15 @@ VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
   Error error;
   Allocation* allocation = Allocate(size, device, &error);
   if (allocation == nullptr) {
-    if (error.kind != Error::Kind::kOutOfMemory) Report(error);
+    if (error.kind != Error::Kind::kOutOfMemory) ReportError(error);
     return nullptr;
   }
   // From here on the allocation is identified by its name: Python may free it at once, and another
   // thread may then reuse the record.
-  const Name name = vllm::allocator::NameOf(*allocation);
-  if (!Announce(name)) {
+  const Name name = vllm::allocator::MakeName(*allocation);
+  if (!ReportAllocation(name)) {
     Allocation* refused = vllm::allocator::Take(name.address);
-    if (refused != nullptr) End(refused);
+    if (refused != nullptr) FreeAllocation(refused);
     return nullptr;
   }
   return reinterpret_cast<void*>(name.address);
@@ -356,9 +357,9 @@ VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* 
     Error error;
     error.Set(Error::Kind::kFailed,
               "cannot free 0x%" PRIx64 ": no allocation begins at that address", address);
-    Report(error);
+    ReportError(error);
     return;
   }
-  if (Py_IsInitialized()) Dismiss(vllm::allocator::NameOf(*allocation));
-  End(allocation);
+  if (Py_IsInitialized()) ReportFree(vllm::allocator::MakeName(*allocation));
+  FreeAllocation(allocation);
 }

@@ -26,7 +26,7 @@ Allocation** Find(uint64_t address) {
 
 }  // namespace
 
-Name NameOf(const Allocation& allocation) {
+Name MakeName(const Allocation& allocation) {
   const Block& block = allocation.block;
   return Name{static_cast<uint64_t>(block.device), block.size, block.address,
               reinterpret_cast<uintptr_t>(&block.handle)};
@@ -46,7 +46,7 @@ Allocation* Borrow(const Name& name, bool mapped, Error* error) {
   const Lock lock(&mutex);
   Allocation* found = *Find(name.address);
   if (found != nullptr) {
-    const Name known = NameOf(*found);
+    const Name known = MakeName(*found);
     if (known.device != name.device || known.size != name.size ||
         known.handle_address != name.handle_address)
       found = nullptr;

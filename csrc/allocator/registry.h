@@ -27,7 +27,7 @@ struct Name {
   uint64_t handle_address = 0;
 };
 
-Name NameOf(const Allocation& allocation);
+Name MakeName(const Allocation& allocation);
 
 // Adds a block. Returns null if the host has no memory left. Forget() removes it.
 Allocation* Remember(const Block& block);

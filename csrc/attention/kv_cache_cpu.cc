@@ -24,8 +24,8 @@ namespace HWY_NAMESPACE {
 
 // Writes one token's value to its rows of the page's panels.
 template <typename T>
-HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row,
-                         int64_t block_size, int64_t head_size) {
+HWY_INLINE void WriteValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row,
+                           int64_t block_size, int64_t head_size) {
   int64_t e = 0;
   for (; e + CachePages::kPanel <= head_size; e += CachePages::kPanel) {
     T* HWY_RESTRICT to = page + e * block_size + row * CachePages::kPanel;
@@ -38,9 +38,9 @@ HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64
 // Writes one head of the tokens of a run, which all belong to one panel. The key and value of token
 // t are at keys[t] and values[t].
 template <typename T>
-HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Placed* placed,
-                       int64_t tokens, const CachePages& key_pages, const CachePages& value_pages,
-                       int64_t head) {
+HWY_INLINE void WriteRun(const T* const* keys, const T* const* values, const Placed* placed,
+                         int64_t tokens, const CachePages& key_pages, const CachePages& value_pages,
+                         int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel;
   const int64_t size = key_pages.block_size, width = key_pages.head_size;
   const int64_t block = placed->slot / size, row = placed->slot % size / kPanel * kPanel;
@@ -56,7 +56,7 @@ HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Place
   }
   T* page = value_pages.Page<T>(block, head);
   for (int64_t t = 0; t < tokens; ++t)
-    PutValue(values[t], page, placed[t].slot - block * size, size, width);
+    WriteValue(values[t], page, placed[t].slot - block * size, size, width);
 }
 
 // Converts n elements, times `factor`, to codes of F8.
@@ -100,7 +100,7 @@ HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens
     keys[t] = GetHead<T>(call.key, placed[t], head);
     values[t] = GetHead<T>(call.value, placed[t], head);
   }
-  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
+  WriteRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
 
 // Writes a run that is first converted to `codes`.
@@ -117,7 +117,7 @@ HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t toke
     keys[t] = codes;
     values[t] = codes + width;
   }
-  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
+  WriteRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
 
 template <typename F8>
@@ -221,10 +221,10 @@ void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages
                                std::to_string(capacity) + " (num_blocks * block_size)");
     }
   }
-  const std::vector<Placed> placed = InOrderOfSlots(slots, slot_stride, key.count);
+  const std::vector<Placed> placed = SortBySlot(slots, slot_stride, key.count);
   // A block holds whole panels.
   const std::vector<Run> runs =
-      RunsOf(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
+      CutIntoRuns(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
   const int64_t items = static_cast<int64_t>(runs.size()) * key_cache.heads,
                 tokens = static_cast<int64_t>(placed.size());
   const bool fp8 =

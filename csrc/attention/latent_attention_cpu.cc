@@ -73,30 +73,30 @@ void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
     const int64_t end = std::min(begin + LatentTile::kKeys, tile.keys_end);
     const size_t keys = static_cast<size_t>(end - begin);
     LoadLatent<T>(call, tile, begin, end);
-    const size_t step = VectorIsPanel() ? 2 * kPanel : kPanel;
+    const size_t step = IsVectorPanel() ? 2 * kPanel : kPanel;
     for (size_t key = 0; key < keys; key += step) {
       const float* panel = tile.panels + key * tile.latent_stride;
       const float* next =
-          VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
+          IsVectorPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = NextBlock(tile.rows - row);
+        n = ChooseBlockRows(tile.rows - row);
         MultiplyPanels<Extra::kNone>(
             n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next,
             kPanel, 0, tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
       }
     }
     for (size_t row = 0; row < tile.rows; ++row) {
-      const float factor = SoftmaxRow(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
-                                      ScoreTerms(), tile.states[row]);
+      const float factor = ApplySoftmax(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
+                                        ScoreTerms(), tile.states[row]);
       if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
     }
     // A row of the latent tile is a row of adjacent panels. Columns after the values are computed
     // and not used.
     for (size_t column = 0; column < value; column += step) {
       const float* next =
-          VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
+          IsVectorPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = NextBlock(tile.rows - row);
+        n = ChooseBlockRows(tile.rows - row);
         MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys,
                                     LatentTile::kKeys, tile.latent + column, next,
                                     tile.latent_stride, 0,

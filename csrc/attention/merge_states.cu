@@ -44,7 +44,7 @@ __device__ __forceinline__ Shares ComputeShares(float prefix, float suffix) {
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Groups groups) {
   const auto row = [](const AttentionHeads& heads, int64_t token, int64_t head) {
-    return RowAt<T>(heads.tokens, token) + head * heads.head_stride;
+    return GetRow<T>(heads.tokens, token) + head * heads.head_stride;
   };
   const int64_t steps = merge.output.tokens.width / kCount;
   for (int64_t token = blockIdx.x; token < merge.output.tokens.count; token += gridDim.x) {
@@ -84,8 +84,8 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
 }
 
 template <int kCount, typename T>
-bool Packs(const AttentionHeads& heads) {
-  return heads.tokens.width % kCount == 0 && RowsAligned(heads.tokens, sizeof(T), 16) &&
+bool CanUsePacks(const AttentionHeads& heads) {
+  return heads.tokens.width % kCount == 0 && AreRowsAligned(heads.tokens, sizeof(T), 16) &&
          (heads.heads <= 1 || heads.head_stride % kCount == 0);
 }
 
@@ -93,10 +93,10 @@ template <int kCount, typename T>
 void MergeSteps(const MergeStates& merge) {
   const int64_t heads = merge.output.heads;
   const Groups groups =
-      GroupsFor(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
+      ChooseGroups(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
   constexpr int64_t kMostPieces = 65535;
   const int64_t each = groups.threads >> groups.lane_bits;
-  const dim3 blocks(BlocksFor(merge.output.tokens.count, 1),
+  const dim3 blocks(ChooseBlocks(merge.output.tokens.count, 1),
                     static_cast<unsigned>(std::min((heads + each - 1) / each, kMostPieces)));
   Launch("merge_attn_states", &MergeTokens<kCount, T>, blocks, groups.threads, 0, merge, groups);
 }
@@ -107,8 +107,9 @@ void RunMergeStates(const MergeStates& merge) {
   WithType(merge.output.tokens.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int kCount = kPerLoad<T>;
-    const bool packed = Packs<kCount, T>(merge.output) && Packs<kCount, T>(merge.prefix) &&
-                        Packs<kCount, T>(merge.suffix);
+    const bool packed = CanUsePacks<kCount, T>(merge.output) &&
+                        CanUsePacks<kCount, T>(merge.prefix) &&
+                        CanUsePacks<kCount, T>(merge.suffix);
     if (packed) {
       MergeSteps<kCount, T>(merge);
     } else {

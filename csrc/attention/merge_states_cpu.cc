@@ -89,8 +89,8 @@ template <typename T>
 HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t end) {
   const Rows& output = merge.output.tokens;
   const size_t width = static_cast<size_t>(output.width);
-  const bool stream = WorthStreaming(output.count * merge.output.heads * output.width *
-                                     static_cast<int64_t>(sizeof(T)));
+  const bool stream = ShouldStream(output.count * merge.output.heads * output.width *
+                                   static_cast<int64_t>(sizeof(T)));
   for (int64_t row = begin; row < end; ++row) {
     const int64_t token = row / merge.output.heads, h = row % merge.output.heads;
     const float suffix_lse = merge.suffix_lse[h * merge.suffix_lse_stride + token];

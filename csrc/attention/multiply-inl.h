@@ -30,7 +30,7 @@ inline constexpr size_t kPanel = static_cast<size_t>(CachePages::kPanel);
 inline constexpr size_t kBlockRows = 6;
 
 // Whether a vector is as long as a panel. Two vectors of columns then come from two panels.
-HWY_INLINE bool VectorIsPanel() { return hn::Lanes(F32()) == kPanel; }
+HWY_INLINE bool IsVectorPanel() { return hn::Lanes(F32()) == kPanel; }
 
 // The columns of one product: one vector, two vectors from different places, or two adjacent
 // vectors.
@@ -55,7 +55,7 @@ HWY_INLINE void LoadColumns(const T* HWY_RESTRICT b0, const T* HWY_RESTRICT b1, 
 }
 
 template <Columns kColumns>
-HWY_INLINE void Step(float a, VF32 b0, VF32 b1, VF32& c0, VF32& c1) {
+HWY_INLINE void MultiplyAdd(float a, VF32 b0, VF32 b1, VF32& c0, VF32& c1) {
   const VF32 factor = hn::Set(F32(), a);
   c0 = hn::MulAdd(factor, b0, c0);
   if constexpr (kColumns != Columns::kOne) c1 = hn::MulAdd(factor, b1, c1);
@@ -79,7 +79,7 @@ HWY_INLINE void StoreSums(VF32 c0, VF32 c1, float* HWY_RESTRICT to) {
 // Returns the address `distance` elements after p. It may be outside any object, because it is only
 // used for prefetching.
 template <typename T>
-HWY_INLINE const T* Ahead(const T* p, ptrdiff_t distance) {
+HWY_INLINE const T* AdvancePointer(const T* p, ptrdiff_t distance) {
   return reinterpret_cast<const T*>(reinterpret_cast<uintptr_t>(p) +
                                     static_cast<uintptr_t>(distance) * sizeof(T));
 }
@@ -87,15 +87,15 @@ HWY_INLINE const T* Ahead(const T* p, ptrdiff_t distance) {
 // The additional work of MultiplyBlock.
 enum class Extra {
   kNone,
-  kAdd,  // the products are added to what c holds
-  kAsk,  // memory that is multiplied later is prefetched
-  kAddAndAsk
+  kAdd,       // the products are added to what c holds
+  kPrefetch,  // memory that is multiplied later is prefetched
+  kAddAndPrefetch
 };
 inline constexpr bool Adds(Extra extra) {
-  return extra == Extra::kAdd || extra == Extra::kAddAndAsk;
+  return extra == Extra::kAdd || extra == Extra::kAddAndPrefetch;
 }
-inline constexpr bool Asks(Extra extra) {
-  return extra == Extra::kAsk || extra == Extra::kAddAndAsk;
+inline constexpr bool Prefetches(Extra extra) {
+  return extra == Extra::kPrefetch || extra == Extra::kAddAndPrefetch;
 }
 
 // c[r, j] (+)= sum_i a[r, i] * b[i, j] for kRows rows and one vector of columns from b0, or two
@@ -111,9 +111,9 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
   VF32 c00 = hn::Zero(F32()), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
   VF32 c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
   for (size_t i = 0; i < n; ++i) {
-    if constexpr (Asks(kExtra)) hwy::Prefetch(Ahead(b0 + i * b_stride, ahead));
-    if constexpr (Asks(kExtra) && kColumns == Columns::kApart)
-      hwy::Prefetch(Ahead(b1 + i * b_stride, ahead));
+    if constexpr (Prefetches(kExtra)) hwy::Prefetch(AdvancePointer(b0 + i * b_stride, ahead));
+    if constexpr (Prefetches(kExtra) && kColumns == Columns::kApart)
+      hwy::Prefetch(AdvancePointer(b1 + i * b_stride, ahead));
     VF32 v0 = hn::Zero(F32()), v1 = v0;
     LoadColumns<kColumns>(b0 + i * b_stride, b1 + i * b_stride, v0, v1);
     Step<kColumns>(a[i], v0, v1, c00, c01);
@@ -167,7 +167,7 @@ HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT 
                                size_t b_stride, ptrdiff_t ahead, float* HWY_RESTRICT c,
                                size_t c_stride) {
   const size_t lanes = hn::Lanes(F32());
-  if (VectorIsPanel()) {
+  if (IsVectorPanel()) {
     if (panel1 == nullptr) {
       MultiplyRows<Columns::kOne, kExtra>(rows, n, a, a_stride, panel0, panel0, b_stride, ahead, c,
                                           c_stride);
@@ -190,7 +190,7 @@ HWY_INLINE void MultiplyPanels(size_t rows, size_t n, const float* HWY_RESTRICT 
 
 // Returns the number of rows of the next block if `rows` are left, so that blocks have nearly the
 // same size.
-HWY_INLINE size_t NextBlock(size_t rows) {
+HWY_INLINE size_t ChooseBlockRows(size_t rows) {
   const size_t blocks = (rows + kBlockRows - 1) / kBlockRows;
   return (rows + blocks - 1) / blocks;
 }

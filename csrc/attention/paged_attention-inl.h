@@ -66,22 +66,22 @@ class Pages {
   // next: the page of the next block of keys before `end`, or, after the last one, of the block of
   // values of key `begin`. The hardware can follow a stream once it has begun, but not a block
   // table.
-  ptrdiff_t KeysAhead(int64_t key, int64_t begin, int64_t end) const {
-    const int64_t next = BlockAfter(key);
-    return Distance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
+  ptrdiff_t GetKeyPrefetchDistance(int64_t key, int64_t begin, int64_t end) const {
+    const int64_t next = FindNextBlock(key);
+    return GetDistance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
   }
 
   // The same for values. After the last block of values, the keys of `end` follow, unless `last` is
   // set.
-  ptrdiff_t ValuesAhead(int64_t key, int64_t end, bool last) const {
-    const int64_t next = BlockAfter(key);
-    if (next < end) return Distance(Page(value_, key), Page(value_, next));
-    return last ? 0 : Distance(Page(value_, key), Page(key_, end));
+  ptrdiff_t GetValuePrefetchDistance(int64_t key, int64_t end, bool last) const {
+    const int64_t next = FindNextBlock(key);
+    if (next < end) return GetDistance(Page(value_, key), Page(value_, next));
+    return last ? 0 : GetDistance(Page(value_, key), Page(key_, end));
   }
 
   // Returns the piece that begins at `key`, within its block and before `end`. Converts the
   // incomplete panel to `tail`.
-  ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
+  ValuePiece<T> GetValues(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
     const int64_t offset = key % value_.block_size;
     end = std::min(end, key - offset + value_.block_size);
     const T* page = Page(value_, key);
@@ -101,10 +101,10 @@ class Pages {
   }
 
  private:
-  int64_t BlockAfter(int64_t key) const { return (key / key_.block_size + 1) * key_.block_size; }
+  int64_t FindNextBlock(int64_t key) const { return (key / key_.block_size + 1) * key_.block_size; }
 
   // The pages may belong to different tensors.
-  static ptrdiff_t Distance(const T* from, const T* to) {
+  static ptrdiff_t GetDistance(const T* from, const T* to) {
     return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) /
            static_cast<ptrdiff_t>(sizeof(T));
   }
@@ -138,16 +138,16 @@ HWY_INLINE SeeingRows FindSeeingRows(const Tile& tile, int64_t first, int64_t la
 template <Extra kExtra, typename F, typename A>
 HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel,
                               const A& ahead) {
-  const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
+  const int64_t width = IsVectorPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
-    const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end
+    const auto* panel1 = IsVectorPanel() && key + CachePages::kPanel < end
                              ? key_panel(key + CachePages::kPanel)
                              : nullptr;
     const SeeingRows seeing = FindSeeingRows(tile, key, key + width);
     const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
-      const size_t n = NextBlock(seeing.end - row);
+      const size_t n = ChooseBlockRows(seeing.end - row);
       MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size,
                              panel0, panel1, kPanel, distance,
                              tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
@@ -172,8 +172,8 @@ HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
       terms.distance = static_cast<float>(begin - tile.request->Position(tile.TokenOfRow(row)));
     }
     const float factor =
-        SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
-                   column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
+        ApplySoftmax(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
+                     column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
     if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
   }
 }
@@ -183,12 +183,12 @@ HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
 template <Extra kExtra, typename T>
 HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
   const size_t full = tile.head_size / kPanel;
-  const size_t width = VectorIsPanel() ? 2 : 1;
+  const size_t width = IsVectorPanel() ? 2 : 1;
   const SeeingRows seeing = FindSeeingRows(tile, piece.begin, piece.end);
   for (size_t panel = 0; panel * kPanel < tile.head_size;
        panel += panel < full ? std::min(width, full - panel) : 1) {
     for (size_t row = seeing.begin; row < seeing.end;) {
-      const size_t n = NextBlock(seeing.end - row);
+      const size_t n = ChooseBlockRows(seeing.end - row);
       // Skips keys that no row of the block sees, because their memory may hold anything.
       const int64_t first = std::max(piece.begin, tile.visible[row].begin);
       const int64_t last = std::min(piece.end, tile.visible[row + n - 1].end);
@@ -219,14 +219,14 @@ HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end;
        begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    ComputeScores<Extra::kAsk>(
+    ComputeScores<Extra::kPrefetch>(
         tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); },
-        [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
+        [&](int64_t key) { return pages.GetKeyPrefetchDistance(key, begin, end); });
     ComputeWeights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
-      ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
-      piece.ahead = pages.ValuesAhead(key, end, end == tile.item->keys_end);
-      AddValues<Extra::kAddAndAsk>(tile, begin, piece);
+      ValuePiece<T> piece = pages.GetValues(key, end, tile.value_tail);
+      piece.ahead = pages.GetValuePrefetchDistance(key, end, end == tile.item->keys_end);
+      AddValues<Extra::kAddAndPrefetch>(tile, begin, piece);
       key = piece.end;
     }
   }
@@ -257,7 +257,7 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
     float* tail = tile.packed_values + full * value_panel;
     for (int64_t key = begin; key < end;) {
       const size_t offset = static_cast<size_t>(key - begin) * kPanel;
-      const ValuePiece<T> piece = pages.Values(key, end, tail + offset);
+      const ValuePiece<T> piece = pages.GetValues(key, end, tail + offset);
       const size_t n = static_cast<size_t>(piece.end - piece.begin) * kPanel;
       for (size_t panel = 0; panel < full; ++panel) {
         Convert(piece.values + panel * piece.panel_stride,

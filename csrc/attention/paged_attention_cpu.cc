@@ -108,7 +108,7 @@ class TileMemory {
     tile_.rows = static_cast<size_t>(item.tokens) * tile_.group;
     std::fill(tile_.sums, tile_.sums + tile_.rows * tile_.sum_stride, 0.0f);
     for (size_t row = 0; row < tile_.rows; ++row) {
-      Visible keys = VisibleKeys(*tile_.request, tile_.TokenOfRow(row), call.window);
+      Visible keys = FindVisibleKeys(*tile_.request, tile_.TokenOfRow(row), call.window);
       keys.end = std::min(keys.end, item.keys_end);
       keys.begin = std::clamp(keys.begin, std::min(item.keys_begin, keys.end), keys.end);
       tile_.visible[row] = keys;
@@ -151,7 +151,7 @@ class TileMemory {
 }  // namespace
 
 void RunPagedAttention(const PagedAttention& call) {
-  const std::vector<WorkItem> items = WorkItems(call.requests, call.cuts, call.window);
+  const std::vector<WorkItem> items = MakeWorkItems(call.requests, call.cuts, call.window);
   const int64_t heads = call.key.heads;
   const size_t group = static_cast<size_t>(call.query.heads / heads);
   const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.key.head_size));

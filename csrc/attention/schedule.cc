@@ -18,14 +18,15 @@ constexpr int64_t kLoadRows = 8;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-Visible TileKeys(const AttentionRequest& request, int64_t first, int64_t tokens, int64_t window) {
-  return {VisibleKeys(request, first, window).begin,
-          VisibleKeys(request, first + tokens - 1, window).end};
+Visible GetTileKeys(const AttentionRequest& request, int64_t first, int64_t tokens,
+                    int64_t window) {
+  return {FindVisibleKeys(request, first, window).begin,
+          FindVisibleKeys(request, first + tokens - 1, window).end};
 }
 
 }  // namespace
 
-Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window) {
+Visible FindVisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window) {
   const int64_t position = request.Position(query_token);
   Visible keys{0, request.seq_len};
   if (window > 0) {
@@ -51,7 +52,7 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
         static_cast<int32_t>(std::clamp<int64_t>(request.query_tokens, 1, tile_tokens));
     for (int64_t first = 0; first < request.query_tokens; first += tile_tokens) {
       const int64_t tokens = std::min(tile_tokens, request.query_tokens - first);
-      const Visible keys = TileKeys(request, first, tokens, window);
+      const Visible keys = GetTileKeys(request, first, tokens, window);
       total += (keys.end - keys.begin) * std::max(kLoadRows, tokens * heads_per_key) * key_heads;
     }
   }
@@ -66,15 +67,15 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
   return cuts;
 }
 
-std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests,
-                                const std::vector<RequestCut>& cuts, int64_t window) {
+std::vector<WorkItem> MakeWorkItems(const std::vector<AttentionRequest>& requests,
+                                    const std::vector<RequestCut>& cuts, int64_t window) {
   std::vector<WorkItem> items;
   int64_t slots = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     const RequestCut& cut = cuts[i];
     for (int64_t first = 0; first < requests[i].query_tokens; first += cut.tile_tokens) {
       const int64_t tokens = std::min<int64_t>(cut.tile_tokens, requests[i].query_tokens - first);
-      const Visible keys = TileKeys(requests[i], first, tokens, window);
+      const Visible keys = GetTileKeys(requests[i], first, tokens, window);
       const int64_t splits =
           std::max<int64_t>(1, (keys.end - keys.begin + cut.chunk / 2) / cut.chunk);
       // Cuts are between panels of keys.

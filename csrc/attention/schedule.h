@@ -26,7 +26,7 @@ struct Visible {
 
 // `window` is the number of tokens before a token that it sees, itself included, and also the
 // number after it if attention is not causal. 0 or less: no limit.
-Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window);
+Visible FindVisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window);
 
 // How one request is cut.
 struct RequestCut {
@@ -57,7 +57,7 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
 
 // Returns the pieces in the order in which they should start, largest first. They cover everything
 // that is visible, even where the cuts assumed otherwise.
-std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests,
-                                const std::vector<RequestCut>& cuts, int64_t window);
+std::vector<WorkItem> MakeWorkItems(const std::vector<AttentionRequest>& requests,
+                                    const std::vector<RequestCut>& cuts, int64_t window);
 
 }  // namespace vllm

@@ -40,7 +40,7 @@ HWY_INLINE VF32 CapScores(VF32 s, float cap) {
   const VF32 one = hn::Set(d, 1.0f);
   // tanh(x) = 1 - 2 / (e^(2x) + 1), which is 1 in float32 from |x| = 9.01 on.
   VF32 x = hn::Mul(s, hn::Set(d, 1.0f / cap));
-  x = AtLeast(AtMost(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
+  x = ClampToMin(ClampToMax(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
   const VF32 power = Exp2(hn::Mul(x, hn::Set(d, 2.0f * kLog2E)));
   return hn::Mul(hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(power, one))), hn::Set(d, cap));
 }
@@ -61,8 +61,8 @@ HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
 // The largest score ignores NaN, but the sum does not: the exponential of NaN is NaN, so the sum is
 // NaN, and each output of the row is divided by the sum. A score of +infinity has the same effect,
 // as in torch.softmax.
-HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
-                            size_t clear_end, const ScoreTerms& terms, RowState& state) {
+HWY_INLINE float ApplySoftmax(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
+                              size_t clear_end, const ScoreTerms& terms, RowState& state) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;

@@ -26,7 +26,7 @@ using torch::stable::Tensor;
 using Extents = torch::headeronly::IntHeaderOnlyArrayRef;
 
 // Returns "[2, 3]".
-std::string ShapeText(Extents shape);
+std::string FormatShape(Extents shape);
 
 // Returns kFloat32 for types that kernels do not accept as floating-point numbers.
 DType ToDType(torch::headeronly::ScalarType type);
@@ -52,35 +52,35 @@ class Argument {
   [[noreturn]] void FailStrides(const std::string& expected) const;
 
   // Is in the memory of the device that the library is for.
-  const Argument& OnDevice() const;
+  const Argument& CheckOnDevice() const;
   // Is in CPU memory, regardless of the library's device.
-  const Argument& OnHost() const;
+  const Argument& CheckOnHost() const;
   // Is in either of the two.
-  const Argument& OnDeviceOrHost() const;
+  const Argument& CheckOnDeviceOrHost() const;
   // Has dtype float32, bfloat16 or float16.
-  const Argument& Floating() const;
-  const Argument& OfDType(torch::headeronly::ScalarType expected) const;
-  const Argument& OfOneDType(std::initializer_list<torch::headeronly::ScalarType> expected) const;
-  const Argument& SameDTypeAs(const Argument& other) const;
+  const Argument& CheckFloating() const;
+  const Argument& CheckDType(torch::headeronly::ScalarType expected) const;
+  const Argument& CheckDTypeIn(std::initializer_list<torch::headeronly::ScalarType> expected) const;
+  const Argument& CheckSameDType(const Argument& other) const;
   // `why` completes the message: "expected [2, 4]: <why>".
-  const Argument& HasShape(Extents expected, std::string_view why) const;
+  const Argument& CheckShape(Extents expected, std::string_view why) const;
   // Has this many dimensions. `shape` names them: "[tokens, experts]".
-  const Argument& HasRank(size_t rank, std::string_view shape) const;
+  const Argument& CheckRank(size_t rank, std::string_view shape) const;
   // Has one dimension of at least `least` elements.
-  const Argument& HasAtLeast(int64_t least, std::string_view why) const;
+  const Argument& CheckMinLength(int64_t least, std::string_view why) const;
   // Has one element, in any number of dimensions.
-  const Argument& HasOneElement() const;
+  const Argument& CheckOneElement() const;
   // Has at least one dimension; the elements of the last one are adjacent.
-  const Argument& LastDimensionContiguous() const;
+  const Argument& CheckLastDimensionContiguous() const;
   // All elements are adjacent and in order.
-  const Argument& Contiguous() const;
+  const Argument& CheckContiguous() const;
   // Begins at a multiple of `bytes` bytes.
-  const Argument& Aligned(int64_t bytes) const;
+  const Argument& CheckAligned(int64_t bytes) const;
   // The elements of the last dimension are adjacent, and each of its rows begins at a multiple of
   // `bytes` bytes.
-  const Argument& RowsAligned(int64_t bytes) const;
+  const Argument& CheckRowsAligned(int64_t bytes) const;
   // No two elements share memory through a stride of zero, so the tensor can be written to.
-  const Argument& Writable() const;
+  const Argument& CheckWritable() const;
 
   DType dtype() const { return ToDType(scalar_type()); }
   Extents shape() const { return shape_; }
@@ -95,13 +95,13 @@ class Argument {
 
   // Returns the rows of the last dimension. Throws if more than Rows::kMaxDims leading dimensions
   // are left after merging.
-  Rows LastDimensionRows() const;
+  Rows GetLastDimensionRows() const;
   // Returns a single row if the tensor is contiguous, else the rows of the last dimension.
-  Rows LongestRows() const;
+  Rows GetLongestRows() const;
   // Returns the elements of a vector as float32. The caller has called CheckFloating().
   std::vector<float> ToFloats() const;
   // Returns rows of `width` elements, one for each index of the first `leading` dimensions.
-  Rows LeadingRows(size_t leading, int64_t width) const;
+  Rows GetLeadingRows(size_t leading, int64_t width) const;
 
  private:
   const char* op_;

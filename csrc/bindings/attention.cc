@@ -78,7 +78,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split,
                   torch::stable::get_num_threads());
   Tensor metadata =
-      NewTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
+      MakeTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
   int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
   const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
   for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);
@@ -115,9 +115,9 @@ std::vector<RequestCut> CheckCuts(const Argument& metadata, const Ints& numbers,
 
 // Returns one number for each query head, as float32.
 std::vector<float> CheckPerHead(const Argument& argument, int64_t heads) {
-  return argument.OnDevice()
-      .Floating()
-      .HasShape({heads}, "one number for each query head")
+  return argument.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({heads}, "one number for each query head")
       .ToFloats();
 }
 
@@ -163,7 +163,7 @@ class CacheAttentionCall {
   void SetQueryAndOutput() {
     const Argument output(kOp, "output", given_.output);
     call_.query = CheckHeads(query_);
-    output.SameDTypeAs(query_).HasShape(query_.shape(), "the shape of query").Writable();
+    output.CheckSameDType(query_).CheckShape(query_.shape(), "the shape of query").CheckWritable();
     call_.output = CheckHeads(output);
   }
 
@@ -172,7 +172,7 @@ class CacheAttentionCall {
     const Argument key_cache(kOp, "key_cache", given_.key_cache),
         value_cache(kOp, "value_cache", given_.value_cache);
     call_.key = CheckPages(key_cache, dtype, query_);
-    value_cache.HasShape(key_cache.shape(), "the shape of key_cache");
+    value_cache.CheckShape(key_cache.shape(), "the shape of key_cache");
     call_.value = CheckPages(value_cache, dtype, query_);
     if (call_.key.heads < 1 || call_.query.heads % call_.key.heads != 0) {
       query_.Fail("has " + std::to_string(call_.query.heads) + " heads",
@@ -239,8 +239,8 @@ class CacheAttentionCall {
     for (int64_t i = 0; i < count; ++i) {
       const AttentionRequest& request = call_.requests[static_cast<size_t>(i)];
       if (request.query_tokens == 0) continue;
-      const int64_t begin = VisibleKeys(request, 0, call_.window).begin;
-      const int64_t end = VisibleKeys(request, request.query_tokens - 1, call_.window).end;
+      const int64_t begin = FindVisibleKeys(request, 0, call_.window).begin;
+      const int64_t end = FindVisibleKeys(request, request.query_tokens - 1, call_.window).end;
       CheckBlocks(block_table, i, begin, end, call_.key.block_size, call_.key.blocks);
     }
     call_.block_table = block_table.Data<const int32_t>();
@@ -294,14 +294,14 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   const Argument key(op, "key", key_tensor);
   const Argument value(op, "value", value_tensor);
   const NewTokens keys = CheckTokens(key);
-  value.SameDTypeAs(key).HasShape(key.shape(), "the shape of key");
+  value.CheckSameDType(key).CheckShape(key.shape(), "the shape of key");
   const NewTokens values = CheckTokens(value);
   CheckIsa(op, "isa", isa.value);
   const CacheDType dtype = CheckCacheDType(op, kv_cache_dtype.value, key.dtype());
   const Argument key_cache(op, "key_cache", key_cache_tensor);
   const Argument value_cache(op, "value_cache", value_cache_tensor);
-  const CachePages key_pages = CheckPages(key_cache.Writable(), dtype, key);
-  value_cache.Writable().HasShape(key_cache.shape(), "the shape of key_cache");
+  const CachePages key_pages = CheckPages(key_cache.CheckWritable(), dtype, key);
+  value_cache.CheckWritable().CheckShape(key_cache.shape(), "the shape of key_cache");
   const CachePages value_pages = CheckPages(value_cache, dtype, key);
   if (key_pages.heads != key.shape()[1]) {
     key_cache.Fail("has " + std::to_string(key_pages.heads) + " heads",
@@ -312,7 +312,7 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
     CheckScale(op, "v_scale", v_scale);
   }
   const Argument slots(op, "slot_mapping", slot_mapping_tensor);
-  slots.OnDevice().OfDType(ScalarType::Long).HasShape({keys.count}, "one slot a token");
+  slots.CheckOnDevice().CheckDType(ScalarType::Long).CheckShape({keys.count}, "one slot a token");
   WriteKvCache(keys, values, key_pages, value_pages,
                static_cast<const int64_t*>(slot_mapping_tensor.data_ptr()), slots.strides()[0],
                static_cast<float>(k_scale), static_cast<float>(v_scale));

@@ -17,7 +17,7 @@ CacheFormat CheckFormat(const char* op, const std::string& kv_cache_dtype, const
                         const Argument& tokens);
 
 // Returns the format that `kv_cache_dtype` names: kSame for "auto" and the 16-bit types.
-CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype);
+CacheFormat ParseFormat(const char* op, const std::string& kv_cache_dtype);
 
 // Checks scales: float32, one element, or one for each head if heads > 1. `stride` is set to the
 // number of elements between the scales of two heads.

@@ -15,5 +15,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) {
-  m.impl("cpu_isa", TORCH_BOX(&vllm::CpuIsa));
+  m.impl("cpu_isa", TORCH_BOX(&vllm::GetCpuIsa));
 }

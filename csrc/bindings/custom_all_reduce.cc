@@ -18,7 +18,7 @@ namespace {
 using torch::headeronly::ScalarType;
 
 std::shared_ptr<CustomAllReduce> FindReduce(const char* op, int64_t fa) {
-  std::shared_ptr<CustomAllReduce> found = TheHandles<CustomAllReduce>().Find(fa);
+  std::shared_ptr<CustomAllReduce> found = GetHandles<CustomAllReduce>().Find(fa);
   if (found == nullptr)
     FailOp(op, "fa is " + std::to_string(fa) +
                    ", expected a number that init_custom_ar returned and that was not disposed of");
@@ -36,7 +36,7 @@ std::vector<void*> CheckAddresses(const char* op, const char* name,
   return addresses;
 }
 
-int64_t GetMetaSize() { return CustomAllReduceMetaSize(); }
+int64_t GetMetaSize() { return GetCustomAllReduceMetaSize(); }
 
 int64_t Init(std::vector<int64_t> ipc_tensors, Tensor rank_data_tensor, int64_t rank,
              bool fully_connected) {
@@ -50,14 +50,14 @@ int64_t Init(std::vector<int64_t> ipc_tensors, Tensor rank_data_tensor, int64_t 
     FailOp(op,
            "rank is " + std::to_string(rank) + ", expected 0 <= rank < " + std::to_string(ranks));
   const Argument rank_data(op, "rank_data", rank_data_tensor);
-  rank_data.OnDevice().OfDType(ScalarType::Byte).Contiguous();
-  return TheHandles<CustomAllReduce>().Add(std::make_shared<CustomAllReduce>(
+  rank_data.CheckOnDevice().CheckDType(ScalarType::Byte).CheckContiguous();
+  return GetHandles<CustomAllReduce>().Add(std::make_shared<CustomAllReduce>(
       CheckAddresses(op, "ipc_tensors", ipc_tensors), rank_data_tensor.data_ptr(),
       rank_data_tensor.numel(), static_cast<int>(rank), fully_connected));
 }
 
 void Dispose(int64_t fa) {
-  if (!TheHandles<CustomAllReduce>().Release(fa)) FindReduce("dispose", fa);
+  if (!GetHandles<CustomAllReduce>().Release(fa)) FindReduce("dispose", fa);
 }
 
 void RegisterBuffer(int64_t fa, std::vector<int64_t> ipc_tensors) {
@@ -76,15 +76,15 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
   const char* op = "all_reduce";
   const std::shared_ptr<CustomAllReduce> reduce = FindReduce(op, fa);
   const Argument inp(op, "inp", inp_tensor), out(op, "out", out_tensor);
-  inp.OnDevice().Floating();
-  out.OnDevice().SameDTypeAs(inp);
+  inp.CheckOnDevice().CheckFloating();
+  out.CheckOnDevice().CheckSameDType(inp);
   if (out_tensor.numel() != inp_tensor.numel()) {
     out.Fail("has " + std::to_string(out_tensor.numel()) + " elements",
              std::to_string(inp_tensor.numel()) + ", the number of elements of inp");
   }
   const int64_t bytes = inp_tensor.numel() * static_cast<int64_t>(inp_tensor.element_size());
   for (const Argument* argument : {&inp, &out}) {
-    argument->Contiguous();
+    argument->CheckContiguous();
     if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(argument->tensor().data_ptr()) % 16 != 0) {
       argument->Fail("has " + std::to_string(bytes) + " bytes, or an unaligned address",
                      "multiples of 16, because the GPU reads 16 bytes at once");
@@ -104,7 +104,7 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
 }
 
 std::tuple<std::vector<int64_t>, std::vector<int64_t>> GetGraphBuffers(int64_t fa) {
-  const auto [handles, offsets] = FindReduce("get_graph_buffer_ipc_meta", fa)->GraphBuffers();
+  const auto [handles, offsets] = FindReduce("get_graph_buffer_ipc_meta", fa)->GetGraphBuffers();
   return {std::vector<int64_t>(handles.begin(), handles.end()), offsets};
 }
 
@@ -135,8 +135,8 @@ std::tuple<int64_t, Tensor> AllocateSharedBuffer(int64_t size) {
   const char* op = "allocate_shared_buffer_and_handle";
   CheckAtLeast(op, "size", size, 1);
   const auto [memory, handle] = gpu::AllocateShared(static_cast<size_t>(size));
-  Tensor tensor = NewTensorOn<1>(aoti_torch_device_type_cpu(), 0,
-                                 {static_cast<int64_t>(handle.size())}, ScalarType::Byte);
+  Tensor tensor = MakeTensorOn<1>(aoti_torch_device_type_cpu(), 0,
+                                  {static_cast<int64_t>(handle.size())}, ScalarType::Byte);
   std::memcpy(tensor.data_ptr(), handle.data(), handle.size());
   return {reinterpret_cast<int64_t>(memory), tensor};
 }
@@ -146,9 +146,9 @@ int64_t OpenMemHandle(Tensor mem_handle_tensor) {
   if (!mem_handle_tensor.is_cpu())
     mem_handle.Fail("is not on the CPU",
                     "a handle that allocate_shared_buffer_and_handle returned");
-  mem_handle.OfDType(ScalarType::Byte)
-      .HasShape({static_cast<int64_t>(gpu::kShareHandleBytes)}, "the bytes of a handle");
-  mem_handle.LastDimensionContiguous();
+  mem_handle.CheckDType(ScalarType::Byte)
+      .CheckShape({static_cast<int64_t>(gpu::kShareHandleBytes)}, "the bytes of a handle");
+  mem_handle.CheckLastDimensionContiguous();
   gpu::ShareHandle handle;
   std::memcpy(handle.data(), mem_handle_tensor.data_ptr(), handle.size());
   return reinterpret_cast<int64_t>(gpu::OpenShared(handle));

@@ -70,7 +70,7 @@ class VarlenCall {
     SetKeys();
     SetScoresAndMask();
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
-    Tensor lse = NewTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
+    Tensor lse = MakeTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
     if (total_q_ == 0 || batch_ == 0) return {out, lse};
     if (given_.max_seqlen_k == 0) return FillWithoutKeys(out, lse);
     if (given_.zero_tensors) {
@@ -91,7 +91,7 @@ class VarlenCall {
     flash2::CheckHalves(q_, 3);
     flash2::CheckHalves(k_, dims, q_);
     flash2::CheckHalves(v_, dims, q_);
-    v_.HasShape(k_.shape(), "the shape of k");
+    v_.CheckShape(k_.shape(), "the shape of k");
     CheckHeadSize(k_, q_);
     total_q_ = q_.shape()[0];
     heads_ = q_.shape()[1];
@@ -234,7 +234,7 @@ class KvcacheCall {
     SetLengths();
     SetScoresAndMask();
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
-    Tensor lse = NewTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
+    Tensor lse = MakeTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
     if (batch_ == 0 || queries_ == 0) return {out, lse};
     if (keys_ == 0) return FillWithoutKeys(out, lse);
     SetQueriesAndOutput(out, lse);
@@ -254,7 +254,7 @@ class KvcacheCall {
     flash2::CheckHalves(q_, 4);
     flash2::CheckHalves(kcache_, 4, q_);
     flash2::CheckHalves(vcache_, 4, q_);
-    vcache_.HasShape(kcache_.shape(), "the shape of kcache");
+    vcache_.CheckShape(kcache_.shape(), "the shape of kcache");
     CheckHeadSize(kcache_, q_);
     batch_ = q_.shape()[0];
     queries_ = q_.shape()[1];
@@ -295,8 +295,9 @@ class KvcacheCall {
     flash2::CheckHalves(k, 4, q_);
     flash2::CheckHalves(v, 4, q_);
     const int64_t rows = k.shape()[1];
-    k.HasShape({batch_, rows, kv_heads_, q_.shape()[3]}, "new rows for each sequence of the cache");
-    v.HasShape(k.shape(), "the shape of k");
+    k.CheckShape({batch_, rows, kv_heads_, q_.shape()[3]},
+                 "new rows for each sequence of the cache");
+    v.CheckShape(k.shape(), "the shape of k");
     if (queries_ > keys_)
       q_.Fail("has " + std::to_string(queries_) + " rows",
               "at most the " + std::to_string(keys_) + " of the cache");

@@ -36,10 +36,10 @@ void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argumen
     k.Fail("has " + std::to_string(kv_heads) + " heads",
            "a number that divides the " + std::to_string(heads) + " heads of q");
   }
-  const int compiled = CompiledHeadSize(static_cast<int>(size));
+  const int compiled = FindCompiledHeadSize(static_cast<int>(size));
   if (compiled == 0) {
     q.Fail("has heads of size " + std::to_string(size) + ", for which this library has no kernel",
-           "at most the largest compiled size (" + CompiledHeadSizes() +
+           "at most the largest compiled size (" + ListCompiledHeadSizes() +
                "), or a library built with VLLM_FA_SET=full");
   }
   params->d = static_cast<int>(size);
@@ -61,12 +61,12 @@ void SetCaches(Params* params, const Argument& k, const Argument& v) {
 
 void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch,
               bool append) {
-  table.OnDevice().OfDType(ScalarType::Int);
+  table.CheckOnDevice().CheckDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] != batch) {
     table.FailShape("[" + std::to_string(batch) + ", pages of the longest sequence]");
   }
-  table.LastDimensionContiguous();
-  const int64_t rows = k.shape()[1], unit = append ? BlockRows(params->d_rounded) : kPageUnit;
+  table.CheckLastDimensionContiguous();
+  const int64_t rows = k.shape()[1], unit = append ? GetBlockRows(params->d_rounded) : kPageUnit;
   if (rows < 1 || rows % unit != 0) {
     k.Fail("has pages of " + std::to_string(rows) + " rows",
            "a multiple of " + std::to_string(unit) +
@@ -106,12 +106,12 @@ void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t 
 }
 
 void SetAlibi(Params* params, const Argument& slopes, int64_t batch, int64_t heads) {
-  slopes.OnDevice().OfDType(ScalarType::Float).LastDimensionContiguous();
+  slopes.CheckOnDevice().CheckDType(ScalarType::Float).CheckLastDimensionContiguous();
   const bool each = slopes.shape().size() == 2;
   if (each) {
-    slopes.HasShape({batch, heads}, "a slope for each head of each sequence");
+    slopes.CheckShape({batch, heads}, "a slope for each head of each sequence");
   } else {
-    slopes.HasShape({heads}, "a slope for each head");
+    slopes.CheckShape({heads}, "a slope for each head");
   }
   params->alibi_slopes_ptr = slopes.tensor().data_ptr();
   params->alibi_slopes_batch_stride = each ? slopes.strides()[0] : 0;
@@ -144,17 +144,17 @@ Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_spl
   const int64_t rows = params->seqlen_q, batch_heads = static_cast<int64_t>(params->b) * params->h;
   if (num_splits < 1 && !IsCompiled(*params, true)) num_splits = 1;
   if (num_splits < 1) {
-    const int64_t block = BlockRows(params->d_rounded);
+    const int64_t block = GetBlockRows(params->d_rounded);
     const int64_t tiles = batch_heads * ((rows + kTileRows - 1) / kTileRows);
-    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::MultiprocessorCount(),
+    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::GetMultiprocessorCount(),
                               (params->seqlen_k + block - 1) / block);
   }
   params->num_splits = static_cast<int>(num_splits);
   Parts parts;
   if (num_splits > 1) {
-    parts.lse = NewTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
+    parts.lse = MakeTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
     parts.out =
-        NewTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
+        MakeTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
     params->softmax_lseaccum_ptr = parts.lse->data_ptr();
     params->oaccum_ptr = parts.out->data_ptr();
   }

@@ -23,8 +23,8 @@ using torch::headeronly::ScalarType;
 // Upstream's op also returns the results of the parts, which no caller uses. Here these two tensors
 // are always empty.
 std::vector<Tensor> MakeResults(const Tensor& out, const Tensor& lse) {
-  return {out, lse, NewTensor<1>(out, {0}, ScalarType::Float),
-          NewTensor<1>(out, {0}, ScalarType::Float)};
+  return {out, lse, MakeTensor<1>(out, {0}, ScalarType::Float),
+          MakeTensor<1>(out, {0}, ScalarType::Float)};
 }
 
 const char* const kOneMore = "one more than the number of sequences";
@@ -73,9 +73,10 @@ class FwdCall {
     flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right,
                     keys_);
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
-    Tensor lse = packed_q_ ? NewTensor<2>(given_.q, {params_.h, params_.total_q}, ScalarType::Float)
-                           : NewTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q},
-                                          ScalarType::Float);
+    Tensor lse =
+        packed_q_
+            ? MakeTensor<2>(given_.q, {params_.h, params_.total_q}, ScalarType::Float)
+            : MakeTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q}, ScalarType::Float);
     if (params_.total_q == 0 || batch_ == 0) return MakeResults(out, lse);
     if (keys_ == 0 || params_.total_k == 0) {
       torch::stable::zero_(out);
@@ -125,7 +126,7 @@ class FwdCall {
     flash3::CheckHalves(q_, q_dims);
     flash3::CheckHalves(k_, k_dims, q_);
     flash3::CheckHalves(v_, k_dims, q_);
-    v_.HasShape(k_.shape(), "the shape of k: kernels for values of another size are not built");
+    v_.CheckShape(k_.shape(), "the shape of k: kernels for values of another size are not built");
     const int64_t head_size = q_.shape().back();
     if (k_.shape().back() != head_size)
       k_.FailShape("the head size of q, " + std::to_string(head_size));
@@ -150,7 +151,9 @@ class FwdCall {
     capacity_ = packed_k_ ? *given_.max_seqlen_k : k_.shape()[1];
     if (given_.page_table.has_value()) {
       const Argument table(kOp, "page_table", *given_.page_table);
-      table.OnDevice().OfDType(ScalarType::Int).HasRank(2, "[sequences, pages of the longest one]");
+      table.CheckOnDevice()
+          .CheckDType(ScalarType::Int)
+          .CheckRank(2, "[sequences, pages of the longest one]");
       flash3::SetPages(&params_, table, k_);
       caches_ = table.shape()[0];
       capacity_ *= table.shape()[1];
@@ -196,8 +199,9 @@ class FwdCall {
     flash3::SetDevice(&params_, kOp, given_.sm_margin);
     const flash3::Variant variant =
         flash3::Choose(&params_, kOp, keys_, given_.num_splits, given_.pack_gqa);
-    if (params_.knew_ptr != nullptr && !flash3::Appends(params_, variant)) {
-      FailOp(kOp, "k_new is given, and the kernel for " + flash3::VariantText(params_, variant) +
+    if (params_.knew_ptr != nullptr && !flash3::CanAppend(params_, variant)) {
+      FailOp(kOp, "k_new is given, and the kernel for " +
+                      flash3::DescribeVariant(params_, variant) +
                       " of this library cannot append keys, expected a library built with "
                       "VLLM_FA_SET=full");
     }
@@ -206,10 +210,10 @@ class FwdCall {
 
   // Returns the memory of the schedule. The caller keeps it until the kernel is queued.
   Tensor TakeOrMakeSchedule() {
-    const int64_t numbers = flash3::ScheduleSize(params_);
+    const int64_t numbers = flash3::GetScheduleSize(params_);
     const bool taken = given_.scheduler_metadata.has_value();
     Tensor schedule =
-        taken ? *given_.scheduler_metadata : NewTensor<1>(given_.q, {numbers}, ScalarType::Int);
+        taken ? *given_.scheduler_metadata : MakeTensor<1>(given_.q, {numbers}, ScalarType::Int);
     params_.skip_scheduler_metadata_computation = taken;
     const Argument argument(kOp, "scheduler_metadata", schedule);
     flash3::PlaceSchedule(
@@ -257,7 +261,7 @@ class ScheduleCall {
     flash3::SetMask(&params_, given_.is_causal, given_.window_size_left, given_.window_size_right,
                     given_.max_seqlen_k);
     Tensor schedule =
-        NewTensor<1>(given_.seqused_k, {flash3::ScheduleSize(params_)}, ScalarType::Int);
+        MakeTensor<1>(given_.seqused_k, {flash3::GetScheduleSize(params_)}, ScalarType::Int);
     if (given_.batch_size == 0) {
       torch::stable::zero_(schedule);
       return schedule;
@@ -266,8 +270,8 @@ class ScheduleCall {
     const flash3::Variant variant =
         flash3::Choose(&params_, kOp, given_.max_seqlen_k, given_.num_splits, given_.pack_gqa);
     flash3::PlaceSchedule(&params_, static_cast<int*>(schedule.data_ptr()));
-    const flash3::Tile tile = flash3::TileOf(params_, variant.paged);
-    flash3::Divide(&params_, tile.rows, tile.keys);
+    const flash3::Tile tile = flash3::GetTile(params_, variant.paged);
+    flash3::DivideWork(&params_, tile.rows, tile.keys);
     return schedule;
   }
 

@@ -43,12 +43,12 @@ void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, i
     FailOp(op, "k has " + std::to_string(kv_heads) + " heads, expected a divisor of the " +
                    std::to_string(heads) + " heads of q");
   }
-  const int compiled = CompiledHeadSize(static_cast<int>(head_size), bfloat16);
+  const int compiled = FindCompiledHeadSize(static_cast<int>(head_size), bfloat16);
   if (compiled == 0) {
     const std::string dtype = bfloat16 ? "bfloat16" : "float16";
     FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) +
                    " in " + dtype + ", expected at most the largest compiled size (" +
-                   CompiledHeadSizes(bfloat16) + "), or a library built with VLLM_FA_SET=full");
+                   ListCompiledHeadSizes(bfloat16) + "), or a library built with VLLM_FA_SET=full");
   }
   params->h = CheckInt(op, "the number of heads", heads);
   params->h_k = static_cast<int>(kv_heads);
@@ -90,7 +90,7 @@ void SetKeys(Params* params, const Argument& k, const Argument& v) {
 }
 
 void SetPages(Params* params, const Argument& table, const Argument& k) {
-  table.LastDimensionContiguous();
+  table.CheckLastDimensionContiguous();
   const int64_t rows = k.shape()[1];
   if (rows < 1) k.Fail("has pages of 0 rows", "at least 1");
   params->page_table = static_cast<int*>(table.tensor().data_ptr());
@@ -127,11 +127,11 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   CheckHalves(v, dims, q);
   const int64_t rows = k.shape()[dims - 3];
   if (packed) {
-    k.HasShape({rows, params->h_k, params->d}, "rows of the cache");
+    k.CheckShape({rows, params->h_k, params->d}, "rows of the cache");
   } else {
-    k.HasShape({params->b, rows, params->h_k, params->d}, "rows of the cache for each sequence");
+    k.CheckShape({params->b, rows, params->h_k, params->d}, "rows of the cache for each sequence");
   }
-  v.HasShape(k.shape(), "the shape of k_new");
+  v.CheckShape(k.shape(), "the shape of k_new");
   params->cu_seqlens_knew =
       CheckOptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1,
                         "one more than the number of sequences");
@@ -164,7 +164,7 @@ void SetScores(Params* params, double softmax_scale, double softcap) {
 }
 
 void SetDevice(Params* params, const char* op, int64_t sm_margin) {
-  const int multiprocessors = gpu::MultiprocessorCount();
+  const int multiprocessors = gpu::GetMultiprocessorCount();
   if (sm_margin < 0 || sm_margin >= multiprocessors) {
     FailOp(op, "sm_margin is " + std::to_string(sm_margin) + ", expected 0 to " +
                    std::to_string(multiprocessors - 1));
@@ -180,9 +180,9 @@ Parts SetParts(Params* params, const Tensor& q) {
   const bool packed = params->cu_seqlens_q != nullptr;
   const int64_t rows = packed ? params->total_q : params->seqlen_q, batch = packed ? 1 : params->b;
   const int64_t lse_of_sequence = params->h * rows;
-  parts.lse = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
-  parts.out = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv},
-                           ScalarType::Float);
+  parts.lse = MakeTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
+  parts.out = MakeTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv},
+                            ScalarType::Float);
   params->softmax_lseaccum_ptr = parts.lse->data_ptr();
   params->lseaccum_head_stride = rows;
   params->lseaccum_batch_stride = packed ? 0 : lse_of_sequence;

@@ -26,18 +26,21 @@ int CheckInt(const char* op, const char* name, int64_t value) {
 }
 
 void CheckHalves(const Argument& argument, size_t dims) {
-  argument.OnDevice().LastDimensionContiguous().OfOneDType(
+  argument.CheckOnDevice().CheckLastDimensionContiguous().CheckDTypeIn(
       {ScalarType::BFloat16, ScalarType::Half});
-  argument.HasRank(dims, std::to_string(dims) + " dimensions").RowsAligned(kLoadBytes);
+  argument.CheckRank(dims, std::to_string(dims) + " dimensions").CheckRowsAligned(kLoadBytes);
 }
 
 void CheckHalves(const Argument& argument, size_t dims, const Argument& q) {
   CheckHalves(argument, dims);
-  argument.SameDTypeAs(q);
+  argument.CheckSameDType(q);
 }
 
 int* CheckInts(const Argument& argument, int64_t count, std::string_view why) {
-  argument.OnDevice().OfDType(ScalarType::Int).HasShape({count}, why).LastDimensionContiguous();
+  argument.CheckOnDevice()
+      .CheckDType(ScalarType::Int)
+      .CheckShape({count}, why)
+      .CheckLastDimensionContiguous();
   return static_cast<int*>(argument.tensor().data_ptr());
 }
 
@@ -45,12 +48,12 @@ Tensor TakeOrMakeOutput(const char* op, const Argument& q, const std::optional<T
   if (!out.has_value()) {
     const Extents shape = q.shape();
     const ScalarType dtype = q.tensor().scalar_type();
-    if (shape.size() == 3) return NewTensor<3>(q.tensor(), {shape[0], shape[1], shape[2]}, dtype);
-    return NewTensor<4>(q.tensor(), {shape[0], shape[1], shape[2], shape[3]}, dtype);
+    if (shape.size() == 3) return MakeTensor<3>(q.tensor(), {shape[0], shape[1], shape[2]}, dtype);
+    return MakeTensor<4>(q.tensor(), {shape[0], shape[1], shape[2], shape[3]}, dtype);
   }
   const Argument given(op, "out", *out);
   CheckHalves(given, q.shape().size(), q);
-  given.HasShape(q.shape(), "the shape of q").Writable();
+  given.CheckShape(q.shape(), "the shape of q").CheckWritable();
   return *out;
 }
 
@@ -58,7 +61,7 @@ int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, i
                   int keys) {
   CheckHalves(cos, 2, q);
   CheckHalves(sin, 2, q);
-  sin.HasShape(cos.shape(), "the shape of rotary_cos");
+  sin.CheckShape(cos.shape(), "the shape of rotary_cos");
   const int64_t positions = cos.shape()[0], rotated = 2 * cos.shape()[1];
   if (rotated > head_size || rotated % kRotaryUnit != 0) {
     cos.Fail("rotates " + std::to_string(rotated) + " elements",
@@ -67,8 +70,8 @@ int CheckRotation(const Argument& q, const Argument& cos, const Argument& sin, i
   if (positions < keys)
     cos.Fail("has " + std::to_string(positions) + " rows",
              "one for each row of the cache, " + std::to_string(keys));
-  cos.Contiguous();
-  sin.Contiguous();
+  cos.CheckContiguous();
+  sin.CheckContiguous();
   return static_cast<int>(rotated);
 }
 

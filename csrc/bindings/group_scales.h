@@ -15,7 +15,7 @@ inline int64_t CheckGroups(const Argument& input, int64_t size) {
   const int64_t columns = input.shape().back();
   if (size < 1 || columns % size != 0) {
     input.Fail(
-        "has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(size),
+        "has shape " + FormatShape(input.shape()) + " and group_size is " + std::to_string(size),
         "a group_size that divides the last dimension");
   }
   return columns / size;
@@ -25,13 +25,13 @@ inline int64_t CheckGroups(const Argument& input, int64_t size) {
 // dimensions, of which the first contains all tokens.
 inline GroupScales CheckGroupScales(const Argument& scales, const Argument& input, int64_t tokens,
                                     int64_t groups) {
-  scales.OnDevice().OfDType(torch::headeronly::ScalarType::Float).Writable();
+  scales.CheckOnDevice().CheckDType(torch::headeronly::ScalarType::Float).CheckWritable();
   std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;
   if (scales.shape() != std::vector<int64_t>{tokens, groups})
-    scales.HasShape(shape, "the shape of input with a scale for each group");
+    scales.CheckShape(shape, "the shape of input with a scale for each group");
   GroupScales result;
-  result.rows = scales.LeadingRows(scales.shape().size() - 1, 1);
+  result.rows = scales.GetLeadingRows(scales.shape().size() - 1, 1);
   result.column_stride = scales.strides().back();
   return result;
 }

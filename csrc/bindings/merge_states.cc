@@ -12,10 +12,10 @@ namespace {
 // Checks float32 of [heads, tokens], with adjacent tokens.
 Argument CheckLse(const char* op, const char* name, const Tensor& tensor, Extents shape) {
   Argument lse(op, name, tensor);
-  lse.OnDevice()
-      .OfDType(torch::headeronly::ScalarType::Float)
-      .HasShape({shape[1], shape[0]}, "[heads, tokens] of output");
-  lse.LastDimensionContiguous();
+  lse.CheckOnDevice()
+      .CheckDType(torch::headeronly::ScalarType::Float)
+      .CheckShape({shape[1], shape[0]}, "[heads, tokens] of output");
+  lse.CheckLastDimensionContiguous();
   return lse;
 }
 
@@ -31,12 +31,12 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   MergeStates merge;
   merge.prefix = CheckHeads(prefix);
   const Extents shape = prefix.shape();
-  suffix.SameDTypeAs(prefix).HasShape(shape, "the shape of prefix_output");
+  suffix.CheckSameDType(prefix).CheckShape(shape, "the shape of prefix_output");
   merge.suffix = CheckHeads(suffix);
   if (output_scale.has_value())
     Argument(op, "output_scale", *output_scale)
         .Fail("is given", "None: float8 output is not supported");
-  output.SameDTypeAs(prefix).HasShape(shape, "the shape of prefix_output").Writable();
+  output.CheckSameDType(prefix).CheckShape(shape, "the shape of prefix_output").CheckWritable();
   merge.output = CheckHeads(output);
   const Argument prefix_lse = CheckLse(op, "prefix_lse", prefix_lse_tensor, shape);
   const Argument suffix_lse = CheckLse(op, "suffix_lse", suffix_lse_tensor, shape);
@@ -46,7 +46,7 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
   merge.suffix_lse_stride = suffix_lse.strides()[0];
   if (output_lse_tensor.has_value()) {
     const Argument output_lse = CheckLse(op, "output_lse", *output_lse_tensor, shape);
-    output_lse.Writable();
+    output_lse.CheckWritable();
     merge.output_lse = static_cast<float*>(output_lse_tensor->data_ptr());
     merge.output_lse_stride = output_lse.strides()[0];
   }

@@ -21,7 +21,7 @@ using MaybeTensor = std::optional<Tensor>;
 int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least,
                    const std::string& why) {
   const Argument list(op, name, tensor);
-  list.OnDevice().OfDType(ScalarType::Int).Contiguous().HasRank(1, "one dimension");
+  list.CheckOnDevice().CheckDType(ScalarType::Int).CheckContiguous().CheckRank(1, "one dimension");
   if (list.shape()[0] < least) {
     list.Fail("has " + std::to_string(list.shape()[0]) + " elements",
               "at least " + std::to_string(least) + ": " + why);
@@ -31,8 +31,8 @@ int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64
 
 ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
   const Argument ids(op, name, tensor);
-  ids.OnDevice().HasRank(2, "[tokens, topk]");
-  ids.OfOneDType({ScalarType::Int, ScalarType::Long});
+  ids.CheckOnDevice().CheckRank(2, "[tokens, topk]");
+  ids.CheckDTypeIn({ScalarType::Int, ScalarType::Long});
   return {tensor.data_ptr(), ids.scalar_type() == ScalarType::Long,
           ids.shape()[0],    ids.shape()[1],
           ids.strides()[0],  ids.strides()[1]};
@@ -41,7 +41,10 @@ ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
 // Checks the experts' bias and sets it in `router`, with its own dtype.
 void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
   const Argument bias(op, "bias", tensor);
-  bias.OnDevice().Floating().HasShape({experts}, "one element for each expert").Contiguous();
+  bias.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({experts}, "one element for each expert")
+      .CheckContiguous();
   router.bias = tensor.data_ptr();
   router.bias_dtype = bias.dtype();
 }
@@ -57,23 +60,26 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
              const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale,
              const MaybeTensor& padding_tensor) {
   const Argument logits(op, "gating_output", logits_tensor);
-  logits.OnDevice().Floating().HasRank(2, "[tokens, experts]");
-  logits.LastDimensionContiguous();
+  logits.CheckOnDevice().CheckFloating().CheckRank(2, "[tokens, experts]");
+  logits.CheckLastDimensionContiguous();
   const int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
 
   const Argument weights(op, "topk_weights", weights_tensor);
-  weights.OnDevice().OfDType(ScalarType::Float).Contiguous().HasRank(2, "[tokens, topk]");
+  weights.CheckOnDevice()
+      .CheckDType(ScalarType::Float)
+      .CheckContiguous()
+      .CheckRank(2, "[tokens, topk]");
   const int64_t topk = weights.shape()[1];
   const std::vector<int64_t> shape{tokens, topk};
-  weights.HasShape(shape, "the tokens of gating_output, topk");
+  weights.CheckShape(shape, "the tokens of gating_output, topk");
   const Argument indices(op, "topk_indices", indices_tensor);
-  indices.OnDevice().HasShape(shape, "the shape of topk_weights").Contiguous();
-  indices.OfOneDType({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
+  indices.CheckOnDevice().CheckShape(shape, "the shape of topk_weights").CheckContiguous();
+  indices.CheckDTypeIn({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
   const Argument positions(op, "token_expert_indices", positions_tensor);
-  positions.OnDevice()
-      .OfDType(ScalarType::Int)
-      .HasShape(shape, "the shape of topk_weights")
-      .Contiguous();
+  positions.CheckOnDevice()
+      .CheckDType(ScalarType::Int)
+      .CheckShape(shape, "the shape of topk_weights")
+      .CheckContiguous();
   CheckTopK(op, topk, experts);
   if (tokens * topk > std::numeric_limits<int32_t>::max())
     FailOp(op, "tokens * topk exceeds the range of token_expert_indices");
@@ -86,10 +92,10 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
   if (bias.has_value()) SetBias(op, *bias, experts, router);
   if (padding_tensor.has_value()) {
     const Argument padding(op, "is_padding", *padding_tensor);
-    padding.OnDevice()
-        .OfDType(ScalarType::Bool)
-        .HasShape({tokens}, "one element for each token")
-        .Contiguous();
+    padding.CheckOnDevice()
+        .CheckDType(ScalarType::Bool)
+        .CheckShape({tokens}, "one element for each token")
+        .CheckContiguous();
     router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
   }
   Routes routes;
@@ -97,7 +103,7 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
   routes.experts = indices_tensor.data_ptr();
   routes.type = indices.scalar_type() == ScalarType::Long ? IndexType::kInt64 : IndexType::kInt32;
   routes.positions = static_cast<int32_t*>(positions_tensor.data_ptr());
-  Route(logits.LastDimensionRows(), router, routes);
+  Route(logits.GetLastDimensionRows(), router, routes);
 }
 
 void TopKSoftmax(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize,
@@ -117,8 +123,8 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
                                        int64_t scoring) {
   const char* op = "grouped_topk";
   const Argument scores(op, "scores", scores_tensor);
-  scores.OnDevice().Floating().HasRank(2, "[tokens, experts]");
-  scores.LastDimensionContiguous();
+  scores.CheckOnDevice().CheckFloating().CheckRank(2, "[tokens, experts]");
+  scores.CheckLastDimensionContiguous();
   const int64_t tokens = scores.shape()[0], experts = scores.shape()[1];
   CheckAtLeast(op, "n_group", groups, 1);
   CheckAtLeast(op, "topk_group", kept_groups, 1);
@@ -143,12 +149,12 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   router.kept_groups = kept_groups;
   SetBias(op, bias, experts, router);
 
-  Tensor weights = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Float);
-  Tensor indices = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Int);
+  Tensor weights = MakeTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Float);
+  Tensor indices = MakeTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Int);
   Routes routes;
   routes.weights = static_cast<float*>(weights.data_ptr());
   routes.experts = indices.data_ptr();
-  Route(scores.LastDimensionRows(), router, routes);
+  Route(scores.GetLastDimensionRows(), router, routes);
   return {weights, indices};
 }
 
@@ -184,7 +190,7 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   int32_t* scatter = nullptr;
   if (scatter_tensor.has_value()) {
     const Argument argument(op, "scatter_idx", *scatter_tensor);
-    argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
+    argument.CheckOnDevice().CheckDType(ScalarType::Int).CheckContiguous();
     if (scatter_tensor->numel() != routes) {
       argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements",
                     std::to_string(routes) + ", the number of elements of topk_ids");
@@ -220,7 +226,7 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
 void CheckTaken(const char* op, const TakenRoutes& taken) {
   for (int64_t token = 0; token < taken.ids.tokens; ++token) {
     for (int64_t choice = 0; choice < taken.ids.topk; ++choice) {
-      const int64_t expert = taken.ids.At(token, choice);
+      const int64_t expert = taken.ids.Get(token, choice);
       if (expert >= -1 && (taken.map == nullptr || expert < taken.experts)) continue;
       const std::string most =
           taken.map == nullptr
@@ -236,27 +242,27 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
             MaybeTensor map_tensor) {
   const char* op = "moe_sum";
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating().HasRank(3, "[tokens, topk, hidden]");
-  input.LastDimensionContiguous();
+  input.CheckOnDevice().CheckFloating().CheckRank(3, "[tokens, topk, hidden]");
+  input.CheckLastDimensionContiguous();
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
-  output.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape({tokens, hidden}, "the shape of input without topk")
-      .LastDimensionContiguous()
-      .Writable();
+  output.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape({tokens, hidden}, "the shape of input without topk")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   TakenRoutes taken;
   if (ids_tensor.has_value()) {
     taken.ids = CheckIds(op, "topk_ids", *ids_tensor);
     Argument(op, "topk_ids", *ids_tensor)
-        .HasShape({tokens, topk}, "the first two dimensions of input");
+        .CheckShape({tokens, topk}, "the first two dimensions of input");
     taken.map = CheckMap(op, "expert_map", map_tensor, 0);
     taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
     if constexpr (!kOnGpu) CheckTaken(op, taken);
   } else if (map_tensor.has_value()) {
     FailOp(op, "expert_map is given without topk_ids, expected both or only topk_ids");
   }
-  SumChoices(output.LastDimensionRows(), input.LastDimensionRows(), topk, taken);
+  SumChoices(output.GetLastDimensionRows(), input.GetLastDimensionRows(), topk, taken);
 }
 
 }  // namespace

@@ -22,15 +22,15 @@ void RmsNormPerBlockQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor we
   const QType type = CheckCode(result);
   const void* weight = CheckWeight(op, weight_tensor, input);
   const int64_t groups = CheckGroups(input, group_size);
-  const Rows rows = input.LastDimensionRows();
+  const Rows rows = input.GetLastDimensionRows();
   const GroupScales scales =
       CheckGroupScales(Argument(op, "scale", scale_tensor), input, rows.count, groups);
   const float* bound = CheckBound(op, bound_tensor, type);
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckResidual(op, *residual_tensor, input);
-  RmsNormBlockQuant(result.LastDimensionRows(), type, rows,
-                    residual_tensor.has_value() ? &residual : nullptr, weight, scales, group_size,
-                    bound, static_cast<float>(epsilon));
+  NormalizeAndQuantizeGroups(result.GetLastDimensionRows(), type, rows,
+                             residual_tensor.has_value() ? &residual : nullptr, weight, scales,
+                             group_size, bound, static_cast<float>(epsilon));
 }
 
 }  // namespace

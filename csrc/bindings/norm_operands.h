@@ -11,27 +11,27 @@ namespace vllm {
 
 inline const void* CheckWeight(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument weight(op, "weight", tensor);
-  weight.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape({input.shape().back()}, "the last dimension of input")
-      .LastDimensionContiguous();
+  weight.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape({input.shape().back()}, "the last dimension of input")
+      .CheckLastDimensionContiguous();
   return tensor.data_ptr();
 }
 
 inline Rows CheckResidual(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument residual(op, "residual", tensor);
-  residual.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape(input.shape(), "the shape of input")
-      .LastDimensionContiguous()
-      .Writable();
-  return residual.LastDimensionRows();
+  residual.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
+  return residual.GetLastDimensionRows();
 }
 
 // Checks that the result is float8_e4m3fn, float8_e5m2 or int8.
 inline QType CheckCode(const Argument& result) {
   using torch::headeronly::ScalarType;
-  result.OfOneDType({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2, ScalarType::Char});
+  result.CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2, ScalarType::Char});
   return result.scalar_type() == ScalarType::Char ? QType::kInt8 : CheckFp8(result);
 }
 

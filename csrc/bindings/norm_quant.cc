@@ -22,9 +22,9 @@ void RunStatic(const char* op, const Tensor& result_tensor, const Tensor& input_
   if (residual_tensor != nullptr) residual = CheckResidual(op, *residual_tensor, input);
   const void* weight = CheckWeight(op, weight_tensor, input);
   const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
-  RmsNormStaticFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(),
-                        residual_tensor == nullptr ? nullptr : &residual, weight, scale,
-                        static_cast<float>(epsilon));
+  NormalizeAndQuantizeStatic(result.GetLastDimensionRows(), type, input.GetLastDimensionRows(),
+                             residual_tensor == nullptr ? nullptr : &residual, weight, scale,
+                             static_cast<float>(epsilon));
 }
 
 void RmsNormOp(Tensor result, Tensor input, Tensor weight, Tensor scale, double epsilon) {
@@ -46,15 +46,15 @@ void RmsNormDynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_t
   CheckQuantized(result, input);
   const QType type = CheckCode(result);
   const void* weight = CheckWeight(op, weight_tensor, input);
-  const Rows rows = input.LastDimensionRows();
+  const Rows rows = input.GetLastDimensionRows();
   float* scales =
       CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
   const float* bound = CheckBound(op, bound_tensor, type);
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckResidual(op, *residual_tensor, input);
-  RmsNormDynamicQuant(result.LastDimensionRows(), type, rows,
-                      residual_tensor.has_value() ? &residual : nullptr, weight, scales, bound,
-                      static_cast<float>(epsilon));
+  NormalizeAndQuantizeDynamic(result.GetLastDimensionRows(), type, rows,
+                              residual_tensor.has_value() ? &residual : nullptr, weight, scales,
+                              bound, static_cast<float>(epsilon));
 }
 
 }  // namespace

@@ -14,10 +14,10 @@ constexpr const char* kOp = "fused_qk_norm_rope";
 const void* CheckWeight(const char* name, const Tensor& tensor, const Argument& qkv,
                         int64_t head_size) {
   const Argument weight(kOp, name, tensor);
-  weight.OnDevice()
-      .SameDTypeAs(qkv)
-      .HasShape({head_size}, "one element for each of a head")
-      .LastDimensionContiguous();
+  weight.CheckOnDevice()
+      .CheckSameDType(qkv)
+      .CheckShape({head_size}, "one element for each of a head")
+      .CheckLastDimensionContiguous();
   return tensor.data_ptr();
 }
 
@@ -28,7 +28,7 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
                        Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids,
                        int64_t /*forced_token_heads_per_warp*/) {
   const Argument qkv(kOp, "qkv", qkv_tensor);
-  qkv.OnDevice().Floating().LastDimensionContiguous().Writable();
+  qkv.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous().CheckWritable();
   CheckAtLeast(kOp, "head_dim", head_dim, 1);
   CheckAtLeast(kOp, "num_heads_q", num_heads_q, 0);
   CheckAtLeast(kOp, "num_heads_k", num_heads_k, 0);
@@ -44,9 +44,9 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
                   "]: query, key and value heads of head_dim elements");
   }
   const Argument positions(kOp, "position_ids", position_ids);
-  positions.OnDevice()
-      .OfDType(torch::headeronly::ScalarType::Long)
-      .HasShape({shape[0]}, "a position for each token of qkv");
+  positions.CheckOnDevice()
+      .CheckDType(torch::headeronly::ScalarType::Long)
+      .CheckShape({shape[0]}, "a position for each token of qkv");
   const Argument cache(kOp, "cos_sin_cache", cos_sin_cache);
   QkNormRope how;
   how.cache = CheckRotaryCache(cache);
@@ -60,7 +60,7 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
   how.query_weight = CheckWeight("q_weight", q_weight, qkv, head_dim);
   how.key_weight = CheckWeight("k_weight", k_weight, qkv, head_dim);
   how.neox = is_neox;
-  FusedQkNormRope(qkv.LastDimensionRows(), positions.LeadingRows(1, 1), how);
+  NormalizeAndRotateHeads(qkv.GetLastDimensionRows(), positions.GetLeadingRows(1, 1), how);
 }
 
 }  // namespace

@@ -9,12 +9,12 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void RunGroupQuant(const Argument& out, QType type, const Argument& input, const Argument& scales,
-                   const GroupQuantization& how) {
+void RunQuantizeGroups(const Argument& out, QType type, const Argument& input,
+                       const Argument& scales, const GroupQuantization& how) {
   const int64_t groups = CheckGroups(input, how.size);
-  const Rows rows = input.LastDimensionRows();
-  GroupQuant(out.LastDimensionRows(), type, rows,
-             CheckGroupScales(scales, input, rows.count, groups), how);
+  const Rows rows = input.GetLastDimensionRows();
+  QuantizeRowGroups(out.GetLastDimensionRows(), type, rows,
+                    CheckGroupScales(scales, input, rows.count, groups), how);
 }
 
 // The scale is divided by `high`, which must not be zero, and the range must not be empty.
@@ -36,9 +36,9 @@ void QuantizeGroupsFp8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, in
   CheckQuantized(q, input);
   const QType type = CheckFp8(q);
   CheckLimits(op, "fp8", fp8_min, fp8_max);
-  RunGroupQuant(q, type, input, Argument(op, "output_s", s_tensor),
-                {group_size, static_cast<float>(eps), static_cast<float>(fp8_min),
-                 static_cast<float>(fp8_max), scale_ue8m0});
+  RunQuantizeGroups(q, type, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(fp8_min),
+                     static_cast<float>(fp8_max), scale_ue8m0});
 }
 
 void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size,
@@ -47,11 +47,11 @@ void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, i
   const Argument input(op, "input", input_tensor);
   const Argument q(op, "output_q", q_tensor);
   CheckQuantized(q, input);
-  q.OfDType(ScalarType::Char);
+  q.CheckDType(ScalarType::Char);
   CheckLimits(op, "int8", int8_min, int8_max);
-  RunGroupQuant(q, QType::kInt8, input, Argument(op, "output_s", s_tensor),
-                {group_size, static_cast<float>(eps), static_cast<float>(int8_min),
-                 static_cast<float>(int8_max), false});
+  RunQuantizeGroups(q, QType::kInt8, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(int8_min),
+                     static_cast<float>(int8_max), false});
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ constexpr int64_t kAlignment = 16;
 constexpr int64_t kMaxInt8Depth = 131071;
 
 void CheckSizes(const Argument& argument, const char* shape) {
-  argument.HasRank(2, shape);
+  argument.CheckRank(2, shape);
   for (const int64_t size : argument.shape()) {
     if (size > std::numeric_limits<int>::max())
       argument.FailShape("less than 2^31 rows and columns");
@@ -48,9 +48,9 @@ int64_t CheckStrides(const Argument& argument, size_t inner, const char* order) 
 // Checks `count` adjacent elements, in a vector or in a matrix with one row or column.
 const void* CheckVector(const Argument& argument, ScalarType type, int64_t count,
                         const std::string& what) {
-  argument.OnDevice().OfDType(type);
+  argument.CheckOnDevice().CheckDType(type);
   if (argument.tensor().numel() != count) argument.FailShape(what + ", " + std::to_string(count));
-  return argument.Contiguous().tensor().data_ptr();
+  return argument.CheckContiguous().tensor().data_ptr();
 }
 
 // Checks one number for each of `count`, or one for all, and sets `each` accordingly.
@@ -64,9 +64,9 @@ ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_
                       const Tensor& b_tensor, const Tensor& a_scales_tensor,
                       const Tensor& b_scales_tensor, const MaybeTensor& bias_tensor) {
   const Argument a(op, "a", a_tensor), b(op, "b", b_tensor), out(op, "out", out_tensor);
-  a.OnDevice().OfOneDType({ScalarType::Char, ScalarType::Float8_e4m3fn});
-  b.OnDevice().SameDTypeAs(a);
-  out.OnDevice().OfOneDType({ScalarType::BFloat16, ScalarType::Half});
+  a.CheckOnDevice().CheckDTypeIn({ScalarType::Char, ScalarType::Float8_e4m3fn});
+  b.CheckOnDevice().CheckSameDType(a);
+  out.CheckOnDevice().CheckDTypeIn({ScalarType::BFloat16, ScalarType::Half});
   const ScalarType type = a.scalar_type();
   CheckSizes(a, "[M, K]");
   CheckSizes(b, "[K, N]");
@@ -78,8 +78,8 @@ ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_
                 ", so that sums fit into int32");
   }
   if (columns % kGroup != 0) b.FailShape("[K, N] with N a multiple of 16");
-  b.HasShape({depth, columns}, "[K, N] with the K of a");
-  out.HasShape({rows, columns}, "[M, N] with the M of a and the N of b").Writable();
+  b.CheckShape({depth, columns}, "[K, N] with the K of a");
+  out.CheckShape({rows, columns}, "[M, N] with the M of a and the N of b").CheckWritable();
 
   ScaledMm product;
   product.type = type == ScalarType::Char ? QType::kInt8 : QType::kE4M3;
@@ -90,7 +90,7 @@ ScaledMm CheckProduct(const char* op, const Tensor& out_tensor, const Tensor& a_
   product.a_stride = CheckStrides(a, 1, "adjacent elements in rows");
   product.b_stride = CheckStrides(b, 0, "adjacent elements in columns");
   product.out_stride = CheckStrides(out, 1, "adjacent elements in rows");
-  for (const Argument* argument : {&a, &b, &out}) argument->Aligned(kAlignment);
+  for (const Argument* argument : {&a, &b, &out}) argument->CheckAligned(kAlignment);
   product.a = a_tensor.data_ptr();
   product.b = b_tensor.data_ptr();
   product.out = out_tensor.data_ptr();
@@ -112,7 +112,7 @@ void ScaledMmOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales
 void ScaledMmAzpOp(Tensor out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, Tensor azp_adj,
                    MaybeTensor azp, MaybeTensor bias) {
   const char* op = "cutlass_scaled_mm_azp";
-  Argument(op, "a", a).OfDType(ScalarType::Char);
+  Argument(op, "a", a).CheckDType(ScalarType::Char);
   ScaledMm product = CheckProduct(op, out, a, b, a_scales, b_scales, bias);
   product.zero_sums =
       static_cast<const int32_t*>(CheckVector(Argument(op, "azp_adj", azp_adj), ScalarType::Int,

@@ -54,7 +54,7 @@ struct CacheWrite {
 
   // Returns an equivalent write in which heads that are adjacent and share one scale are merged
   // into one row.
-  CacheWrite Merged() const {
+  CacheWrite MergeHeads() const {
     CacheWrite merged = *this;
     if (to.chunk == from.width && from.head_stride == from.width && to.head_stride == from.width &&
         scale_stride == 0) {
@@ -93,10 +93,11 @@ struct CacheRows {
   int64_t row_stride = 0;
 };
 
-// The blocks of `batch` sequences. Sequence s gets tokens [Bound(s), Bound(s + 1)) of the output,
-// except those from `tokens` on. They come from positions Start(s) onwards; position p is in block
-// Block(s, p / block_size). On the CPU the caller has checked that bounds do not decrease and that
-// all positions have blocks of the cache; a GPU skips tokens for which this does not hold.
+// The blocks of `batch` sequences. Sequence s gets tokens [GetBound(s), GetBound(s + 1)) of the
+// output, except those from `tokens` on. They come from positions GetStart(s) onwards; position p
+// is in block GetBlock(s, p / block_size). On the CPU the caller has checked that bounds do not
+// decrease and that all positions have blocks of the cache; a GPU skips tokens for which this does
+// not hold.
 struct Sequences {
   const int32_t* table = nullptr;
   int64_t table_stride = 0;  // from sequence to sequence
@@ -109,20 +110,22 @@ struct Sequences {
   int64_t batch = 0;
   int64_t tokens = 0;
 
-  VLLM_HOST_DEVICE int64_t Bound(int64_t sequence) const { return bounds[sequence * bound_stride]; }
-  VLLM_HOST_DEVICE int64_t Start(int64_t sequence) const {
+  VLLM_HOST_DEVICE int64_t GetBound(int64_t sequence) const {
+    return bounds[sequence * bound_stride];
+  }
+  VLLM_HOST_DEVICE int64_t GetStart(int64_t sequence) const {
     return starts == nullptr ? 0 : starts[sequence * start_stride];
   }
-  VLLM_HOST_DEVICE int64_t Block(int64_t sequence, int64_t column) const {
+  VLLM_HOST_DEVICE int64_t GetBlock(int64_t sequence, int64_t column) const {
     return table[sequence * table_stride + column * column_stride];
   }
   // Returns the last sequence that begins at `token` or before, or -1. The token belongs to it,
   // unless the token is after all sequences.
-  VLLM_HOST_DEVICE int64_t Of(int64_t token) const {
+  VLLM_HOST_DEVICE int64_t FindSequence(int64_t token) const {
     int64_t begin = 0, end = batch;
     while (begin < end) {
       const int64_t middle = (begin + end) / 2;
-      if (Bound(middle) <= token) {
+      if (GetBound(middle) <= token) {
         begin = middle + 1;
       } else {
         end = middle;

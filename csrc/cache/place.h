@@ -16,15 +16,15 @@ struct TokenPlace {
 
 // Returns the place of a token in a cache of `blocks` blocks of `block_size` tokens. The block is
 // always in the cache, even if the tensors of `sequences` have invalid contents.
-__device__ __forceinline__ TokenPlace PlaceOf(const Sequences& sequences, int64_t token,
-                                              int64_t blocks, int64_t block_size) {
-  const int64_t sequence = sequences.Of(token);
-  if (sequence < 0 || token >= sequences.Bound(sequence + 1)) return {};
-  const int64_t position = token - sequences.Bound(sequence) + sequences.Start(sequence);
+__device__ __forceinline__ TokenPlace FindPlace(const Sequences& sequences, int64_t token,
+                                                int64_t blocks, int64_t block_size) {
+  const int64_t sequence = sequences.FindSequence(token);
+  if (sequence < 0 || token >= sequences.GetBound(sequence + 1)) return {};
+  const int64_t position = token - sequences.GetBound(sequence) + sequences.GetStart(sequence);
   if (position < 0) return {};
   const int64_t column = position / block_size;
   if (column >= sequences.columns) return {};
-  const int64_t block = sequences.Block(sequence, column);
+  const int64_t block = sequences.GetBlock(sequence, column);
   if (block < 0 || block >= blocks) return {};
   return {block, position - column * block_size};
 }

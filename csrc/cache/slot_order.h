@@ -28,7 +28,8 @@ inline constexpr int64_t kMaxRun = 16;
 
 // Returns the tokens that have a slot (0 or more), in their own order. Slots are `stride` elements
 // apart.
-inline std::vector<Placed> WithSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
+inline std::vector<Placed> SelectTokensWithSlots(const int64_t* slots, int64_t stride,
+                                                 int64_t tokens) {
   std::vector<Placed> placed;
   placed.reserve(static_cast<size_t>(tokens));
   for (int64_t token = 0; token < tokens; ++token) {
@@ -38,8 +39,8 @@ inline std::vector<Placed> WithSlots(const int64_t* slots, int64_t stride, int64
 }
 
 // Returns the same sorted by slot. If tokens share a slot, only the last one is kept.
-inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
-  std::vector<Placed> placed = WithSlots(slots, stride, tokens);
+inline std::vector<Placed> SortBySlot(const int64_t* slots, int64_t stride, int64_t tokens) {
+  std::vector<Placed> placed = SelectTokensWithSlots(slots, stride, tokens);
   bool ascending = true;
   int64_t least = INT64_MAX, most = -1;
   for (const Placed& p : placed) {
@@ -80,7 +81,7 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
 // Cuts tokens sorted by slot into runs. tile(slot) identifies a tile; no tile has more than kMaxRun
 // slots.
 template <typename F>
-std::vector<Run> RunsOf(const std::vector<Placed>& placed, const F& tile) {
+std::vector<Run> CutIntoRuns(const std::vector<Placed>& placed, const F& tile) {
   std::vector<Run> runs;
   runs.reserve(placed.size());
   int64_t last = -1;

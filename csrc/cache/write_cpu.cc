@@ -37,8 +37,8 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
 // Writes one head of the tokens of a run, which are in the cache's own format. `to` is the first
 // slot of their tile, and token t belongs columns[t] slots after it.
 template <typename Bits>
-HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens,
-                      int64_t width, const PagedCache& cache, Bits* to) {
+HWY_INLINE void PlaceVectors(const Bits* const* from, const int64_t* columns, int64_t tokens,
+                             int64_t width, const PagedCache& cache, Bits* to) {
   if (cache.chunk == 1 && cache.token_stride == 1) {
     Transpose(from, columns, tokens, width, to, cache.chunk_stride);
   } else {
@@ -73,7 +73,7 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
                     static_cast<size_t>(source.width), scale, cache.format, row);
         from[t] = row;
       }
-      if (!direct) Place(from, columns, tokens, source.width, cache, to);
+      if (!direct) PlaceVectors(from, columns, tokens, source.width, cache, to);
       return;
     }
   }
@@ -81,13 +81,13 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
     from[t] = static_cast<const Bits*>(source.data) + placed[t].token * source.token_stride +
               head * source.head_stride;
   }
-  Place(from, columns, tokens, source.width, cache, to);
+  PlaceVectors(from, columns, tokens, source.width, cache, to);
 }
 
 // Prefetches the memory that WriteHead will read and write. It writes parts of cache lines at
 // addresses that the hardware's prefetchers cannot predict.
-HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
-                           int64_t head) {
+HWY_INLINE void PrefetchHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
+                             int64_t head) {
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const auto ask = [](const char* p, int64_t bytes) {
@@ -125,7 +125,7 @@ void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const
     if (next < end && ask) {
       const CacheWrite* write = write_of(next % heads);
       const int64_t head = next % heads - (write == writes ? 0 : writes->from.heads);
-      AskForHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
+      PrefetchHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
     }
     const Run& run = runs[item / heads];
     const CacheWrite* write = write_of(item % heads);
@@ -166,7 +166,7 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   int64_t heads = 0, width = 0, tile = 1;
   bool detour = false;  // fp8 that is not written in rows
   for (int i = 0; i < count; ++i) {
-    merged[i] = writes[i].Merged();
+    merged[i] = writes[i].MergeHeads();
     heads += merged[i].from.heads;
     width = std::max(width, merged[i].from.width);
     detour = detour || (merged[i].to.format != CacheFormat::kSame &&
@@ -181,10 +181,10 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   const PagedCache& last = merged[count - 1].to;
   // Rows of a token fill whole cache lines. The batch's order, in which tokens are read, is then
   // better.
-  const std::vector<Placed> placed = tile > 1
-                                         ? InOrderOfSlots(slots.data, slots.stride, slots.tokens)
-                                         : WithSlots(slots.data, slots.stride, slots.tokens);
-  const std::vector<Run> runs = RunsOf(
+  const std::vector<Placed> placed =
+      tile > 1 ? SortBySlot(slots.data, slots.stride, slots.tokens)
+               : SelectTokensWithSlots(slots.data, slots.stride, slots.tokens);
+  const std::vector<Run> runs = CutIntoRuns(
       placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
   const int64_t items = static_cast<int64_t>(runs.size()) * heads,
                 tokens = static_cast<int64_t>(placed.size());

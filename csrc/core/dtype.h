@@ -10,7 +10,7 @@ namespace vllm {
 enum class DType { kFloat32, kBFloat16, kFloat16 };
 
 // Returns the number of bytes of an element.
-inline constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+inline constexpr int64_t GetSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 // The eight-bit element types to which kernels quantise.
 enum class QType { kE4M3, kE5M2, kInt8 };

@@ -31,9 +31,9 @@ VLLM_HOST_DEVICE inline float SmallerNumber(float v, float least) {
 }
 
 // Returns v limited to at most `high`. NaN stays NaN.
-VLLM_HOST_DEVICE inline float AtMost(float v, float high) { return v > high ? high : v; }
+VLLM_HOST_DEVICE inline float ClampToMax(float v, float high) { return v > high ? high : v; }
 
 // Returns v limited to at least `low`. NaN stays NaN.
-VLLM_HOST_DEVICE inline float AtLeast(float v, float low) { return v < low ? low : v; }
+VLLM_HOST_DEVICE inline float ClampToMin(float v, float low) { return v < low ? low : v; }
 
 }  // namespace vllm

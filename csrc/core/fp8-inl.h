@@ -29,7 +29,7 @@ namespace HWY_NAMESPACE {
 // exponent of five bits. The exponent of E4M3 is moved to the lower four of them, which divides the
 // number by 2^8. D is a tag of int16_t.
 template <class D>
-HWY_INLINE hn::Vec<D> HalfBits(E4M3 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
+HWY_INLINE hn::Vec<D> ToHalfBits(E4M3 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
   const hn::Rebind<int8_t, D> d8;
   // The sign ends up in bits 15 and 14.
   const auto bits = hn::And(hn::ShiftLeft<7>(hn::PromoteTo(d, hn::BitCast(d8, codes))),
@@ -40,12 +40,12 @@ HWY_INLINE hn::Vec<D> HalfBits(E4M3 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t,
 }
 
 template <class D>
-HWY_INLINE hn::Vec<D> HalfBits(E5M2 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
+HWY_INLINE hn::Vec<D> ToHalfBits(E5M2 /*format*/, D d, hn::Vec<hn::Rebind<uint8_t, D>> codes) {
   const hn::RebindToUnsigned<D> du;
   return hn::BitCast(d, hn::ShiftLeft<8>(hn::PromoteTo(du, codes)));
 }
 
-// Converts float16 numbers from HalfBits to float32.
+// Converts float16 numbers from ToHalfBits to float32.
 HWY_INLINE VF32 FromHalf(E4M3 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32>> half) {
   return hn::Mul(Promote<hwy::float16_t>(half), hn::Set(F32(), 256.0f));
 }
@@ -56,29 +56,29 @@ HWY_INLINE VF32 FromHalf(E5M2 /*format*/, hn::Vec<hn::Rebind<hwy::float16_t, F32
 
 // The type in which vectors load and store codes; p->code is a single one.
 template <class F8>
-HWY_INLINE const uint8_t* CodesOf(const F8* p) {
+HWY_INLINE const uint8_t* GetCodes(const F8* p) {
   return reinterpret_cast<const uint8_t*>(p);
 }
 
 template <class F8>
-HWY_INLINE uint8_t* CodesOf(F8* p) {
+HWY_INLINE uint8_t* GetCodes(F8* p) {
   return reinterpret_cast<uint8_t*>(p);
 }
 
 template <class F8>
 HWY_INLINE VF32 DecodeFp8(hn::Vec<hn::Rebind<uint8_t, F32>> codes) {
-  const auto bits = HalfBits(F8(), hn::Rebind<int16_t, F32>(), codes);
+  const auto bits = ToHalfBits(F8(), hn::Rebind<int16_t, F32>(), codes);
   return FromHalf(F8(), hn::BitCast(hn::Rebind<hwy::float16_t, F32>(), bits));
 }
 
 template <class F8>
 HWY_INLINE VF32 LoadFp8(const F8* HWY_RESTRICT p) {
-  return DecodeFp8<F8>(hn::LoadU(hn::Rebind<uint8_t, F32>(), CodesOf(p)));
+  return DecodeFp8<F8>(hn::LoadU(hn::Rebind<uint8_t, F32>(), GetCodes(p)));
 }
 
 template <class F8>
 HWY_INLINE VF32 LoadFp8Tail(const F8* HWY_RESTRICT p, size_t n) {
-  return DecodeFp8<F8>(hn::LoadN(hn::Rebind<uint8_t, F32>(), CodesOf(p), n));
+  return DecodeFp8<F8>(hn::LoadN(hn::Rebind<uint8_t, F32>(), GetCodes(p), n));
 }
 
 template <class F8>
@@ -86,7 +86,7 @@ HWY_INLINE void LoadFp8Two(const F8* HWY_RESTRICT p, VF32& v0, VF32& v1) {
   const hn::Repartition<int16_t, F32> d16;
   const hn::Rebind<hwy::float16_t, F32> dh;
   const auto bits =
-      HalfBits(F8(), d16, hn::LoadU(hn::Rebind<uint8_t, decltype(d16)>(), CodesOf(p)));
+      ToHalfBits(F8(), d16, hn::LoadU(hn::Rebind<uint8_t, decltype(d16)>(), GetCodes(p)));
   const auto half = hn::BitCast(hn::Repartition<hwy::float16_t, F32>(), bits);
   v0 = FromHalf(F8(), hn::LowerHalf(dh, half));
   v1 = FromHalf(F8(), hn::UpperHalf(dh, half));
@@ -95,12 +95,12 @@ HWY_INLINE void LoadFp8Two(const F8* HWY_RESTRICT p, VF32& v0, VF32& v1) {
 // Returns the codes of |v| in lanes of 32 bits, and numbers of 0x7F or more for NaN. Narrowing with
 // saturation turns these into 0x7F, the code of NaN.
 template <class F8>
-HWY_INLINE hn::Vec<hn::RebindToSigned<F32>> Fp8Magnitude(VF32 v) {
+HWY_INLINE hn::Vec<hn::RebindToSigned<F32>> EncodeMagnitude(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   constexpr int kShift = 23 - F8::kMantissaBits;
   const VF32 largest = hn::Set(d, F8::kMax);
-  const VF32 magnitude = AtMost(hn::Abs(v), largest);
+  const VF32 magnitude = ClampToMax(hn::Abs(v), largest);
   const auto bits = hn::BitCast(di, magnitude);
   // For normal numbers, adds half a unit less one bit, and that bit if the result would otherwise
   // be odd. A carry correctly goes into the exponent.
@@ -124,17 +124,17 @@ HWY_INLINE hn::Vec<hn::Rebind<uint8_t, F32>> EncodeFp8(VF32 v) {
   const hn::Rebind<uint8_t, F32> du8;
   const auto sign =
       hn::And(hn::BitCast(du8, hn::DemoteTo(d8, hn::BitCast(di, v))), hn::Set(du8, 0x80));
-  return hn::Or(hn::BitCast(du8, hn::DemoteTo(d8, Fp8Magnitude<F8>(v))), sign);
+  return hn::Or(hn::BitCast(du8, hn::DemoteTo(d8, EncodeMagnitude<F8>(v))), sign);
 }
 
 template <class F8>
 HWY_INLINE void StoreFp8(VF32 v, F8* HWY_RESTRICT p) {
-  hn::StoreU(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), CodesOf(p));
+  hn::StoreU(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), GetCodes(p));
 }
 
 template <class F8>
 HWY_INLINE void StoreFp8Tail(VF32 v, F8* HWY_RESTRICT p, size_t n) {
-  hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), CodesOf(p), n);
+  hn::StoreN(EncodeFp8<F8>(v), hn::Rebind<uint8_t, F32>(), GetCodes(p), n);
 }
 
 // Narrows four vectors of int32 to one of int8, with saturation, in the order of the elements. With
@@ -171,10 +171,10 @@ HWY_INLINE void StoreFp8Four(VF32 v0, VF32 v1, VF32 v2, VF32 v3, F8* HWY_RESTRIC
   };
   const auto signs = NarrowFour<kSplit>(bits(v0), bits(v1), bits(v2), bits(v3));
   // Magnitudes fit into int16, including those for NaN.
-  const auto codes = NarrowFour<kSplit>(Fp8Magnitude<F8>(v0), Fp8Magnitude<F8>(v1),
-                                        Fp8Magnitude<F8>(v2), Fp8Magnitude<F8>(v3));
+  const auto codes = NarrowFour<kSplit>(EncodeMagnitude<F8>(v0), EncodeMagnitude<F8>(v1),
+                                        EncodeMagnitude<F8>(v2), EncodeMagnitude<F8>(v3));
   hn::StoreU(hn::Or(hn::BitCast(du8, codes), hn::And(hn::BitCast(du8, signs), hn::Set(du8, 0x80))),
-             du8, CodesOf(p));
+             du8, GetCodes(p));
 }
 
 // The functions of simd-inl.h for both formats, so that templates over element types accept them

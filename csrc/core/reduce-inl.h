@@ -33,8 +33,8 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // For floats, in addition to those for vectors.
-using vllm::AtLeast;
-using vllm::AtMost;
+using vllm::ClampToMax;
+using vllm::ClampToMin;
 using vllm::LargerNumber;
 using vllm::SmallerNumber;
 
@@ -54,13 +54,13 @@ HWY_INLINE V SmallerNumber(V v, V least) {
 
 // Returns v limited to at most `high`. NaN stays NaN.
 template <class V>
-HWY_INLINE V AtMost(V v, V high) {
+HWY_INLINE V ClampToMax(V v, V high) {
   return hn::IfThenElse(hn::Gt(v, high), high, v);
 }
 
 // Returns v limited to at least `low`. NaN stays NaN.
 template <class V>
-HWY_INLINE V AtLeast(V v, V low) {
+HWY_INLINE V ClampToMin(V v, V low) {
   return hn::IfThenElse(hn::Lt(v, low), low, v);
 }
 

@@ -25,12 +25,12 @@ namespace HWY_NAMESPACE {
 // be read first, which saves a third of the traffic of an op that reads as much as it writes, but
 // the next reader finds nothing in the caches. 16 MiB is half of the last-level cache that eight
 // cores of a server commonly share; the C library's figure also counts the caches of other cores.
-HWY_INLINE bool WorthStreaming(int64_t bytes) { return bytes >= int64_t{16} << 20; }
+HWY_INLINE bool ShouldStream(int64_t bytes) { return bytes >= int64_t{16} << 20; }
 
 // The same for a result of elements of T.
 template <typename T>
-HWY_INLINE bool WorthStreaming(const Rows& out) {
-  return WorthStreaming(out.count * out.width * static_cast<int64_t>(sizeof(T)));
+HWY_INLINE bool ShouldStream(const Rows& out) {
+  return ShouldStream(out.count * out.width * static_cast<int64_t>(sizeof(T)));
 }
 
 // Returns whether StreamTwo may write to `p`.

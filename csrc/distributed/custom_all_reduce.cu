@@ -37,7 +37,7 @@ struct Buffers {
 // Waits until this block has reached `round` on all ranks. Their threads' earlier writes are then
 // visible.
 template <int kRanks>
-__device__ __forceinline__ void Meet(const AllSignals& all, int rank, uint32_t round) {
+__device__ __forceinline__ void WaitForAllRanks(const AllSignals& all, int rank, uint32_t round) {
   __syncthreads();
   if (threadIdx.x < kRanks) {
     StoreRelease(&all.of[threadIdx.x]->arrived[blockIdx.x][rank], round);
@@ -51,7 +51,7 @@ __device__ __forceinline__ void Meet(const AllSignals& all, int rank, uint32_t r
 
 // Returns the sum over the ranks of the i-th 16 bytes, in the order of ranks.
 template <typename T, int kRanks>
-__device__ __forceinline__ Pack<T, kPerLoad<T>> SumOf(const Buffers& buffers, int64_t i) {
+__device__ __forceinline__ Pack<T, kPerLoad<T>> SumRanks(const Buffers& buffers, int64_t i) {
   constexpr int kCount = kPerLoad<T>;
   Pack<T, kCount> packs[kRanks];
 #pragma unroll
@@ -74,13 +74,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kCount = kPerLoad<T>;
   const Buffers buffers = *addresses;
   const uint32_t round = all.of[rank]->round[blockIdx.x];
-  Meet<kRanks>(all, rank, round + 1);
+  WaitForAllRanks<kRanks>(all, rank, round + 1);
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
        i += int64_t{gridDim.x} * kThreads) {
-    StorePack(out + i * kCount, SumOf<T, kRanks>(buffers, i));
+    StorePack(out + i * kCount, SumRanks<T, kRanks>(buffers, i));
   }
   // No rank may write the next tensor into a buffer that others still read.
-  Meet<kRanks>(all, rank, round + 2);
+  WaitForAllRanks<kRanks>(all, rank, round + 2);
   if (threadIdx.x == 0) all.of[rank]->round[blockIdx.x] = round + 2;
 }
 
@@ -95,11 +95,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   // Rank r sums the packs from r * part on; the last rank also sums the remainder.
   const int64_t part = packs / kRanks, last = packs - (kRanks - 1) * part;
   const auto scratch = [&](int r) { return reinterpret_cast<T*>(all.of[r] + 1); };
-  Meet<kRanks>(all, rank, round + 1);
+  WaitForAllRanks<kRanks>(all, rank, round + 1);
   const int64_t mine = rank == kRanks - 1 ? last : part;
   for (int64_t i = first; i < mine; i += step)
-    StorePack(scratch(rank) + i * kCount, SumOf<T, kRanks>(buffers, rank * part + i));
-  Meet<kRanks>(all, rank, round + 2);
+    StorePack(scratch(rank) + i * kCount, SumRanks<T, kRanks>(buffers, rank * part + i));
+  WaitForAllRanks<kRanks>(all, rank, round + 2);
   // A thread gathers the sums of the threads with the same number on the other ranks: it is their
   // writes that the barrier has made visible.
   for (int64_t i = first; i < last; i += step) {
@@ -110,26 +110,26 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   }
   // No rank may sum the next tensor into memory that others still read.
-  Meet<kRanks>(all, rank, round + 3);
+  WaitForAllRanks<kRanks>(all, rank, round + 3);
   if (threadIdx.x == 0) all.of[rank]->round[blockIdx.x] = round + 3;
 }
 
 // Returns whether every rank reads whole tensors of this size. Reading parts moves fewer bytes but
 // waits once more.
-bool ReadsWhole(int ranks, int64_t bytes) {
+bool ShouldReadWhole(int ranks, int64_t bytes) {
   return ranks == 2 || bytes < (ranks <= 4 ? 512 : 256) * int64_t{1024};
 }
 
 template <int kRanks>
-void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int rank, DType dtype,
-               int64_t bytes) {
+void LaunchForDType(const Buffers* addresses, const AllSignals& all, void* out, int rank,
+                    DType dtype, int64_t bytes) {
   const int64_t packs = bytes / 16;
   const dim3 blocks(
       static_cast<unsigned>(std::min<int64_t>((packs + kThreads - 1) / kThreads, kMaxBlocks)));
   WithType(dtype, [&](auto element) {
     using T = decltype(element);
     const auto kernel =
-        ReadsWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
+        ShouldReadWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
     Launch("all_reduce", kernel, blocks, kThreads, 0, addresses, all, static_cast<T*>(out), rank,
            packs);
   });
@@ -137,7 +137,7 @@ void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int r
 
 }  // namespace
 
-int64_t CustomAllReduceMetaSize() { return sizeof(Signals); }
+int64_t GetCustomAllReduceMetaSize() { return sizeof(Signals); }
 
 CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64_t records_bytes,
                                  int rank, bool fully_connected)
@@ -148,7 +148,7 @@ CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64
       fully_connected_(fully_connected) {}
 
 // Returns memory for `count` records after those in use.
-CustomAllReduce::Record* CustomAllReduce::NextRecords(int64_t count) {
+CustomAllReduce::Record* CustomAllReduce::GetNextRecords(int64_t count) {
   if (used_ + count > capacity_) {
     throw std::runtime_error("rank_data has room for " + std::to_string(capacity_) + " buffers, " +
                              std::to_string(used_) + " are registered and " +
@@ -165,18 +165,19 @@ void CustomAllReduce::RegisterBuffer(const std::vector<void*>& buffers) {
         "register_graph_buffers must follow the capture, before another buffer is registered");
   Record record{};
   std::copy(buffers.begin(), buffers.end(), record.at);
-  Record* at = NextRecords(1);
+  Record* at = GetNextRecords(1);
   CopyToDevice(at, &record, sizeof(record));
   registered_[buffers[static_cast<size_t>(rank_)]] = at;
   ++used_;
 }
 
-const CustomAllReduce::Record* CustomAllReduce::RecordOf(const void* in) {
+const CustomAllReduce::Record* CustomAllReduce::FindRecord(const void* in) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (IsCapturing()) {
     // A captured call gets a record even for a registered buffer, because another buffer may be
     // registered at that address when the graph runs.
-    const Record* at = NextRecords(static_cast<int64_t>(captured_.size()) + 1) + captured_.size();
+    const Record* at =
+        GetNextRecords(static_cast<int64_t>(captured_.size()) + 1) + captured_.size();
     captured_.push_back(in);
     return at;
   }
@@ -196,28 +197,28 @@ void CustomAllReduce::Reduce(void* out, const void* in, DType dtype, int64_t byt
         " GPUs that are not fully connected, expected two GPUs or a link between every two");
   }
   if (bytes == 0) return;
-  const auto* addresses = reinterpret_cast<const Buffers*>(RecordOf(in));
+  const auto* addresses = reinterpret_cast<const Buffers*>(FindRecord(in));
   AllSignals all{};
   for (int r = 0; r < ranks(); ++r)
     all.of[r] = static_cast<Signals*>(shared_[static_cast<size_t>(r)]);
   switch (ranks()) {
     case 2:
-      return LaunchFor<2>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<2>(addresses, all, out, rank_, dtype, bytes);
     case 4:
-      return LaunchFor<4>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<4>(addresses, all, out, rank_, dtype, bytes);
     case 6:
-      return LaunchFor<6>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<6>(addresses, all, out, rank_, dtype, bytes);
     default:
-      return LaunchFor<8>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<8>(addresses, all, out, rank_, dtype, bytes);
   }
 }
 
-std::pair<std::vector<unsigned char>, std::vector<int64_t>> CustomAllReduce::GraphBuffers() {
+std::pair<std::vector<unsigned char>, std::vector<int64_t>> CustomAllReduce::GetGraphBuffers() {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<unsigned char> handles;
   std::vector<int64_t> offsets;
   for (const void* buffer : captured_) {
-    const auto [handle, offset] = ShareOf(buffer);
+    const auto [handle, offset] = ExportShared(buffer);
     handles.insert(handles.end(), handle.begin(), handle.end());
     offsets.push_back(offset);
   }
@@ -251,7 +252,8 @@ void CustomAllReduce::RegisterGraphBuffers(const std::vector<std::vector<unsigne
     }
   }
   if (count != 0)
-    CopyToDevice(NextRecords(static_cast<int64_t>(count)), records.data(), count * sizeof(Record));
+    CopyToDevice(GetNextRecords(static_cast<int64_t>(count)), records.data(),
+                 count * sizeof(Record));
   used_ += static_cast<int64_t>(count);
   captured_.clear();
 }

@@ -17,7 +17,7 @@ inline constexpr int kMaxRanks = 8;
 // Returns the number of bytes at the beginning of each rank's shared buffer that the ranks use to
 // synchronise. The rest is scratch memory: for more than 2 ranks, as many bytes as the largest
 // tensor has.
-int64_t CustomAllReduceMetaSize();
+int64_t GetCustomAllReduceMetaSize();
 
 // Sums a tensor over the GPUs of one machine, in a kernel that reads the memory of the other GPUs,
 // without a library of collectives. It is meant for tensors of up to a few megabytes, for which
@@ -47,7 +47,7 @@ class CustomAllReduce {
 
   // Returns, for the buffers of captured reductions that are not yet registered, the concatenated
   // handles of their allocations, and their offsets in these.
-  std::pair<std::vector<unsigned char>, std::vector<int64_t>> GraphBuffers();
+  std::pair<std::vector<unsigned char>, std::vector<int64_t>> GetGraphBuffers();
 
   // Registers the results of GetGraphBuffers of all ranks, in the order of ranks.
   void RegisterGraphBuffers(const std::vector<std::vector<unsigned char>>& handles,
@@ -60,8 +60,8 @@ class CustomAllReduce {
     const void* at[kMaxRanks];
   };
 
-  Record* NextRecords(int64_t count);
-  const Record* RecordOf(const void* in);
+  Record* GetNextRecords(int64_t count);
+  const Record* FindRecord(const void* in);
 
   std::vector<void*> shared_;
   Record* records_;

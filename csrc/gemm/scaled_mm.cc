@@ -13,7 +13,7 @@ namespace {
 
 // The units that registered themselves before main(). A function, because the order of their
 // constructors is unspecified.
-std::vector<ScaledMmKernels>& TheUnits() {
+std::vector<ScaledMmKernels>& GetUnits() {
   static std::vector<ScaledMmKernels> units;
   return units;
 }
@@ -30,7 +30,7 @@ void ForArchitectures(const char* list, Each each) {
 
 // Returns the architecture whose code a device runs: the highest one of its major version that does
 // not exceed its own, or 0.
-int Serving(const ScaledMmKernels& kernels, int64_t capability) {
+int FindServedArchitecture(const ScaledMmKernels& kernels, int64_t capability) {
   int best = 0;
   ForArchitectures(kernels.architectures, [&](int architecture) {
     const bool runs = architecture / 10 == capability / 10 &&
@@ -45,8 +45,8 @@ template <typename Wanted>
 const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   const ScaledMmKernels* found = nullptr;
   int best = 0;
-  for (const ScaledMmKernels& kernels : TheUnits()) {
-    const int serving = wanted(kernels) ? Serving(kernels, capability) : 0;
+  for (const ScaledMmKernels& kernels : GetUnits()) {
+    const int serving = wanted(kernels) ? FindServedArchitecture(kernels, capability) : 0;
     if (serving > best) {
       best = serving;
       found = &kernels;
@@ -55,29 +55,29 @@ const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   return found;
 }
 
-std::string VersionText(int64_t capability) {
+std::string FormatVersion(int64_t capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
 }
 
 [[noreturn]] void FailWithoutKernels(const ScaledMm& product, int64_t capability) {
   std::string compiled;
-  for (const ScaledMmKernels& kernels : TheUnits()) {
+  for (const ScaledMmKernels& kernels : GetUnits()) {
     if (kernels.type != product.type || kernels.out_type != product.out_type) continue;
     ForArchitectures(kernels.architectures, [&](int architecture) {
       compiled +=
-          (compiled.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
+          (compiled.empty() ? "" : ", ") + FormatVersion(architecture) + (kernels.exact ? "a" : "");
     });
   }
   throw std::runtime_error(
       std::string("cutlass_scaled_mm of ") +
       (product.type == QType::kInt8 ? "int8" : "float8_e4m3fn") +
-      ": the device has compute capability " + VersionText(capability) +
+      ": the device has compute capability " + FormatVersion(capability) +
       ", expected one that kernels were compiled for: " + (compiled.empty() ? "none" : compiled));
 }
 
 }  // namespace
 
-void RegisterScaledMm(const ScaledMmKernels& kernels) { TheUnits().push_back(kernels); }
+void RegisterScaledMm(const ScaledMmKernels& kernels) { GetUnits().push_back(kernels); }
 
 bool SupportsScaledMm(QType type, int64_t capability) {
   return Find(capability, [&](const ScaledMmKernels& kernels) { return kernels.type == type; }) !=
@@ -86,7 +86,7 @@ bool SupportsScaledMm(QType type, int64_t capability) {
 
 void ScaledMatMul(const ScaledMm& product) {
   if (product.rows == 0 || product.columns == 0) return;
-  const int capability = gpu::ComputeCapability();
+  const int capability = gpu::GetComputeCapability();
   const ScaledMmKernels* found = Find(capability, [&](const ScaledMmKernels& kernels) {
     return kernels.type == product.type && kernels.out_type == product.out_type;
   });

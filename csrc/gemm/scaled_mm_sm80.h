@@ -164,7 +164,7 @@ struct Kernel {
                                        product.a_stride, product.b_stride, 0, 0);
     Gemm gemm;
     CheckCutlass(gemm.initialize(arguments));
-    CheckCutlass(gemm.run(static_cast<cudaStream_t>(gpu::CurrentStream())));
+    CheckCutlass(gemm.run(static_cast<cudaStream_t>(gpu::GetCurrentStream())));
   }
 };
 

@@ -106,13 +106,13 @@ struct Kernel {
                                        {}};
     // Queried once for each process, not by CUTLASS for each launch.
     cudaGetDevice(&arguments.hw_info.device_id);
-    arguments.hw_info.sm_count = gpu::MultiprocessorCount();
+    arguments.hw_info.sm_count = gpu::GetMultiprocessorCount();
     if (Gemm::get_workspace_size(arguments) != 0)
       throw std::runtime_error(
           "cutlass_scaled_mm: CUTLASS requires a workspace, expected a kernel without one");
     CheckCutlass(Gemm::can_implement(arguments));
     Gemm gemm;
-    const auto stream = static_cast<cudaStream_t>(gpu::CurrentStream());
+    const auto stream = static_cast<cudaStream_t>(gpu::GetCurrentStream());
     CheckCutlass(gemm.initialize(arguments, nullptr, stream));
     CheckCutlass(gemm.run(stream));
   }

@@ -34,7 +34,7 @@ Alignment Align(const std::string& op, const std::string& name, const ExpertIds&
   result.locals.reserve(static_cast<size_t>(routes.tokens * routes.topk));
   for (int64_t token = 0; token < routes.tokens; ++token) {
     for (int64_t choice = 0; choice < routes.topk; ++choice) {
-      const int64_t expert = routes.At(token, choice);
+      const int64_t expert = routes.Get(token, choice);
       if (expert < -1 || expert > experts) {
         throw std::runtime_error(op + ": " + name + "[" + std::to_string(token) + ", " +
                                  std::to_string(choice) + "] is " + std::to_string(expert) +

@@ -30,7 +30,7 @@ struct RouteWeights {
   int64_t token_stride = 0;
   int64_t choice_stride = 0;
 
-  float At(int64_t token, int64_t choice) const {
+  float Get(int64_t token, int64_t choice) const {
     return weights == nullptr ? 1.0f : weights[token * token_stride + choice * choice_stride];
   }
 };
@@ -38,7 +38,7 @@ struct RouteWeights {
 // out[t] = sum over the choices of token t of weight * (gate(input[t] * w13 + bias13) * w2 +
 // bias2), in float32 and rounded once. `routes` are aligned to blocks of 1 and have `topk` choices
 // for each token; choices without an expert add nothing.
-void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights);
 
 }  // namespace vllm

@@ -113,7 +113,7 @@ void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, i
         const int64_t position = positions[token * topk + k];
         if (position < 0) continue;
         const float* from = rows + position * out.width + column + i;
-        sum = hn::MulAdd(hn::Set(d, weights.At(first_token + token, k)), hn::LoadN(d, from, part),
+        sum = hn::MulAdd(hn::Set(d, weights.Get(first_token + token, k)), hn::LoadN(d, from, part),
                          sum);
       }
       if (part == lanes) {
@@ -158,7 +158,7 @@ constexpr int64_t kMostElements = int64_t{1} << 24;
 // The minimum size of a part: for fewer tokens, reading the weights takes longer than computing.
 constexpr int64_t kLeastTokens = 256;
 
-Rows FloatRows(float* data, int64_t count, int64_t width) {
+Rows MakeFloatRows(float* data, int64_t count, int64_t width) {
   Rows rows;
   rows.data = data;
   rows.width = width;
@@ -218,8 +218,8 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
   stage.tokens = sorted.data();
   stage.out = both.get();
   RunStage(stage);
-  ActivateAndMul(experts.gate, FloatRows(inner.get(), taken, experts.inner),
-                 FloatRows(both.get(), taken, 2 * experts.inner));
+  ActivateAndMul(experts.gate, MakeFloatRows(inner.get(), taken, experts.inner),
+                 MakeFloatRows(both.get(), taken, 2 * experts.inner));
   stage.weights = experts.w2;
   stage.bias = experts.bias2;
   stage.depth = experts.inner;
@@ -237,7 +237,7 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
 
 }  // namespace
 
-void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights) {
   const int64_t each = std::max<int64_t>(1, topk * (3 * experts.inner + experts.hidden));
   const int64_t most = std::max(kLeastTokens, kMostElements / each);

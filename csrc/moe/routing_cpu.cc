@@ -66,8 +66,8 @@ HWY_INLINE VF32 Exp(VF32 v) { return hn::IfThenElse(hn::IsNaN(v), v, hn::Exp(F32
 // scores[i] = f(x[i]) for i < n. A softmax over NaN or +infinity returns NaN for all. `scores` has
 // room for whole vectors; the elements after the n-th are 0.
 template <typename T>
-HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores,
-                      size_t n) {
+HWY_INLINE void ComputeScores(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores,
+                              size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   if (scoring == Scoring::kSoftmax) {
@@ -168,7 +168,7 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
       }
       continue;
     }
-    Score(router.scoring, logits.Row<T>(row), scores, n);
+    ComputeScores(router.scoring, logits.Row<T>(row), scores, n);
     const bool any = AddExpertBias(router, scores, choice, n);
     if (!any && router.scoring != Scoring::kSoftmax && router.groups > 1) {
       // No group is better than another. Like upstream, takes the first experts with equal weights,

@@ -15,9 +15,9 @@ struct TakenRoutes {
   const int32_t* map = nullptr;
   int64_t experts = 0;
 
-  VLLM_HOST_DEVICE bool Has(int64_t token, int64_t choice) const {
+  VLLM_HOST_DEVICE bool HasExpert(int64_t token, int64_t choice) const {
     if (ids.data == nullptr) return true;
-    const int64_t expert = ids.At(token, choice);
+    const int64_t expert = ids.Get(token, choice);
     return expert >= 0 && (map == nullptr || (expert < experts && map[expert] >= 0));
   }
 };

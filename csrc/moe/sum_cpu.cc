@@ -45,7 +45,7 @@ struct RowSums {
 template <typename T>
 HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
                               const TakenRoutes& taken, int64_t begin, int64_t end) {
-  const bool stream = WorthStreaming<T>(out);
+  const bool stream = ShouldStream<T>(out);
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
     const int64_t token = begin / out.width;
@@ -53,7 +53,8 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
     const int64_t n = std::min(end - begin, out.width - column);
     size_t used = 0;
     for (int64_t choice = 0; choice < topk; ++choice) {
-      if (taken.Has(token, choice)) rows[used++] = input.Row<T>(token * topk + choice) + column;
+      if (taken.HasExpert(token, choice))
+        rows[used++] = input.Row<T>(token * topk + choice) + column;
     }
     WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n),
               stream);

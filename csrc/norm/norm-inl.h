@@ -22,15 +22,15 @@ namespace HWY_NAMESPACE {
 HWY_INLINE VF32 AddSquare(VF32 v, VF32 sum) { return hn::MulAdd(v, v, sum); }
 
 // Returns 1 / sqrt(mean + epsilon), from four partial sums of squares.
-HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
-                            float epsilon) {
+HWY_INLINE float ComputeNormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
+                                   float epsilon) {
   const VF32 total = hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3));
   return 1.0f / std::sqrt(hn::ReduceSum(F32(), total) / static_cast<float>(width) + epsilon);
 }
 
 // Returns 1 / sqrt(mean(row^2) + epsilon).
 template <typename T>
-HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
+HWY_INLINE float ComputeNormFactor(const T* row, size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
   // Uses four sums, so that an addition need not wait for the previous one. AddAndComputeNormFactor
   // adds in the same order, so its results are bit-identical.
@@ -47,7 +47,7 @@ HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
   }
   for (; i < width; i += lanes)
     sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
-  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+  return ComputeNormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
 // Adds two vectors in place. Returns the sums as they are rounded and stored.
@@ -64,8 +64,8 @@ HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF
 
 // residual += input. Returns ComputeNormFactor of the residual, which has been rounded to T.
 template <typename T>
-HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual,
-                                  size_t width, float epsilon) {
+HWY_INLINE float AddAndComputeNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual,
+                                         size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
@@ -84,7 +84,7 @@ HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT r
     StoreTail(sum, residual + i, n);
     sum0 = AddSquare(sum, sum0);
   }
-  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+  return ComputeNormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
 // A row times a factor and, if there is one, a weight, as a source of numbers (core/span-inl.h).

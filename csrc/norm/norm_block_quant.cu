@@ -68,16 +68,16 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
   ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
     auto normed = operands.Row<T, Team>(row, has_row);
     normed.KeepPacked();
-    Q* to = RowAt<Q>(operands.out, row);
-    float* row_scales = RowAt<float>(scales.rows, row);
+    Q* to = GetRow<Q>(operands.out, row);
+    float* row_scales = GetRow<float>(scales.rows, row);
     if constexpr (Team::kHeld > 0) {
       QuantizeHeldGroups(normed, to, width, row_scales, scales.column_stride,
                          static_cast<int>(size / kPerLoad<T>), bound);
     } else {
       // Additions of other threads to the residual are visible, because the reduction since then
       // has synchronised the threads.
-      const T* x = operands.residual.data == nullptr ? RowAt<const T>(operands.input, row)
-                                                     : RowAt<const T>(operands.residual, row);
+      const T* x = operands.residual.data == nullptr ? GetRow<const T>(operands.input, row)
+                                                     : GetRow<const T>(operands.residual, row);
       QuantizeGroups(x, static_cast<const T*>(operands.weight), normed.factor, to, width,
                      row_scales, scales.column_stride, size, bound);
     }
@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
 
 }  // namespace
 
-void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                       const void* weight, const GroupScales& scales, int64_t size,
-                       const float* bound, float epsilon) {
+void NormalizeAndQuantizeGroups(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const GroupScales& scales,
+                                int64_t size, const float* bound, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {

@@ -7,7 +7,7 @@
 namespace vllm::gpu {
 
 // Returns 1 / sqrt(mean + epsilon).
-__device__ __forceinline__ float NormFactor(float squares, int64_t width, float epsilon) {
+__device__ __forceinline__ float ComputeNormFactor(float squares, int64_t width, float epsilon) {
   return 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
 }
 
@@ -30,7 +30,7 @@ struct NormedRow {
                                        float epsilon, bool has_row)
       : x(row, width),
         weight(weights != nullptr ? weights : row, width),
-        packs(has_row ? PacksOf<T>(width) : 0),
+        packs(has_row ? CountPacks<T>(width) : 0),
         weighted(weights != nullptr) {
     // A missing operand is replaced by the row itself, so that the load is unconditional: see
     // TeamRow::Load.
@@ -56,7 +56,7 @@ struct NormedRow {
       x.ReadFrom(residual);
     }
     x.KeepPacked();
-    factor = NormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
+    factor = ComputeNormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
   }
 
   // For use between two calls of ForNormed.
@@ -104,8 +104,8 @@ struct NormOperands {
 
   template <typename T, class Team>
   __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool has_row) const {
-    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    return {RowAt<const T>(input, row),
+    T* sum = residual.data == nullptr ? nullptr : GetRow<T>(residual, row);
+    return {GetRow<const T>(input, row),
             sum,
             static_cast<const T*>(weight),
             input.width,
@@ -116,8 +116,8 @@ struct NormOperands {
   // Returns whether rows of T and of their codes consist of whole packs.
   template <typename T, class Q>
   bool AreWholePacks() const {
-    return WholePacks<T>(input) && WholePacks<T, Q>(out) && Aligned(weight, 16) &&
-           (residual.data == nullptr || WholePacks<T>(residual));
+    return HasWholePacks<T>(input) && HasWholePacks<T, Q>(out) && IsAligned(weight, 16) &&
+           (residual.data == nullptr || HasWholePacks<T>(residual));
   }
 };
 

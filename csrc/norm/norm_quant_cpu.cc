@@ -58,11 +58,11 @@ HWY_INLINE const T* PrepareRow(const Rows& input, const Rows* residual, int64_t 
   const size_t width = static_cast<size_t>(input.width);
   const T* x = input.Row<T>(row);
   if (residual == nullptr) {
-    factor = NormFactor(x, width, epsilon);
+    factor = ComputeNormFactor(x, width, epsilon);
     return x;
   }
   T* sum = residual->Row<T>(row);
-  factor = AddAndNormFactor(x, sum, width, epsilon);
+  factor = AddAndComputeNormFactor(x, sum, width, epsilon);
   return sum;
 }
 
@@ -141,16 +141,18 @@ namespace vllm {
 HWY_EXPORT(NormQuantStaticRange);
 HWY_EXPORT(NormQuantDynamicRange);
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                           const void* weight, const float* scale, float epsilon) {
+void NormalizeAndQuantizeStatic(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const float* scale,
+                                float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantStaticRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, residual, weight, *scale, epsilon, begin, end);
   });
 }
 
-void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                         const void* weight, float* scales, const float* bound, float epsilon) {
+void NormalizeAndQuantizeDynamic(const Rows& out, QType type, const Rows& input,
+                                 const Rows* residual, const void* weight, float* scales,
+                                 const float* bound, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantDynamicRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, residual, weight, scales, bound, epsilon, begin, end);

@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kMostThreads, 4)
             teams = static_cast<int>(blockDim.x) / kLanes;
   for (int64_t token = blockIdx.x; token < qkv.count; token += gridDim.x) {
     int64_t position;
-    if (!PositionOf(positions, token, how.cache, position)) continue;
-    T* row = RowAt<T>(qkv, token);
+    if (!FindPosition(positions, token, how.cache, position)) continue;
+    T* row = GetRow<T>(qkv, token);
     Angles<Pairs::kCount> angles = {};
     if (kHeld && lane < pieces) angles.Load(how.cache, position, lane * Pairs::kCount);
     // All teams iterate until the last head is done, because lanes of one warp may have several
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kMostThreads, 4)
           squares = fmaf(ToFloat(items.items[j]), ToFloat(items.items[j]), squares);
       }
       const float factor =
-          NormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
+          ComputeNormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
       if (!has_head) continue;
 #pragma unroll 1
       for (int64_t piece = lane; piece < pieces; piece += kLanes) {
@@ -103,17 +103,18 @@ template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
 void Rotate(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t heads = how.query_heads + how.key_heads;
   if (heads == 0) return;
-  const int threads = ThreadsFor(EvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
+  const int threads =
+      ChooseThreads(ChooseEvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
   Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>,
-         BlocksFor(qkv.count, 1), threads, 0, qkv, positions, how);
+         ChooseBlocks(qkv.count, 1), threads, 0, qkv, positions, how);
 }
 
 template <typename T, bool kNeox>
 void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t size = sizeof(T);
-  const bool aligned = WholePairs<T>(how.cache, kNeox) && RowsAligned(qkv, sizeof(T), 16) &&
-                       how.head_size * size % 16 == 0 && Aligned(how.query_weight, 16) &&
-                       Aligned(how.key_weight, 16);
+  const bool aligned = HasWholePairs<T>(how.cache, kNeox) && AreRowsAligned(qkv, sizeof(T), 16) &&
+                       how.head_size * size % 16 == 0 && IsAligned(how.query_weight, 16) &&
+                       IsAligned(how.key_weight, 16);
   const int64_t pieces = how.cache.rotary_dim / 2 / kPairs<T, kNeox, true>;
   if (!aligned || pieces > 32) {
     Rotate<T, kNeox, 32, false, false>(qkv, positions, how);
@@ -128,7 +129,7 @@ void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& h
 
 }  // namespace
 
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   WithType(qkv.dtype, [&](auto element) {
     using T = decltype(element);
     how.neox ? RotateWithLanes<T, true>(qkv, positions, how)

@@ -9,9 +9,10 @@
 namespace vllm {
 
 // A row of qkv is a token: query_heads heads, then key_heads heads, then unchanged heads, of
-// head_size elements each. Each query and key head is replaced by its RmsNorm, with the weight for
-// its kind (head_size elements of the dtype of qkv), and the first rotary_dim elements of that are
-// rotated as in RotaryEmbedding; in float32 and rounded once.
+// head_size elements each. Each query and key head is replaced by its root mean square
+// normalisation, with the weight for its kind (head_size elements of the dtype of qkv), and the
+// first rotary_dim elements of that are rotated as in ApplyRotaryEmbedding; in float32 and rounded
+// once.
 //
 // If a position is not in [0, cache.positions), the CPU throws std::runtime_error that names
 // fused_qk_norm_rope and position_ids, before anything is changed; a GPU leaves the token
@@ -26,6 +27,6 @@ struct QkNormRope {
   RotaryCache cache;
   bool neox = true;
 };
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how);
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how);
 
 }  // namespace vllm

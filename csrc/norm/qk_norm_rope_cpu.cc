@@ -38,7 +38,7 @@ HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const Qk
     T* x = qkv.Row<T>(token) + head * how.head_size;
     const T* weight =
         static_cast<const T*>(head < how.query_heads ? how.query_weight : how.key_weight);
-    const float factor = NormFactor(x, size, how.epsilon);
+    const float factor = ComputeNormFactor(x, size, how.epsilon);
     RotateHead<T, kNeox>(NormedRow<T, true>{x, weight, factor}, x, angles, angles + half, half);
     WriteSpan(NormedRow<T, true>{x + rotary, weight + rotary, factor}, x + rotary, size - rotary);
   }
@@ -69,7 +69,7 @@ namespace vllm {
 
 HWY_EXPORT(NormRopeRange);
 
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   CheckPositions("fused_qk_norm_rope", "position_ids", positions, how.cache);
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
   ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size,

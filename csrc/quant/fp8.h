@@ -23,16 +23,16 @@ struct ScaleGrid {
 
 // Quantises with given scales. Multiplies by the reciprocal of the scale, as upstream's kernel
 // does, so a quotient may be off by a unit in the last place of float32.
-void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales);
+void QuantizeFp8Static(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales);
 
 // Quantises with one scale for all elements, *scale = max |input| / the largest finite number,
 // ignoring NaN. Also multiplies by its reciprocal. An input of zeros gives the scale 0 and zeros.
-void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale);
+void QuantizeFp8Dynamic(const Rows& out, QType type, const Rows& input, float* scale);
 
 // Quantises with a scale for each row, max(min(max |row|, *bound) / largest, 1 / (512 * largest)),
 // where `largest` is the largest finite number. NaN is ignored. `bound` may be null, and a bound of
 // NaN has no effect. The quotient is correctly rounded.
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
-                             const float* bound);
+void QuantizeFp8PerToken(const Rows& out, QType type, const Rows& input, float* scales,
+                         const float* bound);
 
 }  // namespace vllm

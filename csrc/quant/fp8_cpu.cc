@@ -106,7 +106,7 @@ HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
-    const float largest = AbsMax(x, width);
+    const float largest = FindRowAbsMax(x, width);
     const float bounded = bound == nullptr ? largest : SmallerNumber(*bound, largest);
     const float scale = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     scales[row] = scale;
@@ -123,7 +123,7 @@ float FindAbsMax(const Rows& input, int64_t begin, int64_t end) {
     const int64_t column = begin % input.width;
     const int64_t n = std::min(end - begin, input.width - column);
     largest = LargerNumber(
-        AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
+        FindRowAbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
     begin += n;
   }
   return largest;
@@ -192,7 +192,7 @@ constexpr int64_t kSpreadBelow = 32;
 
 }  // namespace
 
-void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
+void QuantizeFp8Static(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   const bool spreads = scales.group_columns < std::min(kSpreadBelow, input.width);
   ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) {
@@ -202,7 +202,7 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
   });
 }
 
-void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale) {
+void QuantizeFp8Dynamic(const Rows& out, QType type, const Rows& input, float* scale) {
   auto& abs_max = VLLM_CPU_DISPATCH(FindAbsMaxRange);
   auto& quantize = VLLM_CPU_DISPATCH(QuantizeScaledRange);
   const int64_t elements = input.count * input.width;
@@ -220,8 +220,8 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
               [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });
 }
 
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
-                             const float* bound) {
+void QuantizeFp8PerToken(const Rows& out, QType type, const Rows& input, float* scales,
+                         const float* bound) {
   auto& function = VLLM_CPU_DISPATCH(QuantizePerTokenRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, scales, bound, begin, end);

@@ -27,7 +27,7 @@ struct GroupScales {
 };
 
 // input.width is a multiple of the group's size.
-void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
-                const GroupQuantization& how);
+void QuantizeRowGroups(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
+                       const GroupQuantization& how);
 
 }  // namespace vllm

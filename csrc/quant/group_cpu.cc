@@ -25,7 +25,8 @@ struct Quotient {
   Divide divide;
   float low, high;
   HWY_INLINE VF32 operator()(VF32 v) const {
-    const VF32 quotient = AtMost(AtLeast(divide(v), hn::Set(F32(), low)), hn::Set(F32(), high));
+    const VF32 quotient =
+        ClampToMax(ClampToMin(divide(v), hn::Set(F32(), low)), hn::Set(F32(), high));
     if constexpr (hwy::IsSame<Q, int8_t>()) {
       return hn::Trunc(quotient);
     } else {
@@ -53,7 +54,7 @@ HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const Group
     const int64_t row = index / groups, group = index % groups;
     const T* x = input.Row<T>(row) + group * how.size;
     Q* to = out.Row<Q>(row) + group * how.size;
-    const float largest = AbsMax(x, size);
+    const float largest = FindRowAbsMax(x, size);
     const float scale = ChooseScale(largest, how);
     scales.rows.Row<float>(row)[group * scales.column_stride] = scale;
     WithDivision(scale, largest, [&](auto divide) HWY_ATTR {
@@ -85,8 +86,8 @@ namespace vllm {
 
 HWY_EXPORT(QuantizeGroupRange);
 
-void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
-                const GroupQuantization& how) {
+void QuantizeRowGroups(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
+                       const GroupQuantization& how) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeGroupRange);
   ParallelFor(input.count * (input.width / how.size), how.size, [&](int64_t begin, int64_t end) {
     function(out, type, input, scales, how, begin, end);

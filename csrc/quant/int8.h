@@ -13,12 +13,12 @@ namespace vllm {
 
 // Quantises with the numbers at `scale` and `azp`; azp may be null. The symmetric quotient is
 // correctly rounded; the asymmetric one is a product with the reciprocal, as in upstream's kernel.
-void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp);
+void QuantizeInt8Static(const Rows& out, const Rows& input, const float* scale, const int32_t* azp);
 
 // Quantises with numbers for each row; the extremes ignore NaN. Without azps, scale = max |row| /
 // 127, and the row is multiplied by 127 / max |row|; a row of zeros gives the scale 0 and zeros.
 // With azps, scale = (max - min) / 255 and azp = round(-128 - min / scale). If all elements of a
 // row are equal, zero is included in the range, because an empty range has no scale.
-void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps);
+void QuantizeInt8Dynamic(const Rows& out, const Rows& input, float* scales, int32_t* azps);
 
 }  // namespace vllm

@@ -136,9 +136,9 @@ HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, floa
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
     int8_t* to = out.Row<int8_t>(row);
-    float largest = AbsMaxOrNaN(x, width);
+    float largest = FindRowAbsMaxOrNaN(x, width);
     const bool finite = std::isfinite(largest);
-    if (std::isnan(largest)) largest = AbsMax(x, width);
+    if (std::isnan(largest)) largest = FindRowAbsMax(x, width);
     scales[row] = largest / 127.0f;
     // Finite, so that zeros next to subnormal numbers stay zeros.
     const float factor =
@@ -171,7 +171,7 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
     const int32_t azp =
         std::isnan(zero)
             ? 0
-            : ClampToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
+            : ClampToInt32(static_cast<int64_t>(ClampToMax(ClampToMin(zero, -0x1p31f), 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
@@ -217,13 +217,14 @@ namespace vllm {
 HWY_EXPORT(QuantizeStaticRange);
 HWY_EXPORT(QuantizeDynamicRange);
 
-void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
+void QuantizeInt8Static(const Rows& out, const Rows& input, const float* scale,
+                        const int32_t* azp) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   ParallelFor(input.count * input.width, 1,
               [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
 }
 
-void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
+void QuantizeInt8Dynamic(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeDynamicRange);
   ParallelFor(input.count, input.width,
               [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });

@@ -16,8 +16,8 @@ template <int kCount, typename T, class Q, class F>
 __global__ void __launch_bounds__(kMapThreads) QuantizeElements(Rows out, Rows input, F f) {
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
-    const T* from = RowAt<const T>(input, row);
-    Q* to = RowAt<Q>(out, row);
+    const T* from = GetRow<const T>(input, row);
+    Q* to = GetRow<Q>(out, row);
     for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps;
          step += int64_t{gridDim.x} * kMapThreads) {
       StorePack(to + step * kCount, f(row, step * kCount, LoadPack<kCount>(from + step * kCount)));
@@ -28,11 +28,12 @@ __global__ void __launch_bounds__(kMapThreads) QuantizeElements(Rows out, Rows i
 template <typename T, class Q, class F>
 void LaunchQuantize(const char* name, const Rows& out, const Rows& input, const F& f) {
   constexpr int kCount = kPerLoad<T>;
-  if (WholePacks<T>(input) && WholePacks<T, Q>(out)) {
+  if (HasWholePacks<T>(input) && HasWholePacks<T, Q>(out)) {
     Launch(name, &QuantizeElements<kCount, T, Q, F>,
-           RowBlocks(out.width / kCount, out.count, kMapThreads), kMapThreads, 0, out, input, f);
+           ChooseRowGrid(out.width / kCount, out.count, kMapThreads), kMapThreads, 0, out, input,
+           f);
   } else {
-    Launch(name, &QuantizeElements<1, T, Q, F>, RowBlocks(out.width, out.count, kMapThreads),
+    Launch(name, &QuantizeElements<1, T, Q, F>, ChooseRowGrid(out.width, out.count, kMapThreads),
            kMapThreads, 0, out, input, f);
   }
 }
@@ -41,7 +42,7 @@ void LaunchQuantize(const char* name, const Rows& out, const Rows& input, const 
 template <typename T, class Q, class F>
 void LaunchQuantizeAlike(const char* name, const Rows& out, const Rows& input, const F& f) {
   if (IsOnePiece(out) && IsOnePiece(input))
-    return LaunchQuantize<T, Q>(name, AsOneRow(out), AsOneRow(input), f);
+    return LaunchQuantize<T, Q>(name, JoinRows(out), JoinRows(input), f);
   LaunchQuantize<T, Q>(name, out, input, f);
 }
 

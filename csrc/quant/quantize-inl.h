@@ -133,7 +133,7 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
 
 // Returns the largest magnitude of n elements, NaN if one of them is NaN, 0 if there are none.
 template <typename T>
-HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
+HWY_INLINE float FindRowAbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   // Without their sign, the bits of floating-point numbers are ordered as integers, with NaN above
   // infinity: no conversion is needed.
   using Bits = hwy::SignedFromSize<sizeof(T)>;
@@ -160,8 +160,8 @@ HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
 
 // Returns the largest magnitude of n elements, ignoring NaN; 0 if there are none.
 template <typename T>
-HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
-  const float found = AbsMaxOrNaN(x, n);
+HWY_INLINE float FindRowAbsMax(const T* HWY_RESTRICT x, size_t n) {
+  const float found = FindRowAbsMaxOrNaN(x, n);
   if (!std::isnan(found)) return found;
   const F32 d;
   VF32 numbers = hn::Zero(d);

@@ -16,7 +16,7 @@ __device__ __forceinline__ int8_t ToInt8(float x) {
   // Near 1.5 * 2^23, float32 numbers are integers: the addition rounds and leaves the integer in
   // the low bits.
   return static_cast<int8_t>(
-      BitsOfFloat(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
+      FloatToBits(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
 }
 
 // The same for int32.
@@ -86,7 +86,7 @@ class Divide {
 
 // Returns the maximum of `largest` and the magnitudes of a pack, ignoring NaN.
 template <typename T, int kCount>
-__device__ __forceinline__ float LargestOf(const Pack<T, kCount>& items, float largest) {
+__device__ __forceinline__ float FindLargestMagnitude(const Pack<T, kCount>& items, float largest) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) largest = LargerNumber(fabsf(ToFloat(items.items[j])), largest);
   return largest;
@@ -94,7 +94,8 @@ __device__ __forceinline__ float LargestOf(const Pack<T, kCount>& items, float l
 
 // Returns the codes of a pack whose numbers f transforms.
 template <class Q, typename T, int kCount, class F>
-__device__ __forceinline__ Pack<Q, kCount> ChangedCodes(const Pack<T, kCount>& items, const F& f) {
+__device__ __forceinline__ Pack<Q, kCount> EncodeTransformed(const Pack<T, kCount>& items,
+                                                             const F& f) {
   float values[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) values[j] = f(ToFloat(items.items[j]));
@@ -117,21 +118,21 @@ struct RowScale {
   using Division = std::conditional_t<std::is_same_v<Q, int8_t>, Times, Divide>;
 
   __device__ __forceinline__ RowScale(float largest, const float* bound)
-      : scale(Of(bound == nullptr ? largest : SmallerNumber(*bound, largest))),
-        divide(DivisionBy(scale)) {}
+      : scale(ComputeScale(bound == nullptr ? largest : SmallerNumber(*bound, largest))),
+        divide(MakeDivision(scale)) {}
 
   float scale;
   Division divide;
 
  private:
-  static __device__ __forceinline__ float Of(float largest) {
+  static __device__ __forceinline__ float ComputeScale(float largest) {
     if constexpr (std::is_same_v<Q, int8_t>) {
       return LargerNumber(largest / 127.0f, 0x1p-23f);
     } else {
       return LargerNumber(largest / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     }
   }
-  static __device__ __forceinline__ Division DivisionBy(float scale) {
+  static __device__ __forceinline__ Division MakeDivision(float scale) {
     if constexpr (std::is_same_v<Q, int8_t>) {
       return Times(1.0f / scale);
     } else {

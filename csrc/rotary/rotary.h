@@ -39,7 +39,7 @@ void CheckPositions(const char* op, const char* name, const Rows& positions,
 //
 // If a position is not in [0, cache.positions), the CPU throws std::runtime_error before anything
 // is changed; a GPU leaves the token unchanged.
-void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
-                     const RotaryCache& cache, bool neox, int64_t offset, bool inverse);
+void ApplyRotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
+                          const RotaryCache& cache, bool neox, int64_t offset, bool inverse);
 
 }  // namespace vllm

@@ -85,8 +85,8 @@ void CheckPositions(const char* op, const char* name, const Rows& positions,
   }
 }
 
-void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
-                     const RotaryCache& cache, bool neox, int64_t offset, bool inverse) {
+void ApplyRotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
+                          const RotaryCache& cache, bool neox, int64_t offset, bool inverse) {
   CheckPositions("rotary_embedding", "positions", positions, cache);
   auto& function = VLLM_CPU_DISPATCH(RotateRange);
   const int64_t elements = (query.heads + (key == nullptr ? 0 : key->heads)) * cache.rotary_dim;

@@ -17,18 +17,18 @@ inline constexpr int kPairs = kAligned ? (kNeox ? kPerLoad<T> : kPerLoad<T> / 2)
 
 // Returns whether all heads are aligned, so that a thread can rotate whole packs of pairs.
 template <typename T>
-bool WholePairs(const RotaryCache& cache, bool neox) {
+bool HasWholePairs(const RotaryCache& cache, bool neox) {
   const int64_t pairs = neox ? kPairs<T, true, true> : kPairs<T, false, true>;
-  const int64_t size = SizeOf(cache.dtype);
+  const int64_t size = GetSize(cache.dtype);
   const int64_t bytes = std::min<int64_t>(16, pairs * size);
-  return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) &&
+  return cache.rotary_dim / 2 % pairs == 0 && IsAligned(cache.data, bytes) &&
          cache.stride * size % bytes == 0;
 }
 
 // Sets `position` to the position of a token. Returns whether the cache has it.
-__device__ __forceinline__ bool PositionOf(const Rows& positions, int64_t token,
-                                           const RotaryCache& cache, int64_t& position) {
-  position = *RowAt<const int64_t>(positions, token);
+__device__ __forceinline__ bool FindPosition(const Rows& positions, int64_t token,
+                                             const RotaryCache& cache, int64_t& position) {
+  position = *GetRow<const int64_t>(positions, token);
   return position >= 0 && position < cache.positions;
 }
 
@@ -92,15 +92,15 @@ struct PairsOf {
   Pack<T, kLoad> first, second;
 
   // The offsets at which they begin, for pairs from i on; there are `half` pairs in all.
-  static __device__ __forceinline__ int64_t First(int64_t i) { return kNeox ? i : 2 * i; }
-  static __device__ __forceinline__ int64_t Second(int64_t i, int64_t half) {
+  static __device__ __forceinline__ int64_t GetFirstOffset(int64_t i) { return kNeox ? i : 2 * i; }
+  static __device__ __forceinline__ int64_t GetSecondOffset(int64_t i, int64_t half) {
     return kNeox ? i + half : 2 * i + 1;
   }
   static constexpr bool kTwo = kNeox || !kAligned;
 
   __device__ __forceinline__ void Load(const T* head, int64_t i, int64_t half) {
-    first = LoadPack<kLoad>(head + First(i));
-    if constexpr (kTwo) second = LoadPack<kLoad>(head + Second(i, half));
+    first = LoadPack<kLoad>(head + GetFirstOffset(i));
+    if constexpr (kTwo) second = LoadPack<kLoad>(head + GetSecondOffset(i, half));
   }
   __device__ __forceinline__ void Get(float (&x)[kCount], float (&y)[kCount]) const {
 #pragma unroll
@@ -112,8 +112,8 @@ struct PairsOf {
   static __device__ __forceinline__ void Store(T* head, int64_t i, int64_t half,
                                                const float (&x)[kCount], const float (&y)[kCount]) {
     if constexpr (kTwo) {
-      StorePack(head + First(i), FromFloats<T>(x));
-      StorePack(head + Second(i, half), FromFloats<T>(y));
+      StorePack(head + GetFirstOffset(i), FromFloats<T>(x));
+      StorePack(head + GetSecondOffset(i, half), FromFloats<T>(y));
     } else {
       float both[2 * kCount];
 #pragma unroll
@@ -121,14 +121,14 @@ struct PairsOf {
         both[2 * j] = x[j];
         both[2 * j + 1] = y[j];
       }
-      StorePack(head + First(i), FromFloats<T>(both));
+      StorePack(head + GetFirstOffset(i), FromFloats<T>(both));
     }
   }
 };
 
 // Returns how many of `count` items a block processes at once, at most `most`, so that all
 // iterations have about the same number.
-inline int64_t EvenShare(int64_t count, int64_t most) {
+inline int64_t ChooseEvenShare(int64_t count, int64_t most) {
   if (count <= most) return std::max<int64_t>(count, 1);
   const int64_t times = (count + most - 1) / most;
   return (count + times - 1) / times;

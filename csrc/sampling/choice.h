@@ -33,6 +33,6 @@ void ScanLogits(const float* logits, int64_t first, int64_t n, Choice& best);
 void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t seed, Choice& best);
 
 // Returns an upper bound of the noise of elements whose 16-bit number is `high`.
-double NoiseBound(uint32_t high);
+double BoundNoise(uint32_t high);
 
 }  // namespace vllm

@@ -21,7 +21,7 @@ struct PhiloxWords {
 };
 
 // Returns the four words for the counter (counter, stage, 0) and the key `seed`.
-VLLM_HOST_DEVICE inline PhiloxWords Philox(uint64_t seed, uint64_t counter, uint32_t stage) {
+VLLM_HOST_DEVICE inline PhiloxWords RunPhilox(uint64_t seed, uint64_t counter, uint32_t stage) {
   uint32_t x0 = static_cast<uint32_t>(counter), x1 = static_cast<uint32_t>(counter >> 32),
            x2 = stage, x3 = 0;
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);

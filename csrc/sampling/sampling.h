@@ -9,7 +9,7 @@ namespace vllm {
 
 // tokens[r] = the index of the largest logit of row r; the first of equal ones. NaN counts as
 // larger than any number. Rows have at least one element.
-void GreedyArgmax(const Rows& logits, int64_t* tokens);
+void ChooseTokensGreedily(const Rows& logits, int64_t* tokens);
 
 // tokens[r] = argmax_i(logits[r, i] + g(seeds[r], i)), where the g are independent samples of
 // Gumbel's distribution. This is a sample of softmax(logits[r]), by the Gumbel-max trick (Gumbel,
@@ -28,6 +28,6 @@ void GreedyArgmax(const Rows& logits, int64_t* tokens);
 // Of equal sums, the one with the larger g wins, then the first. Tokens with logit -infinity are
 // not chosen, unless all logits are -infinity: then the result is 0. The first NaN wins over every
 // number. `seed_stride` is in elements.
-void GumbelArgmax(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens);
+void SampleTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens);
 
 }  // namespace vllm

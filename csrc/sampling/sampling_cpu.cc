@@ -136,7 +136,7 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
     const double most = static_cast<double>(LargestOfNumbers(d, extremes.most));
     const uint32_t smallest = SmallestOfNumbers(U16(), numbers);
     // Rounding keeps the order, so no sum in this block exceeds this one.
-    if (most + NoiseBound(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum)))
+    if (most + BoundNoise(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum)))
       continue;
     Widen(row + i, static_cast<size_t>(block), buffer);
     ScanNoisyLogits(buffer, i, block, seed, best);
@@ -215,9 +215,11 @@ void ChooseTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
 
 }  // namespace
 
-void GreedyArgmax(const Rows& logits, int64_t* tokens) { ChooseTokens(logits, nullptr, 0, tokens); }
+void ChooseTokensGreedily(const Rows& logits, int64_t* tokens) {
+  ChooseTokens(logits, nullptr, 0, tokens);
+}
 
-void GumbelArgmax(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
+void SampleTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   ChooseTokens(logits, seeds, seed_stride, tokens);
 }
 

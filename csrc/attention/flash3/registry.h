@@ -36,7 +36,7 @@ struct Variant {
   bool split, paged, softcap, packed;
 };
 inline constexpr int kVariantCount = 16;
-constexpr int IndexOf(Variant variant) {
+constexpr int GetIndex(Variant variant) {
   return variant.split * 8 + variant.paged * 4 + variant.softcap * 2 + variant.packed;
 }
 

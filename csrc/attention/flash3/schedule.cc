@@ -27,7 +27,7 @@ constexpr int kSequencesOfOneBlock = 992;
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The kernels read these numbers four at a time.
-int64_t RoundedSequences(const Params& params) { return CeilDivide(params.b, 4) * 4; }
+int64_t RoundUpSequences(const Params& params) { return CeilDivide(params.b, 4) * 4; }
 
 // Each sequence has these numbers: its parts, its tiles, its place when the longest sequences come
 // first, and the number of heads whose keys stay in the cache together.
@@ -44,8 +44,8 @@ bool HasEither(const Params& params, Variant variant) {
          IsCompiled(params, WithPacking(variant, true));
 }
 
-int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
-  const Tile tile = TileOf(params, variant.paged);
+int CountSplitsThatFill(const Params& params, Variant variant, int64_t keys) {
+  const Tile tile = GetTile(params, variant.paged);
   if (params.is_local) {
     keys =
         std::max<int64_t>(0, std::min<int64_t>(keys, int64_t{params.window_size_right} +
@@ -65,7 +65,7 @@ int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
 
 }  // namespace
 
-Tile TileOf(const Params& params, bool paged) {
+Tile GetTile(const Params& params, bool paged) {
   const auto sizes =
       tile_size_fwd_sm90(params.d_rounded, params.dv_rounded, params.is_causal, params.is_local,
                          kElementSize, false, paged, params.softcap > 0);
@@ -91,7 +91,7 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
                std::optional<bool> packed) {
   const auto missing = [&](Variant variant) {
     throw std::runtime_error(op + ": this library has no kernel for " +
-                             VariantText(*params, variant) +
+                             DescribeVariant(*params, variant) +
                              ", expected a library built with VLLM_FA_SET=full");
   };
   if (num_splits > kMostSplits) {
@@ -101,7 +101,7 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   Variant variant{};
   variant.softcap = params->softcap > 0;
   if (params->page_table != nullptr) {
-    const Tile tile = TileOf(*params, false);
+    const Tile tile = GetTile(*params, false);
     const bool blocks = params->page_size % tile.keys == 0 && params->leftpad_k == nullptr &&
                         params->knew_ptr == nullptr;
     // With few queries, reading keys takes most of the time, and looking up rows is faster.
@@ -116,9 +116,9 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   Variant split = variant;
   split.split = true;
   split = WithPacking(split, true);
-  const bool can_split = IsCompiled(*params, split) && Combines();
+  const bool can_split = IsCompiled(*params, split) && CanCombine();
   if (num_splits > 1 && !can_split) missing(split);
-  if (num_splits < 1) num_splits = can_split ? SplitsThatFill(*params, variant, keys) : 1;
+  if (num_splits < 1) num_splits = can_split ? CountSplitsThatFill(*params, variant, keys) : 1;
   params->num_splits = static_cast<int>(num_splits);
   variant.split = num_splits > 1;
 
@@ -129,7 +129,7 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
     return params->h != params->h_k &&
            should_pack_gqa(params->cu_seqlens_q != nullptr || params->seqused_q != nullptr,
                            params->seqlen_q, params->h / params->h_k,
-                           TileOf(*params, variant.paged).rows);
+                           GetTile(*params, variant.paged).rows);
   };
   variant = WithPacking(variant, packed.value_or(can_pack && worth()));
   if (!IsCompiled(*params, variant)) missing(variant);
@@ -137,14 +137,14 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   return variant;
 }
 
-int64_t ScheduleSize(const Params& params) {
-  return RoundedSequences(params) *
+int64_t GetScheduleSize(const Params& params) {
+  return RoundUpSequences(params) *
              (2 + (IsSorted(params) ? 1 : 0) + (IsSwizzled(params) ? 1 : 0)) +
          1;
 }
 
 void PlaceSchedule(Params* params, int* memory) {
-  const int64_t each = RoundedSequences(*params);
+  const int64_t each = RoundUpSequences(*params);
   int* next = memory;
   const auto take = [&](bool wanted) {
     int* const place = wanted ? next : nullptr;

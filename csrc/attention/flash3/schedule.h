@@ -19,7 +19,7 @@ inline constexpr int64_t kMostSplits = 256;
 struct Tile {
   int rows, keys;
 };
-Tile TileOf(const Params& params, bool paged);
+Tile GetTile(const Params& params, bool paged);
 
 // Sets which keys a query sees: is_causal, is_local and the window. `keys` is at least the number
 // of keys of the longest sequence.
@@ -35,9 +35,9 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
                std::optional<bool> packed);
 
 // Returns how many int32 numbers the division of the work needs.
-int64_t ScheduleSize(const Params& params);
+int64_t GetScheduleSize(const Params& params);
 
-// Points `params` to `memory`, which has room for ScheduleSize numbers.
+// Points `params` to `memory`, which has room for GetScheduleSize numbers.
 void PlaceSchedule(Params* params, int* memory);
 
 }  // namespace vllm::flash3

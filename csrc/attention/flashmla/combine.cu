@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
 
 void RunCombine(const DenseDecode& decode) {
   constexpr int kMostSequences = 65535;
-  const dim3 blocks(BlocksFor(int64_t{decode.queries} * decode.heads, kThreads / kWarp),
+  const dim3 blocks(ChooseBlocks(int64_t{decode.queries} * decode.heads, kThreads / kWarp),
                     static_cast<unsigned>(std::min(decode.batch, kMostSequences)));
   if (decode.dtype == DType::kBFloat16) {
     Launch("dense_decode_fwd", &CombinePieces<Bf16>, blocks, kThreads, 0, decode);

@@ -39,7 +39,7 @@ struct Plan {
 
 // Returns the number of parts. Each part needs one thread block for every kTileRows of the `rows`
 // rows of a sequence.
-int PartCount(int64_t rows);
+int ChoosePartCount(int64_t rows);
 void RunPlan(const Plan& plan);
 
 struct DenseDecode {

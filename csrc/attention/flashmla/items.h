@@ -18,9 +18,9 @@ struct Item {
   int64_t piece;  // index of the result to be combined later; -1 for a whole sequence
 };
 
-VLLM_HOST_DEVICE inline int PagesOf(int length) { return (length + kPageRows - 1) / kPageRows; }
+VLLM_HOST_DEVICE inline int CountPages(int length) { return (length + kPageRows - 1) / kPageRows; }
 
-__device__ __forceinline__ int LengthOf(const int32_t* lengths, int sequence, int max_pages) {
+__device__ __forceinline__ int GetLength(const int32_t* lengths, int sequence, int max_pages) {
   return gpu::Greater(0, gpu::Lesser(lengths[sequence], max_pages * kPageRows));
 }
 
@@ -39,8 +39,8 @@ class Items {
         return false;
       const bool begins = sequence_ == part_[kFirstSequence];
       item.sequence = sequence_;
-      item.length = LengthOf(decode_.lengths, sequence_, decode_.max_pages);
-      const int pages = PagesOf(item.length);
+      item.length = GetLength(decode_.lengths, sequence_, decode_.max_pages);
+      const int pages = CountPages(item.length);
       item.first = begins ? gpu::Greater(0, gpu::Lesser(part_[kFirstPage], pages)) : 0;
       item.last = sequence_ == end ? gpu::Greater(item.first, gpu::Lesser(end_page, pages)) : pages;
       const int before = decode_.splits[sequence_], after = decode_.splits[sequence_ + 1];

@@ -41,7 +41,7 @@ __device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, in
 __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
   int64_t mine = 0;
   for (int sequence = static_cast<int>(threadIdx.x); sequence < plan.batch; sequence += kThreads) {
-    mine += kBegin + PagesOf(LengthOf(plan.lengths, sequence, plan.max_pages));
+    mine += kBegin + CountPages(GetLength(plan.lengths, sequence, plan.max_pages));
   }
   const int64_t total = BlockReduce(mine, int64_t{0}, Sum());
   const int64_t size = Greater(int64_t{kLeast}, (total + plan.count - 1) / plan.count);
@@ -50,10 +50,10 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
   for (int first = 0; first < plan.batch; first += kThreads) {
     const int sequence = first + static_cast<int>(threadIdx.x);
     const bool is_one = sequence < plan.batch;
-    const int pages = is_one ? PagesOf(LengthOf(plan.lengths, sequence, plan.max_pages)) : 0;
+    const int pages = is_one ? CountPages(GetLength(plan.lengths, sequence, plan.max_pages)) : 0;
     const int64_t cost = is_one ? kBegin + pages : 0;
     int64_t round_work;
-    const int64_t end = work + BlockSumUpTo(cost, round_work);
+    const int64_t end = work + BlockInclusiveSum(cost, round_work);
     const int64_t begin = end - cost, pages_begin = end - pages;
     // Of the boundaries at multiples of `size`, those after the first page cut the sequence.
     const int64_t uncut =
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
     const int pieces =
         !is_one ? 0 : 1 + static_cast<int>(Greater(int64_t{0}, (end - 1) / size - uncut));
     int round_splits;
-    const int splits_end = splits + BlockSumUpTo(pieces, round_splits);
+    const int splits_end = splits + BlockInclusiveSum(pieces, round_splits);
     if (is_one) {
       plan.splits[sequence] = splits_end - pieces;
       for (int64_t part = (begin + size - 1) / size; part * size < end; ++part) {
@@ -83,10 +83,10 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
 
 }  // namespace
 
-int PartCount(int64_t rows) {
+int ChoosePartCount(int64_t rows) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   return static_cast<int>(
-      std::max<int64_t>(1, MultiprocessorCount() / std::max<int64_t>(1, tiles)));
+      std::max<int64_t>(1, GetMultiprocessorCount() / std::max<int64_t>(1, tiles)));
 }
 
 void RunPlan(const Plan& plan) {

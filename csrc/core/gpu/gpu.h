@@ -68,7 +68,7 @@ __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 // Returns shared memory whose size is set by the launch.
 template <typename T>
-__device__ __forceinline__ T* DynamicShared() {
+__device__ __forceinline__ T* GetDynamicShared() {
 #if defined(VLLM_GPU_EMULATION)
   return static_cast<T*>(emulation::DynamicSharedMemory());
 #else

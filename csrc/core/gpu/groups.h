@@ -27,13 +27,13 @@ struct Groups {
 
 // Returns groups for rows of `steps` steps: one lane for each step, up to 1 << most_bits lanes; and
 // as many groups as `rows` rows keep busy, up to `most_threads` threads.
-inline Groups GroupsFor(int64_t steps, int64_t rows, int most_bits, int most_threads) {
+inline Groups ChooseGroups(int64_t steps, int64_t rows, int most_bits, int most_threads) {
   Groups groups;
   while (groups.lane_bits < most_bits && (int64_t{1} << groups.lane_bits) < steps)
     ++groups.lane_bits;
-  groups.threads =
-      std::max(1 << groups.lane_bits,
-               ThreadsFor(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
+  groups.threads = std::max(
+      1 << groups.lane_bits,
+      ChooseThreads(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
   return groups;
 }
 

@@ -30,10 +30,10 @@ using emulation::ArriveOnBarrier;
 using emulation::ArriveWhenCopied;
 using emulation::CopyRow16;
 using emulation::FenceAsyncProxy;
+using emulation::GetSharedAddress;
 using emulation::InitBarrier;
-using emulation::NamedBarrier;
-using emulation::SharedAddress;
 using emulation::StoreShared;
+using emulation::WaitAtNamedBarrier;
 using emulation::WaitForBarrier;
 using emulation::WaitForCopies;
 template <int kRegisters>
@@ -48,7 +48,7 @@ inline float Exp2(float x) { return std::exp2(x); }
 
 #else
 
-__device__ __forceinline__ uint32_t SharedAddress(const void* memory) {
+__device__ __forceinline__ uint32_t GetSharedAddress(const void* memory) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(memory));
 }
 
@@ -112,7 +112,7 @@ __device__ __forceinline__ void FenceAsyncProxy() {
 // Waits until kThreads threads, a multiple of a warp, have reached barrier kId ("bar.sync").
 // Barrier 0 is that of __syncthreads.
 template <int kId, int kThreads>
-__device__ __forceinline__ void NamedBarrier() {
+__device__ __forceinline__ void WaitAtNamedBarrier() {
   static_assert(kId >= 1 && kId < 16 && kThreads % kWarp == 0);
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
 }

@@ -45,12 +45,12 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
     void* addresses[] = {const_cast<void*>(static_cast<const void*>(&parameters))..., nullptr};
     const dim3 size(static_cast<unsigned>(threads));
 #if defined(__HIPCC__)
-    const auto stream = static_cast<hipStream_t>(CurrentStream());
+    const auto stream = static_cast<hipStream_t>(GetCurrentStream());
     hipError_t error = hipSuccess;
     error = hipLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared,
                             stream);
 #else
-    const auto stream = static_cast<cudaStream_t>(CurrentStream());
+    const auto stream = static_cast<cudaStream_t>(GetCurrentStream());
     cudaError_t error = cudaSuccess;
     if (shared > kSharedWithoutAsking) {
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -68,7 +68,7 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
 
 // Returns the number of blocks for `count` pieces of work if one block does `each`, limited to the
 // maximum size of a grid along x. Kernels iterate with the grid as stride.
-inline unsigned BlocksFor(int64_t count, int64_t each) {
+inline unsigned ChooseBlocks(int64_t count, int64_t each) {
   constexpr int64_t kMost = 0x7fffffff;
   const int64_t blocks = (count + each - 1) / each;
   return static_cast<unsigned>(blocks < kMost ? blocks : kMost);

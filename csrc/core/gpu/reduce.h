@@ -63,7 +63,7 @@ __device__ __forceinline__ void BlockReduceTwo(float& first, float& second, floa
 
 // Returns the sum up to and including each lane's own value. All lanes of the warp must call it.
 template <typename T>
-__device__ __forceinline__ T WarpSumUpTo(T value) {
+__device__ __forceinline__ T WarpInclusiveSum(T value) {
 #pragma unroll
   for (int distance = 1; distance < kWarp; distance *= 2) {
     const T before = Shuffle(value, Lane() - distance);
@@ -75,13 +75,13 @@ __device__ __forceinline__ T WarpSumUpTo(T value) {
 // Returns the sum up to and including each thread's own value, and sets `total` to the sum of the
 // whole block. The same rules as for BlockReduce apply.
 template <typename T>
-__device__ __forceinline__ T BlockSumUpTo(T value, T& total) {
+__device__ __forceinline__ T BlockInclusiveSum(T value, T& total) {
   __shared__ T partial[kWarp];
-  value = WarpSumUpTo(value);
+  value = WarpInclusiveSum(value);
   if (Lane() == kWarp - 1) partial[Warp()] = value;
   __syncthreads();
   const int warps = static_cast<int>(blockDim.x) / kWarp;
-  const T sums = WarpSumUpTo(Lane() < warps ? partial[Lane()] : T());
+  const T sums = WarpInclusiveSum(Lane() < warps ? partial[Lane()] : T());
   total = Shuffle(sums, kWarp - 1);
   const T before = Shuffle(sums, Warp() - 1);
   __syncthreads();  // partial may be written again

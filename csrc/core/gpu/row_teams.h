@@ -97,7 +97,7 @@ __device__ __forceinline__ void ForPacks(int64_t packs, F f) {
 }
 
 template <typename T>
-VLLM_HOST_DEVICE constexpr int64_t PacksOf(int64_t width) {
+VLLM_HOST_DEVICE constexpr int64_t CountPacks(int64_t width) {
   return (width + kPerLoad<T> - 1) / kPerLoad<T>;
 }
 
@@ -182,21 +182,23 @@ class TeamRow {
 // Calls f(team, blocks, threads) with a team that fits `count` rows of `width` elements of T.
 template <typename T, class F>
 void WithRowTeam(int64_t count, int64_t width, bool aligned, F&& f) {
-  const int64_t packs = PacksOf<T>(width);
+  const int64_t packs = CountPacks<T>(width);
   // The number is the same whether packs are kept or not, because it determines the order of sums.
   // Up to 64 packs, a team is at most a warp.
   const int threads =
       packs <= 64 ? kWarp
-                  : ThreadsFor(packs <= 2 * kMostTeamThreads ? (packs + 1) / 2 : (packs + 3) / 4,
-                               kMostTeamThreads);
-  if (!aligned || width == 0) return f(RowTeam<0, 0, false>(), BlocksFor(count, 1), threads);
+                  : ChooseThreads(packs <= 2 * kMostTeamThreads ? (packs + 1) / 2 : (packs + 3) / 4,
+                                  kMostTeamThreads);
+  if (!aligned || width == 0) return f(RowTeam<0, 0, false>(), ChooseBlocks(count, 1), threads);
   if (packs <= 16)
-    return f(RowTeam<16, 1, true>(), BlocksFor(count, kWarpTeamThreads / 16), kWarpTeamThreads);
+    return f(RowTeam<16, 1, true>(), ChooseBlocks(count, kWarpTeamThreads / 16), kWarpTeamThreads);
   if (packs <= 64)
-    return f(RowTeam<32, 2, true>(), BlocksFor(count, kWarpTeamThreads / 32), kWarpTeamThreads);
-  if (packs <= 2 * kMostTeamThreads) return f(RowTeam<0, 2, true>(), BlocksFor(count, 1), threads);
-  if (packs <= 4 * kMostTeamThreads) return f(RowTeam<0, 4, true>(), BlocksFor(count, 1), threads);
-  return f(RowTeam<0, 0, true>(), BlocksFor(count, 1), threads);
+    return f(RowTeam<32, 2, true>(), ChooseBlocks(count, kWarpTeamThreads / 32), kWarpTeamThreads);
+  if (packs <= 2 * kMostTeamThreads)
+    return f(RowTeam<0, 2, true>(), ChooseBlocks(count, 1), threads);
+  if (packs <= 4 * kMostTeamThreads)
+    return f(RowTeam<0, 4, true>(), ChooseBlocks(count, 1), threads);
+  return f(RowTeam<0, 0, true>(), ChooseBlocks(count, 1), threads);
 }
 
 }  // namespace vllm::gpu

@@ -22,7 +22,7 @@ constexpr const char* kTorchLibrary = "libtorch_cuda.so";
 // Results are cached for at most this many devices.
 constexpr int kMaxDevices = 64;
 
-int CurrentDevice() {
+int GetCurrentDevice() {
   int device = 0;
   CheckRuntime(VLLM_GPU_RUNTIME(GetDevice)(&device), "no GPU");
   return device;
@@ -39,7 +39,7 @@ constexpr auto kMinor = cudaDevAttrComputeCapabilityMinor;
 #endif
 
 template <typename Which>
-int Attribute(Which which, int device) {
+int GetAttribute(Which which, int device) {
   int value = 0;
   CheckRuntime(VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, which, device),
                "asking the device what it is");
@@ -52,7 +52,7 @@ using Remembered = std::atomic<int>;
 // Returns the result of `ask` for the current device, which is asked once.
 template <typename Ask>
 int Remember(Remembered* answers, Ask ask) {
-  const int device = CurrentDevice();
+  const int device = GetCurrentDevice();
   int answer = device < kMaxDevices ? answers[device].load(std::memory_order_relaxed) : 0;
   if (answer > 0) return answer;
   answer = ask(device);
@@ -79,7 +79,7 @@ GetStream FindGetStream() {
 }
 
 // Converts "900,1000" to "9.0, 10.0".
-std::string ArchitecturesText(const char* list) {
+std::string FormatArchitectures(const char* list) {
   std::string text, number;
   for (const char* at = list;; ++at) {
     if (*at >= '0' && *at <= '9') {
@@ -98,33 +98,33 @@ std::string ArchitecturesText(const char* list) {
 
 }  // namespace
 
-void* CurrentStream() {
+void* GetCurrentStream() {
   static const GetStream get = FindGetStream();
   void* stream = nullptr;
-  if (get(CurrentDevice(), &stream) != 0)
+  if (get(GetCurrentDevice(), &stream) != 0)
     throw std::runtime_error("torch does not return the current stream");
   return stream;
 }
 
-int MultiprocessorCount() {
+int GetMultiprocessorCount() {
   static Remembered counts[kMaxDevices];
   return Remember(counts, [](int device) {
-    const int count = Attribute(kMultiprocessors, device);
+    const int count = GetAttribute(kMultiprocessors, device);
     if (count < 1)
       throw std::runtime_error("the device does not report its number of multiprocessors");
     return count;
   });
 }
 
-int ComputeCapability() {
+int GetComputeCapability() {
   static Remembered capabilities[kMaxDevices];
   return Remember(capabilities, [](int device) {
-    return Attribute(kMajor, device) * 10 + Attribute(kMinor, device);
+    return GetAttribute(kMajor, device) * 10 + GetAttribute(kMinor, device);
   });
 }
 
 void CopyAsync(void* to, const void* from, size_t bytes) {
-  const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(CurrentStream());
+  const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(GetCurrentStream());
   const auto error =
       VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDefault), stream);
   if (error != VLLM_GPU_RUNTIME(Success))
@@ -151,7 +151,8 @@ void FailLaunch(const char* kernel, int error, const char* architectures) {
   }
 #endif
   if (no_code)
-    what += ", expected one that the kernel was compiled for: " + ArchitecturesText(architectures);
+    what +=
+        ", expected one that the kernel was compiled for: " + FormatArchitectures(architectures);
   throw std::runtime_error(what);
 }
 

@@ -15,7 +15,7 @@ using Stream = VLLM_GPU_RUNTIME(Stream_t);
 using IpcHandle = VLLM_GPU_RUNTIME(IpcMemHandle_t);
 static_assert(sizeof(IpcHandle) == kShareHandleBytes);
 
-ShareHandle HandleOf(void* base) {
+ShareHandle MakeShareHandle(void* base) {
   IpcHandle handle;
   CheckRuntime(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base),
                "sharing memory with another process");
@@ -26,7 +26,7 @@ ShareHandle HandleOf(void* base) {
 
 // Returns the beginning of an allocation. Only the driver knows it, but the library must load where
 // there is no driver, so the runtime looks the function up.
-void* BaseOf(const void* address) {
+void* FindAllocationBase(const void* address) {
 #if defined(__HIPCC__)
   void* base = nullptr;
   size_t size = 0;
@@ -65,7 +65,7 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   try {
     CheckRuntime(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
     CheckRuntime(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
-    return {memory, HandleOf(memory)};
+    return {memory, MakeShareHandle(memory)};
   } catch (...) {
     VLLM_GPU_RUNTIME(Free)(memory);
     throw;
@@ -76,9 +76,10 @@ void FreeShared(void* memory) {
   CheckRuntime(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory");
 }
 
-std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
-  void* base = BaseOf(address);
-  return {HandleOf(base), static_cast<const char*>(address) - static_cast<const char*>(base)};
+std::pair<ShareHandle, int64_t> ExportShared(const void* address) {
+  void* base = FindAllocationBase(address);
+  return {MakeShareHandle(base),
+          static_cast<const char*>(address) - static_cast<const char*>(base)};
 }
 
 void* OpenShared(const ShareHandle& bytes) {
@@ -93,8 +94,9 @@ void* OpenShared(const ShareHandle& bytes) {
 
 bool IsCapturing() {
   auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
-  CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status),
-               "asking whether a stream is capturing");
+  CheckRuntime(
+      VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(GetCurrentStream()), &status),
+      "asking whether a stream is capturing");
   return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
 }
 

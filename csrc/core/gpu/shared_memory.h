@@ -19,7 +19,7 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes);
 void FreeShared(void* memory);
 
 // Returns the handle of the allocation that contains an address, and the address's offset in it.
-std::pair<ShareHandle, int64_t> ShareOf(const void* address);
+std::pair<ShareHandle, int64_t> ExportShared(const void* address);
 
 // Opens the memory of another process's handle on the current device. It stays open until the
 // process ends.

@@ -8,13 +8,13 @@
 namespace vllm::gpu {
 
 // Returns torch's current stream of the current device, as the toolkit's handle.
-void* CurrentStream();
+void* GetCurrentStream();
 
 // Returns the number of multiprocessors of the current device.
-int MultiprocessorCount();
+int GetMultiprocessorCount();
 
 // Returns the current device's compute capability: 90 for 9.0.
-int ComputeCapability();
+int GetComputeCapability();
 
 // Copies `bytes` bytes on the current stream. Each side is on the device or in host memory, and
 // they do not overlap.

@@ -26,15 +26,15 @@ namespace vllm::gpu {
 // "Matrix Descriptor Format" and "Strides": bits 0-13 are the address, 16-29 the leading-dimension
 // byte offset, 32-45 the stride byte offset, each divided by 16; 49-51 the base offset, 0 at these
 // alignments; 62-63 the swizzle, 1 for 128 bytes.
-__device__ __forceinline__ uint64_t SwizzledMatrix(uint32_t address, uint32_t group_bytes,
-                                                   uint32_t column_bytes = 16) {
+__device__ __forceinline__ uint64_t MakeSwizzledDescriptor(uint32_t address, uint32_t group_bytes,
+                                                           uint32_t column_bytes = 16) {
   return static_cast<uint64_t>((address & 0x3ffffu) >> 4) |
          static_cast<uint64_t>(column_bytes >> 4) << 16 |
          static_cast<uint64_t>(group_bytes >> 4) << 32 | uint64_t{1} << 62;
 }
 
 // Returns the offset in bytes of 16-byte piece `piece` of row `row` in such rows.
-__device__ __forceinline__ uint32_t SwizzledOffset(int row, int piece) {
+__device__ __forceinline__ uint32_t GetSwizzledOffset(int row, int piece) {
   return static_cast<uint32_t>(row * 128 + ((piece ^ (row & 7)) * 16));
 }
 
@@ -43,10 +43,10 @@ enum class Rows128 { kAlongSum, kAcross };
 
 // The row and the column of a thread's accumulators in the 64 rows and kN columns of the result
 // ("Register Fragments for wgmma.mma_async.m64nNk16", matrix D).
-__device__ __forceinline__ int AccumulatorRow(int i) {
+__device__ __forceinline__ int GetAccumulatorRow(int i) {
   return static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16 + Lane() / 4 + i / 2 % 2 * 8;
 }
-__device__ __forceinline__ int AccumulatorColumn(int i) {
+__device__ __forceinline__ int GetAccumulatorColumn(int i) {
   return i / 4 * 8 + Lane() % 4 * 2 + i % 2;
 }
 
