@@ -51,35 +51,35 @@ class Argument {
   // Throws "... has strides [3, 1], expected ...".
   [[noreturn]] void FailStrides(const std::string& expected) const;
 
-  // Is in the memory of the device that the library is for.
+  // Checks that the tensor is in the memory of the device that the library is for.
   const Argument& CheckOnDevice() const;
-  // Is in CPU memory, regardless of the library's device.
+  // Checks that it is in CPU memory, regardless of the library's device.
   const Argument& CheckOnHost() const;
-  // Is in either of the two.
+  // Checks that it is in either of the two.
   const Argument& CheckOnDeviceOrHost() const;
-  // Has dtype float32, bfloat16 or float16.
+  // Checks for float32, bfloat16 or float16.
   const Argument& CheckFloating() const;
   const Argument& CheckDType(torch::headeronly::ScalarType expected) const;
   const Argument& CheckDTypeIn(std::initializer_list<torch::headeronly::ScalarType> expected) const;
   const Argument& CheckSameDType(const Argument& other) const;
   // `why` completes the message: "expected [2, 4]: <why>".
   const Argument& CheckShape(Extents expected, std::string_view why) const;
-  // Has this many dimensions. `shape` names them: "[tokens, experts]".
+  // Checks the number of dimensions. `shape` names them: "[tokens, experts]".
   const Argument& CheckRank(size_t rank, std::string_view shape) const;
-  // Has one dimension of at least `least` elements.
+  // Checks for one dimension of at least `least` elements.
   const Argument& CheckMinLength(int64_t least, std::string_view why) const;
-  // Has one element, in any number of dimensions.
+  // Checks for one element, in any number of dimensions.
   const Argument& CheckOneElement() const;
-  // Has at least one dimension; the elements of the last one are adjacent.
+  // Checks for at least one dimension, in the last of which elements are adjacent.
   const Argument& CheckLastDimensionContiguous() const;
-  // All elements are adjacent and in order.
+  // Checks that all elements are adjacent and in order.
   const Argument& CheckContiguous() const;
-  // Begins at a multiple of `bytes` bytes.
+  // Checks that the tensor begins at a multiple of `bytes` bytes.
   const Argument& CheckAligned(int64_t bytes) const;
-  // The elements of the last dimension are adjacent, and each of its rows begins at a multiple of
-  // `bytes` bytes.
+  // Checks that the elements of the last dimension are adjacent, and that each of its rows begins
+  // at a multiple of `bytes` bytes.
   const Argument& CheckRowsAligned(int64_t bytes) const;
-  // No two elements share memory through a stride of zero, so the tensor can be written to.
+  // Checks that no two elements share memory through a stride of zero: the tensor is written to.
   const Argument& CheckWritable() const;
 
   DType dtype() const { return ToDType(scalar_type()); }

@@ -326,22 +326,19 @@ bool HasIsaOp(StringArgument isa) { return HasAttentionIsa(isa.value); }
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "get_scheduler_metadata(int num_req, int num_heads_q, int num_heads_kv, int head_dim, Tensor "
-      "seq_lens, ScalarType dtype, "
-      "Tensor query_start_loc, bool casual, int window_size, str isa_hint, bool enable_kv_split, "
-      "Tensor? dynamic_causal, "
-      "str kv_cache_dtype=\"auto\") -> Tensor");
+      "seq_lens, ScalarType dtype, Tensor query_start_loc, bool casual, int window_size, str "
+      "isa_hint, bool enable_kv_split, Tensor? dynamic_causal, str kv_cache_dtype=\"auto\") -> "
+      "Tensor");
   m.def(
       "cpu_attn_reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! "
-      "value_cache, Tensor slot_mapping, str isa, "
-      "float k_scale=1., float v_scale=1., str kv_cache_dtype=\"auto\") -> ()");
+      "value_cache, Tensor slot_mapping, str isa, float k_scale=1., float v_scale=1., str "
+      "kv_cache_dtype=\"auto\") -> ()");
   m.def(
       "cpu_attention_with_kv_cache(Tensor query, Tensor key_cache, Tensor value_cache, Tensor! "
-      "output, Tensor query_start_loc, "
-      "Tensor seq_lens, float scale, bool causal, Tensor? alibi_slopes, SymInt "
-      "sliding_window_size, Tensor block_table, float softcap, "
-      "Tensor scheduler_metadata, Tensor? s_aux, Tensor? dynamic_causal, float k_scale=1., float "
-      "v_scale=1., "
-      "str kv_cache_dtype=\"auto\") -> ()");
+      "output, Tensor query_start_loc, Tensor seq_lens, float scale, bool causal, Tensor? "
+      "alibi_slopes, SymInt sliding_window_size, Tensor block_table, float softcap, Tensor "
+      "scheduler_metadata, Tensor? s_aux, Tensor? dynamic_causal, float k_scale=1., float "
+      "v_scale=1., str kv_cache_dtype=\"auto\") -> ()");
   m.def("cpu_attn_has_isa(str isa) -> bool");
 }
 

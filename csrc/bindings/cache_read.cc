@@ -269,8 +269,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
       "is_src_access_order_any=False) -> ()");
   m.def(
       "gather_and_maybe_dequant_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor "
-      "cu_seq_lens, Tensor token_to_seq, "
-      "int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? seq_starts) -> ()");
+      "cu_seq_lens, Tensor token_to_seq, int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? "
+      "seq_starts) -> ()");
   m.def(
       "cp_gather_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, int "
       "batch_size, Tensor? seq_starts) -> ()");

@@ -177,16 +177,14 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
 STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
   m.def(
       "reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor "
-      "slot_mapping, str kv_cache_dtype, "
-      "Tensor k_scale, Tensor v_scale, bool interleaved_v=False) -> ()");
+      "slot_mapping, str kv_cache_dtype, Tensor k_scale, Tensor v_scale, bool interleaved_v=False) "
+      "-> ()");
   m.def(
       "reshape_and_cache_flash(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, "
-      "Tensor slot_mapping, "
-      "str kv_cache_dtype, Tensor k_scale, Tensor v_scale) -> ()");
+      "Tensor slot_mapping, str kv_cache_dtype, Tensor k_scale, Tensor v_scale) -> ()");
   m.def(
       "concat_and_cache_mla(Tensor kv_c, Tensor k_pe, Tensor! kv_cache, Tensor slot_mapping, str "
-      "kv_cache_dtype, Tensor scale, "
-      "bool skip_scale=False) -> ()");
+      "kv_cache_dtype, Tensor scale, bool skip_scale=False) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C_cache_ops, m) {

@@ -11,6 +11,7 @@
 
 #include "attention/flash2/run.h"
 #include "bindings/flash2_arguments.h"
+#include "bindings/flash_call.h"
 #include "bindings/library.h"
 #include "bindings/new_tensor.h"
 
@@ -21,18 +22,6 @@ using flash2::Params;
 using torch::headeronly::ScalarType;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// The results if there are no keys: zeros, and an lse of infinity.
-std::vector<Tensor> FillWithoutKeys(Tensor out, Tensor lse) {
-  torch::stable::zero_(out);
-  torch::stable::fill_(lse, kInfinity);
-  return {out, lse};
-}
-
-void CheckHeadSize(const Argument& k, const Argument& q) {
-  const int64_t size = q.shape().back();
-  if (k.shape().back() != size) k.FailShape("the head size of q, " + std::to_string(size));
-}
 
 // The arguments of varlen_fwd, in the order of its schema.
 struct VarlenArguments {
@@ -53,6 +42,8 @@ struct VarlenArguments {
 // kernel that follow from them.
 class VarlenCall {
  public:
+  using Arguments = VarlenArguments;
+
   explicit VarlenCall(const VarlenArguments& given)
       : given_(given),
         q_(kOp, "q", given.q),
@@ -72,13 +63,16 @@ class VarlenCall {
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
     Tensor lse = MakeTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
     if (total_q_ == 0 || batch_ == 0) return {out, lse};
-    if (given_.max_seqlen_k == 0) return FillWithoutKeys(out, lse);
+    if (given_.max_seqlen_k == 0) {
+      flash::FillWithoutKeys(out, lse, kInfinity);
+      return {out, lse};
+    }
     if (given_.zero_tensors) {
       torch::stable::zero_(out);
       torch::stable::fill_(lse, -kInfinity);
     }
     SetQueriesAndOutput(out, lse);
-    const flash2::Parts parts = GroupAndSplit();
+    const flash::Parts parts = GroupAndSplit();
     flash2::Run(params_, paged_);
     return {out, lse};
   }
@@ -92,13 +86,11 @@ class VarlenCall {
     flash2::CheckHalves(k_, dims, q_);
     flash2::CheckHalves(v_, dims, q_);
     v_.CheckShape(k_.shape(), "the shape of k");
-    CheckHeadSize(k_, q_);
+    flash::CheckHeadSize(k_, q_);
     total_q_ = q_.shape()[0];
     heads_ = q_.shape()[1];
     kv_heads_ = k_.shape()[dims - 2];
-    const Argument starts(kOp, "cu_seqlens_q", given_.cu_seqlens_q);
-    if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
-    batch_ = starts.shape()[0] - 1;
+    batch_ = flash::CountSequences(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q));
   }
 
   void SetSizes() {
@@ -173,7 +165,7 @@ class VarlenCall {
 
   // If each sequence has one query, the query's position follows from the sequence, so heads can be
   // grouped and keys can be split.
-  flash2::Parts GroupAndSplit() {
+  flash::Parts GroupAndSplit() {
     if (given_.max_seqlen_q == 1 && total_q_ == batch_) {
       params_.cu_seqlens_q = nullptr;
       params_.q_batch_stride = params_.q_row_stride;
@@ -211,6 +203,8 @@ struct KvcacheArguments {
 // One call of fwd_kvcache, in the same kind of steps as VarlenCall.
 class KvcacheCall {
  public:
+  using Arguments = KvcacheArguments;
+
   explicit KvcacheCall(const KvcacheArguments& given)
       : given_(given),
         q_(kOp, "q", given.q),
@@ -221,11 +215,9 @@ class KvcacheCall {
     CheckShapes();
     SetSizes();
     SetCacheAndPages();
-    if (given_.rotary_cos.has_value() != given_.rotary_sin.has_value()) {
-      FailOp(kOp, "rotary_cos or rotary_sin is given alone, expected both or neither");
-    }
-    if (given_.k.has_value() != given_.v.has_value())
-      FailOp(kOp, "k or v is given alone, expected both or neither");
+    flash::CheckBothOrNeither(kOp, "rotary_cos", given_.rotary_cos, "rotary_sin",
+                              given_.rotary_sin);
+    flash::CheckBothOrNeither(kOp, "k", given_.k, "v", given_.v);
     if (given_.k.has_value()) {
       SetNewKeys();
     } else if (given_.rotary_cos.has_value()) {
@@ -236,12 +228,15 @@ class KvcacheCall {
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
     Tensor lse = MakeTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
     if (batch_ == 0 || queries_ == 0) return {out, lse};
-    if (keys_ == 0) return FillWithoutKeys(out, lse);
+    if (keys_ == 0) {
+      flash::FillWithoutKeys(out, lse, kInfinity);
+      return {out, lse};
+    }
     SetQueriesAndOutput(out, lse);
     // In memory, [batch, kv_heads, group] is the same as [batch, heads, 1], so grouping does not
     // change the result.
     flash2::GroupHeads(&params_, heads_, kv_heads_);
-    const flash2::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
+    const flash::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
     flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() ||
                              given_.block_table.has_value());
     return {out, lse};
@@ -255,7 +250,7 @@ class KvcacheCall {
     flash2::CheckHalves(kcache_, 4, q_);
     flash2::CheckHalves(vcache_, 4, q_);
     vcache_.CheckShape(kcache_.shape(), "the shape of kcache");
-    CheckHeadSize(kcache_, q_);
+    flash::CheckHeadSize(kcache_, q_);
     batch_ = q_.shape()[0];
     queries_ = q_.shape()[1];
     heads_ = q_.shape()[2];
@@ -360,7 +355,6 @@ class KvcacheCall {
   Params params_{};
 };
 
-// torch passes the arguments of a schema one by one.
 std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> out,
                               Tensor cu_seqlens_q, Tensor cu_seqlens_k,
                               std::optional<Tensor> seqused_k, std::optional<Tensor> leftpad_k,
@@ -370,28 +364,10 @@ std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor
                               int64_t window_size_left, int64_t window_size_right, double softcap,
                               bool return_softmax, int64_t num_splits,
                               std::optional<Tensor> /*gen*/) {
-  const VarlenArguments given{q,
-                              k,
-                              v,
-                              out,
-                              cu_seqlens_q,
-                              cu_seqlens_k,
-                              seqused_k,
-                              leftpad_k,
-                              block_table,
-                              alibi_slopes,
-                              max_seqlen_q,
-                              max_seqlen_k,
-                              p_dropout,
-                              softmax_scale,
-                              zero_tensors,
-                              is_causal,
-                              window_size_left,
-                              window_size_right,
-                              softcap,
-                              return_softmax,
-                              num_splits};
-  return VarlenCall(given).Run();
+  return flash::RunCall<VarlenCall>(
+      q, k, v, out, cu_seqlens_q, cu_seqlens_k, seqused_k, leftpad_k, block_table, alibi_slopes,
+      max_seqlen_q, max_seqlen_k, p_dropout, softmax_scale, zero_tensors, is_causal,
+      window_size_left, window_size_right, softcap, return_softmax, num_splits);
 }
 
 std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::optional<Tensor> k,
@@ -403,27 +379,10 @@ std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::opti
                                double softmax_scale, bool is_causal, int64_t window_size_left,
                                int64_t window_size_right, double softcap,
                                bool is_rotary_interleaved, int64_t num_splits) {
-  const KvcacheArguments given{q,
-                               kcache,
-                               vcache,
-                               k,
-                               v,
-                               seqlens_k,
-                               rotary_cos,
-                               rotary_sin,
-                               cache_batch_idx,
-                               leftpad_k,
-                               block_table,
-                               alibi_slopes,
-                               out,
-                               softmax_scale,
-                               is_causal,
-                               window_size_left,
-                               window_size_right,
-                               softcap,
-                               is_rotary_interleaved,
-                               num_splits};
-  return KvcacheCall(given).Run();
+  return flash::RunCall<KvcacheCall>(q, kcache, vcache, k, v, seqlens_k, rotary_cos, rotary_sin,
+                                     cache_batch_idx, leftpad_k, block_table, alibi_slopes, out,
+                                     softmax_scale, is_causal, window_size_left, window_size_right,
+                                     softcap, is_rotary_interleaved, num_splits);
 }
 
 }  // namespace
@@ -432,20 +391,16 @@ std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::opti
 STABLE_TORCH_LIBRARY_FRAGMENT(_vllm_fa2_C, m) {
   m.def(
       "varlen_fwd(Tensor! q, Tensor k, Tensor v, Tensor!? out, Tensor cu_seqlens_q, Tensor "
-      "cu_seqlens_k, Tensor? seqused_k, "
-      "Tensor? leftpad_k, Tensor? block_table, Tensor? alibi_slopes, int max_seqlen_q, int "
-      "max_seqlen_k, float p_dropout, "
-      "float softmax_scale, bool zero_tensors, bool is_causal, int window_size_left, int "
-      "window_size_right, float softcap, "
-      "bool return_softmax, int num_splits, Tensor? gen) -> Tensor[]");
+      "cu_seqlens_k, Tensor? seqused_k, Tensor? leftpad_k, Tensor? block_table, Tensor? "
+      "alibi_slopes, int max_seqlen_q, int max_seqlen_k, float p_dropout, float softmax_scale, "
+      "bool zero_tensors, bool is_causal, int window_size_left, int window_size_right, float "
+      "softcap, bool return_softmax, int num_splits, Tensor? gen) -> Tensor[]");
   m.def(
       "fwd_kvcache(Tensor! q, Tensor kcache, Tensor vcache, Tensor? k, Tensor? v, Tensor? "
-      "seqlens_k, Tensor? rotary_cos, "
-      "Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? leftpad_k, Tensor? block_table, "
-      "Tensor? alibi_slopes, Tensor!? out, "
-      "float softmax_scale, bool is_causal, int window_size_left, int window_size_right, float "
-      "softcap, bool is_rotary_interleaved, "
-      "int num_splits) -> Tensor[]");
+      "seqlens_k, Tensor? rotary_cos, Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? "
+      "leftpad_k, Tensor? block_table, Tensor? alibi_slopes, Tensor!? out, float softmax_scale, "
+      "bool is_causal, int window_size_left, int window_size_right, float softcap, bool "
+      "is_rotary_interleaved, int num_splits) -> Tensor[]");
 }
 
 VLLM_LIBRARY_IMPL(_vllm_fa2_C, m) {

@@ -84,10 +84,7 @@ void SetScores(Params* params, double softmax_scale, double softcap) {
   params->softcap = static_cast<float>(softcap > 0 ? softmax_scale / softcap : 0.0);
   params->scale_softmax = static_cast<float>(scale);
   params->scale_softmax_log2 = static_cast<float>(scale * 1.4426950408889634);
-  // Dropout is off, but the kernels still read these values.
-  params->p_dropout = 1.0f;
-  params->p_dropout_in_uint8_t = 255;
-  params->rp_dropout = 1.0f;
+  flash::DisableDropout(params);
   params->scale_softmax_rp_dropout = params->scale_softmax;
 }
 

@@ -6,12 +6,14 @@
 
 #include "attention/flash2/run.h"
 #include "bindings/flash_arguments.h"
+#include "bindings/flash_call.h"
 
 namespace vllm::flash2 {
 
 using flash::CheckHalves;
 using flash::CheckInt;
 using flash::CheckInts;
+using flash::Parts;
 
 // Checks the head size and the number of heads of q, [..., heads, head_size], and sets d, d_rounded
 // and is_bf16. Throws if no kernel is compiled for them.
@@ -41,10 +43,8 @@ void SetAlibi(Params* params, const Argument& slopes, int64_t batch, int64_t hea
 // once. Returns whether it did.
 bool GroupHeads(Params* params, int64_t heads, int64_t kv_heads);
 
-// The memory for the results of split keys. It must live until the launch is queued.
-struct Parts {
-  std::optional<Tensor> out, lse;
-};
+// Sets the number of splits, at most kMostSplits or, below 1, as many as fill the GPU, and
+// allocates the memory for the results of split keys.
 Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_splits);
 
 }  // namespace vllm::flash2

@@ -11,6 +11,7 @@
 
 #include "attention/flash3/run.h"
 #include "bindings/flash3_arguments.h"
+#include "bindings/flash_call.h"
 #include "bindings/library.h"
 #include "bindings/new_tensor.h"
 
@@ -54,6 +55,8 @@ struct FwdArguments {
 // that follow from them.
 class FwdCall {
  public:
+  using Arguments = FwdArguments;
+
   explicit FwdCall(const FwdArguments& given)
       : given_(given),
         q_(kOp, "q", given.q),
@@ -79,8 +82,7 @@ class FwdCall {
             : MakeTensor<3>(given_.q, {batch_, params_.h, params_.seqlen_q}, ScalarType::Float);
     if (params_.total_q == 0 || batch_ == 0) return MakeResults(out, lse);
     if (keys_ == 0 || params_.total_k == 0) {
-      torch::stable::zero_(out);
-      torch::stable::fill_(lse, -std::numeric_limits<double>::infinity());
+      flash::FillWithoutKeys(out, lse, -std::numeric_limits<double>::infinity());
       return MakeResults(out, lse);
     }
     flash3::SetQueries(&params_, q_, out);
@@ -88,7 +90,7 @@ class FwdCall {
     params_.softmax_lse_ptr = lse.data_ptr();
     const flash3::Variant variant = ChooseVariant();
     const Tensor schedule = TakeOrMakeSchedule();
-    const flash3::Parts parts = flash3::SetParts(&params_, given_.q);
+    const flash::Parts parts = flash3::SetParts(&params_, given_.q);
     flash3::Run(&params_, variant);
     return MakeResults(out, lse);
   }
@@ -127,9 +129,8 @@ class FwdCall {
     flash3::CheckHalves(k_, k_dims, q_);
     flash3::CheckHalves(v_, k_dims, q_);
     v_.CheckShape(k_.shape(), "the shape of k: kernels for values of another size are not built");
+    flash::CheckHeadSize(k_, q_);
     const int64_t head_size = q_.shape().back();
-    if (k_.shape().back() != head_size)
-      k_.FailShape("the head size of q, " + std::to_string(head_size));
     flash3::SetHeads(&params_, kOp, q_.shape()[q_dims - 2], k_.shape()[k_dims - 2], head_size,
                      head_size, q_.scalar_type() == ScalarType::BFloat16);
   }
@@ -139,8 +140,7 @@ class FwdCall {
     batch_ = q_.shape()[0];
     if (packed_q_) {
       const Argument starts(kOp, "cu_seqlens_q", *given_.cu_seqlens_q);
-      if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
-      batch_ = starts.shape()[0] - 1;
+      batch_ = flash::CountSequences(starts);
       params_.cu_seqlens_q = flash3::CheckInts(starts, batch_ + 1, kOneMore);
     }
     params_.cu_seqlens_k =
@@ -251,6 +251,8 @@ struct ScheduleArguments {
 // these lengths. Arguments that both ops have must be the same in both calls.
 class ScheduleCall {
  public:
+  using Arguments = ScheduleArguments;
+
   explicit ScheduleCall(const ScheduleArguments& given) : given_(given) {}
 
   Tensor Run() {
@@ -317,7 +319,6 @@ class ScheduleCall {
   Params params_{};
 };
 
-// torch passes the arguments of a schema one by one.
 std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_new,
                         std::optional<Tensor> v_new, std::optional<Tensor> q_v,
                         std::optional<Tensor> out, std::optional<Tensor> cu_seqlens_q,
@@ -334,40 +335,12 @@ std::vector<Tensor> Fwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> k_ne
                         int64_t num_splits, std::optional<bool> pack_gqa, int64_t sm_margin,
                         std::optional<Tensor> s_aux, int64_t cp_world_size, int64_t /*cp_rank*/,
                         std::optional<Tensor> cp_tot_seqused_k) {
-  const FwdArguments given{q,
-                           k,
-                           v,
-                           k_new,
-                           v_new,
-                           q_v,
-                           out,
-                           cu_seqlens_q,
-                           cu_seqlens_k,
-                           cu_seqlens_k_new,
-                           seqused_q,
-                           seqused_k,
-                           max_seqlen_q,
-                           max_seqlen_k,
-                           page_table,
-                           kv_batch_idx,
-                           leftpad_k,
-                           rotary_cos,
-                           rotary_sin,
-                           seqlens_rotary,
-                           softmax_scale,
-                           is_causal,
-                           window_size_left,
-                           window_size_right,
-                           softcap,
-                           is_rotary_interleaved,
-                           scheduler_metadata,
-                           num_splits,
-                           pack_gqa,
-                           sm_margin,
-                           s_aux,
-                           cp_world_size,
-                           cp_tot_seqused_k};
-  return FwdCall(given).Run();
+  return flash::RunCall<FwdCall>(
+      q, k, v, k_new, v_new, q_v, out, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new, seqused_q,
+      seqused_k, max_seqlen_q, max_seqlen_k, page_table, kv_batch_idx, leftpad_k, rotary_cos,
+      rotary_sin, seqlens_rotary, softmax_scale, is_causal, window_size_left, window_size_right,
+      softcap, is_rotary_interleaved, scheduler_metadata, num_splits, pack_gqa, sm_margin, s_aux,
+      cp_world_size, cp_tot_seqused_k);
 }
 
 Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t max_seqlen_k,
@@ -379,13 +352,11 @@ Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t ma
                             int64_t max_seqlen_k_new, bool is_causal, int64_t window_size_left,
                             int64_t window_size_right, bool has_softcap, int64_t num_splits,
                             std::optional<bool> pack_gqa, int64_t sm_margin) {
-  const ScheduleArguments given{batch_size,  max_seqlen_q,     max_seqlen_k,      num_heads,
-                                num_heads_k, headdim,          headdim_v,         qkv_dtype,
-                                seqused_k,   cu_seqlens_q,     cu_seqlens_k,      cu_seqlens_k_new,
-                                seqused_q,   leftpad_k,        page_size,         max_seqlen_k_new,
-                                is_causal,   window_size_left, window_size_right, has_softcap,
-                                num_splits,  pack_gqa,         sm_margin};
-  return ScheduleCall(given).Run();
+  return flash::RunCall<ScheduleCall>(
+      batch_size, max_seqlen_q, max_seqlen_k, num_heads, num_heads_k, headdim, headdim_v, qkv_dtype,
+      seqused_k, cu_seqlens_q, cu_seqlens_k, cu_seqlens_k_new, seqused_q, leftpad_k, page_size,
+      max_seqlen_k_new, is_causal, window_size_left, window_size_right, has_softcap, num_splits,
+      pack_gqa, sm_margin);
 }
 
 }  // namespace
@@ -394,26 +365,21 @@ Tensor GetSchedulerMetadata(int64_t batch_size, int64_t max_seqlen_q, int64_t ma
 STABLE_TORCH_LIBRARY_FRAGMENT(_vllm_fa3_C, m) {
   m.def(
       "fwd(Tensor! q, Tensor k, Tensor v, Tensor? k_new, Tensor? v_new, Tensor? q_v, Tensor!? out, "
-      "Tensor? cu_seqlens_q, "
-      "Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, Tensor? seqused_k, int? "
-      "max_seqlen_q, int? max_seqlen_k, "
-      "Tensor? page_table, Tensor? kv_batch_idx, Tensor? leftpad_k, Tensor? rotary_cos, Tensor? "
-      "rotary_sin, Tensor? seqlens_rotary, "
-      "Tensor? q_descale, Tensor? k_descale, Tensor? v_descale, float softmax_scale, bool "
-      "is_causal, int window_size_left, "
-      "int window_size_right, float softcap, bool is_rotary_interleaved, Tensor? "
-      "scheduler_metadata, int num_splits, bool? pack_gqa, "
-      "int sm_margin, Tensor? s_aux, int cp_world_size, int cp_rank, Tensor? cp_tot_seqused_k) -> "
+      "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, "
+      "Tensor? seqused_k, int? max_seqlen_q, int? max_seqlen_k, Tensor? page_table, Tensor? "
+      "kv_batch_idx, Tensor? leftpad_k, Tensor? rotary_cos, Tensor? rotary_sin, Tensor? "
+      "seqlens_rotary, Tensor? q_descale, Tensor? k_descale, Tensor? v_descale, float "
+      "softmax_scale, bool is_causal, int window_size_left, int window_size_right, float softcap, "
+      "bool is_rotary_interleaved, Tensor? scheduler_metadata, int num_splits, bool? pack_gqa, int "
+      "sm_margin, Tensor? s_aux, int cp_world_size, int cp_rank, Tensor? cp_tot_seqused_k) -> "
       "Tensor[]");
   m.def(
       "get_scheduler_metadata(int batch_size, int max_seqlen_q, int max_seqlen_k, int num_heads, "
-      "int num_heads_k, int headdim, "
-      "int headdim_v, ScalarType qkv_dtype, Tensor seqused_k, Tensor? cu_seqlens_q, Tensor? "
-      "cu_seqlens_k, Tensor? cu_seqlens_k_new, "
-      "Tensor? seqused_q, Tensor? leftpad_k, int? page_size, int max_seqlen_k_new, bool is_causal, "
-      "int window_size_left, "
-      "int window_size_right, bool has_softcap, int num_splits, bool? pack_gqa, int sm_margin) -> "
-      "Tensor");
+      "int num_heads_k, int headdim, int headdim_v, ScalarType qkv_dtype, Tensor seqused_k, "
+      "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, "
+      "Tensor? leftpad_k, int? page_size, int max_seqlen_k_new, bool is_causal, int "
+      "window_size_left, int window_size_right, bool has_softcap, int num_splits, bool? pack_gqa, "
+      "int sm_margin) -> Tensor");
 }
 
 VLLM_LIBRARY_IMPL(_vllm_fa3_C, m) {

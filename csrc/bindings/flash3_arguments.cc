@@ -100,11 +100,8 @@ void SetPages(Params* params, const Argument& table, const Argument& k) {
 }
 
 void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys& given) {
-  if (given.k.has_value() != given.v.has_value())
-    FailOp(op, "k_new or v_new is given alone, expected both or neither");
-  if (given.rotary_cos.has_value() != given.rotary_sin.has_value()) {
-    FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
-  }
+  flash::CheckBothOrNeither(op, "k_new", given.k, "v_new", given.v);
+  flash::CheckBothOrNeither(op, "rotary_cos", given.rotary_cos, "rotary_sin", given.rotary_sin);
   if (!given.k.has_value()) {
     if (given.rotary_cos.has_value())
       FailOp(op, "rotary_cos is given without k_new, expected new keys to rotate");
@@ -157,10 +154,7 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
 void SetScores(Params* params, double softmax_scale, double softcap) {
   params->scale_softmax = static_cast<float>(softmax_scale);
   params->softcap = static_cast<float>(softcap);
-  // Dropout is off.
-  params->p_dropout = 1.0f;
-  params->p_dropout_in_uint8_t = 255;
-  params->rp_dropout = 1.0f;
+  flash::DisableDropout(params);
 }
 
 void SetDevice(Params* params, const char* op, int64_t sm_margin) {

@@ -6,12 +6,14 @@
 
 #include "attention/flash3/schedule.h"
 #include "bindings/flash_arguments.h"
+#include "bindings/flash_call.h"
 
 namespace vllm::flash3 {
 
 using flash::CheckHalves;
 using flash::CheckInt;
 using flash::CheckInts;
+using flash::Parts;
 
 // Returns the distance from one index of a dimension to the next. Any value is correct for a
 // dimension of size 1, but the hardware requires a multiple of 16 bytes.
@@ -51,10 +53,7 @@ void SetScores(Params* params, double softmax_scale, double softcap);
 // Sets the device. `sm_margin` multiprocessors are left to other kernels.
 void SetDevice(Params* params, const char* op, int64_t sm_margin);
 
-// The memory for the results of split keys. It must live until the launch is queued.
-struct Parts {
-  std::optional<Tensor> out, lse;
-};
+// Allocates the memory for the results of split keys and sets its parameters.
 Parts SetParts(Params* params, const Tensor& q);
 
 }  // namespace vllm::flash3

@@ -44,6 +44,22 @@ int* CheckInts(const Argument& argument, int64_t count, std::string_view why) {
   return static_cast<int*>(argument.tensor().data_ptr());
 }
 
+void CheckHeadSize(const Argument& k, const Argument& q) {
+  const int64_t size = q.shape().back();
+  if (k.shape().back() != size) k.FailShape("the head size of q, " + std::to_string(size));
+}
+
+int64_t CountSequences(const Argument& starts) {
+  if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
+  return starts.shape()[0] - 1;
+}
+
+void CheckBothOrNeither(const char* op, const char* name, const std::optional<Tensor>& tensor,
+                        const char* other_name, const std::optional<Tensor>& other) {
+  if (tensor.has_value() == other.has_value()) return;
+  FailOp(op, std::string(name) + " or " + other_name + " is given alone, expected both or neither");
+}
+
 Tensor TakeOrMakeOutput(const char* op, const Argument& q, const std::optional<Tensor>& out) {
   if (!out.has_value()) {
     const Extents shape = q.shape();

@@ -27,6 +27,16 @@ void CheckHalves(const Argument& argument, size_t dims, const Argument& q);
 // Checks `count` adjacent int32 numbers on the GPU.
 int* CheckInts(const Argument& argument, int64_t count, std::string_view why);
 
+// Checks that k has the head size of q.
+void CheckHeadSize(const Argument& k, const Argument& q);
+
+// Returns the number of sequences whose beginnings, and the end of the last one, are `starts`.
+int64_t CountSequences(const Argument& starts);
+
+// Checks that of two optional arguments both or neither are given.
+void CheckBothOrNeither(const char* op, const char* name, const std::optional<Tensor>& tensor,
+                        const char* other_name, const std::optional<Tensor>& other);
+
 // Returns the caller's output, which must have q's shape and dtype, or a new tensor.
 Tensor TakeOrMakeOutput(const char* op, const Argument& q, const std::optional<Tensor>& out);
 

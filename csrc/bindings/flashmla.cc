@@ -161,10 +161,8 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
 STABLE_TORCH_LIBRARY_FRAGMENT(_flashmla_C, m) {
   m.def(
       "dense_decode_fwd(Tensor q, Tensor kcache, int head_size_v, Tensor seqlens_k, Tensor "
-      "block_table, float softmax_scale, "
-      "bool is_causal, Tensor(a)? tile_scheduler_metadata, Tensor(b)? num_splits, Tensor(c!)? "
-      "out_) -> "
-      "(Tensor(c!), Tensor, Tensor(a)?, Tensor(b)?)");
+      "block_table, float softmax_scale, bool is_causal, Tensor(a)? tile_scheduler_metadata, "
+      "Tensor(b)? num_splits, Tensor(c!)? out_) -> (Tensor(c!), Tensor, Tensor(a)?, Tensor(b)?)");
 }
 
 VLLM_LIBRARY_IMPL(_flashmla_C, m) { m.impl("dense_decode_fwd", VLLM_BOX(vllm::DenseDecodeFwd)); }

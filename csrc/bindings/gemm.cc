@@ -205,8 +205,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("onednn_mm(Tensor! c, Tensor a, Tensor? bias, Tensor handler_tensor) -> ()");
   m.def(
       "create_onednn_scaled_mm_handler(Tensor b, Tensor b_scales, ScalarType output_type, bool "
-      "dynamic_act_quant, bool use_azp, "
-      "int primitive_cache_size) -> int");
+      "dynamic_act_quant, bool use_azp, int primitive_cache_size) -> int");
   m.def(
       "onednn_scaled_mm(Tensor! c, Tensor a, Tensor a_scales, Tensor? azp, Tensor? azp_adj, "
       "Tensor? bias, Tensor handler_tensor) -> ()");

@@ -64,8 +64,8 @@ void MergeStatesOp(Tensor output_tensor, std::optional<Tensor> output_lse_tensor
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "merge_attn_states(Tensor! output, Tensor!? output_lse, Tensor prefix_output, Tensor "
-      "prefix_lse, Tensor suffix_output, "
-      "Tensor suffix_lse, int? prefill_tokens_with_context, Tensor? output_scale=None) -> ()");
+      "prefix_lse, Tensor suffix_output, Tensor suffix_lse, int? prefill_tokens_with_context, "
+      "Tensor? output_scale=None) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("merge_attn_states", VLLM_BOX(vllm::MergeStatesOp)); }

@@ -271,24 +271,22 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
 STABLE_TORCH_LIBRARY_FRAGMENT(_moe_C, m) {
   m.def(
       "topk_softmax(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
-      "Tensor gating_output, bool renormalize, "
-      "Tensor? bias, Tensor? is_padding) -> ()");
+      "Tensor gating_output, bool renormalize, Tensor? bias, Tensor? is_padding) -> ()");
   m.def(
       "topk_sigmoid(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
-      "Tensor gating_output, bool renormalize, "
-      "Tensor? bias, float routed_scaling_factor, Tensor? is_padding) -> ()");
+      "Tensor gating_output, bool renormalize, Tensor? bias, float routed_scaling_factor, Tensor? "
+      "is_padding) -> ()");
   m.def(
       "grouped_topk(Tensor scores, int n_group, int topk_group, int topk, bool renormalize, float "
-      "routed_scaling_factor, Tensor bias, "
-      "int scoring_func) -> (Tensor, Tensor)");
+      "routed_scaling_factor, Tensor bias, int scoring_func) -> (Tensor, Tensor)");
   m.def(
       "moe_align_block_size(Tensor topk_ids, int num_experts, int block_size, Tensor! "
-      "sorted_token_ids, Tensor! experts_ids, "
-      "Tensor! num_tokens_post_pad, Tensor? maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
+      "sorted_token_ids, Tensor! experts_ids, Tensor! num_tokens_post_pad, Tensor? "
+      "maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
   m.def(
       "batched_moe_align_block_size(int max_tokens_per_batch, int block_size, Tensor "
-      "expert_num_tokens, Tensor! sorted_token_ids, "
-      "Tensor! experts_ids, Tensor! num_tokens_post_pad) -> ()");
+      "expert_num_tokens, Tensor! sorted_token_ids, Tensor! experts_ids, Tensor! "
+      "num_tokens_post_pad) -> ()");
   m.def(
       "moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> "
       "()");

@@ -139,8 +139,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("prepack_moe_weight(Tensor weight, Tensor! packed_weight, str isa) -> ()");
   m.def(
       "cpu_fused_moe(Tensor! output, Tensor input, Tensor w13, Tensor w2, Tensor? w13_bias, "
-      "Tensor? w2_bias, Tensor topk_weights, "
-      "Tensor topk_id, bool skip_weighted, str act, str isa) -> ()");
+      "Tensor? w2_bias, Tensor topk_weights, Tensor topk_id, bool skip_weighted, str act, str isa) "
+      "-> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

@@ -39,8 +39,8 @@ void RmsNormPerBlockQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor we
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "rms_norm_per_block_quant(Tensor! result, Tensor input, Tensor weight, Tensor! scale, float "
-      "epsilon, Tensor? scale_ub, "
-      "Tensor!? residual, int group_size, bool is_scale_transposed) -> ()");
+      "epsilon, Tensor? scale_ub, Tensor!? residual, int group_size, bool is_scale_transposed) -> "
+      "()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

@@ -66,12 +66,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "epsilon) -> ()");
   m.def(
       "fused_add_rms_norm_static_fp8_quant(Tensor! result, Tensor input, Tensor! residual, Tensor "
-      "weight, Tensor scale, float epsilon) "
-      "-> ()");
+      "weight, Tensor scale, float epsilon) -> ()");
   m.def(
       "rms_norm_dynamic_per_token_quant(Tensor! result, Tensor input, Tensor weight, Tensor! "
-      "scale, float epsilon, Tensor? scale_ub, "
-      "Tensor!? residual) -> ()");
+      "scale, float epsilon, Tensor? scale_ub, Tensor!? residual) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

@@ -69,9 +69,8 @@ void FusedQkNormRopeOp(Tensor qkv_tensor, int64_t num_heads_q, int64_t num_heads
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "fused_qk_norm_rope(Tensor! qkv, int num_heads_q, int num_heads_k, int num_heads_v, int "
-      "head_dim, float eps, Tensor q_weight, "
-      "Tensor k_weight, Tensor cos_sin_cache, bool is_neox, Tensor position_ids, int "
-      "forced_token_heads_per_warp=-1) -> ()");
+      "head_dim, float eps, Tensor q_weight, Tensor k_weight, Tensor cos_sin_cache, bool is_neox, "
+      "Tensor position_ids, int forced_token_heads_per_warp=-1) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("fused_qk_norm_rope", VLLM_BOX(vllm::FusedQkNormRopeOp)); }

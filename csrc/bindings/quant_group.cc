@@ -60,13 +60,11 @@ void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, i
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "per_token_group_fp8_quant(Tensor input, Tensor! output_q, Tensor! output_s, int group_size, "
-      "float eps, float fp8_min, "
-      "float fp8_max, bool scale_ue8m0, bool dummy_is_scale_transposed, bool dummy_is_tma_aligned) "
-      "-> ()");
+      "float eps, float fp8_min, float fp8_max, bool scale_ue8m0, bool dummy_is_scale_transposed, "
+      "bool dummy_is_tma_aligned) -> ()");
   m.def(
       "per_token_group_quant_int8(Tensor input, Tensor! output_q, Tensor! output_s, int "
-      "group_size, float eps, float int8_min, "
-      "float int8_max) -> ()");
+      "group_size, float eps, float int8_min, float int8_max) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

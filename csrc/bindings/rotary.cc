@@ -76,8 +76,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor,
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "rotary_embedding(Tensor positions, Tensor! query, Tensor!? key, int head_size, Tensor "
-      "cos_sin_cache, bool is_neox, "
-      "int rope_dim_offset=0, bool inverse=False) -> ()");
+      "cos_sin_cache, bool is_neox, int rope_dim_offset=0, bool inverse=False) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("rotary_embedding", VLLM_BOX(vllm::RotaryEmbeddingOp)); }

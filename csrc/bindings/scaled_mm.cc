@@ -138,8 +138,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "Tensor? bias) -> ()");
   m.def(
       "cutlass_scaled_mm_azp(Tensor! out, Tensor a, Tensor b, Tensor a_scales, Tensor b_scales, "
-      "Tensor azp_adj, Tensor? azp, "
-      "Tensor? bias) -> ()");
+      "Tensor azp_adj, Tensor? azp, Tensor? bias) -> ()");
   m.def("cutlass_scaled_mm_supports_fp8(int cuda_device_capability) -> bool");
   m.def("cutlass_scaled_mm_supports_block_fp8(int cuda_device_capability) -> bool");
 }
