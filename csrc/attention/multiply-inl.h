@@ -116,12 +116,12 @@ HWY_INLINE void MultiplyBlock(size_t n, const float* HWY_RESTRICT a, size_t a_st
       hwy::Prefetch(AdvancePointer(b1 + i * b_stride, ahead));
     VF32 v0 = hn::Zero(F32()), v1 = v0;
     LoadColumns<kColumns>(b0 + i * b_stride, b1 + i * b_stride, v0, v1);
-    Step<kColumns>(a[i], v0, v1, c00, c01);
-    if constexpr (kRows > 1) Step<kColumns>(a[a_stride + i], v0, v1, c10, c11);
-    if constexpr (kRows > 2) Step<kColumns>(a[2 * a_stride + i], v0, v1, c20, c21);
-    if constexpr (kRows > 3) Step<kColumns>(a[3 * a_stride + i], v0, v1, c30, c31);
-    if constexpr (kRows > 4) Step<kColumns>(a[4 * a_stride + i], v0, v1, c40, c41);
-    if constexpr (kRows > 5) Step<kColumns>(a[5 * a_stride + i], v0, v1, c50, c51);
+    MultiplyAdd<kColumns>(a[i], v0, v1, c00, c01);
+    if constexpr (kRows > 1) MultiplyAdd<kColumns>(a[a_stride + i], v0, v1, c10, c11);
+    if constexpr (kRows > 2) MultiplyAdd<kColumns>(a[2 * a_stride + i], v0, v1, c20, c21);
+    if constexpr (kRows > 3) MultiplyAdd<kColumns>(a[3 * a_stride + i], v0, v1, c30, c31);
+    if constexpr (kRows > 4) MultiplyAdd<kColumns>(a[4 * a_stride + i], v0, v1, c40, c41);
+    if constexpr (kRows > 5) MultiplyAdd<kColumns>(a[5 * a_stride + i], v0, v1, c50, c51);
   }
   constexpr bool kAdd = Adds(kExtra);
   StoreSums<kColumns, kAdd, T>(c00, c01, c);
