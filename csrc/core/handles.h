@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A table of objects that callers hold by number, never by address. Numbers that were released
-// or never returned are detected.
+// A table of objects that callers hold by number, never by address. Numbers that were released or
+// never returned are detected.
 #pragma once
 
 #include <cstdint>
