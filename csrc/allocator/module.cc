@@ -280,26 +280,21 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
 
 PyMethodDef methods[] = {
     {"init_module", InitModule, METH_VARARGS,
-     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks: the first is called for each "
-     "allocation with "
-     "(device, size, address, handle), and for "
-     "every address that is "
-     "freed and returns the same four numbers."},
+     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks. malloc_cb is called with (device, "
+     "size, address, handle) for each allocation, and free_cb with each address that is freed; it "
+     "returns the same four numbers."},
     {"python_create_and_map", CreateAndMap, METH_VARARGS,
      "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nMaps new memory at the "
      "addresses of an unmapped allocation."},
     {"python_unmap_and_release", UnmapAndRelease, METH_VARARGS,
      "python_unmap_and_release(device, size, d_mem, p_handle)\n--\n\nWaits for the device and "
-     "releases an allocation's memory; its "
-     "addresses stay reserved."},
+     "releases an allocation's memory; its addresses stay reserved."},
     {"copy_to_host", CopyToHost, METH_VARARGS,
      "copy_to_host(device, size, d_mem, p_handle, host)\n--\n\nWaits for the device and copies an "
-     "allocation to `size` bytes at address `host` "
-     "of host memory."},
+     "allocation to `size` bytes of host memory at address `host`."},
     {"copy_to_device", CopyToDevice, METH_VARARGS,
-     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies to an allocation from "
-     "`size` "
-     "bytes at address `host` of host memory."},
+     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies `size` bytes of host "
+     "memory at address `host` to an allocation."},
     {nullptr, nullptr, 0, nullptr},
 };
 

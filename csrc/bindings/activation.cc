@@ -14,7 +14,7 @@ void CheckHalved(const Argument& out, const Argument& input) {
     input.Fail("has shape " + FormatShape(half), "an even last dimension for gates and factors");
   half.back() /= 2;
   out.CheckOnDevice()
-      .CheckShape(half, "that of input with half its last dimension")
+      .CheckShape(half, "the shape of input with half its last dimension")
       .CheckLastDimensionContiguous()
       .CheckWritable();
 }
@@ -36,7 +36,7 @@ void RunActivate(const char* op, Activation activation, const Tensor& out_tensor
   input.CheckOnDevice().CheckFloating();
   out.CheckOnDevice()
       .CheckSameDType(input)
-      .CheckShape(input.shape(), "that of input")
+      .CheckShape(input.shape(), "the shape of input")
       .CheckWritable();
   if (out_tensor.is_contiguous() && input_tensor.is_contiguous()) {
     Activate(activation, out.GetLongestRows(), input.GetLongestRows());

@@ -38,10 +38,9 @@ const Unit& GetUnit(const Params& params, bool parts) {
 
 // Returns the feature that the call needs and the unit lacks, or nullptr.
 const char* FindMissingFeature(const Features& features, const Params& params) {
-  if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "with alibi_slopes";
-  if (params.softcap > 0 && !features.softcap) return "with softcap";
-  if (params.d != params.d_rounded && !features.uneven)
-    return "for heads smaller than its own size";
+  if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "alibi_slopes";
+  if (params.softcap > 0 && !features.softcap) return "softcap";
+  if (params.d != params.d_rounded && !features.uneven) return "head sizes other than its own";
   return nullptr;
 }
 
@@ -90,12 +89,13 @@ void Run(Params& params, bool parts) {
                              Describe(params, parts) +
                              ", expected a library built with VLLM_FA_SET=full");
   }
-  if (const char* what = FindMissingFeature(unit.features, params)) {
-    throw std::runtime_error(
-        "FlashAttention 2: this library's kernel for " + Describe(params, parts) +
-        " is built without support " + what +
-        (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
-        ", expected a library built with VLLM_FA_SET=full");
+  if (const char* feature = FindMissingFeature(unit.features, params)) {
+    throw std::runtime_error("FlashAttention 2: this library's kernel for " +
+                             Describe(params, parts) + " is built without support for " + feature +
+                             (params.d == params.d_rounded
+                                  ? ""
+                                  : " (the head size is " + std::to_string(params.d) + ")") +
+                             ", expected a library built with VLLM_FA_SET=full");
   }
   unit.launch(params, static_cast<cudaStream_t>(gpu::GetCurrentStream()));
 }
