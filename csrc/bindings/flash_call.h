@@ -13,9 +13,9 @@ namespace vllm::flash {
 
 // Runs a call. torch passes the arguments of a schema one by one; Call::Arguments has them in the
 // same order, without those that the call ignores.
-template <class Call, typename... Arguments>
-auto RunCall(Arguments&&... arguments) {
-  const typename Call::Arguments given{std::forward<Arguments>(arguments)...};
+template <class Call, typename... Values>
+auto RunCall(Values&&... values) {
+  const typename Call::Arguments given{std::forward<Values>(values)...};
   return Call(given).Run();
 }
 
