@@ -199,8 +199,8 @@ def test_released_and_foreign_handles(ops: Any) -> None:
         ops.onednn_mm(torch.empty(3, 6), torch.empty(3, 4), None, handle)
     with pytest.raises(
         RuntimeError,
-        match=r"release_dnnl_matmul_handler: handler is \d+, expected a number that was returned and "
-        r"not yet",
+        match=r"release_dnnl_matmul_handler: handler is \d+, expected a number that was returned "
+        r"and not yet",
     ):
         ops.release_dnnl_matmul_handler(handle.item())
     quantised = packed_int8(
