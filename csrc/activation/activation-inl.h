@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation functions and gates on vectors of float32; T is the element type of the result, whose
-// precision suffices. Compiled once for each target.
+// Activation functions and gates on vectors of float32. T is the element type of the result; the
+// functions are as precise as T requires. Compiled once for each target.
 #if defined(VLLM_ACTIVATION_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ACTIVATION_ACTIVATION_INL_H_
 #undef VLLM_ACTIVATION_ACTIVATION_INL_H_
@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// a / b for b from 1 to about 5. Results of 16 bits do not show the last bits of a quotient: there
-// a refined estimate does, at a third of the time of a division.
+// a / b for b from 1 to about 5. A 16-bit result does not show the last bits of a quotient, so
+// 16-bit types use a refined estimate, which takes a third of the time of a division.
 template <typename T>
 HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -32,9 +32,9 @@ HWY_INLINE VF32 Divide(VF32 a, VF32 b) {
   }
 }
 
-// x * sigmoid(y). The exponential is of -|y|, so nothing overflows.
+// x * sigmoid(y). The exponent is -|y|, so nothing overflows.
 template <typename T>
-HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
+HWY_INLINE VF32 MultiplyBySigmoid(VF32 x, VF32 y) {
   const F32 d;
   const VF32 e = Exp2OfNonPositive<T>(hn::Mul(hn::Abs(y), hn::Set(d, -kLog2E)));
   const VF32 numerator = hn::IfNegativeThenElse(y, hn::Mul(x, e), x);
@@ -43,13 +43,13 @@ HWY_INLINE VF32 TimesSigmoid(VF32 x, VF32 y) {
 
 template <typename T>
 struct Silu {
-  HWY_INLINE VF32 operator()(VF32 x) const { return TimesSigmoid<T>(x, x); }
+  HWY_INLINE VF32 operator()(VF32 x) const { return MultiplyBySigmoid<T>(x, x); }
 };
 
 template <typename T>
 struct GeluQuick {
   HWY_INLINE VF32 operator()(VF32 x) const {
-    return TimesSigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f)));
+    return MultiplyBySigmoid<T>(x, hn::Mul(x, hn::Set(F32(), 1.702f)));
   }
 };
 
@@ -61,20 +61,21 @@ struct GeluTanh {
     const VF32 square = hn::Mul(x, x);
     const VF32 factor = hn::MulAdd(square, hn::Set(d, 2 * 0.7978845608f * 0.044715f),
                                    hn::Set(d, 2 * 0.7978845608f));
-    return TimesSigmoid<T>(x, hn::Mul(x, factor));
+    return MultiplyBySigmoid<T>(x, hn::Mul(x, factor));
   }
 };
 
-// x * Phi(x). For the lower tail Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision
+// x * Phi(x). The lower tail is Phi(-z) = exp(-z^2/2) * R(z), which keeps its relative precision
 // where 1 + erf(x) cancels. R is a polynomial of degree 8 in t = 1 / (1 + 0.3 z) without a constant
-// term, fitted to 0 <= z <= 14.6 (beyond that Phi underflows) with the least maximal relative
-// error, 1.7e-7, by Lawson's iteration on 400 Chebyshev nodes against 40-digit values of erfc.
+// term. It was fitted to 0 <= z <= 14.6 (Phi underflows beyond that) by Lawson's iteration on 400
+// Chebyshev nodes against 40-digit values of erfc. Its largest relative error is minimal: 1.7e-7.
 template <typename T>
 struct Gelu {
   HWY_INLINE VF32 operator()(VF32 x) const {
     const F32 d;
     const VF32 one = hn::Set(d, 1.0f);
-    // Phi(-14.6) is 0 in float32; up to there the quotient below has a denominator of at most 5.4.
+    // Phi(-14.6) is 0 in float32. Up to there, the denominator of the quotient below is at most
+    // 5.4.
     const VF32 z = SmallerOfNumbers(hn::Abs(x), hn::Set(d, 14.6f));
     const VF32 t = Divide<T>(one, hn::MulAdd(hn::Set(d, 0.3f), z, one));
     VF32 r = hn::Set(d, 0.035374343f);
@@ -99,14 +100,14 @@ struct ReluSquared {
   }
 };
 
-// A gate that multiplies by the other half as it is.
+// A gate that returns the other half unchanged; the caller multiplies by it.
 template <class F>
 struct TimesFactor {
   F f;
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const { return hn::Mul(f(gate), factor); }
 };
 
-// The gate, or zero up to the threshold, times the factor. NaN stays NaN.
+// factor * gate if the gate exceeds the threshold, else 0. NaN stays NaN.
 struct FatRelu {
   float threshold;
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
@@ -114,20 +115,21 @@ struct FatRelu {
   }
 };
 
-// With g the gate up to the limit, and u the factor between -limit and limit: g * sigmoid(alpha g)
-// * (u + beta). NaN stays NaN.
+// g * sigmoid(alpha g) * (u + beta), where g is the gate, limited from above, and u is the factor,
+// limited to [-limit, limit]. NaN stays NaN.
 template <typename T>
 struct ClampedSilu {
   float limit, alpha, beta;
   HWY_INLINE VF32 operator()(VF32 gate, VF32 factor) const {
     const F32 d;
     const VF32 high = hn::Set(d, limit), low = hn::Set(d, -limit);
-    const VF32 g = AtMost(gate, high), u = AtLeast(AtMost(factor, high), low);
-    return hn::Mul(TimesSigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))), hn::Add(u, hn::Set(d, beta)));
+    const VF32 g = ClampToMax(gate, high), u = ClampToMin(ClampToMax(factor, high), low);
+    return hn::Mul(MultiplyBySigmoid<T>(g, hn::Mul(g, hn::Set(d, alpha))),
+                   hn::Add(u, hn::Set(d, beta)));
   }
 };
 
-// Two rows, joined by a gate.
+// Joins two rows by a gate.
 template <typename T, class F>
 struct GatedHalves {
   static constexpr bool kSplit = kSplits<T>;
@@ -146,7 +148,7 @@ struct GatedHalves {
   }
 };
 
-// One row in which gates and factors take turns.
+// Joins the gates and factors that alternate in one row.
 template <typename T, class F>
 struct GatedPairs {
   static constexpr bool kSplit = false;

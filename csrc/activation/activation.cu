@@ -43,7 +43,7 @@ struct ReluSquared {
   }  // NaN stays NaN
 };
 
-// A gate that multiplies by the other half as it is.
+// A gate that returns the other half unchanged; the caller multiplies by it.
 template <class F>
 struct TimesFactor {
   F f;
@@ -62,12 +62,12 @@ struct FatRelu {
 struct ClampedSilu {
   float limit, alpha, beta;
   __device__ __forceinline__ float operator()(float gate, float factor) const {
-    const float g = AtMost(gate, limit), u = AtLeast(AtMost(factor, limit), -limit);
+    const float g = ClampToMax(gate, limit), u = ClampToMin(ClampToMax(factor, limit), -limit);
     return g * Sigmoid(alpha * g) * (u + beta);
   }
 };
 
-// Where the operands of an element of a row are, kWidth neighbours at once.
+// The structs below load the operands of kWidth neighbouring elements of a row.
 struct Single {
   template <int kCount, typename T, class F>
   __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
@@ -95,7 +95,7 @@ struct Pairs {
   template <int kCount, typename T, class F>
   __device__ __forceinline__ void operator()(const T* row, int64_t /*width*/, int64_t i, const F& f,
                                              float (&result)[kCount]) const {
-    // Loads as long as those of the other layouts: rows are aligned for these.
+    // Loads packs as long as those of the other layouts, because rows are aligned for that length.
     const Pack<T, kCount> first = LoadPack<kCount>(row + 2 * i),
                           second = LoadPack<kCount>(row + 2 * i + kCount);
     T items[2 * kCount];
@@ -110,7 +110,7 @@ struct Pairs {
   }
 };
 
-// How a result becomes an element.
+// Converts a result to an element.
 template <typename T>
 struct Rounded {
   using Out = T;
@@ -123,16 +123,16 @@ struct Quantized {
   __device__ __forceinline__ Q operator()(float x) const { return ToFp8<Q>(x * (1.0f / *scale)); }
 };
 
-// kCount elements of a row a step; blocks walk over the pieces of a row along x and over the rows
-// along y.
+// A step computes kCount elements of a row. Blocks iterate over the pieces of a row along x and
+// over the rows along y.
 template <int kCount, typename T, class Operands, class F, class Finish>
 __global__ void __launch_bounds__(kThreads)
     MapRows(Rows out, Rows input, Operands operands, F f, Finish finish) {
   using Out = typename Finish::Out;
   const int64_t steps = out.width / kCount;
   for (int64_t row = blockIdx.y; row < out.count; row += gridDim.y) {
-    const T* from = RowAt<const T>(input, row);
-    Out* to = RowAt<Out>(out, row);
+    const T* from = GetRow<const T>(input, row);
+    Out* to = GetRow<Out>(out, row);
     for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps;
          step += int64_t{gridDim.x} * kThreads) {
       const int64_t i = step * kCount;
@@ -151,14 +151,14 @@ void Map(const char* name, const Rows& out, const Rows& input, Operands operands
          Finish finish) {
   using Out = typename Finish::Out;
   constexpr int kCount = kPerLoad<T>;
-  const bool packed = out.width % kCount == 0 && RowsAligned(input, sizeof(T), 16) &&
-                      RowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
+  const bool packed = out.width % kCount == 0 && AreRowsAligned(input, sizeof(T), 16) &&
+                      AreRowsAligned(out, sizeof(Out), sizeof(Out) * kCount);
   const int64_t steps = packed ? out.width / kCount : out.width;
   if (packed) {
-    Launch(name, &MapRows<kCount, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
-           kThreads, 0, out, input, operands, f, finish);
+    Launch(name, &MapRows<kCount, T, Operands, F, Finish>,
+           ChooseRowGrid(steps, out.count, kThreads), kThreads, 0, out, input, operands, f, finish);
   } else {
-    Launch(name, &MapRows<1, T, Operands, F, Finish>, RowBlocks(steps, out.count, kThreads),
+    Launch(name, &MapRows<1, T, Operands, F, Finish>, ChooseRowGrid(steps, out.count, kThreads),
            kThreads, 0, out, input, operands, f, finish);
   }
 }
@@ -216,7 +216,7 @@ void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input) {
   }
 }
 
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale) {
+void ActivateAndQuantize(const Rows& out, QType type, const Rows& input, const float* scale) {
   WithType(input.dtype, [&](auto element) {
     using T = decltype(element);
     if (type == QType::kE4M3) {

@@ -5,7 +5,7 @@
 
 namespace vllm {
 
-// Activation functions, in float32.
+// Activation functions, computed in float32.
 enum class Activation {
   kSilu,       // x * sigmoid(x)
   kGelu,       // x * Phi(x), Phi the standard normal distribution (Hendrycks and Gimpel,
@@ -15,11 +15,11 @@ enum class Activation {
   kReluSquared,  // max(x, 0)^2
 };
 
-// out[r, i] = activation(input[r, i]). out and input have the same dtype, count and width; they may
-// be the same memory.
+// out[r, i] = activation(input[r, i]). out and input have the same dtype, count and width, and may
+// share memory.
 void Activate(Activation activation, const Rows& out, const Rows& input);
 
-// Where the gate x and the factor y of an element lie in a row of twice the width.
+// The positions of the gate x and the factor y of an element in a row of twice the width.
 enum class Layout {
   kGateFirst,    // x in the first half, y in the second
   kGateLast,     // y in the first half, x in the second
@@ -42,11 +42,12 @@ struct Gate {
   float beta = 0.0f;
 };
 
-// out[r, i] = gate of x and y. Same dtype and count; input.width = 2 * out.width; no overlap.
+// out[r, i] = the gate applied to x and y. out and input have the same dtype and count, and
+// input.width is 2 * out.width. They do not overlap.
 void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input);
 
-// out[r, i] = silu(x) * y / *scale with the gate first, to E4M3 or E5M2, rounded once; the
-// reciprocal of the scale is multiplied in.
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale);
+// out[r, i] = silu(x) * y / *scale with the gate first, as E4M3 or E5M2, rounded once. The result
+// is multiplied by the reciprocal of the scale.
+void ActivateAndQuantize(const Rows& out, QType type, const Rows& input, const float* scale);
 
 }  // namespace vllm

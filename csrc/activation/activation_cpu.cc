@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Calls f(row, column, n) for the parts of rows that hold elements [begin, end) of the output,
-// counted through all rows.
+// Calls f(row, column, n) for the parts of rows that hold output elements [begin, end), which are
+// numbered across rows.
 template <class F>
 HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f) {
   while (begin < end) {
@@ -35,7 +35,7 @@ HWY_INLINE void ForParts(const Rows& out, int64_t begin, int64_t end, const F& f
 template <typename T, class F>
 HWY_NOINLINE void ApplyToElements(const F& f, const Rows& out, const Rows& input, int64_t begin,
                                   int64_t end) {
-  const bool stream = WorthStreaming<T>(out) && out.data != input.data;
+  const bool stream = ShouldStream<T>(out) && out.data != input.data;
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     WriteSpan(Elements<T, F>{input.Row<T>(row) + column, f}, out.Row<T>(row) + column, n, stream);
   });
@@ -45,7 +45,7 @@ HWY_NOINLINE void ApplyToElements(const F& f, const Rows& out, const Rows& input
 template <typename T, class F>
 HWY_NOINLINE void ApplyToGates(const F& f, Layout layout, const Rows& out, const Rows& input,
                                int64_t begin, int64_t end) {
-  const bool stream = WorthStreaming<T>(out);
+  const bool stream = ShouldStream<T>(out);
   ForParts(out, begin, end, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
     const T* x = input.Row<T>(row);
     T* HWY_RESTRICT to = out.Row<T>(row) + column;
@@ -112,7 +112,7 @@ void ActivateAndMulRange(const Gate& gate, const Rows& out, const Rows& input, i
   });
 }
 
-// Elements [begin, end) of silu(gate) * factor / scale as codes.
+// Computes elements [begin, end) of silu(gate) * factor / scale as codes.
 template <typename T, typename Q>
 HWY_NOINLINE void ApplySiluAndQuantize(const Rows& out, const Rows& input, float factor,
                                        int64_t begin, int64_t end) {
@@ -163,7 +163,7 @@ void ActivateAndMul(const Gate& gate, const Rows& out, const Rows& input) {
               [&](int64_t begin, int64_t end) { function(gate, out, input, begin, end); });
 }
 
-void SiluAndMulQuant(const Rows& out, QType type, const Rows& input, const float* scale) {
+void ActivateAndQuantize(const Rows& out, QType type, const Rows& input, const float* scale) {
   auto& function = VLLM_CPU_DISPATCH(SiluQuantRange);
   const float factor = 1.0f / *scale;
   ParallelFor(out.count * out.width, 1,

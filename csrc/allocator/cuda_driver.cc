@@ -10,8 +10,8 @@ namespace {
 
 constexpr char kLibrary[] = "libcuda.so.1";
 
-// cuGetProcAddress as CUDA 11.3 brought it, and as 12.0 did: that one also says why it found
-// nothing, which we find out by ourselves.
+// The signature of cuGetProcAddress from CUDA 11.3, and the one from 12.0. The latter also reports
+// why it found nothing, which we do not need.
 using GetProcAddress = Result (*)(const char*, void**, int, uint64_t);
 using GetProcAddressV2 = Result (*)(const char*, void**, int, uint64_t, int*);
 
@@ -21,8 +21,8 @@ struct Entries {
         second(reinterpret_cast<GetProcAddressV2>(dlsym(from, "cuGetProcAddress_v2"))),
         first(reinterpret_cast<GetProcAddress>(dlsym(from, "cuGetProcAddress"))) {}
 
-  // The driver's own table comes first: it knows which of a function's interfaces a release of CUDA
-  // means. Drivers before 11.3 have none.
+  // The driver's own lookup comes first, because it knows which version of a function's interface
+  // each CUDA release expects. Drivers before 11.3 do not have it.
   void* Find(const char* name, const char* symbol, int version) const {
     void* found = nullptr;
     if (second != nullptr) {
@@ -43,7 +43,7 @@ bool Load(Driver* driver, Error* error) {
   if (library == nullptr) {
     const char* why = dlerror();
     return error->Set(Error::Kind::kFailed,
-                      "the NVIDIA driver is not installed here: %s cannot be loaded (%s)", kLibrary,
+                      "the NVIDIA driver is not installed: cannot load %s (%s)", kLibrary,
                       why != nullptr ? why : "no reason given");
   }
   const Entries entries(library);
@@ -57,7 +57,7 @@ bool Load(Driver* driver, Error* error) {
     dlclose(library);
     return error->Set(
         Error::Kind::kFailed,
-        "%s has no %s: virtual memory management needs the driver of CUDA 10.2 or newer", kLibrary,
+        "%s has no %s: virtual memory management needs a driver for CUDA 10.2 or newer", kLibrary,
         missing);
   }
   const Result result = driver->init(0);
@@ -66,7 +66,7 @@ bool Load(Driver* driver, Error* error) {
     dlclose(library);
     return false;
   }
-  return true;  // the library stays loaded, as long as its functions may be called
+  return true;  // the library stays loaded because its functions may be called at any time
 }
 
 }  // namespace
@@ -87,8 +87,7 @@ const Driver* LoadDriver(Error* error) {
   static Driver driver;
   static bool loaded = false;
   const Lock lock(&mutex);
-  // A failure is not remembered: the caller may have started before the driver's kernel module was
-  // there.
+  // A failure is not cached: the driver's kernel module may be loaded after the first call.
   if (!loaded) loaded = Load(&driver, error);
   return loaded ? &driver : nullptr;
 }

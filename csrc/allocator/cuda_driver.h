@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the allocator uses of the CUDA driver's interface, declared here: the file compiles without
-// a toolkit, and the library neither links nor needs libcuda, so that it can be imported where
-// there is no driver. Names and values are NVIDIA's; tests/recipe/test_cuda_toolchain.py compares
-// every one of them with cuda.h.
+// The part of the CUDA driver's interface that the allocator uses. It is declared here so that the
+// file compiles without a toolkit and the library neither links nor needs libcuda: it can be
+// imported where there is no driver. Names and values are NVIDIA's;
+// tests/recipe/test_cuda_toolchain.py compares each of them with cuda.h.
 #pragma once
 
 #include <cstddef>
@@ -55,9 +55,9 @@ struct AccessDescription {
   int flags = kAccessReadWrite;
 };
 
-// VLLM_CUDA_DRIVER(member, name, symbol, version, parameters): an entry point by the name that
-// cuGetProcAddress knows it by; the symbol of libcuda.so.1 that has the same interface; and the
-// CUDA release (1000 * major + 10 * minor) that brought the interface.
+// VLLM_CUDA_DRIVER(member, name, symbol, version, parameters) describes an entry point: the name
+// that cuGetProcAddress knows, the symbol of libcuda.so.1 with the same interface, and the CUDA
+// release that introduced the interface (1000 * major + 10 * minor).
 #define VLLM_CUDA_DRIVER_FUNCTIONS(X)                                                            \
   X(init, cuInit, cuInit, 2000, (unsigned))                                                      \
   X(error_name, cuGetErrorName, cuGetErrorName, 6000, (Result, const char**))                    \
@@ -84,19 +84,19 @@ struct AccessDescription {
   X(copy_to_host, cuMemcpyDtoH, cuMemcpyDtoH_v2, 3020, (void*, Address, size_t))                 \
   X(copy_to_device, cuMemcpyHtoD, cuMemcpyHtoD_v2, 3020, (Address, const void*, size_t))
 
-// The driver's functions, by what they do.
+// The driver's functions, named after what they do.
 struct Driver {
 #define VLLM_CUDA_DRIVER_MEMBER(member, name, symbol, version, parameters) \
   Result(*member) parameters = nullptr;
   VLLM_CUDA_DRIVER_FUNCTIONS(VLLM_CUDA_DRIVER_MEMBER)
 #undef VLLM_CUDA_DRIVER_MEMBER
 
-  // Describes a result that is not kSuccess; returns false.
+  // Stores a description of `result`, which is not kSuccess, in `error`. Returns false.
   bool Fail(Result result, const char* call, Error* error) const;
 };
 
-// The driver, loaded and initialised by the first call that finds one; null and the reason until
-// then. Later calls cost a lock.
+// Returns the driver, which the first successful call loads and initialises. Returns null and sets
+// `error` if it cannot be loaded. Later calls only take a lock.
 const Driver* LoadDriver(Error* error);
 
 }  // namespace vllm::allocator::cuda

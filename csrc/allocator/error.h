@@ -3,19 +3,19 @@
 
 namespace vllm::allocator {
 
-// Why a step failed. The text has a fixed place: an allocator that has just run out of memory does
-// not ask for some to say so.
+// The reason why a step failed. The text is stored in a fixed buffer, because an allocator that has
+// just run out of memory must not allocate memory to report it.
 struct Error {
   enum class Kind {
     kFailed,
-    kOutOfMemory,  // of the device; torch has an answer of its own to that
-    kEnded,  // the driver has shut down with the process: nothing is left that could be cleaned up
+    kOutOfMemory,  // no device memory is left; torch handles this itself
+    kEnded,        // the driver has shut down with the process: nothing is left to clean up
   };
 
   Kind kind = Kind::kFailed;
   char text[512] = "";
 
-  // Sets both; returns false, which is what its caller returns.
+  // Sets the kind and the text. Returns false, so that a caller can return the result.
   bool Set(Kind what, const char* format, ...) __attribute__((format(printf, 3, 4)));
 };
 

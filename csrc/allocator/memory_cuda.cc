@@ -14,10 +14,10 @@ using cuda::Result;
 
 constexpr int kMaxDevices = 128;
 
-// What is asked of a device once.
+// Properties of a device that are queried once.
 struct DeviceFacts {
-  cuda::Context context = nullptr;  // the primary one, which the CUDA runtime and torch use as
-                                    // well; held until the process ends
+  cuda::Context context = nullptr;  // the primary context, which the CUDA runtime and torch also
+                                    // use; held until the process ends
   size_t granularity = 0;           // bytes
   cuda::AllocationProperties properties;
 };
@@ -32,24 +32,26 @@ bool AskDevice(const Driver& driver, int ordinal, DeviceFacts* facts, Error* err
   if (result != kSuccess) return driver.Fail(result, "cuDeviceGetAttribute", error);
   if (has_virtual_memory == 0) {
     return error->Set(Error::Kind::kFailed,
-                      "device %d has no virtual memory management, which the allocator is made of",
+                      "device %d has no virtual memory management, which this allocator requires",
                       ordinal);
   }
-  // A driver that is older than the question cannot answer it, and has no such memory.
+  // A driver that does not know this attribute has no such memory.
   if (driver.device_attribute(&has_rdma, cuda::kRdmaWithVirtualMemory, device) != kSuccess)
     has_rdma = 0;
   facts->properties.location.id = device;
-  // Without it a network card cannot read the memory, which ordinary device memory always allows.
+  // Without this flag, a network card cannot access the memory, as it can any ordinary device
+  // memory.
   facts->properties.gpu_direct_rdma_capable = has_rdma != 0 ? 1 : 0;
   result = driver.granularity(&facts->granularity, &facts->properties, cuda::kGranularityMinimum);
   if (result != kSuccess) return driver.Fail(result, "cuMemGetAllocationGranularity", error);
-  // Last, as it is the one answer that would have to be given back.
+  // The context comes last, because it is the only result that would have to be released on
+  // failure.
   result = driver.primary_context_retain(&facts->context, device);
   if (result != kSuccess) return driver.Fail(result, "cuDevicePrimaryCtxRetain", error);
   return true;
 }
 
-const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
+const DeviceFacts* GetFacts(const Driver& driver, int ordinal, Error* error) {
   static Mutex mutex;
   static DeviceFacts all[kMaxDevices];
   if (ordinal < 0 || ordinal >= kMaxDevices) {
@@ -66,12 +68,13 @@ const DeviceFacts* FactsOf(const Driver& driver, int ordinal, Error* error) {
   return &facts;
 }
 
-// The driver, with the primary context of a device current for as long as this lives.
-class OnDevice {
+// Makes a device's primary context current as long as the object lives, and gives access to the
+// driver.
+class ContextGuard {
  public:
-  OnDevice(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
+  ContextGuard(int device, Error* error) : driver_(cuda::LoadDriver(error)) {
     if (driver_ == nullptr) return;
-    facts_ = FactsOf(*driver_, device, error);
+    facts_ = GetFacts(*driver_, device, error);
     if (facts_ == nullptr) return;
     Result result = driver_->context_get_current(&before_);
     if (result != kSuccess) {
@@ -87,11 +90,11 @@ class OnDevice {
     }
     good_ = true;
   }
-  ~OnDevice() {
+  ~ContextGuard() {
     if (good_ && before_ != facts_->context) driver_->context_set_current(before_);
   }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
+  ContextGuard(const ContextGuard&) = delete;
+  ContextGuard& operator=(const ContextGuard&) = delete;
 
   explicit operator bool() const { return good_; }
   const Driver* operator->() const { return driver_; }
@@ -104,9 +107,9 @@ class OnDevice {
   bool good_ = false;
 };
 
-// Unmaps whatever is mapped, after the device's last use of it: cuMemUnmap promises to wait in most
-// cases only.
-bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, Error* error) {
+// Unmaps the block, if it is mapped, after the device has last used it. cuMemUnmap itself
+// guarantees to wait only in most cases.
+bool UnmapIn(const ContextGuard& on, Block* block, bool although_the_device_fails, Error* error) {
   Result result = on->context_synchronize();
   const bool waited = result == kSuccess;
   if (!waited) {
@@ -122,9 +125,9 @@ bool UnmapIn(const OnDevice& on, Block* block, bool although_the_device_fails, E
 }  // namespace
 
 bool Reserve(int device, int64_t size, Block* block, Error* error) {
-  const OnDevice on(device, error);
+  const ContextGuard on(device, error);
   if (!on) return false;
-  // A signed size and a granularity of megabytes: the sum fits.
+  // `size` is signed and a granularity is megabytes, so the sum does not overflow.
   const size_t granularity = on.facts().granularity;
   const size_t whole = (static_cast<size_t>(size) + granularity - 1) / granularity * granularity;
   cuda::Address address = 0;
@@ -135,7 +138,7 @@ bool Reserve(int device, int64_t size, Block* block, Error* error) {
 }
 
 bool Map(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   if (!on) return false;
   cuda::MemoryHandle handle = 0;
   Result result = on->create(&handle, block->size, &on.facts().properties, 0);
@@ -145,8 +148,8 @@ bool Map(Block* block, Error* error) {
     on->release(handle);
     return on->Fail(result, "cuMemMap", error);
   }
-  // From here on the mapping keeps the memory alive. That leaves one step for taking it away, which
-  // is done or not done, never half.
+  // After this call, only the mapping keeps the memory alive. Releasing the memory is then a single
+  // step, which cannot be left half done.
   result = on->release(handle);
   if (result != kSuccess) {
     on->unmap(block->address, block->size);
@@ -166,12 +169,12 @@ bool Map(Block* block, Error* error) {
 }
 
 bool Unmap(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   return on && UnmapIn(on, block, false, error);
 }
 
 bool Free(Block* block, Error* error) {
-  const OnDevice on(block->device, error);
+  const ContextGuard on(block->device, error);
   if (!on) return false;
   const bool unmapped = !block->mapped || UnmapIn(on, block, true, error);
   const Result result = on->address_free(block->address, block->size);
@@ -180,7 +183,7 @@ bool Free(Block* block, Error* error) {
 }
 
 bool CopyToHost(const Block& block, void* host, Error* error) {
-  const OnDevice on(block.device, error);
+  const ContextGuard on(block.device, error);
   if (!on) return false;
   Result result = on->context_synchronize();
   if (result != kSuccess) return on->Fail(result, "cuCtxSynchronize", error);
@@ -189,7 +192,7 @@ bool CopyToHost(const Block& block, void* host, Error* error) {
 }
 
 bool CopyToDevice(const Block& block, const void* host, Error* error) {
-  const OnDevice on(block.device, error);
+  const ContextGuard on(block.device, error);
   if (!on) return false;
   const Result result = on->copy_to_device(block.address, host, block.size);
   return result == kSuccess || on->Fail(result, "cuMemcpyHtoD", error);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator whose memory can be taken
-// away and put back at the same addresses.
+// vllm.cumem_allocator: an allocator for torch's CUDAPluggableAllocator. Its memory can be released
+// and mapped again at the same addresses.
 //
-// torch calls my_malloc and my_free, from any thread, with or without the GIL; they tell Python of
-// every allocation through two callbacks. Python then calls the functions of the module. The
-// interface is upstream's. Nothing here holds a lock while it runs Python or waits for the GIL.
+// torch calls my_malloc and my_free from any thread, with or without the GIL. They report each
+// allocation to Python through two callbacks. Python then calls the functions of the module. The
+// interface is upstream's. This file never holds a lock while it runs Python or waits for the GIL.
 #include <Python.h>
 #include <sys/types.h>
 
@@ -31,14 +31,14 @@ using vllm::allocator::Lock;
 using vllm::allocator::Mutex;
 using vllm::allocator::Name;
 
-// The callbacks of init_module. The lock lets a thread take its own reference while another one
+// The callbacks of init_module. The lock lets a thread take its own reference while another thread
 // replaces them.
 Mutex callbacks_mutex;
 PyObject* malloc_callback = nullptr;
 PyObject* free_callback = nullptr;
 
-// The GIL for a thread that may have it already, and an exception that is on its way set aside:
-// memory is also freed while one unwinds.
+// Holds the GIL, which the thread may already have, and sets a pending exception aside: memory is
+// also freed while an exception unwinds the stack.
 class Gil {
  public:
   Gil() : state_(PyGILState_Ensure()) { PyErr_Fetch(&type_, &value_, &traceback_); }
@@ -68,7 +68,7 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-// A reference of one's own.
+// An owned reference.
 class Reference {
  public:
   explicit Reference(PyObject* object) : object_(object) {}
@@ -83,7 +83,7 @@ class Reference {
   PyObject* object_;
 };
 
-PyObject* Callback(PyObject* const* place) {
+PyObject* TakeCallback(PyObject* const* place) {
   const Lock lock(&callbacks_mutex);
   Py_XINCREF(*place);
   return *place;
@@ -94,8 +94,8 @@ PyObject* Raise(const Error& error) {
   return nullptr;
 }
 
-// For my_malloc and my_free, which cannot raise: what went wrong reaches sys.unraisablehook.
-void Report(const Error& error) {
+// Reports an error of my_malloc or my_free, which cannot raise, to sys.unraisablehook.
+void ReportError(const Error& error) {
   if (error.kind == Error::Kind::kEnded) return;
   if (!Py_IsInitialized()) {
     std::fprintf(stderr, "%s: %s\n", VLLM_STRING(VLLM_MODULE_NAME), error.text);
@@ -107,35 +107,37 @@ void Report(const Error& error) {
   PyErr_WriteUnraisable(where.get());
 }
 
-PyObject* TupleOf(const Name& name) {
+PyObject* MakeTuple(const Name& name) {
   return Py_BuildValue("(KKKK)", name.device, name.size, name.address, name.handle_address);
 }
 
-bool NumberOf(PyObject* object, uint64_t* number) {
+bool ParseNumber(PyObject* object, uint64_t* number) {
   const Reference index(PyNumber_Index(object));
   if (!index) return false;
   *number = PyLong_AsUnsignedLongLong(index.get());
   return *number != static_cast<uint64_t>(-1) || PyErr_Occurred() == nullptr;
 }
 
-// Reads numbers from a tuple of just as many.
+// Reads kCount integers from a tuple of exactly that many.
 template <size_t kCount>
-bool Numbers(PyObject* tuple, const char* what, uint64_t* const (&numbers)[kCount]) {
+bool ParseNumbers(PyObject* tuple, const char* what, uint64_t* const (&numbers)[kCount]) {
   if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != static_cast<Py_ssize_t>(kCount)) {
     PyErr_Format(PyExc_TypeError, "%s: expected %zu integers", what, kCount);
     return false;
   }
   for (size_t i = 0; i < kCount; ++i) {
-    if (!NumberOf(PyTuple_GetItem(tuple, static_cast<Py_ssize_t>(i)), numbers[i])) return false;
+    if (!ParseNumber(PyTuple_GetItem(tuple, static_cast<Py_ssize_t>(i)), numbers[i])) return false;
   }
   return true;
 }
 
-bool NameFrom(PyObject* tuple, const char* what, Name* name) {
-  return Numbers(tuple, what, {&name->device, &name->size, &name->address, &name->handle_address});
+bool ParseName(PyObject* tuple, const char* what, Name* name) {
+  return ParseNumbers(tuple, what,
+                      {&name->device, &name->size, &name->address, &name->handle_address});
 }
 
-// Does `work` to the allocation of a name, which must be mapped or must not be, without the GIL.
+// Calls `work` without the GIL for the allocation with this name, whose state must be as `mapped`
+// says.
 template <typename Work>
 PyObject* With(const Name& name, bool mapped, Work work) {
   Error error;
@@ -167,7 +169,7 @@ PyObject* InitModule(PyObject*, PyObject* arguments) {
     Py_INCREF(malloc_callback = callbacks[0]);
     Py_INCREF(free_callback = callbacks[1]);
   }
-  // Outside the lock: the end of a callable may run Python.
+  // Outside the lock, because releasing a callable may run Python.
   Py_XDECREF(before[0]);
   Py_XDECREF(before[1]);
   Py_RETURN_NONE;
@@ -175,21 +177,21 @@ PyObject* InitModule(PyObject*, PyObject* arguments) {
 
 PyObject* CreateAndMap(PyObject*, PyObject* arguments) {
   Name name;
-  if (!NameFrom(arguments, "python_create_and_map", &name)) return nullptr;
+  if (!ParseName(arguments, "python_create_and_map", &name)) return nullptr;
   return With(name, false, vllm::allocator::Map);
 }
 
 PyObject* UnmapAndRelease(PyObject*, PyObject* arguments) {
   Name name;
-  if (!NameFrom(arguments, "python_unmap_and_release", &name)) return nullptr;
+  if (!ParseName(arguments, "python_unmap_and_release", &name)) return nullptr;
   return With(name, true, vllm::allocator::Unmap);
 }
 
 PyObject* CopyToHost(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_host",
-               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+  if (!ParseNumbers(arguments, "copy_to_host",
+                    {&name.device, &name.size, &name.address, &name.handle_address, &host}))
     return nullptr;
   return With(name, true, [host](Block* block, Error* error) {
     return vllm::allocator::CopyToHost(*block, reinterpret_cast<void*>(host), error);
@@ -199,50 +201,50 @@ PyObject* CopyToHost(PyObject*, PyObject* arguments) {
 PyObject* CopyToDevice(PyObject*, PyObject* arguments) {
   Name name;
   uint64_t host = 0;
-  if (!Numbers(arguments, "copy_to_device",
-               {&name.device, &name.size, &name.address, &name.handle_address, &host}))
+  if (!ParseNumbers(arguments, "copy_to_device",
+                    {&name.device, &name.size, &name.address, &name.handle_address, &host}))
     return nullptr;
   return With(name, true, [host](Block* block, Error* error) {
     return vllm::allocator::CopyToDevice(*block, reinterpret_cast<const void*>(host), error);
   });
 }
 
-// Tells Python of a new allocation; false when Python does not want it.
-bool Announce(const Name& name) {
+// Reports a new allocation to Python. Returns false if Python refuses it.
+bool ReportAllocation(const Name& name) {
   const Gil gil;
-  const Reference callback(Callback(&malloc_callback));
-  const Reference tuple(TupleOf(name));
+  const Reference callback(TakeCallback(&malloc_callback));
+  const Reference tuple(MakeTuple(name));
   const Reference result(tuple ? PyObject_CallFunctionObjArgs(callback.get(), tuple.get(), nullptr)
                                : nullptr);
   if (!result) PyErr_WriteUnraisable(callback.get());
   return static_cast<bool>(result);
 }
 
-// Tells Python that an allocation ends and hears which one Python takes it for. Whatever the
-// answer, the memory is freed: it is we who know.
-void Dismiss(const Name& name) {
+// Tells Python that an allocation ends, and compares the four numbers that Python returns. The
+// memory is freed even if they differ, because the registry is authoritative.
+void ReportFree(const Name& name) {
   const Gil gil;
-  const Reference callback(Callback(&free_callback));
-  if (!callback) return;  // never set, so Python was told of no allocation
+  const Reference callback(TakeCallback(&free_callback));
+  if (!callback) return;  // never set, so Python knows of no allocation
   const Reference address(PyLong_FromUnsignedLongLong(name.address));
   const Reference result(
       address ? PyObject_CallFunctionObjArgs(callback.get(), address.get(), nullptr) : nullptr);
   Name answer;
   bool good =
-      result && NameFrom(result.get(), "the answer of the callback for freed memory", &answer);
+      result && ParseName(result.get(), "the result of the callback for freed memory", &answer);
   if (good && (answer.device != name.device || answer.size != name.size ||
                answer.address != name.address || answer.handle_address != name.handle_address)) {
-    PyErr_Format(PyExc_RuntimeError, "the callback for freed memory names another allocation: %R",
-                 result.get());
+    PyErr_Format(PyExc_RuntimeError,
+                 "the callback for freed memory returned another allocation: %R", result.get());
     good = false;
   }
   if (!good) PyErr_WriteUnraisable(callback.get());
 }
 
-// Ends an allocation that is on no list any more.
-void End(Allocation* allocation) {
+// Frees an allocation that is no longer in the registry.
+void FreeAllocation(Allocation* allocation) {
   Error error;
-  if (!vllm::allocator::Free(&allocation->block, &error)) Report(error);
+  if (!vllm::allocator::Free(&allocation->block, &error)) ReportError(error);
   vllm::allocator::Forget(allocation);
 }
 
@@ -251,17 +253,15 @@ bool HaveCallbacks() {
   return malloc_callback != nullptr;
 }
 
-// A new allocation, mapped and remembered; null and the reason.
+// Maps and registers a new allocation. Returns null and sets `error` on failure.
 Allocation* Allocate(ssize_t size, int device, Error* error) {
   if (size < 0) {
     error->Set(Error::Kind::kFailed, "cannot allocate %zd bytes", size);
     return nullptr;
   }
   if (!Py_IsInitialized() || !HaveCallbacks()) {
-    error->Set(
-        Error::Kind::kFailed,
-        "cannot allocate %zd bytes: init_module has not been called with the callbacks for memory",
-        size);
+    error->Set(Error::Kind::kFailed, "cannot allocate %zd bytes: init_module has not been called",
+               size);
     return nullptr;
   }
   Block block;
@@ -271,8 +271,8 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
   if (allocation == nullptr) {
     if (block.mapped)
       error->Set(Error::Kind::kFailed,
-                 "the host has no memory to remember an allocation of %zd bytes", size);
-    Error ignored;  // the first failure is the one to tell
+                 "the host has no memory left to record an allocation of %zd bytes", size);
+    Error ignored;  // only the first failure is reported
     vllm::allocator::Free(&block, &ignored);
   }
   return allocation;
@@ -280,24 +280,21 @@ Allocation* Allocate(ssize_t size, int device, Error* error) {
 
 PyMethodDef methods[] = {
     {"init_module", InitModule, METH_VARARGS,
-     "init_module(malloc_cb, free_cb)\n--\n\nSets what is called for every allocation, with its "
-     "(device, size, address, handle), and for "
-     "every address that is "
-     "freed, to return the same four."},
+     "init_module(malloc_cb, free_cb)\n--\n\nSets the callbacks. malloc_cb is called with (device, "
+     "size, address, handle) for each allocation, and free_cb with each address that is freed; it "
+     "returns the same four numbers."},
     {"python_create_and_map", CreateAndMap, METH_VARARGS,
-     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nPuts new memory behind the "
-     "addresses of an allocation that has none."},
+     "python_create_and_map(device, size, d_mem, p_handle)\n--\n\nMaps new memory at the "
+     "addresses of an unmapped allocation."},
     {"python_unmap_and_release", UnmapAndRelease, METH_VARARGS,
      "python_unmap_and_release(device, size, d_mem, p_handle)\n--\n\nWaits for the device and "
-     "gives an allocation's memory back; its "
-     "addresses stay."},
+     "releases an allocation's memory; its addresses stay reserved."},
     {"copy_to_host", CopyToHost, METH_VARARGS,
      "copy_to_host(device, size, d_mem, p_handle, host)\n--\n\nWaits for the device and copies an "
-     "allocation to `size` bytes at an address "
-     "of the host."},
+     "allocation to `size` bytes of host memory at address `host`."},
     {"copy_to_device", CopyToDevice, METH_VARARGS,
-     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nFills an allocation from `size` "
-     "bytes at an address of the host."},
+     "copy_to_device(device, size, d_mem, p_handle, host)\n--\n\nCopies `size` bytes of host "
+     "memory at address `host` to an allocation."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -324,28 +321,29 @@ PyModuleDef module = {
 
 PyMODINIT_FUNC VLLM_CONCAT(PyInit_, VLLM_MODULE_NAME)() { return PyModuleDef_Init(&module); }
 
-// Null when there is no memory: torch then frees what it has cached, asks again and raises its
-// OutOfMemoryError. Other failures end the same way, and are reported before. The stream plays no
-// part: memory is there when this returns.
+// Returns null if no memory is left: torch then frees its cached memory, tries again and raises its
+// OutOfMemoryError. Other failures also return null, and are reported first. The stream plays no
+// role: the memory is ready when the function returns.
 VLLM_EXPORT void* my_malloc(ssize_t size, int device, void* /*stream*/) {
   if (size == 0) return nullptr;
   Error error;
   Allocation* allocation = Allocate(size, device, &error);
   if (allocation == nullptr) {
-    if (error.kind != Error::Kind::kOutOfMemory) Report(error);
+    if (error.kind != Error::Kind::kOutOfMemory) ReportError(error);
     return nullptr;
   }
-  // By its name from here on: Python may free it at once, and another thread then uses the place.
-  const Name name = vllm::allocator::NameOf(*allocation);
-  if (!Announce(name)) {
+  // From here on the allocation is identified by its name: Python may free it at once, and another
+  // thread may then reuse the record.
+  const Name name = vllm::allocator::MakeName(*allocation);
+  if (!ReportAllocation(name)) {
     Allocation* refused = vllm::allocator::Take(name.address);
-    if (refused != nullptr) End(refused);
+    if (refused != nullptr) FreeAllocation(refused);
     return nullptr;
   }
   return reinterpret_cast<void*>(name.address);
 }
 
-// Waits for the device, whatever stream used the memory last.
+// Waits for the device, no matter which stream used the memory last.
 VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* /*stream*/) {
   if (pointer == nullptr) return;
   const uint64_t address = reinterpret_cast<uintptr_t>(pointer);
@@ -353,10 +351,10 @@ VLLM_EXPORT void my_free(void* pointer, ssize_t /*size*/, int /*device*/, void* 
   if (allocation == nullptr) {
     Error error;
     error.Set(Error::Kind::kFailed,
-              "cannot free 0x%" PRIx64 ": there is no allocation at that address", address);
-    Report(error);
+              "cannot free 0x%" PRIx64 ": no allocation begins at that address", address);
+    ReportError(error);
     return;
   }
-  if (Py_IsInitialized()) Dismiss(vllm::allocator::NameOf(*allocation));
-  End(allocation);
+  if (Py_IsInitialized()) ReportFree(vllm::allocator::MakeName(*allocation));
+  FreeAllocation(allocation);
 }

@@ -5,8 +5,8 @@
 
 namespace vllm::allocator {
 
-// A mutex without a constructor and, with the condition that Wait() takes, without a destructor:
-// torch frees memory until the process is gone.
+// A mutex without a constructor and, with the condition variable that Wait() uses, without a
+// destructor: torch frees memory until the process ends.
 struct Mutex {
   pthread_mutex_t native = PTHREAD_MUTEX_INITIALIZER;
 };

@@ -14,8 +14,8 @@ namespace {
 
 Mutex mutex;
 pthread_cond_t given_back = PTHREAD_COND_INITIALIZER;
-// A list: a process has some hundreds of allocations, each of megabytes, and every step on one
-// costs a call of the driver.
+// A list is fast enough: a process has some hundreds of allocations of megabytes each, and each
+// operation on one calls the driver.
 Allocation* first = nullptr;
 
 Allocation** Find(uint64_t address) {
@@ -26,7 +26,7 @@ Allocation** Find(uint64_t address) {
 
 }  // namespace
 
-Name NameOf(const Allocation& allocation) {
+Name MakeName(const Allocation& allocation) {
   const Block& block = allocation.block;
   return Name{static_cast<uint64_t>(block.device), block.size, block.address,
               reinterpret_cast<uintptr_t>(&block.handle)};
@@ -46,7 +46,7 @@ Allocation* Borrow(const Name& name, bool mapped, Error* error) {
   const Lock lock(&mutex);
   Allocation* found = *Find(name.address);
   if (found != nullptr) {
-    const Name known = NameOf(*found);
+    const Name known = MakeName(*found);
     if (known.device != name.device || known.size != name.size ||
         known.handle_address != name.handle_address)
       found = nullptr;

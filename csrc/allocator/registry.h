@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The allocations that exist. Python names one by four numbers, and every number is compared before
-// an address is used.
+// The registry of allocations. Python identifies an allocation by four numbers; all four are
+// compared before an address is used.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace vllm::allocator {
 
 struct Allocation {
   Block block;
-  // Somebody's for as long as he maps, unmaps or copies; others wait or are refused. Guarded by the
-  // registry's lock, as is `next`.
+  // Whether a thread is mapping, unmapping or copying this allocation; other threads wait or get an
+  // error. Guarded by the registry's lock, as is `next`.
   bool busy = false;
   Allocation* next = nullptr;
 };
 
-// An allocation as Python names it. On ROCm, where physical memory comes in chunks, `handles` will
-// be one number for each of them.
+// An allocation as Python identifies it. On ROCm, where physical memory is allocated in chunks,
+// `handles` will have one number for each chunk.
 struct Name {
   uint64_t device = 0;
   uint64_t size = 0;
@@ -27,18 +27,19 @@ struct Name {
   uint64_t handle_address = 0;
 };
 
-Name NameOf(const Allocation& allocation);
+Name MakeName(const Allocation& allocation);
 
-// Adds a block; null when the host has no memory left. Forget() ends it.
+// Adds a block. Returns null if the host has no memory left. Forget() removes it.
 Allocation* Remember(const Block& block);
 
-// The allocation of that name, for the caller alone until GiveBack(); null and the reason when
-// there is none, when another thread has it, or when it is not `mapped` as the caller needs it.
+// Returns the allocation with that name; the caller has exclusive access until GiveBack(). Returns
+// null and sets `error` if there is none, if another thread has it, or if its state is not
+// `mapped`.
 Allocation* Borrow(const Name& name, bool mapped, Error* error);
 void GiveBack(Allocation* allocation);
 
-// Takes the allocation at an address off the list, after whoever has borrowed it; null when there
-// is none. The caller then owns it.
+// Removes the allocation at an address from the registry and returns it to the caller, who then
+// owns it. Waits for a thread that has borrowed it. Returns null if there is none.
 Allocation* Take(uint64_t address);
 void Forget(Allocation* allocation);
 

@@ -10,16 +10,17 @@
 
 namespace vllm {
 
-// One call of attention over a paged cache: for every new token and every query head
-//   output = sum_k p_k v_k,  p_k = exp(s_k - m) / (sum_j exp(s_j - m) + exp(sink - m)),  s_k =
-//   cap(scale q.k) + slope (k - position)
-// over the keys that the token sees, with cap(s) = softcap tanh(s / softcap). Query head h belongs
-// to key head h / (heads / key heads). A token that sees no key gets zeros, and so does one whose
-// scores are all -infinity.
+// One call of attention over a paged cache. For each new token and query head it computes
+//   output = sum_k p_k v_k
+//   p_k = exp(s_k - m) / (sum_j exp(s_j - m) + exp(sink - m))
+//   s_k = cap(scale q.k) + slope (k - position)
+// over the keys that the token sees, with cap(s) = softcap tanh(s / softcap). Query head h uses key
+// head h / (heads / key heads). A token that sees no key gets zeros, as does one whose scores are
+// all -infinity.
 //
-// As in torch.softmax, a score of NaN or +infinity that a token sees, or a sink of either, makes
-// NaN of all of that token's and head's result, and of no other: NaN in a query, or in a key that
-// the token sees. A cap makes numbers of infinite scores.
+// As in torch.softmax, a score of NaN or +infinity that a token sees, or such a sink, makes the
+// whole result of that token and head NaN, and no other result. NaN in a query, or in a key that
+// the token sees, has the same effect. A cap turns infinite scores into finite numbers.
 struct PagedAttention {
   AttentionHeads query;
   AttentionHeads output;
@@ -34,26 +35,26 @@ struct PagedAttention {
   float softcap = 0.0f;                 // 0: none
   const float* alibi_slopes = nullptr;  // one a query head, or null
   const float* sinks = nullptr;         // one a query head, or null
-  float key_scale = 1.0f;               // what cached keys and values are multiplied by
+  float key_scale = 1.0f;               // the factor of cached keys and values
   float value_scale = 1.0f;
 };
 
-// Online softmax (Milakov and Gimelshein, arXiv:1805.02867) over tiles (Dao et al.,
-// arXiv:2205.14135), in float32; keys of one token are cut among threads where there are few
-// tokens, and the parts merged.
+// Computes attention in float32 by online softmax (Milakov and Gimelshein, arXiv:1805.02867) over
+// tiles (Dao et al., arXiv:2205.14135). If there are few tokens, the keys of one token are divided
+// among threads and the parts are merged.
 //
-// The caller has checked everything: blocks in the table up to each request's length are blocks of
-// the cache.
+// The caller has checked all arguments: up to each request's length, the block table holds only
+// blocks of the cache.
 void RunPagedAttention(const PagedAttention& attention);
 
-// Decode of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): all heads of
-// a request's one new token attend to the same latent rows; a row is a key, its first value_size
+// Decode of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1). All heads of
+// a request's single new token attend to the same latent rows. A row is a key; its first value_size
 // elements are the value. NaN is treated as in PagedAttention.
 struct LatentAttention {
   AttentionHeads query;         // one row a request
   AttentionHeads output;        // heads of value_size elements
-  const void* cache = nullptr;  // dtype of the query; block b is at b * block_stride, token t of it
-                                // at t * token_stride
+  const void* cache = nullptr;  // dtype of the query; token t of block b is at
+                                // b * block_stride + t * token_stride
   int64_t block_size = 0;
   int64_t block_stride = 0;
   int64_t token_stride = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The heads of queries and outputs as rows of a tile. Compiled once for each target.
+// Copies the heads of queries and outputs to and from the rows of a tile. Compiled once for each
+// target.
 #if defined(VLLM_ATTENTION_HEAD_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ATTENTION_HEAD_ROWS_INL_H_
 #undef VLLM_ATTENTION_HEAD_ROWS_INL_H_
@@ -18,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// n elements of `from`, times `scale`, as float32.
+// to[i] = from[i] * scale as float32, for n elements.
 template <typename T>
 HWY_INLINE void LoadScaled(const T* HWY_RESTRICT from, float scale, float* HWY_RESTRICT to,
                            size_t n) {
@@ -29,8 +30,8 @@ HWY_INLINE void LoadScaled(const T* HWY_RESTRICT from, float scale, float* HWY_R
   if (i < n) StoreTail(hn::Mul(LoadTail(from + i, n - i), factor), to + i, n - i);
 }
 
-// The queries of a tile's rows, times `scale`: n elements of row r, which begin at head(r), to
-// tile.query + r * stride.
+// Copies the queries of a tile's rows, times `scale`, as float32: n elements of row r, which begin
+// at head(r), to tile.query + r * stride.
 template <class AnyTile, class HeadOfRow>
 HWY_INLINE void LoadQueryRows(const AnyTile& tile, size_t n, size_t stride, float scale,
                               const HeadOfRow& head) {
@@ -38,8 +39,8 @@ HWY_INLINE void LoadQueryRows(const AnyTile& tile, size_t n, size_t stride, floa
     LoadScaled(head(row), scale, tile.query + row * stride, n);
 }
 
-// The output of a tile's rows: the n sums of row r, divided by the softmax's denominator and times
-// `scale`, go to head(r).
+// Writes the output of a tile's rows: the n sums of row r, divided by the softmax's denominator and
+// multiplied by `scale`, to head(r).
 template <typename T, class AnyTile, class HeadOfRow>
 HWY_INLINE void StoreOutputRows(const AnyTile& tile, size_t n, float scale, const HeadOfRow& head) {
   const size_t lanes = hn::Lanes(F32());

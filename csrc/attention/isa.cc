@@ -20,7 +20,7 @@ bool HasAmx(bool fp8) {
                      kAmxFp8 = 1u << 4;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kOsxsave) == 0) return false;
   unsigned low = 0, high = 0;
-  // XGETBV, spelled so that it needs no compiler flag: the operating system saves the tiles when
+  // XGETBV, spelled so that no compiler flag is needed. The operating system saves the AMX tiles if
   // bits 17 and 18 are set.
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   constexpr unsigned kTileState = 3u << 17;

@@ -5,12 +5,12 @@
 
 namespace vllm {
 
-// Upstream's name of an instruction set that attention may be asked for: amx, amx_fp8, vec, vec16,
-// neon, vxe, rvv or vsx.
+// Returns whether `name` is upstream's name of an instruction set for attention: amx, amx_fp8, vec,
+// vec16, neon, vxe, rvv or vsx.
 bool IsAttentionIsa(const std::string& name);
 
-// Whether this CPU, and its operating system, run the instruction set of that name; vec and vec16
-// stand for what every CPU has. False for a name that is none.
+// Returns whether this CPU and its operating system support the instruction set of that name. vec
+// and vec16 are supported everywhere. Returns false for unknown names.
 bool HasAttentionIsa(const std::string& name);
 
 }  // namespace vllm

@@ -9,9 +9,9 @@
 
 namespace vllm {
 
-// Calls f(job, memory) for each job in [0, jobs), on as many of torch's threads as work on
-// `elements` elements is worth. A thread that is done takes the next job, so jobs may differ in
-// size; each has memory of its own, made by make_memory().
+// Calls f(job, memory) for each job in [0, jobs). Uses as many of torch's threads as `elements`
+// elements of work justify. A thread that finishes takes the next job, so jobs may differ in size.
+// Each thread has its own memory, made by make_memory().
 template <typename M, typename F>
 void RunJobs(int64_t jobs, int64_t elements, const M& make_memory, const F& f) {
   if (jobs == 0) return;

@@ -22,10 +22,10 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// One token's value into its rows of the page's panels.
+// Writes one token's value to its rows of the page's panels.
 template <typename T>
-HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row,
-                         int64_t block_size, int64_t head_size) {
+HWY_INLINE void WriteValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64_t row,
+                           int64_t block_size, int64_t head_size) {
   int64_t e = 0;
   for (; e + CachePages::kPanel <= head_size; e += CachePages::kPanel) {
     T* HWY_RESTRICT to = page + e * block_size + row * CachePages::kPanel;
@@ -35,12 +35,12 @@ HWY_INLINE void PutValue(const T* HWY_RESTRICT from, T* HWY_RESTRICT page, int64
   for (int64_t i = 0; i < width; ++i) page[e * block_size + row * width + i] = from[e + i];
 }
 
-// One head of the tokens of a run, which all go into one panel: key and value of token t are at
-// keys[t] and values[t].
+// Writes one head of the tokens of a run, which all belong to one panel. The key and value of token
+// t are at keys[t] and values[t].
 template <typename T>
-HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Placed* placed,
-                       int64_t tokens, const CachePages& key_pages, const CachePages& value_pages,
-                       int64_t head) {
+HWY_INLINE void WriteRun(const T* const* keys, const T* const* values, const Placed* placed,
+                         int64_t tokens, const CachePages& key_pages, const CachePages& value_pages,
+                         int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel;
   const int64_t size = key_pages.block_size, width = key_pages.head_size;
   const int64_t block = placed->slot / size, row = placed->slot % size / kPanel * kPanel;
@@ -56,10 +56,10 @@ HWY_INLINE void PutRun(const T* const* keys, const T* const* values, const Place
   }
   T* page = value_pages.Page<T>(block, head);
   for (int64_t t = 0; t < tokens; ++t)
-    PutValue(values[t], page, placed[t].slot - block * size, size, width);
+    WriteValue(values[t], page, placed[t].slot - block * size, size, width);
 }
 
-// n elements times `factor`, as codes of F8.
+// Converts n elements, times `factor`, to codes of F8.
 template <typename F8, typename T>
 HWY_INLINE void Encode(const T* HWY_RESTRICT from, size_t n, float factor, F8* HWY_RESTRICT to) {
   const size_t lanes = hn::Lanes(F32());
@@ -76,13 +76,13 @@ HWY_INLINE void Encode(const T* HWY_RESTRICT from, size_t n, float factor, F8* H
   }
 }
 
-// What all runs of a call have in common.
+// The arguments of a call that all its runs share.
 struct Call {
   const NewTokens& key;
   const NewTokens& value;
   const CachePages& keys;
   const CachePages& values;
-  float key_factor;  // what goes into a float8 cache is multiplied by them
+  float key_factor;  // the factors of numbers that go into a float8 cache
   float value_factor;
 };
 
@@ -92,7 +92,7 @@ HWY_INLINE const T* GetHead(const NewTokens& tokens, const Placed& placed, int64
          head * tokens.head_stride;
 }
 
-// A run of elements that are copied as they are.
+// Writes a run of elements without conversion.
 template <typename T>
 HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
   const T *keys[CachePages::kPanel], *values[CachePages::kPanel];
@@ -100,10 +100,10 @@ HWY_NOINLINE void CopyRun(const Call& call, const Placed* placed, int64_t tokens
     keys[t] = GetHead<T>(call.key, placed[t], head);
     values[t] = GetHead<T>(call.value, placed[t], head);
   }
-  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
+  WriteRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
 
-// A run that is converted first, to `codes`.
+// Writes a run that is first converted to `codes`.
 template <typename F8, typename T>
 HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head,
                             uint8_t* HWY_RESTRICT codes) {
@@ -117,7 +117,7 @@ HWY_NOINLINE void EncodeRun(const Call& call, const Placed* placed, int64_t toke
     keys[t] = codes;
     values[t] = codes + width;
   }
-  PutRun(keys, values, placed, tokens, call.keys, call.values, head);
+  WriteRun(keys, values, placed, tokens, call.keys, call.values, head);
 }
 
 template <typename F8>
@@ -132,8 +132,8 @@ HWY_INLINE void Prefetch(const void* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(static_cast<const char*>(p) + i);
 }
 
-// Asks for what one head of a run reads and writes; T is of the size of the cache's elements. No
-// prefetcher of the hardware foresees it.
+// Prefetches the memory that one head of a run reads and writes, because the hardware's prefetchers
+// cannot predict it. T has the size of the cache's elements.
 template <typename T>
 HWY_INLINE void PrefetchRun(const Call& call, const Placed* placed, int64_t tokens, int64_t head) {
   constexpr int64_t kPanel = CachePages::kPanel, kRow = kPanel * static_cast<int64_t>(sizeof(T));
@@ -155,8 +155,8 @@ HWY_INLINE void PrefetchRun(const Call& call, const Placed* placed, int64_t toke
     Prefetch(call.values.Page<T>(block, head) + e * size + row * kPanel, rows * kRow);
 }
 
-// Items [begin, end): the heads of the first run, then those of the second. `scratch` is memory for
-// 2 * kPanel * head_size bytes.
+// Writes items [begin, end): the heads of the first run, then those of the second, and so on.
+// `scratch` has room for 2 * kPanel * head_size bytes.
 void WriteRuns(const NewTokens& key, const NewTokens& value, const CachePages& keys,
                const CachePages& values, const Placed* placed, const Run* runs, float key_factor,
                float value_factor, int64_t begin, int64_t end, uint8_t* scratch) {
@@ -221,10 +221,10 @@ void WriteKvCache(const NewTokens& key, const NewTokens& value, const CachePages
                                std::to_string(capacity) + " (num_blocks * block_size)");
     }
   }
-  const std::vector<Placed> placed = InOrderOfSlots(slots, slot_stride, key.count);
+  const std::vector<Placed> placed = SortBySlot(slots, slot_stride, key.count);
   // A block holds whole panels.
   const std::vector<Run> runs =
-      RunsOf(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
+      CutIntoRuns(placed, [](int64_t slot) { return slot / CachePages::kPanel; });
   const int64_t items = static_cast<int64_t>(runs.size()) * key_cache.heads,
                 tokens = static_cast<int64_t>(placed.size());
   const bool fp8 =

@@ -23,7 +23,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Four rows of four floats, turned: row i of the result is at to + i * kPanel.
+// Transposes four rows of four floats. Row i of the result is at to + i * kPanel.
 HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride,
                               float* HWY_RESTRICT to) {
   const hn::FixedTag<float, 4> d;
@@ -40,8 +40,8 @@ HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride,
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * kPanel);
 }
 
-// Rows [begin, end) of the request's latent rows: as float32 to tile.latent, and turned into panels
-// of kPanel keys.
+// Loads rows [begin, end) of the request's latent rows: as float32 into tile.latent, and transposed
+// into panels of kPanel keys.
 template <typename T>
 HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin,
                            int64_t end) {
@@ -54,7 +54,7 @@ HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, 
                width);
   }
   const size_t keys = static_cast<size_t>(end - begin);
-  // What follows the last row in its panel belongs to no key: its scores are not looked at.
+  // Numbers after the last row in its panel belong to no key; their scores are ignored.
   for (size_t first = 0; first < keys; first += 4) {
     const float* from = tile.latent + first * tile.latent_stride;
     float* to = tile.panels + first / kPanel * kPanel * tile.latent_stride + first % kPanel;
@@ -73,30 +73,30 @@ void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
     const int64_t end = std::min(begin + LatentTile::kKeys, tile.keys_end);
     const size_t keys = static_cast<size_t>(end - begin);
     LoadLatent<T>(call, tile, begin, end);
-    const size_t step = VectorIsPanel() ? 2 * kPanel : kPanel;
+    const size_t step = IsVectorPanel() ? 2 * kPanel : kPanel;
     for (size_t key = 0; key < keys; key += step) {
       const float* panel = tile.panels + key * tile.latent_stride;
       const float* next =
-          VectorIsPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
+          IsVectorPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = NextBlock(tile.rows - row);
+        n = ChooseBlockRows(tile.rows - row);
         MultiplyPanels<Extra::kNone>(
             n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next,
             kPanel, 0, tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
       }
     }
     for (size_t row = 0; row < tile.rows; ++row) {
-      const float factor = SoftmaxRow(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
-                                      ScoreTerms(), tile.states[row]);
+      const float factor = ApplySoftmax(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
+                                        ScoreTerms(), tile.states[row]);
       if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
     }
-    // A row of the latent tile is a row of panels side by side. Columns behind the values are
-    // computed and not used.
+    // A row of the latent tile is a row of adjacent panels. Columns after the values are computed
+    // and not used.
     for (size_t column = 0; column < value; column += step) {
       const float* next =
-          VectorIsPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
+          IsVectorPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
       for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = NextBlock(tile.rows - row);
+        n = ChooseBlockRows(tile.rows - row);
         MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys,
                                     LatentTile::kKeys, tile.latent + column, next,
                                     tile.latent_stride, 0,
@@ -106,7 +106,7 @@ void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
   }
 }
 
-// Sums and states of the tile, not yet divided.
+// Computes the sums and states of the tile. The sums are not yet divided.
 void AttendLatent(const LatentAttention& call, const LatentTile& tile) {
   WithType(call.query.tokens.dtype,
            [&](auto element) HWY_ATTR { AttendLatentTile<decltype(element)>(call, tile); });
@@ -150,7 +150,7 @@ namespace {
 constexpr int64_t kMinChunk = 128;
 constexpr int64_t kPiecesPerThread = 4;
 
-// Memory for the tiles of one thread.
+// The memory for the tiles of one thread.
 class LatentMemory {
  public:
   explicit LatentMemory(const LatentAttention& call)
@@ -194,8 +194,8 @@ class LatentMemory {
   TileFloats floats_;
 };
 
-// One part of a request's keys for some heads; parts of the same tile follow each other, and are
-// merged when there are several.
+// One part of a request's keys for some heads. The parts of a tile follow each other and are merged
+// if there are several.
 struct LatentItem {
   int64_t request;
   int64_t first_head;
@@ -230,7 +230,7 @@ void RunLatentAttention(const LatentAttention& call) {
   const std::vector<LatentItem> items = CutIntoItems(call);
   const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.value_size)),
                rows = static_cast<size_t>(LatentTile::kHeads);
-  // Only parts that are merged need their sums kept.
+  // Only the sums of parts that are merged must be kept.
   std::vector<int64_t> slots(items.size());
   std::vector<size_t> merged;
   int64_t keys = 0, parts = 0;

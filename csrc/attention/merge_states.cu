@@ -17,10 +17,10 @@ namespace {
 using namespace gpu;
 
 constexpr int kThreads = 128;
-// The lanes of a group lie in one warp, which passes on what it has read before one of them writes.
+// The lanes of a group are in one warp, so each has read its input before any of them writes.
 constexpr int kMaxLaneBits = 5;
 
-// How much of each side goes into the result.
+// The share of each side in the result.
 struct Shares {
   float prefix;
   float suffix;
@@ -32,19 +32,19 @@ __device__ __forceinline__ Shares ComputeShares(float prefix, float suffix) {
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
-  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum
-  // is.
+  // If either number is NaN, its exponential is NaN, and so are all three results, regardless of
+  // the maximum.
   const float larger = LargerNumber(prefix, suffix);
   const float a = expf(prefix - larger), b = expf(suffix - larger);
   return {a / (a + b), b / (a + b), larger + logf(a + b)};
 }
 
-// A block for each token (x) and as many heads as it has groups of lanes (y); the lanes walk over a
-// head, kCount elements a step.
+// One block for each token (x) and for as many heads as it has groups of lanes (y). The lanes of a
+// group iterate over a head; a step processes kCount elements.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Groups groups) {
   const auto row = [](const AttentionHeads& heads, int64_t token, int64_t head) {
-    return RowAt<T>(heads.tokens, token) + head * heads.head_stride;
+    return GetRow<T>(heads.tokens, token) + head * heads.head_stride;
   };
   const int64_t steps = merge.output.tokens.width / kCount;
   for (int64_t token = blockIdx.x; token < merge.output.tokens.count; token += gridDim.x) {
@@ -59,11 +59,11 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
           shares =
               ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
       }
-      __syncwarp();  // output_lse may be one of the two
+      __syncwarp();  // output_lse may be one of the two inputs
       if (!mine) continue;
       if (groups.lane() == 0 && merge.output_lse != nullptr)
         merge.output_lse[head * merge.output_lse_stride + token] = shares.lse;
-      // A side without a share is not read: what it holds may not be a number.
+      // A side with a share of zero is not read, because its memory may hold NaN.
       const bool with_prefix = shares.prefix != 0.0f, with_suffix = shares.suffix != 0.0f;
       const T* prefix = row(merge.prefix, token, head);
       const T* suffix = row(merge.suffix, token, head);
@@ -84,8 +84,8 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
 }
 
 template <int kCount, typename T>
-bool Packs(const AttentionHeads& heads) {
-  return heads.tokens.width % kCount == 0 && RowsAligned(heads.tokens, sizeof(T), 16) &&
+bool CanUsePacks(const AttentionHeads& heads) {
+  return heads.tokens.width % kCount == 0 && AreRowsAligned(heads.tokens, sizeof(T), 16) &&
          (heads.heads <= 1 || heads.head_stride % kCount == 0);
 }
 
@@ -93,10 +93,10 @@ template <int kCount, typename T>
 void MergeSteps(const MergeStates& merge) {
   const int64_t heads = merge.output.heads;
   const Groups groups =
-      GroupsFor(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
+      ChooseGroups(merge.output.tokens.width / kCount, heads, kMaxLaneBits, kThreads);
   constexpr int64_t kMostPieces = 65535;
   const int64_t each = groups.threads >> groups.lane_bits;
-  const dim3 blocks(BlocksFor(merge.output.tokens.count, 1),
+  const dim3 blocks(ChooseBlocks(merge.output.tokens.count, 1),
                     static_cast<unsigned>(std::min((heads + each - 1) / each, kMostPieces)));
   Launch("merge_attn_states", &MergeTokens<kCount, T>, blocks, groups.threads, 0, merge, groups);
 }
@@ -107,8 +107,9 @@ void RunMergeStates(const MergeStates& merge) {
   WithType(merge.output.tokens.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int kCount = kPerLoad<T>;
-    const bool packed = Packs<kCount, T>(merge.output) && Packs<kCount, T>(merge.prefix) &&
-                        Packs<kCount, T>(merge.suffix);
+    const bool packed = CanUsePacks<kCount, T>(merge.output) &&
+                        CanUsePacks<kCount, T>(merge.prefix) &&
+                        CanUsePacks<kCount, T>(merge.suffix);
     if (packed) {
       MergeSteps<kCount, T>(merge);
     } else {

@@ -7,14 +7,14 @@
 
 namespace vllm {
 
-// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2): with
-// the log of each softmax's denominator,
-//   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b)),  output_lse = log(exp(a) +
-//   exp(b))
-// An infinite lse means that there was no key; without keys on both sides the output is zero. NaN
-// in either lse makes NaN of the output and of its lse, whatever the other lse is. Rows of the
-// three outputs are tokens, with heads side by side or apart; lse tensors are [heads, tokens].
-// Tokens from `merged_tokens` on have no prefix: the suffix is copied.
+// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2). With
+// a and b, the logs of the two softmax denominators:
+//   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b))
+//   output_lse = log(exp(a) + exp(b))
+// An infinite lse means that there was no key. If neither side has keys, the output is zero. If
+// either lse is NaN, the output and its lse are NaN. Rows of the three outputs are tokens, whose
+// heads may be adjacent or apart; lse tensors are [heads, tokens]. Tokens from `merged_tokens` on
+// have no prefix: the suffix is copied.
 struct MergeStates {
   AttentionHeads output;
   AttentionHeads prefix;

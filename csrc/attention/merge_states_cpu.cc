@@ -21,7 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// How much of each side goes into the result.
+// The share of each side in the result.
 struct Shares {
   float prefix;
   float suffix;
@@ -33,19 +33,19 @@ HWY_INLINE Shares ComputeShares(float prefix, float suffix) {
   if (std::isinf(prefix)) prefix = kNone;
   if (std::isinf(suffix)) suffix = kNone;
   if (prefix == kNone && suffix == kNone) return {0.0f, 0.0f, kNone};
-  // NaN in either makes NaN of its exponential, and so of all three results, whatever the maximum
-  // is. Which side is larger is as good as random: with a branch on that instead of one maxss,
-  // merging rows of 128 elements takes up to 1.3 times as long.
+  // If either number is NaN, its exponential is NaN, and so are all three results, regardless of
+  // the maximum. Which side is larger is effectively random: a branch instead of one maxss makes
+  // merging rows of 128 elements take up to 1.3 times as long.
   const float larger = LargerNumber(prefix, suffix);
   const float a = std::exp(prefix - larger), b = std::exp(suffix - larger);
   return {a / (a + b), b / (a + b), larger + std::log(a + b)};
 }
 
-// Two rows, each times its share, as a source of numbers: see core/span-inl.h.
+// Two rows, each times its share, as a source of numbers (core/span-inl.h).
 template <typename T>
 struct WeightedSum {
   static constexpr bool kSplit = kSplits<T>;
-  const T* prefix;  // not restrict: the result may lie in the same place
+  const T* prefix;  // not restrict: the result may be in the same place
   const T* suffix;
   float a, b;
   HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
@@ -62,7 +62,7 @@ struct WeightedSum {
   }
 };
 
-// NaN as RoundUpperHalf wants it, whatever bits a log-sum-exp has brought along.
+// Returns NaN in the form that RoundUpperHalf requires, regardless of the payload of an input lse.
 HWY_INLINE float NormalizeNan(float share) {
   return std::isnan(share) ? std::numeric_limits<float>::quiet_NaN() : share;
 }
@@ -72,7 +72,7 @@ HWY_INLINE void MergeRow(const T* prefix, const T* suffix, T* to, size_t width,
                          const Shares& shares, bool stream) {
   const size_t lanes = hn::Lanes(F32());
   const float a = NormalizeNan(shares.prefix), b = NormalizeNan(shares.suffix);
-  // A side without a share is not read: what it holds may not be a number.
+  // A side with a share of zero is not read, because its memory may hold NaN.
   if (a == 0.0f && b == 0.0f) {
     for (size_t i = 0; i < width; i += lanes)
       StoreTail(hn::Zero(F32()), to + i, HWY_MIN(lanes, width - i));
@@ -89,8 +89,8 @@ template <typename T>
 HWY_NOINLINE void MergeTokens(const MergeStates& merge, int64_t begin, int64_t end) {
   const Rows& output = merge.output.tokens;
   const size_t width = static_cast<size_t>(output.width);
-  const bool stream = WorthStreaming(output.count * merge.output.heads * output.width *
-                                     static_cast<int64_t>(sizeof(T)));
+  const bool stream = ShouldStream(output.count * merge.output.heads * output.width *
+                                   static_cast<int64_t>(sizeof(T)));
   for (int64_t row = begin; row < end; ++row) {
     const int64_t token = row / merge.output.heads, h = row % merge.output.heads;
     const float suffix_lse = merge.suffix_lse[h * merge.suffix_lse_stride + token];

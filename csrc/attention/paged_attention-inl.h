@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of one tile of queries, for caches of any element type. Compiled once for each target.
+// Attention of one tile of queries over a cache of any element type. Compiled once for each target.
 #if defined(VLLM_ATTENTION_PAGED_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ATTENTION_PAGED_ATTENTION_INL_H_
 #undef VLLM_ATTENTION_PAGED_ATTENTION_INL_H_
@@ -24,7 +24,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// n elements of `from` as float32.
+// Loads n elements of `from` as float32.
 template <typename T>
 HWY_INLINE void Convert(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
@@ -38,9 +38,9 @@ HWY_INLINE void Convert(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size
     StoreTail(LoadTail(from + i, HWY_MIN(lanes, n - i)), to + i, HWY_MIN(lanes, n - i));
 }
 
-// Keys [begin, end) of a request as one piece of memory holds them: value panel j of key k is at
-// values + j * panel_stride + (k - begin) * kPanel. `tail` is the panel that is not full, as
-// float32, filled up with zeros.
+// Keys [begin, end) of a request that are contiguous in memory. Value panel j of key k is at values
+// + j * panel_stride + (k - begin) * kPanel. `tail` is the incomplete panel as float32, padded with
+// zeros.
 template <typename T>
 struct ValuePiece {
   int64_t begin = 0;
@@ -48,10 +48,10 @@ struct ValuePiece {
   const T* values = nullptr;
   size_t panel_stride = 0;
   const float* tail = nullptr;
-  ptrdiff_t ahead = 0;  // elements from `values` to what is needed after this piece
+  ptrdiff_t ahead = 0;  // elements from `values` to the memory that is read after this piece
 };
 
-// Where a cache of T holds the keys and values of one request and head.
+// Locates the keys and values of one request and head in a cache of T.
 template <typename T>
 class Pages {
  public:
@@ -62,25 +62,26 @@ class Pages {
            key % key_.block_size / CachePages::kPanel * key_.head_size * CachePages::kPanel;
   }
 
-  // Elements from a key's panel to the same place of the page that is read after the page of that
-  // key: of the next block of keys before `end`, or, behind the last one, of the block of values of
-  // key `begin`. The hardware follows a stream by itself once it has begun, but no block table.
-  ptrdiff_t KeysAhead(int64_t key, int64_t begin, int64_t end) const {
-    const int64_t next = BlockAfter(key);
-    return Distance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
+  // Returns how many elements lie between a key's panel and the same place of the page that is read
+  // next: the page of the next block of keys before `end`, or, after the last one, of the block of
+  // values of key `begin`. The hardware can follow a stream once it has begun, but not a block
+  // table.
+  ptrdiff_t GetKeyPrefetchDistance(int64_t key, int64_t begin, int64_t end) const {
+    const int64_t next = FindNextBlock(key);
+    return GetDistance(Page(key_, key), next < end ? Page(key_, next) : Page(value_, begin));
   }
 
-  // The same for values; behind the last block of them follow the keys of `end`, if `last` does not
-  // say that there are none.
-  ptrdiff_t ValuesAhead(int64_t key, int64_t end, bool last) const {
-    const int64_t next = BlockAfter(key);
-    if (next < end) return Distance(Page(value_, key), Page(value_, next));
-    return last ? 0 : Distance(Page(value_, key), Page(key_, end));
+  // The same for values. After the last block of values, the keys of `end` follow, unless `last` is
+  // set.
+  ptrdiff_t GetValuePrefetchDistance(int64_t key, int64_t end, bool last) const {
+    const int64_t next = FindNextBlock(key);
+    if (next < end) return GetDistance(Page(value_, key), Page(value_, next));
+    return last ? 0 : GetDistance(Page(value_, key), Page(key_, end));
   }
 
-  // The piece that begins at `key`, within its block and before `end`. Converts the panel that is
-  // not full to `tail`.
-  ValuePiece<T> Values(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
+  // Returns the piece that begins at `key`, within its block and before `end`. Converts the
+  // incomplete panel to `tail`.
+  ValuePiece<T> GetValues(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
     const int64_t offset = key % value_.block_size;
     end = std::min(end, key - offset + value_.block_size);
     const T* page = Page(value_, key);
@@ -100,10 +101,10 @@ class Pages {
   }
 
  private:
-  int64_t BlockAfter(int64_t key) const { return (key / key_.block_size + 1) * key_.block_size; }
+  int64_t FindNextBlock(int64_t key) const { return (key / key_.block_size + 1) * key_.block_size; }
 
-  // Of two pages that may belong to different tensors.
-  static ptrdiff_t Distance(const T* from, const T* to) {
+  // The pages may belong to different tensors.
+  static ptrdiff_t GetDistance(const T* from, const T* to) {
     return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) /
            static_cast<ptrdiff_t>(sizeof(T));
   }
@@ -117,8 +118,8 @@ class Pages {
   const CachePages& value_;
 };
 
-// Rows [begin, end) whose token sees a key of [first, last). Rows are sorted: later tokens begin
-// and end to see later.
+// The rows in [begin, end) whose token sees a key of [first, last). Rows are sorted: for later
+// tokens, the visible range begins and ends later.
 struct SeeingRows {
   size_t begin;
   size_t end;
@@ -131,21 +132,22 @@ HWY_INLINE SeeingRows FindSeeingRows(const Tile& tile, int64_t first, int64_t la
   return {begin, end};
 }
 
-// Scores of the keys [begin, end), begin a multiple of kPanel: column k - begin of tile.scores.
-// key_panel(key) is where a panel is, ahead(key) how far from there what kExtra::kAsk asks for.
+// Computes the scores of the keys [begin, end), where begin is a multiple of kPanel, into column k
+// - begin of tile.scores. key_panel(key) returns the address of a panel, and ahead(key) the
+// distance from there to the memory that kExtra::kPrefetch prefetches.
 template <Extra kExtra, typename F, typename A>
 HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel,
                               const A& ahead) {
-  const int64_t width = VectorIsPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
+  const int64_t width = IsVectorPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
-    const auto* panel1 = VectorIsPanel() && key + CachePages::kPanel < end
+    const auto* panel1 = IsVectorPanel() && key + CachePages::kPanel < end
                              ? key_panel(key + CachePages::kPanel)
                              : nullptr;
     const SeeingRows seeing = FindSeeingRows(tile, key, key + width);
     const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
-      const size_t n = NextBlock(seeing.end - row);
+      const size_t n = ChooseBlockRows(seeing.end - row);
       MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size,
                              panel0, panel1, kPanel, distance,
                              tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
@@ -154,7 +156,7 @@ HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, cons
   }
 }
 
-// Turns the scores of keys [begin, end) into weights and brings the sums so far to the same
+// Turns the scores of keys [begin, end) into weights and rescales the sums so far to the same
 // reference.
 HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
   const PagedAttention& call = *tile.call;
@@ -170,24 +172,24 @@ HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
       terms.distance = static_cast<float>(begin - tile.request->Position(tile.TokenOfRow(row)));
     }
     const float factor =
-        SoftmaxRow(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
-                   column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
+        ApplySoftmax(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
+                     column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
     if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
   }
 }
 
-// Adds the values of a piece with their weights; `begin` is the key of the first column of
-// tile.scores.
+// Adds the values of a piece, multiplied by their weights. `begin` is the key of the first column
+// of tile.scores.
 template <Extra kExtra, typename T>
 HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
   const size_t full = tile.head_size / kPanel;
-  const size_t width = VectorIsPanel() ? 2 : 1;
+  const size_t width = IsVectorPanel() ? 2 : 1;
   const SeeingRows seeing = FindSeeingRows(tile, piece.begin, piece.end);
   for (size_t panel = 0; panel * kPanel < tile.head_size;
        panel += panel < full ? std::min(width, full - panel) : 1) {
     for (size_t row = seeing.begin; row < seeing.end;) {
-      const size_t n = NextBlock(seeing.end - row);
-      // Keys that no row of the block sees are left out: their memory may hold anything.
+      const size_t n = ChooseBlockRows(seeing.end - row);
+      // Skips keys that no row of the block sees, because their memory may hold anything.
       const int64_t first = std::max(piece.begin, tile.visible[row].begin);
       const int64_t last = std::min(piece.end, tile.visible[row + n - 1].end);
       if (first < last) {
@@ -210,28 +212,28 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
   }
 }
 
-// A few rows: keys and values are converted in registers, on their way from memory to the products.
+// For few rows: converts keys and values in registers on their way from memory to the products.
 template <typename T>
 HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end;
        begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    ComputeScores<Extra::kAsk>(
+    ComputeScores<Extra::kPrefetch>(
         tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); },
-        [&](int64_t key) { return pages.KeysAhead(key, begin, end); });
+        [&](int64_t key) { return pages.GetKeyPrefetchDistance(key, begin, end); });
     ComputeWeights(tile, begin, end);
     for (int64_t key = begin; key < end;) {
-      ValuePiece<T> piece = pages.Values(key, end, tile.value_tail);
-      piece.ahead = pages.ValuesAhead(key, end, end == tile.item->keys_end);
-      AddValues<Extra::kAddAndAsk>(tile, begin, piece);
+      ValuePiece<T> piece = pages.GetValues(key, end, tile.value_tail);
+      piece.ahead = pages.GetValuePrefetchDistance(key, end, end == tile.item->keys_end);
+      AddValues<Extra::kAddAndPrefetch>(tile, begin, piece);
       key = piece.end;
     }
   }
 }
 
-// Many rows: keys and values are converted once, into memory that stays in the caches while all
-// rows use them.
+// For many rows: converts keys and values once, into memory that stays in the caches while all rows
+// use them.
 template <typename T>
 HWY_NOINLINE void AttendPacked(const Tile& tile) {
   const Pages<T> pages(tile);
@@ -255,7 +257,7 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
     float* tail = tile.packed_values + full * value_panel;
     for (int64_t key = begin; key < end;) {
       const size_t offset = static_cast<size_t>(key - begin) * kPanel;
-      const ValuePiece<T> piece = pages.Values(key, end, tail + offset);
+      const ValuePiece<T> piece = pages.GetValues(key, end, tail + offset);
       const size_t n = static_cast<size_t>(piece.end - piece.begin) * kPanel;
       for (size_t panel = 0; panel < full; ++panel) {
         Convert(piece.values + panel * piece.panel_stride,
@@ -268,7 +270,7 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
   }
 }
 
-// Queries of a tile, in units that make their product with a cached key a score.
+// Loads the queries of a tile, scaled so that their product with a cached key is a score.
 template <typename T>
 HWY_NOINLINE void LoadQueries(const Tile& tile) {
   const PagedAttention& call = *tile.call;
@@ -276,7 +278,7 @@ HWY_NOINLINE void LoadQueries(const Tile& tile) {
                 [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
 }
 
-// Sums divided by the softmax's denominator.
+// Writes the sums, divided by the softmax's denominator.
 template <typename T>
 HWY_NOINLINE void StoreOutput(const Tile& tile) {
   StoreOutputRows<T>(tile, tile.head_size, tile.call->value_scale,

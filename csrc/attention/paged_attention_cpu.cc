@@ -28,7 +28,7 @@ void AttendAs(const Tile& tile) {
   }
 }
 
-// Sums and states of the tile, not yet divided.
+// Computes the sums and states of the tile. The sums are not yet divided.
 void AttendTile(const Tile& tile) {
   WithType(tile.call->query.tokens.dtype,
            [&](auto element) HWY_ATTR { LoadQueries<decltype(element)>(tile); });
@@ -46,13 +46,13 @@ void AttendTile(const Tile& tile) {
   }
 }
 
-// The tile's output from its sums and states.
+// Computes the tile's output from its sums and states.
 void FinishTile(const Tile& tile) {
   WithType(tile.call->output.tokens.dtype,
            [&](auto element) HWY_ATTR { StoreOutput<decltype(element)>(tile); });
 }
 
-// Adds sums of other keys of the same rows to those of the tile.
+// Adds the sums of other keys of the same rows to those of the tile.
 void AddPart(const Tile& tile, const float* sums, const RowState* states) {
   AddRows(sums, states, tile.sums, tile.states, tile.rows, tile.sum_stride);
 }
@@ -82,14 +82,14 @@ HWY_EXPORT(AddPart);
 
 namespace {
 
-// The state of a row whose sum holds nothing but exp(sink). A sink of -infinity adds nothing; with
-// NaN or +infinity the sum is NaN.
+// Returns the state of a row whose sum is exp(sink) only. A sink of -infinity adds nothing; with a
+// sink of NaN or +infinity, the sum is NaN.
 RowState MakeSinkState(float sink) {
   if (std::isfinite(sink)) return {sink * kLog2E, 1.0f};
   return {RowState().largest, sink < 0 ? 0.0f : std::numeric_limits<float>::quiet_NaN()};
 }
 
-// Memory for the tiles of one thread.
+// The memory for the tiles of one thread.
 class TileMemory {
  public:
   TileMemory(const PagedAttention& call, size_t rows)
@@ -98,7 +98,7 @@ class TileMemory {
     tile_.visible = visible_.data();
   }
 
-  // The tile of a work item, with sums of zero.
+  // Returns the tile of a work item, with sums of zero.
   Tile& Begin(const WorkItem& item, int64_t key_head) {
     const PagedAttention& call = *tile_.call;
     tile_.item = &item;
@@ -108,7 +108,7 @@ class TileMemory {
     tile_.rows = static_cast<size_t>(item.tokens) * tile_.group;
     std::fill(tile_.sums, tile_.sums + tile_.rows * tile_.sum_stride, 0.0f);
     for (size_t row = 0; row < tile_.rows; ++row) {
-      Visible keys = VisibleKeys(*tile_.request, tile_.TokenOfRow(row), call.window);
+      Visible keys = FindVisibleKeys(*tile_.request, tile_.TokenOfRow(row), call.window);
       keys.end = std::min(keys.end, item.keys_end);
       keys.begin = std::clamp(keys.begin, std::min(item.keys_begin, keys.end), keys.end);
       tile_.visible[row] = keys;
@@ -130,7 +130,7 @@ class TileMemory {
     return tile;
   }
 
-  // The panel of values that is not full keeps the zeros that fill it up.
+  // The incomplete panel of values keeps its padding of zeros.
   static std::vector<std::pair<float**, size_t>> CutTile(Tile* tile, size_t rows) {
     const bool packed = rows > Tile::kDirectRows;
     return {{&tile->query, rows * tile->head_size},
@@ -151,7 +151,7 @@ class TileMemory {
 }  // namespace
 
 void RunPagedAttention(const PagedAttention& call) {
-  const std::vector<WorkItem> items = WorkItems(call.requests, call.cuts, call.window);
+  const std::vector<WorkItem> items = MakeWorkItems(call.requests, call.cuts, call.window);
   const int64_t heads = call.key.heads;
   const size_t group = static_cast<size_t>(call.query.heads / heads);
   const size_t sum_stride = RoundUpToPanel(static_cast<size_t>(call.key.head_size));
@@ -168,7 +168,7 @@ void RunPagedAttention(const PagedAttention& call) {
     if (item.split == 0) split.push_back(&item);
   }
 
-  // Sums and states of parts that are merged afterwards: by part, then key head.
+  // Sums and states of the parts that are merged afterwards, by part and key head.
   std::vector<float> part_sums(static_cast<size_t>(parts * heads) * split_rows * sum_stride);
   std::vector<RowState> part_states(static_cast<size_t>(parts * heads) * split_rows);
   const auto part = [&](int64_t slot, int64_t head) {

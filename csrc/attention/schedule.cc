@@ -6,26 +6,27 @@
 namespace vllm {
 namespace {
 
-// Rows of queries (tokens times heads) of one tile: enough that a key's way through the caches is
-// paid by many products, few enough that queries, scores and sums stay in the second-level cache.
+// The rows of queries (tokens times heads) of one tile. Many products amortise each load of a key
+// through the caches, and queries, scores and sums still fit into the second-level cache.
 constexpr int64_t kTileRows = 128;
 // Below this many keys, merging costs more than another thread gains.
 constexpr int64_t kMinChunk = 256;
-// Pieces for each thread, so that a thread that is late does not hold up the others for long.
+// The number of pieces for each thread; a late thread then does not delay the others for long.
 constexpr int64_t kPiecesPerThread = 4;
-// A key's load costs as much as its product with this many rows.
+// Loading a key costs as much as multiplying it by this many rows.
 constexpr int64_t kLoadRows = 8;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-Visible TileKeys(const AttentionRequest& request, int64_t first, int64_t tokens, int64_t window) {
-  return {VisibleKeys(request, first, window).begin,
-          VisibleKeys(request, first + tokens - 1, window).end};
+Visible GetTileKeys(const AttentionRequest& request, int64_t first, int64_t tokens,
+                    int64_t window) {
+  return {FindVisibleKeys(request, first, window).begin,
+          FindVisibleKeys(request, first + tokens - 1, window).end};
 }
 
 }  // namespace
 
-Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window) {
+Visible FindVisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window) {
   const int64_t position = request.Position(query_token);
   Visible keys{0, request.seq_len};
   if (window > 0) {
@@ -51,7 +52,7 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
         static_cast<int32_t>(std::clamp<int64_t>(request.query_tokens, 1, tile_tokens));
     for (int64_t first = 0; first < request.query_tokens; first += tile_tokens) {
       const int64_t tokens = std::min(tile_tokens, request.query_tokens - first);
-      const Visible keys = TileKeys(request, first, tokens, window);
+      const Visible keys = GetTileKeys(request, first, tokens, window);
       total += (keys.end - keys.begin) * std::max(kLoadRows, tokens * heads_per_key) * key_heads;
     }
   }
@@ -60,24 +61,24 @@ std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& request
   for (RequestCut& cut : cuts) {
     const int64_t chunk = std::max(
         kMinChunk, CeilDiv(piece, std::max<int64_t>(kLoadRows, cut.tile_tokens * heads_per_key)));
-    // Whole panels of keys, and no cut for less than half a chunk: WorkItems.
+    // Chunks are whole panels of keys, and MakeWorkItems makes no cut for less than half a chunk.
     cut.chunk = static_cast<int32_t>(std::min<int64_t>(CeilDiv(chunk, 64) * 64, INT32_MAX));
   }
   return cuts;
 }
 
-std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests,
-                                const std::vector<RequestCut>& cuts, int64_t window) {
+std::vector<WorkItem> MakeWorkItems(const std::vector<AttentionRequest>& requests,
+                                    const std::vector<RequestCut>& cuts, int64_t window) {
   std::vector<WorkItem> items;
   int64_t slots = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     const RequestCut& cut = cuts[i];
     for (int64_t first = 0; first < requests[i].query_tokens; first += cut.tile_tokens) {
       const int64_t tokens = std::min<int64_t>(cut.tile_tokens, requests[i].query_tokens - first);
-      const Visible keys = TileKeys(requests[i], first, tokens, window);
+      const Visible keys = GetTileKeys(requests[i], first, tokens, window);
       const int64_t splits =
           std::max<int64_t>(1, (keys.end - keys.begin + cut.chunk / 2) / cut.chunk);
-      // Cuts lie between panels of keys.
+      // Cuts are between panels of keys.
       const auto boundary = [&](int64_t split) {
         return split == splits ? keys.end
                                : (keys.begin + (keys.end - keys.begin) * split / splits) / 16 * 16;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the work of one attention call is cut into pieces.
+// Cuts the work of an attention call into pieces.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,8 @@
 
 namespace vllm {
 
-// One request: its new tokens, which ask, are the last `query_tokens` of its seq_len tokens.
+// One request. Its new tokens, which are the queries, are the last `query_tokens` of its seq_len
+// tokens.
 struct AttentionRequest {
   int64_t query_begin = 0;  // the first new token's row of the query
   int64_t query_tokens = 0;
@@ -17,26 +18,25 @@ struct AttentionRequest {
   int64_t Position(int64_t query_token) const { return seq_len - query_tokens + query_token; }
 };
 
-// Which keys a token sees: [begin, end) in its request.
+// The keys that a token sees: [begin, end) in its request.
 struct Visible {
   int64_t begin = 0;
   int64_t end = 0;
 };
 
-// window: how many tokens back a token sees, itself included, and as many ahead where it is not
-// causal; 0 or less: no limit.
-Visible VisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window);
+// `window` is the number of tokens before a token that it sees, itself included, and also the
+// number after it if attention is not causal. 0 or less: no limit.
+Visible FindVisibleKeys(const AttentionRequest& request, int64_t query_token, int64_t window);
 
-// The cut of one request.
+// How one request is cut.
 struct RequestCut {
   int32_t query_tokens = 0;
   int32_t seq_len = 0;
-  int32_t tile_tokens =
-      1;  // new tokens that are computed together, so that they share each load of a key
-  int32_t chunk = INT32_MAX;  // keys after which another thread may take over
+  int32_t tile_tokens = 1;    // new tokens that are computed together and share each load of a key
+  int32_t chunk = INT32_MAX;  // keys after which another thread may continue
 };
 
-// A piece of work: some new tokens of a request against some of its keys, for one key head.
+// A piece of work: some new tokens of a request and some of its keys, for one key head.
 struct WorkItem {
   int32_t request = 0;
   int32_t first_token = 0;  // of the request's new tokens
@@ -44,19 +44,20 @@ struct WorkItem {
   int64_t keys_begin = 0;
   int64_t keys_end = 0;
   int32_t splits =
-      1;  // pieces that the keys of these tokens were cut into; more than one: results are merged
+      1;  // number of pieces of the keys of these tokens; if several, the results are merged
   int32_t split = 0;
-  int64_t slot = 0;  // number of this piece among those to be merged
+  int64_t slot = 0;  // index of this piece among those to be merged
 };
 
-// Cuts requests for `threads` threads. heads_per_key: query heads that share a key head.
+// Cuts requests for `threads` threads. heads_per_key is the number of query heads that share a key
+// head.
 std::vector<RequestCut> CutRequests(const std::vector<AttentionRequest>& requests,
                                     int64_t heads_per_key, int64_t key_heads, int64_t window,
                                     bool split_keys, int64_t threads);
 
-// The pieces in the order in which they should be begun, largest first. They cover everything that
-// is visible, whatever the cut assumed.
-std::vector<WorkItem> WorkItems(const std::vector<AttentionRequest>& requests,
-                                const std::vector<RequestCut>& cuts, int64_t window);
+// Returns the pieces in the order in which they should start, largest first. They cover everything
+// that is visible, even where the cuts assumed otherwise.
+std::vector<WorkItem> MakeWorkItems(const std::vector<AttentionRequest>& requests,
+                                    const std::vector<RequestCut>& cuts, int64_t window);
 
 }  // namespace vllm

@@ -23,23 +23,24 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Scores are held in units of log 2: 2^s needs no multiplication before the exponent is split off.
+// Scores are in units of log 2, so that 2^s needs no multiplication before the exponent is split
+// off.
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// What is done to the scores of one row before their exponential.
+// The operations on the scores of one row before their exponential.
 struct ScoreTerms {
   float cap = 0.0f;       // 0: none; else in units of log 2
   float slope = 0.0f;     // of the distance between key and query, in units of log 2
-  float distance = 0.0f;  // of the row's first score: key minus query position
+  float distance = 0.0f;  // of the row's first score: key position minus query position
 };
 
 // cap * tanh(s / cap)
 HWY_INLINE VF32 CapScores(VF32 s, float cap) {
   const F32 d;
   const VF32 one = hn::Set(d, 1.0f);
-  // tanh(x) = 1 - 2 / (e^(2x) + 1), 1 to float32 from |x| = 9.01 on.
+  // tanh(x) = 1 - 2 / (e^(2x) + 1), which is 1 in float32 from |x| = 9.01 on.
   VF32 x = hn::Mul(s, hn::Set(d, 1.0f / cap));
-  x = AtLeast(AtMost(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
+  x = ClampToMin(ClampToMax(x, hn::Set(d, 10.0f)), hn::Set(d, -10.0f));
   const VF32 power = Exp2(hn::Mul(x, hn::Set(d, 2.0f * kLog2E)));
   return hn::Mul(hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(power, one))), hn::Set(d, cap));
 }
@@ -53,15 +54,15 @@ HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
   return s;
 }
 
-// Turns scores [begin, end) of a row into exponentials relative to the largest score so far, writes
-// zeros to the rest of [clear_begin, clear_end), and updates the row's state. Returns what earlier
-// sums of the row have to be multiplied by.
+// Replaces scores [begin, end) of a row by exponentials relative to the largest score so far,
+// writes zeros to the rest of [clear_begin, clear_end), and updates the row's state. Returns the
+// factor for earlier sums of the row.
 //
-// NaN is left out of the largest score, but not out of the row: its exponential is NaN, and so is
-// the sum, which every output of the row is divided by. The same holds for a score of +infinity, as
-// in torch.softmax.
-HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
-                            size_t clear_end, const ScoreTerms& terms, RowState& state) {
+// The largest score ignores NaN, but the sum does not: the exponential of NaN is NaN, so the sum is
+// NaN, and each output of the row is divided by the sum. A score of +infinity has the same effect,
+// as in torch.softmax.
+HWY_INLINE float ApplySoftmax(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
+                              size_t clear_end, const ScoreTerms& terms, RowState& state) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;
@@ -91,7 +92,7 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
                             largest1);
   }
   const float largest = LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
-  // Without a score above -infinity: exponentials of -infinity are zeros, those of NaN are NaN.
+  // If no score exceeds -infinity: exponentials of -infinity are zeros, those of NaN are NaN.
   const VF32 reference = hn::Set(d, largest == kMinusInfinity ? 0.0f : largest);
   VF32 sum0 = hn::Zero(d), sum1 = sum0;
   i = begin;
@@ -116,14 +117,15 @@ HWY_INLINE float SoftmaxRow(float* HWY_RESTRICT s, size_t begin, size_t end, siz
   return factor;
 }
 
-// row *= factor, in whole vectors.
+// row *= factor, for whole vectors.
 HWY_INLINE void ScaleRow(float* HWY_RESTRICT row, size_t n, float factor) {
   const size_t lanes = hn::Lanes(F32());
   const VF32 v = hn::Set(F32(), factor);
   for (size_t i = 0; i < n; i += lanes) Store(hn::Mul(Load(row + i), v), row + i);
 }
 
-// Adds sums of other keys of the same rows: sums [rows, n] and states [rows], n in whole vectors.
+// Adds the sums of other keys of the same rows: sums [rows, n] and states [rows], where n is whole
+// vectors.
 HWY_INLINE void AddRows(const float* HWY_RESTRICT other_sums, const RowState* other_states,
                         float* HWY_RESTRICT sums, RowState* states, size_t rows, size_t n) {
   const size_t lanes = hn::Lanes(F32());

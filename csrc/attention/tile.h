@@ -9,21 +9,21 @@
 
 namespace vllm {
 
-// Largest score and sum of exponentials so far, of one row. After a score of NaN the sum is NaN,
-// and the largest score still a number.
+// The largest score and the sum of exponentials so far, of one row. After a score of NaN the sum is
+// NaN, and the largest score is still a number.
 struct RowState {
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;
 };
 
-// A piece of work for one key head, with the memory that it is computed in. A row is a new token
+// A piece of work for one key head, with the memory in which it is computed. A row is a new token
 // and one of the `group` query heads that share the key head: token * group + head.
 struct Tile {
-  // Keys whose scores are held at a time: with 128 rows of 128 elements everything fits into 512
-  // KiB.
+  // The number of keys whose scores are kept at a time. With 128 rows of 128 elements, everything
+  // fits into 512 KiB.
   static constexpr int64_t kKeys = 128;
-  // Up to this many rows, converting keys and values again for each block of rows is cheaper than
-  // writing them to memory.
+  // Up to this many rows, it is cheaper to convert keys and values again for each block of rows
+  // than to write converted ones to memory.
   static constexpr size_t kDirectRows = 16;
 
   const PagedAttention* call = nullptr;
@@ -45,25 +45,25 @@ struct Tile {
   float* packed_values = nullptr;  // [sum_stride / 16, kKeys, 16]
   float* value_tail = nullptr;     // [block_size, 16], when 16 does not divide head_size
 
-  // The new token of a row, counted from the request's first one.
+  // Returns the new token of a row, counted from the request's first one.
   int64_t TokenOfRow(size_t row) const {
     return item->first_token + static_cast<int64_t>(row / group);
   }
-  // The query head of a row.
+  // Returns the query head of a row.
   int64_t HeadOfRow(size_t row) const {
     return key_head * static_cast<int64_t>(group) + static_cast<int64_t>(row % group);
   }
 
-  // Where the row begins in the query or the output.
+  // Returns the address of the row in the query or the output.
   template <typename T>
   T* Row(const AttentionHeads& heads, size_t row) const {
     return heads.Head<T>(request->query_begin + TokenOfRow(row), HeadOfRow(row));
   }
 };
 
-// The same for latent attention: some heads of one request, some of its keys.
+// A tile of latent attention: some heads of one request and some of its keys.
 struct LatentTile {
-  // With 64 heads and rows of 576 elements everything fits into 512 KiB.
+  // With 64 heads and rows of 576 elements, everything fits into 512 KiB.
   static constexpr int64_t kKeys = 32;
   static constexpr int64_t kHeads = 64;
 
@@ -74,7 +74,7 @@ struct LatentTile {
   int64_t keys_end = 0;
   size_t rows = 0;           // heads
   size_t latent_stride = 0;  // elements of a latent row, rounded up to whole panels
-  size_t sum_stride = 0;     // the same of a value
+  size_t sum_stride = 0;     // elements of a value, rounded up to whole panels
 
   float* query = nullptr;      // [rows, latent_stride]
   float* sums = nullptr;       // [rows, sum_stride]
@@ -83,7 +83,7 @@ struct LatentTile {
   float* panels = nullptr;     // [kKeys / 16, latent_stride, 16]
   RowState* states = nullptr;  // [rows]
 
-  // Where the row begins in the query or the output.
+  // Returns the address of the row in the query or the output.
   template <typename T>
   T* Row(const AttentionHeads& heads, size_t row) const {
     return heads.Head<T>(request, first_head + static_cast<int64_t>(row));

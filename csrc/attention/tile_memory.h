@@ -12,16 +12,16 @@
 
 namespace vllm {
 
-// n elements, rounded up to whole panels.
+// Rounds n elements up to whole panels.
 inline size_t RoundUpToPanel(size_t n) {
   constexpr size_t kPanel = static_cast<size_t>(CachePages::kPanel);
   return (n + kPanel - 1) / kPanel * kPanel;
 }
 
-// One piece of aligned memory, all zeros, that is cut into parts.
+// A block of aligned, zeroed memory that is divided into parts.
 class TileFloats {
  public:
-  // Sets each pointer to a part of so many elements. Throws std::bad_alloc.
+  // Points each pointer to a part with the given number of elements. Throws std::bad_alloc.
   explicit TileFloats(const std::vector<std::pair<float**, size_t>>& parts) {
     size_t total = 0;
     for (const auto& [pointer, size] : parts) total += RoundUpToPanel(size);

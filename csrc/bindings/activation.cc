@@ -7,40 +7,43 @@
 namespace vllm {
 namespace {
 
-// The input holds a gate and a factor for each element of the output.
+// Checks that the input has a gate and a factor for each element of the output.
 void CheckHalved(const Argument& out, const Argument& input) {
   std::vector<int64_t> half = input.shape().vec();
   if (half.back() % 2 != 0)
-    input.Fail("has shape " + ShapeText(half), "an even last dimension: gates and factors");
+    input.Fail("has shape " + FormatShape(half), "an even last dimension for gates and factors");
   half.back() /= 2;
-  out.OnDevice()
-      .HasShape(half, "that of input with half its last dimension")
-      .LastDimensionContiguous()
-      .Writable();
+  out.CheckOnDevice()
+      .CheckShape(half, "the shape of input with half its last dimension")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
 }
 
 void RunActivateAndMul(const char* op, const char* out_name, const Gate& gate,
                        const Tensor& out_tensor, const Tensor& input_tensor) {
   const Argument out(op, out_name, out_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating().LastDimensionContiguous();
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous();
   CheckHalved(out, input);
-  out.SameDTypeAs(input);
-  ActivateAndMul(gate, out.LastDimensionRows(), input.LastDimensionRows());
+  out.CheckSameDType(input);
+  ActivateAndMul(gate, out.GetLastDimensionRows(), input.GetLastDimensionRows());
 }
 
 void RunActivate(const char* op, Activation activation, const Tensor& out_tensor,
                  const Tensor& input_tensor) {
   const Argument out(op, "out", out_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating();
-  out.OnDevice().SameDTypeAs(input).HasShape(input.shape(), "that of input").Writable();
+  input.CheckOnDevice().CheckFloating();
+  out.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckWritable();
   if (out_tensor.is_contiguous() && input_tensor.is_contiguous()) {
-    Activate(activation, out.LongestRows(), input.LongestRows());
+    Activate(activation, out.GetLongestRows(), input.GetLongestRows());
   } else {
-    input.LastDimensionContiguous();
-    out.LastDimensionContiguous();
-    Activate(activation, out.LastDimensionRows(), input.LastDimensionRows());
+    input.CheckLastDimensionContiguous();
+    out.CheckLastDimensionContiguous();
+    Activate(activation, out.GetLastDimensionRows(), input.GetLastDimensionRows());
   }
 }
 
@@ -75,13 +78,14 @@ void SiluAndMulQuantOp(Tensor result_tensor, Tensor input_tensor, Tensor scale_t
   const char* op = "silu_and_mul_quant";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating().LastDimensionContiguous();
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous();
   CheckHalved(result, input);
   const QType type = CheckFp8(result);
   const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
-  SiluAndMulQuant(result.LastDimensionRows(), type, input.LastDimensionRows(), scale);
+  ActivateAndQuantize(result.GetLastDimensionRows(), type, input.GetLastDimensionRows(), scale);
 }
-// gelu_new and gelu_fast are the same function: they differ in where sqrt(2/pi) is multiplied in.
+// gelu_new and gelu_fast are the same function: upstream's differ only in where they multiply by
+// sqrt(2/pi).
 void GeluNew(Tensor out, Tensor input) {
   RunActivate("gelu_new", Activation::kGeluTanh, out, input);
 }

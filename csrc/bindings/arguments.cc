@@ -9,14 +9,14 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-std::string DTypeText(ScalarType type) { return torch::headeronly::toString(type); }
+std::string FormatDType(ScalarType type) { return torch::headeronly::toString(type); }
 
-// "Float, BFloat16 or Half"
+// Returns "Float, BFloat16 or Half".
 std::string ListDTypes(std::initializer_list<ScalarType> types) {
   std::string text;
   size_t left = types.size();
   for (const ScalarType type : types) {
-    text += DTypeText(type);
+    text += FormatDType(type);
     --left;
     if (left > 0) text += left == 1 ? " or " : ", ";
   }
@@ -58,10 +58,10 @@ void CheckDType(const char* op, const char* name, ScalarType dtype,
                 std::initializer_list<ScalarType> expected) {
   if (!Contains(expected, dtype))
     FailOp(op,
-           std::string(name) + " is " + DTypeText(dtype) + ", expected " + ListDTypes(expected));
+           std::string(name) + " is " + FormatDType(dtype) + ", expected " + ListDTypes(expected));
 }
 
-std::string ShapeText(Extents shape) {
+std::string FormatShape(Extents shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   return text + "]";
@@ -75,14 +75,14 @@ void Argument::Fail(const std::string& found, const std::string& expected) const
 }
 
 void Argument::FailShape(const std::string& expected) const {
-  Fail("has shape " + ShapeText(shape_), expected);
+  Fail("has shape " + FormatShape(shape_), expected);
 }
 
 void Argument::FailStrides(const std::string& expected) const {
-  Fail("has strides " + ShapeText(strides_), expected);
+  Fail("has strides " + FormatShape(strides_), expected);
 }
 
-const Argument& Argument::OnDevice() const {
+const Argument& Argument::CheckOnDevice() const {
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
   if (!tensor_.is_cuda()) Fail("is not on the GPU", "all tensors on one device");
 #else
@@ -91,44 +91,46 @@ const Argument& Argument::OnDevice() const {
   return *this;
 }
 
-const Argument& Argument::OnHost() const {
+const Argument& Argument::CheckOnHost() const {
   if (!tensor_.is_cpu()) Fail("is not on the CPU", "numbers that the CPU reads");
   return *this;
 }
 
-const Argument& Argument::OnDeviceOrHost() const { return tensor_.is_cpu() ? *this : OnDevice(); }
-
-const Argument& Argument::Floating() const {
-  return OfOneDType({ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+const Argument& Argument::CheckOnDeviceOrHost() const {
+  return tensor_.is_cpu() ? *this : CheckOnDevice();
 }
 
-const Argument& Argument::OfDType(ScalarType expected) const { return OfOneDType({expected}); }
+const Argument& Argument::CheckFloating() const {
+  return CheckDTypeIn({ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+}
 
-const Argument& Argument::OfOneDType(std::initializer_list<ScalarType> expected) const {
+const Argument& Argument::CheckDType(ScalarType expected) const { return CheckDTypeIn({expected}); }
+
+const Argument& Argument::CheckDTypeIn(std::initializer_list<ScalarType> expected) const {
   if (!Contains(expected, scalar_type()))
-    Fail("is of dtype " + DTypeText(scalar_type()), ListDTypes(expected));
+    Fail("is of dtype " + FormatDType(scalar_type()), ListDTypes(expected));
   return *this;
 }
 
-const Argument& Argument::SameDTypeAs(const Argument& other) const {
+const Argument& Argument::CheckSameDType(const Argument& other) const {
   if (tensor_.scalar_type() != other.tensor_.scalar_type()) {
-    Fail("is of dtype " + DTypeText(tensor_.scalar_type()),
-         DTypeText(other.tensor_.scalar_type()) + ", the dtype of " + other.name_);
+    Fail("is of dtype " + FormatDType(tensor_.scalar_type()),
+         FormatDType(other.tensor_.scalar_type()) + ", the dtype of " + other.name_);
   }
   return *this;
 }
 
-const Argument& Argument::HasShape(Extents expected, std::string_view why) const {
-  if (shape_ != expected) FailShape(ShapeText(expected) + ": " + std::string(why));
+const Argument& Argument::CheckShape(Extents expected, std::string_view why) const {
+  if (shape_ != expected) FailShape(FormatShape(expected) + ": " + std::string(why));
   return *this;
 }
 
-const Argument& Argument::HasRank(size_t rank, std::string_view shape) const {
+const Argument& Argument::CheckRank(size_t rank, std::string_view shape) const {
   if (shape_.size() != rank) FailShape(std::string(shape));
   return *this;
 }
 
-const Argument& Argument::HasAtLeast(int64_t least, std::string_view why) const {
+const Argument& Argument::CheckMinLength(int64_t least, std::string_view why) const {
   if (shape_.size() != 1 || shape_[0] < least) {
     FailShape("one dimension of at least " + std::to_string(least) +
               " elements: " + std::string(why));
@@ -136,12 +138,12 @@ const Argument& Argument::HasAtLeast(int64_t least, std::string_view why) const 
   return *this;
 }
 
-const Argument& Argument::HasOneElement() const {
+const Argument& Argument::CheckOneElement() const {
   if (tensor_.numel() != 1) FailShape("one element");
   return *this;
 }
 
-const Argument& Argument::LastDimensionContiguous() const {
+const Argument& Argument::CheckLastDimensionContiguous() const {
   if (shape_.empty()) Fail("has no dimension", "at least one");
   if (shape_.back() > 1 && strides_.back() != 1) {
     FailStrides("stride 1 in the last dimension");
@@ -149,12 +151,12 @@ const Argument& Argument::LastDimensionContiguous() const {
   return *this;
 }
 
-const Argument& Argument::Contiguous() const {
+const Argument& Argument::CheckContiguous() const {
   if (!tensor_.is_contiguous()) FailStrides("a contiguous tensor");
   return *this;
 }
 
-const Argument& Argument::Aligned(int64_t bytes) const {
+const Argument& Argument::CheckAligned(int64_t bytes) const {
   if (!IsMultiple(tensor_.data_ptr(), bytes)) {
     Fail("begins at address " + std::to_string(reinterpret_cast<uintptr_t>(tensor_.data_ptr())),
          "a multiple of " + std::to_string(bytes) + " bytes");
@@ -162,8 +164,8 @@ const Argument& Argument::Aligned(int64_t bytes) const {
   return *this;
 }
 
-const Argument& Argument::RowsAligned(int64_t bytes) const {
-  LastDimensionContiguous();
+const Argument& Argument::CheckRowsAligned(int64_t bytes) const {
+  CheckLastDimensionContiguous();
   const int64_t elements = bytes / static_cast<int64_t>(tensor_.element_size());
   bool aligned = IsMultiple(tensor_.data_ptr(), bytes);
   for (size_t i = 0; i + 1 < shape_.size(); ++i)
@@ -172,9 +174,9 @@ const Argument& Argument::RowsAligned(int64_t bytes) const {
   return *this;
 }
 
-const Argument& Argument::Writable() const {
+const Argument& Argument::CheckWritable() const {
   for (size_t i = 0; i < shape_.size(); ++i) {
-    if (shape_[i] > 1 && strides_[i] == 0) FailStrides("memory of its own for every element");
+    if (shape_[i] > 1 && strides_[i] == 0) FailStrides("separate memory for each element");
   }
   return *this;
 }
@@ -198,7 +200,7 @@ std::vector<float> Argument::ToFloats() const {
   return values;
 }
 
-Rows Argument::LeadingRows(size_t leading, int64_t width) const {
+Rows Argument::GetLeadingRows(size_t leading, int64_t width) const {
   Rows rows;
   rows.data = tensor_.data_ptr();
   rows.dtype = dtype();
@@ -219,7 +221,7 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
       rows.strides[last] = strides_[i];
     } else if (rows.dims == Rows::kMaxDims) {
       FailStrides("at most " + std::to_string(Rows::kMaxDims) +
-                  " leading dimensions that do not merge");
+                  " leading dimensions after merging");
     } else {
       rows.sizes[rows.dims] = size;
       rows.strides[rows.dims] = strides_[i];
@@ -229,10 +231,12 @@ Rows Argument::LeadingRows(size_t leading, int64_t width) const {
   return rows;
 }
 
-Rows Argument::LastDimensionRows() const { return LeadingRows(shape_.size() - 1, shape_.back()); }
+Rows Argument::GetLastDimensionRows() const {
+  return GetLeadingRows(shape_.size() - 1, shape_.back());
+}
 
-Rows Argument::LongestRows() const {
-  return tensor_.is_contiguous() ? LeadingRows(0, tensor_.numel()) : LastDimensionRows();
+Rows Argument::GetLongestRows() const {
+  return tensor_.is_contiguous() ? GetLeadingRows(0, tensor_.numel()) : GetLastDimensionRows();
 }
 
 }  // namespace vllm

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of op arguments. Every failure is a std::runtime_error (RuntimeError in Python) that names
-// the op, the argument, what it is and what it should be. Ops define no checks of their own for
-// what stands here.
+// Checks of op arguments. A failed check throws std::runtime_error (RuntimeError in Python) that
+// names the op and the argument, and says what it is and what was expected. Ops must use these
+// checks where one exists, and not define their own.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -22,92 +22,92 @@
 namespace vllm {
 
 using torch::stable::Tensor;
-// Sizes or strides, in the memory of a tensor or of the caller.
+// Sizes or strides; refers to the memory of a tensor or of the caller.
 using Extents = torch::headeronly::IntHeaderOnlyArrayRef;
 
-// "[2, 3]"
-std::string ShapeText(Extents shape);
+// Returns "[2, 3]".
+std::string FormatShape(Extents shape);
 
-// kFloat32 for what kernels do not take as floating-point numbers.
+// Returns kFloat32 for types that kernels do not accept as floating-point numbers.
 DType ToDType(torch::headeronly::ScalarType type);
 
 // Throws "<op>: <what>".
 [[noreturn]] void FailOp(const char* op, const std::string& what);
-// A number that is at least `least`.
+// Checks that a number is at least `least`.
 void CheckAtLeast(const char* op, const char* name, int64_t value, int64_t least);
-// One of the dtypes.
+// Checks that a dtype is one of `expected`.
 void CheckDType(const char* op, const char* name, torch::headeronly::ScalarType dtype,
                 std::initializer_list<torch::headeronly::ScalarType> expected);
 
-// A tensor argument under inspection. Each check returns the argument itself, so that checks can be
-// chained, or throws.
+// A tensor argument and its checks. Each check throws or returns the argument itself, so that
+// checks can be chained.
 class Argument {
  public:
   Argument(const char* op, const char* name, const Tensor& tensor);
 
   [[noreturn]] void Fail(const std::string& found, const std::string& expected) const;
-  // "has shape [2, 3], expected ..."
+  // Throws "... has shape [2, 3], expected ...".
   [[noreturn]] void FailShape(const std::string& expected) const;
-  // "has strides [3, 1], expected ..."
+  // Throws "... has strides [3, 1], expected ...".
   [[noreturn]] void FailStrides(const std::string& expected) const;
 
-  // It lies in the memory of the device that the library is for.
-  const Argument& OnDevice() const;
-  // It lies in CPU memory, whatever the device.
-  const Argument& OnHost() const;
-  // It lies in one of the two.
-  const Argument& OnDeviceOrHost() const;
-  // float32, bfloat16 or float16.
-  const Argument& Floating() const;
-  const Argument& OfDType(torch::headeronly::ScalarType expected) const;
-  const Argument& OfOneDType(std::initializer_list<torch::headeronly::ScalarType> expected) const;
-  const Argument& SameDTypeAs(const Argument& other) const;
+  // Checks that the tensor is in the memory of the device that the library is for.
+  const Argument& CheckOnDevice() const;
+  // Checks that it is in CPU memory, regardless of the library's device.
+  const Argument& CheckOnHost() const;
+  // Checks that it is in either of the two.
+  const Argument& CheckOnDeviceOrHost() const;
+  // Checks for float32, bfloat16 or float16.
+  const Argument& CheckFloating() const;
+  const Argument& CheckDType(torch::headeronly::ScalarType expected) const;
+  const Argument& CheckDTypeIn(std::initializer_list<torch::headeronly::ScalarType> expected) const;
+  const Argument& CheckSameDType(const Argument& other) const;
   // `why` completes the message: "expected [2, 4]: <why>".
-  const Argument& HasShape(Extents expected, std::string_view why) const;
-  // So many dimensions; `shape` names them: "[tokens, experts]".
-  const Argument& HasRank(size_t rank, std::string_view shape) const;
-  // One dimension of at least `least` elements.
-  const Argument& HasAtLeast(int64_t least, std::string_view why) const;
-  // One element, in any number of dimensions.
-  const Argument& HasOneElement() const;
-  // At least one dimension, the elements of the last one side by side.
-  const Argument& LastDimensionContiguous() const;
-  // All elements side by side, in order.
-  const Argument& Contiguous() const;
-  // Begins at a multiple of so many bytes.
-  const Argument& Aligned(int64_t bytes) const;
-  // The elements of the last dimension lie side by side, and all its rows begin at multiples of so
-  // many bytes.
-  const Argument& RowsAligned(int64_t bytes) const;
-  // No two elements share memory through a stride of zero: results are written here.
-  const Argument& Writable() const;
+  const Argument& CheckShape(Extents expected, std::string_view why) const;
+  // Checks the number of dimensions. `shape` names them: "[tokens, experts]".
+  const Argument& CheckRank(size_t rank, std::string_view shape) const;
+  // Checks for one dimension of at least `least` elements.
+  const Argument& CheckMinLength(int64_t least, std::string_view why) const;
+  // Checks for one element, in any number of dimensions.
+  const Argument& CheckOneElement() const;
+  // Checks for at least one dimension, in the last of which elements are adjacent.
+  const Argument& CheckLastDimensionContiguous() const;
+  // Checks that all elements are adjacent and in order.
+  const Argument& CheckContiguous() const;
+  // Checks that the tensor begins at a multiple of `bytes` bytes.
+  const Argument& CheckAligned(int64_t bytes) const;
+  // Checks that the elements of the last dimension are adjacent, and that each of its rows begins
+  // at a multiple of `bytes` bytes.
+  const Argument& CheckRowsAligned(int64_t bytes) const;
+  // Checks that no two elements share memory through a stride of zero: the tensor is written to.
+  const Argument& CheckWritable() const;
 
   DType dtype() const { return ToDType(scalar_type()); }
   Extents shape() const { return shape_; }
   Extents strides() const { return strides_; }
   const Tensor& tensor() const { return tensor_; }
   torch::headeronly::ScalarType scalar_type() const { return tensor_.scalar_type(); }
-  // The first element, as a T; the caller has checked the dtype.
+  // Returns the first element as a T. The caller has checked the dtype.
   template <typename T>
   T* Data() const {
     return static_cast<T*>(tensor_.data_ptr());
   }
 
-  // Rows of the last dimension. Throws when more than Rows::kMaxDims leading dimensions are left
-  // after merging.
-  Rows LastDimensionRows() const;
-  // One row of everything when the tensor is contiguous, else rows of the last dimension.
-  Rows LongestRows() const;
-  // The elements of a vector as float32; the caller has checked Floating().
+  // Returns the rows of the last dimension. Throws if more than Rows::kMaxDims leading dimensions
+  // are left after merging.
+  Rows GetLastDimensionRows() const;
+  // Returns a single row if the tensor is contiguous, else the rows of the last dimension.
+  Rows GetLongestRows() const;
+  // Returns the elements of a vector as float32. The caller has called CheckFloating().
   std::vector<float> ToFloats() const;
-  // Rows of `width` elements, one for each index of the first `leading` dimensions.
-  Rows LeadingRows(size_t leading, int64_t width) const;
+  // Returns rows of `width` elements, one for each index of the first `leading` dimensions.
+  Rows GetLeadingRows(size_t leading, int64_t width) const;
 
  private:
   const char* op_;
   const char* name_;
   Tensor tensor_;
-  Extents shape_;  // in the memory of tensor_
+  Extents shape_;  // refers to the memory of tensor_
   Extents strides_;
 };
 

@@ -19,17 +19,18 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// The scheduler's tensor: kHeader numbers, then kPerRequest for each request.
+// The scheduler's tensor has kHeader numbers, then kPerRequest for each request.
 constexpr int64_t kHeader = 8;
 constexpr int64_t kPerRequest = 4;
 constexpr int32_t kMagic = 0x41545431;  // "ATT1"
 
-// [num_req + 1] sums of query lengths and [num_req] lengths, as requests.
+// Checks the cumulative query lengths, [num_req + 1], and the lengths, [num_req], and returns them
+// as requests.
 std::vector<AttentionRequest> CheckRequests(const Argument& query_start_loc,
                                             const Argument& seq_lens, int64_t count, bool causal,
                                             const std::optional<Tensor>& dynamic_causal,
                                             const char* op) {
-  const Ints starts = CheckInts(query_start_loc, count + 1, "one more than there are requests");
+  const Ints starts = CheckInts(query_start_loc, count + 1, "one more than the number of requests");
   const Ints lengths = CheckInts(seq_lens, count, "the number of requests");
   const int32_t same = causal ? 1 : 0;
   Ints causals{&same, 0};
@@ -42,7 +43,7 @@ std::vector<AttentionRequest> CheckRequests(const Argument& query_start_loc,
     if (starts[i] < 0 || starts[i + 1] < starts[i]) {
       query_start_loc.Fail("goes from " + std::to_string(starts[i]) + " to " +
                                std::to_string(starts[i + 1]) + " at request " + std::to_string(i),
-                           "numbers that begin at 0 or later and do not fall");
+                           "numbers from 0 on that do not decrease");
     }
     if (lengths[i] < 0) {
       seq_lens.Fail("holds " + std::to_string(lengths[i]) + " for request " + std::to_string(i),
@@ -77,7 +78,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
       CutRequests(requests, num_heads_q / num_heads_kv, num_heads_kv, window_size, enable_kv_split,
                   torch::stable::get_num_threads());
   Tensor metadata =
-      NewTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
+      MakeTensor<1>(seq_lens_tensor, {kHeader + kPerRequest * num_req}, ScalarType::Int);
   int32_t* numbers = static_cast<int32_t*>(metadata.data_ptr());
   const int64_t header[kHeader] = {kMagic, num_req, num_heads_q, num_heads_kv, head_dim, 0, 0, 0};
   for (const int64_t number : header) *numbers++ = static_cast<int32_t>(number);
@@ -88,7 +89,7 @@ Tensor GetSchedulerMetadataOp(int64_t num_req, int64_t num_heads_q, int64_t num_
   return metadata;
 }
 
-// The cuts that GetSchedulerMetadataOp left, when they are of these requests.
+// Returns the cuts that GetSchedulerMetadataOp stored, if they are for these requests.
 std::vector<RequestCut> CheckCuts(const Argument& metadata, const Ints& numbers,
                                   const std::vector<AttentionRequest>& requests) {
   std::vector<RequestCut> cuts(requests.size());
@@ -106,17 +107,17 @@ std::vector<RequestCut> CheckCuts(const Argument& metadata, const Ints& numbers,
     if (cuts[i].tile_tokens < 1 ||
         cuts[i].tile_tokens > std::max<int64_t>(1, request.query_tokens) ||
         cuts[i].chunk < CachePages::kPanel) {
-      metadata.Fail("is damaged", "what get_scheduler_metadata returned");
+      metadata.Fail("is corrupt", "what get_scheduler_metadata returned");
     }
   }
   return cuts;
 }
 
-// Numbers for each query head, as float32.
+// Returns one number for each query head, as float32.
 std::vector<float> CheckPerHead(const Argument& argument, int64_t heads) {
-  return argument.OnDevice()
-      .Floating()
-      .HasShape({heads}, "one number for each query head")
+  return argument.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({heads}, "one number for each query head")
       .ToFloats();
 }
 
@@ -125,7 +126,7 @@ void CheckScale(const char* op, const char* name, double scale) {
     FailOp(op, std::string(name) + " is " + std::to_string(scale) + ", expected more than 0");
 }
 
-// What cpu_attention_with_kv_cache is called with: the arguments of its schema, in that order.
+// The arguments of cpu_attention_with_kv_cache, in the order of its schema.
 struct AttentionArguments {
   Tensor query, key_cache, value_cache, output, query_start_loc, seq_lens;
   double scale;
@@ -140,8 +141,8 @@ struct AttentionArguments {
   const std::string& kv_cache_dtype;
 };
 
-// One call of cpu_attention_with_kv_cache. Each step checks some of the arguments and sets what of
-// the call follows from them.
+// One call of cpu_attention_with_kv_cache. Each step checks some of the arguments and sets the
+// parts of the call that depend on them.
 class CacheAttentionCall {
  public:
   explicit CacheAttentionCall(const AttentionArguments& given)
@@ -162,7 +163,7 @@ class CacheAttentionCall {
   void SetQueryAndOutput() {
     const Argument output(kOp, "output", given_.output);
     call_.query = CheckHeads(query_);
-    output.SameDTypeAs(query_).HasShape(query_.shape(), "that of query").Writable();
+    output.CheckSameDType(query_).CheckShape(query_.shape(), "the shape of query").CheckWritable();
     call_.output = CheckHeads(output);
   }
 
@@ -171,7 +172,7 @@ class CacheAttentionCall {
     const Argument key_cache(kOp, "key_cache", given_.key_cache),
         value_cache(kOp, "value_cache", given_.value_cache);
     call_.key = CheckPages(key_cache, dtype, query_);
-    value_cache.HasShape(key_cache.shape(), "that of key_cache");
+    value_cache.CheckShape(key_cache.shape(), "the shape of key_cache");
     call_.value = CheckPages(value_cache, dtype, query_);
     if (call_.key.heads < 1 || call_.query.heads % call_.key.heads != 0) {
       query_.Fail("has " + std::to_string(call_.query.heads) + " heads",
@@ -202,13 +203,13 @@ class CacheAttentionCall {
     }
   }
 
-  // The requests, and how get_scheduler_metadata cut them.
+  // Sets the requests and how get_scheduler_metadata cut them.
   void SetRequests() {
     const Argument metadata(kOp, "scheduler_metadata", given_.scheduler_metadata);
     const Ints head = CheckInts(metadata, kHeader, "what get_scheduler_metadata returned");
     const int64_t count = head[1];
     if (head[0] != kMagic || count < 0 || metadata.shape()[0] != kHeader + kPerRequest * count) {
-      metadata.Fail("has other contents", "what get_scheduler_metadata returned");
+      metadata.Fail("has no schedule", "what get_scheduler_metadata returned");
     }
     if (head[2] != call_.query.heads || head[3] != call_.key.heads ||
         head[4] != call_.key.head_size) {
@@ -238,8 +239,8 @@ class CacheAttentionCall {
     for (int64_t i = 0; i < count; ++i) {
       const AttentionRequest& request = call_.requests[static_cast<size_t>(i)];
       if (request.query_tokens == 0) continue;
-      const int64_t begin = VisibleKeys(request, 0, call_.window).begin;
-      const int64_t end = VisibleKeys(request, request.query_tokens - 1, call_.window).end;
+      const int64_t begin = FindVisibleKeys(request, 0, call_.window).begin;
+      const int64_t end = FindVisibleKeys(request, request.query_tokens - 1, call_.window).end;
       CheckBlocks(block_table, i, begin, end, call_.key.block_size, call_.key.blocks);
     }
     call_.block_table = block_table.Data<const int32_t>();
@@ -293,25 +294,25 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   const Argument key(op, "key", key_tensor);
   const Argument value(op, "value", value_tensor);
   const NewTokens keys = CheckTokens(key);
-  value.SameDTypeAs(key).HasShape(key.shape(), "that of key");
+  value.CheckSameDType(key).CheckShape(key.shape(), "the shape of key");
   const NewTokens values = CheckTokens(value);
   CheckIsa(op, "isa", isa.value);
   const CacheDType dtype = CheckCacheDType(op, kv_cache_dtype.value, key.dtype());
   const Argument key_cache(op, "key_cache", key_cache_tensor);
   const Argument value_cache(op, "value_cache", value_cache_tensor);
-  const CachePages key_pages = CheckPages(key_cache.Writable(), dtype, key);
-  value_cache.Writable().HasShape(key_cache.shape(), "that of key_cache");
+  const CachePages key_pages = CheckPages(key_cache.CheckWritable(), dtype, key);
+  value_cache.CheckWritable().CheckShape(key_cache.shape(), "the shape of key_cache");
   const CachePages value_pages = CheckPages(value_cache, dtype, key);
   if (key_pages.heads != key.shape()[1]) {
     key_cache.Fail("has " + std::to_string(key_pages.heads) + " heads",
-                   std::to_string(key.shape()[1]) + ", those of key");
+                   std::to_string(key.shape()[1]) + ", the heads of key");
   }
   if (dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2) {
     CheckScale(op, "k_scale", k_scale);
     CheckScale(op, "v_scale", v_scale);
   }
   const Argument slots(op, "slot_mapping", slot_mapping_tensor);
-  slots.OnDevice().OfDType(ScalarType::Long).HasShape({keys.count}, "one slot a token");
+  slots.CheckOnDevice().CheckDType(ScalarType::Long).CheckShape({keys.count}, "one slot a token");
   WriteKvCache(keys, values, key_pages, value_pages,
                static_cast<const int64_t*>(slot_mapping_tensor.data_ptr()), slots.strides()[0],
                static_cast<float>(k_scale), static_cast<float>(v_scale));
@@ -325,22 +326,19 @@ bool HasIsaOp(StringArgument isa) { return HasAttentionIsa(isa.value); }
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "get_scheduler_metadata(int num_req, int num_heads_q, int num_heads_kv, int head_dim, Tensor "
-      "seq_lens, ScalarType dtype, "
-      "Tensor query_start_loc, bool casual, int window_size, str isa_hint, bool enable_kv_split, "
-      "Tensor? dynamic_causal, "
-      "str kv_cache_dtype=\"auto\") -> Tensor");
+      "seq_lens, ScalarType dtype, Tensor query_start_loc, bool casual, int window_size, str "
+      "isa_hint, bool enable_kv_split, Tensor? dynamic_causal, str kv_cache_dtype=\"auto\") -> "
+      "Tensor");
   m.def(
       "cpu_attn_reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! "
-      "value_cache, Tensor slot_mapping, str isa, "
-      "float k_scale=1., float v_scale=1., str kv_cache_dtype=\"auto\") -> ()");
+      "value_cache, Tensor slot_mapping, str isa, float k_scale=1., float v_scale=1., str "
+      "kv_cache_dtype=\"auto\") -> ()");
   m.def(
       "cpu_attention_with_kv_cache(Tensor query, Tensor key_cache, Tensor value_cache, Tensor! "
-      "output, Tensor query_start_loc, "
-      "Tensor seq_lens, float scale, bool causal, Tensor? alibi_slopes, SymInt "
-      "sliding_window_size, Tensor block_table, float softcap, "
-      "Tensor scheduler_metadata, Tensor? s_aux, Tensor? dynamic_causal, float k_scale=1., float "
-      "v_scale=1., "
-      "str kv_cache_dtype=\"auto\") -> ()");
+      "output, Tensor query_start_loc, Tensor seq_lens, float scale, bool causal, Tensor? "
+      "alibi_slopes, SymInt sliding_window_size, Tensor block_table, float softcap, Tensor "
+      "scheduler_metadata, Tensor? s_aux, Tensor? dynamic_causal, float k_scale=1., float "
+      "v_scale=1., str kv_cache_dtype=\"auto\") -> ()");
   m.def("cpu_attn_has_isa(str isa) -> bool");
 }
 
@@ -350,7 +348,7 @@ VLLM_LIBRARY_IMPL(_C, m) {
   m.impl("cpu_attention_with_kv_cache", VLLM_BOX(vllm::AttentionOp));
 }
 
-// No tensor says which device is meant.
+// No tensor argument determines the device.
 STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) {
   m.impl("cpu_attn_has_isa", VLLM_BOX(vllm::HasIsaOp));
 }

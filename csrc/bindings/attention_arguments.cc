@@ -31,29 +31,28 @@ CacheDType CheckCacheDType(const char* op, const std::string& name, DType tokens
 }
 
 CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument& tokens) {
-  argument.OnDevice();
+  argument.CheckOnDevice();
   const bool fp8 = dtype == CacheDType::kFloat8E4M3 || dtype == CacheDType::kFloat8E5M2;
   if (fp8) {
     const ScalarType type = argument.tensor().scalar_type();
     const ScalarType own =
         dtype == CacheDType::kFloat8E4M3 ? ScalarType::Float8_e4m3fn : ScalarType::Float8_e5m2;
-    if (type != own) argument.OfDType(ScalarType::Byte);
+    if (type != own) argument.CheckDType(ScalarType::Byte);
   } else {
-    argument.SameDTypeAs(tokens);
+    argument.CheckSameDType(tokens);
   }
   const Extents shape = argument.shape();
   if (shape.size() != 4 || shape[3] != tokens.shape()[2]) {
     argument.FailShape("[num_blocks, num_kv_heads, block_size, " +
-                       std::to_string(tokens.shape()[2]) +
-                       "]: the last dimension is the head size of the tokens");
+                       std::to_string(tokens.shape()[2]) + "] with the head size of the tokens");
   }
   if (shape[2] < 1 || shape[2] % CachePages::kPanel != 0) {
-    argument.FailShape("a block size, the third dimension, that is a multiple of " +
+    argument.FailShape("a block size (third dimension) that is a multiple of " +
                        std::to_string(CachePages::kPanel));
   }
   const Extents strides = argument.strides();
   if ((shape[3] > 1 && strides[3] != 1) || (shape[2] > 1 && strides[2] != shape[3])) {
-    argument.FailStrides("the last two dimensions in one piece of memory");
+    argument.FailStrides("contiguous last two dimensions");
   }
   CachePages pages;
   pages.data = argument.tensor().data_ptr();
@@ -68,16 +67,16 @@ CachePages CheckPages(const Argument& argument, CacheDType dtype, const Argument
 }
 
 Ints CheckInts(const Argument& argument, int64_t count, std::string_view why) {
-  argument.OnDevice().OfDType(ScalarType::Int).HasAtLeast(count, why);
+  argument.CheckOnDevice().CheckDType(ScalarType::Int).CheckMinLength(count, why);
   return {argument.Data<const int32_t>(), argument.strides()[0]};
 }
 
 void CheckBlockTable(const Argument& table, int64_t count) {
-  table.OnDevice().OfDType(ScalarType::Int);
+  table.CheckOnDevice().CheckDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] < count) {
     table.FailShape("[num_reqs, max_blocks] with at least " + std::to_string(count) + " rows");
   }
-  table.LastDimensionContiguous();
+  table.CheckLastDimensionContiguous();
 }
 
 void CheckBlocks(const Argument& table, int64_t request, int64_t begin, int64_t end,

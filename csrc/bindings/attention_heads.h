@@ -6,13 +6,13 @@
 
 namespace vllm {
 
-// [tokens, heads, head_size], elements side by side.
+// Checks a tensor of [tokens, heads, head_size], whose elements are adjacent.
 inline AttentionHeads CheckHeads(const Argument& argument) {
-  argument.OnDevice().Floating();
-  argument.HasRank(3, "[tokens, heads, head_size]");
-  argument.LastDimensionContiguous();
+  argument.CheckOnDevice().CheckFloating();
+  argument.CheckRank(3, "[tokens, heads, head_size]");
+  argument.CheckLastDimensionContiguous();
   AttentionHeads heads;
-  heads.tokens = argument.LeadingRows(1, argument.shape()[2]);
+  heads.tokens = argument.GetLeadingRows(1, argument.shape()[2]);
   heads.heads = argument.shape()[1];
   heads.head_stride = argument.strides()[1];
   return heads;

@@ -5,7 +5,7 @@ namespace vllm {
 
 using torch::headeronly::ScalarType;
 
-CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype) {
+CacheFormat ParseFormat(const char* op, const std::string& kv_cache_dtype) {
   if (kv_cache_dtype == "auto" || kv_cache_dtype == "float16" || kv_cache_dtype == "bfloat16")
     return CacheFormat::kSame;
   if (kv_cache_dtype == "fp8" || kv_cache_dtype == "fp8_e4m3") return CacheFormat::kE4m3;
@@ -16,27 +16,27 @@ CacheFormat NamedFormat(const char* op, const std::string& kv_cache_dtype) {
 
 CacheFormat CheckFormat(const char* op, const std::string& kv_cache_dtype, const Argument& cache,
                         const Argument& tokens) {
-  const CacheFormat format = NamedFormat(op, kv_cache_dtype);
-  tokens.OnDevice();
-  cache.OnDevice();
+  const CacheFormat format = ParseFormat(op, kv_cache_dtype);
+  tokens.CheckOnDevice();
+  cache.CheckOnDevice();
   if (format == CacheFormat::kSame) {
     const size_t size = tokens.tensor().element_size();
     if (size != 1 && size != 2 && size != 4)
       tokens.Fail("has elements of " + std::to_string(size) + " bytes", "1, 2 or 4");
-    cache.SameDTypeAs(tokens);
-    if (kv_cache_dtype == "float16") cache.OfDType(ScalarType::Half);
-    if (kv_cache_dtype == "bfloat16") cache.OfDType(ScalarType::BFloat16);
+    cache.CheckSameDType(tokens);
+    if (kv_cache_dtype == "float16") cache.CheckDType(ScalarType::Half);
+    if (kv_cache_dtype == "bfloat16") cache.CheckDType(ScalarType::BFloat16);
     return format;
   }
-  tokens.Floating();
+  tokens.CheckFloating();
   const ScalarType own =
       format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn : ScalarType::Float8_e5m2;
-  if (cache.tensor().scalar_type() != ScalarType::Byte) cache.OfDType(own);
+  if (cache.tensor().scalar_type() != ScalarType::Byte) cache.CheckDType(own);
   return format;
 }
 
 const float* CheckScales(const Argument& scale, int64_t heads, int64_t* stride) {
-  scale.OnDevice().OfDType(ScalarType::Float);
+  scale.CheckOnDevice().CheckDType(ScalarType::Float);
   const int64_t count = scale.tensor().numel();
   if (count == 1) {
     *stride = 0;
@@ -50,11 +50,11 @@ const float* CheckScales(const Argument& scale, int64_t heads, int64_t* stride) 
 }
 
 Slots CheckSlots(const Argument& slot_mapping, int64_t tokens, int64_t blocks, int64_t block_size) {
-  slot_mapping.OnDevice().OfDType(ScalarType::Long);
+  slot_mapping.CheckOnDevice().CheckDType(ScalarType::Long);
   const Extents shape = slot_mapping.shape();
   if (shape.size() != 1 || shape[0] > tokens) {
     slot_mapping.FailShape("one dimension of at most " + std::to_string(tokens) +
-                           " elements, the tokens");
+                           " elements, the number of tokens");
   }
   const int64_t end = blocks * block_size;
   const Slots slots{static_cast<const int64_t*>(slot_mapping.tensor().data_ptr()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops that read a paged cache, copy its blocks, or convert it.
+// Ops that read a paged cache, copy its blocks or convert it.
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
@@ -12,19 +12,19 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// A vector of int32.
+// Checks a vector of int32.
 const int32_t* CheckInt32s(const Argument& argument, int64_t size, const std::string& why) {
-  argument.OnDevice().OfDType(ScalarType::Int).HasShape({size}, why);
+  argument.CheckOnDevice().CheckDType(ScalarType::Int).CheckShape({size}, why);
   return static_cast<const int32_t*>(argument.tensor().data_ptr());
 }
 
-// What the tensors of `sequences` hold: bounds that do not decrease, up to `most` where they are
-// not cut, and blocks of the cache for all positions.
+// Checks the contents of the tensors of `sequences`: bounds do not decrease, do not exceed `most`
+// if it is given, and all positions have blocks in the cache.
 void CheckSequences(const char* op, const Sequences& sequences, const CacheRows& from,
                     const Argument& cu_seq_lens, const Argument& block_table,
                     std::optional<int64_t> most) {
   for (int64_t s = 0; s < sequences.batch; ++s) {
-    const int64_t bounds[2] = {sequences.Bound(s), sequences.Bound(s + 1)};
+    const int64_t bounds[2] = {sequences.GetBound(s), sequences.GetBound(s + 1)};
     if (bounds[0] < 0 || bounds[1] < bounds[0] || (most.has_value() && bounds[1] > *most)) {
       cu_seq_lens.Fail(
           "holds " + std::to_string(bounds[0]) + " and " + std::to_string(bounds[1]) +
@@ -36,7 +36,7 @@ void CheckSequences(const char* op, const Sequences& sequences, const CacheRows&
     }
     const int64_t begin = std::min(bounds[0], sequences.tokens),
                   end = std::min(bounds[1], sequences.tokens);
-    const int64_t start = sequences.Start(s);
+    const int64_t start = sequences.GetStart(s);
     if (start < 0) {
       FailOp(op, "seq_starts holds " + std::to_string(start) + " for sequence " +
                      std::to_string(s) + ", expected at least 0");
@@ -49,7 +49,7 @@ void CheckSequences(const char* op, const Sequences& sequences, const CacheRows&
                             std::to_string(last + 1) + " columns");
     }
     for (int64_t column = start / from.block_size; column <= last; ++column) {
-      const int64_t block = sequences.Block(s, column);
+      const int64_t block = sequences.GetBlock(s, column);
       if (block < 0 || block >= from.blocks) {
         block_table.Fail(
             "holds " + std::to_string(block) + " at [" + std::to_string(s) + ", " +
@@ -60,8 +60,8 @@ void CheckSequences(const char* op, const Sequences& sequences, const CacheRows&
   }
 }
 
-// What the two gathers share. `num_tokens` are the rows of the output that may be written; without
-// a number all are, and the sequences have to fit.
+// Gathers for both ops. At most `num_tokens` rows of the output are written; without a number, the
+// sequences must fit into the output.
 void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_tensor,
             const Tensor& block_table_tensor, const Tensor& cu_seq_lens_tensor, int64_t batch,
             std::optional<int64_t> num_tokens, CacheFormat format, const float* scale,
@@ -73,7 +73,7 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   if (shape.size() < 3 || shape[1] == 0) {
     src_cache.FailShape("[num_blocks, block_size, entries...] with a block_size of at least 1");
   }
-  const Rows rows = src_cache.LeadingRows(0, 1);
+  const Rows rows = src_cache.GetLeadingRows(0, 1);
   CacheRows from;
   from.data = rows.data;
   from.format = format;
@@ -86,21 +86,23 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   std::vector<int64_t> expected = {dst.shape().empty() ? 0 : dst.shape()[0]};
   for (size_t i = shape.size(); i-- > 2;) {
     if (shape[i] > 1 && src_cache.strides()[i] != from.width) {
-      src_cache.FailStrides("the entries of a token side by side");
+      src_cache.FailStrides("adjacent entries of each token");
     }
     from.width *= shape[i];
   }
   expected.insert(expected.end(), shape.begin() + 2, shape.end());
-  dst.OnDevice().HasShape(expected, "the tokens, then the entries of src_cache").Writable();
+  dst.CheckOnDevice()
+      .CheckShape(expected, "the tokens, then the entries of src_cache")
+      .CheckWritable();
   int64_t width = 1;
   for (size_t i = expected.size(); i-- > 1;) {
     if (expected[i] > 1 && dst.strides()[i] != width) {
-      dst.FailStrides("the entries of a token side by side");
+      dst.FailStrides("adjacent entries of each token");
     }
     width *= expected[i];
   }
 
-  block_table.OnDevice().OfDType(ScalarType::Int);
+  block_table.CheckOnDevice().CheckDType(ScalarType::Int);
   if (block_table.shape().size() != 2 || block_table.shape()[0] < batch) {
     block_table.FailShape("[" + std::to_string(batch) + ", blocks of a sequence]");
   }
@@ -109,11 +111,11 @@ void Gather(const char* op, const Tensor& src_cache_tensor, const Tensor& dst_te
   sequences.table_stride = block_table.strides()[0];
   sequences.column_stride = block_table.strides()[1];
   sequences.columns = block_table.shape()[1];
-  sequences.bounds = CheckInt32s(cu_seq_lens, batch + 1, "the sequences, and one more");
+  sequences.bounds = CheckInt32s(cu_seq_lens, batch + 1, "one more than the number of sequences");
   sequences.bound_stride = cu_seq_lens.strides()[0];
   if (seq_starts_tensor.has_value()) {
     const Argument seq_starts(op, "seq_starts", *seq_starts_tensor);
-    sequences.starts = CheckInt32s(seq_starts, batch, "the sequences");
+    sequences.starts = CheckInt32s(seq_starts, batch, "the number of sequences");
     sequences.start_stride = seq_starts.strides()[0];
   }
   sequences.batch = batch;
@@ -129,7 +131,7 @@ void CpGatherCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Tensor block_ta
                      Tensor cu_seq_lens, int64_t batch_size, std::optional<Tensor> seq_starts) {
   const char* op = "cp_gather_cache";
   const Argument src_cache(op, "src_cache", src_cache_tensor);
-  Argument(op, "dst", dst_tensor).SameDTypeAs(src_cache.OnDevice());
+  Argument(op, "dst", dst_tensor).CheckSameDType(src_cache.CheckOnDevice());
   CheckAtLeast(op, "batch_size", batch_size, 0);
   Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, batch_size, std::nullopt,
          CacheFormat::kSame, nullptr, seq_starts);
@@ -150,7 +152,9 @@ void GatherAndMaybeDequantCacheOp(Tensor src_cache_tensor, Tensor dst_tensor, Te
                    ", expected 0 <= num_tokens <= " + std::to_string(rows) + ", the tokens of dst");
   }
   const Argument token_to_seq(op, "token_to_seq", token_to_seq_tensor);
-  token_to_seq.OnDevice().OfDType(ScalarType::Int).HasAtLeast(num_tokens, "one for each token");
+  token_to_seq.CheckOnDevice()
+      .CheckDType(ScalarType::Int)
+      .CheckMinLength(num_tokens, "one for each token");
   const Argument bounds(op, "cu_seq_lens", cu_seq_lens);
   if (bounds.shape().size() != 1 || bounds.shape()[0] == 0) bounds.FailShape("[sequences + 1]");
   Gather(op, src_cache_tensor, dst_tensor, block_table, cu_seq_lens, bounds.shape()[0] - 1,
@@ -161,13 +165,13 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale,
                   StringArgument kv_cache_dtype) {
   const char* op = "convert_fp8";
   const Argument dst(op, "dst_cache", dst_tensor), src(op, "src_cache", src_tensor);
-  src.OnDevice();
-  dst.OnDevice().HasShape(src.shape(), "that of src_cache").Writable();
+  src.CheckOnDevice();
+  dst.CheckOnDevice().CheckShape(src.shape(), "the shape of src_cache").CheckWritable();
   const auto eight = [](const Argument& argument) { return argument.tensor().element_size() == 1; };
   const bool quantize = !eight(src);
   const Argument &codes = quantize ? dst : src, &values = quantize ? src : dst;
-  values.Floating();
-  CacheFormat format = NamedFormat(op, kv_cache_dtype.value);
+  values.CheckFloating();
+  CacheFormat format = ParseFormat(op, kv_cache_dtype.value);
   if (kv_cache_dtype.value != "auto" && format == CacheFormat::kSame) {
     FailOp(op, "kv_cache_dtype is '" + kv_cache_dtype.value +
                    "', expected auto, fp8, fp8_e4m3 or fp8_e5m2");
@@ -176,15 +180,15 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale,
   if (format == CacheFormat::kSame)
     format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
   if (type != ScalarType::Byte)
-    codes.OfDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn
-                                               : ScalarType::Float8_e5m2);
+    codes.CheckDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn
+                                                  : ScalarType::Float8_e5m2);
   if (dst_tensor.is_contiguous() && src_tensor.is_contiguous()) {
-    return ConvertFp8(dst.LongestRows(), src.LongestRows(), format, quantize,
+    return ConvertFp8(dst.GetLongestRows(), src.GetLongestRows(), format, quantize,
                       static_cast<float>(scale));
   }
-  src.LastDimensionContiguous();
-  dst.LastDimensionContiguous();
-  ConvertFp8(dst.LastDimensionRows(), src.LastDimensionRows(), format, quantize,
+  src.CheckLastDimensionContiguous();
+  dst.CheckLastDimensionContiguous();
+  ConvertFp8(dst.GetLastDimensionRows(), src.GetLastDimensionRows(), format, quantize,
              static_cast<float>(scale));
 }
 
@@ -194,10 +198,10 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
   const Argument src(op, "src", src_tensor), dst(op, "dst", dst_tensor),
       mapping(op, "block_mapping", block_mapping_tensor);
   for (const Argument* cache : {&src, &dst}) {
-    cache->OnDeviceOrHost().Contiguous();
+    cache->CheckOnDeviceOrHost().CheckContiguous();
   }
   CheckAtLeast(op, "block_size_in_bytes", block_size_in_bytes, 1);
-  mapping.OnHost().OfDType(ScalarType::Long);
+  mapping.CheckOnHost().CheckDType(ScalarType::Long);
   if (mapping.shape().size() != 2 || mapping.shape()[1] != 2) {
     mapping.FailShape("[pairs, 2]: blocks of src and dst");
   }
@@ -225,9 +229,12 @@ void SwapBlocksOp(Tensor src_tensor, Tensor dst_tensor, int64_t block_size_in_by
              count);
 }
 
-// A vector of int64, contiguous.
+// Checks a contiguous vector of int64.
 const int64_t* CheckInt64s(const Argument& argument, int64_t size, const std::string& why) {
-  argument.OnHost().OfDType(ScalarType::Long).HasShape({size}, why).LastDimensionContiguous();
+  argument.CheckOnHost()
+      .CheckDType(ScalarType::Long)
+      .CheckShape({size}, why)
+      .CheckLastDimensionContiguous();
   return static_cast<const int64_t*>(argument.tensor().data_ptr());
 }
 
@@ -236,11 +243,11 @@ void SwapBlocksBatchOp(Tensor src_ptrs_tensor, Tensor dst_ptrs_tensor, Tensor si
   const char* op = "swap_blocks_batch";
   const Argument src_ptrs(op, "src_ptrs", src_ptrs_tensor),
       dst_ptrs(op, "dst_ptrs", dst_ptrs_tensor), sizes(op, "sizes", sizes_tensor);
-  src_ptrs.HasRank(1, "one dimension");
+  src_ptrs.CheckRank(1, "one dimension");
   const int64_t count = src_ptrs.shape()[0];
   const int64_t* from = CheckInt64s(src_ptrs, count, "");
-  const int64_t* to = CheckInt64s(dst_ptrs, count, "that of src_ptrs");
-  const int64_t* bytes = CheckInt64s(sizes, count, "that of src_ptrs");
+  const int64_t* to = CheckInt64s(dst_ptrs, count, "the shape of src_ptrs");
+  const int64_t* bytes = CheckInt64s(sizes, count, "the shape of src_ptrs");
   for (int64_t i = 0; i < count; ++i) {
     if (bytes[i] < 0)
       sizes.Fail("holds " + std::to_string(bytes[i]) + " at " + std::to_string(i), "at least 0");
@@ -262,8 +269,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
       "is_src_access_order_any=False) -> ()");
   m.def(
       "gather_and_maybe_dequant_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor "
-      "cu_seq_lens, Tensor token_to_seq, "
-      "int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? seq_starts) -> ()");
+      "cu_seq_lens, Tensor token_to_seq, int num_tokens, str kv_cache_dtype, Tensor scale, Tensor? "
+      "seq_starts) -> ()");
   m.def(
       "cp_gather_cache(Tensor src_cache, Tensor! dst, Tensor block_table, Tensor cu_seq_lens, int "
       "batch_size, Tensor? seq_starts) -> ()");
@@ -279,7 +286,7 @@ VLLM_LIBRARY_IMPL(_C_cache_ops, m) {
 }
 
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
-// None of its tensors lies on the GPU: they hold addresses.
+// Its tensors are on the CPU: they hold addresses.
 STABLE_TORCH_LIBRARY_IMPL(_C_cache_ops, CPU, m) {
   m.impl("swap_blocks_batch", VLLM_BOX(vllm::SwapBlocksBatchOp));
 }

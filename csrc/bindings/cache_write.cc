@@ -19,11 +19,13 @@ TokenVectors ToVectors(const Argument& tokens) {
   return vectors;
 }
 
-// key: [tokens, heads, head_size]; value: the same.
+// Checks key and value: both [tokens, heads, head_size].
 void CheckTokens(const Argument& key, const Argument& value) {
-  key.HasRank(3, "[num_tokens, num_heads, head_size]");
-  key.LastDimensionContiguous();
-  value.SameDTypeAs(key).HasShape(key.shape(), "that of key").LastDimensionContiguous();
+  key.CheckRank(3, "[num_tokens, num_heads, head_size]");
+  key.CheckLastDimensionContiguous();
+  value.CheckSameDType(key)
+      .CheckShape(key.shape(), "the shape of key")
+      .CheckLastDimensionContiguous();
 }
 
 void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_tensor,
@@ -48,17 +50,17 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
     key_cache.FailShape("[num_blocks, " + std::to_string(heads) + ", " + std::to_string(width) +
                         " / x, block_size, x] for key");
   }
-  key_cache.LastDimensionContiguous().Writable();
+  key_cache.CheckLastDimensionContiguous().CheckWritable();
   const int64_t blocks = shape[0], block_size = shape[3];
   if (interleaved_v) {
     if (block_size % x != 0) key_cache.FailShape("a block_size that x divides, for interleaved_v");
-    value_cache.HasShape({blocks, heads, block_size / x, width, x},
-                         "[num_blocks, num_heads, block_size / x, head_size, x]");
+    value_cache.CheckShape({blocks, heads, block_size / x, width, x},
+                           "[num_blocks, num_heads, block_size / x, head_size, x]");
   } else {
-    value_cache.HasShape({blocks, heads, width, block_size},
-                         "[num_blocks, num_heads, head_size, block_size]");
+    value_cache.CheckShape({blocks, heads, width, block_size},
+                           "[num_blocks, num_heads, head_size, block_size]");
   }
-  value_cache.LastDimensionContiguous().Writable();
+  value_cache.CheckLastDimensionContiguous().CheckWritable();
 
   const Extents k = key_cache.strides(), v = value_cache.strides();
   PagedCache& keys = writes[0].to;
@@ -81,8 +83,8 @@ void ReshapeAndCacheOp(Tensor key_tensor, Tensor value_tensor, Tensor key_cache_
   WriteToCache(writes, 2, slots);
 }
 
-// A cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or without the
-// dimension of heads.
+// Describes a cache of rows: [blocks, block_size, heads, head_size] in any order in memory, or
+// without the dimension of heads.
 PagedCache ToRowCache(const Argument& cache, CacheFormat format) {
   const Extents strides = cache.strides();
   PagedCache rows;
@@ -114,8 +116,10 @@ void ReshapeAndCacheFlashOp(Tensor key_tensor, Tensor value_tensor, Tensor key_c
     key_cache.FailShape("[num_blocks, block_size, " + std::to_string(heads) + ", " +
                         std::to_string(width) + "] for key");
   }
-  key_cache.LastDimensionContiguous().Writable();
-  value_cache.HasShape(shape, "that of key_cache").LastDimensionContiguous().Writable();
+  key_cache.CheckLastDimensionContiguous().CheckWritable();
+  value_cache.CheckShape(shape, "the shape of key_cache")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   CacheWrite writes[2];
   writes[0].from = ToVectors(key);
   writes[0].to = ToRowCache(key_cache, format);
@@ -137,20 +141,20 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
   const Argument kv_c(op, "kv_c", kv_c_tensor), k_pe(op, "k_pe", k_pe_tensor),
       kv_cache(op, "kv_cache", kv_cache_tensor);
   const CacheFormat format = CheckFormat(op, kv_cache_dtype.value, kv_cache, kv_c);
-  kv_c.HasRank(2, "[num_tokens, kv_lora_rank]");
-  kv_c.LastDimensionContiguous();
-  k_pe.OnDevice().SameDTypeAs(kv_c).LastDimensionContiguous();
+  kv_c.CheckRank(2, "[num_tokens, kv_lora_rank]");
+  kv_c.CheckLastDimensionContiguous();
+  k_pe.CheckOnDevice().CheckSameDType(kv_c).CheckLastDimensionContiguous();
   const int64_t tokens = kv_c.shape()[0], rank = kv_c.shape()[1];
   if (k_pe.shape().size() != 2 || k_pe.shape()[0] != tokens) {
-    k_pe.FailShape("[" + std::to_string(tokens) + ", pe_dim]: the tokens of kv_c");
+    k_pe.FailShape("[" + std::to_string(tokens) + ", pe_dim] with the tokens of kv_c");
   }
   const int64_t width = rank + k_pe.shape()[1];
   const Extents shape = kv_cache.shape();
   if (shape.size() != 3 || shape[2] != width) {
     kv_cache.FailShape("[num_blocks, block_size, " + std::to_string(width) +
-                       "]: kv_lora_rank + pe_dim");
+                       "], whose last dimension is kv_lora_rank + pe_dim");
   }
-  kv_cache.LastDimensionContiguous().Writable();
+  kv_cache.CheckLastDimensionContiguous().CheckWritable();
   CacheWrite writes[2];
   writes[0].from = ToVectors(kv_c);
   writes[0].to = ToRowCache(kv_cache, format);
@@ -173,16 +177,14 @@ void ConcatAndCacheMlaOp(Tensor kv_c_tensor, Tensor k_pe_tensor, Tensor kv_cache
 STABLE_TORCH_LIBRARY_FRAGMENT(_C_cache_ops, m) {
   m.def(
       "reshape_and_cache(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, Tensor "
-      "slot_mapping, str kv_cache_dtype, "
-      "Tensor k_scale, Tensor v_scale, bool interleaved_v=False) -> ()");
+      "slot_mapping, str kv_cache_dtype, Tensor k_scale, Tensor v_scale, bool interleaved_v=False) "
+      "-> ()");
   m.def(
       "reshape_and_cache_flash(Tensor key, Tensor value, Tensor! key_cache, Tensor! value_cache, "
-      "Tensor slot_mapping, "
-      "str kv_cache_dtype, Tensor k_scale, Tensor v_scale) -> ()");
+      "Tensor slot_mapping, str kv_cache_dtype, Tensor k_scale, Tensor v_scale) -> ()");
   m.def(
       "concat_and_cache_mla(Tensor kv_c, Tensor k_pe, Tensor! kv_cache, Tensor slot_mapping, str "
-      "kv_cache_dtype, Tensor scale, "
-      "bool skip_scale=False) -> ()");
+      "kv_cache_dtype, Tensor scale, bool skip_scale=False) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C_cache_ops, m) {

@@ -18,10 +18,10 @@ namespace {
 using torch::headeronly::ScalarType;
 
 std::shared_ptr<CustomAllReduce> FindReduce(const char* op, int64_t fa) {
-  std::shared_ptr<CustomAllReduce> found = TheHandles<CustomAllReduce>().Find(fa);
+  std::shared_ptr<CustomAllReduce> found = GetHandles<CustomAllReduce>().Find(fa);
   if (found == nullptr)
     FailOp(op, "fa is " + std::to_string(fa) +
-                   ", expected what init_custom_ar has given and nobody disposed of");
+                   ", expected a number that init_custom_ar returned and that was not disposed of");
   return found;
 }
 
@@ -29,13 +29,14 @@ std::vector<void*> CheckAddresses(const char* op, const char* name,
                                   const std::vector<int64_t>& numbers) {
   std::vector<void*> addresses;
   for (const int64_t number : numbers) {
-    if (number == 0) FailOp(op, std::string(name) + " holds 0, expected an address for each rank");
+    if (number == 0)
+      FailOp(op, std::string(name) + " contains 0, expected an address for each rank");
     addresses.push_back(reinterpret_cast<void*>(number));
   }
   return addresses;
 }
 
-int64_t GetMetaSize() { return CustomAllReduceMetaSize(); }
+int64_t GetMetaSize() { return GetCustomAllReduceMetaSize(); }
 
 int64_t Init(std::vector<int64_t> ipc_tensors, Tensor rank_data_tensor, int64_t rank,
              bool fully_connected) {
@@ -49,14 +50,14 @@ int64_t Init(std::vector<int64_t> ipc_tensors, Tensor rank_data_tensor, int64_t 
     FailOp(op,
            "rank is " + std::to_string(rank) + ", expected 0 <= rank < " + std::to_string(ranks));
   const Argument rank_data(op, "rank_data", rank_data_tensor);
-  rank_data.OnDevice().OfDType(ScalarType::Byte).Contiguous();
-  return TheHandles<CustomAllReduce>().Add(std::make_shared<CustomAllReduce>(
+  rank_data.CheckOnDevice().CheckDType(ScalarType::Byte).CheckContiguous();
+  return GetHandles<CustomAllReduce>().Add(std::make_shared<CustomAllReduce>(
       CheckAddresses(op, "ipc_tensors", ipc_tensors), rank_data_tensor.data_ptr(),
       rank_data_tensor.numel(), static_cast<int>(rank), fully_connected));
 }
 
 void Dispose(int64_t fa) {
-  if (!TheHandles<CustomAllReduce>().Release(fa)) FindReduce("dispose", fa);
+  if (!GetHandles<CustomAllReduce>().Release(fa)) FindReduce("dispose", fa);
 }
 
 void RegisterBuffer(int64_t fa, std::vector<int64_t> ipc_tensors) {
@@ -75,18 +76,18 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
   const char* op = "all_reduce";
   const std::shared_ptr<CustomAllReduce> reduce = FindReduce(op, fa);
   const Argument inp(op, "inp", inp_tensor), out(op, "out", out_tensor);
-  inp.OnDevice().Floating();
-  out.OnDevice().SameDTypeAs(inp);
+  inp.CheckOnDevice().CheckFloating();
+  out.CheckOnDevice().CheckSameDType(inp);
   if (out_tensor.numel() != inp_tensor.numel()) {
     out.Fail("has " + std::to_string(out_tensor.numel()) + " elements",
-             std::to_string(inp_tensor.numel()) + ", those of inp");
+             std::to_string(inp_tensor.numel()) + ", the number of elements of inp");
   }
   const int64_t bytes = inp_tensor.numel() * static_cast<int64_t>(inp_tensor.element_size());
   for (const Argument* argument : {&inp, &out}) {
-    argument->Contiguous();
+    argument->CheckContiguous();
     if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(argument->tensor().data_ptr()) % 16 != 0) {
-      argument->Fail("has " + std::to_string(bytes) + " bytes from an address on",
-                     "multiples of 16, which is what a GPU reads at once");
+      argument->Fail("has " + std::to_string(bytes) + " bytes, or an unaligned address",
+                     "multiples of 16, because the GPU reads 16 bytes at once");
     }
   }
   const void* from = inp_tensor.data_ptr();
@@ -103,7 +104,7 @@ void AllReduce(int64_t fa, Tensor inp_tensor, Tensor out_tensor, int64_t reg_buf
 }
 
 std::tuple<std::vector<int64_t>, std::vector<int64_t>> GetGraphBuffers(int64_t fa) {
-  const auto [handles, offsets] = FindReduce("get_graph_buffer_ipc_meta", fa)->GraphBuffers();
+  const auto [handles, offsets] = FindReduce("get_graph_buffer_ipc_meta", fa)->GetGraphBuffers();
   return {std::vector<int64_t>(handles.begin(), handles.end()), offsets};
 }
 
@@ -122,8 +123,8 @@ void RegisterGraphBuffers(int64_t fa, std::vector<std::vector<int64_t>> handles,
     if (std::any_of(handle.begin(), handle.end(),
                     [](int64_t byte) { return byte < 0 || byte > 255; })) {
       FailOp(op,
-             "handles holds a number that is no byte, expected what get_graph_buffer_ipc_meta has "
-             "given");
+             "handles contains a number that is not a byte, expected the handles that "
+             "get_graph_buffer_ipc_meta returned");
     }
     bytes.emplace_back(handle.begin(), handle.end());
   }
@@ -134,8 +135,8 @@ std::tuple<int64_t, Tensor> AllocateSharedBuffer(int64_t size) {
   const char* op = "allocate_shared_buffer_and_handle";
   CheckAtLeast(op, "size", size, 1);
   const auto [memory, handle] = gpu::AllocateShared(static_cast<size_t>(size));
-  Tensor tensor = NewTensorOn<1>(aoti_torch_device_type_cpu(), 0,
-                                 {static_cast<int64_t>(handle.size())}, ScalarType::Byte);
+  Tensor tensor = MakeTensorOn<1>(aoti_torch_device_type_cpu(), 0,
+                                  {static_cast<int64_t>(handle.size())}, ScalarType::Byte);
   std::memcpy(tensor.data_ptr(), handle.data(), handle.size());
   return {reinterpret_cast<int64_t>(memory), tensor};
 }
@@ -144,10 +145,10 @@ int64_t OpenMemHandle(Tensor mem_handle_tensor) {
   const Argument mem_handle("open_mem_handle", "mem_handle", mem_handle_tensor);
   if (!mem_handle_tensor.is_cpu())
     mem_handle.Fail("is not on the CPU",
-                    "a handle as allocate_shared_buffer_and_handle has given it");
-  mem_handle.OfDType(ScalarType::Byte)
-      .HasShape({static_cast<int64_t>(gpu::kShareHandleBytes)}, "the bytes of a handle");
-  mem_handle.LastDimensionContiguous();
+                    "a handle that allocate_shared_buffer_and_handle returned");
+  mem_handle.CheckDType(ScalarType::Byte)
+      .CheckShape({static_cast<int64_t>(gpu::kShareHandleBytes)}, "the bytes of a handle");
+  mem_handle.CheckLastDimensionContiguous();
   gpu::ShareHandle handle;
   std::memcpy(handle.data(), mem_handle_tensor.data_ptr(), handle.size());
   return reinterpret_cast<int64_t>(gpu::OpenShared(handle));
@@ -180,7 +181,7 @@ VLLM_LIBRARY_IMPL(_C_custom_ar, m) {
   m.impl("all_reduce", VLLM_BOX(vllm::AllReduce));
 }
 
-// Without a tensor on the GPU that would say which device is meant: it is the current one.
+// These ops run on the current device, because no tensor argument determines one.
 STABLE_TORCH_LIBRARY_IMPL(_C_custom_ar, CompositeExplicitAutograd, m) {
   m.impl("dispose", TORCH_BOX(&vllm::Dispose));
   m.impl("meta_size", TORCH_BOX(&vllm::GetMetaSize));

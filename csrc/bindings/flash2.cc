@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
-// Partitioning") behind upstream's ops.
+// Upstream's ops for FlashAttention 2 (Dao 2023, "FlashAttention-2: Faster Attention with Better
+// Parallelism and Work Partitioning").
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 
 #include "attention/flash2/run.h"
 #include "bindings/flash2_arguments.h"
+#include "bindings/flash_call.h"
 #include "bindings/library.h"
 #include "bindings/new_tensor.h"
 
@@ -22,19 +23,7 @@ using torch::headeronly::ScalarType;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// No key for anybody: nothing is added up.
-std::vector<Tensor> FillWithoutKeys(Tensor out, Tensor lse) {
-  torch::stable::zero_(out);
-  torch::stable::fill_(lse, kInfinity);
-  return {out, lse};
-}
-
-void CheckHeadSize(const Argument& k, const Argument& q) {
-  const int64_t size = q.shape().back();
-  if (k.shape().back() != size) k.FailShape("the head size of q, " + std::to_string(size));
-}
-
-// What varlen_fwd is called with: the arguments of its schema, in that order.
+// The arguments of varlen_fwd, in the order of its schema.
 struct VarlenArguments {
   Tensor q, k, v;
   std::optional<Tensor> out;
@@ -53,6 +42,8 @@ struct VarlenArguments {
 // kernel that follow from them.
 class VarlenCall {
  public:
+  using Arguments = VarlenArguments;
+
   explicit VarlenCall(const VarlenArguments& given)
       : given_(given),
         q_(kOp, "q", given.q),
@@ -62,7 +53,7 @@ class VarlenCall {
 
   std::vector<Tensor> Run() {
     if (given_.p_dropout != 0 || given_.return_softmax) {
-      FailOp(kOp, "p_dropout or return_softmax is set, expected neither: dropout is not built");
+      FailOp(kOp, "p_dropout or return_softmax is set, expected neither: dropout is not supported");
     }
     CheckShapes();
     SetSizes();
@@ -70,15 +61,18 @@ class VarlenCall {
     SetKeys();
     SetScoresAndMask();
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
-    Tensor lse = NewTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
+    Tensor lse = MakeTensor<2>(given_.q, {heads_, total_q_}, ScalarType::Float);
     if (total_q_ == 0 || batch_ == 0) return {out, lse};
-    if (given_.max_seqlen_k == 0) return FillWithoutKeys(out, lse);
+    if (given_.max_seqlen_k == 0) {
+      flash::FillWithoutKeys(out, lse, kInfinity);
+      return {out, lse};
+    }
     if (given_.zero_tensors) {
       torch::stable::zero_(out);
       torch::stable::fill_(lse, -kInfinity);
     }
     SetQueriesAndOutput(out, lse);
-    const flash2::Parts parts = GroupAndSplit();
+    const flash::Parts parts = GroupAndSplit();
     flash2::Run(params_, paged_);
     return {out, lse};
   }
@@ -91,14 +85,12 @@ class VarlenCall {
     flash2::CheckHalves(q_, 3);
     flash2::CheckHalves(k_, dims, q_);
     flash2::CheckHalves(v_, dims, q_);
-    v_.HasShape(k_.shape(), "the shape of k");
-    CheckHeadSize(k_, q_);
+    v_.CheckShape(k_.shape(), "the shape of k");
+    flash::CheckHeadSize(k_, q_);
     total_q_ = q_.shape()[0];
     heads_ = q_.shape()[1];
     kv_heads_ = k_.shape()[dims - 2];
-    const Argument starts(kOp, "cu_seqlens_q", given_.cu_seqlens_q);
-    if (starts.shape().size() != 1 || starts.shape()[0] < 1) starts.FailShape("[sequences + 1]");
-    batch_ = starts.shape()[0] - 1;
+    batch_ = flash::CountSequences(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q));
   }
 
   void SetSizes() {
@@ -109,9 +101,9 @@ class VarlenCall {
     params_.total_q = flash2::CheckInt(kOp, "the number of queries", total_q_);
   }
 
-  // Where the sequences of queries and keys begin, and how long they are.
+  // Sets where the sequences of queries and keys begin, and their lengths.
   void SetLengths() {
-    const char* why = "one more than there are sequences";
+    const char* why = "one more than the number of sequences";
     params_.cu_seqlens_q =
         flash2::CheckInts(Argument(kOp, "cu_seqlens_q", given_.cu_seqlens_q), batch_ + 1, why);
     params_.cu_seqlens_k =
@@ -122,14 +114,14 @@ class VarlenCall {
                                             "a length for each sequence");
     }
     if (paged_ && given_.seqused_k.has_value()) {
-      // The table says where keys begin, and callers that know how many there are pass anything for
-      // cu_seqlens_k.
+      // The table says where the keys are and seqused_k how many; callers that pass both may pass
+      // anything as cu_seqlens_k.
       params_.cu_seqlens_k = params_.seqused_k;
       params_.is_seqlens_k_cumulative = false;
     }
     if (given_.leftpad_k.has_value()) {
       const Argument leftpad(kOp, "leftpad_k", *given_.leftpad_k);
-      if (paged_) leftpad.Fail("is given together with block_table", "one of them");
+      if (paged_) leftpad.Fail("is given together with block_table", "only one of them");
       params_.leftpad_k = flash2::CheckInts(leftpad, batch_, "a number for each sequence");
     }
   }
@@ -171,9 +163,9 @@ class VarlenCall {
     params_.unpadded_lse = true;
   }
 
-  // With one query for each sequence the query's place follows from the sequence, heads can be
-  // grouped and keys be split.
-  flash2::Parts GroupAndSplit() {
+  // If each sequence has one query, the query's position follows from the sequence, so heads can be
+  // grouped and keys can be split.
+  flash::Parts GroupAndSplit() {
     if (given_.max_seqlen_q == 1 && total_q_ == batch_) {
       params_.cu_seqlens_q = nullptr;
       params_.q_batch_stride = params_.q_row_stride;
@@ -195,7 +187,7 @@ class VarlenCall {
   Params params_{};
 };
 
-// What fwd_kvcache is called with: the arguments of its schema, in that order.
+// The arguments of fwd_kvcache, in the order of its schema.
 struct KvcacheArguments {
   Tensor q, kcache, vcache;
   std::optional<Tensor> k, v, seqlens_k, rotary_cos, rotary_sin, cache_batch_idx, leftpad_k,
@@ -208,9 +200,11 @@ struct KvcacheArguments {
   int64_t num_splits;
 };
 
-// One call of fwd_kvcache, in steps as VarlenCall.
+// One call of fwd_kvcache, in the same kind of steps as VarlenCall.
 class KvcacheCall {
  public:
+  using Arguments = KvcacheArguments;
+
   explicit KvcacheCall(const KvcacheArguments& given)
       : given_(given),
         q_(kOp, "q", given.q),
@@ -221,11 +215,9 @@ class KvcacheCall {
     CheckShapes();
     SetSizes();
     SetCacheAndPages();
-    if (given_.rotary_cos.has_value() != given_.rotary_sin.has_value()) {
-      FailOp(kOp, "rotary_cos or rotary_sin is given alone, expected both or neither");
-    }
-    if (given_.k.has_value() != given_.v.has_value())
-      FailOp(kOp, "k or v is given alone, expected both or neither");
+    flash::CheckBothOrNeither(kOp, "rotary_cos", given_.rotary_cos, "rotary_sin",
+                              given_.rotary_sin);
+    flash::CheckBothOrNeither(kOp, "k", given_.k, "v", given_.v);
     if (given_.k.has_value()) {
       SetNewKeys();
     } else if (given_.rotary_cos.has_value()) {
@@ -234,14 +226,17 @@ class KvcacheCall {
     SetLengths();
     SetScoresAndMask();
     Tensor out = flash::TakeOrMakeOutput(kOp, q_, given_.out);
-    Tensor lse = NewTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
+    Tensor lse = MakeTensor<3>(given_.q, {batch_, heads_, queries_}, ScalarType::Float);
     if (batch_ == 0 || queries_ == 0) return {out, lse};
-    if (keys_ == 0) return FillWithoutKeys(out, lse);
+    if (keys_ == 0) {
+      flash::FillWithoutKeys(out, lse, kInfinity);
+      return {out, lse};
+    }
     SetQueriesAndOutput(out, lse);
-    // [batch, kv_heads, group] is [batch, heads, 1] in memory, so grouping does not show in the
-    // result.
+    // In memory, [batch, kv_heads, group] is the same as [batch, heads, 1], so grouping does not
+    // change the result.
     flash2::GroupHeads(&params_, heads_, kv_heads_);
-    const flash2::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
+    const flash::Parts parts = flash2::SetSplits(&params_, kOp, given_.q, given_.num_splits);
     flash2::Run(params_, given_.k.has_value() || given_.cache_batch_idx.has_value() ||
                              given_.block_table.has_value());
     return {out, lse};
@@ -254,8 +249,8 @@ class KvcacheCall {
     flash2::CheckHalves(q_, 4);
     flash2::CheckHalves(kcache_, 4, q_);
     flash2::CheckHalves(vcache_, 4, q_);
-    vcache_.HasShape(kcache_.shape(), "the shape of kcache");
-    CheckHeadSize(kcache_, q_);
+    vcache_.CheckShape(kcache_.shape(), "the shape of kcache");
+    flash::CheckHeadSize(kcache_, q_);
     batch_ = q_.shape()[0];
     queries_ = q_.shape()[1];
     heads_ = q_.shape()[2];
@@ -278,7 +273,7 @@ class KvcacheCall {
       flash2::SetPages(&params_, table, kcache_, batch_, given_.k.has_value());
       keys_ *= table.shape()[1];
       if (given_.cache_batch_idx.has_value() || given_.leftpad_k.has_value()) {
-        table.Fail("is given together with cache_batch_idx or leftpad_k", "one of them");
+        table.Fail("is given together with cache_batch_idx or leftpad_k", "only one of them");
       }
     } else if (!given_.cache_batch_idx.has_value() && kcache_.shape()[0] < batch_) {
       kcache_.FailShape("a cache for each of the " + std::to_string(batch_) + " sequences of q");
@@ -286,17 +281,18 @@ class KvcacheCall {
     params_.seqlen_k = flash2::CheckInt(kOp, "the number of keys", keys_);
   }
 
-  // The keys and values that are appended to the cache, and the rotation of these and of the
-  // queries.
+  // Sets the keys and values that are appended to the cache, and the rotation of the queries and of
+  // the new keys.
   void SetNewKeys() {
     const Argument k(kOp, "k", *given_.k), v(kOp, "v", *given_.v);
     if (!given_.seqlens_k.has_value())
-      k.Fail("is given without seqlens_k", "the lengths after which it is appended");
+      k.Fail("is given without seqlens_k", "the lengths of the cached sequences");
     flash2::CheckHalves(k, 4, q_);
     flash2::CheckHalves(v, 4, q_);
     const int64_t rows = k.shape()[1];
-    k.HasShape({batch_, rows, kv_heads_, q_.shape()[3]}, "new rows for each sequence of the cache");
-    v.HasShape(k.shape(), "the shape of k");
+    k.CheckShape({batch_, rows, kv_heads_, q_.shape()[3]},
+                 "new rows for each sequence of the cache");
+    v.CheckShape(k.shape(), "the shape of k");
     if (queries_ > keys_)
       q_.Fail("has " + std::to_string(queries_) + " rows",
               "at most the " + std::to_string(keys_) + " of the cache");
@@ -359,7 +355,6 @@ class KvcacheCall {
   Params params_{};
 };
 
-// torch passes the arguments of a schema one by one.
 std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor> out,
                               Tensor cu_seqlens_q, Tensor cu_seqlens_k,
                               std::optional<Tensor> seqused_k, std::optional<Tensor> leftpad_k,
@@ -369,28 +364,10 @@ std::vector<Tensor> VarlenFwd(Tensor q, Tensor k, Tensor v, std::optional<Tensor
                               int64_t window_size_left, int64_t window_size_right, double softcap,
                               bool return_softmax, int64_t num_splits,
                               std::optional<Tensor> /*gen*/) {
-  const VarlenArguments given{q,
-                              k,
-                              v,
-                              out,
-                              cu_seqlens_q,
-                              cu_seqlens_k,
-                              seqused_k,
-                              leftpad_k,
-                              block_table,
-                              alibi_slopes,
-                              max_seqlen_q,
-                              max_seqlen_k,
-                              p_dropout,
-                              softmax_scale,
-                              zero_tensors,
-                              is_causal,
-                              window_size_left,
-                              window_size_right,
-                              softcap,
-                              return_softmax,
-                              num_splits};
-  return VarlenCall(given).Run();
+  return flash::RunCall<VarlenCall>(
+      q, k, v, out, cu_seqlens_q, cu_seqlens_k, seqused_k, leftpad_k, block_table, alibi_slopes,
+      max_seqlen_q, max_seqlen_k, p_dropout, softmax_scale, zero_tensors, is_causal,
+      window_size_left, window_size_right, softcap, return_softmax, num_splits);
 }
 
 std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::optional<Tensor> k,
@@ -402,27 +379,10 @@ std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::opti
                                double softmax_scale, bool is_causal, int64_t window_size_left,
                                int64_t window_size_right, double softcap,
                                bool is_rotary_interleaved, int64_t num_splits) {
-  const KvcacheArguments given{q,
-                               kcache,
-                               vcache,
-                               k,
-                               v,
-                               seqlens_k,
-                               rotary_cos,
-                               rotary_sin,
-                               cache_batch_idx,
-                               leftpad_k,
-                               block_table,
-                               alibi_slopes,
-                               out,
-                               softmax_scale,
-                               is_causal,
-                               window_size_left,
-                               window_size_right,
-                               softcap,
-                               is_rotary_interleaved,
-                               num_splits};
-  return KvcacheCall(given).Run();
+  return flash::RunCall<KvcacheCall>(q, kcache, vcache, k, v, seqlens_k, rotary_cos, rotary_sin,
+                                     cache_batch_idx, leftpad_k, block_table, alibi_slopes, out,
+                                     softmax_scale, is_causal, window_size_left, window_size_right,
+                                     softcap, is_rotary_interleaved, num_splits);
 }
 
 }  // namespace
@@ -431,20 +391,16 @@ std::vector<Tensor> FwdKvcache(Tensor q, Tensor kcache, Tensor vcache, std::opti
 STABLE_TORCH_LIBRARY_FRAGMENT(_vllm_fa2_C, m) {
   m.def(
       "varlen_fwd(Tensor! q, Tensor k, Tensor v, Tensor!? out, Tensor cu_seqlens_q, Tensor "
-      "cu_seqlens_k, Tensor? seqused_k, "
-      "Tensor? leftpad_k, Tensor? block_table, Tensor? alibi_slopes, int max_seqlen_q, int "
-      "max_seqlen_k, float p_dropout, "
-      "float softmax_scale, bool zero_tensors, bool is_causal, int window_size_left, int "
-      "window_size_right, float softcap, "
-      "bool return_softmax, int num_splits, Tensor? gen) -> Tensor[]");
+      "cu_seqlens_k, Tensor? seqused_k, Tensor? leftpad_k, Tensor? block_table, Tensor? "
+      "alibi_slopes, int max_seqlen_q, int max_seqlen_k, float p_dropout, float softmax_scale, "
+      "bool zero_tensors, bool is_causal, int window_size_left, int window_size_right, float "
+      "softcap, bool return_softmax, int num_splits, Tensor? gen) -> Tensor[]");
   m.def(
       "fwd_kvcache(Tensor! q, Tensor kcache, Tensor vcache, Tensor? k, Tensor? v, Tensor? "
-      "seqlens_k, Tensor? rotary_cos, "
-      "Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? leftpad_k, Tensor? block_table, "
-      "Tensor? alibi_slopes, Tensor!? out, "
-      "float softmax_scale, bool is_causal, int window_size_left, int window_size_right, float "
-      "softcap, bool is_rotary_interleaved, "
-      "int num_splits) -> Tensor[]");
+      "seqlens_k, Tensor? rotary_cos, Tensor? rotary_sin, Tensor? cache_batch_idx, Tensor? "
+      "leftpad_k, Tensor? block_table, Tensor? alibi_slopes, Tensor!? out, float softmax_scale, "
+      "bool is_causal, int window_size_left, int window_size_right, float softcap, bool "
+      "is_rotary_interleaved, int num_splits) -> Tensor[]");
 }
 
 VLLM_LIBRARY_IMPL(_vllm_fa2_C, m) {

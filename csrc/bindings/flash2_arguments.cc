@@ -16,12 +16,12 @@ namespace {
 using torch::headeronly::ScalarType;
 
 constexpr int64_t kLargestHead = kHeadSizes[kHeadSizeCount - 1];
-// Each row of pages that are smaller than a block is looked up by itself; upstream's limit, so that
-// no cache is accepted here alone.
+// Smaller pages than a block are looked up row by row. The limit is upstream's: this op does not
+// accept a cache that upstream rejects.
 constexpr int64_t kPageUnit = 16;
-// Rows of queries that a tile of the kernels over pages and parts has.
+// The rows of queries in a tile of the kernels for pages and split keys.
 constexpr int64_t kTileRows = 64;
-// Thread blocks of 128 threads that a multiprocessor runs at a time.
+// The number of thread blocks of 128 threads that a multiprocessor runs at a time.
 constexpr int64_t kBlocksPerMultiprocessor = 2;
 
 }  // namespace
@@ -36,11 +36,11 @@ void SetHeads(Params* params, const Argument& q, int64_t kv_heads, const Argumen
     k.Fail("has " + std::to_string(kv_heads) + " heads",
            "a number that divides the " + std::to_string(heads) + " heads of q");
   }
-  const int compiled = CompiledHeadSize(static_cast<int>(size));
+  const int compiled = FindCompiledHeadSize(static_cast<int>(size));
   if (compiled == 0) {
-    q.Fail("has heads of size " + std::to_string(size) + ", which this library has no kernels for",
-           "at most the largest of those it was built for (" + CompiledHeadSizes() +
-               "); VLLM_FA_SET=full builds all");
+    q.Fail("has heads of size " + std::to_string(size) + ", for which this library has no kernel",
+           "at most the largest compiled size (" + ListCompiledHeadSizes() +
+               "), or a library built with VLLM_FA_SET=full");
   }
   params->d = static_cast<int>(size);
   params->d_rounded = compiled;
@@ -61,16 +61,16 @@ void SetCaches(Params* params, const Argument& k, const Argument& v) {
 
 void SetPages(Params* params, const Argument& table, const Argument& k, int64_t batch,
               bool append) {
-  table.OnDevice().OfDType(ScalarType::Int);
+  table.CheckOnDevice().CheckDType(ScalarType::Int);
   if (table.shape().size() != 2 || table.shape()[0] != batch) {
     table.FailShape("[" + std::to_string(batch) + ", pages of the longest sequence]");
   }
-  table.LastDimensionContiguous();
-  const int64_t rows = k.shape()[1], unit = append ? BlockRows(params->d_rounded) : kPageUnit;
+  table.CheckLastDimensionContiguous();
+  const int64_t rows = k.shape()[1], unit = append ? GetBlockRows(params->d_rounded) : kPageUnit;
   if (rows < 1 || rows % unit != 0) {
     k.Fail("has pages of " + std::to_string(rows) + " rows",
            "a multiple of " + std::to_string(unit) +
-               (append ? ", as keys of heads of this size are appended in such blocks" : ""));
+               (append ? ", because new keys of this head size are appended in blocks" : ""));
   }
   params->block_table = static_cast<int*>(table.tensor().data_ptr());
   params->block_table_batch_stride = table.strides()[0];
@@ -78,16 +78,13 @@ void SetPages(Params* params, const Argument& table, const Argument& k, int64_t 
 }
 
 void SetScores(Params* params, double softmax_scale, double softcap) {
-  // With a cap the kernel computes cap * tanh(scale / cap * score) and takes the cap for the scale
-  // of what follows.
+  // With a cap, the kernel computes cap * tanh(scale / cap * score) and then uses the cap as the
+  // scale.
   const double scale = softcap > 0 ? softcap : softmax_scale;
   params->softcap = static_cast<float>(softcap > 0 ? softmax_scale / softcap : 0.0);
   params->scale_softmax = static_cast<float>(scale);
   params->scale_softmax_log2 = static_cast<float>(scale * 1.4426950408889634);
-  // Everything is kept: without dropout the kernels still read these.
-  params->p_dropout = 1.0f;
-  params->p_dropout_in_uint8_t = 255;
-  params->rp_dropout = 1.0f;
+  flash::DisableDropout(params);
   params->scale_softmax_rp_dropout = params->scale_softmax;
 }
 
@@ -97,8 +94,8 @@ void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t 
   if (causal) right = 0;
   if (one_query || right >= keys) right = -1;
   if (left >= keys) left = -1;
-  // What the kernels call causal is a window of everything before the query; any other window has
-  // two sides.
+  // The kernels call a mask causal if it is a window of everything up to the query. Any other
+  // window has two sides.
   params->is_causal = left < 0 && right == 0;
   const bool windowed = left >= 0 || right >= 0;
   params->window_size_left = !windowed ? -1 : left < 0 ? all : static_cast<int>(left);
@@ -106,19 +103,19 @@ void SetMask(Params* params, const char* op, bool causal, int64_t left, int64_t 
 }
 
 void SetAlibi(Params* params, const Argument& slopes, int64_t batch, int64_t heads) {
-  slopes.OnDevice().OfDType(ScalarType::Float).LastDimensionContiguous();
+  slopes.CheckOnDevice().CheckDType(ScalarType::Float).CheckLastDimensionContiguous();
   const bool each = slopes.shape().size() == 2;
   if (each) {
-    slopes.HasShape({batch, heads}, "a slope for each head of each sequence");
+    slopes.CheckShape({batch, heads}, "a slope for each head of each sequence");
   } else {
-    slopes.HasShape({heads}, "a slope for each head");
+    slopes.CheckShape({heads}, "a slope for each head");
   }
   params->alibi_slopes_ptr = slopes.tensor().data_ptr();
   params->alibi_slopes_batch_stride = each ? slopes.strides()[0] : 0;
 }
 
 bool GroupHeads(Params* params, int64_t heads, int64_t kv_heads) {
-  // A window or a bias would have to count these rows as queries of one position.
+  // A window or a bias would have to treat these rows as queries of one position.
   const bool windowed = params->window_size_left >= 0 || params->window_size_right >= 0;
   const bool grouped =
       params->seqlen_q == 1 && heads > kv_heads && !windowed && params->alibi_slopes_ptr == nullptr;
@@ -144,17 +141,17 @@ Parts SetSplits(Params* params, const char* op, const Tensor& q, int64_t num_spl
   const int64_t rows = params->seqlen_q, batch_heads = static_cast<int64_t>(params->b) * params->h;
   if (num_splits < 1 && !IsCompiled(*params, true)) num_splits = 1;
   if (num_splits < 1) {
-    const int64_t block = BlockRows(params->d_rounded);
+    const int64_t block = GetBlockRows(params->d_rounded);
     const int64_t tiles = batch_heads * ((rows + kTileRows - 1) / kTileRows);
-    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::MultiprocessorCount(),
+    num_splits = ChooseSplits(tiles, kBlocksPerMultiprocessor * gpu::GetMultiprocessorCount(),
                               (params->seqlen_k + block - 1) / block);
   }
   params->num_splits = static_cast<int>(num_splits);
   Parts parts;
   if (num_splits > 1) {
-    parts.lse = NewTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
+    parts.lse = MakeTensor<1>(q, {num_splits * batch_heads * rows}, ScalarType::Float);
     parts.out =
-        NewTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
+        MakeTensor<1>(q, {num_splits * batch_heads * rows * params->d_rounded}, ScalarType::Float);
     params->softmax_lseaccum_ptr = parts.lse->data_ptr();
     params->oaccum_ptr = parts.out->data_ptr();
   }

@@ -31,25 +31,24 @@ int* CheckOptionalInts(const char* op, const char* name, const std::optional<Ten
 void SetHeads(Params* params, const char* op, int64_t heads, int64_t kv_heads, int64_t head_size,
               int64_t value_size, bool bfloat16) {
   if (head_size < 1 || head_size > kLargestHead || head_size % flash::kLoad != 0) {
-    FailOp(op, "heads are of size " + std::to_string(head_size) +
+    FailOp(op, "the head size is " + std::to_string(head_size) +
                    ", expected a multiple of 8 up to " + std::to_string(kLargestHead));
   }
   if (value_size != head_size) {
-    FailOp(op, "values are of size " + std::to_string(value_size) + " and keys of size " +
+    FailOp(op, "the head size of v is " + std::to_string(value_size) + " and that of k is " +
                    std::to_string(head_size) +
                    ", expected the same: kernels for two sizes are not built");
   }
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0) {
-    FailOp(op, "keys have " + std::to_string(kv_heads) +
-                   " heads, expected a number that divides the " + std::to_string(heads) +
-                   " heads of the queries");
+    FailOp(op, "k has " + std::to_string(kv_heads) + " heads, expected a divisor of the " +
+                   std::to_string(heads) + " heads of q");
   }
-  const int compiled = CompiledHeadSize(static_cast<int>(head_size), bfloat16);
+  const int compiled = FindCompiledHeadSize(static_cast<int>(head_size), bfloat16);
   if (compiled == 0) {
     const std::string dtype = bfloat16 ? "bfloat16" : "float16";
     FailOp(op, "this library has no kernel for heads of size " + std::to_string(head_size) +
-                   " in " + dtype + ", expected at most the largest of " +
-                   CompiledHeadSizes(bfloat16) + "; built with VLLM_FA_SET=full it has all");
+                   " in " + dtype + ", expected at most the largest compiled size (" +
+                   ListCompiledHeadSizes(bfloat16) + "), or a library built with VLLM_FA_SET=full");
   }
   params->h = CheckInt(op, "the number of heads", heads);
   params->h_k = static_cast<int>(kv_heads);
@@ -91,7 +90,7 @@ void SetKeys(Params* params, const Argument& k, const Argument& v) {
 }
 
 void SetPages(Params* params, const Argument& table, const Argument& k) {
-  table.LastDimensionContiguous();
+  table.CheckLastDimensionContiguous();
   const int64_t rows = k.shape()[1];
   if (rows < 1) k.Fail("has pages of 0 rows", "at least 1");
   params->page_table = static_cast<int*>(table.tensor().data_ptr());
@@ -101,23 +100,20 @@ void SetPages(Params* params, const Argument& table, const Argument& k) {
 }
 
 void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys& given) {
-  if (given.k.has_value() != given.v.has_value())
-    FailOp(op, "k_new or v_new is given alone, expected both or neither");
-  if (given.rotary_cos.has_value() != given.rotary_sin.has_value()) {
-    FailOp(op, "rotary_cos or rotary_sin is given alone, expected both or neither");
-  }
+  flash::CheckBothOrNeither(op, "k_new", given.k, "v_new", given.v);
+  flash::CheckBothOrNeither(op, "rotary_cos", given.rotary_cos, "rotary_sin", given.rotary_sin);
   if (!given.k.has_value()) {
     if (given.rotary_cos.has_value())
       FailOp(op, "rotary_cos is given without k_new, expected new keys to rotate");
     if (given.cu_seqlens.has_value())
-      FailOp(op, "cu_seqlens_k_new is given without k_new, expected new keys that it divides");
+      FailOp(op, "cu_seqlens_k_new is given without k_new, expected both");
     return;
   }
   const Argument k(op, "k_new", *given.k), v(op, "v_new", *given.v);
   if (params->seqused_k == nullptr)
-    k.Fail("is given without seqused_k", "the lengths after which it is appended");
+    k.Fail("is given without seqused_k", "the lengths of the cached sequences");
   if (params->cu_seqlens_k != nullptr)
-    k.Fail("is given together with cu_seqlens_k", "a cache with room for it");
+    k.Fail("is given together with cu_seqlens_k", "only one of them");
   if (params->seqlen_q > params->seqlen_k) {
     q.Fail("has up to " + std::to_string(params->seqlen_q) + " rows",
            "at most the " + std::to_string(params->seqlen_k) + " of the cache");
@@ -128,14 +124,14 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
   CheckHalves(v, dims, q);
   const int64_t rows = k.shape()[dims - 3];
   if (packed) {
-    k.HasShape({rows, params->h_k, params->d}, "rows of the cache");
+    k.CheckShape({rows, params->h_k, params->d}, "rows of the cache");
   } else {
-    k.HasShape({params->b, rows, params->h_k, params->d}, "rows of the cache for each sequence");
+    k.CheckShape({params->b, rows, params->h_k, params->d}, "rows of the cache for each sequence");
   }
-  v.HasShape(k.shape(), "the shape of k_new");
+  v.CheckShape(k.shape(), "the shape of k_new");
   params->cu_seqlens_knew =
       CheckOptionalInts(op, "cu_seqlens_k_new", given.cu_seqlens, int64_t{params->b} + 1,
-                        "one more than there are sequences");
+                        "one more than the number of sequences");
   params->seqlen_knew = packed ? 0 : CheckInt(op, "the number of new keys", rows);
   params->total_knew = CheckInt(op, "the number of new keys", packed ? rows : params->b * rows);
   params->knew_ptr = k.tensor().data_ptr();
@@ -152,20 +148,17 @@ void SetNewKeys(Params* params, const char* op, const Argument& q, const NewKeys
 
   flash::SetRotation(params, op, q, {*given.rotary_cos, *given.rotary_sin, given.interleaved});
   params->seqlens_rotary = CheckOptionalInts(op, "seqlens_rotary", given.seqlens_rotary, params->b,
-                                             "a place for each sequence");
+                                             "a position for each sequence");
 }
 
 void SetScores(Params* params, double softmax_scale, double softcap) {
   params->scale_softmax = static_cast<float>(softmax_scale);
   params->softcap = static_cast<float>(softcap);
-  // Everything is kept.
-  params->p_dropout = 1.0f;
-  params->p_dropout_in_uint8_t = 255;
-  params->rp_dropout = 1.0f;
+  flash::DisableDropout(params);
 }
 
 void SetDevice(Params* params, const char* op, int64_t sm_margin) {
-  const int multiprocessors = gpu::MultiprocessorCount();
+  const int multiprocessors = gpu::GetMultiprocessorCount();
   if (sm_margin < 0 || sm_margin >= multiprocessors) {
     FailOp(op, "sm_margin is " + std::to_string(sm_margin) + ", expected 0 to " +
                    std::to_string(multiprocessors - 1));
@@ -177,13 +170,13 @@ void SetDevice(Params* params, const char* op, int64_t sm_margin) {
 Parts SetParts(Params* params, const Tensor& q) {
   Parts parts;
   if (params->num_splits < 2) return parts;
-  // Sequences that lie one behind the other are one long one here.
+  // Concatenated sequences are treated as one long sequence here.
   const bool packed = params->cu_seqlens_q != nullptr;
   const int64_t rows = packed ? params->total_q : params->seqlen_q, batch = packed ? 1 : params->b;
   const int64_t lse_of_sequence = params->h * rows;
-  parts.lse = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
-  parts.out = NewTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv},
-                           ScalarType::Float);
+  parts.lse = MakeTensor<1>(q, {params->num_splits * batch * lse_of_sequence}, ScalarType::Float);
+  parts.out = MakeTensor<1>(q, {params->num_splits * batch * lse_of_sequence * params->dv},
+                            ScalarType::Float);
   params->softmax_lseaccum_ptr = parts.lse->data_ptr();
   params->lseaccum_head_stride = rows;
   params->lseaccum_batch_stride = packed ? 0 : lse_of_sequence;

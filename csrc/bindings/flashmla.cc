@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over a cache of latent rows behind upstream's op.
+// Upstream's op for attention over a cache of latent rows.
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -20,43 +20,45 @@ using torch::headeronly::ScalarType;
 
 constexpr const char* kOp = "dense_decode_fwd";
 constexpr int64_t kMostInt = std::numeric_limits<int>::max();
-// Thread blocks along y, one for each part.
+// The maximum number of thread blocks along y; there is one for each part.
 constexpr int64_t kMostParts = 65535;
-// What the kernel copies at once.
+// The number of bytes that the kernel copies at once.
 constexpr int64_t kLoadBytes = 16;
 
-// bfloat16 or float16 of four dimensions, whose rows of kWidth elements begin at multiples of 16
-// bytes.
+// Checks a tensor of bfloat16 or float16 with four dimensions, whose rows of kWidth elements begin
+// at multiples of 16 bytes.
 void CheckRows(const Argument& argument, const char* shape) {
-  argument.OnDevice().OfOneDType({ScalarType::BFloat16, ScalarType::Half}).HasRank(4, shape);
+  argument.CheckOnDevice()
+      .CheckDTypeIn({ScalarType::BFloat16, ScalarType::Half})
+      .CheckRank(4, shape);
   if (argument.shape()[3] != flashmla::kWidth) argument.FailShape(shape);
-  argument.RowsAligned(kLoadBytes);
+  argument.CheckRowsAligned(kLoadBytes);
 }
 
 const Argument& CheckInts(const Argument& argument) {
-  return argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
+  return argument.CheckOnDevice().CheckDType(ScalarType::Int).CheckContiguous();
 }
 
-// [batch, queries, heads, kValueWidth], of the caller's memory if there is some.
+// Returns a tensor of [batch, queries, heads, kValueWidth]: the caller's, if given.
 Tensor TakeOrMakeOutput(const Argument& q, const std::optional<Tensor>& given) {
   const int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2];
   if (!given.has_value())
-    return NewTensor<4>(q.tensor(), {batch, queries, heads, flashmla::kValueWidth},
-                        q.tensor().scalar_type());
+    return MakeTensor<4>(q.tensor(), {batch, queries, heads, flashmla::kValueWidth},
+                         q.tensor().scalar_type());
   const Argument out(kOp, "out_", *given);
-  out.OnDevice().SameDTypeAs(q);
+  out.CheckOnDevice().CheckSameDType(q);
   const int64_t folded[] = {batch, 1, queries * heads, flashmla::kValueWidth};
   const bool is_folded = out.shape() == Extents(folded);
   if (!is_folded) {
-    out.HasShape({batch, queries, heads, flashmla::kValueWidth},
-                 "the shape of q with 512 elements a head, or with its queries and heads folded");
+    out.CheckShape({batch, queries, heads, flashmla::kValueWidth},
+                   "the shape of q with 512 elements a head, or with its queries and heads merged");
   }
-  out.Contiguous().Aligned(kLoadBytes);
+  out.CheckContiguous().CheckAligned(kLoadBytes);
   return is_folded ? torch::stable::view(*given, {batch, queries, heads, flashmla::kValueWidth})
                    : *given;
 }
 
-// The caller's cut of the batch, or a new one.
+// Returns the caller's plan of the batch, or a new one.
 std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::DenseDecode& decode,
                                          const std::optional<Tensor>& parts,
                                          const std::optional<Tensor>& splits) {
@@ -68,18 +70,19 @@ std::pair<Tensor, Tensor> TakeOrMakePlan(const Argument& q, const flashmla::Dens
         counts(kOp, "num_splits", *splits);
     if (CheckInts(given).shape().size() != 2 || given.shape()[0] < 1 ||
         given.shape()[0] > kMostParts || given.shape()[1] != flashmla::kPartInts) {
-      given.FailShape("[parts, 8], as a call without it returns it");
+      given.FailShape("[parts, 8], as returned by a call without it");
     }
-    CheckInts(counts).HasShape({decode.batch + int64_t{1}}, "one more than there are sequences");
+    CheckInts(counts).CheckShape({decode.batch + int64_t{1}},
+                                 "one more than the number of sequences");
     return {*parts, *splits};
   }
   flashmla::Plan plan;
   plan.lengths = decode.lengths;
   plan.batch = decode.batch;
   plan.max_pages = decode.max_pages;
-  plan.count = flashmla::PartCount(int64_t{decode.queries} * decode.heads);
-  const Tensor made = NewTensor<2>(q.tensor(), {plan.count, flashmla::kPartInts}, ScalarType::Int);
-  const Tensor counts = NewTensor<1>(q.tensor(), {decode.batch + int64_t{1}}, ScalarType::Int);
+  plan.count = flashmla::ChoosePartCount(int64_t{decode.queries} * decode.heads);
+  const Tensor made = MakeTensor<2>(q.tensor(), {plan.count, flashmla::kPartInts}, ScalarType::Int);
+  const Tensor counts = MakeTensor<1>(q.tensor(), {decode.batch + int64_t{1}}, ScalarType::Int);
   plan.parts = static_cast<int32_t*>(made.data_ptr());
   plan.splits = static_cast<int32_t*>(counts.data_ptr());
   flashmla::RunPlan(plan);
@@ -94,7 +97,7 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   const Argument q(kOp, "q", q_tensor), kcache(kOp, "kcache", kcache_tensor);
   CheckRows(q, "[batch, queries, heads, 576]");
   CheckRows(kcache, "[pages, 64, 1, 576]");
-  kcache.SameDTypeAs(q);
+  kcache.CheckSameDType(q);
   if (kcache.shape()[1] != flashmla::kPageRows || kcache.shape()[2] != 1) {
     kcache.FailShape("[pages, 64, 1, 576]: pages of 64 rows that all heads share");
   }
@@ -105,14 +108,14 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   if (batch >= kMostInt || queries * heads > kMostInt) q.FailShape("fewer than 2^31 rows");
   const Argument seqlens_k(kOp, "seqlens_k", seqlens_k_tensor),
       block_table(kOp, "block_table", block_table_tensor);
-  CheckInts(seqlens_k).HasShape({batch}, "a length for each sequence of q");
-  block_table.OnDevice().OfDType(ScalarType::Int);
+  CheckInts(seqlens_k).CheckShape({batch}, "a length for each sequence of q");
+  block_table.CheckOnDevice().CheckDType(ScalarType::Int);
   if (block_table.shape().size() != 2 || block_table.shape()[0] != batch ||
       block_table.shape()[1] >= kMostInt / flashmla::kPageRows) {
     block_table.FailShape("[" + std::to_string(batch) +
                           ", pages of the longest sequence]: a row for each sequence of q");
   }
-  block_table.LastDimensionContiguous();
+  block_table.CheckLastDimensionContiguous();
 
   flashmla::DenseDecode decode{};
   decode.dtype = q.dtype();
@@ -133,18 +136,18 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
   decode.scale = static_cast<float>(softmax_scale);
 
   const Tensor out = TakeOrMakeOutput(q, out_tensor);
-  const Tensor lse = NewTensor<3>(q_tensor, {batch, heads, queries}, ScalarType::Float);
+  const Tensor lse = MakeTensor<3>(q_tensor, {batch, heads, queries}, ScalarType::Float);
   const auto [parts, splits] = TakeOrMakePlan(q, decode, tile_scheduler_metadata, num_splits);
   decode.part_count = static_cast<int>(Argument(kOp, "tile_scheduler_metadata", parts).shape()[0]);
   decode.parts = static_cast<const int32_t*>(parts.data_ptr());
   decode.splits = static_cast<const int32_t*>(splits.data_ptr());
   decode.out = out.data_ptr();
   decode.lse = static_cast<float*>(lse.data_ptr());
-  // How many pieces there are stands in the GPU's memory: as many as there may be.
+  // The number of pieces is known on the GPU only, so there is memory for the maximum.
   const int64_t pieces = batch + decode.part_count;
   const Tensor piece_out =
-      NewTensor<3>(q_tensor, {pieces, queries * heads, flashmla::kValueWidth}, ScalarType::Float);
-  const Tensor piece_lse = NewTensor<2>(q_tensor, {pieces, queries * heads}, ScalarType::Float);
+      MakeTensor<3>(q_tensor, {pieces, queries * heads, flashmla::kValueWidth}, ScalarType::Float);
+  const Tensor piece_lse = MakeTensor<2>(q_tensor, {pieces, queries * heads}, ScalarType::Float);
   decode.piece_out = static_cast<float*>(piece_out.data_ptr());
   decode.piece_lse = static_cast<float*>(piece_lse.data_ptr());
   flashmla::RunDenseDecode(decode);
@@ -158,10 +161,8 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>> DenseDe
 STABLE_TORCH_LIBRARY_FRAGMENT(_flashmla_C, m) {
   m.def(
       "dense_decode_fwd(Tensor q, Tensor kcache, int head_size_v, Tensor seqlens_k, Tensor "
-      "block_table, float softmax_scale, "
-      "bool is_causal, Tensor(a)? tile_scheduler_metadata, Tensor(b)? num_splits, Tensor(c!)? "
-      "out_) -> "
-      "(Tensor(c!), Tensor, Tensor(a)?, Tensor(b)?)");
+      "block_table, float softmax_scale, bool is_causal, Tensor(a)? tile_scheduler_metadata, "
+      "Tensor(b)? num_splits, Tensor(c!)? out_) -> (Tensor(c!), Tensor, Tensor(a)?, Tensor(b)?)");
 }
 
 VLLM_LIBRARY_IMPL(_flashmla_C, m) { m.impl("dense_decode_fwd", VLLM_BOX(vllm::DenseDecodeFwd)); }

@@ -14,23 +14,23 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// The weights of the handle in `tensor`, of the kind that `member` names.
+// Returns the weights with the handle in `tensor`, of the kind that `member` selects.
 template <typename Member>
 std::shared_ptr<const Weights> CheckHandle(const char* op, const Tensor& tensor, Member member,
                                            const char* creator) {
   const Argument handle(op, "handler_tensor", tensor);
-  handle.OnDevice().OfDType(ScalarType::Long);
-  if (tensor.numel() != 1) handle.FailShape("one number, as " + std::string(creator) + " gave it");
+  handle.CheckOnDevice().CheckDType(ScalarType::Long);
+  if (tensor.numel() != 1) handle.FailShape("one number, as returned by " + std::string(creator));
   const int64_t number = *static_cast<const int64_t*>(tensor.data_ptr());
-  std::shared_ptr<const Weights> weights = TheHandles<const Weights>().Find(number);
+  std::shared_ptr<const Weights> weights = GetHandles<const Weights>().Find(number);
   if (weights == nullptr || (*weights).*member == nullptr) {
     handle.Fail("is " + std::to_string(number),
-                "a number that " + std::string(creator) + " gave and that was not released");
+                "a number that " + std::string(creator) + " returned and that was not released");
   }
   return weights;
 }
 
-// A primitive cache is what oneDNN needs one of; the number is checked and not used.
+// Only oneDNN needs a primitive cache; the number is checked and ignored.
 void CheckCacheSize(const char* op, int64_t size) {
   CheckAtLeast(op, "primitive_cache_size", size, 0);
 }
@@ -38,23 +38,23 @@ void CheckCacheSize(const char* op, int64_t size) {
 int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   const char* op = "create_onednn_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnDevice().Floating().HasRank(2, "[K, N]");
+  b.CheckOnDevice().CheckFloating().CheckRank(2, "[K, N]");
   CheckCacheSize(op, cache_size);
   auto weights = std::make_unique<FloatWeights>();
   Panels& panels = weights->panels;
   panels.dtype = b.dtype();
   panels.depth = b.shape()[0];
   panels.columns = b.shape()[1];
-  // Aligned, so that no vector of a panel crosses two lines of a cache.
+  // Aligned so that no vector of a panel crosses a cache line.
   weights->memory = hwy::AllocateAligned<unsigned char>(
-      static_cast<size_t>(panels.depth * panels.columns * SizeOf(panels.dtype)) + 1);
-  if (weights->memory == nullptr) FailOp(op, "there is no memory for a copy of b");
+      static_cast<size_t>(panels.depth * panels.columns * GetSize(panels.dtype)) + 1);
+  if (weights->memory == nullptr) FailOp(op, "no memory is left for a copy of b");
   PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth,
              panels.columns, weights->memory.get());
   panels.data = weights->memory.get();
   auto kept = std::make_shared<Weights>();
   kept->floating = std::move(weights);
-  return TheHandles<const Weights>().Add(std::move(kept));
+  return GetHandles<const Weights>().Add(std::move(kept));
 }
 
 void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
@@ -63,50 +63,51 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
       CheckHandle(op, handle_tensor, &Weights::floating, "create_onednn_mm_handler");
   const Panels& b = weights->floating->panels;
   const Argument a(op, "a", a_tensor);
-  a.OnDevice().Floating().HasRank(2, "[M, K]");
-  a.HasShape({a.shape()[0], b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
-  if (a.dtype() != b.dtype) a.Fail("is of another dtype", "that of the weights");
+  a.CheckOnDevice().CheckFloating().CheckRank(2, "[M, K]");
+  a.CheckShape({a.shape()[0], b.depth}, "[M, K] with the K of the weights")
+      .CheckLastDimensionContiguous();
+  if (a.dtype() != b.dtype) a.Fail("has another dtype", "the dtype of the weights");
   const Argument c(op, "c", c_tensor);
-  c.OnDevice()
-      .SameDTypeAs(a)
-      .HasShape({a.shape()[0], b.columns}, "[M, N] with the weights' N")
-      .LastDimensionContiguous()
-      .Writable();
+  c.CheckOnDevice()
+      .CheckSameDType(a)
+      .CheckShape({a.shape()[0], b.columns}, "[M, N] with the N of the weights")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   const void* bias = nullptr;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);
-    argument.OnDevice()
-        .SameDTypeAs(a)
-        .HasShape({b.columns}, "the weights' N")
-        .LastDimensionContiguous();
+    argument.CheckOnDevice()
+        .CheckSameDType(a)
+        .CheckShape({b.columns}, "the N of the weights")
+        .CheckLastDimensionContiguous();
     bias = bias_tensor->data_ptr();
   }
-  MatMul(c.LastDimensionRows(), a.LastDimensionRows(), b, bias);
+  MatMul(c.GetLastDimensionRows(), a.GetLastDimensionRows(), b, bias);
 }
 
-// Contiguous; `count` elements, or one when `one` is set; any shape.
+// Checks a contiguous tensor of any shape with `count` elements, or with one if `one` is set.
 void CheckCount(const Argument& argument, int64_t count, bool one, const char* what) {
   const int64_t elements = argument.tensor().numel();
   if (elements != count && !(one && elements == 1)) {
     argument.FailShape(std::string(one ? "one element or " : "") + what + ", " +
                        std::to_string(count));
   }
-  argument.Contiguous();
+  argument.CheckContiguous();
 }
 
 int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType output,
                               bool dynamic, bool use_azp, int64_t cache_size) {
   const char* op = "create_onednn_scaled_mm_handler";
   const Argument b(op, "b", b_tensor);
-  b.OnDevice().OfDType(ScalarType::Char).HasRank(2, "[K, N]");
+  b.CheckOnDevice().CheckDType(ScalarType::Char).CheckRank(2, "[K, N]");
   CheckCacheSize(op, cache_size);
   const int64_t depth = b.shape()[0], columns = b.shape()[1];
   if (depth > Int8Panels::kMaxDepth) {
     b.FailShape("K of at most " + std::to_string(Int8Panels::kMaxDepth) +
-                ", whose sums fit into int32");
+                ", so that sums fit into int32");
   }
   const Argument scales(op, "b_scales", scales_tensor);
-  scales.OnDevice().OfDType(ScalarType::Float);
+  scales.CheckOnDevice().CheckDType(ScalarType::Float);
   CheckCount(scales, columns, true, "one for each column of b");
   CheckDType(op, "output_type", output,
              {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
@@ -120,16 +121,19 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
   weights->has_zero = use_azp;
   auto kept = std::make_shared<Weights>();
   kept->int8 = std::move(weights);
-  return TheHandles<const Weights>().Add(std::move(kept));
+  return GetHandles<const Weights>().Add(std::move(kept));
 }
 
-// The bias as float32, in `memory` where it is not.
+// Returns the bias as float32, converted into `memory` if necessary.
 const float* CheckBias(const char* op, const Tensor& tensor, const Argument& output,
                        int64_t columns, std::vector<float>& memory) {
   const Argument bias(op, "bias", tensor);
-  bias.OnDevice().Floating().HasShape({columns}, "the weights' N").LastDimensionContiguous();
+  bias.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({columns}, "the N of the weights")
+      .CheckLastDimensionContiguous();
   if (bias.dtype() == DType::kFloat32) return static_cast<const float*>(tensor.data_ptr());
-  memory = bias.SameDTypeAs(output).ToFloats();
+  memory = bias.CheckSameDType(output).ToFloats();
   return memory.data();
 }
 
@@ -142,21 +146,21 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor,
   const Int8Weights& weights = *kept->int8;
   const Int8Panels& b = weights.panels;
   const Argument a(op, "a", a_tensor);
-  a.OnDevice().OfDType(ScalarType::Char).HasRank(2, "[M, K]");
+  a.CheckOnDevice().CheckDType(ScalarType::Char).CheckRank(2, "[M, K]");
   const int64_t rows = a.shape()[0];
-  a.HasShape({rows, b.depth}, "[M, K] with the weights' K").LastDimensionContiguous();
+  a.CheckShape({rows, b.depth}, "[M, K] with the K of the weights").CheckLastDimensionContiguous();
   const Argument c(op, "c", c_tensor);
-  c.OnDevice()
-      .Floating()
-      .HasShape({rows, b.columns}, "[M, N] with the weights' N")
-      .LastDimensionContiguous()
-      .Writable();
+  c.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({rows, b.columns}, "[M, N] with the N of the weights")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   if (c.dtype() != weights.output)
-    c.Fail("is of another dtype", "the output_type that the handler was created with");
+    c.Fail("has another dtype", "the output_type with which the handler was created");
 
   Int8Scales scales;
   const Argument a_scales(op, "a_scales", a_scales_tensor);
-  a_scales.OnDevice().OfDType(ScalarType::Float);
+  a_scales.CheckOnDevice().CheckDType(ScalarType::Float);
   CheckCount(a_scales, weights.scale_per_row ? rows : 1, true, "one for each row of a");
   scales.a = static_cast<const float*>(a_scales_tensor.data_ptr());
   scales.a_step = a_scales_tensor.numel() == 1 ? 0 : 1;
@@ -164,32 +168,32 @@ void OnednnScaledMm(Tensor c_tensor, Tensor a_tensor, Tensor a_scales_tensor,
   scales.b_step = weights.scales.size() == 1 ? 0 : 1;
   if (azp_tensor.has_value() != weights.has_zero) {
     FailOp(op, std::string("azp is ") + (weights.has_zero ? "missing" : "given") +
-                   ", the handler was created with use_azp " +
+                   ", but the handler was created with use_azp " +
                    (weights.has_zero ? "True" : "False"));
   }
   if (azp_tensor.has_value()) {
     const Argument azp(op, "azp", *azp_tensor);
-    azp.OnDevice().OfDType(ScalarType::Int);
+    azp.CheckOnDevice().CheckDType(ScalarType::Int);
     CheckCount(azp, weights.scale_per_row ? rows : 1, true, "one for each row of a");
     scales.zero = static_cast<const int32_t*>(azp_tensor->data_ptr());
     scales.zero_step = azp_tensor->numel() == 1 ? 0 : 1;
   }
   if (azp_adj_tensor.has_value()) {
     const Argument azp_adj(op, "azp_adj", *azp_adj_tensor);
-    azp_adj.OnDevice().OfDType(ScalarType::Float);
+    azp_adj.CheckOnDevice().CheckDType(ScalarType::Float);
     CheckCount(azp_adj, b.columns, false, "one for each column of the weights");
   }
   std::vector<float> bias_memory;
   if (bias_tensor.has_value()) scales.bias = CheckBias(op, *bias_tensor, c, b.columns, bias_memory);
-  Int8MatMul(c.LastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()), a.strides()[0],
-             b, scales);
+  Int8MatMul(c.GetLastDimensionRows(), static_cast<const int8_t*>(a_tensor.data_ptr()),
+             a.strides()[0], b, scales);
 }
 
 void ReleaseHandler(int64_t number) {
-  if (!TheHandles<const Weights>().Release(number)) {
+  if (!GetHandles<const Weights>().Release(number)) {
     FailOp("release_dnnl_matmul_handler",
            "handler is " + std::to_string(number) +
-               ", expected a number that was given and not yet released");
+               ", expected a number that was returned and not yet released");
   }
 }
 
@@ -201,8 +205,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def("onednn_mm(Tensor! c, Tensor a, Tensor? bias, Tensor handler_tensor) -> ()");
   m.def(
       "create_onednn_scaled_mm_handler(Tensor b, Tensor b_scales, ScalarType output_type, bool "
-      "dynamic_act_quant, bool use_azp, "
-      "int primitive_cache_size) -> int");
+      "dynamic_act_quant, bool use_azp, int primitive_cache_size) -> int");
   m.def(
       "onednn_scaled_mm(Tensor! c, Tensor a, Tensor a_scales, Tensor? azp, Tensor? azp_adj, "
       "Tensor? bias, Tensor handler_tensor) -> ()");
@@ -215,7 +218,7 @@ VLLM_LIBRARY_IMPL(_C, m) {
   m.impl("create_onednn_scaled_mm_handler", VLLM_BOX(vllm::CreateScaledMmHandler));
   m.impl("onednn_scaled_mm", VLLM_BOX(vllm::OnednnScaledMm));
 }
-// It has no tensor to choose a key by.
+// No tensor argument selects a dispatch key.
 STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) {
   m.impl("release_dnnl_matmul_handler", VLLM_BOX(vllm::ReleaseHandler));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks that ops share whose scales belong to groups of neighbouring elements.
+// Checks for ops whose scales belong to groups of adjacent elements.
 #pragma once
 
 #include <string>
@@ -10,28 +10,28 @@
 
 namespace vllm {
 
-// How many groups of `size` elements a row of input has.
+// Returns how many groups of `size` elements a row of input has.
 inline int64_t CheckGroups(const Argument& input, int64_t size) {
   const int64_t columns = input.shape().back();
   if (size < 1 || columns % size != 0) {
     input.Fail(
-        "has shape " + ShapeText(input.shape()) + " and group_size is " + std::to_string(size),
+        "has shape " + FormatShape(input.shape()) + " and group_size is " + std::to_string(size),
         "a group_size that divides the last dimension");
   }
   return columns / size;
 }
 
-// Scales of the shape of input with groups in the last dimension, or of two dimensions with all
-// tokens in the first.
+// Checks scales with the shape of input, but with groups in the last dimension; or with two
+// dimensions, of which the first contains all tokens.
 inline GroupScales CheckGroupScales(const Argument& scales, const Argument& input, int64_t tokens,
                                     int64_t groups) {
-  scales.OnDevice().OfDType(torch::headeronly::ScalarType::Float).Writable();
+  scales.CheckOnDevice().CheckDType(torch::headeronly::ScalarType::Float).CheckWritable();
   std::vector<int64_t> shape = input.shape().vec();
   shape.back() = groups;
   if (scales.shape() != std::vector<int64_t>{tokens, groups})
-    scales.HasShape(shape, "that of input with a scale for each group");
+    scales.CheckShape(shape, "the shape of input with a scale for each group");
   GroupScales result;
-  result.rows = scales.LeadingRows(scales.shape().size() - 1, 1);
+  result.rows = scales.GetLeadingRows(scales.shape().size() - 1, 1);
   result.column_stride = scales.strides().back();
   return result;
 }

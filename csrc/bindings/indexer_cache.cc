@@ -11,14 +11,14 @@ namespace {
 using torch::headeronly::ScalarType;
 
 void CheckCodes(const Argument& codes) {
-  codes.OnDevice();
-  if (codes.tensor().scalar_type() != ScalarType::Byte) codes.OfDType(ScalarType::Float8_e4m3fn);
+  codes.CheckOnDevice();
+  if (codes.tensor().scalar_type() != ScalarType::Byte) codes.CheckDType(ScalarType::Float8_e4m3fn);
 }
 
-// kv_cache: [num_blocks, block_size, width and four bytes for every `groups`], where each block is
-// one piece.
+// Checks kv_cache, [num_blocks, block_size, width + four bytes for each of `groups`]. Each block is
+// contiguous.
 IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
-  cache.OnDevice().OfDType(ScalarType::Byte);
+  cache.CheckOnDevice().CheckDType(ScalarType::Byte);
   const Extents shape = cache.shape(), strides = cache.strides();
   const int64_t bytes = width + groups * static_cast<int64_t>(sizeof(float));
   if (shape.size() != 3 || shape[1] == 0 || shape[2] != bytes) {
@@ -27,9 +27,9 @@ IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
                     " scales of four bytes");
   }
   if ((shape[1] > 1 && strides[1] != bytes) || (bytes > 1 && strides[2] != 1)) {
-    cache.FailStrides("blocks of one piece of memory");
+    cache.FailStrides("contiguous blocks");
   }
-  cache.Writable();
+  cache.CheckWritable();
   IndexerCache result;
   result.data = static_cast<uint8_t*>(cache.tensor().data_ptr());
   result.blocks = shape[0];
@@ -40,7 +40,7 @@ IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
   const auto four = [](int64_t value) { return value % static_cast<int64_t>(sizeof(float)) == 0; };
   if (!four(shape[1] * width) || (shape[0] > 1 && !four(strides[0])) ||
       reinterpret_cast<uintptr_t>(result.data) % sizeof(float) != 0) {
-    cache.Fail("has shape " + ShapeText(shape) + " and strides " + ShapeText(strides),
+    cache.Fail("has shape " + FormatShape(shape) + " and strides " + FormatShape(strides),
                "scales at multiples of four bytes");
   }
   return result;
@@ -50,9 +50,9 @@ void IndexerKQuantAndCacheOp(Tensor k_tensor, Tensor cache_tensor, Tensor slot_m
                              int64_t quant_block_size, StringArgument kv_cache_dtype) {
   const char* op = "indexer_k_quant_and_cache";
   const Argument k(op, "k", k_tensor);
-  k.OnDevice().Floating();
-  k.HasRank(2, "[num_tokens, head_dim]");
-  k.LastDimensionContiguous();
+  k.CheckOnDevice().CheckFloating();
+  k.CheckRank(2, "[num_tokens, head_dim]");
+  k.CheckLastDimensionContiguous();
   const int64_t width = k.shape()[1];
   if (quant_block_size < 1 || width == 0 || width % quant_block_size != 0) {
     FailOp(op, "quant_block_size is " + std::to_string(quant_block_size) +
@@ -84,12 +84,12 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
   const Argument k(op, "dst_k", k_tensor), scale(op, "dst_scale", scale_tensor);
   CheckCodes(k);
   if (k.shape().size() != 2 || k.shape()[1] == 0) k.FailShape("[num_tokens, head_dim]");
-  k.LastDimensionContiguous().Writable();
+  k.CheckLastDimensionContiguous().CheckWritable();
   const int64_t tokens = k.shape()[0], width = k.shape()[1];
-  // float32, or its bytes.
-  scale.OnDevice();
+  // float32 or its bytes.
+  scale.CheckOnDevice();
   const bool bytes = scale_tensor.scalar_type() == ScalarType::Byte;
-  if (!bytes) scale.OfDType(ScalarType::Float);
+  if (!bytes) scale.CheckDType(ScalarType::Float);
   const int64_t each = bytes ? static_cast<int64_t>(sizeof(float)) : 1;
   const Extents shape = scale.shape();
   if (shape.size() != 2 || shape[0] != tokens || shape[1] == 0 || shape[1] % each != 0 ||
@@ -98,7 +98,7 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
                     ", scales of a token], float32 or its bytes, which divide the " +
                     std::to_string(width) + " elements of dst_k");
   }
-  scale.LastDimensionContiguous().Writable();
+  scale.CheckLastDimensionContiguous().CheckWritable();
   if ((tokens > 1 && scale.strides()[0] % each != 0) ||
       reinterpret_cast<uintptr_t>(scale_tensor.data_ptr()) % sizeof(float) != 0) {
     scale.FailStrides("scales at multiples of four bytes");
@@ -107,13 +107,13 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
       CheckCache(Argument(op, "kv_cache", cache_tensor), width, shape[1] / each);
 
   const Argument table(op, "block_table", table_tensor), bounds(op, "cu_seq_lens", bounds_tensor);
-  table.OnDevice().OfDType(ScalarType::Int);
-  table.HasRank(2, "[sequences, blocks of a sequence]");
+  table.CheckOnDevice().CheckDType(ScalarType::Int);
+  table.CheckRank(2, "[sequences, blocks of a sequence]");
   Sequences sequences;
   sequences.batch = table.shape()[0];
-  bounds.OnDevice()
-      .OfDType(ScalarType::Int)
-      .HasShape({sequences.batch + 1}, "the sequences of block_table, and one more");
+  bounds.CheckOnDevice()
+      .CheckDType(ScalarType::Int)
+      .CheckShape({sequences.batch + 1}, "one more than the number of sequences of block_table");
   sequences.table = static_cast<const int32_t*>(table_tensor.data_ptr());
   sequences.table_stride = table.strides()[0];
   sequences.column_stride = table.strides()[1];

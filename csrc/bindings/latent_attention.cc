@@ -14,12 +14,12 @@ void LatentAttentionOp(Tensor out_tensor, Tensor query_tensor, Tensor kv_cache_t
   const Argument cache(op, "kv_cache", kv_cache_tensor);
   LatentAttention call;
   call.query = CheckHeads(query);
-  call.output = CheckHeads(out.SameDTypeAs(query).Writable());
+  call.output = CheckHeads(out.CheckSameDType(query).CheckWritable());
   const Extents shape = query.shape();
-  cache.OnDevice().SameDTypeAs(query).LastDimensionContiguous();
+  cache.CheckOnDevice().CheckSameDType(query).CheckLastDimensionContiguous();
   if (cache.shape().size() != 3 || cache.shape()[2] != shape[2] || cache.shape()[1] < 1) {
     cache.FailShape("[num_blocks, block_size, " + std::to_string(shape[2]) +
-                    "]: rows as long as a query");
+                    "] with rows as long as a query");
   }
   if (out.shape()[0] != shape[0] || out.shape()[1] != shape[1] || out.shape()[2] > shape[2]) {
     out.FailShape("[num_seqs, heads, value_size] of query with a value_size of at most " +

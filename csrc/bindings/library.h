@@ -6,14 +6,14 @@
 
 #include "core/device.h"
 
-// ROCm's torch calls its device CUDA as well.
+// On ROCm, torch also calls its device CUDA.
 #if VLLM_ON_GPU && !defined(VLLM_GPU_EMULATION)
 #define VLLM_DISPATCH_KEY CUDA
 #else
 #define VLLM_DISPATCH_KEY CPU
 #endif
 
-// The macro of torch pastes the key into a name, so it has to be expanded before.
+// torch's macro pastes the key into a name, so the key must be expanded first.
 #define VLLM_LIBRARY_IMPL_(ns, key, m) STABLE_TORCH_LIBRARY_IMPL(ns, key, m)
 #define VLLM_LIBRARY_IMPL(ns, m) VLLM_LIBRARY_IMPL_(ns, VLLM_DISPATCH_KEY, m)
 
@@ -31,7 +31,7 @@
 
 namespace vllm {
 
-// The device of the tensors among the arguments of an op, -1 without any on a GPU. Tensors in CPU
+// Finds the device of the tensors among an op's arguments: -1 if none is on a GPU. Tensors in CPU
 // memory are left to the op's own checks.
 class ArgumentsDevice {
  public:
@@ -46,7 +46,7 @@ class ArgumentsDevice {
     if (!tensor.is_cuda()) return;
     const int32_t index = tensor.get_device_index();
     if (index_ >= 0 && index != index_) {
-      throw std::runtime_error("tensors lie on devices " + std::to_string(index_) + " and " +
+      throw std::runtime_error("tensors are on devices " + std::to_string(index_) + " and " +
                                std::to_string(index) + ", expected all on one device");
     }
     index_ = index;
@@ -63,8 +63,8 @@ class ArgumentsDevice {
   int32_t index_ = -1;
 };
 
-// Calls an op with the device of its tensors as the current one: kernels are launched there, on its
-// current stream.
+// Calls an op with the device of its tensors as the current device, so that kernels are launched
+// there, on its current stream.
 template <auto kOp>
 struct OnDeviceOfArguments;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the library an extension module, so that `import vllm._C` works where
-// torch.ops.load_library is not used. The module is empty: the ops register themselves when the
-// library is loaded.
+// Makes the library an extension module, so that `import vllm._C` works without
+// torch.ops.load_library. The module is empty: ops register themselves when the library is loaded.
 #include <Python.h>
 
-// Weak: the library must also load into a process without Python, such as a C++ server on libtorch.
+// Weak, because the library must also load into a process without Python, such as a C++ server on
+// libtorch.
 #pragma weak PyModuleDef_Init
 
 #define VLLM_CONCAT_(a, b) a##b

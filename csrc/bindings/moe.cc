@@ -17,11 +17,11 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// A contiguous int32 vector of at least `least` elements.
+// Checks a contiguous int32 vector of at least `least` elements.
 int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64_t least,
                    const std::string& why) {
   const Argument list(op, name, tensor);
-  list.OnDevice().OfDType(ScalarType::Int).Contiguous().HasRank(1, "one dimension");
+  list.CheckOnDevice().CheckDType(ScalarType::Int).CheckContiguous().CheckRank(1, "one dimension");
   if (list.shape()[0] < least) {
     list.Fail("has " + std::to_string(list.shape()[0]) + " elements",
               "at least " + std::to_string(least) + ": " + why);
@@ -31,17 +31,20 @@ int32_t* CheckList(const char* op, const char* name, const Tensor& tensor, int64
 
 ExpertIds CheckIds(const char* op, const char* name, const Tensor& tensor) {
   const Argument ids(op, name, tensor);
-  ids.OnDevice().HasRank(2, "[tokens, topk]");
-  ids.OfOneDType({ScalarType::Int, ScalarType::Long});
+  ids.CheckOnDevice().CheckRank(2, "[tokens, topk]");
+  ids.CheckDTypeIn({ScalarType::Int, ScalarType::Long});
   return {tensor.data_ptr(), ids.scalar_type() == ScalarType::Long,
           ids.shape()[0],    ids.shape()[1],
           ids.strides()[0],  ids.strides()[1]};
 }
 
-// The experts' bias into `router`, with the dtype it has.
+// Checks the experts' bias and sets it in `router`, with its own dtype.
 void SetBias(const char* op, const Tensor& tensor, int64_t experts, Router& router) {
   const Argument bias(op, "bias", tensor);
-  bias.OnDevice().Floating().HasShape({experts}, "one element for each expert").Contiguous();
+  bias.CheckOnDevice()
+      .CheckFloating()
+      .CheckShape({experts}, "one element for each expert")
+      .CheckContiguous();
   router.bias = tensor.data_ptr();
   router.bias_dtype = bias.dtype();
 }
@@ -57,26 +60,29 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
              const Tensor& logits_tensor, bool renormalize, const MaybeTensor& bias, double scale,
              const MaybeTensor& padding_tensor) {
   const Argument logits(op, "gating_output", logits_tensor);
-  logits.OnDevice().Floating().HasRank(2, "[tokens, experts]");
-  logits.LastDimensionContiguous();
+  logits.CheckOnDevice().CheckFloating().CheckRank(2, "[tokens, experts]");
+  logits.CheckLastDimensionContiguous();
   const int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
 
   const Argument weights(op, "topk_weights", weights_tensor);
-  weights.OnDevice().OfDType(ScalarType::Float).Contiguous().HasRank(2, "[tokens, topk]");
+  weights.CheckOnDevice()
+      .CheckDType(ScalarType::Float)
+      .CheckContiguous()
+      .CheckRank(2, "[tokens, topk]");
   const int64_t topk = weights.shape()[1];
   const std::vector<int64_t> shape{tokens, topk};
-  weights.HasShape(shape, "the tokens of gating_output, topk");
+  weights.CheckShape(shape, "the tokens of gating_output, topk");
   const Argument indices(op, "topk_indices", indices_tensor);
-  indices.OnDevice().HasShape(shape, "that of topk_weights").Contiguous();
-  indices.OfOneDType({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
+  indices.CheckOnDevice().CheckShape(shape, "the shape of topk_weights").CheckContiguous();
+  indices.CheckDTypeIn({ScalarType::Int, ScalarType::UInt32, ScalarType::Long});
   const Argument positions(op, "token_expert_indices", positions_tensor);
-  positions.OnDevice()
-      .OfDType(ScalarType::Int)
-      .HasShape(shape, "that of topk_weights")
-      .Contiguous();
+  positions.CheckOnDevice()
+      .CheckDType(ScalarType::Int)
+      .CheckShape(shape, "the shape of topk_weights")
+      .CheckContiguous();
   CheckTopK(op, topk, experts);
   if (tokens * topk > std::numeric_limits<int32_t>::max())
-    FailOp(op, "tokens * topk exceeds what token_expert_indices can hold");
+    FailOp(op, "tokens * topk exceeds the range of token_expert_indices");
 
   Router router;
   router.scoring = scoring;
@@ -86,10 +92,10 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
   if (bias.has_value()) SetBias(op, *bias, experts, router);
   if (padding_tensor.has_value()) {
     const Argument padding(op, "is_padding", *padding_tensor);
-    padding.OnDevice()
-        .OfDType(ScalarType::Bool)
-        .HasShape({tokens}, "one element for each token")
-        .Contiguous();
+    padding.CheckOnDevice()
+        .CheckDType(ScalarType::Bool)
+        .CheckShape({tokens}, "one element for each token")
+        .CheckContiguous();
     router.padding = static_cast<const uint8_t*>(padding_tensor->data_ptr());
   }
   Routes routes;
@@ -97,7 +103,7 @@ void RouteOp(const char* op, Scoring scoring, const Tensor& weights_tensor,
   routes.experts = indices_tensor.data_ptr();
   routes.type = indices.scalar_type() == ScalarType::Long ? IndexType::kInt64 : IndexType::kInt32;
   routes.positions = static_cast<int32_t*>(positions_tensor.data_ptr());
-  Route(logits.LastDimensionRows(), router, routes);
+  Route(logits.GetLastDimensionRows(), router, routes);
 }
 
 void TopKSoftmax(Tensor weights, Tensor indices, Tensor positions, Tensor logits, bool renormalize,
@@ -117,8 +123,8 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
                                        int64_t scoring) {
   const char* op = "grouped_topk";
   const Argument scores(op, "scores", scores_tensor);
-  scores.OnDevice().Floating().HasRank(2, "[tokens, experts]");
-  scores.LastDimensionContiguous();
+  scores.CheckOnDevice().CheckFloating().CheckRank(2, "[tokens, experts]");
+  scores.CheckLastDimensionContiguous();
   const int64_t tokens = scores.shape()[0], experts = scores.shape()[1];
   CheckAtLeast(op, "n_group", groups, 1);
   CheckAtLeast(op, "topk_group", kept_groups, 1);
@@ -143,21 +149,21 @@ std::tuple<Tensor, Tensor> GroupedTopK(Tensor scores_tensor, int64_t groups, int
   router.kept_groups = kept_groups;
   SetBias(op, bias, experts, router);
 
-  Tensor weights = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Float);
-  Tensor indices = NewTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Int);
+  Tensor weights = MakeTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Float);
+  Tensor indices = MakeTensor<2>(scores_tensor, {tokens, topk}, ScalarType::Int);
   Routes routes;
   routes.weights = static_cast<float*>(weights.data_ptr());
   routes.experts = indices.data_ptr();
-  Route(scores.LastDimensionRows(), router, routes);
+  Route(scores.GetLastDimensionRows(), router, routes);
   return {weights, indices};
 }
 
-// expert_map: contiguous int32, null without one.
+// Checks expert_map, contiguous int32. Returns null if it is not given.
 const int32_t* CheckMap(const char* op, const char* name, const MaybeTensor& map, int64_t least) {
   return map.has_value() ? CheckList(op, name, *map, least, "one for each expert") : nullptr;
 }
 
-// The lists that routes in order of experts are written to.
+// Checks the lists to which AlignRoutes and AlignBatches write.
 AlignedRoutes CheckAligned(const char* op, const Tensor& sorted, int64_t least_sorted,
                            const Tensor& blocks, int64_t least_blocks, const Tensor& length) {
   AlignedRoutes aligned;
@@ -180,14 +186,14 @@ void MoeAlignBlockSize(Tensor topk_ids, int64_t experts, int64_t block, Tensor s
   const int32_t* map = CheckMap(op, "maybe_expert_map", map_tensor, experts);
   const int64_t routes = ids.tokens * ids.topk;
   if (routes > std::numeric_limits<int32_t>::max() - experts * std::min(block, routes))
-    FailOp(op, "topk_ids has too many elements for int32");
+    FailOp(op, "topk_ids has too many elements, expected a number that fits into int32");
   int32_t* scatter = nullptr;
   if (scatter_tensor.has_value()) {
     const Argument argument(op, "scatter_idx", *scatter_tensor);
-    argument.OnDevice().OfDType(ScalarType::Int).Contiguous();
+    argument.CheckOnDevice().CheckDType(ScalarType::Int).CheckContiguous();
     if (scatter_tensor->numel() != routes) {
       argument.Fail("has " + std::to_string(scatter_tensor->numel()) + " elements",
-                    std::to_string(routes) + ", those of topk_ids");
+                    std::to_string(routes) + ", the number of elements of topk_ids");
     }
     scatter = static_cast<int32_t*>(scatter_tensor->data_ptr());
   }
@@ -206,7 +212,9 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
   const int64_t blocks_each = capacity / block + (capacity % block != 0 ? 1 : 0);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (blocks_each > kMost / block || (experts > 0 && blocks_each * block > kMost / experts)) {
-    FailOp(op, "max_tokens_per_batch of all experts exceed int32");
+    FailOp(op,
+           "max_tokens_per_batch times the number of experts is too large, expected a number that "
+           "fits into int32");
   }
   const int64_t all_blocks = experts * blocks_each;
   AlignBatches(op, counts, experts, capacity, block,
@@ -214,11 +222,11 @@ void BatchedMoeAlignBlockSize(int64_t capacity, int64_t block, Tensor counts_ten
                             length_tensor));
 }
 
-// -1 stands for no expert; the others are experts of the map.
+// -1 means no expert; other numbers must be experts of the map.
 void CheckTaken(const char* op, const TakenRoutes& taken) {
   for (int64_t token = 0; token < taken.ids.tokens; ++token) {
     for (int64_t choice = 0; choice < taken.ids.topk; ++choice) {
-      const int64_t expert = taken.ids.At(token, choice);
+      const int64_t expert = taken.ids.Get(token, choice);
       if (expert >= -1 && (taken.map == nullptr || expert < taken.experts)) continue;
       const std::string most =
           taken.map == nullptr
@@ -234,27 +242,27 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
             MaybeTensor map_tensor) {
   const char* op = "moe_sum";
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating().HasRank(3, "[tokens, topk, hidden]");
-  input.LastDimensionContiguous();
+  input.CheckOnDevice().CheckFloating().CheckRank(3, "[tokens, topk, hidden]");
+  input.CheckLastDimensionContiguous();
   const int64_t tokens = input.shape()[0], topk = input.shape()[1], hidden = input.shape()[2];
   const Argument output(op, "output", output_tensor);
-  output.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape({tokens, hidden}, "that of input without topk")
-      .LastDimensionContiguous()
-      .Writable();
+  output.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape({tokens, hidden}, "the shape of input without topk")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   TakenRoutes taken;
   if (ids_tensor.has_value()) {
     taken.ids = CheckIds(op, "topk_ids", *ids_tensor);
     Argument(op, "topk_ids", *ids_tensor)
-        .HasShape({tokens, topk}, "the first two dimensions of input");
+        .CheckShape({tokens, topk}, "the first two dimensions of input");
     taken.map = CheckMap(op, "expert_map", map_tensor, 0);
     taken.experts = taken.map == nullptr ? 0 : map_tensor->numel();
     if constexpr (!kOnGpu) CheckTaken(op, taken);
   } else if (map_tensor.has_value()) {
-    FailOp(op, "expert_map is given without topk_ids, expected both or topk_ids alone");
+    FailOp(op, "expert_map is given without topk_ids, expected both or only topk_ids");
   }
-  SumChoices(output.LastDimensionRows(), input.LastDimensionRows(), topk, taken);
+  SumChoices(output.GetLastDimensionRows(), input.GetLastDimensionRows(), topk, taken);
 }
 
 }  // namespace
@@ -263,24 +271,22 @@ void MoeSum(Tensor input_tensor, Tensor output_tensor, MaybeTensor ids_tensor,
 STABLE_TORCH_LIBRARY_FRAGMENT(_moe_C, m) {
   m.def(
       "topk_softmax(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
-      "Tensor gating_output, bool renormalize, "
-      "Tensor? bias, Tensor? is_padding) -> ()");
+      "Tensor gating_output, bool renormalize, Tensor? bias, Tensor? is_padding) -> ()");
   m.def(
       "topk_sigmoid(Tensor! topk_weights, Tensor! topk_indices, Tensor! token_expert_indices, "
-      "Tensor gating_output, bool renormalize, "
-      "Tensor? bias, float routed_scaling_factor, Tensor? is_padding) -> ()");
+      "Tensor gating_output, bool renormalize, Tensor? bias, float routed_scaling_factor, Tensor? "
+      "is_padding) -> ()");
   m.def(
       "grouped_topk(Tensor scores, int n_group, int topk_group, int topk, bool renormalize, float "
-      "routed_scaling_factor, Tensor bias, "
-      "int scoring_func) -> (Tensor, Tensor)");
+      "routed_scaling_factor, Tensor bias, int scoring_func) -> (Tensor, Tensor)");
   m.def(
       "moe_align_block_size(Tensor topk_ids, int num_experts, int block_size, Tensor! "
-      "sorted_token_ids, Tensor! experts_ids, "
-      "Tensor! num_tokens_post_pad, Tensor? maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
+      "sorted_token_ids, Tensor! experts_ids, Tensor! num_tokens_post_pad, Tensor? "
+      "maybe_expert_map, Tensor!? scatter_idx=None) -> ()");
   m.def(
       "batched_moe_align_block_size(int max_tokens_per_batch, int block_size, Tensor "
-      "expert_num_tokens, Tensor! sorted_token_ids, "
-      "Tensor! experts_ids, Tensor! num_tokens_post_pad) -> ()");
+      "expert_num_tokens, Tensor! sorted_token_ids, Tensor! experts_ids, Tensor! "
+      "num_tokens_post_pad) -> ()");
   m.def(
       "moe_sum(Tensor input, Tensor! output, Tensor? topk_ids=None, Tensor? expert_map=None) -> "
       "()");

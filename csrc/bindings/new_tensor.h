@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results that an op makes itself.
+// Creates the results of ops.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -12,12 +12,12 @@
 
 namespace vllm {
 
-// A contiguous tensor on a device, its contents not set. torch::stable::new_empty calls an operator
-// through the dispatcher, which takes a microsecond: more than a small op computes.
+// Returns an uninitialised contiguous tensor on a device. torch::stable::new_empty calls an
+// operator through the dispatcher, which takes a microsecond: longer than a small op.
 template <size_t kDims>
-torch::stable::Tensor NewTensorOn(int32_t device_type, int32_t device_index,
-                                  const std::array<int64_t, kDims>& sizes,
-                                  torch::headeronly::ScalarType dtype) {
+torch::stable::Tensor MakeTensorOn(int32_t device_type, int32_t device_index,
+                                   const std::array<int64_t, kDims>& sizes,
+                                   torch::headeronly::ScalarType dtype) {
   std::array<int64_t, kDims> strides{};
   int64_t stride = 1;
   for (size_t i = kDims; i-- > 0; stride *= sizes[i]) strides[i] = stride;
@@ -31,13 +31,13 @@ torch::stable::Tensor NewTensorOn(int32_t device_type, int32_t device_index,
 
 // The same on the device of `like`.
 template <size_t kDims>
-torch::stable::Tensor NewTensor(const torch::stable::Tensor& like,
-                                const std::array<int64_t, kDims>& sizes,
-                                torch::headeronly::ScalarType dtype) {
+torch::stable::Tensor MakeTensor(const torch::stable::Tensor& like,
+                                 const std::array<int64_t, kDims>& sizes,
+                                 torch::headeronly::ScalarType dtype) {
   int32_t type = 0, index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
-  return NewTensorOn<kDims>(type, index, sizes, dtype);
+  return MakeTensorOn<kDims>(type, index, sizes, dtype);
 }
 
 }  // namespace vllm

@@ -9,15 +9,15 @@
 namespace vllm {
 namespace {
 
-// The weight's memory, null without a weight.
+// Returns the weight's memory, or null without a weight.
 const void* CheckWeight(const char* op, const std::optional<Tensor>& weight_tensor,
                         const Argument& input) {
   if (!weight_tensor.has_value()) return nullptr;
   const Argument weight(op, "weight", *weight_tensor);
-  weight.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape({input.shape().back()}, "the last dimension of input")
-      .LastDimensionContiguous();
+  weight.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape({input.shape().back()}, "the last dimension of input")
+      .CheckLastDimensionContiguous();
   return weight_tensor->data_ptr();
 }
 
@@ -26,15 +26,15 @@ void RmsNormOp(Tensor result_tensor, Tensor input_tensor, std::optional<Tensor> 
   const char* op = "rms_norm";
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
-  input.OnDevice().Floating().LastDimensionContiguous();
-  result.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
-      .LastDimensionContiguous()
-      .Writable();
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous();
+  result.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   const void* weight = CheckWeight(op, weight_tensor, input);
-  RmsNorm(result.LastDimensionRows(), input.LastDimensionRows(), weight,
-          static_cast<float>(epsilon));
+  NormalizeRms(result.GetLastDimensionRows(), input.GetLastDimensionRows(), weight,
+               static_cast<float>(epsilon));
 }
 
 void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor,
@@ -42,15 +42,15 @@ void FusedAddRmsNormOp(Tensor input_tensor, Tensor residual_tensor,
   const char* op = "fused_add_rms_norm";
   const Argument input(op, "input", input_tensor);
   const Argument residual(op, "residual", residual_tensor);
-  input.OnDevice().Floating().LastDimensionContiguous().Writable();
-  residual.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
-      .LastDimensionContiguous()
-      .Writable();
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous().CheckWritable();
+  residual.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
   const void* weight = CheckWeight(op, weight_tensor, input);
-  FusedAddRmsNorm(input.LastDimensionRows(), residual.LastDimensionRows(), weight,
-                  static_cast<float>(epsilon));
+  AddAndNormalizeRms(input.GetLastDimensionRows(), residual.GetLastDimensionRows(), weight,
+                     static_cast<float>(epsilon));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks that normalising ops with quantised results share.
+// Checks for normalising ops with quantised results.
 #pragma once
 
 #include <optional>
@@ -11,36 +11,36 @@ namespace vllm {
 
 inline const void* CheckWeight(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument weight(op, "weight", tensor);
-  weight.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape({input.shape().back()}, "the last dimension of input")
-      .LastDimensionContiguous();
+  weight.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape({input.shape().back()}, "the last dimension of input")
+      .CheckLastDimensionContiguous();
   return tensor.data_ptr();
 }
 
 inline Rows CheckResidual(const char* op, const Tensor& tensor, const Argument& input) {
   const Argument residual(op, "residual", tensor);
-  residual.OnDevice()
-      .SameDTypeAs(input)
-      .HasShape(input.shape(), "that of input")
-      .LastDimensionContiguous()
-      .Writable();
-  return residual.LastDimensionRows();
+  residual.CheckOnDevice()
+      .CheckSameDType(input)
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
+  return residual.GetLastDimensionRows();
 }
 
-// float8_e4m3fn, float8_e5m2 or int8.
+// Checks that the result is float8_e4m3fn, float8_e5m2 or int8.
 inline QType CheckCode(const Argument& result) {
   using torch::headeronly::ScalarType;
-  result.OfOneDType({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2, ScalarType::Char});
+  result.CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2, ScalarType::Char});
   return result.scalar_type() == ScalarType::Char ? QType::kInt8 : CheckFp8(result);
 }
 
-// Null without a bound.
+// Returns null without a bound.
 inline const float* CheckBound(const char* op, const std::optional<Tensor>& tensor, QType type) {
   if (!tensor.has_value()) return nullptr;
   const Argument bound(op, "scale_ub", *tensor);
   if (type == QType::kInt8)
-    bound.Fail("is given with a result of dtype Char", "none, or a result of float8");
+    bound.Fail("is given with a result of dtype Char", "none, or a float8 result");
   return CheckScalar(bound);
 }
 

@@ -22,9 +22,9 @@ void RunStatic(const char* op, const Tensor& result_tensor, const Tensor& input_
   if (residual_tensor != nullptr) residual = CheckResidual(op, *residual_tensor, input);
   const void* weight = CheckWeight(op, weight_tensor, input);
   const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
-  RmsNormStaticFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(),
-                        residual_tensor == nullptr ? nullptr : &residual, weight, scale,
-                        static_cast<float>(epsilon));
+  NormalizeAndQuantizeStatic(result.GetLastDimensionRows(), type, input.GetLastDimensionRows(),
+                             residual_tensor == nullptr ? nullptr : &residual, weight, scale,
+                             static_cast<float>(epsilon));
 }
 
 void RmsNormOp(Tensor result, Tensor input, Tensor weight, Tensor scale, double epsilon) {
@@ -46,15 +46,15 @@ void RmsNormDynamicOp(Tensor result_tensor, Tensor input_tensor, Tensor weight_t
   CheckQuantized(result, input);
   const QType type = CheckCode(result);
   const void* weight = CheckWeight(op, weight_tensor, input);
-  const Rows rows = input.LastDimensionRows();
+  const Rows rows = input.GetLastDimensionRows();
   float* scales =
       CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
   const float* bound = CheckBound(op, bound_tensor, type);
   Rows residual;
   if (residual_tensor.has_value()) residual = CheckResidual(op, *residual_tensor, input);
-  RmsNormDynamicQuant(result.LastDimensionRows(), type, rows,
-                      residual_tensor.has_value() ? &residual : nullptr, weight, scales, bound,
-                      static_cast<float>(epsilon));
+  NormalizeAndQuantizeDynamic(result.GetLastDimensionRows(), type, rows,
+                              residual_tensor.has_value() ? &residual : nullptr, weight, scales,
+                              bound, static_cast<float>(epsilon));
 }
 
 }  // namespace
@@ -66,12 +66,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
       "epsilon) -> ()");
   m.def(
       "fused_add_rms_norm_static_fp8_quant(Tensor! result, Tensor input, Tensor! residual, Tensor "
-      "weight, Tensor scale, float epsilon) "
-      "-> ()");
+      "weight, Tensor scale, float epsilon) -> ()");
   m.def(
       "rms_norm_dynamic_per_token_quant(Tensor! result, Tensor input, Tensor weight, Tensor! "
-      "scale, float epsilon, Tensor? scale_ub, "
-      "Tensor!? residual) -> ()");
+      "scale, float epsilon, Tensor? scale_ub, Tensor!? residual) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

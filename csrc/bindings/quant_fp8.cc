@@ -12,15 +12,16 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-// Size of a group along a dimension of `size`, from group_shape: -1 stands for all of it.
+// Returns the size of a group along a dimension of `size` elements. -1 in group_shape means the
+// whole dimension.
 int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_shape,
                        size_t dimension, int64_t size) {
   const int64_t group =
       group_shape[dimension] == -1 ? std::max<int64_t>(size, 1) : group_shape[dimension];
   if (group < 1 || size % group != 0) {
-    scale.Fail("has group_shape " + ShapeText(group_shape),
+    scale.Fail("has group_shape " + FormatShape(group_shape),
                "-1 or divisors of the " + std::to_string(size) +
-                   (dimension == 0 ? " tokens" : " columns") + " in place " +
+                   (dimension == 0 ? " tokens" : " columns") + " at index " +
                    std::to_string(dimension));
   }
   return group;
@@ -28,13 +29,13 @@ int64_t CheckGroupSize(const Argument& scale, const std::vector<int64_t>& group_
 
 ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t tokens,
                       const std::optional<std::vector<int64_t>>& group_shape) {
-  scale.OnDevice().OfDType(ScalarType::Float);
+  scale.CheckOnDevice().CheckDType(ScalarType::Float);
   const Extents shape = scale.shape();
   const int64_t columns = input.shape().back();
   ScaleGrid grid;
   grid.data = static_cast<const float*>(scale.tensor().data_ptr());
   if (group_shape.has_value() && group_shape->size() != 2) {
-    scale.Fail("has group_shape " + ShapeText(*group_shape),
+    scale.Fail("has group_shape " + FormatShape(*group_shape),
                "two numbers: tokens and columns of a group");
   }
   if (scale.tensor().numel() == 1) {
@@ -44,7 +45,7 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
   }
   if (shape.size() == 1 && !group_shape.has_value()) {
     scale.FailShape(
-        "a group_shape with it: [-1, 1] for a scale for each column, [1, -1] for each token");
+        "also a group_shape: [-1, 1] for a scale for each column, [1, -1] for each token");
   }
   if (shape.size() == 2 && !group_shape.has_value()) {
     if (shape[0] < 1 || shape[1] < 1 || tokens % shape[0] != 0 || columns % shape[1] != 0) {
@@ -58,14 +59,14 @@ ScaleGrid CheckScales(const Argument& scale, const Argument& input, int64_t toke
     grid.group_columns = CheckGroupSize(scale, *group_shape, 1, columns);
     const int64_t rows = tokens / grid.group_rows, across = columns / grid.group_columns;
     if (shape.size() == 2) {
-      scale.HasShape({rows, across}, "groups of group_shape " + ShapeText(*group_shape));
+      scale.CheckShape({rows, across}, "groups of group_shape " + FormatShape(*group_shape));
     } else if (rows <= 1) {
-      scale.HasShape({across}, "groups of group_shape " + ShapeText(*group_shape));
+      scale.CheckShape({across}, "groups of group_shape " + FormatShape(*group_shape));
     } else if (across <= 1) {
-      scale.HasShape({rows}, "groups of group_shape " + ShapeText(*group_shape));
+      scale.CheckShape({rows}, "groups of group_shape " + FormatShape(*group_shape));
     } else {
-      scale.FailShape(ShapeText({rows, across}) + ": groups of group_shape " +
-                      ShapeText(*group_shape));
+      scale.FailShape(FormatShape({rows, across}) + ": groups of group_shape " +
+                      FormatShape(*group_shape));
     }
     if (shape.size() == 1) {
       grid.row_stride = rows <= 1 ? 0 : scale.strides()[0];
@@ -88,9 +89,9 @@ void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tens
   const Argument scale(op, "scale", scale_tensor);
   CheckQuantized(result, input);
   const QType type = CheckFp8(result);
-  const Rows rows = input.LastDimensionRows();
+  const Rows rows = input.GetLastDimensionRows();
   const ScaleGrid grid = CheckScales(scale, input, rows.count, group_shape);
-  StaticFp8Quant(result.LastDimensionRows(), type, rows, grid);
+  QuantizeFp8Static(result.GetLastDimensionRows(), type, rows, grid);
 }
 
 void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
@@ -101,8 +102,8 @@ void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_ten
   CheckQuantized(result, input);
   const QType type = CheckFp8(result);
   CheckScalar(scale);
-  DynamicFp8Quant(result.LastDimensionRows(), type, input.LastDimensionRows(),
-                  static_cast<float*>(scale_tensor.data_ptr()));
+  QuantizeFp8Dynamic(result.GetLastDimensionRows(), type, input.GetLastDimensionRows(),
+                     static_cast<float*>(scale_tensor.data_ptr()));
 }
 
 void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
@@ -113,11 +114,11 @@ void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_te
   const Argument scale(op, "scale", scale_tensor);
   CheckQuantized(result, input);
   const QType type = CheckFp8(result);
-  const Rows rows = input.LastDimensionRows();
+  const Rows rows = input.GetLastDimensionRows();
   float* scales = CheckPerToken<float>(scale, ScalarType::Float, rows.count);
   const float* bound = nullptr;
   if (bound_tensor.has_value()) bound = CheckScalar(Argument(op, "scale_ub", *bound_tensor));
-  DynamicPerTokenFp8Quant(result.LastDimensionRows(), type, rows, scales, bound);
+  QuantizeFp8PerToken(result.GetLastDimensionRows(), type, rows, scales, bound);
 }
 
 }  // namespace

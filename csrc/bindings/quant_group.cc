@@ -9,15 +9,15 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void RunGroupQuant(const Argument& out, QType type, const Argument& input, const Argument& scales,
-                   const GroupQuantization& how) {
+void RunQuantizeGroups(const Argument& out, QType type, const Argument& input,
+                       const Argument& scales, const GroupQuantization& how) {
   const int64_t groups = CheckGroups(input, how.size);
-  const Rows rows = input.LastDimensionRows();
-  GroupQuant(out.LastDimensionRows(), type, rows,
-             CheckGroupScales(scales, input, rows.count, groups), how);
+  const Rows rows = input.GetLastDimensionRows();
+  QuantizeRowGroups(out.GetLastDimensionRows(), type, rows,
+                    CheckGroupScales(scales, input, rows.count, groups), how);
 }
 
-// high divides: it must not be zero, and a range is no range the other way round.
+// The scale is divided by `high`, which must not be zero, and the range must not be empty.
 void CheckLimits(const char* op, const char* type, double low, double high) {
   if (low <= high && high > 0.0) return;
   FailOp(op, std::string(type) + "_min is " + std::to_string(low) + " and " + type + "_max is " +
@@ -25,8 +25,8 @@ void CheckLimits(const char* op, const char* type, double low, double high) {
                  type + "_max");
 }
 
-// The dummies say of output_s what its strides say, too: upstream keeps them for those who read the
-// graph.
+// The dummy arguments repeat what the strides of output_s say; upstream keeps them for readers of
+// the graph.
 void QuantizeGroupsFp8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size,
                        double eps, double fp8_min, double fp8_max, bool scale_ue8m0,
                        bool /*dummy_is_scale_transposed*/, bool /*dummy_is_tma_aligned*/) {
@@ -36,9 +36,9 @@ void QuantizeGroupsFp8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, in
   CheckQuantized(q, input);
   const QType type = CheckFp8(q);
   CheckLimits(op, "fp8", fp8_min, fp8_max);
-  RunGroupQuant(q, type, input, Argument(op, "output_s", s_tensor),
-                {group_size, static_cast<float>(eps), static_cast<float>(fp8_min),
-                 static_cast<float>(fp8_max), scale_ue8m0});
+  RunQuantizeGroups(q, type, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(fp8_min),
+                     static_cast<float>(fp8_max), scale_ue8m0});
 }
 
 void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, int64_t group_size,
@@ -47,11 +47,11 @@ void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, i
   const Argument input(op, "input", input_tensor);
   const Argument q(op, "output_q", q_tensor);
   CheckQuantized(q, input);
-  q.OfDType(ScalarType::Char);
+  q.CheckDType(ScalarType::Char);
   CheckLimits(op, "int8", int8_min, int8_max);
-  RunGroupQuant(q, QType::kInt8, input, Argument(op, "output_s", s_tensor),
-                {group_size, static_cast<float>(eps), static_cast<float>(int8_min),
-                 static_cast<float>(int8_max), false});
+  RunQuantizeGroups(q, QType::kInt8, input, Argument(op, "output_s", s_tensor),
+                    {group_size, static_cast<float>(eps), static_cast<float>(int8_min),
+                     static_cast<float>(int8_max), false});
 }
 
 }  // namespace
@@ -60,13 +60,11 @@ void QuantizeGroupsInt8(Tensor input_tensor, Tensor q_tensor, Tensor s_tensor, i
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "per_token_group_fp8_quant(Tensor input, Tensor! output_q, Tensor! output_s, int group_size, "
-      "float eps, float fp8_min, "
-      "float fp8_max, bool scale_ue8m0, bool dummy_is_scale_transposed, bool dummy_is_tma_aligned) "
-      "-> ()");
+      "float eps, float fp8_min, float fp8_max, bool scale_ue8m0, bool dummy_is_scale_transposed, "
+      "bool dummy_is_tma_aligned) -> ()");
   m.def(
       "per_token_group_quant_int8(Tensor input, Tensor! output_q, Tensor! output_s, int "
-      "group_size, float eps, float int8_min, "
-      "float int8_max) -> ()");
+      "group_size, float eps, float int8_min, float int8_max) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) {

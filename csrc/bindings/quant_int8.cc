@@ -17,16 +17,16 @@ void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tens
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  result.OfDType(ScalarType::Char);
+  result.CheckDType(ScalarType::Char);
   const float* scale = CheckScalar(Argument(op, "scale", scale_tensor));
   const int32_t* azp = nullptr;
   if (azp_tensor.has_value()) {
     const Argument argument(op, "azp", *azp_tensor);
-    argument.OnDevice().OfDType(ScalarType::Int);
-    argument.HasOneElement();
+    argument.CheckOnDevice().CheckDType(ScalarType::Int);
+    argument.CheckOneElement();
     azp = static_cast<const int32_t*>(azp_tensor->data_ptr());
   }
-  StaticInt8Quant(result.LastDimensionRows(), input.LastDimensionRows(), scale, azp);
+  QuantizeInt8Static(result.GetLastDimensionRows(), input.GetLastDimensionRows(), scale, azp);
 }
 
 void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor,
@@ -35,14 +35,14 @@ void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_ten
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   CheckQuantized(result, input);
-  result.OfDType(ScalarType::Char);
-  const Rows rows = input.LastDimensionRows();
+  result.CheckDType(ScalarType::Char);
+  const Rows rows = input.GetLastDimensionRows();
   float* scales =
       CheckPerToken<float>(Argument(op, "scale", scale_tensor), ScalarType::Float, rows.count);
   int32_t* azps = nullptr;
   if (azp_tensor.has_value())
     azps = CheckPerToken<int32_t>(Argument(op, "azp", *azp_tensor), ScalarType::Int, rows.count);
-  DynamicInt8Quant(result.LastDimensionRows(), rows, scales, azps);
+  QuantizeInt8Dynamic(result.GetLastDimensionRows(), rows, scales, azps);
 }
 
 }  // namespace

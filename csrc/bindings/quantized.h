@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of the arguments that quantising ops share.
+// Checks of arguments that quantising ops share.
 #pragma once
 
 #include <optional>
@@ -8,38 +8,42 @@
 
 namespace vllm {
 
-// float8_e4m3fn or float8_e5m2.
+// Checks that the dtype is float8_e4m3fn or float8_e5m2.
 inline QType CheckFp8(const Argument& argument) {
   using torch::headeronly::ScalarType;
-  argument.OfOneDType({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2});
+  argument.CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2});
   return argument.scalar_type() == ScalarType::Float8_e4m3fn ? QType::kE4M3 : QType::kE5M2;
 }
 
-// One float32, where it lies: kernels read it.
+// Checks one float32 and returns its address. The kernels read it.
 inline const float* CheckScalar(const Argument& argument) {
-  return argument.OnDevice()
-      .OfDType(torch::headeronly::ScalarType::Float)
-      .HasOneElement()
+  return argument.CheckOnDevice()
+      .CheckDType(torch::headeronly::ScalarType::Float)
+      .CheckOneElement()
       .Data<const float>();
 }
 
-// Memory for a number for each of `tokens` rows, side by side.
+// Checks memory for `tokens` adjacent numbers, one for each row.
 template <typename T>
 T* CheckPerToken(const Argument& argument, torch::headeronly::ScalarType type, int64_t tokens) {
-  argument.OnDevice().OfDType(type);
+  argument.CheckOnDevice().CheckDType(type);
   if (!argument.tensor().is_contiguous() || argument.tensor().numel() < tokens) {
     argument.Fail(
-        "has shape " + ShapeText(argument.shape()) + " and strides " +
-            ShapeText(argument.strides()),
+        "has shape " + FormatShape(argument.shape()) + " and strides " +
+            FormatShape(argument.strides()),
         "a contiguous tensor of " + std::to_string(tokens) + " elements, one for each token");
   }
   return argument.Data<T>();
 }
 
-// Result and input of a quantising op: the same shape, rows side by side in their last dimension.
+// Checks the result and input of a quantising op: they have the same shape, and the elements of
+// their last dimension are adjacent.
 inline void CheckQuantized(const Argument& result, const Argument& input) {
-  input.OnDevice().Floating().LastDimensionContiguous();
-  result.OnDevice().HasShape(input.shape(), "that of input").LastDimensionContiguous().Writable();
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous();
+  result.CheckOnDevice()
+      .CheckShape(input.shape(), "the shape of input")
+      .CheckLastDimensionContiguous()
+      .CheckWritable();
 }
 
 }  // namespace vllm

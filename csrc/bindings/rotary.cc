@@ -10,9 +10,10 @@
 namespace vllm {
 namespace {
 
-// Query or key: the dimensions of positions, then [heads, head_size] or [heads * head_size].
+// Checks a query or key: the dimensions of positions, then [heads, head_size] or [heads *
+// head_size].
 Heads CheckHeads(const Argument& argument, const Argument& positions, int64_t head_size) {
-  argument.OnDevice().Floating().LastDimensionContiguous().Writable();
+  argument.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous().CheckWritable();
   const Extents shape = argument.shape();
   const size_t leading = positions.shape().size();
   const bool split = shape.size() == leading + 2;
@@ -21,14 +22,14 @@ Heads CheckHeads(const Argument& argument, const Argument& positions, int64_t he
   fits = fits && (split ? shape.back() == head_size : shape.back() % head_size == 0);
   if (!fits) {
     std::vector<int64_t> tokens = positions.shape().vec();
-    std::string text = ShapeText(tokens);
+    std::string text = FormatShape(tokens);
     text.pop_back();
     const std::string size = std::to_string(head_size);
     argument.FailShape(text + ", heads * " + size + "] or " + text + ", heads, " + size +
                        "]: the dimensions of positions, then heads of head_size " + size);
   }
   Heads heads;
-  heads.tokens = argument.LeadingRows(leading, head_size);
+  heads.tokens = argument.GetLeadingRows(leading, head_size);
   heads.heads = split ? shape[leading] : shape[leading] / head_size;
   heads.head_stride = split ? argument.strides()[leading] : head_size;
   return heads;
@@ -40,7 +41,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor,
                        bool inverse) {
   const char* op = "rotary_embedding";
   const Argument positions(op, "positions", positions_tensor);
-  positions.OnDevice().OfDType(torch::headeronly::ScalarType::Long);
+  positions.CheckOnDevice().CheckDType(torch::headeronly::ScalarType::Long);
   if (positions.shape().empty() || positions.shape().size() > 2) {
     positions.FailShape("[num_tokens] or [batch_size, seq_len]");
   }
@@ -58,14 +59,15 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor,
 
   const Argument query(op, "query", query_tensor);
   const Heads query_heads = CheckHeads(query, positions, head_size);
-  const Rows tokens = positions.LeadingRows(positions.shape().size(), 1);
+  const Rows tokens = positions.GetLeadingRows(positions.shape().size(), 1);
   if (!key_tensor.has_value()) {
-    return RotaryEmbedding(tokens, query_heads, nullptr, angles, is_neox, rope_dim_offset, inverse);
+    return ApplyRotaryEmbedding(tokens, query_heads, nullptr, angles, is_neox, rope_dim_offset,
+                                inverse);
   }
   const Argument key(op, "key", *key_tensor);
-  key.SameDTypeAs(query);
+  key.CheckSameDType(query);
   const Heads key_heads = CheckHeads(key, positions, head_size);
-  RotaryEmbedding(tokens, query_heads, &key_heads, angles, is_neox, rope_dim_offset, inverse);
+  ApplyRotaryEmbedding(tokens, query_heads, &key_heads, angles, is_neox, rope_dim_offset, inverse);
 }
 
 }  // namespace
@@ -74,8 +76,7 @@ void RotaryEmbeddingOp(Tensor positions_tensor, Tensor query_tensor,
 STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) {
   m.def(
       "rotary_embedding(Tensor positions, Tensor! query, Tensor!? key, int head_size, Tensor "
-      "cos_sin_cache, bool is_neox, "
-      "int rope_dim_offset=0, bool inverse=False) -> ()");
+      "cos_sin_cache, bool is_neox, int rope_dim_offset=0, bool inverse=False) -> ()");
 }
 
 VLLM_LIBRARY_IMPL(_C, m) { m.impl("rotary_embedding", VLLM_BOX(vllm::RotaryEmbeddingOp)); }

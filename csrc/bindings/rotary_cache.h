@@ -6,13 +6,13 @@
 
 namespace vllm {
 
-// cos_sin_cache: [max_position, rotary_dim], the cosines of a position, then its sines.
+// Checks cos_sin_cache, [max_position, rotary_dim]: the cosines of a position, then its sines.
 inline RotaryCache CheckRotaryCache(const Argument& cache) {
-  cache.OnDevice().Floating();
+  cache.CheckOnDevice().CheckFloating();
   if (cache.shape().size() != 2 || cache.shape()[1] % 2 != 0) {
-    cache.FailShape("[max_position, rotary_dim] with an even rotary_dim: cosines, then sines");
+    cache.FailShape("[max_position, rotary_dim] with an even rotary_dim for cosines, then sines");
   }
-  cache.LastDimensionContiguous();
+  cache.CheckLastDimensionContiguous();
   return {cache.tensor().data_ptr(), cache.dtype(), cache.shape()[0], cache.shape()[1],
           cache.strides()[0]};
 }

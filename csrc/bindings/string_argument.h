@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `str` arguments of ops. Include it before the implementation of an op that takes one is boxed.
+// `str` arguments of ops. Include this file before boxing an op that takes one.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -9,9 +9,9 @@
 
 namespace vllm {
 
-// A `str` argument: take this by value where the schema says `str`, std::optional of it where it
-// says `str?`. The conversion to std::string of torch's headers before 2.14 loses one string a
-// call; this one frees what torch hands over.
+// A `str` argument. Take it by value for `str` in the schema, and as std::optional for `str?`. In
+// torch's headers before 2.14, the conversion to std::string leaks one string for each call; this
+// type frees it.
 struct StringArgument {
   std::string value;
 };
@@ -22,7 +22,7 @@ template <>
 struct torch::stable::detail::ToImpl<vllm::StringArgument> {
   static vllm::StringArgument call(StableIValue handed, uint64_t /*extension_build_version*/,
                                    bool /*is_internal*/) {
-    // Frees the string on every way out.
+    // Frees the string on every path.
     struct Owner {
       StringHandle handle;
       ~Owner() { torch_delete_string(handle); }

@@ -10,14 +10,15 @@
 
 namespace vllm {
 
-// How a cache holds its numbers: as they are, or as fp8 with a scale: stored = value / scale, value
-// = stored * scale. Conversion rounds to nearest, ties to even, and saturates.
+// The number format of a cache: that of the tokens, or fp8 with a scale, where stored = value /
+// scale and value = stored * scale. Conversion rounds to nearest, ties to even, and saturates.
 enum class CacheFormat { kSame, kE4m3, kE5m2 };
 
-// The vectors of a batch of tokens: `heads` of `width` elements for each. Strides are in elements.
+// The vectors of a batch of tokens: `heads` vectors of `width` elements for each token. Strides are
+// in elements.
 struct TokenVectors {
   const void* data = nullptr;
-  DType dtype = DType::kFloat32;  // read when the cache has another format
+  DType dtype = DType::kFloat32;  // used if the cache has another format
   size_t element_size = 0;        // bytes
   int64_t heads = 0;
   int64_t width = 0;
@@ -26,10 +27,10 @@ struct TokenVectors {
 };
 
 // A cache of vectors in blocks of `block_size` tokens. Element d of head h of the token at offset t
-// of block b lies at
-//   b * block_stride + h * head_stride + t / group * group_stride + t % group * token_stride + d /
-//   chunk * chunk_stride + d % chunk
-// which describes rows (chunk = width), keys cut into chunks of 16 bytes, and transposed values
+// of block b is at
+//   b * block_stride + h * head_stride + t / group * group_stride + t % group * token_stride
+//       + d / chunk * chunk_stride + d % chunk
+// This describes rows (chunk = width), keys cut into chunks of 16 bytes, and transposed values
 // (chunk = 1, token_stride = 1).
 struct PagedCache {
   void* data = nullptr;
@@ -51,8 +52,9 @@ struct CacheWrite {
       nullptr;  // of head h: scales[h * scale_stride], null for 1; not read by kSame
   int64_t scale_stride = 0;
 
-  // The same write; rows without a gap between the heads are one row, where one scale is theirs.
-  CacheWrite Merged() const {
+  // Returns an equivalent write in which heads that are adjacent and share one scale are merged
+  // into one row.
+  CacheWrite MergeHeads() const {
     CacheWrite merged = *this;
     if (to.chunk == from.width && from.head_stride == from.width && to.head_stride == from.width &&
         scale_stride == 0) {
@@ -64,9 +66,9 @@ struct CacheWrite {
   }
 };
 
-// Where the tokens go: slot = block * block_size + offset; -1 for a token that goes nowhere. On the
-// CPU the caller has seen that all slots lie within the cache; a GPU leaves tokens out whose slots
-// do not.
+// The destinations of tokens: slot = block * block_size + offset, or -1 for a token that is
+// skipped. On the CPU the caller has checked that all slots are in the cache; a GPU skips tokens
+// whose slots are not.
 struct Slots {
   const int64_t* data = nullptr;
   int64_t stride = 1;
@@ -74,12 +76,12 @@ struct Slots {
   int64_t end = 0;  // slots of the cache
 };
 
-// Carries out `count` writes (at most 2) of the same tokens, to caches with one block_size. Of
-// tokens with equal slots any one may win.
+// Carries out `count` writes (at most 2) of the same tokens to caches with the same block_size. If
+// two tokens share a slot, which one is stored is unspecified.
 void WriteToCache(const CacheWrite* writes, int count, const Slots& slots);
 
-// What is read: row `offset` of block `block` lies block * block_stride + offset * row_stride
-// elements from `data`.
+// The rows that are read: row `offset` of block `block` is at block * block_stride + offset *
+// row_stride elements from `data`.
 struct CacheRows {
   const void* data = nullptr;
   CacheFormat format = CacheFormat::kSame;
@@ -91,11 +93,11 @@ struct CacheRows {
   int64_t row_stride = 0;
 };
 
-// The blocks of `batch` sequences. Sequence s gets tokens [Bound(s), Bound(s + 1)) of the output,
-// of which those from `tokens` on are left out; they come from positions Start(s) onwards, position
-// p from block Block(s, p / block_size). On the CPU the caller has seen that bounds do not
-// decrease, and that all positions have blocks and these are the cache's; a GPU leaves tokens out
-// for which that is not so.
+// The blocks of `batch` sequences. Sequence s gets tokens [GetBound(s), GetBound(s + 1)) of the
+// output, except those from `tokens` on. They come from positions GetStart(s) onwards; position p
+// is in block GetBlock(s, p / block_size). On the CPU the caller has checked that bounds do not
+// decrease and that all positions have blocks of the cache; a GPU skips tokens for which this does
+// not hold.
 struct Sequences {
   const int32_t* table = nullptr;
   int64_t table_stride = 0;  // from sequence to sequence
@@ -103,25 +105,27 @@ struct Sequences {
   int64_t columns = 0;
   const int32_t* bounds = nullptr;
   int64_t bound_stride = 1;
-  const int32_t* starts = nullptr;  // null: all begin at 0
+  const int32_t* starts = nullptr;  // null: all sequences begin at 0
   int64_t start_stride = 1;
   int64_t batch = 0;
   int64_t tokens = 0;
 
-  VLLM_HOST_DEVICE int64_t Bound(int64_t sequence) const { return bounds[sequence * bound_stride]; }
-  VLLM_HOST_DEVICE int64_t Start(int64_t sequence) const {
+  VLLM_HOST_DEVICE int64_t GetBound(int64_t sequence) const {
+    return bounds[sequence * bound_stride];
+  }
+  VLLM_HOST_DEVICE int64_t GetStart(int64_t sequence) const {
     return starts == nullptr ? 0 : starts[sequence * start_stride];
   }
-  VLLM_HOST_DEVICE int64_t Block(int64_t sequence, int64_t column) const {
+  VLLM_HOST_DEVICE int64_t GetBlock(int64_t sequence, int64_t column) const {
     return table[sequence * table_stride + column * column_stride];
   }
-  // The last sequence that begins at `token` or before it; -1 without one. It is the token's,
-  // unless that lies behind all sequences.
-  VLLM_HOST_DEVICE int64_t Of(int64_t token) const {
+  // Returns the last sequence that begins at `token` or before, or -1. The token belongs to it,
+  // unless the token is after all sequences.
+  VLLM_HOST_DEVICE int64_t FindSequence(int64_t token) const {
     int64_t begin = 0, end = batch;
     while (begin < end) {
       const int64_t middle = (begin + end) / 2;
-      if (Bound(middle) <= token) {
+      if (GetBound(middle) <= token) {
         begin = middle + 1;
       } else {
         end = middle;
@@ -131,25 +135,25 @@ struct Sequences {
   }
 };
 
-// Gathers rows of the cache, fp8 times *scale, into rows of `to`, which has `dtype` when the cache
-// is fp8 and the cache's own type otherwise; `to_stride` is in elements.
+// Gathers rows of the cache into rows of `to`; fp8 is multiplied by *scale. `to` has `dtype` if the
+// cache is fp8, and the cache's type otherwise. `to_stride` is in elements.
 void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale,
                      void* to, DType dtype, int64_t to_stride);
 
-// Converts rows between floating point and fp8: to.data holds fp8 when `quantize`, from.data
-// otherwise; the dtype on that side means nothing.
+// Converts rows between floating point and fp8. to.data has fp8 if `quantize` is set, otherwise
+// from.data; the dtype on that side is ignored.
 void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale);
 
-// The copies of a library for a GPU take place on the current stream, between memory of the GPU and
-// of the host as the addresses have it; the arguments themselves lie in the host's memory, and are
-// read before the call returns.
+// In a library for a GPU, the copies below run on the current stream, between GPU and host memory
+// as the addresses say. The arguments themselves are in host memory and are read before the call
+// returns.
 
-// Copies blocks of `bytes` in order, pairs[2i] of `from` to pairs[2i + 1] of `to`; as if one after
-// the other. On the CPU the two blocks of a pair may overlap.
+// Copies blocks of `bytes` bytes, block pairs[2i] of `from` to block pairs[2i + 1] of `to`, with
+// the same result as one copy after the other. On the CPU the two blocks of a pair may overlap.
 void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs, int64_t count);
 
 // Copies sizes[i] bytes from address from[i] to address to[i] for each i < count. No copy may write
-// what another reads or writes.
+// memory that another copy reads or writes.
 void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count);
 
 }  // namespace vllm

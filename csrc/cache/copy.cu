@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies of whole blocks, by the toolkit: it knows where addresses lie, and copies beside kernels.
+// Copies whole blocks with the toolkit's functions: they determine where addresses are, and run
+// concurrently with kernels.
 #include "cache/cache.h"
 #include "core/gpu/launch.h"
 
@@ -7,8 +8,8 @@ namespace vllm {
 
 void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs, int64_t count) {
   for (int64_t i = 0; i < count;) {
-    // Blocks that follow one another on both sides are one copy, as each copy takes the host
-    // microseconds; unless an earlier one of them writes what a later one reads.
+    // Merges blocks that are adjacent on both sides into one copy, because each copy costs the host
+    // microseconds, unless one of the merged blocks writes what a later one reads.
     const char* source = from + pairs[2 * i] * bytes;
     char* target = to + pairs[2 * i + 1] * bytes;
     const int64_t gap = target < source ? source - target : target - source;
@@ -24,7 +25,7 @@ void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs,
 
 void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    // An int64 tensor holds the addresses: there is no other way to pass them through a schema.
+    // The addresses are in an int64 tensor, because a schema cannot pass pointers.
     if (sizes[i] > 0)
       gpu::CopyAsync(reinterpret_cast<void*>(to[i]), reinterpret_cast<const void*>(from[i]),
                      static_cast<size_t>(sizes[i]));

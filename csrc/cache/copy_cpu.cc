@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies of whole blocks. They are memcpy's, which needs no code for each instruction set: the C
-// library chooses.
+// Copies whole blocks with memcpy, which needs no code for each instruction set because the C
+// library selects it.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -11,11 +11,11 @@
 namespace vllm {
 namespace {
 
-// Bytes that one thread copies at a time: large enough for memcpy to reach its speed, small enough
-// to share out a single block.
+// The number of bytes that one thread copies at a time: large enough for memcpy to reach its full
+// speed, small enough to share a single block among threads.
 constexpr int64_t kSlice = 32768;
-// The same of one block of many: a thread copies slices that lie side by side at once, so they may
-// be small, and a block of a few tokens is still shared out.
+// The same if there are several blocks. A thread copies adjacent slices at once, so they may be
+// small, and a block of a few tokens is still shared among threads.
 constexpr int64_t kBlockSlice = 4096;
 
 }  // namespace
@@ -27,9 +27,9 @@ void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs,
       std::memmove(to + target + begin, from + source + begin, static_cast<size_t>(end - begin));
     }
   };
-  // Every thread copies its slice of all blocks, so that the order of copies holds for each byte:
-  // blocks of one cache may be copied on, and one block be written twice. Caches that overlap with
-  // their blocks askew would mix the slices.
+  // Each thread copies its slice of all blocks, so the order of copies is kept for each byte: a
+  // block may be copied onwards or written twice. Caches that overlap with misaligned blocks would
+  // mix the slices.
   const int64_t blocks = count == 0 ? 0 : *std::max_element(pairs, pairs + 2 * count) + 1;
   const bool apart = to + blocks * bytes <= from || from + blocks * bytes <= to;
   if (to != from && !apart) return copy(0, bytes);
@@ -41,7 +41,8 @@ void CopyBlocks(char* to, const char* from, int64_t bytes, const int64_t* pairs,
 }
 
 void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, int64_t count) {
-  // Slices of all ranges, numbered through: first[i] is the number of range i's first one.
+  // The slices of all ranges are numbered consecutively; first[i] is the number of the first slice
+  // of range i.
   std::vector<int64_t> first(static_cast<size_t>(count + 1));
   for (int64_t i = 0; i < count; ++i) first[i + 1] = first[i] + (sizes[i] + kSlice - 1) / kSlice;
   const int64_t bytes =
@@ -52,8 +53,7 @@ void CopyRanges(const int64_t* to, const int64_t* from, const int64_t* sizes, in
         for (int64_t slice = begin; slice < end; ++slice) {
           while (slice >= first[range + 1]) ++range;
           const int64_t offset = (slice - first[range]) * kSlice;
-          // An int64 tensor holds the addresses: there is no other way to pass them through a
-          // schema.
+          // The addresses are in an int64 tensor, because a schema cannot pass pointers.
           std::memcpy(reinterpret_cast<char*>(to[range]) + offset,
                       reinterpret_cast<const char*>(from[range]) + offset,
                       static_cast<size_t>(std::min(kSlice, sizes[range] - offset)));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of floating-point numbers to fp8 with a scale, and back. Compiled once for each target.
+// Converts rows of floating-point numbers to fp8 with a scale, and back. Compiled once for each
+// target.
 #if defined(VLLM_CACHE_FP8_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CACHE_FP8_ROWS_INL_H_
 #undef VLLM_CACHE_FP8_ROWS_INL_H_
@@ -69,14 +70,14 @@ void DequantizeFrom(const uint8_t* from, size_t n, float scale, void* to, DType 
   });
 }
 
-// n elements from `from` + `first` to fp8: to = from / scale. `format` is not kSame.
+// Converts n elements from `from` + `first` to fp8: to = from / scale. `format` is not kSame.
 HWY_INLINE void QuantizeRow(const void* from, DType dtype, int64_t first, size_t n, float scale,
                             CacheFormat format, uint8_t* to) {
   const auto quantize = format == CacheFormat::kE4m3 ? &QuantizeTo<E4M3> : &QuantizeTo<E5M2>;
   quantize(from, dtype, first, n, scale, to);
 }
 
-// n elements of fp8 to `to` + `first`: to = from * scale.
+// Converts n elements of fp8 to `to` + `first`: to = from * scale.
 HWY_INLINE void DequantizeRow(const uint8_t* from, size_t n, float scale, CacheFormat format,
                               void* to, DType dtype, int64_t first) {
   const auto dequantize =

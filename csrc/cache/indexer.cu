@@ -17,8 +17,8 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-// A warp for each token (x) and group (y), kCount elements a lane and step. What the second pass
-// reads is still in the first cache.
+// One warp for each token (x) and group (y); a lane processes kCount elements a step. The data of
+// the second pass is still in the first-level cache.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads)
     WriteKeys(TokenVectors keys, IndexerCache cache, Slots slots, bool powers_of_two) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int k = 0; k < kCount; ++k) most = LargerNumber(fabsf(ToFloat(pack.items[k])), most);
       }
       float scale = WarpReduce(most, Max()) / E4M3::kMax;
-      if (powers_of_two) scale = FloatOfBits((BitsOfFloat(scale) + 0x7fffffu) & 0x7f800000u);
+      if (powers_of_two) scale = BitsToFloat((FloatToBits(scale) + 0x7fffffu) & 0x7f800000u);
       E4M3* to = reinterpret_cast<E4M3*>(cache.Key(block, offset)) + group * cache.group;
       for (int64_t i = Lane() * kCount; i < cache.group; i += kWarp * kCount) {
         const Pack<T, kCount> pack = LoadPack<kCount>(from + i);
@@ -52,14 +52,14 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A warp for each token of the output, kCount codes a lane and step.
+// One warp for each token of the output; a lane copies kCount codes a step.
 template <int kCount>
 __global__ void __launch_bounds__(kThreads)
     GatherKeys(IndexerCache cache, Sequences sequences, uint8_t* keys, int64_t key_stride,
                float* scales, int64_t scale_stride) {
   for (int64_t token = int64_t{blockIdx.x} * kWarps + Warp(); token < sequences.tokens;
        token += int64_t{gridDim.x} * kWarps) {
-    const TokenPlace place = PlaceOf(sequences, token, cache.blocks, cache.block_size);
+    const TokenPlace place = FindPlace(sequences, token, cache.blocks, cache.block_size);
     if (place.block < 0) continue;
     const uint8_t* from = cache.Key(place.block, place.offset);
     for (int64_t i = Lane() * kCount; i < cache.width; i += kWarp * kCount) {
@@ -76,14 +76,14 @@ __global__ void __launch_bounds__(kThreads)
 void WriteIndexerKeys(const TokenVectors& keys, const IndexerCache& cache, const Slots& slots,
                       bool powers_of_two) {
   if (slots.end == 0) return;
-  // Four elements are eight or sixteen bytes, and a group of 128 is one step of a warp.
+  // Four elements are 8 or 16 bytes, and a group of 128 elements is one step of a warp.
   constexpr int kCount = 4;
-  const dim3 blocks(BlocksFor(slots.tokens, kWarps),
+  const dim3 blocks(ChooseBlocks(slots.tokens, kWarps),
                     static_cast<unsigned>(std::min<int64_t>(cache.groups(), 65535)));
   WithType(keys.dtype, [&](auto element) {
     using T = decltype(element);
     const bool packed = cache.group % kCount == 0 && keys.token_stride % kCount == 0 &&
-                        Aligned(keys.data, kCount * sizeof(T));
+                        IsAligned(keys.data, kCount * sizeof(T));
     if (packed) {
       Launch("indexer_k_quant_and_cache", &WriteKeys<kCount, T>, blocks, kThreads, 0, keys, cache,
              slots, powers_of_two);
@@ -98,8 +98,8 @@ void GatherIndexerKeys(const IndexerCache& cache, const Sequences& sequences, ui
                        int64_t key_stride, float* scales, int64_t scale_stride) {
   constexpr int kCount = 4;
   const bool packed =
-      cache.width % kCount == 0 && key_stride % kCount == 0 && Aligned(keys, kCount);
-  const unsigned blocks = BlocksFor(sequences.tokens, kWarps);
+      cache.width % kCount == 0 && key_stride % kCount == 0 && IsAligned(keys, kCount);
+  const unsigned blocks = ChooseBlocks(sequences.tokens, kWarps);
   if (packed) {
     Launch("cp_gather_indexer_k_quant_cache", &GatherKeys<kCount>, blocks, kThreads, 0, cache,
            sequences, keys, key_stride, scales, scale_stride);

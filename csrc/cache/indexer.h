@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache that a sparse attention's indexer searches (DeepSeek-V3.2-Exp, 2025, section 2.1): one
-// key a token, in fp8 with scales of its own.
+// The cache that the indexer of sparse attention searches (DeepSeek-V3.2-Exp, 2025, section 2.1):
+// one key for each token, in fp8 with separate scales.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,9 @@
 
 namespace vllm {
 
-// Blocks of `block_size` tokens, each of one piece of memory: first the tokens' keys, `width` codes
-// of E4M3 each, then their scales as float32, one for every `group` neighbouring elements of a key.
-// An element is its code times its scale. Blocks begin at multiples of four bytes, and so do the
-// scales.
+// Blocks of `block_size` tokens. Each block is contiguous: first the keys of its tokens, `width`
+// codes of E4M3 each, then their scales as float32, one for every `group` adjacent elements of a
+// key. An element is its code times its scale. Blocks and scales begin at multiples of four bytes.
 struct IndexerCache {
   uint8_t* data = nullptr;
   int64_t blocks = 0;
@@ -31,9 +30,9 @@ struct IndexerCache {
   }
 };
 
-// Writes the keys of tokens, with max(|elements of the group|, 1e-4) / 448 as their scales, or the
-// next power of two. NaN is left out of the scale and stays NaN. Quotients are rounded to nearest,
-// ties to even.
+// Writes the keys of tokens. Their scales are max(|elements of the group|, 1e-4) / 448, or the next
+// power of two. The scale ignores NaN, and NaN stays NaN. Quotients are rounded to nearest, ties to
+// even.
 void WriteIndexerKeys(const TokenVectors& keys, const IndexerCache& cache, const Slots& slots,
                       bool powers_of_two);
 

@@ -17,7 +17,7 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-// As it is, or times the scale to another type.
+// Returns the element unchanged, or multiplied by the scale if the types differ.
 template <typename Out, typename In>
 __device__ __forceinline__ Out Read(In x, float scale) {
   if constexpr (std::is_same_v<Out, In>) {
@@ -27,8 +27,8 @@ __device__ __forceinline__ Out Read(In x, float scale) {
   }
 }
 
-// A warp for each token of the output, kCount elements a lane and step. Without a conversion In and
-// Out are the same type; `from` and `to_stride` are in its units.
+// One warp for each token of the output; a lane processes kCount elements a step. Without a
+// conversion, In and Out are the same type; `from` and `to_stride` are in its units.
 template <int kCount, typename In, typename Out>
 __global__ void __launch_bounds__(kThreads)
     GatherTokens(CacheRows from, Sequences sequences, const float* scale, Out* to,
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (!std::is_same_v<In, Out>) factor = *scale;
   for (int64_t token = int64_t{blockIdx.x} * kWarps + Warp(); token < sequences.tokens;
        token += int64_t{gridDim.x} * kWarps) {
-    const TokenPlace place = PlaceOf(sequences, token, from.blocks, from.block_size);
+    const TokenPlace place = FindPlace(sequences, token, from.blocks, from.block_size);
     if (place.block < 0) continue;
     const In* row = static_cast<const In*>(from.data) + place.block * from.block_stride +
                     place.offset * from.row_stride;
@@ -56,8 +56,9 @@ __global__ void __launch_bounds__(kThreads)
 template <int kCount, typename In, typename Out>
 void LaunchGather(const CacheRows& from, const Sequences& sequences, const float* scale, void* to,
                   int64_t to_stride) {
-  Launch("gather_from_cache", &GatherTokens<kCount, In, Out>, BlocksFor(sequences.tokens, kWarps),
-         kThreads, 0, from, sequences, scale, static_cast<Out*>(to), to_stride);
+  Launch("gather_from_cache", &GatherTokens<kCount, In, Out>,
+         ChooseBlocks(sequences.tokens, kWarps), kThreads, 0, from, sequences, scale,
+         static_cast<Out*>(to), to_stride);
 }
 
 // 16 bytes that are copied at once.
@@ -72,7 +73,7 @@ void GatherSame(const CacheRows& from, const Sequences& sequences, void* to, int
     using Unit = decltype(unit);
     constexpr int64_t kUnit = sizeof(Unit);
     const auto divides = [&](int64_t elements) { return elements * size % kUnit == 0; };
-    if (!Aligned(from.data, kUnit) || !Aligned(to, kUnit) || !divides(from.width) ||
+    if (!IsAligned(from.data, kUnit) || !IsAligned(to, kUnit) || !divides(from.width) ||
         !divides(from.block_stride) || !divides(from.row_stride) || !divides(to_stride)) {
       return false;
     }
@@ -94,7 +95,7 @@ void GatherFp8(const CacheRows& from, const Sequences& sequences, const float* s
     constexpr int kCount = kPerLoad<Out>;
     const bool packed = from.width % kCount == 0 && from.block_stride % kCount == 0 &&
                         from.row_stride % kCount == 0 && to_stride % kCount == 0 &&
-                        Aligned(from.data, kCount) && Aligned(to, 16);
+                        IsAligned(from.data, kCount) && IsAligned(to, 16);
     if (packed) {
       LaunchGather<kCount, Q, Out>(from, sequences, scale, to, to_stride);
     } else {
@@ -122,8 +123,8 @@ template <int kCount, typename In, typename Out, class F>
 __global__ void __launch_bounds__(kThreads) ConvertRows(Rows to, Rows from, F f) {
   const int64_t steps = from.width / kCount;
   for (int64_t row = blockIdx.y; row < from.count; row += gridDim.y) {
-    const In* source = RowAt<const In>(from, row);
-    Out* target = RowAt<Out>(to, row);
+    const In* source = GetRow<const In>(from, row);
+    Out* target = GetRow<Out>(to, row);
     for (int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x; step < steps;
          step += int64_t{gridDim.x} * kThreads) {
       const Pack<In, kCount> loaded = LoadPack<kCount>(source + step * kCount);
@@ -138,11 +139,11 @@ __global__ void __launch_bounds__(kThreads) ConvertRows(Rows to, Rows from, F f)
 template <int kCount, typename In, typename Out, class F>
 void Convert(const Rows& to, const Rows& from, F f) {
   const auto fits = [&](const Rows& rows, size_t size) {
-    return RowsAligned(rows, size, size * kCount);
+    return AreRowsAligned(rows, size, size * kCount);
   };
   const bool packed = from.width % kCount == 0 && fits(from, sizeof(In)) && fits(to, sizeof(Out));
   const int64_t steps = packed ? from.width / kCount : from.width;
-  const dim3 blocks = RowBlocks(steps, from.count, kThreads);
+  const dim3 blocks = ChooseRowGrid(steps, from.count, kThreads);
   if (packed) {
     Launch("convert_fp8", &ConvertRows<kCount, In, Out, F>, blocks, kThreads, 0, to, from, f);
   } else {

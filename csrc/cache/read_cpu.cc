@@ -17,15 +17,15 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Tokens [begin, end) of the output.
+// Gathers tokens [begin, end) of the output.
 void Gather(const CacheRows& from, const Sequences& sequences, int64_t begin, int64_t end,
             float scale, void* to, DType dtype, int64_t to_stride) {
-  int64_t sequence = sequences.Of(begin);
+  int64_t sequence = sequences.FindSequence(begin);
   const size_t bytes = static_cast<size_t>(from.width) * from.element_size;
   for (int64_t token = begin; token < end; ++token) {
-    while (token >= sequences.Bound(sequence + 1)) ++sequence;
-    const int64_t position = token - sequences.Bound(sequence) + sequences.Start(sequence);
-    const int64_t block = sequences.Block(sequence, position / from.block_size);
+    while (token >= sequences.GetBound(sequence + 1)) ++sequence;
+    const int64_t position = token - sequences.GetBound(sequence) + sequences.GetStart(sequence);
+    const int64_t block = sequences.GetBlock(sequence, position / from.block_size);
     const int64_t source = block * from.block_stride + position % from.block_size * from.row_stride;
     if (from.format == CacheFormat::kSame) {
       const int64_t size = static_cast<int64_t>(from.element_size);
@@ -76,8 +76,8 @@ HWY_EXPORT(ConvertRows);
 void GatherFromCache(const CacheRows& from, const Sequences& sequences, const float* scale,
                      void* to, DType dtype, int64_t to_stride) {
   if (sequences.batch == 0) return;
-  const int64_t first = std::min(sequences.Bound(0), sequences.tokens);
-  const int64_t last = std::min(sequences.Bound(sequences.batch), sequences.tokens);
+  const int64_t first = std::min(sequences.GetBound(0), sequences.tokens);
+  const int64_t last = std::min(sequences.GetBound(sequences.batch), sequences.tokens);
   auto& function = VLLM_CPU_DISPATCH(Gather);
   const float factor = scale == nullptr ? 1.0f : *scale;
   ParallelFor(last - first, from.width, [&](int64_t begin, int64_t end) {
@@ -86,7 +86,7 @@ void GatherFromCache(const CacheRows& from, const Sequences& sequences, const fl
 }
 
 void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quantize, float scale) {
-  // A contiguous tensor is one row: it is cut into pieces, so that all threads get some.
+  // A contiguous tensor is one row; it is cut into pieces so that all threads have work.
   constexpr int64_t kPiece = 4096;
   auto& function = VLLM_CPU_DISPATCH(ConvertRows);
   if (from.count != 1) {
@@ -102,7 +102,7 @@ void ConvertFp8(const Rows& to, const Rows& from, CacheFormat format, bool quant
       part.width = width;
       return part;
     };
-    const size_t wide = static_cast<size_t>(SizeOf(quantize ? from.dtype : to.dtype));
+    const size_t wide = static_cast<size_t>(GetSize(quantize ? from.dtype : to.dtype));
     function(piece(to, quantize ? 1 : wide), piece(from, quantize ? wide : 1), format, quantize,
              scale, 0, 1);
   });

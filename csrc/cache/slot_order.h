@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order in which tokens are written into a paged cache. What is side by side in a cache belongs
-// to neighbouring slots; in the order of the batch each of its lines would be fetched for one token
-// and be gone again when the next one comes.
+// Sorts tokens into the order in which they are written to a paged cache. Neighbouring slots share
+// cache lines; in the order of the batch, each line would be fetched for one token and be evicted
+// before the next one.
 #pragma once
 
 #include <algorithm>
@@ -11,14 +11,14 @@
 
 namespace vllm {
 
-// Where one token goes.
+// A token and its slot.
 struct Placed {
   int64_t slot = 0;
   int64_t token = 0;
 };
 
-// Neighbours in a list of placed tokens, [first, first + tokens), whose slots share a tile of the
-// cache.
+// Consecutive entries [first, first + tokens) of a list of placed tokens whose slots share a tile
+// of the cache.
 struct Run {
   int64_t first = 0;
   int64_t tokens = 0;
@@ -26,8 +26,10 @@ struct Run {
 
 inline constexpr int64_t kMaxRun = 16;
 
-// The tokens that have a slot (0 or more), in their own order. Slots are `stride` elements apart.
-inline std::vector<Placed> WithSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
+// Returns the tokens that have a slot (0 or more), in their own order. Slots are `stride` elements
+// apart.
+inline std::vector<Placed> SelectTokensWithSlots(const int64_t* slots, int64_t stride,
+                                                 int64_t tokens) {
   std::vector<Placed> placed;
   placed.reserve(static_cast<size_t>(tokens));
   for (int64_t token = 0; token < tokens; ++token) {
@@ -36,9 +38,9 @@ inline std::vector<Placed> WithSlots(const int64_t* slots, int64_t stride, int64
   return placed;
 }
 
-// The same by slot; of tokens with equal slots the last.
-inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, int64_t tokens) {
-  std::vector<Placed> placed = WithSlots(slots, stride, tokens);
+// Returns the same sorted by slot. If tokens share a slot, only the last one is kept.
+inline std::vector<Placed> SortBySlot(const int64_t* slots, int64_t stride, int64_t tokens) {
+  std::vector<Placed> placed = SelectTokensWithSlots(slots, stride, tokens);
   bool ascending = true;
   int64_t least = INT64_MAX, most = -1;
   for (const Placed& p : placed) {
@@ -47,8 +49,8 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
     most = std::max(most, p.slot);
   }
   if (ascending) return placed;
-  // One pass puts them into as many buckets as there are tokens, or half of that; few of these then
-  // hold more than a handful.
+  // One pass distributes the tokens to as many buckets as there are tokens, or half as many; few of
+  // these hold more than a handful.
   int shift = 0;
   while ((most - least) >> shift >= static_cast<int64_t>(placed.size())) ++shift;
   const auto bucket = [&](const Placed& p) {
@@ -76,10 +78,10 @@ inline std::vector<Placed> InOrderOfSlots(const int64_t* slots, int64_t stride, 
   return sorted;
 }
 
-// Cuts tokens in the order of their slots into runs; tile(slot) tells the tiles apart, none of
-// which has more than kMaxRun slots.
+// Cuts tokens sorted by slot into runs. tile(slot) identifies a tile; no tile has more than kMaxRun
+// slots.
 template <typename F>
-std::vector<Run> RunsOf(const std::vector<Placed>& placed, const F& tile) {
+std::vector<Run> CutIntoRuns(const std::vector<Placed>& placed, const F& tile) {
   std::vector<Run> runs;
   runs.reserve(placed.size());
   int64_t last = -1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of tokens to where tokens lie side by side. Compiled once for each target.
+// Transposes vectors of tokens, so that the same element of adjacent tokens is adjacent. Compiled
+// once for each target.
 #if defined(VLLM_CACHE_TRANSPOSE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CACHE_TRANSPOSE_INL_H_
 #undef VLLM_CACHE_TRANSPOSE_INL_H_
@@ -17,12 +18,12 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Tokens that are transposed together: the lanes of 16 bytes.
+// The number of tokens that are transposed together: the lanes of 16 bytes.
 template <typename Bits>
 inline constexpr int64_t kTile = 16 / sizeof(Bits);
 
-#if !HWY_HAVE_SCALABLE  // vectors of unknown length cannot stand in an array
-// to[d * stride + t] = from[t][offset + d] for a square of kTile tokens and dimensions.
+#if !HWY_HAVE_SCALABLE  // vectors of unknown length cannot be in an array
+// to[d * stride + t] = from[t][offset + d] for a square of kTile tokens and elements.
 template <typename Bits>
 HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY_RESTRICT to,
                               int64_t stride) {
@@ -30,9 +31,9 @@ HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY
   const hn::FixedTag<Bits, kLanes> d;
   hn::Vec<decltype(d)> a[kLanes], b[kLanes];
   for (size_t t = 0; t < kLanes; ++t) a[t] = hn::LoadU(d, from[t] + offset);
-  // Interleaving the first half with the second moves the highest bit of the token's number to the
-  // bottom of the element's; after as many steps as there are bits, tokens and elements have
-  // changed places.
+  // Interleaving the two halves moves the highest bit of the token's index to the bottom of the
+  // element's index. After as many steps as there are bits, tokens and elements have changed
+  // places.
   for (size_t step = 1; step < kLanes; step *= 2) {
     for (size_t i = 0; i < kLanes / 2; ++i) {
       b[2 * i] = hn::InterleaveLower(d, a[i], a[i + kLanes / 2]);
@@ -44,8 +45,8 @@ HWY_INLINE void TransposeTile(const Bits* const* from, int64_t offset, Bits* HWY
 }
 #endif
 
-// to[d * stride + columns[t]] = from[t][d] for `tokens` <= kTile tokens, whose columns ascend and
-// are less than kTile.
+// to[d * stride + columns[t]] = from[t][d] for `tokens` <= kTile tokens. The columns ascend and are
+// less than kTile.
 template <typename Bits>
 HWY_INLINE void Transpose(const Bits* const* from, const int64_t* columns, int64_t tokens,
                           int64_t width, Bits* HWY_RESTRICT to, int64_t stride) {

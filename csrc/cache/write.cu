@@ -17,15 +17,15 @@ using namespace gpu;
 constexpr int kThreads = 256;
 constexpr int kMaxLaneBits = 8;
 
-// A write, and how its elements find their places without a division.
+// A write, and the numbers that locate its elements without a division.
 struct Placement {
   CacheWrite write;
-  int chunk_bits = -1;  // chunk = 1 << chunk_bits; -1: it is no power of two
-  bool whole = false;   // what is loaded at once lies side by side in the cache too, and can be
+  int chunk_bits = -1;  // chunk = 1 << chunk_bits; -1: chunk is not a power of two
+  bool whole = false;   // elements that are loaded at once are adjacent in the cache too, and are
                         // stored at once
 
-  // From the begin of a vector to its element d.
-  __device__ __forceinline__ int64_t Place(int64_t d) const {
+  // Returns the distance from the beginning of a vector to its element d.
+  __device__ __forceinline__ int64_t GetOffset(int64_t d) const {
     const PagedCache& to = write.to;
     if (to.chunk == write.from.width) return d;
     if (chunk_bits >= 0) return (d >> chunk_bits) * to.chunk_stride + (d & (to.chunk - 1));
@@ -38,7 +38,7 @@ struct Placements {
 };
 
 template <typename From, typename To>
-__device__ __forceinline__ To Stored(From x, float scale) {
+__device__ __forceinline__ To ToStored(From x, float scale) {
   if constexpr (std::is_same_v<From, To>) {
     return x;
   } else {
@@ -46,9 +46,9 @@ __device__ __forceinline__ To Stored(From x, float scale) {
   }
 }
 
-// A block for each token (x) and write (y): its groups of lanes walk over the heads, the lanes of a
-// group over a head's vector, kCount elements a step. Without a conversion From and To are the same
-// type, of which only the size matters.
+// One block for each token (x) and write (y). Its groups of lanes iterate over the heads, and the
+// lanes of a group over a head's vector; a step processes kCount elements. Without a conversion,
+// From and To are the same type, of which only the size matters.
 template <int kCount, typename From, typename To>
 __global__ void __launch_bounds__(kThreads)
     WriteTokens(Placements placements, Slots slots, Groups groups) {
@@ -77,32 +77,33 @@ __global__ void __launch_bounds__(kThreads)
         const Pack<From, kCount> loaded = LoadPack<kCount>(row + d);
         Pack<To, kCount> stored;
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) stored.items[k] = Stored<From, To>(loaded.items[k], scale);
+        for (int k = 0; k < kCount; ++k)
+          stored.items[k] = ToStored<From, To>(loaded.items[k], scale);
         if (placement.whole) {
-          StorePack(target + placement.Place(d), stored);
+          StorePack(target + placement.GetOffset(d), stored);
         } else {
 #pragma unroll
-          for (int k = 0; k < kCount; ++k) target[placement.Place(d + k)] = stored.items[k];
+          for (int k = 0; k < kCount; ++k) target[placement.GetOffset(d + k)] = stored.items[k];
         }
       }
     }
   }
 }
 
-// Whether kCount elements at a time can be loaded, and where they stay together be stored.
+// Whether kCount elements can be loaded at a time and, if they stay together, stored at a time.
 template <int kCount, typename From, typename To>
-bool Packs(Placement& placement) {
+bool CanUsePacks(Placement& placement) {
   const TokenVectors& from = placement.write.from;
   const PagedCache& to = placement.write.to;
   constexpr int64_t kFrom = sizeof(From), kTo = sizeof(To);
   const auto aligned = [](int64_t count, int64_t stride, int64_t size) {
     return count <= 1 || stride * size % (size * kCount) == 0;
   };
-  if (from.width % kCount != 0 || !Aligned(from.data, kFrom * kCount)) return false;
-  // More than one token may be there, whatever their number.
+  if (from.width % kCount != 0 || !IsAligned(from.data, kFrom * kCount)) return false;
+  // The stride matters even for a single token, because the number of tokens may vary.
   if (!aligned(2, from.token_stride, kFrom) || !aligned(from.heads, from.head_stride, kFrom))
     return false;
-  placement.whole = to.chunk % kCount == 0 && Aligned(to.data, kTo * kCount) &&
+  placement.whole = to.chunk % kCount == 0 && IsAligned(to.data, kTo * kCount) &&
                     aligned(2, to.block_stride, kTo) && aligned(from.heads, to.head_stride, kTo) &&
                     aligned(to.block_size / to.group, to.group_stride, kTo) &&
                     aligned(to.group, to.token_stride, kTo) &&
@@ -115,14 +116,14 @@ void WriteSteps(const Placements& placements, int count, const Slots& slots) {
   Groups groups;
   for (int i = 0; i < count; ++i) {
     const TokenVectors& from = placements.items[i].write.from;
-    const Groups mine = GroupsFor(from.width / kCount, from.heads, kMaxLaneBits, kThreads);
-    // One shape of block serves both: the one with the longer rows, and the more threads.
+    const Groups mine = ChooseGroups(from.width / kCount, from.heads, kMaxLaneBits, kThreads);
+    // Both writes use one block shape: the one for the longer rows, with more threads.
     groups.lane_bits = std::max(groups.lane_bits, mine.lane_bits);
     groups.threads = std::max(groups.threads, mine.threads);
   }
   const int lanes = 1 << groups.lane_bits;
   groups.threads = (groups.threads + lanes - 1) / lanes * lanes;
-  const dim3 blocks(BlocksFor(slots.tokens, 1), static_cast<unsigned>(count));
+  const dim3 blocks(ChooseBlocks(slots.tokens, 1), static_cast<unsigned>(count));
   Launch("write_to_cache", &WriteTokens<kCount, From, To>, blocks, groups.threads, 0, placements,
          slots, groups);
 }
@@ -131,7 +132,8 @@ template <typename From, typename To>
 void WriteAs(Placements placements, int count, const Slots& slots) {
   constexpr int kCount = kPerLoad<From>;
   bool packed = true;
-  for (int i = 0; i < count; ++i) packed = Packs<kCount, From, To>(placements.items[i]) && packed;
+  for (int i = 0; i < count; ++i)
+    packed = CanUsePacks<kCount, From, To>(placements.items[i]) && packed;
   if (packed) return WriteSteps<kCount, From, To>(placements, count, slots);
   for (int i = 0; i < count; ++i) placements.items[i].whole = true;  // single elements are
   WriteSteps<1, From, To>(placements, count, slots);
@@ -144,7 +146,7 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   Placements placements;
   for (int i = 0; i < count; ++i) {
     Placement& placement = placements.items[i];
-    placement.write = writes[i].Merged();
+    placement.write = writes[i].MergeHeads();
     for (int bits = 0; bits < 16; ++bits) {
       if (placement.write.to.chunk == int64_t{1} << bits) placement.chunk_bits = bits;
     }

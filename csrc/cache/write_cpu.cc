@@ -26,7 +26,7 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
   if (chunk == width) {
     std::memcpy(to, from, static_cast<size_t>(width) * sizeof(Bits));
   } else if (chunk == kTile<Bits>) {
-    // What upstream's layout has: a copy of constant length is one load and one store.
+    // This is upstream's layout. A copy of constant length compiles to one load and one store.
     for (int64_t i = 0; i < width; i += chunk, to += stride) std::memcpy(to, from + i, 16);
   } else {
     for (int64_t i = 0; i < width; i += chunk, to += stride)
@@ -34,11 +34,11 @@ HWY_INLINE void Scatter(const Bits* HWY_RESTRICT from, int64_t width, Bits* HWY_
   }
 }
 
-// One head of the tokens of one run, which are in the cache's own format. `to` is where the first
-// slot of their tile lies, columns[t] how many slots behind it token t goes.
+// Writes one head of the tokens of a run, which are in the cache's own format. `to` is the first
+// slot of their tile, and token t belongs columns[t] slots after it.
 template <typename Bits>
-HWY_INLINE void Place(const Bits* const* from, const int64_t* columns, int64_t tokens,
-                      int64_t width, const PagedCache& cache, Bits* to) {
+HWY_INLINE void PlaceVectors(const Bits* const* from, const int64_t* columns, int64_t tokens,
+                             int64_t width, const PagedCache& cache, Bits* to) {
   if (cache.chunk == 1 && cache.token_stride == 1) {
     Transpose(from, columns, tokens, width, to, cache.chunk_stride);
   } else {
@@ -54,7 +54,7 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const int64_t block = placed->slot / cache.block_size, offset = placed->slot % cache.block_size;
-  // Of tiles of a single slot, each begins where its token goes.
+  // A tile of a single slot begins at its token's slot.
   const int64_t first_column = tokens == 1 ? 0 : offset % cache.group % kTile<Bits>;
   Bits* to = static_cast<Bits*>(cache.data) + block * cache.block_stride +
              head * cache.head_stride + offset / cache.group * cache.group_stride +
@@ -73,7 +73,7 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
                     static_cast<size_t>(source.width), scale, cache.format, row);
         from[t] = row;
       }
-      if (!direct) Place(from, columns, tokens, source.width, cache, to);
+      if (!direct) PlaceVectors(from, columns, tokens, source.width, cache, to);
       return;
     }
   }
@@ -81,13 +81,13 @@ void WriteHead(const CacheWrite& write, const Placed* placed, int64_t tokens, in
     from[t] = static_cast<const Bits*>(source.data) + placed[t].token * source.token_stride +
               head * source.head_stride;
   }
-  Place(from, columns, tokens, source.width, cache, to);
+  PlaceVectors(from, columns, tokens, source.width, cache, to);
 }
 
-// Asks for what WriteHead will read and write. What it writes are pieces of lines in places that no
-// prefetcher of the hardware foresees.
-HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
-                           int64_t head) {
+// Prefetches the memory that WriteHead will read and write. It writes parts of cache lines at
+// addresses that the hardware's prefetchers cannot predict.
+HWY_INLINE void PrefetchHead(const CacheWrite& write, const Placed* placed, int64_t tokens,
+                             int64_t head) {
   const TokenVectors& source = write.from;
   const PagedCache& cache = write.to;
   const auto ask = [](const char* p, int64_t bytes) {
@@ -110,8 +110,9 @@ HWY_INLINE void AskForHead(const CacheWrite& write, const Placed* placed, int64_
   }
 }
 
-// Items [begin, end): the heads of all writes for the first run, then for the second. `scratch` has
-// room for kMaxRun vectors. `ask`: memory of the next item is asked for.
+// Writes items [begin, end): the heads of all writes for the first run, then for the second, and so
+// on. `scratch` has room for kMaxRun vectors. With `prefetch`, memory of the next item is
+// prefetched.
 void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const Run* runs,
                 int64_t begin, int64_t end, bool ask, uint8_t* scratch) {
   int64_t heads = 0;
@@ -124,7 +125,7 @@ void WriteItems(const CacheWrite* writes, int count, const Placed* placed, const
     if (next < end && ask) {
       const CacheWrite* write = write_of(next % heads);
       const int64_t head = next % heads - (write == writes ? 0 : writes->from.heads);
-      AskForHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
+      PrefetchHead(*write, placed + runs[next / heads].first, runs[next / heads].tokens, head);
     }
     const Run& run = runs[item / heads];
     const CacheWrite* write = write_of(item % heads);
@@ -165,7 +166,7 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
   int64_t heads = 0, width = 0, tile = 1;
   bool detour = false;  // fp8 that is not written in rows
   for (int i = 0; i < count; ++i) {
-    merged[i] = writes[i].Merged();
+    merged[i] = writes[i].MergeHeads();
     heads += merged[i].from.heads;
     width = std::max(width, merged[i].from.width);
     detour = detour || (merged[i].to.format != CacheFormat::kSame &&
@@ -176,14 +177,14 @@ void WriteToCache(const CacheWrite* writes, int count, const Slots& slots) {
                        ? static_cast<int64_t>(merged[i].from.element_size)
                        : 1);
   }
-  // The values' layout decides about tiles; keys in chunks fit any tile within a block.
+  // The layout of the values determines the tile; keys in chunks fit any tile within a block.
   const PagedCache& last = merged[count - 1].to;
-  // Rows of a token fill their lines by themselves: there the batch's order is the better one, in
-  // which the tokens are read.
-  const std::vector<Placed> placed = tile > 1
-                                         ? InOrderOfSlots(slots.data, slots.stride, slots.tokens)
-                                         : WithSlots(slots.data, slots.stride, slots.tokens);
-  const std::vector<Run> runs = RunsOf(
+  // Rows of a token fill whole cache lines. The batch's order, in which tokens are read, is then
+  // better.
+  const std::vector<Placed> placed =
+      tile > 1 ? SortBySlot(slots.data, slots.stride, slots.tokens)
+               : SelectTokensWithSlots(slots.data, slots.stride, slots.tokens);
+  const std::vector<Run> runs = CutIntoRuns(
       placed, [&](int64_t slot) { return slot - slot % last.block_size % last.group % tile; });
   const int64_t items = static_cast<int64_t>(runs.size()) * heads,
                 tokens = static_cast<int64_t>(placed.size());

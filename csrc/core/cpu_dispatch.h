@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which of the compiled instruction sets runs. Include it after "hwy/highway.h", outside the
-// per-target part of a file.
+// Selects which of the compiled instruction sets runs. Include this file after "hwy/highway.h",
+// outside the per-target part of a file.
 #pragma once
 
 #include <string>
@@ -9,27 +9,30 @@
 
 namespace vllm {
 
-// The best instruction set that this CPU has, cut to what the environment variable VLLM_CPU_ISA
-// allows; decided at the first call.
+// Returns the best instruction set that this CPU supports and the environment variable VLLM_CPU_ISA
+// allows. It is determined at the first call.
 //
-// VLLM_CPU_ISA names an instruction set as CpuIsa() does, in any case: on x86-64 sse2, avx2, avx3
-// (AVX-512 of Skylake-X), avx3_zen4 (AVX-512 with bfloat16). Kernels then run with that one, or
-// with the next lower one that the CPU has. It serves to reproduce on one machine what another
-// computes, and to keep a CPU from clocking down. Unset or empty: no limit.
+// VLLM_CPU_ISA is the name of an instruction set as GetCpuIsa() returns it, in upper or lower case;
+// on x86-64: sse2, avx2, avx3 (AVX-512 of Skylake-X), avx3_zen4 (AVX-512 with bfloat16). Kernels
+// then use that instruction set, or the next lower one that the CPU supports. Use it to reproduce
+// another machine's results, or to keep a CPU from reducing its clock frequency. Unset or empty: no
+// limit.
 //
-// Throws std::runtime_error when VLLM_CPU_ISA names no compiled instruction set.
-const hwy::ChosenTarget& CpuTarget();
+// Throws std::runtime_error if VLLM_CPU_ISA names no compiled instruction set.
+const hwy::ChosenTarget& GetCpuTarget();
 
-// Name of that instruction set in lower case, such as "avx2". Throws as CpuTarget().
-std::string CpuIsa();
+// Returns the name of that instruction set in lower case, such as "avx2". Throws as GetCpuTarget()
+// does.
+std::string GetCpuIsa();
 
 }  // namespace vllm
 
-// Calls `function`, which HWY_EXPORT made known in this file, for CpuTarget(). Highway's own macro
-// consults one choice for the whole process, which belongs to everyone who links its shared
-// library; ours is private.
+// Calls `function`, which this file has passed to HWY_EXPORT, for GetCpuTarget(). Highway's own
+// macro uses one choice for the whole process, shared by all users of its shared library; this one
+// is private.
 #if HWY_IDE || ((HWY_TARGETS & (HWY_TARGETS - 1)) == 0)
 #define VLLM_CPU_DISPATCH(function) HWY_DYNAMIC_DISPATCH(function)
 #else
-#define VLLM_CPU_DISPATCH(function) (*HWY_DISPATCH_TABLE(function)[::vllm::CpuTarget().GetIndex()])
+#define VLLM_CPU_DISPATCH(function) \
+  (*HWY_DISPATCH_TABLE(function)[::vllm::GetCpuTarget().GetIndex()])
 #endif

@@ -8,13 +8,13 @@
 
 namespace vllm {
 
-// Elements that are worth a thread of their own: handing out work costs some microseconds, about
-// the time a core takes for this many.
+// The number of elements that justify another thread. Distributing work costs some microseconds,
+// about the time in which a core processes this many.
 inline constexpr int64_t kElementsPerThread = 16384;
 
-// Calls f(begin, end) for parts of [0, items) on torch's threads, as torch.set_num_threads and
-// OMP_NUM_THREADS say; on the calling thread when the work is small. `elements` is the size of one
-// item. What f throws ends the call with a std::runtime_error.
+// Calls f(begin, end) for parts of [0, items) on torch's threads, whose number
+// torch.set_num_threads and OMP_NUM_THREADS set, or on the calling thread if there is little work.
+// `elements` is the size of one item. An exception from f ends the call with a std::runtime_error.
 template <typename F>
 void ParallelFor(int64_t items, int64_t elements, const F& f) {
   if (items == 0) return;

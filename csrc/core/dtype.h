@@ -5,14 +5,14 @@
 
 namespace vllm {
 
-// Element types that kernels take. Arithmetic is in float32 whatever the element type; results are
+// The element types that kernels accept. Arithmetic is in float32 for all of them; results are
 // rounded to nearest, ties to even.
 enum class DType { kFloat32, kBFloat16, kFloat16 };
 
-// Bytes of an element.
-inline constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+// Returns the number of bytes of an element.
+inline constexpr int64_t GetSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-// Element types of eight bits that kernels quantise to.
+// The eight-bit element types to which kernels quantise.
 enum class QType { kE4M3, kE5M2, kInt8 };
 
 }  // namespace vllm

@@ -5,7 +5,7 @@
 
 namespace vllm {
 
-// Floating-point numbers of eight bits (Micikevicius et al., arXiv:2209.05433), as their code.
+// Eight-bit floating-point numbers (Micikevicius et al., arXiv:2209.05433), stored as their code.
 // core/fp8-inl.h converts them.
 
 // Four exponent bits, three mantissa bits, no infinity; torch.float8_e4m3fn.

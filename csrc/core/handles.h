@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Things behind numbers. A caller holds a number, never an address: one that was released or never
-// given is found out.
+// A table of objects that callers hold by number, never by address. Numbers that were released or
+// never returned are detected.
 #pragma once
 
 #include <cstdint>
@@ -14,42 +14,43 @@ namespace vllm {
 template <class T>
 class Handles {
  public:
-  // Keeps a thing until its number is released. Numbers start at 1 and do not come twice.
-  int64_t Add(std::shared_ptr<T> thing) {
+  // Keeps an object until its number is released. Numbers start at 1 and are never reused.
+  int64_t Add(std::shared_ptr<T> object) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    things_.emplace(++last_, std::move(thing));
+    objects_.emplace(++last_, std::move(object));
     return last_;
   }
 
-  // The thing behind a number, null for a number that stands for none. It stays as long as the
-  // pointer does, released or not.
+  // Returns the object with a number, or null if there is none. The object lives as long as the
+  // pointer, even if the number is released.
   std::shared_ptr<T> Find(int64_t number) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = things_.find(number);
-    return found == things_.end() ? nullptr : found->second;
+    const auto found = objects_.find(number);
+    return found == objects_.end() ? nullptr : found->second;
   }
 
-  // Forgets the thing behind a number. Returns whether there was any.
+  // Removes the object with a number. Returns whether there was one.
   bool Release(int64_t number) {
-    std::shared_ptr<T> freed;  // declared before the lock, so freed after it: that takes time
+    std::shared_ptr<T>
+        freed;  // declared before the lock, so destroyed after it: destruction may be slow
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = things_.find(number);
-    if (found == things_.end()) return false;
+    const auto found = objects_.find(number);
+    if (found == objects_.end()) return false;
     freed = std::move(found->second);
-    things_.erase(found);
+    objects_.erase(found);
     return true;
   }
 
  private:
   std::mutex mutex_;
-  std::unordered_map<int64_t, std::shared_ptr<T>> things_;
+  std::unordered_map<int64_t, std::shared_ptr<T>> objects_;
   int64_t last_ = 0;
 };
 
-// The one table of things of this type. Never destroyed: Python may release handles after static
-// objects are gone.
+// Returns the only table of objects of this type. It is never destroyed, because Python may release
+// handles after static objects are gone.
 template <class T>
-Handles<T>& TheHandles() {
+Handles<T>& GetHandles() {
   static auto* handles = new Handles<T>;
   return *handles;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads of rows in which two kinds of elements take turns. Compiled once for each target.
+// Loads rows in which elements of two kinds alternate. Compiled once for each target.
 #if defined(VLLM_CORE_PAIRS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_PAIRS_INL_H_
 #undef VLLM_CORE_PAIRS_INL_H_
@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// 2 * Lanes(F32()) elements from `p`, the even ones parted from the odd ones.
+// Loads 2 * Lanes(F32()) elements from `p` and separates the even from the odd ones.
 template <typename T>
 HWY_INLINE void LoadPairs(const T* HWY_RESTRICT p, VF32& even, VF32& odd) {
   if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
@@ -31,7 +31,7 @@ HWY_INLINE void LoadPairs(const T* HWY_RESTRICT p, VF32& even, VF32& odd) {
   }
 }
 
-// The first n <= Lanes(F32()) pairs from `p`; the other lanes are zero.
+// Loads the first n <= Lanes(F32()) pairs from `p`; the other lanes are zero.
 template <typename T>
 HWY_INLINE void LoadPairsTail(const T* HWY_RESTRICT p, size_t n, VF32& even, VF32& odd) {
   const size_t lanes = hn::Lanes(F32());

@@ -8,10 +8,10 @@
 
 namespace vllm {
 
-// A tensor seen as `count` rows of `width` elements. The elements of a row lie side by side; the
-// rows lie anywhere: the leading dimensions keep their own strides, after neighbours that can be
-// walked with one stride have been merged. A contiguous tensor, and a slice of the last dimension
-// of one, end up with one leading dimension.
+// A view of a tensor as `count` rows of `width` elements. The elements of a row are adjacent. The
+// rows can be anywhere: leading dimensions keep their strides, after neighbours that can be
+// traversed with one stride have been merged. A contiguous tensor, and a slice of its last
+// dimension, have one leading dimension after merging.
 struct Rows {
   static constexpr int kMaxDims = 6;
 
@@ -23,7 +23,7 @@ struct Rows {
   int64_t sizes[kMaxDims] = {};    // outermost first
   int64_t strides[kMaxDims] = {};  // in elements
 
-  // Elements from the first row to row `row`, 0 <= row < count.
+  // Returns the number of elements from the first row to row `row`, 0 <= row < count.
   VLLM_HOST_DEVICE int64_t Offset(int64_t row) const {
     if (dims == 1) return row * strides[0];
     int64_t offset = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads to float32 and stores from float32 for every element type. Compiled once for each target.
+// Loads elements of every type as float32 and stores float32 as every type. Compiled once for each
+// target.
 #if defined(VLLM_CORE_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_SIMD_INL_H_
 #undef VLLM_CORE_SIMD_INL_H_
@@ -22,15 +23,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using VF32 = hn::Vec<F32>;
 
-// Elements of T, as float32.
+// Converts elements of T to float32.
 template <typename T>
 HWY_INLINE VF32 Promote(hn::Vec<hn::Rebind<T, F32>> v) {
   const F32 d;
 #if HWY_TARGET == HWY_SSE2
-  // Without an instruction for it Highway takes infinity and NaN in float16 for large numbers. Here
-  // the bits are moved to where float32 has them, the difference of the exponents' biases is
-  // multiplied in, which serves subnormal numbers too, and the exponent of infinity and NaN is put
-  // in place.
+  // Without a conversion instruction, Highway converts infinity and NaN of float16 to large
+  // numbers. Here the bits are moved to their places in float32, the result is multiplied by the
+  // power of two of the biases' difference, which also handles subnormals, and the exponent of
+  // infinity and NaN is set.
   if constexpr (hwy::IsSame<T, hwy::float16_t>()) {
     const hn::RebindToUnsigned<F32> du;
     const auto bits = hn::PromoteTo(du, hn::BitCast(hn::Rebind<uint16_t, F32>(), v));
@@ -45,7 +46,7 @@ HWY_INLINE VF32 Promote(hn::Vec<hn::Rebind<T, F32>> v) {
   return hn::PromoteTo(d, v);
 }
 
-// Lanes(F32()) elements from `p`, as float32.
+// Loads Lanes(F32()) elements from `p` as float32.
 template <typename T>
 HWY_INLINE VF32 Load(const T* HWY_RESTRICT p) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -55,7 +56,7 @@ HWY_INLINE VF32 Load(const T* HWY_RESTRICT p) {
   }
 }
 
-// The first n <= Lanes(F32()) elements from `p`, as float32; the other lanes are zero.
+// Loads the first n <= Lanes(F32()) elements from `p` as float32; the other lanes are zero.
 template <typename T>
 HWY_INLINE VF32 LoadTail(const T* HWY_RESTRICT p, size_t n) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -65,7 +66,7 @@ HWY_INLINE VF32 LoadTail(const T* HWY_RESTRICT p, size_t n) {
   }
 }
 
-// Lanes(F32()) elements to `p`, rounded to T, ties to even.
+// Stores Lanes(F32()) elements to `p`, rounded to T, ties to even.
 template <typename T>
 HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -76,8 +77,8 @@ HWY_INLINE void Store(VF32 v, T* HWY_RESTRICT p) {
   }
 }
 
-// 2 * Lanes(F32()) elements to `p`. For bfloat16 on targets that cannot convert, packing two
-// vectors costs as much as packing one.
+// Stores 2 * Lanes(F32()) elements to `p`. For bfloat16 on targets without a conversion
+// instruction, packing two vectors costs as much as packing one.
 template <typename T>
 HWY_INLINE void StoreTwo(VF32 v0, VF32 v1, T* HWY_RESTRICT p) {
   if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
@@ -89,7 +90,7 @@ HWY_INLINE void StoreTwo(VF32 v0, VF32 v1, T* HWY_RESTRICT p) {
   }
 }
 
-// The first n <= Lanes(F32()) elements to `p`; nothing behind them is touched.
+// Stores the first n <= Lanes(F32()) elements to `p`; memory after them is not accessed.
 template <typename T>
 HWY_INLINE void StoreTail(VF32 v, T* HWY_RESTRICT p, size_t n) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -100,7 +101,7 @@ HWY_INLINE void StoreTail(VF32 v, T* HWY_RESTRICT p, size_t n) {
   }
 }
 
-// v rounded to T and back: the value that a tensor of T would hold.
+// Rounds v to T and back: returns the value that a tensor of T would hold.
 template <typename T>
 HWY_INLINE VF32 RoundTo(VF32 v) {
   if constexpr (sizeof(T) == sizeof(float)) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writing a row of numbers that are made on the way from other rows. Compiled once for each target.
+// Writes rows of numbers that are computed from other rows on the way. Compiled once for each
+// target.
 //
-// Where the numbers come from is a source: source.ReadTwo(i, v0, v1) gives 2 * Lanes(F32()) of them
-// from element i on, as LoadSplit would if Source::kSplit says so, in order otherwise;
-// source.ReadTail(i, n) gives the first n of Lanes(F32()).
+// The numbers come from a source. source.ReadTwo(i, v0, v1) returns 2 * Lanes(F32()) of them from
+// element i on: as LoadSplit would if Source::kSplit is set, in order otherwise. source.ReadTail(i,
+// n) returns the first n of Lanes(F32()).
 #if defined(VLLM_CORE_SPAN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_SPAN_INL_H_
 #undef VLLM_CORE_SPAN_INL_H_
@@ -22,11 +23,11 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// The elements of a row, each changed by a function.
+// The elements of a row, each transformed by a function.
 template <typename T, class F>
 struct Elements {
   static constexpr bool kSplit = kSplits<T>;
-  const T* x;  // not restrict: the result may lie in the same place
+  const T* x;  // not restrict: the result may be in the same place
   F f;
   HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {
     LoadSplit(x + i, v0, v1);
@@ -41,7 +42,7 @@ HWY_INLINE Elements<T, F> Mapped(const T* x, F f) {
   return {x, f};
 }
 
-// Function objects hold numbers, not vectors: vectors of unknown length cannot be members.
+// Function objects have scalar members, because vectors of unknown length cannot be members.
 struct Times {
   float factor;
   HWY_INLINE VF32 operator()(VF32 v) const { return hn::Mul(v, hn::Set(F32(), factor)); }
@@ -51,15 +52,15 @@ struct AsItIs {
   HWY_INLINE VF32 operator()(VF32 v) const { return v; }
 };
 
-// Stores the first n numbers of a source as T, past the caches if `stream` says so:
-// hwy::FlushStream() must follow the last of those. From the end to the beginning where kBackwards:
-// of a long row that has just been read, a first-level cache has the end.
+// Stores the first n numbers of a source as T. With `stream`, the stores bypass the caches, and
+// hwy::FlushStream() must follow the last of them. With kBackwards, it goes from the end to the
+// beginning: the end of a long row that has just been read is in the first-level cache.
 template <bool kBackwards = false, typename T, class Source>
 HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = false) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
   if (stream) {
-    // Only whole aligned vectors are streamed, and not those before the first.
+    // Only whole aligned vectors are streamed, none before the first aligned one.
     stream = reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0;
     for (; stream && i < n && !StreamAligned(to + i); ++i)
       StoreTail(source.ReadTail(i, 1), to + i, 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads and stores of two vectors at a time, in whichever order costs least, for kernels that treat
-// all elements alike. Compiled once for each target.
+// Loads and stores two vectors at a time in the order that costs least, for kernels that treat all
+// elements alike. Compiled once for each target.
 #if defined(VLLM_CORE_SPLIT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_SPLIT_INL_H_
 #undef VLLM_CORE_SPLIT_INL_H_
@@ -20,9 +20,9 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Whether two vectors of T hold the even elements and the odd ones, not the first half and the
-// second. A bfloat16 is the upper half of a float32, so where no instruction converts, a shift and
-// a mask part two of them, and no element moves to another lane.
+// Whether two vectors of T contain the even and the odd elements, instead of the first and the
+// second half. A bfloat16 is the upper half of a float32: without a conversion instruction, a shift
+// and a mask separate two of them, and no element moves to another lane.
 #undef VLLM_CONVERTS_BFLOAT16
 #if HWY_ARCH_X86
 #define VLLM_CONVERTS_BFLOAT16 (HWY_TARGET <= HWY_AVX3_ZEN4)
@@ -34,7 +34,7 @@ namespace HWY_NAMESPACE {
 template <typename T>
 constexpr bool kSplits = hwy::IsSame<T, hwy::bfloat16_t>() && !VLLM_CONVERTS_BFLOAT16;
 
-// 2 * Lanes(F32()) elements from `p`; StoreSplit and StreamSplit put them back in their places.
+// Loads 2 * Lanes(F32()) elements from `p`. StoreSplit and StreamSplit restore their order.
 template <typename T>
 HWY_INLINE void LoadSplit(const T* p, VF32& v0, VF32& v1) {
   if constexpr (kSplits<T>) {
@@ -47,8 +47,8 @@ HWY_INLINE void LoadSplit(const T* p, VF32& v0, VF32& v1) {
   }
 }
 
-// 2 * Lanes(F32()) elements of another type at `p`, in the order in which LoadSplit loads those of
-// T.
+// Loads 2 * Lanes(F32()) elements of another type from `p`, in the order in which LoadSplit loads
+// those of T.
 template <typename T, typename U>
 HWY_INLINE void LoadSplitAs(const U* p, VF32& v0, VF32& v1) {
   const VF32 low = Load(p), high = Load(p + hn::Lanes(F32()));
@@ -56,9 +56,9 @@ HWY_INLINE void LoadSplitAs(const U* p, VF32& v0, VF32& v1) {
   v1 = kSplits<T> ? hn::ConcatOdd(F32(), high, low) : high;
 }
 
-// The bits of v with the upper half rounded to bfloat16, ties to even. NaN must have nothing in the
-// lower half, where a carry would begin: so it is with those that arithmetic makes and those that
-// come from elements of bfloat16.
+// Returns the bits of v with the upper half rounded to bfloat16, ties to even. The lower half of a
+// NaN must be zero, because a carry would start there. This holds for NaN from arithmetic and for
+// NaN from bfloat16 elements.
 HWY_INLINE hn::Vec<hn::RebindToUnsigned<F32>> RoundUpperHalf(VF32 v) {
   const hn::RebindToUnsigned<F32> du;
   const auto bits = hn::BitCast(du, v);
@@ -66,7 +66,7 @@ HWY_INLINE hn::Vec<hn::RebindToUnsigned<F32>> RoundUpperHalf(VF32 v) {
   return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF)));
 }
 
-// Both as elements of bfloat16 in their places.
+// Returns both as elements of bfloat16 in order.
 HWY_INLINE hn::Vec<hn::Repartition<hwy::bfloat16_t, F32>> JoinSplit(VF32 v0, VF32 v1) {
   const hn::Repartition<uint16_t, F32> du16;
   const auto even = hn::BitCast(du16, hn::ShiftRight<16>(RoundUpperHalf(v0)));
@@ -74,8 +74,8 @@ HWY_INLINE hn::Vec<hn::Repartition<hwy::bfloat16_t, F32>> JoinSplit(VF32 v0, VF3
                      hn::OddEven(hn::BitCast(du16, RoundUpperHalf(v1)), even));
 }
 
-// The elements that LoadSplit has loaded, changed, rounded to T, ties to even, to `p`. For NaN see
-// RoundUpperHalf.
+// Stores the elements that LoadSplit has loaded, after changes, to `p`, rounded to T, ties to even.
+// For NaN see RoundUpperHalf.
 template <typename T>
 HWY_INLINE void StoreSplit(VF32 v0, VF32 v1, T* p) {
   if constexpr (kSplits<T>) {
@@ -85,7 +85,7 @@ HWY_INLINE void StoreSplit(VF32 v0, VF32 v1, T* p) {
   }
 }
 
-// As StoreSplit, past the caches: see StreamTwo.
+// Like StoreSplit, but bypasses the caches: see StreamTwo.
 template <typename T>
 HWY_INLINE void StreamSplit(VF32 v0, VF32 v1, T* p) {
   if constexpr (kSplits<T>) {
@@ -95,7 +95,7 @@ HWY_INLINE void StreamSplit(VF32 v0, VF32 v1, T* p) {
   }
 }
 
-// As StoreSplit; returns what is now at `p`.
+// Like StoreSplit; returns the stored elements.
 template <typename T>
 HWY_INLINE void RoundAndStoreSplit(VF32& v0, VF32& v1, T* p) {
   if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {

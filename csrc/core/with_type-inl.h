@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From an element type that is known at run time to one that is known to the compiler. Compiled
+// Converts an element type that is known at run time to one that is known at compile time. Compiled
 // once for each target.
 #if defined(VLLM_CORE_WITH_TYPE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_CORE_WITH_TYPE_INL_H_
@@ -19,9 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Returns function(T()) for the element type T that `dtype` names: float, hwy::bfloat16_t or
-// hwy::float16_t. A lambda that is passed here needs HWY_ATTR, as every lambda does that uses
-// vectors.
+// Returns function(T()) for the element type T of `dtype`: float, hwy::bfloat16_t or
+// hwy::float16_t. A lambda that is passed here needs HWY_ATTR, as all lambdas that use vectors do.
 template <class F>
 HWY_INLINE auto WithType(DType dtype, const F& function) {
   switch (dtype) {
@@ -35,7 +34,7 @@ HWY_INLINE auto WithType(DType dtype, const F& function) {
   return function(float());
 }
 
-// Returns function(Q()) for the quantised type Q that `type` names: E4M3, E5M2 or int8_t.
+// Returns function(Q()) for the quantised type Q of `type`: E4M3, E5M2 or int8_t.
 template <class F>
 HWY_INLINE auto WithCode(QType type, const F& function) {
   switch (type) {

@@ -16,15 +16,15 @@ namespace {
 using namespace gpu;
 
 constexpr int kThreads = 512;
-// More blocks than this do not make the links faster, and take the GPU from others.
+// More blocks do not use the links better, and take resources from other kernels.
 constexpr int kMaxBlocks = 36;
 
-// Of one rank, in its shared buffer. Blocks of the same number on all ranks wait for one another,
-// whichever other blocks do.
+// The signals of one rank, in its shared buffer. Blocks of the same number on all ranks wait for
+// each other, independently of other blocks.
 struct alignas(128) Signals {
   uint32_t arrived[kMaxBlocks]
-                  [kMaxRanks];  // by rank, the last round in which its block has come here
-  uint32_t round[kMaxBlocks];   // the last round of this rank's block; only this rank uses it
+                  [kMaxRanks];  // by rank, the last round in which its block has arrived here
+  uint32_t round[kMaxBlocks];   // the last round of this rank's block; used only by this rank
 };
 
 struct AllSignals {
@@ -34,24 +34,24 @@ struct Buffers {
   const void* at[kMaxRanks];
 };
 
-// Waits until this block has come to `round` on all ranks. What their threads have written before
-// is seen afterwards.
+// Waits until this block has reached `round` on all ranks. Their threads' earlier writes are then
+// visible.
 template <int kRanks>
-__device__ __forceinline__ void Meet(const AllSignals& all, int rank, uint32_t round) {
+__device__ __forceinline__ void WaitForAllRanks(const AllSignals& all, int rank, uint32_t round) {
   __syncthreads();
   if (threadIdx.x < kRanks) {
     StoreRelease(&all.of[threadIdx.x]->arrived[blockIdx.x][rank], round);
     const uint32_t* other = &all.of[rank]->arrived[blockIdx.x][threadIdx.x];
-    // One that is there already may have gone on to the next round.
+    // A block that has arrived may already be in the next round.
     while (static_cast<int32_t>(LoadAcquire(other) - round) < 0) {
     }
   }
   __syncthreads();
 }
 
-// The sum over the ranks of the `i`-th 16 bytes, in the order of ranks.
+// Returns the sum over the ranks of the i-th 16 bytes, in the order of ranks.
 template <typename T, int kRanks>
-__device__ __forceinline__ Pack<T, kPerLoad<T>> SumOf(const Buffers& buffers, int64_t i) {
+__device__ __forceinline__ Pack<T, kPerLoad<T>> SumRanks(const Buffers& buffers, int64_t i) {
   constexpr int kCount = kPerLoad<T>;
   Pack<T, kCount> packs[kRanks];
 #pragma unroll
@@ -74,13 +74,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kCount = kPerLoad<T>;
   const Buffers buffers = *addresses;
   const uint32_t round = all.of[rank]->round[blockIdx.x];
-  Meet<kRanks>(all, rank, round + 1);
+  WaitForAllRanks<kRanks>(all, rank, round + 1);
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
        i += int64_t{gridDim.x} * kThreads) {
-    StorePack(out + i * kCount, SumOf<T, kRanks>(buffers, i));
+    StorePack(out + i * kCount, SumRanks<T, kRanks>(buffers, i));
   }
-  // Nobody may write the next tensor into a buffer that others still read.
-  Meet<kRanks>(all, rank, round + 2);
+  // No rank may write the next tensor into a buffer that others still read.
+  WaitForAllRanks<kRanks>(all, rank, round + 2);
   if (threadIdx.x == 0) all.of[rank]->round[blockIdx.x] = round + 2;
 }
 
@@ -92,16 +92,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t round = all.of[rank]->round[blockIdx.x];
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x,
                 step = int64_t{gridDim.x} * kThreads;
-  // Rank r sums the packs from r * part on; the last rank has the rest as well.
+  // Rank r sums the packs from r * part on; the last rank also sums the remainder.
   const int64_t part = packs / kRanks, last = packs - (kRanks - 1) * part;
   const auto scratch = [&](int r) { return reinterpret_cast<T*>(all.of[r] + 1); };
-  Meet<kRanks>(all, rank, round + 1);
+  WaitForAllRanks<kRanks>(all, rank, round + 1);
   const int64_t mine = rank == kRanks - 1 ? last : part;
   for (int64_t i = first; i < mine; i += step)
-    StorePack(scratch(rank) + i * kCount, SumOf<T, kRanks>(buffers, rank * part + i));
-  Meet<kRanks>(all, rank, round + 2);
-  // A thread takes over what the thread of its number has summed: that is what the blocks have met
-  // for.
+    StorePack(scratch(rank) + i * kCount, SumRanks<T, kRanks>(buffers, rank * part + i));
+  WaitForAllRanks<kRanks>(all, rank, round + 2);
+  // A thread gathers the sums of the threads with the same number on the other ranks: it is their
+  // writes that the barrier has made visible.
   for (int64_t i = first; i < last; i += step) {
 #pragma unroll
     for (int r = 0; r < kRanks; ++r) {
@@ -109,27 +109,27 @@ __global__ void __launch_bounds__(kThreads, 1)
         StorePack(out + (r * part + i) * kCount, LoadPack<kCount>(scratch(r) + i * kCount));
     }
   }
-  // Nobody may sum the next tensor into memory that others still read.
-  Meet<kRanks>(all, rank, round + 3);
+  // No rank may sum the next tensor into memory that others still read.
+  WaitForAllRanks<kRanks>(all, rank, round + 3);
   if (threadIdx.x == 0) all.of[rank]->round[blockIdx.x] = round + 3;
 }
 
-// Up to which size every rank reads everything: reading parts moves fewer bytes, and waits once
-// more.
-bool ReadsWhole(int ranks, int64_t bytes) {
+// Returns whether every rank reads whole tensors of this size. Reading parts moves fewer bytes but
+// waits once more.
+bool ShouldReadWhole(int ranks, int64_t bytes) {
   return ranks == 2 || bytes < (ranks <= 4 ? 512 : 256) * int64_t{1024};
 }
 
 template <int kRanks>
-void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int rank, DType dtype,
-               int64_t bytes) {
+void LaunchForDType(const Buffers* addresses, const AllSignals& all, void* out, int rank,
+                    DType dtype, int64_t bytes) {
   const int64_t packs = bytes / 16;
   const dim3 blocks(
       static_cast<unsigned>(std::min<int64_t>((packs + kThreads - 1) / kThreads, kMaxBlocks)));
   WithType(dtype, [&](auto element) {
     using T = decltype(element);
     const auto kernel =
-        ReadsWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
+        ShouldReadWhole(kRanks, bytes) ? &ReduceWhole<T, kRanks> : &ReduceParts<T, kRanks>;
     Launch("all_reduce", kernel, blocks, kThreads, 0, addresses, all, static_cast<T*>(out), rank,
            packs);
   });
@@ -137,7 +137,7 @@ void LaunchFor(const Buffers* addresses, const AllSignals& all, void* out, int r
 
 }  // namespace
 
-int64_t CustomAllReduceMetaSize() { return sizeof(Signals); }
+int64_t GetCustomAllReduceMetaSize() { return sizeof(Signals); }
 
 CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64_t records_bytes,
                                  int rank, bool fully_connected)
@@ -147,12 +147,13 @@ CustomAllReduce::CustomAllReduce(std::vector<void*> shared, void* records, int64
       rank_(rank),
       fully_connected_(fully_connected) {}
 
-// Room for `count` records behind the used ones.
-CustomAllReduce::Record* CustomAllReduce::NextRecords(int64_t count) {
+// Returns memory for `count` records after those in use.
+CustomAllReduce::Record* CustomAllReduce::GetNextRecords(int64_t count) {
   if (used_ + count > capacity_) {
     throw std::runtime_error("rank_data has room for " + std::to_string(capacity_) + " buffers, " +
                              std::to_string(used_) + " are registered and " +
-                             std::to_string(count) + " are to be: expected a larger rank_data");
+                             std::to_string(count) +
+                             " are to be added, expected a larger rank_data");
   }
   return records_ + used_;
 }
@@ -161,60 +162,63 @@ void CustomAllReduce::RegisterBuffer(const std::vector<void*>& buffers) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!captured_.empty())
     throw std::runtime_error(
-        "register_graph_buffers has to follow the capture, before another buffer is registered");
+        "register_graph_buffers must follow the capture, before another buffer is registered");
   Record record{};
   std::copy(buffers.begin(), buffers.end(), record.at);
-  Record* at = NextRecords(1);
+  Record* at = GetNextRecords(1);
   CopyToDevice(at, &record, sizeof(record));
   registered_[buffers[static_cast<size_t>(rank_)]] = at;
   ++used_;
 }
 
-const CustomAllReduce::Record* CustomAllReduce::RecordOf(const void* in) {
+const CustomAllReduce::Record* CustomAllReduce::FindRecord(const void* in) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (IsCapturing()) {
-    // Even for a registered one: the graph may run when another is registered at that address.
-    const Record* at = NextRecords(static_cast<int64_t>(captured_.size()) + 1) + captured_.size();
+    // A captured call gets a record even for a registered buffer, because another buffer may be
+    // registered at that address when the graph runs.
+    const Record* at =
+        GetNextRecords(static_cast<int64_t>(captured_.size()) + 1) + captured_.size();
     captured_.push_back(in);
     return at;
   }
   const auto found = registered_.find(in);
   if (found == registered_.end()) {
     throw std::runtime_error(
-        "all_reduce: inp is in no registered buffer, expected one of register_buffer, a "
-        "reg_buffer, or a capturing stream");
+        "all_reduce: inp is in no registered buffer, expected a buffer from register_buffer, a "
+        "reg_buffer, or a stream that is capturing");
   }
   return found->second;
 }
 
 void CustomAllReduce::Reduce(void* out, const void* in, DType dtype, int64_t bytes) {
   if (ranks() > 2 && !fully_connected_) {
-    throw std::runtime_error("all_reduce: " + std::to_string(ranks()) +
-                             " GPUs without a link between every two, expected two, or such links");
+    throw std::runtime_error(
+        "all_reduce: " + std::to_string(ranks()) +
+        " GPUs that are not fully connected, expected two GPUs or a link between every two");
   }
   if (bytes == 0) return;
-  const auto* addresses = reinterpret_cast<const Buffers*>(RecordOf(in));
+  const auto* addresses = reinterpret_cast<const Buffers*>(FindRecord(in));
   AllSignals all{};
   for (int r = 0; r < ranks(); ++r)
     all.of[r] = static_cast<Signals*>(shared_[static_cast<size_t>(r)]);
   switch (ranks()) {
     case 2:
-      return LaunchFor<2>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<2>(addresses, all, out, rank_, dtype, bytes);
     case 4:
-      return LaunchFor<4>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<4>(addresses, all, out, rank_, dtype, bytes);
     case 6:
-      return LaunchFor<6>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<6>(addresses, all, out, rank_, dtype, bytes);
     default:
-      return LaunchFor<8>(addresses, all, out, rank_, dtype, bytes);
+      return LaunchForDType<8>(addresses, all, out, rank_, dtype, bytes);
   }
 }
 
-std::pair<std::vector<unsigned char>, std::vector<int64_t>> CustomAllReduce::GraphBuffers() {
+std::pair<std::vector<unsigned char>, std::vector<int64_t>> CustomAllReduce::GetGraphBuffers() {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<unsigned char> handles;
   std::vector<int64_t> offsets;
   for (const void* buffer : captured_) {
-    const auto [handle, offset] = ShareOf(buffer);
+    const auto [handle, offset] = ExportShared(buffer);
     handles.insert(handles.end(), handle.begin(), handle.end());
     offsets.push_back(offset);
   }
@@ -248,7 +252,8 @@ void CustomAllReduce::RegisterGraphBuffers(const std::vector<std::vector<unsigne
     }
   }
   if (count != 0)
-    CopyToDevice(NextRecords(static_cast<int64_t>(count)), records.data(), count * sizeof(Record));
+    CopyToDevice(GetNextRecords(static_cast<int64_t>(count)), records.data(),
+                 count * sizeof(Record));
   used_ += static_cast<int64_t>(count);
   captured_.clear();
 }

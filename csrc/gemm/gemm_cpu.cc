@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix product of onednn_mm, without oneDNN. torch's own copy was measured first: one core of
-// an AMD EPYC (Zen 3, AVX2), torch 2.13 with oneDNN 3.12 and MKL 2024.2, depth and columns 4096,
-// milliseconds of processor time for 1 / 16 / 256 rows, the best of many turns that the candidates
-// took one after the other, on a machine that others used too:
+// The matrix product of onednn_mm, without oneDNN. It was compared with torch's copy of oneDNN: one
+// core of an AMD EPYC (Zen 3, AVX2), torch 2.13 with oneDNN 3.12 and MKL 2024.2, depth and columns
+// 4096. The table shows milliseconds of processor time for 1 / 16 / 256 rows, the best of many
+// alternating runs on a machine with other users.
 //
 //             here               torch
-//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133; oneDNN, weight packed
-//   before: 5.1 / 16.2 / 115 bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not waited
-//   for) float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not waited for) int8      2.0
-//   /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8, 6.9 / 9.9 / 65 for uint8,
-//   both wrong
+//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133;
+//                                oneDNN, weight packed before: 5.1 / 16.2 / 115
+//   bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not measured)
+//   float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not measured)
+//   int8      2.0 /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8,
+//                                6.9 / 9.9 / 65 for uint8, both with wrong results
 //
-// - bfloat16, float16: oneDNN takes no such weight without AVX-512 or AVX-NE-CONVERT, and what
-// torch does instead is slow.
-// - int8 (gemm/int8_cpu.cc): without VNNI oneDNN adds up pairs of products in 16 bits, which
-// saturate. Where weights and activations use
-//   their whole range, results are off by up to a fifth of the greatest one. Here they are exact,
-//   which costs time for many rows.
-// - float32: oneDNN is 8 % ahead at 256 rows, but its packed product has an argument, Scalar?[],
-// that the stable ABI cannot hand over.
-//   What it can call is aten::linear, and that packs the weight at every call.
+// - bfloat16, float16: oneDNN supports no such weight without AVX-512 or AVX-NE-CONVERT, and
+//   torch's fallback is slow.
+// - int8 (gemm/int8_cpu.cc): without VNNI, oneDNN adds pairs of products in 16 bits, which
+//   saturate. If weights and activations use their whole range, results are off by up to a fifth of
+//   the largest one. Here they are exact, which costs time for many rows.
+// - float32: oneDNN is 8 % faster at 256 rows, but its packed product has an argument, Scalar?[],
+//   that the stable ABI cannot pass. The stable ABI can call aten::linear, but that packs the
+//   weight at every call.
 //
-// So one kernel serves all of them, and the experts of a mixture, and there is no second copy of
-// oneDNN to ship. Where a CPU multiplies bfloat16 itself (AVX512_BF16, AMX) oneDNN should be ahead
-// for many rows; such a CPU was not at hand.
+// One kernel therefore serves all types and the experts of a mixture, and no second copy of oneDNN
+// is shipped. On a CPU that multiplies bfloat16 itself (AVX512_BF16, AMX), oneDNN is probably
+// faster for many rows; no such CPU was available.
 #include "core/cpu_targets.h"
 
 #include <algorithm>
@@ -44,7 +44,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Panels [begin, end) for rows [row, row + rows).
+// Computes panels [begin, end) for rows [row, row + rows).
 template <typename T>
 HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const T* bias,
                                int64_t row, int64_t rows, int64_t begin, int64_t end,
@@ -63,8 +63,8 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
       });
 }
 
-// Items [begin, end) of the panels for the first block of rows, then those for the second, and so
-// on.
+// Computes items [begin, end): the panels for the first block of rows, then those for the second,
+// and so on.
 template <typename T>
 void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bias,
                    int64_t block_rows, int64_t begin, int64_t end) {
@@ -105,7 +105,7 @@ void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
   const int64_t blocks = (a.count + kProductBlockRows - 1) / kProductBlockRows;
   if (blocks == 0 || b.columns == 0) return;
-  // Blocks of one size, in whole tiles.
+  // Blocks have the same size, in whole tiles.
   const int64_t block_rows = ((a.count + blocks - 1) / blocks + kProductTileRows - 1) /
                              kProductTileRows * kProductTileRows;
   const int64_t used = (a.count + block_rows - 1) / block_rows;

@@ -8,17 +8,17 @@
 
 namespace vllm {
 
-// A matrix B of int8, packed for products A * B: panels of 16 columns, zeros behind the last one;
-// in a panel, for every four rows of B, the four elements of each column side by side, zeros below
-// the last row. Four products are added up in one step, so four elements are read at once.
+// A matrix B of int8, packed for products A * B: panels of 16 columns, padded with zeros. In a
+// panel, the four elements of each column in four consecutive rows of B are adjacent, padded with
+// zeros. Four products are added in one step, so four elements are read at once.
 struct Int8Panels {
   static constexpr int64_t kPanel = 16;
   static constexpr int64_t kGroup = 4;
-  // Sums of so many products of int8 fit into int32.
+  // The sum of this many products of int8 fits into int32.
   static constexpr int64_t kMaxDepth = 131071;
 
   std::vector<int8_t> data;
-  std::vector<int32_t> sums;  // of each column, zeros behind the last one
+  std::vector<int32_t> sums;  // of each column, padded with zeros
   int64_t depth = 0;
   int64_t columns = 0;
 
@@ -30,7 +30,7 @@ struct Int8Panels {
 Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_stride, int64_t depth,
                     int64_t columns);
 
-// How the integers of A and B stand for numbers: (a - zero) * a_scale and b * b_scale. A step of 0
+// Converts the integers of A and B to numbers: (a - zero) * a_scale and b * b_scale. A step of 0
 // means one value for all.
 struct Int8Scales {
   const float* a = nullptr;  // of row m: a[m * a_step]
@@ -43,7 +43,7 @@ struct Int8Scales {
 };
 
 // out[m, n] = sum over k of (a[m, k] - zero) * b[k, n], times a_scale * b_scale, plus bias. The sum
-// is exact; what follows is in float32. Rows of A lie `a_stride` elements apart.
+// is exact; all further arithmetic is in float32. Rows of A are `a_stride` elements apart.
 void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
                 const Int8Scales& scales);
 

@@ -23,11 +23,10 @@ namespace HWY_NAMESPACE {
 using I32 = hn::RebindToSigned<F32>;
 using VI32 = hn::Vec<I32>;
 
-// With the VNNI instructions four products of a byte without sign and one with sign are added to a
-// sum at once: A is shifted by 128, which the column sums take back. Elsewhere pairs of 16-bit
-// numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3, which is how shifts
-// take them out of B. No sum saturates on the way, which cannot be said of the 16-bit sums of bytes
-// that AVX2 has.
+// The VNNI instructions add four products of an unsigned and a signed byte to a sum at once. A is
+// shifted by 128 for this, which is corrected with the column sums. Other targets multiply pairs of
+// 16-bit numbers: elements 0 and 2 of a group of four, then 1 and 3, because shifts extract them
+// from B in this order. No intermediate sum saturates, unlike the 16-bit sums of bytes in AVX2.
 #undef VLLM_INT8_GROUPS
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
 #define VLLM_INT8_GROUPS 1
@@ -42,15 +41,15 @@ constexpr int32_t kShift = 0;
 constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
 constexpr size_t kTileRows = 4;
-// Preparing A costs as much as some 30 columns, so it is done for many. Two vectors of columns of
-// B, widened, take half of a first-level cache of 32 KiB.
+// Preparing A costs as much as some 30 columns, so it is done once for many columns. Two widened
+// vectors of columns of B take half of a first-level cache of 32 KiB.
 constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockGroups = VLLM_INT8_GROUPS ? 256 : 128;
 constexpr size_t kBlockColumns = 512;
-// Two vectors are stored at a time; of the last two the second one may be outside.
+// Two vectors are stored at a time; the second one of the last two may be outside the panel.
 constexpr size_t kCStride = kBlockColumns + kPanel;
 
-// Two vectors of columns of B as they are packed, at b0 and b1.
+// Two vectors of packed columns of B, at b0 and b1.
 struct Packed {
   const int8_t* HWY_RESTRICT b0;
   const int8_t* HWY_RESTRICT b1;
@@ -58,7 +57,7 @@ struct Packed {
 
 #if VLLM_INT8_GROUPS
 
-// s0 and s1 += the products of a group of a row of A, at `a`, and that of the columns.
+// s0 and s1 += the products of a group of a row of A, at `a`, and the same group of the columns.
 template <class V>
 HWY_INLINE void AddGroup(const Prepared* a, V v0, V v1, VI32& s0, VI32& s1) {
   int32_t word;
@@ -70,18 +69,18 @@ HWY_INLINE void AddGroup(const Prepared* a, V v0, V v1, VI32& s0, VI32& s1) {
 
 #else
 
-// The same columns as 16-bit numbers: for each half of a group those of the first vector and of the
-// second.
+// The same columns as 16-bit numbers. For each half of a group there are those of the first vector,
+// then of the second.
 struct Widened {
   const int16_t* HWY_RESTRICT b;
 };
 constexpr size_t kWidened = 4 * hn::MaxLanes(hn::Repartition<int16_t, I32>());
-// Fewer rows use them too seldom.
+// Fewer rows would use the widened columns too rarely.
 constexpr size_t kWidenFrom = 3 * kTileRows;
 
 using VI16 = hn::Vec<hn::Repartition<int16_t, I32> >;
 
-// The halves of a group: elements 0 and 2 of the columns of two vectors, then 1 and 3.
+// Loads the halves of a group: elements 0 and 2 of the columns of two vectors, then 1 and 3.
 HWY_INLINE void LoadGroup(const Packed& columns, size_t g, VI16& even0, VI16& even1, VI16& odd0,
                           VI16& odd1) {
   const hn::Repartition<int8_t, I32> d8;
@@ -107,15 +106,16 @@ HWY_NOINLINE void Widen(const Packed& columns, size_t groups, int16_t* HWY_RESTR
   }
 }
 
-// GCC otherwise adds products to each other before it adds them to the sums, and moves the sums
-// from register to register: that took a tenth longer.
+// Without this, GCC adds products to each other before it adds them to the sums, and moves the sums
+// between registers, which takes a tenth longer.
 HWY_INLINE void KeepInRegisters([[maybe_unused]] VI32& s0, [[maybe_unused]] VI32& s1) {
 #if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL
   asm("" : "+x"(s0.raw), "+x"(s1.raw));
 #endif
 }
 
-// s0 and s1 += the products of half a group of a row of A, at `a`, and that of the columns.
+// s0 and s1 += the products of half a group of a row of A, at `a`, and the same half of the
+// columns.
 HWY_INLINE void AddHalf(const Prepared* a, VI16 v0, VI16 v1, VI32& s0, VI32& s1) {
   int32_t word;
   hwy::CopyBytes<4>(a, &word);
@@ -155,8 +155,8 @@ HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride,
     a += kGroup / 2;
   };
   if constexpr (hwy::IsSame<Columns, Widened>()) {
-    // Half a group a turn: with both the compiler adds the products of the halves first, and runs
-    // out of registers.
+    // One half of a group in each iteration: with both, the compiler adds the products of the
+    // halves first and runs out of registers.
     const hn::Repartition<int16_t, I32> d16;
     const size_t lanes = hn::Lanes(d16);
     const int16_t* HWY_RESTRICT b = columns.b;
@@ -206,7 +206,8 @@ HWY_NOINLINE void MultiplyTiles(const Prepared* a, size_t a_stride, size_t rows,
   }
 }
 
-// Groups of a row of A as Int8Row reads them; `n` elements, then zeros up to a whole group.
+// Prepares the groups of a row of A as RunInt8Row reads them: `n` elements, then zeros up to a
+// whole group.
 HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY_RESTRICT to) {
 #if VLLM_INT8_GROUPS
   for (size_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
@@ -237,7 +238,7 @@ HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY
 #endif
 }
 
-// sums - zero * column_sums in float64, where it is exact, rounded to float32.
+// Returns sums - zero * column_sums, computed exactly in float64 and rounded to float32.
 HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
   const hn::Repartition<double, F32> dd;
   const hn::Half<F32> dh;
@@ -249,7 +250,7 @@ HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
   return hn::Combine(F32(), hn::DemoteTo(dh, high), hn::DemoteTo(dh, low));
 }
 
-// Columns [first, first + n) of row `row` of the result, from the sums of products.
+// Writes columns [first, first + n) of row `row` of the result from the sums of products.
 template <typename T>
 HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
                           const Int8Scales& scales, int64_t row, size_t first, size_t n,
@@ -305,7 +306,7 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
       for (size_t n = column; n < stop;) {
         const size_t inside = n % kPanel;
         const int8_t* b0 = b.data.data() + ((n - inside) * groups + g * kPanel + inside) * kGroup;
-        // Vectors of a whole panel take the next one along, if there is one.
+        // If a vector is as long as a panel, the next panel is processed with it, if there is one.
         const bool pair = lanes < kPanel || n + kPanel < stop;
         const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup
                            : pair         ? b0 + kPanel * groups * kGroup
@@ -333,8 +334,8 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
   }
 }
 
-// Items [begin, end) of the panels for the first block of rows, then those for the second, and so
-// on.
+// Computes items [begin, end): the panels for the first block of rows, then those for the second,
+// and so on.
 template <typename T>
 void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
                        const Int8Scales& scales, int64_t begin, int64_t end) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The product of rows and a packed matrix (gemm/panels.h), in float32, of which two ops are made:
-// the matrix product and the experts of a mixture. Compiled once for each target. On the loops'
-// order: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+// The product of rows and a packed matrix (gemm/panels.h) in float32. Two ops use it: the matrix
+// product and the experts of a mixture. Compiled once for each target. For the order of the loops
+// see Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
 #if defined(VLLM_GEMM_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_GEMM_PRODUCT_INL_H_
 #undef VLLM_GEMM_PRODUCT_INL_H_
@@ -24,22 +24,23 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Rows of A that the registers hold at once: with two vectors of columns 12 sums, which leaves 4 of
-// AVX2's 16 registers for the operands and covers the latency of its additions.
+// The number of rows of A whose sums are in registers at once. With two vectors of columns there
+// are 12 sums, which leaves 4 of AVX2's 16 registers for the operands and covers the latency of
+// additions.
 constexpr size_t kTileRows = static_cast<size_t>(kProductTileRows);
-// Rows and depth of the part of A that is converted to float32 and read for many columns, and
-// columns of the sums that are kept meanwhile: 200 KiB each. The depth is also what is read of a
-// panel at a time, long enough for a CPU to read ahead.
+// The rows and depth of the part of A that is converted to float32 and read for many columns, and
+// the columns of the sums that are kept meanwhile: 200 KiB each. The depth is also the part of a
+// panel that is read at a time, long enough for a CPU to prefetch.
 constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
 constexpr size_t kBlockDepth = 512;
 constexpr size_t kBlockColumns = 512;
-// For a single tile of rows nothing is read twice but A; the depth only bounds the memory for it.
+// For a single tile of rows, only A is read twice; the depth limits only the memory for A.
 constexpr size_t kTileDepth = 4096 - 16;
-// Behind each row of A, so that the rows of a tile do not fall on the same places of a cache.
+// Padding after each row of A, so that the rows of a tile do not share cache sets.
 constexpr size_t kRowPad = 16;
 
-// Where two vectors of columns of B begin; each row of B lies `stride` elements behind the last.
-// `width0` and `width1` count the columns that exist.
+// The beginnings of two vectors of columns of B. Rows of B are `stride` elements apart. `width0`
+// and `width1` are the numbers of columns that exist.
 template <typename T>
 struct ColumnPair {
   const T* b0;
@@ -56,8 +57,8 @@ HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
 }
 
 // c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows
-// and two vectors of columns. Variables instead of arrays: there are no arrays of vectors whose
-// length the compiler does not know.
+// and two vectors of columns. It uses variables instead of arrays, because vectors of a length that
+// is unknown at compile time cannot be in arrays.
 template <bool kTail, size_t kRows, typename T>
 HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b,
                              size_t depth, float* HWY_RESTRICT c, size_t c_stride, bool add) {
@@ -99,10 +100,10 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   if constexpr (kRows > 5) store(5, c50, c51);
 }
 
-// The same for whole panels and few rows, which are over before memory has answered: a CPU follows
-// several streams at once, and each one brings as much again. One row takes four panels, two or
-// three rows take two; `panel` is the elements from one to the next. Only for vectors of which a
-// panel has one or two.
+// The same for whole panels and few rows, whose computation takes less time than a memory access. A
+// CPU prefetches several streams at once, and each one adds bandwidth: one row uses four panels,
+// two or three rows use two. `panel` is the number of elements from one panel to the next. Only for
+// vectors of which a panel has one or two.
 template <size_t kRows, typename T>
 HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
                                  const T* HWY_RESTRICT b, size_t panel, size_t depth,
@@ -168,8 +169,8 @@ HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows,
   }
 }
 
-// c = or += a * B[from .. from + depth, first .. last), the columns' bounds being panels' or the
-// last column.
+// c = or += a * B[from .. from + depth, first .. last), where `first` and `last` are boundaries of
+// panels or the last column.
 template <typename T>
 HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, const Panels& b,
                                 size_t from, size_t depth, size_t first, size_t last, float* c,
@@ -204,7 +205,7 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
     size_t step = 2 * lanes;
     bool whole = pair.width0 == lanes;
     if (lanes == kPanel) {
-      // The second vector is the next panel, if that is a whole one.
+      // The second vector is in the next panel if that is a whole one.
       whole = whole && column + 2 * kPanel <= last;
       if (whole) {
         pair.b1 = panel + kPanel * static_cast<size_t>(b.depth);
@@ -231,7 +232,7 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
   }
 }
 
-// Elements [0, n), as float32.
+// Loads elements [0, n) as float32.
 template <typename A>
 HWY_INLINE void ConvertToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
@@ -263,7 +264,7 @@ HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bi
   }
 }
 
-// Memory of one thread for MultiplyByPanels.
+// The memory of one thread for MultiplyByPanels.
 class ProductMemory {
  public:
   ProductMemory()
@@ -273,7 +274,7 @@ class ProductMemory {
   float* a() { return a_.get(); }
   float* c() { return c_.get(); }
 
-  // Two vectors are stored at a time; of the last two the second one may be outside.
+  // Two vectors are stored at a time; the second one of the last two may be outside the panel.
   static constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
 
  private:
@@ -284,8 +285,8 @@ class ProductMemory {
   hwy::AlignedFreeUniquePtr<float[]> c_;
 };
 
-// The product of `rows` rows, row i at row(i), and columns [first, last) of B. What comes out goes
-// to finish(row, count, column, columns, c): `count` rows from `row` on of `columns` columns from
+// Multiplies `rows` rows, row i at row(i), by columns [first, last) of B. Passes results to
+// finish(row, count, column, columns, c): `count` rows from `row` on and `columns` columns from
 // `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
 HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,

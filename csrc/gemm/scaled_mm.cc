@@ -11,13 +11,14 @@
 namespace vllm {
 namespace {
 
-// Those that entered themselves before main(), in whatever order their constructors run.
-std::vector<ScaledMmKernels>& TheUnits() {
+// The units that registered themselves before main(). A function, because the order of their
+// constructors is unspecified.
+std::vector<ScaledMmKernels>& GetUnits() {
   static std::vector<ScaledMmKernels> units;
   return units;
 }
 
-// Calls `each` with the architectures of nvcc's list, 90 for "900".
+// Calls `each` with each architecture of nvcc's list: 90 for "900".
 template <typename Each>
 void ForArchitectures(const char* list, Each each) {
   for (char* at = const_cast<char*>(list); *at != '\0'; at += *at == ',') {
@@ -27,9 +28,9 @@ void ForArchitectures(const char* list, Each each) {
   }
 }
 
-// The architecture whose code a device runs: the highest of its major version up to its own; 0 when
-// compiled is none.
-int Serving(const ScaledMmKernels& kernels, int64_t capability) {
+// Returns the architecture whose code a device runs: the highest one of its major version that does
+// not exceed its own, or 0.
+int FindServedArchitecture(const ScaledMmKernels& kernels, int64_t capability) {
   int best = 0;
   ForArchitectures(kernels.architectures, [&](int architecture) {
     const bool runs = architecture / 10 == capability / 10 &&
@@ -39,13 +40,13 @@ int Serving(const ScaledMmKernels& kernels, int64_t capability) {
   return best;
 }
 
-// The kernels with the newest code for a device among those that `wanted` takes, or null.
+// Returns the kernels with the newest code for a device among those that `wanted` accepts, or null.
 template <typename Wanted>
 const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   const ScaledMmKernels* found = nullptr;
   int best = 0;
-  for (const ScaledMmKernels& kernels : TheUnits()) {
-    const int serving = wanted(kernels) ? Serving(kernels, capability) : 0;
+  for (const ScaledMmKernels& kernels : GetUnits()) {
+    const int serving = wanted(kernels) ? FindServedArchitecture(kernels, capability) : 0;
     if (serving > best) {
       best = serving;
       found = &kernels;
@@ -54,29 +55,29 @@ const ScaledMmKernels* Find(int64_t capability, Wanted wanted) {
   return found;
 }
 
-std::string VersionText(int64_t capability) {
+std::string FormatVersion(int64_t capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
 }
 
 [[noreturn]] void FailWithoutKernels(const ScaledMm& product, int64_t capability) {
   std::string compiled;
-  for (const ScaledMmKernels& kernels : TheUnits()) {
+  for (const ScaledMmKernels& kernels : GetUnits()) {
     if (kernels.type != product.type || kernels.out_type != product.out_type) continue;
     ForArchitectures(kernels.architectures, [&](int architecture) {
       compiled +=
-          (compiled.empty() ? "" : ", ") + VersionText(architecture) + (kernels.exact ? "a" : "");
+          (compiled.empty() ? "" : ", ") + FormatVersion(architecture) + (kernels.exact ? "a" : "");
     });
   }
   throw std::runtime_error(
       std::string("cutlass_scaled_mm of ") +
       (product.type == QType::kInt8 ? "int8" : "float8_e4m3fn") +
-      ": the device has compute capability " + VersionText(capability) +
+      ": the device has compute capability " + FormatVersion(capability) +
       ", expected one that kernels were compiled for: " + (compiled.empty() ? "none" : compiled));
 }
 
 }  // namespace
 
-void RegisterScaledMm(const ScaledMmKernels& kernels) { TheUnits().push_back(kernels); }
+void RegisterScaledMm(const ScaledMmKernels& kernels) { GetUnits().push_back(kernels); }
 
 bool SupportsScaledMm(QType type, int64_t capability) {
   return Find(capability, [&](const ScaledMmKernels& kernels) { return kernels.type == type; }) !=
@@ -85,7 +86,7 @@ bool SupportsScaledMm(QType type, int64_t capability) {
 
 void ScaledMatMul(const ScaledMm& product) {
   if (product.rows == 0 || product.columns == 0) return;
-  const int capability = gpu::ComputeCapability();
+  const int capability = gpu::GetComputeCapability();
   const ScaledMmKernels* found = Find(capability, [&](const ScaledMmKernels& kernels) {
     return kernels.type == product.type && kernels.out_type == product.out_type;
   });

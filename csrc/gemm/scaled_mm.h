@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of matrices of eight-bit numbers with scales, on GPUs' tensor cores. What is linked
-// decides which there are: each unit of kernels enters itself here.
+// Scaled matrix products of eight-bit numbers on GPU tensor cores. Each unit of kernels registers
+// itself here, so exactly the linked kernels are available.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ namespace vllm {
 // out[m, n] = a_scale[m] * (b_scale[n] * (sum over k of a[m, k] * b[k, n], minus zero[m] *
 // zero_sum[n])) + bias[n].
 //
-// Sums of int8 are exact: the depth is one whose sums fit into int32. Sums of float8_e4m3fn are
-// those of the tensor cores' own accumulators, without sums in float32 on the way. What follows is
-// in float32 and rounded once. Memory begins at multiples of 16 bytes and so do its rows (A and the
-// result) and columns (B); depth and columns are multiples of 16.
+// Sums of int8 are exact: the depth is small enough for sums to fit into int32. Sums of
+// float8_e4m3fn use only the tensor cores' own accumulators, without intermediate sums in float32.
+// All further arithmetic is in float32 and rounded once. Memory, its rows (A and the result) and
+// its columns (B) begin at multiples of 16 bytes; depth and columns are multiples of 16.
 struct ScaledMm {
   QType type = QType::kInt8;          // of A and B: kInt8 or kE4M3
   DType out_type = DType::kBFloat16;  // of the result and the bias: kBFloat16 or kFloat16
@@ -34,34 +34,33 @@ struct ScaledMm {
   bool b_scale_per_column = false;
   const void* bias = nullptr;          // one for each column, or null for zeros
   const int32_t* zeros = nullptr;      // one for each row, or null for ones
-  const int32_t* zero_sums = nullptr;  // one for each column, or null for zeros; int8 alone
+  const int32_t* zero_sums = nullptr;  // one for each column, or null for zeros; only for int8
 };
 
-// Throws std::runtime_error, before a launch, when no kernel serves the current device; it names
-// the architectures there are kernels for.
+// Throws std::runtime_error before a launch if no kernel supports the current device; the message
+// lists the architectures that have kernels.
 void ScaledMatMul(const ScaledMm& product);
 
-// Whether there is a kernel for A and B of `type` and devices of compute capability `capability`:
-// 90 for 9.0.
+// Returns whether there is a kernel for A and B of `type` and devices of compute capability
+// `capability`: 90 for 9.0.
 bool SupportsScaledMm(QType type, int64_t capability);
 
-// Kernels of one unit.
+// The kernels of one unit.
 struct ScaledMmKernels {
   QType type;
   DType out_type;
-  // As nvcc writes it: "800,900".
+  // In nvcc's notation: "800,900".
   const char* architectures;
-  // Whether code for an architecture runs on that alone, and not on later ones of its major
-  // version.
+  // Whether code for an architecture runs on it only, and not on later ones of its major version.
   bool exact;
-  // Throws std::runtime_error when the launch fails.
+  // Throws std::runtime_error if the launch fails.
   void (*run)(const ScaledMm&);
 };
 
-// Called before main() alone.
+// Call this before main() only.
 void RegisterScaledMm(const ScaledMmKernels& kernels);
 
-// Nobody names a variable of this type, which nvcc 11.8 warns of unless it is [[maybe_unused]].
+// [[maybe_unused]] avoids a warning of nvcc 11.8: variables of this type are never referenced.
 struct ScaledMmRegistration {
   explicit ScaledMmRegistration(const ScaledMmKernels& kernels) { RegisterScaledMm(kernels); }
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scaled products for tensor cores that warps feed from shared memory (8.0 and later), by CUTLASS's
-// kernels of its second generation.
+// Scaled products for tensor cores that warps supply from shared memory (8.0 and later), with
+// CUTLASS 2.x kernels.
 #pragma once
 
-// Of CUTLASS's headers of visitors each takes this one for granted.
+// CUTLASS's visitor headers require this one but do not include it.
 #include <cutlass/gemm/device/gemm_universal_adapter.h>
 
 #include <cutlass/epilogue/threadblock/fusion/visitors.hpp>
@@ -14,8 +14,8 @@
 
 namespace vllm::sm80 {
 
-// The results of a thread's accumulators, in float32: scaled, without their zero points, with the
-// bias. A node without children of CUTLASS's tree of visitors.
+// A leaf of CUTLASS's visitor tree that computes the results from a thread's accumulators in
+// float32: it applies the scales, zero points and bias.
 template <typename ThreadMap, typename Accumulator, typename Bias>
 struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
   struct Arguments {
@@ -60,11 +60,12 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
     CUTLASS_DEVICE Callbacks(const Coordinates& coordinates, const Params* given, int m, int n)
         : at(coordinates), params(given), rows(m), columns(n) {}
 
-    // What belongs to a column is the same in all steps.
+    // The values of a column are the same in all steps.
     CUTLASS_DEVICE void begin_epilogue() {
       CUTLASS_PRAGMA_UNROLL
       for (int column = 0; column < kColumns; ++column) {
-        // Columns are a multiple of a vector, so all of it is inside or none.
+        // The number of columns is a multiple of a vector, so a vector is entirely inside or
+        // outside.
         const int first = cute::get<1>(at(0, column, 0, 0));
         const bool inside = first < columns;
         CUTLASS_PRAGMA_UNROLL
@@ -92,7 +93,7 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
         const int32_t zero = inside && params->zeros != nullptr ? __ldg(params->zeros + m) : 1;
         CUTLASS_PRAGMA_UNROLL
         for (int i = 0; i < kSize; ++i) {
-          // Modulo 2^32, as the sums are: right whenever the difference fits.
+          // Modulo 2^32, as the sums are: correct if the difference fits.
           const uint32_t shifted =
               static_cast<uint32_t>(sums[i]) -
               static_cast<uint32_t>(zero) * static_cast<uint32_t>(zero_sums[column][i]);
@@ -119,7 +120,7 @@ struct Dequantize : cutlass::epilogue::threadblock::VisitorImpl2x<> {
   }
 };
 
-// One kernel. `Tile` is a thread block's part of the product and `Warp` a warp's, as
+// One kernel. `Tile` is the part of the product of a thread block and `Warp` that of a warp, as
 // cutlass::gemm::GemmShape.
 template <typename Element, typename Accumulator, typename Out, typename Arch, typename Operator,
           typename Tile, typename Warp, int kStages>
@@ -143,7 +144,7 @@ struct Kernel {
           cutlass::arch::OpClassTensorOp, Arch, Tile, Warp, cutlass::gemm::GemmShape<16, 8, 32>,
           Epilogue, cutlass::gemm::threadblock::GemmIdentityThreadblockSwizzle<8>, kStages,
           Operator, 1>::GemmKernel>;
-  // Devices of 8.6 and 8.9 have less shared memory than 8.0, and run the same code.
+  // Devices of 8.6 and 8.9 have less shared memory than 8.0 and run the same code.
   static_assert(sizeof(typename Gemm::GemmKernel::SharedStorage) <= 99 * 1024);
 
   static void Run(const ScaledMm& product) {
@@ -163,15 +164,15 @@ struct Kernel {
                                        product.a_stride, product.b_stride, 0, 0);
     Gemm gemm;
     CheckCutlass(gemm.initialize(arguments));
-    CheckCutlass(gemm.run(static_cast<cudaStream_t>(gpu::CurrentStream())));
+    CheckCutlass(gemm.run(static_cast<cudaStream_t>(gpu::GetCurrentStream())));
   }
 };
 
 template <int kM, int kN, int kK>
 using Shape = cutlass::gemm::GemmShape<kM, kN, kK>;
 
-// Few rows are bound by reading B: thin tiles, so that many thread blocks read. Many rows are bound
-// by the tensor cores: wide tiles, so that what is read is used often.
+// With few rows, reading B is the bottleneck: thin tiles make many thread blocks read. With many
+// rows, the tensor cores are: wide tiles reuse each element often.
 template <typename Element, typename Accumulator, typename Arch, typename Operator, typename Out>
 void Run(const ScaledMm& product) {
   if (product.rows <= 16) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scaled products for Hopper's tensor cores, which groups of four warps feed from shared memory and
-// TMA copies to (9.0a), by CUTLASS's kernels of its third generation.
+// Scaled products for Hopper's tensor cores (9.0a), which warpgroups supply from shared memory that
+// TMA fills, with CUTLASS 3.x kernels.
 #pragma once
 
 #include <cute/tensor.hpp>
@@ -20,15 +20,15 @@ using cute::_1;
 
 inline constexpr auto kNearest = cutlass::FloatRoundStyle::round_to_nearest;
 
-// The sums of products as they are.
+// Returns the sums of products unchanged.
 template <typename Accumulator, typename Tile>
 struct Sums {
   using Node = fusion::Sm90AccFetch;
   static typename Node::Arguments Arguments(const ScaledMm&) { return {}; }
 };
 
-// Sums of int8, less what zero points add to them. int32 is modulo 2^32 on GPUs: right whenever the
-// difference fits.
+// Returns the sums of int8 without the contribution of zero points. int32 arithmetic is modulo 2^32
+// on GPUs: correct if the difference fits.
 template <typename Tile>
 struct Sums<int32_t, Tile> {
   using Zeros = fusion::Sm90ColBroadcast<0, Tile, int32_t>;
@@ -43,7 +43,8 @@ struct Sums<int32_t, Tile> {
   }
 };
 
-// a_scale * (b_scale * sums) + bias. A vector or one number for all: the flag in its stride.
+// a_scale * (b_scale * sums) + bias. The flag in its stride says whether a scale is a vector or one
+// number for all.
 template <typename Accumulator, typename Out, typename Tile>
 struct Results {
   using AScales = fusion::Sm90ColBroadcast<0, Tile, float, float, cute::Stride<bool, _0, _0>>;
@@ -64,8 +65,8 @@ struct Results {
   }
 };
 
-// One kernel. `Tile` is a thread block's part of the product; the thread blocks of a `Cluster`
-// share what TMA copies.
+// One kernel. `Tile` is the part of the product of a thread block; the thread blocks of a `Cluster`
+// share TMA copies.
 template <typename Element, typename Accumulator, typename Out, typename Schedule, typename Tile,
           typename Cluster>
 struct Kernel {
@@ -84,7 +85,7 @@ struct Kernel {
   using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
       Arch, Class, Element, RowMajor, kIn, Element, ColumnMajor, kIn, Accumulator, Tile, Cluster,
       Stages, Schedule>::CollectiveOp;
-  // A name of our own, so that the kernel's is short and belongs to this library.
+  // A distinct type, so that the kernel's name is short and belongs to this library.
   struct Device
       : cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue> {
   };
@@ -103,14 +104,15 @@ struct Kernel {
                                         static_cast<Out*>(product.out),
                                         {product.out_stride, _1{}, int64_t{0}}},
                                        {}};
-    // Asked once a process, and not by CUTLASS for each launch.
+    // Queried once for each process, not by CUTLASS for each launch.
     cudaGetDevice(&arguments.hw_info.device_id);
-    arguments.hw_info.sm_count = gpu::MultiprocessorCount();
+    arguments.hw_info.sm_count = gpu::GetMultiprocessorCount();
     if (Gemm::get_workspace_size(arguments) != 0)
-      throw std::runtime_error("cutlass_scaled_mm: CUTLASS wants memory of its own");
+      throw std::runtime_error(
+          "cutlass_scaled_mm: CUTLASS requires a workspace, expected a kernel without one");
     CheckCutlass(Gemm::can_implement(arguments));
     Gemm gemm;
-    const auto stream = static_cast<cudaStream_t>(gpu::CurrentStream());
+    const auto stream = static_cast<cudaStream_t>(gpu::GetCurrentStream());
     CheckCutlass(gemm.initialize(arguments, nullptr, stream));
     CheckCutlass(gemm.run(stream));
   }
@@ -119,8 +121,8 @@ struct Kernel {
 template <int kM, int kN, int kK>
 using Shape = cute::Shape<cute::Int<kM>, cute::Int<kN>, cute::Int<kK>>;
 
-// Few rows are bound by reading B: thin tiles, so that many thread blocks read, and clusters that
-// share A. Many rows are bound by the tensor cores: wide tiles, and clusters that share B.
+// With few rows, reading B is the bottleneck: thin tiles make many thread blocks read, and clusters
+// share A. With many rows, the tensor cores are: tiles are wide, and clusters share B.
 template <typename Element, typename Accumulator, typename Schedule, typename Out>
 void Run(const ScaledMm& product) {
   if (product.rows <= 64) {

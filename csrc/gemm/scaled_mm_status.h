@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of CUTLASS's answers.
+// Converts CUTLASS's status codes to errors.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 
 namespace vllm {
 
-// Throws std::runtime_error unless all went well: with the toolkit's words for the launch, if it
-// has any, and CUTLASS's otherwise.
+// Throws std::runtime_error unless `status` is success: with the toolkit's message about the
+// launch, if there is one, and CUTLASS's otherwise.
 inline void CheckCutlass(cutlass::Status status) {
   if (status == cutlass::Status::kSuccess) return;
   const cudaError_t error = cudaPeekAtLastError();

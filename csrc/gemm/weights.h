@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed weights of matrix products, which callers hold by number: core/handles.h.
+// Packed weights of matrix products, which callers hold by number (core/handles.h).
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,13 @@
 
 namespace vllm {
 
-// Weights of floating-point numbers.
+// Floating-point weights.
 struct FloatWeights {
   Panels panels;
   hwy::AlignedFreeUniquePtr<unsigned char[]> memory;  // of panels.data
 };
 
-// Weights of int8, with what is known of the products that they are for.
+// int8 weights, with the known parameters of their products.
 struct Int8Weights {
   Int8Panels panels;
   std::vector<float> scales;  // one, or one for each column
@@ -29,7 +29,7 @@ struct Int8Weights {
   bool has_zero = false;
 };
 
-// One of the two is set.
+// Exactly one of the two is set.
 struct Weights {
   std::unique_ptr<const FloatWeights> floating;
   std::unique_ptr<const Int8Weights> int8;

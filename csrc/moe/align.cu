@@ -23,12 +23,12 @@ struct Routing {
   int expert_bits = 0;  // that tell experts apart
   const int32_t* map = nullptr;
 
-  // The number of a route's expert, -1 without one.
-  __device__ __forceinline__ int Local(int64_t route) const {
-    // Mostly the routes lie side by side, and need no division.
+  // Returns the local number of a route's expert, or -1.
+  __device__ __forceinline__ int GetLocalExpert(int64_t route) const {
+    // Routes are usually adjacent and then need no division.
     const bool flat = ids.token_stride == ids.topk * ids.choice_stride;
     const int64_t token = flat ? 0 : route / ids.topk;
-    const int64_t expert = ids.At(token, route - token * ids.topk);
+    const int64_t expert = ids.Get(token, route - token * ids.topk);
     if (expert < 0 || expert >= experts) return -1;
     if (map == nullptr) return static_cast<int>(expert);
     const int local = map[expert];
@@ -36,8 +36,8 @@ struct Routing {
   }
 };
 
-// Which lanes have the same expert. All lanes of the warp take part.
-__device__ __forceinline__ uint32_t LanesWith(int expert, int bits) {
+// Returns the lanes with the same expert. All lanes of the warp must call it.
+__device__ __forceinline__ uint32_t FindLanesWith(int expert, int bits) {
   uint32_t lanes = Ballot(expert >= 0);
   for (int bit = 0; bit < bits; ++bit) {
     const bool mine = (expert >> bit & 1) != 0;
@@ -47,25 +47,25 @@ __device__ __forceinline__ uint32_t LanesWith(int expert, int bits) {
   return lanes;
 }
 
-__device__ __forceinline__ int BlocksOf(int count, int64_t block) {
+__device__ __forceinline__ int CountBlocks(int count, int64_t block) {
   return static_cast<int>((count + block - 1) / block);
 }
 
-// Fills what no expert has.
+// Fills the parts of the lists that belong to no expert.
 __device__ __forceinline__ void FillRest(const AlignedRoutes& to, int64_t blocks, int64_t block,
                                          int none, int64_t thread, int64_t threads) {
   for (int64_t i = blocks * block + thread; i < to.sorted_size; i += threads) to.sorted[i] = none;
   for (int64_t i = blocks + thread; i < to.experts_size; i += threads) to.experts[i] = -1;
 }
 
-// One block does it all: there are few routes, and kernels one after the other would take longer to
-// launch. Its first `counters` warps have neighbouring parts of the routes and count them by
-// expert, so that each knows where its own go, and routes keep their order.
+// A single block does everything: there are few routes, and launching several kernels would take
+// longer. Each of its first `counters` warps counts the routes of a contiguous part by expert. Each
+// warp then knows where its routes go, and routes keep their order.
 __global__ void __launch_bounds__(kMaxThreads)
     AlignInBlock(Routing routing, AlignedRoutes to, int64_t block, int counters) {
   const int experts = routing.experts;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
-  int* places = DynamicShared<int>();  // [counters, experts]
+  int* places = GetDynamicShared<int>();  // [counters, experts]
   int* starts =
       places + counters * experts;  // of each expert, in blocks, and at the end their number
   int* totals = starts + experts + 1;
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kMaxThreads)
                 end = Warp() >= counters ? begin : Lesser(begin + each, routing.count);
   int* mine = places + Warp() * experts;  // of a warp that counts
   for (int64_t route = begin + Lane(); route < end; route += kWarp) {
-    const int expert = routing.Local(route);
+    const int expert = routing.GetLocalExpert(route);
     if (expert >= 0) atomicAdd(&mine[expert], 1);
     if (to.scatter != nullptr) to.scatter[route] = expert < 0 ? -1 : static_cast<int>(route);
   }
@@ -94,9 +94,9 @@ __global__ void __launch_bounds__(kMaxThreads)
       places[w * experts + expert] = total;
       total += count;
     }
-    const int needed = BlocksOf(total, block);
+    const int needed = CountBlocks(total, block);
     int sum = 0;
-    const int up_to = BlockSumUpTo(needed, sum);
+    const int up_to = BlockInclusiveSum(needed, sum);
     if (expert < experts) {
       starts[expert] = blocks + up_to - needed;
       totals[expert] = total;
@@ -119,8 +119,8 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
   for (int64_t first = begin; first < end; first += kWarp) {
     const int64_t route = first + Lane();
-    const int expert = route < end ? routing.Local(route) : -1;
-    const uint32_t same = LanesWith(expert, routing.expert_bits);
+    const int expert = route < end ? routing.GetLocalExpert(route) : -1;
+    const uint32_t same = FindLanesWith(expert, routing.expert_bits);
     const int before = PopCount(same & ((1u << Lane()) - 1));
     int64_t place = 0;
     if (expert >= 0) place = int64_t{starts[expert]} * block + mine[expert] + before;
@@ -133,18 +133,18 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// Every block finds out where all experts' batches begin, and writes those of some.
+// Every block computes where all experts' batches begin, and writes some of the batches.
 __global__ void __launch_bounds__(kBatchThreads)
     AlignBatchesInBlocks(const int32_t* counts, int experts, int capacity, int64_t block,
                          AlignedRoutes to) {
-  int* starts = DynamicShared<int>();  // in blocks
+  int* starts = GetDynamicShared<int>();  // in blocks
   const auto count_of = [&](int expert) { return Lesser(Greater(counts[expert], 0), capacity); };
   int blocks = 0;
   for (int first = 0; first < experts; first += kBatchThreads) {
     const int expert = first + static_cast<int>(threadIdx.x);
-    const int needed = expert < experts ? BlocksOf(count_of(expert), block) : 0;
+    const int needed = expert < experts ? CountBlocks(count_of(expert), block) : 0;
     int sum = 0;
-    const int up_to = BlockSumUpTo(needed, sum);
+    const int up_to = BlockInclusiveSum(needed, sum);
     if (expert < experts) starts[expert] = blocks + up_to - needed;
     blocks += sum;
   }
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kBatchThreads)
   const int none = experts * capacity;
   for (int expert = static_cast<int>(blockIdx.x); expert < experts;
        expert += static_cast<int>(gridDim.x)) {
-    const int count = count_of(expert), needed = BlocksOf(count, block);
+    const int count = count_of(expert), needed = CountBlocks(count, block);
     for (int i = static_cast<int>(threadIdx.x); i < needed; i += kBatchThreads)
       to.experts[starts[expert] + i] = expert;
     int* sorted = to.sorted + int64_t{starts[expert]} * block;
@@ -177,7 +177,8 @@ void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts
   routing.map = map;
   constexpr int64_t kFew = 512;
   const int threads = routing.count <= kFew ? kMaxThreads / 4 : kMaxThreads;
-  // Warps that count, as many as shared memory has room for: the more, the shorter their parts.
+  // The number of counting warps is as large as shared memory permits: the more warps, the shorter
+  // their parts.
   const int64_t room = static_cast<int64_t>(kSharedWithoutAsking / sizeof(int)) - 2 * experts - 1;
   const int64_t counters = std::clamp<int64_t>(room / experts, 1, threads / kWarp);
   const size_t shared = static_cast<size_t>(counters * experts + 2 * experts + 1) * sizeof(int);
@@ -186,7 +187,7 @@ void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts
 
 void AlignBatches(const std::string& op, const int32_t* counts, int64_t experts, int64_t capacity,
                   int64_t block, const AlignedRoutes& to) {
-  const int64_t blocks = std::clamp<int64_t>(experts, 1, 2 * MultiprocessorCount());
+  const int64_t blocks = std::clamp<int64_t>(experts, 1, 2 * GetMultiprocessorCount());
   const size_t shared = static_cast<size_t>(experts) * sizeof(int);
   Launch(op.c_str(), &AlignBatchesInBlocks, dim3(static_cast<unsigned>(blocks)), kBatchThreads,
          shared, counts, experts, capacity, block, to);

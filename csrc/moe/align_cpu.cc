@@ -34,7 +34,7 @@ Alignment Align(const std::string& op, const std::string& name, const ExpertIds&
   result.locals.reserve(static_cast<size_t>(routes.tokens * routes.topk));
   for (int64_t token = 0; token < routes.tokens; ++token) {
     for (int64_t choice = 0; choice < routes.topk; ++choice) {
-      const int64_t expert = routes.At(token, choice);
+      const int64_t expert = routes.Get(token, choice);
       if (expert < -1 || expert > experts) {
         throw std::runtime_error(op + ": " + name + "[" + std::to_string(token) + ", " +
                                  std::to_string(choice) + "] is " + std::to_string(expert) +
@@ -61,7 +61,7 @@ void AlignRoutes(const std::string& op, const ExpertIds& routes, int64_t experts
   Alignment alignment = Align(op, "topk_ids", routes, experts, block, map);
   const int64_t count = routes.tokens * routes.topk, total = alignment.starts.back();
   CheckRoom(op, "sorted_token_ids", to.sorted_size, total,
-            "every expert's routes, filled up to whole blocks");
+            "the routes of every expert, padded to whole blocks");
   CheckRoom(op, "experts_ids", to.experts_size, total / block, "one for each block");
   std::fill(to.sorted, to.sorted + to.sorted_size, static_cast<int32_t>(count));
   for (int64_t expert = 0; expert < experts; ++expert) {

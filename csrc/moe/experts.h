@@ -9,8 +9,8 @@
 
 namespace vllm {
 
-// The experts' feed-forward layers, with weights packed as gemm/panels.h says, one expert after the
-// other.
+// The experts' feed-forward layers. Their weights are packed as in gemm/panels.h, one expert after
+// the other.
 struct Experts {
   DType dtype = DType::kFloat32;  // of all weights and biases
   int64_t count = 0;
@@ -23,22 +23,22 @@ struct Experts {
   Gate gate;                     // of the first product's 2 * inner columns
 };
 
-// Weights of the routes: of choice k of token t weights[t * token_stride + k * choice_stride]; null
-// for ones.
+// The weights of routes: choice k of token t has weights[t * token_stride + k * choice_stride];
+// null means ones.
 struct RouteWeights {
   const float* weights = nullptr;
   int64_t token_stride = 0;
   int64_t choice_stride = 0;
 
-  float At(int64_t token, int64_t choice) const {
+  float Get(int64_t token, int64_t choice) const {
     return weights == nullptr ? 1.0f : weights[token * token_stride + choice * choice_stride];
   }
 };
 
 // out[t] = sum over the choices of token t of weight * (gate(input[t] * w13 + bias13) * w2 +
 // bias2), in float32 and rounded once. `routes` are aligned to blocks of 1 and have `topk` choices
-// for each token; those without an expert add nothing.
-void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+// for each token; choices without an expert add nothing.
+void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights);
 
 }  // namespace vllm

@@ -20,7 +20,7 @@
 #define VLLM_MOE_EXPERTS_STAGE_
 namespace vllm {
 
-// What one matrix product of the experts needs to know.
+// The arguments of one matrix product of the experts.
 struct ExpertStage {
   DType dtype = DType::kFloat32;
   const void* weights = nullptr;  // packed, one expert after the other
@@ -43,7 +43,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Columns [first, last) of the product of one expert and its routes.
+// Computes columns [first, last) of the product for one expert and its routes.
 template <typename A, typename T, typename Row>
 HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_t first,
                                  size_t last, const Row& row, ProductMemory& memory) {
@@ -66,8 +66,8 @@ HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_
       });
 }
 
-// Items [begin, end): panel by panel, in each the active experts one after the other. So the part
-// of a thread has something of each expert, however many tokens that one has.
+// Computes items [begin, end): panel by panel, with the active experts one after the other in each.
+// A thread's part therefore has some of each expert, no matter how many tokens that expert has.
 template <typename T>
 void MultiplyStage(const ExpertStage& stage, int64_t begin, int64_t end) {
   ProductMemory memory;
@@ -94,8 +94,8 @@ void MultiplyStageItems(const ExpertStage& stage, int64_t begin, int64_t end) {
            [&](auto element) HWY_ATTR { MultiplyStage<decltype(element)>(stage, begin, end); });
 }
 
-// Elements [begin, end) of the output, counted through all rows: the weighted sums of the routes'
-// rows. positions has the row of each choice of each token, -1 for none.
+// Computes elements [begin, end) of the output, numbered across rows: the weighted sums of the
+// routes' rows. positions has the row of each choice of each token, -1 for none.
 template <typename T>
 void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, int64_t topk,
                  int64_t first_token, const RouteWeights& weights, int64_t begin, int64_t end) {
@@ -113,7 +113,7 @@ void AddWeighted(const Rows& out, const float* rows, const int64_t* positions, i
         const int64_t position = positions[token * topk + k];
         if (position < 0) continue;
         const float* from = rows + position * out.width + column + i;
-        sum = hn::MulAdd(hn::Set(d, weights.At(first_token + token, k)), hn::LoadN(d, from, part),
+        sum = hn::MulAdd(hn::Set(d, weights.Get(first_token + token, k)), hn::LoadN(d, from, part),
                          sum);
       }
       if (part == lanes) {
@@ -152,14 +152,13 @@ HWY_EXPORT(AddWeightedRange);
 
 namespace {
 
-// Memory for what stands between the products, in elements of float32: 64 MiB. More tokens are
-// taken in parts, and read the weights again.
+// The memory for the results between the products, in float32 elements: 64 MiB. More tokens are
+// processed in parts, each of which reads the weights again.
 constexpr int64_t kMostElements = int64_t{1} << 24;
-// A part is no smaller than this, whatever its size: below, reading the weights would take longer
-// than computing.
+// The minimum size of a part: for fewer tokens, reading the weights takes longer than computing.
 constexpr int64_t kLeastTokens = 256;
 
-Rows FloatRows(float* data, int64_t count, int64_t width) {
+Rows MakeFloatRows(float* data, int64_t count, int64_t width) {
   Rows rows;
   rows.data = data;
   rows.width = width;
@@ -178,7 +177,7 @@ void RunStage(const ExpertStage& stage) {
               [&](int64_t begin, int64_t end) { function(stage, begin, end); });
 }
 
-// Tokens [first, first + tokens).
+// Computes tokens [first, first + tokens).
 void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                 const int32_t* routes, const RouteWeights& weights, int64_t first, int64_t tokens) {
   const int64_t all = tokens * topk;
@@ -219,8 +218,8 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
   stage.tokens = sorted.data();
   stage.out = both.get();
   RunStage(stage);
-  ActivateAndMul(experts.gate, FloatRows(inner.get(), taken, experts.inner),
-                 FloatRows(both.get(), taken, 2 * experts.inner));
+  ActivateAndMul(experts.gate, MakeFloatRows(inner.get(), taken, experts.inner),
+                 MakeFloatRows(both.get(), taken, 2 * experts.inner));
   stage.weights = experts.w2;
   stage.bias = experts.bias2;
   stage.depth = experts.inner;
@@ -238,7 +237,7 @@ void RunExperts(const Rows& out, const Rows& input, const Experts& experts, int6
 
 }  // namespace
 
-void FusedExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
+void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights) {
   const int64_t each = std::max<int64_t>(1, topk * (3 * experts.inner + experts.hidden));
   const int64_t most = std::max(kLeastTokens, kMostElements / each);

@@ -15,26 +15,27 @@ namespace {
 
 using namespace gpu;
 
-// A token is one warp's.
+// One warp routes a token.
 constexpr int kWarps = 4;
 constexpr float kTaken = -INFINITY;
 constexpr float kLowest = -FLT_MAX;
 
-// Score and choice of each expert, of which a lane has every 32nd: a table of a warp in the
-// registers of its lanes.
+// The score and choice of every 32nd expert: together, the lanes of a warp hold a table in their
+// registers.
 template <int kPerLane>
 struct InRegisters {
   float scores[kPerLane];
   float choices[kPerLane];
 
-  // f(expert, score, choice) for each of the lane's; experts from n on, too.
+  // Calls f(expert, score, choice) for each expert of the lane, including indices from n on.
   template <class F>
-  __device__ __forceinline__ void Each(F f) {
+  __device__ __forceinline__ void ForEach(F f) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) f(Lane() + i * kWarp, scores[i], choices[i]);
   }
-  // Of the lane's i-th expert; the lane that `taking` says takes it out.
-  __device__ __forceinline__ float Score(int at, bool taking) {
+  // Returns the score of the lane's i-th expert, and removes it in the lane in which `taking` is
+  // set.
+  __device__ __forceinline__ float TakeScore(int at, bool taking) {
     float score = 0.0f;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
@@ -53,10 +54,10 @@ struct InShared {
   int experts;
 
   template <class F>
-  __device__ __forceinline__ void Each(F f) {
+  __device__ __forceinline__ void ForEach(F f) {
     for (int e = Lane(); e < experts; e += kWarp) f(e, scores[e], choices[e]);
   }
-  __device__ __forceinline__ float Score(int at, bool taking) {
+  __device__ __forceinline__ float TakeScore(int at, bool taking) {
     const int expert = at * kWarp + Lane();
     if (expert >= experts) return 0.0f;
     if (taking) choices[expert] = kTaken;
@@ -77,49 +78,49 @@ __device__ __forceinline__ void WithNumbers(DType dtype, const void* data, int64
   }
 }
 
-// Scores from `row` of the logits.
+// Computes scores from `row` of the logits.
 template <class Table>
 __device__ __forceinline__ void SetScores(Table& table, const Rows& logits, int64_t row,
                                           Scoring scoring) {
   const int n = static_cast<int>(logits.width);
   WithNumbers(logits.dtype, logits.data, logits.Offset(row), [&](auto* x) {
-    table.Each([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; });
+    table.ForEach([&](int e, float& score, float&) { score = e < n ? ToFloat(x[e]) : kTaken; });
   });
   if (scoring == Scoring::kSoftmax) {
     float most = kTaken;
-    table.Each([&](int, float& score, float&) { most = LargerNumber(score, most); });
+    table.ForEach([&](int, float& score, float&) { most = LargerNumber(score, most); });
     most = WarpReduce(most, Max());
     float sum = 0.0f;
-    table.Each([&](int e, float& score, float&) {
+    table.ForEach([&](int e, float& score, float&) {
       score = expf(score - most);
       if (e < n) sum += score;
     });
     sum = WarpReduce(sum, Sum());
-    table.Each([&](int, float& score, float&) { score = score / sum; });
+    table.ForEach([&](int, float& score, float&) { score = score / sum; });
   } else if (scoring == Scoring::kSigmoid) {
-    table.Each([&](int, float& score, float&) {
-      // The exponential is of -|x|, so it cannot overflow.
+    table.ForEach([&](int, float& score, float&) {
+      // The exponent is -|x|, so it cannot overflow.
       const float e = expf(-fabsf(score));
       score = (score < 0.0f ? e : 1.0f) / (1.0f + e);
     });
   }
 }
 
-// Choices from the scores and the bias: lowest where the score is not finite or the sum is no
-// number; such scores become 0. Returns whether any score of the lane was finite.
+// Computes choices from the scores and the bias: the lowest number where the score is not finite or
+// the sum is NaN; non-finite scores become 0. Returns whether any score of the lane was finite.
 template <class Table>
 __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& router) {
   if (router.bias == nullptr) {
-    table.Each([&](int, float& score, float& choice) { choice = score; });
+    table.ForEach([&](int, float& score, float& choice) { choice = score; });
   } else {
     WithNumbers(router.bias_dtype, router.bias, 0, [&](auto* bias) {
-      table.Each([&](int e, float& score, float& choice) {
+      table.ForEach([&](int e, float& score, float& choice) {
         choice = e < n ? score + ToFloat(bias[e]) : kTaken;
       });
     });
   }
   bool any = false;
-  table.Each([&](int e, float& score, float& choice) {
+  table.ForEach([&](int e, float& score, float& choice) {
     const bool usable = e < n && std::isfinite(score);
     any = any || usable;
     choice = e >= n                          ? kTaken
@@ -130,13 +131,13 @@ __device__ __forceinline__ bool SetChoices(Table& table, int n, const Router& ro
   return any;
 }
 
-// Takes all experts out that are not in one of the kept groups. `area` has room for a number for
-// each expert and group.
+// Removes all experts that are not in one of the kept groups. `area` has room for one number for
+// each expert and each group.
 template <class Table>
 __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& router, float* area) {
   const int groups = static_cast<int>(router.groups), size = n / groups;
   float* worth = area + n;
-  table.Each([&](int e, float&, float& choice) {
+  table.ForEach([&](int e, float&, float& choice) {
     if (e < n) area[e] = choice;
   });
   __syncwarp();
@@ -157,7 +158,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
   }
   __syncwarp();
   for (int group = Lane(); group < groups; group += kWarp) {
-    // Its place in the order of groups, of equals the lower number first.
+    // The group's rank; the lower number comes first if groups are equal.
     int better = 0;
     for (int other = 0; other < groups; ++other) {
       if (worth[other] > worth[group] || (worth[other] == worth[group] && other < group)) ++better;
@@ -166,7 +167,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
     for (int i = 0; i < size; ++i) area[group * size + i] = kTaken;
   }
   __syncwarp();
-  table.Each([&](int e, float&, float& choice) {
+  table.ForEach([&](int e, float&, float& choice) {
     if (e < n) choice = area[e];
   });
 }
@@ -200,7 +201,7 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   const bool any = SetChoices(table, n, router);
   if constexpr (kGrouped) {
     if (Ballot(any) == 0 && router.scoring != Scoring::kSoftmax) {
-      // No group is better than another: upstream takes the first experts with equal weights,
+      // No group is better than another. Like upstream, takes the first experts with equal weights,
       // unscaled.
       for (int k = Lane(); k < topk; k += kWarp) {
         routes.weights[begin + k] = 1.0f / static_cast<float>(topk);
@@ -214,7 +215,7 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   for (int k = 0; k < topk; ++k) {
     float best = kTaken;
     int expert = INT_MAX;
-    table.Each([&](int e, float&, float& choice) {
+    table.ForEach([&](int e, float&, float& choice) {
       if (choice > best) {
         best = choice;
         expert = e;
@@ -230,7 +231,7 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
       }
     }
     const int owner = expert % kWarp;
-    const float score = Shuffle(table.Score(expert / kWarp, Lane() == owner), owner);
+    const float score = Shuffle(table.TakeScore(expert / kWarp, Lane() == owner), owner);
     sum += score;
     if (Lane() == k % kWarp) StoreExpert(routes, begin + k, expert);
     if (k < kWarp) {
@@ -246,13 +247,13 @@ __device__ __forceinline__ void RouteToken(Table& table, const Rows& logits, int
   }
 }
 
-// kPerLane = 0: tables in shared memory, a warp a block.
+// kPerLane = 0: the tables are in shared memory, and a block is one warp.
 template <int kPerLane, bool kGrouped>
 __global__ void __launch_bounds__(kWarps* kWarp)
     RouteTokens(Rows logits, Router router, Routes routes) {
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int n = static_cast<int>(logits.width);
-  float* shared = DynamicShared<float>();
+  float* shared = GetDynamicShared<float>();
   for (int64_t row = int64_t{blockIdx.x} * warps + Warp(); row < logits.count;
        row += int64_t{gridDim.x} * warps) {
     if constexpr (kPerLane == 0) {
@@ -271,7 +272,7 @@ void LaunchRoutes(const Rows& logits, const Router& router, const Routes& routes
   const int64_t warps = kPerLane == 0 ? 1 : kWarps;
   const int64_t numbers = (kPerLane == 0 ? logits.width : 0) +
                           (kPerLane == 0 || kGrouped ? warps * (logits.width + router.groups) : 0);
-  Launch("route", &RouteTokens<kPerLane, kGrouped>, BlocksFor(logits.count, warps),
+  Launch("route", &RouteTokens<kPerLane, kGrouped>, ChooseBlocks(logits.count, warps),
          static_cast<int>(warps) * kWarp, static_cast<size_t>(numbers) * sizeof(float), logits,
          router, routes);
 }

@@ -25,7 +25,8 @@ namespace HWY_NAMESPACE {
 constexpr float kTaken = -std::numeric_limits<float>::infinity();
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
-// The place of the greatest of `n` elements, the first of equals. There is no NaN among them.
+// Returns the index of the largest of `n` elements, the first of equal ones. There is no NaN among
+// them.
 HWY_INLINE size_t FindLargest(const float* HWY_RESTRICT x, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
@@ -45,7 +46,7 @@ HWY_INLINE size_t FindLargest(const float* HWY_RESTRICT x, size_t n) {
   return 0;
 }
 
-// The sum of the two greatest of `n` elements; the greatest when there is one only.
+// Returns the sum of the two largest of `n` elements, or the largest if there is only one.
 HWY_INLINE float AddTopTwo(const float* HWY_RESTRICT x, size_t n) {
   float first = kTaken, second = kTaken;
   for (size_t i = 0; i < n; ++i) {
@@ -59,14 +60,14 @@ HWY_INLINE float AddTopTwo(const float* HWY_RESTRICT x, size_t n) {
   return n == 1 ? first : first + second;
 }
 
-// e^v; NaN stays NaN, where Highway's exponential is 0.
+// e^v. NaN stays NaN; Highway's exponential returns 0 for it.
 HWY_INLINE VF32 Exp(VF32 v) { return hn::IfThenElse(hn::IsNaN(v), v, hn::Exp(F32(), v)); }
 
-// scores[i] = f(x[i]) for i < n, all NaN from a softmax over NaN or +infinity; `scores` has room
-// for whole vectors, and what lies behind the n-th is 0.
+// scores[i] = f(x[i]) for i < n. A softmax over NaN or +infinity returns NaN for all. `scores` has
+// room for whole vectors; the elements after the n-th are 0.
 template <typename T>
-HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores,
-                      size_t n) {
+HWY_INLINE void ComputeScores(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTRICT scores,
+                              size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   if (scoring == Scoring::kSoftmax) {
@@ -92,7 +93,7 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
     for (size_t i = 0; i < n; i += lanes) {
       VF32 v = LoadTail(x + i, HWY_MIN(lanes, n - i));
       if (scoring == Scoring::kSigmoid) {
-        // The exponential is of -|v|, so it cannot overflow.
+        // The exponent is -|v|, so it cannot overflow.
         const VF32 e = Exp(hn::Neg(hn::Abs(v)));
         v = hn::Div(hn::IfThenElse(hn::Lt(v, hn::Zero(d)), e, one), hn::Add(one, e));
       }
@@ -101,8 +102,8 @@ HWY_INLINE void Score(Scoring scoring, const T* HWY_RESTRICT x, float* HWY_RESTR
   }
 }
 
-// choice[i] = scores[i] + bias[i], lowest where the score is not finite or the sum is no number;
-// such scores become 0. Returns whether any score was finite.
+// choice[i] = scores[i] + bias[i], or the lowest number where the score is not finite or the sum is
+// NaN; non-finite scores become 0. Returns whether any score was finite.
 template <typename B>
 HWY_INLINE bool AddExpertBias(float* HWY_RESTRICT scores, const B* HWY_RESTRICT bias,
                               float* HWY_RESTRICT choice, size_t n) {
@@ -129,7 +130,7 @@ HWY_INLINE bool AddExpertBias(const Router& router, float* scores, float* choice
   });
 }
 
-// Takes all experts out of `choice` that are not in one of the kept groups.
+// Removes from `choice` all experts that are not in one of the kept groups.
 HWY_INLINE void KeepGroups(const Router& router, float* HWY_RESTRICT choice, size_t experts,
                            float* HWY_RESTRICT groups) {
   const size_t count = static_cast<size_t>(router.groups);
@@ -167,10 +168,10 @@ HWY_NOINLINE void RouteRows(const Rows& logits, const Router& router, const Rout
       }
       continue;
     }
-    Score(router.scoring, logits.Row<T>(row), scores, n);
+    ComputeScores(router.scoring, logits.Row<T>(row), scores, n);
     const bool any = AddExpertBias(router, scores, choice, n);
     if (!any && router.scoring != Scoring::kSoftmax && router.groups > 1) {
-      // No group is better than another: upstream takes the first experts with equal weights,
+      // No group is better than another. Like upstream, takes the first experts with equal weights,
       // unscaled.
       for (int64_t k = 0; k < router.topk; ++k) {
         weights[k] = 1.0f / static_cast<float>(router.topk);
@@ -219,7 +220,7 @@ HWY_EXPORT(RouteRange);
 
 void Route(const Rows& logits, const Router& router, const Routes& routes) {
   auto& function = VLLM_CPU_DISPATCH(RouteRange);
-  // A pass over the experts for each choice, and about four passes' worth of scoring.
+  // One pass over the experts for each choice, and scoring, which is worth about four passes.
   const int64_t work = logits.width * (router.topk + 4);
   ParallelFor(logits.count, work,
               [&](int64_t begin, int64_t end) { function(logits, router, routes, begin, end); });

@@ -14,8 +14,8 @@ using namespace gpu;
 
 constexpr int kThreads = 256;
 
-// kCount elements of a row a thread and step; blocks walk over the pieces of a row along x and over
-// the tokens along y.
+// A thread sums kCount elements of a row a step. Blocks iterate over the pieces of a row along x
+// and over the tokens along y.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads)
     SumTokens(Rows out, Rows input, int64_t topk, TakenRoutes taken) {
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads)
       float sum[kCount] = {};
 #pragma unroll 4
       for (int64_t choice = 0; choice < topk; ++choice) {
-        if (!taken.Has(token, choice)) continue;
+        if (!taken.HasExpert(token, choice)) continue;
         const Pack<T, kCount> row =
             LoadPack<kCount>(input.Row<const T>(token * topk + choice) + step * kCount);
 #pragma unroll
@@ -46,13 +46,14 @@ void SumChoices(const Rows& out, const Rows& input, int64_t topk, const TakenRou
   WithType(out.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int kCount = kPerLoad<T>;
-    if (out.width % kCount == 0 && RowsAligned(out, sizeof(T), 16) &&
-        RowsAligned(input, sizeof(T), 16)) {
-      Launch("moe_sum", &SumTokens<kCount, T>, RowBlocks(out.width / kCount, out.count, kThreads),
-             kThreads, 0, out, input, topk, taken);
+    if (out.width % kCount == 0 && AreRowsAligned(out, sizeof(T), 16) &&
+        AreRowsAligned(input, sizeof(T), 16)) {
+      Launch("moe_sum", &SumTokens<kCount, T>,
+             ChooseRowGrid(out.width / kCount, out.count, kThreads), kThreads, 0, out, input, topk,
+             taken);
     } else {
-      Launch("moe_sum", &SumTokens<1, T>, RowBlocks(out.width, out.count, kThreads), kThreads, 0,
-             out, input, topk, taken);
+      Launch("moe_sum", &SumTokens<1, T>, ChooseRowGrid(out.width, out.count, kThreads), kThreads,
+             0, out, input, topk, taken);
     }
   });
 }

@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// The sums of `count` rows, as a source of numbers: see core/span-inl.h.
+// The sums of `count` rows, as a source of numbers (core/span-inl.h).
 template <typename T>
 struct RowSums {
   static constexpr bool kSplit = kSplits<T>;
@@ -41,11 +41,11 @@ struct RowSums {
   }
 };
 
-// Elements [begin, end) of the output, counted through all rows.
+// Computes elements [begin, end) of the output, numbered across rows.
 template <typename T>
 HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
                               const TakenRoutes& taken, int64_t begin, int64_t end) {
-  const bool stream = WorthStreaming<T>(out);
+  const bool stream = ShouldStream<T>(out);
   std::vector<const T*> rows(static_cast<size_t>(topk));
   while (begin < end) {
     const int64_t token = begin / out.width;
@@ -53,7 +53,8 @@ HWY_NOINLINE void SumElements(const Rows& out, const Rows& input, int64_t topk,
     const int64_t n = std::min(end - begin, out.width - column);
     size_t used = 0;
     for (int64_t choice = 0; choice < topk; ++choice) {
-      if (taken.Has(token, choice)) rows[used++] = input.Row<T>(token * topk + choice) + column;
+      if (taken.HasExpert(token, choice))
+        rows[used++] = input.Row<T>(token * topk + choice) + column;
     }
     WriteSpan(RowSums<T>{rows.data(), used}, out.Row<T>(token) + column, static_cast<size_t>(n),
               stream);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mathematics of root mean square normalisation, for kernels that normalise and do more.
-// Compiled once for each target.
+// The mathematics of root mean square normalisation, for all kernels that include it. Compiled once
+// for each target.
 #if defined(VLLM_NORM_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_NORM_NORM_INL_H_
 #undef VLLM_NORM_NORM_INL_H_
@@ -21,19 +21,19 @@ namespace HWY_NAMESPACE {
 
 HWY_INLINE VF32 AddSquare(VF32 v, VF32 sum) { return hn::MulAdd(v, v, sum); }
 
-// 1 / sqrt(mean + epsilon), from four partial sums of squares.
-HWY_INLINE float NormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
-                            float epsilon) {
+// Returns 1 / sqrt(mean + epsilon), from four partial sums of squares.
+HWY_INLINE float ComputeNormFactor(VF32 sum0, VF32 sum1, VF32 sum2, VF32 sum3, size_t width,
+                                   float epsilon) {
   const VF32 total = hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3));
   return 1.0f / std::sqrt(hn::ReduceSum(F32(), total) / static_cast<float>(width) + epsilon);
 }
 
-// 1 / sqrt(mean(row^2) + epsilon)
+// Returns 1 / sqrt(mean(row^2) + epsilon).
 template <typename T>
-HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
+HWY_INLINE float ComputeNormFactor(const T* row, size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
-  // Four sums, so that one addition need not wait for the last. AddAndNormFactor adds in the same
-  // order: its results are the same bits.
+  // Uses four sums, so that an addition need not wait for the previous one. AddAndComputeNormFactor
+  // adds in the same order, so its results are bit-identical.
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
   for (; i + 4 * lanes <= width; i += 4 * lanes) {
@@ -47,7 +47,7 @@ HWY_INLINE float NormFactor(const T* row, size_t width, float epsilon) {
   }
   for (; i < width; i += lanes)
     sum0 = AddSquare(LoadTail(row + i, HWY_MIN(lanes, width - i)), sum0);
-  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+  return ComputeNormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
 // Adds two vectors in place. Returns the sums as they are rounded and stored.
@@ -62,10 +62,10 @@ HWY_INLINE void AddTwo(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual, VF
   RoundAndStoreSplit(sum0, sum1, residual);
 }
 
-// residual += input; returns NormFactor of the residual, which has been rounded to T.
+// residual += input. Returns ComputeNormFactor of the residual, which has been rounded to T.
 template <typename T>
-HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual,
-                                  size_t width, float epsilon) {
+HWY_INLINE float AddAndComputeNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT residual,
+                                         size_t width, float epsilon) {
   const size_t lanes = hn::Lanes(F32());
   VF32 sum0 = hn::Zero(F32()), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   size_t i = 0;
@@ -84,15 +84,14 @@ HWY_INLINE float AddAndNormFactor(const T* HWY_RESTRICT input, T* HWY_RESTRICT r
     StoreTail(sum, residual + i, n);
     sum0 = AddSquare(sum, sum0);
   }
-  return NormFactor(sum0, sum1, sum2, sum3, width, epsilon);
+  return ComputeNormFactor(sum0, sum1, sum2, sum3, width, epsilon);
 }
 
-// A row times a factor, and times a weight if there is one, as a source of numbers: see
-// core/span-inl.h.
+// A row times a factor and, if there is one, a weight, as a source of numbers (core/span-inl.h).
 template <typename T, bool kWeight>
 struct NormedRow {
   static constexpr bool kSplit = kSplits<T>;
-  const T* x;  // not restrict: the result may lie in the same place
+  const T* x;  // not restrict: the result may be in the same place
   const T* HWY_RESTRICT weight;
   float factor;
   HWY_INLINE void ReadTwo(size_t i, VF32& v0, VF32& v1) const {

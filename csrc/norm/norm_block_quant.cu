@@ -11,8 +11,8 @@ namespace {
 
 using namespace gpu;
 
-// Of teams that hold their rows: a group is the packs of `lanes` neighbouring threads, a power of
-// two of one warp.
+// For teams that keep their rows in registers: a group consists of the packs of `lanes` adjacent
+// threads, a power of two within one warp.
 template <class Q, class Team, typename T>
 __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& normed, Q* to,
                                                    int64_t width, float* scales,
@@ -40,7 +40,7 @@ __device__ __forceinline__ void QuantizeHeldGroups(const NormedRow<Team, T>& nor
   }
 }
 
-// Any groups: warps take one after the other, and read their elements again.
+// For any groups: warps take one group after the other and read its elements again.
 template <class Q, typename T>
 __device__ __forceinline__ void QuantizeGroups(const T* x, const T* weight, float factor, Q* to,
                                                int64_t width, float* scales, int64_t scale_stride,
@@ -68,16 +68,16 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
   ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
     auto normed = operands.Row<T, Team>(row, has_row);
     normed.KeepPacked();
-    Q* to = RowAt<Q>(operands.out, row);
-    float* row_scales = RowAt<float>(scales.rows, row);
+    Q* to = GetRow<Q>(operands.out, row);
+    float* row_scales = GetRow<float>(scales.rows, row);
     if constexpr (Team::kHeld > 0) {
       QuantizeHeldGroups(normed, to, width, row_scales, scales.column_stride,
                          static_cast<int>(size / kPerLoad<T>), bound);
     } else {
-      // What other threads have added to the residual is there: they have met in the reduction
-      // since.
-      const T* x = operands.residual.data == nullptr ? RowAt<const T>(operands.input, row)
-                                                     : RowAt<const T>(operands.residual, row);
+      // Additions of other threads to the residual are visible, because the reduction since then
+      // has synchronised the threads.
+      const T* x = operands.residual.data == nullptr ? GetRow<const T>(operands.input, row)
+                                                     : GetRow<const T>(operands.residual, row);
       QuantizeGroups(x, static_cast<const T*>(operands.weight), normed.factor, to, width,
                      row_scales, scales.column_stride, size, bound);
     }
@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
 
 }  // namespace
 
-void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                       const void* weight, const GroupScales& scales, int64_t size,
-                       const float* bound, float epsilon) {
+void NormalizeAndQuantizeGroups(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const GroupScales& scales,
+                                int64_t size, const float* bound, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {

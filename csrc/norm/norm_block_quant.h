@@ -6,10 +6,10 @@
 
 namespace vllm {
 
-// RmsNormDynamicQuant of norm/norm_quant.h with a scale for each group of `size` neighbouring
-// elements of a row instead of one for the row. input.width is a multiple of size.
-void RmsNormBlockQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                       const void* weight, const GroupScales& scales, int64_t size,
-                       const float* bound, float epsilon);
+// NormalizeAndQuantizeDynamic of norm/norm_quant.h with a scale for each group of `size` adjacent
+// elements of a row, instead of one for the row. input.width is a multiple of size.
+void NormalizeAndQuantizeGroups(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const GroupScales& scales,
+                                int64_t size, const float* bound, float epsilon);
 
 }  // namespace vllm

@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// to = from * factor * weight, written past the caches if `stream` says so.
+// to = from * factor * weight. With `stream`, the stores bypass the caches.
 template <typename T>
 HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor,
                           bool stream) {
@@ -32,11 +32,11 @@ template <typename T>
 HWY_NOINLINE void RmsNormRows(const Rows& out, const Rows& input, const T* weight, float epsilon,
                               int64_t begin, int64_t end) {
   const size_t width = static_cast<size_t>(input.width);
-  const bool stream = out.data != input.data && WorthStreaming<T>(out);
+  const bool stream = out.data != input.data && ShouldStream<T>(out);
   for (int64_t row = begin; row < end; ++row) {
     const T* from = input.Row<T>(row);
     T* to = out.Row<T>(row);
-    Normalize(from, to, weight, width, NormFactor(from, width, epsilon), stream);
+    Normalize(from, to, weight, width, ComputeNormFactor(from, width, epsilon), stream);
   }
   if (stream) hwy::FlushStream();
 }
@@ -48,7 +48,7 @@ HWY_NOINLINE void FusedAddRmsNormRows(const Rows& input, const Rows& residual, c
   for (int64_t row = begin; row < end; ++row) {
     T* x = input.Row<T>(row);
     T* r = residual.Row<T>(row);
-    const float factor = AddAndNormFactor<T>(x, r, width, epsilon);
+    const float factor = AddAndComputeNormFactor<T>(x, r, width, epsilon);
     Normalize<T>(r, x, weight, width, factor, false);
   }
 }
@@ -83,14 +83,15 @@ namespace vllm {
 HWY_EXPORT(RmsNormRange);
 HWY_EXPORT(FusedAddRmsNormRange);
 
-void RmsNorm(const Rows& out, const Rows& input, const void* weight, float epsilon) {
+void NormalizeRms(const Rows& out, const Rows& input, const void* weight, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(RmsNormRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, input, weight, epsilon, begin, end);
   });
 }
 
-void FusedAddRmsNorm(const Rows& input, const Rows& residual, const void* weight, float epsilon) {
+void AddAndNormalizeRms(const Rows& input, const Rows& residual, const void* weight,
+                        float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(FusedAddRmsNormRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(input, residual, weight, epsilon, begin, end);

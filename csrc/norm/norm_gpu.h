@@ -1,38 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// What GPU kernels share that normalise rows and do more.
+// Normalises rows in GPU kernels.
 #pragma once
 
 #include "core/gpu/row_teams.h"
 
 namespace vllm::gpu {
 
-// 1 / sqrt(mean + epsilon)
-__device__ __forceinline__ float NormFactor(float squares, int64_t width, float epsilon) {
+// Returns 1 / sqrt(mean + epsilon).
+__device__ __forceinline__ float ComputeNormFactor(float squares, int64_t width, float epsilon) {
   return 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
 }
 
-// A row and its weight, as a team has it.
+// A team's parts of a row and its weight.
 template <class Team, typename T>
 struct NormedRow {
   static constexpr int kCount = kPerLoad<T>;
 
   TeamRow<Team, T> x;
-  // Caches have what there are not registers enough for.
+  // The weight is kept in registers only if they suffice; otherwise it is read again, through the
+  // caches.
   TeamRow<Team, T, (Team::kHeld > 0 && Team::kHeld <= 2)> weight;
   int64_t packs;
   bool weighted;
   float factor;
 
-  // Loads a row; adds it to the residual's row unless that is null, and goes on with the sum as it
-  // is rounded and stored; finds the factor. Without a row of its own a team passes `has_row`
-  // false.
+  // Loads a row. If `residual` is not null, adds the row to it and continues with the sum as it is
+  // rounded and stored. Computes the factor. A team without a row passes `has_row` false.
   __device__ __forceinline__ NormedRow(const T* row, T* residual, const T* weights, int64_t width,
                                        float epsilon, bool has_row)
       : x(row, width),
         weight(weights != nullptr ? weights : row, width),
-        packs(has_row ? PacksOf<T>(width) : 0),
+        packs(has_row ? CountPacks<T>(width) : 0),
         weighted(weights != nullptr) {
-    // What there is none of is loaded as well, from the row itself: see TeamRow::Load.
+    // A missing operand is replaced by the row itself, so that the load is unconditional: see
+    // TeamRow::Load.
     TeamRow<Team, T> other(residual != nullptr ? residual : row, width);
     x.Load();
     other.Load();
@@ -55,16 +56,16 @@ struct NormedRow {
       x.ReadFrom(residual);
     }
     x.KeepPacked();
-    factor = NormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
+    factor = ComputeNormFactor(Team::Reduce(squares, 0.0f, Sum()), width, epsilon);
   }
 
-  // Between one ForNormed and the next.
+  // For use between two calls of ForNormed.
   __device__ __forceinline__ void KeepPacked() {
     x.KeepPacked();
     weight.KeepPacked();
   }
 
-  // The normalised numbers of a pack of this thread.
+  // Returns the normalised numbers of a pack of this thread.
   __device__ __forceinline__ void Get(int k, int64_t pack, float (&values)[kCount]) const {
     const Pack<T, kCount> items = x.Get(k, pack);
 #pragma unroll
@@ -75,7 +76,7 @@ struct NormedRow {
     for (int j = 0; j < kCount; ++j) values[j] *= ToFloat(weights.items[j]);
   }
 
-  // Calls f(pack, values) with those of each pack.
+  // Calls f(pack, values) with the normalised numbers of each pack.
   template <class F>
   __device__ __forceinline__ void ForNormed(F f) const {
     ForPacks<Team>(packs, [&](int k, auto pack) {
@@ -95,7 +96,7 @@ struct NormedRow {
   }
 };
 
-// Of kernels whose results are codes. residual may be empty.
+// The operands of kernels whose results are codes. `residual` may be empty.
 struct NormOperands {
   Rows out, input, residual;
   const void* weight;
@@ -103,8 +104,8 @@ struct NormOperands {
 
   template <typename T, class Team>
   __device__ __forceinline__ NormedRow<Team, T> Row(int64_t row, bool has_row) const {
-    T* sum = residual.data == nullptr ? nullptr : RowAt<T>(residual, row);
-    return {RowAt<const T>(input, row),
+    T* sum = residual.data == nullptr ? nullptr : GetRow<T>(residual, row);
+    return {GetRow<const T>(input, row),
             sum,
             static_cast<const T*>(weight),
             input.width,
@@ -112,11 +113,11 @@ struct NormOperands {
             has_row};
   }
 
-  // Whether rows of T and of their codes are whole packs.
+  // Returns whether rows of T and of their codes consist of whole packs.
   template <typename T, class Q>
   bool AreWholePacks() const {
-    return WholePacks<T>(input) && WholePacks<T, Q>(out) && Aligned(weight, 16) &&
-           (residual.data == nullptr || WholePacks<T>(residual));
+    return HasWholePacks<T>(input) && HasWholePacks<T, Q>(out) && IsAligned(weight, 16) &&
+           (residual.data == nullptr || HasWholePacks<T>(residual));
   }
 };
 

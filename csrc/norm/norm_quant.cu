@@ -9,7 +9,7 @@ namespace {
 
 using namespace gpu;
 
-// Writes what a team has normalised, divided, as codes.
+// Writes the normalised numbers of a team, divided, as codes.
 template <class Q, class Team, typename T, class F>
 __device__ __forceinline__ void WriteCodes(const NormedRow<Team, T>& normed, Q* to, int64_t width,
                                            const F& divide) {
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     NormStaticRows(NormOperands operands, const float* scale) {
   ForRows<Team>(operands.input.count, [&](int64_t row, bool has_row) {
     const auto normed = operands.Row<T, Team>(row, has_row);
-    WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
+    WriteCodes(normed, GetRow<Q>(operands.out, row), operands.out.width, Times(1.0f / *scale));
   });
 }
 
@@ -42,14 +42,15 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     normed.KeepPacked();
     const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);
     if (has_row && Team::Thread() == 0) scales[row] = scale.scale;
-    WriteCodes(normed, RowAt<Q>(operands.out, row), operands.out.width, scale.divide);
+    WriteCodes(normed, GetRow<Q>(operands.out, row), operands.out.width, scale.divide);
   });
 }
 
 }  // namespace
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                           const void* weight, const float* scale, float epsilon) {
+void NormalizeAndQuantizeStatic(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const float* scale,
+                                float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithFp8(type, [&](auto code) {
@@ -64,8 +65,9 @@ void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const
   });
 }
 
-void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                         const void* weight, float* scales, const float* bound, float epsilon) {
+void NormalizeAndQuantizeDynamic(const Rows& out, QType type, const Rows& input,
+                                 const Rows* residual, const void* weight, float* scales,
+                                 const float* bound, float epsilon) {
   const NormOperands operands = MakeNormOperands(out, input, residual, weight, epsilon);
   WithType(input.dtype, [&](auto element) {
     WithCode(type, [&](auto code) {

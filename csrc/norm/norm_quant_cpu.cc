@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// A row times a factor times a weight, changed by a function.
+// A row times a factor times a weight, transformed by a function.
 template <typename T, class F>
 struct ChangedRow {
   static constexpr bool kSplit = kSplits<T>;
@@ -33,7 +33,7 @@ struct ChangedRow {
   HWY_INLINE VF32 ReadTail(size_t i, size_t n) const { return f(row.ReadTail(i, n)); }
 };
 
-// The largest magnitude among the n numbers of a source, NaN left out.
+// Returns the largest magnitude among the n numbers of a source, ignoring NaN.
 template <class Source>
 HWY_INLINE float FindLargest(const Source& source, size_t n) {
   const F32 d;
@@ -51,19 +51,18 @@ HWY_INLINE float FindLargest(const Source& source, size_t n) {
   return LargestOfNumbers(d, LargerOfNumbers(largest0, largest1));
 }
 
-// Prepares a row: adds the residual if there is one. Returns what is to be normalised, and by which
-// factor.
+// Prepares a row: adds the residual if there is one. Returns the row to normalise and its factor.
 template <typename T>
 HWY_INLINE const T* PrepareRow(const Rows& input, const Rows* residual, int64_t row, float epsilon,
                                float& factor) {
   const size_t width = static_cast<size_t>(input.width);
   const T* x = input.Row<T>(row);
   if (residual == nullptr) {
-    factor = NormFactor(x, width, epsilon);
+    factor = ComputeNormFactor(x, width, epsilon);
     return x;
   }
   T* sum = residual->Row<T>(row);
-  factor = AddAndNormFactor(x, sum, width, epsilon);
+  factor = AddAndComputeNormFactor(x, sum, width, epsilon);
   return sum;
 }
 
@@ -142,16 +141,18 @@ namespace vllm {
 HWY_EXPORT(NormQuantStaticRange);
 HWY_EXPORT(NormQuantDynamicRange);
 
-void RmsNormStaticFp8Quant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                           const void* weight, const float* scale, float epsilon) {
+void NormalizeAndQuantizeStatic(const Rows& out, QType type, const Rows& input,
+                                const Rows* residual, const void* weight, const float* scale,
+                                float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantStaticRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, residual, weight, *scale, epsilon, begin, end);
   });
 }
 
-void RmsNormDynamicQuant(const Rows& out, QType type, const Rows& input, const Rows* residual,
-                         const void* weight, float* scales, const float* bound, float epsilon) {
+void NormalizeAndQuantizeDynamic(const Rows& out, QType type, const Rows& input,
+                                 const Rows* residual, const void* weight, float* scales,
+                                 const float* bound, float epsilon) {
   auto& function = VLLM_CPU_DISPATCH(NormQuantDynamicRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, residual, weight, scales, bound, epsilon, begin, end);

@@ -14,27 +14,28 @@ using namespace gpu;
 
 constexpr int kMostThreads = 256;
 
-// A block takes a token. kLanes neighbouring lanes take a head of it, then another. If kHeld says
-// so each of them has no more than one piece of what is rotated, and its angles stay from head to
-// head; otherwise lanes walk over the pieces, and load them for both passes.
+// A block processes a token; kLanes adjacent lanes process one of its heads, then another. With
+// kHeld, each lane has at most one piece of the rotated elements, and its angles are kept from head
+// to head. Otherwise lanes iterate over the pieces and load them for both passes.
 template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
 __global__ void __launch_bounds__(kMostThreads, 4)
     NormRopeTokens(Rows qkv, Rows positions, QkNormRope how) {
   using Pairs = PairsOf<T, kNeox, kAligned>;
   constexpr int kRest = Pairs::kLoad;
-  // Loops over pieces are not unrolled: mostly there is one or none, and registers are for more
-  // blocks.
+  // Loops over pieces are not unrolled: there is usually one or none, and saving registers permits
+  // more blocks.
   const int64_t rotary = how.cache.rotary_dim, half = rotary / 2, pieces = half / Pairs::kCount;
   const int64_t heads = how.query_heads + how.key_heads;
   const int lane = static_cast<int>(threadIdx.x) % kLanes,
             teams = static_cast<int>(blockDim.x) / kLanes;
   for (int64_t token = blockIdx.x; token < qkv.count; token += gridDim.x) {
     int64_t position;
-    if (!PositionOf(positions, token, how.cache, position)) continue;
-    T* row = RowAt<T>(qkv, token);
+    if (!FindPosition(positions, token, how.cache, position)) continue;
+    T* row = GetRow<T>(qkv, token);
     Angles<Pairs::kCount> angles = {};
     if (kHeld && lane < pieces) angles.Load(how.cache, position, lane * Pairs::kCount);
-    // All teams go on until the last head is done, for lanes of one warp may have several heads.
+    // All teams iterate until the last head is done, because lanes of one warp may have several
+    // heads.
     for (int64_t begin = 0; begin < heads; begin += teams) {
       const int64_t index = begin + threadIdx.x / kLanes;
       const bool has_head = index < heads;
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(kMostThreads, 4)
           squares = fmaf(ToFloat(items.items[j]), ToFloat(items.items[j]), squares);
       }
       const float factor =
-          NormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
+          ComputeNormFactor(WarpReduce<kLanes>(squares, Sum()), how.head_size, how.epsilon);
       if (!has_head) continue;
 #pragma unroll 1
       for (int64_t piece = lane; piece < pieces; piece += kLanes) {
@@ -102,17 +103,18 @@ template <typename T, bool kNeox, int kLanes, bool kHeld, bool kAligned>
 void Rotate(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t heads = how.query_heads + how.key_heads;
   if (heads == 0) return;
-  const int threads = ThreadsFor(EvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
+  const int threads =
+      ChooseThreads(ChooseEvenShare(heads, kMostThreads / kLanes) * kLanes, kMostThreads);
   Launch("fused_qk_norm_rope", &NormRopeTokens<T, kNeox, kLanes, kHeld, kAligned>,
-         BlocksFor(qkv.count, 1), threads, 0, qkv, positions, how);
+         ChooseBlocks(qkv.count, 1), threads, 0, qkv, positions, how);
 }
 
 template <typename T, bool kNeox>
 void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   const int64_t size = sizeof(T);
-  const bool aligned = WholePairs<T>(how.cache, kNeox) && RowsAligned(qkv, sizeof(T), 16) &&
-                       how.head_size * size % 16 == 0 && Aligned(how.query_weight, 16) &&
-                       Aligned(how.key_weight, 16);
+  const bool aligned = HasWholePairs<T>(how.cache, kNeox) && AreRowsAligned(qkv, sizeof(T), 16) &&
+                       how.head_size * size % 16 == 0 && IsAligned(how.query_weight, 16) &&
+                       IsAligned(how.key_weight, 16);
   const int64_t pieces = how.cache.rotary_dim / 2 / kPairs<T, kNeox, true>;
   if (!aligned || pieces > 32) {
     Rotate<T, kNeox, 32, false, false>(qkv, positions, how);
@@ -127,7 +129,7 @@ void RotateWithLanes(const Rows& qkv, const Rows& positions, const QkNormRope& h
 
 }  // namespace
 
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   WithType(qkv.dtype, [&](auto element) {
     using T = decltype(element);
     how.neox ? RotateWithLanes<T, true>(qkv, positions, how)

@@ -8,14 +8,15 @@
 
 namespace vllm {
 
-// A row of qkv is a token: query_heads, then key_heads, then what stays, of head_size elements
-// each. Every query and key head is replaced by RmsNorm of it, with the weight for its kind
-// (head_size elements of the dtype of qkv), and the first rotary_dim elements of that are rotated
-// as by RotaryEmbedding; in float32 and rounded once.
+// A row of qkv is a token: query_heads heads, then key_heads heads, then unchanged heads, of
+// head_size elements each. Each query and key head is replaced by its root mean square
+// normalisation, with the weight for its kind (head_size elements of the dtype of qkv), and the
+// first rotary_dim elements of that are rotated as in ApplyRotaryEmbedding; in float32 and rounded
+// once.
 //
-// A position that is not in [0, cache.positions): on the CPU std::runtime_error is thrown that
-// names fused_qk_norm_rope and position_ids, and nothing has been changed; a GPU leaves the token
-// as it is. `positions` has rows of one int64 and as many as qkv.
+// If a position is not in [0, cache.positions), the CPU throws std::runtime_error that names
+// fused_qk_norm_rope and position_ids, before anything is changed; a GPU leaves the token
+// unchanged. `positions` has rows of one int64, as many as qkv.
 struct QkNormRope {
   int64_t query_heads = 0;
   int64_t key_heads = 0;
@@ -26,6 +27,6 @@ struct QkNormRope {
   RotaryCache cache;
   bool neox = true;
 };
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how);
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how);
 
 }  // namespace vllm

@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Query and key heads [begin, end), counted through all tokens. `angles` is scratch memory for
-// rotary_dim floats.
+// Processes query and key heads [begin, end), numbered across tokens. `angles` is scratch memory
+// for rotary_dim floats.
 template <typename T, bool kNeox>
 HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how,
                                 int64_t begin, int64_t end, float* angles) {
@@ -38,7 +38,7 @@ HWY_NOINLINE void NormRopeHeads(const Rows& qkv, const Rows& positions, const Qk
     T* x = qkv.Row<T>(token) + head * how.head_size;
     const T* weight =
         static_cast<const T*>(head < how.query_heads ? how.query_weight : how.key_weight);
-    const float factor = NormFactor(x, size, how.epsilon);
+    const float factor = ComputeNormFactor(x, size, how.epsilon);
     RotateHead<T, kNeox>(NormedRow<T, true>{x, weight, factor}, x, angles, angles + half, half);
     WriteSpan(NormedRow<T, true>{x + rotary, weight + rotary, factor}, x + rotary, size - rotary);
   }
@@ -69,12 +69,12 @@ namespace vllm {
 
 HWY_EXPORT(NormRopeRange);
 
-void FusedQkNormRope(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
+void NormalizeAndRotateHeads(const Rows& qkv, const Rows& positions, const QkNormRope& how) {
   CheckPositions("fused_qk_norm_rope", "position_ids", positions, how.cache);
   auto& function = VLLM_CPU_DISPATCH(NormRopeRange);
   ParallelFor(qkv.count * (how.query_heads + how.key_heads), how.head_size,
               [&](int64_t begin, int64_t end) {
-                // Not nothing, which hwy takes for memory that has run out.
+                // At least one element, because hwy reports an empty allocation as a failure.
                 const auto angles = hwy::AllocateAligned<float>(
                     static_cast<size_t>(std::max<int64_t>(1, how.cache.rotary_dim)));
                 function(qkv, positions, how, begin, end, angles.get());

@@ -14,8 +14,8 @@ namespace {
 
 using namespace gpu;
 
-// By the reciprocal of one scale; finite, so that zeros stay zeros beside the reciprocal of a scale
-// of zero, if kFinite says so.
+// Multiplies by the reciprocal of one scale. With kFinite the reciprocal is finite, so that zeros
+// stay zeros if the scale is zero.
 template <class Q, bool kFinite>
 struct OneScale {
   const float* scale;
@@ -24,11 +24,12 @@ struct OneScale {
   __device__ __forceinline__ Pack<Q, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
                                                         const Pack<T, kCount>& items) const {
     const float reciprocal = 1.0f / *scale;
-    return ChangedCodes<Q>(items, Times(kFinite ? SmallerNumber(reciprocal, FLT_MAX) : reciprocal));
+    return EncodeTransformed<Q>(items,
+                                Times(kFinite ? SmallerNumber(reciprocal, FLT_MAX) : reciprocal));
   }
 };
 
-// By the reciprocals of the scales of a grid.
+// Multiplies by the reciprocals of the scales of a grid.
 template <class Q>
 struct GridScales {
   ScaleGrid grid;
@@ -42,7 +43,7 @@ struct GridScales {
     scale += group * grid.column_stride;
     float reciprocal = 1.0f / *scale;
     int64_t left = (group + 1) * grid.group_columns - column;
-    if (left >= kCount) return ChangedCodes<Q>(items, Times(reciprocal));
+    if (left >= kCount) return EncodeTransformed<Q>(items, Times(reciprocal));
     float values[kCount];
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -60,37 +61,37 @@ struct GridScales {
 
 __global__ void SetZero(float* scale) { *scale = 0.0f; }
 
-// *scale becomes the largest of itself and of the quotients of all blocks: division by the same
-// number keeps the order of what is divided, and the bits of numbers that are not negative have the
-// order of the numbers.
+// *scale becomes the maximum of itself and the quotients of all blocks. Dividing by the same number
+// keeps the order of the dividends, and the bits of non-negative numbers are ordered as the numbers
+// are.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kMapThreads)
     LargestOverBlocks(Rows input, float divisor, float* scale) {
   float largest = 0.0f;
   const int64_t steps = input.width / kCount;
   for (int64_t row = blockIdx.y; row < input.count; row += gridDim.y) {
-    const T* from = RowAt<const T>(input, row);
+    const T* from = GetRow<const T>(input, row);
 #pragma unroll 4
     for (int64_t step = int64_t{blockIdx.x} * kMapThreads + threadIdx.x; step < steps;
          step += int64_t{gridDim.x} * kMapThreads) {
-      largest = LargestOf(LoadPack<kCount>(from + step * kCount), largest);
+      largest = FindLargestMagnitude(LoadPack<kCount>(from + step * kCount), largest);
     }
   }
   largest = BlockReduce(largest, 0.0f, Max());
   if (threadIdx.x == 0)
     atomicMax(reinterpret_cast<unsigned*>(scale),
-              static_cast<unsigned>(BitsOfFloat(largest / divisor)));
+              static_cast<unsigned>(FloatToBits(largest / divisor)));
 }
 
 template <typename T>
 void FindScale(const char* name, const Rows& input, float divisor, float* scale) {
   constexpr int kBlocksEach = 8;  // as many as a multiprocessor runs at once
   Launch(name, &SetZero, dim3(1), 1, 0, scale);
-  const bool packed = WholePacks<T>(input);
+  const bool packed = HasWholePacks<T>(input);
   dim3 blocks =
-      RowBlocks(packed ? input.width / kPerLoad<T> : input.width, input.count, kMapThreads);
+      ChooseRowGrid(packed ? input.width / kPerLoad<T> : input.width, input.count, kMapThreads);
   if (blocks.x == 0) return;
-  const unsigned most = static_cast<unsigned>(kBlocksEach * MultiprocessorCount());
+  const unsigned most = static_cast<unsigned>(kBlocksEach * GetMultiprocessorCount());
   blocks.x = std::min(blocks.x, most);
   blocks.y = std::min(blocks.y, std::max(1u, most / blocks.x));
   Launch(name, packed ? &LargestOverBlocks<kPerLoad<T>, T> : &LargestOverBlocks<1, T>, blocks,
@@ -101,23 +102,24 @@ template <typename T, class Q, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeRows(Rows out, Rows input, float* scales, const float* bound) {
   ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
-    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
-    TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
+    const int64_t packs = has_row ? CountPacks<T>(input.width) : 0;
+    TeamRow<Team, T> x(GetRow<const T>(input, row), input.width);
     x.Load();
     float largest = 0.0f;
-    ForPacks<Team>(packs, [&](int k, auto pack) { largest = LargestOf(x.Get(k, pack), largest); });
+    ForPacks<Team>(
+        packs, [&](int k, auto pack) { largest = FindLargestMagnitude(x.Get(k, pack), largest); });
     x.KeepPacked();
     const RowScale<Q> scale(Team::Reduce(largest, 0.0f, Max()), bound);
     if (has_row && Team::Thread() == 0) scales[row] = scale.scale;
-    Q* to = RowAt<Q>(out, row);
+    Q* to = GetRow<Q>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
       StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>,
-                                ChangedCodes<Q>(x.Get(k, pack), scale.divide));
+                                EncodeTransformed<Q>(x.Get(k, pack), scale.divide));
     });
   });
 }
 
-// Calls f with objects of the element types of input and output.
+// Calls f with values of the element types of input and output.
 template <class F>
 void WithTypes(DType input, QType output, F&& f) {
   WithType(input, [&](auto element) { WithFp8(output, [&](auto code) { f(element, code); }); });
@@ -125,7 +127,7 @@ void WithTypes(DType input, QType output, F&& f) {
 
 }  // namespace
 
-void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
+void QuantizeFp8Static(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
   const char* name = "static_scaled_fp8_quant";
   WithTypes(input.dtype, type, [&](auto element, auto code) {
     using T = decltype(element);
@@ -140,22 +142,22 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
   });
 }
 
-void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale) {
+void QuantizeFp8Dynamic(const Rows& out, QType type, const Rows& input, float* scale) {
   const char* name = "dynamic_scaled_fp8_quant";
   WithTypes(input.dtype, type, [&](auto element, auto code) {
     using T = decltype(element);
     using Q = decltype(code);
-    FindScale<T>(name, IsOnePiece(input) ? AsOneRow(input) : input, Q::kMax, scale);
+    FindScale<T>(name, IsOnePiece(input) ? JoinRows(input) : input, Q::kMax, scale);
     LaunchQuantizeAlike<T, Q>(name, out, input, OneScale<Q, true>{scale});
   });
 }
 
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
-                             const float* bound) {
+void QuantizeFp8PerToken(const Rows& out, QType type, const Rows& input, float* scales,
+                         const float* bound) {
   WithTypes(input.dtype, type, [&](auto element, auto code) {
     using T = decltype(element);
     using Q = decltype(code);
-    WithRowTeam<T>(input.count, input.width, WholePacks<T>(input) && WholePacks<T, Q>(out),
+    WithRowTeam<T>(input.count, input.width, HasWholePacks<T>(input) && HasWholePacks<T, Q>(out),
                    [&](auto team, unsigned blocks, int threads) {
                      Launch("dynamic_per_token_scaled_fp8_quant",
                             &QuantizeRows<T, Q, decltype(team)>, blocks, threads, 0, out, input,

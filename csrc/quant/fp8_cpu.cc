@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Reciprocals of the scales of columns [begin, end), one for each column.
+// Computes the reciprocals of the scales of columns [begin, end), one for each column.
 void SpreadReciprocals(const ScaleGrid& scales, int64_t row, int64_t begin, int64_t end,
                        float* HWY_RESTRICT to) {
   const float* from = scales.data + row / scales.group_rows * scales.row_stride;
@@ -54,8 +54,8 @@ struct ScaledColumns {
   }
 };
 
-// Elements [begin, end), counted through all rows. `spread` is scratch memory for a row of floats
-// where columns are spread.
+// Quantises elements [begin, end), numbered across rows. `spread` is scratch memory for a row of
+// floats if reciprocals are spread.
 template <typename T, typename Q>
 HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, const ScaleGrid& scales,
                                      int64_t begin, int64_t end, float* spread) {
@@ -106,7 +106,7 @@ HWY_NOINLINE void QuantizeRowsPerToken(const Rows& out, const Rows& input, float
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
-    const float largest = AbsMax(x, width);
+    const float largest = FindRowAbsMax(x, width);
     const float bounded = bound == nullptr ? largest : SmallerNumber(*bound, largest);
     const float scale = LargerNumber(bounded / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     scales[row] = scale;
@@ -123,7 +123,7 @@ float FindAbsMax(const Rows& input, int64_t begin, int64_t end) {
     const int64_t column = begin % input.width;
     const int64_t n = std::min(end - begin, input.width - column);
     largest = LargerNumber(
-        AbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
+        FindRowAbsMax(input.Row<T>(begin / input.width) + column, static_cast<size_t>(n)), largest);
     begin += n;
   }
   return largest;
@@ -186,13 +186,13 @@ HWY_EXPORT(FindAbsMaxRange);
 
 namespace {
 
-// Column groups below this size have their reciprocals spread out before, one for each column, so
-// that vectors do not end inside a group.
+// If column groups are smaller than this, their reciprocals are first spread to one for each
+// column, so that vectors do not end inside a group.
 constexpr int64_t kSpreadBelow = 32;
 
 }  // namespace
 
-void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
+void QuantizeFp8Static(const Rows& out, QType type, const Rows& input, const ScaleGrid& scales) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   const bool spreads = scales.group_columns < std::min(kSpreadBelow, input.width);
   ParallelFor(input.count * input.width, 1, [&](int64_t begin, int64_t end) {
@@ -202,7 +202,7 @@ void StaticFp8Quant(const Rows& out, QType type, const Rows& input, const ScaleG
   });
 }
 
-void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scale) {
+void QuantizeFp8Dynamic(const Rows& out, QType type, const Rows& input, float* scale) {
   auto& abs_max = VLLM_CPU_DISPATCH(FindAbsMaxRange);
   auto& quantize = VLLM_CPU_DISPATCH(QuantizeScaledRange);
   const int64_t elements = input.count * input.width;
@@ -214,14 +214,14 @@ void DynamicFp8Quant(const Rows& out, QType type, const Rows& input, float* scal
     }
   });
   *scale = largest.load() / (type == QType::kE4M3 ? E4M3::kMax : E5M2::kMax);
-  // Finite, so that zeros stay zeros beside the reciprocal of a scale of zero.
+  // Finite, so that zeros stay zeros if the scale is zero.
   const float factor = SmallerNumber(1.0f / *scale, std::numeric_limits<float>::max());
   ParallelFor(elements, 1,
               [&](int64_t begin, int64_t end) { quantize(out, type, input, factor, begin, end); });
 }
 
-void DynamicPerTokenFp8Quant(const Rows& out, QType type, const Rows& input, float* scales,
-                             const float* bound) {
+void QuantizeFp8PerToken(const Rows& out, QType type, const Rows& input, float* scales,
+                         const float* bound) {
   auto& function = VLLM_CPU_DISPATCH(QuantizePerTokenRange);
   ParallelFor(input.count, input.width, [&](int64_t begin, int64_t end) {
     function(out, type, input, scales, bound, begin, end);

@@ -18,13 +18,15 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// The quotient as it is stored. Upstream converts to int8 as C does, towards zero.
+// Converts the quotient to its stored form. Like upstream, truncates towards zero for int8, as in
+// C.
 template <typename Q, class Divide>
 struct Quotient {
   Divide divide;
   float low, high;
   HWY_INLINE VF32 operator()(VF32 v) const {
-    const VF32 quotient = AtMost(AtLeast(divide(v), hn::Set(F32(), low)), hn::Set(F32(), high));
+    const VF32 quotient =
+        ClampToMax(ClampToMin(divide(v), hn::Set(F32(), low)), hn::Set(F32(), high));
     if constexpr (hwy::IsSame<Q, int8_t>()) {
       return hn::Trunc(quotient);
     } else {
@@ -35,14 +37,14 @@ struct Quotient {
 
 float ChooseScale(float largest, const GroupQuantization& how) {
   const float scale = LargerNumber(how.epsilon, largest) / how.high;
-  // What frexp says of infinity is not defined.
+  // The result of frexp for infinity is unspecified.
   if (!how.power_of_two || std::isinf(scale)) return scale;
   int exponent;
   const float fraction = std::frexp(LargerNumber(std::fabs(scale), 1e-10f), &exponent);
   return std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent);
 }
 
-// Groups [begin, end), counted through all rows.
+// Quantises groups [begin, end), numbered across rows.
 template <typename T, typename Q>
 HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const GroupScales& scales,
                                  const GroupQuantization& how, int64_t begin, int64_t end) {
@@ -52,7 +54,7 @@ HWY_NOINLINE void QuantizeGroups(const Rows& out, const Rows& input, const Group
     const int64_t row = index / groups, group = index % groups;
     const T* x = input.Row<T>(row) + group * how.size;
     Q* to = out.Row<Q>(row) + group * how.size;
-    const float largest = AbsMax(x, size);
+    const float largest = FindRowAbsMax(x, size);
     const float scale = ChooseScale(largest, how);
     scales.rows.Row<float>(row)[group * scales.column_stride] = scale;
     WithDivision(scale, largest, [&](auto divide) HWY_ATTR {
@@ -84,8 +86,8 @@ namespace vllm {
 
 HWY_EXPORT(QuantizeGroupRange);
 
-void GroupQuant(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
-                const GroupQuantization& how) {
+void QuantizeRowGroups(const Rows& out, QType type, const Rows& input, const GroupScales& scales,
+                       const GroupQuantization& how) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeGroupRange);
   ParallelFor(input.count * (input.width / how.size), how.size, [&](int64_t begin, int64_t end) {
     function(out, type, input, scales, how, begin, end);

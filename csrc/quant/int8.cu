@@ -20,15 +20,14 @@ struct Symmetric {
   template <typename T, int kCount>
   __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
                                                              const Pack<T, kCount>& items) const {
-    return ChangedCodes<int8_t>(items, Divide(*scale));
+    return EncodeTransformed<int8_t>(items, Divide(*scale));
   }
 };
 
-// round(x * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp,
-// too.
+// Returns round(x * factor) + azp as int8. The rounded product and azp may be any int32.
 template <typename T, int kCount>
-__device__ __forceinline__ Pack<int8_t, kCount> ShiftedCodes(const Pack<T, kCount>& items,
-                                                             float factor, int32_t azp) {
+__device__ __forceinline__ Pack<int8_t, kCount> EncodeShifted(const Pack<T, kCount>& items,
+                                                              float factor, int32_t azp) {
   Pack<int8_t, kCount> codes;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
@@ -45,7 +44,7 @@ struct Asymmetric {
   template <typename T, int kCount>
   __device__ __forceinline__ Pack<int8_t, kCount> operator()(int64_t /*row*/, int64_t /*column*/,
                                                              const Pack<T, kCount>& items) const {
-    return ShiftedCodes(items, 1.0f / *scale, *azp);
+    return EncodeShifted(items, 1.0f / *scale, *azp);
   }
 };
 
@@ -53,20 +52,21 @@ template <typename T, class Team>
 __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeSymmetricRows(Rows out, Rows input, float* scales) {
   ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
-    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
-    TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
+    const int64_t packs = has_row ? CountPacks<T>(input.width) : 0;
+    TeamRow<Team, T> x(GetRow<const T>(input, row), input.width);
     x.Load();
     float largest = 0.0f;
-    ForPacks<Team>(packs, [&](int k, auto pack) { largest = LargestOf(x.Get(k, pack), largest); });
+    ForPacks<Team>(
+        packs, [&](int k, auto pack) { largest = FindLargestMagnitude(x.Get(k, pack), largest); });
     x.KeepPacked();
     largest = Team::Reduce(largest, 0.0f, Max());
     if (has_row && Team::Thread() == 0) scales[row] = largest / 127.0f;
-    // Finite, so that zeros beside subnormal numbers stay zeros.
+    // Finite, so that zeros next to subnormal numbers stay zeros.
     const Times times(largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, FLT_MAX));
-    int8_t* to = RowAt<int8_t>(out, row);
+    int8_t* to = GetRow<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
       StorePart<Team::kAligned>(to, input.width, pack * kPerLoad<T>,
-                                ChangedCodes<int8_t>(x.Get(k, pack), times));
+                                EncodeTransformed<int8_t>(x.Get(k, pack), times));
     });
   });
 }
@@ -76,24 +76,24 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
     QuantizeAsymmetricRows(Rows out, Rows input, float* scales, int32_t* azps) {
   constexpr int kCount = kPerLoad<T>;
   ForRows<Team>(input.count, [&](int64_t row, bool has_row) {
-    const int64_t packs = has_row ? PacksOf<T>(input.width) : 0;
-    TeamRow<Team, T> x(RowAt<const T>(input, row), input.width);
+    const int64_t packs = has_row ? CountPacks<T>(input.width) : 0;
+    TeamRow<Team, T> x(GetRow<const T>(input, row), input.width);
     x.Load();
-    // The least number turned, so that both are maxima.
-    float turned = -INFINITY, largest = -INFINITY;
+    // The smallest number is negated, so that both are maxima.
+    float negated = -INFINITY, largest = -INFINITY;
     ForPacks<Team>(packs, [&](int k, auto pack) {
       const Pack<T, kCount> items = x.Get(k, pack);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
         if (!Team::kAligned && pack * kCount + j >= input.width)
-          continue;  // zeros there are none of the row's
-        turned = LargerNumber(-ToFloat(items.items[j]), turned);
+          continue;  // skip the padding zeros, which are not elements of the row
+        negated = LargerNumber(-ToFloat(items.items[j]), negated);
         largest = LargerNumber(ToFloat(items.items[j]), largest);
       }
     });
     x.KeepPacked();
-    Team::ReduceTwo(turned, largest, -INFINITY, Max());
-    float least = -turned;
+    Team::ReduceTwo(negated, largest, -INFINITY, Max());
+    float least = -negated;
     if (least > largest) least = largest = 0.0f;
     if (least == largest) {
       least = SmallerNumber(least, 0.0f);
@@ -106,17 +106,18 @@ __global__ void __launch_bounds__(Team::kMostThreads, Team::kLeastBlocks)
       azps[row] = azp;
     }
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
-    int8_t* to = RowAt<int8_t>(out, row);
+    int8_t* to = GetRow<int8_t>(out, row);
     ForPacks<Team>(packs, [&](int k, auto pack) {
       StorePart<Team::kAligned>(to, input.width, pack * kCount,
-                                ShiftedCodes(x.Get(k, pack), factor, azp));
+                                EncodeShifted(x.Get(k, pack), factor, azp));
     });
   });
 }
 
 }  // namespace
 
-void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
+void QuantizeInt8Static(const Rows& out, const Rows& input, const float* scale,
+                        const int32_t* azp) {
   const char* name = "static_scaled_int8_quant";
   WithType(input.dtype, [&](auto element) {
     using T = decltype(element);
@@ -128,21 +129,21 @@ void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, con
   });
 }
 
-void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
+void QuantizeInt8Dynamic(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
   const char* name = "dynamic_scaled_int8_quant";
   WithType(input.dtype, [&](auto element) {
     using T = decltype(element);
-    WithRowTeam<T>(input.count, input.width, WholePacks<T>(input) && WholePacks<T, int8_t>(out),
-                   [&](auto team, unsigned blocks, int threads) {
-                     using Team = decltype(team);
-                     if (azps == nullptr) {
-                       Launch(name, &QuantizeSymmetricRows<T, Team>, blocks, threads, 0, out, input,
-                              scales);
-                     } else {
-                       Launch(name, &QuantizeAsymmetricRows<T, Team>, blocks, threads, 0, out,
-                              input, scales, azps);
-                     }
-                   });
+    WithRowTeam<T>(
+        input.count, input.width, HasWholePacks<T>(input) && HasWholePacks<T, int8_t>(out),
+        [&](auto team, unsigned blocks, int threads) {
+          using Team = decltype(team);
+          if (azps == nullptr) {
+            Launch(name, &QuantizeSymmetricRows<T, Team>, blocks, threads, 0, out, input, scales);
+          } else {
+            Launch(name, &QuantizeAsymmetricRows<T, Team>, blocks, threads, 0, out, input, scales,
+                   azps);
+          }
+        });
   });
 }
 

@@ -25,8 +25,8 @@ int32_t ClampToInt32(int64_t value) {
                                                   std::numeric_limits<int32_t>::max()));
 }
 
-// round(v * factor) + azp as int8. The rounded product may be anything that int32 holds, and azp,
-// too: limits that the zero point is taken from first keep the sum from overflowing.
+// Returns round(v * factor) + azp as int8. The rounded product and azp may be any int32:
+// subtracting azp from the limits first prevents the sum from overflowing.
 struct Shifted {
   Shifted(float multiplier, int32_t zero_point)
       : factor(multiplier),
@@ -47,8 +47,8 @@ struct Shifted {
   int32_t azp, low, high;
 };
 
-// The same for products of magnitude below InRangeInt8::kBelow whose sums with azp lie in int8 or
-// just beside it, or are NaN.
+// The same for products with a magnitude below InRangeInt8::kBelow, if the sums with azp are NaN,
+// in int8, or just outside it.
 struct ShiftedInRange {
   float factor;
   int32_t azp;
@@ -79,7 +79,7 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
   }
 }
 
-// Elements [begin, end), counted through all rows.
+// Quantises elements [begin, end), numbered across rows.
 template <typename T>
 HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float scale,
                                      const int32_t* azp, int64_t begin, int64_t end) {
@@ -98,8 +98,8 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float s
   }
 }
 
-// The least and the largest number among n elements. Without any number the least is infinite and
-// the largest is minus that.
+// Returns the smallest and the largest number among n elements. If there is no number, the smallest
+// is infinity and the largest -infinity.
 template <typename T>
 HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
   const F32 d;
@@ -121,7 +121,7 @@ HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, floa
     i += lanes;
   }
   if (i < n) {
-    // The lanes behind the tail are not zero but the first of its elements.
+    // The lanes after the tail are set to its first element instead of zero.
     const VF32 first = hn::Set(d, hn::GetLane(LoadTail(x + i, 1)));
     extend(hn::IfThenElse(hn::FirstN(d, n - i), LoadTail(x + i, n - i), first), low0, high0);
   }
@@ -136,11 +136,11 @@ HWY_NOINLINE void QuantizeRowsSymmetric(const Rows& out, const Rows& input, floa
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
     int8_t* to = out.Row<int8_t>(row);
-    float largest = AbsMaxOrNaN(x, width);
+    float largest = FindRowAbsMaxOrNaN(x, width);
     const bool finite = std::isfinite(largest);
-    if (std::isnan(largest)) largest = AbsMax(x, width);
+    if (std::isnan(largest)) largest = FindRowAbsMax(x, width);
     scales[row] = largest / 127.0f;
-    // Finite, so that zeros beside subnormal numbers stay zeros.
+    // Finite, so that zeros next to subnormal numbers stay zeros.
     const float factor =
         largest == 0.0f ? 0.0f : SmallerNumber(127.0f / largest, std::numeric_limits<float>::max());
     if (finite) {
@@ -166,12 +166,12 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
     }
     const float scale = (largest - least) / 255.0f;
     const float zero = scale == 0.0f ? 0.0f : std::nearbyint(-128.0f - least / scale);
-    // Numbers so close to each other that the zero point leaves int32 keep no more than their
-    // order.
+    // If numbers are so close to each other that the zero point exceeds int32, only their order is
+    // kept.
     const int32_t azp =
         std::isnan(zero)
             ? 0
-            : ClampToInt32(static_cast<int64_t>(AtMost(AtLeast(zero, -0x1p31f), 0x1p31f)));
+            : ClampToInt32(static_cast<int64_t>(ClampToMax(ClampToMin(zero, -0x1p31f), 0x1p31f)));
     scales[row] = scale;
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
@@ -217,13 +217,14 @@ namespace vllm {
 HWY_EXPORT(QuantizeStaticRange);
 HWY_EXPORT(QuantizeDynamicRange);
 
-void StaticInt8Quant(const Rows& out, const Rows& input, const float* scale, const int32_t* azp) {
+void QuantizeInt8Static(const Rows& out, const Rows& input, const float* scale,
+                        const int32_t* azp) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeStaticRange);
   ParallelFor(input.count * input.width, 1,
               [&](int64_t begin, int64_t end) { function(out, input, *scale, azp, begin, end); });
 }
 
-void DynamicInt8Quant(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
+void QuantizeInt8Dynamic(const Rows& out, const Rows& input, float* scales, int32_t* azps) {
   auto& function = VLLM_CPU_DISPATCH(QuantizeDynamicRange);
   ParallelFor(input.count, input.width,
               [&](int64_t begin, int64_t end) { function(out, input, scales, azps, begin, end); });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all quantising kernels share: rounding to int8, the largest magnitude of a row, division by
-// a scale. Compiled once for each target.
+// Shared by all quantising kernels: rounding to int8, the largest magnitude of a row, division by a
+// scale. Compiled once for each target.
 #if defined(VLLM_QUANT_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_QUANT_QUANTIZE_INL_H_
 #undef VLLM_QUANT_QUANTIZE_INL_H_
@@ -24,8 +24,8 @@ namespace HWY_NAMESPACE {
 
 using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
 
-// An int8 that is made of numbers of magnitude below 2^21, none of them NaN: there is nothing to
-// look after but saturation, which narrowing brings along.
+// int8 for numbers with a magnitude below 2^21 and without NaN. Only saturation is needed, which
+// narrowing includes.
 struct InRangeInt8 {
   static constexpr float kBelow = 0x1p21f;
   int8_t code;
@@ -34,13 +34,13 @@ struct InRangeInt8 {
 HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the
-  // integer in the low bits.
+  // Near 1.5 * 2^23, float32 numbers are integers: the addition rounds and leaves the integer in
+  // the low bits.
   const VF32 shift = hn::Set(d, 12582912.0f);
   return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
 }
 
-// v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
+// Rounds v in [-128, 127] to the nearest integer, ties to even, with saturation; NaN gives 0.
 HWY_INLINE VI32 RoundToInt8(VF32 v) {
   const F32 d;
   v = hn::IfThenElseZero(hn::Eq(v, v), v);
@@ -65,7 +65,7 @@ HWY_INLINE void StoreTail(VF32 v, InRangeInt8* HWY_RESTRICT p, size_t n) {
 
 template <bool kSplit>
 HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_RESTRICT p) {
-  // What is split would be cut to 16 bits before it is narrowed with saturation.
+  // Split numbers would be truncated to 16 bits before they are narrowed with saturation.
   const auto bounded = [](VF32 v) HWY_ATTR {
     const F32 d;
     return kSplit ? SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f))
@@ -82,7 +82,7 @@ HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, int8_t* HWY_RESTRI
              hn::Repartition<int8_t, F32>(), p);
 }
 
-// Stores the first n numbers of a source as codes of Q; see core/span-inl.h.
+// Stores the first n numbers of a source (core/span-inl.h) as codes of Q.
 template <typename Q, class Source>
 HWY_INLINE void QuantizeSpan(const Source& source, Q* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
@@ -105,18 +105,18 @@ struct Over {
   HWY_INLINE VF32 operator()(VF32 v) const { return hn::Div(v, hn::Set(F32(), divisor)); }
 };
 
-// The same from the divisor's correctly rounded reciprocal, in three operations that a core starts
-// two of in a cycle: the first product is within a unit, its remainder is exact with a fused
+// The same from the divisor's correctly rounded reciprocal, in three operations of which a core
+// starts two in each cycle. The first product is within a unit, its remainder is exact with a fused
 // multiply-add, and the correction rounds as a division does (Markstein, IBM Journal of Research
-// and Development 34(1), 1990). It needs quotients that do not overflow; those below 2^-100 or so
-// may be a unit off.
+// and Development 34(1), 1990). Quotients must not overflow; those below about 2^-100 may be off by
+// a unit.
 struct OverByReciprocal {
   float divisor;
   float reciprocal;
   HWY_INLINE VF32 operator()(VF32 v) const {
     const VF32 factor = hn::Set(F32(), reciprocal);
     const VF32 quotient = hn::Mul(v, factor);
-    // The remainder with its sign turned, so that the quotient of a zero keeps the zero's sign.
+    // The remainder is negated, so that the quotient of a zero keeps the zero's sign.
     return hn::NegMulAdd(hn::MulSub(quotient, hn::Set(F32(), divisor), v), factor, quotient);
   }
 };
@@ -131,10 +131,10 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
   f(Over{divisor});
 }
 
-// The largest magnitude of n elements, NaN if one of them is; 0 for none.
+// Returns the largest magnitude of n elements, NaN if one of them is NaN, 0 if there are none.
 template <typename T>
-HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
-  // Without their sign the bits of floating-point numbers are ordered as integers, NaN above
+HWY_INLINE float FindRowAbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
+  // Without their sign, the bits of floating-point numbers are ordered as integers, with NaN above
   // infinity: no conversion is needed.
   using Bits = hwy::SignedFromSize<sizeof(T)>;
   const hn::ScalableTag<T> dt;
@@ -158,10 +158,10 @@ HWY_INLINE float AbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
   return hn::GetLane(LoadTail(&element, 1));
 }
 
-// The largest magnitude of n elements, NaN left out; 0 for none.
+// Returns the largest magnitude of n elements, ignoring NaN; 0 if there are none.
 template <typename T>
-HWY_INLINE float AbsMax(const T* HWY_RESTRICT x, size_t n) {
-  const float found = AbsMaxOrNaN(x, n);
+HWY_INLINE float FindRowAbsMax(const T* HWY_RESTRICT x, size_t n) {
+  const float found = FindRowAbsMaxOrNaN(x, n);
   if (!std::isnan(found)) return found;
   const F32 d;
   VF32 numbers = hn::Zero(d);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What quantising GPU kernels share: rounding to eight bits, division by a scale.
+// Shared by quantising GPU kernels: rounding to eight bits, division by a scale.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,16 @@
 
 namespace vllm::gpu {
 
-// To the nearest integer, ties to even, saturated; NaN gives 0.
+// Rounds to the nearest integer, ties to even, with saturation; NaN gives 0.
 __device__ __forceinline__ int8_t ToInt8(float x) {
   x = x == x ? x : 0.0f;
-  // Beside 1.5 * 2^23 the numbers of float32 are the integers: the addition rounds, and leaves the
-  // integer in the low bits.
+  // Near 1.5 * 2^23, float32 numbers are integers: the addition rounds and leaves the integer in
+  // the low bits.
   return static_cast<int8_t>(
-      BitsOfFloat(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
+      FloatToBits(SmallerNumber(LargerNumber(x, -128.0f), 127.0f) + 12582912.0f));
 }
 
-// The same to int32.
+// The same for int32.
 __device__ __forceinline__ int32_t ToInt32(float x) {
 #if defined(VLLM_GPU_EMULATION)
   if (!(x == x)) return 0;
@@ -30,7 +30,7 @@ __device__ __forceinline__ int32_t ToInt32(float x) {
 #endif
 }
 
-// Numbers as codes of Q: E4M3, E5M2 or int8_t.
+// Converts numbers to codes of Q: E4M3, E5M2 or int8_t.
 template <class Q, int kCount>
 __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]) {
   Pack<Q, kCount> codes;
@@ -39,7 +39,7 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
     for (int j = 0; j < kCount; ++j) codes.items[j] = ToInt8(values[j]);
 #if defined(__CUDACC__)
   } else if constexpr (kCount % 2 == 0) {
-    // Two in one instruction.
+    // Converts two numbers in one instruction.
 #pragma unroll
     for (int j = 0; j < kCount; j += 2) {
       const __nv_fp8x2_storage_t two =
@@ -56,14 +56,14 @@ __device__ __forceinline__ Pack<Q, kCount> ToCodes(const float (&values)[kCount]
   return codes;
 }
 
-// Quotients that are quantised: correctly rounded wherever rounding to eight bits can tell, signs
-// of zeros, infinities and NaN included.
+// Quotients for quantisation: correctly rounded wherever it affects rounding to eight bits,
+// including the signs of zeros, infinities and NaN.
 //
-// From the divisor's reciprocal: the first product is within a unit, its remainder is exact with a
-// fused multiply-add, and the correction rounds as a division does (Markstein, IBM Journal of
-// Research and Development 34(1), 1990). With divisors far from the ends of float32 that holds for
-// quotients down to 2^-20; those beyond 2^24 saturate anyway, and have no correction, as their
-// remainder may overflow.
+// They are computed from the divisor's reciprocal: the first product is within a unit, its
+// remainder is exact with a fused multiply-add, and the correction rounds as a division does
+// (Markstein, IBM Journal of Research and Development 34(1), 1990). For divisors far from the
+// limits of float32, this holds for quotients down to 2^-20. Quotients above 2^24 saturate anyway
+// and are not corrected, because their remainder may overflow.
 class Divide {
  public:
   __device__ __forceinline__ explicit Divide(float divisor)
@@ -74,7 +74,7 @@ class Divide {
   __device__ __forceinline__ float operator()(float x) const {
     if (!common_) return x / divisor_;
     const float quotient = x * reciprocal_;
-    // The remainder with its sign turned, so that the quotient of a zero keeps the zero's sign.
+    // The remainder is negated, so that the quotient of a zero keeps the zero's sign.
     const float corrected = fmaf(-fmaf(quotient, divisor_, -x), reciprocal_, quotient);
     return fabsf(quotient) < 0x1p24f ? corrected : quotient;
   }
@@ -84,17 +84,18 @@ class Divide {
   bool common_;
 };
 
-// The larger of `largest` and the magnitudes of a pack, NaN left out.
+// Returns the maximum of `largest` and the magnitudes of a pack, ignoring NaN.
 template <typename T, int kCount>
-__device__ __forceinline__ float LargestOf(const Pack<T, kCount>& items, float largest) {
+__device__ __forceinline__ float FindLargestMagnitude(const Pack<T, kCount>& items, float largest) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) largest = LargerNumber(fabsf(ToFloat(items.items[j])), largest);
   return largest;
 }
 
-// The codes of a pack whose numbers f changes.
+// Returns the codes of a pack whose numbers f transforms.
 template <class Q, typename T, int kCount, class F>
-__device__ __forceinline__ Pack<Q, kCount> ChangedCodes(const Pack<T, kCount>& items, const F& f) {
+__device__ __forceinline__ Pack<Q, kCount> EncodeTransformed(const Pack<T, kCount>& items,
+                                                             const F& f) {
   float values[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) values[j] = f(ToFloat(items.items[j]));
@@ -110,28 +111,28 @@ class Times {
   float factor_;
 };
 
-// The scale of a row or group whose largest magnitude, NaN left out, is `largest`, with a bound for
-// that or null; and how numbers are divided by it.
+// The scale of a row or group whose largest magnitude is `largest` (ignoring NaN), with an optional
+// bound; and the division of numbers by it.
 template <class Q>
 struct RowScale {
   using Division = std::conditional_t<std::is_same_v<Q, int8_t>, Times, Divide>;
 
   __device__ __forceinline__ RowScale(float largest, const float* bound)
-      : scale(Of(bound == nullptr ? largest : SmallerNumber(*bound, largest))),
-        divide(DivisionBy(scale)) {}
+      : scale(ComputeScale(bound == nullptr ? largest : SmallerNumber(*bound, largest))),
+        divide(MakeDivision(scale)) {}
 
   float scale;
   Division divide;
 
  private:
-  static __device__ __forceinline__ float Of(float largest) {
+  static __device__ __forceinline__ float ComputeScale(float largest) {
     if constexpr (std::is_same_v<Q, int8_t>) {
       return LargerNumber(largest / 127.0f, 0x1p-23f);
     } else {
       return LargerNumber(largest / Q::kMax, 1.0f / (Q::kMax * 512.0f));
     }
   }
-  static __device__ __forceinline__ Division DivisionBy(float scale) {
+  static __device__ __forceinline__ Division MakeDivision(float scale) {
     if constexpr (std::is_same_v<Q, int8_t>) {
       return Times(1.0f / scale);
     } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mathematics of rotary position embedding, for kernels that rotate and do more. Compiled once
-// for each target.
+// The mathematics of rotary position embedding, for all kernels that include it. Compiled once for
+// each target.
 #if defined(VLLM_ROTARY_ROTARY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VLLM_ROTARY_ROTARY_INL_H_
 #undef VLLM_ROTARY_ROTARY_INL_H_
@@ -21,8 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// n elements of `from`, as float32, times `sign`; where kSplit, whole pairs of vectors in
-// LoadSplit's order for bfloat16.
+// Copies n elements of `from` as float32, times `sign`. With kSplit, in whole pairs of vectors and
+// in LoadSplit's order for bfloat16.
 template <bool kSplit, typename T>
 HWY_INLINE void Widen(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n, float sign) {
   const F32 d;
@@ -36,7 +36,7 @@ HWY_INLINE void Widen(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t
         LoadSplit(from + i, v0, v1);
       } else {
         LoadSplitAs<hwy::bfloat16_t>(from + i, v0, v1);
-        // RoundUpperHalf wants NaN as bfloat16 can hold it.
+        // RoundUpperHalf requires NaN that bfloat16 can hold.
         v0 = hn::IfThenElse(hn::IsNaN(v0), hn::NaN(d), v0);
         v1 = hn::IfThenElse(hn::IsNaN(v1), hn::NaN(d), v1);
       }
@@ -56,8 +56,8 @@ HWY_INLINE void Rotate(VF32& x, VF32& y, VF32 cosine, VF32 sine) {
   x = rotated;
 }
 
-// Pairs (i, i + half) of one head, whose numbers come from a source (see core/span-inl.h) and go to
-// `head`; angles from WidenRow<T, true>.
+// Rotates pairs (i, i + half) of one head. Their numbers come from a source (core/span-inl.h) and
+// go to `head`; angles come from WidenRow<T, true>.
 template <typename T, class Source>
 HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RESTRICT cosines,
                              const float* HWY_RESTRICT sines, size_t half) {
@@ -82,7 +82,7 @@ HWY_INLINE void RotateHalves(const Source& source, T* head, const float* HWY_RES
   }
 }
 
-// Pairs (2i, 2i + 1) of one head, as above; angles from WidenRow<T, false>.
+// Rotates pairs (2i, 2i + 1) of one head in the same way; angles come from WidenRow<T, false>.
 template <typename T, class Source>
 HWY_INLINE void RotatePairs(const Source& source, T* head, const float* HWY_RESTRICT cosines,
                             const float* HWY_RESTRICT sines, size_t half) {
@@ -123,8 +123,8 @@ HWY_INLINE void RotateHead(const Source& source, T* head, const float* cosines, 
   }
 }
 
-// Row `position` of the cache as float32: cosines, then sines with their sign, in the order in
-// which heads of T are rotated.
+// Loads row `position` of the cache as float32: cosines, then signed sines, in the order in which
+// heads of T are rotated.
 template <typename T, bool kNeox>
 HWY_INLINE void WidenRow(const RotaryCache& cache, int64_t position, bool inverse, float* to) {
   const size_t half = static_cast<size_t>(cache.rotary_dim / 2);

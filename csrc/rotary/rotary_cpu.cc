@@ -28,7 +28,7 @@ HWY_INLINE void RotateToken(const Heads& heads, int64_t token, const float* cosi
   }
 }
 
-// Tokens [begin, end). `angles` is scratch memory for rotary_dim floats.
+// Rotates the heads of tokens [begin, end). `angles` is scratch memory for rotary_dim floats.
 template <typename T, bool kNeox>
 HWY_NOINLINE void RotateTokens(const Rows& positions, const Heads& query, const Heads* key,
                                const RotaryCache& cache, int64_t offset, bool inverse,
@@ -85,13 +85,13 @@ void CheckPositions(const char* op, const char* name, const Rows& positions,
   }
 }
 
-void RotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
-                     const RotaryCache& cache, bool neox, int64_t offset, bool inverse) {
+void ApplyRotaryEmbedding(const Rows& positions, const Heads& query, const Heads* key,
+                          const RotaryCache& cache, bool neox, int64_t offset, bool inverse) {
   CheckPositions("rotary_embedding", "positions", positions, cache);
   auto& function = VLLM_CPU_DISPATCH(RotateRange);
   const int64_t elements = (query.heads + (key == nullptr ? 0 : key->heads)) * cache.rotary_dim;
   ParallelFor(positions.count, elements, [&](int64_t begin, int64_t end) {
-    // Not nothing, which hwy takes for memory that has run out.
+    // At least one element, because hwy reports an empty allocation as a failure.
     const auto angles =
         hwy::AllocateAligned<float>(static_cast<size_t>(std::max<int64_t>(1, cache.rotary_dim)));
     function(positions, query, key, cache, neox, offset, inverse, begin, end, angles.get());

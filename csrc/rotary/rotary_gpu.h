@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What GPU kernels share that rotate heads.
+// Rotates heads in GPU kernels.
 #pragma once
 
 #include <algorithm>
@@ -10,34 +10,34 @@
 
 namespace vllm::gpu {
 
-// How many pairs a thread rotates at once: those of two packs, which lie half a head apart (neox),
-// or those of one.
+// The number of pairs that a thread rotates at once: those of two packs, which are half a head
+// apart (neox), or those of one pack.
 template <typename T, bool kNeox, bool kAligned>
 inline constexpr int kPairs = kAligned ? (kNeox ? kPerLoad<T> : kPerLoad<T> / 2) : 1;
 
-// Whether a thread can rotate as many pairs as it wants to at once; all heads are aligned.
+// Returns whether all heads are aligned, so that a thread can rotate whole packs of pairs.
 template <typename T>
-bool WholePairs(const RotaryCache& cache, bool neox) {
+bool HasWholePairs(const RotaryCache& cache, bool neox) {
   const int64_t pairs = neox ? kPairs<T, true, true> : kPairs<T, false, true>;
-  const int64_t size = SizeOf(cache.dtype);
+  const int64_t size = GetSize(cache.dtype);
   const int64_t bytes = std::min<int64_t>(16, pairs * size);
-  return cache.rotary_dim / 2 % pairs == 0 && Aligned(cache.data, bytes) &&
+  return cache.rotary_dim / 2 % pairs == 0 && IsAligned(cache.data, bytes) &&
          cache.stride * size % bytes == 0;
 }
 
-// A position, and whether the cache has it.
-__device__ __forceinline__ bool PositionOf(const Rows& positions, int64_t token,
-                                           const RotaryCache& cache, int64_t& position) {
-  position = *RowAt<const int64_t>(positions, token);
+// Sets `position` to the position of a token. Returns whether the cache has it.
+__device__ __forceinline__ bool FindPosition(const Rows& positions, int64_t token,
+                                             const RotaryCache& cache, int64_t& position) {
+  position = *GetRow<const int64_t>(positions, token);
   return position >= 0 && position < cache.positions;
 }
 
-// Cosines and sines of kCount neighbouring pairs.
+// The cosines and sines of kCount adjacent pairs.
 template <int kCount>
 struct Angles {
   float cosines[kCount], sines[kCount];
 
-  // Of pairs from i on.
+  // Loads those of the pairs from i on.
   __device__ __forceinline__ void Load(const RotaryCache& cache, int64_t position, int64_t i) {
     if (cache.dtype == DType::kFloat32) {
       LoadFrom(static_cast<const float*>(cache.data), cache, position, i);
@@ -82,25 +82,25 @@ struct Angles {
   }
 };
 
-// The elements of kCount neighbouring pairs of a head.
+// The elements of kCount adjacent pairs of a head.
 template <typename T, bool kNeox, bool kAligned>
 struct PairsOf {
   static constexpr int kCount = kPairs<T, kNeox, kAligned>;
   static constexpr int kLoad = kAligned ? kPerLoad<T> : 1;
 
-  // Two loads or one: whole packs, or an element each.
+  // Two loads or one: of whole packs, or of one element each.
   Pack<T, kLoad> first, second;
 
-  // Where they begin, for pairs from i on, `half` in all.
-  static __device__ __forceinline__ int64_t First(int64_t i) { return kNeox ? i : 2 * i; }
-  static __device__ __forceinline__ int64_t Second(int64_t i, int64_t half) {
+  // The offsets at which they begin, for pairs from i on; there are `half` pairs in all.
+  static __device__ __forceinline__ int64_t GetFirstOffset(int64_t i) { return kNeox ? i : 2 * i; }
+  static __device__ __forceinline__ int64_t GetSecondOffset(int64_t i, int64_t half) {
     return kNeox ? i + half : 2 * i + 1;
   }
   static constexpr bool kTwo = kNeox || !kAligned;
 
   __device__ __forceinline__ void Load(const T* head, int64_t i, int64_t half) {
-    first = LoadPack<kLoad>(head + First(i));
-    if constexpr (kTwo) second = LoadPack<kLoad>(head + Second(i, half));
+    first = LoadPack<kLoad>(head + GetFirstOffset(i));
+    if constexpr (kTwo) second = LoadPack<kLoad>(head + GetSecondOffset(i, half));
   }
   __device__ __forceinline__ void Get(float (&x)[kCount], float (&y)[kCount]) const {
 #pragma unroll
@@ -112,8 +112,8 @@ struct PairsOf {
   static __device__ __forceinline__ void Store(T* head, int64_t i, int64_t half,
                                                const float (&x)[kCount], const float (&y)[kCount]) {
     if constexpr (kTwo) {
-      StorePack(head + First(i), FromFloats<T>(x));
-      StorePack(head + Second(i, half), FromFloats<T>(y));
+      StorePack(head + GetFirstOffset(i), FromFloats<T>(x));
+      StorePack(head + GetSecondOffset(i, half), FromFloats<T>(y));
     } else {
       float both[2 * kCount];
 #pragma unroll
@@ -121,13 +121,14 @@ struct PairsOf {
         both[2 * j] = x[j];
         both[2 * j + 1] = y[j];
       }
-      StorePack(head + First(i), FromFloats<T>(both));
+      StorePack(head + GetFirstOffset(i), FromFloats<T>(both));
     }
   }
 };
 
-// How many of `count` things a block does at once, at most `most`: as many each time.
-inline int64_t EvenShare(int64_t count, int64_t most) {
+// Returns how many of `count` items a block processes at once, at most `most`, so that all
+// iterations have about the same number.
+inline int64_t ChooseEvenShare(int64_t count, int64_t most) {
   if (count <= most) return std::max<int64_t>(count, 1);
   const int64_t times = (count + most - 1) / most;
   return (count + times - 1) / times;

@@ -6,14 +6,14 @@
 
 namespace vllm {
 
-// The best element of a part of a row so far.
+// The best element so far of a part of a row.
 struct Choice {
   double score = -std::numeric_limits<double>::infinity();
   double noise = -std::numeric_limits<double>::infinity();  // decides between equal scores
   int64_t index = 0;
-  bool nan = false;  // index is that of the first NaN, which beats all
+  bool nan = false;  // index is that of the first NaN, which wins over all
 
-  // Takes the choice of a later part of the row.
+  // Merges the choice of a later part of the row.
   void Merge(const Choice& later) {
     if (nan) return;
     if (later.nan || later.score > score || (later.score == score && later.noise > noise))
@@ -21,18 +21,18 @@ struct Choice {
   }
 };
 
-// Rows cut into `chunks` pieces of `size` elements, the last one shorter.
+// Rows that are cut into `chunks` chunks of `size` elements; the last one is shorter.
 struct Chunks {
   int64_t size = 0;
   int64_t chunks = 0;
 };
 
-// Elements [first, first + n), whose logits are given: the best by logit, or by logit and noise. n
-// is a multiple of 8, or the row's rest; first is a multiple of 8.
+// Updates `best` with elements [first, first + n), whose logits are given: by logit, or by logit
+// plus noise. n is a multiple of 8 or the rest of the row; first is a multiple of 8.
 void ScanLogits(const float* logits, int64_t first, int64_t n, Choice& best);
 void ScanNoisyLogits(const float* logits, int64_t first, int64_t n, uint64_t seed, Choice& best);
 
-// At least the noise of any element whose 16-bit number is `high`.
-double NoiseBound(uint32_t high);
+// Returns an upper bound of the noise of elements whose 16-bit number is `high`.
+double BoundNoise(uint32_t high);
 
 }  // namespace vllm

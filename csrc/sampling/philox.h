@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Philox4x32 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011), a random
-// function of counter and key.
+// function of a counter and a key.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace vllm {
 
-// Seven rounds are the least that pass BigCrush (table 2 there); ten are customary where speed does
-// not matter.
+// Seven rounds are the fewest that pass BigCrush (table 2 there); ten are customary where speed
+// does not matter.
 inline constexpr int kPhiloxRounds = 7;
 inline constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u, kPhiloxMultiplier1 = 0xCD9E8D57u;
 inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
@@ -20,8 +20,8 @@ struct PhiloxWords {
   VLLM_HOST_DEVICE uint32_t operator[](int64_t i) const { return words[i]; }
 };
 
-// The four words for the counter (counter, stage, 0) under the key `seed`.
-VLLM_HOST_DEVICE inline PhiloxWords Philox(uint64_t seed, uint64_t counter, uint32_t stage) {
+// Returns the four words for the counter (counter, stage, 0) and the key `seed`.
+VLLM_HOST_DEVICE inline PhiloxWords RunPhilox(uint64_t seed, uint64_t counter, uint32_t stage) {
   uint32_t x0 = static_cast<uint32_t>(counter), x1 = static_cast<uint32_t>(counter >> 32),
            x2 = stage, x3 = 0;
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);

@@ -16,12 +16,13 @@ namespace {
 
 using namespace gpu;
 
-// A row is one block's, and a batch has few rows: up to as many threads as a block can have.
+// One block processes a row, and a batch has few rows, so a block has as many threads as possible.
 constexpr int kMaxThreads = 1024;
-// Elements that one call of Philox serves; a thread takes as many at once.
+// The number of elements for which one call of RunPhilox suffices; a thread processes as many at
+// once.
 constexpr int kGroup = 8;
 
-// The best element so far. NaN has a score and a noise that no number has both of.
+// The best element so far. NaN has a combination of score and noise that no number has.
 struct Best {
   double score = -INFINITY;
   double noise = -INFINITY;  // decides between equal scores; then the first element does
@@ -47,7 +48,7 @@ __device__ __forceinline__ void ReduceInWarp(Best& best) {
   }
 }
 
-// The block's best; thread 0 has it.
+// Sets `best` of thread 0 to the block's best.
 __device__ __forceinline__ void ReduceInBlock(Best& best) {
   __shared__ double scores[kWarp], noises[kWarp];
   __shared__ int64_t indices[kWarp];
@@ -65,7 +66,7 @@ __device__ __forceinline__ void ReduceInBlock(Best& best) {
   ReduceInWarp(best);
 }
 
-// Elements [i, i + kGroup) of a row of n, -infinity behind its end.
+// Loads elements [i, i + kGroup) of a row of n elements, with -infinity after its end.
 template <bool kPacked, typename T>
 __device__ __forceinline__ void LoadGroup(const T* row, int64_t i, int64_t n, float (&x)[kGroup]) {
   constexpr int kLoad = kPerLoad<T> < kGroup ? kPerLoad<T> : kGroup;
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(kMaxThreads) ChooseGreedily(Rows logits, int64
   float most = -INFINITY;
   int64_t index = 0;
   bool nan = false;
-  // A thread's elements come in their order, so the first of equals is the one it keeps.
+  // A thread's elements come in ascending order, so it keeps the first of equal ones.
   for (int64_t i = int64_t{threadIdx.x} * kGroup; i < logits.width && !nan;
        i += int64_t{blockDim.x} * kGroup) {
     float x[kGroup];
@@ -107,45 +108,45 @@ __global__ void __launch_bounds__(kMaxThreads) ChooseGreedily(Rows logits, int64
   if (threadIdx.x == 0) tokens[blockIdx.x] = best.index;
 }
 
-// -log(-log(1 - c)) for c = (high * 2^32 + low + 1/2) / 2^48
-__device__ double Gumbel(uint32_t high, uint32_t low) {
+// Returns -log(-log(1 - c)) for c = (high * 2^32 + low + 1/2) / 2^48.
+__device__ double ComputeGumbelNoise(uint32_t high, uint32_t low) {
   const double c = (static_cast<double>((uint64_t{high} << 32) + low) + 0.5) * 0x1p-48;
   return -log(-log1p(-c));
 }
 
-// At least 1e-5 more than the noise of any element whose 16-bit number is `high`.
-__device__ __forceinline__ float NoiseBound(uint32_t high) {
-  // -log(-log(1 - c)) <= -log(c), as -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
+// Returns at least 1e-5 more than the noise of any element whose 16-bit number is `high`.
+__device__ __forceinline__ float BoundNoise(uint32_t high) {
+  // -log(-log(1 - c)) <= -log(c), because -log(1 - c) >= c; and c >= high / 2^16, or half of 2^-48.
   if (high == 0) return 34.0f;
-  // A number's bits, read as an integer, are its logarithm with the mantissa taken as linear, which
-  // is never more than the logarithm.
-  const int32_t bits = static_cast<int32_t>(BitsOfFloat(static_cast<float>(high))) - (127 << 23);
+  // The bits of a number, read as an integer, are its logarithm with a linearly interpolated
+  // mantissa, which never exceeds the logarithm.
+  const int32_t bits = static_cast<int32_t>(FloatToBits(static_cast<float>(high))) - (127 << 23);
   constexpr float kLog2 = 0.69314718f;
   return 16 * kLog2 + 1e-4f - kLog2 * (static_cast<float>(bits) * 0x1p-23f);
 }
 
-// Unsigned numbers in the order of the floats, and back. No NaN is among them.
-__device__ __forceinline__ uint32_t Ordered(float x) {
-  const uint32_t bits = BitsOfFloat(x);
+// Convert floats to unsigned numbers in the same order, and back. There is no NaN among them.
+__device__ __forceinline__ uint32_t ToOrdered(float x) {
+  const uint32_t bits = FloatToBits(x);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 __device__ __forceinline__ float FromOrdered(uint32_t ordered) {
-  return FloatOfBits(ordered & 0x80000000u ? ordered ^ 0x80000000u : ~ordered);
+  return BitsToFloat(ordered & 0x80000000u ? ordered ^ 0x80000000u : ~ordered);
 }
 
-// The noise takes two logarithms in float64, and hardly an element can win: the others are ruled
-// out by a bound of what their noise may be.
+// The noise takes two logarithms in float64, but hardly any element can win. The others are
+// excluded by an upper bound of their noise.
 //
-// `bar` is a score that an element of the row has, rounded to float32. What bound + logit, rounded,
-// does not reach is less than that score in float64: rounding keeps the order, the bound is above
-// the noise by more than float64's rounding where that matters, and where it does not, float32
-// numbers lie further apart than any noise. What reaches it is looked at, equals too; so the result
-// does not depend on when threads see the bar rise.
+// `bar` is the score of some element of the row, rounded to float32. If bound + logit, rounded, is
+// below it, the element's score in float64 is lower too: rounding keeps the order; the bound
+// exceeds the noise by more than float64's rounding where that matters; elsewhere, float32 numbers
+// are further apart than any noise. Elements that reach the bar, or equal it, are examined, so the
+// result does not depend on when threads see the bar rise.
 template <bool kPacked, typename T>
 __global__ void __launch_bounds__(kMaxThreads)
     ChooseWithNoise(Rows logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   __shared__ uint32_t bar;
-  if (threadIdx.x == 0) bar = Ordered(-INFINITY);
+  if (threadIdx.x == 0) bar = ToOrdered(-INFINITY);
   __syncthreads();
   const T* row = logits.Row<const T>(blockIdx.x);
   const uint64_t seed = static_cast<uint64_t>(seeds[blockIdx.x * seed_stride]);
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(kMaxThreads)
        i += int64_t{blockDim.x} * kGroup) {
     float x[kGroup];
     LoadGroup<kPacked>(row, i, logits.width, x);
-    const PhiloxWords words = Philox(seed, static_cast<uint64_t>(i) / kGroup, 0);
+    const PhiloxWords words = RunPhilox(seed, static_cast<uint64_t>(i) / kGroup, 0);
     float most = -INFINITY;
     uint32_t smallest = 0xFFFF;
     bool nan = false;
@@ -166,31 +167,32 @@ __global__ void __launch_bounds__(kMaxThreads)
       nan = nan || std::isnan(x[k]);
     }
     const float reached = FromOrdered(*static_cast<volatile uint32_t*>(&bar));
-    if (!nan && (most == -INFINITY || most + NoiseBound(smallest) < reached)) continue;
+    if (!nan && (most == -INFINITY || most + BoundNoise(smallest) < reached)) continue;
     uint32_t candidates = 0;
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) {
       const uint32_t high = words.words[k / 2] >> (k % 2 * 16) & 0xFFFF;
       if (std::isnan(x[k])) {
         best.Take(INFINITY, INFINITY, i + k);
-      } else if (x[k] != -INFINITY && !(x[k] + NoiseBound(high) < reached)) {
+      } else if (x[k] != -INFINITY && !(x[k] + BoundNoise(high) < reached)) {
         candidates |= 1u << k;
       }
     }
 #pragma unroll 1
     for (int k = 0; k < kGroup; ++k) {
       if ((candidates >> k & 1u) == 0) continue;
-      // By comparisons, as an index that is not known in advance would put words into memory.
+      // Selected by comparisons, because an index that is unknown at compile time would put the
+      // words into memory.
       const uint32_t word = k < 4 ? (k < 2 ? words.words[0] : words.words[1])
                                   : (k < 6 ? words.words[2] : words.words[3]);
-      const PhiloxWords lows = Philox(seed, static_cast<uint64_t>(i + k) / 4, 1);
+      const PhiloxWords lows = RunPhilox(seed, static_cast<uint64_t>(i + k) / 4, 1);
       const int at = k % 4;
       const uint32_t low = at < 2 ? (at == 0 ? lows.words[0] : lows.words[1])
                                   : (at == 2 ? lows.words[2] : lows.words[3]);
-      const double noise = Gumbel(word >> (k % 2 * 16) & 0xFFFF, low);
+      const double noise = ComputeGumbelNoise(word >> (k % 2 * 16) & 0xFFFF, low);
       const double score = static_cast<double>(ToFloat(row[i + k])) + noise;
       best.Take(score, noise, i + k);
-      atomicMax(&bar, Ordered(static_cast<float>(score)));
+      atomicMax(&bar, ToOrdered(static_cast<float>(score)));
     }
   }
   ReduceInBlock(best);
@@ -200,8 +202,8 @@ __global__ void __launch_bounds__(kMaxThreads)
 template <class F>
 void WithPacking(const Rows& logits, F&& launch) {
   WithType(logits.dtype, [&](auto element) {
-    const int threads = ThreadsFor((logits.width + kGroup - 1) / kGroup, kMaxThreads);
-    if (RowsAligned(logits, sizeof(element), 16)) {
+    const int threads = ChooseThreads((logits.width + kGroup - 1) / kGroup, kMaxThreads);
+    if (AreRowsAligned(logits, sizeof(element), 16)) {
       launch(element, std::true_type(), threads);
     } else {
       launch(element, std::false_type(), threads);
@@ -211,17 +213,17 @@ void WithPacking(const Rows& logits, F&& launch) {
 
 }  // namespace
 
-void GreedyArgmax(const Rows& logits, int64_t* tokens) {
+void ChooseTokensGreedily(const Rows& logits, int64_t* tokens) {
   WithPacking(logits, [&](auto element, auto packed, int threads) {
     Launch("greedy_argmax", &ChooseGreedily<packed.value, decltype(element)>,
-           BlocksFor(logits.count, 1), threads, 0, logits, tokens);
+           ChooseBlocks(logits.count, 1), threads, 0, logits, tokens);
   });
 }
 
-void GumbelArgmax(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
+void SampleTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   WithPacking(logits, [&](auto element, auto packed, int threads) {
     Launch("fused_gumbel_argmax", &ChooseWithNoise<packed.value, decltype(element)>,
-           BlocksFor(logits.count, 1), threads, 0, logits, seeds, seed_stride, tokens);
+           ChooseBlocks(logits.count, 1), threads, 0, logits, seeds, seed_stride, tokens);
   });
 }
 

@@ -25,12 +25,12 @@ using U32 = hn::Repartition<uint32_t, F32>;
 using U16 = hn::Repartition<uint16_t, F32>;
 using VU64 = hn::Vec<U64>;
 
-// Vectors of logits in a block. A block is looked at as a whole; only where it may hold a better
-// element, element by element.
+// The number of vectors of logits in a block. A block is first examined as a whole; its elements
+// are examined one by one only if it may contain a better one.
 inline constexpr size_t kVectors = 8;
 
-// What decides whether to look closer: the largest logit of a block, in lanes, and a sum that is
-// NaN if a logit is. Where it is, the block is looked at closely, whatever the largest logit is.
+// Decides whether to examine elements: the largest logit of a block, in lanes, and a sum that is
+// NaN if a logit is. If it is NaN, the elements are examined regardless of the largest logit.
 struct Extremes {
   VF32 most;
   VF32 sum;
@@ -51,7 +51,7 @@ HWY_INLINE Extremes LoadBlock(const T* HWY_RESTRICT logits) {
   return {LargerOfNumbers(most0, most1), hn::Add(sum0, sum1)};
 }
 
-// n logits as float32 in `to`, which has room for a block.
+// Copies n logits as float32 to `to`, which has room for a block.
 template <typename T>
 HWY_NOINLINE void Widen(const T* HWY_RESTRICT logits, size_t n, float* HWY_RESTRICT to) {
   const size_t lanes = hn::Lanes(F32());
@@ -60,21 +60,21 @@ HWY_NOINLINE void Widen(const T* HWY_RESTRICT logits, size_t n, float* HWY_RESTR
   if (i < n) StoreTail(LoadTail(logits + i, n - i), to + i, n - i);
 }
 
-// The numbers of two lanes' words that stand in the lower halves, side by side.
+// Joins the numbers in the lower halves of the words of two vectors.
 HWY_INLINE hn::Vec<U16> JoinHalves(VU64 low, VU64 high) {
   const U32 d;
   return hn::BitCast(U16(),
                      hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(high)), hn::BitCast(d, low)));
 }
 
-// The smaller one, lane by lane, of the 16-bit numbers for the counters. Words stand in the lower
-// halves of lanes of 64 bits; what the upper ones hold is never used.
+// Returns, lane by lane, the smaller one of the 16-bit numbers for the counters. Words are in the
+// lower halves of 64-bit lanes; the upper halves are ignored.
 HWY_INLINE hn::Vec<U16> DrawSmallest(VU64 counter, const uint64_t* keys) {
   const U64 d;
   const U32 d32;
   const auto m0 = hn::Set(d32, kPhiloxMultiplier0), m1 = hn::Set(d32, kPhiloxMultiplier1);
   const auto key = [&](int i) HWY_ATTR { return hn::Set(d, keys[i]); };
-  // The first round, with stage and fourth word zero.
+  // The first round, in which the stage and the fourth word are zero.
   const VU64 first = hn::MulEven(hn::BitCast(d32, counter), m0);
   VU64 x0 = hn::Xor(hn::ShiftRight<32>(counter), key(0)), x1 = hn::Zero(d);
   VU64 x2 = hn::Xor(hn::ShiftRight<32>(first), key(1)), x3 = first;
@@ -89,7 +89,7 @@ HWY_INLINE hn::Vec<U16> DrawSmallest(VU64 counter, const uint64_t* keys) {
   return SmallerOfNumbers(JoinHalves(x0, x1), JoinHalves(x2, x3));
 }
 
-// Elements [begin, end) of a row.
+// Examines elements [begin, end) of a row.
 template <typename T>
 void ScanGreedy(const T* HWY_RESTRICT row, int64_t begin, int64_t end, Choice& best) {
   const F32 d;
@@ -127,16 +127,16 @@ void ScanGumbel(const T* HWY_RESTRICT row, uint64_t seed, int64_t begin, int64_t
   }
   int64_t i = begin;
   for (; i + block <= end && !best.nan; i += block) {
-    // A counter serves eight elements, so that a block takes as many counters as a vector has
-    // floats: two vectors of counters.
+    // A counter provides eight elements, so a block has as many counters as a vector has floats:
+    // two vectors of counters.
     const VU64 low = hn::Iota(du, static_cast<uint64_t>(i / 8));
     const VU64 high = hn::Add(low, hn::Set(du, hn::Lanes(du)));
     const auto numbers = SmallerOfNumbers(DrawSmallest(low, keys), DrawSmallest(high, keys));
     const Extremes extremes = LoadBlock(row + i);
     const double most = static_cast<double>(LargestOfNumbers(d, extremes.most));
     const uint32_t smallest = SmallestOfNumbers(U16(), numbers);
-    // Rounding keeps the order, so no sum in this block is larger than this one.
-    if (most + NoiseBound(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum)))
+    // Rounding keeps the order, so no sum in this block exceeds this one.
+    if (most + BoundNoise(smallest) < best.score && hn::AllFalse(d, hn::IsNaN(extremes.sum)))
       continue;
     Widen(row + i, static_cast<size_t>(block), buffer);
     ScanNoisyLogits(buffer, i, block, seed, best);
@@ -154,7 +154,7 @@ void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / chunks.chunks, chunk = item % chunks.chunks;
     const int64_t first = chunk * chunks.size, last = HWY_MIN(first + chunks.size, logits.width);
-    // What was found in earlier chunks of the row spares looking closer in this one.
+    // The best of earlier chunks of the row makes fewer elements of this one candidates.
     if (chunk == 0) best = Choice();
     if (seeds == nullptr) {
       ScanGreedy(logits.Row<const T>(row), first, last, best);
@@ -166,8 +166,8 @@ void ChooseItems(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
   }
 }
 
-// Items [begin, end) of rows cut into chunks; choices[item] is at least as good as the best of its
-// chunk.
+// Processes items [begin, end) of rows cut into chunks. choices[item] is at least as good as the
+// best of its chunk.
 void Choose(const Rows& logits, const int64_t* seeds, int64_t seed_stride, const Chunks& chunks,
             int64_t begin, int64_t end, Choice* choices) {
   WithType(logits.dtype, [&](auto element) HWY_ATTR {
@@ -193,8 +193,8 @@ namespace {
 
 HWY_EXPORT(Choose);
 
-// Large enough that a thread's first look at a row, closer than later ones, does not count; small
-// enough to share one row out.
+// Large enough that a thread's first examination of a row, which is more expensive, does not
+// matter; small enough to share one row among threads.
 constexpr int64_t kChunk = 8192;
 
 void ChooseTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
@@ -215,9 +215,11 @@ void ChooseTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride,
 
 }  // namespace
 
-void GreedyArgmax(const Rows& logits, int64_t* tokens) { ChooseTokens(logits, nullptr, 0, tokens); }
+void ChooseTokensGreedily(const Rows& logits, int64_t* tokens) {
+  ChooseTokens(logits, nullptr, 0, tokens);
+}
 
-void GumbelArgmax(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
+void SampleTokens(const Rows& logits, const int64_t* seeds, int64_t seed_stride, int64_t* tokens) {
   ChooseTokens(logits, seeds, seed_stride, tokens);
 }
 

@@ -107,7 +107,7 @@ assert (left(), known) == (NOTHING, {})
 free(None)
 assert not reported
 free(4096)
-said("cannot free 0x1000: there is no allocation at that address")
+said("cannot free 0x1000: no allocation begins at that address")
 """
     run(site, driver, code)
 
@@ -305,11 +305,11 @@ def gives_back(handle):
 known_twice = []
 module.init_module(gives_back, lambda address: known_twice.append(address) or (0, 0, 0, 0))
 assert malloc(1) is None
-assert "names another allocation: (0, 0, 0, 0)" in reported[0] and "KeyError: 'mine'" == reported[1] and len(reported) == 2
+assert "returned another allocation: (0, 0, 0, 0)" in reported[0] and "KeyError: 'mine'" == reported[1] and len(reported) == 2
 reported.clear()
 assert (left(), len(known_twice)) == (NOTHING, 1)
 for on_end, words in (
-    (broken, "ValueError: "), (lambda address: None, "TypeError: the answer of the callback for freed memory: expected 4 integers"),
+    (broken, "ValueError: "), (lambda address: None, "TypeError: the result of the callback for freed memory: expected 4 integers"),
     (lambda address: ("a",) * 4, "TypeError: "), (lambda address: (-1,) * 4, "OverflowError: "), (lambda: None, "TypeError: "),
 ):
     module.init_module(on_malloc, on_end)
@@ -505,7 +505,7 @@ def test_a_driver_that_is_too_old(site: Path, tmp_path: Path, entry_points: int)
 WITHOUT_DRIVER = """
 init()
 assert malloc(1) is None
-said("RuntimeError: the NVIDIA driver is not installed here: libcuda.so.1 cannot be loaded (")
+said("RuntimeError: the NVIDIA driver is not installed: cannot load libcuda.so.1 (")
 with raises(RuntimeError, "there is no allocation"):
     module.python_create_and_map(0, 1, 2, 3)
 """

@@ -303,11 +303,11 @@ BAD = {
     ),
     "value cache of other shape": (
         {"value_cache": torch.zeros(4, 8, 2, 8)},
-        r"value_cache has shape .*: that of key_cache",
+        r"value_cache has shape .*: the shape of key_cache",
     ),
     "cache over itself": (
         {"key_cache": torch.zeros(1, 16, 2, 8).expand(4, 16, 2, 8)},
-        "key_cache has strides .*, expected memory of its",
+        "key_cache has strides .*, expected separate memory",
     ),
     "two scales of three": (
         {"k_scale": torch.ones(3)},

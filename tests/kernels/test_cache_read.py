@@ -167,7 +167,7 @@ BAD = {
     "dst over itself": ({"dst": torch.zeros(1, 5).expand(7, 5)}, "dst has strides"),
     "dst in columns": (
         {"dst": torch.zeros(5, 7).t()},
-        r"dst has strides \[1, 7\], expected the entries of a token side by side",
+        r"dst has strides \[1, 7\], expected adjacent entries of each token",
     ),
     "short token_to_seq": (
         {"token_to_seq": ints([0])},
@@ -326,7 +326,7 @@ BAD_BATCHES = {
     "negative size": (([8], [8], [-1]), "sizes holds -1 at 0, expected at least 0"),
     "one target": (
         ([8, 8], [8], [1, 1]),
-        r"dst_ptrs has shape \[1\], expected \[2\]: that of src_ptrs",
+        r"dst_ptrs has shape \[1\], expected \[2\]: the shape of src_ptrs",
     ),
     "one size": (([8, 8], [8, 8], [1]), r"sizes has shape \[1\], expected \[2\]"),
     "square": (([[8]], [[8]], [[1]]), r"src_ptrs has shape \[1, 1\], expected one dimension"),

@@ -129,7 +129,7 @@ def test_wrong_arguments(ranks: Any) -> None:
     ):
         with pytest.raises(RuntimeError, match=message):
             _custom_ops.all_reduce(*arguments)
-    with pytest.raises(RuntimeError, match="4 GPUs without a link"):
+    with pytest.raises(RuntimeError, match="4 GPUs that are not fully connected"):
         _custom_ops.all_reduce(
             ranks(4, fully_connected=False).handles[0], x, x.clone(), buffer, SCRATCH
         )

@@ -41,13 +41,13 @@ def wrong(
     if version == HOPPER:
         return [
             *both,
-            ({"q": torch.randn(2, 3, 64).bfloat16()}, "divides the 3 heads of the queries"),
+            ({"q": torch.randn(2, 3, 64).bfloat16()}, "divisor of the 3 heads of q"),
             (
                 {"q": q[..., :60], "k": k[..., :60], "v": k[..., :60]},
-                "heads are of size 60, expected a multiple of 8",
+                "head size is 60, expected a multiple of 8",
             ),
             ({"block_table": table.long()}, "page_table is of dtype Long, expected Int"),
-            ({"block_table": table[:1]}, "keys of 1 sequences, expected those of the 2 of q"),
+            ({"block_table": table[:1]}, "keys have 1 sequences, expected the number of q, 2"),
             ({"num_splits": 257}, "num_splits is 257, expected at most 256"),
             (
                 {"scheduler_metadata": lengths},

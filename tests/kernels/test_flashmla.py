@@ -349,7 +349,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "splits: two": (
         {"tile_scheduler_metadata": (2, 8), "num_splits": (2,)},
-        "num_splits has shape .* one more than there are sequences",
+        "num_splits has shape .* one more than the number of sequences",
     ),
     "out: shape": (
         {"out_": (2, 1, 16, 500)},

@@ -162,17 +162,17 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
         ({0: torch.empty(3, 6).half()}, "c is of dtype Half, expected Float"),
         ({1: torch.empty(3, 5)}, r"a has shape \[3, 5\], expected \[3, 4\]"),
         ({1: torch.empty(4)}, r"a has shape \[4\], expected \[M, K\]"),
-        ({1: torch.empty(3, 4).half()}, "a is of another dtype, expected that of the weights"),
+        ({1: torch.empty(3, 4).half()}, "a has another dtype, expected the dtype of the weights"),
         ({2: torch.empty(5)}, r"bias has shape \[5\], expected \[6\]"),
         (
             {3: torch.tensor(0)},
-            "handler_tensor is 0, expected a number that create_onednn_mm_handler gave",
+            "handler_tensor is 0, expected a number that create_onednn_mm_handler returned",
         ),
         (
             {3: torch.tensor(2**62)},
             (
                 "handler_tensor is 4611686018427387904, expected a number that "
-                "create_onednn_mm_handler gave"
+                "create_onednn_mm_handler returned"
             ),
         ),
         ({3: torch.tensor(-1)}, "handler_tensor is -1, expected"),
@@ -194,13 +194,13 @@ def test_released_and_foreign_handles(ops: Any) -> None:
         pass
     with pytest.raises(
         RuntimeError,
-        match="expected a number that create_onednn_mm_handler gave and that was not released",
+        match="expected a number that create_onednn_mm_handler returned and that was not released",
     ):
         ops.onednn_mm(torch.empty(3, 6), torch.empty(3, 4), None, handle)
     with pytest.raises(
         RuntimeError,
-        match=r"release_dnnl_matmul_handler: handler is \d+, expected a number that was given and "
-        r"not yet",
+        match=r"release_dnnl_matmul_handler: handler is \d+, expected a number that was returned "
+        r"and not yet",
     ):
         ops.release_dnnl_matmul_handler(handle.item())
     quantised = packed_int8(
@@ -213,7 +213,9 @@ def test_released_and_foreign_handles(ops: Any) -> None:
     )
     with (
         quantised as handle,
-        pytest.raises(RuntimeError, match="expected a number that create_onednn_mm_handler gave"),
+        pytest.raises(
+            RuntimeError, match="expected a number that create_onednn_mm_handler returned"
+        ),
     ):
         ops.onednn_mm(torch.empty(3, 6), torch.empty(3, 4), None, handle)
 
@@ -324,7 +326,7 @@ def test_the_greatest_products_do_not_saturate(ops: Any, value: int) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({0: torch.empty(3, 6).half()}, "c is of another dtype, expected the output_type"),
+        ({0: torch.empty(3, 6).half()}, "c has another dtype, expected the output_type"),
         ({0: torch.empty(2, 6)}, r"c has shape \[2, 6\], expected \[3, 6\]"),
         ({1: torch.empty(3, 4)}, "a is of dtype Float, expected Char"),
         ({1: torch.zeros(3, 5, dtype=torch.int8)}, r"a has shape \[3, 5\], expected \[3, 4\]"),
@@ -346,7 +348,7 @@ def test_the_greatest_products_do_not_saturate(ops: Any, value: int) -> None:
         ({5: torch.zeros(6).half()}, "bias is of dtype Half, expected Float"),
         (
             {6: torch.tensor(-5)},
-            "handler_tensor is -5, expected a number that create_onednn_scaled_mm_handler gave",
+            "handler_tensor is -5, expected a number that create_onednn_scaled_mm_handler returned",
         ),
     ],
 )

@@ -147,7 +147,7 @@ BAD_WRITES = {
     ),
     "apart": (
         {"kv_cache": torch.zeros(2, 4, 16).byte()[..., :12]},
-        "kv_cache has strides .*, expected blocks of one piece",
+        "kv_cache has strides .*, expected contiguous blocks",
     ),
     "odd": (
         {"k": torch.zeros(3, 7), "quant_block_size": 7, "kv_cache": torch.zeros(2, 3, 11).byte()},

@@ -394,7 +394,10 @@ def test_align(
             {6: torch.tensor([0, 3, 1]).int()},
             r"maybe_expert_map\[1\] is 3, expected -1 or a number below num_experts 3",
         ),
-        ({7: int32(3)}, "scatter_idx has 3 elements, expected 2, those of topk_ids"),
+        (
+            {7: int32(3)},
+            "scatter_idx has 3 elements, expected 2, the number of elements of topk_ids",
+        ),
     ],
 )
 def test_bad_align_arguments_write_nothing(moe: Any, changed: dict[int, Any], message: str) -> None:

@@ -203,7 +203,7 @@ BAD = {
     ),
     "over itself": (
         lambda x: (x[:1].expand(3, 8), x[:1].expand(3, 8), None),
-        r"has strides \[0, 1\], expected memory of its own",
+        r"has strides \[0, 1\], expected separate memory",
     ),
 }
 

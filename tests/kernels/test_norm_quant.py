@@ -212,7 +212,7 @@ def test_bad_residual(ops: Any, name: str) -> None:
 def test_no_bound_with_int8(ops: Any) -> None:
     with pytest.raises(
         RuntimeError,
-        match="scale_ub is given with a result of dtype Char, expected none, or a result of float8",
+        match="scale_ub is given with a result of dtype Char, expected none, or a float8 result",
     ):
         call(
             ops,

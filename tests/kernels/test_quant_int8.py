@@ -180,7 +180,7 @@ def test_far_from_zero(ops: Any) -> None:
 
 
 BAD = {
-    "result of float8": (
+    "float8 result": (
         {"result": torch.empty(4, 6, dtype=torch.float8_e4m3fn)},
         "result is of dtype Float8_e4m3fn, expected Char",
     ),

@@ -198,7 +198,11 @@ BAD = {
     "no token": (LOGITS[:, :0], SEEDS, r"logits has shape \[3, 0\]"),
     "columns": (torch.zeros(5, 3).t(), SEEDS, "logits has strides"),
     "int seeds": (LOGITS, SEEDS.int(), "seeds is of dtype Int, expected Long"),
-    "two seeds": (LOGITS, SEEDS[:2], r"seeds has shape \[2\], expected \[3\]: the rows of logits"),
+    "two seeds": (
+        LOGITS,
+        SEEDS[:2],
+        r"seeds has shape \[2\], expected \[3\]: the number of rows of logits",
+    ),
 }
 
 

@@ -263,19 +263,20 @@ def fp8(rows: int, columns: int) -> torch.Tensor:
         ),
         (
             lambda: {"b": matrix(K, N, INT8)},
-            r"b has strides \[32, 1\], expected columns side by side: stride 1 in dimension 0",
+            r"b has strides \[32, 1\], expected adjacent elements in columns: "
+            r"stride 1 in dimension 0",
         ),
         (
             lambda: {"b": matrix(N, K + 8, INT8)[:, :K].t()},
-            r"b has strides \[1, 56\], expected columns side by side: .* multiple of 16",
+            r"b has strides \[1, 56\], expected adjacent elements in columns: .* multiple of 16",
         ),
         (
             lambda: {"b": matrix(1, K, INT8).expand(N, K).t()},
-            r"b has strides \[1, 0\], expected columns side by side: .* at least 48",
+            r"b has strides \[1, 0\], expected adjacent elements in columns: .* at least 48",
         ),
         (
             lambda: {"a": matrix(K, M, INT8).t()},
-            r"a has strides \[1, 4\], expected rows side by side: stride 1 in dimension 1",
+            r"a has strides \[1, 4\], expected adjacent elements in rows: stride 1 in dimension 1",
         ),
         (
             lambda: {"a": matrix(M, K + 16, INT8)[:, 1 : K + 1]},
@@ -283,7 +284,7 @@ def fp8(rows: int, columns: int) -> torch.Tensor:
         ),
         (
             lambda: {"out": torch.zeros(M, N + 8).bfloat16()[:, :N]},
-            r"out has strides \[40, 1\], expected rows side by side",
+            r"out has strides \[40, 1\], expected adjacent elements in rows",
         ),
         (
             lambda: {"out": torch.zeros(M + 1, N).bfloat16()},

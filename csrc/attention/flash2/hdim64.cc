@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hdim64_bf16.cc has the eighth.
+// hdim64_bf16.cc registers the eighth unit.
 #include "attention/flash2/registry.h"
 
 namespace {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 2's kernels that this library holds. Each unit enters itself through the record of
-// the build's table that compiles it, so what is linked is what is found.
+// Registers the FlashAttention 2 kernels that this library contains. Each record of kernels.toml
+// compiles its units and the file here that registers them, so exactly the linked kernels are
+// registered.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-// FlashAttention's header takes the types of the CUDA runtime for granted.
+// FlashAttention's header requires the types of the CUDA runtime but does not include them.
 #include <flash.h>
 
 namespace cutlass {
@@ -18,7 +19,7 @@ namespace vllm::flash2 {
 using Params = FLASH_NAMESPACE::Flash_fwd_params;
 using Launch = void (*)(Params&, cudaStream_t);
 
-// Head sizes that FlashAttention has kernels for; others run in the next larger one.
+// The head sizes that FlashAttention has kernels for. Other sizes use the next larger one.
 inline constexpr int kHeadSizes[] = {32, 64, 96, 128, 192, 256};
 inline constexpr int kHeadSizeCount = sizeof(kHeadSizes) / sizeof(kHeadSizes[0]);
 
@@ -27,16 +28,16 @@ inline constexpr bool kIsBFloat16 = false;
 template <>
 inline constexpr bool kIsBFloat16<cutlass::bfloat16_t> = true;
 
-// What a unit can do beside attention; the table leaves some of it out of the smaller sets, as each
-// doubles what is compiled.
+// Optional features of a unit. The smaller sets omit some of them, because each feature doubles the
+// amount of code to compile.
 struct Features {
   bool alibi;
   bool softcap;
-  bool uneven;  // heads of other sizes than the unit's own
+  bool uneven;  // heads smaller than the unit's head size
 };
 
-// FlashAttention's macros are defined on the sources of a record: on a unit, and on the file here
-// that enters it.
+// kernels.toml defines FlashAttention's macros for the sources of a record: for its units and for
+// the file here that registers them.
 namespace {
 constexpr Features kFeatures = {
 #ifdef FLASHATTENTION_DISABLE_ALIBI
@@ -57,12 +58,12 @@ constexpr Features kFeatures = {
 };
 }  // namespace
 
-//   parts     over pages or parts of the keys, and appends; otherwise over keys that lie in one
-//   piece
+// Registers a kernel. With `parts` it is for pages or split keys and can append new keys; otherwise
+// it is for keys in one piece.
 void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features,
               Launch launch);
 
-// One unit of FlashAttention's each.
+// The constructors of the next two structs each register one of FlashAttention's units.
 template <typename Element, int kHeadSize, bool kCausal>
 struct WholeUnit {
   WholeUnit() {
@@ -78,7 +79,7 @@ struct PartsUnit {
   }
 };
 
-// All units of a head size but WholeUnit<cutlass::bfloat16_t, kHeadSize, false>.
+// All units of a head size except WholeUnit<cutlass::bfloat16_t, kHeadSize, false>.
 template <int kHeadSize>
 struct Others {
   WholeUnit<cutlass::bfloat16_t, kHeadSize, true> causal;

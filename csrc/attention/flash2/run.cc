@@ -8,8 +8,8 @@
 namespace vllm::flash2 {
 namespace {
 
-// All null until the kernels have entered themselves: constant initialisation is over before the
-// first of them does. By [parts][bfloat16][causal].
+// Indexed by [parts][bfloat16][causal]. All pointers are null until the kernels register
+// themselves; constant initialisation ends before the first of them does.
 struct Unit {
   Launch launch;
   Features features;
@@ -25,23 +25,22 @@ bool HasKernels(int index) {
   return false;
 }
 
-int IndexOf(int head_size) {
+int GetIndex(int head_size) {
   int index = 0;
   while (kHeadSizes[index] != head_size) ++index;
   return index;
 }
 
-const Unit& UnitOf(const Params& params, bool parts) {
-  return compiled[IndexOf(params.d_rounded)][parts ? 1 : 0][params.is_bf16 ? 1 : 0]
+const Unit& GetUnit(const Params& params, bool parts) {
+  return compiled[GetIndex(params.d_rounded)][parts ? 1 : 0][params.is_bf16 ? 1 : 0]
                  [params.is_causal ? 1 : 0];
 }
 
-// What the call asks for and the unit has not; nullptr when it has all.
-const char* Lacks(const Features& features, const Params& params) {
-  if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "with alibi_slopes";
-  if (params.softcap > 0 && !features.softcap) return "with softcap";
-  if (params.d != params.d_rounded && !features.uneven)
-    return "for heads of other sizes than its own";
+// Returns the feature that the call needs and the unit lacks, or nullptr.
+const char* FindMissingFeature(const Features& features, const Params& params) {
+  if (params.alibi_slopes_ptr != nullptr && !features.alibi) return "alibi_slopes";
+  if (params.softcap > 0 && !features.softcap) return "softcap";
+  if (params.d != params.d_rounded && !features.uneven) return "head sizes other than its own";
   return nullptr;
 }
 
@@ -54,23 +53,23 @@ std::string Describe(const Params& params, bool parts) {
 }  // namespace
 
 bool IsCompiled(const Params& params, bool parts) {
-  return UnitOf(params, parts).launch != nullptr;
+  return GetUnit(params, parts).launch != nullptr;
 }
 
 void Register(int head_size, bool parts, bool bfloat16, bool causal, Features features,
               Launch launch) {
-  compiled[IndexOf(head_size)][parts ? 1 : 0][bfloat16 ? 1 : 0][causal ? 1 : 0] = {launch,
-                                                                                   features};
+  compiled[GetIndex(head_size)][parts ? 1 : 0][bfloat16 ? 1 : 0][causal ? 1 : 0] = {launch,
+                                                                                    features};
 }
 
-int CompiledHeadSize(int size) {
+int FindCompiledHeadSize(int size) {
   for (int i = 0; i < kHeadSizeCount; ++i) {
     if (kHeadSizes[i] >= size && HasKernels(i)) return kHeadSizes[i];
   }
   return 0;
 }
 
-std::string CompiledHeadSizes() {
+std::string ListCompiledHeadSizes() {
   std::string text;
   for (int i = 0; i < kHeadSizeCount; ++i) {
     if (HasKernels(i)) text += (text.empty() ? "" : ", ") + std::to_string(kHeadSizes[i]);
@@ -78,25 +77,27 @@ std::string CompiledHeadSizes() {
   return text.empty() ? "none" : text;
 }
 
-int BlockRows(int compiled_head_size) {
+int GetBlockRows(int compiled_head_size) {
   return compiled_head_size <= 64 ? 256 : compiled_head_size <= 128 ? 128 : 64;
 }
 
 void Run(Params& params, bool parts) {
   parts = parts || params.num_splits > 1;
-  const Unit& unit = UnitOf(params, parts);
+  const Unit& unit = GetUnit(params, parts);
   if (unit.launch == nullptr) {
     throw std::runtime_error("FlashAttention 2: this library has no kernel for " +
-                             Describe(params, parts) + "; built with VLLM_FA_SET=full it has all");
+                             Describe(params, parts) +
+                             ", expected a library built with VLLM_FA_SET=full");
   }
-  if (const char* what = Lacks(unit.features, params)) {
-    throw std::runtime_error(
-        "FlashAttention 2: the kernel of this library for " + Describe(params, parts) +
-        " is built without code " + what +
-        (params.d == params.d_rounded ? "" : " (these have " + std::to_string(params.d) + ")") +
-        "; built with VLLM_FA_SET=full it has it");
+  if (const char* feature = FindMissingFeature(unit.features, params)) {
+    throw std::runtime_error("FlashAttention 2: this library's kernel for " +
+                             Describe(params, parts) + " is built without support for " + feature +
+                             (params.d == params.d_rounded
+                                  ? ""
+                                  : " (the head size is " + std::to_string(params.d) + ")") +
+                             ", expected a library built with VLLM_FA_SET=full");
   }
-  unit.launch(params, static_cast<cudaStream_t>(gpu::CurrentStream()));
+  unit.launch(params, static_cast<cudaStream_t>(gpu::GetCurrentStream()));
 }
 
 }  // namespace vllm::flash2

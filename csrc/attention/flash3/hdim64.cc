@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hdim64_bf16_paged.cc has the fourth.
+// hdim64_bf16_paged.cc registers the fourth unit.
 #include "attention/flash3/registry.h"
 
 namespace {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 3's kernels that this library holds. Each unit enters itself through the record of
-// the build's table that compiles it, so what is linked is what is found.
+// Registers the FlashAttention 3 kernels that this library contains. Each record of kernels.toml
+// compiles its units and the file here that registers them, so exactly the linked kernels are
+// registered.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-// FlashAttention's header takes the types of the CUDA runtime for granted.
+// FlashAttention's header requires the types of the CUDA runtime but does not include them.
 #include <flash.h>
 
 namespace cutlass {
@@ -19,27 +20,28 @@ using Params = Flash_fwd_params;
 using Launch = void (*)(Params&, cudaStream_t);
 using CombineLaunch = void (*)(Params&, cudaStream_t, bool);
 
-// Head sizes that FlashAttention has kernels for; others run in the next larger one.
+// The head sizes that FlashAttention has kernels for. Other sizes use the next larger one.
 inline constexpr int kHeadSizes[] = {64, 96, 128, 192, 256};
 inline constexpr int kHeadSizeCount = sizeof(kHeadSizes) / sizeof(kHeadSizes[0]);
-// Its kernels are written for this architecture alone.
+// The kernels support this architecture only.
 inline constexpr int kArchitecture = 90;
 
-// What one unit of a head size and dtype is compiled for.
+// The variant of a head size and dtype that one unit is compiled for:
 //   split     keys are divided among thread blocks
-//   paged     rows of keys are looked up one by one, in pages of any size; otherwise blocks are
-//   loaded, out of large pages too softcap   scores are capped packed    heads that share keys are
-//   rows of one tile; always so where split or paged
+//   paged     rows of keys are looked up one by one, in pages of any size; otherwise whole blocks
+//             are loaded, also from large pages
+//   softcap   scores are capped
+//   packed    heads that share keys are rows of one tile; always true if split or paged
 struct Variant {
   bool split, paged, softcap, packed;
 };
 inline constexpr int kVariantCount = 16;
-constexpr int IndexOf(Variant variant) {
+constexpr int GetIndex(Variant variant) {
   return variant.split * 8 + variant.paged * 4 + variant.softcap * 2 + variant.packed;
 }
 
-// FLASHATTENTION_DISABLE_APPENDKV is defined on the units of a record and on what enters them
-// alike.
+// kernels.toml defines FLASHATTENTION_DISABLE_APPENDKV both for the units of a record and for the
+// file that registers them.
 #if defined(FLASHATTENTION_DISABLE_APPENDKV)
 constexpr bool kAppends = false;
 #else
@@ -68,7 +70,7 @@ using Whole = Unit<Element, kHeadSize, false, false, false, false>;
 template <typename Element, int kHeadSize>
 using Paged = Unit<Element, kHeadSize, false, true, false, true>;
 
-// What is neither Whole nor Paged.
+// The constructors of its members register all variants except Whole and Paged.
 template <typename Element, int kHeadSize>
 struct Variants {
   Unit<Element, kHeadSize, false, false, false, true> packed;
@@ -81,7 +83,7 @@ struct Variants {
   Unit<Element, kHeadSize, true, true, true, true> paged_split_softcap;
 };
 
-// The kernels that add up what the parts of split keys gave, by [bfloat16][heads above 64].
+// The kernels that combine the results of split keys, indexed by [bfloat16][heads above 64].
 struct CombineKernels {
   CombineLaunch launches[2][2];
 };

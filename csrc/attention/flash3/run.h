@@ -7,29 +7,30 @@
 
 namespace vllm::flash3 {
 
-// The smallest head size, of those with a kernel for the dtype, that holds heads of `size`; 0 when
-// there is none.
-int CompiledHeadSize(int size, bool bfloat16);
+// Returns the smallest head size with a kernel for the dtype that holds heads of `size`, or 0.
+int FindCompiledHeadSize(int size, bool bfloat16);
 
-// "64, 128": the head sizes with a kernel for the dtype.
-std::string CompiledHeadSizes(bool bfloat16);
+// Returns the head sizes with a kernel for the dtype as text: "64, 128".
+std::string ListCompiledHeadSizes(bool bfloat16);
 
-// `params.d_rounded` and `params.is_bf16` say which head size and dtype.
+// Returns whether the variant is compiled for the head size `params.d_rounded` and the dtype
+// `params.is_bf16`.
 bool IsCompiled(const Params& params, Variant variant);
-// The kernel writes new keys into the cache.
-bool Appends(const Params& params, Variant variant);
-// There are kernels that combine parts.
-bool Combines();
+// Returns whether the kernel can append new keys to the cache.
+bool CanAppend(const Params& params, Variant variant);
+// Returns whether there are kernels that combine parts.
+bool CanCombine();
 
-// "heads of 64, bfloat16, split keys, pages": for messages.
-std::string VariantText(const Params& params, Variant variant);
+// Describes a kernel in messages: "heads of 64, bfloat16, split keys, pages".
+std::string DescribeVariant(const Params& params, Variant variant);
 
-// Launches on the current stream, and combines the parts where the variant is split. The variant is
-// compiled.
+// Launches a compiled variant on the current stream. If it splits keys, the kernel that combines
+// the parts follows.
 void Run(Params* params, Variant variant);
 
-// Writes down on the current stream how the work is divided among thread blocks: `params` points to
-// memory for it. A tile has `rows` rows of queries and `keys` keys.
-void Divide(Params* params, int rows, int keys);
+// Launches, on the current stream, the kernel that divides the work among thread blocks and writes
+// the division to the memory that `params` points to. A tile has `rows` rows of queries and `keys`
+// keys.
+void DivideWork(Params* params, int rows, int keys);
 
 }  // namespace vllm::flash3

@@ -10,7 +10,7 @@
 #include "attention/flash3/run.h"
 #include "core/gpu/stream.h"
 
-// FlashAttention's own; they take <algorithm> and <cmath> for granted.
+// FlashAttention's header, which requires <algorithm> and <cmath> but does not include them.
 #include <heuristics.h>
 #include <tile_size.h>
 
@@ -18,19 +18,19 @@ namespace vllm::flash3 {
 namespace {
 
 constexpr int kElementSize = 2;
-// More are not chosen, only taken from the caller.
+// A caller may ask for more parts; more are never chosen.
 constexpr int kMostChosenSplits = 128;
-// Sequences that the kernel that divides work takes in one thread block; only then may the next
-// kernel begin before it ends.
+// The number of sequences that the scheduling kernel handles in one thread block. Only with one
+// block may the next kernel begin before this one ends.
 constexpr int kSequencesOfOneBlock = 992;
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The kernels read these numbers four at a time.
-int64_t RoundedSequences(const Params& params) { return CeilDivide(params.b, 4) * 4; }
+int64_t RoundUpSequences(const Params& params) { return CeilDivide(params.b, 4) * 4; }
 
-// Numbers for each sequence: parts, tiles; its place where the longest come first; and how many
-// heads' keys stay in the cache together.
+// Each sequence has these numbers: its parts, its tiles, its place when the longest sequences come
+// first, and the number of heads whose keys stay in the cache together.
 bool IsSorted(const Params& params) { return !params.is_local; }
 bool IsSwizzled(const Params& params) { return params.is_causal || params.is_local; }
 
@@ -44,8 +44,8 @@ bool HasEither(const Params& params, Variant variant) {
          IsCompiled(params, WithPacking(variant, true));
 }
 
-int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
-  const Tile tile = TileOf(params, variant.paged);
+int CountSplitsThatFill(const Params& params, Variant variant, int64_t keys) {
+  const Tile tile = GetTile(params, variant.paged);
   if (params.is_local) {
     keys =
         std::max<int64_t>(0, std::min<int64_t>(keys, int64_t{params.window_size_right} +
@@ -55,8 +55,8 @@ int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
   const int64_t tiles = CeilDivide(int64_t{params.seqlen_q} * (params.h / params.h_k), tile.rows);
   const int64_t bytes = std::min<int64_t>(keys * (params.d + params.dv) * kElementSize,
                                           std::numeric_limits<int>::max());
-  // An upper bound: how many parts each sequence gets is decided on the GPU, which knows all
-  // lengths.
+  // This is an upper bound. The GPU, which knows all lengths, decides how many parts each sequence
+  // gets.
   return num_splits_heuristic(static_cast<int>(params.h_k * tiles), params.num_sm,
                               static_cast<int>(blocks), static_cast<int>(tiles),
                               static_cast<int>(bytes), params.is_causal || params.is_local,
@@ -65,7 +65,7 @@ int SplitsThatFill(const Params& params, Variant variant, int64_t keys) {
 
 }  // namespace
 
-Tile TileOf(const Params& params, bool paged) {
+Tile GetTile(const Params& params, bool paged) {
   const auto sizes =
       tile_size_fwd_sm90(params.d_rounded, params.dv_rounded, params.is_causal, params.is_local,
                          kElementSize, false, paged, params.softcap > 0);
@@ -76,8 +76,8 @@ void SetMask(Params* params, bool causal, int64_t left, int64_t right, int64_t k
   const int64_t queries = params->seqlen_q;
   if (left >= keys - 1) left = -1;
   if (right >= queries - 1) right = -1;
-  // Nothing comes after a single query. For pages of larger heads the causal kernel's tile is the
-  // better one.
+  // Nothing follows a single query. For pages of larger heads, the tile of the causal kernel is
+  // better.
   const bool better_causal = params->d > 64 && params->d <= 128 && params->page_table != nullptr;
   if (queries == 1 && left < 0 && right < 0 && !better_causal) causal = false;
   if (causal) right = 0;
@@ -91,8 +91,8 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
                std::optional<bool> packed) {
   const auto missing = [&](Variant variant) {
     throw std::runtime_error(op + ": this library has no kernel for " +
-                             VariantText(*params, variant) +
-                             "; built with VLLM_FA_SET=full it has all");
+                             DescribeVariant(*params, variant) +
+                             ", expected a library built with VLLM_FA_SET=full");
   };
   if (num_splits > kMostSplits) {
     throw std::runtime_error(op + ": num_splits is " + std::to_string(num_splits) +
@@ -101,10 +101,10 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   Variant variant{};
   variant.softcap = params->softcap > 0;
   if (params->page_table != nullptr) {
-    const Tile tile = TileOf(*params, false);
+    const Tile tile = GetTile(*params, false);
     const bool blocks = params->page_size % tile.keys == 0 && params->leftpad_k == nullptr &&
                         params->knew_ptr == nullptr;
-    // With few queries reading keys is what takes time, and looking rows up is the faster way.
+    // With few queries, reading keys takes most of the time, and looking up rows is faster.
     const bool many = int64_t{params->seqlen_q} * (params->h / params->h_k) > tile.rows;
     variant.paged = !(blocks && many);
     Variant other = variant;
@@ -116,19 +116,20 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   Variant split = variant;
   split.split = true;
   split = WithPacking(split, true);
-  const bool can_split = IsCompiled(*params, split) && Combines();
+  const bool can_split = IsCompiled(*params, split) && CanCombine();
   if (num_splits > 1 && !can_split) missing(split);
-  if (num_splits < 1) num_splits = can_split ? SplitsThatFill(*params, variant, keys) : 1;
+  if (num_splits < 1) num_splits = can_split ? CountSplitsThatFill(*params, variant, keys) : 1;
   params->num_splits = static_cast<int>(num_splits);
   variant.split = num_splits > 1;
 
   const bool can_pack = IsCompiled(*params, WithPacking(variant, true));
-  // Where the number of queries differs between sequences, or tiles would be emptier without.
+  // Packing pays if the number of queries differs between sequences, or if tiles would otherwise be
+  // emptier.
   const auto worth = [&] {
     return params->h != params->h_k &&
            should_pack_gqa(params->cu_seqlens_q != nullptr || params->seqused_q != nullptr,
                            params->seqlen_q, params->h / params->h_k,
-                           TileOf(*params, variant.paged).rows);
+                           GetTile(*params, variant.paged).rows);
   };
   variant = WithPacking(variant, packed.value_or(can_pack && worth()));
   if (!IsCompiled(*params, variant)) missing(variant);
@@ -136,14 +137,14 @@ Variant Choose(Params* params, const std::string& op, int64_t keys, int64_t num_
   return variant;
 }
 
-int64_t ScheduleSize(const Params& params) {
-  return RoundedSequences(params) *
+int64_t GetScheduleSize(const Params& params) {
+  return RoundUpSequences(params) *
              (2 + (IsSorted(params) ? 1 : 0) + (IsSwizzled(params) ? 1 : 0)) +
          1;
 }
 
 void PlaceSchedule(Params* params, int* memory) {
-  const int64_t each = RoundedSequences(*params);
+  const int64_t each = RoundUpSequences(*params);
   int* next = memory;
   const auto take = [&](bool wanted) {
     int* const place = wanted ? next : nullptr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention 3's check of the CUDA runtime's answers ends the process where one is bad; this
-// one throws. third_party/patches/flash-attention includes it behind the first.
+// FlashAttention 3's own check of CUDA runtime errors ends the process; this one throws instead.
+// third_party/patches/flash-attention includes it after the original.
 #pragma once
 
 #include "core/gpu/launch.h"

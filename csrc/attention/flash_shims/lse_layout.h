@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where FlashAttention's kernel over paged caches writes the logarithms of its sums.
-// third_party/patches/flash-attention puts the calls in: by itself the kernel writes some layouts
-// otherwise than the kernels that read them or do the same work.
+// The memory layout of the log-sum-exps that FlashAttention's kernel for paged caches writes.
+// third_party/patches/flash-attention inserts the calls: without them, the kernel writes some
+// layouts differently from the kernels that read them or do the same work.
 #pragma once
 
 #include <cstdint>
 
 namespace vllm::flash {
 
-// From one row of a head to the next: where a row of the kernel is a head of its group, sequences
-// lie side by side.
+// Returns the distance from one row of a head to the next. If a row of the kernel is a head of its
+// group, the sequences lie next to each other.
 template <bool kSplit, typename Params>
 __host__ __device__ __forceinline__ int LseStride(const Params& params) {
   return !kSplit && params.unpadded_lse && params.seqlenq_ngroups_swapped ? params.b : 1;
 }
 
-// Of row `row` of a head of a sequence.
-//   a part of the keys                           [splits, batch, heads, max_seqlen_q]
-//   not unpadded_lse                             [batch, heads, max_seqlen_q]
-//   unpadded_lse and seqlenq_ngroups_swapped     [heads, max_seqlen_q, batch]
-//   unpadded_lse                                 [heads, total_q]
+// Returns the offset of row `row` of a head of a sequence. The layouts are:
+//   a part of the keys                          [splits, batch, heads, max_seqlen_q]
+//   not unpadded_lse                            [batch, heads, max_seqlen_q]
+//   unpadded_lse and seqlenq_ngroups_swapped    [heads, max_seqlen_q, batch]
+//   unpadded_lse                                [heads, total_q]
 template <bool kSplit, typename Params, typename Sequence>
 __host__ __device__ __forceinline__ int64_t LseOffset(const Params& params,
                                                       const Sequence& sequence, int split,

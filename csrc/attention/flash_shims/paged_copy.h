@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads blocks of keys and values from pages that are smaller than a block.
-// third_party/patches/flash-attention puts the calls into FlashAttention's kernel, which by itself
-// expects a whole block in one page.
+// third_party/patches/flash-attention inserts the calls into FlashAttention's kernel, which
+// otherwise expects each block in one page.
 #pragma once
 
 #include <cute/tensor.hpp>
 
 namespace vllm::flash {
 
-// Where the rows of a sequence lie, for one head.
+// The location of a sequence's rows, for one head:
 //   base           first element of the head in page 0
-//   table          pages of the sequence in their order
+//   table          pages of the sequence, in order
 //   page_stride    elements from one page to the next
 //   row_stride     elements from one row of a page to the next
 template <typename Element>
@@ -28,11 +28,10 @@ struct Pages {
 };
 
 // Copies one thread's part of a block that begins at row `first` of the sequence. Rows from `valid`
-// of the block on are not read; they are set to zero where kClear says so, and left alone
-// otherwise: the table need not go on behind the last row.
-//   coordinates    (row, column) in the block of everything the thread copies
-//   in_head        whether each of its pieces of a row lies within the head; looked at unless
-//   kWholeRows
+// of the block on are not read, because the table may end with the last row. With kClear they are
+// set to zero; otherwise they are left unchanged.
+//   coordinates    (row, column) in the block of every element that the thread copies
+//   in_head        whether each of its pieces of a row is within the head; ignored if kWholeRows
 template <bool kAllRows, bool kWholeRows, bool kClear, typename TiledCopy, typename Element,
           typename Source, typename Target, typename Coordinates, typename Predicate>
 CUTE_HOST_DEVICE void CopyPaged(TiledCopy tiled_copy, const Pages<Element>& pages,
@@ -40,8 +39,8 @@ CUTE_HOST_DEVICE void CopyPaged(TiledCopy tiled_copy, const Pages<Element>& page
                                 const Coordinates& coordinates, const Predicate& in_head, int first,
                                 int valid) {
   using namespace cute;
-  // Not unrolled: the kernel has no register to spare, and six copies of this in it would make it
-  // spill.
+  // Not unrolled: the kernel has no registers to spare, and six copies of this loop would cause
+  // spills.
   CUTE_NO_UNROLL
   for (int m = 0; m < size<1>(target); ++m) {
     const int row = get<0>(coordinates(0, m, 0));

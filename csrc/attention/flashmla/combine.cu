@@ -17,7 +17,7 @@ constexpr int kCount = 4;  // elements that a lane loads at once
 constexpr int kLoads = kValueWidth / (kWarp * kCount);
 constexpr float kLn2 = 0.69314718f;
 
-// A warp for each row (x) of each sequence (y) that was cut.
+// One warp for each row (x) of each sequence (y) that was cut.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
   const int rows = decode.queries * decode.heads;
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads) CombinePieces(DenseDecode decode) {
 
 void RunCombine(const DenseDecode& decode) {
   constexpr int kMostSequences = 65535;
-  const dim3 blocks(BlocksFor(int64_t{decode.queries} * decode.heads, kThreads / kWarp),
+  const dim3 blocks(ChooseBlocks(int64_t{decode.queries} * decode.heads, kThreads / kWarp),
                     static_cast<unsigned>(std::min(decode.batch, kMostSequences)));
   if (decode.dtype == DType::kBFloat16) {
     Launch("dense_decode_fwd", &CombinePieces<Bf16>, blocks, kThreads, 0, decode);

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three warpgroups make a thread block, which computes kTileRows rows of queries against the pages
-// of its items, one page after the other:
+// Three warpgroups form a thread block. It computes kTileRows rows of queries against the pages of
+// its items, one page after the other:
 //
-//   the loader     copies pages into two buffers in turn, and queries
-//   the scorer     computes scores and weights, and the left half of the values' columns
-//   the other one  computes the right half, with the weights that the scorer leaves in shared
-//   memory
+//   the loader    copies pages alternately into two buffers, and copies queries
+//   the scorer    computes scores and weights, and the left half of the values' columns
+//   the third     computes the right half with the weights that the scorer leaves in shared memory
 //
-// Queries, two pages and nothing else of size fit into shared memory. The weights of a page lie
-// where its last 64 columns lay, which are no values. Softmax goes along with the pages (Milakov
-// and Gimelshein, "Online normalizer calculation for softmax", 2018), in powers of 2.
+// Shared memory holds the queries, two pages and little else. The weights of a page overwrite its
+// last 64 columns, which are not values. Softmax is computed page by page in powers of 2 (Milakov
+// and Gimelshein, "Online normalizer calculation for softmax", 2018).
 //
-// Pages come by cp.async and not by TMA: rows behind the end of a sequence have to be zeros (a
-// weight of 0 times what lies there may be NaN), which cp.async makes of them on the way; and there
-// is no tensor map to encode, for caches of any strides. The loader is a warpgroup of its own, with
-// a page of 72 KiB under way at any time, so nobody waits for its addresses.
+// Pages are loaded by cp.async, not by TMA. Rows after the end of a sequence must be zeros, because
+// a weight of 0 times their contents may be NaN; cp.async can fill them with zeros while it copies.
+// It also needs no tensor map, so caches can have any strides. The loader has its own warpgroup and
+// always has a page of 72 KiB in flight, so no other warpgroup waits for its address computations.
 #include <cmath>
 
 #include "attention/flashmla/items.h"
@@ -34,21 +33,21 @@ constexpr int kThreads = 3 * kWarpgroup;
 constexpr int kLoaderRegisters = 40, kComputeRegisters = 232;
 static_assert((kLoaderRegisters + 2 * kComputeRegisters) * kWarpgroup <= 65536);
 
-// A tile of 64 rows lies in blocks of 64 columns, each of 64 rows of 128 bytes with their pieces
-// swizzled.
+// A tile of 64 rows consists of blocks of 64 columns. Each block has 64 rows of 128 bytes, whose
+// 16-byte pieces are swizzled.
 constexpr int kBlockColumns = 64, kBlockBytes = kTileRows * 128, kGroupBytes = 8 * 128;
 constexpr int kBlocks = kWidth / kBlockColumns, kWeightsBlock = kValueWidth / kBlockColumns;
 constexpr int kTileBytes = kBlocks * kBlockBytes;
-constexpr int kDepth = 16;  // of a product
+constexpr int kDepth = 16;  // summed dimension of a product
 constexpr int kHalf = kValueWidth / 2;
 static_assert(kTileRows == 64 && kPageRows == 64 && kBlocks == 9);
 
 constexpr int kStages = 2;
-constexpr uint32_t kAlignment = 1024;  // of blocks: the swizzle counts rows by addresses
+constexpr uint32_t kAlignment = 1024;  // of blocks: the swizzle derives rows from addresses
 
 struct Exchange {
-  float factors[kStages][kTileRows];  // what the sums so far are to be multiplied with
-  float shares[2][kTileRows];         // and at the end, for every second item
+  float factors[kStages][kTileRows];  // factors of the sums so far
+  float shares[2][kTileRows];         // factors at the end, alternating between items
   uint64_t full[kStages], empty[kStages], weights[kStages], queries_full, queries_empty;
 };
 constexpr size_t kSharedBytes = (1 + kStages) * kTileBytes + sizeof(Exchange) + kAlignment;
@@ -64,23 +63,23 @@ struct Shared {
     return queries + static_cast<uint32_t>((1 + stage) * kTileBytes);
   }
   __device__ __forceinline__ uint32_t full(int stage) const {
-    return SharedAddress(&exchange->full[stage]);
+    return GetSharedAddress(&exchange->full[stage]);
   }
   __device__ __forceinline__ uint32_t empty(int stage) const {
-    return SharedAddress(&exchange->empty[stage]);
+    return GetSharedAddress(&exchange->empty[stage]);
   }
   __device__ __forceinline__ uint32_t weights(int stage) const {
-    return SharedAddress(&exchange->weights[stage]);
+    return GetSharedAddress(&exchange->weights[stage]);
   }
   __device__ __forceinline__ uint32_t queries_full() const {
-    return SharedAddress(&exchange->queries_full);
+    return GetSharedAddress(&exchange->queries_full);
   }
   __device__ __forceinline__ uint32_t queries_empty() const {
-    return SharedAddress(&exchange->queries_empty);
+    return GetSharedAddress(&exchange->queries_empty);
   }
 };
 
-// Which buffer a page is in, and which round of it: the same for all three warpgroups.
+// The buffer of a page and the buffer's round; the same in all three warpgroups.
 struct Step {
   int stage = 0;
   uint32_t parity = 0;
@@ -96,7 +95,7 @@ __device__ __forceinline__ void ArriveAsWarp(uint32_t barrier) {
   if (Lane() == 0) ArriveOnBarrier(barrier);
 }
 
-// A thread copies the same piece of 16 bytes of every block, of kLoaderRows rows.
+// A thread copies the same 16-byte piece of kLoaderRows rows of every block.
 constexpr int kPieces = 8, kLoaderStride = kWarpgroup / kPieces,
               kLoaderRows = kTileRows / kLoaderStride;
 
@@ -108,12 +107,12 @@ __device__ __forceinline__ void LoadRow(uint32_t to, const T* from, bool valid) 
 }
 
 template <typename T>
-__device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& shared, int tile) {
+__device__ __forceinline__ void RunLoader(const DenseDecode& decode, const Shared& shared,
+                                          int tile) {
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, first_row = thread / kPieces,
             piece = thread % kPieces;
-  const uint32_t offset = SwizzledOffset(first_row, piece);
-  constexpr uint32_t kNextRow =
-      kLoaderStride * 128;  // a multiple of eight rows on, pieces are swapped alike
+  const uint32_t offset = GetSwizzledOffset(first_row, piece);
+  constexpr uint32_t kNextRow = kLoaderStride * 128;  // the swizzle repeats every eight rows
   const T* cache = static_cast<const T*>(decode.cache);
   Step step;
   uint32_t queries_parity = 0;
@@ -158,7 +157,7 @@ __device__ __forceinline__ void Loader(const DenseDecode& decode, const Shared& 
   WaitForCopies();
 }
 
-// sums += weights * values of the columns from kHalf * half on.
+// sums += weights * values, for the columns from kHalf * half on.
 template <typename T>
 __device__ __forceinline__ void AddValues(float (&sums)[kHalf / 2], uint32_t page, int half) {
   FenceProducts();
@@ -166,18 +165,18 @@ __device__ __forceinline__ void AddValues(float (&sums)[kHalf / 2], uint32_t pag
 #pragma unroll
   for (int k = 0; k < kPageRows / kDepth; ++k) {
     const uint64_t a =
-        SwizzledMatrix(page + kWeightsBlock * kBlockBytes + k * kDepth * 2, kGroupBytes);
-    const uint64_t b = SwizzledMatrix(values + k * kDepth * 128, kGroupBytes, kBlockBytes);
+        MakeSwizzledDescriptor(page + kWeightsBlock * kBlockBytes + k * kDepth * 2, kGroupBytes);
+    const uint64_t b = MakeSwizzledDescriptor(values + k * kDepth * 128, kGroupBytes, kBlockBytes);
     AddProduct<T, Rows128::kAcross>(sums, a, b, true);
   }
   CommitProducts();
   WaitForProducts(sums);
 }
 
-// By the factors of this thread's two rows.
+// Multiplies the sums of this thread's two rows by their factors.
 template <int kCount>
 __device__ __forceinline__ void Multiply(float (&sums)[kCount], float upper, float lower) {
-  // Most pages have no new largest score.
+  // For most pages, no score exceeds the largest one so far.
   if (Ballot(upper != 1.0f || lower != 1.0f) == 0) return;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) sums[i] *= i / 2 % 2 == 0 ? upper : lower;
@@ -190,10 +189,10 @@ __device__ __forceinline__ void StoreValues(const DenseDecode& decode, const Ite
   const int rows = decode.queries * decode.heads;
 #pragma unroll
   for (int lower = 0; lower < 2; ++lower) {
-    const int row = tile * kTileRows + AccumulatorRow(2 * lower);
+    const int row = tile * kTileRows + GetAccumulatorRow(2 * lower);
     if (row >= rows) continue;
     const int64_t at = (item.piece < 0 ? int64_t{item.sequence} : item.piece) * rows + row;
-    const int64_t begin = at * kValueWidth + half * kHalf + AccumulatorColumn(0);
+    const int64_t begin = at * kValueWidth + half * kHalf + GetAccumulatorColumn(0);
 #pragma unroll
     for (int group = 0; group < kHalf / 8; ++group) {
       const float pair[2] = {sums[group * 4 + lower * 2], sums[group * 4 + lower * 2 + 1]};
@@ -206,28 +205,30 @@ __device__ __forceinline__ void StoreValues(const DenseDecode& decode, const Ite
   }
 }
 
-// How far this thread's two rows see, in keys.
-struct Sight {
+// The number of keys that each of this thread's two rows sees.
+struct VisibleRange {
   int keys[2];
 
-  __device__ __forceinline__ Sight(const DenseDecode& decode, const Item& item, int tile) {
+  __device__ __forceinline__ VisibleRange(const DenseDecode& decode, const Item& item, int tile) {
 #pragma unroll
     for (int lower = 0; lower < 2; ++lower) {
-      const int query = (tile * kTileRows + AccumulatorRow(2 * lower)) / decode.heads;
+      const int query = (tile * kTileRows + GetAccumulatorRow(2 * lower)) / decode.heads;
       keys[lower] = decode.causal ? item.length - (decode.queries - 1 - query) : item.length;
     }
   }
 };
 
-// The scores of a page in base 2, -infinity for keys that are not seen.
+// Computes the scores of a page in base 2; -infinity for keys that are not visible.
 template <typename T>
-__device__ __forceinline__ void Score(float (&scores)[32], const Shared& shared, uint32_t page) {
+__device__ __forceinline__ void ComputeScores(float (&scores)[32], const Shared& shared,
+                                              uint32_t page) {
   FenceProducts();
 #pragma unroll
   for (int k = 0; k < kWidth / kDepth; ++k) {
     const uint32_t at = k * kDepth / kBlockColumns * kBlockBytes + k * kDepth % kBlockColumns * 2;
-    AddProduct<T, Rows128::kAlongSum>(scores, SwizzledMatrix(shared.queries + at, kGroupBytes),
-                                      SwizzledMatrix(page + at, kGroupBytes), k > 0);
+    AddProduct<T, Rows128::kAlongSum>(scores,
+                                      MakeSwizzledDescriptor(shared.queries + at, kGroupBytes),
+                                      MakeSwizzledDescriptor(page + at, kGroupBytes), k > 0);
   }
   CommitProducts();
   WaitForProducts(scores);
@@ -241,12 +242,13 @@ __device__ __forceinline__ void StoreWeights(const float (&weights)[32], uint32_
     const Pack<T, 2> rounded = FromFloats<T>(pair);
     const uint32_t both = rounded.items[0].code | static_cast<uint32_t>(rounded.items[1].code)
                                                       << 16;
-    StoreShared(block + SwizzledOffset(AccumulatorRow(i), i / 4) + Lane() % 4 * 4, both);
+    StoreShared(block + GetSwizzledOffset(GetAccumulatorRow(i), i / 4) + Lane() % 4 * 4, both);
   }
 }
 
 template <typename T>
-__device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& shared, int tile) {
+__device__ __forceinline__ void RunScorer(const DenseDecode& decode, const Shared& shared,
+                                          int tile) {
   const float scale = decode.scale * kLog2E;
   const int rows = decode.queries * decode.heads;
   Step step;
@@ -255,7 +257,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
   Items items(decode, static_cast<int>(blockIdx.y));
   for (Item item; items.Next(item); turn ^= 1) {
     float sums[kHalf / 2] = {}, maximum[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
-    const Sight sight(decode, item, tile);
+    const VisibleRange sight(decode, item, tile);
     if (item.first < item.last) {
       WaitForBarrier(shared.queries_full(), queries_parity);
       queries_parity ^= 1;
@@ -266,7 +268,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
       WaitForBarrier(shared.full(step.stage), step.parity);
       FenceAsyncProxy();
       float scores[32];
-      Score<T>(scores, shared, address);
+      ComputeScores<T>(scores, shared, address);
       if (page + 1 == item.last) ArriveAsWarp(shared.queries_empty());
 
       float factor[2];
@@ -276,7 +278,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
         float largest = maximum[lower];
 #pragma unroll
         for (int i = 2 * lower; i < 32; i += i % 2 == 0 ? 1 : 3) {
-          scores[i] = AccumulatorColumn(i) < seen ? scores[i] * scale : -INFINITY;
+          scores[i] = GetAccumulatorColumn(i) < seen ? scores[i] * scale : -INFINITY;
           largest = LargerNumber(scores[i], largest);
         }
         largest = LargerNumber(ShuffleXor(largest, 1), largest);
@@ -292,10 +294,10 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
         }
         total[lower] = fmaf(total[lower], factor[lower], sum);
         if (Lane() % 4 == 0)
-          shared.exchange->factors[step.stage][AccumulatorRow(2 * lower)] = factor[lower];
+          shared.exchange->factors[step.stage][GetAccumulatorRow(2 * lower)] = factor[lower];
       }
-      // All of this warpgroup have read the columns that the weights are written over.
-      NamedBarrier<1, kWarpgroup>();
+      // All threads of this warpgroup have read the columns that the weights overwrite.
+      WaitAtNamedBarrier<1, kWarpgroup>();
       StoreWeights<T>(scores, address + kWeightsBlock * kBlockBytes);
       FenceAsyncProxy();
       ArriveAsWarp(shared.weights(step.stage));
@@ -311,7 +313,7 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
       total[lower] += ShuffleXor(total[lower], 1);
       total[lower] += ShuffleXor(total[lower], 2);
       shares[lower] = total[lower] == 0.0f ? 0.0f : 1.0f / total[lower];
-      const int row_here = AccumulatorRow(2 * lower), row = tile * kTileRows + row_here;
+      const int row_here = GetAccumulatorRow(2 * lower), row = tile * kTileRows + row_here;
       if (Lane() % 4 == 0) shared.exchange->shares[turn][row_here] = shares[lower];
       if (Lane() % 4 == 0 && row < rows) {
         const float lse = maximum[lower] + log2f(total[lower]);
@@ -324,15 +326,15 @@ __device__ __forceinline__ void Scorer(const DenseDecode& decode, const Shared& 
         }
       }
     }
-    NamedBarrier<2, 2 * kWarpgroup>();
+    WaitAtNamedBarrier<2, 2 * kWarpgroup>();
     Multiply(sums, shares[0], shares[1]);
     StoreValues<T>(decode, item, sums, tile, 0);
   }
 }
 
 template <typename T>
-__device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Shared& shared,
-                                          int tile) {
+__device__ __forceinline__ void RunSecondHalf(const DenseDecode& decode, const Shared& shared,
+                                              int tile) {
   Step step;
   int turn = 0;
   Items items(decode, static_cast<int>(blockIdx.y));
@@ -344,23 +346,23 @@ __device__ __forceinline__ void OtherHalf(const DenseDecode& decode, const Share
       WaitForBarrier(shared.weights(step.stage), step.parity);
       FenceAsyncProxy();
       const float* factors = shared.exchange->factors[step.stage];
-      Multiply(sums, factors[AccumulatorRow(0)], factors[AccumulatorRow(2)]);
+      Multiply(sums, factors[GetAccumulatorRow(0)], factors[GetAccumulatorRow(2)]);
       AddValues<T>(sums, shared.page(step.stage), 1);
       ArriveAsWarp(shared.empty(step.stage));
       step.Advance();
     }
-    NamedBarrier<2, 2 * kWarpgroup>();
+    WaitAtNamedBarrier<2, 2 * kWarpgroup>();
     const float* shares = shared.exchange->shares[turn];
-    Multiply(sums, shares[AccumulatorRow(0)], shares[AccumulatorRow(2)]);
+    Multiply(sums, shares[GetAccumulatorRow(0)], shares[GetAccumulatorRow(2)]);
     StoreValues<T>(decode, item, sums, tile, 1);
   }
 }
 
-// A block for each tile of rows (x) and each part (y).
+// One block for each tile of rows (x) and each part (y).
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) Decode(const __grid_constant__ DenseDecode decode) {
-  unsigned char* memory = DynamicShared<unsigned char>();
-  const uint32_t address = SharedAddress(memory),
+  unsigned char* memory = GetDynamicShared<unsigned char>();
+  const uint32_t address = GetSharedAddress(memory),
                  skipped = (kAlignment - address % kAlignment) % kAlignment;
   const Shared shared{address + skipped,
                       reinterpret_cast<Exchange*>(memory + skipped + (1 + kStages) * kTileBytes)};
@@ -379,13 +381,13 @@ __global__ void __launch_bounds__(kThreads, 1) Decode(const __grid_constant__ De
   const int tile = static_cast<int>(blockIdx.x);
   if (threadIdx.x < kWarpgroup) {
     RaiseRegisters<kComputeRegisters>();
-    Scorer<T>(decode, shared, tile);
+    RunScorer<T>(decode, shared, tile);
   } else if (threadIdx.x < 2 * kWarpgroup) {
     RaiseRegisters<kComputeRegisters>();
-    OtherHalf<T>(decode, shared, tile);
+    RunSecondHalf<T>(decode, shared, tile);
   } else {
     LowerRegisters<kLoaderRegisters>();
-    Loader<T>(decode, shared, tile);
+    RunLoader<T>(decode, shared, tile);
   }
 }
 
@@ -393,7 +395,7 @@ __global__ void __launch_bounds__(kThreads, 1) Decode(const __grid_constant__ De
 
 void RunDenseDecode(const DenseDecode& decode) {
   const int64_t rows = int64_t{decode.queries} * decode.heads;
-  const dim3 blocks(BlocksFor(rows, kTileRows), static_cast<unsigned>(decode.part_count));
+  const dim3 blocks(ChooseBlocks(rows, kTileRows), static_cast<unsigned>(decode.part_count));
   if (decode.dtype == DType::kBFloat16) {
     Launch("dense_decode_fwd", &Decode<Bf16>, blocks, kThreads, kSharedBytes, decode);
   } else {

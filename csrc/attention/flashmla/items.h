@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a thread block has to do, one item after the other. Parts may hold anything: what does not
-// fit is left alone.
+// The work items of a thread block, one after the other. The contents of parts are not trusted:
+// items that do not fit are skipped.
 #pragma once
 
 #include <cstdint>
@@ -10,19 +10,17 @@
 
 namespace vllm::flashmla {
 
-// A piece of a sequence: pages first to last - 1. There is none in an empty sequence, which is an
-// item all the same.
+// A piece of a sequence: pages first to last - 1. An empty sequence has an item without pages.
 struct Item {
   int sequence;
   int length;  // of the whole sequence
   int first, last;
-  int64_t
-      piece;  // where results go that are put together later; -1 when this is the whole sequence
+  int64_t piece;  // index of the result to be combined later; -1 for a whole sequence
 };
 
-VLLM_HOST_DEVICE inline int PagesOf(int length) { return (length + kPageRows - 1) / kPageRows; }
+VLLM_HOST_DEVICE inline int CountPages(int length) { return (length + kPageRows - 1) / kPageRows; }
 
-__device__ __forceinline__ int LengthOf(const int32_t* lengths, int sequence, int max_pages) {
+__device__ __forceinline__ int GetLength(const int32_t* lengths, int sequence, int max_pages) {
   return gpu::Greater(0, gpu::Lesser(lengths[sequence], max_pages * kPageRows));
 }
 
@@ -33,7 +31,7 @@ class Items {
         part_(decode.parts + int64_t{part} * kPartInts),
         sequence_(gpu::Greater(0, part_[kFirstSequence])) {}
 
-  // The next item; false when there is none.
+  // Gets the next item. Returns false if there is none.
   __device__ __forceinline__ bool Next(Item& item) {
     for (;; ++sequence_) {
       const int end = part_[kEndSequence], end_page = part_[kEndPage];
@@ -41,8 +39,8 @@ class Items {
         return false;
       const bool begins = sequence_ == part_[kFirstSequence];
       item.sequence = sequence_;
-      item.length = LengthOf(decode_.lengths, sequence_, decode_.max_pages);
-      const int pages = PagesOf(item.length);
+      item.length = GetLength(decode_.lengths, sequence_, decode_.max_pages);
+      const int pages = CountPages(item.length);
       item.first = begins ? gpu::Greater(0, gpu::Lesser(part_[kFirstPage], pages)) : 0;
       item.last = sequence_ == end ? gpu::Greater(item.first, gpu::Lesser(end_page, pages)) : pages;
       const int before = decode_.splits[sequence_], after = decode_.splits[sequence_ + 1];

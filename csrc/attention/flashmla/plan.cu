@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where parts begin. The work of a batch is a line: of each sequence what it costs to begin one,
-// then its pages. Parts are equal pieces of it; one that begins in what a sequence costs to begin
-// begins with the sequence.
+// Computes where parts begin. The work of a batch forms a line: for each sequence a fixed cost,
+// then its pages. Parts are pieces of equal length. A part that begins within the fixed cost of a
+// sequence begins with that sequence.
 #include <algorithm>
 
 #include "attention/flashmla/items.h"
@@ -15,9 +15,10 @@ namespace {
 using namespace gpu;
 
 constexpr int kThreads = 256;
-// What loading queries and storing results costs, in pages.
+// The cost of loading queries and storing results, in pages.
 constexpr int kBegin = 3;
-// No part is smaller: pieces that are put together later are written and read again.
+// No part is smaller, because the results of pieces that are combined later are written and read
+// again.
 constexpr int kLeast = kBegin + 2;
 
 __device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, int sequence,
@@ -36,31 +37,31 @@ __device__ __forceinline__ void WriteBoundary(const Plan& plan, int64_t part, in
   }
 }
 
-// One block.
+// Runs as a single block.
 __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
   int64_t mine = 0;
   for (int sequence = static_cast<int>(threadIdx.x); sequence < plan.batch; sequence += kThreads) {
-    mine += kBegin + PagesOf(LengthOf(plan.lengths, sequence, plan.max_pages));
+    mine += kBegin + CountPages(GetLength(plan.lengths, sequence, plan.max_pages));
   }
   const int64_t total = BlockReduce(mine, int64_t{0}, Sum());
   const int64_t size = Greater(int64_t{kLeast}, (total + plan.count - 1) / plan.count);
-  int64_t work = 0;  // of the sequences before this round's
+  int64_t work = 0;  // of the sequences before this round
   int splits = 0;
   for (int first = 0; first < plan.batch; first += kThreads) {
     const int sequence = first + static_cast<int>(threadIdx.x);
     const bool is_one = sequence < plan.batch;
-    const int pages = is_one ? PagesOf(LengthOf(plan.lengths, sequence, plan.max_pages)) : 0;
+    const int pages = is_one ? CountPages(GetLength(plan.lengths, sequence, plan.max_pages)) : 0;
     const int64_t cost = is_one ? kBegin + pages : 0;
     int64_t round_work;
-    const int64_t end = work + BlockSumUpTo(cost, round_work);
+    const int64_t end = work + BlockInclusiveSum(cost, round_work);
     const int64_t begin = end - cost, pages_begin = end - pages;
-    // Of the boundaries at multiples of `size`, those behind the first page cut the sequence.
+    // Of the boundaries at multiples of `size`, those after the first page cut the sequence.
     const int64_t uncut =
-        pages_begin / size;  // the last one that does not, if it lies in this sequence
+        pages_begin / size;  // the last boundary that does not, if it is in this sequence
     const int pieces =
         !is_one ? 0 : 1 + static_cast<int>(Greater(int64_t{0}, (end - 1) / size - uncut));
     int round_splits;
-    const int splits_end = splits + BlockSumUpTo(pieces, round_splits);
+    const int splits_end = splits + BlockInclusiveSum(pieces, round_splits);
     if (is_one) {
       plan.splits[sequence] = splits_end - pieces;
       for (int64_t part = (begin + size - 1) / size; part * size < end; ++part) {
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
     splits += round_splits;
   }
   if (threadIdx.x == 0) plan.splits[plan.batch] = splits;
-  // Parts that nothing is left for, and the end of the last.
+  // Parts for which no work is left, and the end of the last part.
   for (int64_t part = (total + size - 1) / size + threadIdx.x; part <= plan.count;
        part += kThreads) {
     WriteBoundary(plan, part, plan.batch, 0, 0);
@@ -82,10 +83,10 @@ __global__ void __launch_bounds__(kThreads) CutBatch(Plan plan) {
 
 }  // namespace
 
-int PartCount(int64_t rows) {
+int ChoosePartCount(int64_t rows) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   return static_cast<int>(
-      std::max<int64_t>(1, MultiprocessorCount() / std::max<int64_t>(1, tiles)));
+      std::max<int64_t>(1, GetMultiprocessorCount() / std::max<int64_t>(1, tiles)));
 }
 
 void RunPlan(const Plan& plan) {

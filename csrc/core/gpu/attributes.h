@@ -5,12 +5,12 @@
 
 namespace vllm::gpu {
 
-// An attribute of a device by the toolkit's number for it; of the current device when `device` is
-// negative. Throws std::runtime_error with the toolkit's words when there is no such device or
-// attribute.
-int64_t DeviceAttribute(int64_t attribute, int64_t device);
+// Returns an attribute of a device, given the toolkit's number for the attribute; a negative
+// `device` means the current device. Throws std::runtime_error with the toolkit's message if there
+// is no such device or attribute.
+int64_t GetDeviceAttribute(int64_t attribute, int64_t device);
 
-// Bytes of shared memory that a thread block can have when it asks.
-int64_t MaxSharedMemory(int64_t device);
+// Returns the bytes of shared memory that a thread block can have if it opts in.
+int64_t GetMaxSharedMemory(int64_t device);
 
 }  // namespace vllm::gpu

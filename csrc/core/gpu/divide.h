@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Division by a number that a launch fixes.
+// Division by a number that is fixed for a launch.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace vllm::gpu {
 
-// n / divisor for 0 <= n, as a product where both are below 2^31: GPUs have no instruction that
-// divides integers.
+// n / divisor for 0 <= n. If both are below 2^31, it is computed as a product, because GPUs have no
+// instruction for integer division.
 //
 // Source: Granlund and Montgomery, Division by Invariant Integers using Multiplication, PLDI 1994,
 // figure 4.1.

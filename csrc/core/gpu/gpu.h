@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one place where CUDA and HIP differ in name. Kernels include this and nothing of either
-// toolkit.
+// The only file that distinguishes between the names of CUDA and HIP. Kernels include it and no
+// header of a toolkit.
 //
-// A warp here is 32 neighbouring threads on both: AMD's wavefronts of 64 are two of them, and
-// shuffles are told a width of 32.
+// A warp is 32 adjacent threads on both. An AMD wavefront of 64 threads is two warps, and shuffles
+// are given a width of 32.
 #pragma once
 
 #include <cstddef>
@@ -41,33 +41,34 @@ __device__ __forceinline__ T Shuffle(T value, int lane) {
   return __shfl(value, lane, kWarp);
 }
 __device__ __forceinline__ uint32_t Ballot(bool value) {
-  // Of all lanes of the wavefront; a warp here is a half of one that has 64.
+  // __ballot returns the bits of all lanes of the wavefront; in a wavefront of 64 threads, a warp
+  // is one half.
   return static_cast<uint32_t>(__ballot(value) >> (__lane_id() / kWarp * kWarp));
 }
 __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 #else
 
-// The value of the lane whose number differs in the bits of `mask`. All lanes of the warp take
-// part.
+// Returns the value of the lane whose number differs in the bits of `mask`. All lanes of the warp
+// must call it.
 template <typename T>
 __device__ __forceinline__ T ShuffleXor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
-// The value of lane `lane`. All lanes of the warp take part.
+// Returns the value of lane `lane`. All lanes of the warp must call it.
 template <typename T>
 __device__ __forceinline__ T Shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
-// Bit i is what lane i has. All lanes of the warp take part.
+// Returns a mask in which bit i is the value of lane i. All lanes of the warp must call it.
 __device__ __forceinline__ uint32_t Ballot(bool value) { return __ballot_sync(0xffffffffu, value); }
 __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
 
 #endif
 
-// Shared memory whose size the launch gives.
+// Returns shared memory whose size is set by the launch.
 template <typename T>
-__device__ __forceinline__ T* DynamicShared() {
+__device__ __forceinline__ T* GetDynamicShared() {
 #if defined(VLLM_GPU_EMULATION)
   return static_cast<T*>(emulation::DynamicSharedMemory());
 #else
@@ -76,7 +77,7 @@ __device__ __forceinline__ T* DynamicShared() {
 #endif
 }
 
-// As std::min and std::max, which not every device compiler takes.
+// Like std::min and std::max, which some device compilers do not support.
 template <typename T>
 VLLM_HOST_DEVICE constexpr T Lesser(T a, T b) {
   return b < a ? b : a;
@@ -86,7 +87,7 @@ VLLM_HOST_DEVICE constexpr T Greater(T a, T b) {
   return a < b ? b : a;
 }
 
-// Threads of a block are numbered along x alone in all kernels here.
+// In all kernels here, the threads of a block are numbered along x only.
 __device__ __forceinline__ int Lane() { return static_cast<int>(threadIdx.x % kWarp); }
 __device__ __forceinline__ int Warp() { return static_cast<int>(threadIdx.x / kWarp); }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks whose threads are cut into groups, each of which walks over a short row.
+// Divides the threads of a block into groups, each of which iterates over a short row.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace vllm::gpu {
 
-// `threads` threads in groups of 1 << lane_bits: a thread is number `threadIdx.x & (lanes - 1)` of
+// `threads` threads in groups of 1 << lane_bits. A thread is number `threadIdx.x & (lanes - 1)` of
 // group `threadIdx.x >> lane_bits`.
 struct Groups {
   int threads = kWarp;
@@ -25,15 +25,15 @@ struct Groups {
   }
 };
 
-// Groups for rows of `steps` steps: a lane a step, up to 1 << most_bits; as many as `rows` rows
-// keep busy, up to `most_threads` threads.
-inline Groups GroupsFor(int64_t steps, int64_t rows, int most_bits, int most_threads) {
+// Returns groups for rows of `steps` steps: one lane for each step, up to 1 << most_bits lanes; and
+// as many groups as `rows` rows keep busy, up to `most_threads` threads.
+inline Groups ChooseGroups(int64_t steps, int64_t rows, int most_bits, int most_threads) {
   Groups groups;
   while (groups.lane_bits < most_bits && (int64_t{1} << groups.lane_bits) < steps)
     ++groups.lane_bits;
-  groups.threads =
-      std::max(1 << groups.lane_bits,
-               ThreadsFor(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
+  groups.threads = std::max(
+      1 << groups.lane_bits,
+      ChooseThreads(std::min<int64_t>(rows, most_threads) << groups.lane_bits, most_threads));
   return groups;
 }
 

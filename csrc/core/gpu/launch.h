@@ -13,7 +13,7 @@
 
 namespace vllm::gpu {
 
-// Bytes of dynamic shared memory that a kernel gets without asking; above it Launch asks.
+// Bytes of dynamic shared memory that a kernel can use without opting in. Launch opts in for more.
 inline constexpr size_t kSharedWithoutAsking = 48 * 1024;
 
 #if !defined(VLLM_GPU_EMULATION)
@@ -28,11 +28,11 @@ inline constexpr const char* kArchitectures = "";
 
 #endif
 
-// Runs `kernel` with one thread block for each of `blocks`, of `threads` threads each. Nothing is
-// launched when there is no block.
+// Runs `kernel` with one thread block of `threads` threads for each of `blocks`. Launches nothing
+// if there are no blocks.
 //
-// Throws std::runtime_error when no code of the kernel fits the device, or the launch fails; errors
-// of earlier kernels are not looked for.
+// Throws std::runtime_error if no code of the kernel fits the device or the launch fails. Errors of
+// earlier kernels are not checked.
 template <typename... Parameters, typename... Arguments>
 void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads,
             size_t shared, Arguments&&... arguments) {
@@ -45,12 +45,12 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
     void* addresses[] = {const_cast<void*>(static_cast<const void*>(&parameters))..., nullptr};
     const dim3 size(static_cast<unsigned>(threads));
 #if defined(__HIPCC__)
-    const auto stream = static_cast<hipStream_t>(CurrentStream());
+    const auto stream = static_cast<hipStream_t>(GetCurrentStream());
     hipError_t error = hipSuccess;
     error = hipLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, size, addresses, shared,
                             stream);
 #else
-    const auto stream = static_cast<cudaStream_t>(CurrentStream());
+    const auto stream = static_cast<cudaStream_t>(GetCurrentStream());
     cudaError_t error = cudaSuccess;
     if (shared > kSharedWithoutAsking) {
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -66,9 +66,9 @@ void Launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int th
 #endif
 }
 
-// Blocks for `count` pieces of work of which one block does `each`, not more than a grid may have
-// along x; kernels walk on by the grid.
-inline unsigned BlocksFor(int64_t count, int64_t each) {
+// Returns the number of blocks for `count` pieces of work if one block does `each`, limited to the
+// maximum size of a grid along x. Kernels iterate with the grid as stride.
+inline unsigned ChooseBlocks(int64_t count, int64_t each) {
   constexpr int64_t kMost = 0x7fffffff;
   const int64_t blocks = (count + each - 1) / each;
   return static_cast<unsigned>(blocks < kMost ? blocks : kMost);

@@ -14,13 +14,13 @@ struct Sum {
   }
 };
 
-// The larger of two numbers. Neither is NaN: what a thread brings is the result of LargerNumber.
+// The larger of two numbers. Neither is NaN, because threads contribute results of LargerNumber.
 struct Max {
   __device__ __forceinline__ float operator()(float a, float b) const { return LargerNumber(a, b); }
 };
 
-// Over the `kWidth` neighbouring lanes of each lane, in the same order whichever lane asks; every
-// lane gets the result. All lanes of the warp take part.
+// Reduces over the `kWidth` adjacent lanes of each lane. The order does not depend on the lane, and
+// every lane gets the result. All lanes of the warp must call it.
 template <int kWidth = kWarp, typename T, class Op>
 __device__ __forceinline__ T WarpReduce(T value, Op op) {
 #pragma unroll
@@ -28,8 +28,8 @@ __device__ __forceinline__ T WarpReduce(T value, Op op) {
   return value;
 }
 
-// Over the block, whose size is a multiple of a warp; every thread gets the result. `identity`
-// changes nothing under op. One after the other may follow without a barrier of the caller's.
+// Reduces over the block, whose size is a multiple of a warp; every thread gets the result.
+// `identity` is the identity of op. Successive calls need no barrier between them.
 template <typename T, class Op>
 __device__ __forceinline__ T BlockReduce(T value, T identity, Op op) {
   __shared__ T partial[kWarp];
@@ -43,7 +43,7 @@ __device__ __forceinline__ T BlockReduce(T value, T identity, Op op) {
   return value;
 }
 
-// Of two numbers at once, for the barriers of one.
+// Reduces two numbers at once, with the barriers of one reduction.
 template <class Op>
 __device__ __forceinline__ void BlockReduceTwo(float& first, float& second, float identity, Op op) {
   __shared__ float partial[2][kWarp];
@@ -61,9 +61,9 @@ __device__ __forceinline__ void BlockReduceTwo(float& first, float& second, floa
   __syncthreads();  // partial may be written again
 }
 
-// The sum up to each lane, its own value included. All lanes of the warp take part.
+// Returns the sum up to and including each lane's own value. All lanes of the warp must call it.
 template <typename T>
-__device__ __forceinline__ T WarpSumUpTo(T value) {
+__device__ __forceinline__ T WarpInclusiveSum(T value) {
 #pragma unroll
   for (int distance = 1; distance < kWarp; distance *= 2) {
     const T before = Shuffle(value, Lane() - distance);
@@ -72,16 +72,16 @@ __device__ __forceinline__ T WarpSumUpTo(T value) {
   return value;
 }
 
-// The sum up to each thread, its own value included, and that of the whole block in `total`. As
-// BlockReduce otherwise.
+// Returns the sum up to and including each thread's own value, and sets `total` to the sum of the
+// whole block. The same rules as for BlockReduce apply.
 template <typename T>
-__device__ __forceinline__ T BlockSumUpTo(T value, T& total) {
+__device__ __forceinline__ T BlockInclusiveSum(T value, T& total) {
   __shared__ T partial[kWarp];
-  value = WarpSumUpTo(value);
+  value = WarpInclusiveSum(value);
   if (Lane() == kWarp - 1) partial[Warp()] = value;
   __syncthreads();
   const int warps = static_cast<int>(blockDim.x) / kWarp;
-  const T sums = WarpSumUpTo(Lane() < warps ? partial[Lane()] : T());
+  const T sums = WarpInclusiveSum(Lane() < warps ? partial[Lane()] : T());
   total = Shuffle(sums, kWarp - 1);
   const T before = Shuffle(sums, Warp() - 1);
   __syncthreads();  // partial may be written again

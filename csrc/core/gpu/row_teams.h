@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that threads share: a few lanes of a warp a short row, a whole block a long one. What a
-// thread has loaded of a row stays in registers from pass to pass up to a length, and is read again
-// beyond.
+// Rows that threads share: a few lanes of a warp process a short row, a whole block a long one. Up
+// to a certain length, a thread keeps its part of a row in registers from pass to pass; it reads
+// longer rows again.
 //
-// A row is cut into packs of 16 bytes, and the threads of its team take them in turns. Which thread
-// has which pack, and so the order of a sum over the row, depends on the width and the element type
-// alone, not on alignment or on how many rows there are.
+// A row is cut into packs of 16 bytes, which the threads of its team take in turns. The assignment
+// of packs to threads, and so the order of a sum over the row, depends only on the width and the
+// element type, not on alignment or the number of rows.
 #pragma once
 
 #include <algorithm>
@@ -18,33 +18,34 @@
 
 namespace vllm::gpu {
 
-// Of a block that is a team, and of one whose warps have rows of their own.
+// Threads of a block that is one team, and of a block whose warps have rows of their own.
 inline constexpr int kMostTeamThreads = 512;
 inline constexpr int kWarpTeamThreads = 128;
 
-// kLanes: neighbouring lanes that are a team, 0 for the whole block. kHeld: packs that a thread
-// keeps, 0 for none; rows that are held are aligned and not empty. kAligned: rows are whole packs,
-// each at a multiple of its size; otherwise elements move one by one.
+// kLanes: the number of adjacent lanes that form a team; 0 for the whole block. kHeld: the number
+// of packs that a thread keeps in registers; 0 for none; rows that are kept are aligned and not
+// empty. kAligned: rows are whole packs, each at a multiple of its size; otherwise elements are
+// read one by one.
 template <int kLanes_, int kHeld_, bool kAligned_>
 struct RowTeam {
   static constexpr int kLanes = kLanes_;
   static constexpr int kHeld = kHeld_;
   static constexpr bool kAligned = kAligned_;
   static_assert(kAligned || kHeld == 0);
-  // For __launch_bounds__: several of the largest blocks run on a multiprocessor, so that one loads
-  // while another computes.
+  // For __launch_bounds__: several blocks of the maximum size fit on a multiprocessor, so that one
+  // loads while another computes.
   static constexpr int kMostThreads = kLanes == 0 ? kMostTeamThreads : kWarpTeamThreads;
   static constexpr int kLeastBlocks = kLanes == 0 ? 2 : 6;
 
   static __device__ __forceinline__ int Threads() {
     return kLanes == 0 ? static_cast<int>(blockDim.x) : kLanes;
   }
-  // Which of them this one is.
+  // Returns this thread's number in its team.
   static __device__ __forceinline__ int Thread() {
     return kLanes == 0 ? static_cast<int>(threadIdx.x) : static_cast<int>(threadIdx.x) % Threads();
   }
 
-  // Over the team; all threads of the block take part, and every one gets the result.
+  // Reduces over the team. All threads of the block take part, and every one gets the result.
   template <class Op>
   static __device__ __forceinline__ float Reduce(float value, float identity, Op op) {
     if constexpr (kLanes == 0) {
@@ -65,9 +66,9 @@ struct RowTeam {
   }
 };
 
-// Calls f(row, has_row) for the rows of this team. Without a row left a team is called with row 0
-// and `has_row` false, as long as another of its block has one: it takes part in reductions, and
-// does nothing else.
+// Calls f(row, has_row) for the rows of this team. While another team of the block still has a row,
+// a team without one is called with row 0 and `has_row` false: it takes part in reductions and does
+// nothing else.
 template <class Team, class F>
 __device__ __forceinline__ void ForRows(int64_t count, F f) {
   const int teams = Team::kLanes == 0 ? 1 : static_cast<int>(blockDim.x) / Team::Threads();
@@ -79,8 +80,9 @@ __device__ __forceinline__ void ForRows(int64_t count, F f) {
   }
 }
 
-// Calls f(k, pack) for the packs of this thread among `packs`; k says which of those that it holds.
-// Where packs are held there are few: they are numbered by int, otherwise by int64_t.
+// Calls f(k, pack) for the packs of this thread among `packs`, where k is the index among the packs
+// that the thread keeps. If packs are kept, there are few and their type is int; otherwise it is
+// int64_t.
 template <class Team, class F>
 __device__ __forceinline__ void ForPacks(int64_t packs, F f) {
   if constexpr (Team::kHeld > 0) {
@@ -95,11 +97,11 @@ __device__ __forceinline__ void ForPacks(int64_t packs, F f) {
 }
 
 template <typename T>
-VLLM_HOST_DEVICE constexpr int64_t PacksOf(int64_t width) {
+VLLM_HOST_DEVICE constexpr int64_t CountPacks(int64_t width) {
   return (width + kPerLoad<T> - 1) / kPerLoad<T>;
 }
 
-// Elements from i on, zeros behind the end of the row.
+// Loads elements from i on, with zeros after the end of the row.
 template <bool kAligned, int kCount, typename T>
 __device__ __forceinline__ Pack<T, kCount> LoadPart(const T* row, int64_t width, int64_t i) {
   if constexpr (kAligned) {
@@ -127,7 +129,7 @@ __device__ __forceinline__ void StorePart(T* row, int64_t width, int64_t i,
   }
 }
 
-// What a thread has of a row, held if kHolds says so.
+// A thread's part of a row. It is kept in registers if kHolds is set.
 template <class Team, typename T, bool kHolds = (Team::kHeld > 0)>
 class TeamRow {
  public:
@@ -136,9 +138,9 @@ class TeamRow {
 
   __device__ __forceinline__ TeamRow(const T* row, int64_t width) : row_(row), width_(width) {}
 
-  // Nothing here is conditional: registers that are loaded on one way and not on another are waited
-  // for where the ways meet, and this way all loads of several rows are under way at once. Threads
-  // without a pack of their own load the last one.
+  // There are no conditions here. Registers that are loaded on one path only must be waited for
+  // where the paths join; without conditions, all loads of several rows are in flight at once.
+  // Threads without a pack load the last one.
   __device__ __forceinline__ void Load() {
     if constexpr (kHolds) {
       const int last = static_cast<int>(width_ / kCount) - 1;
@@ -157,13 +159,13 @@ class TeamRow {
       return LoadPart<Team::kAligned, kCount>(row_, width_, pack * kCount);
     }
   }
-  // Another row in this one's place, which has been written to `row` already: what is not held is
-  // read there.
+  // Replaces the row by another one, which has already been written to `row`: a thread that keeps
+  // nothing reads it there.
   __device__ __forceinline__ void Set(int k, const Pack<T, kCount>& value) {
     if constexpr (kHolds) held_[k] = ToWords<T>(value);
   }
   __device__ __forceinline__ void ReadFrom(const T* row) { row_ = row; }
-  // Between passes: see KeepPacked.
+  // For use between passes: see KeepPacked.
   __device__ __forceinline__ void KeepPacked() {
     if constexpr (kHolds) {
 #pragma unroll
@@ -180,21 +182,23 @@ class TeamRow {
 // Calls f(team, blocks, threads) with a team that fits `count` rows of `width` elements of T.
 template <typename T, class F>
 void WithRowTeam(int64_t count, int64_t width, bool aligned, F&& f) {
-  const int64_t packs = PacksOf<T>(width);
-  // The same number whether packs are held or not, for the order of sums; up to 64 packs the team
-  // is no more than a warp.
+  const int64_t packs = CountPacks<T>(width);
+  // The number is the same whether packs are kept or not, because it determines the order of sums.
+  // Up to 64 packs, a team is at most a warp.
   const int threads =
       packs <= 64 ? kWarp
-                  : ThreadsFor(packs <= 2 * kMostTeamThreads ? (packs + 1) / 2 : (packs + 3) / 4,
-                               kMostTeamThreads);
-  if (!aligned || width == 0) return f(RowTeam<0, 0, false>(), BlocksFor(count, 1), threads);
+                  : ChooseThreads(packs <= 2 * kMostTeamThreads ? (packs + 1) / 2 : (packs + 3) / 4,
+                                  kMostTeamThreads);
+  if (!aligned || width == 0) return f(RowTeam<0, 0, false>(), ChooseBlocks(count, 1), threads);
   if (packs <= 16)
-    return f(RowTeam<16, 1, true>(), BlocksFor(count, kWarpTeamThreads / 16), kWarpTeamThreads);
+    return f(RowTeam<16, 1, true>(), ChooseBlocks(count, kWarpTeamThreads / 16), kWarpTeamThreads);
   if (packs <= 64)
-    return f(RowTeam<32, 2, true>(), BlocksFor(count, kWarpTeamThreads / 32), kWarpTeamThreads);
-  if (packs <= 2 * kMostTeamThreads) return f(RowTeam<0, 2, true>(), BlocksFor(count, 1), threads);
-  if (packs <= 4 * kMostTeamThreads) return f(RowTeam<0, 4, true>(), BlocksFor(count, 1), threads);
-  return f(RowTeam<0, 0, true>(), BlocksFor(count, 1), threads);
+    return f(RowTeam<32, 2, true>(), ChooseBlocks(count, kWarpTeamThreads / 32), kWarpTeamThreads);
+  if (packs <= 2 * kMostTeamThreads)
+    return f(RowTeam<0, 2, true>(), ChooseBlocks(count, 1), threads);
+  if (packs <= 4 * kMostTeamThreads)
+    return f(RowTeam<0, 4, true>(), ChooseBlocks(count, 1), threads);
+  return f(RowTeam<0, 0, true>(), ChooseBlocks(count, 1), threads);
 }
 
 }  // namespace vllm::gpu

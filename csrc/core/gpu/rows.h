@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How rows are divided among blocks, and whether they can be read 16 bytes at a time.
+// Divides rows among blocks, and determines whether they can be read 16 bytes at a time.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace vllm::gpu {
 
-// Whether every row, of elements of `size` bytes, begins at a multiple of `bytes`.
-inline bool RowsAligned(const Rows& rows, size_t size, size_t bytes) {
+// Returns whether every row, with elements of `size` bytes, begins at a multiple of `bytes`.
+inline bool AreRowsAligned(const Rows& rows, size_t size, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(rows.data) % bytes != 0) return false;
   for (int dim = 0; dim < rows.dims; ++dim) {
     if (rows.sizes[dim] > 1 && static_cast<uint64_t>(rows.strides[dim]) * size % bytes != 0)
@@ -21,20 +21,20 @@ inline bool RowsAligned(const Rows& rows, size_t size, size_t bytes) {
   return true;
 }
 
-// Whether rows of T are whole packs that lie at multiples of their size, rows of U beside them
-// packs of as many elements.
+// Returns whether rows of T consist of whole packs at multiples of their size, and the
+// corresponding rows of U of packs with the same number of elements.
 template <typename T, typename U = T>
-bool WholePacks(const Rows& rows) {
-  return rows.width % kPerLoad<T> == 0 && RowsAligned(rows, sizeof(U), sizeof(U) * kPerLoad<T>);
+bool HasWholePacks(const Rows& rows) {
+  return rows.width % kPerLoad<T> == 0 && AreRowsAligned(rows, sizeof(U), sizeof(U) * kPerLoad<T>);
 }
 
-// Whether each row begins where the one before it ends, or there is no more than one.
+// Returns whether each row begins where the previous one ends. This is true for at most one row.
 inline bool IsOnePiece(const Rows& rows) {
   return rows.count <= 1 || (rows.dims == 1 && rows.strides[0] == rows.width);
 }
 
-// What is one piece, as one row.
-inline Rows AsOneRow(Rows rows) {
+// Returns contiguous rows as one row.
+inline Rows JoinRows(Rows rows) {
   rows.width *= rows.count;
   rows.count = 1;
   rows.dims = 1;
@@ -44,9 +44,9 @@ inline Rows AsOneRow(Rows rows) {
 }
 
 // Rows::Row for kernels, in little code: rows with more than one leading dimension are rare, and
-// code that is not run takes its place in caches, too.
+// even code that does not run takes space in instruction caches.
 template <typename T>
-__device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
+__device__ __forceinline__ T* GetRow(const Rows& rows, int64_t row) {
   int64_t offset = 0;
   if (rows.dims == 1) {
     offset = row * rows.strides[0];
@@ -61,16 +61,17 @@ __device__ __forceinline__ T* RowAt(const Rows& rows, int64_t row) {
   return static_cast<T*>(rows.data) + offset;
 }
 
-// Blocks for `count` rows of `steps` steps, of which a block of `threads` threads takes one a
-// thread: pieces of a row along x, rows along y. Kernels walk on by the grid, so what does not fit
-// into it is done as well.
-inline dim3 RowBlocks(int64_t steps, int64_t count, int threads) {
+// Returns the blocks for `count` rows of `steps` steps, if a block has `threads` threads with one
+// step each: pieces of a row along x, rows along y. Kernels iterate with the grid as stride, so a
+// grid smaller than the work is sufficient.
+inline dim3 ChooseRowGrid(int64_t steps, int64_t count, int threads) {
   constexpr int64_t kMostRows = 65535;
-  return dim3(BlocksFor(steps, threads), static_cast<unsigned>(std::min(count, kMostRows)));
+  return dim3(ChooseBlocks(steps, threads), static_cast<unsigned>(std::min(count, kMostRows)));
 }
 
-// Threads for a block that walks over one row of `steps` steps: a multiple of a warp, up to `most`.
-inline int ThreadsFor(int64_t steps, int most) {
+// Returns the threads of a block that iterates over one row of `steps` steps: a multiple of a warp,
+// up to `most`.
+inline int ChooseThreads(int64_t steps, int most) {
   return static_cast<int>(std::clamp<int64_t>((steps + kWarp - 1) / kWarp * kWarp, kWarp, most));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What launches ask of the toolkit and of torch.
+// Queries to the toolkit and to torch for launches.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -19,10 +19,10 @@ constexpr const char* kTorchLibrary = "libtorch_hip.so";
 constexpr const char* kTorchLibrary = "libtorch_cuda.so";
 #endif
 
-// Of at most this many devices answers are remembered.
+// Results are cached for at most this many devices.
 constexpr int kMaxDevices = 64;
 
-int CurrentDevice() {
+int GetCurrentDevice() {
   int device = 0;
   CheckRuntime(VLLM_GPU_RUNTIME(GetDevice)(&device), "no GPU");
   return device;
@@ -39,20 +39,20 @@ constexpr auto kMinor = cudaDevAttrComputeCapabilityMinor;
 #endif
 
 template <typename Which>
-int Attribute(Which which, int device) {
+int GetAttribute(Which which, int device) {
   int value = 0;
   CheckRuntime(VLLM_GPU_RUNTIME(DeviceGetAttribute)(&value, which, device),
                "asking the device what it is");
   return value;
 }
 
-// What was asked of a device before, 0 for nothing.
+// A cached result of a query about a device; 0 if there is none.
 using Remembered = std::atomic<int>;
 
-// What `ask` says of the current device, asked once.
+// Returns the result of `ask` for the current device, which is asked once.
 template <typename Ask>
 int Remember(Remembered* answers, Ask ask) {
-  const int device = CurrentDevice();
+  const int device = GetCurrentDevice();
   int answer = device < kMaxDevices ? answers[device].load(std::memory_order_relaxed) : 0;
   if (answer > 0) return answer;
   answer = ask(device);
@@ -60,13 +60,13 @@ int Remember(Remembered* answers, Ask ask) {
   return answer;
 }
 
-// aoti_torch_get_current_cuda_stream of libtorch's stable ABI: device, where the stream goes; 0
-// when all went well.
+// aoti_torch_get_current_cuda_stream of libtorch's stable ABI. Its arguments are the device and the
+// address that receives the stream. It returns 0 on success.
 using GetStream = int32_t (*)(int32_t, void**);
 
-// The function lies in the part of torch that a build for the CPU lacks, and this library loads
-// there too. Whoever has a tensor on a GPU has that part loaded already, so it is looked up and not
-// loaded.
+// The function is in the part of torch that a CPU build lacks, and this library must load there
+// too. If the caller has a tensor on a GPU, that part is already loaded, so the function is looked
+// up and nothing is loaded.
 GetStream FindGetStream() {
   void* library = dlopen(kTorchLibrary, RTLD_LAZY | RTLD_NOLOAD);
   void* function =
@@ -78,8 +78,8 @@ GetStream FindGetStream() {
   return reinterpret_cast<GetStream>(function);
 }
 
-// "9.0, 10.0" of "900,1000".
-std::string ArchitecturesText(const char* list) {
+// Converts "900,1000" to "9.0, 10.0".
+std::string FormatArchitectures(const char* list) {
   std::string text, number;
   for (const char* at = list;; ++at) {
     if (*at >= '0' && *at <= '9') {
@@ -98,33 +98,33 @@ std::string ArchitecturesText(const char* list) {
 
 }  // namespace
 
-void* CurrentStream() {
+void* GetCurrentStream() {
   static const GetStream get = FindGetStream();
   void* stream = nullptr;
-  if (get(CurrentDevice(), &stream) != 0)
-    throw std::runtime_error("torch does not say which stream is the current one");
+  if (get(GetCurrentDevice(), &stream) != 0)
+    throw std::runtime_error("torch does not return the current stream");
   return stream;
 }
 
-int MultiprocessorCount() {
+int GetMultiprocessorCount() {
   static Remembered counts[kMaxDevices];
   return Remember(counts, [](int device) {
-    const int count = Attribute(kMultiprocessors, device);
+    const int count = GetAttribute(kMultiprocessors, device);
     if (count < 1)
-      throw std::runtime_error("the device does not say how many multiprocessors it has");
+      throw std::runtime_error("the device does not report its number of multiprocessors");
     return count;
   });
 }
 
-int ComputeCapability() {
+int GetComputeCapability() {
   static Remembered capabilities[kMaxDevices];
   return Remember(capabilities, [](int device) {
-    return Attribute(kMajor, device) * 10 + Attribute(kMinor, device);
+    return GetAttribute(kMajor, device) * 10 + GetAttribute(kMinor, device);
   });
 }
 
 void CopyAsync(void* to, const void* from, size_t bytes) {
-  const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(CurrentStream());
+  const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(GetCurrentStream());
   const auto error =
       VLLM_GPU_RUNTIME(MemcpyAsync)(to, from, bytes, VLLM_GPU_RUNTIME(MemcpyDefault), stream);
   if (error != VLLM_GPU_RUNTIME(Success))
@@ -134,7 +134,7 @@ void CopyAsync(void* to, const void* from, size_t bytes) {
 void FailLaunch(const char* kernel, int error, const char* architectures) {
   const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
   VLLM_GPU_RUNTIME(
-      GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+      GetLastError)();  // clears it: the runtime would report it again for the next call
   std::string what = std::string(kernel) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(code);
 #if defined(__HIPCC__)
   const bool no_code = code == hipErrorNoBinaryForGpu || code == hipErrorInvalidDeviceFunction;
@@ -151,7 +151,8 @@ void FailLaunch(const char* kernel, int error, const char* architectures) {
   }
 #endif
   if (no_code)
-    what += ", expected one that the kernel was compiled for: " + ArchitecturesText(architectures);
+    what +=
+        ", expected one that the kernel was compiled for: " + FormatArchitectures(architectures);
   throw std::runtime_error(what);
 }
 

@@ -15,7 +15,7 @@ using Stream = VLLM_GPU_RUNTIME(Stream_t);
 using IpcHandle = VLLM_GPU_RUNTIME(IpcMemHandle_t);
 static_assert(sizeof(IpcHandle) == kShareHandleBytes);
 
-ShareHandle HandleOf(void* base) {
+ShareHandle MakeShareHandle(void* base) {
   IpcHandle handle;
   CheckRuntime(VLLM_GPU_RUNTIME(IpcGetMemHandle)(&handle, base),
                "sharing memory with another process");
@@ -24,14 +24,14 @@ ShareHandle HandleOf(void* base) {
   return bytes;
 }
 
-// The begin of an allocation. Only the driver knows it, and the library has to load where there is
-// none: the runtime finds the function.
-void* BaseOf(const void* address) {
+// Returns the beginning of an allocation. Only the driver knows it, but the library must load where
+// there is no driver, so the runtime looks the function up.
+void* FindAllocationBase(const void* address) {
 #if defined(__HIPCC__)
   void* base = nullptr;
   size_t size = 0;
   CheckRuntime(hipMemGetAddressRange(&base, &size, const_cast<void*>(address)),
-               "looking for an allocation's begin");
+               "looking for an allocation's beginning");
   return base;
 #else
   void* function = nullptr;
@@ -51,7 +51,7 @@ void* BaseOf(const void* address) {
       reinterpret_cast<int (*)(unsigned long long*, size_t*, unsigned long long)>(function);
   const int status = get(&base, &size, reinterpret_cast<unsigned long long>(address));
   if (status != 0)
-    throw std::runtime_error("no allocation of the GPU holds that address (driver's error " +
+    throw std::runtime_error("no GPU allocation contains that address (driver error " +
                              std::to_string(status) + ")");
   return reinterpret_cast<void*>(base);
 #endif
@@ -65,7 +65,7 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   try {
     CheckRuntime(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
     CheckRuntime(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
-    return {memory, HandleOf(memory)};
+    return {memory, MakeShareHandle(memory)};
   } catch (...) {
     VLLM_GPU_RUNTIME(Free)(memory);
     throw;
@@ -76,9 +76,10 @@ void FreeShared(void* memory) {
   CheckRuntime(VLLM_GPU_RUNTIME(Free)(memory), "freeing shared memory");
 }
 
-std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
-  void* base = BaseOf(address);
-  return {HandleOf(base), static_cast<const char*>(address) - static_cast<const char*>(base)};
+std::pair<ShareHandle, int64_t> ExportShared(const void* address) {
+  void* base = FindAllocationBase(address);
+  return {MakeShareHandle(base),
+          static_cast<const char*>(address) - static_cast<const char*>(base)};
 }
 
 void* OpenShared(const ShareHandle& bytes) {
@@ -93,8 +94,9 @@ void* OpenShared(const ShareHandle& bytes) {
 
 bool IsCapturing() {
   auto status = VLLM_GPU_RUNTIME(StreamCaptureStatusNone);
-  CheckRuntime(VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(CurrentStream()), &status),
-               "asking a stream what it does");
+  CheckRuntime(
+      VLLM_GPU_RUNTIME(StreamIsCapturing)(static_cast<Stream>(GetCurrentStream()), &status),
+      "asking whether a stream is capturing");
   return status == VLLM_GPU_RUNTIME(StreamCaptureStatusActive);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of a GPU that several processes have, and what goes with it. Everything throws
-// std::runtime_error with the toolkit's words when it fails.
+// GPU memory that several processes share, and related functions. All of them throw
+// std::runtime_error with the toolkit's message on failure.
 #pragma once
 
 #include <array>
@@ -10,26 +10,26 @@
 
 namespace vllm::gpu {
 
-// What another process needs to reach an allocation.
+// The size of the handle by which another process opens an allocation.
 inline constexpr size_t kShareHandleBytes = 64;
 using ShareHandle = std::array<unsigned char, kShareHandleBytes>;
 
-// Memory on the current device, zeroed, which other processes can open.
+// Allocates zeroed memory on the current device that other processes can open.
 std::pair<void*, ShareHandle> AllocateShared(size_t bytes);
 void FreeShared(void* memory);
 
-// The handle of the allocation that an address lies in, and the address's distance from its begin.
-std::pair<ShareHandle, int64_t> ShareOf(const void* address);
+// Returns the handle of the allocation that contains an address, and the address's offset in it.
+std::pair<ShareHandle, int64_t> ExportShared(const void* address);
 
-// The memory behind another process's handle, on the current device. It stays open for the life of
-// the process.
+// Opens the memory of another process's handle on the current device. It stays open until the
+// process ends.
 void* OpenShared(const ShareHandle& handle);
 
-// Whether the current stream records what it is given, to do it later.
+// Returns whether the current stream is capturing a graph.
 bool IsCapturing();
 
-// Copies before any kernel that is launched later; `from` is host memory, which may change
-// afterwards.
+// Copies before any kernel that is launched later. `from` is host memory, which may change after
+// the call.
 void CopyToDevice(void* to, const void* from, size_t bytes);
 
 }  // namespace vllm::gpu

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words in memory that kernels on several GPUs tell one another something by.
+// Words in memory by which kernels on several GPUs signal each other.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace vllm::gpu {
 
-// Stores for all GPUs of the machine; what this thread has written before, and what it has seen at
-// a barrier of its block, comes first.
+// Stores a value for all GPUs of the machine. Writes that this thread made, or saw at a barrier of
+// its block, become visible first.
 __device__ __forceinline__ void StoreRelease(uint32_t* at, uint32_t value) {
 #if defined(VLLM_GPU_EMULATION)
   *at = value;
@@ -21,7 +21,8 @@ __device__ __forceinline__ void StoreRelease(uint32_t* at, uint32_t value) {
 #endif
 }
 
-// Loads what any GPU has stored last; what came before that store is seen by what follows.
+// Loads the value that any GPU stored last. Everything written before that store is visible to
+// later reads.
 __device__ __forceinline__ uint32_t LoadAcquire(const uint32_t* at) {
 #if defined(VLLM_GPU_EMULATION)
   emulation::LetOthersRun();

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked of the current device and its current stream, and what is said when a launch
-// failed, without a header of a toolkit.
+// Queries about the current device and its current stream, and the error of a failed launch,
+// without a toolkit's header.
 #pragma once
 
 #include <cstddef>
 
 namespace vllm::gpu {
 
-// torch's current stream of the current device, as the toolkit's handle.
-void* CurrentStream();
+// Returns torch's current stream of the current device, as the toolkit's handle.
+void* GetCurrentStream();
 
-// Multiprocessors of the current device.
-int MultiprocessorCount();
+// Returns the number of multiprocessors of the current device.
+int GetMultiprocessorCount();
 
-// The current device's compute capability: 90 for 9.0.
-int ComputeCapability();
+// Returns the current device's compute capability: 90 for 9.0.
+int GetComputeCapability();
 
-// Copies `bytes` on the current stream. Either side lies on the device or in the host's memory, and
+// Copies `bytes` bytes on the current stream. Each side is on the device or in host memory, and
 // they do not overlap.
 void CopyAsync(void* to, const void* from, size_t bytes);
 
-// Throws std::runtime_error that names the kernel and says what is wrong. `error` is the toolkit's,
-// `architectures` those that the kernel was compiled for.
+// Throws std::runtime_error that names the kernel and the cause. `error` is the toolkit's code, and
+// `architectures` lists those for which the kernel was compiled.
 [[noreturn]] void FailLaunch(const char* kernel, int error, const char* architectures);
 
 }  // namespace vllm::gpu

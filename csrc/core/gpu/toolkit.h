@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The toolkit's run-time functions, whose names differ between CUDA and HIP in the first letters
-// alone, and their errors.
+// The toolkit's runtime functions, whose names differ between CUDA and HIP only in their prefix,
+// and their errors.
 #pragma once
 
 #include <stdexcept>
@@ -16,10 +16,10 @@
 
 namespace vllm::gpu {
 
-// Throws std::runtime_error: `what`, then the toolkit's words.
+// Throws std::runtime_error with `what` and the toolkit's message.
 [[noreturn]] inline void FailRuntime(VLLM_GPU_RUNTIME(Error_t) error, const std::string& what) {
   VLLM_GPU_RUNTIME(
-      GetLastError)();  // the runtime keeps it for the next who asks, who would think it theirs
+      GetLastError)();  // clears it: the runtime would report it again for the next call
   throw std::runtime_error(what + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
 }
 

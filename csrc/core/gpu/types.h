@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types of kernels: conversions to and from float32, and loads and stores of several at
-// once.
+// Element types of kernels: conversions to and from float32, and loads and stores of several
+// elements at once.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Fp16 {
   uint16_t code;
 };
 
-__device__ __forceinline__ float FloatOfBits(uint32_t bits) {
+__device__ __forceinline__ float BitsToFloat(uint32_t bits) {
 #if defined(VLLM_GPU_EMULATION)
   float value;
   std::memcpy(&value, &bits, sizeof(value));
@@ -38,7 +38,7 @@ __device__ __forceinline__ float FloatOfBits(uint32_t bits) {
 #endif
 }
 
-__device__ __forceinline__ uint32_t BitsOfFloat(float value) {
+__device__ __forceinline__ uint32_t FloatToBits(float value) {
 #if defined(VLLM_GPU_EMULATION)
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -50,7 +50,7 @@ __device__ __forceinline__ uint32_t BitsOfFloat(float value) {
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }
 __device__ __forceinline__ float ToFloat(Bf16 x) {
-  return FloatOfBits(static_cast<uint32_t>(x.code) << 16);
+  return BitsToFloat(static_cast<uint32_t>(x.code) << 16);
 }
 __device__ __forceinline__ float ToFloat(Fp16 x) {
 #if defined(VLLM_GPU_EMULATION)
@@ -60,7 +60,7 @@ __device__ __forceinline__ float ToFloat(Fp16 x) {
 #endif
 }
 
-// Rounded to nearest, ties to even.
+// Rounds to nearest, ties to even.
 template <typename T>
 __device__ __forceinline__ T FromFloat(float x) {
   if constexpr (std::is_same_v<T, float>) {
@@ -69,9 +69,9 @@ __device__ __forceinline__ T FromFloat(float x) {
 #if defined(__CUDACC__)
     return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 #else
-    const uint32_t bits = BitsOfFloat(x);
+    const uint32_t bits = FloatToBits(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u)
-      return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // a NaN stays one
+      return {static_cast<uint16_t>(bits >> 16 | 0x40u)};  // NaN stays NaN
     return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 #endif
   } else {
@@ -84,29 +84,30 @@ __device__ __forceinline__ T FromFloat(float x) {
   }
 }
 
-// To eight-bit floating point, rounded to nearest even; saturated at the largest finite number,
-// infinities too; NaN stays NaN.
+// Converts to eight-bit floating point, rounded to nearest, ties to even. Numbers beyond the
+// largest finite number, and infinities, saturate at it; NaN stays NaN.
 template <class Q>
 __device__ __forceinline__ Q ToFp8(float x) {
 #if defined(__CUDACC__)
   return {
       __nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2)};
 #else
-  const uint32_t sign = BitsOfFloat(x) >> 24 & 0x80u;
+  const uint32_t sign = FloatToBits(x) >> 24 & 0x80u;
   const float magnitude = fabsf(x);
   if (!(magnitude == magnitude)) return {static_cast<uint8_t>(sign | 0x7fu)};
   if (magnitude >= Q::kMax)
     return {static_cast<uint8_t>(sign | (std::is_same_v<Q, E4M3> ? 0x7eu : 0x7bu))};
-  // Adding and taking away a number whose unit in the last place is that of the result rounds to
-  // it; below the normal numbers that unit is the smallest subnormal.
+  // Adding and subtracting a number whose unit in the last place is that of the result rounds to
+  // it. Below the normal numbers, that unit is the smallest subnormal.
   constexpr int kLeast = 1 - Q::kBias;
-  const int found = static_cast<int>(BitsOfFloat(magnitude) >> 23) - 127;
+  const int found = static_cast<int>(FloatToBits(magnitude) >> 23) - 127;
   const int exponent = found > kLeast ? found : kLeast;
   const float rounder =
-      FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
+      BitsToFloat(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
   const float rounded = (magnitude + rounder) - rounder;
-  const float unit = FloatOfBits(static_cast<uint32_t>(exponent - Q::kMantissaBits + 127) << 23);
-  // In units of that exponent; a carry into the next one carries into the exponent's bits as well.
+  const float unit = BitsToFloat(static_cast<uint32_t>(exponent - Q::kMantissaBits + 127) << 23);
+  // The mantissa in units of that exponent; a carry into the next unit also carries into the
+  // exponent's bits.
   const uint32_t mantissa = static_cast<uint32_t>(rounded / unit);
   const uint32_t code = (static_cast<uint32_t>(exponent - kLeast) << Q::kMantissaBits) + mantissa;
   return {static_cast<uint8_t>(sign | code)};
@@ -115,27 +116,28 @@ __device__ __forceinline__ Q ToFp8(float x) {
 
 template <class Q>
 __device__ __forceinline__ float FromFp8(Q x) {
-  // The bits of a half have E5M2 as their upper byte; E4M3 is a half with a shorter exponent, so a
-  // power of two is missing.
+  // The upper byte of a half is an E5M2 number. E4M3 is a half with a shorter exponent, so a power
+  // of two is missing.
   const uint32_t sign = (x.code & 0x80u) << 24, rest = x.code & 0x7fu;
-  if (std::is_same_v<Q, E4M3> && rest == 0x7fu) return FloatOfBits(0x7fc00000u);
+  if (std::is_same_v<Q, E4M3> && rest == 0x7fu) return BitsToFloat(0x7fc00000u);
   if (std::is_same_v<Q, E5M2> && rest >= 0x7cu)
-    return FloatOfBits(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
-  // As the top bits of a float32 the exponent is short of 127 - bias; a product with that power of
-  // two also makes subnormals right.
-  const float value = FloatOfBits(rest << (23 - Q::kMantissaBits)) *
-                      FloatOfBits(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
-  return FloatOfBits(BitsOfFloat(value) | sign);
+    return BitsToFloat(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
+  // As the top bits of a float32, the exponent is too small by 127 - bias. Multiplying by that
+  // power of two also converts subnormals correctly.
+  const float value = BitsToFloat(rest << (23 - Q::kMantissaBits)) *
+                      BitsToFloat(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
+  return BitsToFloat(FloatToBits(value) | sign);
 }
 
-// kCount neighbouring elements, loaded and stored at once: at most 16 bytes, aligned to their size.
+// kCount adjacent elements that are loaded and stored at once: at most 16 bytes, aligned to their
+// size.
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) Pack {
   static_assert(sizeof(T) * kCount <= 16 && (kCount & (kCount - 1)) == 0);
   T items[kCount];
 };
 
-// How many elements of T make 16 bytes.
+// The number of elements of T in 16 bytes.
 template <typename T>
 inline constexpr int kPerLoad = 16 / static_cast<int>(sizeof(T));
 
@@ -148,7 +150,7 @@ __device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& pack) {
   *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
 }
 
-// FromFloat of several; GPUs round two of 16 bits in one instruction.
+// FromFloat for several numbers; GPUs round two 16-bit numbers in one instruction.
 template <typename T, int kCount>
 __device__ __forceinline__ Pack<T, kCount> FromFloats(const float (&values)[kCount]) {
   Pack<T, kCount> pack;
@@ -175,8 +177,8 @@ __device__ __forceinline__ Pack<T, kCount> FromFloats(const float (&values)[kCou
   return pack;
 }
 
-// 16 bytes of elements as four registers have them. An array of 16-bit elements would take a
-// register for each.
+// 16 bytes of elements as four 32-bit words. An array of 16-bit elements would take a register for
+// each.
 struct Words {
   uint32_t items[4];
 };
@@ -187,7 +189,7 @@ __device__ __forceinline__ Words ToWords(const Pack<T, kPerLoad<T>>& pack) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if constexpr (std::is_same_v<T, float>) {
-      words.items[i] = BitsOfFloat(pack.items[i]);
+      words.items[i] = FloatToBits(pack.items[i]);
     } else {
       words.items[i] = pack.items[2 * i].code | static_cast<uint32_t>(pack.items[2 * i + 1].code)
                                                     << 16;
@@ -202,7 +204,7 @@ __device__ __forceinline__ Pack<T, kPerLoad<T>> FromWords(const Words& words) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if constexpr (std::is_same_v<T, float>) {
-      pack.items[i] = FloatOfBits(words.items[i]);
+      pack.items[i] = BitsToFloat(words.items[i]);
     } else {
       pack.items[2 * i] = {static_cast<uint16_t>(words.items[i])};
       pack.items[2 * i + 1] = {static_cast<uint16_t>(words.items[i] >> 16)};
@@ -211,8 +213,8 @@ __device__ __forceinline__ Pack<T, kPerLoad<T>> FromWords(const Words& words) {
   return pack;
 }
 
-// Has the compiler keep the words as they are: it would rather hold the numbers that it has made of
-// them, which take more registers, than make them again.
+// Makes the compiler keep the words as they are. Otherwise it keeps the numbers converted from
+// them, which take more registers, instead of converting again.
 __device__ __forceinline__ void KeepPacked([[maybe_unused]] Words& words) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -224,8 +226,8 @@ __device__ __forceinline__ void KeepPacked([[maybe_unused]] Words& words) {
   }
 }
 
-// Whether `bytes` divides an address or a distance.
-inline bool Aligned(const void* address, int64_t bytes) {
+// Returns whether `bytes` divides an address or a distance.
+inline bool IsAligned(const void* address, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
 }
 

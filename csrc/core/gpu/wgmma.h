@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of matrices by a warpgroup: wgmma of compute capability 9.0a (PTX ISA, "Asynchronous
+// Matrix products by a warpgroup: wgmma of compute capability 9.0a (PTX ISA, "Asynchronous
 // Warpgroup Level Matrix Multiply-Accumulate Operation").
 //
-// The instructions run by themselves. Around them stand FenceProducts, before the first and
-// whenever other instructions have touched the accumulators; CommitProducts, behind the last; and
-// WaitForProducts, before anyone looks at the accumulators or overwrites what was multiplied. All
-// threads of a warpgroup do all of them together.
+// The instructions are asynchronous. Call FenceProducts before the first one and whenever other
+// instructions have accessed the accumulators, CommitProducts after the last one, and
+// WaitForProducts before the accumulators are read or the operands are overwritten. All threads of
+// a warpgroup call all of them together.
 #pragma once
 
 #include <cstdint>
@@ -16,37 +16,37 @@
 
 namespace vllm::gpu {
 
-// A matrix of 16-bit elements in shared memory, whose 128-byte rows lie in groups of eight that
-// begin at multiples of 1024 bytes and in which the 16-byte pieces of row r are swapped: piece p is
-// where piece p ^ (r % 8) would be ("Shared Memory Matrix Layout", 128-byte swizzling). Eight rows
-// and the next eight are `group_bytes` apart. Where rows run along the dimension that is summed
-// over (K-major) nothing more is needed. Where they run along the other one, 64 elements of it lie
-// in a row, and the next 64 are `column_bytes` further on.
+// Returns the descriptor of a matrix of 16-bit elements in shared memory. Its 128-byte rows are in
+// groups of eight that begin at multiples of 1024 bytes. The 16-byte pieces of row r are permuted:
+// piece p is at the place of piece p ^ (r % 8) ("Shared Memory Matrix Layout", 128-byte swizzling).
+// Consecutive groups of eight rows are `group_bytes` apart. If rows run along the summed dimension
+// (K-major), nothing more is needed. If they run along the other dimension, a row has 64 elements
+// of it, and the next 64 are `column_bytes` further on.
 //
-// "Matrix Descriptor Format" and "Strides": bits 0-13 the address, 16-29 the leading-dimension byte
-// offset, 32-45 the stride byte offset, all by 16; 49-51 the base offset, 0 at these alignments;
-// 62-63 the swizzle, 1 for 128 bytes.
-__device__ __forceinline__ uint64_t SwizzledMatrix(uint32_t address, uint32_t group_bytes,
-                                                   uint32_t column_bytes = 16) {
+// "Matrix Descriptor Format" and "Strides": bits 0-13 are the address, 16-29 the leading-dimension
+// byte offset, 32-45 the stride byte offset, each divided by 16; 49-51 the base offset, 0 at these
+// alignments; 62-63 the swizzle, 1 for 128 bytes.
+__device__ __forceinline__ uint64_t MakeSwizzledDescriptor(uint32_t address, uint32_t group_bytes,
+                                                           uint32_t column_bytes = 16) {
   return static_cast<uint64_t>((address & 0x3ffffu) >> 4) |
          static_cast<uint64_t>(column_bytes >> 4) << 16 |
          static_cast<uint64_t>(group_bytes >> 4) << 32 | uint64_t{1} << 62;
 }
 
-// Where in such rows 16-byte piece `piece` of row `row` begins, in bytes.
-__device__ __forceinline__ uint32_t SwizzledOffset(int row, int piece) {
+// Returns the offset in bytes of 16-byte piece `piece` of row `row` in such rows.
+__device__ __forceinline__ uint32_t GetSwizzledOffset(int row, int piece) {
   return static_cast<uint32_t>(row * 128 + ((piece ^ (row & 7)) * 16));
 }
 
-// How B lies: rows along the summed dimension, or along the other one.
+// The direction of the rows of B: along the summed dimension, or along the other one.
 enum class Rows128 { kAlongSum, kAcross };
 
-// Where a thread's accumulators stand in the 64 rows and kN columns of the result ("Register
-// Fragments for wgmma.mma_async.m64nNk16", matrix D).
-__device__ __forceinline__ int AccumulatorRow(int i) {
+// The row and the column of a thread's accumulators in the 64 rows and kN columns of the result
+// ("Register Fragments for wgmma.mma_async.m64nNk16", matrix D).
+__device__ __forceinline__ int GetAccumulatorRow(int i) {
   return static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16 + Lane() / 4 + i / 2 % 2 * 8;
 }
-__device__ __forceinline__ int AccumulatorColumn(int i) {
+__device__ __forceinline__ int GetAccumulatorColumn(int i) {
   return i / 4 * 8 + Lane() % 4 * 2 + i % 2;
 }
 
@@ -73,8 +73,8 @@ __device__ __forceinline__ void CommitProducts() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Waits for all products that were committed; `sums` are their accumulators, which the compiler
-// must not look at before.
+// Waits for all committed products. `sums` are their accumulators, which the compiler must not
+// access earlier.
 template <int kCount>
 __device__ __forceinline__ void WaitForProducts(float (&sums)[kCount]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
@@ -124,8 +124,8 @@ __device__ __forceinline__ void WaitForProducts(float (&sums)[kCount]) {
         VLLM_SUMS_16(80), VLLM_SUMS_16(96), VLLM_SUMS_16(112)                                      \
       : "l"(a), "l"(b), "r"(static_cast<int>(add)))
 
-// sums = A B, or sums + A B where `add`: A of 64 rows by 16, K-major, B of 16 by 2 * kCount, both
-// in shared memory ("wgmma.mma_async").
+// sums = A B, or sums + A B if `add` is set. A has 64 rows by 16, K-major, and B has 16 rows by 2 *
+// kCount; both are in shared memory ("wgmma.mma_async").
 template <typename T, Rows128 kB, int kCount>
 __device__ __forceinline__ void AddProduct(float (&sums)[kCount], uint64_t a, uint64_t b,
                                            bool add) {

@@ -216,7 +216,7 @@ void BlockBarrier() {
 namespace {
 
 // Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
-const unsigned char (*Meet(const void* mine, size_t size))[8] {
+const unsigned char (*WaitForAllRanks(const void* mine, size_t size))[8] {
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
@@ -239,13 +239,13 @@ unsigned LanesHere() {
 }  // namespace
 
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
-  const auto values = Meet(mine, size);
+  const auto values = WaitForAllRanks(mine, size);
   if (lane >= LanesHere()) Die("a shuffle asks for a lane that the block does not have");
   std::memcpy(theirs, values[lane], size);
 }
 
 uint32_t Ballot(bool value) {
-  const auto values = Meet(&value, sizeof(value));
+  const auto values = WaitForAllRanks(&value, sizeof(value));
   uint32_t bits = 0;
   for (unsigned lane = 0; lane < LanesHere(); ++lane)
     bits |= static_cast<uint32_t>(values[lane][0]) << lane;
@@ -289,11 +289,11 @@ extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
   return static_cast<int>(launches.size());
 }
 
-void* CurrentStream() { return nullptr; }
+void* GetCurrentStream() { return nullptr; }
 // Few, so that kernels have to walk on by the grid.
-int MultiprocessorCount() { return 2; }
+int GetMultiprocessorCount() { return 2; }
 // No GPU's: kernels that are compiled for some are none of this library's.
-int ComputeCapability() { return 0; }
+int GetComputeCapability() { return 0; }
 // Copies that overlap are the tests' own affair: they pass on the CPU.
 void CopyAsync(void* to, const void* from, size_t bytes) { std::memmove(to, from, bytes); }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }
@@ -303,10 +303,10 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   const size_t rounded = (bytes + 255) / 256 * 256;
   void* memory = std::aligned_alloc(256, rounded);
   std::memset(memory, 0, rounded);
-  return {memory, ShareOf(memory).first};
+  return {memory, ExportShared(memory).first};
 }
 void FreeShared(void* memory) { std::free(memory); }
-std::pair<ShareHandle, int64_t> ShareOf(const void* address) {
+std::pair<ShareHandle, int64_t> ExportShared(const void* address) {
   ShareHandle handle{};
   std::memcpy(handle.data(), &address, sizeof(address));
   return {handle, 0};

@@ -38,8 +38,8 @@ constexpr size_t kShared = 1024 + 2 * kBlock + 64;
 // copies, one multiplies.
 template <Rows128 kB>
 __global__ void Multiply(const Bf16* a, const Bf16* b, float* result, Break broken) {
-  auto* memory = DynamicShared<unsigned char>();
-  const uint32_t begin = SharedAddress(memory);
+  auto* memory = GetDynamicShared<unsigned char>();
+  const uint32_t begin = GetSharedAddress(memory);
   const uint32_t tile = broken == Break::kAlignment ? begin : (begin + 1023) / 1024 * 1024;
   const uint32_t full = tile + 2 * kBlock, empty = full + 8;
   if (threadIdx.x == 0) {
@@ -53,7 +53,7 @@ __global__ void Multiply(const Bf16* a, const Bf16* b, float* result, Break brok
       const int row = piece / 8 % 64, matrix = piece / (8 * 64);
       const uint32_t offset = broken == Break::kSwizzle
                                   ? static_cast<uint32_t>(row * 128 + piece % 8 * 16)
-                                  : SwizzledOffset(row, piece % 8);
+                                  : GetSwizzledOffset(row, piece % 8);
       CopyRow16(tile + static_cast<uint32_t>(matrix * kBlock) + offset,
                 (matrix == 0 ? a : b) + row * 64 + piece % 8 * 8, true);
     }
@@ -76,17 +76,17 @@ __global__ void Multiply(const Bf16* a, const Bf16* b, float* result, Break brok
   for (float& sum : sums) sum = 0;
   if (broken != Break::kProductFence) FenceProducts();
   for (int k = 0; k < kDepth / 16; ++k) {
-    const uint64_t left = SwizzledMatrix(tile + static_cast<uint32_t>(k * 32), 1024);
+    const uint64_t left = MakeSwizzledDescriptor(tile + static_cast<uint32_t>(k * 32), 1024);
     const uint32_t right =
         tile + kBlock + static_cast<uint32_t>(k * (kB == Rows128::kAcross ? 16 * 128 : 32));
-    AddProduct<Bf16, kB>(sums, left, SwizzledMatrix(right, 1024, kBlock), true);
+    AddProduct<Bf16, kB>(sums, left, MakeSwizzledDescriptor(right, 1024, kBlock), true);
   }
   if (broken == Break::kReuse) WaitForBarrier(empty, 0);
   if (broken != Break::kCommit) CommitProducts();
   if (broken != Break::kWait) WaitForProducts(sums);
   if (broken != Break::kReuse) ArriveOnBarrier(empty);
   for (int i = 0; i < kColumns / 2; ++i)
-    result[AccumulatorRow(i) * kColumns + AccumulatorColumn(i)] = sums[i];
+    result[GetAccumulatorRow(i) * kColumns + GetAccumulatorColumn(i)] = sums[i];
 }
 
 template <Rows128 kB>

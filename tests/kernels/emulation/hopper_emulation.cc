@@ -269,7 +269,7 @@ void Compute(const Product& product) {
 
 }  // namespace
 
-uint32_t SharedAddress(const void* memory) {
+uint32_t GetSharedAddress(const void* memory) {
   const auto [begin, size] = SharedMemory();
   const auto* at = static_cast<const unsigned char*>(memory);
   if (at < begin || at > begin + size)

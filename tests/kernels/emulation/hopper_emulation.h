@@ -22,7 +22,7 @@
 
 namespace vllm::gpu::emulation {
 
-uint32_t SharedAddress(const void* memory);
+uint32_t GetSharedAddress(const void* memory);
 
 void StoreShared(uint32_t address, uint32_t value);
 void CopyRow16(uint32_t to, const void* from, bool valid);
@@ -36,7 +36,7 @@ void FenceAsyncProxy();
 
 void MeetAtBarrier(int id, int threads);
 template <int kId, int kThreads>
-void NamedBarrier() {
+void WaitAtNamedBarrier() {
   static_assert(kId >= 1 && kId < 16 && kThreads % 32 == 0);
   MeetAtBarrier(kId, kThreads);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlashAttention's parameters hold the state of torch's generator of random numbers, for dropout.
-// Nothing here drops anything, so the state is empty; the kernels name the type all the same.
+// FlashAttention's parameters contain the state of torch's random number generator, for dropout.
+// This library has no dropout, so the state is empty, but the kernels still name the type.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The checks of torch's CUDA headers that FlashAttention's launches use, without torch's library
-// behind them.
+// Replaces the checks of torch's CUDA headers that FlashAttention's launches use, without torch's
+// library.
 #pragma once
 
 #include "core/gpu/launch.h"

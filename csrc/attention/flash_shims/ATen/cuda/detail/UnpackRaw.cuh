@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What FlashAttention's kernels ask of torch's generator of random numbers: seed and offset, which
-// without dropout nobody uses.
+// The function by which FlashAttention's kernels get seed and offset from torch's random number
+// generator. Without dropout the values are unused.
 #pragma once
 
 #include <ATen/cuda/CUDAGeneratorImpl.h>
