@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm import _ops
+from vllm import _conflicts, _ops
 
 if TYPE_CHECKING:
     import subprocess
@@ -214,9 +214,9 @@ def test_a_package_of_links_is_looked_at_where_it_appears(
 def test_schemas_are_found_as_whole_words(tmp_path: Path, data: bytes, found: list[str]) -> None:
     path = tmp_path / "lib.so"
     path.write_bytes(data)
-    assert _ops._defines(path, ["op", "other"]) == found
+    assert _conflicts.defines(path, ["op", "other"]) == found
     path.unlink()
-    assert _ops._defines(path, ["op"]) == []
+    assert _conflicts.defines(path, ["op"]) == []
 
 
 def install(library: Path, site: Path) -> Path:
