@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +14,12 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 HOW_TO_BUILD = """\
 Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`; or `pip install -e .` in this tree."""
+
+# Test files import modules of this folder, such as attention_batches.
+sys.path.insert(0, str(Path(__file__).parent))
 
 try:
     import torch
@@ -40,7 +44,10 @@ RUNS_ON = {
     "test_custom_all_reduce.py": ("emulated",),
     "test_flash_attn.py": ("cuda",),
     "test_flash_attn_arguments.py": ("cuda",),
+    "test_flash_attn_caches.py": ("cuda",),
+    "test_flash_attn_schedule.py": ("cuda",),
     "test_flashmla.py": ("emulated", "cuda"),
+    "test_flashmla_arguments.py": ("emulated", "cuda"),
     "test_hopper_emulation.py": ("emulated",),
     "test_indexer_cache.py": ("emulated", "cuda"),
     "test_moe_gpu.py": ("emulated", "cuda"),
@@ -111,6 +118,20 @@ def ops() -> Any:
     except ImportError as error:
         pytest.fail(f"{error}\n{HOW_TO_BUILD}", pytrace=False)
     return torch.ops._C
+
+
+@pytest.fixture(scope="session")
+def cache_ops(ops: Any) -> Any:
+    """``torch.ops._C_cache_ops``."""
+    assert ops is not None
+    return torch.ops._C_cache_ops
+
+
+@pytest.fixture(scope="session")
+def moe(ops: Any) -> Any:
+    """``torch.ops._moe_C``."""
+    assert ops is not None
+    return torch.ops._moe_C
 
 
 @pytest.fixture(

@@ -44,17 +44,28 @@ TESTS = {
     "norm-block-quant-gpu": ("test_norm_block_quant.py",),
     "qk-norm-rope-gpu": ("test_qk_norm_rope.py",),
     "rotary-gpu": ("test_rotary.py",),
-    "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
-    "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
+    "quant-gpu": (
+        *("test_quant_fp8.py", "test_quant_fp8_arguments.py"),
+        *("test_quant_int8.py", "test_quant_group.py"),
+    ),
+    "cache-gpu": (
+        *("test_cache.py", "test_cache_arguments.py", "test_cache_read.py"),
+        *("test_cache_blocks.py", "test_cache_gpu.py"),
+    ),
     "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
-    "flashmla": ("test_flashmla.py", "test_hopper_emulation.py"),
+    "flashmla": ("test_flashmla.py", "test_flashmla_arguments.py", "test_hopper_emulation.py"),
     "sampling-gpu": ("test_sampling.py",),
     "scaled-mm": ("test_scaled_mm.py",),
-    "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
+    "moe-gpu": ("test_moe.py", "test_moe_align.py", "test_moe_sum.py", "test_moe_gpu.py"),
 }
 #: Tests of what uses the kernels of all records.
-OVERALL = ("test_bench_cases.py", "test_not_a_number.py", "test_not_a_number_attention.py")
+OVERALL = (
+    "test_bench_cases.py",
+    "test_not_a_number.py",
+    "test_not_a_number_attention.py",
+    "test_not_a_number_choices.py",
+)
 FLAGS = (
     "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 )

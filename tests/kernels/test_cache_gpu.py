@@ -9,12 +9,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def cache_ops(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._C_cache_ops
-
-
 def ints(values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 

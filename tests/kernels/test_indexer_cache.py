@@ -14,12 +14,6 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
-@pytest.fixture(scope="session")
-def cache_ops(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._C_cache_ops
-
-
 def ints(values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 

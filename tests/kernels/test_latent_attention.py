@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Relative error of rounding, absolute error of sums of weighted values of size one.

@@ -9,12 +9,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def moe(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._moe_C
-
-
 def int32(*shape: int) -> torch.Tensor:
     return torch.full(shape, 77, dtype=torch.int32)
 

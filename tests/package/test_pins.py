@@ -98,7 +98,7 @@ def test_a_record_of_another_release(
     with pytest.raises(build_info.BuildInfoError) as caught:
         build_info.read(path)
     assert str(caught.value).splitlines() == [
-        f"{path}: schema is 2, this vllm reads 1: vllm and vllm-kernels are of different releases",
+        f"{path}: schema is 2, this vllm reads 1: vllm and vllm-kernels are different releases",
         f"  expected: vllm-kernels of the same release as vllm {__version__}",
         "  found:    vllm-kernels 0.1.0+cpu with digest 0123456789ab",
         (
