@@ -24,6 +24,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vllm_build.conda import package_channel
 from vllm_build.conda.environments import conda_environment
@@ -195,7 +196,10 @@ def main() -> None:
     )
     for run in (*runs, *editable):
         print(f"{run.name:36} {run.wall:8.1f} {run.cpu:8.1f} {run.share:10.0%} {run.to_cold:8.3f}")
-    document = {"cores": os.cpu_count(), "runs": [asdict(run) for run in (*runs, *editable)]}
+    document: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "runs": [asdict(run) for run in (*runs, *editable)],
+    }
     if editable:
         walls = {run.name: run.wall for run in editable}
         beyond = walls["editable: again"] - walls["editable: empty package"]

@@ -103,7 +103,7 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
         PackageTestError: they are not there.
         ToolchainError: the environment cannot be solved.
     """
-    request = package_options.request(options, "cpu")
+    request = package_options.request(options, "cpu", console)
     outputs = package_job.expected(request)
     missing = [
         o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()

@@ -25,10 +25,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kernels import attention, caches, devices, flash, indexer, matmul, moe, rowwise, stand_ins
+from kernels import (
+    attention,
+    caches,
+    devices,
+    flash,
+    indexer,
+    matmul,
+    moe,
+    quantisation,
+    rotary,
+    rowwise,
+    stand_ins,
+)
+from kernels.agreement import Different, compare
 from kernels.cases import Case
 from kernels.fit import fit
-from kernels.workload import BUILDERS, FP8, Workload, size
+from kernels.workload import BUILDERS, Workload, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,19 +53,7 @@ COLD_COPIES = 64
 #: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy
 #: serves.
 ARITHMETIC = 100
-TOPICS = (attention, caches, flash, indexer, matmul, moe, rowwise)
-
-#: Error relative to the value, and relative to the root mean square of the result, that rounding
-#: explains.
-TOLERANCE = {
-    torch.float32: (1e-4, 1e-4),
-    torch.bfloat16: (2**-6, 2**-6),
-    torch.float16: (2**-9, 2**-9),
-}
-
-
-class Different(Exception):  # noqa: N818 - a finding, not an error of the program
-    """The op computes something else than PyTorch does."""
+TOPICS = (attention, caches, flash, indexer, matmul, moe, quantisation, rotary, rowwise)
 
 
 def seed(case: Case, copy: int) -> None:
@@ -85,34 +86,6 @@ def footprint(workload: Workload) -> int:
         t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)
     }
     return max(1, size(*tensors.values()))
-
-
-def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
-    """Compare one result with PyTorch's.
-
-    Raises:
-        Different: they differ by more than rounding explains.
-    """
-    if got.shape != want.shape:
-        raise Different(f"shape {list(got.shape)}, PyTorch has {list(want.shape)}")
-    if not got.is_floating_point() and got.dtype != torch.int8:
-        wrong = int((got != want).sum())
-        if wrong:
-            raise Different(f"{wrong} of {got.numel()} integers differ")
-        return
-    if got.dtype in (torch.int8, FP8):
-        a, b = got.float(), want.float()
-        # A value next to the middle of two steps may go to either of them.
-        allowed = torch.full_like(b, 1.01) if got.dtype == torch.int8 else b.abs() * 0.15 + 2**-8
-    else:
-        relative, absolute = TOLERANCE[got.dtype]
-        a, b = got.float(), want.float()
-        allowed = slack * (b.abs() * relative + b.square().mean().sqrt() * absolute)
-    wrong = int((~((a - b).abs() <= allowed)).sum())
-    if wrong:
-        raise Different(
-            f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}"
-        )
 
 
 class Peer:
@@ -268,7 +241,7 @@ class Peer:
                 for out in workload.outputs
             ]
         for got, want in zip(results, wanted, strict=True):
-            compare(got, want, workload.slack)  # type: ignore[arg-type]
+            compare(got, want, workload.slack)
 
     def _sample(self) -> float:
         """Nanoseconds of one call, the mean of as many as a sample holds."""
@@ -278,7 +251,8 @@ class Peer:
 
     def time(self, seconds: float) -> dict[str, Any]:
         """Nanoseconds of a call: the median and the least of the samples of ``seconds``, and the middle half's width over the median."""
-        samples, end = [], time.perf_counter_ns() + seconds * 1e9
+        samples: list[float] = []
+        end = time.perf_counter_ns() + seconds * 1e9
         while not samples or time.perf_counter_ns() < end:
             samples.append(self._sample())
         median = statistics.median(samples)

@@ -119,7 +119,8 @@ class Cuda:
     @staticmethod
     def tensors() -> AbstractContextManager[Any]:
         """Where tensors are made that nobody says a device for."""
-        return torch.device("cuda")
+        device: AbstractContextManager[Any] = torch.device("cuda")
+        return device
 
     @staticmethod
     def facts() -> dict[str, Any]:
@@ -189,14 +190,14 @@ def state() -> dict[str, str]:
 def _fastest(work: Callable[[], object]) -> float:
     """Seconds of the shortest of ten."""
     work()
-    return min(Cuda.betweenbetween_events(work) for _ in range(10)) * 1e-9
+    return min(Cuda.between_events(work) for _ in range(10)) * 1e-9
 
 
 def _copied() -> float:
     """Bytes a second that torch's copy reads and writes."""
     size = min(1 << 30, torch.cuda.mem_get_info()[0] // 8)
     source, target = torch.zeros(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-    return 2 * size / _fastest(lambda: target.copy_(source))
+    return float(2 * size / _fastest(lambda: target.copy_(source)))
 
 
 def _multiplied(dtype: torch.dtype) -> float:

@@ -18,7 +18,7 @@ class _Taken(Exception):  # noqa: N818 - an answer, not an error
     """The arguments fit the schema."""
 
 
-class _Stop(TorchDispatchMode):  # type: ignore[misc] - torch has no types here
+class _Stop(TorchDispatchMode):  # type: ignore[misc]  # torch is unknown to the check
     """Ends a call of a library's op where its code would begin."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

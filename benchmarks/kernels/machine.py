@@ -35,7 +35,7 @@ class Limits:
     flops: float = 0.0
 
     def shortest(
-        self, reads: int, writes: int, flops: float, arithmetic: str = ""
+        self, reads: int, writes: int, flops: float, _arithmetic: str = ""
     ) -> tuple[float, str]:
         """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
 
@@ -47,8 +47,8 @@ class Limits:
             self.read, self.streaming_copy
         )
         memory = max(reads / self.read, mixed)
-        arithmetic = flops / self.flops
-        return max(memory, arithmetic) * 1e9, "GFLOP/s" if arithmetic > memory else "GB/s"
+        computing = flops / self.flops
+        return max(memory, computing) * 1e9, "GFLOP/s" if computing > memory else "GB/s"
 
 
 class Machine:

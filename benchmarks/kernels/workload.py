@@ -14,6 +14,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     Call = Callable[[], object]
 
 FP8 = torch.float8_e4m3fn
@@ -46,9 +48,9 @@ class Workload:
     """
 
     bind: Callable[[], Call]
-    torch: Callable[..., Sequence[torch.Tensor]]
+    torch: Callable[..., Sequence[Tensor]]
     args: tuple[Any, ...]
-    outputs: tuple[torch.Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
     reads: int = 0
     writes: int = 0
     flops: float = 0.0

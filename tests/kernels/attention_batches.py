@@ -30,7 +30,7 @@ class Case:
 
     @property
     def scale(self) -> float:
-        return self.head_size**-0.5
+        return 1 / math.sqrt(self.head_size)
 
 
 class Batch:

@@ -211,7 +211,7 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype, name: str) -> None:
     assert torch.equal(many, one)
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "out too narrow": (
         lambda: (torch.empty(2, 3), torch.empty(2, 8)),
         r"(result|out) has shape \[2, 3\], expected \[2, 4\]",

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from attention_batches import Batch, Case
 
-BAD = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BAD: dict[str, tuple[Callable[[Batch], dict[str, Any]], str]] = {
     "foreign metadata": (
         lambda _: {"scheduler_metadata": torch.zeros(28, dtype=torch.int32)},
         "scheduler_metadata has other contents",
@@ -122,7 +125,7 @@ def test_bad_arguments(ops: Any, name: str) -> None:
     assert torch.equal(arguments["output"].isnan(), before.isnan())
 
 
-BAD_SCHEDULE = {
+BAD_SCHEDULE: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"num_heads_q": 5}, "num_heads_q is 5 and num_heads_kv 2"),
     "no heads": ({"num_heads_kv": 0}, "num_heads_q is 4 and num_heads_kv 0"),
     "requests": ({"num_req": -1}, "num_req is -1"),

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 FP8 = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
@@ -58,7 +61,7 @@ def test_swap_blocks_of_overlapping_caches(cache_ops: Any) -> None:
     assert torch.equal(both, want)
 
 
-BAD_SWAPS = {
+BAD_SWAPS: dict[str, tuple[Callable[[], Any], str]] = {
     "src": (
         lambda: (torch.zeros(3, 4), torch.zeros(2, 4), 16, torch.tensor([[3, 0]])),
         r"block_mapping holds 3 at \[0, 0\], .* of src",

@@ -35,7 +35,7 @@ def allocator() -> Iterator[cumem.CuMemAllocator]:
 
 def free_bytes() -> int:
     torch.cuda.synchronize()
-    return torch.cuda.mem_get_info()[0]
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def test_contents_sleep_on_the_host_and_the_device_has_its_memory_back(

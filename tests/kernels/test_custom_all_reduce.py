@@ -162,11 +162,12 @@ def test_graph_buffers(ranks: Any) -> None:
     group = ranks(2)
     assert _custom_ops.get_graph_buffer_ipc_meta(group.handles[0]) == ([], [])
     _custom_ops.register_graph_buffers(group.handles[0], [[], []], [[], []])
-    for handles, offsets, message in (
+    wrong: list[tuple[list[list[int]], list[list[int]], str]] = [
         ([[]], [[], []], "expected one for each of 2 ranks"),
         ([[300], []], [[], []], "no byte"),
         ([[0] * 64, []], [[0], []], "rank 0 has captured 1 reductions and this one 0"),
-    ):
+    ]
+    for handles, offsets, message in wrong:
         with pytest.raises(RuntimeError, match=message):
             _custom_ops.register_graph_buffers(group.handles[0], handles, offsets)
 

@@ -36,7 +36,9 @@ def check_scaled(
     b_scale: Any,
     bias: Any,
 ) -> None:
-    column = (lambda v: v.double().view(-1, 1)) if a_scale.numel() > 1 else (lambda v: v.double())
+    def column(v: torch.Tensor) -> torch.Tensor:
+        return v.double().view(-1, 1) if a_scale.numel() > 1 else v.double()
+
     exact = (a.double() - (0 if zero is None else column(zero))) @ b.double()
     want = exact * column(a_scale) * b_scale.double().view(1, -1) + (
         0 if bias is None else bias.double()

@@ -57,7 +57,7 @@ ACTIVATIONS = {
 
 def layer(
     experts: int, hidden: int, inner: int, dtype: torch.dtype, *, bias: bool
-) -> dict[str, torch.Tensor | None]:
+) -> dict[str, Any]:
     return {
         "w13": (torch.randn(experts, 2 * inner, hidden) / math.sqrt(hidden) * 2).to(dtype),
         "w2": (torch.randn(experts, hidden, inner) / math.sqrt(inner)).to(dtype),

@@ -172,7 +172,7 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     assert torch.equal(many, one)
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[..., Any], str]] = {
     "shapes differ": (
         lambda x: (x[:, :4], x, None),
         r"has shape \[3, 4\], expected \[3, 8\]|has shape \[3, 8\], expected \[3, 4\]",

@@ -73,8 +73,9 @@ def quotients(
 
 def same(got: torch.Tensor, want: torch.Tensor) -> bool:
     number = ~want.double().isnan()
-    return torch.equal(got.double().isnan(), ~number) and torch.equal(
-        got.view(torch.uint8)[number], want.view(torch.uint8)[number]
+    return bool(
+        torch.equal(got.double().isnan(), ~number)
+        and torch.equal(got.view(torch.uint8)[number], want.view(torch.uint8)[number])
     )
 
 

@@ -39,7 +39,7 @@ def operands(
 
 def capability() -> int:
     major, minor = torch.cuda.get_device_capability()
-    return major * 10 + minor
+    return int(major * 10 + minor)
 
 
 def require(dtype: torch.dtype) -> None:
