@@ -85,9 +85,18 @@ class Batch:
     def metadata(self) -> torch.Tensor:
         case = self.case
         made: torch.Tensor = self.ops.get_scheduler_metadata(
-            len(self.new), *case.heads, case.head_size, self.seq_lens, case.dtype, self.query_start_loc, case.causal, case.window, case.isa,
-            case.split, self.dynamic_causal,
-        )  # fmt: skip
+            len(self.new),
+            *case.heads,
+            case.head_size,
+            self.seq_lens,
+            case.dtype,
+            self.query_start_loc,
+            case.causal,
+            case.window,
+            case.isa,
+            case.split,
+            self.dynamic_causal,
+        )
         return made
 
     def arguments(self) -> dict[str, Any]:

@@ -143,9 +143,18 @@ def test_bad_schedules(ops: Any, name: str) -> None:
     changed, message = BAD_SCHEDULE[name]
     batch = Batch(ops, Case())
     arguments = {
-        "num_req": 5, "num_heads_q": 4, "num_heads_kv": 2, "head_dim": 64, "seq_lens": batch.seq_lens, "dtype": torch.float32,
-        "query_start_loc": batch.query_start_loc, "casual": True, "window_size": -1, "isa_hint": "vec", "enable_kv_split": True,
+        "num_req": 5,
+        "num_heads_q": 4,
+        "num_heads_kv": 2,
+        "head_dim": 64,
+        "seq_lens": batch.seq_lens,
+        "dtype": torch.float32,
+        "query_start_loc": batch.query_start_loc,
+        "casual": True,
+        "window_size": -1,
+        "isa_hint": "vec",
+        "enable_kv_split": True,
         "dynamic_causal": None,
-    }  # fmt: skip
+    }
     with pytest.raises(RuntimeError, match=f"^get_scheduler_metadata: .*{message}"):
         ops.get_scheduler_metadata(**(arguments | changed))

@@ -165,9 +165,13 @@ BAD: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     first, second = torch.full((4, 2, 32, 20), math.pi).chunk(2, dim=2)
     arguments: dict[str, Any] = {
-        "key": torch.randn(3, 2, 20), "value": torch.randn(3, 2, 20), "key_cache": first, "value_cache": second,
-        "slot_mapping": torch.tensor([1, 2, 3]), "isa": "vec",
-    }  # fmt: skip
+        "key": torch.randn(3, 2, 20),
+        "value": torch.randn(3, 2, 20),
+        "key_cache": first,
+        "value_cache": second,
+        "slot_mapping": torch.tensor([1, 2, 3]),
+        "isa": "vec",
+    }
     make, message = BAD[name]
     with pytest.raises(RuntimeError, match=f"^cpu_attn_reshape_and_cache: .*{message}"):
         ops.cpu_attn_reshape_and_cache(**(arguments | make(**arguments)))

@@ -65,12 +65,27 @@ def test_attention(
     )
     metadata = ops.get_scheduler_metadata(
         1, heads, kv_heads, head_size, lengths, dtype, starts, True, -1, "vec", True, None, name
-    )  # fmt: skip
+    )
     output = torch.full_like(query, math.nan)
     table = torch.arange(blocks, dtype=torch.int32)[None]
     ops.cpu_attention_with_kv_cache(
-        query, *caches, output, starts, lengths, 0.2, True, None, -1, table, 0.0, metadata, None, None, *scales, name
-    )  # fmt: skip
+        query,
+        *caches,
+        output,
+        starts,
+        lengths,
+        0.2,
+        True,
+        None,
+        -1,
+        table,
+        0.0,
+        metadata,
+        None,
+        None,
+        *scales,
+        name,
+    )
     k, v = (
         (rounded(t, scale, FORMATS[name]).double() * scale).repeat_interleave(
             heads // kv_heads, dim=1

@@ -184,8 +184,14 @@ BAD = {
 
 #: Those of BAD that say something about what a tensor holds.
 CONTENTS = {
-    "block too large", "block negative", "too few columns", "start beyond", "start negative", "lengths decrease", "lengths negative",
-}  # fmt: skip
+    "block too large",
+    "block negative",
+    "too few columns",
+    "start beyond",
+    "start negative",
+    "lengths decrease",
+    "lengths negative",
+}
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,17 @@ def test_variable_may_be_empty_or_in_capitals(variable: str) -> None:
 
 #: What avx3_zen4 may use beyond AVX-512 of Skylake-X, as Linux names it.
 ZEN4 = {
-    "avx512_bf16", "avx512_bitalg", "avx512_vbmi2", "avx512_vnni", "avx512_vpopcntdq", "avx512ifma", "avx512vbmi", "gfni", "vaes",
+    "avx512_bf16",
+    "avx512_bitalg",
+    "avx512_vbmi2",
+    "avx512_vnni",
+    "avx512_vpopcntdq",
+    "avx512ifma",
+    "avx512vbmi",
+    "gfni",
+    "vaes",
     "vpclmulqdq",
-}  # fmt: skip
+}
 
 
 def test_bfloat16_of_the_cpu_is_used() -> None:

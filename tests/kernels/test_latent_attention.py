@@ -130,9 +130,13 @@ BAD = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     changed, message = BAD[name]
     arguments = {
-        "out": torch.full((2, 3, 16), 7.0), "query": torch.randn(2, 3, 24), "kv_cache": torch.randn(3, 4, 24), "scale": 1.0,
-        "block_tables": torch.tensor([[0, 1], [2, 2]], dtype=torch.int32), "seq_lens": torch.tensor([8, 5], dtype=torch.int32),
-    }  # fmt: skip
+        "out": torch.full((2, 3, 16), 7.0),
+        "query": torch.randn(2, 3, 24),
+        "kv_cache": torch.randn(3, 4, 24),
+        "scale": 1.0,
+        "block_tables": torch.tensor([[0, 1], [2, 2]], dtype=torch.int32),
+        "seq_lens": torch.tensor([8, 5], dtype=torch.int32),
+    }
     with pytest.raises(RuntimeError, match=f"^mla_decode_kvcache: .*{message}"):
         ops.mla_decode_kvcache(**(arguments | changed))
     assert bool((arguments["out"] == 7.0).all())

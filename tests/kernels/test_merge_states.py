@@ -102,8 +102,13 @@ BAD = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     changed, message = BAD[name]
     arguments = {
-        "output": torch.zeros(3, 2, 8), "output_lse": None, "prefix_output": torch.zeros(3, 2, 8), "prefix_lse": torch.zeros(2, 3),
-        "suffix_output": torch.zeros(3, 2, 8), "suffix_lse": torch.zeros(2, 3), "prefill_tokens_with_context": None,
-    }  # fmt: skip
+        "output": torch.zeros(3, 2, 8),
+        "output_lse": None,
+        "prefix_output": torch.zeros(3, 2, 8),
+        "prefix_lse": torch.zeros(2, 3),
+        "suffix_output": torch.zeros(3, 2, 8),
+        "suffix_lse": torch.zeros(2, 3),
+        "prefill_tokens_with_context": None,
+    }
     with pytest.raises(RuntimeError, match=f"^merge_attn_states: .*{message}"):
         ops.merge_attn_states(**(arguments | changed))

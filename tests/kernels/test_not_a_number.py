@@ -241,9 +241,14 @@ def test_indexer(rows_with_nan: RowsWithNan, dtype: torch.dtype, form: str) -> N
 
 ACTIVATIONS = ["gelu_new", "gelu_fast", "gelu_quick", "gelu_tanh", "relu_squared"]
 GATES: dict[str, tuple[float, ...]] = {
-    "silu_and_mul": (), "gelu_and_mul": (), "gelu_tanh_and_mul": (), "mul_and_silu": (), "fatrelu_and_mul": (0.5,),
-    "silu_and_mul_with_clamp": (2.0, 1.25, 0.5), "swigluoai_and_mul": (1.75, 2.5),
-}  # fmt: skip
+    "silu_and_mul": (),
+    "gelu_and_mul": (),
+    "gelu_tanh_and_mul": (),
+    "mul_and_silu": (),
+    "fatrelu_and_mul": (0.5,),
+    "silu_and_mul_with_clamp": (2.0, 1.25, 0.5),
+    "swigluoai_and_mul": (1.75, 2.5),
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

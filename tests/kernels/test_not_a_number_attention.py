@@ -113,10 +113,22 @@ class Paged:
             None,
         )
         arguments: dict[str, Any] = {
-            "query": query, "key_cache": self.key_cache, "value_cache": self.value_cache, "output": torch.full_like(query, 7.0),
-            "query_start_loc": starts, "seq_lens": lengths, "scale": 1.0, "causal": True, "alibi_slopes": None, "sliding_window_size": -1,
-            "block_table": self.table, "softcap": 0.0, "scheduler_metadata": metadata, "s_aux": None, "dynamic_causal": None,
-        }  # fmt: skip
+            "query": query,
+            "key_cache": self.key_cache,
+            "value_cache": self.value_cache,
+            "output": torch.full_like(query, 7.0),
+            "query_start_loc": starts,
+            "seq_lens": lengths,
+            "scale": 1.0,
+            "causal": True,
+            "alibi_slopes": None,
+            "sliding_window_size": -1,
+            "block_table": self.table,
+            "softcap": 0.0,
+            "scheduler_metadata": metadata,
+            "s_aux": None,
+            "dynamic_causal": None,
+        }
         arguments |= changed
         self.ops.cpu_attention_with_kv_cache(**arguments)
         output: torch.Tensor = arguments["output"]
@@ -270,11 +282,17 @@ def test_flashmla(rows_with_nan: RowsWithNan, dtype: torch.dtype, parts: int) ->
             [0, pages * i // parts, i, 0, pages * (i + 1) // parts, 0, 0, 0] for i in range(parts)
         ]
         out, lse, *_ = _ops.namespace("_flashmla_C").dense_decode_fwd(
-            q=query[sequence : sequence + 1], kcache=rows[sequence].view(pages, page, 1, width), head_size_v=values,
-            seqlens_k=torch.tensor([length], dtype=torch.int32), block_table=torch.arange(pages, dtype=torch.int32)[None],
-            softmax_scale=1.0, is_causal=False, tile_scheduler_metadata=torch.tensor(cuts, dtype=torch.int32),
-            num_splits=torch.tensor([0, parts], dtype=torch.int32), out_=None,
-        )  # fmt: skip
+            q=query[sequence : sequence + 1],
+            kcache=rows[sequence].view(pages, page, 1, width),
+            head_size_v=values,
+            seqlens_k=torch.tensor([length], dtype=torch.int32),
+            block_table=torch.arange(pages, dtype=torch.int32)[None],
+            softmax_scale=1.0,
+            is_causal=False,
+            tile_scheduler_metadata=torch.tensor(cuts, dtype=torch.int32),
+            num_splits=torch.tensor([0, parts], dtype=torch.int32),
+            out_=None,
+        )
         assert bool(scores[sequence].isnan().any())
         assert bool(out.isnan().all())
         assert bool(lse.isnan().all())

@@ -121,7 +121,8 @@ def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -
 
 def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
     with pytest.raises(
-        TypeError, match="tile_scheduler_metadata is of type str, expected the first result of get_mla_metadata"
+        TypeError,
+        match="tile_scheduler_metadata is of type str, expected the first result of get_mla_metadata",
     ):
         decode("parts")
     with pytest.raises(TypeError, match="num_splits is of type str, expected None"):

@@ -58,8 +58,21 @@ def _attention() -> tuple[Any, ...]:
     metadata = torch.ops._C.get_scheduler_metadata(*_schedule())
     query = torch.randn(4, 4, 8)
     return (
-        query, *_cached(_KEY, _VALUE), torch.zeros_like(query), _STARTS, _LENGTHS, 0.5, True, None, -1, _TABLE, 0.0, metadata, None, None
-    )  # fmt: skip
+        query,
+        *_cached(_KEY, _VALUE),
+        torch.zeros_like(query),
+        _STARTS,
+        _LENGTHS,
+        0.5,
+        True,
+        None,
+        -1,
+        _TABLE,
+        0.0,
+        metadata,
+        None,
+        None,
+    )
 
 
 def _attention_reference(query: torch.Tensor, *_rest: object) -> dict[int, torch.Tensor]:
@@ -77,8 +90,14 @@ def _attention_reference(query: torch.Tensor, *_rest: object) -> dict[int, torch
 
 def _merge() -> tuple[Any, ...]:
     return (
-        torch.empty(5, 2, 6), torch.empty(2, 5), torch.randn(5, 2, 6), torch.randn(2, 5), torch.randn(5, 2, 6), torch.randn(2, 5), None
-    )  # fmt: skip
+        torch.empty(5, 2, 6),
+        torch.empty(2, 5),
+        torch.randn(5, 2, 6),
+        torch.randn(2, 5),
+        torch.randn(5, 2, 6),
+        torch.randn(2, 5),
+        None,
+    )
 
 
 def _merge_reference(*args: Any) -> dict[int, torch.Tensor]:
