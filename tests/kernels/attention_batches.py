@@ -12,7 +12,7 @@ import torch
 
 @dataclass
 class Case:
-    """One call. ``lengths`` are (new tokens, all tokens) of each request."""
+    """Parameters of one call. ``lengths`` are (new tokens, all tokens) of each request."""
 
     lengths: tuple[tuple[int, int], ...] = ((1, 1), (5, 40), (1, 133), (7, 7), (2, 300))
     heads: tuple[int, int] = (4, 2)
@@ -34,7 +34,7 @@ class Case:
 
 
 class Batch:
-    """Random queries, keys and values of a case, the cache filled through the op."""
+    """Random queries, keys and values of a case; the op fills the cache."""
 
     def __init__(self, ops: Any, case: Case) -> None:
         self.ops, self.case = ops, case
@@ -50,7 +50,7 @@ class Batch:
         needed = [-(-kv // case.block_size) for kv in self.lens]
         self.blocks = sum(needed) + 2
         order = torch.randperm(self.blocks, dtype=torch.int32)
-        # Entries that no token needs hold a number that is no block.
+        # Entries that no token needs are not valid blocks.
         self.table = torch.full((len(needed), max(needed, default=0) + 1), -7, dtype=torch.int32)
         slots = []
         for row, count in enumerate(needed):
@@ -68,7 +68,7 @@ class Batch:
             if case.dynamic_causal is None
             else torch.tensor(case.dynamic_causal, dtype=torch.int32)
         )
-        # Memory that no token was written to is not a number.
+        # Memory without a token is NaN.
         memory = torch.full(
             (self.blocks, kv_heads, 2 * case.block_size, case.head_size), math.nan, dtype=case.dtype
         )
@@ -156,7 +156,7 @@ class Batch:
         return torch.cat(results)
 
 
-#: Relative error of the output's rounding, and absolute error of sums of weighted values of size
+#: Relative error from rounding the output, and absolute error of weighted sums of values of size
 #: one.
 TOLERANCE = {
     torch.float32: (1e-5, 3e-6),
@@ -166,6 +166,6 @@ TOLERANCE = {
 
 
 def compare(got: torch.Tensor, want: torch.Tensor, more: float = 0.0) -> None:
-    """``more``: absolute error beyond the usual."""
+    """Compare with the reference. ``more`` is absolute error beyond the usual."""
     relative, absolute = TOLERANCE[got.dtype]
     torch.testing.assert_close(got.double(), want, rtol=relative, atol=absolute + more)

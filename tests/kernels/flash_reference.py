@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention's tests share their inputs and attention in float64 as reference."""
+"""Inputs of FlashAttention's tests, and attention in float64 as reference."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-#: Its kernels load whole blocks out of large pages and of caches in one piece: zero times what lies
-#: behind the last key has to be zero. Version 2 reads keys alone.
+#: Version 3 loads whole blocks from large pages and contiguous caches, so the memory after the last
+#: key is multiplied by zero and must be finite. Version 2 reads only keys.
 HOPPER = 3
 
 
-#: Relative error of rounding weights and results.
+#: Relative error from rounding weights and results.
 EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
 
-#: Relative error of the hardware's tangent, which caps are made with.
+#: Relative error of the hardware's tanh, which caps are computed with.
 TANH = 2**-10
 
 
@@ -47,7 +47,7 @@ def installed_version(request: pytest.FixtureRequest) -> int:
 def attend(
     function: Callable[..., Any], *arguments: Any, **given: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Result and sums of a call whose kernel is compiled."""
+    """Call a function; return its result and sums, or skip if its kernel is not compiled."""
     try:
         found: tuple[torch.Tensor, torch.Tensor] = function(
             *arguments, return_softmax_lse=True, **given
@@ -60,7 +60,7 @@ def attend(
 
 
 class Mask:
-    """Which keys a query sees, and what is done to scores."""
+    """The keys that a query sees, and the changes to its scores."""
 
     def __init__(
         self,
@@ -89,7 +89,11 @@ class Mask:
         k: torch.Tensor,
         v: torch.Tensor,
     ) -> None:
-        """One sequence: got and q [queries, heads, size], lse [heads, queries], k and v [keys, kv_heads, size]."""
+        """Compare one sequence with the reference.
+
+        Shapes: got and q [queries, heads, size], lse [heads, queries], k and v [keys, kv_heads,
+        size].
+        """
         queries, heads, size = q.shape
         keys = k.shape[0]
         group = heads // k.shape[1]
@@ -121,7 +125,9 @@ class Mask:
         assert ((got.double() - want).abs() <= bound).all(), (got.double() - want).abs().max()
         want_lse = sums if version == HOPPER else sums.masked_fill(sums == -math.inf, math.inf)
         if self.causal and self.slopes is not None:
-            return  # a causal kernel adds its bias from the first key on, which shifts every score of a query alike
+            # A causal kernel adds its bias from the first key on. That shifts all scores of a
+            # query equally, and with them the sum.
+            return
         torch.testing.assert_close(
             lse.double(), want_lse, rtol=1e-4, atol=1e-3 + self.softcap * TANH
         )
@@ -134,7 +140,11 @@ def starts(lengths: Sequence[int]) -> torch.Tensor:
 def paged(
     version: int, keys: Sequence[int], page: int, shape: tuple[int, int], dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Caches of sequences in shuffled pages, and the table, which names no page behind the last one; what is no key is NaN, or 1000."""
+    """Store sequences in shuffled pages; return the caches and the block table.
+
+    Table entries after the last page name no page. Rows that are not keys are NaN, or 1000 for
+    version 3.
+    """
     counts = [-(-length // page) for length in keys]
     order = torch.randperm(sum(counts) + 3)
     caches = [
@@ -168,7 +178,7 @@ MASKS: dict[str, dict[str, Any]] = {
 }
 
 
-#: Version 3 takes no slopes.
+#: Version 3 does not support slopes.
 CASES = [
     (version, name)
     for version in (2, HOPPER)

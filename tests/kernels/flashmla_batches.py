@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 WIDTH, VALUES, PAGE = 576, 512, 64
 
 
-#: Relative error of rounding weights and results.
+#: Relative error from rounding weights and results.
 EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
 
 class Batch:
     """Queries and caches of sequences in shuffled pages.
 
-    What is no row of a sequence is NaN or infinity, in pages and behind them, and where there is no
-    page the table names none that exists.
+    Memory that is not a row of a sequence is NaN or infinity, inside and after the pages. Table
+    entries without a page name one that does not exist.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Batch:
             pages = order[used : used + count]
             used += count
             self.table[sequence, :count] = pages
-            # Rows of different sizes: largest scores change from page to page.
+            # Rows have different magnitudes, so the largest score changes from page to page.
             rows = (torch.randn(length, WIDTH) * (spread * torch.rand(length, 1) + 0.3)).to(dtype)
             self.rows.append(rows)
             for number, page in enumerate(pages):

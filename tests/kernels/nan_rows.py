@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows with NaN that the tests of several files run on."""
+"""Rows with NaN for the tests of several files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     RowsWithNan = Callable[..., torch.Tensor]
 
 
-#: A tail alone, whole vectors and a tail of every target, and the blocks that kernels take at once.
+#: Only a tail, whole vectors and a tail on every target, and more than a kernel's block.
 WIDTHS = [1, 7, 32, 67, 150]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packed weights and the sizes of products that test files share."""
+"""Packed weights and sizes for the tests of matrix products."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Rows, depth, columns: below and beyond registers, panels, blocks of rows, of depth and of
-#: columns; nothing at all.
+#: Rows, depth, columns: below and above the sizes of registers, panels and blocks of rows, depth
+#: and columns; empty.
 SHAPES = [
     (1, 1, 1),
     (1, 5, 16),

@@ -125,7 +125,7 @@ def test_isa_of_this_cpu(ops: Any) -> None:
 
 
 def test_large_scores(ops: Any, dtype: torch.dtype) -> None:
-    """Scores far apart: exponentials that underflow, and a largest score that comes late."""
+    """Scores that are far apart: exponentials underflow, and the largest score comes late."""
     batch = Batch(ops, Case(((1, 400), (20, 300)), dtype=dtype))
     batch.query *= 60
     # A score of 250 has a rounding error of 1.5e-5, which is the relative error of its exponential.
@@ -140,7 +140,7 @@ def test_sinks_of_bfloat16(ops: Any) -> None:
 
 
 def test_not_a_number_is_not_hidden(ops: Any, dtype: torch.dtype) -> None:
-    """Scores that are no numbers make the result none, and touch no other head or token."""
+    """NaN scores make the result NaN and affect no other head or token."""
     batch = Batch(ops, Case(((5, 40), (1, 20)), dtype=dtype))
     batch.query[3, 1] = math.nan
     output = batch.run()
@@ -150,7 +150,7 @@ def test_not_a_number_is_not_hidden(ops: Any, dtype: torch.dtype) -> None:
 
 
 def test_strided(ops: Any, dtype: torch.dtype) -> None:
-    """Queries inside a wider tensor, output with memory around it, which stays as it is."""
+    """Queries are a view of a wider tensor; memory around the output stays unchanged."""
     batch = Batch(ops, Case(dtype=dtype))
     tokens, heads, size = batch.query.shape
     wide = torch.randn(tokens, heads + 3, size + 5).to(dtype)
@@ -174,7 +174,10 @@ def test_tokens_behind_the_last_request_stay(ops: Any) -> None:
 
 
 def test_metadata_of_another_window_serves(ops: Any) -> None:
-    """One schedule serves layers with and without a window, causal or not: upstream shares it among them."""
+    """One schedule serves layers with and without a window, causal or not.
+
+    Upstream shares it among them.
+    """
     batch = Batch(ops, Case(MIXED, window=30))
     unlimited = Batch.metadata(batch)
     batch.case.window = -1

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over caches of float8: what is written is torch's rounding, what is computed is exact for what was written."""
+"""Attention over float8 caches.
+
+Stored values equal torch's rounding; results are exact for the stored values.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FORMATS = {
 
 
 def rounded(values: torch.Tensor, scale: float, to: torch.dtype) -> torch.Tensor:
-    """Codes of values divided by a scale; beyond the largest number lies the largest number."""
+    """Codes of values divided by a scale, saturated at the largest number."""
     largest = torch.finfo(to).max
     return (values.float() * (1.0 / torch.tensor(scale))).clamp(-largest, largest).to(to)
 

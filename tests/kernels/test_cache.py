@@ -17,7 +17,7 @@ FORMATS = ["auto", "fp8", "fp8_e5m2"]
 
 
 def slots_for(tokens: int, slots: int, kind: str) -> torch.Tensor:
-    """Slots of a batch: all different, some of them padding."""
+    """Distinct slots of a batch; some are padding."""
     if kind == "prefill":
         start = int(torch.randint(0, slots - tokens + 1, ()))
         chosen = torch.arange(start, start + tokens)
@@ -28,14 +28,18 @@ def slots_for(tokens: int, slots: int, kind: str) -> torch.Tensor:
 
 
 def memory(shape: tuple[int, ...], dtype: torch.dtype, form: str) -> torch.Tensor:
-    """A cache that is not empty: what is not written has to stay."""
+    """A cache with random contents, to check that the rest stays unchanged."""
     if form == "auto":
         return torch.randn(shape).to(dtype)
     return torch.randint(0, 100, shape, dtype=torch.uint8)
 
 
 def stored(x: torch.Tensor, form: str, scale: torch.Tensor) -> torch.Tensor:
-    """Tokens as a cache holds them; torch rounds to nearest even, and saturates only in float8_e4m3fn by way of the clamp."""
+    """Tokens in the format of the cache.
+
+    torch rounds to nearest, ties to even. It saturates only in float8_e4m3fn, and only because of
+    the clamp.
+    """
     if form == "auto":
         return x
     kind = FP8[form]
@@ -46,7 +50,7 @@ def stored(x: torch.Tensor, form: str, scale: torch.Tensor) -> torch.Tensor:
 def strided_tokens(
     tokens: int, heads: int, width: int, dtype: torch.dtype, pad: int
 ) -> torch.Tensor:
-    """Tokens within a wider tensor, as slices of a joint projection of query, key and value are."""
+    """Tokens in a wider tensor, like slices of a joint projection of query, key and value."""
     return (torch.randn(tokens, heads + 1, width + pad) * 3).to(dtype)[:, 1:, :width]
 
 

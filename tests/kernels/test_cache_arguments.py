@@ -101,7 +101,7 @@ BAD = {
 }
 
 
-#: Those of BAD that say something about what a tensor holds.
+#: Cases of BAD that are about the contents of a tensor.
 CONTENTS = {"slot too large", "slot below -1", "slot near overflow"}
 
 

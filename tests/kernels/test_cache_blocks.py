@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gathering sequences from paged caches, copying blocks, converting."""
+"""Copying and converting blocks of caches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ints(values: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [4, 40, 200_000])
 def test_swap_blocks(cache_ops: Any, size: int) -> None:
-    """In order: a block may be overwritten and copied on."""
+    """Copies are made in order: a block may be overwritten and then copied."""
     src, dst = (
         torch.randint(0, 100, (5, size), dtype=torch.uint8),
         torch.randint(0, 100, (4, size), dtype=torch.uint8),
@@ -41,7 +41,7 @@ def test_swap_blocks(cache_ops: Any, size: int) -> None:
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 5])
 def test_swap_neighbouring_blocks(cache_ops: Any, distance: int) -> None:
-    """One after the other, even where all could be copied at once."""
+    """Copies are made one after the other, even if all could be made at once."""
     cache = torch.randint(0, 100, (10, 40), dtype=torch.uint8)
     other, want = cache.clone(), cache.clone()
     pairs = torch.tensor([[i, i + distance] for i in range(10 - distance)])

@@ -182,7 +182,7 @@ BAD = {
 }
 
 
-#: Those of BAD that say something about what a tensor holds.
+#: Cases of BAD that are about the contents of a tensor.
 CONTENTS = {
     "block too large",
     "block negative",

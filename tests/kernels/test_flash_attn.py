@@ -3,9 +3,9 @@
 
 Needs a GPU and the libraries: `make gpu-tests`.
 
-Which kernels a library has is a choice of its build (VLLM_FA_SET): a test whose kernel it lacks is
-skipped with the library's own words; ``test_what_every_set_has`` fails where even the smallest
-choice is missing.
+VLLM_FA_SET selects the kernels of a build. A test whose kernel is not built is skipped with the
+library's error message. ``test_what_every_set_has`` fails if a kernel of the smallest set is
+missing.
 """
 
 from __future__ import annotations
@@ -171,7 +171,10 @@ def test_nothing_to_do(version: int, dtype: torch.dtype) -> None:
 
 
 def test_what_every_set_has(version: int) -> None:
-    """Also VLLM_FA_SET=check: heads of 64 in bfloat16, in version 2 over keys in one piece, in version 3 over pages."""
+    """Even VLLM_FA_SET=check has head size 64 in bfloat16.
+
+    In version 2 the keys are contiguous, in version 3 they are in pages.
+    """
     queries, keys = [5, 70], [40, 300]
     q = torch.randn(sum(queries), 8, 64).bfloat16()
     begin, first = starts(queries), starts(keys)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention 2 and 3 over caches, which keys are appended to and rotated for."""
+"""FlashAttention 2 and 3 over caches, with appended and rotated keys.
+
+Needs a GPU and the libraries: `make gpu-tests`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules of FlashAttention 3."""
+"""Schedules of FlashAttention 3 that are computed ahead.
+
+Needs a GPU and the libraries: `make gpu-tests`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.gpu
 def test_dividing_ahead(
     version: int, name: str, page: int, queries: list[int], dtype: torch.dtype
 ) -> None:
-    """What is divided once serves many calls, and changes nothing."""
+    """One schedule serves several calls and does not change their results."""
     keys, heads, size = [5, 900, 2000], (8, 2), 128
     q = torch.randn(sum(queries), heads[0], size).to(dtype)
     k, v, table = paged(version, keys, page, (heads[1], size), dtype)

@@ -16,7 +16,7 @@ from vllm.v1.attention.ops import flashmla
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: As in conftest.py. The emulation has the library; a GPU may be another one than it is for.
+#: Same as in conftest.py. The emulation has the library; a GPU may be of another kind.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 WHY_NOT = flashmla.is_flashmla_dense_supported()[1] if DEVICE == "cuda" else None
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
@@ -31,7 +31,11 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 def metadata(
     parts: Sequence[tuple[int, int, int, int, int]], splits: Sequence[int]
 ) -> dict[str, torch.Tensor]:
-    """Parts as (first sequence, first page, first split, end sequence, end page), and how many pieces each sequence is cut into."""
+    """Build the metadata of a plan.
+
+    ``parts`` are (first sequence, first page, first split, end sequence, end page); ``splits`` is
+    the number of parts of each sequence.
+    """
     begins = torch.cumsum(torch.tensor([0, *splits]), 0).to(torch.int32)
     rows = torch.tensor([[*part, 0, 0, 0] for part in parts], dtype=torch.int32)
     return {"tile_scheduler_metadata": rows, "num_splits": begins}
@@ -61,7 +65,7 @@ def test_ragged(dtype: torch.dtype, *, causal: bool) -> None:
     batch.check(out, lse, causal=causal)
     assert (parts.dtype, parts.shape[1]) == (torch.int32, 8)
     assert (splits.dtype, splits.shape) == (torch.int32, (10,))
-    # What the first call has found out serves the next one.
+    # The plan of the first call serves the next one.
     again, lse_again, *same = op()(
         **batch.arguments()
         | {"is_causal": causal, "tile_scheduler_metadata": parts, "num_splits": splits}
@@ -72,7 +76,7 @@ def test_ragged(dtype: torch.dtype, *, causal: bool) -> None:
 
 
 def test_splits_of_the_plan(dtype: torch.dtype) -> None:
-    """A sequence that is longer than what is left of its part goes on in the next one."""
+    """A sequence that exceeds the rest of its part continues in the next one."""
     batch = Batch([100, 60 * PAGE], 1, 16, dtype)
     out, lse, parts, splits = op()(**batch.arguments())
     batch.check(out, lse)
@@ -85,13 +89,13 @@ def test_splits_of_the_plan(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_forced_splits(dtype: torch.dtype, *, causal: bool) -> None:
-    """Every page a piece of its own; one of them sees no key that a causal query may see."""
+    """Every page is a separate part; in one part, a causal query sees no key."""
     batch = Batch([3 * PAGE + 1, 0, 2 * PAGE], 3, 30, dtype, spread=3.0)
     ends = [(0, 1), (0, 2), (0, 3), (0, 4), (2, 1), (2, 2)]
     begins = [(0, 0), *ends[:-1]]
     places = [0, 1, 2, 3, 0, 1]
-    # The part that ends after the first page of sequence 2 begins behind the last page of sequence
-    # 0, and has sequence 1 as well.
+    # The part that ends after the first page of sequence 2 begins after the last page of sequence 0
+    # and includes sequence 1.
     begins[4] = (1, 0)
     parts = [(*begin, split, *end) for begin, split, end in zip(begins, places, ends, strict=True)]
     out, lse, *_ = op()(**batch.arguments() | {"is_causal": causal} | metadata(parts, [4, 1, 2]))
@@ -99,7 +103,7 @@ def test_forced_splits(dtype: torch.dtype, *, causal: bool) -> None:
 
 
 def test_more_queries_than_keys(dtype: torch.dtype) -> None:
-    """Queries that come before the first key: zeros and infinity, whole or in pieces."""
+    """Queries before the first key give zeros and infinity, in one part or several."""
     batch = Batch([2, PAGE + 1], 4, 16, dtype)
     given = batch.arguments() | {"is_causal": True}
     out, lse, *_ = op()(**given)
@@ -111,7 +115,7 @@ def test_more_queries_than_keys(dtype: torch.dtype) -> None:
 
 
 def test_metadata_of_other_batches_harms_nobody() -> None:
-    """What metadata holds is the caller's; what it names is looked for inside of the tensors alone."""
+    """Wrong metadata from the caller never causes accesses outside the tensors."""
     batch = Batch([100, 64], 1, 16, torch.bfloat16)
     for part in (
         (-5, -1, -3, 9, 9),
@@ -155,7 +159,10 @@ def test_scales(dtype: torch.dtype) -> None:
 
 
 def test_strides(dtype: torch.dtype) -> None:
-    """A cache that is a layer of a larger one, queries that are a part of a wider tensor, a column of a table."""
+    """The cache is a layer of a larger one, queries are part of a wider tensor.
+
+    The block table is strided.
+    """
     batch = Batch([130, 5], 2, 16, dtype)
     wide = torch.full((len(batch.cache), 3, PAGE, 1, WIDTH + 64), math.nan).to(dtype)
     wide[:, 1, ..., :WIDTH] = batch.cache

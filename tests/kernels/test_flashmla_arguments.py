@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of attention over a cache of latent rows; its schema and fake."""
+"""Errors of attention over a cache of latent rows, its schema and its fake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flashmla_batches import PAGE, VALUES, WIDTH, Batch, op
 
 from vllm.v1.attention.ops import flashmla
 
-#: As in conftest.py. The emulation has the library; a GPU may be another one than it is for.
+#: Same as in conftest.py. The emulation has the library; a GPU may be of another kind.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 
 
@@ -101,7 +101,7 @@ def test_rows_that_begin_anywhere() -> None:
 
 
 def test_schema_and_fake() -> None:
-    """Upstream's 0.33.0; fake tensors have the shapes of real ones."""
+    """The schema is upstream's 0.33.0; fake tensors have the shapes of real ones."""
     schema = str(op().default._schema)
     assert schema == (
         "_flashmla_C::dense_decode_fwd(Tensor q, Tensor kcache, int head_size_v, Tensor seqlens_k, "

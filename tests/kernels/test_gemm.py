@@ -25,7 +25,10 @@ EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 def check_product(
     c: torch.Tensor, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None
 ) -> None:
-    """Within one rounding of the result, and float32's error of a sum: depth times the greatest partial sum's last place."""
+    """Compare within one rounding of the result and float32's error of a sum.
+
+    That error is the depth times the last place of the largest partial sum.
+    """
     want = a.double() @ b.double() + (0 if bias is None else bias.double())
     size = a.double().abs() @ b.double().abs() + (0 if bias is None else bias.double().abs())
     bound = EPSILON[c.dtype] * want.abs() + 2**-23 * math.sqrt(a.shape[1] + 16) * size + 1e-7

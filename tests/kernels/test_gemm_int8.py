@@ -23,7 +23,7 @@ EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
 def int8(*shape: int) -> torch.Tensor:
-    """The whole range, ends and all: products of the ends are what 16-bit sums cannot hold."""
+    """The whole range: 16-bit sums overflow for products of its ends."""
     return torch.randint(-128, 128, shape, dtype=torch.int8)
 
 
@@ -43,7 +43,7 @@ def check_scaled(
     want = exact * column(a_scale) * b_scale.double().view(1, -1) + (
         0 if bias is None else bias.double()
     )
-    # After the exact sum come at most four roundings to float32 and one to the dtype; the bias may
+    # The exact sum is rounded at most four times to float32 and once to the dtype; the bias may
     # cancel.
     slack = 2**-21 * (exact * column(a_scale) * b_scale.double().view(1, -1)).abs()
     bound = EPSILON[c.dtype] * want.abs() + slack + 1e-30

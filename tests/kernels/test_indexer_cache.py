@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of an indexer's keys. References index byte by byte, as the layout is defined."""
+"""The cache of an indexer's keys. References address single bytes of the documented layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ints(values: Any) -> torch.Tensor:
 
 
 def stored(k: torch.Tensor, group: int, form: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The codes and scales of keys."""
+    """Codes and scales of keys."""
     groups = k.float().unflatten(-1, (-1, group))
     scales = groups.abs().amax(-1).clamp(1e-4) / 448
     if form == "ue8m0":

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Relative error of rounding, absolute error of sums of weighted values of size one.
+#: Relative error from rounding, and absolute error of weighted sums of values of size one.
 TOLERANCE = {
     torch.float32: (1e-5, 5e-6),
     torch.bfloat16: (2**-8, 1e-5),
@@ -34,7 +34,7 @@ def run(
     query = torch.randn(len(lengths), heads, head_size).to(dtype)
     rows = [torch.randn(length, head_size).to(dtype) for length in lengths]
     needed = [-(-length // block_size) for length in lengths]
-    # Memory that belongs to no token is not a number, entries that are not needed are no block.
+    # Memory without a token is NaN; unused table entries are not valid blocks.
     cache = torch.full((sum(needed) + 1, block_size, head_size), math.nan, dtype=dtype)
     tables = torch.full((len(lengths), max(needed) + 1), -1, dtype=torch.int32)
     order = torch.randperm(sum(needed) + 1, dtype=torch.int32)

@@ -40,7 +40,7 @@ def test_merge(
     a[torch.rand_like(a) < 0.2] = -math.inf
     b[torch.rand_like(b) < 0.2] = -math.inf
     a[torch.rand_like(a) < 0.1] = math.inf
-    # What a side without keys holds does not matter.
+    # The contents of a side without keys do not matter.
     prefix[a.isinf().t()] = math.nan
     out, lse = (
         torch.full(shape, math.nan, dtype=dtype),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Tokens, experts, choices: one of each; no vector divides; all experts; nothing at all; enough for
+#: Tokens, experts, choices: one of each; no multiples of a vector; all experts; empty; enough for
 #: two threads.
 SHAPES = [
     (1, 1, 1),
@@ -36,7 +36,7 @@ SHAPES = [
 
 
 def logits_of(tokens: int, experts: int, dtype: torch.dtype) -> torch.Tensor:
-    """Values that differ by more than the dtype's rounding, so that the choice is unambiguous."""
+    """Values that differ by more than the dtype's rounding, so the choice is unambiguous."""
     order = torch.rand(tokens, experts).argsort(-1)
     return ((order - experts / 2) / 16).to(dtype)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of routes in blocks of one expert."""
+"""The order of routes, in blocks of one expert."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
-#: A case that says something about what a tensor holds.
+#: A case about the contents of a tensor.
 CONTENTS = partial(pytest.param, marks=pytest.mark.contents)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
-#: A case that says something about what a tensor holds.
+#: A case about the contents of a tensor.
 CONTENTS = partial(pytest.param, marks=pytest.mark.contents)
 
 

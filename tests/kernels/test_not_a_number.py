@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops make of NaN, in every lane: scales leave it out, choices have a rule for it, and elements keep it.
+"""How ops treat NaN, in every lane: scales ignore it, and elements keep it.
 
-The contract of each op is in the header of its kernel; csrc/core/reduce-inl.h says how reductions
-keep it on every target. test_not_a_number_attention.py has the ops whose maximum is that of a
-softmax.
+The header of each kernel documents the op's rule. csrc/core/reduce-inl.h explains how reductions
+keep it on every target. test_not_a_number_choices.py tests ops that choose elements,
+test_not_a_number_attention.py ops with a softmax.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     RowsWithNan = Callable[..., torch.Tensor]
 
-#: As in conftest.py: some ops are for GPUs only, some for the CPU.
+#: Same as in conftest.py. Some ops are for GPUs only, some for the CPU only.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="the library for the CPU has no such op")
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
@@ -32,13 +32,13 @@ FP8 = [torch.float8_e4m3fn, torch.float8_e5m2]
 
 
 def same(got: torch.Tensor, want: torch.Tensor) -> None:
-    """Equal numbers, NaN in the same places, of whatever sign and payload."""
+    """Equal numbers; NaN in the same places, with any sign and payload."""
     assert got.dtype == want.dtype
     torch.testing.assert_close(got.double(), want.double(), rtol=0, atol=0, equal_nan=True)
 
 
 def codes(quotient: torch.Tensor, to: torch.dtype) -> torch.Tensor:
-    """Rounded to nearest even and saturated; NaN stays NaN, and is 0 in int8."""
+    """Round to nearest, ties to even, and saturate; NaN stays NaN and becomes 0 in int8."""
     if to == torch.int8:
         return quotient.round().clamp(-128, 127).nan_to_num(0.0).to(to)
     return quotient.clamp(-LARGEST[to], LARGEST[to]).to(to)
@@ -49,7 +49,7 @@ def numbers(x: torch.Tensor, instead: float = 0.0) -> torch.Tensor:
 
 
 def magnitude(x: torch.Tensor) -> torch.Tensor:
-    """The largest of the numbers of each row; 0 without a number."""
+    """The largest magnitude of each row, without NaN; 0 if there are only NaN."""
     return numbers(x).abs().amax(-1)
 
 
@@ -78,7 +78,7 @@ def test_static_int8(ops: Any, x: torch.Tensor) -> None:
 def test_dynamic_fp8(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
 ) -> None:
-    """One scale for everything: each row is a tensor of its own."""
+    """There is one scale for everything, so each row is a separate tensor."""
     for row in rows_with_nan(150, dtype, positions=40).split(1):
         out, scale = torch.empty(row.shape, dtype=to), torch.empty(1)
         ops.dynamic_scaled_fp8_quant(out, row, scale)
@@ -89,7 +89,7 @@ def test_dynamic_fp8(
 @pytest.mark.parametrize("to", FP8, ids=str)
 @pytest.mark.parametrize("bound", [None, 1.5, math.nan])
 def test_per_token_fp8(ops: Any, x: torch.Tensor, to: torch.dtype, bound: float | None) -> None:
-    """A bound that is NaN bounds nothing."""
+    """A NaN bound has no effect."""
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x), 1)
     ops.dynamic_per_token_scaled_fp8_quant(
         out, x, scale, None if bound is None else torch.tensor([bound])
@@ -130,7 +130,7 @@ def test_asymmetric_int8(ops: Any, x: torch.Tensor) -> None:
     same(out, (rounded + azp[:, None]).clamp(-128, 127).to(torch.int8))
 
 
-#: Only float8 has scales that are powers of two.
+#: Only float8 has power-of-two scales.
 SCALES = [*((to, False) for to in LARGEST), *((to, True) for to in FP8)]
 
 
@@ -159,7 +159,7 @@ def test_groups(
         want = want.clamp(min=1e-10).double().log2().ceil().exp2().float()
     same(scale, want)
     quotient = x.float() / scale.repeat_interleave(size, -1)
-    # Upstream converts to int8 as C does, towards zero.
+    # Upstream converts to int8 like C, towards zero.
     same(out, codes(quotient.clamp(low, high).trunc() if to == torch.int8 else quotient, to))
 
 
@@ -173,7 +173,7 @@ def normalise(
 
 @pytest.mark.parametrize("to", LARGEST, ids=str)
 def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
-    """NaN makes all of its row NaN, and so the scale the least one."""
+    """NaN makes its whole row NaN, so the scale is the smallest one."""
     out, scale = normalise(ops, x, torch.ones(x.shape[1], dtype=x.dtype), to)
     same(scale, torch.full_like(scale, 2**-23 if to == torch.int8 else 1 / (512 * LARGEST[to])))
     same(out, codes(torch.full(x.shape, math.nan), to))
@@ -183,7 +183,7 @@ def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
 def test_norm_with_a_weight_of_nan(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
 ) -> None:
-    """One NaN among what is quantised: the result of a zero, but for that element, which is NaN."""
+    """The result equals that of a zero weight, except for the NaN element."""
     x = torch.randn(2, 67).to(dtype)
     for weight in rows_with_nan(67, dtype, positions=None)[::7]:
         nan = weight.isnan()
@@ -262,7 +262,7 @@ def test_activations(ops: Any, x: torch.Tensor, name: str) -> None:
 @pytest.mark.parametrize("name", [*GATES, "silu_and_mul_quant"])
 @pytest.mark.parametrize("side", [0, 1])
 def test_gates(ops: Any, x: torch.Tensor, name: str, side: int) -> None:
-    """NaN on either side."""
+    """NaN in the gate or in the value."""
     x = x.masked_fill(x.isinf(), 1.0)
     pair = torch.stack(
         (x, torch.ones_like(x)) if side == 0 else (torch.ones_like(x), x),

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops that choose make of NaN, in every lane."""
+"""How ops that choose elements treat NaN, in every lane.
+
+test_not_a_number.py tests ops that quantise, normalise or convert.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 def test_greedy_argmax(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int
 ) -> None:
-    """The first NaN, as torch.argmax has it."""
+    """The first NaN is chosen, as in torch.argmax."""
     x = rows_with_nan(width, dtype)
     assert torch.equal(ops.greedy_argmax(x), x.isnan().int().argmax(-1))
     assert torch.equal(ops.greedy_argmax(x), x.argmax(-1))
@@ -38,8 +41,8 @@ def test_gumbel_argmax(
     assert torch.equal(ops.fused_gumbel_argmax(x, torch.arange(len(x))), x.isnan().int().argmax(-1))
 
 
-#: A score that is not finite counts as 0 and is chosen last. A softmax over NaN or +infinity has no
-#: other.
+#: A score that is not finite counts as 0 and is chosen last. All scores of a softmax over NaN or
+#: +infinity are like that.
 SCORES = {"topk_softmax": lambda x: x.softmax(-1), "topk_sigmoid": torch.sigmoid}
 
 
@@ -74,7 +77,7 @@ def test_topk(x: torch.Tensor, name: str) -> None:
 
 @pytest.mark.parametrize("name", SCORES)
 def test_topk_with_a_bias_of_nan(rows_with_nan: RowsWithNan, dtype: torch.dtype, name: str) -> None:
-    """Such an expert is chosen last, and weighs what its score is."""
+    """Such an expert is chosen last; its weight is its score."""
     x = torch.arange(67).roll(5).div(16).expand(2, -1).contiguous()
     for bias in rows_with_nan(67, dtype)[::7]:
         if bias.isinf().any():
@@ -90,7 +93,10 @@ def test_topk_with_a_bias_of_nan(rows_with_nan: RowsWithNan, dtype: torch.dtype,
 def test_grouped_topk(
     rows_with_nan: RowsWithNan, dtype: torch.dtype, scoring: int, size: int
 ) -> None:
-    """Groups are measured by their two best choices; without any finite score the first experts share alike."""
+    """A group's score is the sum of its two best choices.
+
+    Without a finite score, the first experts get equal weights.
+    """
     groups, kept, topk = 4, 2, 3
     x = rows_with_nan(groups * size, dtype)
     weights, experts = torch.ops._moe_C.grouped_topk(
