@@ -7,8 +7,8 @@ import torch
 
 from kernels.workload import FP8
 
-#: Error relative to the value, and relative to the root mean square of the result, that rounding
-#: explains.
+#: Dtype -> error that rounding explains: relative to the value, and relative to the root mean
+#: square of the result.
 TOLERANCE = {
     torch.float32: (1e-4, 1e-4),
     torch.bfloat16: (2**-6, 2**-6),
@@ -17,7 +17,7 @@ TOLERANCE = {
 
 
 class Different(Exception):  # noqa: N818 - a finding, not an error of the program
-    """The op computes something else than PyTorch does."""
+    """The op's result differs from PyTorch's."""
 
 
 def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
@@ -35,7 +35,7 @@ def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
         return
     if got.dtype in (torch.int8, FP8):
         a, b = got.float(), want.float()
-        # A value next to the middle of two steps may go to either of them.
+        # A value near the middle between two codes may become either of them.
         allowed = torch.full_like(b, 1.01) if got.dtype == torch.int8 else b.abs() * 0.15 + 2**-8
     else:
         relative, absolute = TOLERANCE[got.dtype]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an op takes a case's arguments, on a machine that cannot run it: torch compares them with the schema before it looks for code."""
+"""Checks whether an op accepts a case's arguments, on a machine that cannot run the op.
+
+torch compares the arguments with the schema before it looks for a kernel.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 if TYPE_CHECKING:
     from kernels.workload import Workload
 
-#: What the libraries register ops in.
+#: Namespaces of the libraries' ops.
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C", "_vllm_fa3_C", "_flashmla_C")
 
 
@@ -19,7 +22,7 @@ class _Taken(Exception):  # noqa: N818 - an answer, not an error
 
 
 class _Stop(TorchDispatchMode):  # type: ignore[misc]  # torch is unknown to the check
-    """Ends a call of a library's op where its code would begin."""
+    """Stops a call of a library's op before its kernel would run."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -29,12 +32,16 @@ class _Stop(TorchDispatchMode):  # type: ignore[misc]  # torch is unknown to the
 
 
 def fit(peer: str, workload: Workload) -> dict[str, Any]:
-    """``{"fits": …}``: of a library the schema, of PyTorch the shapes and dtypes that it computes; ``{"skipped": why}``.
+    """Check a workload.
+
+    Returns:
+        ``{"fits": "the schema"}`` for a library, ``{"fits": "runs"}`` if PyTorch computes results
+        of the op's shapes and dtypes, or ``{"skipped": why}``.
 
     Raises:
         AttributeError: there is no such op.
-        ValueError: what PyTorch computes has other shapes or dtypes than the op's outputs; or an op
-            was never called.
+        ValueError: PyTorch's results have other shapes or dtypes than the op's outputs, or no op
+            was called.
         RuntimeError: torch refuses the arguments.
     """
     if peer not in ("ours", "official"):

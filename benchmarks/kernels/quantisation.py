@@ -67,7 +67,7 @@ def _quant(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden = case.shape["tokens"], case.shape["hidden"]
     x, call = rand(tokens, hidden, dtype=dtype), (name, "_C")
     out = torch.empty(tokens, hidden, dtype=torch.int8 if "int8" in name else FP8)
-    # Upstream's kernel for GPUs raises the scale that it finds, so that one starts at nothing.
+    # Upstream's GPU kernel takes the maximum with the given scale, so it must start at zero.
     one, zero = torch.tensor([0.02]), torch.zeros(1)
     per_token, per_group = torch.empty(tokens, 1), torch.empty(tokens, hidden // GROUP)
     azp = torch.empty(tokens, 1, dtype=torch.int32)

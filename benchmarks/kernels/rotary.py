@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotary embedding, alone and after normalised queries and keys."""
+"""Rotary embedding, alone and fused with the normalisation of queries and keys."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _relu_squared(x: torch.Tensor) -> tuple[torch.Tensor]:
     return (functional.relu(x).square(),)
 
 
-#: In PyTorch, what the op takes beyond the tensors, whether it halves the last dimension.
+#: Op -> PyTorch's function, further arguments of the op, whether it halves the last dimension.
 ACTIVATIONS: dict[str, tuple[Any, tuple[float, ...], bool]] = {
     "silu_and_mul": (_silu_and_mul, (), True),
     "mul_and_silu": (_mul_and_silu, (), True),

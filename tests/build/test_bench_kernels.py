@@ -1,37 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The benchmark of CPU kernels: cases, limits, reports and the plot."""
+
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench_modules import bench_modules  # noqa: F401 - a fixture
 
-from vllm_build.util import paths
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-FOLDER = paths.source_root() / "benchmarks"
 OTHERS = {"official": [200.0, 150.0, 400.0], "eager": [50.0, 60.0, 40.0]}
-
-
-@pytest.fixture(scope="module")
-def kernels() -> Iterator[Any]:
-    """The torch-free modules of the benchmark."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import kernels.cases
-        import kernels.machine
-        import kernels.plot
-        import kernels.report
-
-        yield kernels
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [name for name in sys.modules if name.split(".")[0] == "kernels"]:
-            del sys.modules[name]
 
 
 @pytest.fixture

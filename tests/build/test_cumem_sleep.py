@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cumem_build import build_driver, build_site, run
+from cumem_build import allocator_site, counting_driver, run  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +27,6 @@ def holds(made):
 def asleep():
     return sorted(data.tag for data in allocator.pointer_to_data.values() if data.asleep)
 """
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(tmp_path_factory.mktemp("driver"))
 
 
 def test_contents_of_the_tags_that_are_kept_come_back(site: Path, driver: Path) -> None:

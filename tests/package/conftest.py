@@ -22,6 +22,8 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 _ROOT = Path(__file__).resolve().parents[2]
+# Test files import modules of this folder, such as flash_ops.
+sys.path.append(str(Path(__file__).parent))
 if importlib.util.find_spec("vllm") is None:
     sys.path.insert(0, str(_ROOT))
 

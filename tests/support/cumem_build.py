@@ -92,6 +92,26 @@ def build_site(folder: Path) -> Path:
     return folder
 
 
+#: Builds that tests of all modules share.
+_built: dict[str, Path] = {}
+
+
+@pytest.fixture(name="site")
+def allocator_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of :func:`build_site`, built once for all tests."""
+    if "site" not in _built:
+        _built["site"] = build_site(tmp_path_factory.mktemp("site"))
+    return _built["site"]
+
+
+@pytest.fixture(name="driver")
+def counting_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of :func:`build_driver`, built once for all tests."""
+    if "driver" not in _built:
+        _built["driver"] = build_driver(tmp_path_factory.mktemp("driver"))
+    return _built["driver"]
+
+
 def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
     """Run a program that begins with what ``cumem_child`` defines; returns what it printed, after it has ended well."""
     env = {
