@@ -201,7 +201,8 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
     about, found = machine.description(), limits.limits
     facts = (
         f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, "
-        f"copying {found.copy / 1e9:.1f} GB/s (bypassing the caches {found.streaming_copy / 1e9:.1f}), "
+        f"copying {found.copy / 1e9:.1f} GB/s "
+        f"(bypassing the caches {found.streaming_copy / 1e9:.1f}), "
         f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
     )
     lines = "\n".join(f"- {line}" for line in report.totals(results))

@@ -125,7 +125,7 @@ def test_what_is_absent_is_said(kernels: Any, capsys: pytest.CaptureFixture[str]
 
 
 class Scripted:
-    """A child process that says what it is told to."""
+    """A child process with given answers."""
 
     def __init__(self, name: str, answers: list[dict[str, Any]]) -> None:
         self.name, self.answers, self.facts = name, answers, {"torch": "2.11"}
@@ -215,7 +215,7 @@ def test_a_whole_run_is_written_down(
 def test_a_process_that_is_broken_is_replaced(
     kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after an error on a GPU, when every later call of a process fails."""
+    """After a GPU error, all later calls of a process fail."""
     script = (
         'import sys\nprint("{}", flush=True)\nfor line in sys.stdin:\n'
         '    print(\'{"failed": "illegal", "restart": true}\', flush=True)\n'
@@ -237,8 +237,6 @@ def test_a_process_that_is_broken_is_replaced(
         peer.stop()
 
 
-# -------------------------------------------------------------------------------------------------------------
-# without a GPU
 def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,

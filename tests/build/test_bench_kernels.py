@@ -34,15 +34,15 @@ def test_the_limit_is_memory_or_arithmetic_whichever_takes_longer(kernels: Any) 
     assert limits.shortest(1000, 1000, 0) == (
         pytest.approx(200.0),
         "GB/s",
-    )  # copied past the caches
-    assert limits.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")  # read alone
+    )  # a copy that bypasses the caches
+    assert limits.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")  # only reading
     assert limits.shortest(3000, 1000, 0) == (pytest.approx(300.0), "GB/s")
     slow_reads = kernels.machine.Limits(read=20e9, copy=8e9, streaming_copy=50e9, flops=100e9)
     assert slow_reads.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")
     assert slow_reads.shortest(1000, 1000, 0) == (
         pytest.approx(50.0),
         "GB/s",
-    )  # the writing goes along
+    )  # writing takes no additional time
     assert limits.shortest(1000, 1000, 1e5) == (pytest.approx(1000.0), "GFLOP/s")
 
 

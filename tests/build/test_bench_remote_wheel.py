@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members of a remote wheel, which the benchmarks download alone."""
+"""Members of a remote wheel, which benchmarks download without the rest of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIBRARY = bytes(range(256)) * 4096
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """Megabytes that nobody wants, and a library."""
+    """A wheel with a library between megabytes of other members."""
     path = tmp_path / "vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vllm/before.bin", os.urandom(2 << 20))
@@ -39,7 +39,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 class Index(BaseHTTPRequestHandler):
-    """Serves one file; ``server.manner`` says how."""
+    """Serves one file; ``server.manner`` selects how."""
 
     def do_GET(self) -> None:
         server: Any = self.server
@@ -52,7 +52,7 @@ class Index(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # nobody wants all of it
+            with contextlib.suppress(ConnectionError):  # the client does not read everything
                 self.wfile.write(data)
             return
         first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
@@ -61,13 +61,13 @@ class Index(BaseHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        # After the first request, which asks for one byte.
+        # Only after the first request, which asks for one byte.
         self.wfile.write(
             part[: len(part) // 2] if server.manner == "short" and len(part) > 1 else part
         )
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_the_whole_wheel_where_there_are_no_ranges(
 def test_pip_says_where_the_wheel_is(
     kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index on this disk, which pip reads without a server."""
+    """pip reads an index on the disk, without a server."""
     name = "vllm_bench_sample-1.0-cp38-abi3-manylinux_2_28_x86_64.whl"
     with zipfile.ZipFile(tmp_path / name, "w") as archive:
         archive.writestr(

@@ -28,12 +28,19 @@ def gives_back(handle):
 known_twice = []
 module.init_module(gives_back, lambda address: known_twice.append(address) or (0, 0, 0, 0))
 assert malloc(1) is None
-assert "names another allocation: (0, 0, 0, 0)" in reported[0] and "KeyError: 'mine'" == reported[1] and len(reported) == 2
+assert "names another allocation: (0, 0, 0, 0)" in reported[0]
+assert reported[1:] == ["KeyError: 'mine'"]
 reported.clear()
 assert (left(), len(known_twice)) == (NOTHING, 1)
 for on_end, words in (
-    (broken, "ValueError: "), (lambda address: None, "TypeError: the answer of the callback for freed memory: expected 4 integers"),
-    (lambda address: ("a",) * 4, "TypeError: "), (lambda address: (-1,) * 4, "OverflowError: "), (lambda: None, "TypeError: "),
+    (broken, "ValueError: "),
+    (
+        lambda address: None,
+        "TypeError: the answer of the callback for freed memory: expected 4 integers",
+    ),
+    (lambda address: ("a",) * 4, "TypeError: "),
+    (lambda address: (-1,) * 4, "OverflowError: "),
+    (lambda: None, "TypeError: "),
 ):
     module.init_module(on_malloc, on_end)
     address = malloc(1)

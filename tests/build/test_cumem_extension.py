@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory allocator's compiled part, against a driver that keeps CUDA's rules and counts what it has handed out."""
+"""The memory allocator's compiled part, with a driver that checks CUDA's rules.
+
+The driver counts the memory that it has allocated.
+"""
 
 from __future__ import annotations
 
@@ -251,14 +254,24 @@ for function, more in (
     for wrong in (-1, 1 << 64, -(1 << 70)):
         with raises(OverflowError, ""):
             function(device, wrong, address, place, *more)
-    for wrong in ((1, size, address, place), (0, size + 1, address, place), (0, size, address + 8, place), (0, size, address, place + 8),
-                  (0, 0, 0, 0), ((1 << 64) - 1,) * 4):
+    for wrong in (
+        (1, size, address, place),
+        (0, size + 1, address, place),
+        (0, size, address + 8, place),
+        (0, size, address, place + 8),
+        (0, 0, 0, 0),
+        ((1 << 64) - 1,) * 4,
+    ):
         with raises(RuntimeError, "there is no allocation of "):
             function(*wrong, *more)
 with raises(RuntimeError, "is mapped already"):
     module.python_create_and_map(*handle)
 module.python_unmap_and_release(*handle)
-for function, more in ((module.python_unmap_and_release, ()), (module.copy_to_host, (host,)), (module.copy_to_device, (host,))):
+for function, more in (
+    (module.python_unmap_and_release, ()),
+    (module.copy_to_host, (host,)),
+    (module.copy_to_device, (host,)),
+):
     with raises(RuntimeError, "is not mapped"):
         function(*handle, *more)
 free(address)
@@ -271,7 +284,8 @@ with raises(ValueError, "mine"):
     module.python_create_and_map(0, 0, 0, Index())
 for device in (-1, 1, 127, 128, 1 << 30):
     assert malloc(1, device) is None
-    assert reported.pop().startswith("RuntimeError: " + ("cuDeviceGet" if 0 < device < 128 else "there is no device")), device
+    words = "cuDeviceGet" if 0 < device < 128 else "there is no device"
+    assert reported.pop().startswith("RuntimeError: " + words), device
 assert (left(), reported) == (NOTHING, [])
 """
     run(site, driver, code)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sleeping memory: the package's allocator over the compiled one, a driver that counts, and a torch that has pools and nothing else."""
+"""Sleeping memory: the package's allocator with the compiled one and a driver that counts.
+
+torch is replaced by a module that only has pools.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ with allocator.use_memory_pool("kv_cache"):
     cache = tensor(b"cache")
 with allocator.use_memory_pool():
     other = tensor(b"other")
-assert [data.tag for data in allocator.pointer_to_data.values()] == ["weights", "kv_cache", "default"]
+tags = [data.tag for data in allocator.pointer_to_data.values()]
+assert tags == ["weights", "kv_cache", "default"]
 assert allocator.get_current_usage() == count("bytes") == 6 * MIB
 for kept, back in (
     (("weights", "kv_cache"), [b"weights", b"cache", b""]),
@@ -126,7 +130,8 @@ for step, after in (("cuMemUnmap", 1), ("cuMemcpyDtoH", 1)):
     with raises(RuntimeError, step):
         allocator.sleep("weights")
     assert count("mapped") == 2 and [holds(one) for one in made[1:]] == [b"second", b"third"]
-    assert [data.cpu_backup_tensor is not None for data in allocator.pointer_to_data.values()] == [True, False, False]
+    kept = [data.cpu_backup_tensor is not None for data in allocator.pointer_to_data.values()]
+    assert kept == [True, False, False]
     allocator.wake_up()
     assert [holds(one) for one in made] == [b"first", b"second", b"third"]
 fake_torch.refuse = True
@@ -161,7 +166,8 @@ allocator.sleep("weights")
 assert (count("ranges"), len(fake_torch.pinned)) == (2, 2), "what no tensor uses is not kept"
 del gone
 fake_torch.empty_cache()
-assert (count("ranges"), len(allocator.pointer_to_data)) == (1, 1), "memory that sleeps can be freed"
+freed = "sleeping memory can be freed"
+assert (count("ranges"), len(allocator.pointer_to_data)) == (1, 1), freed
 with allocator.use_memory_pool("weights"):
     new = tensor(b"new")
 assert (holds(new), asleep()) == (b"new", ["weights"])
@@ -195,10 +201,12 @@ with raises(RuntimeError, "there is no allocation"):
 
 
 def test_the_parts_serve_without_the_whole(site: Path, driver: Path) -> None:
-    """As a program would that keeps its own books."""
+    """The functions work for a program that keeps its own records."""
     code = """
 handles = {}
-with cumem.use_memory_pool_with_allocator(lambda handle: handles.update({handle[2]: handle}), handles.pop) as (pool, plugged):
+def remember(handle):
+    handles[handle[2]] = handle
+with cumem.use_memory_pool_with_allocator(remember, handles.pop) as (pool, plugged):
     made = tensor(b"x")
     assert type(pool) is fake_torch.MemPool and type(plugged) is fake_torch.CUDAPluggableAllocator
 cumem.unmap_and_release(handles[made.address])

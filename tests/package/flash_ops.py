@@ -148,7 +148,7 @@ DIVIDE = [
 ]
 
 
-#: What the op of version 3 is handed where nothing is said.
+#: Arguments of version 3's op by default.
 NOTHING_3 = {
     **dict.fromkeys(FORWARD),
     "softmax_scale": 0.125,
@@ -165,7 +165,7 @@ NOTHING_3 = {
 
 
 class Tensor:
-    """As much of a tensor as is looked at."""
+    """The attributes of a tensor that the functions use."""
 
     def __init__(self, *shape: int, stride: int = 1) -> None:
         self.shape, self._stride = shape, stride
@@ -186,7 +186,7 @@ class Tensor:
 
 @pytest.fixture(name="calls")
 def recorded_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The calls of the ops so far, by the names of their arguments."""
+    """The calls of the ops so far, by argument names."""
     made: list[dict[str, Any]] = []
 
     def op(names: list[str], found: Any) -> Callable[..., Any]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vllm.vllm_flash_attn hands to the ops: here, ops that write down what they get. tests/kernels computes with the real ones."""
+"""Arguments that vllm.vllm_flash_attn passes to the ops, which here only record them.
+
+tests/kernels computes with the real ops.
+"""
 
 from __future__ import annotations
 

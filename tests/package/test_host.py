@@ -28,7 +28,7 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve2\nCPU part\t:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose kernel publishes nothing yet."""
+    """A machine whose kernel has published nothing yet."""
     monkeypatch.setattr(host, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(host, "_CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)

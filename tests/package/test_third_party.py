@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the binaries hold of others: locked, and with its license texts."""
+"""Third-party code in the binaries is locked, and its license texts are included."""
 
 from __future__ import annotations
 
