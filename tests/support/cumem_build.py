@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the memory allocator and a replacement for CUDA's driver, and runs programs with both."""
+"""Compiles the memory allocator and a replacement for CUDA's driver, and runs programs."""
 
 from __future__ import annotations
 
