@@ -243,7 +243,7 @@ def _load(library: Library) -> None:
             f"the dynamic linker cannot load {path}: {error}\n"
             f"torch here is {torch.__version__}. A missing symbol or library means that this torch "
             "and the kernels do not fit together: install both from one channel."
-            + (f"\nThese are not the kernels that vllm requires:\n{differs}" if differs else ""),
+            + (f"\nThese kernels are not those that vllm requires:\n{differs}" if differs else ""),
             name=f"vllm.{library.name}",
             path=str(path),
         ) from error

@@ -224,7 +224,7 @@ def test_expandable_segments(site: Path, driver: Path, name: str) -> None:
     code = (
         START.replace("allocator = cumem.CuMemAllocator.get_instance()", "")
         + f"""
-with raises(RuntimeError, "{name} asks for expandable_segments"):
+with raises(RuntimeError, "{name} enables expandable_segments"):
     cumem.CuMemAllocator.get_instance()
 os.environ["{name}"] = "expandable_segments:False,garbage_collection_threshold:0.8"
 cumem.CuMemAllocator.get_instance()
