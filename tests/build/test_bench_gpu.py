@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_every_op_of_a_gpu_is_timed_or_said_not_to_be(kernels: Any) -> None:
+def test_every_gpu_op_is_timed_or_listed_as_untimed(kernels: Any) -> None:
     table = op_table.load(paths.source_root())
     listed = {
         schema.partition("(")[0] for keys in table.values() for schema in keys.get("CUDA", ())
@@ -106,7 +106,7 @@ def test_a_row_has_ratios_rates_and_the_spread(kernels: Any) -> None:
     assert document["spread"] == {"ours": 0.1}
 
 
-def test_what_is_absent_is_said(kernels: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_absent_ops_are_reported(kernels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = [
         result(kernels, "_vllm_fa3_C.fwd"),
         result(kernels, "gelu_tanh", ours=[1000.0]),
@@ -169,9 +169,7 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
     assert "1980 MHz at 60 °C, 500 W" in machine.clocks()
 
 
-def test_a_whole_run_is_written_down(
-    kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_saved(kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import bench_gpu  # type: ignore[import-not-found]
 
     facts = {

@@ -53,7 +53,7 @@ def test_the_share_of_the_limit_is_of_the_shortest_sample(kernels: Any, result: 
     assert result.limit(limits) is None
 
 
-def test_what_is_wrong_with_ours_is_a_problem_and_with_others_an_oddity(
+def test_faults_of_ours_are_problems_and_faults_of_others_are_oddities(
     kernels: Any, result: Any
 ) -> None:
     assert kernels.report.problems([result]) == []

@@ -105,7 +105,7 @@ def test_a_member_costs_its_own_bytes(
     assert (tmp_path / "_C_stable_libtorch.abi3.so").read_bytes() == LIBRARY
 
 
-def test_other_bytes_than_pinned(
+def test_bytes_that_differ_from_the_pinned_hash(
     kernels: Any, index: Any, members: dict[str, str], tmp_path: Path
 ) -> None:
     remote = kernels.remote_wheel
@@ -187,7 +187,7 @@ def test_the_whole_wheel_where_there_are_no_ranges(
     assert official.libraries(frozenset({"_C"}), Console()) == [library], "from the cache"
 
 
-def test_pip_says_where_the_wheel_is(
+def test_pip_locates_the_wheel(
     kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pip reads an index on the disk, without a server."""

@@ -51,7 +51,7 @@ for on_end, words in (
     run(site, driver, code)
 
 
-def test_callbacks_are_held_and_let_go(site: Path, driver: Path) -> None:
+def test_callbacks_are_referenced_and_released(site: Path, driver: Path) -> None:
     code = """
 import gc, weakref
 def one(handle): known[handle[2]] = handle
@@ -75,7 +75,7 @@ assert (sys.getrefcount(on_malloc), sys.getrefcount(on_free)) == (before[0] + 1,
     run(site, driver, code)
 
 
-def test_an_exception_on_its_way_is_not_lost(site: Path, driver: Path) -> None:
+def test_a_pending_exception_is_not_lost(site: Path, driver: Path) -> None:
     code = """
 new = ctypes.pythonapi.PyCapsule_New
 new.argtypes, new.restype = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p], ctypes.py_object

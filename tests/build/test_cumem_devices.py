@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_current_context_is_what_it_was(site: Path, driver: Path) -> None:
+def test_the_current_context_is_restored(site: Path, driver: Path) -> None:
     code = """
 init()
 def current():

@@ -23,7 +23,7 @@ def library(site: Path) -> Path:
     return found
 
 
-def test_it_asks_for_nothing_but_the_interpreter_and_the_system(library: Path) -> None:
+def test_dependencies_are_the_interpreter_and_the_system(library: Path) -> None:
     link_check.require(library, "cuda", torch=False)
     asked = elf.read(library)
     assert not [
@@ -36,7 +36,7 @@ def test_it_asks_for_nothing_but_the_interpreter_and_the_system(library: Path) -
     assert [f"{f.check}: {f.text}" for f in findings if not f.good] == []
 
 
-def test_it_shows_its_entry_point_and_torch_s_two(library: Path) -> None:
+def test_exports_are_the_entry_point_and_torch_s_two(library: Path) -> None:
     from elftools.elf.elffile import ELFFile
 
     with library.open("rb") as stream:
@@ -74,7 +74,7 @@ def test_a_round_trip_with_every_way_to_find_the_driver_s_functions(
     run(site, build_driver(tmp_path, f"-DGET_PROC_ADDRESS={entry_points}"), ROUND_TRIP)
 
 
-def test_sizes_are_rounded_up_to_what_the_device_deals_in(site: Path, driver: Path) -> None:
+def test_sizes_are_rounded_up_to_the_granularity(site: Path, driver: Path) -> None:
     code = """
 init()
 for size, whole in ((1, 1), (MIB - 1, 1), (MIB, 1), (MIB + 1, 2), (5 * MIB, 5)):
@@ -86,7 +86,7 @@ assert (left(), reported) == (NOTHING, [])
     run(site, driver, code, FAKE_CUDA_GRANULARITY=str(1 << 20))
 
 
-def test_sizes_that_are_none(site: Path, driver: Path) -> None:
+def test_invalid_sizes(site: Path, driver: Path) -> None:
     code = """
 init()
 assert malloc(0) is None and not reported
@@ -179,7 +179,7 @@ assert (left(), known, reported) == (NOTHING, {}, []), "memory that sleeps can b
     run(site, driver, code)
 
 
-def test_freeing_goes_on_where_it_can_and_says_what_failed(site: Path, driver: Path) -> None:
+def test_freeing_continues_after_an_error_and_reports_it(site: Path, driver: Path) -> None:
     code = """
 init()
 address = malloc(1)
@@ -291,7 +291,7 @@ assert (left(), reported) == (NOTHING, [])
     run(site, driver, code)
 
 
-def test_the_module_says_what_it_has(site: Path) -> None:
+def test_names_and_signatures_of_the_module(site: Path) -> None:
     code = """
 import inspect
 print(sorted(name for name in dir(module) if not name.startswith("__")))

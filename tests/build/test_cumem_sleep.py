@@ -200,7 +200,7 @@ with raises(RuntimeError, "there is no allocation"):
     run(site, driver, START + code)
 
 
-def test_the_parts_serve_without_the_whole(site: Path, driver: Path) -> None:
+def test_the_functions_work_without_the_allocator_class(site: Path, driver: Path) -> None:
     """The functions work for a program that keeps its own records."""
     code = """
 handles = {}

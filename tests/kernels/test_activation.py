@@ -165,7 +165,7 @@ def test_in_place(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None
 
 
 @pytest.mark.parametrize("name", [*GATED, *PLAIN])
-def test_whole_range(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None:
+def test_extreme_values(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None:
     """Extreme values are handled.
 
     Intermediate results do not overflow, tails keep their relative precision, NaN stays NaN, and

@@ -139,7 +139,7 @@ def test_sinks_of_bfloat16(ops: Any) -> None:
     compare(batch.run(), batch.reference())
 
 
-def test_not_a_number_is_not_hidden(ops: Any, dtype: torch.dtype) -> None:
+def test_nan_is_not_hidden(ops: Any, dtype: torch.dtype) -> None:
     """NaN scores make the result NaN and affect no other head or token."""
     batch = Batch(ops, Case(((5, 40), (1, 20)), dtype=dtype))
     batch.query[3, 1] = math.nan
@@ -198,6 +198,6 @@ def test_threads_change_little(ops: Any) -> None:
     assert torch.equal(batch.run(scheduler_metadata=foreign), one)
 
 
-def test_nothing_to_do(ops: Any) -> None:
+def test_empty_inputs(ops: Any) -> None:
     batch = Batch(ops, Case(((0, 5), (0, 0))))
     assert batch.run().shape == (0, 4, 64)

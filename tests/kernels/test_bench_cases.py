@@ -69,7 +69,7 @@ def peer(ops: Any) -> child.Peer:
 @pytest.mark.parametrize(
     "case", [case for case in CASES if not case.optional or DEVICE == "cuda"], ids=named
 )
-def test_the_op_computes_what_pytorch_does(peer: child.Peer, case: Case) -> None:
+def test_ops_compute_the_same_as_pytorch(peer: child.Peer, case: Case) -> None:
     workload = child.build(case)
     try:
         peer.check(case, workload, workload.bind())
@@ -121,7 +121,7 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message without a GPU")
-def test_a_process_without_a_gpu_says_so() -> None:
+def test_a_process_without_a_gpu_reports_it() -> None:
     command = [sys.executable, "-m", "kernels.child", "eager", "cuda"]
     done = subprocess.run(
         command, cwd=ROOT / "benchmarks", input="", capture_output=True, text=True, check=False

@@ -209,7 +209,7 @@ def test_fp8_caches_may_have_torchs_dtype(cache_ops: Any, form: str, kind: torch
     assert (caches[1][0, :3].float() == torch.finfo(kind).max).all(), "too large numbers saturate"
 
 
-def test_many_tokens_use_all_threads_alike(cache_ops: Any, dtype: torch.dtype) -> None:
+def test_threads_do_not_change_the_result(cache_ops: Any, dtype: torch.dtype) -> None:
     key, value, slots = (
         torch.randn(700, 8, 64).to(dtype),
         torch.randn(700, 8, 64).to(dtype),

@@ -147,7 +147,7 @@ def test_an_empty_cache_takes_padding(cache_ops: Any) -> None:
 
 
 @pytest.mark.contents
-def test_an_empty_cache_takes_padding_alone(cache_ops: Any) -> None:
+def test_an_empty_cache_takes_only_padding(cache_ops: Any) -> None:
     empty = torch.zeros(0, 16, 2, 8)
     with pytest.raises(RuntimeError, match="slot_mapping holds 0"):
         flash(cache_ops, key_cache=empty, value_cache=empty, slot_mapping=torch.tensor([-1, 0]))

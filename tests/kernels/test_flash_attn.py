@@ -4,7 +4,7 @@
 Needs a GPU and the libraries: `make gpu-tests`.
 
 VLLM_FA_SET selects the kernels of a build. A test whose kernel is not built is skipped with the
-library's error message. ``test_what_every_set_has`` fails if a kernel of the smallest set is
+library's error message. ``test_the_smallest_set`` fails if a kernel of the smallest set is
 missing.
 """
 
@@ -150,7 +150,7 @@ def test_one_split_is_the_same_in_every_batch(version: int, dtype: torch.dtype) 
     assert torch.equal(run(slice(0, 2))[1:], run(slice(1, 2)))
 
 
-def test_nothing_to_do(version: int, dtype: torch.dtype) -> None:
+def test_empty_inputs(version: int, dtype: torch.dtype) -> None:
     k = torch.randn(4, 16, 2, 64).to(dtype)
     given = {
         "seqused_k": torch.zeros(2, dtype=torch.int32),
@@ -170,7 +170,7 @@ def test_nothing_to_do(version: int, dtype: torch.dtype) -> None:
     assert (lse == (-math.inf if version == HOPPER else math.inf)).all()
 
 
-def test_what_every_set_has(version: int) -> None:
+def test_the_smallest_set(version: int) -> None:
     """Even VLLM_FA_SET=check has head size 64 in bfloat16.
 
     In version 2 the keys are contiguous, in version 3 they are in pages.

@@ -93,7 +93,7 @@ def test_wrong_arguments(version: int) -> None:
 
 @pytest.mark.usefixtures("version")
 @pytest.mark.parametrize("version", [HOPPER], indirect=True)
-def test_what_the_kernels_lack() -> None:
+def test_missing_features_are_refused() -> None:
     """The op's error messages; the Python function refuses these arguments earlier."""
     q, k = torch.randn(2, 4, 64).bfloat16(), torch.randn(2, 2, 64).bfloat16()
     starts = torch.tensor([0, 1, 2], dtype=torch.int32)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("queries", [[1, 1, 1], [1, 17, 300]])
 @pytest.mark.parametrize("page", [16, 256])
 @pytest.mark.parametrize("name", ["all", "causal", "window"])
-def test_dividing_ahead(
+def test_schedules_computed_ahead(
     version: int, name: str, page: int, queries: list[int], dtype: torch.dtype
 ) -> None:
     """One schedule serves several calls and does not change their results."""

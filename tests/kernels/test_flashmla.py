@@ -114,7 +114,7 @@ def test_more_queries_than_keys(dtype: torch.dtype) -> None:
     batch.check(out, lse, causal=True)
 
 
-def test_metadata_of_other_batches_harms_nobody() -> None:
+def test_wrong_metadata_is_harmless() -> None:
     """Wrong metadata from the caller never causes accesses outside the tensors."""
     batch = Batch([100, 64], 1, 16, torch.bfloat16)
     for part in (
@@ -189,7 +189,7 @@ def test_into_given_memory(dtype: torch.dtype, *, folded: bool) -> None:
     batch.check(memory, lse)
 
 
-def test_nothing_to_do(dtype: torch.dtype) -> None:
+def test_empty_inputs(dtype: torch.dtype) -> None:
     for shape in ((0, 1, 16), (2, 0, 16), (2, 1, 0)):
         q = torch.empty(*shape, WIDTH).to(dtype)
         lengths, table = (

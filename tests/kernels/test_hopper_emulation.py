@@ -57,7 +57,7 @@ def test_a_rule_whose_breach_shows_in_the_result(name: str) -> None:
         ("copies left", "ended before its copies"),
     ],
 )
-def test_a_rule_whose_breach_ends_the_process(name: str, words: str) -> None:
+def test_breaking_a_rule_ends_the_process(name: str, words: str) -> None:
     done = run(name)
     assert done.returncode == -signal.SIGABRT
     assert re.search(f"^GPU emulation: .*{words}", done.stderr), done.stderr

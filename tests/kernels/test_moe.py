@@ -128,7 +128,7 @@ def test_padding(moe: Any, check: Check, name: str) -> None:
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0])
-def test_experts_differ_whatever_the_logits(moe: Any, name: str, value: float) -> None:
+def test_experts_are_distinct_for_all_logits(moe: Any, name: str, value: float) -> None:
     out = outputs(2, 5)
     x = torch.full((2, 19), value)
     x[1, 4] = 1.0

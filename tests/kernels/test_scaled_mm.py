@@ -204,7 +204,7 @@ def test_support() -> None:
 
 
 @pytest.mark.parametrize("m", [0, 3])
-def test_nothing_to_do(m: int) -> None:
+def test_empty_inputs(m: int) -> None:
     n = 16 if m == 0 else 0
     a, b = operands(m, n, 32)
     ones = torch.ones(1)

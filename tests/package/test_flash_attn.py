@@ -96,7 +96,7 @@ def test_elements_side_by_side(calls: list[dict[str, Any]]) -> None:
     )
 
 
-def test_what_says_nothing_here(calls: list[dict[str, Any]]) -> None:
+def test_arguments_without_effect(calls: list[dict[str, Any]]) -> None:
     """Upstream's attention layer passes these to every version."""
     scale = Tensor(2, 2)
     varlen(
@@ -131,7 +131,9 @@ def test_what_says_nothing_here(calls: list[dict[str, Any]]) -> None:
         ({"fa_version": 4}, "FlashAttention 4 is not built: this release has versions 2 and 3"),
     ],
 )
-def test_what_is_not_built(calls: list[dict[str, Any]], given: dict[str, Any], named: str) -> None:
+def test_missing_features_are_refused(
+    calls: list[dict[str, Any]], given: dict[str, Any], named: str
+) -> None:
     with pytest.raises(NotImplementedError, match=named):
         varlen(cu_seqlens_k=STARTS, **given)
     assert calls == []

@@ -50,7 +50,7 @@ def decode(meta: Any, **changed: Any) -> Any:
     return flashmla.flash_mla_with_kvcache(tile_scheduler_metadata=meta, **given)
 
 
-def test_the_first_call_fills_what_the_next_ones_use(calls: list[tuple[Any, ...]]) -> None:
+def test_the_first_call_fills_the_metadata(calls: list[tuple[Any, ...]]) -> None:
     meta, nothing = flashmla.get_mla_metadata("arguments of", "earlier releases", is_fp8=False)
     assert nothing is None
     assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (
@@ -116,7 +116,7 @@ def test_a_call_that_fails_leaves_the_metadata_empty(monkeypatch: pytest.MonkeyP
         "is_fp8_kvcache",
     ],
 )
-def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -> None:
+def test_missing_features_are_refused(calls: list[tuple[Any, ...]], name: str) -> None:
     with pytest.raises(NotImplementedError, match=f"^{name}: .* not built"):
         decode(flashmla.FlashMLASchedMeta(), **{name: True})
     assert not calls
@@ -137,7 +137,7 @@ def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
     assert not calls
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert flashmla.is_flashmla_sparse_supported() == (False, "sparse attention is not built")
     monkeypatch.setattr(_ops, "available", frozenset)
     supported, why = flashmla.is_flashmla_dense_supported()

@@ -115,9 +115,7 @@ def test_reports_say_it(copy: Path, python: Run) -> None:
     assert "foreign.json" in report["components"][0]["error"]
 
 
-def test_what_to_do_about_a_missing_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_to_get_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_info, "DIRECTORY", tmp_path)
     assert build_info.how_to_get("vllm-flashmla") == "conda install vllm-flashmla"
     monkeypatch.setattr(build_info, "DIRECTORY", write(tmp_path).parent)
@@ -144,7 +142,7 @@ def test_a_wheel_that_lacks_nothing(copy: Path, library: Path, python: Run) -> N
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
 
 
-def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
+def test_a_library_that_the_wheel_lacks(copy: Path, python: Run) -> None:
     """A leftover library of ours is not loaded."""
     (copy / "vllm" / "_moe_C.abi3.so").touch()
     write(copy)

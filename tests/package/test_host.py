@@ -48,7 +48,7 @@ def test_arm_has_no_model_name(machine: Path) -> None:
     assert host.cpu_flags() == {"fp", "asimd", "sve2"}
 
 
-def test_a_kernel_that_says_nothing(machine: Path) -> None:
+def test_a_kernel_without_information(machine: Path) -> None:
     assert machine.is_dir()
     assert host.cpu_model() == platform.machine()
     assert host.cpu_flags() == frozenset()

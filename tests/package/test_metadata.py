@@ -37,7 +37,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_requirements_are_what_is_imported(root: Path) -> None:
+def test_requirements_match_the_imports(root: Path) -> None:
     names = (
         set().union(*(imported(path) for path in (root / "vllm").rglob("*.py")))
         - set(sys.stdlib_module_names)
