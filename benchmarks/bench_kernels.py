@@ -152,7 +152,7 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
             continue
         if name == "official" and not peer.facts["torch"].startswith(official.TORCH):
             console.warn(
-                f"the official wheel {official.VERSION} is made for torch {official.TORCH}x, and "
+                f"the official wheel {official.VERSION} is built for torch {official.TORCH}x, but "
                 f"this is {peer.facts['torch']}"
             )
         peers.append(peer)
@@ -196,7 +196,7 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
     """
     text = DOCS.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
-        raise PackageTestError(f"{DOCS} has no place for the table", expected=BEGIN.strip())
+        raise PackageTestError(f"{DOCS} has no marks for the table", expected=BEGIN.strip())
     before, _, rest = text.partition(BEGIN)
     about, found = machine.description(), limits.limits
     facts = (

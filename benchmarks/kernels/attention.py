@@ -96,7 +96,7 @@ def _scheduler(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return lambda: function(*arguments)
 
     return Workload(
-        bind, lambda _: (), (seq_lens,), no_torch="what the op returns is private to the library"
+        bind, lambda _: (), (seq_lens,), no_torch="the result is private to the library"
     )
 
 

@@ -55,7 +55,7 @@ def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(key, value),
         "writes": size(key, value),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple((name, OPS), arguments, in_torch, (key, value, slots), (keys, values), **more)
 
@@ -77,7 +77,7 @@ def _concat(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(latent, rope),
         "writes": size(latent, rope),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple((name, OPS), arguments, in_torch, (latent, rope, slots), (cache,), **more)
 
@@ -158,5 +158,5 @@ def _sample(name: str, case: Case, dtype: torch.dtype) -> Workload:
         in_torch,
         (logits,),
         reads=size(logits),
-        unchecked="" if greedy else "each draws its own random numbers",
+        unchecked="" if greedy else "implementations draw different random numbers",
     )

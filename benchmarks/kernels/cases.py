@@ -170,7 +170,7 @@ def select(only: list[str], *, quick: bool, ops: tuple[Op, ...] = OPS) -> list[C
     unknown = set(only) - {op.name for op in ops}
     if unknown:
         raise ValueError(
-            f"no such op: {', '.join(sorted(unknown))}; known are "
+            f"no such op: {', '.join(sorted(unknown))}; known ops: "
             f"{', '.join(sorted({op.name for op in ops}))}"
         )
     wanted = [op for op in ops if not only or op.name in only]

@@ -60,4 +60,4 @@ def fit(peer: str, workload: Workload) -> dict[str, Any]:
             workload.bind()()
         except _Taken:
             return {"fits": "the schema"}
-    raise ValueError("the call reaches no op of a library")
+    raise ValueError("the call does not use an op of the library")

@@ -176,9 +176,7 @@ def _schedule(name: str, case: Case, dtype: torch.dtype) -> Workload:
         function = op(name)
         return lambda: function(*arguments)
 
-    return Workload(
-        bind, lambda _: (), (used,), no_torch="what the op returns is private to the library"
-    )
+    return Workload(bind, lambda _: (), (used,), no_torch="the result is private to the library")
 
 
 @builds("_flashmla_C.dense_decode_fwd")

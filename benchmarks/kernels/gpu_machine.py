@@ -53,7 +53,7 @@ class GpuMachine:
         """Measure once more."""
         found: dict[str, Any] = self._peer.ask({"do": "limits"})
         if "copy" not in found:
-            self.problem = str(found.get("failed", "the process does not answer"))
+            self.problem = str(found.get("failed", "the process did not answer"))
             return
         self.limits.copy = max(self.limits.copy, found["copy"])
         for dtype, rate in found["flops"].items():

@@ -56,7 +56,7 @@ def _write(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(k),
         "writes": tokens * (WIDTH + SCALE),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple(
         (name, OPS), (k, cache, slots, WIDTH, "ue8m0"), in_torch, (k, slots), (cache,), **more

@@ -68,7 +68,7 @@ class Machine:
         return (
             ""
             if done.returncode == 0
-            else f"no C++ compiler that compiles {SOURCE.name}: {done.stderr.strip()[-200:]}"
+            else f"cannot compile {SOURCE.name} with the C++ compiler: {done.stderr.strip()[-200:]}"
         )
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:

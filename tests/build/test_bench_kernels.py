@@ -77,7 +77,7 @@ def test_selection(kernels: Any) -> None:
     assert {case.op for case in quick} == {case.op for case in every}
     assert len(quick) < len(every) / 4
     assert {case.op for case in kernels.cases.select(["moe_sum"], quick=False)} == {"moe_sum"}
-    with pytest.raises(ValueError, match=r"no such op: nonsense; known are .*rms_norm"):
+    with pytest.raises(ValueError, match=r"no such op: nonsense; known ops: .*rms_norm"):
         kernels.cases.select(["nonsense"], quick=False)
 
 

@@ -116,7 +116,7 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         call(torch.ones(1), "2")
     with pytest.raises(RuntimeError, match="missing value for argument 'count'"):
         call(torch.ones(1))
-    with pytest.raises(ValueError, match="reaches no op"):
+    with pytest.raises(ValueError, match="does not use an op"):
         fit.fit("ours", Workload(lambda: lambda: torch.ones(1), lambda: (), ()))
 
 
