@@ -181,8 +181,7 @@ def cpu_attention_with_kv_cache(  # noqa: PLR0917 - upstream's signature
         softcap: 0 for none.
         scheduler_metadata: from :func:`get_scheduler_metadata` for these heads and lengths; any
             other raises ``RuntimeError``.
-        s_aux: ``[num_heads]``: a logit for each head, added to the denominator of its softmax; or
-            None.
+        s_aux: ``[num_heads]``: one more logit in the denominator of each head's softmax; or None.
         dynamic_causal: ``[num_req]``, int32: overrides ``causal`` for each request; or None.
         k_scale: factor that keys of a float8 cache are multiplied by.
         v_scale: the same for values.
