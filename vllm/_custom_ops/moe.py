@@ -44,7 +44,8 @@ def topk_softmax(
             choice ``k`` of a token.
         gating_output: ``[tokens, experts]``, the router's logits; ``topk <= experts``.
         renormalize: divide the weights of a token by their sum.
-        bias: ``[experts]``, only added to choose experts; float32, bfloat16 or float16; or None.
+        bias: ``[experts]``, added to the scores only for the choice; float32, bfloat16 or float16;
+            or None.
         is_padding: ``[tokens]`` bool: all choices of a padding token are expert -1 with weight 0.
             None means no padding.
     """
@@ -82,7 +83,8 @@ def topk_sigmoid(
             choice ``k`` of a token.
         gating_output: ``[tokens, experts]``, the router's logits; ``topk <= experts``.
         renormalize: divide the weights of a token by their sum, before applying the factor.
-        bias: ``[experts]``, only added to choose experts; float32, bfloat16 or float16; or None.
+        bias: ``[experts]``, added to the scores only for the choice; float32, bfloat16 or float16;
+            or None.
         routed_scaling_factor: factor of all weights.
         is_padding: ``[tokens]`` bool: all choices of a padding token are expert -1 with weight 0.
             None means no padding.
@@ -125,7 +127,7 @@ def grouped_topk(
         topk: number of experts per token, at most the number in the kept groups.
         renormalize: divide the weights of a token by their sum, before applying the factor.
         routed_scaling_factor: factor of all weights.
-        bias: ``[experts]``, only added to choose groups and experts; float32, bfloat16 or float16.
+        bias: ``[experts]``, added to the scores only for the choices; float32, bfloat16 or float16.
         scoring_func: 0 for ``f(x) = x``, 1 for ``f(x) = 1 / (1 + exp(-x))``.
 
     Returns:
