@@ -33,12 +33,22 @@ BOTH = (
     "bench_cases",
     "cache_gpu",
     "flashmla",
+    "flashmla_arguments",
     "indexer_cache",
     "moe_gpu",
     "norm_block_quant",
     "scaled_mm",
 )
-ON_GPU = dict.fromkeys(("cumem", "flash_attn", "flash_attn_arguments"), GPU)
+ON_GPU = dict.fromkeys(
+    (
+        "cumem",
+        "flash_attn",
+        "flash_attn_arguments",
+        "flash_attn_caches",
+        "flash_attn_schedule",
+    ),
+    GPU,
+)
 EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
 
 

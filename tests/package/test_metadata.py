@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the distribution says of itself against what is in the tree."""
+"""The metadata of the distribution agrees with the tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pyproject(root: Path) -> dict[str, Any]:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names that a module imports, wherever it does."""
+    """Top-level names that a module imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,7 +37,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_requirements_are_what_is_imported(root: Path) -> None:
+def test_requirements_match_the_imports(root: Path) -> None:
     names = (
         set().union(*(imported(path) for path in (root / "vllm").rglob("*.py")))
         - set(sys.stdlib_module_names)
@@ -99,4 +99,4 @@ def test_every_test_folder_is_run(root: Path, pyproject: dict[str, Any]) -> None
     listed = {
         tuple(name.split("/")) for name in pyproject["tool"]["pytest"]["ini_options"]["testpaths"]
     }
-    assert folders - listed == {("tests", "kernels")}  # run in an environment with the kernels
+    assert folders - listed == {("tests", "kernels")}  # they run in an environment with the kernels
