@@ -220,7 +220,7 @@ MISTAKES = {
         '"norm/binding.cc",\n]',
         '"norm/norm_cpu.cc",\n]',
         12,
-        "'norm/norm_cpu.cc' stands twice in 'sources'",
+        "'norm/norm_cpu.cc' is listed twice in 'sources'",
     ),
     "source not in its shortest form": (
         '"norm/norm.cu"',
