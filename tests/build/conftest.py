@@ -8,21 +8,27 @@ import shlex
 import signal
 import sys
 import sysconfig
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fake_cmake
 import pytest
+from command_runs import MARK, marked
+from login_server import LOGIN
+from reuse_server import serving
 from toolchain_tree import Tree
 
 from vllm_build.checks import library_audit
 from vllm_build.native import cmake, native_build
 from vllm_build.target import torch_flavour
 from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_search
-from vllm_build.util.processes import signals
+from vllm_build.util.processes import children, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from reuse_server import Server
 
     from vllm_build.util.console import Console
 
@@ -194,3 +200,42 @@ def hearing() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts the supervisor as a module with site-packages if the run measures coverage."""
+    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        monkeypatch.setattr(
+            children,
+            "_SUPERVISOR",
+            [sys.executable, "-I", "-B", "-m", "vllm_build.util.processes.supervisor"],
+        )
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Marks the processes that the test starts; those that are left at the end are killed."""
+    value = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, value)
+    yield value
+    for pid in marked(value):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def no_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hides this machine's netrc, cache and proxies."""
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-such-netrc"))
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def login_server() -> Iterator[Server]:
+    """A server that asks for :data:`login_server.LOGIN`."""
+    with serving() as running:
+        running.login = LOGIN
+        running.files["/file"] = b"content"
+        yield running
