@@ -45,7 +45,7 @@ def test_a_program_that_a_signal_ends(number: signal.Signals) -> None:
 
 
 def test_the_environment_is_passed_on_byte_for_byte() -> None:
-    """An interpreter in between would add LC_CTYPE under the locale C."""
+    """A Python interpreter in between would add LC_CTYPE under the locale C."""
     given = {
         "LANG": "C",
         "ODD": "a=b\nc",
@@ -79,7 +79,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_the_caller_ignores_stays_ignored() -> None:
-    """As under nohup."""
+    """A build may run under nohup."""
     code = (
         "from vllm_build.util.processes import children; print(children.run(['bash', '-c', "
         "'kill -HUP $$; echo alive']).stdout)"
@@ -110,11 +110,11 @@ def test_a_module_of_the_library_in_isolation(
 
 
 def test_there_is_no_other_way_to_start_a_program(root: Path) -> None:
-    """What starts one by itself leaves it behind.
+    """A program that is started without a supervisor can outlive its build.
 
-    The probe and the launcher of compilers are programs of their own, below a supervisor.
-    ``pip_process`` is one, too, where the Makefile runs it, before anything else can be imported;
-    the library passes it ``children.run``.
+    The probe and the compile launcher are separate programs that run under a supervisor. So is
+    ``pip_process`` when the Makefile runs it before anything else can be imported; the library
+    passes it ``children.run``.
     """
     ways = re.compile(
         r"subprocess\.(run|Popen|call|check_\w+|getoutput)\b|\bos\.(system|popen|fork|spawn\w*|posix_spawn\w*|exec\w+)\("

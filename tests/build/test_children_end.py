@@ -31,7 +31,7 @@ def bash(text: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_too_long(mark: str) -> None:
-    """Also of what holds the pipe open."""
+    """The timeout also ends the process that holds the pipe open."""
     with pytest.raises(subprocess.TimeoutExpired):
         bash("sleep 611 & sleep 612", timeout=0.5)
     assert marked(mark) == []
@@ -55,7 +55,7 @@ def test_an_exception_ends_all(mark: str) -> None:
 
 
 def test_time_to_clean_up(tmp_path: Path, mark: str) -> None:
-    """A compiler removes its half-written files when it is asked to end."""
+    """A compiler gets time to remove its incomplete files when it is asked to end."""
     text = (
         f"trap 'touch {tmp_path}/cleaned; exit 1' TERM; echo started; while :; do sleep 0.05; done"
     )
@@ -76,12 +76,12 @@ def test_what_a_program_leaves_behind_ends_after_it(mark: str) -> None:
     assert bash("sleep 611 > /dev/null 2>&1 & echo done").stdout == "done\n"
     assert marked(mark) == []
     assert bash("(sleep 0.3; echo late) & echo first").stdout == "first\nlate\n", (
-        "what ends by itself has time for it"
+        "a process that ends by itself gets the time to do so"
     )
 
 
 def test_a_server_that_left_the_session_goes_on(mark: str) -> None:
-    """A compiler cache's server, which other builds use: what it has is no lock of ours."""
+    """The server of a compiler cache, which other builds use, goes on without our locks."""
     assert (
         bash("setsid sleep 614 > /dev/null 2>&1 < /dev/null & sleep 0.2; echo done").stdout
         == "done\n"
@@ -103,7 +103,7 @@ with locks.exclusive(Path(sys.argv[2]), "the folder"):
 
 
 def parent(folder: Path, root: Path, text: str = TREE) -> subprocess.Popen[str]:
-    """A build that holds a lock and runs programs, which have started."""
+    """Start a build that holds a lock, and wait until its programs have started."""
     command = [
         sys.executable,
         "-c",
@@ -124,12 +124,12 @@ def test_a_build_that_is_killed(tmp_path: Path, root: Path, mark: str) -> None:
     with parent(tmp_path, root) as process:
         process.kill()
         process.wait()
-        # Its programs ignore SIGTERM: for some seconds they are there, and so is the lock.
+        # Its programs ignore SIGTERM, so they and the lock remain for some seconds.
         assert marked(mark)
         with pytest.raises(BusyError), locks.exclusive(tmp_path, "x"):
             pass
         assert gone(mark, 30)
-    # A process that ends loses its memory, where its mark is, some moments before its files.
+    # An ending process releases its memory, which contains the mark, shortly before its files.
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -154,7 +154,7 @@ def test_its_supervisor_is_killed_too(tmp_path: Path, root: Path, mark: str) -> 
 
 
 def test_a_lock_ends_with_its_block_while_another_child_runs(tmp_path: Path) -> None:
-    """A supervisor has the same open file: closing alone would not unlock it."""
+    """A supervisor has the same open file, so closing it would not release the lock."""
     with locks.exclusive(tmp_path / "a", "a"):
         child = children.Child(["sleep", "616"])
     with child, locks.exclusive(tmp_path / "a", "a"):

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("no_netrc")
 
 @pytest.fixture
 def real(root: Path) -> Build:
-    """A build that this tree asks for."""
+    """A build with the digests of this tree."""
     (wanted,) = preparation.wanted(
         root, preparation.planned(root, Settings(), Target("cpu", "why"))
     )
@@ -93,8 +93,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, Callable[[Build, Any], str]]] = 
 }
 
 
-#: Commands that ask no server have one outcome. A file or server that is not there meets the same
-#: code for every kind of source.
+#: Commands that contact no server have one outcome. The same code handles a missing file or server
+#: for every kind of source.
 CASES = [
     *((case, "found") for case in COMMANDS),
     *((case, "refused") for case in COMMANDS if case.startswith(("reuse", "audit"))),
@@ -119,7 +119,7 @@ def require_silence(said: str, *folders: Path) -> None:
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of this machine's, and a home of the test's own."""
+    """Removes the settings of this machine, and sets a home folder for the test."""
     for name in os.environ:
         if not name.startswith(("COVERAGE", "LANG", "PATH", "NETRC", "PYTEST", "VLLM_BUILD_CACHE")):
             monkeypatch.delenv(name)
@@ -235,7 +235,7 @@ def test_packages_from_a_channel_that_asks_for_a_password(
 def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
     real: Build, login_server: Server, root: Path, tmp_path: Path, outcome: str
 ) -> None:
-    """Neither pip's log nor the build folder nor the wheel repeats the address as it was given."""
+    """pip's log, the build folder and the wheel do not contain the address with its password."""
     left_out = (
         ".git",
         ".venv",
@@ -305,7 +305,7 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
 def test_a_proxy_password_of_apt_stays_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was read from a file that only its owner may read, and written to one for everybody."""
+    """apt's own file is readable only by its owner, so ours must be too."""
     from vllm_build.util.console import Console
 
     def machine(_: object) -> tuple[str, str, str]:
@@ -318,7 +318,7 @@ def test_a_proxy_password_of_apt_stays_private(
     monkeypatch.setattr(apt.PrivateApt, "_machine", machine)
     private = apt.PrivateApt(tmp_path / "apt", Console())
     private.folder.mkdir()
-    # What an earlier version left for everybody.
+    # Earlier versions left files that everyone could read.
     for name in ("apt.conf", "sources.list"):
         (private.folder / name).touch(0o644)
     private.prepare()

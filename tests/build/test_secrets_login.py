@@ -44,7 +44,7 @@ def test_netrc_serves_where_the_address_names_nobody(
     login_server.login = "user:s3cret"
     netrc.write_text("machine 127.0.0.1 login user password s3cret\n", encoding="utf-8")
     assert download.small(TRANSPORT, login_server.url + "/file", 100) == b"content"
-    # The address wins, as it does for pip.
+    # The address takes precedence, as it does in pip.
     with pytest.raises(FetchError, match="401"):
         download.small(TRANSPORT, with_login(login_server.url, "user:other") + "/file", 100)
     netrc.write_text("machine [ nonsense", encoding="utf-8")

@@ -31,7 +31,7 @@ VARIABLES = {variable.name: variable for variable in build_settings.variables()}
 NUMERIC = ["MAX_JOBS", "NVCC_THREADS", "VLLM_MAIN_CUDA_VERSION"]
 
 
-#: What the build contract calls by name.
+#: The variables that the build contract names.
 CONTRACT = {
     *(
         "VLLM_TARGET_DEVICE",
@@ -60,7 +60,7 @@ def test_every_variable_of_the_contract_is_there() -> None:
 
 
 def test_every_field_has_one_variable_with_words() -> None:
-    # What is kept of the environment as a whole is no variable.
+    # `inherited` contains the whole environment and is not a variable.
     fields = [field.name for field in dataclasses.fields(Settings) if field.name != "inherited"]
     assert [variable.field for variable in build_settings.variables()] == fields
     assert len(VARIABLES) == len(fields)

@@ -123,7 +123,7 @@ def test_cuda_below_the_target_of_a_conda_prefix(tmp_path: Path, nvcc: Callable[
 
 
 def test_prefix_without_cuda_is_passed_over(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
-    nvcc(tmp_path)  # a `make` variable PREFIX=/usr is no conda environment
+    nvcc(tmp_path)  # PREFIX may be a variable of make, such as PREFIX=/usr
     assert toolkit_finder.find_cuda(Settings(host_prefix=tmp_path)) is None
 
 
