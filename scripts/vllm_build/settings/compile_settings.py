@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: RUF009 - `_var` declares fields, as `dataclasses.field` does; nothing mutable is
-# shared
+# ruff: noqa: RUF009 - `_var` declares fields, as `dataclasses.field` does
 """Variables that control how kernels are compiled."""
 
 from __future__ import annotations

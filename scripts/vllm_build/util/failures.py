@@ -125,7 +125,7 @@ def of_os_error(
     if error.errno in _EXHAUSTED:
         return ResourceError(
             message,
-            expected="enough of what this machine ran out of",
+            expected="enough disk space, memory, file handles and processes",
             remedy="free some; VLLM_BUILD_CACHE moves the cache to another disk",
         )
     if error.errno in _BROKEN or path is None:
