@@ -220,7 +220,7 @@ MISTAKES = {
         '"norm/binding.cc",\n]',
         '"norm/norm_cpu.cc",\n]',
         12,
-        "'norm/norm_cpu.cc' stands twice in 'sources'",
+        "'norm/norm_cpu.cc' is listed twice in 'sources'",
     ),
     "source not in its shortest form": (
         '"norm/norm.cu"',
@@ -302,14 +302,14 @@ MISTAKES = {
         24,
         "archs without a .cu source have no effect",
     ),
-    "arch that is none": ('"8.0 9.0a+PTX"', '"8.0 90a"', 24, "'90a' is no GPU architecture"),
+    "arch that is none": ('"8.0 9.0a+PTX"', '"8.0 90a"', 24, "'90a' is not a GPU architecture"),
     "arch that does not exist": (
         '"8.0 9.0a+PTX"',
         '"8.0 9.1"',
         24,
         "there is no GPU architecture 9.1",
     ),
-    "processor that is none": ('"gfx90a"', '"mi300"', 24, "'mi300' is no AMD GPU architecture"),
+    "processor that is none": ('"gfx90a"', '"mi300"', 24, "'mi300' is not an AMD GPU architecture"),
     "archs as a list": ('{ cuda = "12.0f" }', '["12.0f"]', 40, "archs = ['12.0f'] is not valid"),
     "GPU code for the CPU": (
         '["cuda", "rocm"]',

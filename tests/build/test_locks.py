@@ -112,7 +112,7 @@ def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
         assert lock.is_file()
         with pytest.raises(BusyError, match="another process uses it"), transient(lock, "it"):
             pass
-        assert lock.is_file(), "who is refused removes nothing"
+        assert lock.is_file(), "a refused process removes nothing"
     assert not lock.exists()
     with pytest.raises(KeyError), transient(lock, "it"):
         raise KeyError
@@ -129,8 +129,8 @@ def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(
     lock, real, moments = tmp_path / ".lock", locks._try, []
 
     def removed_before(handle: int, operation: int) -> bool:
-        # Between the opening and the lock, its holder ends and removes the file, and another
-        # process makes it again.
+        # Between opening and locking the file, its holder ends and removes it, and another
+        # process creates it again.
         if not moments:
             lock.unlink()
             lock.touch()

@@ -160,7 +160,7 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
             "'norm/{a}.cu' in 'sources' has braces without a choice",
         ),
         ('"norm/c{,_d}.cc"', '"norm/c{,_z}.cc"', 16, "source 'norm/c_z.cc' does not exist"),
-        ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' stands twice in 'sources'"),
+        ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' is listed twice in 'sources'"),
         ('memory = "heavy"', 'memory = "huge"', 18, "memory = 'huge' is not valid"),
         ('memory = "heavy"', "libary = 3", 18, "unknown key 'libary' in [[kernel]]"),
         ('libraries = ["hwy"]', "libraries = 3", 3, "libraries = 3 is not valid"),

@@ -14,7 +14,7 @@ from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.transport import Transport
 from vllm_build.reuse.records import bounds
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.util import paths
+from vllm_build.util import places
 from vllm_build.util.errors import ConfigurationError, FetchError
 from vllm_build.util.files import NotRegularError, TooLargeError, read_bytes, sha256_of
 
@@ -94,7 +94,7 @@ def local_path(location: str) -> Path | None:
             f"{location!r} is no address that kernels are taken from",
             expected="a path, or an address with https, http or file",
         )
-    return paths.expanded(location, "the location")
+    return places.expanded(location, "the location")
 
 
 def file_name(location: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds ROCm: its own packages below ``/opt``, conda's, the wheels of its SDK, a distribution's."""
+"""Finds ROCm: AMD's packages below ``/opt``, conda's or a distribution's packages, or wheels."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from vllm_build.target.toolkits.toolkit_search import Toolkit
 if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
-#: Where AMD's packages put it on every distribution; its programs are rarely on PATH.
+#: The place where AMD's packages put it on every distribution. Its programs are rarely on PATH.
 USUAL = Path("/opt/rocm")
 _VARIABLE = "ROCM_HOME"
 
 
 def _recorded(root: Path) -> Version | None:
-    """The release in ``.info/version``, such as ``6.4.1-83``; hipcc's own number lags behind it, and some builds of it print none."""
+    """The release in ``.info/version``, such as ``6.4.1-83``.
+
+    hipcc's version lags behind it, and some builds of hipcc print none.
+    """
     for name in ("version", "version-rocm"):
         try:
             text = (root / ".info" / name).read_text(encoding="utf-8")
@@ -34,11 +37,14 @@ def _recorded(root: Path) -> Version | None:
 
 
 def find_rocm(settings: Settings) -> Toolkit | None:
-    """ROCm from ``ROCM_HOME``, ``ROCM_PATH``, ``PATH``, a conda environment, its wheels, ``/opt/rocm``; None when none of them has hipcc.
+    """Find ROCm; None if no place has hipcc.
+
+    The places are, in this order: ``ROCM_HOME``, ``ROCM_PATH``, ``PATH``, a conda environment, its
+    wheels, ``/opt/rocm``.
 
     Raises:
-        ToolchainError: hipcc names no version and ``.info/version`` neither, ROCm is older than
-            5.7, or is not where a variable says.
+        ToolchainError: neither ``.info/version`` nor hipcc has a version, ROCm is older than 5.7,
+            or it is not where a variable says.
     """
     candidate = (
         toolkit_search.named(
