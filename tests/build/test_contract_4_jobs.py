@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import job_count, machine_limits
 from vllm_build.native.machine_limits import Limit
 

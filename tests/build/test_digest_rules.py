@@ -56,6 +56,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scripts/vllm_build/project/": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/kernels/": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/kernels/build_plan.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/kernels/kernel_choice.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/kernels/plan_resolver.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/sources/": frozenset({LIBRARIES}),
     "scripts/vllm_build/digests/": frozenset({LIBRARIES, PACKAGE}),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.kernels.build_plan import NOT_CHOSEN, Plan
 from vllm_build.settings.build_settings import Settings
 from vllm_build.sources import cutlass, flash_attention, folder_digest, patches, third_party
@@ -38,7 +38,7 @@ def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
         "cuda",
         toolkit_version=Version("13.0"),
         arch_list=archs,
-        choice=plan_resolver.Choice(chosen),
+        choice=kernel_choice.Choice(chosen),
     )
 
 
