@@ -55,7 +55,7 @@ def test_audits_of_a_build_are_those_that_are_installed(
     monkeypatch.setattr(library_audit.programs, "look_for", lambda _: None)
     assert library_audit.where_installed([full_api_library], abi3=True) == ()
     monkeypatch.setattr(library_audit.sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(ToolchainError, match="abi3audit is not installed beside"):
+    with pytest.raises(ToolchainError, match="abi3audit is not installed next to"):
         library_audit.audit(full_api_library, glibc=(2, 31))
 
 

@@ -195,7 +195,7 @@ def test_stamp(
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     assert cli.main(["stamp", "--check"]) == errors.IntegrityError.exit_code
-    assert "out of step" in capsys.readouterr().err
+    assert "does not match the tree" in capsys.readouterr().err
     assert cli.main(["stamp"]) == 0
     assert "written" in capsys.readouterr().err
     assert cli.main(["stamp", "--check", "--json"]) == 0

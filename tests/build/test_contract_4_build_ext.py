@@ -108,7 +108,7 @@ def test_an_announced_digest(
     command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_KERNEL_DIGEST", "0" * 12)
-    with pytest.raises(IntegrityError, match="the caller announced 000000000000"):
+    with pytest.raises(IntegrityError, match="but the caller announced 000000000000"):
         command.run()
     assert calls(tools) == []
     monkeypatch.setenv(
@@ -120,7 +120,7 @@ def test_an_announced_digest(
 
 @pytest.mark.parametrize(
     ("trouble", "words"),
-    [("links-nothing", "the build left no"), ("installs-nothing", "CMake installed no")],
+    [("links-nothing", "the build did not create"), ("installs-nothing", "CMake did not install")],
 )
 def test_a_library_that_is_not_there(
     command: cmake_ext.cmake_build_ext, tools: Path, trouble: str, words: str

@@ -195,7 +195,7 @@ def test_where_highway_comes_from(
     cached.mkdir(parents=True)
     with pytest.raises(IntegrityError, match="not the locked ones"):
         told()
-    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
+    monkeypatch.setattr(third_party.Source, "cached", lambda source: source.folder)
     assert told() == {"HIGHWAY_SRC_DIR": str(cached)}
     assert cmake_configure._linked_highway(configuration(root), tmp_path / "inputs") == {
         "HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")

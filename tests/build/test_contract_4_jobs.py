@@ -176,7 +176,7 @@ def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_limits, "memory_limits", list)
     chosen = job_count.decide(None, None, device="cpu", heavy_units=1, cpus=12)
     assert (chosen.jobs, chosen.heavy_jobs) == (12, 12)
-    assert "memory: not known" in chosen.why
+    assert "memory: unknown" in chosen.why
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,11 @@ def test_launcher_cannot_be_run(
     ("variables", "words"),
     [
         ({"VLLM_PRECOMPILED_SHA256": "0" * 64}, "names none"),
-        ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to look"),
-        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"}, "has none"),
+        ({"VLLM_USE_PRECOMPILED": "1"}, "nowhere to search"),
+        (
+            {"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_TARGET_DEVICE": "empty"},
+            "has no kernels",
+        ),
         (
             {"VLLM_PRECOMPILED_WHEEL_LOCATION": "x.whl", "VLLM_PRECOMPILED_KEY": "public.pem"},
             "asks for a signature",

@@ -79,7 +79,7 @@ def test_is_elf(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(content)
-    with pytest.raises(BuildError, match=r"damaged\.so is not a library that can be checked"):
+    with pytest.raises(BuildError, match=r"damaged\.so is not a valid library"):
         elf.read(path)
 
 

@@ -211,7 +211,9 @@ def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Pat
 def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
     resolved, mine = planned(root, "dev"), tmp_path / "mine"
     settings = Settings.from_environ({"VLLM_FLASH_ATTN_SRC_DIR": str(mine)})
-    with pytest.raises(ConfigurationError, match="holds no sources of FlashAttention") as caught:
+    with pytest.raises(
+        ConfigurationError, match="does not contain the sources of FlashAttention"
+    ) as caught:
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     assert "VLLM_FLASH_ATTN_SRC_DIR" in (caught.value.remedy or "")
     sources(root, mine, ".")
@@ -222,7 +224,7 @@ def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     gone.touch()
     (mine / "csrc" / "flash_attn" / "src" / "flash.h").write_text("another release\n")
-    with pytest.raises(IntegrityError, match="our change of"):
+    with pytest.raises(IntegrityError, match="our patch of"):
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
 
 
@@ -269,7 +271,9 @@ def test_cutlass(root: Path, tree: Path, tmp_path: Path) -> None:
         }
         assert (inputs / "cutlass-include").readlink() == include
     settings = Settings.from_environ({"VLLM_CUTLASS_SRC_DIR": str(tmp_path / "mine")})
-    with pytest.raises(ConfigurationError, match="holds no sources of CUTLASS") as refused:
+    with pytest.raises(
+        ConfigurationError, match="does not contain the sources of CUTLASS"
+    ) as refused:
         cutlass.prepare(root, settings, resolved, inputs)
     assert "VLLM_CUTLASS_SRC_DIR" in (refused.value.remedy or "")
     mine = headers(tmp_path / "mine" / "include")

@@ -69,7 +69,7 @@ def test_allowed(device: str, symbol: elf.Symbol) -> None:
 )
 def test_not_allowed(device: str, symbol: elf.Symbol) -> None:
     (complaint,) = link_check.complaints(library(symbol), device)
-    assert complaint.startswith(f"asks for {symbol.name}")
+    assert complaint.startswith(f"needs {symbol.name}")
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,17 @@ def test_needed_libraries(device: str, name: str, good: bool) -> None:  # noqa: 
         (
             plain("aoti_torch_get_data_ptr"),
             "libc.so.6",
-            ("asks for aoti_torch_get_data_ptr, which is not Python's, ",),
+            ("needs aoti_torch_get_data_ptr, which is not Python's, ",),
         ),
         (
             plain("PyLong_FromLong"),
             "libtorch_cpu.so",
-            ("needs libtorch_cpu.so, and is declared to need no torch",),
+            ("needs libtorch_cpu.so, but is declared to work without torch",),
         ),
         (
             plain("PyLong_FromLong"),
             "libc10_cuda.so",
-            ("needs libc10_cuda.so, and is declared to need no torch",),
+            ("needs libc10_cuda.so, but is declared to work without torch",),
         ),
     ],
 )

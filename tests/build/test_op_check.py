@@ -42,7 +42,7 @@ def answer(**registered: list[Any]) -> dict[str, Any]:
             {"rms_norm": ["_C::rms_norm(otherwise)", ["CPU"]]},
             [
                 (
-                    "_C::rms_norm is registered as _C::rms_norm(otherwise), listed as "
+                    "_C::rms_norm is registered as _C::rms_norm(otherwise), but defined as "
                     "_C::rms_norm(as "
                     "torch prints)"
                 )
@@ -57,7 +57,7 @@ def answer(**registered: list[Any]) -> dict[str, Any]:
                 "rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]],
                 "more": ["_C::more()", ["CPU"]],
             },
-            ["_C::more is registered and not listed"],
+            ["_C::more is registered but unknown"],
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Pa
     listed = sum(map(len, op_table.of_plan(op_table.load(root), cpu_plan(root)).values()))
     assert (
         op_check.require(root, cpu_plan(root), [path], os.environ)
-        == f"{listed} ops registered as listed"
+        == f"{listed} ops registered as defined"
     )
 
 

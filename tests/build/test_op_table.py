@@ -117,15 +117,15 @@ def test_registrations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (DEFINITION + DEVICE, r"_C::g\(.*\) -> Tensor is defined and not implemented"),
-        (DEVICE, "_C::f is implemented and not defined"),
+        (DEFINITION + DEVICE, r"_C::g\(.*\) -> Tensor is defined but not implemented"),
+        (DEVICE, "_C::f is implemented but not defined"),
         (
             DEFINITION + DEVICE + BY_NAME + 'void More(Library& m) { m.def("h() -> ()"); }\n',
-            "1 of 5 calls of m.def and m.impl are not understood",
+            "1 of 5 calls of m.def and m.impl cannot be parsed",
         ),
         (DEFINITION.replace('m.def("f(', 'm.def(kF, "f(') + BY_NAME, "1 of 3 calls"),
-        (DEFINITION.replace("f(Tensor! out", "f Tensor! out"), "is no schema"),
-        (DEFINITION.replace("f(Tensor", "f\\x(Tensor"), "is no schema"),
+        (DEFINITION.replace("f(Tensor! out", "f Tensor! out"), "is not a schema"),
+        (DEFINITION.replace("f(Tensor", "f\\x(Tensor"), "is not a schema"),
     ],
 )
 def test_what_is_not_understood_is_an_error(tmp_path: Path, text: str, words: str) -> None:

@@ -67,7 +67,7 @@ def test_the_question_writes_nothing(
     assert bare.is_dir()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     third_party.read(root)["highway"].folder.mkdir(parents=True)
-    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
+    monkeypatch.setattr(third_party.Source, "cached", lambda source: source.folder)
     fetched = Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
     assert "hwy" in fetched.plan.libraries
     assert private_build.influences(fetched) == ()

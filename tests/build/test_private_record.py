@@ -69,7 +69,7 @@ def test_the_record_of_a_private_build(
     _, private = built(command)
     assert private["private"] == ["CXXFLAGS=-O0 -ffast-math"]
     assert private["tree_digest"] == plain["build_digest"] != private["build_digest"]
-    assert capfd.readouterr().err.count("private build, as CXXFLAGS=-O0 -ffast-math") == 1
+    assert capfd.readouterr().err.count("private build because of CXXFLAGS=-O0 -ffast-math") == 1
 
 
 def test_a_secret_is_in_no_record(

@@ -90,7 +90,7 @@ class PlannedExtension:
         return self.name.rpartition(".")[0].replace(".", "/")
 
     def output_file(self, suffix: str) -> str:
-        """Path relative to site-packages; ``suffix`` is that of extensions, such as ``.abi3.so``."""
+        """Path relative to site-packages; ``suffix`` is that of extensions (``.abi3.so``)."""
         return f"{self.folder}/{self.module}{suffix}"
 
 

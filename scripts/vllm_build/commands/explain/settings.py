@@ -84,7 +84,7 @@ def run(arguments: Namespace, console: Console) -> int:
         return 0
     if arguments.write:
         written = settings_page.write(root)
-        console.info(f"{settings_page.PAGE} {'was written' if written else 'was up to date'}")
+        console.info(f"{settings_page.PAGE} {'is written' if written else 'was up to date'}")
         if console.json_mode:
             console.json({"page": settings_page.PAGE, "written": written})
         return 0
