@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vllm-build plan``, ``jobs`` and ``archs``."""
+"""``vllm-build plan``."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_plans_of_the_variants_fit_80_columns(
         and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}
     ]
     assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), (
-        "one line for each kernel that is built"
+        "one line per kernel that is built"
     )
 
 
@@ -239,7 +239,7 @@ def test_plan_without_a_kernel_left(capsys: pytest.CaptureFixture[str]) -> None:
         == ConfigurationError.exit_code
     )
     said = capsys.readouterr().err
-    # The table first, so that everything that was left out is explained.
+    # The table comes first, because it explains why kernels are left out.
     assert said.index("kernels for cuda, CUDA 12.9") < said.index(
         "no kernel of 'cuda' can be built for 5.0 with CUDA 12.9"
     )

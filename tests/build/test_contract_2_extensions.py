@@ -43,18 +43,18 @@ def table() -> KernelsTable:
         ("cuda", "12.9", None, {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "13.0", None, {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", None, None, {C, MOE, CUMEM, FA2, FA3, MLA}),
-        # an architecture >= 8.0 in the list
+        # FlashAttention 2: an architecture >= 8.0 in the list
         ("cuda", "12.9", "7.5", {C, MOE, CUMEM}),
         ("cuda", "12.9", "7.5;8.0", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "7.5;8.9+PTX", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "12.0f", {C, MOE, CUMEM, FA2}),
-        # 9.0a in the list and CUDA >= 12.3
+        # FlashAttention 3 and FlashMLA: 9.0a in the list and CUDA >= 12.3
         ("cuda", "12.3", "9.0a", {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "12.3", "9.0a+PTX", {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "12.2", "9.0a", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "9.0", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "10.0f", {C, MOE, CUMEM, FA2}),
-        # the oldest toolkit: no 9.0a in its own list
+        # the default list of the oldest toolkit has no 9.0a
         ("cuda", "11.8", None, {C, MOE, CUMEM, FA2}),
     ],
 )
@@ -101,7 +101,7 @@ def test_pure_devices_compile_nothing(table: KernelsTable, device: str) -> None:
 def test_a_list_that_leaves_no_kernel_is_an_error(
     table: KernelsTable, device: str, toolkit: str | None, archs: str, said: str
 ) -> None:
-    # Host code alone (the allocator) would be built: that is no package for a GPU.
+    # Only host code (the allocator) would be built, which is not a package for a GPU.
     with pytest.raises(ConfigurationError) as caught:
         plan_resolver.resolve(
             table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs

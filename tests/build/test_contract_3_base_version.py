@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 3: the base version, with and without git."""
+"""Build contract, section 3: the base version, with and without git.
+
+It does not depend on git or on the state of the tree.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def _git(folder: Path, *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A repository of two commits with this library and its own VERSION."""
+    """A repository with two commits, this library and another VERSION."""
     source = request.config.rootpath
     folder = tmp_path_factory.mktemp("repository")
     shutil.copytree(
@@ -87,7 +90,7 @@ def _tarball(repository: Path, target: Path) -> Path:
 
 
 def _below_another_repository(repository: Path, target: Path) -> Path:
-    """An unpacked sdist inside somebody else's repository, whose tags are none of our business."""
+    """An unpacked sdist inside another project's repository, whose tags must have no effect."""
     target.mkdir()
     _git(target, "init", "--quiet")
     (target / "other").write_text("", encoding="utf-8")

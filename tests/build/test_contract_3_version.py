@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 3: one row for each row of its table, then the base version without git and with every state of it."""
+"""Build contract, section 3: versions. The tables have one row per row of the contract."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tree(tmp_path: Path) -> Path:
         ("cuda", "12.9", {"main_cuda_version": Version("12.9")}, "1.2.3"),
         ("cuda", "12.9", {"main_cuda_version": Version("12.9.1")}, "1.2.3"),
         ("cuda", "13.0", {"main_cuda_version": Version("12.9")}, "1.2.3+cu130"),
-        # cuda: nothing known of the toolkit, as where metadata is asked for without one
+        # cuda: the toolkit is unknown, as for metadata without a toolkit
         ("cuda", None, {}, "1.2.3"),
         # cuda, precompiled
         ("cuda", "12.9", ON, "1.2.3+precompiled"),
@@ -53,7 +53,7 @@ def tree(tmp_path: Path) -> Path:
         ("cuda", "12.9", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
         ("cuda", "13.0", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3"),
         ("cuda", "12.9", {"skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
-        # precompiled is a word of cuda alone
+        # only cuda has the suffix precompiled
         ("cpu", None, ON, "1.2.3+cpu"),
         ("rocm", "6.4.1", ON, "1.2.3+rocm64"),
         # rocm
@@ -61,7 +61,7 @@ def tree(tmp_path: Path) -> Path:
         ("rocm", "7.10", {}, "1.2.3+rocm710"),
         ("rocm", "13.0", {}, "1.2.3+rocm130"),
         ("rocm", None, {}, "1.2.3+rocm"),
-        # the others: their name, whatever toolkit there is
+        # the others: their name, regardless of the toolkit
         ("cpu", None, {}, "1.2.3+cpu"),
         ("cpu", "13.0", {}, "1.2.3+cpu"),
         ("tpu", None, {}, "1.2.3+tpu"),
@@ -82,15 +82,15 @@ def test_suffix(
 @pytest.mark.parametrize(
     ("base", "variables", "expected"),
     [
-        # VLLM_VERSION_OVERRIDE, verbatim, before all others
+        # VLLM_VERSION_OVERRIDE comes first, verbatim
         ("1.2.3", {"version_override": "9.9RC1"}, "9.9RC1"),
         ("1.2.3", {"version_override": "9.9+x", "skip_version_suffix": True}, "9.9+x"),
         ("1.2.3", {"version_override": "9.9", **ON}, "9.9"),
-        # then the base version, as it is with VLLM_SKIP_VERSION_SUFFIX
+        # then the base version, unchanged with VLLM_SKIP_VERSION_SUFFIX
         ("1.2.3", {"skip_version_suffix": True}, "1.2.3"),
         ("1.2.3", {"skip_version_suffix": True, **ON}, "1.2.3"),
         ("1.2.3+local", {"skip_version_suffix": True}, "1.2.3+local"),
-        # the separator is `+` when the base has no local part, else `.`
+        # the separator is `+` if the base has no local part, else `.`
         ("1.2.3", {}, "1.2.3+cu129"),
         ("1.2.3.dev4", {}, "1.2.3.dev4+cu129"),
         ("1.2.3.dev4+g123abc", {}, "1.2.3.dev4+g123abc.cu129"),
@@ -160,10 +160,7 @@ def test_device_is_not_looked_for_where_it_makes_no_difference(
     assert distribution_version.of_tree(tree, Settings(), sdist=True) == "1.2.3"
 
 
-# The base version comes without git when there is no git.
-
-
-# vllm/_version.py carries the full version, spelled as metadata spells it.
+# vllm/_version.py has the full version in the spelling of the metadata.
 
 
 @given(
@@ -182,8 +179,7 @@ def test_version_file_equals_metadata(
     assert namespace["__version__"] == str(Version(text))
 
 
-# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only the
-# version.
+# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only a version.
 
 
 @pytest.mark.usefixtures("bare")

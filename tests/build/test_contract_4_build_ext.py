@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: the setuptools command from device to installed libraries, CMake being a stand-in."""
+"""Build contract, section 4: ``build_ext`` from the device to installed libraries.
+
+A program that imitates CMake runs instead of it.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def test_a_build_from_beginning_to_end(
         paths.source_root(), "vllm-kernels"
     )
     assert command.get_output_mapping() == {}
-    # What passed its checks is not checked again.
+    # Libraries that passed their checks are not checked again.
     command.build_extensions()
     assert "ops not compared" not in capfd.readouterr().err
 

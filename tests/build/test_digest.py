@@ -92,7 +92,7 @@ def test_a_link_to_a_file_counts_as_that_file(tree: Path, target: str) -> None:
     content = link.read_bytes()
     link.unlink()
     link.write_bytes(content)
-    assert tree_digest(tree, INPUTS) == changed, "a source distribution has a file in its place"
+    assert tree_digest(tree, INPUTS) == changed, "a source distribution contains a file instead"
 
 
 @pytest.mark.parametrize(

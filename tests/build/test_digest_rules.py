@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which names an edit of each tracked file moves: a table of prefixes, held against every file of the tree."""
+"""A table of the digests that an edit of each tracked file changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = (
 )
 NOTHING: frozenset[str] = frozenset()
 
-#: Prefix → the names that move. The longest prefix that fits a file decides.
+#: Prefix → the digests that change. The longest prefix that matches a file applies.
 TABLE: dict[str, frozenset[str]] = {
     "CMakeLists.txt": frozenset({LIBRARIES}),
     "cmake/": frozenset({LIBRARIES}),
@@ -69,7 +69,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scripts/vllm_build/packing/": frozenset({RECIPE}),
 }
 
-#: Files that move no name, each with the reason.
+#: Files that change no digest, each with a reason.
 UNNAMED: dict[str, str] = {
     ".ci/": "runs the tests",
     ".clang-format": "formats sources, which count by themselves",
@@ -148,8 +148,8 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/packing/index_check.py": "compares packages with their index",
 }
 
-#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern,
-#: replacement) that changes records.
+#: Digests of these files cover records and not bytes, so a comment changes none. File → an edit
+#: (pattern, replacement) that changes records.
 _SHA256 = (r'(?<=sha256 = ")[0-9a-f]{8}', "0" * 8)
 RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
     "csrc/kernels.toml": (
@@ -164,7 +164,7 @@ RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
 
 
 def inputs(root: Path) -> dict[str, dict[str, str]]:
-    """Entries of every digest but the channel's, by name."""
+    """Entries of every digest except that of the channel, by name."""
     return {
         **{
             component: kernel_inputs.of(root, component)
@@ -182,10 +182,10 @@ def summary(root: Path, moved: set[str]) -> frozenset[str]:
 
 
 def expected(file: str) -> frozenset[str]:
-    """What the tables say of a file.
+    """The digests that the tables assign to a file.
 
     Raises:
-        LookupError: they say nothing.
+        LookupError: the tables do not cover the file.
     """
     known = {**TABLE, **dict.fromkeys(UNNAMED, NOTHING)}
     fitting = [
@@ -216,8 +216,7 @@ def test_every_tracked_file_moves_the_names_that_the_table_says(
         if file in RECORDS or file.startswith("toolchain/"):
             continue
         names = {name for name, entries in found.items() if file in entries}
-        # An entry is the digest of the file's bytes, so an edit of the file moves each of these
-        # names.
+        # An entry is the digest of the file's bytes, so an edit of the file changes each of these.
         assert all(found[name][file] == tree_files.digest_of(root / file) for name in names), file
         got, want = summary(root, names), expected(file)
         if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
@@ -266,8 +265,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
     wrong, before = [], digests(tree)
-    # The entries of the digests have shown each single module; one edit shows that entries are what
-    # counts.
+    # The test above checks the entries of every module. One edit shows that digests follow entries.
     rows = [
         row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)
     ]
@@ -294,7 +292,7 @@ def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: li
 def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked: list[str]) -> None:
     still, before = [], channel_digest(tree)
     for file in tracked:
-        # Of sources.toml the locked files and the variant count, and not its bytes.
+        # The digest covers the locked files and the variant in sources.toml, not its bytes.
         if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith(
             "/sources.toml"
         ):

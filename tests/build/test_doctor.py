@@ -71,7 +71,7 @@ def test_every_malformed_variable_is_told(examine: Examine) -> None:
         "MAX_JOBS='0' is not valid",
         "VERBOSE='x' is not valid",
     ]
-    assert named(facts, "device").found.startswith("cpu"), "the rest is examined as well"
+    assert named(facts, "device").found.startswith("cpu"), "the other facts are reported, too"
     assert examination.exit_code(facts) == ConfigurationError.exit_code
 
 

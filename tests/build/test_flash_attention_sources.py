@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention's and CUTLASS's sources below the build folder: whose they are, what of them, and our changes in them."""
+"""Sources of FlashAttention and CUTLASS in the build folder: their origin, extent and patches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
 
 
 def sources(root: Path, folder: Path, project: str) -> Path:
-    """As an archive or a checkout has them, with everything that the largest plan lists."""
+    """Write the sources of an archive or a checkout that the largest plan needs."""
     wanted = planned(root, "full").third_party_sources[flash_attention.NAME]
     for name in (*wanted, "csrc/flash_attn/src/flash.h", "hopper/flash.h"):
         path = folder / project / name
@@ -54,7 +54,7 @@ def sources(root: Path, folder: Path, project: str) -> Path:
 
 @pytest.fixture
 def tree(root: Path, tmp_path: Path) -> Path:
-    """A source tree with the project's lock and a change of its own."""
+    """A source tree with the project's lock and another patch."""
     (tmp_path / "tree" / "third_party" / "patches" / "flash-attention").mkdir(parents=True)
     (tmp_path / "tree" / third_party.LOCK).write_bytes((root / third_party.LOCK).read_bytes())
     (tmp_path / "tree" / "third_party" / "patches" / "flash-attention" / "x.patch").write_text(
@@ -109,7 +109,7 @@ def test_sets_of_version_3(root: Path) -> None:
         return {source for source in sources if source.startswith("hopper/instantiations/")}
 
     assert len(units(development)) == 2 * 2 * 2
-    # All that FlashAttention has of one head size for keys and values, for 9.0: ten for each dtype.
+    # FlashAttention has ten units per dtype for one head size of keys and values, for 9.0.
     kinds = ("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_")
     kinds += ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
     every = {
@@ -143,7 +143,10 @@ def test_version_3_is_for_9_0a(root: Path, archs: str) -> None:
 
 
 def test_units_and_what_enters_them(root: Path) -> None:
-    """A record's source in the tree enters the record's units: one that is missing does not link, one that is left over is never run."""
+    """A record's source in the tree registers exactly the record's units.
+
+    A missing unit does not link, and a unit that is not registered never runs.
+    """
     packed = {"": False, "packgqa": True, "softcap": False, "softcap_packgqa": True}
     names = {"bf16": "bfloat16_t", "fp16": "half_t"}
     for kernel in kernels_table.load(root).kernels:
@@ -165,7 +168,7 @@ def test_units_and_what_enters_them(root: Path) -> None:
 
 
 def entered_by(root: Path, what: str) -> set[tuple[bool, ...]]:
-    """The units of one of the registry's templates: (split, paged, softcap, packed)."""
+    """The units of one template of the registry: (split, paged, softcap, packed)."""
     header = (root / "csrc" / "attention" / "flash3" / "registry.h").read_text(encoding="utf-8")
     body = re.search(rf"using {what} =(.*);|struct {what} \{{(?s:(.*?))\n\}};", header)
     assert body is not None, what
@@ -235,7 +238,7 @@ def test_the_tree_s_own_changes(root: Path) -> None:
 
 
 def lock_tree(tree: Path, name: str) -> None:
-    """Lock a source of ``tree`` to what lies in the cache, as if its archive had given that."""
+    """Lock a source of ``tree`` to the content in the cache."""
     source, path = third_party.read(tree)[name], tree / third_party.LOCK
     text = path.read_text(encoding="utf-8")
     assert source.tree_sha256 in text

@@ -93,7 +93,7 @@ def test_sources_of_a_third_party(tree: Path) -> None:
         + more.replace('["full"]', '["dev", "full"]\nset_definitions = { dev = ["A", "B=2"] }'),
     )
     assert load(tree).kernels[-1].set_definitions == {"dev": ("A", "B=2")}
-    # GPU code of a third party is GPU code: it makes the architectures necessary.
+    # Third-party GPU code needs architectures, too.
     only = GOOD.replace('sources = ["extra/gone.cu"]', 'sources = ["extra/gone.cc"]') + more
     write(tree, only)
     assert load(tree).kernels[-1].archs == {"cuda": ("12.0f",)}

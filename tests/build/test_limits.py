@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 4: what the process may use, from faked copies of /proc and of cgroup file systems."""
+"""Build contract, section 4: limits of the process, from copies of /proc and cgroup folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def no_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(
     root: Path, *, cgroup: str, mounts: list[tuple[str, str, str]], files: Mapping[str, str]
 ) -> Path:
-    """Write ``proc`` and the mounted files; ``mounts`` are (group shown, folder below root, file system with its options)."""
+    """Write ``proc`` and the mounted files.
+
+    ``mounts`` are (group at the mount point, folder below root, file system with its options).
+    """
     proc = root / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text(cgroup)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a linked library may ask for, by device."""
+"""What a linked library may need, by device."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_allowed(device: str, symbol: elf.Symbol) -> None:
         ("cpu", plain("_ZN3c106detail14torchCheckFailEPKcS2_jRKSs")),
         ("cpu", plain("cudaLaunchKernel")),
         ("cpu", plain("dgemm_")),
-        ("cpu", plain("__gmon_start__")),  # not weak: somebody really wants it
+        ("cpu", plain("__gmon_start__")),  # not weak, so the library needs it
         ("cpu", plain("pthread_create")),
         ("cpu", elf.Symbol("GOMP_parallel", "GOMP_4.0", "libgomp.so.1", False)),
         ("cuda", plain("hipMalloc")),
@@ -124,7 +124,7 @@ def test_a_library_that_is_not_for_torch(
 
 
 def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
-    """An extension that calls CPython passes; asked for as a library of a stranger it does not."""
+    """An extension that calls CPython passes; the same symbols in another library do not."""
     (extension,) = Path(zstandard.__file__).parent.glob("backend_c.*.so")
     link_check.require(extension, "cpu")
     data = extension.read_bytes().replace(b"libc.so.6\0", b"libx.so.6\0")
@@ -133,7 +133,7 @@ def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"bad\.so needs the library libx\.so\.6") as caught:
         link_check.require(bad, "cpu")
     assert "more" in caught.value.message, (
-        "every symbol of it is a complaint; the first few are shown"
+        "every symbol is a problem, but only the first ones are shown"
     )
     (tmp_path / "macos.so").write_bytes(b"\xcf\xfa\xed\xfe")
     link_check.require(tmp_path / "macos.so", "cpu")

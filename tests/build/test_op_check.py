@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison of the ops that libraries register with those of the sources."""
+"""The check that libraries register the ops of their sources."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ _register, ops_ = ops, Ops
 
 @pytest.fixture
 def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: Path) -> Path:
-    """A torch that can be loaded without a gigabyte: 'libraries' are Python text that registers."""
+    """A small torch whose 'libraries' are Python code that registers ops."""
     site = tmp_path / "fake" / "site-packages"
     (site / "torch").mkdir(parents=True)
     text = TORCH + (
@@ -178,7 +178,7 @@ def test_the_probe_itself(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As the program it is, in this process, where its lines can be seen."""
+    """Run the probe as a program, but in this process, so that coverage sees its lines."""
     monkeypatch.syspath_prepend(str(fake_torch))
     registers = """
         registry['_C::rms_norm'] = 'as torch prints'

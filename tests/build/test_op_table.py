@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops that sources register, and the comparison with what torch was told."""
+"""The ops that sources register."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cuda_plan(root: Path) -> Any:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
-    """Each `m.def` of the device's bindings, and nothing else."""
+    """The table has each `m.def` of the device's bindings, and nothing else."""
     table = op_table.load(root)
     assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
     chosen = cpu_plan(root) if device == "cpu" else cuda_plan(root)
@@ -70,7 +70,10 @@ def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
 
 
 def test_the_ops_of_one_source(root: Path) -> None:
-    """Split literals are joined; one file of two devices has the key of each; a key may be named; a second key is added."""
+    """Split literals are joined.
+
+    A file that two devices share has the key of each, and a source may also name keys.
+    """
     table = op_table.load(root)
     (greedy, gumbel) = (
         "_C::greedy_argmax(Tensor logits) -> Tensor",
@@ -102,7 +105,7 @@ def test_registrations(tmp_path: Path) -> None:
         op_table.OF_DEVICE: (F,),
         "CompositeExplicitAutograd": (G,),
     }
-    # A second block for the same key, as between #if and #endif, and an op for two keys.
+    # A second block for the same key, as between #if and #endif, and an op with two keys.
     more = 'STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("f", VLLM_BOX(vllm::F)); }\n'
     assert op_table.registrations(
         write(tmp_path, f"{DEFINITION}{DEVICE}{DEVICE}{BY_NAME}#if X\n{more}#endif\n")

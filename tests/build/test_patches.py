@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our changes to third-party sources: they fit exactly, or are refused."""
+"""Our patches of third-party sources fit exactly or are refused."""
 
 from __future__ import annotations
 

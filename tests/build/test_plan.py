@@ -164,7 +164,7 @@ def test_optional_kernel_without_its_sources(tmp_path: Path) -> None:
     table = KernelsTable(tmp_path, TABLE.extensions, (*TABLE.kernels, missing))
     found = decision(plan_resolver.survey(table, "cuda"), "mla")
     assert (found.state, found.reason) == ("source", "optional, and csrc/mla.cu is not in the tree")
-    # And where it is all there is.
+    # The same for a table without other kernels.
     with pytest.raises(ConfigurationError, match="mla: optional") as caught:
         plan_resolver.resolve(KernelsTable(tmp_path, TABLE.extensions, (missing,)), "cuda")
     assert "9.0a" in (caught.value.expected or "")

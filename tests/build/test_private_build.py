@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flags and sources that a tree does not describe: they make a build private, or are refused."""
+"""Flags and sources that the tree does not describe: they make a build private or are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def config(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Configuration:
-    """A build for CPUs whose Highway is the locked one."""
+    """A build for CPUs with the locked Highway."""
     assert bare.is_dir()
     monkeypatch.setattr(
         cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")}
@@ -63,7 +63,10 @@ def build_digest(config: Configuration, **environ: str) -> str:
 def test_the_question_writes_nothing(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked before the build claims its folder: a file there would be a stranger's, and end the build."""
+    """Influences are computed before the build claims its folder.
+
+    A file in the folder would count as a foreign one, and the build would fail.
+    """
     assert bare.is_dir()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     third_party.read(root)["highway"].folder.mkdir(parents=True)

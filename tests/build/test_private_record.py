@@ -78,9 +78,9 @@ def test_a_secret_is_in_no_record(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """CMake is told it, and keeps it; the record, the messages and the logs do not.
+    """CMake gets and stores the secret, but the record, the messages and the logs do not contain it.
 
-    A text that is cut has lost the end that tells.
+    A shortened text does not show the end of the secret, so the test looks for its beginning.
     """
     secret = "pa55w0rd" * 20
     address = f"https://user:{secret}@host/x"

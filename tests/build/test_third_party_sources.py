@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locked third-party sources: the lock, the cache, what an archive may hold, and the command that fetches."""
+"""Locked third-party sources: the cache, the content of archives, and ``vllm-build fetch``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"int x;\n")
 
 
 def locked(source: Source, path: Path, **changes: Any) -> Source:
-    """The source with ``changes``, locked to the tree that the archive gives; an archive that must not be extracted has none."""
+    """The source with ``changes``, locked to the tree of the archive if it may be extracted."""
     source = replace(source, **changes)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -94,7 +94,9 @@ def test_extract(tmp_path: Path, cache: Path) -> None:
     assert (folder / "hwy" / "a.h").read_bytes() == b"int x;\n"
     assert oct((folder / "run.sh").stat().st_mode)[-3:] == "755"
     assert oct((folder / "hwy" / "a.h").stat().st_mode)[-3:] == "644"
-    assert third_party.extract(source, tmp_path / "a.tar.gz") == folder, "somebody else was faster"
+    assert third_party.extract(source, tmp_path / "a.tar.gz") == folder, (
+        "another process was faster"
+    )
     assert [p.name for p in (cache / "sources").iterdir()] == [folder.name]
 
 
@@ -221,7 +223,7 @@ def test_changed_sources_are_refused_and_repaired(
         third_party.folder(folder, "highway", None)
     assert "vllm-build fetch highway" in (caught.value.remedy or "")
     assert third_party.folder(folder, "highway", folder) == folder, (
-        "sources of one's own are not compared"
+        "the user's own sources are not compared"
     )
     assert third_party_fetch.fetch(source, console) == str(folder)
     assert third_party.folder(folder, "highway", None) == folder

