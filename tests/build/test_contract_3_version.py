@@ -179,7 +179,7 @@ def test_version_file_equals_metadata(
     assert namespace["__version__"] == str(Version(text))
 
 
-# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only a version.
+# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints a version.
 
 
 @pytest.mark.usefixtures("bare")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 4: compiler launchers, generator, CMake and the compilers' environment."""
+"""Build contract, section 4: launchers, generator, CMake and the compilers' environment."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def as_conda(line: str) -> str:
     """A requirement of pip in the spelling of conda."""
     requirement = Requirement(line)
     assert not requirement.marker, (
-        f"{line}: conda has no markers: add a selector to the recipe, and support for it to this test"
+        f"{line}: conda has no markers; add a selector to the recipe and handle it in this test"
     )
     return f"{CONDA_NAMES.get(requirement.name, requirement.name)} {requirement.specifier}".strip()
 

@@ -139,8 +139,20 @@ def test_cpus(
 @pytest.mark.parametrize(
     ("mounts", "cgroup", "files", "memory"),
     [
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": "max\n", "cg/job/memory.current": "5\n"}, 32 * GIB, id="available"),
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": str(4 * GIB), "cg/job/memory.current": str(GIB)}, 3 * GIB, id="v2"),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": "max\n", "cg/job/memory.current": "5\n"},
+            32 * GIB,
+            id="available",
+        ),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": str(4 * GIB), "cg/job/memory.current": str(GIB)},
+            3 * GIB,
+            id="v2",
+        ),
         pytest.param(
             V2,
             "0::/job\n",
@@ -152,8 +164,20 @@ def test_cpus(
             2 * GIB + GIB // 2,
             id="v2, file cache can be taken back",
         ),
-        pytest.param(V2, "0::/job/step\n", {"cg/job/memory.max": str(2 * GIB), "cg/job/step/memory.max": "max"}, 2 * GIB, id="outer group"),
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": str(GIB), "cg/job/memory.current": str(2 * GIB)}, 0, id="over the limit"),
+        pytest.param(
+            V2,
+            "0::/job/step\n",
+            {"cg/job/memory.max": str(2 * GIB), "cg/job/step/memory.max": "max"},
+            2 * GIB,
+            id="outer group",
+        ),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": str(GIB), "cg/job/memory.current": str(2 * GIB)},
+            0,
+            id="over the limit",
+        ),
         pytest.param(
             V1,
             "3:memory:/job\n",
@@ -171,16 +195,23 @@ def test_cpus(
             {
                 "cg/memory/job/memory.limit_in_bytes": str(4 * GIB),
                 "cg/memory/job/memory.usage_in_bytes": str(4 * GIB),
-                "cg/memory/job/memory.stat": (f"inactive_file 5\ntotal_inactive_file {3 * GIB}\n"
-                                             "total_active_file 0\n"),
+                "cg/memory/job/memory.stat": (
+                    f"inactive_file 5\ntotal_inactive_file {3 * GIB}\ntotal_active_file 0\n"
+                ),
             },
             3 * GIB,
             id="v1, file cache can be taken back",
         ),
-        pytest.param(V1, "3:memory:/job\n", {"cg/memory/memory.limit_in_bytes": NO_LIMIT_V1}, 32 * GIB, id="v1, no limit"),
+        pytest.param(
+            V1,
+            "3:memory:/job\n",
+            {"cg/memory/memory.limit_in_bytes": NO_LIMIT_V1},
+            32 * GIB,
+            id="v1, no limit",
+        ),
         pytest.param(V2, "0::/job\n", {"cg/job/memory.max": "garbage"}, 32 * GIB, id="garbage"),
     ],
-)  # fmt: skip
+)
 def test_memory(
     tmp_path: Path,
     mounts: list[tuple[str, str, str]],

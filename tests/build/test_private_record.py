@@ -78,7 +78,7 @@ def test_a_secret_is_in_no_record(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """CMake gets and stores the secret, but the record, the messages and the logs do not contain it.
+    """CMake stores the secret, but the record, the messages and the logs do not contain it.
 
     A shortened text does not show the end of the secret, so the test looks for its beginning.
     """

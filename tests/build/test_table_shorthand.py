@@ -38,8 +38,10 @@ kernel = [
     "norm/{a,b}.cu",
     "norm/c{,_d}.cc",
   ] },
-  { name = "norm-dev", group = "unit", sets = ["dev", "full"], memory = "heavy", sources = ["norm/e.cu"] },
-  { name = "norm-few", group = "unit", sets = ["check", "dev"], archs = { cuda = "8.0" }, sources = ["norm/f.cu"] },
+  { name = "norm-dev", group = "unit", sets = ["dev", "full"], memory = "heavy", \
+sources = ["norm/e.cu"] },
+  { name = "norm-few", group = "unit", sets = ["check", "dev"], archs = { cuda = "8.0" }, \
+sources = ["norm/f.cu"] },
   { name = "norm-host", group = "unit", sources = ["norm/g.cc"], definitions = ["X"] },
 ]
 
