@@ -97,36 +97,34 @@ UNNAMED: dict[str, str] = {
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
     "variants/": "rattler-build hashes the values that the recipe reads into the build string",
     "scripts/vllm_build/__main__.py": "starts the command line",
-    "scripts/vllm_build/checks/": "checks libraries and changes none",
+    "scripts/vllm_build/checks/": "checks libraries without changing them",
     "scripts/vllm_build/cli.py": "parses the command line",
-    "scripts/vllm_build/commands/": "the command line; what it starts counts by itself",
-    "scripts/vllm_build/digests/recipe_stamp.py": (
-        "writes digests into recipe/variants.yaml, where they are the names"
-    ),
+    "scripts/vllm_build/commands/": "the command line; the modules that it calls count themselves",
+    "scripts/vllm_build/digests/recipe_stamp.py": ("writes the digests into recipe/variants.yaml"),
     "scripts/vllm_build/doctor/": "reports what the machine has",
     "scripts/vllm_build/entry.py": "starts the command line",
     "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
     "scripts/vllm_build/native/compile_launcher.py": (
-        "runs the compiler's own command line and takes its time"
+        "runs the compiler's command line unchanged and measures it"
     ),
     "scripts/vllm_build/native/compiler_cache.py": (
-        "probes compiler caches, which return what the compiler made"
+        "probes compiler caches, which return the compiler's output"
     ),
     "scripts/vllm_build/native/job_count.py": "decides how many compilers run at once",
     "scripts/vllm_build/native/logged_process.py": "runs CMake and shows its output",
     "scripts/vllm_build/native/machine_limits.py": (
         "reads the machine's memory and CPUs, for the number of jobs"
     ),
-    "scripts/vllm_build/native/unit_times.py": "records times beside the libraries",
+    "scripts/vllm_build/native/unit_times.py": "records compile times outside the libraries",
     "scripts/vllm_build/py.typed": "a marker for type checkers",
     "scripts/vllm_build/reuse/": (
         "installs libraries of other builds, each verified by its record's sha256"
     ),
-    "scripts/vllm_build/settings/invocation.py": "hands the environment to the command line",
-    "scripts/vllm_build/settings/other_variables.py": "warns of variables that have no effect",
+    "scripts/vllm_build/settings/invocation.py": "passes the environment to the command line",
+    "scripts/vllm_build/settings/other_variables.py": "warns about variables that have no effect",
     "scripts/vllm_build/settings/settings_page.py": "writes documentation",
     "scripts/vllm_build/toolchain/": "builds the toolchain channel; the channel digest covers it",
-    "scripts/vllm_build/util/clock.py": "refuses files whose time lies in the future",
+    "scripts/vllm_build/util/clock.py": "refuses files with a time in the future",
     "scripts/vllm_build/util/console.py": "prints",
     "scripts/vllm_build/util/errors.py": "messages and exit statuses",
     "scripts/vllm_build/util/failures.py": "turns exceptions into messages",
@@ -140,7 +138,7 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/conda/environments/": (
         "installs packages and compares environments with them"
     ),
-    "scripts/vllm_build/conda/package_checks.py": "compares packages and changes none",
+    "scripts/vllm_build/conda/package_checks.py": "checks packages without changing them",
     "scripts/vllm_build/conda/reused_packages.py": (
         "takes packages of other channels, each verified by its index and record"
     ),

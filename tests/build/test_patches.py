@@ -58,9 +58,9 @@ def test_other_sources(text: str) -> None:
     ("old", "new", "words"),
     [
         ("--- a/src/x.h\n", "", "changes nothing"),
-        ("--- a/", "--- ", r"x\.patch:3: not one file before and after"),
-        ("+++ b/src/x.h", "+++ b/src/y.h", "not one file before and after"),
-        ("--- a/src/x.h", "--- /dev/null", "not one file before and after"),
+        ("--- a/", "--- ", r"x\.patch:3: not the same file before and after"),
+        ("+++ b/src/x.h", "+++ b/src/y.h", "not the same file before and after"),
+        ("--- a/src/x.h", "--- /dev/null", "not the same file before and after"),
         ("@@ -2,3", "@@ -x,3", "does not begin a hunk"),
         (" four\n", "", "cut short"),
         ("-2,3", "-2,2", "longer than its header says"),

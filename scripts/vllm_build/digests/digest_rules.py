@@ -24,7 +24,7 @@ NEITHER: Mapping[str, str] = {
     "__main__.py": "starts the command line",
     "checks/": "checks libraries without changing them",
     "cli.py": "parses the command line",
-    "commands/": "the command line; the modules that it calls are counted themselves",
+    "commands/": "the command line; the modules that it calls count themselves",
     "conda/": "packs conda packages; the recipe digest covers it",
     "digests/recipe_stamp.py": "writes the digests into recipe/variants.yaml",
     "doctor/": "reports what the machine has",

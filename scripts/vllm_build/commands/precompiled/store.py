@@ -50,11 +50,11 @@ def run(arguments: Namespace, console: Console) -> int:
     console.info(f"{report.digests} digests, {report.files} files, {report.size / 1e6:.1f} MB")
     if report.signer:
         whose = (
-            "the key that --key names"
+            "which --key names"
             if key
-            else "a key that the store itself declares; --key FILE compares it with one you trust"
+            else "which the store declares itself; --key FILE compares it with a key that you trust"
         )
-        console.info(f"signed by {report.signer}, {whose}")
+        console.info(f"signed by the key {report.signer}, {whose}")
     if report.problems:
         raise IntegrityError(
             f"{arguments.store}: {len(report.problems)} problems",
