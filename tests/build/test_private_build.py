@@ -17,7 +17,7 @@ from vllm_build.native.build_configuration import Configuration
 from vllm_build.reuse import preparation
 from vllm_build.reuse.records import fitness
 from vllm_build.settings.build_settings import Settings
-from vllm_build.sources import third_party
+from vllm_build.sources import folder_digest, third_party
 from vllm_build.target.device import Target
 from vllm_build.util.errors import ConfigurationError
 
@@ -154,6 +154,7 @@ def test_the_content_of_replaced_sources_counts(config: Configuration, tmp_path:
     assert named(mine("one")) == [f"HIGHWAY_SRC_DIR={tmp_path / 'one'}"]
     assert build_digest(mine("one")) == build_digest(mine("two")) != build_digest(config)
     (tmp_path / "two" / "hwy" / "base.h").write_text("// mine\n", encoding="utf-8")
+    folder_digest.forget()  # as the next build does
     assert build_digest(mine("one")) != build_digest(mine("two"))
     by_argument = arguments(config, f"-DHIGHWAY_SRC_DIR={tmp_path / 'one'}")
     assert f"HIGHWAY_SRC_DIR={tmp_path / 'one'}" in named(by_argument)
