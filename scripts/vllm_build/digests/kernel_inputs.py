@@ -119,7 +119,7 @@ def of(root: Path, component: str) -> dict[str, str]:
             raise ConfigurationError(
                 f"{min(missing)} does not exist",
                 expected="a complete source tree",
-                remedy="check the tree out again",
+                remedy="check out the tree again",
             )
         sources |= listed - missing
         sources |= tree_files.below(

@@ -60,7 +60,7 @@ def below(root: Path, entries: Iterable[str]) -> set[Path]:
             raise ConfigurationError(
                 f"{path} does not exist",
                 expected="a complete source tree",
-                remedy="check the tree out again",
+                remedy="check out the tree again",
             )
     return {
         p

@@ -39,7 +39,7 @@ class PlannedKernel:
     Attributes:
         name: the record's name.
         sources: relative to the source root, with forward slashes.
-        definitions: macros for these sources alone.
+        definitions: macros for these sources only.
         libraries: third-party libraries that these sources need.
         memory: memory class, a key of MEMORY_CLASSES.
         archs: architectures that its GPU code is compiled for, ascending; empty without GPU code.

@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
         raise ConfigurationError(
             f"{path}: {error.strerror}",
             expected="a source that registers ops",
-            remedy="check the tree out again",
+            remedy="check out the tree again",
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
@@ -179,7 +179,7 @@ def of_plan(table: OpTable, plan: Plan) -> Mapping[str, tuple[str, ...]]:
                 raise ConfigurationError(
                     f"{kernels_table.TABLE} has no kernel {kernel.name!r}",
                     expected="the kernels of the plan",
-                    remedy="plan again",
+                    remedy="run the build again",
                 )
             for key, schemas in table[kernel.name].items():
                 found[key] = (*found.get(key, ()), *schemas)

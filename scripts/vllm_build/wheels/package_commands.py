@@ -45,7 +45,7 @@ def stamped_egg_info(outputs: tuple[str, ...]) -> type[egg_info]:
     """
 
     class command(egg_info):  # noqa: N801 - setuptools commands are named in lower case
-        """See the function."""
+        """Writes metadata, see :func:`stamped_egg_info`."""
 
         def run(self) -> None:
             """Write our file first, because setuptools' own files list it."""
