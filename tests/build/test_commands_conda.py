@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands around conda packages: what they hand to the modules that do the work, and what they print of it."""
+"""The commands for conda packages: what they pass to the library, and what they print."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RESULT = {
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the modules below the commands were asked for."""
+    """Records the calls of the library modules."""
     calls: list[Any] = []
 
     def answer(module: Any, name: str, result: Any) -> None:
@@ -171,7 +171,7 @@ def test_toolchain_clean(
     }
     for wrong in (["--clean", "--older-than", "soon"], ["--clean", "cmake"], ["--older-than", "7"]):
         assert cli.main(["toolchain", *wrong]) == errors.ConfigurationError.exit_code
-    assert seen == [], "nothing is built"
+    assert seen == [], "rendering builds nothing"
 
 
 def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_stamp(
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     assert cli.main(["stamp", "--check"]) == errors.IntegrityError.exit_code
-    assert "out of step" in capsys.readouterr().err
+    assert "does not match the tree" in capsys.readouterr().err
     assert cli.main(["stamp"]) == 0
     assert "written" in capsys.readouterr().err
     assert cli.main(["stamp", "--check", "--json"]) == 0

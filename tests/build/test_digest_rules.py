@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which names an edit of each tracked file moves: a table of prefixes, held against every file of the tree."""
+"""A table of the digests that an edit of each tracked file changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = (
 )
 NOTHING: frozenset[str] = frozenset()
 
-#: Prefix → the names that move. The longest prefix that fits a file decides.
+#: Prefix → the digests that change. The longest prefix that matches a file applies.
 TABLE: dict[str, frozenset[str]] = {
     "CMakeLists.txt": frozenset({LIBRARIES}),
     "cmake/": frozenset({LIBRARIES}),
@@ -56,6 +56,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scripts/vllm_build/project/": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/kernels/": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/kernels/build_plan.py": frozenset({LIBRARIES}),
+    "scripts/vllm_build/kernels/kernel_choice.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/kernels/plan_resolver.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/sources/": frozenset({LIBRARIES}),
     "scripts/vllm_build/digests/": frozenset({LIBRARIES, PACKAGE}),
@@ -68,7 +69,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scripts/vllm_build/packing/": frozenset({RECIPE}),
 }
 
-#: Files that move no name, each with the reason.
+#: Files that change no digest, each with a reason.
 UNNAMED: dict[str, str] = {
     ".ci/": "runs the tests",
     ".clang-format": "formats sources, which count by themselves",
@@ -96,36 +97,34 @@ UNNAMED: dict[str, str] = {
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
     "variants/": "rattler-build hashes the values that the recipe reads into the build string",
     "scripts/vllm_build/__main__.py": "starts the command line",
-    "scripts/vllm_build/checks/": "checks libraries and changes none",
+    "scripts/vllm_build/checks/": "checks libraries without changing them",
     "scripts/vllm_build/cli.py": "parses the command line",
-    "scripts/vllm_build/commands/": "the command line; what it starts counts by itself",
-    "scripts/vllm_build/digests/recipe_stamp.py": (
-        "writes digests into recipe/variants.yaml, where they are the names"
-    ),
+    "scripts/vllm_build/commands/": "the command line; the modules that it calls count themselves",
+    "scripts/vllm_build/digests/recipe_stamp.py": ("writes the digests into recipe/variants.yaml"),
     "scripts/vllm_build/doctor/": "reports what the machine has",
     "scripts/vllm_build/entry.py": "starts the command line",
     "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
     "scripts/vllm_build/native/compile_launcher.py": (
-        "runs the compiler's own command line and takes its time"
+        "runs the compiler's command line unchanged and measures it"
     ),
     "scripts/vllm_build/native/compiler_cache.py": (
-        "probes compiler caches, which return what the compiler made"
+        "probes compiler caches, which return the compiler's output"
     ),
     "scripts/vllm_build/native/job_count.py": "decides how many compilers run at once",
     "scripts/vllm_build/native/logged_process.py": "runs CMake and shows its output",
     "scripts/vllm_build/native/machine_limits.py": (
         "reads the machine's memory and CPUs, for the number of jobs"
     ),
-    "scripts/vllm_build/native/unit_times.py": "records times beside the libraries",
+    "scripts/vllm_build/native/unit_times.py": "records compile times outside the libraries",
     "scripts/vllm_build/py.typed": "a marker for type checkers",
     "scripts/vllm_build/reuse/": (
         "installs libraries of other builds, each verified by its record's sha256"
     ),
-    "scripts/vllm_build/settings/invocation.py": "hands the environment to the command line",
-    "scripts/vllm_build/settings/other_variables.py": "warns of variables that have no effect",
+    "scripts/vllm_build/settings/invocation.py": "passes the environment to the command line",
+    "scripts/vllm_build/settings/other_variables.py": "warns about variables that have no effect",
     "scripts/vllm_build/settings/settings_page.py": "writes documentation",
     "scripts/vllm_build/toolchain/": "builds the toolchain channel; the channel digest covers it",
-    "scripts/vllm_build/util/clock.py": "refuses files whose time lies in the future",
+    "scripts/vllm_build/util/clock.py": "refuses files with a time in the future",
     "scripts/vllm_build/util/console.py": "prints",
     "scripts/vllm_build/util/errors.py": "messages and exit statuses",
     "scripts/vllm_build/util/failures.py": "turns exceptions into messages",
@@ -139,7 +138,7 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/conda/environments/": (
         "installs packages and compares environments with them"
     ),
-    "scripts/vllm_build/conda/package_checks.py": "compares packages and changes none",
+    "scripts/vllm_build/conda/package_checks.py": "checks packages without changing them",
     "scripts/vllm_build/conda/reused_packages.py": (
         "takes packages of other channels, each verified by its index and record"
     ),
@@ -147,8 +146,8 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/packing/index_check.py": "compares packages with their index",
 }
 
-#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern,
-#: replacement) that changes records.
+#: Digests of these files cover records and not bytes, so a comment changes none. File → an edit
+#: (pattern, replacement) that changes records.
 _SHA256 = (r'(?<=sha256 = ")[0-9a-f]{8}', "0" * 8)
 RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
     "csrc/kernels.toml": (
@@ -163,7 +162,7 @@ RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
 
 
 def inputs(root: Path) -> dict[str, dict[str, str]]:
-    """Entries of every digest but the channel's, by name."""
+    """Entries of every digest except that of the channel, by name."""
     return {
         **{
             component: kernel_inputs.of(root, component)
@@ -181,10 +180,10 @@ def summary(root: Path, moved: set[str]) -> frozenset[str]:
 
 
 def expected(file: str) -> frozenset[str]:
-    """What the tables say of a file.
+    """The digests that the tables assign to a file.
 
     Raises:
-        LookupError: they say nothing.
+        LookupError: the tables do not cover the file.
     """
     known = {**TABLE, **dict.fromkeys(UNNAMED, NOTHING)}
     fitting = [
@@ -215,8 +214,7 @@ def test_every_tracked_file_moves_the_names_that_the_table_says(
         if file in RECORDS or file.startswith("toolchain/"):
             continue
         names = {name for name, entries in found.items() if file in entries}
-        # An entry is the digest of the file's bytes, so an edit of the file moves each of these
-        # names.
+        # An entry is the digest of the file's bytes, so an edit of the file changes each of these.
         assert all(found[name][file] == tree_files.digest_of(root / file) for name in names), file
         got, want = summary(root, names), expected(file)
         if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
@@ -265,8 +263,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
     wrong, before = [], digests(tree)
-    # The entries of the digests have shown each single module; one edit shows that entries are what
-    # counts.
+    # The test above checks the entries of every module. One edit shows that digests follow entries.
     rows = [
         row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)
     ]
@@ -293,7 +290,7 @@ def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: li
 def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked: list[str]) -> None:
     still, before = [], channel_digest(tree)
     for file in tracked:
-        # Of sources.toml the locked files and the variant count, and not its bytes.
+        # The digest covers the locked files and the variant in sources.toml, not its bytes.
         if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith(
             "/sources.toml"
         ):

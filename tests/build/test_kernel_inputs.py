@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel digest of each output covers, in a copy of the tree: an edit changes the outputs that it shapes, and no other."""
+"""What the kernel digest of each output covers, tested with edits in a copy of the tree."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_source_belongs_to_an_output(root: Path) -> None:
 def test_a_record_that_lacks_what_a_digest_reads_is_named(
     tree: Path, old: str, new: str, message: str
 ) -> None:
-    """These ended with an internal error."""
+    """Such a table once caused an internal error."""
     path = tree / kernel_inputs.TABLE
     text = path.read_text(encoding="utf-8")
     assert old in text

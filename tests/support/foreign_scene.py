@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from foreign_files import Official, compiled
 from packaging.version import Version
 
-from vllm_build.kernels import kernels_table, op_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, op_table, plan_resolver
 from vllm_build.reuse.foreign import foreign_reuse
 from vllm_build.reuse.records.fitness import Machine
 
@@ -33,7 +33,7 @@ def cpu_plan(root: Path) -> Plan:
 
 
 def cuda_plan(root: Path, release: str = "13.0") -> Plan:
-    choice = plan_resolver.Choice(flash_attention_set="full")
+    choice = kernel_choice.Choice(flash_attention_set="full")
     return plan_resolver.survey(
         kernels_table.load(root),
         "cuda",

@@ -19,7 +19,7 @@ from vllm_build.conda import (
 )
 from vllm_build.conda.environments import conda_environment, intact, prefixes
 from vllm_build.digests import recipe_stamp, tree_digests
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.native import compiler_cache, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.packing import channel_index, finish, packer_version, recipe_builder
@@ -35,6 +35,7 @@ from vllm_build.util.files import holds, read_text, sha256_of, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vllm_build.kernels.build_plan import Plan
     from vllm_build.settings.build_settings import Settings
     from vllm_build.util.console import Console
 
@@ -304,7 +305,7 @@ def install_line(request: Request) -> str:
     return f"conda install --override-channels {channels} vllm"
 
 
-def planned(request: Request) -> plan_resolver.Plan:
+def planned(request: Request) -> Plan:
     """What the variant compiles.
 
     Raises:
@@ -313,7 +314,7 @@ def planned(request: Request) -> plan_resolver.Plan:
     """
     variant = request.variant
     values = {**variant.values, **stamps(request)}
-    choice = plan_resolver.Choice(values.get("flash_attention_set"))
+    choice = kernel_choice.Choice(values.get("flash_attention_set"))
     return plan_resolver.resolve(
         kernels_table.load(request.root),
         variant.accelerator,

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from vllm_build.architectures import gpu_targets
 from vllm_build.conda import variant_file
-from vllm_build.kernels.kernels_table import SETS
+from vllm_build.kernels.kernel_records import SETS
 from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 

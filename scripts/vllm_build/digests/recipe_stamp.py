@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps ``recipe/variants.yaml`` in step with the tree: the version and the digests that the recipe puts into names and pins.
+"""Keeps the version and the digests in ``recipe/variants.yaml`` in step with the tree.
 
-The file is committed, so that plain ``rattler-build build --recipe recipe`` needs nothing of this
-library.
+The recipe uses them in names and pins. The file is committed, so plain ``rattler-build build
+--recipe recipe`` works without this library.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 FILE = "recipe/variants.yaml"
 _HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
-# Written by `vllm-build stamp`; a test fails when it is out of step with the tree.
+# Written by `vllm-build stamp`; a test fails if it does not match the tree.
 """
 
 
 def key(component: str) -> str:
-    """The recipe's key for the kernel digest of an output: ``flash_attn_digest`` for ``vllm-flash-attn``."""
+    """The recipe's key for an output's digest: ``flash_attn_digest`` for ``vllm-flash-attn``."""
     return component.removeprefix("vllm-").replace("-", "_") + "_digest"
 
 
@@ -56,12 +56,12 @@ def check(root: Path) -> None:
     """Compare the file with the tree.
 
     Raises:
-        IntegrityError: it says something else than the tree.
+        IntegrityError: they differ.
     """
     path = root / FILE
     if not holds(path, _text(values(root))):
         raise IntegrityError(
-            f"{path} is out of step with the tree",
-            expected="the stamps of this tree",
+            f"{path} does not match the tree",
+            expected="the version and the digests of this tree",
             remedy="vllm-build stamp",
         )

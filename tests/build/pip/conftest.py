@@ -209,3 +209,8 @@ def clone(tmp_path: Path) -> Path:
     tree = copy_tree(tmp_path / "clone")
     keep_kernels(tree, ("cpu-dispatch", "activation-cpu", "norm-cpu", "rotary-cpu"))
     return tree
+
+
+@pytest.fixture
+def version(root: Path) -> str:
+    return (root / "VERSION").read_text(encoding="utf-8").strip()

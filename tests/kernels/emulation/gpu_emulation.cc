@@ -218,7 +218,7 @@ namespace {
 
 // Offers `size` bytes to the lanes of the warp, waits for all of them, and returns all lanes'
 // bytes.
-const unsigned char (*WaitForAllRanks(const void* mine, size_t size))[8] {
+const unsigned char (*OfferToWarp(const void* mine, size_t size))[8] {
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
@@ -241,13 +241,13 @@ unsigned LanesHere() {
 }  // namespace
 
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
-  const auto values = WaitForAllRanks(mine, size);
+  const auto values = OfferToWarp(mine, size);
   if (lane >= LanesHere()) Die("a shuffle asks for a lane that the block does not have");
   std::memcpy(theirs, values[lane], size);
 }
 
 uint32_t Ballot(bool value) {
-  const auto values = WaitForAllRanks(&value, sizeof(value));
+  const auto values = OfferToWarp(&value, sizeof(value));
   uint32_t bits = 0;
   for (unsigned lane = 0; lane < LanesHere(); ++lane)
     bits |= static_cast<uint32_t>(values[lane][0]) << lane;

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "digest"
-HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
-#: Digests other than those of the outputs with libraries: the noarch package, and how conda
-#: packages are packed.
+HELP = "Show the digests of the tree for each output and for the packing of packages."
+#: Digests of other things than the outputs with libraries: the noarch package and the packing.
 OTHERS = {"vllm": tree_digests.package_inputs, "recipe": tree_digests.recipe_inputs}
 
 
@@ -31,12 +30,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", help="one output, such as vllm-kernels; default: all")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--explain", action="store_true", help="list what went into it, each with its sha256"
+        "--explain", action="store_true", help="list the inputs of each digest with their sha256"
     )
     how.add_argument(
         "--diff",
         metavar="REV",
-        help="list what a git revision had otherwise, and what only one of the two has",
+        help="list the inputs that differ from those of a git revision",
     )
 
 
@@ -48,14 +47,14 @@ def _extract(root: Path, revision: str, into: Path) -> None:
     """Write the tree of a git revision into a folder.
 
     Raises:
-        ConfigurationError: the tree is no git checkout, git is not there, or the revision is not
-            known.
+        ConfigurationError: the tree is not a git checkout, git is missing, or the revision is
+            unknown.
     """
     try:
         done = children.run_for_bytes(["git", "archive", "--end-of-options", revision], cwd=root)
     except OSError as error:
         raise ConfigurationError(
-            "git does not run", expected="git, to read another revision", remedy="install git"
+            "git cannot be run", expected="git, to read another revision", remedy="install git"
         ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
@@ -65,12 +64,12 @@ def _extract(root: Path, revision: str, into: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(into, filter="data")
-        else:  # Python before 3.11.4; the archive is git's own
+        else:  # Python before 3.11.4; git wrote the archive
             archive.extractall(into)  # noqa: S202 - as above
 
 
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
-    """Entries that differ, with how: ``changed``, ``new`` (only in ``mine``) or ``gone`` (only in ``theirs``)."""
+    """Entries that differ, and how: ``changed``, ``new`` (only mine) or ``gone`` (only theirs)."""
     differing = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
     return [
         (name, "new" if name not in theirs else "gone" if name not in mine else "changed")
@@ -79,7 +78,7 @@ def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str,
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show digests, what went into them, or why they differ from another revision's."""
+    """Show digests, their inputs, or the differences from another revision."""
     root = paths.source_root()
     known = (*kernel_inputs.components(root), *OTHERS)
     if arguments.output is not None and arguments.output not in known:
