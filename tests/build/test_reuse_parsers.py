@@ -199,7 +199,7 @@ def test_requests_of_one_large_piece_run_side_by_side() -> None:
 )
 def test_any_content_range(text: str, window: str) -> None:
     try:
-        first, length, total = transport._range(text, window, "http://x")
+        first, length, total = http_answer._parse_range(text, window, "http://x")
     except RefusedError:
         return
     assert 0 <= first < first + length <= total
@@ -217,12 +217,12 @@ def test_any_content_range(text: str, window: str) -> None:
     ],
 )
 def test_content_ranges(text: str, window: str, expected: tuple[int, int, int]) -> None:
-    assert transport._range(text, window, "http://x") == expected
+    assert http_answer._parse_range(text, window, "http://x") == expected
 
 
 def test_a_range_that_nobody_asked_for() -> None:
     with pytest.raises(RefusedError, match="asked for bytes None"):
-        transport._range("bytes 0-3/4", None, "http://x")
+        http_answer._parse_range("bytes 0-3/4", None, "http://x")
 
 
 @given(st.binary(max_size=400), st.integers(0, 400), st.binary(max_size=8))
@@ -294,12 +294,12 @@ def test_https_is_not_left() -> None:
 
 def test_validators() -> None:
     strong, weak, dated = (
-        transport.Validator(*facts, 5) for facts in (('"a"', None), ('W/"a"', None), (None, "Mon"))
+        http_answer.Validator(*facts, 5) for facts in (('"a"', None), ('W/"a"', None), (None, "Mon"))
     )
     assert (strong.condition, weak.condition, dated.condition) == ('"a"', None, "Mon")
     assert strong.same(dated)
     assert not strong.same(weak)
-    assert not strong.same(transport.Validator('"a"', None, 6))
+    assert not strong.same(http_answer.Validator('"a"', None, 6))
 
 
 def test_wheel_names() -> None:

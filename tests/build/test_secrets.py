@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 #: over.
 PASSWORD = "s3:cr/t@ w?rd#%'$ü"  # noqa: S105 - of a server of these tests
 LOGIN = f"user:{PASSWORD}"
-TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01)
+TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01, netrc=os.devnull)
 
 
 @pytest.fixture(autouse=True)
@@ -80,34 +81,32 @@ def test_a_wrong_password_is_said_without_it(server: Server, text: str | None) -
     assert "wrong" not in str(caught.value)
 
 
-def test_netrc_serves_where_the_address_names_nobody(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_netrc_serves_where_the_address_has_no_credentials(server: Server, tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
-    monkeypatch.setenv("NETRC", str(netrc))
+    context = Context.of_settings(Settings.from_environ({"NETRC": str(netrc)}))
+    transport = dataclasses.replace(context.transport, attempts=2, pause=0.01)
     server.login = "user:s3cret"
     netrc.write_text("machine 127.0.0.1 login user password s3cret\n", encoding="utf-8")
-    assert download.small(TRANSPORT, server.url + "/file", 100) == b"content"
+    assert download.small(transport, server.url + "/file", 100) == b"content"
     # The address wins, as it does for pip.
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, with_login(server.url, "user:other") + "/file", 100)
+        download.small(transport, with_login(server.url, "user:other") + "/file", 100)
     netrc.write_text("machine [ nonsense", encoding="utf-8")
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, server.url + "/file", 100)
+        download.small(transport, server.url + "/file", 100)
     netrc.unlink()
     os.mkfifo(netrc)
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, server.url + "/file", 100)
+        download.small(transport, server.url + "/file", 100)
 
 
 def test_netrc_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NETRC")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert login.from_netrc("host") is None
+    assert login.from_netrc("host", "") is None
     (tmp_path / ".netrc").write_text("machine host login a password b\n", encoding="utf-8")
     (tmp_path / ".netrc").chmod(0o600)
-    assert login.from_netrc("host") == basic("a:b")
-    assert login.from_netrc("other") is None
+    assert login.from_netrc("host", "") == basic("a:b")
+    assert login.from_netrc("other", "") is None
 
 
 def test_a_redirect_to_another_server_does_not_carry_it(server: Server) -> None:

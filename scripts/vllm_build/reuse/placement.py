@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the libraries and records of a package into a folder, all of them or none.
 
-The new files are first copied beside their places. Then the old records go, the old libraries, the
-new libraries come, and the new records
-last: at no moment do libraries of two builds lie side by side, nor a record beside libraries that
-it does not describe. An error puts everything back. A process that is killed in between leaves a
-folder without some libraries, which says so when it is imported; the next run completes it.
+The new files are first copied into a staging folder. Then four steps follow: the old records are
+removed, the old libraries are removed, the new libraries are added, and the new records are added.
+So the folder never has libraries of two builds, nor a record of libraries that are not there. An
+error restores the old state. A process that is killed in between leaves a folder without some
+libraries; importing the package reports them, and the next run completes the folder.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from vllm_build.util.files import disk_errors, sha256_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Folder below ``vllm/`` for files on their way; a dot, so that nothing takes it for a package.
+#: Prefix of the staging folder below ``vllm/``. The dot keeps it from being taken as a package.
 STAGING = ".vllm-build-"
 
 
 def present(root: Path) -> list[Path]:
-    """Records that lie below ``root/vllm`` now, and libraries that a build or a package put there; nobody else's.
+    """The records below ``root/vllm``, and the libraries that belong to a build.
 
-    A library belongs to a build when a record lists it, or when it has the name of an extension of
-    the table: a process that was killed may have removed the record.
+    A library belongs to a build if a record lists it, or if it has the name of an extension in the
+    kernel table, because a killed process may have removed the record. Other libraries are left
+    out.
     """
     package = root / "vllm"
     records = sorted((package / "_build_info").glob("*.json"))
@@ -51,14 +52,14 @@ def present(root: Path) -> list[Path]:
 
 
 def _modules(tree: Path) -> set[str]:
-    """Names of the extensions that a source tree has; none where it is no whole tree."""
+    """The names of a source tree's extensions; empty if the tree has no kernel table."""
     if not (tree / kernels_table.TABLE).is_file():
         return set()
     return {extension.name.rpartition(".")[2] for extension in kernels_table.load(tree).extensions}
 
 
 def _listed(path: Path) -> set[str]:
-    """The libraries that a record names, of a build or of an official wheel; none where it cannot be read, as it goes in any case."""
+    """The libraries that a record names; empty if it is unreadable, as it is replaced anyway."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -71,21 +72,21 @@ def _staged(path: Path, package: Path) -> bool:
 
 
 def place(files: Mapping[str, Path], root: Path) -> list[str]:
-    """Make ``files`` the libraries and records below ``root/vllm``, and remove those of other builds.
+    """Replace the libraries and records below ``root/vllm`` by ``files``.
 
     Args:
-        files: from paths below ``root`` to the files that are copied there.
+        files: path relative to ``root`` -> file to copy there.
         root: the folder that holds ``vllm``.
 
     Returns:
-        What changed: paths that were written or removed, sorted.
+        The paths that were written or removed, sorted.
 
     Raises:
-        ResourceError: the disk is full. The folder is as it was, as after any error.
+        ResourceError: the disk is full. After any error the folder is unchanged.
     """
     package = root / "vllm"
     package.mkdir(parents=True, exist_ok=True)
-    # In the cache: a lock in the folder would be packed with it.
+    # The lock is in the cache, because a lock in the folder would be packed with the package.
     key = hashlib.sha256(str(package.resolve()).encode()).hexdigest()[:16]
     with locks.waiting(paths.cache_root() / "locks" / key):
         removal.remove_staging(package, STAGING)
@@ -130,6 +131,6 @@ def _swap(new: Mapping[str, Path], gone: Mapping[str, Path], root: Path, folder:
 
 
 def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
-    # A rename: a library that is mapped into a running process is replaced, never overwritten.
+    # Renamed, not overwritten: a running process may have mapped the library.
     source.replace(target)
     moved.append((source, target))

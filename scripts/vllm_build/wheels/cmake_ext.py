@@ -183,7 +183,10 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
         meter, asked = Meter(), self._asked()
         other_variables.warn(asked.settings.inherited)
         with preparation.prepared(
-            paths.source_root(), asked.settings, Context(progress=meter), target=asked.target
+            paths.source_root(),
+            asked.settings,
+            Context.of_settings(asked.settings, meter),
+            target=asked.target,
         ) as reuse:
             files = reuse.fetch()
             meter.report()
