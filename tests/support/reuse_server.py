@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -242,18 +243,20 @@ def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, byt
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server for the block."""
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run a server during the block; with a ``context`` it speaks https."""
     state = Server()
     handler = type("Bound", (Handler,), {"state": state})
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if context is not None:
+        http.socket = context.wrap_socket(http.socket, server_side=True)
     http.daemon_threads = True
     http.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = threading.Thread(
         target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
     )
     thread.start()
-    state.url = f"http://127.0.0.1:{http.server_address[1]}"
+    state.url = f"{'https' if context else 'http'}://127.0.0.1:{http.server_address[1]}"
     try:
         yield state
     finally:

@@ -189,6 +189,36 @@ class RemoteFile(io.RawIOBase):
         self._parts.clear()
 
 
+def open_ranged(
+    transport: Transport, url: str, folders: tuple[Path, Path], progress: Progress
+) -> tuple[RemoteFile | None, Validator]:
+    """Open a remote file; None instead of it if the server ignores ranges.
+
+    Args:
+        transport: makes the requests.
+        url: http or https.
+        folders: for parts of this process, and for parts that other processes can resume.
+        progress: told of each piece.
+
+    Returns:
+        The file and its version.
+
+    Raises:
+        FetchError, RefusedError: as :func:`vllm_build.reuse.net.download.ask`.
+        AbsentError: no such file.
+    """
+    validator, begin, data = download.tail(transport, url, TAIL)
+    if validator.size is not None:
+        bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
+    if data is None or validator.size is None:
+        return None, validator
+    progress(len(data))
+    file = RemoteFile(transport, url, validator, validator.size, folders, progress)
+    file.requests = 1
+    file.keep(begin, data)
+    return file, validator
+
+
 def open_remote(
     transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress
 ) -> RemoteFile | Path:
@@ -205,16 +235,8 @@ def open_remote(
         FetchError, RefusedError: as :func:`vllm_build.reuse.net.download.ask`.
         AbsentError: no such file.
     """
-    validator, begin, data = download.tail(transport, url, TAIL)
-    if validator.size is not None:
-        bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
-    if data is not None and validator.size is not None:
-        progress(len(data))
-        file = RemoteFile(
-            transport, url, validator, validator.size, (folder, cache.root / "parts"), progress
-        )
-        file.requests = 1
-        file.keep(begin, data)
+    file, validator = open_ranged(transport, url, (folder, cache.root / "parts"), progress)
+    if file is not None:
         return file
     with cache.alone(key_of("copy", url)):
         return cache.recall(_copy_key(url, validator)) or _copy(

@@ -9,6 +9,7 @@ connection pool gains nothing. urllib honours the proxy variables and checks cer
 from __future__ import annotations
 
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 class AbsentError(Exception):
     """The server has no such file."""
+
+
+class LoginError(FetchError):
+    """The server wants credentials, or other ones."""
 
 
 class _Plain(urllib.request.HTTPRedirectHandler):
@@ -100,12 +105,14 @@ class Transport:
             up.
         pause: seconds before the second attempt; doubles with each further one.
         netrc: path of the netrc file with passwords; empty means ``~/.netrc``.
+        certificates: path of a file with the trusted certificates; empty means the system's.
     """
 
     timeout: float = 30.0
     attempts: int = 4
     pause: float = 0.5
     netrc: str = ""
+    certificates: str = ""
 
     def ask(
         self, url: str, window: str | None = None, validator: Validator | None = None
@@ -134,8 +141,19 @@ class Transport:
             response.close()
             raise
 
+    def _opener(self) -> urllib.request.OpenerDirector:
+        if not self.certificates:
+            return urllib.request.build_opener(_Plain)
+        try:
+            context = ssl.create_default_context(cafile=self.certificates)
+        except OSError as error:
+            raise FetchError(
+                f"{self.certificates}: {error}", expected="a file with trusted certificates"
+            ) from error
+        return urllib.request.build_opener(_Plain, urllib.request.HTTPSHandler(context=context))
+
     def _open(self, url: str, headers: dict[str, str]) -> tuple[Any, str]:
-        opener = urllib.request.build_opener(_Plain)
+        opener = self._opener()
         check_url(url)
         now = url
         for _ in range(_MOST_REDIRECTS + 1):
@@ -184,7 +202,7 @@ def _status(code: int, url: str) -> Exception:
             expected="a complete file",
         )
     if code in _LOGIN:
-        return FetchError(
+        return LoginError(
             f"{url}: HTTP status {code}",
             expected="a name and a password that the server accepts",
             remedy="add them to the address, percent-encoded (https://user:password@host/...), or "
