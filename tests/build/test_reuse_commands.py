@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reuse_files import DIGEST, OUTPUT, RECORD, Build, elf
 from reuse_server import serving
@@ -22,8 +22,9 @@ from vllm_build.util.console import Console
 from vllm_build.util.errors import ConfigurationError, IntegrityError
 
 if TYPE_CHECKING:
-    import pytest
     from pathlib import Path
+
+    import pytest
 
 KEY = f"{OUTPUT} {DIGEST}"
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, RECORD, Build, elf, snapshot, write_zip

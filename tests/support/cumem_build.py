@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the memory allocator and a driver that stands in for CUDA's, and runs programs with both in processes of their own."""
+"""Compiles the memory allocator and a fake CUDA driver, and runs programs with both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _compiler(variable: str, *names: str) -> list[str]:
 
 
 def build_driver(folder: Path, *definitions: str) -> Path:
-    """``libcuda.so.1`` in ``folder``; returns the folder, for ``LD_LIBRARY_PATH``."""
+    """Compile ``libcuda.so.1`` into ``folder``; returns the folder, for ``LD_LIBRARY_PATH``."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *_compiler("CC", "cc", "gcc", "clang"),
@@ -52,7 +52,10 @@ def build_driver(folder: Path, *definitions: str) -> Path:
 
 
 def build_site(folder: Path) -> Path:
-    """A folder with the package ``vllm`` and in it the allocator, compiled and linked as CMake does it, but for optimisation."""
+    """Copy the package ``vllm`` into ``folder``, and compile the allocator into it.
+
+    It is compiled and linked as CMake does it, except for optimisation.
+    """
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").is_file():
         pytest.skip(f"{include} has no Python.h")
@@ -93,7 +96,7 @@ def build_site(folder: Path) -> Path:
 
 
 def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
-    """Run a program that begins with what ``cumem_child`` defines; returns what it printed, after it has ended well."""
+    """Run a program that has the names of ``cumem_child``, and must succeed; returns its output."""
     env = {
         name: value
         for name, value in os.environ.items()

@@ -18,6 +18,7 @@ from vllm_build.reuse.records.refusal import RefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from vllm_build.reuse.net.reuse_context import Context
 
 
