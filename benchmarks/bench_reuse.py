@@ -4,7 +4,7 @@
 It compares this project with the usual way, which downloads the whole wheel each time. A server on
 this machine delays each answer, and its connections share one line. The wheel has the size and the
 structure of a real one: libraries of two outputs, half of their bytes incompressible, between
-Python files. pip evaluates ``setup.py`` three times for one install. The usual way downloads at each
+Python files. pip evaluates ``setup.py`` three times per install. The usual way downloads at each
 evaluation, and this project only for the build. Each way ends with the libraries in a tree.
 """
 

@@ -49,15 +49,15 @@ def ctx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
 
 
 def test_wanted_outputs_of_a_device(root: Path) -> None:
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     assert wanted.output == OUTPUT
     assert wanted.libraries == ("vllm/_C.abi3.so",)
     assert wanted.kernel_digest == tree_digests.kernel_digest(root, OUTPUT)
     assert wanted.digest not in ("", wanted.kernel_digest)
     with pytest.raises(ConfigurationError, match="the toolkit release for cuda is unknown"):
-        preparation.planned(root, Settings(), Target("cuda", "why"))
+        preparation.make_plan(root, Settings(), Target("cuda", "why"))
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def command(
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build with the digest of this tree."""
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     return Build(
         {name: elf() for name in wanted.libraries},
@@ -166,15 +166,15 @@ def test_outputs_by_name(
 ) -> None:
     assert tools.is_dir()
     settings = Settings(target_device="cpu", precompiled_location=str(real.wheel(tmp_path)))
-    with preparation.prepared(root, settings, ctx, [OUTPUT]) as reuse:
+    with preparation.prepare(root, settings, ctx, [OUTPUT]) as reuse:
         assert sorted(reuse.fetch()) == ["vllm/_C.abi3.so", RECORD]
         assert (reuse.compiled, reuse.compiled_files) == ((), ())
     with (
         pytest.raises(ConfigurationError, match="has no output vllm-flashmla"),
-        preparation.prepared(root, settings, ctx, ["vllm-flashmla"]),
+        preparation.prepare(root, settings, ctx, ["vllm-flashmla"]),
     ):
         pass
-    with preparation.prepared(root, replace(settings, target_device="empty"), ctx) as reuse:
+    with preparation.prepare(root, replace(settings, target_device="empty"), ctx) as reuse:
         assert reuse.decisions == ()
 
 

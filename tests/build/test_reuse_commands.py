@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reuse_files import DIGEST, OUTPUT, RECORD, Build, elf
 from reuse_server import serving
+from reuse_stores import member
 from rich.console import Console as RichConsole
 
 from vllm_build import cli
 from vllm_build.reuse import preparation
 from vllm_build.reuse.records import fitness
-from vllm_build.reuse.stores import store_entry
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.device import Target
 from vllm_build.util import paths
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     import pytest
 
 KEY = f"{OUTPUT} {DIGEST}"
-
-
-def document(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        (folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8")
-    )
-    return found
-
-
-def member(folder: Path, number: int = 1) -> Path:
-    return folder / store_entry.member_path(
-        document(folder)["builds"][0]["members"][number]["sha256"]
-    )
 
 
 def test_the_commands(
@@ -88,8 +75,8 @@ def test_the_reuse_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert bare.is_dir()
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     facts = {"build_digest": wanted.digest, "platform": fitness.sysconfig.get_platform()}
     build = Build({name: elf() for name in wanted.libraries}, facts)

@@ -51,7 +51,7 @@ def version(server: Server, path: str = "/data") -> Validator:
 def test_a_window_resumes_after_a_broken_connection(server: Server, tmp_path: Path) -> None:
     server.script = [reuse_server.breaks(100_000), reuse_server.breaks(100_000)]
     got: list[int] = []
-    download.window(
+    download.fetch_window(
         QUICK, server.url + "/data", tmp_path / "part", 1000, 299_000, version(server), got.append
     )
     assert (tmp_path / "part").read_bytes() == DATA[1000:299_000]
@@ -61,17 +61,23 @@ def test_a_window_resumes_after_a_broken_connection(server: Server, tmp_path: Pa
 
 def test_a_window_of_another_process_is_resumed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(DATA[1000:5000])
-    download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
+    download.fetch_window(
+        QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server)
+    )
     assert (tmp_path / "part").read_bytes() == DATA[1000:6000]
     assert server.asked[-1] == ("/data", "bytes=5000-5999")
     count = len(server.asked)
-    download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
+    download.fetch_window(
+        QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server)
+    )
     assert len(server.asked) == count + 1, "the only request is for the version"
 
 
 def test_a_part_that_is_too_long_is_removed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(b"x" * 10_000)
-    download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
+    download.fetch_window(
+        QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server)
+    )
     assert (tmp_path / "part").read_bytes() == DATA[1000:6000]
 
 
@@ -82,14 +88,18 @@ def test_a_server_that_sends_less_than_the_range(server: Server, tmp_path: Path)
             206, DATA[1000:1100], Content_Range=f"bytes 1000-1099/{len(DATA)}", Content_Length="100"
         ),
     ]
-    download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
+    download.fetch_window(
+        QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server)
+    )
     assert (tmp_path / "part").read_bytes() == DATA[1000:6000]
 
 
 def test_a_server_that_sends_more_than_the_range(server: Server, tmp_path: Path) -> None:
     server.script = [None, reuse_server.says(206, DATA[1000:9000], Content_Length="8000")]
     with pytest.raises(RefusedError, match="more than the 5000 bytes"):
-        download.window(QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server))
+        download.fetch_window(
+            QUICK, server.url + "/data", tmp_path / "part", 1000, 6000, version(server)
+        )
 
 
 @pytest.mark.parametrize("after", [0, 100_000, 299_999])
@@ -97,7 +107,7 @@ def test_a_whole_file_resumes_after_a_broken_connection(
     server: Server, tmp_path: Path, after: int
 ) -> None:
     server.script = [reuse_server.breaks(after)]
-    part, found = download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")
+    part, found = download.fetch_whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")
     assert part.read_bytes() == DATA
     assert found.size == len(DATA)
     assert server.sent <= len(DATA) + 1
@@ -107,7 +117,9 @@ def test_a_whole_file_without_ranges_starts_over(server: Server, tmp_path: Path)
     server.ranges = False
     server.script = [None, reuse_server.breaks(1000)]
     assert (
-        download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes()
+        download.fetch_whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[
+            0
+        ].read_bytes()
         == DATA
     )
 
@@ -115,19 +127,21 @@ def test_a_whole_file_without_ranges_starts_over(server: Server, tmp_path: Path)
 def test_a_whole_file_of_another_process_is_resumed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(DATA[:299_000])
     assert (
-        download.whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[0].read_bytes()
+        download.fetch_whole(QUICK, server.url + "/data", lambda _: tmp_path / "part")[
+            0
+        ].read_bytes()
         == DATA
     )
     assert server.asked[-1] == ("/data", "bytes=299000-299999")
 
 
 def test_small_files(server: Server) -> None:
-    assert download.small(QUICK, server.url + "/data", 300_000) == DATA
-    assert download.small(QUICK, server.url + "/nothing", 10) is None
+    assert download.fetch_small(QUICK, server.url + "/data", 300_000) == DATA
+    assert download.fetch_small(QUICK, server.url + "/nothing", 10) is None
     server.script = [reuse_server.breaks(10)]
-    assert download.small(QUICK, server.url + "/data", 300_000) == DATA
+    assert download.fetch_small(QUICK, server.url + "/data", 300_000) == DATA
     with pytest.raises(RefusedError, match="sends too much"):
-        download.small(QUICK, server.url + "/data", 1000)
+        download.fetch_small(QUICK, server.url + "/data", 1000)
 
 
 def test_pauses_grow_and_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +149,7 @@ def test_pauses_grow_and_end(server: Server, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(download.time, "sleep", pauses.append)
     server.script = [reuse_server.status(503)] * 9
     with pytest.raises(FetchError, match="4 failed attempts in a row"):
-        download.small(Transport(attempts=4, pause=8.0), server.url + "/data", 10)
+        download.fetch_small(Transport(attempts=4, pause=8.0), server.url + "/data", 10)
     assert [pause for pause in pauses if pause] == [8.0, 16.0, 20.0], "the server's pauses are 0"
 
 
@@ -236,7 +250,7 @@ def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         url = server.url + "/data"
         assert url.startswith("https:")
         trusting = dataclasses.replace(QUICK, certificates=str(public))
-        assert download.small(trusting, url, len(DATA)) == DATA
+        assert download.fetch_small(trusting, url, len(DATA)) == DATA
         with pytest.raises(BrokenError, match="CERTIFICATE_VERIFY_FAILED"):
             QUICK.ask(url)
         missing = dataclasses.replace(QUICK, certificates=str(tmp_path / "none.pem"))

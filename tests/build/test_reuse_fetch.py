@@ -255,7 +255,7 @@ def test_a_signal_stops_all_streams(
         fetching.wait()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(download, "window", endless)
+    monkeypatch.setattr(download, "fetch_window", endless)
     threading.Thread(target=interrupt).start()
     with pytest.raises(signals.Interrupted), signals.raised():
         file.fetch([(0, 100_000), (120_000, 200_000)])

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from json_values import JSON
 from reuse_keys import Signer, signer, write_pem
 
 from vllm_build.reuse.records.refusal import RefusedError
@@ -99,7 +100,7 @@ NO_PRIVATE_KEYS: dict[str, tuple[str, Callable[[Path], Path]]] = {
 def test_files_without_a_public_key(tmp_path: Path, case: str) -> None:
     words, make = NO_PUBLIC_KEYS[case]
     with pytest.raises(ConfigurationError, match=words) as caught:
-        trust.pinned(Settings(precompiled_key=make(tmp_path)))
+        trust.load_pinned_key(Settings(precompiled_key=make(tmp_path)))
     assert caught.value.message.startswith("VLLM_PRECOMPILED_KEY: ")
     assert "openssl" in (caught.value.remedy or "")
 
@@ -130,15 +131,6 @@ def test_keys_as_the_documentation_makes_them(tmp_path: Path) -> None:
     assert signer_keys.load_private(tmp_path / "private.pem").public == signer_keys.load_public(
         tmp_path / "public.pem"
     )
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @given(st.sampled_from(["keyid", "keytype", "scheme", "keyval", "more"]), JSON)

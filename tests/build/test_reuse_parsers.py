@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from json_values import JSON
 from packaging.version import Version
 from reuse_files import DIGEST, LIBRARIES, OUTPUT, RECORD, Build, elf
 
@@ -24,14 +25,6 @@ from vllm_build.reuse.stores import store_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @given(st.text(alphabet="ab/.\\:\0\nÄä", max_size=12))

@@ -23,19 +23,19 @@ SPANS = st.lists(
 def test_requests_cover_the_needed_bytes_and_few_others(
     needed: list[tuple[int, int]], streams: int, waste: float, least: int
 ) -> None:
-    asked = request_windows.requests(needed, waste=waste, streams=streams, least=least)
+    asked = request_windows.plan_requests(needed, waste=waste, streams=streams, least=least)
     wanted = {byte for begin, end in needed for byte in range(begin, end)}
     brought = [byte for begin, end in asked for byte in range(begin, end)]
     assert wanted <= set(brought)
     assert len(brought) == len(set(brought)), "no byte is requested twice"
     assert len(brought) - len(wanted) <= waste * len(wanted) + 1e-6
-    assert len(asked) <= max(streams, len(request_windows.merged(needed)))
+    assert len(asked) <= max(streams, len(request_windows.merge(needed)))
 
 
 def test_one_large_window_is_split_into_parallel_requests() -> None:
-    assert request_windows.requests([(0, 1 << 21)]) == [(0, 1 << 20), (1 << 20, 1 << 21)]
-    assert request_windows.requests([(0, 1 << 21)], streams=1) == [(0, 1 << 21)]
-    assert request_windows.requests([]) == []
+    assert request_windows.plan_requests([(0, 1 << 21)]) == [(0, 1 << 20), (1 << 20, 1 << 21)]
+    assert request_windows.plan_requests([(0, 1 << 21)], streams=1) == [(0, 1 << 21)]
+    assert request_windows.plan_requests([]) == []
 
 
 @given(

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from reuse_files import DIGEST, MACHINE, OUTPUT, Build
+from json_values import JSON
+from reuse_files import DIGEST, OUTPUT, Build
 from reuse_keys import Signer, envelope, pae, payload_of, signer
+from reuse_stores import attestations, document_bytes, reuse
 
-from vllm_build.reuse.lookup import decisions, offers
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records.refusal import RefusedError
@@ -50,35 +51,10 @@ def store(ctx: Context, own: Signer, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def document(store: Path) -> bytes:
-    return (store / store_entry.digest_path(DIGEST)).read_bytes()
-
-
-def attestations(store: Path) -> dict[str, str]:
-    """sha256 of a subject -> the statement about it."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in store.glob("attestations/*/*")}
-
-
-def reuse(ctx: Context, settings: Settings, *, partial: bool = False) -> dict[str, bytes]:
-    with ctx.cache.in_use():
-        opened = offers.of_settings(ctx, settings)
-        try:
-            (decision,) = decisions.make([Build().wanted()], opened, MACHINE, partial=partial)
-            assert decision.offer is not None
-            assert decision.record is not None
-            return {
-                name: path.read_bytes()
-                for name, path in decision.offer.libraries(decision.record).items()
-            }
-        finally:
-            for source in opened:
-                source.close()
-
-
 def test_the_statement_about_a_document(own: Signer, store: Path) -> None:
     """The test reads and verifies the statement without the library."""
     ((sha256, text),) = attestations(store).items()
-    assert sha256 == hashlib.sha256(document(store)).hexdigest()
+    assert sha256 == hashlib.sha256(document_bytes(store)).hexdigest()
     assert payload_of(text) == {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": f"digests/{DIGEST}.json", "digest": {"sha256": sha256}}],
@@ -128,7 +104,7 @@ def test_damages_of_statements_are_found(
     path = store / store_entry.attestation_path(sha256)
     path.write_text(
         signed_statement.sign(
-            signed_statement.of_document("vllm-flashmla", DIGEST, document(store)), own.key
+            signed_statement.of_document("vllm-flashmla", DIGEST, document_bytes(store)), own.key
         ),
         encoding="utf-8",
     )
@@ -141,13 +117,6 @@ def test_damages_of_statements_are_found(
     assert "the store is not signed" in problem
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 ABOUT = signed_statement.of_document(OUTPUT, DIGEST, b"x")
 
 

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, RECORD, Build, elf, snapshot, write_zip
 from reuse_server import serving
+from reuse_stores import document, member
 
 from vllm_build.reuse.lookup import decisions, offers
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.reuse.stores import store_check, store_entry, store_publish
+from vllm_build.reuse.stores import store_check, store_publish
 from vllm_build.util.errors import ConfigurationError, FetchError
 
 if TYPE_CHECKING:
@@ -26,13 +26,6 @@ KEY = f"{OUTPUT} {DIGEST}"
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     return Context(Cache(tmp_path / "cache"))
-
-
-def document(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        (folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8")
-    )
-    return found
 
 
 @pytest.mark.parametrize("kind", ["wheel", "conda", "unpacked"])
@@ -224,9 +217,3 @@ def test_a_file_that_changes_while_it_is_published(
     with pytest.raises(RefusedError, match="it changed while it was copied"):
         store_publish.publish(built, tmp_path / "store", ctx)
     assert not (tmp_path / "store" / "digests").exists()
-
-
-def member(folder: Path, number: int = 1) -> Path:
-    return folder / store_entry.member_path(
-        document(folder)["builds"][0]["members"][number]["sha256"]
-    )

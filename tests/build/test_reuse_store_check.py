@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from reuse_files import DIGEST, Build, elf
+from reuse_stores import document, member
 
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     return Context(Cache(tmp_path / "cache"))
-
-
-def document(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        (folder / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8")
-    )
-    return found
 
 
 @pytest.mark.parametrize("name", [f"digests/.{DIGEST}.json.", ".store.json."])
@@ -82,12 +76,6 @@ def test_another_file_among_the_documents_is_a_problem_and_stays(
     (problem,) = store_check.check(folder, ctx).problems
     assert name in problem
     assert (folder / "digests" / name).is_file()
-
-
-def member(folder: Path, number: int = 1) -> Path:
-    return folder / store_entry.member_path(
-        document(folder)["builds"][0]["members"][number]["sha256"]
-    )
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -11,12 +11,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from reuse_files import DIGEST, LIBRARIES, MACHINE, OUTPUT, Build, elf, snapshot, write_channel
+from reuse_files import DIGEST, LIBRARIES, OUTPUT, Build, elf, snapshot, write_channel
 from reuse_keys import Signer, signer
 from reuse_server import serving
+from reuse_stores import attestations, document_bytes, reuse
 
 from vllm_build import cli
-from vllm_build.reuse.lookup import decisions, kernel_channel, offers
+from vllm_build.reuse.lookup import kernel_channel
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records.refusal import RefusedError
@@ -60,31 +61,6 @@ def store(ctx: Context, own: Signer, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def document(store: Path) -> bytes:
-    return (store / store_entry.digest_path(DIGEST)).read_bytes()
-
-
-def attestations(store: Path) -> dict[str, str]:
-    """sha256 of a subject -> the statement about it."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in store.glob("attestations/*/*")}
-
-
-def reuse(ctx: Context, settings: Settings, *, partial: bool = False) -> dict[str, bytes]:
-    with ctx.cache.in_use():
-        opened = offers.of_settings(ctx, settings)
-        try:
-            (decision,) = decisions.make([Build().wanted()], opened, MACHINE, partial=partial)
-            assert decision.offer is not None
-            assert decision.record is not None
-            return {
-                name: path.read_bytes()
-                for name, path in decision.offer.libraries(decision.record).items()
-            }
-        finally:
-            for source in opened:
-                source.close()
-
-
 @pytest.mark.parametrize("kind", ["wheel", "conda", "unpacked"])
 def test_publish_reuse_and_check(ctx: Context, own: Signer, tmp_path: Path, kind: str) -> None:
     built, folder = getattr(Build(), kind)(tmp_path / "built"), tmp_path / "store"
@@ -102,7 +78,7 @@ def test_publish_reuse_and_check(ctx: Context, own: Signer, tmp_path: Path, kind
             assert found == Build().libraries
         asked = [path for path, _ in server.asked if "attestations" in path]
         assert asked == [
-            f"/{store_entry.attestation_path(hashlib.sha256(document(folder)).hexdigest())}"
+            f"/{store_entry.attestation_path(hashlib.sha256(document_bytes(folder)).hexdigest())}"
         ]
     statements = 2 if kind == "conda" else 1
     for key in (None, own.key.public):

@@ -67,7 +67,7 @@ def with_login(url: str, text: str = f"user:{quote(PASSWORD, safe='')}") -> str:
 
 
 def test_an_address_logs_in(server: Server) -> None:
-    assert download.small(TRANSPORT, with_login(server.url) + "/file", 100) == b"content"
+    assert download.fetch_small(TRANSPORT, with_login(server.url) + "/file", 100) == b"content"
     assert server.logins == [basic(LOGIN)]
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_password_is_said_without_it(server: Server, text: str | None) -
     with pytest.raises(
         FetchError, match=r"HTTP status 401\n  expected: a name and a password"
     ) as caught:
-        download.small(TRANSPORT, url + "/file", 100)
+        download.fetch_small(TRANSPORT, url + "/file", 100)
     assert "wrong" not in str(caught.value)
 
 
@@ -87,17 +87,17 @@ def test_netrc_serves_where_the_address_has_no_credentials(server: Server, tmp_p
     transport = dataclasses.replace(context.transport, attempts=2, pause=0.01)
     server.login = "user:s3cret"
     netrc.write_text("machine 127.0.0.1 login user password s3cret\n", encoding="utf-8")
-    assert download.small(transport, server.url + "/file", 100) == b"content"
+    assert download.fetch_small(transport, server.url + "/file", 100) == b"content"
     # The address wins, as it does for pip.
     with pytest.raises(FetchError, match="401"):
-        download.small(transport, with_login(server.url, "user:other") + "/file", 100)
+        download.fetch_small(transport, with_login(server.url, "user:other") + "/file", 100)
     netrc.write_text("machine [ nonsense", encoding="utf-8")
     with pytest.raises(FetchError, match="401"):
-        download.small(transport, server.url + "/file", 100)
+        download.fetch_small(transport, server.url + "/file", 100)
     netrc.unlink()
     os.mkfifo(netrc)
     with pytest.raises(FetchError, match="401"):
-        download.small(transport, server.url + "/file", 100)
+        download.fetch_small(transport, server.url + "/file", 100)
 
 
 def test_netrc_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_redirect_to_another_server_does_not_carry_it(server: Server) -> None:
         other.files["/file"] = b"elsewhere"
         server.script.append(status(302, Location=f"{other.url}/file"))
         server.login = None
-        assert download.small(TRANSPORT, with_login(server.url) + "/x", 100) == b"elsewhere"
+        assert download.fetch_small(TRANSPORT, with_login(server.url) + "/x", 100) == b"elsewhere"
         assert server.logins == [basic(LOGIN)]
         assert other.logins == [None]
 
@@ -123,7 +123,7 @@ def test_a_redirect_to_another_server_does_not_carry_it(server: Server) -> None:
 def test_a_redirect_on_the_same_server_does(server: Server, absolute: bool) -> None:  # noqa: FBT001 - a parameter
     server.login = None
     server.script.append(status(307, Location=f"{server.url}/file" if absolute else "/file"))
-    assert download.small(TRANSPORT, with_login(server.url) + "/x", 100) == b"content"
+    assert download.fetch_small(TRANSPORT, with_login(server.url) + "/x", 100) == b"content"
     assert server.logins == [basic(LOGIN)] * 2
 
 
@@ -150,8 +150,8 @@ def test_servers_that_are_the_same(first: str, second: str, trusted: bool) -> No
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build that this tree asks for."""
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     return Build(
         {name: elf() for name in wanted.libraries},

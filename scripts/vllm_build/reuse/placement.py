@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STAGING = ".vllm-build-"
 
 
-def present(root: Path) -> list[Path]:
+def find_present(root: Path) -> list[Path]:
     """The records below ``root/vllm``, and the libraries that belong to a build.
 
     A library belongs to a build if a record lists it, or if it has the name of an extension in the
@@ -38,9 +38,9 @@ def present(root: Path) -> list[Path]:
     """
     package = root / "vllm"
     records = sorted((package / "_build_info").glob("*.json"))
-    listed = {name for path in records for name in _listed(path)}
-    modules = _modules(paths.source_root())
-    found = [path for path in sorted(package.rglob("*.so")) if not _staged(path, package)]
+    listed = {name for path in records for name in _listed_libraries(path)}
+    modules = _extension_names(paths.source_root())
+    found = [path for path in sorted(package.rglob("*.so")) if not _is_staged(path, package)]
     return [
         *records,
         *(
@@ -51,14 +51,14 @@ def present(root: Path) -> list[Path]:
     ]
 
 
-def _modules(tree: Path) -> set[str]:
+def _extension_names(tree: Path) -> set[str]:
     """The names of a source tree's extensions; empty if the tree has no kernel table."""
     if not (tree / kernels_table.TABLE).is_file():
         return set()
     return {extension.name.rpartition(".")[2] for extension in kernels_table.load(tree).extensions}
 
 
-def _listed(path: Path) -> set[str]:
+def _listed_libraries(path: Path) -> set[str]:
     """The libraries that a record names; empty if it is unreadable, as it is replaced anyway."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def _listed(path: Path) -> set[str]:
     return {name for name in re.findall(r'"([^"\\]+)"', text) if member_names.is_library(name)}
 
 
-def _staged(path: Path, package: Path) -> bool:
+def _is_staged(path: Path, package: Path) -> bool:
     return any(part.startswith(STAGING) for part in path.relative_to(package).parts)
 
 
@@ -90,7 +90,7 @@ def place(files: Mapping[str, Path], root: Path) -> list[str]:
     key = hashlib.sha256(str(package.resolve()).encode()).hexdigest()[:16]
     with locks.waiting(paths.cache_root() / "locks" / key):
         removal.remove_staging(package, STAGING)
-        old = {path.relative_to(root).as_posix(): path for path in present(root)}
+        old = {path.relative_to(root).as_posix(): path for path in find_present(root)}
         same = {
             name for name in files if name in old and sha256_of(old[name]) == sha256_of(files[name])
         }
@@ -106,19 +106,19 @@ def place(files: Mapping[str, Path], root: Path) -> list[str]:
     return sorted({*new, *gone})
 
 
-def _order(name: str) -> tuple[bool, str]:
+def _sort_key(name: str) -> tuple[bool, str]:
     return member_names.output_of(name) is not None, name
 
 
 def _swap(new: Mapping[str, Path], gone: Mapping[str, Path], root: Path, folder: Path) -> None:
     coming = {}
-    for number, name in enumerate(sorted(new, key=_order)):
+    for number, name in enumerate(sorted(new, key=_sort_key)):
         coming[name] = folder / f"new-{number}"
         shutil.copyfile(new[name], coming[name])
         coming[name].chmod(0o755 if member_names.output_of(name) is None else 0o644)
     moved: list[tuple[Path, Path]] = []
     try:
-        for number, name in enumerate(sorted(gone, key=_order, reverse=True)):
+        for number, name in enumerate(sorted(gone, key=_sort_key, reverse=True)):
             _move(gone[name], folder / f"old-{number}", moved)
         for name, file in coming.items():
             target = root / name

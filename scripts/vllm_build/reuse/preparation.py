@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vllm_build.target.device import Target
 
 
-def planned(root: Path, settings: Settings, target: Target) -> Plan:
+def make_plan(root: Path, settings: Settings, target: Target) -> Plan:
     """The plan of what a build would compile; needs no compiler and no network.
 
     Raises:
@@ -49,7 +49,7 @@ def planned(root: Path, settings: Settings, target: Target) -> Plan:
     return build_configuration.plan_for(root, settings, target)
 
 
-def wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
+def find_wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
     """The outputs of a plan, with their digests in this tree.
 
     Args:
@@ -130,7 +130,7 @@ class Reuse:
 
 
 @contextmanager
-def prepared(
+def prepare(
     root: Path,
     settings: Settings,
     context: Context | None = None,
@@ -158,7 +158,7 @@ def prepared(
     plan = (
         None
         if pure
-        else planned(
+        else make_plan(
             root,
             foreign_reuse.with_every_output(settings) if settings.accepts_foreign else settings,
             target,
@@ -169,7 +169,7 @@ def prepared(
         if plan and settings.precompiled_private
         else None
     )
-    needed = wanted(root, plan, private) if plan else ()
+    needed = find_wanted(root, plan, private) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
             f"device {target.name} has no output {', '.join(unknown)}",
@@ -180,7 +180,7 @@ def prepared(
         machine = Machine.here(target)
         if plan and settings.accepts_foreign:
             yield stack.enter_context(
-                foreign_reuse.prepared(root, settings, context, plan, machine, needed)
+                foreign_reuse.prepare(root, settings, context, plan, machine, needed)
             )
             return
         opened = offers.of_settings(context, settings) if needed else []

@@ -38,7 +38,7 @@ def run(arguments: Namespace, console: Console) -> int:
     with console.transfer("kernels") as counter:
         meter = Meter(counter.advance)
         context = Context.of_settings(settings, meter)
-        with preparation.prepared(paths.source_root(), settings, context) as reuse:
+        with preparation.prepare(paths.source_root(), settings, context) as reuse:
             files = reuse.fetch() if arguments.fetch else {}
             report = reuse.report
             rows = [

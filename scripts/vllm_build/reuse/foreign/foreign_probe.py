@@ -39,7 +39,7 @@ KEYS = ("CPU", "CUDA", "HIP", "XPU", "CompositeExplicitAutograd", "CompositeImpl
 _PRIVATE: Any = torch._C  # noqa: SLF001 - torch has no public list of its ops
 
 
-def opened(soname: str) -> Any:
+def open_library(soname: str) -> Any:
     """Open a library; None if it cannot be found."""
     try:
         return ctypes.CDLL(soname, mode=ctypes.RTLD_GLOBAL)
@@ -47,12 +47,12 @@ def opened(soname: str) -> Any:
         return None
 
 
-def unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
+def find_unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
     """The symbols of a library that neither the process nor its needed libraries define.
 
     A library with undefined symbols may load, and fail at its first call.
     """
-    handles = [everywhere, *filter(None, map(opened, library["needed"]))]
+    handles = [everywhere, *filter(None, map(open_library, library["needed"]))]
     return [
         name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)
     ]
@@ -122,7 +122,7 @@ def load(library: dict[str, Any]) -> list[str]:
     return [function for function in library["functions"] if not hasattr(module, function)]
 
 
-def said(argument: Any) -> tuple[object, ...]:
+def call_properties(argument: Any) -> tuple[object, ...]:
     """The properties of an argument that a call depends on, in addition to its position.
 
     They are the type, whether it is mutated, whether it is keyword-only, and the name if it is.
@@ -141,7 +141,7 @@ def said(argument: Any) -> tuple[object, ...]:
     )
 
 
-def compatible(theirs: Any, ours: Any) -> bool:
+def is_compatible(theirs: Any, ours: Any) -> bool:
     """Whether every positional call that fits ``ours`` means the same for ``theirs``.
 
     Names of positional arguments are ignored, because our Python passes none by name. Additional
@@ -156,7 +156,7 @@ def compatible(theirs: Any, ours: Any) -> bool:
         return False
     for mine, other in zip(here, there, strict=False):
         # torch's default_value is None both without a default and for the default None.
-        if said(mine) != said(other) or (
+        if call_properties(mine) != call_properties(other) or (
             mine.has_default_value()
             and (
                 not other.has_default_value()
@@ -177,7 +177,7 @@ def compare(text: str) -> dict[str, Any]:
     return {
         "found": str(theirs),
         "keys": [key for key in KEYS if _PRIVATE._dispatch_has_kernel_for_dispatch_key(name, key)],  # noqa: SLF001
-        "compatible": compatible(theirs, _PRIVATE.parse_schema(text)),
+        "compatible": is_compatible(theirs, _PRIVATE.parse_schema(text)),
     }
 
 
@@ -185,13 +185,15 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Answer a request; the module's docstring describes both."""
     everywhere, libraries = ctypes.CDLL(None), request["libraries"]
     missing = sorted(
-        {name for library in libraries for name in library["needed"] if opened(name) is None}
+        {name for library in libraries for name in library["needed"] if open_library(name) is None}
     )
-    vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
+    unresolved = {library["path"]: find_unresolved(library, everywhere) for library in libraries}
     failed, functions = {}, {}
     if wanted := [name for name in missing if name in request["stand_ins"]]:
         make_stand_ins(
-            wanted, sorted({name for names in vain.values() for name in names}), request["compiler"]
+            wanted,
+            sorted({name for names in unresolved.values() for name in names}),
+            request["compiler"],
         )
     for library in libraries:
         try:
@@ -200,7 +202,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
             failed[library["path"]] = f"{type(error).__name__}: {error}"
     return {
         "missing": missing,
-        "unresolved": vain,
+        "unresolved": unresolved,
         "failed": failed,
         "functions": functions,
         "ops": {text: compare(text) for text in request["schemas"]},

@@ -232,7 +232,7 @@ class ForeignReuse:
 
 
 @contextmanager
-def prepared(
+def prepare(
     root: Path,
     settings: Settings,
     context: Context,

@@ -35,7 +35,7 @@ def subdir() -> str:
     return _SUBDIRS.get(platform.machine(), f"linux-{platform.machine()}")
 
 
-def listed(base: Base, folder: str) -> dict[str, Any] | None:
+def read_index(base: Base, folder: str) -> dict[str, Any] | None:
     """Read the index of a channel's folder.
 
     Returns:
@@ -134,7 +134,7 @@ class Channel:
 
     def _packages(self) -> dict[str, Any] | None:
         if self._index is None:
-            self._index = listed(self._base, subdir())
+            self._index = read_index(self._base, subdir())
         return self._index
 
     def find(self, wanted: Wanted, machine: Machine) -> PackageOffer | None:

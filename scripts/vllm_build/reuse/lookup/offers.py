@@ -102,7 +102,7 @@ def recognise(context: Context, location: str, key: PublicKey | None = None) -> 
     if marker is not None:
         return Store(
             base,
-            trust.agreed(
+            trust.require_signer(
                 store_entry.check_marker(marker, base.place(store_entry.MARKER)), key, base.where
             ),
         )
@@ -144,5 +144,5 @@ def of_settings(context: Context, settings: Settings) -> list[Source]:
             remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or set "
             "VLLM_TARGET_DEVICE=empty to install only the Python package",
         )
-    key = trust.pinned(settings)
+    key = trust.load_pinned_key(settings)
     return [recognise(context, word, key) for word in settings.precompiled_stores]

@@ -34,7 +34,7 @@ _WORTH_IT = 64 * bounds.KIB
 _LONGEST_PAUSE = 20.0
 
 
-def _silent(_: int, /) -> None:
+def _ignore_progress(_: int, /) -> None:
     pass
 
 
@@ -45,22 +45,24 @@ def ask(transport: Transport, url: str, window: str | None = None) -> Answer:
         FetchError: the last attempt failed, or the server refuses. AbsentError, RefusedError: as
             ``Transport.ask``.
     """
-    return _again(transport, lambda: transport.ask(url, window), lambda: 0)
+    return _repeat(transport, lambda: transport.ask(url, window), lambda: 0)
 
 
-def _again(transport: Transport, attempt: Callable[[], Answer], done: Callable[[], int]) -> Answer:
+def _repeat(
+    transport: Transport, attempt: Callable[[], Answer], received: Callable[[], int]
+) -> Answer:
     """Repeat ``attempt`` until it succeeds or ``transport.attempts`` in a row have failed.
 
-    ``done`` returns the number of bytes received so far. An attempt that brought at least
+    ``received`` returns the number of bytes received so far. An attempt that brought at least
     ``_WORTH_IT`` of them restarts the count.
     """
-    failed, before = 0, done()
+    failed, before = 0, received()
     while True:
         try:
             return attempt()
         except BrokenError as error:
-            failed = 1 if done() >= before + _WORTH_IT else failed + 1
-            before = max(before, done())
+            failed = 1 if received() >= before + _WORTH_IT else failed + 1
+            before = max(before, received())
             if failed >= transport.attempts:
                 raise FetchError(
                     f"{error} ({failed} failed attempts in a row)",
@@ -70,7 +72,7 @@ def _again(transport: Transport, attempt: Callable[[], Answer], done: Callable[[
             time.sleep(min(transport.pause * 2 ** (failed - 1), _LONGEST_PAUSE))
 
 
-def small(transport: Transport, url: str, limit: int) -> bytes | None:
+def fetch_small(transport: Transport, url: str, limit: int) -> bytes | None:
     """Fetch a small file; None if it does not exist.
 
     Raises:
@@ -90,13 +92,13 @@ def small(transport: Transport, url: str, limit: int) -> bytes | None:
         return answer
 
     try:
-        _again(transport, attempt, lambda: 0)
+        _repeat(transport, attempt, lambda: 0)
     except AbsentError:
         return None
     return bytes(got)
 
 
-def tail(transport: Transport, url: str, size: int) -> tuple[Validator, int, bytes | None]:
+def fetch_tail(transport: Transport, url: str, size: int) -> tuple[Validator, int, bytes | None]:
     """Fetch the last ``size`` bytes of a file.
 
     Returns:
@@ -118,18 +120,18 @@ def tail(transport: Transport, url: str, size: int) -> tuple[Validator, int, byt
             answer.close()
         return answer
 
-    answer = _again(transport, attempt, lambda: 0)
+    answer = _repeat(transport, attempt, lambda: 0)
     return answer.validator, answer.first, bytes(got) if answer.ranged else None
 
 
-def window(
+def fetch_window(
     transport: Transport,
     url: str,
     part: Path,
     begin: int,
     end: int,
     validator: Validator,
-    progress: Progress = _silent,
+    progress: Progress = _ignore_progress,
 ) -> None:
     """Fetch bytes ``begin`` to ``end`` (exclusive) of a remote file.
 
@@ -140,11 +142,11 @@ def window(
             server stopped honouring ranges.
     """
 
-    def have() -> int:
+    def received() -> int:
         return part.stat().st_size if part.exists() else 0
 
     def attempt() -> Answer:
-        start = begin + have()
+        start = begin + received()
         answer = transport.ask(url, f"{start}-{end - 1}", validator)
         try:
             if not answer.ranged:
@@ -156,14 +158,14 @@ def window(
             _append(answer, part, end - start, progress)
         finally:
             answer.close()
-        if have() < end - begin:
+        if received() < end - begin:
             raise BrokenError(f"{url}: the server sent fewer bytes than requested")
         return answer
 
-    while have() > end - begin:
+    while received() > end - begin:
         part.unlink()
-    if have() < end - begin:
-        _again(transport, attempt, have)
+    if received() < end - begin:
+        _repeat(transport, attempt, received)
 
 
 def _unranged(url: str) -> RefusedError:
@@ -184,12 +186,12 @@ def _append(answer: Answer, part: Path, limit: int, progress: Progress) -> None:
             progress(len(chunk))
 
 
-def whole(
+def fetch_whole(
     transport: Transport,
     url: str,
     place: Callable[[Validator], Path],
     limit: int = bounds.ARCHIVE,
-    progress: Progress = _silent,
+    progress: Progress = _ignore_progress,
 ) -> tuple[Path, Validator]:
     """Fetch a whole file.
 
@@ -218,7 +220,7 @@ def whole(
             pass
         finally:
             answer.close()
-        window(transport, url, part, 0, validator.size, validator, progress)
+        fetch_window(transport, url, part, 0, validator.size, validator, progress)
         return part, validator
     answer.close()
 
@@ -231,5 +233,5 @@ def whole(
             again.close()
         return again
 
-    _again(transport, attempt, lambda: 0)
+    _repeat(transport, attempt, lambda: 0)
     return part, validator

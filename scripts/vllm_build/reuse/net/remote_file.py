@@ -88,10 +88,10 @@ class RemoteFile(io.RawIOBase):
                 file changed.
         """
         missing: list[request_windows.Window] = []
-        for begin, end in request_windows.merged(needed):
+        for begin, end in request_windows.merge(needed):
             missing += self._without_parts(begin, min(end, self.size))
         # A file gets REQUESTS requests in all. One or two of them have fetched the directory.
-        asked = request_windows.requests(
+        asked = request_windows.plan_requests(
             missing, streams=max(1, request_windows.REQUESTS - self.requests)
         )
         self.requests += len(asked)
@@ -123,7 +123,7 @@ class RemoteFile(io.RawIOBase):
                 raise CancelledError
 
         path = self._path(folder, begin, end)
-        download.window(self._transport, self.url, path, begin, end, self.validator, progress)
+        download.fetch_window(self._transport, self.url, path, begin, end, self.validator, progress)
         self._parts[begin, end] = path
 
     def _without_parts(self, begin: int, end: int) -> list[request_windows.Window]:
@@ -207,7 +207,7 @@ def open_ranged(
         FetchError, RefusedError: as :func:`vllm_build.reuse.net.download.ask`.
         AbsentError: no such file.
     """
-    validator, begin, data = download.tail(transport, url, TAIL)
+    validator, begin, data = download.fetch_tail(transport, url, TAIL)
     if validator.size is not None:
         bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
     if data is None or validator.size is None:
@@ -266,7 +266,7 @@ def _copy(
             else folder / "copy"
         )
 
-    part, validator = download.whole(transport, url, place, progress=progress)
+    part, validator = download.fetch_whole(transport, url, place, progress=progress)
     found = sha256_of(part)
     if sha256 and found != sha256:
         part.unlink()

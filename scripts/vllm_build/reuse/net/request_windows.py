@@ -17,7 +17,7 @@ STREAMS, REQUESTS = 4, 3
 Window = tuple[int, int]
 
 
-def merged(windows: Iterable[Window]) -> list[Window]:
+def merge(windows: Iterable[Window]) -> list[Window]:
     """Merge windows that touch or overlap; the result is sorted and has no empty windows."""
     result: list[Window] = []
     for begin, end in sorted(window for window in windows if window[0] < window[1]):
@@ -33,7 +33,7 @@ def total(windows: Iterable[Window]) -> int:
     return sum(end - begin for begin, end in windows)
 
 
-def requests(
+def plan_requests(
     needed: Iterable[Window], *, waste: float = WASTE, streams: int = 2, least: int = 1 << 20
 ) -> list[Window]:
     """Choose the windows to request so that all needed bytes arrive.
@@ -48,7 +48,7 @@ def requests(
         streams: number of requests to aim for.
         least: windows with fewer bytes are not halved.
     """
-    windows = merged(needed)
+    windows = merge(needed)
     budget = total(windows) * waste
     while len(windows) > streams:
         gap, at = min((windows[i + 1][0] - windows[i][1], i) for i in range(len(windows) - 1))

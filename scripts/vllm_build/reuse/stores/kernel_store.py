@@ -42,7 +42,7 @@ class Base:
         """
         if self.folder is not None:
             return small_file(self.folder / path, limit)
-        return download.small(self.context.transport, self.place(path), limit)
+        return download.fetch_small(self.context.transport, self.place(path), limit)
 
     def member(self, file: store_entry.File) -> Path:
         """A member, found by its sha256; see :meth:`file`."""

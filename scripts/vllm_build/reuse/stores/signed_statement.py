@@ -118,11 +118,11 @@ def verify(data: bytes | None, expected: Statement, key: PublicKey, where: str) 
             "check` verifies a whole store",
         )
     bounds.check_size(len(data), bounds.STATEMENT, where, "the statement")
-    payload = _signed(load_json(data, where, "the statement"), key, where)
+    payload = _verified_payload(load_json(data, where, "the statement"), key, where)
     _compare(load_json(payload, where, "the payload of the statement"), expected, where)
 
 
-def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
+def _verified_payload(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
     """Verify the signature of an envelope, and return its payload."""
     reader = Reader(document, where, "the statement")
     if (kind := reader.text("payloadType")) != PAYLOAD:

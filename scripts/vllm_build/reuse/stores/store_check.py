@@ -53,7 +53,7 @@ class _Check:
         self.problems: list[str] = []
         self.used: dict[str, int] = {}
 
-    def document(self, path: Path) -> None:
+    def check_document(self, path: Path) -> None:
         where = path.relative_to(self.folder).as_posix()
         try:
             if not SHA256.fullmatch(path.stem) or path.suffix != ".json":
@@ -62,14 +62,14 @@ class _Check:
                 )
             data = small_file(path) or b""
             output = Reader(load_json(data, where, "the index"), where, "the index").text("output")
-            self._signed(signed_statement.of_document(output, path.stem, data))
+            self._check_signed(signed_statement.of_document(output, path.stem, data))
             for build in store_entry.parse(data, output, path.stem, where).builds:
-                self._build(build, output, path.stem, where)
+                self._check_build(build, output, path.stem, where)
         except VllmBuildError as error:
             self.problems.append(error.message)
 
-    def _build(self, build: store_entry.Build, output: str, digest: str, where: str) -> None:
-        self._file(store_entry.member_path(build.record.sha256), build.record)
+    def _check_build(self, build: store_entry.Build, output: str, digest: str, where: str) -> None:
+        self._check_file(store_entry.member_path(build.record.sha256), build.record)
         found = output_record.parse(
             small_file(self.folder / store_entry.member_path(build.record.sha256)) or b"",
             output,
@@ -95,12 +95,12 @@ class _Check:
             )
         if build.archive is None:
             for library in build.libraries:
-                self._file(store_entry.member_path(library.sha256), library)
+                self._check_file(store_entry.member_path(library.sha256), library)
             return
         path = store_entry.archive_path(build.archive.sha256, build.archive.name)
-        self._file(path, build.archive)
+        self._check_file(path, build.archive)
         if build.archive.name.endswith(CONDA):
-            self._signed(signed_statement.of_package(build.archive))
+            self._check_signed(signed_statement.of_package(build.archive))
         with ArchiveSource(self.context, str(self.folder / path)) as source:
             if output not in source.outputs() or source.record(output).text != found.text:
                 raise RefusedError(
@@ -111,7 +111,7 @@ class _Check:
                 )
             source.libraries(found)
 
-    def _signed(self, about: Statement) -> None:
+    def _check_signed(self, about: Statement) -> None:
         if self.signer is not None:
             place = self.folder / about.path
             signed_statement.verify(
@@ -119,7 +119,7 @@ class _Check:
             )
             self.used[about.path] = place.stat().st_size
 
-    def _file(self, path: str, file: store_entry.File) -> None:
+    def _check_file(self, path: str, file: store_entry.File) -> None:
         place = self.folder / path
         if not place.is_file() or place.is_symlink():
             raise RefusedError(
@@ -156,7 +156,7 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
     run, parts = _Check(folder, context), ["members", "archives", "attestations"]
     try:
         declared = store_entry.check_marker(marker, str(folder))
-        run.signer = trust.agreed(declared, key or declared, str(folder), "--key")
+        run.signer = trust.require_signer(declared, key or declared, str(folder), "--key")
     except RefusedError as error:
         run.problems.append(error.message)
         parts.remove("attestations")  # They cannot be checked, so they are not listed as unused.
@@ -168,7 +168,7 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
     documents = [path for path in there if not store_entry.is_unfinished(path)]
     with context.cache.in_use():
         for path in documents:
-            run.document(path)
+            run.check_document(path)
     there = [
         path for part in parts for path in sorted((folder / part).rglob("*")) if not path.is_dir()
     ]

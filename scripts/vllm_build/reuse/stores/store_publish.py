@@ -180,7 +180,9 @@ class Publisher:
 
 
 @contextmanager
-def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> Iterator[Publisher]:
+def open_store(
+    folder: Path, key: SigningKey | None, *, private: bool = False
+) -> Iterator[Publisher]:
     """Open a store for one publisher, or create it; other publishers wait.
 
     Args:
@@ -296,7 +298,7 @@ def publish(
             expected="a wheel, a .conda file, or a folder with built kernels",
             remedy="correct the path, or omit it to publish this tree's kernels",
         )
-    with opened(folder.absolute(), key, private=private) as publisher:
+    with open_store(folder.absolute(), key, private=private) as publisher:
         if built.is_dir():
             return _from_folder(publisher, built)
         return _from_archive(publisher, built, context)

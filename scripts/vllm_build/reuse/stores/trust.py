@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 
-def pinned(settings: Settings) -> PublicKey | None:
+def load_pinned_key(settings: Settings) -> PublicKey | None:
     """The key that ``VLLM_PRECOMPILED_KEY`` names; None if it is unset.
 
     Raises:
@@ -46,7 +46,7 @@ def unsigned(where: str, kind: str, named: str = signer_keys.VARIABLE) -> Refuse
     )
 
 
-def agreed(
+def require_signer(
     declared: PublicKey | None, key: PublicKey | None, where: str, named: str = signer_keys.VARIABLE
 ) -> PublicKey | None:
     """The key that verifies a store; None if it has no signatures and the user requires none.
