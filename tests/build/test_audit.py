@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audits must be able to fail: real libraries that break each promise, taken from the packages of this environment."""
+"""The audits of built libraries must be able to fail.
+
+The tests audit real libraries from this environment's packages that break a promise.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def findings(library: Path, glibc: tuple[int, int]) -> dict[str, library_audit.F
     return {finding.check: finding for finding in library_audit.audit(library, glibc=glibc)}
 
 
-def test_a_library_of_the_full_api_is_found_out(full_api_library: Path) -> None:
+def test_a_library_that_uses_the_full_api_fails(full_api_library: Path) -> None:
     found = findings(full_api_library, (2, 31))
     assert not found["abi3audit"].good
     with pytest.raises(PackageTestError, match="abi3audit"):
@@ -44,7 +47,7 @@ def test_compiler_comment(full_api_library: Path) -> None:
     assert "GCC" in library_audit.compiler_comment(full_api_library)
 
 
-def test_audits_of_a_build_are_those_that_are_installed(
+def test_a_build_runs_the_installed_audits(
     full_api_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = library_audit.where_installed([full_api_library], abi3=True)
@@ -59,5 +62,5 @@ def test_audits_of_a_build_are_those_that_are_installed(
         library_audit.audit(full_api_library, glibc=(2, 31))
 
 
-def test_nothing_found_is_fine() -> None:
+def test_good_findings_pass() -> None:
     library_audit.require([library_audit.Finding("x.so", "glibc", good=True, text="")])

@@ -114,8 +114,8 @@ def recognise(context: Context, location: str, key: PublicKey | None = None) -> 
     raise ConfigurationError(
         f"{location} is neither a store nor a conda channel",
         expected=f"{store_entry.MARKER} or {kernel_channel.subdir()}/repodata.json there",
-        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: vllm-build publish --store "
-        "FOLDER",
+        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: "
+        "vllm-build publish --store FOLDER",
     )
 
 

@@ -197,16 +197,16 @@ def _status(code: int, url: str) -> Exception:
         return RefusedError(
             "range",
             url,
-            "the server does not have the requested range: the file is empty, or shorter than "
-            "before",
+            "the server does not have the requested range: "
+            "the file is empty, or shorter than before",
             expected="a complete file",
         )
     if code in _LOGIN:
         return LoginError(
             f"{url}: HTTP status {code}",
             expected="a name and a password that the server accepts",
-            remedy="add them to the address, percent-encoded (https://user:password@host/...), or "
-            "to ~/.netrc",
+            remedy="add them to the address, percent-encoded (https://user:password@host/...), "
+            "or to ~/.netrc",
         )
     return FetchError(
         f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address"

@@ -71,8 +71,8 @@ def require_signer(
             where,
             f"the store is signed with the key {declared.keyid}, and no trusted key was given",
             expected=f"{named}, the path of the signer's public key",
-            remedy=f"get the public key from the signer, not from the store, and set {named} to "
-            "its path",
+            remedy="get the public key from the signer, not from the store, "
+            f"and set {named} to its path",
         )
     if declared != key:
         raise RefusedError(
