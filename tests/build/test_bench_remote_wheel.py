@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from bench_modules import bench_modules  # noqa: F401 - a fixture
+from reuse_server import breaks, serving, status
 
 from vllm_build.util.console import Console
 from vllm_build.util.errors import FetchError, IntegrityError
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from reuse_server import Server
+
 MEMBER = "vllm/_C_stable_libtorch.abi3.so"
-
-
 LIBRARY = bytes(range(256)) * 4096
 
 
@@ -38,49 +37,31 @@ def wheel(tmp_path: Path) -> Path:
     return path
 
 
-class Index(BaseHTTPRequestHandler):
-    """Serves one file; ``server.manner`` selects how."""
+@dataclass
+class Index:
+    """A server of the wheel."""
 
-    def do_GET(self) -> None:
-        server: Any = self.server
-        data = server.data
-        if server.manner.isdigit():
-            self.send_error(int(server.manner))
-            return
-        span = self.headers.get("Range", "")
-        if server.manner == "whole" or not span:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):  # the client does not read everything
-                self.wfile.write(data)
-            return
-        first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
-        part = data[first : last + 1]
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        # Only after the first request, which asks for one byte.
-        self.wfile.write(
-            part[: len(part) // 2] if server.manner == "short" and len(part) > 1 else part
-        )
+    server: Server
+    wheel: Path
 
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
+    @property
+    def url(self) -> str:
+        return f"{self.server.url}/{self.wheel.name}"
+
+    def behave(self, manner: str) -> None:
+        """Answer requests with this status, without ranges ("whole"), or too briefly ("short")."""
+        self.server.ranges = manner != "whole"
+        if manner.isdigit():
+            self.server.script = [status(int(manner))] * 9
+        elif manner == "short":
+            self.server.script = [breaks(1000)] * 9
 
 
 @pytest.fixture
-def index(wheel: Path) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Index)
-    server.data, server.manner = wheel.read_bytes(), "ranges"
-    server.url = f"http://127.0.0.1:{server.server_address[1]}/{wheel.name}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def index(wheel: Path) -> Iterator[Index]:
+    with serving() as server:
+        server.files[f"/{wheel.name}"] = wheel.read_bytes()
+        yield Index(server, wheel)
 
 
 @pytest.fixture
@@ -89,24 +70,21 @@ def members() -> dict[str, str]:
 
 
 def test_a_member_costs_its_own_bytes(
-    kernels: Any, index: Any, members: dict[str, str], tmp_path: Path
+    kernels: Any, index: Index, members: dict[str, str], tmp_path: Path
 ) -> None:
     remote = kernels.remote_wheel
-    remote.CHUNK, before = 1 << 16, remote.CHUNK
-    try:
-        with remote.open_wheel(index.url) as archive:
-            remote.extract(archive, members, tmp_path)
-            assert archive.fp.raw.received < 1 << 20
-            received = archive.fp.raw.received
-            remote.extract(archive, members, tmp_path)
-            assert archive.fp.raw.received == received, "what is there is not read again"
-    finally:
-        remote.CHUNK = before
+    with remote.open_wheel(index.url) as archive:
+        remote.extract(archive, members, tmp_path)
+        assert archive.meter.size < 1 << 20
+        assert index.server.sent == archive.meter.size
+        received = archive.meter.size
+        remote.extract(archive, members, tmp_path)
+        assert archive.meter.size == received, "existing files are not read again"
     assert (tmp_path / "_C_stable_libtorch.abi3.so").read_bytes() == LIBRARY
 
 
-def test_bytes_that_differ_from_the_pinned_hash(
-    kernels: Any, index: Any, members: dict[str, str], tmp_path: Path
+def test_other_bytes_than_pinned(
+    kernels: Any, index: Index, members: dict[str, str], tmp_path: Path
 ) -> None:
     remote = kernels.remote_wheel
     with remote.open_wheel(index.url) as archive:
@@ -117,8 +95,9 @@ def test_bytes_that_differ_from_the_pinned_hash(
         with pytest.raises(IntegrityError, match="vllm/none of the wheel cannot be read"):
             remote.extract(archive, {"vllm/none": "0" * 64}, tmp_path)
     assert not list(tmp_path.glob("*.so"))
-    index.data = index.data[:-1000]
-    with pytest.raises(IntegrityError, match="no wheel"), remote.open_wheel(index.url):
+    name = f"/{index.wheel.name}"
+    index.server.files[name] = index.server.files[name][:-1000]
+    with pytest.raises(IntegrityError, match="no valid wheel"), remote.open_wheel(index.url):
         pass
 
 
@@ -126,8 +105,8 @@ def test_bytes_that_differ_from_the_pinned_hash(
     ("manner", "words"),
     [("whole", "does not send parts"), ("401", "wants a password"), ("403", "wants a password")],
 )
-def test_an_index_without_ranges(kernels: Any, index: Any, manner: str, words: str) -> None:
-    index.manner = manner
+def test_an_index_without_ranges(kernels: Any, index: Index, manner: str, words: str) -> None:
+    index.behave(manner)
     with (
         pytest.raises(kernels.remote_wheel.NoRangesError, match=words),
         kernels.remote_wheel.open_wheel(index.url),
@@ -137,10 +116,10 @@ def test_an_index_without_ranges(kernels: Any, index: Any, manner: str, words: s
 
 @pytest.mark.parametrize(
     ("manner", "words"),
-    [("500", "answers with status 500"), ("short", "bytes, expected|connection .* broke")],
+    [("500", "HTTP status 500"), ("short", "connection ended after 1000 of")],
 )
-def test_an_index_that_fails(kernels: Any, index: Any, manner: str, words: str) -> None:
-    index.manner = manner
+def test_an_index_that_fails(kernels: Any, index: Index, manner: str, words: str) -> None:
+    index.behave(manner)
     with (
         pytest.raises(FetchError, match=words) as found,
         kernels.remote_wheel.open_wheel(index.url),
@@ -149,19 +128,25 @@ def test_an_index_that_fails(kernels: Any, index: Any, manner: str, words: str) 
     assert not isinstance(found.value, kernels.remote_wheel.NoRangesError)
 
 
-def test_an_index_that_is_gone(kernels: Any, index: Any) -> None:
-    index.shutdown()
-    index.server_close()
+def test_an_index_that_is_gone(kernels: Any) -> None:
+    with serving() as server:
+        url = f"{server.url}/vllm-1-py3-none-any.whl"
     with (
-        pytest.raises(FetchError, match="does not answer"),
-        kernels.remote_wheel.open_wheel(index.url),
+        pytest.raises(FetchError, match="refused"),
+        kernels.remote_wheel.open_wheel(url),
+    ):
+        pass
+    with (
+        serving() as server,
+        pytest.raises(FetchError, match="no such file"),
+        kernels.remote_wheel.open_wheel(f"{server.url}/vllm-1-py3-none-any.whl"),
     ):
         pass
 
 
 def test_the_whole_wheel_where_there_are_no_ranges(
     kernels: Any,
-    index: Any,
+    index: Index,
     wheel: Path,
     members: dict[str, str],
     tmp_path: Path,
@@ -179,18 +164,18 @@ def test_the_whole_wheel_where_there_are_no_ranges(
     monkeypatch.setattr(official, "MEMBERS", {"_C": (MEMBER, members[MEMBER])})
     monkeypatch.setattr(official.remote_wheel, "locate", lambda *_: index.url)
     monkeypatch.setattr(official.pypi, "download", download)
-    index.manner = "whole"
+    index.behave("whole")
     (library,) = official.libraries(frozenset({"_C", "_moe_C"}), Console())
     assert library.read_bytes() == LIBRARY
     assert asked == [(official.NAME, official.VERSION, official.SHA256)]
-    index.manner = "500"
+    index.behave("500")
     assert official.libraries(frozenset({"_C"}), Console()) == [library], "from the cache"
 
 
-def test_pip_locates_the_wheel(
+def test_pip_says_where_the_wheel_is(
     kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pip reads an index on the disk, without a server."""
+    """An index on this disk, which pip reads without a server."""
     name = "vllm_bench_sample-1.0-cp38-abi3-manylinux_2_28_x86_64.whl"
     with zipfile.ZipFile(tmp_path / name, "w") as archive:
         archive.writestr(
@@ -207,6 +192,6 @@ def test_pip_locates_the_wheel(
     sha256 = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     url = kernels.remote_wheel.locate("vllm-bench-sample==1.0", sha256, "manylinux_2_28_x86_64")
     with kernels.remote_wheel.open_wheel(url) as found:
-        assert found.read("sample.so") == LIBRARY
+        assert found.archive.zip.read("sample.so") == LIBRARY
     with pytest.raises(FetchError, match=r"pip finds no vllm-bench-sample==2\.0"):
         kernels.remote_wheel.locate("vllm-bench-sample==2.0", sha256, "manylinux_2_28_x86_64")

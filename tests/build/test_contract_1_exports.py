@@ -174,7 +174,8 @@ def test_precompiled_refuses_by_name(
     )
     command.ensure_finalized()
     with pytest.raises(
-        ConfigurationError, match=r"^VLLM_USE_PRECOMPILED asks for precompiled kernels"
+        ConfigurationError,
+        match=r"^VLLM_USE_PRECOMPILED is set, but no source of precompiled kernels",
     ) as caught:
         command.run()
     assert "VLLM_PRECOMPILED_STORES" in (caught.value.expected or "")

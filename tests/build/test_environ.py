@@ -34,7 +34,6 @@ SNAPSHOTS = {
         "an entry point: the module is also run as a program"
     ),
     # No caller gives these modules the variables yet.
-    "scripts/vllm_build/reuse/net/login.py": "the place of netrc",
     "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
     "scripts/vllm_build/toolchain/channel_build.py": (
         "builds of the channel start from the caller's variables"

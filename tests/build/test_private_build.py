@@ -282,9 +282,9 @@ def test_with_the_same_flags_a_store_is_asked_for_the_private_build(
     config: Configuration, root: Path
 ) -> None:
     target = Target("cpu", "why")
-    (clean,) = preparation.wanted(root, preparation.planned(root, Settings(), target))
+    (clean,) = preparation.find_wanted(root, preparation.make_plan(root, Settings(), target))
     assert not clean.tree_digest
-    (same,) = preparation.wanted(root, config.plan, config)
+    (same,) = preparation.find_wanted(root, config.plan, config)
     assert (same.digest, same.tree_digest) == (clean.digest, clean.digest)
-    (private,) = preparation.wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
+    (private,) = preparation.find_wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
     assert private.digest != clean.digest == private.tree_digest

@@ -137,7 +137,7 @@ def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
     assert caught.value.check == "private"
     assert caught.value.unfit
     fitness.require(found, replace(clean, tree_digest=DIGEST), MACHINE, "here")
-    with pytest.raises(RefusedError, match="other sources") as other:
+    with pytest.raises(RefusedError, match="different sources") as other:
         fitness.require(
             found, replace(clean, digest="11" * 32, tree_digest="11" * 32), MACHINE, "here"
         )

@@ -320,6 +320,6 @@ def test_a_statement_that_quotes_a_password() -> None:
     key = PublicKey("00" * 32)
     document = {"payloadType": "-" * 80 + f" https://user:{SECRET * 5}@host/x"}
     expected = Statement("x", "00" * 32, "kind")
-    with pytest.raises(RefusedError, match="the envelope holds") as caught:
+    with pytest.raises(RefusedError, match="the envelope has the payload type") as caught:
         verify(json.dumps(document).encode(), expected, key, "somewhere")
     assert SECRET[:4] not in str(caught.value)

@@ -94,8 +94,8 @@ ALLOWED = {
     "reuse.net.reuse_cache:Cache.add": (1, "renames a complete file to its sha256"),
     "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed and locked cache"),
     "reuse.net.reuse_context:Context.store": (1, "a download in a temporary folder of the cache"),
-    "reuse.net.download:window": (1, "a part of a download, in the cache"),
-    "reuse.net.download:whole.attempt": (1, "a part of a download, in the cache"),
+    "reuse.net.download:fetch_window": (1, "a part of a download, in the cache"),
+    "reuse.net.download:fetch_whole.attempt": (1, "a part of a download, in the cache"),
     "reuse.placement:_swap": (1, "reverts the swap"),
     "reuse.placement:_move": (
         1,

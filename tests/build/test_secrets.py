@@ -42,8 +42,8 @@ pytestmark = pytest.mark.usefixtures("no_netrc")
 @pytest.fixture
 def real(root: Path) -> Build:
     """A build with the digests of this tree."""
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     return Build(
         {name: elf() for name in wanted.libraries},

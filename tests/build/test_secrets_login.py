@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from login_server import LOGIN, TRANSPORT, with_login
 from reuse_server import basic, serving, status
 
 from vllm_build.reuse.net import download, login
+from vllm_build.reuse.net.reuse_context import Context
+from vllm_build.settings.build_settings import Settings
 from vllm_build.util.errors import FetchError
 
 if TYPE_CHECKING:
@@ -22,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("no_netrc")
 
 
 def test_an_address_logs_in(login_server: Server) -> None:
-    assert download.small(TRANSPORT, with_login(login_server.url) + "/file", 100) == b"content"
+    assert (
+        download.fetch_small(TRANSPORT, with_login(login_server.url) + "/file", 100) == b"content"
+    )
     assert login_server.logins == [basic(LOGIN)]
 
 
@@ -32,38 +37,38 @@ def test_a_wrong_password_is_said_without_it(login_server: Server, text: str | N
     with pytest.raises(
         FetchError, match=r"HTTP status 401\n  expected: a name and a password"
     ) as caught:
-        download.small(TRANSPORT, url + "/file", 100)
+        download.fetch_small(TRANSPORT, url + "/file", 100)
     assert "wrong" not in str(caught.value)
 
 
-def test_netrc_serves_where_the_address_names_nobody(
-    login_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_netrc_serves_where_the_address_has_no_credentials(
+    login_server: Server, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
-    monkeypatch.setenv("NETRC", str(netrc))
+    context = Context.of_settings(Settings.from_environ({"NETRC": str(netrc)}))
+    transport = dataclasses.replace(context.transport, attempts=2, pause=0.01)
     login_server.login = "user:s3cret"
     netrc.write_text("machine 127.0.0.1 login user password s3cret\n", encoding="utf-8")
-    assert download.small(TRANSPORT, login_server.url + "/file", 100) == b"content"
+    assert download.fetch_small(transport, login_server.url + "/file", 100) == b"content"
     # The address takes precedence, as it does in pip.
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, with_login(login_server.url, "user:other") + "/file", 100)
+        download.fetch_small(transport, with_login(login_server.url, "user:other") + "/file", 100)
     netrc.write_text("machine [ nonsense", encoding="utf-8")
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, login_server.url + "/file", 100)
+        download.fetch_small(transport, login_server.url + "/file", 100)
     netrc.unlink()
     os.mkfifo(netrc)
     with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, login_server.url + "/file", 100)
+        download.fetch_small(transport, login_server.url + "/file", 100)
 
 
 def test_netrc_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NETRC")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert login.from_netrc("host") is None
+    assert login.from_netrc("host", "") is None
     (tmp_path / ".netrc").write_text("machine host login a password b\n", encoding="utf-8")
     (tmp_path / ".netrc").chmod(0o600)
-    assert login.from_netrc("host") == basic("a:b")
-    assert login.from_netrc("other") is None
+    assert login.from_netrc("host", "") == basic("a:b")
+    assert login.from_netrc("other", "") is None
 
 
 def test_a_redirect_to_another_server_does_not_carry_it(login_server: Server) -> None:
@@ -71,7 +76,10 @@ def test_a_redirect_to_another_server_does_not_carry_it(login_server: Server) ->
         other.files["/file"] = b"elsewhere"
         login_server.script.append(status(302, Location=f"{other.url}/file"))
         login_server.login = None
-        assert download.small(TRANSPORT, with_login(login_server.url) + "/x", 100) == b"elsewhere"
+        assert (
+            download.fetch_small(TRANSPORT, with_login(login_server.url) + "/x", 100)
+            == b"elsewhere"
+        )
         assert login_server.logins == [basic(LOGIN)]
         assert other.logins == [None]
 
@@ -82,7 +90,7 @@ def test_a_redirect_on_the_same_server_does(login_server: Server, absolute: bool
     login_server.script.append(
         status(307, Location=f"{login_server.url}/file" if absolute else "/file")
     )
-    assert download.small(TRANSPORT, with_login(login_server.url) + "/x", 100) == b"content"
+    assert download.fetch_small(TRANSPORT, with_login(login_server.url) + "/x", 100) == b"content"
     assert login_server.logins == [basic(LOGIN)] * 2
 
 

@@ -144,12 +144,12 @@ def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Pat
     (tmp_path / "odd" / "linux-64" / "repodata.json").write_text(
         '{"packages.conda": []}', encoding="utf-8"
     )
-    with pytest.raises(RefusedError, match=r"packages\.conda is no object"):
+    with pytest.raises(RefusedError, match=r"packages\.conda is not an object"):
         take(ctx, target, tmp_path / "odd")
 
 
 def test_a_channel_that_lacks_what_it_lists(ctx: Context, target: Path, tmp_path: Path) -> None:
     folder = other(tmp_path / "other")
     (folder / "linux-64" / KERNELS.filename).unlink()
-    with pytest.raises(FetchError, match="there is no such file"):
+    with pytest.raises(FetchError, match="no such file; the index lists it"):
         take(ctx, target, folder)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 #: Some characters have to be encoded in an address; others could confuse a shell or a pattern.
 PASSWORD = "s3:cr/t@ w?rd#%'$ü"  # noqa: S105 - of a server of these tests
 LOGIN = f"user:{PASSWORD}"
-TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01)
+TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01, netrc=os.devnull)
 
 
 def with_login(url: str, text: str = f"user:{quote(PASSWORD, safe='')}") -> str:

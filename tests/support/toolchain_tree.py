@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source tree with two tiny recipes, for tests of the toolchain channel with real packages."""
+"""A source tree with two small recipes, for tests of the toolchain channel with real packages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ requirements:
 
 
 class Tree:
-    """A source tree with two recipes, ``low`` and ``high`` that needs it, and an index that pip reads."""
+    """A source tree with the recipes ``low`` and ``high``, which needs it, and an index for pip."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.root = folder / "tree"
@@ -101,7 +101,7 @@ class Tree:
         return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
 
     def packages(self) -> set[str]:
-        """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
+        """The packages that this tree sees; each must exist with the sha256 in the index."""
         listed: dict[str, tuple[Path, str]] = {}
         for subdir in ("linux-64", "noarch"):
             index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))[
@@ -123,7 +123,7 @@ class Tree:
         return {path.name for path in (self.cache / "channel" / "pool").glob("*/*.conda")}
 
     def edit(self, name: str) -> None:
-        """Change the recipe ``name`` so that its package is another one."""
+        """Change the recipe ``name``, and so its package."""
         with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open(
             "a", encoding="utf-8"
         ) as stream:

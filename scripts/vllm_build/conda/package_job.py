@@ -163,7 +163,11 @@ def take(
     }
     with console.step("take packages from other channels"), console.transfer("packages") as counter:
         taken = reused_packages.take(
-            Context(progress=counter.advance), request.reuse, missing, digests, request.output
+            Context.of_settings(request.settings, counter.advance),
+            request.reuse,
+            missing,
+            digests,
+            request.output,
         )
         for path, where in taken.items():
             console.info(f"    {path.name} from {where}")

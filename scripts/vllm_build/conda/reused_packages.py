@@ -9,7 +9,7 @@ from rattler.package import IndexJson
 
 from vllm_build.packing import channel_index
 from vllm_build.reuse.archives.archive_source import ArchiveSource
-from vllm_build.reuse.lookup.kernel_channel import listed
+from vllm_build.reuse.lookup.kernel_channel import read_index
 from vllm_build.reuse.records import bounds
 from vllm_build.reuse.records.output_record import SHA256
 from vllm_build.reuse.records.refusal import RefusedError
@@ -119,7 +119,7 @@ def take(
     with context.cache.in_use(), context.cache.incoming() as arrived:
         for location in locations:
             base = Base(context, location)
-            indexes = {subdir: listed(base, subdir) for subdir in channel_index.SUBDIRS}
+            indexes = {subdir: read_index(base, subdir) for subdir in channel_index.SUBDIRS}
             if not any(index is not None for index in indexes.values()):
                 raise ConfigurationError(
                     f"REUSE: {location} is no conda channel",

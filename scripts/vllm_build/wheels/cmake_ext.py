@@ -188,8 +188,11 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
         base = Path(self.build_lib).absolute()
         meter, asked = Meter(), self._asked()
         other_variables.warn(asked.settings.inherited)
-        with preparation.prepared(
-            paths.source_root(), asked.settings, Context(progress=meter), target=asked.target
+        with preparation.prepare(
+            paths.source_root(),
+            asked.settings,
+            Context.of_settings(asked.settings, meter),
+            target=asked.target,
         ) as reuse:
             files = reuse.fetch()
             meter.report()

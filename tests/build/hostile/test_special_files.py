@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FIFOs, devices, folders, sockets and huge files in every place that a user or a store names: refused at once, never read."""
+"""FIFOs, devices, folders, sockets and huge files are refused at once, and never read.
+
+They are tried at every place that a user or a store names.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +44,16 @@ if TYPE_CHECKING:
 
     Make = Callable[[Path], object]
 
-#: Above every limit, and not one block on the disk.
+#: Above every limit; a sparse file of this size needs no block on the disk.
 HUGE = 20 << 30
 
 
 @pytest.fixture(autouse=True)
 def at_once() -> Iterator[None]:
-    """Reading a FIFO waits for ever, and reading a device ends with the machine's memory."""
+    """Fail after a minute: reading a FIFO waits forever, and reading a device exhausts memory."""
 
     def expired(*_: object) -> None:
-        raise TimeoutError("something was read that never ends")
+        raise TimeoutError("an endless file was read")
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(60)
@@ -67,7 +70,7 @@ def sparse(path: Path) -> None:
 
 
 def bound(path: Path) -> None:
-    """A socket in the file system; its address may be short only."""
+    """Create a socket in the file system; a socket's address has a short maximum length."""
     here = os.open(path.parent, os.O_RDONLY)
     try:
         with socket.socket(socket.AF_UNIX) as server:
@@ -107,7 +110,7 @@ def test_one_function_opens(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "y").exists()
 
 
-def test_a_file_that_is_replaced_between_two_looks(
+def test_a_file_that_is_replaced_while_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x"
@@ -134,13 +137,13 @@ def test_sizes(tmp_path: Path) -> None:
         files.read_bytes(replace(path, sparse))
     files.copy_regular(link, tmp_path / "copy", 4)
     assert (tmp_path / "copy").stat().st_size == 5, (
-        "one more than the limit, which the caller compares"
+        "one byte more than the limit, so that the caller notices"
     )
     path.write_bytes(b"a\r\nb\rc")
     assert files.read_text(path) == "a\nb\nc"
 
 
-#: Places in a store, by what is reused from it.
+#: The files that reuse reads from a store.
 PLACES: dict[str, Callable[[Path], Path]] = {
     "marker": lambda store: store / store_entry.MARKER,
     "document": lambda store: store / store_entry.digest_path(DIGEST),
@@ -213,7 +216,7 @@ def test_keys(tmp_path: Path, kind: str) -> None:
             load(path)
 
 
-#: Files of a tree, and what reads them.
+#: Files of a tree, and the functions that read them.
 TREE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "variant": ("variants/mine.yaml", lambda root: variants.load(root, "mine")),
     "variant by path": ("mine.yaml", lambda root: variants.load(root, str(root / "mine.yaml"))),
@@ -260,7 +263,7 @@ def test_commands_end(
     capsys: pytest.CaptureFixture[str],
     kind: str,
 ) -> None:
-    """With a status of their own, and in words."""
+    """Commands end with an error message and a documented status."""
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     special = replace(tmp_path / "x.yaml", EVERY[kind])
     wheel = replace(tmp_path / WHEEL_NAME, EVERY[kind])
@@ -273,7 +276,7 @@ def test_commands_end(
         ["audit", str(wheel), "--device", "cpu"],
         ["render", str(special)],
     ):
-        # The numbers of every failure that the documentation lists.
+        # The exit statuses in the documentation.
         assert cli.main(words) in range(2, 11), words
         said = capsys.readouterr().err
         assert "error: " in said

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile stores: each is refused by the check that is named, and leaves tree, cache and store as they were."""
+"""Hostile stores: the named check refuses each, and tree, cache and store stay unchanged."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ STORES: dict[str, tuple[str, Spoil]] = {
         first(lambda build: build.update(archive={**ARCHIVE, "name": "http://evil/evil.whl"})),
     ),
     "archive that is none": ("document", first(lambda build: build.update(archive="x"))),
-    "archive without end": (
+    "enormous archive": (
         "size-limit",
         first(lambda build: build.update(archive={**ARCHIVE, "size": 1 << 60})),
     ),
@@ -105,7 +105,7 @@ def test_stores_over_http(scene: Scene, store: Path, case: str) -> None:
     spoil(store)
     with serving() as server:
         server.folder = store
-        # A server's files are known by their sha256 alone before they are whole.
+        # A file of a server is hashed after the download; its size is not compared first.
         refused_by_store(
             scene,
             server.url,

@@ -61,7 +61,7 @@ def run(arguments: Namespace, console: Console) -> int:
     )
     with console.transfer("libraries") as counter:
         meter = Meter(counter.advance)
-        context = Context(progress=meter)
+        context = Context.of_settings(settings, meter)
         with context.cache.in_use():
             found = foreign_reuse.audit(
                 context,

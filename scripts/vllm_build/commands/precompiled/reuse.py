@@ -37,7 +37,8 @@ def run(arguments: Namespace, console: Console) -> int:
     settings = dataclasses.replace(arguments.invocation.settings, use_precompiled=True)
     with console.transfer("kernels") as counter:
         meter = Meter(counter.advance)
-        with preparation.prepared(paths.source_root(), settings, Context(progress=meter)) as reuse:
+        context = Context.of_settings(settings, meter)
+        with preparation.prepare(paths.source_root(), settings, context) as reuse:
             files = reuse.fetch() if arguments.fetch else {}
             report = reuse.report
             rows = [
