@@ -39,11 +39,6 @@ SNAPSHOTS = {
     # These get what they read from no caller yet.
     "scripts/vllm_build/util/paths.py": "the folders of the cache and the home folder",
     "scripts/vllm_build/reuse/net/login.py": "the place of netrc",
-    "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
-    "scripts/vllm_build/toolchain/channel_build.py": (
-        "builds of the channel start from the caller's variables"
-    ),
-    "scripts/vllm_build/toolchain/pypi.py": "pip's way to its index",
 }
 
 

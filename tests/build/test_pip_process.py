@@ -180,7 +180,9 @@ def test_a_file_that_is_no_configuration(machine: Path, tmp_path: Path, text: st
     with pytest.raises(pip_process.PipConfigurationError, match=r"pip\.conf"):
         pip_process.environment("download", os.environ)
     with pytest.raises(ConfigurationError, match=r"pip\.conf") as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], tmp_path, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], tmp_path, python="3.11", abi=None, inherited=os.environ
+        )
     assert "Traceback" not in str(caught.value)
     program = [sys.executable, "-I", pip_process.__file__, "--quiet", "list"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
@@ -241,16 +243,20 @@ def index(request: pytest.FixtureRequest, machine: Path, monkeypatch: pytest.Mon
 
 
 def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> None:
-    (resolved,) = pypi.resolve(["sample==2.0"], python="3.11", abi=None)
+    (resolved,) = pypi.resolve(["sample==2.0"], python="3.11", abi=None, inherited=os.environ)
     folder = tmp_path / "into"
     folder.mkdir()
-    pypi.download([("sample", "2.0", resolved.sha256)], folder, python="3.11", abi=None)
+    pypi.download(
+        [("sample", "2.0", resolved.sha256)], folder, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in folder.iterdir()] == ["sample-2.0-py3-none-any.whl"]
     assert (folder / "sample-2.0-py3-none-any.whl").read_bytes() == (
         index / "sample-2.0-py3-none-any.whl"
     ).read_bytes()
     with pytest.raises(pypi.MissingVersionError, match=r"sample 3\.0"):
-        pypi.download([("sample", "3.0", "0" * 64)], folder, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "3.0", "0" * 64)], folder, python="3.11", abi=None, inherited=os.environ
+        )
     assert not (machine / "elsewhere").exists()
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import apt, lock_update
+from vllm_build.toolchain import apt, debian_index
 from vllm_build.toolchain.apt import PrivateApt
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
@@ -85,15 +85,15 @@ def test_paragraphs() -> None:
         "Package: a\nDepends: b,\n c\nSize: 1\n\n\nPackage: b\nChecksums-Sha256:\n 00 1 x.dsc\n"
         " 11 2 y.tar.xz\n"
     )
-    first, second = lock_update.paragraphs(text)
+    first, second = debian_index.paragraphs(text)
     assert first == {"Package": "a", "Depends": "b,\nc", "Size": "1"}
     assert second["Checksums-Sha256"].split() == ["00", "1", "x.dsc", "11", "2", "y.tar.xz"]
-    assert lock_update.paragraphs("") == []
+    assert debian_index.paragraphs("") == []
 
 
 @given(st.text())
 def test_any_text_is_paragraphs(text: str) -> None:
-    assert all(paragraph for paragraph in lock_update.paragraphs(text))
+    assert all(paragraph for paragraph in debian_index.paragraphs(text))
 
 
 @pytest.mark.skipif(
@@ -107,9 +107,9 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
         " gcc-12 | 12.4.0-5 | http://m.example/debian trixie/main Sources\n"
         "nonsense\n"
     )
-    assert lock_update.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
-    assert lock_update.suite_versions(madison, "trixie") == ["12.4.0-5"]
-    assert lock_update.suite_versions(madison, "bullseye") == []
+    assert debian_index.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
+    assert debian_index.suite_versions(madison, "trixie") == ["12.4.0-5"]
+    assert debian_index.suite_versions(madison, "bullseye") == []
 
 
 # The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do
@@ -161,7 +161,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def private(machine: Path, console: Console) -> PrivateApt:
-    return PrivateApt(machine / "apt", console)
+    return PrivateApt(machine / "apt", console, os.environ)
 
 
 def calls(machine: Path, word: str) -> int:
@@ -184,7 +184,7 @@ def test_the_private_state_is_its_own(machine: Path, console: Console) -> None:
 
 
 def test_a_component_has_a_state_of_its_own(machine: Path, console: Console) -> None:
-    fetcher = Fetcher(machine / "cache", console)
+    fetcher = Fetcher(machine / "cache", console, os.environ)
     main, other = fetcher.apt(), fetcher.apt("non-free")
     assert fetcher.apt() is main
     assert (main.folder.name, other.folder.name) == ("apt", "apt-non-free")
@@ -279,7 +279,7 @@ def test_a_machine_without_apt_is_sent_to_conda_forge(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainError) as caught:
-        PrivateApt(tmp_path / "apt", console).prepare()
+        PrivateApt(tmp_path / "apt", console, os.environ).prepare()
     assert "apt-get" in caught.value.message
     assert "CHANNEL=conda-forge" in str(caught.value)
 

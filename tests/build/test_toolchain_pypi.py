@@ -66,7 +66,9 @@ def into(tmp_path: Path) -> Path:
 def test_the_exact_file_arrives_and_nothing_else(index: Path, into: Path) -> None:
     wanted = wheel(index, "sample", "1.0")
     wheel(index, "sample", "2.0")
-    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.11", abi=None)
+    pypi.download(
+        [("sample", "1.0", sha256(wanted))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
     assert sha256(into / wanted.name) == sha256(wanted)
 
@@ -79,14 +81,18 @@ def test_wheels_for_another_interpreter(index: Path, into: Path) -> None:
         "cp313-cp313t-manylinux_2_40_x86_64",
     ):
         wheel(index, "sample", "1.0", tags)
-    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t")
+    pypi.download(
+        [("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t", inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
 
 
 def test_other_bytes_are_an_integrity_error(index: Path, into: Path) -> None:
     there = wheel(index, "sample", "1.0")
     with pytest.raises(IntegrityError) as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert sha256(there) in caught.value.message
     assert "sample 1.0" in caught.value.message
 
@@ -94,7 +100,9 @@ def test_other_bytes_are_an_integrity_error(index: Path, into: Path) -> None:
 def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> None:
     wheel(index, "sample", "2.0")
     with pytest.raises(pypi.MissingVersionError) as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert caught.value.exit_code == FetchError.exit_code
     assert "vllm-build toolchain --update" in str(caught.value)
 
@@ -129,18 +137,20 @@ def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
 def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, backend: str) -> None:
     wanted = sdist(index, "some-sample", "1.0", backend)
     wheel(index, "some_sample", "1.0")
-    pypi.download_sdist("some-sample", "1.0", sha256(wanted), into, "a/lock.toml")
+    pypi.download_sdist(
+        "some-sample", "1.0", sha256(wanted), into, "a/lock.toml", inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
 
 
 def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:
     there = sdist(index, "sample", "1.0", "")
     with pytest.raises(IntegrityError) as caught:
-        pypi.download_sdist("sample", "1.0", "0" * 64, into, "a/lock.toml")
+        pypi.download_sdist("sample", "1.0", "0" * 64, into, "a/lock.toml", inherited=os.environ)
     assert sha256(there) in caught.value.message
     assert caught.value.expected == "the sha256 in a/lock.toml"
     with pytest.raises(pypi.MissingVersionError) as missing:
-        pypi.download_sdist("sample", "2.0", "0" * 64, into, "a/lock.toml")
+        pypi.download_sdist("sample", "2.0", "0" * 64, into, "a/lock.toml", inherited=os.environ)
     assert missing.value.remedy == "correct the version in a/lock.toml"
 
 
@@ -156,10 +166,12 @@ def test_an_index_that_does_not_answer_is_not_a_missing_version(
     for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(FetchError, match="cannot reach its index") as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert not isinstance(caught.value, pypi.MissingVersionError)
     with pytest.raises(FetchError, match="cannot reach its index") as caught:
-        pypi.resolve(["sample==1.0"], python="3.11", abi=None)
+        pypi.resolve(["sample==1.0"], python="3.11", abi=None, inherited=os.environ)
     assert not isinstance(caught.value, pypi.MissingVersionError)
 
 
@@ -226,7 +238,9 @@ def test_what_an_index_over_the_network_says_is_told_apart(
 
     def failure(version: str, digest: str) -> type[Exception]:
         with pytest.raises((FetchError, IntegrityError)) as caught:
-            pypi.download([("sample", version, digest)], into, python="3.11", abi=None)
+            pypi.download(
+                [("sample", version, digest)], into, python="3.11", abi=None, inherited=os.environ
+            )
         return caught.type
 
     server.otherwise = 503
@@ -245,7 +259,9 @@ def test_what_an_index_over_the_network_says_is_told_apart(
         "an index that lists a file and does not have it"
     )
     server.add(two)
-    pypi.download([("sample", "2.0", sha256(two))], into, python="3.11", abi=None)
+    pypi.download(
+        [("sample", "2.0", sha256(two))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [two.name]
 
 
@@ -254,7 +270,9 @@ def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
         wheel(index, "sample_one", "1.0"),
         wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64"),
     )
-    found = pypi.resolve(["sample-one==1.0", "two==3.0"], python="3.11", abi=None)
+    found = pypi.resolve(
+        ["sample-one==1.0", "two==3.0"], python="3.11", abi=None, inherited=os.environ
+    )
     assert [(w.name, w.version, w.filename, w.sha256) for w in found] == [
         ("sample_one", "1.0", one.name, sha256(one)),
         ("two", "3.0+cpu", two.name, sha256(two)),
@@ -264,16 +282,16 @@ def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
 def test_resolving_what_does_not_exist(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-cp311-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], python="3.13", abi=None)
+        pypi.resolve(["sample==1.0"], python="3.13", abi=None, inherited=os.environ)
 
 
 def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t")
-    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None)[0].filename.startswith(
-        "sample-1.0-cp311-abi3"
-    )
+        pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t", inherited=os.environ)
+    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None, inherited=os.environ)[
+        0
+    ].filename.startswith("sample-1.0-cp311-abi3")
 
 
 def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
@@ -281,7 +299,15 @@ def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Pat
         wheel(index, "sample", "1.0"),
         wheel(index, "sample", "1.0+cpu", content="x = 1\n"),
     )
-    assert pypi.resolve(["sample==1.0"], python="3.11", abi=None)[0].filename == local.name
-    assert pypi.resolve(["sample===1.0"], python="3.11", abi=None)[0].filename == default.name
-    pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None)
+    assert (
+        pypi.resolve(["sample==1.0"], python="3.11", abi=None, inherited=os.environ)[0].filename
+        == local.name
+    )
+    assert (
+        pypi.resolve(["sample===1.0"], python="3.11", abi=None, inherited=os.environ)[0].filename
+        == default.name
+    )
+    pypi.download(
+        [("sample", "1.0", sha256(default))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [default.name]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import toolchain_builds, wheel_table
+from vllm_build.toolchain import build_order, toolchain_builds, wheel_table
 from vllm_build.toolchain.toolchain_builds import AptSource, AptSourcePackage, Build, PypiSource
 from vllm_build.util.errors import ConfigurationError
 
@@ -175,12 +175,12 @@ def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
 )
 def test_impossible_orders(edges: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        toolchain_builds.ordered(graph(edges))
+        build_order.ordered(graph(edges))
 
 
 def test_an_id_belongs_to_one_build() -> None:
     with pytest.raises(ConfigurationError, match="also exists"):
-        toolchain_builds.ordered(graph({"a": ()}) + graph({"a": ()}))
+        build_order.ordered(graph({"a": ()}) + graph({"a": ()}))
 
 
 @st.composite
@@ -199,9 +199,9 @@ def test_what_is_needed_comes_first_and_the_order_is_one(
     edges: dict[str, tuple[str, ...]], random: object
 ) -> None:
     builds = graph(edges)
-    expected = [build.id for build in toolchain_builds.ordered(builds)]
+    expected = [build.id for build in build_order.ordered(builds)]
     random.shuffle(builds)  # type: ignore[attr-defined]
-    order = [build.id for build in toolchain_builds.ordered(builds)]
+    order = [build.id for build in build_order.ordered(builds)]
     assert order == expected
     assert sorted(order) == sorted(edges)
     assert all(
@@ -216,7 +216,7 @@ def test_a_selection_holds_all_it_needs_and_no_more(
     wanted = data.draw(st.sets(st.sampled_from(sorted(edges))))
     chosen = {
         build.id
-        for build in toolchain_builds.select(toolchain_builds.ordered(graph(edges)), sorted(wanted))
+        for build in toolchain_builds.select(build_order.ordered(graph(edges)), sorted(wanted))
     }
     assert wanted <= chosen
     assert all(need in chosen for name in chosen for need in edges[name])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -108,7 +109,7 @@ def build(tmp_path: Path, name: str, *given: toolchain_builds.Source) -> Build:
 
 @pytest.fixture
 def fetcher(tmp_path: Path, console: Console) -> Fetcher:
-    return Fetcher(tmp_path / "cache", console)
+    return Fetcher(tmp_path / "cache", console, os.environ)
 
 
 def test_debian_packages_are_locked_as_the_suite_has_them(
@@ -192,4 +193,4 @@ def test_without_debian_packages_apt_is_not_asked(
 
 def test_an_unknown_build(root: Path, console: Console) -> None:
     with pytest.raises(ConfigurationError, match="no build of the toolchain is called 'nothing'"):
-        lock_update.update(root, console, ["nothing"])
+        lock_update.update(root, console, ["nothing"], inherited={})

@@ -89,11 +89,12 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
 
 
 CHILD = """
+import os
 import sys
 from pathlib import Path
 from vllm_build.util.console import Console
 from vllm_build.toolchain import channel_build
-report = channel_build.ensure(Path(sys.argv[1]), Console())
+report = channel_build.ensure(Path(sys.argv[1]), Console(), inherited=os.environ)
 print(*sorted(name for outcome in report.outcomes for name in outcome.packages), flush=True)
 """
 SLOW = RECIPE.replace(

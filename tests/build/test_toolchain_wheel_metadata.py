@@ -17,11 +17,11 @@ from rattler import VersionSpec
 from toolchain_wheels import write_wheel
 
 from vllm_build.toolchain import wheel_metadata
-from vllm_build.toolchain.wheel_metadata import (
+from vllm_build.toolchain.wheel_metadata import modules
+from vllm_build.toolchain.wheel_requirements import (
     conda_python,
     conda_versions,
     environment,
-    modules,
     needed,
     relevant,
     usable_pythons,

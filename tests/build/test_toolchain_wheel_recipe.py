@@ -15,7 +15,13 @@ import zstandard
 from ruamel.yaml import YAML
 from toolchain_wheels import write_table, write_wheel
 
-from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_recipe, wheel_table
+from vllm_build.toolchain import (
+    toolchain_lock,
+    wheel_metadata,
+    wheel_recipe,
+    wheel_requirements,
+    wheel_table,
+)
 from vllm_build.toolchain.download_store import Store
 from vllm_build.toolchain.pypi import MissingVersionError
 from vllm_build.util.errors import ConfigurationError, IntegrityError
@@ -352,7 +358,7 @@ def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Pa
             compared += 1
             found = wheel_metadata.read(path)
             assert (
-                wheel_metadata.relevant(found.requires, wheel.extras),
+                wheel_requirements.relevant(found.requires, wheel.extras),
                 found.requires_python,
             ) == (file.requires, file.requires_python)
             assert wheel_recipe.write(root, wheel, file, path, (), tmp_path).is_file()

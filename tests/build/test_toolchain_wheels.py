@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_wheels import write_table
 
-from vllm_build.toolchain import toolchain_builds, toolchain_lock, wheel_table
+from vllm_build.toolchain import toolchain_builds, toolchain_lock, wheel_resolver, wheel_table
 from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
-from vllm_build.toolchain.wheel_table import Maker, Required, Wheel
+from vllm_build.toolchain.wheel_resolver import Maker, Required
+from vllm_build.toolchain.wheel_table import Wheel
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def require(
     tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS
 ) -> dict[str, Required]:
     table = parse(tmp_path, f'[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
-    return wheel_table.require(table, Lock.of(files), MAKERS, pythons)
+    return wheel_resolver.require(table, Lock.of(files), MAKERS, pythons)
 
 
 def test_requirements_become_needs_under_the_channel_s_names(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_name_is_that_of_a_package(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"
     ):
-        wheel_table.require(table, Lock(), MAKERS, PYTHONS)
+        wheel_resolver.require(table, Lock(), MAKERS, PYTHONS)
 
 
 def test_a_line_that_is_not_locked_yet_needs_nothing(tmp_path: Path) -> None:

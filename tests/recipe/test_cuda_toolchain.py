@@ -50,7 +50,9 @@ class Toolkit:
 
     def __init__(self, release: str, prefix: Path) -> None:
         self.release, self.prefix = release, prefix
-        self.report = channel_build.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
+        self.report = channel_build.ensure(
+            ROOT, Console(), [f"cuda-nvcc-{release}"], inherited=os.environ
+        )
         specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
         self.records = {
             r["name"]: r for r in conda_environment.create(prefix, specs, [self.report.url])
@@ -208,7 +210,9 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
         ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ)
     )
     needed_builds.require_toolchain(request)
-    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    url = channel_build.ensure(
+        ROOT, Console(), needed_builds.toolchain_builds(request), inherited=os.environ
+    ).url
     asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
     build, host = (
         {r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])}
@@ -268,7 +272,9 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
     request = package_job.Request(
         tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ)
     )
-    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    url = channel_build.ensure(
+        ROOT, Console(), needed_builds.toolchain_builds(request), inherited=os.environ
+    ).url
     built = recipe_builder.build(
         tree / "recipe" / "recipe.yaml",
         variant_files=[variant.path],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING
@@ -92,10 +93,10 @@ class Tree:
         return path
 
     def update(self, only: list[str] | None = None) -> list[toolchain_lock.LockedFile]:
-        return lock_update.update(self.root, self.console, only)
+        return lock_update.update(self.root, self.console, only, inherited=os.environ)
 
     def ensure(self, only: list[str] | None = None) -> ChannelReport:
-        return channel_build.ensure(self.root, self.console, only)
+        return channel_build.ensure(self.root, self.console, only, inherited=os.environ)
 
     def actions(self, only: list[str] | None = None) -> dict[str, str]:
         return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}

@@ -90,7 +90,7 @@ class LockedFile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The fields that digests cover. Two newer fields are left out if they are empty."""
+        """The fields that digests cover; ``requires`` and ``requires_python`` only if not empty."""
         fields = asdict(self)
         return {
             key: value
