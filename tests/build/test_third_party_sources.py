@@ -345,7 +345,7 @@ def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPa
 
 
 def test_another_way_than_these(downloaded: Callable[[], Source], console: Console) -> None:
-    with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
+    with pytest.raises(ConfigurationError, match="has the unknown type 'carrier pigeon'") as caught:
         third_party_fetch.fetch(
             replace(downloaded(), get={"type": "carrier pigeon"}), console, os.environ
         )

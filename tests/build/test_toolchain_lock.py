@@ -81,7 +81,7 @@ def dump(entry: dict[str, object]) -> str:
         ({"filename": ".hidden"}, "not a plain name"),
         ({"position": -1}, "'position' is not a number"),
         ({"size": "big"}, "'size' is not a number"),
-        ({"name": 3}, "'name' is not a text"),
+        ({"name": 3}, "'name' is not a string"),
         ({"url": "u"}, "unknown key 'url'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_what_the_lock_holds_of_the_requirements() -> None:
     assert relevant(lines, ("x",)) == ("Z>=2", 'a>=1; python_version < "3.11"', 'b; extra == "x"')
     # Written again it is the same.
     assert relevant(relevant(lines, ()), ()) == relevant(lines, ())
-    with pytest.raises(IntegrityError, match="'a b' in a wheel's metadata is no requirement"):
+    with pytest.raises(IntegrityError, match="'a b' in a wheel's metadata is not a requirement"):
         relevant(["a b"], ())
 
 
@@ -307,6 +307,6 @@ def test_what_is_no_wheel(tmp_path: Path, member: str) -> None:
             if not name.endswith(member):
                 new.writestr(name, old.read(name))
     for path in (part, tmp_path / "absent.whl", Path(__file__)):
-        with pytest.raises(IntegrityError, match="is no wheel"):
+        with pytest.raises(IntegrityError, match="is not a wheel"):
             wheel_metadata.read(path)
     assert json.dumps(wheel_metadata.read(whole).modules) == '["x"]'

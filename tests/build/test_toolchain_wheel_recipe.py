@@ -240,8 +240,8 @@ def test_wheels_without_a_license_are_named_before_anything_is_locked(tree: Tree
         tree.update(["lower-case", "upper"])
     # The line of the other one says its license.
     assert caught.value.message == (
-        f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no license "
-        "that SPDX knows"
+        f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no SPDX "
+        "license"
     )
     assert toolchain_lock.path_of(tree.root).read_bytes() == before
 
@@ -278,18 +278,18 @@ def rendered(
     ("wheel", "changes", "message", "expected"),
     [
         ({"tag": "cp311-none-linux_x86_64"}, {}, "is not pure Python", "any platform"),
-        ({"headers": ["License: BSD"]}, {}, "names no license that SPDX knows", 'license = "…"'),
-        ({"about": {}}, {}, "holds no license text", "wheels/pack/licenses"),
+        ({"headers": ["License: BSD"]}, {}, "names no SPDX license", 'license = "…"'),
+        ({"about": {}}, {}, "contains no license text", "wheels/pack/licenses"),
         (
             {"headers": ["License: MIT", "Requires-Dist: more"]},
             {},
-            "requires other packages than the lock says",
+            "does not have the requirements that the lock lists",
             "",
         ),
         (
             {"headers": ["License: MIT", "Requires-Python: >=3.9"]},
             {},
-            "requires other packages than the lock says",
+            "does not have the requirements that the lock lists",
             "",
         ),
         ({}, {"requirement": "pack==1.1"}, "the lock has 1.0", "pack==1.1"),
@@ -310,7 +310,7 @@ def test_wheels_that_the_template_does_not_fit(
 def test_what_is_no_wheel_is_refused(empty: Path) -> None:
     path = empty / "pack-1.0-py3-none-any.whl"
     path.write_text("no archive", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="is no wheel"):
+    with pytest.raises(IntegrityError, match="is not a wheel"):
         rendered(empty, line(), entry(path), path)
 
 
