@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pip's configuration: what leads to an index counts, everything else of the machine does not."""
+"""pip's configuration: only settings for reaching an index have an effect."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vllm_build.toolchain import pypi
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.processes import pip_process
 
-#: Settings that people have for their own environments; each one breaks a download or an
-#: installation into an environment of ours.
+#: Settings that users have for their own environments. Each one breaks a download or an
+#: installation of this project.
 HOSTILE = {
     "constraint": "CONSTRAINTS",
     "user": "true",
@@ -45,8 +45,13 @@ import zipfile
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     with zipfile.ZipFile(f"{wheel_directory}/NAME-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("installed.py", "here = True")
-        archive.writestr("NAME-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n")
-        archive.writestr("NAME-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr(
+            "NAME-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n"
+        )
+        archive.writestr(
+            "NAME-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        )
         archive.writestr("NAME-1.0.dist-info/RECORD", "")
     return "NAME-1.0-py3-none-any.whl"
 build_editable = build_wheel
@@ -64,7 +69,7 @@ backend-path = ["."]
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose pip has no configuration yet; returns the folder for its files."""
+    """The folder for configuration files of a machine whose pip has no configuration."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "machine"
@@ -127,8 +132,8 @@ def test_what_leads_to_an_index_stays_and_nothing_else(
 def test_the_order_of_files_sections_and_variables_is_pips(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # `pip config list` names the user's file first, as "config" sorts before "etc"; the user's file
-    # counts.
+    # `pip config list` prints the user's file first, because "config" sorts before "etc". The
+    # user's file takes precedence.
     write(
         machine / "etc" / "pip" / "pip.conf",
         **{"global": {"timeout": "1", "retries": "1", "proxy": "http://one.invalid"}},
@@ -147,14 +152,14 @@ def test_the_order_of_files_sections_and_variables_is_pips(
     monkeypatch.setenv("PIP_TIMEOUT", "")
     found = kept()
     assert (found["PIP_TIMEOUT"], found["PIP_RETRIES"]) == ("2", "4"), (
-        "an empty variable is none, for pip too"
+        "pip ignores empty variables too"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     assert kept() == {**FIXED, "PIP_RETRIES": "4"}
 
 
 def test_pip_reads_what_it_is_given(machine: Path) -> None:
-    """The variables mean to pip what the files meant."""
+    """The variables have the same meaning for pip as the files."""
     links = machine / "with links"
     write(
         machine / "config" / "pip" / "pip.conf",
@@ -191,11 +196,11 @@ def test_a_file_that_is_no_configuration(machine: Path, tmp_path: Path, text: st
     assert "Traceback" not in done.stderr
 
 
-# What is fetched and installed, on machines with such settings
+# Downloads and installations on machines with such settings
 
 
 def project(folder: Path, name: str) -> None:
-    """A project that builds without any package."""
+    """A project that needs no package to build."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pyproject.toml").write_text(PROJECT.replace("NAME", name), encoding="utf-8")
     (folder / "backend.py").write_text(BACKEND.replace("NAME", name), encoding="utf-8")
@@ -219,7 +224,10 @@ def wheel(folder: Path, name: str, version: str) -> Path:
 
 @pytest.fixture(params=["a file", "variables"])
 def index(request: pytest.FixtureRequest, machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index with two versions of a package, on a machine that has every hostile setting, in a file or in variables."""
+    """An index with two versions of a package, on a machine with all harmful settings.
+
+    The settings are in a file or in variables.
+    """
     folder = machine / "index"
     for version in ("1.0", "2.0"):
         wheel(folder, "sample", version)
@@ -264,7 +272,7 @@ def test_a_locked_file_arrives(index: Path, machine: Path, tmp_path: Path) -> No
 def test_make_installs_into_its_own_environment(
     root: Path, index: Path, machine: Path, tmp_path: Path
 ) -> None:
-    """The project's Makefile, with a tool and a library of its own small enough to install here."""
+    """The project's Makefile installs a small tool and a small library."""
     tree = tmp_path / "a tree"
     for name in ("scripts/vllm_build/util/processes", "requirements"):
         (tree / name).mkdir(parents=True)
@@ -301,7 +309,10 @@ def test_make_installs_into_its_own_environment(
 
 @pytest.mark.slow
 def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path: Path) -> None:
-    """A configuration for the whole machine reaches a recipe too, which has no variables of pip and a home of its own."""
+    """The machine-wide configuration applies in a recipe, which has no PIP_* variables.
+
+    The recipe also has a separate home folder.
+    """
     write(
         machine / "etc" / "pip" / "pip.conf",
         **{"global": {"target": str(machine / "elsewhere"), "require-hashes": "true"}},
@@ -329,7 +340,7 @@ def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path
 
 
 def test_a_user_id_without_an_account_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip asks where its cache would lie, and ends with a traceback where nothing tells it."""
+    """pip needs a cache folder, and ends with a traceback if it cannot determine one."""
 
     def unknown(_: int) -> None:
         raise KeyError

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The private apt: what it takes from the machine, what it makes of apt's answers.
+"""The private apt: the settings that it takes from the machine, and its handling of apt's answers.
 
-Programs are stood in for by scripts on PATH.
+Scripts on PATH replace apt's programs.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
     assert debian_index.suite_versions(madison, "bullseye") == []
 
 
-# The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do
-# what the test's FAKE_* say.
+# The machine's apt: indextargets names a mirror, and config has a proxy. FAKE_* variables control
+# "download" and "update".
 FAKE_APT_GET = r"""#!/bin/sh
 echo "$@" >> "$FAKE_LOG"
 case "$*" in
@@ -121,7 +121,8 @@ indextargets*) printf '%s|bookworm|main\n' "$FAKE_MIRROR" ;;
 *update*)
     [ -z "$FAKE_UPDATE_ERROR" ] || { echo "$FAKE_UPDATE_ERROR" >&2; exit 100; }
     for suite in bullseye bookworm trixie; do
-        touch "$FAKE_LISTS/m_debian_dists_${suite}_main_source_Sources" "$FAKE_LISTS/m_debian_dists_${suite}_main_binary-amd64_Packages"
+        touch "$FAKE_LISTS/m_debian_dists_${suite}_main_source_Sources" \
+            "$FAKE_LISTS/m_debian_dists_${suite}_main_binary-amd64_Packages"
     done ;;
 *download*)
     if [ -n "$FAKE_DOWNLOAD_ERROR" ] && ! { [ -n "$FAKE_ONCE" ] && [ -e "$FAKE_ONCE" ]; }; then

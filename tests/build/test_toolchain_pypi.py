@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pip as the source of wheels, with a folder of wheels for an index."""
+"""Downloading wheels with pip; a folder of wheels is the index."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sha256(path: Path) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip looks."""
+    """The only folder in which pip looks for files."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -108,7 +108,7 @@ def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> Non
 
 
 def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
-    """A source distribution that fails when anything of it is run."""
+    """Write a source distribution that fails if any of its code is run."""
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "setup.py": "raise SystemExit('this must not run')\n",
@@ -161,7 +161,7 @@ def test_an_index_that_does_not_answer_is_not_a_missing_version(
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv(
         "PIP_INDEX_URL", "http://127.0.0.1:9/simple"
-    )  # the discard port: nobody listens
+    )  # the discard port, on which no server listens
     monkeypatch.setenv("PIP_RETRIES", retries)
     for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -176,7 +176,7 @@ def test_an_index_that_does_not_answer_is_not_a_missing_version(
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """An index: ``files`` are served, the rest is answered with ``otherwise``."""
+    """An index that serves ``files`` and answers other requests with the status ``otherwise``."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -184,7 +184,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
 
     def add(self, wheel: Path) -> None:
-        """Serve a wheel and the page that lists it."""
+        """Serve a wheel and the index page that lists it."""
         project = wheel.name.partition("-")[0]
         link = f'<a href="/files/{wheel.name}#sha256={sha256(wheel)}">{wheel.name}</a>'
         self.files[f"/simple/{project}/"] = (
@@ -208,12 +208,12 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The only index of this machine, whose pip does not try twice."""
+    """The only index that pip is configured with; pip does not retry."""
     for name in [
         name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")
     ]:
@@ -247,7 +247,7 @@ def test_what_an_index_over_the_network_says_is_told_apart(
     assert failure("1.0", sha256(one)) is FetchError, "an index that is out of order"
     server.otherwise = 404
     assert failure("1.0", sha256(one)) is FetchError, (
-        "something that answers and is no index: not even pip is there"
+        "a server that is not an index, because it does not even have pip"
     )
     server.add(wheel(tmp_path, "pip", "99.0"))
     assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index without the project"
@@ -256,7 +256,7 @@ def test_what_an_index_over_the_network_says_is_told_apart(
     assert failure("2.0", sha256(one)) is IntegrityError, "an index with other bytes"
     del server.files[f"/files/{two.name}"]
     assert failure("2.0", sha256(two)) is pypi.MissingVersionError, (
-        "an index that lists a file and does not have it"
+        "an index that lists a file but does not have it"
     )
     server.add(two)
     pypi.download(

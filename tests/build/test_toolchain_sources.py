@@ -248,8 +248,10 @@ def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
     for build in builds:
         assert build.recipe.is_file()
         text = build.recipe.read_text(encoding="utf-8")
-        assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
-        said_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
-        assert "://" not in said_in.read_text(encoding="utf-8"), (
-            f"{said_in}: sources are named, not addressed"
+        assert "TOOLCHAIN_DIGEST" in text, (
+            f"{build.recipe}: the build string lacks the digest of its inputs"
+        )
+        defined_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
+        assert "://" not in defined_in.read_text(encoding="utf-8"), (
+            f"{defined_in}: sources are named and have no address"
         )

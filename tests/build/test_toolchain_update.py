@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update writes into the lock, from answers as apt-cache and pip give them."""
+"""What an update writes into the lock, given the answers of apt-cache and pip."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ ONE, DSC, TAR = (letter * 64 for letter in "abc")
 
 @dataclass
 class Apt:
-    """apt-cache with three packages; keeps what it was asked."""
+    """apt-cache with three packages; it records the requests."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
     refreshed: int = 0
     components: list[str] = field(default_factory=list)
 
     def refresh(self, *, force: bool = False) -> None:
-        assert force, "an update looks at the mirror as it is now"
+        assert force, "an update always refreshes the lists"
         self.refreshed += 1
 
     def show(self, arguments: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip looks: wheels `low` 1.0, 2.0 and 2.0+cpu."""
+    """The only folder in which pip looks for files: wheels `low` 1.0, 2.0 and 2.0+cpu."""
     folder = tmp_path / "index"
     folder.mkdir()
     for version in ("1.0", "2.0", "2.0+cpu"):
@@ -145,7 +145,9 @@ def test_what_is_not_free_comes_from_its_own_component(
     assert set(apt.components) == {"main", "non-free"}
     apt.components.clear()
     lock_update.resolve(wanted[1:], fetcher)
-    assert set(apt.components) == {"main"}, "a mirror without the component serves everything else"
+    assert set(apt.components) == {"main"}, (
+        "a mirror without the component can serve all other packages"
+    )
 
 
 def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:

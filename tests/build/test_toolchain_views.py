@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several checkouts share one channel: what each sees, what happens at the same time, what is cleaned, and the same bytes everywhere."""
+"""Several checkouts share one channel: views, concurrent builds, cleaning, and identical bytes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_older_versions_left_is_cleaned(tree: Tree) -> None:
     old.parent.mkdir()
     old.write_bytes(b"old")
     (tree.cache / "work" / "toolchain" / "killed").mkdir()
-    assert channel_views.clean(30).packages == 0, "another checkout may still be of that version"
+    assert channel_views.clean(30).packages == 0, "another checkout may still have that version"
     os.utime(old, (0, 0))
     assert channel_views.clean(30).packages == 1
     assert not old.exists()
@@ -81,8 +81,10 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
     assert tree.view != other.view
     assert tree.packages() == mine
     assert other.packages().isdisjoint(mine)
-    assert tree.actions() == {"low": "reused", "high": "reused"}, "the other one took nothing away"
-    # What a solver may choose from, for the same name and version, is one package only.
+    assert tree.actions() == {"low": "reused", "high": "reused"}, (
+        "the build of the other tree removed nothing"
+    )
+    # A solver finds only one package of this name and version.
     for one in (tree, other):
         (record,) = conda_environment.solve_specs(["low"], [one.view.as_uri()])
         assert record.file_name in one.packages()
@@ -133,7 +135,7 @@ def test_two_checkouts_build_at_the_same_time(tree: Tree, console: Console, *, s
 def test_a_reader_is_not_disturbed_by_another_checkout(
     tree: Tree, console: Console, tmp_path: Path
 ) -> None:
-    """The fault of the first version: a second checkout's run removed what the first one was installing from."""
+    """In the first version, one checkout's build removed packages that another was installing."""
     tree.ensure()
     solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
     other = Tree.copied(tree, console)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What wheels say of themselves, in conda's terms."""
+"""Metadata and requirements of wheels, and their translation for conda."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_one_package_requires_what_any_of_its_interpreters_needs() -> None:
     )
     assert names(*lines) == {"a": "<9,>=1,>=2", "c": ""}
     assert names(*lines, pythons=("3.11.2",)) == {"a": ">=1"}
-    # By the release that the channel has, and not by the series.
+    # By the interpreter's full version, not by its series.
     assert names("x; python_full_version < '3.11.3'", pythons=("3.11.2",)) == {"x": ""}
     assert names("x; python_full_version < '3.11.3'", pythons=("3.11.4",)) == {}
 
@@ -89,7 +89,7 @@ def test_what_the_lock_holds_of_the_requirements() -> None:
     ]
     assert relevant(lines, ()) == ("Z>=2", 'a>=1; python_version < "3.11"')
     assert relevant(lines, ("x",)) == ("Z>=2", 'a>=1; python_version < "3.11"', 'b; extra == "x"')
-    # Written again it is the same.
+    # Normalizing the result again changes nothing.
     assert relevant(relevant(lines, ()), ()) == relevant(lines, ())
     with pytest.raises(IntegrityError, match="'a b' in a wheel's metadata is not a requirement"):
         relevant(["a b"], ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of wheels: what its lines say, what packages need, and the packages that come out."""
+"""The table of wheels: its lines, and the needs of the packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ GOOD = """\
 # A comment with alpha = in it.
 [wheels]
 alpha = "Alpha.Dist==1.0"
-beta = { requirement = "beta[fast,small]==2.1", license = "MIT or BSD-3-Clause", more = ["gamma"], without = ["No_Need"] }
+beta = { requirement = "beta[fast,small]==2.1", license = "MIT or BSD-3-Clause", \
+more = ["gamma"], without = ["No_Need"] }
 
 [wheels.gamma]
 requirement = "gamma==3"
@@ -256,11 +257,11 @@ def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
     ]
     assert out_of_step == [], f"run {toolchain_lock.UPDATE_COMMAND}"
     names = [wheel.name for wheel in table.wheels]
-    assert names == sorted(names), "the table is sorted, so that a name is found"
+    assert names == sorted(names), "the table is sorted"
     builds = {build.id: build for build in toolchain_builds.load(root)}
     assert builds["jinja2"].run == ("python >=3.11", "markupsafe >=2.0")
     assert builds["hypothesis"].run == ("python >=3.11", "sortedcontainers >=2.1.0,<3.0.0")
-    # Noarch packages of this channel are for its interpreters.
+    # Noarch packages of this channel support only its interpreters.
     assert all(re.match(r"python >=3\.1\d", builds[name].run[0]) for name in names)
     assert not {build.id for build in builds.values() if build.wheel is None} & set(names)
     assert json.dumps([builds[name].on_request for name in names]) == json.dumps(
