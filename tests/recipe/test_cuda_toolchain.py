@@ -59,10 +59,7 @@ class Toolkit:
         }
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in the activated environment, without the caller's variables.
-
-        Returns what it printed.
-        """
+        """Run a script in the activated environment, without the caller's variables."""
         enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
@@ -234,11 +231,9 @@ STAND_IN = r"""
 set -euo pipefail
 nvcc=$(command -v nvcc)
 case $nvcc in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $nvcc"; exit 1 ;; esac
-mkdir -p stage/vllm/_build_info one
-cat > one/set.cu <<'EOF'
-__global__ void set(int* p) { *p = 1; }
-extern "C" void launch(int* p) { set<<<1, 1>>>(p); }
-EOF
+mkdir -p one stage/vllm/_build_info stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
+printf '%s\n' '__global__ void set(int* p) { *p = 1; }' \
+    'extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
 cat > one/CMakeLists.txt <<'EOF'
 cmake_minimum_required(VERSION 3.26)
 project(one LANGUAGES CXX CUDA)
@@ -252,7 +247,6 @@ declare -A libraries=(
   [vllm-kernels]="_C _moe_C cumem_allocator" [vllm-flashmla]=_flashmla_C
   [vllm-flash-attn]="vllm_flash_attn/_vllm_fa2_C vllm_flash_attn/_vllm_fa3_C"
 )
-mkdir -p stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
 for name in ${libraries[$VLLM_COMPONENTS]}; do
   cp one/build/_C.abi3.so "stage/vllm/$name.abi3.so"
 done
