@@ -42,9 +42,10 @@ def members(package: Path) -> dict[str, bytes]:
                     .read()
                 )
                 with tarfile.open(fileobj=io.BytesIO(plain)) as part:
-                    found |= {
-                        m.name: part.extractfile(m).read() for m in part.getmembers() if m.isfile()
-                    }  # type: ignore[union-attr]
+                    for member in part.getmembers():
+                        content = part.extractfile(member) if member.isfile() else None
+                        if content is not None:
+                            found[member.name] = content.read()
     return found
 
 
