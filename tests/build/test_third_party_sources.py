@@ -377,7 +377,7 @@ def test_what_is_fetched_on_request_alone(
         lambda _: {"highway": source, "large": replace(source, name="large", on_request=True)},
     )
     fetched: list[str] = []
-    monkeypatch.setattr(fetch, "fetch", lambda source, _: fetched.append(source.name))
+    monkeypatch.setattr(fetch, "fetch", lambda source, *_: fetched.append(source.name))
     assert cli.main(["fetch"]) == 0
     assert cli.main(["fetch", "large"]) == 0
     assert fetched == ["highway", "large"]

@@ -40,7 +40,7 @@ requirements:
 
 
 class Tree:
-    """A source tree with an index for pip and two recipes: ``low``, and ``high``, which needs it."""
+    """A source tree with an index for pip and two recipes, ``low`` and ``high``, which needs it."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.root = folder / "tree"
