@@ -37,7 +37,7 @@ def kept(command: str = "download") -> dict[str, str]:
 FIXED = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
 
-def test_what_leads_to_an_index_stays_and_nothing_else(
+def test_only_settings_for_reaching_an_index_are_kept(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(

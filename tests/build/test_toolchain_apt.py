@@ -217,7 +217,7 @@ def test_a_download(machine: Path, console: Console) -> None:
     assert "download libgcc-s1=12.2.0-14" in (machine / "log").read_text(encoding="utf-8")
 
 
-def test_a_version_that_is_gone_names_the_update(
+def test_the_error_for_a_missing_version_names_the_update(
     machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_DOWNLOAD_ERROR", "E: Version '1.0' for 'libgcc-s1' was not found")
@@ -236,7 +236,7 @@ def test_a_version_that_is_gone_names_the_update(
         "E: Failed to fetch http://m.example/x  404  Not Found",
     ],
 )
-def test_old_lists_are_refreshed_before_anything_is_said(
+def test_old_lists_are_refreshed_before_an_error(
     machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     first = private(machine, console)
@@ -259,7 +259,7 @@ def test_old_lists_are_refreshed_before_anything_is_said(
     ],
 )
 @pytest.mark.parametrize("when", ["UPDATE", "DOWNLOAD"])
-def test_a_mirror_that_fails(
+def test_a_failing_mirror(
     machine: Path,
     console: Console,
     monkeypatch: pytest.MonkeyPatch,

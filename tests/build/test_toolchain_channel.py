@@ -23,7 +23,7 @@ def tree(toolchain_tree: Tree) -> Tree:
     return toolchain_tree
 
 
-def test_only_what_changed_is_built(tree: Tree) -> None:
+def test_only_changed_packages_are_built(tree: Tree) -> None:
     assert tree.actions() == {"low": "built", "high": "built"}
     first = tree.packages()
     assert tree.actions() == {"low": "reused", "high": "reused"}
@@ -180,7 +180,7 @@ def test_bytes_that_were_not_locked_stop_the_build(tree: Tree) -> None:
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
 
 
-def test_a_version_that_is_gone_names_the_update(tree: Tree) -> None:
+def test_the_error_for_a_missing_version_names_the_update(tree: Tree) -> None:
     (tree.index / "high-1.0-py3-none-any.whl").unlink()
     with pytest.raises(FetchError) as caught:
         tree.ensure()

@@ -41,7 +41,7 @@ def run_names(recipe: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
-def test_what_a_package_requires_is_built_with_it(name: str) -> None:
+def test_requirements_of_a_package_are_built_with_it(name: str) -> None:
     build = BUILDS[name]
     closure = {b.id for b in toolchain_builds.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
@@ -67,7 +67,7 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
 @pytest.mark.parametrize(
     "name", sorted(name for name, build in BUILDS.items() if build.wheel is None)
 )
-def test_what_a_recipe_makes_is_what_its_sources_say(name: str) -> None:
+def test_a_recipe_makes_the_packages_that_its_sources_list(name: str) -> None:
     document = YAML(typ="safe", pure=True).load(BUILDS[name].recipe.read_text(encoding="utf-8"))
     made = [part["package"]["name"] for part in document.get("outputs", [document])]
     assert sorted(made) == sorted(BUILDS[name].makes)

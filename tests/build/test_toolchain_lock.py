@@ -33,7 +33,7 @@ files = st.builds(
 
 
 @given(st.lists(files, max_size=8))
-def test_what_is_written_is_read_and_written_the_same(entries: list[LockedFile]) -> None:
+def test_a_written_lock_is_read_and_written_unchanged(entries: list[LockedFile]) -> None:
     lock = Lock.of(entries)
     text = toolchain_lock.dumps(lock)
     assert toolchain_lock.parse(text, HERE) == lock

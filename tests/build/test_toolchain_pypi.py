@@ -97,7 +97,7 @@ def test_other_bytes_are_an_integrity_error(index: Path, into: Path) -> None:
     assert "sample 1.0" in caught.value.message
 
 
-def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> None:
+def test_the_error_for_a_missing_version_names_the_update(index: Path, into: Path) -> None:
     wheel(index, "sample", "2.0")
     with pytest.raises(pypi.MissingVersionError) as caught:
         pypi.download(
@@ -231,7 +231,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def test_what_an_index_over_the_network_says_is_told_apart(
+def test_answers_of_a_network_index_are_distinguished(
     server: Server, tmp_path: Path, into: Path
 ) -> None:
     one, two = wheel(tmp_path, "sample", "1.0"), wheel(tmp_path, "sample", "2.0")
@@ -279,13 +279,13 @@ def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
     ]
 
 
-def test_resolving_what_does_not_exist(index: Path) -> None:
+def test_resolving_a_missing_version(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-cp311-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
         pypi.resolve(["sample==1.0"], python="3.13", abi=None, inherited=os.environ)
 
 
-def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
+def test_a_free_threaded_interpreter_gets_no_abi3_wheel(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
         pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t", inherited=os.environ)
@@ -294,7 +294,7 @@ def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
     ].filename.startswith("sample-1.0-cp311-abi3")
 
 
-def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
+def test_a_local_version_is_not_taken_for_the_default_one(index: Path, into: Path) -> None:
     default, local = (
         wheel(index, "sample", "1.0"),
         wheel(index, "sample", "1.0+cpu", content="x = 1\n"),

@@ -100,7 +100,7 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         ('[[build]]\nid = "a"\nversion = "1"\npackages = "a"\n', "not a list of strings"),
     ],
 )
-def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_the_file_and_the_mistake(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         toolchain_builds.parse_file(path)
@@ -127,7 +127,7 @@ def test_what_a_build_makes(tmp_path: Path) -> None:
     assert (second.makes, second.on_request) == (("a", "a-dev"), True)
 
 
-def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -> None:
+def test_builds_on_request_are_left_out_unless_asked_for_or_needed() -> None:
     big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
     user = Build(
         id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True
@@ -195,7 +195,7 @@ def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
 
 
 @given(acyclic(), st.randoms())
-def test_what_is_needed_comes_first_and_the_order_is_one(
+def test_needed_builds_come_first_in_one_fixed_order(
     edges: dict[str, tuple[str, ...]], random: object
 ) -> None:
     builds = graph(edges)

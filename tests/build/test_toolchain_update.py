@@ -130,7 +130,7 @@ def test_debian_packages_are_locked_as_the_suite_has_them(
     assert apt.refreshed == 1
 
 
-def test_what_is_not_free_comes_from_its_own_component(
+def test_non_free_packages_come_from_their_component(
     tmp_path: Path, fetcher: Fetcher, apt: Apt
 ) -> None:
     wanted = [

@@ -42,7 +42,7 @@ def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(
         tree.ensure()
 
 
-def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> None:
+def test_nothing_is_cleaned_during_a_build_or_installation(tree: Tree) -> None:
     tree.ensure()
     before = tree.pool
     with (
@@ -58,7 +58,7 @@ def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> Non
     assert tree.actions() == {"low": "built", "high": "built"}
 
 
-def test_what_older_versions_left_is_cleaned(tree: Tree) -> None:
+def test_files_of_older_versions_are_cleaned(tree: Tree) -> None:
     tree.ensure()
     old = tree.cache / "channel" / "noarch" / "old-1.0-h0_0.conda"
     old.parent.mkdir()

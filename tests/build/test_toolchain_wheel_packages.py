@@ -157,7 +157,7 @@ def test_packages_come_out_of_lines(tree: Tree) -> None:
     assert "site-packages/upper/data.txt" in upper
 
 
-def test_what_shapes_a_package_of_the_table_builds_it_again(tree: Tree) -> None:
+def test_a_changed_input_rebuilds_a_package_of_the_table(tree: Tree) -> None:
     tree.update()
     add_license(tree)
     tree.ensure()

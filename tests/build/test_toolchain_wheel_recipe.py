@@ -88,14 +88,14 @@ def test_wheels_that_the_template_does_not_fit(
     assert caught.value.remedy
 
 
-def test_what_is_no_wheel_is_refused(empty: Path) -> None:
+def test_a_file_that_is_not_a_wheel_is_refused(empty: Path) -> None:
     path = empty / "pack-1.0-py3-none-any.whl"
     path.write_text("no archive", encoding="utf-8")
     with pytest.raises(IntegrityError, match="is not a wheel"):
         rendered(empty, line(), entry(path), path)
 
 
-def test_words_of_a_wheel_stay_words(empty: Path) -> None:
+def test_text_of_a_wheel_is_not_interpreted(empty: Path) -> None:
     summary = 'it\'s "quoted": {a} [b] # ${{ env.get("X") }} @name@ \\ ünïcode 🎉'
     path = write_wheel(
         empty,
@@ -129,7 +129,7 @@ def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
     assert (empty / "work" / "pack" / "sample.py").is_file()
 
 
-def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Path) -> None:
+def test_the_wheels_of_this_tree_match_the_lock(root: Path, tmp_path: Path) -> None:
     """Compares the wheels that are in the download cache; a build compares the others."""
     lock, compared = toolchain_lock.read(root), 0
     for wheel in wheel_table.read(root).wheels:

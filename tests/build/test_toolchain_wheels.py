@@ -205,7 +205,7 @@ def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> Non
         ('a = "a==1"', [locked("a", "1", python=">=3.14")], "a 1 is for Python >=3.14"),
     ],
 )
-def test_what_is_made_must_satisfy(
+def test_made_packages_must_satisfy_requirements(
     tmp_path: Path, lines: str, files: list[LockedFile], message: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:

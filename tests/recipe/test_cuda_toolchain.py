@@ -96,7 +96,7 @@ def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) 
     }
 
 
-def test_a_kernel_holds_code_for_exactly_what_was_asked_for(
+def test_a_kernel_has_code_for_exactly_the_requested_architectures(
     toolkit: Toolkit, tmp_path: Path
 ) -> None:
     one = "-gencode arch=compute_90a,code=sm_90a"
@@ -176,7 +176,7 @@ def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_leaving_the_environment_gives_back_what_was_there(
+def test_deactivation_restores_the_previous_values(
     toolkit: Toolkit, shell: str, tmp_path: Path
 ) -> None:
     script = """set -eu
@@ -305,7 +305,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
     assert "track_features" not in record
 
 
-def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path) -> None:
+def test_the_tables_match_this_release(toolkit: Toolkit, tmp_path: Path) -> None:
     said = toolkit.run("ptxas --help", tmp_path)
     listed = set(
         re.findall(

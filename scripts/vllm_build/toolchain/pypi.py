@@ -136,7 +136,7 @@ def _index_answers(inherited: Mapping[str, str]) -> bool:
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """Pip's last error message, for display only."""
+    """The last error message of pip, for display only."""
     output = done.stdout + done.stderr
     errors = [
         line.removeprefix("ERROR: ").strip()
