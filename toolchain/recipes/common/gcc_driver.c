@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// x86_64-conda-linux-gnu-gcc, -g++ and -cpp: start GCC's driver of the same name in ../libexec/ with
-// the sysroot of this prefix.
+// x86_64-conda-linux-gnu-gcc, -g++ and -cpp: start GCC's driver of the same name in ../libexec/
+// with the sysroot of this prefix.
 //
 // Debian configures GCC with the sysroot "/", and GCC then does not look for a sysroot relative to
 // itself. This program derives the prefix from its own path, so an environment can be moved or

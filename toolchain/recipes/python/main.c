@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `python3.11` program, linked with Debian's static libpython.
 //
-// Debian's program contains frozen copies of the modules that run at startup. One of them is Debian's
-// `site`, which searches only dist-packages for packages. This program reads those modules from the
-// standard library instead, and is otherwise the same as CPython's Py_BytesMain.
+// Debian's program contains frozen copies of the modules that run at startup. One of them is
+// Debian's `site`, which searches only dist-packages for packages. This program reads those modules
+// from the standard library instead, and is otherwise the same as CPython's Py_BytesMain.
 #include <Python.h>
 #include <asm/unistd.h>
 #include <unistd.h>
