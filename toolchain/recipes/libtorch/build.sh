@@ -23,7 +23,7 @@ while read -r name; do
         "stand-ins/$name.c" -o "$PREFIX/lib/$folder/$name"
 done < stand-ins/names
 
-# The Python bindings are in the package pytorch.
+# The Python bindings are in the package pytorch, and libgomp is a separate package.
 rm "$torch"/lib/libtorch_{python,global_deps}.so
 for library in "$torch"/lib/*.so; do
     # RPATH instead of RUNPATH: with LD_LIBRARY_PATH, some of CUDA's real libraries could be loaded along with stand-ins of others.
