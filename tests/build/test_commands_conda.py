@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -131,12 +132,12 @@ def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
 
 def test_toolchain(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["toolchain", "cmake"]) == 0
-    assert seen[0][2] == {"only": ["cmake"]}
+    assert seen[0][2] == {"only": ["cmake"], "inherited": dict(os.environ)}
     table = capsys.readouterr().err
     assert "cmake" in table
     assert "2.0" in table
     assert cli.main(["toolchain", "--json"]) == 0
-    assert seen[1][2] == {"only": None}
+    assert seen[1][2] == {"only": None, "inherited": dict(os.environ)}
     document = json.loads(capsys.readouterr().out)
     assert (document["path"], document["url"]) == ("/channel", "file:///channel")
     assert document["outcomes"][0]["action"] == "built"
@@ -147,7 +148,9 @@ def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -
     assert "cmake-4.whl" in capsys.readouterr().err
     assert cli.main(["toolchain", "--update", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"][0]["filename"] == "cmake-4.whl"
-    assert [options for _, _, options in seen] == [{"only": ["cmake"]}, {"only": None}]
+    assert [options for _, _, options in seen] == [
+        {"only": only, "inherited": dict(os.environ)} for only in (["cmake"], None)
+    ]
 
 
 def test_toolchain_clean(

@@ -33,12 +33,6 @@ SNAPSHOTS = {
     "scripts/vllm_build/conda/environments/conda_environment.py": (
         "an entry point: the module is also run as a program"
     ),
-    # No caller gives these modules the variables yet.
-    "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
-    "scripts/vllm_build/toolchain/channel_build.py": (
-        "builds of the channel start from the caller's variables"
-    ),
-    "scripts/vllm_build/toolchain/pypi.py": "pip's way to its index",
 }
 #: The modules that may ask for the folders of this process's user, and why.
 PLACES = {

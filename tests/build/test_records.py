@@ -190,7 +190,7 @@ def test_locks_name_the_line_and_the_number() -> None:
         f'filename = "n.whl"\nsha256 = "{"0" * 64}"\n'
     )
     with pytest.raises(
-        ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a text"
+        ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a string"
     ):
         toolchain_lock.parse(
             entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml")

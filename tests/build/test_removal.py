@@ -108,7 +108,7 @@ ALLOWED = {
     "reuse.net.remote_file:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.net.remote_file:_copy": (1, "a part of a download, in the cache"),
     "util.locks:transient": (1, "an empty lock file, by the process that holds its lock"),
-    "toolchain.channel_build:_Builder._take_in": (1, "renames a package into the channel"),
+    "toolchain.channel_build:_Builder._add": (1, "renames a package into the channel"),
     "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
     "toolchain.channel_records:remove_record": (
         1,

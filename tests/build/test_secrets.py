@@ -316,7 +316,7 @@ def test_a_proxy_password_of_apt_stays_private(
         )
 
     monkeypatch.setattr(apt.PrivateApt, "_machine", machine)
-    private = apt.PrivateApt(tmp_path / "apt", Console())
+    private = apt.PrivateApt(tmp_path / "apt", Console(), {})
     private.folder.mkdir()
     # Earlier versions left files that everyone could read.
     for name in ("apt.conf", "sources.list"):

@@ -168,9 +168,9 @@ def downloaded(tmp_path: Path, cache: Path) -> Callable[[], Source]:
 
 def test_fetch(downloaded: Callable[[], Source], console: Console) -> None:
     source = downloaded()
-    folder = third_party_fetch.fetch(source, console)
+    folder = third_party_fetch.fetch(source, console, os.environ)
     assert (Path(folder) / "CMakeLists.txt").is_file()
-    assert third_party_fetch.fetch(source, console) == folder
+    assert third_party_fetch.fetch(source, console, os.environ) == folder
 
 
 def _edit(folder: Path) -> None:
@@ -216,7 +216,7 @@ def test_changed_sources_are_refused_and_repaired(
     damage: Callable[[Path], None],
 ) -> None:
     source = downloaded()
-    folder = Path(third_party_fetch.fetch(source, console))
+    folder = Path(third_party_fetch.fetch(source, console, os.environ))
     damage(folder)
     monkeypatch.setattr(third_party, "read", lambda _: {"highway": source})
     with pytest.raises(IntegrityError, match="not the locked ones") as caught:
@@ -225,7 +225,7 @@ def test_changed_sources_are_refused_and_repaired(
     assert third_party.folder(folder, "highway", folder) == folder, (
         "the user's own sources are not compared"
     )
-    assert third_party_fetch.fetch(source, console) == str(folder)
+    assert third_party_fetch.fetch(source, console, os.environ) == str(folder)
     assert third_party.folder(folder, "highway", None) == folder
     assert (folder / "CMakeLists.txt").read_bytes() == b"int x;\n"
 
@@ -235,7 +235,7 @@ def test_an_archive_that_gives_another_tree_is_refused(
 ) -> None:
     source = replace(downloaded(), tree_sha256="0" * 64)
     with pytest.raises(IntegrityError, match="unpacks to a tree with sha256") as caught:
-        third_party_fetch.fetch(source, console)
+        third_party_fetch.fetch(source, console, os.environ)
     assert third_party.LOCK in (caught.value.remedy or "")
     assert list((cache / "sources").glob("highway*")) == []
 
@@ -263,13 +263,15 @@ def test_an_sdist(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPa
         "PIP_FIND_LINKS": str(index),
     }.items():
         monkeypatch.setenv(name, value)
-    folder = Path(third_party_fetch.fetch(source, console))
+    folder = Path(third_party_fetch.fetch(source, console, os.environ))
     assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == ["a/x.h"]
 
 
 def test_another_way_than_these(downloaded: Callable[[], Source], console: Console) -> None:
-    with pytest.raises(ConfigurationError, match="to be had by 'carrier pigeon'") as caught:
-        third_party_fetch.fetch(replace(downloaded(), get={"type": "carrier pigeon"}), console)
+    with pytest.raises(ConfigurationError, match="has the unknown type 'carrier pigeon'") as caught:
+        third_party_fetch.fetch(
+            replace(downloaded(), get={"type": "carrier pigeon"}), console, os.environ
+        )
     assert "HIGHWAY_SRC_DIR" in (caught.value.remedy or "")
 
 
@@ -298,7 +300,7 @@ def test_what_is_fetched_on_request_alone(
         lambda _: {"highway": source, "large": replace(source, name="large", on_request=True)},
     )
     fetched: list[str] = []
-    monkeypatch.setattr(fetch, "fetch", lambda source, _: fetched.append(source.name))
+    monkeypatch.setattr(fetch, "fetch", lambda source, *_: fetched.append(source.name))
     assert cli.main(["fetch"]) == 0
     assert cli.main(["fetch", "large"]) == 0
     assert fetched == ["highway", "large"]

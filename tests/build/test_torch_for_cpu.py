@@ -91,7 +91,7 @@ def test_what_nobody_thought_of_stops_the_build(stand_ins: Any) -> None:
     with pytest.raises(ValueError, match=r"libmkl_core\.so\.2: neither a CUDA library"):
         stand_ins.assign([library(stand_ins, ("libmkl_core.so.2", "libc.so.6"))])
     two = [("cudaX", "one", "libcudart.so.13"), ("cudaX", "two", "libcudart.so.13")]
-    with pytest.raises(ValueError, match=r"cudaX of libcudart\.so\.13 is wanted in two versions"):
+    with pytest.raises(ValueError, match=r"cudaX of libcudart\.so\.13 is needed in two versions"):
         stand_ins.assign([library(stand_ins, ("libcudart.so.13",), *two)])
 
 
@@ -285,7 +285,7 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
     ]
     with pytest.raises(ValueError, match=r"version\.py: 0 lines match"):
         python_side.rewrite(tmp_path, info)
-    with pytest.raises(ValueError, match="asks for no CUDA wheel"):
+    with pytest.raises(ValueError, match="requires no CUDA wheel"):
         python_side.metadata_for_cpu(metadata.decode())
 
 

@@ -168,7 +168,7 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
 def test_code_for_exactly_the_planned_architectures(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"])
+    report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"], inherited=os.environ)
     conda_environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
@@ -228,7 +228,7 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
     """The emulation of tests/kernels, with the channel's compiler and torch."""
-    report = channel_build.ensure(ROOT, Console())
+    report = channel_build.ensure(ROOT, Console(), inherited=os.environ)
     specs = [
         "python 3.11.*",
         "pytorch",

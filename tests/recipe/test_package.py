@@ -152,7 +152,7 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
 ) -> None:
     fetched: list[str] = []
     monkeypatch.setattr(
-        package_job.third_party_fetch, "fetch", lambda source, _: fetched.append(source.name)
+        package_job.third_party_fetch, "fetch", lambda source, *_: fetched.append(source.name)
     )
     package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
     assert fetched == []

@@ -43,12 +43,12 @@ def prepare(request: Request, console: Console) -> None:
 
     Raises:
         ConfigurationError: the output folder is not ours, or no environment can lie in it.
-        VllmBuildError: as ``toolchain.ensure``.
+        VllmBuildError: as ``channel_build.ensure``.
     """
     prefixes.check(request.output / ".test" / "installed")
     package_job.claim_output(request.output)
     if request.channel == package_channel.LOCAL:
-        channel_build.ensure(request.root, console)
+        channel_build.ensure(request.root, console, inherited=request.settings.inherited)
 
 
 def _kernels_spec(request: Request) -> str:

@@ -340,7 +340,7 @@ def fetch_sources(request: Request, console: Console) -> None:
         *([cutlass.NAME] if cutlass.is_needed(resolved) else []),
         *resolved.third_party_sources,
     ):
-        third_party_fetch.fetch(known[name], console)
+        third_party_fetch.fetch(known[name], console, request.settings.inherited)
 
 
 def package(request: Request, console: Console) -> dict[str, Any]:
@@ -368,7 +368,10 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
         needed_builds.require_toolchain(request)
         with console.step("toolchain channel"):
             report = channel_build.ensure(
-                request.root, console, needed_builds.toolchain_builds(request)
+                request.root,
+                console,
+                needed_builds.toolchain_builds(request),
+                inherited=request.settings.inherited,
             )
             console.info(
                 f"    {report.built} built, {len(report.outcomes) - report.built} reused in "

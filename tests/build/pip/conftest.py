@@ -128,7 +128,7 @@ def make(folder: Path, specs: list[str]) -> Developer:
     try:
         conda_environment.create(folder / "env", specs, [url])
     except ToolchainError:
-        channel_build.ensure(ROOT, Console())
+        channel_build.ensure(ROOT, Console(), inherited=os.environ)
         conda_environment.create(folder / "env", specs, [url])
     prefix = folder / "env"
     machine = {key: value for key, value in os.environ.items() if MACHINE.fullmatch(key)}

@@ -7,6 +7,7 @@ One torch is that of the channel, which is made from PyPI's; the other is the bu
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two folders with one torch each: that of the channel, and the wheel for CPUs."""
     folder = tmp_path_factory.mktemp("flavours")
     try:
-        (wheel,) = pypi.resolve([CPU], python="3.11", abi=None)
+        (wheel,) = pypi.resolve([CPU], python="3.11", abi=None, inherited=os.environ)
     except pypi.MissingVersionError:
         pytest.skip(
             f"pip finds no {CPU}: PyPI does not have it; name an index that does in pip's "
@@ -39,7 +40,11 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
         )
     (folder / "wheel").mkdir()
     pypi.download(
-        [(wheel.name, wheel.version, wheel.sha256)], folder / "wheel", python="3.11", abi=None
+        [(wheel.name, wheel.version, wheel.sha256)],
+        folder / "wheel",
+        python="3.11",
+        abi=None,
+        inherited=os.environ,
     )
     with zipfile.ZipFile(folder / "wheel" / wheel.filename) as archive:
         archive.extractall(folder / "cpu")

@@ -38,7 +38,7 @@ def run(arguments: Namespace, console: Console) -> int:
                 f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known)
             )
     wanted = arguments.names or [name for name, source in known.items() if not source.on_request]
-    folders = {name: fetch(known[name], console) for name in wanted}
+    folders = {name: fetch(known[name], console, arguments.invocation.environ) for name in wanted}
     if console.json_mode:
         console.json(folders)
     return 0

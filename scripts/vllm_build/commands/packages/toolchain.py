@@ -63,6 +63,7 @@ def _clean(arguments: Namespace, console: Console) -> int:
 def run(arguments: Namespace, console: Console) -> int:
     """Build the channel, update its lock, or clean it."""
     root, only = paths.source_root(), arguments.ids or None
+    inherited = arguments.invocation.environ
     if arguments.clean:
         return _clean(arguments, console)
     if arguments.older_than is not None:
@@ -74,14 +75,14 @@ def run(arguments: Namespace, console: Console) -> int:
         paths.cache_root(), "the cache", "set VLLM_BUILD_CACHE to another folder"
     )
     if arguments.update:
-        changed = lock_update.update(root, console, only=only)
+        changed = lock_update.update(root, console, only=only, inherited=inherited)
         console.table(
             "newly locked", ["build", "file"], [[file.build, file.filename] for file in changed]
         )
         if console.json_mode:
             console.json({"changed": [asdict(file) for file in changed]})
         return 0
-    report = channel_build.ensure(root, console, only=only)
+    report = channel_build.ensure(root, console, only=only, inherited=inherited)
     rows = [[o.id, o.action, f"{o.seconds:.1f}", f"{o.size / 1e6:.1f}"] for o in report.outcomes]
     console.table(f"toolchain channel {report.path}", ["build", "action", "seconds", "MB"], rows)
     if console.json_mode:
