@@ -33,8 +33,8 @@ SNAPSHOTS = {
     "scripts/vllm_build/wheels/cmake_ext.py": (
         "an entry point, where a setup.py of somebody else's makes the extension"
     ),
-    "scripts/vllm_build/conda/environments/conda_environment.py": (
-        "an entry point: the module is a program of its own as well"
+    "scripts/vllm_build/conda/environments/install_child.py": (
+        "an entry point: a program that conda_environment starts"
     ),
     # These get what they read from no caller yet.
     "scripts/vllm_build/util/paths.py": "the folders of the cache and the home folder",

@@ -251,7 +251,7 @@ _DIRECT = {
     "packing/rattler_child.py": (
         "into a file of the parent, which prints it through the console and its errors"
     ),
-    "conda/environments/conda_environment.py": (
+    "conda/environments/install_child.py": (
         "into a pipe of the parent, which puts it into an error"
     ),
     "reuse/net/reuse_context.py": "numbers",

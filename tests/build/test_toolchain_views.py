@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.toolchain import channel_views
 from vllm_build.util import paths
 from vllm_build.util.errors import BusyError
@@ -84,7 +84,7 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
     assert tree.actions() == {"low": "reused", "high": "reused"}, "the other one took nothing away"
     # What a solver may choose from, for the same name and version, is one package only.
     for one in (tree, other):
-        (record,) = conda_environment.solve_specs(["low"], [one.view.as_uri()])
+        (record,) = solver.solve_specs(["low"], [one.view.as_uri()])
         assert record.file_name in one.packages()
 
 
@@ -134,7 +134,7 @@ def test_a_reader_is_not_disturbed_by_another_checkout(
 ) -> None:
     """The fault of the first version: a second checkout's run removed what the first one was installing from."""
     tree.ensure()
-    solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
+    solved = solver.solve_specs(["high"], [tree.view.as_uri()])
     other = Tree.copied(tree, console)
     other.edit("low")
     other.ensure()

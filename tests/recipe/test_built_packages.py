@@ -20,7 +20,7 @@ from command_runs import HEARING
 from trees import copy_tree, misses
 
 from vllm_build.checks import library_audit
-from vllm_build.conda import package_channel, package_checks, package_job, variants
+from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.digests import recipe_stamp, tree_digests
 from vllm_build.packing import channel_index
@@ -93,9 +93,9 @@ def built(output: Path) -> Done:
 
 
 @pytest.fixture(scope="session")
-def request_(output: Path, built: Done) -> package_job.Request:
+def request_(output: Path, built: Done) -> package_request.Request:
     assert built.result["packages"]
-    request = package_job.Request(
+    request = package_request.Request(
         ROOT,
         variants.load(ROOT, "cpu"),
         package_channel.choose(None, Settings.from_environ(os.environ)),
@@ -146,7 +146,7 @@ def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> 
 
 @pytest.mark.parametrize("interpreter", package_checks.INTERPRETERS, ids=lambda i: i.name)
 def test_one_binary_for_every_interpreter(
-    interpreter: package_checks.Interpreter, request_: package_job.Request, loud: Console
+    interpreter: package_checks.Interpreter, request_: package_request.Request, loud: Console
 ) -> None:
     said = "\n".join(package_checks.compute(request_, interpreter, loud))
     assert f"Python {interpreter.name.removesuffix('t')}." in said
@@ -155,7 +155,7 @@ def test_one_binary_for_every_interpreter(
     assert "WRONG" not in said
 
 
-def test_audits_find_nothing(built: Done, request_: package_job.Request, loud: Console) -> None:
+def test_audits_find_nothing(built: Done, request_: package_request.Request, loud: Console) -> None:
     findings = package_checks.audits(request_, Path(built.result["prefix"]), loud)
     assert {finding.check for finding in findings} == {"abi3audit", "torch-abi-audit", "glibc"}
     assert all(finding.good for finding in findings)
@@ -222,7 +222,7 @@ NOT_HERE = (
 
 
 def test_tests_of_kernels_and_package_in_the_installed_environment(
-    request_: package_job.Request, loud: Console, capsys: pytest.CaptureFixture[str]
+    request_: package_request.Request, loud: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, said in package_checks.installed_tests(request_, loud).items():
         last = said.strip().splitlines()[-1]
@@ -296,14 +296,14 @@ def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_
 def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_path: Path) -> None:
     output = tmp_path / "output"
     kept = channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
-    request = package_job.Request(
+    request = package_request.Request(
         ROOT,
         variants.load(ROOT, "cpu"),
         package_channel.LOCAL,
         output,
         Settings.from_environ(os.environ),
     )
-    outputs = package_job.expected(request)
+    outputs = package_request.expected(request)
     assert sorted(package_job.reusable(request, outputs)) == sorted(kept)
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
     assert package_job.reusable(request, outputs) == tuple(p for p in kept if p != kept[0])

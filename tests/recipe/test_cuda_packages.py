@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from trees import copy_tree, misses
 
-from vllm_build.conda import package_channel, package_checks, package_job, variants
+from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.kernels import op_table
 from vllm_build.packing import channel_index
@@ -34,7 +34,7 @@ ARCHITECTURE = "9.0a"
 class Built:
     """The packages of ``vllm-build package cuda13``, and the clean prefix that it ran them in."""
 
-    request: package_job.Request
+    request: package_request.Request
     result: dict[str, Any]
     log: str
 
@@ -78,7 +78,7 @@ def build(tree: Path, output: Path) -> Built:
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return Built(
-        package_job.Request(
+        package_request.Request(
             tree,
             variants.load(tree, "cuda13"),
             package_channel.LOCAL,
@@ -158,7 +158,7 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     )
     said = conda_environment.run_in(
         built.request.prefix,
-        ["python", "-c", script, str(ROOT / "recipe")],
+        ["python", "-c", script, str(ROOT / "recipe" / "vllm")],
         cwd=built.request.prefix,
         inherited=os.environ,
     )
@@ -177,7 +177,7 @@ def test_code_for_exactly_the_planned_architectures(
             for k in extension.kernels
             for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))
         }
-        for extension in package_job.planned(
+        for extension in package_request.planned(
             dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
         ).extensions
     }

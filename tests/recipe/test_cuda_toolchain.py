@@ -18,8 +18,8 @@ import pytest
 from packaging.version import Version
 
 from vllm_build.architectures import cuda_archs, gpu_targets
-from vllm_build.conda import needed_builds, package_job, recipe_outputs, variants
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda import needed_builds, package_request, recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.digests import recipe_stamp
 from vllm_build.packing import recipe_builder
 from vllm_build.settings.build_settings import Settings
@@ -204,15 +204,14 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
         for name in variants.names(ROOT)
         if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ)
     )
     needed_builds.require_toolchain(request)
     url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
     asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
     build, host = (
-        {r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])}
-        for specs in asked
+        {r.name.normalized: r for r in solver.solve_specs(specs, [url])} for specs in asked
     )
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
@@ -225,7 +224,7 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
 STAND_IN = r"""
 set -euo pipefail
 case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
-mkdir -p stage/vllm/_build_info one
+mkdir -p "$SP_DIR"/vllm/{_build_info,vllm_flash_attn} one licenses/cuda-cudart-static
 echo '__global__ void set(int* p) { *p = 1; } extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
 cat > one/CMakeLists.txt <<'EOF'
 cmake_minimum_required(VERSION 3.26)
@@ -239,10 +238,9 @@ declare -A libraries=(
   [vllm-kernels]="_C _moe_C cumem_allocator" [vllm-flashmla]=_flashmla_C
   [vllm-flash-attn]="vllm_flash_attn/_vllm_fa2_C vllm_flash_attn/_vllm_fa3_C"
 )
-mkdir -p stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
-for name in ${libraries[$VLLM_COMPONENTS]}; do cp one/build/_C.abi3.so "stage/vllm/$name.abi3.so"; done
+for name in ${libraries[$PKG_NAME]}; do cp one/build/_C.abi3.so "$SP_DIR/vllm/$name.abi3.so"; done
 echo text > licenses/cuda-cudart-static/LICENSE
-echo '{}' > "stage/vllm/_build_info/$VLLM_COMPONENTS.json"
+echo '{}' > "$SP_DIR/vllm/_build_info/$PKG_NAME.json"
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
 """
 
@@ -265,14 +263,14 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
         for name in variants.names(tree)
         if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ)
     )
     url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
     built = recipe_builder.build(
-        tree / "recipe" / "recipe.yaml",
+        tree / "recipe",
         variant_files=[variant.path],
-        variants={key: [value] for key, value in package_job.stamps(request).items()},
+        variants={key: [value] for key, value in package_request.stamps(request).items()},
         channels=[url],
         output_dir=request.output,
         test="skip",  # the package's own tests are for the real kernels
@@ -280,7 +278,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
         inherited=os.environ,
     )
     assert sorted(file.name for file in built) == sorted(
-        output.filename for output in package_job.expected(request)
+        output.filename for output in package_request.expected(request)
     )
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
     (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")

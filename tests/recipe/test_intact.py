@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build.conda import package_channel, package_job, recipe_outputs, variants
+from vllm_build.conda import package_channel, package_job, package_request, recipe_outputs, variants
 from vllm_build.conda.environments import conda_environment, intact
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util.errors import ConfigurationError
@@ -46,7 +46,7 @@ def output(tmp_path: Path) -> Path:
 def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """The step of ``vllm-build package`` that installs; returns what it says."""
     monkeypatch.setattr(package_channel, "url", lambda *_: output.as_uri())
-    request = package_job.Request(
+    request = package_request.Request(
         root,
         variants.load(root, "cpu"),
         package_channel.LOCAL,

@@ -87,22 +87,21 @@ def test_what_is_missing_stops_the_build(tmp_path: Path) -> None:
 
 
 def test_every_output_with_the_runtime_names_its_text() -> None:
-    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
-    outputs = {
-        output["package"]["name"]: output["about"]
-        for output in recipe["outputs"]
-        if "package" in output
-    }
+    recipes = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "recipe").glob("*/recipe.yaml")
+    ]
+    outputs = {recipe["package"]["name"]: recipe["about"] for recipe in recipes}
     linked = {
         name: about for name, about in outputs.items() if "LicenseRef-NVIDIA" in about["license"]
     }
-    assert "vllm-kernels" in linked
+    assert set(linked) == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
     for name, about in linked.items():
         always = [entry for entry in about["license_file"] if isinstance(entry, str)]
         conditional = [
             entry["then"]
             for entry in about["license_file"]
-            if isinstance(entry, dict) and entry["if"] == 'accelerator == "cuda"'
+            if isinstance(entry, dict) and entry["if"] == "cuda"
         ]
         for_cuda = [
             text for entry in conditional for text in ([entry] if isinstance(entry, str) else entry)

@@ -14,7 +14,7 @@ from packaging.version import Version as Release
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
 
 from vllm_build.conda import recipe_outputs, variants
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import solver
 from vllm_build.digests import recipe_stamp
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_a_login_node_says_which_driver_the_compute_nodes_have(
 ) -> None:
     # The way that this project's own environments are solved.
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
-    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == expected
+    assert accelerator(solver.solve_specs(["vllm"], [channel])) == expected
 
 
 @pytest.mark.parametrize(("driver", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130")])
@@ -160,18 +160,16 @@ def test_a_driver_is_assumed_for_one_solution_alone(
     channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
-    assert conda_environment.assumed_driver(Release(driver)) == driver
-    assert (
-        accelerator(conda_environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
-    )
+    assert solver.assumed_driver(Release(driver)) == driver
+    assert accelerator(solver.solve_specs(["vllm"], [channel], driver=driver)) == expected
     assert os.environ["CONDA_OVERRIDE_CUDA"] == ""
-    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == "cpu"
+    assert accelerator(solver.solve_specs(["vllm"], [channel])) == "cpu"
 
 
 def test_no_driver_is_assumed_where_one_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
-    assert conda_environment.assumed_driver(Release("13.0")) is None
-    assert conda_environment.assumed_driver(None) is None
+    assert solver.assumed_driver(Release("13.0")) is None
+    assert solver.assumed_driver(None) is None
 
 
 @pytest.mark.parametrize(

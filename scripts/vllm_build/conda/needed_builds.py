@@ -12,7 +12,7 @@ from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
     from vllm_build.conda import variants
-    from vllm_build.conda.package_job import Request
+    from vllm_build.conda.package_request import Request
 
 #: What a toolchain build is for, and the key of a variant file that says the same.
 _CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version"}

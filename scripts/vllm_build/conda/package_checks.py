@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from vllm_build.checks import library_audit
-from vllm_build.conda import package_channel, package_job
+from vllm_build.conda import package_channel, package_job, package_request
 from vllm_build.conda.environments import conda_environment, prefixes
 from vllm_build.toolchain import channel_build
 from vllm_build.util.errors import PackageTestError
@@ -17,7 +17,7 @@ from vllm_build.util.errors import PackageTestError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.conda.package_job import Request
+    from vllm_build.conda.package_request import Request
     from vllm_build.util.console import Console
 
 
@@ -52,7 +52,7 @@ def prepare(request: Request, console: Console) -> None:
 
 
 def _kernels_spec(request: Request) -> str:
-    for output in package_job.expected(request):
+    for output in package_request.expected(request):
         if output.name == "vllm-kernels":
             if not (request.output / output.subdir / output.filename).is_file():
                 raise PackageTestError(
@@ -77,7 +77,8 @@ def compute(request: Request, interpreter: Interpreter, console: Console) -> lis
         conda_environment.create(
             prefix, specs, request.channel_urls, force=True, driver=request.driver
         )
-        test = ["python", str(request.root / "recipe" / "test_kernels_load.py")]
+        script = request.root / "recipe" / "vllm-kernels" / "test_kernels_load.py"
+        test = ["python", str(script)]
         said = conda_environment.run_in(
             prefix, test, cwd=prefix, inherited=request.settings.inherited
         )
@@ -136,7 +137,7 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
             f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests"
         )
         return {}
-    specs = [f"{o.name} =={o.version} {o.build}" for o in package_job.expected(request)]
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = request.output / ".test" / "installed"
     conda_environment.create(
         prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True

@@ -198,7 +198,7 @@ def _check_keys(path: Path, entries: Mapping[str, Entry]) -> None:
             meant = _meant(key.lower(), _KNOWN)
             raise ConfigurationError(
                 f"{path}:{entry.line}: nothing reads the key {key!r}",
-                expected="keys that recipe/recipe.yaml reads: " + ", ".join(_KNOWN),
+                expected="keys that the recipes read: " + ", ".join(_KNOWN),
                 remedy=f"write {meant}" if meant else "leave it out",
             )
 
@@ -285,7 +285,7 @@ def load(root: Path, name: str) -> Variant:
     missing = [key for key in needed if key not in values]
     if missing:
         raise ConfigurationError(
-            f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads"
+            f"{path} lacks {', '.join(missing)}", expected="every key that the recipes read"
         )
     return Variant(
         _name(path),

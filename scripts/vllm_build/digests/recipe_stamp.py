@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps ``recipe/variants.yaml`` in step with the tree: the version and the digests that the recipe puts into names and pins.
+"""Keeps ``recipe/variants.yaml`` in step with the tree.
 
-The file is committed, so that plain ``rattler-build build --recipe recipe`` needs nothing of this
-library.
+The file has the version and the digests that the recipes put into names and pins. It is committed,
+so rattler-build works without this library. rattler-build reads a ``variants.yaml`` only next to a
+recipe, so each recipe's folder has a link to it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build.digests import kernel_inputs, tree_digests
+from vllm_build.digests import digest_rules, kernel_inputs, tree_digests
 from vllm_build.project import distribution_version
 from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import holds, write_if_changed
@@ -26,8 +27,17 @@ _HEADER = """\
 
 
 def key(component: str) -> str:
-    """The recipe's key for the kernel digest of an output: ``flash_attn_digest`` for ``vllm-flash-attn``."""
+    """The recipes' key for a kernel digest: ``flash_attn_digest`` for ``vllm-flash-attn``."""
     return component.removeprefix("vllm-").replace("-", "_") + "_digest"
+
+
+def recipe_key(package: str) -> str:
+    """The recipes' key for a recipe digest: ``flash_attn_recipe_digest`` for ``vllm-flash-attn``.
+
+    The Python package ``vllm`` has ``package_recipe_digest``.
+    """
+    name = "package" if package == "vllm" else package.removeprefix("vllm-").replace("-", "_")
+    return f"{name}_recipe_digest"
 
 
 def values(root: Path) -> dict[str, str]:
@@ -39,7 +49,10 @@ def values(root: Path) -> dict[str, str]:
             for component in kernel_inputs.components(root)
         },
         "package_digest": tree_digests.package_digest(root)[: tree_digests.SHORT],
-        "recipe_digest": tree_digests.recipe_digest(root)[: tree_digests.SHORT],
+        **{
+            recipe_key(package): tree_digests.recipe_digest(root, package)[: tree_digests.SHORT]
+            for package in digest_rules.conda_packages(root)
+        },
     }
 
 

@@ -39,6 +39,11 @@ async def _solve(specs: list[str], channels: list[str]) -> None:
     )
 
 
+def recipe_files(recipe: Path) -> list[Path]:
+    """The recipes that ``recipe`` means: itself, or those in the subfolders of a folder."""
+    return sorted(recipe.glob("*/recipe.yaml")) if recipe.is_dir() else [recipe]
+
+
 def explain(arguments: dict[str, Any]) -> str | None:
     """Why a build with these arguments cannot start, or ``None`` when its recipe renders and its environments solve."""
     from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig  # noqa: PLC0415 -- as above
@@ -49,14 +54,21 @@ def explain(arguments: dict[str, Any]) -> str | None:
             arguments["variant_config"], JinjaConfig(platform=platform)
         )
         extra = VariantConfig(arguments["variant_overrides"], zip_keys=variants.zip_keys)
-        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(
-            variants.merge(extra), RenderConfig(platform=platform)
-        )
+        merged = variants.merge(extra)
+        rendered = [
+            variant
+            for path in recipe_files(Path(arguments["recipe"]))
+            for variant in Stage0Recipe.from_file(str(path)).render(
+                merged, RenderConfig(platform=platform)
+            )
+        ]
     except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
         return f"the recipe does not render: {error}"
     for variant in rendered:
         recipe = variant.recipe.to_dict()
         name = recipe.get("package", {}).get("name", "?")
+        if recipe.get("context", {}).get("skip"):
+            continue
         # What several outputs share is compiled first, in environments of its own.
         for part in (*recipe.get("staging_caches", []), recipe):
             for environment in ("build", "host"):
@@ -77,14 +89,14 @@ def main(path: str) -> int:
     """Build as the JSON file ``path`` says; the exit status is that of the build."""
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
-        # This entry point is marked as deprecated, and is the only one that compiles a staging
-        # output once.
+        # This entry point is marked as deprecated, and is the only one that builds several recipes
+        # in the order of their dependencies.
         warnings.simplefilter("ignore", DeprecationWarning)
         from rattler_build import build_recipes  # noqa: PLC0415 -- so that the filter covers the import
 
         keywords = {key: value for key, value in arguments.items() if key != "recipe"}
         try:
-            build_recipes([arguments["recipe"]], **keywords)
+            build_recipes(recipe_files(Path(arguments["recipe"])), **keywords)
         except Exception as error:  # noqa: BLE001 -- one line for the parent, whatever it was
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             try:
