@@ -88,12 +88,12 @@ ALLOWED = {
     ),
     "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
-    "conda.environments.prefixes:Site.commit": (
+    "conda.environments.prefix_site:Site.commit": (
         2,
         "the swap: the prefix was found to be ours, or --force was said",
     ),
-    "conda.environments.prefixes:_folders": (1, "empty folders that were not there before"),
-    "conda.environments.prefixes:_recover": (1, "the swap's reversal"),
+    "conda.environments.prefix_site:_folders": (1, "empty folders that were not there before"),
+    "conda.environments.prefix_site:_recover": (1, "the swap's reversal"),
     "packing.recipe_builder:build": (
         1,
         (

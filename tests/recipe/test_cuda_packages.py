@@ -106,7 +106,9 @@ def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) ->
         f"vllm/{name}.abi3.so"
         for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)
     ]
-    assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
+    assert re.search(
+        r"operators are registered for cuda; none was run, because torch \S+ sees", built.log
+    )
 
 
 def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_a_package_is_put_into_the_channel(ctx: Context, target: Path, tmp_path:
 
 
 def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is no conda channel"):
+    with pytest.raises(ConfigurationError, match="is not a conda channel"):
         take(ctx, target, tmp_path / "nothing")
     (tmp_path / "odd" / "linux-64").mkdir(parents=True)
     (tmp_path / "odd" / "linux-64" / "repodata.json").write_text(

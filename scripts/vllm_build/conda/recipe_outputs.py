@@ -109,7 +109,7 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
 
 
 def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
-    """Names of the packages that the noarch outputs are built with.
+    """Names of the packages that noarch outputs are built with.
 
     Raises:
         ConfigurationError: as ``render``.

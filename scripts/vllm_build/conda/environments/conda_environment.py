@@ -7,7 +7,7 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
-from vllm_build.conda.environments import edits, install_limits, intact, prefixes
+from vllm_build.conda.environments import edits, install_limits, intact, prefix_site, prefixes
 from vllm_build.toolchain import channel_views
 from vllm_build.util import failures
 from vllm_build.util.errors import (
@@ -68,9 +68,9 @@ def create(
     prefix = prefixes.check(given, keep)
     if not force:
         _require(prefix, update=update, contents=False)
-    with disk_errors(prefix), prefixes.opened(prefix) as site:
+    with disk_errors(prefix), prefix_site.opened(prefix) as site:
         if not force:
-            # Check again: now no other process changes it, and an interrupted installation is undone.
+            # Check again: no other process changes it now, and interrupted work has been undone.
             _require(prefix, update=update)
         updated = update and prefixes.is_occupied(prefix)
         asked = {
