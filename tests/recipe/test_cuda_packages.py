@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA packages for real, for one architecture, by the command that users type; and what their kernels compute, without a GPU."""
+"""CUDA packages for one architecture, built by the users' command, and checked without a GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARCHITECTURE = "9.0a"
 
 @dataclass(frozen=True)
 class Built:
-    """The packages of ``vllm-build package cuda13``, and the clean prefix that it ran them in."""
+    """The packages of ``vllm-build package cuda13``, and the clean prefix in which it ran them."""
 
     request: package_request.Request
     result: dict[str, Any]
@@ -59,7 +59,7 @@ def build(tree: Path, output: Path) -> Built:
         "COVERAGE_PROCESS_CONFIG",
     )
     env = {key: value for key in kept if (value := os.environ.get(key))}
-    # Of FlashAttention the least that shows both libraries: all of it takes hours.
+    # The smallest set of FlashAttention with both libraries; the full set takes hours.
     env |= {
         "PYTHONPATH": str(tree / "scripts"),
         "TORCH_CUDA_ARCH_LIST": ARCHITECTURE,
@@ -183,7 +183,7 @@ def test_code_for_exactly_the_planned_architectures(
             dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
         ).extensions
     }
-    # The allocator has no kernels, and cuobjdump refuses such a file.
+    # The allocator has no kernels, and cuobjdump refuses a file without kernels.
     for library in (
         path
         for path in package_checks.libraries(built.request.prefix)
@@ -198,13 +198,12 @@ def test_code_for_exactly_the_planned_architectures(
         assert (
             set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]]
         ), said
-    # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that
-    # alone.
+    # Kernels for 9.0 also serve the target 9.0a, in addition to kernels for 9.0a alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
-    """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
+    """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package_job.claim_output(output)
     before = channel_index.publish(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA toolkit as packages, for real: built where needed, installed, activated, and a kernel compiled with it. Takes no GPU.
+"""Real packages of the CUDA toolkit: built, installed, activated, and used to compile a kernel.
 
-A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel.
-The newest is always tested, the others by ``make test-toolkits``.
+This needs no GPU. A toolkit is a download of 100 MB and takes a minute and a half to package, and
+stays in the channel afterwards. The newest toolkit is always tested, and the others are tested by
+``make test-toolkits``.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ class Toolkit:
         }
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
+        """Run a script in the activated environment, without the caller's, and return its output."""
         enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to
-            # come after the host compiler's.
+            # conda sorts the scripts by their bytes. nvcc's begins with a tilde, so it runs after the
+            # host compiler's.
             env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -178,12 +179,14 @@ def test_leaving_the_environment_gives_back_what_was_there(
     toolkit: Toolkit, shell: str, tmp_path: Path
 ) -> None:
     script = """set -eu
-LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS; unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
+LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS
+unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
 for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done
 test "$NVCC_PREPEND_FLAGS" = "mine -ccbin=$CXX"
 case $CXXFLAGS in *"$CONDA_PREFIX/targets/x86_64-linux/include"*) ;; *) exit 1 ;; esac
 for script in $(ls -r "$CONDA_PREFIX"/etc/conda/deactivate.d/*.sh); do . "$script"; done
-echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset} ${CUDAARCHS-unset} ${CXX-unset}"
+echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset}" \\
+  "${CUDAARCHS-unset} ${CXX-unset}"
 set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 """
     done = subprocess.run(
@@ -219,18 +222,20 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
     assert "libtorch" in host
 
 
-# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the
-# build environment.
+# Replaces build.sh: compiles one kernel with the compilers of the build environment.
 STAND_IN = r"""
 set -euo pipefail
-case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
+nvcc=$(command -v nvcc)
+case $nvcc in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $nvcc"; exit 1 ;; esac
 mkdir -p "$SP_DIR"/vllm/{_build_info,vllm_flash_attn} one licenses/cuda-cudart-static
-echo '__global__ void set(int* p) { *p = 1; } extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
+echo '__global__ void set(int* p) { *p = 1; }' > one/set.cu
+echo 'extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' >> one/set.cu
 cat > one/CMakeLists.txt <<'EOF'
 cmake_minimum_required(VERSION 3.26)
 project(one LANGUAGES CXX CUDA)
 add_library(_C MODULE set.cu)
-set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
+set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so)
+set_target_properties(_C PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
 EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
@@ -308,7 +313,7 @@ def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path)
 
 
 def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_path: Path) -> None:
-    # The PTX version that knows every chip of the release.
+    # The PTX version that supports every chip of the release.
     isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
     for number in cuda_archs.FAMILIES:
         if gpu_targets.why_not_compiled(

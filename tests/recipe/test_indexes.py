@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever lies at the name of a channel's index: it is read, or refused at once as a damaged file."""
+"""Any file in place of a channel's index is read, or refused at once as damaged."""
 
 from __future__ import annotations
 

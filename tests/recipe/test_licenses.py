@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""License texts that a build takes from the packages whose code it links: recipe/copy_licenses.py, and the recipe that names them."""
+"""License texts from packages whose code is linked: recipe/copy_licenses.py, and the recipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATTERN = "cuda-cudart-static_*"
 
 
 def install(prefix: Path, name: str, texts: dict[str, str], **record: Any) -> None:
-    """A package as rattler and conda record it: unpacked in a cache, and its files in the prefix."""
+    """Write the record of a package that is unpacked in a cache and linked into the prefix."""
     unpacked = prefix.parent / "pkgs" / name
     for path, text in texts.items():
         (unpacked / "info" / "licenses" / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is decided before the packages of a variant are built: which toolchain, which architectures, and whether there is anything to do."""
+"""Decisions before a build of packages: the toolchain, the architectures, and what to build."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
         raise AssertionError("the toolchain was asked for")
 
     monkeypatch.setattr(package_job.channel_build, "ensure", ensure)
-    # A device that no kernel is written for, now and later.
+    # The device ``empty`` never has kernels.
     variant = variants.load(root, "cpu")
     with pytest.raises(NothingToDoError, match="empty"):
         package_job.package(

@@ -20,7 +20,7 @@ PINNED = importlib.metadata.version("py-rattler-build")
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a rattler-build that runs ``script`` first."""
+    """Put a rattler-build that runs ``script`` first on PATH."""
     path = folder / "rattler-build"
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make package VARIANT=cpu`` from nothing, on a machine with PyPI, a Debian mirror and no configuration of pip: what most people have.
+"""``make package VARIANT=cpu`` on a typical machine: empty caches, PyPI, a Debian mirror, no pip.conf.
 
 It takes 10 minutes to an hour, 1 GB of downloads and 8 GB of disk, so only ``make
 package-plain-pypi`` runs it.
@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi"),
 ]
-#: What a machine needs to reach any server. The rest of the environment is that of somebody who has
-#: just logged in.
+#: Variables that a machine needs to reach a server. The rest of the environment is that of a new
+#: login.
 NETWORK = re.compile(
     r"PIP_CERT|PIP_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy",
     re.IGNORECASE,

@@ -213,7 +213,7 @@ def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, varian
     before = {o.name: o.filename for o in recipe_outputs.render(root, chosen, stamps)}
     libraries = {recipe_stamp.key(name): name for name in before if name != "vllm"}
     recipes = {recipe_stamp.recipe_key(name): name for name in before}
-    # A variant for the CPU has the keys of packages that it does not build. vllm pins those too.
+    # The CPU variant also has the recipe digests of packages that it does not build.
     absent = {recipe_stamp.recipe_key(name) for name in COMPILED if name not in before}
     for key in (key for key in stamps if key.endswith("_digest")):
         after = {
@@ -226,7 +226,7 @@ def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, varian
         elif key in absent:
             assert moved == set()
         else:
-            # vllm pins the others, by digest.
+            # vllm pins the other packages by digest.
             assert moved == {libraries.get(key, "vllm"), "vllm"}
 
 

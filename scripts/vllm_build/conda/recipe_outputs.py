@@ -78,6 +78,7 @@ def _rendered(root: Path, variant: Variant, overrides: Mapping[str, str]) -> lis
     except RattlerBuildError as error:
         raise ConfigurationError(f"{path} does not render for {variant.path}: {error}") from error
     recipes = [item.recipe.to_dict() for item in rendered]
+    recipes.sort(key=lambda recipe: bool(recipe["build"].get("noarch")))
     # The bindings return skipped packages as well and hide `build.skip`, which each recipe takes
     # from its context.
     return [recipe for recipe in recipes if not recipe["context"].get("skip", False)]
