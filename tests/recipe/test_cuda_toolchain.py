@@ -58,13 +58,13 @@ class Toolkit:
         }
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in the activated environment, without the caller's, and return its output."""
+        """Run a script in the activated environment and return its output."""
         enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            # conda sorts the scripts by their bytes. nvcc's begins with a tilde, so it runs after the
-            # host compiler's.
+            # conda sorts the scripts by their bytes. nvcc's begins with a tilde, so it runs after
+            # the host compiler's.
             env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

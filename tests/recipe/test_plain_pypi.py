@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make package VARIANT=cpu`` on a typical machine: empty caches, PyPI, a Debian mirror, no pip.conf.
+"""``make package VARIANT=cpu`` with empty caches, PyPI, a Debian mirror and no pip.conf.
 
 It takes 10 minutes to an hour, 1 GB of downloads and 8 GB of disk, so only ``make
 package-plain-pypi`` runs it.

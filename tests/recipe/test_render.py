@@ -241,8 +241,8 @@ def test_a_recipe_says_in_its_context_what_it_skips(root: Path, package: str) ->
 
 @pytest.mark.parametrize("package", [*COMPILED, "vllm"])
 def test_rattler_build_finds_the_digests_next_to_each_recipe(root: Path, package: str) -> None:
-    link = root / "recipe" / package / "variants.yaml"
-    assert link.resolve() == (root / recipe_stamp.FILE).resolve()
+    found = root / "recipe" / package / "variants.yaml"
+    assert found.read_bytes() == (root / recipe_stamp.FILE).read_bytes()
 
 
 @pytest.mark.parametrize("package", COMPILED)

@@ -42,7 +42,7 @@ class Place:
     umask: int
 
     def build(self) -> tuple[dict[str, str], str]:
-        """Run ``vllm-build package cpu``; the sha256 of all packages, with the toolchain's, and the log."""
+        """Run ``vllm-build package cpu``; returns the sha256 of all packages, and the log."""
         kept = {
             key: value
             for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")

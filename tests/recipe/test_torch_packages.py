@@ -54,7 +54,7 @@ def record(
 
 @pytest.fixture
 def channel(root: Path, tmp_path: Path) -> str:
-    """Our packages, CUDA builds with and without a pin of libtorch's build, and common companions."""
+    """Our packages, CUDA builds with and without a pin of libtorch's build, and companions."""
     packages = [
         ours(root, "libtorch"),
         ours(root, "pytorch"),

@@ -3,7 +3,7 @@
 
 The file has the version and the digests that the recipes put into names and pins. It is committed,
 so rattler-build works without this library. rattler-build reads a ``variants.yaml`` only next to a
-recipe, so each recipe's folder has a link to it.
+recipe, so each recipe's folder has a link to it, or a copy in an unpacked source distribution.
 """
 
 from __future__ import annotations
@@ -60,21 +60,32 @@ def _text(stamps: dict[str, str]) -> str:
     return _HEADER + "".join(f'{key}:\n  - "{value}"\n' for key, value in stamps.items())
 
 
+def _files(root: Path) -> list[Path]:
+    """The file and, after it, its links or copies next to the recipes."""
+    file = root / FILE
+    folders = [file.parent / package for package in digest_rules.conda_packages(root)]
+    return [file, *(folder / file.name for folder in folders)]
+
+
 def write(root: Path) -> bool:
-    """Write the file; returns whether anything changed."""
-    return write_if_changed(root / FILE, _text(values(root)))
+    """Write the file and its copies; returns whether anything changed."""
+    text = _text(values(root))
+    # A link has the text as soon as the file has it, so it remains a link.
+    written = [write_if_changed(path, text) for path in _files(root)]
+    return any(written)
 
 
 def check(root: Path) -> None:
-    """Compare the file with the tree.
+    """Compare the file and its copies with the tree.
 
     Raises:
-        IntegrityError: it says something else than the tree.
+        IntegrityError: one of them differs from the tree.
     """
-    path = root / FILE
-    if not holds(path, _text(values(root))):
-        raise IntegrityError(
-            f"{path} is out of step with the tree",
-            expected="the stamps of this tree",
-            remedy="vllm-build stamp",
-        )
+    text = _text(values(root))
+    for path in _files(root):
+        if not holds(path, text):
+            raise IntegrityError(
+                f"{path} is out of step with the tree",
+                expected="the stamps of this tree",
+                remedy="vllm-build stamp",
+            )

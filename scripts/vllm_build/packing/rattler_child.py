@@ -69,19 +69,17 @@ def explain(arguments: dict[str, Any]) -> str | None:
         name = recipe.get("package", {}).get("name", "?")
         if recipe.get("context", {}).get("skip"):
             continue
-        # What several outputs share is compiled first, in environments of its own.
-        for part in (*recipe.get("staging_caches", []), recipe):
-            for environment in ("build", "host"):
-                specs = _specs(part.get("requirements", {}).get(environment))
-                if not specs:
-                    continue
-                try:
-                    asyncio.run(_solve(specs, arguments["channel"]))
-                except Exception as error:  # noqa: BLE001 -- as above
-                    return (
-                        f"no {environment} environment for {name} from "
-                        f"{', '.join(arguments['channel'])}: {error}"
-                    )
+        for environment in ("build", "host"):
+            specs = _specs(recipe.get("requirements", {}).get(environment))
+            if not specs:
+                continue
+            try:
+                asyncio.run(_solve(specs, arguments["channel"]))
+            except Exception as error:  # noqa: BLE001 -- as above
+                return (
+                    f"no {environment} environment for {name} from "
+                    f"{', '.join(arguments['channel'])}: {error}"
+                )
     return None
 
 

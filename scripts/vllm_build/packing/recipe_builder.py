@@ -68,8 +68,6 @@ class _Logs:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
     last: Path | None = None
     _open: dict[Path, tuple[int, IO[bytes], bytes]] = field(default_factory=dict)
-    _shown: dict[Path, bytes] = field(default_factory=dict)
-    _restored: dict[Path, bytes] = field(default_factory=dict)
 
     def skip_existing(self) -> None:
         """Forget logs that earlier builds left."""
@@ -91,9 +89,6 @@ class _Logs:
                     if known is not None:
                         self._read(path)
                         known[1].close()
-                        # Each output begins with a copy of what the staging step left, its log
-                        # included: that is not shown again.
-                        self._restored[path] = self._shown.get(path, b"")
                     self._open[path] = (inode, path.open("rb"), b"")
             except FileNotFoundError:
                 continue
@@ -106,12 +101,6 @@ class _Logs:
         if not data:
             return
         self.last = path
-        expected = self._restored.pop(path, b"")
-        common = min(len(expected), len(data))
-        if expected and data[:common] == expected[:common]:
-            self._restored[path] = expected[common:]
-            data = data[common:]
-        self._shown[path] = self._shown.get(path, b"") + data
         *lines, rest = (rest + data).split(b"\n")
         self._open[path] = (inode, stream, rest)
         for line in lines:
