@@ -38,7 +38,7 @@ def test_a_prefix_in_another_environment_is_refused(
         tmp_path / "link" / "in",
     ):
         assert cli.main(install_command(prefix, channel)) == errors.ConfigurationError.exit_code
-        assert "lies in the conda environment" in capsys.readouterr().err
+        assert "is inside the conda environment" in capsys.readouterr().err
     assert below(base) == before
     # conda puts its environments there.
     assert cli.main(install_command(base / "envs" / "in", channel)) == 0
@@ -65,12 +65,12 @@ def test_a_prefix_that_holds_the_cache_or_the_output_is_refused(
     assert (
         cli.main(install_command(holder, channel, *output)) == errors.ConfigurationError.exit_code
     )
-    assert "is or holds a channel" in capsys.readouterr().err
+    assert "is or contains a channel" in capsys.readouterr().err
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(holder / "cache"))
     assert (
         cli.main(install_command(holder, channel, "--force")) == errors.ConfigurationError.exit_code
     )
-    assert "is or holds the cache" in capsys.readouterr().err
+    assert "is or contains the cache" in capsys.readouterr().err
     assert (holder / "output").is_dir()
 
 
@@ -94,7 +94,7 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
         tmp_path / "cache": "cache",
         tmp_path / "folder": "current folder",
         Path(): "current folder",
-        Path(".."): "holds",
+        Path(".."): "contains",
         tmp_path / "file": "is a file",
         tmp_path / "file" / "env": "is not a folder",
         tmp_path / "link": "is a link",
@@ -103,8 +103,8 @@ def test_paths_that_are_no_prefix_are_refused_before_anything_is_written(
         tmp_path / "two:paths": "has ':' in its path",
         tmp_path / "line\nbreak": r"has '\\n' in its path",
         tmp_path / "o": "channel",
-        tmp_path / "cache" / "env": "lies in the cache",
-        tmp_path / "cache" / "extracted" / "env": "lies in the cache",
+        tmp_path / "cache" / "env": "is inside the cache",
+        tmp_path / "cache" / "extracted" / "env": "is inside the cache",
         tmp_path / os.fsdecode(b"caf\xe9"): "has a byte that is not UTF-8 in its path",
     }
     for path, match in wrong.items():

@@ -109,7 +109,7 @@ def test_an_update_of_an_environment_of_ours_knows_what_others_added(
 def test_what_is_no_environment_is_not_updated(tmp_path: Path, channel: str) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text").touch()
-    with pytest.raises(ConfigurationError, match="is no conda environment"):
+    with pytest.raises(ConfigurationError, match="is not a conda environment"):
         conda_environment.create(tmp_path / "thesis", ["foo"], [channel], update=True)
     (tmp_path / "thesis" / "conda-meta").mkdir()
     (tmp_path / "thesis" / "conda-meta" / "x.json").write_text("[]", encoding="utf-8")

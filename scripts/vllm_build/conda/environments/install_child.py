@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solves and installs an environment in a process of its own.
+"""Solves and installs an environment in a separate process.
 
 ``conda_environment.create`` starts this module with ``-m``: py-rattler 0.28 sometimes crashes when
 an interpreter that has installed something exits.

@@ -72,9 +72,9 @@ def _recover(site: Site) -> None:
     if old.is_dir() and site.new.is_dir():
         if os.path.lexists(site.prefix):
             raise ConfigurationError(
-                f"an installation into {site.prefix} was interrupted: the environment that was "
-                f"there lies in {old}, and its place is taken",
-                expected="one environment at one place",
+                f"an installation into {site.prefix} was interrupted: the previous environment is "
+                f"in {old}, and its place is taken",
+                expected="one environment for the place",
                 remedy=f"move {site.prefix} away and run the same command again, or remove {old}",
             )
         old.rename(site.prefix)

@@ -60,7 +60,7 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
         raise ConfigurationError(
             f"{prefix} is a link to {prefix.readlink()}",
             expected="a folder, or a path for a new one",
-            remedy="name the folder itself",
+            remedy="name the folder that the link leads to",
         )
     if prefix.exists() and not prefix.is_dir():
         raise ConfigurationError(
@@ -72,13 +72,13 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
     for what, folder in _kept(keep):
         if any(way == folder or way in folder.parents for way in ways):
             raise ConfigurationError(
-                f"{prefix} is or holds {what}, {folder}",
+                f"{prefix} is or contains {what}, {folder}",
                 expected="a folder for the environment alone",
                 remedy="name another folder",
             )
         if what == _CACHE and any(folder in way.parents for way in ways):
             raise ConfigurationError(
-                f"{prefix} lies in {what}, {folder}",
+                f"{prefix} is inside {what}, {folder}",
                 expected="a folder outside of it, because files in it are removed without asking",
                 remedy="name another folder",
             )
@@ -134,7 +134,7 @@ def require_apart(prefix: Path) -> None:
             inside = way.relative_to(above).parts
             if (above / "conda-meta").is_dir() and not (inside[0] == "envs" and len(inside) > 1):
                 raise ConfigurationError(
-                    f"{prefix} lies in the conda environment {above}",
+                    f"{prefix} is inside the conda environment {above}",
                     expected=f"a folder outside of every environment, or one in {above / 'envs'}",
                     remedy="name another folder",
                 )
@@ -156,7 +156,7 @@ def require_environment(prefix: Path) -> None:
         return
     if not (prefix / "conda-meta").is_dir():
         raise ConfigurationError(
-            f"{prefix} is no conda environment",
+            f"{prefix} is not a conda environment",
             expected="an environment, or a folder that is new or empty",
             remedy="name another folder",
         )
@@ -187,7 +187,7 @@ def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
     if marked is None:
         what = "a conda environment" if (prefix / "conda-meta" / "history").exists() else "files"
         raise ConfigurationError(
-            f"{prefix} holds {what} that vllm-build did not install",
+            f"{prefix} contains {what} that vllm-build did not install",
             expected="a folder that is new, empty, or an environment of vllm-build",
             remedy=_REMEDY,
         )
@@ -198,14 +198,15 @@ def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
         raise _not_as_left(f"{prefix} cannot be compared with its records: {error}") from error
     if added:
         raise _not_as_left(
-            f"{prefix} holds files that were added after vllm-build made it: {removal.some(added)}"
+            f"{prefix} contains files that were added after vllm-build made it: "
+            f"{removal.some(added)}"
         )
     if not contents:
         return
     found = list(edits.differences(prefix, records, intact.noted_states(prefix)))
     if changed := sorted(path for path, gone in found if not gone):
         raise _not_as_left(
-            f"{prefix} holds files that were changed after vllm-build made it: "
+            f"{prefix} contains files that were changed after vllm-build made it: "
             f"{removal.some(changed)}"
         )
     if gone := sorted(
