@@ -34,7 +34,7 @@ from kernels import cases, machine, official, plot, report, session
 from kernels.peers import NAMES, Peer, Runner
 
 from vllm_build.commands import package_options
-from vllm_build.conda import package_job
+from vllm_build.conda import package_request
 from vllm_build.conda.environments import conda_environment
 from vllm_build.util import paths
 from vllm_build.util.console import Console
@@ -106,7 +106,7 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
         ToolchainError: the environment cannot be solved.
     """
     request = package_options.request(options, "cpu", console)
-    outputs = package_job.expected(request)
+    outputs = package_request.expected(request)
     missing = [
         o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()
     ]

@@ -208,7 +208,10 @@ def test_stamp(
         "flash_attn_digest",
         "flashmla_digest",
         "package_digest",
-        "recipe_digest",
+        "kernels_recipe_digest",
+        "flash_attn_recipe_digest",
+        "flashmla_recipe_digest",
+        "package_recipe_digest",
     }
     assert cli.main(["stamp"]) == 0
     assert "written" not in capsys.readouterr().err

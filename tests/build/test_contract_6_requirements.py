@@ -127,14 +127,13 @@ def test_missing_device_is_an_error(tmp_path: Path) -> None:
 
 
 def run_requirements(root: Path) -> dict[str, set[str]]:
-    """Output of the recipe -> what it requires at run time."""
-    recipe = YAML(typ="safe", pure=True).load(
-        (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
-    )
+    """Conda package -> what it requires at run time."""
+    recipes = [
+        YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        for path in (root / "recipe").glob("*/recipe.yaml")
+    ]
     return {
-        o["package"]["name"]: set(plain(o["requirements"]["run"]))
-        for o in recipe["outputs"]
-        if "package" in o
+        recipe["package"]["name"]: set(plain(recipe["requirements"]["run"])) for recipe in recipes
     }
 
 

@@ -133,14 +133,14 @@ def test_links_among_the_sources_move_digests_or_are_refused(
         return (
             tree_digests.kernel_digest(copy, "vllm-kernels"),
             tree_digests.package_digest(copy),
-            tree_digests.recipe_digest(copy),
+            tree_digests.recipe_digest(copy, "vllm"),
         )
 
     before, link = digests(), copy / place
     assert before == (
         tree_digests.kernel_digest(root, "vllm-kernels"),
         tree_digests.package_digest(root),
-        tree_digests.recipe_digest(root),
+        tree_digests.recipe_digest(root, "vllm"),
     )
     link.symlink_to(copy / "LICENSE")
     assert digests() != before

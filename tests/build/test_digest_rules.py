@@ -15,13 +15,14 @@ from vllm_build.toolchain import channel_build, toolchain_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Every output with libraries; one of them at least; the noarch package; how packages are packed;
-#: the toolchain channel.
-LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = (
+#: Every output with libraries; one of them at least; the noarch package; how every conda package is
+#: packed; how one is packed; the toolchain channel.
+LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, ONE_RECIPE, CHANNEL = (
     "libraries",
     "some library",
     "package",
     "recipe",
+    "one recipe",
     "channel",
 )
 NOTHING: frozenset[str] = frozenset()
@@ -41,6 +42,10 @@ TABLE: dict[str, frozenset[str]] = {
     "LICENSE": frozenset({PACKAGE, RECIPE}),
     "README.md": frozenset({PACKAGE}),
     "recipe/": frozenset({RECIPE}),
+    "recipe/vllm/": frozenset({ONE_RECIPE}),
+    "recipe/vllm-flash-attn/": frozenset({ONE_RECIPE}),
+    "recipe/vllm-flashmla/": frozenset({ONE_RECIPE}),
+    "recipe/vllm-kernels/": frozenset({ONE_RECIPE}),
     "requirements/tools.txt": frozenset({RECIPE}),
     "toolchain/recipes/": frozenset({CHANNEL}),
     "toolchain/wheels/": frozenset({CHANNEL}),
@@ -89,6 +94,10 @@ UNNAMED: dict[str, str] = {
     "docs/": "documentation",
     "examples/": "shows how the packages are built and used",
     "recipe/variants.yaml": "holds the digests themselves",
+    "recipe/vllm/variants.yaml": "a link to recipe/variants.yaml",
+    "recipe/vllm-flash-attn/variants.yaml": "a link to recipe/variants.yaml",
+    "recipe/vllm-flashmla/variants.yaml": "a link to recipe/variants.yaml",
+    "recipe/vllm-kernels/variants.yaml": "a link to recipe/variants.yaml",
     "requirements/dev.txt": "pins tools of the tests",
     "requirements/docs.txt": "pins tools of the documentation",
     "scripts/pyproject.toml": "installs vllm-build",
@@ -169,14 +178,20 @@ def inputs(root: Path) -> dict[str, dict[str, str]]:
             for component in kernel_inputs.components(root)
         },
         PACKAGE: tree_digests.package_inputs(root),
-        RECIPE: tree_digests.recipe_inputs(root),
+        **{
+            f"{RECIPE} {package}": tree_digests.recipe_inputs(root, package)
+            for package in digest_rules.conda_packages(root)
+        },
     }
 
 
 def summary(root: Path, moved: set[str]) -> frozenset[str]:
     libraries = set(kernel_inputs.components(root))
     some = {LIBRARIES} if moved >= libraries else {SOME_LIBRARY} if moved & libraries else set()
-    return frozenset((moved - libraries) | some)
+    recipes = {f"{RECIPE} {package}" for package in digest_rules.conda_packages(root)}
+    assert len(moved & recipes) in (0, 1, len(recipes))
+    packed = {RECIPE} if moved >= recipes else {ONE_RECIPE} if moved & recipes else set()
+    return frozenset((moved - libraries - recipes) | some | packed)
 
 
 def expected(file: str) -> frozenset[str]:
@@ -328,7 +343,16 @@ def test_a_new_module_counts_until_somebody_says_why_not(tree: Path) -> None:
     (tree / digest_rules.BUILD_LIBRARY / "conda" / "new_module.py").write_text(
         "x = 1\n", encoding="utf-8"
     )
-    assert {name for name, value in digests(tree).items() if value != after[name]} == {RECIPE}
+    moved = {name for name, value in digests(tree).items() if value != after[name]}
+    assert moved == {f"{RECIPE} {package}" for package in digest_rules.conda_packages(tree)}
+
+
+@pytest.mark.parametrize("package", digest_rules.conda_packages(ROOT))
+def test_an_edited_recipe_moves_the_name_of_its_own_package_alone(tree: Path, package: str) -> None:
+    before, path = digests(tree), tree / "recipe" / package / "recipe.yaml"
+    path.write_bytes(path.read_bytes() + b"\n# edited\n")
+    after = digests(tree)
+    assert {name for name in after if after[name] != before[name]} == {f"{RECIPE} {package}"}
 
 
 def test_the_digests_of_a_clean_tree_are_those_of_its_copy(root: Path, tree: Path) -> None:

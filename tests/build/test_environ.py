@@ -30,8 +30,8 @@ SNAPSHOTS = {
     "scripts/vllm_build/wheels/cmake_ext.py": (
         "an entry point if the setup.py of another project creates the extension"
     ),
-    "scripts/vllm_build/conda/environments/conda_environment.py": (
-        "an entry point: the module is also run as a program"
+    "scripts/vllm_build/conda/environments/install_child.py": (
+        "an entry point: a program that conda_environment starts"
     ),
 }
 #: The modules that may ask for the folders of this process's user, and why.

@@ -176,7 +176,7 @@ def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path
         "PYTHON": str(tmp_path / "prefix" / "bin" / "python"),
         "SRC_DIR": str(tmp_path / "work"),
     }
-    script = ["bash", str(root / "recipe" / "install-python.sh")]
+    script = ["bash", str(root / "recipe" / "vllm" / "build.sh")]
     done = subprocess.run(
         script,
         cwd=tmp_path / "work",

@@ -166,6 +166,46 @@ def test_a_file_that_does_not_exist(tmp_path: Path, console: Console) -> None:
         build(tmp_path, recipe(tmp_path), console, variant_files=[tmp_path / "no.yaml"])
 
 
+def recipes(folder: Path, **hosts: str) -> Path:
+    """A folder with a recipe for each name; the values are the host requirements."""
+    for name, host in hosts.items():
+        text = recipe(folder, host=host).read_text(encoding="utf-8")
+        path = folder / "recipes" / name / "recipe.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text.replace("name: sample", f"name: {name}"), encoding="utf-8")
+    return folder / "recipes"
+
+
+def test_a_folder_of_recipes_is_built_in_the_order_of_dependencies(
+    tmp_path: Path, console: Console
+) -> None:
+    built = build(tmp_path, recipes(tmp_path, first="[second]", second="[]"), console)
+    assert [path.name.split("-")[0] for path in built] == ["first", "second"]
+
+
+def test_a_recipe_of_a_folder_that_does_not_solve_is_named(
+    tmp_path: Path, console: Console
+) -> None:
+    with pytest.raises(ToolchainError, match="no host environment for second") as caught:
+        build(tmp_path, recipes(tmp_path, first="[]", second="[nothing-has-this]"), console)
+    assert "the environments of recipes cannot be solved" in caught.value.message
+
+
+def test_a_recipe_that_is_skipped_is_neither_built_nor_blamed(
+    tmp_path: Path, console: Console
+) -> None:
+    folder = recipes(tmp_path, first="[]", second="[nothing-has-this]")
+    path = folder / "second" / "recipe.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        'context:\n  skip: ${{ key == "value" }}\n'
+        + text.replace("  noarch: generic\n", "  noarch: generic\n  skip: ${{ skip }}\n"),
+        encoding="utf-8",
+    )
+    (package,) = build(tmp_path, folder, console)
+    assert package.name.startswith("first-")
+
+
 def test_a_full_disk(tmp_path: Path, console: Console) -> None:
     with pytest.raises(ResourceError, match="no space left"):
         build(
@@ -304,6 +344,16 @@ def test_the_program_gets_the_same_arguments(
     assert {key: pairs[key] for key in expected} == expected
     assert {"--no-build-id", "--no-include-recipe"} <= set(arguments)
     assert "--keep-build" not in arguments
+
+
+def test_the_program_gets_a_folder_of_recipes(
+    tmp_path: Path, console: Console, program: Path
+) -> None:
+    folder = recipes(tmp_path, first="[]")
+    build(tmp_path, folder, console)
+    arguments = program.read_text(encoding="utf-8").splitlines()
+    assert arguments[4:7] == ["build", "--recipe-dir", str(folder)]
+    assert "--recipe" not in arguments
 
 
 def test_a_program_that_fails(

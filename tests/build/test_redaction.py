@@ -251,8 +251,8 @@ _DIRECT = {
     "packing/rattler_child.py": (
         "writes into a file of the parent, which prints it through the console and its errors"
     ),
-    "conda/environments/conda_environment.py": (
-        "writes into a pipe of the parent, which puts it into an error"
+    "conda/environments/install_child.py": (
+        "into a pipe of the parent, which puts it into an error"
     ),
     "reuse/net/reuse_context.py": "writes numbers",
 }

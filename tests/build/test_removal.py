@@ -80,12 +80,12 @@ ALLOWED = {
     ),
     "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
-    "conda.environments.prefixes:Site.commit": (
+    "conda.environments.prefix_site:Site.commit": (
         2,
         "swaps folders: the prefix is ours, or the user gave --force",
     ),
-    "conda.environments.prefixes:_folders": (1, "empty folders that it has created"),
-    "conda.environments.prefixes:_recover": (1, "reverts the swap"),
+    "conda.environments.prefix_site:_folders": (1, "empty folders that it has created"),
+    "conda.environments.prefix_site:_recover": (1, "reverts the swap"),
     "packing.recipe_builder:build": (
         1,
         "indexes that rattler-build writes again, in work folders that callers have emptied",

@@ -18,7 +18,7 @@ from reuse_files import Build, elf, write_channel
 from reuse_server import basic
 
 from vllm_build import cli
-from vllm_build.conda import package_job, variants
+from vllm_build.conda import package_job, package_request, variants
 from vllm_build.reuse import preparation
 from vllm_build.reuse.lookup import kernel_channel
 from vllm_build.reuse.net.reuse_cache import Cache
@@ -186,12 +186,12 @@ def test_packages_from_a_channel_that_asks_for_a_password(
         package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree"
     )
     listed: dict[str, dict[str, Any]] = {}
-    outputs = package_job.expected(
-        package_job.Request(
+    outputs = package_request.expected(
+        package_request.Request(
             root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ)
         )
     )
-    monkeypatch.setattr(package_job, "expected", lambda _: outputs)
+    monkeypatch.setattr(package_request, "expected", lambda _: outputs)
     for wanted in outputs:
         path = real.conda(folder / wanted.subdir, wanted.filename)
         facts = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.toolchain import channel_views
 from vllm_build.util import paths
 from vllm_build.util.errors import BusyError
@@ -86,7 +86,7 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
     )
     # A solver finds only one package of this name and version.
     for one in (tree, other):
-        (record,) = conda_environment.solve_specs(["low"], [one.view.as_uri()])
+        (record,) = solver.solve_specs(["low"], [one.view.as_uri()])
         assert record.file_name in one.packages()
 
 
@@ -137,7 +137,7 @@ def test_a_reader_is_not_disturbed_by_another_checkout(
 ) -> None:
     """In the first version, one checkout's build removed packages that another was installing."""
     tree.ensure()
-    solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
+    solved = solver.solve_specs(["high"], [tree.view.as_uri()])
     other = Tree.copied(tree, console)
     other.edit("low")
     other.ensure()

@@ -68,7 +68,10 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
     (oldest,) = re.findall(r"^>=3\.(\d+)$", pyproject["project"]["requires-python"])
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{oldest}"
     assert pyproject["tool"]["mypy"]["python_version"] == f"3.{oldest}"
-    assert f"python >=3.{oldest}\n" in (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    recipes = sorted((root / "recipe").glob("*/recipe.yaml"))
+    assert len(recipes) == 4
+    for recipe in recipes:
+        assert f"python >=3.{oldest}\n" in recipe.read_text(encoding="utf-8")
 
 
 def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
@@ -77,9 +80,15 @@ def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
     )
     (target,) = re.findall(r'^MINIMUM = Version\("(.*)"\)$', torch_files, re.MULTILINE)
     assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
-    recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
-    assert f"- libtorch >={target}\n" in recipe
-    assert f"- pytorch >={target}\n" in recipe
+    required = {
+        "vllm": "pytorch",
+        "vllm-kernels": "libtorch",
+        "vllm-flash-attn": "libtorch",
+        "vllm-flashmla": "libtorch",
+    }
+    for package, torch in required.items():
+        recipe = (root / "recipe" / package / "recipe.yaml").read_text(encoding="utf-8")
+        assert f"- {torch} >={target}\n" in recipe
 
 
 def test_checks_are_strict(pyproject: dict[str, Any]) -> None:

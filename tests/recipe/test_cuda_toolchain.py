@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real packages of the CUDA toolkit: build, install, activate, and compile a kernel.
+"""Real packages of the CUDA toolkit: built, installed, activated, and used to compile a kernel.
 
-No GPU is needed. A toolkit is a download of 100 MB and takes a minute and a half to package; then
-it stays in the channel. The newest one is always tested, the others by ``make test-toolkits``.
+This needs no GPU. A toolkit is a download of 100 MB and takes a minute and a half to package, and
+stays in the channel afterwards. The newest toolkit is always tested, and the others are tested by
+``make test-toolkits``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import pytest
 from packaging.version import Version
 
 from vllm_build.architectures import cuda_archs, gpu_targets
-from vllm_build.conda import needed_builds, package_job, recipe_outputs, variants
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda import needed_builds, package_request, recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.digests import recipe_stamp
 from vllm_build.packing import recipe_builder
 from vllm_build.settings.build_settings import Settings
@@ -59,13 +60,13 @@ class Toolkit:
         }
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in the activated environment, without the caller's variables."""
+        """Run a script in the activated environment and return its output."""
         enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            # conda runs the scripts in byte order. nvcc's begins with a tilde, so it runs after the
-            # host compiler's.
+            # conda sorts the scripts by their bytes. nvcc's begins with a tilde, so it runs after
+            # the host compiler's.
             env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -187,7 +188,7 @@ test "$NVCC_PREPEND_FLAGS" = "mine -ccbin=$CXX"
 case $CXXFLAGS in *"$CONDA_PREFIX/targets/x86_64-linux/include"*) ;; *) exit 1 ;; esac
 for script in $(ls -r "$CONDA_PREFIX"/etc/conda/deactivate.d/*.sh); do . "$script"; done
 echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset}" \\
-    "${CUDAARCHS-unset} ${CXX-unset}"
+  "${CUDAARCHS-unset} ${CXX-unset}"
 set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 """
     done = subprocess.run(
@@ -208,7 +209,7 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
         for name in variants.names(ROOT)
         if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ)
     )
     needed_builds.require_toolchain(request)
@@ -217,8 +218,7 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
     ).url
     asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
     build, host = (
-        {r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])}
-        for specs in asked
+        {r.name.normalized: r for r in solver.solve_specs(specs, [url])} for specs in asked
     )
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
@@ -226,20 +226,20 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
     assert "libtorch" in host
 
 
-# Replaces the compilation of all kernels: one kernel, compiled in the build environment.
+# Replaces build.sh: compiles one kernel with the compilers of the build environment.
 STAND_IN = r"""
 set -euo pipefail
 nvcc=$(command -v nvcc)
 case $nvcc in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $nvcc"; exit 1 ;; esac
-mkdir -p one stage/vllm/_build_info stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
-printf '%s\n' '__global__ void set(int* p) { *p = 1; }' \
-    'extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
+mkdir -p "$SP_DIR"/vllm/{_build_info,vllm_flash_attn} one licenses/cuda-cudart-static
+echo '__global__ void set(int* p) { *p = 1; }' > one/set.cu
+echo 'extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' >> one/set.cu
 cat > one/CMakeLists.txt <<'EOF'
 cmake_minimum_required(VERSION 3.26)
 project(one LANGUAGES CXX CUDA)
 add_library(_C MODULE set.cu)
-set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL_RPATH ON
-                      INSTALL_RPATH "$ORIGIN/../../..")
+set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so)
+set_target_properties(_C PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
 EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
@@ -247,11 +247,9 @@ declare -A libraries=(
   [vllm-kernels]="_C _moe_C cumem_allocator" [vllm-flashmla]=_flashmla_C
   [vllm-flash-attn]="vllm_flash_attn/_vllm_fa2_C vllm_flash_attn/_vllm_fa3_C"
 )
-for name in ${libraries[$VLLM_COMPONENTS]}; do
-  cp one/build/_C.abi3.so "stage/vllm/$name.abi3.so"
-done
+for name in ${libraries[$PKG_NAME]}; do cp one/build/_C.abi3.so "$SP_DIR/vllm/$name.abi3.so"; done
 echo text > licenses/cuda-cudart-static/LICENSE
-echo '{}' > "stage/vllm/_build_info/$VLLM_COMPONENTS.json"
+echo '{}' > "$SP_DIR/vllm/_build_info/$PKG_NAME.json"
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
 """
 
@@ -274,16 +272,16 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
         for name in variants.names(tree)
         if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ)
     )
     url = channel_build.ensure(
         ROOT, Console(), needed_builds.toolchain_builds(request), inherited=os.environ
     ).url
     built = recipe_builder.build(
-        tree / "recipe" / "recipe.yaml",
+        tree / "recipe",
         variant_files=[variant.path],
-        variants={key: [value] for key, value in package_job.stamps(request).items()},
+        variants={key: [value] for key, value in package_request.stamps(request).items()},
         channels=[url],
         output_dir=request.output,
         test="skip",  # the package's tests need the real kernels
@@ -291,7 +289,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
         inherited=os.environ,
     )
     assert sorted(file.name for file in built) == sorted(
-        output.filename for output in package_job.expected(request)
+        output.filename for output in package_request.expected(request)
     )
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
     (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
@@ -321,7 +319,7 @@ def test_the_tables_match_this_release(toolkit: Toolkit, tmp_path: Path) -> None
 
 
 def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_path: Path) -> None:
-    # The PTX version that supports every architecture of the release.
+    # The PTX version that supports every chip of the release.
     isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
     for number in cuda_archs.FAMILIES:
         if gpu_targets.why_not_compiled(

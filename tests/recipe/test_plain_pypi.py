@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make package VARIANT=cpu`` with an empty cache and no configuration of pip.
+"""``make package VARIANT=cpu`` with empty caches, PyPI, a Debian mirror and no pip.conf.
 
 Most users have such a machine, with PyPI and a Debian mirror. The test takes 10 minutes to an hour,
 1 GB of downloads and 8 GB of disk, so only ``make package-plain-pypi`` runs it.
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi"),
 ]
-#: Variables that a machine may need to reach a server. The rest of the environment is that of a new
+#: Variables that a machine needs to reach a server. The rest of the environment is that of a new
 #: login.
 NETWORK = re.compile(
     r"PIP_CERT|PIP_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy",

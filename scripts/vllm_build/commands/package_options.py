@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.conda import package_channel, variants
-from vllm_build.conda.package_job import Request
+from vllm_build.conda.package_request import Request
 from vllm_build.settings.value_kinds import WORDS, checked
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError

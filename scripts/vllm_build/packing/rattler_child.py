@@ -40,6 +40,11 @@ async def _solve(specs: list[str], channels: list[str]) -> None:
     )
 
 
+def recipe_files(recipe: Path) -> list[Path]:
+    """The recipes that ``recipe`` means: itself, or those in the subfolders of a folder."""
+    return sorted(recipe.glob("*/recipe.yaml")) if recipe.is_dir() else [recipe]
+
+
 def explain(arguments: dict[str, Any]) -> str | None:
     """Explain why a build with these arguments cannot start.
 
@@ -59,28 +64,32 @@ def explain(arguments: dict[str, Any]) -> str | None:
             arguments["variant_config"], JinjaConfig(platform=platform)
         )
         extra = VariantConfig(arguments["variant_overrides"], zip_keys=variants.zip_keys)
-        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(
-            variants.merge(extra), RenderConfig(platform=platform)
-        )
-    except Exception as error:  # noqa: BLE001 -- any error of the bindings is the explanation
+        merged = variants.merge(extra)
+        rendered = [
+            variant
+            for path in recipe_files(Path(arguments["recipe"]))
+            for variant in Stage0Recipe.from_file(str(path)).render(
+                merged, RenderConfig(platform=platform)
+            )
+        ]
+    except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
         return f"the recipe does not render: {error}"
     for variant in rendered:
         recipe = variant.recipe.to_dict()
         name = recipe.get("package", {}).get("name", "?")
-        # A staging output, which several outputs share, has its own environments and is built
-        # first.
-        for part in (*recipe.get("staging_caches", []), recipe):
-            for environment in ("build", "host"):
-                specs = _specs(part.get("requirements", {}).get(environment))
-                if not specs:
-                    continue
-                try:
-                    asyncio.run(_solve(specs, arguments["channel"]))
-                except Exception as error:  # noqa: BLE001 -- any error is the explanation
-                    return (
-                        f"no {environment} environment for {name} from "
-                        f"{', '.join(arguments['channel'])}: {error}"
-                    )
+        if recipe.get("context", {}).get("skip"):
+            continue
+        for environment in ("build", "host"):
+            specs = _specs(recipe.get("requirements", {}).get(environment))
+            if not specs:
+                continue
+            try:
+                asyncio.run(_solve(specs, arguments["channel"]))
+            except Exception as error:  # noqa: BLE001 -- as above
+                return (
+                    f"no {environment} environment for {name} from "
+                    f"{', '.join(arguments['channel'])}: {error}"
+                )
     return None
 
 
@@ -88,14 +97,15 @@ def main(path: str) -> int:
     """Build with the arguments in the JSON file ``path``; return 1 if the build failed."""
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
-        # This function is deprecated, but no other one builds a staging output only once.
+        # This entry point is marked as deprecated, and is the only one that builds several recipes
+        # in the order of their dependencies.
         warnings.simplefilter("ignore", DeprecationWarning)
         from rattler_build import build_recipes  # noqa: PLC0415 -- the filter covers the import
 
         keywords = {key: value for key, value in arguments.items() if key != "recipe"}
         try:
-            build_recipes([arguments["recipe"]], **keywords)
-        except Exception as error:  # noqa: BLE001 -- the parent gets any error as one line
+            build_recipes(recipe_files(Path(arguments["recipe"])), **keywords)
+        except Exception as error:  # noqa: BLE001 -- one line for the parent, whatever it was
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             try:
                 reason = explain(arguments)

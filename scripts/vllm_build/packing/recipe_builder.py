@@ -79,16 +79,9 @@ def _arguments(
 
 
 def _command_line(program: str, arguments: Mapping[str, Any]) -> list[str]:
-    command = [
-        program,
-        "--log-style",
-        "plain",
-        "--color",
-        "never",
-        "build",
-        "--recipe",
-        arguments["recipe"],
-    ]
+    recipe = arguments["recipe"]
+    command = [program, "--log-style", "plain", "--color", "never", "build"]
+    command += ["--recipe-dir" if Path(recipe).is_dir() else "--recipe", recipe]
     for key in ("variant_config", "channel"):
         for value in arguments[key]:
             command += ["--" + key.replace("_", "-"), value]
@@ -125,7 +118,7 @@ def _failure(
     """Make the error for a failed child, classified by the output of the child and its scripts."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
     script = [line for line in logs.tail if line.strip()]
-    name = recipe.parent.name
+    name = recipe.name if recipe.is_dir() else recipe.parent.name
     everything = "\n".join([*said, *script])
     if _FULL.search(everything):
         return ResourceError(
@@ -181,13 +174,13 @@ def build(
     keep_build: bool = False,
     skip_existing: str = "none",
 ) -> list[Path]:
-    """Build all outputs and variants of one recipe, and return the new package files, sorted.
+    """Build all packages and variants of a recipe; return the package files that are new, sorted.
 
     Args:
-        recipe: the recipe file.
-        channels: channel addresses by descending priority; ``output_dir`` comes before all of them.
-        output_dir: an existing or new channel folder; its index is written again.
-        console: shows the log while it grows.
+        recipe: a recipe file, or a folder whose subfolders each have a ``recipe.yaml``.
+        channels: channel addresses, most important first; ``output_dir`` comes before all of them.
+        output_dir: an existing or new channel folder; its index is made anew.
+        console: gets the log as it grows.
         variant_files: files in the plain ``key: ["value"]`` form.
         variants: values that override those of the files.
         inherited: the variables that the child starts from.
@@ -212,7 +205,7 @@ def build(
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
     for given in (recipe, *variant_files):
-        if not given.is_file():
+        if not given.is_file() and not (given == recipe and given.is_dir()):
             raise ConfigurationError(f"{given} does not exist", expected="a recipe or variant file")
     # rattler-build does not compare packages of local channels with their index.
     index_check.require_channels(channels)

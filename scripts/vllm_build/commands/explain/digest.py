@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build.digests import kernel_inputs, tree_digests
+from vllm_build.digests import digest_rules, kernel_inputs, tree_digests
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.processes import children
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "digest"
-HELP = "Show the digests of the tree for each output and for the packing of packages."
-#: Digests of other things than the outputs with libraries: the noarch package and the packing.
-OTHERS = {"vllm": tree_digests.package_inputs, "recipe": tree_digests.recipe_inputs}
+HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
+#: Begins the name of a digest of how a conda package is packed, such as ``recipe/vllm-kernels``.
+RECIPE = "recipe/"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,7 +40,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _inputs(root: Path, output: str) -> dict[str, str]:
-    return OTHERS[output](root) if output in OTHERS else kernel_inputs.of(root, output)
+    if output.startswith(RECIPE):
+        return tree_digests.recipe_inputs(root, output.removeprefix(RECIPE))
+    if output == "vllm":
+        return tree_digests.package_inputs(root)
+    return kernel_inputs.of(root, output)
 
 
 def _extract(root: Path, revision: str, into: Path) -> None:
@@ -80,7 +84,8 @@ def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str,
 def run(arguments: Namespace, console: Console) -> int:
     """Show digests, their inputs, or the differences from another revision."""
     root = paths.source_root()
-    known = (*kernel_inputs.components(root), *OTHERS)
+    recipes = (RECIPE + package for package in digest_rules.conda_packages(root))
+    known = (*kernel_inputs.components(root), "vllm", *recipes)
     if arguments.output is not None and arguments.output not in known:
         raise ConfigurationError(
             f"--output {arguments.output!r} is not known", expected="one of " + ", ".join(known)

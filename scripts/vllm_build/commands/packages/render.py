@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.commands.package_options import add_channel, request
-from vllm_build.conda import package_job, variants
+from vllm_build.conda import package_request, variants
 from vllm_build.util import paths, text_table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _fields(output: Output) -> list[tuple[str, str]]:
 def run(arguments: Namespace, console: Console) -> int:
     """Show the packages of each variant."""
     names = arguments.variant or variants.names(paths.source_root())
-    found = {name: package_job.expected(request(arguments, name, console)) for name in names}
+    found = {name: package_request.expected(request(arguments, name, console)) for name in names}
     if console.json_mode:
         console.json(
             {name: [output.as_dict() for output in outputs] for name, outputs in found.items()}
