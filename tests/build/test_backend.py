@@ -23,7 +23,7 @@ from vllm_build.util.errors import BusyError, ConfigurationError, ToolchainError
 from vllm_build.wheels import cmake_ext, distribution, package_commands
 
 if TYPE_CHECKING:
-    from conftest import Program, Torch
+    from fixture_types import Program, Torch
 
 HEADER = (
     "#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n"
@@ -285,9 +285,9 @@ def test_the_version_is_written_beside_the_modules(
 
 
 def test_an_editable_install_writes_it_into_the_tree(
-    modules: package_commands.versioned_build_py, tmp_path: Path
+    modules: package_commands.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules.editable_mode = True
+    monkeypatch.setattr(modules, "editable_mode", True)
     modules.run()
     assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(
         encoding="utf-8"

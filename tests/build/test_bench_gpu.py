@@ -11,7 +11,7 @@ import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,6 +23,8 @@ from vllm_build.util.errors import FetchError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from kernels.peers import Peer
 
 FOLDER = paths.source_root() / "benchmarks"
 MEMBER = "vllm/_C_stable_libtorch.abi3.so"
@@ -392,7 +394,7 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
 def test_a_whole_run_is_written_down(
     kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import bench_gpu  # type: ignore[import-not-found]
+    import bench_gpu
 
     facts = {
         "checksum": "1",
@@ -417,7 +419,7 @@ def test_a_whole_run_is_written_down(
     options = argparse.Namespace(
         rounds=1, quick=False, only=[], seconds=0.0, results=tmp_path / "gpu.json"
     )
-    assert bench_gpu.time_ops(options, chosen, [ours]) == [
+    assert bench_gpu.time_ops(options, chosen, cast("list[Peer]", [ours])) == [
         "b: different: 3 elements differ (1 cases)"
     ]
     document = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))

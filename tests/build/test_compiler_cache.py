@@ -15,7 +15,7 @@ from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from fixture_types import Program
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_what_the_user_names_is_not_probed(
 ) -> None:
     program(tmp_path / "path" / "ccache", status=1)
     named = Settings(
-        **dict.fromkeys(("c_launcher", "cxx_launcher", "cuda_launcher", "hip_launcher"), "ccache")
+        c_launcher="ccache", cxx_launcher="ccache", cuda_launcher="ccache", hip_launcher="ccache"
     )
     assert used(named) == {"ccache"}
     assert not capsys.readouterr().err

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from conftest import Program
+    from fixture_types import Program
 
 
 @pytest.fixture

@@ -110,8 +110,10 @@ def test_sets_of_version_3(root: Path) -> None:
 
     assert len(units(development)) == 2 * 2 * 2
     # All that FlashAttention has of one head size for keys and values, for 9.0: ten for each dtype.
-    kinds = ("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_")
-    kinds += ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
+    kinds = [
+        *("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_"),
+        *("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_"),
+    ]
     every = {
         (size, dtype, kind)
         for size in (64, 96, 128, 192, 256)

@@ -384,7 +384,6 @@ def test_only_optional_host_code_and_no_sources(tmp_path: Path) -> None:
         "vllm._C",
         ("cpu",),
         ("csrc/x.cc",),
-        None,
         (),
         "ordinary",
         optional=True,

@@ -293,9 +293,9 @@ def test_https_is_not_left() -> None:
 
 
 def test_validators() -> None:
-    strong, weak, dated = (
-        transport.Validator(*facts, 5) for facts in (('"a"', None), ('W/"a"', None), (None, "Mon"))
-    )
+    strong = transport.Validator('"a"', None, 5)
+    weak = transport.Validator('W/"a"', None, 5)
+    dated = transport.Validator(None, "Mon", 5)
     assert (strong.condition, weak.condition, dated.condition) == ('"a"', None, "Mon")
     assert strong.same(dated)
     assert not strong.same(weak)

@@ -38,7 +38,7 @@ upper = { requirement = "upper[x]==1.0", license = "MIT", more = ["low"] }
 
 def members(package: Path) -> dict[str, bytes]:
     """Every file of a package, the metadata among them."""
-    found = {}
+    found: dict[str, bytes] = {}
     with zipfile.ZipFile(package) as archive:
         for name in archive.namelist():
             if name.endswith(".tar.zst"):
@@ -48,9 +48,9 @@ def members(package: Path) -> dict[str, bytes]:
                     .read()
                 )
                 with tarfile.open(fileobj=io.BytesIO(plain)) as part:
-                    found |= {
-                        m.name: part.extractfile(m).read() for m in part.getmembers() if m.isfile()
-                    }  # type: ignore[union-attr]
+                    for member in part.getmembers():
+                        if member.isfile() and (stream := part.extractfile(member)):
+                            found[member.name] = stream.read()
     return found
 
 

@@ -48,11 +48,12 @@ def members(package: Path, part: str) -> dict[str, tuple[tarfile.TarInfo, bytes]
     with zipfile.ZipFile(package) as archive:
         (name,) = (n for n in archive.namelist() if n.startswith(part))
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive.read(name))).read()
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return {
-            m.name: (m, (tar.extractfile(m).read() if m.isfile() else b""))
-            for m in tar.getmembers()
-        }  # type: ignore[union-attr]
+        for member in tar.getmembers():
+            stream = tar.extractfile(member) if member.isfile() else None
+            found[member.name] = (member, stream.read() if stream else b"")
+    return found
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:

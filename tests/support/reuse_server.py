@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    # Called with the handler and the file's content; false lets the server answer after all.
+    Action = Callable[["Handler", bytes], bool]
+
 
 @dataclass
 class Server:
@@ -48,7 +51,7 @@ class Server:
     etag: bool = True
     modified: str | None = None
     ranges: bool = True
-    script: list[Callable[[Any, bytes], bool] | None] = field(default_factory=list)
+    script: list[Action | None] = field(default_factory=list)
     seconds: float = 0.0
     rate: float | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -166,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
+def status(code: int, **headers: str) -> Action:
     """Answers with nothing but a status."""
 
     def act(handler: Handler, _: bytes) -> bool:
@@ -180,7 +183,7 @@ def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
     return act
 
 
-def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool]:
+def breaks(after: int, *, hard: bool = False) -> Action:
     """Ends the connection after some bytes of the body; hard: what is on its way is lost as well."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -196,7 +199,7 @@ def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool
     return act
 
 
-def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
+def stalls(after: int, seconds: float) -> Action:
     """Sends some bytes of the body, then nothing."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -211,9 +214,7 @@ def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
     return act
 
 
-def says(
-    code: int = 206, body: bytes | None = None, **headers: str
-) -> Callable[[Handler, bytes], bool]:
+def says(code: int = 206, body: bytes | None = None, **headers: str) -> Action:
     """Answers with headers of the test's own, over the right ones."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -231,7 +232,7 @@ def ignores_ranges(handler: Handler, data: bytes) -> bool:
     return True
 
 
-def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, bytes], bool]:
+def changes(server: Server, path: str, content: bytes) -> Action:
     """Another file from now on, served well."""
 
     def act(*_: Any) -> bool:
