@@ -22,11 +22,12 @@ from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit,
 from vllm_build.util.processes import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fixture_types import Program, Torch
+    from collections.abc import Callable, Iterator
 
     from vllm_build.util.console import Console
+
+    Program = Callable[..., Path]
+    Torch = Callable[..., Path]
 
 NVCC = (
     "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release {0}, V{0}.88\n"

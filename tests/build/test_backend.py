@@ -23,7 +23,7 @@ from vllm_build.util.errors import BusyError, ConfigurationError, ToolchainError
 from vllm_build.wheels import cmake_ext, distribution, package_commands
 
 if TYPE_CHECKING:
-    from fixture_types import Program, Torch
+    from tests.build.conftest import Program, Torch
 
 HEADER = (
     "#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n"

@@ -15,7 +15,7 @@ from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
 
 if TYPE_CHECKING:
-    from fixture_types import Program
+    from tests.build.conftest import Program
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from fixture_types import Program
+    from tests.build.conftest import Program
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from command_runs import HEARING, MARK, gone
 from vllm_build.util import locks
 
 if TYPE_CHECKING:
-    from developer import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 EDITABLE = ("install", "-e", ".", "--no-deps", "--no-build-isolation")

@@ -16,7 +16,7 @@ from vllm_build.toolchain import pypi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from developer import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 #: The build for CPUs of the release that the channel has.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from developer import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 
