@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for toolkits and torch: small shell scripts and files, so that every rule can be tried without its hardware."""
+"""Simulated toolkits and torch: small scripts and files, which test every rule without hardware."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def icpx(program: Program) -> Program:
 
 @pytest.fixture
 def torch() -> Torch:
-    """Writes the files of a torch below a ``site-packages``; importing it fails, because nothing in a build may do that."""
+    """Writes the files of a torch below a ``site-packages``.
+
+    Importing it fails, because a build must not import torch.
+    """
 
     def write(
         site: Path,
@@ -115,7 +118,11 @@ def torch() -> Torch:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hides this machine's toolkits and torch; returns the folder that stands for this interpreter's ``site-packages``."""
+    """Hides this machine's toolkits and torch.
+
+    Returns:
+        A folder that replaces this interpreter's ``site-packages``.
+    """
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.setattr(toolkit_search, "site_folders", lambda: [site])
@@ -156,7 +163,11 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def tools(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch
 ) -> Path:
-    """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
+    """A machine with cmake, ninja, a compiler and torch's files, and nothing else.
+
+    Returns:
+        The folder where the simulated cmake records its calls.
+    """
     here = fake_cmake.install(tmp_path / "path", bare, program, torch)
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setattr(library_audit, "_CHECKS", {})
@@ -171,7 +182,7 @@ def tools(
 
 @pytest.fixture
 def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """A tree whose packages are locked, with a cache of its own."""
+    """A tree with locked packages and a separate cache."""
     made = Tree(tmp_path, console)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -185,7 +196,10 @@ def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def hearing() -> Iterator[None]:
-    """Signals that this process was started to ignore (``nohup``, a shell's background job) act on it during a test."""
+    """During a test, restores the default action of signals that this process ignores.
+
+    ``nohup`` and a shell's background jobs start processes that ignore signals.
+    """
     ignored = [number for number in signals.ENDING if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people build with: pip, build and uv, from a tree, from a source distribution, and from an index by name."""
+"""The build front ends pip, build and uv, with a tree, a source distribution and an index."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ NOT_IN_A_CLONE = (
     ".*_cache",
 )
 UV = ("-m", "uv")
-#: How uv takes the build requirements from the interpreter that it installs for, as this test's has
-#: them.
+#: uv takes the build requirements from the interpreter that it installs for; this test's has them.
 UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline")
-#: Settings that change how fast, how loud and where a build runs, and not what it gives; those of
-#: conda packages; what conda-build and shells set.
+#: Settings that change the speed, output or folders of a build, but not its result; settings of
+#: conda packages; variables that conda-build and shells set.
 NOT_OF_THE_WHEEL = {
     *(
         "MAX_JOBS",
@@ -64,7 +63,10 @@ NOT_OF_THE_WHEEL = {
 
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
-    """Runs a module of this interpreter, with nothing of this machine's configuration; fails the test unless it ends well."""
+    """Runs a module of this interpreter, without this machine's configuration.
+
+    Fails the test if the module fails.
+    """
 
     def call(*words: object, device: str = "empty", **variables: str) -> str:
         kept = {
@@ -98,7 +100,7 @@ def run(tmp_path: Path) -> Runner:
 
 @pytest.fixture
 def tree(tmp_path: Path, root: Path) -> Path:
-    """The tree as a tarball of it has it: without git, and without metadata of a source distribution."""
+    """The tree as in a tarball: without git, and without the metadata of a source distribution."""
     return shutil.copytree(
         root, tmp_path / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True
     )
@@ -111,7 +113,7 @@ def base(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source distribution as ``build`` makes it, in a folder that serves as an index."""
+    """A source distribution that ``build`` made, in a folder that is used as an index."""
     folder = tmp_path_factory.mktemp("sdist")
     tree = shutil.copytree(
         paths.source_root(),
@@ -141,7 +143,7 @@ def unpacked(sdist: Path, into: Path) -> Path:
 
 
 def installed(site: Path) -> tuple[str, str]:
-    """Version in the metadata, and version that the package reports."""
+    """The version in the metadata, and the version that the package reports."""
     (info,) = site.glob("vllm-*.dist-info")
     said = re.search(
         r'__version__ = "(.*)"', (site / "vllm" / "_version.py").read_text(encoding="utf-8")
@@ -168,7 +170,7 @@ FROM_INDEX: Mapping[str, tuple[str, ...]] = {
 def test_a_source_distribution_installs_by_name(
     sdist: Path, tmp_path: Path, base: str, run: Runner, front_end: str, device: str
 ) -> None:
-    """pip said "inconsistent version: expected '0.1.0', but metadata has '0.1.0+empty'"."""
+    """pip refuses an "inconsistent version: expected '0.1.0', but metadata has '0.1.0+empty'"."""
     run(
         *FROM_INDEX[front_end],
         "--find-links",
@@ -182,7 +184,10 @@ def test_a_source_distribution_installs_by_name(
 
 
 def test_a_source_distribution_of_a_chosen_version(tree: Path, tmp_path: Path, run: Runner) -> None:
-    """Whoever made it chose its version; the machine that builds a wheel from it knows nothing of that choice but what it unpacks."""
+    """The wheel has the version that was chosen for the source distribution.
+
+    The machine that builds the wheel knows this version only from the unpacked files.
+    """
     run(
         "-m",
         "build",
@@ -216,7 +221,7 @@ def test_a_source_distribution_of_a_chosen_version(tree: Path, tmp_path: Path, r
 def test_the_wheel_of_build_comes_from_its_source_distribution(
     tree: Path, tmp_path: Path, base: str, run: Runner, command: tuple[str, ...]
 ) -> None:
-    """``uv build`` ended with 2 after all the work: the wheel's version was not that of the source distribution."""
+    """``uv build`` fails (status 2) if the wheel and the source distribution differ in version."""
     run(*command, tmp_path / "dist", tree)
     assert sorted(path.name for path in (tmp_path / "dist").glob("vllm-*")) == [
         f"vllm-{base}-py3-none-any.whl",
@@ -249,7 +254,7 @@ def test_versions_of_an_unpacked_source_distribution(
 def test_a_source_distribution_in_a_repository_is_a_clone(
     sdist: Path, tmp_path: Path, base: str, run: Runner
 ) -> None:
-    """Whoever committed it builds for devices."""
+    """A committed source distribution is a source tree, whose wheels have a suffix."""
     folder = unpacked(sdist, tmp_path)
     (folder / ".git").mkdir()
     run("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", tmp_path / "v", folder)
@@ -304,12 +309,12 @@ def test_both_hooks_give_the_same_metadata(
 def test_uv_builds_again_when_the_wheel_would_differ(
     tree: Path, tmp_path: Path, base: str, run: Runner
 ) -> None:
-    """uv keeps the wheels of folders, and looks at ``pyproject.toml`` and ``setup.py`` only unless it is told more."""
+    """uv caches the wheels of folders, and by default compares only a few files at their root."""
     wanted = tmp_path / "requirements.txt"
     wanted.write_text(f"vllm @ {tree.as_uri()}\n", encoding="utf-8")
     run("-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env")
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    # What builds it is in this test's environment.
+    # This test's environment has the build requirements.
     (site / "build-requirements.pth").write_text(
         "\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8"
     )
@@ -321,7 +326,7 @@ def test_uv_builds_again_when_the_wheel_would_differ(
 
     assert builds()
     assert not builds(), "nothing has changed"
-    # A file at the root, and below a pattern; the next test looks at the list of both.
+    # A file at the root, and files that patterns match. The next test checks the whole list.
     for name in ("VERSION", "csrc/kernels.toml", "vllm/envs.py"):
         with (tree / name).open("a", encoding="utf-8") as stream:
             stream.write("\n")
@@ -330,7 +335,9 @@ def test_uv_builds_again_when_the_wheel_would_differ(
     assert builds(device="tpu")
     assert installed(site)[0] == f"{base}+tpu"
     assert builds(device="tpu", CXXFLAGS="-g")
-    assert not builds(device="tpu", CXXFLAGS="-g", MAX_JOBS="3"), "which shapes no wheel"
+    assert not builds(device="tpu", CXXFLAGS="-g", MAX_JOBS="3"), (
+        "MAX_JOBS does not affect the wheel"
+    )
 
 
 def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
@@ -341,11 +348,11 @@ def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
     table = {variable.name for variable in build_settings.variables()}
     assert named & NOT_OF_THE_WHEEL == set()
     assert table - NOT_OF_THE_WHEEL <= named, (
-        "add it to cache-keys in pyproject.toml, or say here why no wheel depends on it"
+        "add it to cache-keys in pyproject.toml, or to NOT_OF_THE_WHEEL if no wheel depends on it"
     )
     assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(
         cmake_configure._READ_ONCE
     )
     assert {*private_build._FLAGS, *private_build._COMPILERS, *private_build._PLACES} <= named
     for pattern in (key["file"] for key in keys if "file" in key):
-        assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} names nothing"
+        assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} matches no file"

@@ -58,7 +58,7 @@ FLOORS = (
 LONGEST = 350
 #: Data that pip loads by path, under the names that pip asks for.
 OUTSIDE = "toolchain/sdist_backend/"
-#: A package and the command that it implements share a name, because they are one thing to a reader.
+#: A package and the command that it implements share a name: to readers, they are one thing.
 SHARED = {"doctor", "reuse", "settings", "toolchain"}
 
 
