@@ -148,7 +148,7 @@ def kill_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> 
     run = there.run(name).start()
     wait_for(place / "started")
     assert run.process is not None
-    # The command's programs get some seconds to end. Until then no other command does the same work.
+    # The command's programs get some seconds to end. Until then other commands wait for its lock.
     # Stopping the supervisors extends this time until the second command has started.
     supervisors = [
         pid

@@ -272,7 +272,9 @@ for folder in (metadata, wheels):
 prepared = getattr(backend, "prepare_metadata_for_build_" + kind)(str(metadata))
 wheel = getattr(backend, "build_" + kind)(str(wheels), None, str(metadata / prepared))
 import zipfile
-built = {n.partition("/")[2]: d for a in [zipfile.ZipFile(wheels / wheel)] for n in a.namelist() if ".dist-info/" in n for d in [a.read(n)]}
+with zipfile.ZipFile(wheels / wheel) as archive:
+    names = [name for name in archive.namelist() if ".dist-info/" in name]
+    built = {name.partition("/")[2]: archive.read(name) for name in names}
 for file in (metadata / prepared).rglob("*"):
     name = file.relative_to(metadata / prepared).as_posix()
     if file.is_file() and name in built:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is removed but what this library made; and nothing but ``removal`` removes folders."""
+"""The library removes only what it made, and only ``removal`` removes folders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Calls that remove or replace, and what they are called on where that is told by the name of a
-#: module.
+#: Functions of modules that remove or replace files.
 FUNCTIONS = {
     ("shutil", "rmtree"),
     ("shutil", "move"),
@@ -37,93 +36,84 @@ FUNCTIONS = {
         )
     ),
 }
+#: Methods of paths that do so.
 METHODS = {"unlink", "rmdir", "rename", "replace"}
 
-#: Every other place, by module and function, with how often: single files and folders whose names
-#: this library gives, and why it may do so.
+#: All other calls, by module and function: their number, and why the function may remove or replace
+#: the file or folder.
 ALLOWED = {
-    "util.removal:_remove": (2, "the one place: only with proof of the folder above"),
-    "util.removal:temporary": (1, "made two lines before, under a name that nothing else has"),
+    "util.removal:_remove": (2, "removes folders; needs proof for the folder above"),
+    "util.removal:temporary": (1, "made two lines before, under a unique name"),
     "util.removal:remove_claimed": (
         2,
-        "the marker, in a folder that holds nothing else, and that folder",
+        "the marker in an otherwise empty folder, and that folder",
     ),
-    "util.files:write_text": (2, "its own temporary file; the target is the caller's to write"),
-    "native.unit_times:begin": (1, "a file of ours in the build folder"),
-    "native.cmake_configure:run": (1, "our stamp in the build folder, which was claimed"),
+    "util.files:write_text": (2, "its own temporary file; the caller chose the target"),
+    "native.unit_times:begin": (1, "our file in the build folder"),
+    "native.cmake_configure:run": (1, "our stamp in a claimed build folder"),
     "native.build_configuration:Configuration.prepare_folder": (
         1,
         "the probe that it has just made in a claimed folder",
     ),
     "sources.stable_inputs:link": (
         1,
-        "a link of ours in the build folder; a folder goes through removal",
+        "our link in the build folder; folders go through removal",
     ),
     "sources.stable_inputs:mirror": (
         3,
-        "a link, copies and what is left of older copies, in a folder of ours in the build folder",
+        "a link, copies and remains of older copies, in our folder in the build folder",
     ),
     "sources.third_party:extract": (
         2,
-        (
-            "a damaged folder into its own temporary folder, and what it has unpacked to the name "
-            "that "
-            "is then free"
-        ),
+        "moves a damaged folder into its temporary folder, and its unpacked files to the free name",
     ),
     "packing.channel_index:publish": (
         1,
-        "the rename of its own temporary copy to a name that is free",
+        "renames its own temporary copy to a free name",
     ),
     "packing.normalise:normalise": (
         3,
-        "its own temporary file beside the package, which is the caller's to write",
+        "its own temporary file next to the package; the caller chose the package",
     ),
     "conda.package_job:reusable": (
         1,
-        (
-            "a package under a name with our digest whose bytes are others; the output folder is "
-            "claimed and locked"
-        ),
+        "a package with our digest in its name but other bytes, in a claimed, locked output folder",
     ),
-    "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
-    "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
+    "conda.package_job:build": (1, "our file in .state of the output folder"),
+    "conda.package_job:_install": (1, "our file in .state of the output folder"),
     "conda.environments.prefixes:Site.commit": (
         2,
-        "the swap: the prefix was found to be ours, or --force was said",
+        "the swap; the prefix is ours, or the user said --force",
     ),
-    "conda.environments.prefixes:_folders": (1, "empty folders that were not there before"),
+    "conda.environments.prefixes:_folders": (1, "empty folders that it has made"),
     "conda.environments.prefixes:_recover": (1, "the swap's reversal"),
     "packing.recipe_builder:build": (
         1,
-        (
-            "indexes, which rattler-build writes anew, in work folders that callers have emptied "
-            "before"
-        ),
+        "indexes in work folders that callers have emptied; rattler-build rewrites them",
     ),
     "reuse.net.reuse_cache:Cache.find": (1, "a damaged file under its sha256 in the claimed cache"),
-    "reuse.net.reuse_cache:Cache.add": (1, "the rename of a whole file to its sha256"),
-    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed cache, which is locked"),
+    "reuse.net.reuse_cache:Cache.add": (1, "renames a complete file to its sha256"),
+    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed, locked cache"),
     "reuse.net.reuse_context:Context.store": (1, "a download in a temporary folder of the cache"),
     "reuse.net.download:window": (1, "a part of a download, in the cache"),
     "reuse.net.download:whole.attempt": (1, "a part of a download, in the cache"),
     "reuse.placement:_swap": (1, "the swap's reversal"),
     "reuse.placement:_move": (
         1,
-        "records and libraries of builds, to and from a temporary folder of ours, under a lock",
+        "records and libraries of builds, to and from our temporary folder, under a lock",
     ),
     "reuse.stores.store_publish:Publisher.put": (
         1,
-        "the rename of a whole file to its sha256 in the locked store",
+        "renames a complete file to its sha256 in the locked store",
     ),
     "reuse.net.remote_file:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.net.remote_file:_copy": (1, "a part of a download, in the cache"),
-    "util.locks:transient": (1, "an empty lock file, by the process that holds its lock"),
-    "toolchain.channel_build:_Builder._take_in": (1, "the rename of a package into the channel"),
+    "util.locks:transient": (1, "an empty lock file whose lock it holds"),
+    "toolchain.channel_build:_Builder._take_in": (1, "renames a package into the channel"),
     "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
     "toolchain.channel_records:remove_record": (
         1,
-        "a record of ours in the channel of the claimed cache",
+        "our record in the channel of the claimed cache",
     ),
     "toolchain.download_store:Store.get": (
         1,
@@ -131,25 +121,21 @@ ALLOWED = {
     ),
     "toolchain.download_store:Store.put": (
         2,
-        "a download in a temporary folder, and its rename to its sha256",
+        "a download in a temporary folder, which it renames to its sha256",
     ),
     "toolchain.channel_views:_link": (
         2,
-        "its own temporary link, and its rename to a package's name in a view, which is locked",
+        "its own temporary link, which it renames to a package's name in a locked view",
     ),
     "toolchain.channel_views:clean": (
         2,
-        (
-            "indexes of views and packages that no view names, in the channel of the claimed "
-            "cache, "
-            "which is locked"
-        ),
+        "indexes of views, and packages that no view names, in the claimed cache's locked channel",
     ),
 }
 
 
 def _removes(call: ast.Call) -> bool:
-    """Whether a call removes or replaces a file or folder; ``str.replace`` and ``dataclasses.replace`` do not."""
+    """Whether a call removes or replaces a file or folder, unlike ``str.replace``."""
     function = call.func
     if not isinstance(function, ast.Attribute):
         return False
@@ -158,7 +144,7 @@ def _removes(call: ast.Call) -> bool:
         return True
     if function.attr not in METHODS or owner in ("os", "shutil", "dataclasses"):
         return False
-    # Text is replaced by two arguments, a time by keywords.
+    # str.replace takes two arguments, and datetime.replace takes keywords.
     return function.attr != "replace" or (len(call.args) == 1 and not call.keywords)
 
 
@@ -185,7 +171,7 @@ def test_every_removal_goes_through_removal_or_has_a_reason(root: Path) -> None:
                 for a in node.names
             ]
             assert not {name for _, name in FUNCTIONS} & set(imported), (
-                f"{path}: call it by its module's name, or this test does not see it"
+                f"{path}: call it through its module, so that this test sees it"
             )
             found.update(f"{module}:{name}" for name in _found(tree))
     assert dict(found) == {name: count for name, (count, _) in ALLOWED.items()}
@@ -323,7 +309,7 @@ def test_an_output_folder_of_something_else_is_refused(
         assert "--output" in said
         assert "Traceback" not in said
     assert sorted(tmp_path.rglob("*")) == before
-    # What an earlier version made.
+    # An output folder of an earlier version.
     (tmp_path / "mine" / ".state").mkdir()
     package_job.claim_output(tmp_path / "mine")
     assert removal.is_ours(tmp_path / "mine")

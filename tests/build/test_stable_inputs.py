@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers of a torch that moves: same content, same path, same time."""
+"""If torch moves, headers with the same content keep their paths and times."""
 
 from __future__ import annotations
 
