@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs of each output's kernel digest: an edit in a copy of the tree changes only its outputs."""
+"""Inputs of the outputs' kernel digests: an edit in a copy of the tree changes only its outputs."""
 
 from __future__ import annotations
 
