@@ -42,26 +42,26 @@ METHODS = {"unlink", "rmdir", "rename", "replace"}
 #: All other calls, by module and function: their number, and why the function may remove or replace
 #: the file or folder.
 ALLOWED = {
-    "util.removal:_remove": (2, "removes folders; needs proof for the folder above"),
-    "util.removal:temporary": (1, "made two lines before, under a unique name"),
+    "util.removal:_remove": (2, "the one place: only with proof of the folder above"),
+    "util.removal:temporary": (1, "made two lines before, under a name that nothing else has"),
     "util.removal:remove_claimed": (
         2,
-        "the marker in an otherwise empty folder, and that folder",
+        "the marker, in a folder that holds nothing else, and that folder",
     ),
-    "util.files:write_text": (2, "its own temporary file; the caller chose the target"),
-    "native.unit_times:begin": (1, "our file in the build folder"),
-    "native.cmake_configure:run": (1, "our stamp in a claimed build folder"),
+    "util.files:write_text": (2, "its own temporary file; the target is the caller's to write"),
+    "native.unit_times:begin": (1, "a file of ours in the build folder"),
+    "native.cmake_configure:run": (1, "our stamp in the build folder, which was claimed"),
     "native.build_configuration:Configuration.prepare_folder": (
         1,
         "the probe that it has just made in a claimed folder",
     ),
     "sources.stable_inputs:link": (
         1,
-        "our link in the build folder; folders go through removal",
+        "a link of ours in the build folder; a folder goes through removal",
     ),
     "sources.stable_inputs:mirror": (
         3,
-        "a link, copies and remains of older copies, in our folder in the build folder",
+        "a link, copies and what is left of older copies, in a folder of ours in the build folder",
     ),
     "sources.third_party:extract": (
         2,
@@ -69,51 +69,54 @@ ALLOWED = {
     ),
     "packing.channel_index:publish": (
         1,
-        "renames its own temporary copy to a free name",
+        "the rename of its own temporary copy to a name that is free",
     ),
     "packing.normalise:normalise": (
         3,
-        "its own temporary file next to the package; the caller chose the package",
+        "its own temporary file beside the package, which is the caller's to write",
     ),
     "conda.package_job:reusable": (
         1,
         "a package with our digest in its name but other bytes, in a claimed, locked output folder",
     ),
-    "conda.package_job:build": (1, "our file in .state of the output folder"),
-    "conda.package_job:_install": (1, "our file in .state of the output folder"),
+    "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
+    "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
     "conda.environments.prefixes:Site.commit": (
         2,
-        "the swap; the prefix is ours, or the user said --force",
+        "the swap: the prefix was found to be ours, or --force was said",
     ),
-    "conda.environments.prefixes:_folders": (1, "empty folders that it has made"),
+    "conda.environments.prefixes:_folders": (1, "empty folders that were not there before"),
     "conda.environments.prefixes:_recover": (1, "the swap's reversal"),
     "packing.recipe_builder:build": (
         1,
-        "indexes in work folders that callers have emptied; rattler-build rewrites them",
+        (
+            "indexes, which rattler-build writes anew, in work folders that callers have emptied "
+            "before"
+        ),
     ),
     "reuse.net.reuse_cache:Cache.find": (1, "a damaged file under its sha256 in the claimed cache"),
-    "reuse.net.reuse_cache:Cache.add": (1, "renames a complete file to its sha256"),
-    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed, locked cache"),
+    "reuse.net.reuse_cache:Cache.add": (1, "the rename of a whole file to its sha256"),
+    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed cache, which is locked"),
     "reuse.net.reuse_context:Context.store": (1, "a download in a temporary folder of the cache"),
     "reuse.net.download:window": (1, "a part of a download, in the cache"),
     "reuse.net.download:whole.attempt": (1, "a part of a download, in the cache"),
     "reuse.placement:_swap": (1, "the swap's reversal"),
     "reuse.placement:_move": (
         1,
-        "records and libraries of builds, to and from our temporary folder, under a lock",
+        "records and libraries of builds, to and from a temporary folder of ours, under a lock",
     ),
     "reuse.stores.store_publish:Publisher.put": (
         1,
-        "renames a complete file to its sha256 in the locked store",
+        "the rename of a whole file to its sha256 in the locked store",
     ),
     "reuse.net.remote_file:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.net.remote_file:_copy": (1, "a part of a download, in the cache"),
-    "util.locks:transient": (1, "an empty lock file whose lock it holds"),
-    "toolchain.channel_build:_Builder._take_in": (1, "renames a package into the channel"),
+    "util.locks:transient": (1, "an empty lock file, by the process that holds its lock"),
+    "toolchain.channel_build:_Builder._take_in": (1, "the rename of a package into the channel"),
     "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
     "toolchain.channel_records:remove_record": (
         1,
-        "our record in the channel of the claimed cache",
+        "a record of ours in the channel of the claimed cache",
     ),
     "toolchain.download_store:Store.get": (
         1,
@@ -121,11 +124,11 @@ ALLOWED = {
     ),
     "toolchain.download_store:Store.put": (
         2,
-        "a download in a temporary folder, which it renames to its sha256",
+        "a download in a temporary folder, and its rename to its sha256",
     ),
     "toolchain.channel_views:_link": (
         2,
-        "its own temporary link, which it renames to a package's name in a locked view",
+        "its own temporary link, and its rename to a package's name in a view, which is locked",
     ),
     "toolchain.channel_views:clean": (
         2,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the ``vllm-build`` command as users do, in processes that leave nothing behind."""
+"""Runs of the ``vllm-build`` command as users start it: in processes of their own, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VLLM_BUILD = str(Path(sys.executable).with_name("vllm-build"))
-#: All documented statuses, except that of an internal error.
+#: Every status that the documentation has for a failure that is not our own.
 DOCUMENTED = {int(status) for status, _ in errors.statuses() if status.isdigit()} - {
     errors.InternalError.exit_code
 }
 MARK = "VLLM_TEST_MARK"
-#: Restores the default action of signals: background jobs of a shell ignore SIGINT and SIGQUIT, and
-#: child processes inherit this.
+#: A background job of a shell ignores SIGINT and SIGQUIT, and hands that on to the tests and to
+#: what they start.
 HEARING = (shutil.which("env") or "env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 def marked(mark: str) -> list[int]:
-    """The processes, except zombies, that were started with ``mark`` in their environment."""
+    """Processes, zombies apart, that were started with ``mark`` in their environment."""
     found, text = [], f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def gone(mark: str, seconds: float) -> bool:
 
 @dataclass
 class Run:
-    """One run of the command, and its output."""
+    """One run, and what it said."""
 
     words: Sequence[str]
     env: Mapping[str, str]
@@ -70,13 +70,13 @@ class Run:
 
     @property
     def status(self) -> int:
-        """The exit status of the ended process."""
+        """Its exit status, after its end."""
         assert self.process is not None
         assert self.process.returncode is not None
         return self.process.returncode
 
     def start(self) -> Run:
-        """Start the command with ``--json``."""
+        """Start it, with ``--json``."""
         self.process = subprocess.Popen(
             [*HEARING, *self.command, *self.words, "--json"],
             env={**self.env, MARK: self.mark},
@@ -90,10 +90,10 @@ class Run:
         return self
 
     def ready(self) -> Run:
-        """Wait until the command handles signals or has ended."""
+        """Wait until it handles signals, or has ended."""
         assert self.process is not None
         while self.process.poll() is None:
-            # Before that, the process is env or an interpreter that starts.
+            # Until then it is env, or an interpreter that starts.
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
             caught = int(status.partition("SigCgt:\t")[2].split()[0], 16)
             if caught >> (signal.SIGHUP - 1) & 1:  # Python itself handles SIGINT
@@ -102,21 +102,21 @@ class Run:
         return self
 
     def finish(self) -> int:
-        """Wait for the end; return the status."""
+        """Wait for its end; returns the status."""
         assert self.process is not None
         self.out, self.err = self.process.communicate(timeout=240)
         return self.process.returncode
 
     def run(self) -> int:
-        """Start the command and wait for its end."""
+        """Start it and wait for its end."""
         return self.start().finish()
 
     def document(self) -> Any:
-        """The document on stdout."""
+        """The one document on stdout."""
         return json.loads(self.out)
 
 
 def clean_environment() -> dict[str, str]:
-    """The variables of this process that a build needs, without those that name folders."""
+    """What a build needs of this process's environment, without a word about where things lie."""
     kept = ("PATH", "LANG", "SSL_CERT_FILE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     return {name: os.environ[name] for name in kept if name in os.environ}

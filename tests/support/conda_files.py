@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: Placeholder for the prefix in files. Installing replaces it.
+#: Stands for the prefix in files; a real one replaces it.
 PLACEHOLDER = "/opt/" + "placehold_" * 20
 
 
@@ -32,7 +32,7 @@ def make_package(
     version: str = "1.0",
     depends: Sequence[str] = (),
 ) -> Path:
-    """Write a real conda package with these files into ``folder``, with rattler-build."""
+    """A real conda package with these files, written by rattler-build into ``folder``."""
     payload, target = folder / "payload" / f"{name}-{version}", folder / "noarch"
     shutil.rmtree(payload, ignore_errors=True)
     for path, text in files.items():
@@ -53,12 +53,7 @@ def make_package(
 
 
 def with_prefix(package: Path, files: Mapping[str, str]) -> None:
-    """Declare in a package's ``paths.json`` that files contain :data:`PLACEHOLDER`.
-
-    Args:
-        package: the package to change.
-        files: path -> ``text`` or ``binary``.
-    """
+    """Say in ``paths.json`` of a package that ``files`` hold :data:`PLACEHOLDER`, in a text or a binary file."""
     with zipfile.ZipFile(package) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     (name,) = (name for name in members if name.startswith("info-"))

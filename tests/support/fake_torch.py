@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of torch that sleeping memory uses, for interpreters without torch.
+"""The part of torch that sleeping memory uses, for interpreters without torch: pools over a pluggable allocator, and host tensors.
 
-It has pools with a pluggable allocator, and host tensors. As in torch, a pool caches the segments
-of freed tensors. They are freed with the pool or later by ``empty_cache()``.
+As torch does, a pool caches the segments of tensors that are gone; what it caches is freed with the
+pool, or later by ``empty_cache()``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Sizes of pinned host tensors. If `refuse` is true, the next one fails.
+#: Host tensors that were pinned; set `refuse` to make the next one fail.
 pinned: list[int] = []
 refuse = False
 _current: MemPool | None = None
@@ -24,11 +24,11 @@ _orphans: list[_Segments] = []
 
 
 class OutOfMemoryError(RuntimeError):
-    """Like torch.cuda.OutOfMemoryError."""
+    """As torch.cuda.OutOfMemoryError."""
 
 
 class CUDAPluggableAllocator:
-    """Calls the two functions of a library without the GIL, as torch does."""
+    """Calls the two functions of a library, in its threads' way: without the GIL."""
 
     def __init__(self, path: str, alloc: str, free: str) -> None:
         library = ctypes.CDLL(path)
@@ -63,7 +63,7 @@ class _Segments:
 
 
 class MemPool:
-    """Like torch's: it frees unused segments at its end, and empty_cache() frees the others."""
+    """As torch's: its end frees what no tensor uses and leaves the rest to empty_cache()."""
 
     def __init__(self, allocator: CUDAPluggableAllocator) -> None:
         self.segments = _Segments(allocator)
@@ -89,7 +89,7 @@ def empty_cache() -> None:
 
 
 class CudaTensor:
-    """A segment in the current pool."""
+    """A segment of its own in the pool that is used now."""
 
     def __init__(self, size: int) -> None:
         assert _current is not None
@@ -108,7 +108,7 @@ class CudaTensor:
 
 
 class HostTensor:
-    """Bytes in host memory."""
+    """Bytes of the host."""
 
     def __init__(self, size: int) -> None:
         self.buffer = ctypes.create_string_buffer(size)
@@ -128,7 +128,7 @@ def empty(size: int, *, dtype: str, device: str, pin_memory: bool) -> HostTensor
 
 
 def install() -> None:
-    """Replace torch in this interpreter."""
+    """Take the place of torch in this interpreter."""
     torch: Any = types.ModuleType("torch")
     torch.cuda = types.ModuleType("torch.cuda")
     torch.cuda.memory = types.ModuleType("torch.cuda.memory")

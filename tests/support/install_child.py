@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs into a prefix; optionally kills itself before or after the rename with a given number.
+"""Installs into a prefix and, when it is told to, kills itself with SIGKILL before or after the rename with the given number.
 
 Usage: install_child.py PREFIX SPEC CHANNEL [before|after NUMBER]
 """

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    # Called with the handler and the file's content; false lets the server answer after all.
-    Action = Callable[["Handler", bytes], bool]
-
 
 @dataclass
 class Server:
@@ -51,7 +48,7 @@ class Server:
     etag: bool = True
     modified: str | None = None
     ranges: bool = True
-    script: list[Action | None] = field(default_factory=list)
+    script: list[Callable[[Any, bytes], bool] | None] = field(default_factory=list)
     seconds: float = 0.0
     rate: float | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -169,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-def status(code: int, **headers: str) -> Action:
+def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
     """Answers with nothing but a status."""
 
     def act(handler: Handler, _: bytes) -> bool:
@@ -183,7 +180,7 @@ def status(code: int, **headers: str) -> Action:
     return act
 
 
-def breaks(after: int, *, hard: bool = False) -> Action:
+def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool]:
     """Ends the connection after some bytes of the body; hard: what is on its way is lost as well."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -199,7 +196,7 @@ def breaks(after: int, *, hard: bool = False) -> Action:
     return act
 
 
-def stalls(after: int, seconds: float) -> Action:
+def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
     """Sends some bytes of the body, then nothing."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -214,7 +211,9 @@ def stalls(after: int, seconds: float) -> Action:
     return act
 
 
-def says(code: int = 206, body: bytes | None = None, **headers: str) -> Action:
+def says(
+    code: int = 206, body: bytes | None = None, **headers: str
+) -> Callable[[Handler, bytes], bool]:
     """Answers with headers of the test's own, over the right ones."""
 
     def act(handler: Handler, data: bytes) -> bool:
@@ -232,7 +231,7 @@ def ignores_ranges(handler: Handler, data: bytes) -> bool:
     return True
 
 
-def changes(server: Server, path: str, content: bytes) -> Action:
+def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, bytes], bool]:
     """Another file from now on, served well."""
 
     def act(*_: Any) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of the source tree, and the compiler cache's count for them."""
+"""Source trees to edit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = paths.source_root()
 
 
 def copy_tree(target: Path) -> Path:
-    """Copy the tree without the files that builds and people leave in it."""
+    """The tree without what builds and people leave in it."""
     shutil.copytree(
         ROOT,
         target,
@@ -26,6 +26,6 @@ def copy_tree(target: Path) -> Path:
 
 
 def misses(log: str) -> int:
-    """The number of cache misses in the only compilation of a package build."""
+    """Units that the compiler cache did not have in the only compile of a package build."""
     (count,) = re.findall(r"^\s*ccache cache_miss: (\d+)$", log, re.MULTILINE)
     return int(count)
