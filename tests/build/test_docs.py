@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import re
 import shlex
@@ -210,6 +211,35 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
         if isinstance(action, argparse._SubParsersAction):
             found |= {option for child in action.choices.values() for option in options(child)}
     return found
+
+
+def test_messages_that_are_explained_exist() -> None:
+    """Values in a message, such as `_C`, are fields in the code."""
+    page = read("docs/install.md")
+    table = page[page.index("## When it does not work") : page.index("## Variables at run time")]
+    quoted = [
+        span
+        for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+        for span in _SPAN.findall(row)
+    ]
+    texts = [text for path in (ROOT / "vllm").rglob("*.py") for text in literals(path)]
+    assert len(quoted) > 4
+    for message in quoted:
+        for part in re.split(r"…|\b_C\b(?:::)?|vllm-kernels|[0-9.]+", message):
+            assert any(part in text for text in texts), message
+
+
+def literals(path: Path) -> list[str]:
+    """The strings of a module, with NUL for each field."""
+    return [
+        "".join(
+            str(part.value) if isinstance(part, ast.Constant) else "\0"
+            for part in (node.values if isinstance(node, ast.JoinedStr) else [node])
+        )
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    ]
 
 
 def test_architecture_answers_four_questions() -> None:
