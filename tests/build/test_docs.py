@@ -213,6 +213,17 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_constants_are_where_the_page_says(page: str) -> None:
+    """As in "`TESTS` in `tests/kernels/emulate.py`"."""
+    named = re.findall(r"`([A-Z_]{4,})`,?\s+in\s+`([\w./-]+\.\w+)`", read(page))
+    assert [
+        (name, file)
+        for name, file in named
+        if not re.search(rf"^{name}\b", read(file), re.MULTILINE)
+    ] == []
+
+
 def test_messages_that_are_explained_exist() -> None:
     """Values in a message, such as `_C`, are fields in the code."""
     page = read("docs/install.md")
