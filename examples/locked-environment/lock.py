@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Locks a conda environment to exact files, and installs exactly these files.
 
-    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve, write the lock
-    python lock.py install LOCK_FILE PREFIX                 compare every local file with its sha256, install
+    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve and write the lock
+    python lock.py install LOCK_FILE PREFIX                 verify local files, then install
 
 The lock has pixi's format. The script needs py-rattler, which ``.venv`` has
 (requirements/tools.txt).
@@ -97,6 +97,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    # py-rattler 0.28 sometimes crashes while the interpreter shuts down. Everything is written by now.
+    # py-rattler 0.28 sometimes crashes while the interpreter shuts down. All files are written.
     sys.stdout.flush()
     os._exit(0)
