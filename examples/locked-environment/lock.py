@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks a conda environment to exact files, and installs exactly these files.
+"""Locks a conda environment to exact files, and installs exactly these.
 
-    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve and write the lock
-    python lock.py install LOCK_FILE PREFIX                 verify local files, then install
+    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve, write the lock
+    python lock.py install LOCK_FILE PREFIX                 compare every local file with its sha256, install
 
-The lock has pixi's format. The script needs py-rattler, which ``.venv`` has
+The lock is the format that pixi reads and writes. py-rattler, which this needs, is in ``.venv``
 (requirements/tools.txt).
 """
 
@@ -50,7 +50,7 @@ async def lock(path: Path, channels: list[str], specs: list[str]) -> list[RepoDa
 
 
 def verify(record: RepoDataRecord) -> None:
-    """Compare a file of a ``file://`` channel with the lock; rattler compares only downloads.
+    """Compare a file of a ``file://`` channel with the lock; rattler does this only while it downloads.
 
     Raises:
         SystemExit: they differ.
@@ -97,6 +97,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    # py-rattler 0.28 sometimes crashes while the interpreter shuts down. All files are written.
+    # py-rattler 0.28 sometimes crashes while the interpreter ends; everything is written by now.
     sys.stdout.flush()
     os._exit(0)

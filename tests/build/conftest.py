@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated toolkits and torch: small scripts and files, which test every rule without hardware."""
+"""Stand-ins for toolkits and torch: small shell scripts and files, so that every rule can be tried without its hardware."""
 
 from __future__ import annotations
 
@@ -80,10 +80,7 @@ def icpx(program: Program) -> Program:
 
 @pytest.fixture
 def torch() -> Torch:
-    """Writes the files of a torch below a ``site-packages``.
-
-    Importing it fails, because a build must not import torch.
-    """
+    """Writes the files of a torch below a ``site-packages``; importing it fails, because nothing in a build may do that."""
 
     def write(
         site: Path,
@@ -118,11 +115,7 @@ def torch() -> Torch:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hides this machine's toolkits and torch.
-
-    Returns:
-        A folder that replaces this interpreter's ``site-packages``.
-    """
+    """Hides this machine's toolkits and torch; returns the folder that stands for this interpreter's ``site-packages``."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.setattr(toolkit_search, "site_folders", lambda: [site])
@@ -163,11 +156,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def tools(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch
 ) -> Path:
-    """A machine with cmake, ninja, a compiler and torch's files, and nothing else.
-
-    Returns:
-        The folder where the simulated cmake records its calls.
-    """
+    """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
     here = fake_cmake.install(tmp_path / "path", bare, program, torch)
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setattr(library_audit, "_CHECKS", {})
@@ -182,7 +171,7 @@ def tools(
 
 @pytest.fixture
 def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """A tree with locked packages and a separate cache."""
+    """A tree whose packages are locked, with a cache of its own."""
     made = Tree(tmp_path, console)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -196,10 +185,7 @@ def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def hearing() -> Iterator[None]:
-    """During a test, restores the default action of signals that this process ignores.
-
-    ``nohup`` and a shell's background jobs start processes that ignore signals.
-    """
+    """Signals that this process was started to ignore (``nohup``, a shell's background job) act on it during a test."""
     ignored = [number for number in signals.ENDING if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(

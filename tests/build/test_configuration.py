@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: a build folder for each configuration; free-threaded Pythons."""
+"""Section 4 of the build contract: a build folder for each configuration; interpreters without a GIL."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs of the outputs' kernel digests: an edit in a copy of the tree changes only its outputs."""
+"""What the kernel digest of each output covers, in a copy of the tree: an edit changes the outputs that it shapes, and no other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def changed(tree: Path, file: str, old: str, new: str) -> set[str]:
-    """The outputs whose digests an edit changes."""
+    """The outputs whose digest an edit changes."""
     before, path = digests(tree), tree / file
     text = path.read_text(encoding="utf-8")
     assert old in text
@@ -82,7 +82,7 @@ def test_every_source_belongs_to_an_output(root: Path) -> None:
 def test_a_record_that_lacks_what_a_digest_reads_is_named(
     tree: Path, old: str, new: str, message: str
 ) -> None:
-    """The message names the record and the key."""
+    """These ended with an internal error."""
     path = tree / kernel_inputs.TABLE
     text = path.read_text(encoding="utf-8")
     assert old in text

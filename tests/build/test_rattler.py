@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver of rattler-build: the program and the bindings get the same arguments.
-
-Each failure has one clear message.
-"""
+"""The driver of rattler-build: the same arguments for the program and the bindings, and one clear message for each failure."""
 
 from __future__ import annotations
 
@@ -188,7 +185,7 @@ def test_a_package_that_fails_its_own_test(tmp_path: Path, console: Console) -> 
 def test_scripts_have_a_home_and_none_of_the_callers_python(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scripts and tests have a separate HOME and ignore the caller's variables for Python."""
+    """rattler-build gives scripts and tests a HOME of their own; an interpreter of a recipe must not obey the caller's variables."""
     monkeypatch.setenv("HOME", "/proc/none")
     monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
     monkeypatch.setenv("PYTHONHOME", "/of/the/caller")
@@ -214,7 +211,7 @@ def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
 )
 def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signal.Signals) -> None:
-    """This also holds for signals that this process does not handle."""
+    """Also where this process has no handler for it."""
     up = "$SRC_DIR/../../../.."
     path = recipe(
         tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600"
@@ -253,7 +250,7 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
     assert alive == []
 
 
-# Replaces the rattler-build program: records its arguments, then succeeds or fails.
+# Stands in for the rattler-build program: records its arguments, then behaves as told.
 PROGRAM = """#!/bin/sh
 printf '%s\\n' "$@" > "$RECORD"
 echo 'some output'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library removes only what it made, and only ``removal`` removes folders."""
+"""Nothing is removed but what this library made; and nothing but ``removal`` removes folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Functions of modules that remove or replace files.
+#: Calls that remove or replace, and what they are called on where that is told by the name of a
+#: module.
 FUNCTIONS = {
     ("shutil", "rmtree"),
     ("shutil", "move"),
@@ -36,11 +37,10 @@ FUNCTIONS = {
         )
     ),
 }
-#: Methods of paths that do so.
 METHODS = {"unlink", "rmdir", "rename", "replace"}
 
-#: All other calls, by module and function: their number, and why the function may remove or replace
-#: the file or folder.
+#: Every other place, by module and function, with how often: single files and folders whose names
+#: this library gives, and why it may do so.
 ALLOWED = {
     "util.removal:_remove": (2, "the one place: only with proof of the folder above"),
     "util.removal:temporary": (1, "made two lines before, under a name that nothing else has"),
@@ -65,7 +65,11 @@ ALLOWED = {
     ),
     "sources.third_party:extract": (
         2,
-        "moves a damaged folder into its temporary folder, and its unpacked files to the free name",
+        (
+            "a damaged folder into its own temporary folder, and what it has unpacked to the name "
+            "that "
+            "is then free"
+        ),
     ),
     "packing.channel_index:publish": (
         1,
@@ -77,7 +81,10 @@ ALLOWED = {
     ),
     "conda.package_job:reusable": (
         1,
-        "a package with our digest in its name but other bytes, in a claimed, locked output folder",
+        (
+            "a package under a name with our digest whose bytes are others; the output folder is "
+            "claimed and locked"
+        ),
     ),
     "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
@@ -132,13 +139,17 @@ ALLOWED = {
     ),
     "toolchain.channel_views:clean": (
         2,
-        "indexes of views, and packages that no view names, in the claimed cache's locked channel",
+        (
+            "indexes of views and packages that no view names, in the channel of the claimed "
+            "cache, "
+            "which is locked"
+        ),
     ),
 }
 
 
 def _removes(call: ast.Call) -> bool:
-    """Whether a call removes or replaces a file or folder, unlike ``str.replace``."""
+    """Whether a call removes or replaces a file or folder; ``str.replace`` and ``dataclasses.replace`` do not."""
     function = call.func
     if not isinstance(function, ast.Attribute):
         return False
@@ -147,7 +158,7 @@ def _removes(call: ast.Call) -> bool:
         return True
     if function.attr not in METHODS or owner in ("os", "shutil", "dataclasses"):
         return False
-    # str.replace takes two arguments, and datetime.replace takes keywords.
+    # Text is replaced by two arguments, a time by keywords.
     return function.attr != "replace" or (len(call.args) == 1 and not call.keywords)
 
 
@@ -174,7 +185,7 @@ def test_every_removal_goes_through_removal_or_has_a_reason(root: Path) -> None:
                 for a in node.names
             ]
             assert not {name for _, name in FUNCTIONS} & set(imported), (
-                f"{path}: call it through its module, so that this test sees it"
+                f"{path}: call it by its module's name, or this test does not see it"
             )
             found.update(f"{module}:{name}" for name in _found(tree))
     assert dict(found) == {name: count for name, (count, _) in ALLOWED.items()}
@@ -312,7 +323,7 @@ def test_an_output_folder_of_something_else_is_refused(
         assert "--output" in said
         assert "Traceback" not in said
     assert sorted(tmp_path.rglob("*")) == before
-    # An output folder of an earlier version.
+    # What an earlier version made.
     (tmp_path / "mine" / ".state").mkdir()
     package_job.claim_output(tmp_path / "mine")
     assert removal.is_ours(tmp_path / "mine")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""If torch moves, headers with the same content keep their paths and times."""
+"""Headers of a torch that moves: same content, same path, same time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Torch's flavour, read from files as in its wheels and conda packages."""
+"""Torch's flavour from files that look like those of its wheels and conda packages."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_python_part_comes_before_libtorch(
     assert [flavour.device for flavour in torch_flavour.installed([])] == ["cuda"]
 
 
-# This interpreter's import path
+# The import path of this interpreter
 
 
 def test_what_would_be_imported_is_first(
@@ -296,7 +296,7 @@ def test_what_would_be_imported_is_first(
 def test_import_hooks_count(
     tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finder on ``sys.meta_path`` finds an editable torch; ``sys.path`` does not."""
+    """An editable torch is found by a finder, not on the path."""
     package = torch(tmp_path, "2.11.0+cu130", cuda="13.0")
 
     class Finder:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The channel's PyTorch for CPUs, made from the CUDA wheel.
-
-Stand-ins replace CUDA's libraries, GPU code is cleared, and the metadata changes.
-"""
+"""How the channel makes PyTorch for CPUs of the wheel for CUDA: stand-ins, cleared GPU code, changed metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def module(root: Path, name: str) -> ModuleType:
-    """Loads a program of the recipes as a module."""
+    """A program of the recipes, as a module."""
     spec = importlib.util.spec_from_file_location(
         f"recipe_{name.replace('/', '_')}", root / "toolchain" / "recipes" / f"{name}.py"
     )
@@ -108,10 +105,7 @@ def compile_library(path: Path, source: str, *options: str) -> Path:
 
 
 def fake_torch(folder: Path) -> Path:
-    """A library that needs libraries with CUDA's names, which are no longer there.
-
-    Some of their symbols have versions, and some are never called.
-    """
+    """A library that was linked with libraries of CUDA's names, which are gone: with versions, without, and never called."""
     real = folder / "real"
     real.mkdir()
     script = real / "versions.map"
@@ -139,8 +133,7 @@ def fake_torch(folder: Path) -> Path:
         ),
     ]
     text = """
-int cudaGetDeviceCount(int *); const char *cudaGetErrorString(int);
-int ncclSend(void); const char *ncclGetLastError(void);
+int cudaGetDeviceCount(int *); const char *cudaGetErrorString(int); int ncclSend(void); const char *ncclGetLastError(void);
 int cuptiGetResultString(int, const char **); void cudnnGetLastErrorString(char *, unsigned long);
 int devices(void) { int n = 0; return cudaGetDeviceCount(&n) * 100 + n; }
 const char *text(void) { return cudaGetErrorString(1); }
@@ -202,13 +195,13 @@ def test_a_library_loads_with_stand_ins_and_gets_errors(
             compile_library(tmp_path / "stand-ins" / name, source, "-nostdlib", *versions)
         )
         assert (made.soname, made.needed, made.undefined) == (name, (), ())
-    # A new process, because the loader caches which folders do not exist.
+    # In a process of its own: the loader remembers folders that did not exist.
     done = subprocess.run(
         [sys.executable, "-I", "-c", CALLS, str(torch)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     text = stand_ins.MESSAGE
-    # 35 is cudaErrorInsufficientDriver. The number of devices is unchanged.
+    # 35 is cudaErrorInsufficientDriver, and the number of devices stays what it was.
     assert json.loads(done.stdout) == {
         "devices": 3500,
         "send": 1,
@@ -276,8 +269,7 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
     assert metadata.decode().splitlines() == kept
 
     def row(name: str, data: bytes) -> str:
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        return f"{name},sha256={digest},{len(data)}"
+        return f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
 
     written = (info / "RECORD").read_text(encoding="utf-8").splitlines()
     assert written == [
@@ -295,7 +287,7 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
 def test_what_torch_was_linked_with_does_not_reach_our_libraries(
     root: Path, tmp_path: Path
 ) -> None:
-    """The CPU wheel exports symbols of its linker; the CUDA wheel does not."""
+    """The wheel for CPUs exports symbols of its linker, the one for CUDA does not."""
     text = (root / "cmake" / "vllm_add_extension.cmake").read_text(encoding="utf-8")
     (names,) = re.findall(
         r"foreach\(symbol ([\w ]+)\)\n\s+target_link_options\(\$\{module\} PRIVATE \"LINKER:-u,",
@@ -317,6 +309,6 @@ def test_what_torch_was_linked_with_does_not_reach_our_libraries(
                 tmp_path / "ours.so", source, exports, *more, str(torch)
             ).read_bytes()
     assert made["cpu", "plain"] != made["cuda", "plain"], (
-        "this linker needs no such options: remove them"
+        "the linker has this trait no more: the options may go"
     )
     assert made["cpu", "ours"] == made["cuda", "ours"]

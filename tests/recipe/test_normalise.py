@@ -48,12 +48,12 @@ def members(package: Path, part: str) -> dict[str, tuple[tarfile.TarInfo, bytes]
     with zipfile.ZipFile(package) as archive:
         (name,) = (n for n in archive.namelist() if n.startswith(part))
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive.read(name))).read()
-    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        for member in tar.getmembers():
-            stream = tar.extractfile(member) if member.isfile() else None
-            found[member.name] = (member, stream.read() if stream else b"")
-    return found
+        files = [(member, tar.extractfile(member)) for member in tar.getmembers()]
+        return {
+            member.name: (member, file.read() if file and member.isfile() else b"")
+            for member, file in files
+        }
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:

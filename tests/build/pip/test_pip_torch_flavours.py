@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels compiled with the channel's torch and with the CPU wheel are equal.
-
-The channel's torch is made from PyPI's CUDA wheel.
-"""
+"""The same kernels come out whatever torch they are compiled against: the channel's, which is made of PyPI's, or the build for CPUs."""
 
 from __future__ import annotations
 
@@ -22,13 +19,13 @@ if TYPE_CHECKING:
     from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
-#: The CPU wheel of the same release as the channel's torch.
+#: The build for CPUs of the release that the channel has.
 CPU = "torch===2.13.0+cpu"
 
 
 @pytest.fixture(scope="module")
 def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two folders with one torch each: the channel's, and the CPU wheel."""
+    """Two folders with a torch each: the channel's, and the wheel for CPUs."""
     folder = tmp_path_factory.mktemp("flavours")
     try:
         (wheel,) = pypi.resolve([CPU], python="3.11", abi=None)
@@ -45,7 +42,7 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
         archive.extractall(folder / "cpu")
     (folder / "wheel" / wheel.filename).unlink()
     site = developer.prefix / "lib" / "python3.11" / "site-packages"
-    # The copy follows links, so it contains the headers and libraries.
+    # Links are followed: the copy has the headers and libraries themselves.
     for package in ("torch", "torchgen", "functorch"):
         shutil.copytree(site / package, folder / "pypi" / package)
     (info,) = site.glob("torch-*.dist-info")
@@ -65,7 +62,7 @@ def headers(site: Path) -> dict[str, str]:
 
 
 def test_kernels_see_the_same_headers(flavours: dict[str, Path]) -> None:
-    """These equal headers are why the libraries are equal. Torch's other headers differ."""
+    """The reason why the libraries are equal; torch's other headers differ."""
     found = {name: headers(site) for name, site in flavours.items()}
     assert len(found["cpu"]) > 30
     assert found["pypi"] == found["cpu"]
@@ -84,13 +81,14 @@ def test_kernels_are_the_same_bytes(
         folder.rename(site)
         tree = shutil.copytree(clone, tmp_path / "tree", symlinks=True)
         command = ["wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / name)]
-        # The libraries of the channel's torch are in the prefix. Comparing the ops loads the copy.
+        # The channel's torch keeps its libraries in the prefix; the copy is loaded when the ops are
+        # compared.
         libraries = {"LD_LIBRARY_PATH": str(developer.prefix / "lib")} if name == "pypi" else {}
         done = without_torch.pip(
             *command, cwd=tree, PYTHONPATH=str(site), CCACHE_DISABLE="1", **libraries
         )
         assert f"the installed torch in {site}" in done.log
-        assert len(done.units) > 5, "all units were compiled, none came from a cache"
+        assert len(done.units) > 5, "compiled, not taken from a cache"
         (wheel,) = (tmp_path / name).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             made[name] = {member: archive.read(member) for member in archive.namelist()}
