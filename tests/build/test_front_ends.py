@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import functools
 import subprocess
 import sys
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-
-from vllm_build.native import cmake_configure, private_build
-from vllm_build.settings import build_settings
-from vllm_build.util import paths, toml
+from front_end_runs import UV, UV_PIP, copy_release, installed, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,87 +18,15 @@ if TYPE_CHECKING:
 
     Runner = Callable[..., str]
 
-NOT_IN_A_CLONE = (
-    ".git",
-    ".venv",
-    "output",
-    "build",
-    "dist",
-    "tests",
-    "__pycache__",
-    "*.so",
-    "*.egg-info",
-    "_version.py",
-    "_build_info",
-    ".*_cache",
-)
-UV = ("-m", "uv")
-#: uv takes the build requirements from the interpreter that it installs for; this test's has them.
-UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline")
-#: Settings that change the speed, output or folders of a build, but not its result; settings of
-#: conda packages; variables that conda-build and shells set.
-NOT_OF_THE_WHEEL = {
-    *(
-        "MAX_JOBS",
-        "CMAKE_BUILD_PARALLEL_LEVEL",
-        "NVCC_THREADS",
-        "VERBOSE",
-        "VLLM_BUILD_ROOT",
-        "VLLM_UNIT_TIMES",
-        "CMAKE_GENERATOR",
-        "VLLM_DISABLE_CCACHE",
-        "VLLM_DISABLE_SCCACHE",
-    ),
-    *(f"CMAKE_{language}_COMPILER_LAUNCHER" for language in ("C", "CXX", "CUDA", "HIP")),
-    *("CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "NETRC", "TMPDIR"),
-    *("CHANNEL", "REUSE", "CONDA_OVERRIDE_CUDA"),
-    *("PATH", "PREFIX", "BUILD_PREFIX", "VLLM_RECIPE_BUILD"),
-}
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
-    """Runs a module of this interpreter, without this machine's configuration.
-
-    Fails the test if the module fails.
-    """
-
-    def call(*words: object, device: str = "empty", **variables: str) -> str:
-        kept = {
-            name: os.environ[name]
-            for name in ("PATH", "LANG", "COVERAGE_PROCESS_CONFIG")
-            if name in os.environ
-        }
-        env = {
-            **kept,
-            "HOME": str(tmp_path / "home"),
-            "VLLM_TARGET_DEVICE": device,
-            "PIP_CONFIG_FILE": os.devnull,
-            **variables,
-        }
-        env |= {"UV_CACHE_DIR": str(tmp_path / "uv"), "UV_NO_CONFIG": "1"}
-        command = [sys.executable, *map(str, words)]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
-        return done.stdout
-
-    return call
+    return functools.partial(run_module, tmp_path)
 
 
 @pytest.fixture
-def tree(tmp_path: Path, root: Path) -> Path:
-    """The tree as in a tarball: without git, and without the metadata of a source distribution."""
-    return shutil.copytree(
-        root, tmp_path / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True
-    )
+def tree(tmp_path: Path) -> Path:
+    return copy_release(tmp_path / "tree")
 
 
 @pytest.fixture
@@ -115,12 +38,7 @@ def base(root: Path) -> str:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source distribution that ``build`` made, in a folder that is used as an index."""
     folder = tmp_path_factory.mktemp("sdist")
-    tree = shutil.copytree(
-        paths.source_root(),
-        folder / "tree",
-        ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE),
-        symlinks=True,
-    )
+    tree = copy_release(folder / "tree")
     command = [
         sys.executable,
         "-m",
@@ -140,16 +58,6 @@ def unpacked(sdist: Path, into: Path) -> Path:
     with tarfile.open(sdist) as archive:
         archive.extractall(into, filter="data")
     return into / sdist.name.removesuffix(".tar.gz")
-
-
-def installed(site: Path) -> tuple[str, str]:
-    """The version in the metadata, and the version that the package reports."""
-    (info,) = site.glob("vllm-*.dist-info")
-    said = re.search(
-        r'__version__ = "(.*)"', (site / "vllm" / "_version.py").read_text(encoding="utf-8")
-    )
-    assert said is not None
-    return info.name.removeprefix("vllm-").removesuffix(".dist-info"), said[1]
 
 
 FROM_INDEX: Mapping[str, tuple[str, ...]] = {
@@ -305,56 +213,3 @@ def test_both_hooks_give_the_same_metadata(
         "-c", f"import os; os.chdir({str(folder)!r})\n{HOOKS}", kind, tmp_path / "out", **variables
     )
     assert "consistent: vllm-" in said
-
-
-@pytest.mark.slow
-def test_uv_builds_again_when_the_wheel_would_differ(
-    tree: Path, tmp_path: Path, base: str, run: Runner
-) -> None:
-    """uv caches the wheels of folders, and by default compares only a few files at their root."""
-    wanted = tmp_path / "requirements.txt"
-    wanted.write_text(f"vllm @ {tree.as_uri()}\n", encoding="utf-8")
-    run("-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env")
-    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    # This test's environment has the build requirements.
-    (site / "build-requirements.pth").write_text(
-        "\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8"
-    )
-
-    def builds(device: str = "empty", **variables: str) -> bool:
-        return "Built vllm" in run(
-            *UV_PIP, "--python", tmp_path / "env", "-r", wanted, device=device, **variables
-        )
-
-    assert builds()
-    assert not builds(), "nothing has changed"
-    # A file at the root, and files that patterns match. The next test checks the whole list.
-    for name in ("VERSION", "csrc/kernels.toml", "vllm/envs.py"):
-        with (tree / name).open("a", encoding="utf-8") as stream:
-            stream.write("\n")
-        assert builds(), name
-        assert not builds()
-    assert builds(device="tpu")
-    assert installed(site)[0] == f"{base}+tpu"
-    assert builds(device="tpu", CXXFLAGS="-g")
-    assert not builds(device="tpu", CXXFLAGS="-g", MAX_JOBS="3"), (
-        "MAX_JOBS does not affect the wheel"
-    )
-
-
-def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
-    keys = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"][
-        "cache-keys"
-    ]
-    named = {key["env"] for key in keys if "env" in key}
-    table = {variable.name for variable in build_settings.variables()}
-    assert named & NOT_OF_THE_WHEEL == set()
-    assert table - NOT_OF_THE_WHEEL <= named, (
-        "add it to cache-keys in pyproject.toml, or to NOT_OF_THE_WHEEL if no wheel depends on it"
-    )
-    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(
-        cmake_configure._READ_ONCE
-    )
-    assert {*private_build._FLAGS, *private_build._COMPILERS, *private_build._PLACES} <= named
-    for pattern in (key["file"] for key in keys if "file" in key):
-        assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} matches no file"
