@@ -195,7 +195,7 @@ def test_a_run_is_saved(kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixt
     options = argparse.Namespace(
         rounds=1, quick=False, only=[], seconds=0.0, results=tmp_path / "gpu.json"
     )
-    assert bench_gpu.time_ops(options, chosen, [ours]) == [
+    assert bench_gpu.time_ops(options, chosen, cast("list[Peer]", [ours])) == [
         "b: different: 3 elements differ (1 cases)"
     ]
     document = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))

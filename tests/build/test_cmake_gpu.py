@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CMake makes of the plan of a GPU: command lines with the real nvcc, on a sample table of small kernels."""
+"""CMake's command lines for a GPU plan, with the real nvcc and a sample table of small kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's kernels under this tree's CMake files, with stand-ins for torch's headers and library."""
+    """The sample's kernels with this tree's CMake files and with an empty torch."""
     tree = tmp_path_factory.mktemp("tree")
     shutil.copytree(SAMPLE / "csrc", tree / "csrc")
     shutil.copytree(ROOT / "cmake", tree / "cmake")
@@ -47,7 +47,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(tree: Path, build: str, archs: str, *definitions: str) -> dict[str, str]:
-    """Configure a build of the sample for a list of architectures; returns object file -> command line."""
+    """Configure a build of the sample for a list of architectures.
+
+    Returns:
+        Object file -> command line.
+    """
     folder = tree / build
     folder.mkdir(exist_ok=True)
     resolved = plan_resolver.resolve(
@@ -148,7 +152,7 @@ def test_what_is_not_for_torch_is_compiled_and_linked_without_it(tree: Path) -> 
 
 
 def test_one_more_architecture_changes_no_other_command_line(tree: Path) -> None:
-    # The same folder, as a developer would: what Ninja compares is the command line.
+    # A developer would use the same folder. Ninja compares the command lines.
     before = configure(tree, "more", "8.0;12.0f")
     after = configure(tree, "more", "8.0;9.0a;12.0f")
     changed = {

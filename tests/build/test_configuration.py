@@ -23,7 +23,7 @@ from vllm_build.util.errors import ConfigurationError, ResourceError
 from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
-    from conftest import Torch
+    from tests.build.conftest import Torch
 
 
 @pytest.fixture

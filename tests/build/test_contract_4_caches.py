@@ -17,7 +17,7 @@ from vllm_build.util.errors import ToolchainError
 from vllm_build.util.processes import programs
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from vllm_build.target.toolkits.toolkit_search import Toolkit
 from vllm_build.util.errors import BuildError, IntegrityError
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 def test_what_cmake_is_told(

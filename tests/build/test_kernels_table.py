@@ -106,7 +106,8 @@ def test_libraries_may_share_sources(tree: Path) -> None:
 
 def test_the_tree_s_own_table_lists_every_source(root: Path) -> None:
     table = load(root)
-    listed = {source for record in (*table.extensions, *table.kernels) for source in record.sources}
+    records: list[Extension | Kernel] = [*table.extensions, *table.kernels]
+    listed = {source for record in records for source in record.sources}
     assert listed == {
         path.relative_to(root).as_posix() for path in (root / "csrc").rglob("*.c[cu]")
     }

@@ -67,7 +67,8 @@ def test_readers_share_and_keep_the_cleaner_out(tmp_path: Path) -> None:
 
 
 def test_a_reader_waits_for_the_cleaner_and_says_so(tmp_path: Path) -> None:
-    lock, said, cleaning = tmp_path / ".lock", [], threading.Event()
+    lock, cleaning = tmp_path / ".lock", threading.Event()
+    said: list[str] = []
 
     def clean() -> None:
         with unused(lock, "it"):
@@ -126,7 +127,8 @@ def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
 def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, real, moments = tmp_path / ".lock", locks._try, []
+    lock, real = tmp_path / ".lock", locks._try
+    moments: list[int] = []
 
     def removed_before(handle: int, operation: int) -> bool:
         # Between opening and locking the file, its holder ends and removes it, and another

@@ -195,7 +195,7 @@ def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
     """
     folder, context = tmp_path / "store", Context(Cache(tmp_path / "cache"))
     own = signer(tmp_path / "keys") if kind == "conda" else None
-    jobs = []
+    jobs: list[dict[str, Any]] = []
     for number, build in enumerate(builds()):
         built = (build.unpacked if kind == "folder" else getattr(build, kind))(
             tmp_path / f"built-{number}"

@@ -211,7 +211,7 @@ def test_precompiled(environ: dict[str, str], expected: object) -> None:
     assert Settings.from_environ(environ).precompiled is expected
 
 
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @given(st.sampled_from(sorted(VARIABLES)), TEXTS)

@@ -77,9 +77,12 @@ class Apt:
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
     apt = Apt()
-    monkeypatch.setattr(
-        Fetcher, "apt", lambda _, component: apt.components.append(component) or apt
-    )
+
+    def of_component(_: Fetcher, component: str) -> Apt:
+        apt.components.append(component)
+        return apt
+
+    monkeypatch.setattr(Fetcher, "apt", of_component)
     return apt
 
 

@@ -318,5 +318,5 @@ def test_torch_that_is_imported_already(
 ) -> None:
     torch(tmp_path, "2.11.0+xpu", xpu="1")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", object())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", object())
     assert torch_files.installed()[0].device == "xpu"

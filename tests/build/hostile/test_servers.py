@@ -94,7 +94,7 @@ def test_a_file_that_changes_its_bytes_on_a_server_without_validators(
 def test_answers_that_do_not_match_the_request(
     scene: Scene, server: reuse_server.Server, at: int, answer: dict[str, str], check: str
 ) -> None:
-    server.script = [None] * at + [reuse_server.says(**answer)]
+    server.script = [*[None] * at, reuse_server.says(206, None, **answer)]
     scene.refused(location(server), check)
 
 

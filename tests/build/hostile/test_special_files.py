@@ -98,15 +98,16 @@ def replace(path: Path, make: Make) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_function_opens(tmp_path: Path, kind: str) -> None:
     path = replace(tmp_path / "x", KINDS[kind])
-    for read in (
+    readers: tuple[Callable[[Path], object], ...] = (
         files.open_regular,
         files.read_bytes,
         files.read_text,
         files.sha256_of,
         lambda p: files.copy_regular(p, tmp_path / "y", 9),
-    ):
+    )
+    for read in readers:
         with pytest.raises(files.NotRegularError, match=f"it is {kind}, not a regular file"):
-            read(path)  # type: ignore[operator]
+            read(path)
     assert not (tmp_path / "y").exists()
 
 

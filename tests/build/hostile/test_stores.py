@@ -46,22 +46,19 @@ def other_kind(store: Path) -> None:
     (store / store_entry.MARKER).write_text('{"schema": 2}', encoding="utf-8")
 
 
+def no_json(store: Path) -> None:
+    (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8")
+
+
+def too_large(store: Path) -> None:
+    (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8")
+
+
 ARCHIVE = {"name": "vllm-1-py3-none-any.whl", "sha256": "0" * 64, "size": 1}
 STORES: dict[str, tuple[str, Spoil]] = {
     "another kind": ("index", other_kind),
-    "no JSON": (
-        "document",
-        lambda store: (
-            (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None
-        ),
-    ),
-    "too large": (
-        "size-limit",
-        lambda store: (
-            (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8")
-            and None
-        ),
-    ),
+    "no JSON": ("document", no_json),
+    "too large": ("size-limit", too_large),
     "another digest": ("index", index(lambda document: document.update(digest="0" * 64))),
     "another output": ("index", index(lambda document: document.update(output="vllm-flashmla"))),
     "no builds": ("index", index(lambda document: document.update(builds=[]))),

@@ -20,7 +20,7 @@ from vllm_build.toolchain import pypi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 #: The build for CPUs of the channel's release.

@@ -16,7 +16,7 @@ from wheel_files import assert_is_the_cpu_wheel, member, metadata, names, only_w
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 
