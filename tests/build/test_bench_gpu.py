@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from bench_modules import (
@@ -21,6 +21,8 @@ from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kernels.peers import Peer
 
 
 def test_every_gpu_op_is_timed_or_listed_as_untimed(kernels: Any) -> None:
@@ -170,7 +172,7 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
 
 
 def test_a_run_is_saved(kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import bench_gpu  # type: ignore[import-not-found]
+    import bench_gpu
 
     facts = {
         "checksum": "1",

@@ -89,7 +89,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "No space left" in capsys.readouterr().err
 
 
-#: What no module translates → the status, and a part of the message.
+#: Exceptions that no module translates → the status, and a part of the message.
 UNTRANSLATED: tuple[tuple[Exception, int, str], ...] = (
     (OSError(errno.EIO, "I/O error"), errors.ResourceError.exit_code, "I/O error"),
     (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables that other builds read, misspelt ones, and that no variable is read outside the table."""
+"""Variables of other builds, misspelt variables, and reads of variables outside the table."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_the_page_has_every_row() -> None:
 
 
 def _reads(path: Path) -> set[str]:
-    """Names of variables that a module reads from ``os.environ``, as they stand in its source."""
+    """Names of variables that a module reads from ``os.environ``, as written in its source."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if (

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from small_recipes import build, channel, recipe, recipes
 
 from vllm_build.packing import recipe_builder
 from vllm_build.util.errors import (
@@ -29,68 +29,11 @@ from vllm_build.util.errors import (
 if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
-RECIPE = """
-package:
-  name: sample
-  version: "1.0"
-build:
-  noarch: generic
-  script:
-    content:
-SCRIPT
-    env:
-      GIVEN: ${{ env.get("GIVEN", default="nothing") }}
-      KEY: ${{ key }}
-requirements:
-  host: HOST
-tests:
-  - script:
-      - TEST
-"""
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
-
-
-def recipe(folder: Path, *script: str, host: str = "[]", test: str = "true") -> Path:
-    path = folder / "sample" / "recipe.yaml"
-    path.parent.mkdir(exist_ok=True)
-    lines = "".join(
-        f"      - {json.dumps(line)}\n" for line in script or ('echo "$KEY" > "$PREFIX/key"',)
-    ).rstrip("\n")
-    path.write_text(
-        RECIPE.replace("SCRIPT", lines).replace("HOST", host).replace("TEST", test),
-        encoding="utf-8",
-    )
-    return path
-
-
-def channel(folder: Path) -> str:
-    for subdir in ("linux-64", "noarch"):
-        index = folder / "channel" / subdir / "repodata.json"
-        index.parent.mkdir(parents=True, exist_ok=True)
-        document = {
-            "info": {"subdir": subdir},
-            "packages": {},
-            "packages.conda": {},
-            "repodata_version": 1,
-        }
-        index.write_text(json.dumps(document), encoding="utf-8")
-    return (folder / "channel").as_uri()
-
-
-def build(folder: Path, path: Path, console: Console, **options: object) -> list[Path]:
-    given = {
-        "variants": {"key": ["value"]},
-        "channels": [channel(folder)],
-        "output_dir": folder / "out",
-        "console": console,
-    }
-    given |= {"inherited": os.environ} | options
-    return recipe_builder.build(path, **given)  # type: ignore[arg-type]
 
 
 def said(console: Console) -> str:
@@ -164,16 +107,6 @@ def test_a_file_that_does_not_exist(tmp_path: Path, console: Console) -> None:
         build(tmp_path, tmp_path / "no" / "recipe.yaml", console)
     with pytest.raises(ConfigurationError, match="does not exist"):
         build(tmp_path, recipe(tmp_path), console, variant_files=[tmp_path / "no.yaml"])
-
-
-def recipes(folder: Path, **hosts: str) -> Path:
-    """A folder with a recipe for each name; the values are the host requirements."""
-    for name, host in hosts.items():
-        text = recipe(folder, host=host).read_text(encoding="utf-8")
-        path = folder / "recipes" / name / "recipe.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text(text.replace("name: sample", f"name: {name}"), encoding="utf-8")
-    return folder / "recipes"
 
 
 def test_a_folder_of_recipes_is_built_in_the_order_of_dependencies(
@@ -294,72 +227,3 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
 
 
 # Replaces the program rattler-build: it records its arguments, then does what the test asks for.
-PROGRAM = """#!/bin/sh
-printf '%s\\n' "$@" > "$RECORD"
-echo 'some output'
-[ -z "$FAIL" ] || { echo "Error: Script failed to execute"; exit 1; }
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "rattler-build"
-    path.write_text(PROGRAM, encoding="utf-8")
-    path.chmod(0o755)
-    monkeypatch.setattr(recipe_builder, "find_program", lambda: str(path))
-    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
-    monkeypatch.delenv("FAIL", raising=False)
-    return tmp_path / "record"
-
-
-def test_the_program_gets_the_same_arguments(
-    tmp_path: Path, console: Console, program: Path
-) -> None:
-    path = recipe(tmp_path)
-    variants = tmp_path / "v.yaml"
-    variants.write_text('key:\n  - "one"\n', encoding="utf-8")
-    build(
-        tmp_path,
-        path,
-        console,
-        variant_files=[variants],
-        test="skip",
-        package_format="conda:19",
-        no_include_recipe=True,
-    )
-    arguments = program.read_text(encoding="utf-8").splitlines()
-    assert arguments[4:6] == ["build", "--recipe"]
-    pairs = dict(itertools.pairwise(arguments))
-    expected = {
-        "--recipe": str(path),
-        "--variant-config": str(variants),
-        "--variant": "key=value",
-        "--channel": channel(tmp_path),
-        "--output-dir": str(tmp_path / "out"),
-        "--channel-priority": "strict",
-        "--package-format": "conda:19",
-        "--test": "skip",
-        "--skip-existing": "none",
-    }
-    assert {key: pairs[key] for key in expected} == expected
-    assert {"--no-build-id", "--no-include-recipe"} <= set(arguments)
-    assert "--keep-build" not in arguments
-
-
-def test_the_program_gets_a_folder_of_recipes(
-    tmp_path: Path, console: Console, program: Path
-) -> None:
-    folder = recipes(tmp_path, first="[]")
-    build(tmp_path, folder, console)
-    arguments = program.read_text(encoding="utf-8").splitlines()
-    assert arguments[4:7] == ["build", "--recipe-dir", str(folder)]
-    assert "--recipe" not in arguments
-
-
-def test_a_program_that_fails(
-    tmp_path: Path, console: Console, program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(BuildError, match="Script failed to execute"):
-        build(tmp_path, recipe(tmp_path), console)
-    assert program.is_file()

@@ -46,15 +46,16 @@ def test_blobs(cache: Cache, tmp_path: Path) -> None:
 
 
 def test_cleaning(cache: Cache, tmp_path: Path) -> None:
+    added = []
     for number in range(2):
         (tmp_path / "file").write_bytes(b"x" * (number + 1))
-        path = cache.add(tmp_path / "file", f"{number:064x}")
+        added.append(cache.add(tmp_path / "file", f"{number:064x}"))
     assert next((usage.folder, usage.files, usage.size) for usage in cache.usage()) == (
         "blobs",
         2,
         3,
     )
-    os.utime(path, (0, 0))
+    os.utime(added[-1], (0, 0))
     assert (cache.clean(1).files, cache.usage()[0].files) == (1, 1)
     with cache.in_use(), pytest.raises(BusyError, match="another process uses"):
         cache.clean()

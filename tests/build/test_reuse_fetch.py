@@ -66,8 +66,8 @@ def wheel(server: Server, tmp_path: Path) -> str:
     return f"{server.url}/{WHEEL_NAME}"
 
 
-def take(ctx: Context, location: str, **options: str) -> dict[str, Path]:
-    with ctx.cache.in_use(), ArchiveSource(ctx, location, **options) as source:
+def take(ctx: Context, location: str, sha256: str | None = None) -> dict[str, Path]:
+    with ctx.cache.in_use(), ArchiveSource(ctx, location, sha256) as source:
         assert source.outputs() == [OUTPUT]
         return source.libraries(source.record(OUTPUT))
 

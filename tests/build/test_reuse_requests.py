@@ -112,10 +112,9 @@ def test_https_does_not_redirect_to_http() -> None:
 
 
 def test_validators() -> None:
-    strong, weak, dated = (
-        http_answer.Validator(*facts, 5)
-        for facts in (('"a"', None), ('W/"a"', None), (None, "Mon"))
-    )
+    strong = http_answer.Validator('"a"', None, 5)
+    weak = http_answer.Validator('W/"a"', None, 5)
+    dated = http_answer.Validator(None, "Mon", 5)
     assert (strong.condition, weak.condition, dated.condition) == ('"a"', None, "Mon")
     assert strong.same(dated)
     assert not strong.same(weak)

@@ -96,18 +96,17 @@ def swap_record(folder: Path) -> None:
     )
 
 
+def replace_by_a_link(folder: Path) -> None:
+    member(folder).rename(folder / "x")
+    member(folder).symlink_to(folder / "x")
+
+
 DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "missing member": ("no such file", lambda folder: member(folder).unlink()),
     "shorter member": ("bytes", lambda folder: member(folder).write_bytes(b"")),
     "other member": ("sha256", lambda folder: member(folder).write_bytes(elf(77))),
     "missing record": ("no such file", lambda folder: member(folder, 0).unlink()),
-    "link": (
-        "no such file",
-        lambda folder: (
-            member(folder).rename(folder / "x"),
-            member(folder).symlink_to(folder / "x"),
-        ),
-    ),
+    "link": ("no such file", replace_by_a_link),
     "no document": (
         "not JSON",
         lambda folder: (folder / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8"),

@@ -262,8 +262,7 @@ def fp8(rows: int, columns: int) -> torch.Tensor:
         ),
         (
             lambda: {"b": matrix(K, N, INT8)},
-            r"b has strides \[32, 1\], expected adjacent elements in columns: "
-            r"stride 1 in dimension 0",
+            r"b has strides \[32, 1\], expected adjacent elements in columns: stride 1 .* 0",
         ),
         (
             lambda: {"b": matrix(N, K + 8, INT8)[:, :K].t()},

@@ -72,7 +72,7 @@ def explain(arguments: dict[str, Any]) -> str | None:
                 merged, RenderConfig(platform=platform)
             )
         ]
-    except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
+    except Exception as error:  # noqa: BLE001 -- any error of the bindings is the explanation
         return f"the recipe does not render: {error}"
     for variant in rendered:
         recipe = variant.recipe.to_dict()
@@ -105,7 +105,7 @@ def main(path: str) -> int:
         keywords = {key: value for key, value in arguments.items() if key != "recipe"}
         try:
             build_recipes(recipe_files(Path(arguments["recipe"])), **keywords)
-        except Exception as error:  # noqa: BLE001 -- one line for the parent, whatever it was
+        except Exception as error:  # noqa: BLE001 -- the parent gets any error as one line
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             try:
                 reason = explain(arguments)

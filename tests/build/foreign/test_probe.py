@@ -102,7 +102,7 @@ def test_stand_ins_let_schemas_be_read(
     library = tmp_path / "_C.so"
     library.write_bytes(compiled(tmp_path / "cc", source, str(driver)))
     monkeypatch.setenv("FAKE_OPS", json.dumps({"_C::f": [SCHEMA, ["CUDA"]]}))
-    request = {
+    request: dict[str, Any] = {
         "libraries": [
             asked(
                 library,

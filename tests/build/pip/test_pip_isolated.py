@@ -14,7 +14,7 @@ import pytest
 from wheel_files import assert_is_the_cpu_wheel, only_wheel
 
 if TYPE_CHECKING:
-    from conftest import Developer
+    from tests.build.pip.conftest import Developer
 
 
 pytestmark = pytest.mark.slow

@@ -89,7 +89,7 @@ def test_kernels_are_the_same_bytes(
         folder.rename(site)
         tree = shutil.copytree(clone, tmp_path / "tree", symlinks=True)
         command = ["wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / name)]
-        # The libraries of the channel's torch are in the prefix. The comparison of the ops loads the
+        # The libraries of the channel's torch are in the prefix. The comparison of ops loads the
         # copy.
         libraries = {"LD_LIBRARY_PATH": str(developer.prefix / "lib")} if name == "pypi" else {}
         done = without_torch.pip(
